@@ -1,0 +1,1 @@
+"""Ripeline's services: ingest, scorer, nurture, the command line, and what they share."""

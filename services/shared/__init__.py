@@ -1,0 +1,1 @@
+"""Contracts and plumbing that every service imports; imports no service."""

@@ -1,0 +1,62 @@
+"""The clock that all services take as a setting: the wall clock, or the demo's, which runs 60 days in its first minute."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+US = 1_000_000  # microseconds in a second: the unit of every instant inside the fold
+DAY = 86_400 * US
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since 1970 of an aware datetime, exact."""
+    delta = moment - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * US + delta.microseconds
+
+
+def from_us(instant: int) -> datetime:
+    """The aware UTC datetime of microseconds since 1970."""
+    seconds, micros = divmod(int(instant), US)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Maps the machine's time to the system's: `days` pass in `seconds` from `origin`, ending at the wall clock.
+
+    `days=0` is the wall clock itself. Written as the setting `ORIGIN,DAYS,SECONDS`, e.g. `1767225600.0,60,60`.
+    """
+
+    origin: float = 0.0
+    days: float = 0.0
+    seconds: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> "Clock":
+        """The clock of a setting; the empty string is the wall clock."""
+        if not text:
+            return cls()
+        origin, days, seconds = (float(part) for part in text.split(","))
+        return cls(origin, days, seconds)
+
+    def __str__(self) -> str:
+        return f"{self.origin},{self.days},{self.seconds}" if self.days else ""
+
+    def now_us(self) -> int:
+        """The present, in microseconds since 1970."""
+        wall = time.time()
+        remaining = 1.0 - (wall - self.origin) / self.seconds
+        if not self.days or remaining <= 0:
+            return int(wall * US)
+        end = self.origin + self.seconds
+        return int((end - self.days * 86_400 * min(remaining, 1.0)) * US)
+
+    def now(self) -> datetime:
+        """The present, as an aware datetime."""
+        return from_us(self.now_us())
+
+    @property
+    def compressed(self) -> bool:
+        """Whether time still runs faster than life."""
+        return bool(self.days) and time.time() < self.origin + self.seconds

@@ -1,0 +1,246 @@
+"""Contracts of the topics: frozen, versioned structs in CloudEvents 1.0 envelopes, and how they are encoded."""
+
+import hashlib
+import hmac
+import uuid
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+INTERACTIONS = "lead.interactions"
+CHANGES = "lead.changes"
+CONSENTS = "lead.consents"
+TOUCHES = "nurture.touches"
+TOPICS = (INTERACTIONS, CHANGES, CONSENTS, TOUCHES)
+
+NAMESPACE = uuid.UUID("6f0d4c56-6b0f-5d0e-9a54-3a8f1d1c7e21")
+TOUCH_SYSTEM = "ripeline.touch"  # the external-id system that ties a click or a reply to the touch's recipient
+OWN_TYPES = frozenset({
+    "identified", "grouped", "aliased", "identity_reviewed", "consent_given", "consent_withdrawn", "purchased",
+    "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened", "won", "lost",
+})  # fmt: skip
+REFUSING_TYPES = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
+
+
+class ExternalId(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A lead's id in another system, a CRM say."""
+
+    system: str
+    id: str
+
+
+class Consent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A permission given or taken: for a channel and purpose, on a basis, with the wording shown."""
+
+    channel: str = "email"
+    purpose: str = "marketing"
+    state: Literal["given", "withdrawn"]
+    basis: str = ""
+    at: datetime | None = None
+    text: str = ""
+
+
+class Interaction(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """`interaction.v1`: what somebody did, in the one form that all doors normalise to."""
+
+    id: str
+    type: str
+    user_id: str = ""
+    email: str = ""
+    anonymous_id: str = ""
+    external_id: ExternalId | None = None
+    product: str = ""
+    content_id: str = ""
+    url: str = ""
+    touch_id: str = ""
+    company: str = ""
+    source: str = ""
+    campaign: str = ""
+    cost: float | None = None
+    consent: tuple[Consent, ...] = ()
+    machine: bool = False
+    traits: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+
+
+class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The envelope of an interaction: `id` is (door and key's name, sender's id) hashed, `time` when it happened.
+
+    `digest` is the hash of what the sender said; `postedat` the machine's time of acceptance, whatever the clock.
+    """
+
+    id: str
+    source: str
+    time: datetime
+    receivedat: datetime
+    digest: str
+    data: Interaction
+    postedat: float = 0.0
+    flags: str = ""
+    type: str = "interaction.v1"
+
+
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What nurture needs to know of a lead, so that it never reads the scorer's tables."""
+
+    stage: str
+    belief: dict[str, float] = {}
+    likelihood: float | None = None
+    fit: float = 0.0
+    qualified: bool = False
+    product: str = "default"
+    email: str = ""
+    user_id: str = ""
+    traits: dict[str, Any] = {}
+    sales_status: str = ""
+    consents: dict[str, str] = {}
+    last_act_at: datetime | None = None
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An event on `lead.changes`; `seq` numbers announcements of a (lead, product), 0 where the stage is unchanged."""
+
+    lead: str
+    version: int
+    product: str = "default"
+    seq: int = 0
+    from_stage: str = ""
+    stage: str = ""
+    cause: Literal["", "event", "silence", "late_evidence", "merge", "model"] = ""
+    cause_at: datetime | None = None
+    cause_event: str = ""
+    announced_at: datetime | None = None
+    snapshot: Snapshot | None = None
+    content: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
+
+
+class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Envelope of `lead.stage_changed.v1`, `lead.engaged.v1`, `lead.qualified.v1`, `lead.sales_changed.v1`, `lead.merged.v1`."""
+
+    id: str
+    type: str
+    time: datetime
+    data: Change
+    postedat: float = 0.0
+    source: str = "ripeline/scorer"
+
+
+class ConsentChanged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A permission changed for an address, named by its HMAC."""
+
+    address: str
+    channel: str
+    purpose: str
+    state: Literal["given", "withdrawn"]
+    at: datetime
+    basis: str = ""
+
+
+class ConsentEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Envelope of `consent_changed.v1`."""
+
+    id: str
+    time: datetime
+    data: ConsentChanged
+    source: str = "ripeline/ingest"
+    type: str = "consent_changed.v1"
+
+
+class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A decision of nurture and what became of it."""
+
+    id: str
+    lead: str
+    product: str = "default"
+    announcement: str = ""
+    program: str = ""
+    stage: str = ""
+    content: str = ""
+    channel: str = ""
+    status: Literal["due", "sending", "sent", "unknown", "failed", "withheld"]
+    reason: str = ""
+    why: str = ""
+    propensity: float | None = None
+    decided_at: datetime | None = None
+    due_at: datetime | None = None
+    sent_at: datetime | None = None
+    recipient: str = ""
+    opens_tracked: bool = False
+    clicks_tracked: bool = False
+    subject: str = ""
+    text: str = ""
+    html: str = ""
+
+
+class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Envelope of `touch.decided.v1`, `touch.sent.v1`, `touch.failed.v1`."""
+
+    id: str
+    type: str
+    time: datetime
+    data: Touch
+    postedat: float = 0.0
+    source: str = "ripeline/nurture"
+
+
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
+encode_bytes = _encode
+_interaction_decoder = msgspec.json.Decoder(InteractionEvent)
+decode_change = msgspec.json.Decoder(ChangeEvent).decode
+decode_consent = msgspec.json.Decoder(ConsentEvent).decode
+decode_touch = msgspec.json.Decoder(TouchEvent).decode
+decode_interaction = _interaction_decoder.decode
+
+
+def event_uid(source: str, sender_id: str) -> str:
+    """The event's identity, 32 hex digits: unique for (door and key's name, sender's id)."""
+    return hashlib.sha1(f"{source}\0{sender_id}".encode(), usedforsecurity=False).hexdigest()[:32]
+
+
+def derived(*parts: object) -> str:
+    """A deterministic uuid5 of the parts, e.g. an announcement's or a touch's id."""
+    return str(uuid.uuid5(NAMESPACE, "\0".join(map(str, parts))))
+
+
+def keyed_hash(pepper: bytes, value: str) -> str:
+    """HMAC-SHA256 of an identifier, 32 hex digits: what stands in keys and links instead of personal data."""
+    return hmac.digest(pepper, value.encode(), "sha256").hex()[:32]
+
+
+def rfc3339(moment: datetime) -> str:
+    """`2026-01-02T03:04:05.000006Z`."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def envelope(
+    interaction: Interaction,
+    *,
+    source: str,
+    occurred_at: datetime | None,
+    received_at: datetime,
+    posted_at: float,
+    flags: str = "",
+) -> tuple[str, bytes]:
+    """Returns (uid, encoded `interaction.v1`); without `occurred_at` the receipt counts as the time.
+
+    The digest covers what the sender said and nothing of the receipt, so a resent item has the same one.
+    """
+    data = _encode(interaction)
+    said = data + (occurred_at.isoformat().encode() if occurred_at else b"")
+    uid = event_uid(source, interaction.id)
+    received = rfc3339(received_at)
+    time = rfc3339(occurred_at) if occurred_at else received
+    head = (
+        f'{{"specversion":"1.0","type":"interaction.v1","id":"{uid}","source":"{source}","time":"{time}",'
+        f'"receivedat":"{received}","postedat":{posted_at:.6f},"digest":"{hashlib.sha256(said).hexdigest()}",'
+        f'"flags":"{flags}","datacontenttype":"application/json","data":'
+    )
+    return uid, head.encode() + data + b"}"
+
+
+def encode(event: ChangeEvent | ConsentEvent | TouchEvent) -> bytes:
+    """An envelope as CloudEvents JSON."""
+    return b'{"specversion":"1.0","datacontenttype":"application/json",' + _encode(event)[1:]
