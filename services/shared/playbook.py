@@ -93,7 +93,7 @@ class PointGroup(Part):
 class Engagement(Part):
     """Decayed points; `acts` is keyed by mark of the model, or by type where a type has no mark."""
 
-    groups: dict[str, PointGroup]
+    groups: dict[str, PointGroup] = Field(min_length=1)
     acts: dict[str, PointRule]
 
 

@@ -1,0 +1,437 @@
+"""The fold: a lead's state as a pure function of the set of its events, vectorised over lanes (lead, product).
+
+`Journey.fold` takes lanes' states and their new events in order and returns the new states; from the void state and all
+events it gives, bit for bit, what any sequence of smaller folds gives. `Journey.view` looks at states from a moment.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from services.scorer.reading import Reader, Reading
+from services.scorer.score import EngagementScore, FitScore, likelihood
+from services.scorer.stage import NEVER, UNPUBLISHED, B, F, I, Publication, StageModel
+from services.shared.clock import DAY
+from services.shared.events import Interaction
+from services.shared.playbook import UNKNOWN, Playbook
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One distinct event of a lead: when (µs), its identity (32 hex digits), and what was said."""
+
+    at: int
+    uid: str
+    data: Interaction
+
+
+class OpenTouch(msgspec.Struct, array_like=True):
+    """A sent touch whose windows are not closed; a factor is 0 awaited, 1 folded (for or against), 2 cancelled or not tracked."""
+
+    id: str
+    sent_at: int
+    open: int
+    click: int
+
+
+class Early(msgspec.Struct, array_like=True):
+    """When a touch was last answered whose sending is not known yet."""
+
+    open: int = NEVER
+    click: int = NEVER
+    machine: int = NEVER
+
+
+class Pending(msgspec.Struct, array_like=True):
+    """The part of a lane's state that concerns touches."""
+
+    touches: list[OpenTouch] = []
+    early: dict[str, Early] = {}
+
+
+class Row(NamedTuple):
+    """One instant of a lane: when, the signal's code or −1, the engagement rule or −1, and the event behind it."""
+
+    at: int
+    code: int
+    act: int
+    uid: str = ""
+    touch: str = ""
+
+
+class Lane(msgspec.Struct):
+    """State of one (lead, product): the fixed-size record of the fold, and its pending touches."""
+
+    product: str
+    record: bytes
+    pending: bytes = b""
+    last_at: int = NEVER
+    last_uid: str = ""
+
+    @property
+    def position(self) -> tuple[int, str]:
+        """The last event that weighed; an earlier one needs a fold from the start."""
+        return self.last_at, self.last_uid
+
+
+class View(NamedTuple):
+    """A lane looked at from a moment; `likelihood` is None once the outcome has happened."""
+
+    stage: str
+    stage_since: int | None
+    belief: dict[str, float]
+    confidence: float
+    likelihood: float | None
+    fit: float
+    engagement: float
+    next_review_at: int | None
+
+
+class Columns:
+    """States of L lanes as arrays, lanes in the last axis."""
+
+    def __init__(self, records: np.ndarray[Any, Any]) -> None:
+        self.belief: F = np.array(records["belief"].T, order="C")
+        self.evidence_at: I = records["evidence_at"].copy()
+        self.published = Publication(records["stage"].copy(), records["since"].copy())
+        self.ended: I = records["ended"].copy()
+        self.session: I = np.array(records["session"].T, order="C")
+        self.points: F = np.array(records["points"].T, order="C")
+        self.points_at: I = records["points_at"].copy()
+        self.window: I = np.array(records["window"].T, order="C")
+        self.used: I = np.array(records["used"].T, order="C")
+
+    def records(self, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        out = np.empty(self.ended.size, dtype)
+        out["belief"], out["session"], out["points"] = self.belief.T, self.session.T, self.points.T
+        out["window"], out["used"] = self.window.T, self.used.T
+        out["stage"], out["since"] = self.published
+        out["evidence_at"], out["ended"], out["points_at"] = self.evidence_at, self.ended, self.points_at
+        return out
+
+
+Observer = Callable[[Row, F, F], None]
+
+
+class Journey:
+    """The fold of one playbook."""
+
+    def __init__(self, playbook: Playbook) -> None:
+        self.playbook = playbook
+        self.reader = Reader(playbook)
+        several = len(playbook.products) > 1
+        self.model = StageModel(playbook.model, playbook.unnamed_product_weight if several else 1.0)
+        self.fit = FitScore(playbook.fit)
+        self.engagement = EngagementScore(playbook.engagement)
+        k, m = self.model.k, len(self.model.marks)
+        g, r = len(self.engagement.groups), len(self.engagement.acts)
+        self.dtype = np.dtype([
+            ("belief", "<f8", (k,)), ("evidence_at", "<i8"), ("stage", "<i8"), ("since", "<i8"), ("ended", "<i8"),
+            ("session", "<i8", (m,)), ("points", "<f8", (g,)), ("points_at", "<i8"), ("window", "<i8", (r,)),
+            ("used", "<i8", (r,)),
+        ])  # fmt: skip
+        void = np.zeros(1, self.dtype)
+        void["belief"] = self.model.start
+        void["stage"] = UNPUBLISHED
+        for field in ("evidence_at", "since", "ended", "session", "points_at", "window"):
+            void[field] = NEVER
+        self._void = void.tobytes()
+
+    def void(self, product: str) -> Lane:
+        """The state before any event."""
+        return Lane(product, self._void)
+
+    def weighs(self, event: Interaction) -> bool:
+        """Whether the event makes an instant; what does not never calls for a fold."""
+        return self.reader.read(event).weighs
+
+    # -- folding ---------------------------------------------------------------------------------------------------
+
+    def fold(self, lanes: Sequence[Lane], events: Sequence[Sequence[Event]]) -> list[Lane]:
+        """States after `events[i]` on `lanes[i]`: sorted by (at, uid), all beyond the lane's position.
+
+        A machine open that cancels an open factor folded before is found by `cancels`; fold such a lane from void.
+        """
+        rows, out = [], []
+        for lane, new in zip(lanes, events, strict=True):
+            made, after = self.rows(lane, new)
+            rows.append(made)
+            out.append(after)
+        columns = self._columns(lanes)
+        self._run(columns, rows)
+        for lane, record in zip(out, columns.records(self.dtype), strict=True):
+            lane.record = record.tobytes()
+        return out
+
+    def fold_all(self, product: str, events: Sequence[Sequence[Event]]) -> list[Lane]:
+        """States of whole sets of events, each sorted by (at, uid)."""
+        return self.fold([self.void(product)] * len(events), events)
+
+    def cancels(self, lane: Lane, event: Event) -> bool:
+        """Whether a machine open may undo what has been folded: its touch's open factor is in, or the touch is forgotten."""
+        if not event.data.machine or self.reader.read(event.data).about != "open":
+            return False
+        pending = _pending(lane.pending)
+        touch = next((touch for touch in pending.touches if touch.id == event.data.touch_id), None)
+        if touch:
+            return touch.open == 1
+        return pending.early.get(event.data.touch_id, Early()).machine == NEVER
+
+    def rows(self, lane: Lane, events: Sequence[Event]) -> tuple[list[Row], Lane]:
+        """Turns events into instants, with the deadlines of touches between them; returns them and the lane without record."""
+        read, model, acts = self.reader.read, self.model, self.engagement.rule
+        code_of, products = model.code, self.playbook.products
+        shared = model.shared_offset if len(products) > 1 else 0
+        rows: list[Row] = []
+        touching: list[tuple[int, Event, Reading]] = []
+        last = lane.position
+        for event in events:
+            reading = read(event.data)
+            if not (reading.signal or reading.act or reading.about):
+                continue
+            product = event.data.product
+            named = product in products
+            if named and product != lane.product:
+                continue
+            last = (event.at, event.uid)
+            if reading.about:
+                touching.append((len(rows), event, reading))
+                continue
+            code = code_of[reading.signal] + (0 if named else shared) if reading.signal else -1
+            rows.append(Row(event.at, code, acts.get(reading.act, -1), event.uid))
+        pending = lane.pending
+        if (touching or pending) and last != lane.position:
+            rows, pending = self._with_touches(_pending(pending), rows, touching, last)
+        return rows, Lane(lane.product, b"", pending, *last)
+
+    def _with_touches(
+        self, pending: Pending, rows: list[Row], touching: list[tuple[int, Event, Reading]], last: tuple[int, str]
+    ) -> tuple[list[Row], bytes]:
+        """Merges plain rows with what touches, their answers and their deadlines add."""
+        machine = {e.data.touch_id: e.at for _, e, read in touching if read.about == "open" and e.data.machine}
+        for touch in pending.touches:
+            if touch.id in machine and touch.open == 0:
+                touch.open = 2
+        out: list[Row] = []
+        cuts = [0, *(index for index, _, _ in touching), len(rows)]
+        for part, (start, end) in enumerate(pairwise(cuts)):
+            for row in rows[start:end]:
+                out += self.deadlines(pending, row.at, inclusive=False)
+                out.append(row)
+            if part < len(touching):
+                _, event, reading = touching[part]
+                out += self.deadlines(pending, event.at, inclusive=False)
+                out += self._touch(pending, event, reading, machine)
+        out += self.deadlines(pending, last[0], inclusive=False)
+        keep = bool(pending.touches or pending.early)
+        return out, msgspec.msgpack.encode(pending) if keep else b""
+
+    def _touch(self, pending: Pending, event: Event, reading: Reading, machine: dict[str, int]) -> list[Row]:
+        """What a send, an open or a click adds; changes `pending`."""
+        data, about = event.data, reading.about
+        touch = next((touch for touch in pending.touches if touch.id == data.touch_id), None)
+        if about == "send":
+            return [] if touch else self._sent(pending, event, machine)
+        if touch is None:
+            oldest = event.at - max(self.model.window.values())
+            stale = [name for name, early in pending.early.items() if max(early.open, early.click, early.machine) < oldest]
+            for name in stale:
+                del pending.early[name]
+            setattr(pending.early.setdefault(data.touch_id, Early()), "machine" if data.machine else about, event.at)
+        elif data.machine:
+            touch.open = 2
+        elif getattr(touch, about) == 0:
+            setattr(touch, about, 1)
+            return [Row(event.at, self.model.code[about], -1, event.uid, touch.id)]
+        return []
+
+    def _sent(self, pending: Pending, event: Event, machine: dict[str, int]) -> list[Row]:
+        """A send opens its windows; what answered it before counts now, at most one window early."""
+        data, oldest = event.data, event.at - max(self.model.window.values())
+        opens, clicks = (bool(data.properties.get(key)) for key in ("opens_tracked", "clicks_tracked"))
+        early = pending.early.pop(data.touch_id, Early())
+        cancelled = max(early.machine, machine.get(data.touch_id, NEVER)) >= oldest
+        touch = OpenTouch(data.touch_id, event.at, 0 if opens and not cancelled else 2, 0 if clicks else 2)
+        pending.touches.append(touch)
+        rows = []
+        for about, answered in (("open", early.open), ("click", early.click)):
+            if answered >= oldest and getattr(touch, about) == 0:
+                setattr(touch, about, 1)
+                rows.append(Row(event.at, self.model.code[about], -1, event.uid, touch.id))
+        return rows
+
+    def deadlines(self, pending: Pending, until: int, *, inclusive: bool) -> list[Row]:
+        """The no-opens and no-clicks that are due before `until`, in order; forgets touches whose windows are closed."""
+        due: list[tuple[int, str, str]] = []
+        limit = until + 1 if inclusive else until
+        for touch in pending.touches:
+            for kind, window in self.model.window.items():
+                if touch.sent_at + window < limit and getattr(touch, kind) == 0:
+                    due.append((touch.sent_at + window, touch.id, kind))
+                    setattr(touch, kind, 1)
+        longest = max(self.model.window.values())
+        pending.touches = [touch for touch in pending.touches if touch.sent_at + longest >= limit]
+        due.sort()
+        return [Row(at, self.model.code[f"no_{kind}"], -1, "", touch) for at, touch, kind in due]
+
+    # -- the kernel ------------------------------------------------------------------------------------------------
+
+    def _columns(self, lanes: Sequence[Lane]) -> Columns:
+        return Columns(np.frombuffer(b"".join(lane.record for lane in lanes), self.dtype))
+
+    def _run(self, columns: Columns, rows: Sequence[Sequence[Row]], observe: Observer | None = None) -> None:
+        """Folds `rows[i]` into lane i: the j-th row of every lane at once."""
+        counts = np.array([len(made) for made in rows], np.int64)
+        total = int(counts.sum())
+        if not total:
+            return
+        at = np.fromiter((row[0] for made in rows for row in made), np.int64, total)
+        code = np.fromiter((row[1] for made in rows for row in made), np.int64, total)
+        act = np.fromiter((row[2] for made in rows for row in made), np.int64, total)
+        first = np.concatenate(([0], np.cumsum(counts)[:-1]))
+        order = np.argsort(-counts, kind="stable")
+        lengths = counts[order]
+        for j in range(int(lengths[0])):
+            lanes = order[: int(np.searchsorted(-lengths, -j, side="left"))]
+            at_j = first[lanes] + j
+            self._round(columns, lanes, at[at_j], code[at_j], act[at_j], rows[0][j] if observe else None, observe)
+
+    def _round(
+        self, c: Columns, lanes: I, at: I, code: I, act: I, row: Row | None = None, observe: Observer | None = None
+    ) -> None:
+        """One row of each of `lanes`."""
+        fresh = self._fresh(c, lanes, at, code)
+        acts = fresh & (act >= 0)
+        if acts.any():
+            some = np.flatnonzero(acts)
+            self._count(c, lanes[some], at[some], act[some])
+        ended = c.ended[lanes] > NEVER
+        restart = code % self.model.shared_offset == self.model.code["restart"]
+        purchase = code % self.model.shared_offset == self.model.code["purchase"]
+        live = fresh & (code >= 0) & (~ended | restart | purchase)
+        if live.all():
+            self._filter(c, lanes, at, code, row, observe)
+        elif live.any():
+            some = np.flatnonzero(live)
+            self._filter(c, lanes[some], at[some], code[some], row, observe)
+
+    def _fresh(self, c: Columns, lanes: I, at: I, code: I) -> B:
+        """False where the same mark opened a session less than its gap before; opens sessions."""
+        mark = np.where(code >= 0, self.model.mark_of_code[code], -1)
+        marked = mark >= 0
+        last = c.session[mark, lanes]
+        fresh = ~marked | (at - last > self.model.session_gap)
+        begins = np.flatnonzero(marked & fresh)
+        c.session[mark[begins], lanes[begins]] = at[begins]
+        return fresh
+
+    def _count(self, c: Columns, lanes: I, at: I, act: I) -> None:
+        """Adds engagement points within their frequency limits."""
+        rules = self.engagement
+        renew = at - c.window[act, lanes] >= rules.period[act]
+        c.window[act, lanes] = np.where(renew, at, c.window[act, lanes])
+        used = np.where(renew, 0, c.used[act, lanes])
+        counts = np.flatnonzero(used < rules.limit[act])
+        c.used[act, lanes] = used + 1
+        lanes, at, act = lanes[counts], at[counts], act[counts]
+        points = rules.decayed(c.points[:, lanes], c.points_at[lanes], at)
+        points[rules.group[act], np.arange(lanes.size)] += rules.points[act]
+        c.points[:, lanes] = points
+        c.points_at[lanes] = at
+
+    def _filter(self, c: Columns, lanes: I, at: I, code: I, row: Row | None, observe: Observer | None) -> None:
+        """Silence, then the signal, then the published stage."""
+        model = self.model
+        belief, evidence_at = c.belief[:, lanes], c.evidence_at[lanes]
+        published = Publication(c.published.stage[lanes], c.published.since[lanes])
+        free = c.ended[lanes] == NEVER
+        published = model.review(belief, evidence_at, at, published, free, inclusive=False)
+        days = np.where(free & (evidence_at > NEVER), at - evidence_at, 0) / DAY
+        silent = np.where(days > 0, model.advance(belief, days), belief)
+        after = model.update(silent, code)
+        special = code % model.shared_offset
+        restart = special == model.code["restart"]
+        after = np.where(restart, model.start[:, None], after)
+        ends = (special == model.code["outcome"]) | (special == model.code["purchase"])
+        want = np.where(model.publishes_nothing[code] | ends, UNPUBLISHED, model.candidate(after))
+        want = np.where(model.forced[code] >= 0, model.forced[code], want)
+        published = model.publish(published, want, at, np.ones(at.size, np.bool_))
+        forced = (model.forced[code] >= 0) & (published.stage != model.forced[code])
+        published = Publication(np.where(forced, want, published.stage), np.where(forced, at, published.since))
+        if observe and row:
+            observe(row, silent, after)
+        c.belief[:, lanes] = after
+        c.evidence_at[lanes] = at
+        c.published.stage[lanes], c.published.since[lanes] = published
+        c.ended[lanes] = np.where(ends, at, np.where(restart, NEVER, c.ended[lanes]))
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def view(self, lanes: Sequence[Lane], now: Sequence[int], fits: Sequence[float]) -> list[View]:
+        """The lanes as they look at `now[i]`: silence since the last evidence included."""
+        columns, until = self._columns(lanes), np.array(now, np.int64)
+        pendings = [_pending(lane.pending) if lane.pending else None for lane in lanes]
+        rows = [
+            self.deadlines(pending, moment, inclusive=True) if pending else []
+            for pending, moment in zip(pendings, now, strict=True)
+        ]
+        self._run(columns, rows)
+        model, free = self.model, columns.ended == NEVER
+        stage, since = model.review(
+            columns.belief, columns.evidence_at, until, columns.published, free, inclusive=True
+        )
+        days = np.where(free & (columns.evidence_at > NEVER), until - columns.evidence_at, 0) / DAY
+        belief = np.where(days > 0, model.advance(columns.belief, days), columns.belief)
+        chance = likelihood(model, self.fit, belief, np.array(fits, float), columns.ended)
+        points = self.engagement.shown(self.engagement.decayed(columns.points, columns.points_at, until))
+        names = [*self.playbook.stages, UNKNOWN]
+        return [
+            View(
+                stage=names[stage[i]],
+                stage_since=int(since[i]) if since[i] > NEVER else None,
+                belief=dict(zip(model.stages, map(float, belief[:, i]), strict=True)),
+                confidence=float(belief[:, i].max()),
+                likelihood=None if np.isnan(chance[i]) else float(chance[i]),
+                fit=fits[i],
+                engagement=float(points[i]),
+                next_review_at=self._next(columns, i, pendings[i], now[i]),
+            )
+            for i in range(len(lanes))
+        ]
+
+    def _next(self, columns: Columns, i: int, pending: Pending | None, now: int) -> int | None:
+        """The next instant at which silence may change something."""
+        instants = []
+        evidence_at = int(columns.evidence_at[i])
+        if columns.ended[i] == NEVER and evidence_at > NEVER:
+            day = int(np.searchsorted(self.model.review_us, now - evidence_at, side="right"))
+            if day < self.model.review_us.size:
+                instants.append(evidence_at + int(self.model.review_us[day]))
+        for touch in pending.touches if pending else ():
+            for kind, window in self.model.window.items():
+                if getattr(touch, kind) == 0 and touch.sent_at + window > now:
+                    instants.append(touch.sent_at + window)
+        return min(instants, default=None)
+
+    def trace(self, product: str, events: Sequence[Event], now: int, observe: Observer) -> tuple[F, int, bool]:
+        """Folds one lane from the start, telling `observe(row, belief after silence, belief after the row)` each instant.
+
+        Returns the belief at `now` (K, 1), when the last evidence was, and whether the outcome has happened.
+        """
+        lane = self.void(product)
+        rows, after = self.rows(lane, events)
+        if after.pending:
+            rows += self.deadlines(_pending(after.pending), now, inclusive=True)
+        columns = self._columns([lane])
+        self._run(columns, [rows], observe)
+        evidence_at, ended = int(columns.evidence_at[0]), bool(columns.ended[0] > NEVER)
+        belief = columns.belief
+        if not ended and evidence_at > NEVER and now > evidence_at:
+            belief = self.model.advance(belief, np.array([(now - evidence_at) / DAY]))
+        return belief, evidence_at, ended
+
+
+def _pending(packed: bytes) -> Pending:
+    return msgspec.msgpack.decode(packed, type=Pending) if packed else Pending()

@@ -1,0 +1,131 @@
+"""What is known of a person apart from the fold: traits, consent, first source, sales status; each the last word said.
+
+A profile is a join of its events: merging needs no order, so late events and unions of leads cost nothing.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from services.scorer.journey import Event
+from services.scorer.reading import TOUCH_SENT
+from services.shared.clock import to_us
+from services.shared.events import REFUSING_TYPES, Consent
+from services.shared.playbook import Exclusion
+
+Stamp = tuple[int, str]
+SALES = {
+    "sales_accepted": "accepted", "sales_rejected": "rejected", "sales_disqualified": "disqualified",
+    "opportunity_opened": "opportunity", "won": "won", "lost": "lost",
+}  # fmt: skip
+HARD_BOUNCES = frozenset({"hard", "permanent", "bounce", "hardbounce"})
+NEVER_SEEN: Stamp = (-(1 << 62), "")
+
+
+class Permission(msgspec.Struct, array_like=True, frozen=True):
+    """The last word on a channel and purpose for an address; the empty address means all of the person's."""
+
+    at: int
+    refused: bool
+    basis: str = ""
+    text: str = ""
+    uid: str = ""
+
+
+class Profile(msgspec.Struct, array_like=True):
+    """Times are µs; stamps are (occurred_at, event id)."""
+
+    traits: dict[str, tuple[int, str, Any]] = {}
+    consent: dict[str, Permission] = {}
+    source: tuple[int, str, str, str] | None = None
+    sales: tuple[int, str, str] | None = None
+    company: tuple[int, str, str] | None = None
+    events: int = 0
+    last_at: int = NEVER_SEEN[0]
+    act_at: int = NEVER_SEEN[0]
+
+    def known_traits(self) -> dict[str, Any]:
+        """Traits that are not erased."""
+        known = {name: value for name, (_, _, value) in self.traits.items() if value is not None}
+        if self.company:
+            known.setdefault("company", self.company[2])
+        return known
+
+
+def profile_of(events: Iterable[Event]) -> Profile:
+    """The profile of a whole set."""
+    profile = Profile()
+    for event in events:
+        learn(profile, event)
+    return profile
+
+
+def learn(profile: Profile, event: Event) -> None:
+    """Adds one event; each event once."""
+    data, at, uid = event.data, event.at, event.uid
+    for name, value in data.traits.items():
+        if (at, uid) >= profile.traits.get(name, NEVER_SEEN)[:2]:
+            profile.traits[name] = (at, uid, value)
+    if data.type == TOUCH_SENT:
+        return
+    profile.events += 1
+    profile.last_at = max(profile.last_at, at)
+    if not data.machine and data.type in ON_SITE:
+        profile.act_at = max(profile.act_at, at)
+    if data.company and (not profile.company or (at, uid) >= profile.company[:2]):
+        profile.company = (at, uid, data.company)
+    if data.source and (not profile.source or (at, uid) < profile.source[:2]):
+        profile.source = (at, uid, data.source, data.campaign)
+    if (status := SALES.get(data.type)) and (not profile.sales or (at, uid) >= profile.sales[:2]):
+        profile.sales = (at, uid, status)
+    for consent in consents_of(data):
+        key = f"{data.email}\t{consent.channel}\t{consent.purpose}"
+        said_at = to_us(consent.at) if consent.at else at
+        said = Permission(said_at, consent.state == "withdrawn", consent.basis, consent.text, uid)
+        if key not in profile.consent or _later(said, profile.consent[key]):
+            profile.consent[key] = said
+
+
+ON_SITE = frozenset({
+    "page_viewed", "form_submitted", "content_downloaded", "video_watched", "pricing_viewed", "enquired",
+    "demo_requested", "trial_started", "webinar_registered", "survey_answered", "preference_set", "link_clicked",
+    "email_clicked",
+})  # fmt: skip
+
+
+def consents_of(data: Any) -> tuple[Consent, ...]:
+    """The consents an interaction carries, or that its type implies: an unsubscribe, a complaint, a hard bounce."""
+    if data.consent:
+        return tuple(data.consent)
+    if data.machine:
+        return ()
+    if data.type == "consent_given":
+        return (Consent(state="given", basis=data.type),)
+    hard = data.type == "email_bounced" and str(data.properties.get("type", "")).lower() in HARD_BOUNCES
+    return (Consent(state="withdrawn", basis=data.type),) if data.type in REFUSING_TYPES or hard else ()
+
+
+def permission(profile: Profile, address: str, channel: str = "email", purpose: str = "marketing") -> Permission | None:
+    """The last word for this address; at equal times the refusal wins; None where nothing was said."""
+    said = [profile.consent.get(f"{where}\t{channel}\t{purpose}") for where in {address, ""}]
+    last: Permission | None = None
+    for one in said:
+        if one and (last is None or _later(one, last)):
+            last = one
+    return last
+
+
+def _later(one: Permission, other: Permission) -> bool:
+    return (one.at, one.refused, one.uid) > (other.at, other.refused, other.uid)
+
+
+def exclusion(rules: Iterable[Exclusion], emails: Iterable[str], traits: dict[str, Any]) -> str:
+    """The reason for which these are not a lead's addresses or traits; '' where they are."""
+    domains = {email.rpartition("@")[2] for email in emails}
+    for rule in rules:
+        inside = any(domain == barred or domain.endswith(f".{barred}") for domain in domains for barred in rule.domains)
+        named = str(traits.get(rule.trait, "")).lower() in {one.lower() for one in rule.one_of} if rule.trait else False
+        if inside or named or not set(rule.emails).isdisjoint(emails):
+            return rule.reason
+    return ""

@@ -1,0 +1,76 @@
+"""PostgreSQL: the engine, the migrations, and which of its errors pass by themselves."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from services.shared.settings import HOME, Settings
+
+MIGRATIONS = HOME / "deploy" / "migrations"
+TRANSIENT_STATES = ("08", "40", "53", "55", "57")  # connection, rollback, resources, not ready, intervention
+CONNECT_SECONDS = 5
+
+
+def open_engine(settings: Settings) -> AsyncEngine:
+    """A pool of asyncpg connections; opens none before the first use."""
+    url = make_url(settings.database_url.get_secret_value()).set(drivername="postgresql+asyncpg")
+    if url.password is None and settings.database_password.get_secret_value():
+        url = url.set(password=settings.database_password.get_secret_value())
+    return create_async_engine(
+        url,
+        pool_size=settings.database_pool,
+        max_overflow=4,
+        pool_pre_ping=False,
+        pool_timeout=10,
+        connect_args={"timeout": CONNECT_SECONDS, "server_settings": {"jit": "off"}},
+    )
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same statements may work later: the database is away, or chose us to break a deadlock."""
+    if isinstance(error, OSError | asyncio.TimeoutError | TimeoutError | InterfaceError | OperationalError):
+        return True
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+        return str(state).startswith(TRANSIENT_STATES)
+    return isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
+
+
+async def migrate(engine: AsyncEngine, folder: Path = MIGRATIONS) -> None:
+    """Brings the schemas to the newest version; several may call it at once."""
+
+    def upgrade(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(folder))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT pg_advisory_lock(7164)"))
+        try:
+            await connection.commit()
+            await connection.run_sync(upgrade)
+            await connection.commit()
+        finally:
+            await connection.rollback()
+            await connection.execute(text("SELECT pg_advisory_unlock(7164)"))
+            await connection.commit()
+
+
+async def rows(connection: AsyncConnection, statement: str, /, **values: Any) -> list[Any]:
+    """All rows of a statement."""
+    return list(await connection.execute(text(statement), values))
+
+
+async def value(connection: AsyncConnection, statement: str, /, **values: Any) -> Any:
+    """The first column of the first row, or None."""
+    return (await connection.execute(text(statement), values)).scalar()

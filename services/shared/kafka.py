@@ -1,0 +1,235 @@
+"""Kafka: the only importer of aiokafka. Producing on batches with acknowledgement, consuming with offsets by hand."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, TopicAlreadyExistsError, UnknownProducerId
+
+from services.shared.errors import Retry
+from services.shared.events import TOPICS
+from services.shared.settings import Settings
+
+log = structlog.get_logger()
+ACKNOWLEDGE_SECONDS = 5.0
+BATCH_BYTES = 128 * 1024
+SINGLES = 32  # up to here records go one by one, which shares batches between requests
+RETENTION_MS = 14 * 24 * 3600 * 1000
+
+
+class Record(NamedTuple):
+    """A consumed record."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+
+
+class Outgoing(NamedTuple):
+    """A record to produce; the key is a keyed hash or an id, both even in their first hex digits."""
+
+    topic: str
+    key: str
+    value: bytes
+
+
+class Publisher:
+    """An idempotent producer that answers after all in-sync replicas have the records."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._opening = asyncio.Lock()
+        self.failed_at = 0.0
+
+    async def _open(self) -> AIOKafkaProducer:
+        async with self._opening:
+            if self._producer is None:
+                compression = self._settings.kafka_compression
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._settings.kafka_bootstrap,
+                    enable_idempotence=True,
+                    acks="all",
+                    linger_ms=2,
+                    max_batch_size=BATCH_BYTES,
+                    compression_type=None if compression == "none" else compression,
+                    request_timeout_ms=10_000,
+                    metadata_max_age_ms=60_000,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await _quietly(producer.stop())
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def publish(self, records: Sequence[Outgoing], timeout: float = ACKNOWLEDGE_SECONDS) -> None:
+        """Returns when the broker has acknowledged every record; raises Retry when it could not in time.
+
+        After Retry some records may still arrive: their ids catch the repetition.
+        """
+        if not records:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                producer = await self._open()
+                waiting = await (self._one_by_one if len(records) <= SINGLES else self._in_batches)(producer, records)
+                await asyncio.gather(*waiting)
+            self.failed_at = 0.0
+        except (OutOfOrderSequenceNumber, UnknownProducerId) as error:
+            await self.close()
+            raise Retry("the producer lost its sequence") from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            self.failed_at = time.monotonic()
+            raise Retry(f"the broker did not acknowledge: {type(error).__name__}") from error
+
+    async def _one_by_one(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
+        counts = {topic: len(await producer.partitions_for(topic)) for topic in {record.topic for record in records}}
+        return [
+            await producer.send(r.topic, r.value, r.key.encode(), partition=int(r.key[:8], 16) % counts[r.topic])
+            for r in records
+        ]
+
+    async def _in_batches(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
+        lanes: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
+        counts: dict[str, int] = {}
+        for record in records:
+            if record.topic not in counts:
+                counts[record.topic] = len(await producer.partitions_for(record.topic))
+            lanes[record.topic, int(record.key[:8], 16) % counts[record.topic]].append(record)
+        return [asyncio.ensure_future(self._lane(producer, *lane, part)) for lane, part in lanes.items()]
+
+    async def _lane(self, producer: AIOKafkaProducer, topic: str, partition: int, records: list[Outgoing]) -> None:
+        acknowledged = []
+        batch = producer.create_batch()
+        for record in records:
+            key = record.key.encode()
+            if batch.append(key=key, value=record.value, timestamp=None) is None:
+                acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
+                batch = producer.create_batch()
+                if batch.append(key=key, value=record.value, timestamp=None) is None:
+                    acknowledged.append(await producer.send(topic, record.value, key, partition=partition))
+        if batch.record_count():
+            acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
+        await asyncio.gather(*acknowledged)
+
+    async def close(self) -> None:
+        """Lets go of the producer; never hangs while the broker is away."""
+        producer, self._producer = self._producer, None
+        if producer:
+            await _quietly(producer.stop())
+
+
+class Subscription:
+    """One member of a consumer group; nothing is committed but by `commit`."""
+
+    def __init__(self, settings: Settings, group: str, topics: Iterable[str]) -> None:
+        self._consumer = AIOKafkaConsumer(
+            *topics,
+            bootstrap_servers=settings.kafka_bootstrap,
+            group_id=f"ripeline.{group}",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=settings.kafka_session_timeout_ms,
+            heartbeat_interval_ms=max(settings.kafka_session_timeout_ms // 4, 500),
+            max_poll_interval_ms=120_000,
+            fetch_max_wait_ms=100,
+            metadata_max_age_ms=5_000,
+            request_timeout_ms=max(settings.kafka_session_timeout_ms, 10_000) + 5_000,
+        )
+
+    async def start(self) -> None:
+        """Joins the group; raises Retry while the broker is away."""
+        try:
+            await self._consumer.start()
+        except (KafkaError, OSError) as error:
+            await _quietly(self._consumer.stop())
+            raise Retry(f"the broker is away: {type(error).__name__}") from error
+
+    async def poll(self, limit: int, timeout_ms: int) -> dict[TopicPartition, list[Record]]:
+        """At most `limit` records by partition, in order."""
+        got = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=limit)
+        return {
+            part: [Record(part.topic, part.partition, r.offset, r.key, r.value or b"") for r in records]
+            for part, records in got.items()
+        }
+
+    async def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        """Moves the group's resume point; a partition that was taken away in between is left to its new owner."""
+        mine = {part: offset for part, offset in offsets.items() if part in self._consumer.assignment()}
+        if not mine:
+            return
+        try:
+            await asyncio.wait_for(self._consumer.commit(mine), 10)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("offset_commit_failed", error=type(error).__name__)
+
+    def rewind(self, offsets: dict[TopicPartition, int]) -> None:
+        """Reads on from these offsets, where the partitions are still ours."""
+        for part, offset in offsets.items():
+            if part in self._consumer.assignment():
+                self._consumer.seek(part, offset)
+
+    async def close(self) -> None:
+        """Leaves the group."""
+        await _quietly(self._consumer.stop())
+
+
+async def end_offsets(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """The next offset of every partition of the topics."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False)
+    try:
+        async with asyncio.timeout(10):
+            await consumer.start()
+            found: dict[tuple[str, int], int] = {}
+            for topic in topics:
+                await consumer._client.add_topic(topic)
+                parts = consumer.partitions_for_topic(topic) or set()
+                ends = await consumer.end_offsets([TopicPartition(topic, part) for part in parts])
+                found |= {(part.topic, part.partition): offset for part, offset in ends.items()}
+            return found
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise Retry(f"the broker is away: {type(error).__name__}") from error
+    finally:
+        await _quietly(consumer.stop())
+
+
+async def make_topics(settings: Settings) -> list[str]:
+    """Creates the missing topics; a broker that makes topics on first use (the in-memory one) is left alone."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    try:
+        async with asyncio.timeout(20):
+            await admin.start()
+            existing = set(await admin.list_topics())
+            config = {"retention.ms": str(RETENTION_MS), "cleanup.policy": "delete"}
+            missing = [
+                NewTopic(t, settings.kafka_partitions, settings.kafka_replication, topic_configs=config)
+                for t in TOPICS
+                if t not in existing
+            ]
+            if missing:
+                try:
+                    await admin.create_topics(missing)
+                except TopicAlreadyExistsError:
+                    pass
+            return [topic.name for topic in missing]
+    except TimeoutError as error:
+        raise Retry("the broker is away") from error
+    finally:
+        await _quietly(admin.close())
+
+
+async def _quietly(closing: Any) -> None:
+    """Closes with a time limit: `stop()` hangs while the broker is away."""
+    try:
+        await asyncio.wait_for(closing, 3)
+    except (KafkaError, OSError, TimeoutError, AttributeError, ValueError) as error:
+        log.debug("kafka_close", error=type(error).__name__)

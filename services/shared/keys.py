@@ -1,0 +1,116 @@
+"""API keys `rl_<id>_<secret>`: kept hashed, scoped, read again every second so that a revocation holds at once."""
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.shared.db import is_transient
+from services.shared.errors import Reject, Retry
+from services.shared.runtime import Beat
+
+Scope = Literal["secret", "public", "query"]
+FORM = re.compile(r"rl_([0-9a-z]{1,32})_([A-Za-z0-9_-]{20,100})")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key that may be used; `name` stays the same through rotations and is part of an event's identity."""
+
+    id: str
+    name: str
+    scope: Scope
+    hash: bytes
+    expires_at: datetime | None
+
+
+def new_key() -> str:
+    """A new key: 12 hex digits of id and 256 random bits."""
+    return f"rl_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
+
+
+def hashed(secret: str) -> bytes:
+    """What is kept of a secret; it is random, so a plain hash is enough."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+async def register(engine: AsyncEngine, key: str, name: str, scope: Scope) -> None:
+    """Makes a key usable; twice is once. Raises Reject when it is not of the form."""
+    match = FORM.fullmatch(key)
+    if not match:
+        raise Reject("not an API key", where=f"key {name}", remedy="make one with `ripeline keys new`", kind="key-form")
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO access.api_key (id, name, scope, hash) VALUES (:id, :name, :scope, :hash) "
+                "ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, name = excluded.name, scope = excluded.scope"
+            ),
+            {"id": match[1], "name": name, "scope": scope, "hash": hashed(match[2])},
+        )
+
+
+class Keys:
+    """The keys in force, in memory."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._keys: dict[str, Key] = {}
+
+    async def load(self) -> None:
+        """Reads them; raises Retry while the database is away."""
+        try:
+            async with self._engine.connect() as connection:
+                found = await connection.execute(
+                    text("SELECT id, name, scope, hash, expires_at FROM access.api_key WHERE revoked_at IS NULL")
+                )
+                self._keys = {row.id: Key(row.id, row.name, row.scope, row.hash, row.expires_at) for row in found}
+        except Exception as error:
+            if is_transient(error):
+                raise Retry("the database is away") from error
+            if "access.api_key" in str(error):
+                raise Retry("the database is not migrated yet: run `ripeline provision`") from error
+            raise
+
+    async def refresh(self, beat: Beat) -> None:
+        """Reads them again every second; while the database is away those known stay in force."""
+        while True:
+            beat()
+            try:
+                await self.load()
+            except Retry:
+                pass
+            await asyncio.sleep(1)
+
+    def check(self, given: str, *scopes: Scope) -> Key:
+        """The key that `given` is. Raises Reject of kind `unauthorized` or `forbidden`."""
+        match = FORM.fullmatch(given or "")
+        key = self._keys.get(match[1]) if match else None
+        right = match and key and hmac.compare_digest(key.hash, hashed(match[2]))
+        if not key or not right or (key.expires_at and key.expires_at < datetime.now(UTC)):
+            raise Reject(
+                "the API key is missing or not valid",
+                where="Authorization",
+                remedy="send `Authorization: Bearer rl_<id>_<secret>` with a key that is in force",
+                kind="unauthorized",
+            )
+        if key.scope not in scopes:
+            raise Reject(
+                f"a key of scope {key.scope!r} may not do this",
+                where="Authorization",
+                remedy=f"use a key of scope {' or '.join(scopes)}",
+                kind="forbidden",
+            )
+        return key
+
+
+def bearer(authorization: str | None) -> str:
+    """The key in an Authorization header, or ''."""
+    scheme, _, given = (authorization or "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""

@@ -1,0 +1,62 @@
+"""Every metric of the system, named in one place, and JSON logs without personal data."""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+ACCEPTED = Counter("ripeline_interactions_accepted_total", "Interactions acknowledged to their sender", ["source"])
+REFUSED = Counter("ripeline_interactions_refused_total", "Interactions refused, by kind of problem", ["source", "kind"])
+SPOOL_RECORDS = Gauge("ripeline_spool_records", "Submissions on disk that wait for the broker")
+SPOOL_BYTES = Gauge("ripeline_spool_bytes", "Bytes of the spool in use")
+SPOOL_FULL = Counter("ripeline_spool_full_total", "Submissions refused because the spool was full")
+APPLIED = Counter("ripeline_events_applied_total", "Distinct events folded into leads")
+REPEATED = Counter("ripeline_events_repeated_total", "Events that were known already")
+BURIED = Counter("ripeline_dead_letters_total", "Records buried", ["service"])
+BATCH_SECONDS = Histogram("ripeline_batch_seconds", "Seconds of one consumed batch, commit included", ["service"])
+ANNOUNCED = Counter("ripeline_stage_changes_total", "Stage changes announced", ["stage", "cause"])
+DECIDED = Counter("ripeline_touches_decided_total", "Decisions on touches", ["status", "reason"])
+SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
+DECISION_SECONDS = Histogram(
+    "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision on the touch",
+    buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
+)  # fmt: skip
+OUTBOX_PUBLISHED = Counter("ripeline_outbox_published_total", "Records published from the outbox", ["service"])
+OUTBOX_WAITING = Gauge("ripeline_outbox_records", "Records waiting in the outbox", ["service"])
+LOOP_AGE = Gauge("ripeline_loop_age_seconds", "Seconds since a loop last turned", ["loop"])
+
+ADDRESS = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+\.[^\s@\"'<>]+")
+KEY = re.compile(r"rl_[0-9a-z]+_[A-Za-z0-9_-]+")
+
+
+def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Takes mail addresses and keys out of every text field."""
+    for name, field in event.items():
+        if isinstance(field, str):
+            event[name] = KEY.sub("rl_…", ADDRESS.sub("…@…", field))
+    return event
+
+
+def configure_logs(service: str, level: str) -> None:
+    """JSON lines on stderr."""
+    structlog.contextvars.bind_contextvars(service=service)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    for noisy in ("aiokafka", "aiokafka.consumer.group_coordinator", "aiokafka.conn"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
