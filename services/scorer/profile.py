@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 
 from services.scorer.journey import Event
-from services.scorer.reading import TOUCH_SENT
 from services.shared.clock import to_us
-from services.shared.events import REFUSING_TYPES, Consent
+from services.shared.events import REFUSING_TYPES, TOUCH_SENT, Consent, Interaction
 from services.shared.playbook import Exclusion
 
 Stamp = tuple[int, str]
@@ -41,6 +40,7 @@ class Profile(msgspec.Struct, array_like=True):
     source: tuple[int, str, str, str] | None = None
     sales: tuple[int, str, str] | None = None
     company: tuple[int, str, str] | None = None
+    address: tuple[int, str, str] | None = None
     events: int = 0
     last_at: int = NEVER_SEEN[0]
     act_at: int = NEVER_SEEN[0]
@@ -51,6 +51,16 @@ class Profile(msgspec.Struct, array_like=True):
         if self.company:
             known.setdefault("company", self.company[2])
         return known
+
+    @property
+    def email(self) -> str:
+        """The address last used."""
+        return self.address[2] if self.address else ""
+
+    def fit_traits(self) -> dict[str, Any]:
+        """Traits that fit rules may name: the known ones, and `email_domain`."""
+        domain = self.email.rpartition("@")[2]
+        return {"email_domain": domain, **self.known_traits()} if domain else self.known_traits()
 
 
 def profile_of(events: Iterable[Event]) -> Profile:
@@ -73,6 +83,8 @@ def learn(profile: Profile, event: Event) -> None:
     profile.last_at = max(profile.last_at, at)
     if not data.machine and data.type in ON_SITE:
         profile.act_at = max(profile.act_at, at)
+    if data.email and (not profile.address or (at, uid) >= profile.address[:2]):
+        profile.address = (at, uid, data.email)
     if data.company and (not profile.company or (at, uid) >= profile.company[:2]):
         profile.company = (at, uid, data.company)
     if data.source and (not profile.source or (at, uid) < profile.source[:2]):
@@ -94,7 +106,7 @@ ON_SITE = frozenset({
 })  # fmt: skip
 
 
-def consents_of(data: Any) -> tuple[Consent, ...]:
+def consents_of(data: Interaction) -> tuple[Consent, ...]:
     """The consents an interaction carries, or that its type implies: an unsubscribe, a complaint, a hard bounce."""
     if data.consent:
         return tuple(data.consent)

@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-from services.shared.events import Interaction
+from services.shared.events import TOUCH_SENT, Interaction
 from services.shared.playbook import AddressBook, Content, Playbook
 
 NOTHING = -1
 BY_CONTENT = "by the content's latest stage"
-TOUCH_SENT = "touch_sent"
 OUTCOMES = {"purchased": "purchase", "won": "purchase", "lost": "restart", "sales_rejected": "restart"}
 SEEN_BY_URL = frozenset({"page_viewed", "link_clicked"})
 

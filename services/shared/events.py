@@ -20,6 +20,7 @@ OWN_TYPES = frozenset({
     "identified", "grouped", "aliased", "identity_reviewed", "consent_given", "consent_withdrawn", "purchased",
     "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened", "won", "lost",
 })  # fmt: skip
+TOUCH_SENT = "touch_sent"  # our own sends, in the form of interactions
 REFUSING_TYPES = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
 
 
@@ -64,10 +65,19 @@ class Interaction(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     properties: dict[str, Any] = {}
 
 
+class Word(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The last word on a permission, as the scorer knows it."""
+
+    state: Literal["given", "withdrawn"]
+    at: datetime
+    basis: str = ""
+
+
 class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
     """The envelope of an interaction: `id` is (door and key's name, sender's id) hashed, `time` when it happened.
 
-    `digest` is the hash of what the sender said; `postedat` the machine's time of acceptance, whatever the clock.
+    `data` are the interaction as it was written, `digest` the hash of what the sender said, `postedat` the machine's time
+    of acceptance, whatever the clock; `flags` say what was mended.
     """
 
     id: str
@@ -75,14 +85,14 @@ class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
     time: datetime
     receivedat: datetime
     digest: str
-    data: Interaction
+    data: msgspec.Raw
     postedat: float = 0.0
     flags: str = ""
     type: str = "interaction.v1"
 
 
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What nurture needs to know of a lead, so that it never reads the scorer's tables."""
+    """What nurture needs to know of a lead, so that it never reads the scorer's tables; consents by `channel:purpose`."""
 
     stage: str
     belief: dict[str, float] = {}
@@ -94,7 +104,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     user_id: str = ""
     traits: dict[str, Any] = {}
     sales_status: str = ""
-    consents: dict[str, str] = {}
+    consents: dict[str, Word] = {}
     last_act_at: datetime | None = None
 
 
@@ -188,11 +198,11 @@ class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 encode_bytes = _encode
-_interaction_decoder = msgspec.json.Decoder(InteractionEvent)
 decode_change = msgspec.json.Decoder(ChangeEvent).decode
 decode_consent = msgspec.json.Decoder(ConsentEvent).decode
 decode_touch = msgspec.json.Decoder(TouchEvent).decode
-decode_interaction = _interaction_decoder.decode
+decode_envelope = msgspec.json.Decoder(InteractionEvent).decode
+decode_interaction = msgspec.json.Decoder(Interaction).decode
 
 
 def event_uid(source: str, sender_id: str) -> str:

@@ -1,0 +1,62 @@
+"""Starts the scorer: `python -m services.scorer`."""
+
+import asyncio
+import sys
+
+import uvloop
+
+from services.scorer.api import create_app
+from services.scorer.handler import Handler
+from services.scorer.sweeper import Sweeper
+from services.shared import playbook
+from services.shared.clock import Clock
+from services.shared.consumer import Consumer
+from services.shared.db import open_engine
+from services.shared.events import INTERACTIONS, TOUCHES
+from services.shared.kafka import Publisher, Subscription
+from services.shared.keys import Keys
+from services.shared.outbox import Relay
+from services.shared.runtime import Pulse, arm_fault, patiently, serve
+from services.shared.settings import Settings
+from services.shared.telemetry import configure_logs
+
+
+async def main(settings: Settings) -> None:
+    """Wires the parts and runs them until a signal."""
+    engine, publisher = open_engine(settings), Publisher(settings)
+    handler = Handler(playbook.load(settings.playbook), Clock.parse(settings.clock))
+    keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
+    relay = Relay(engine, publisher, "scorer", poll)
+    sweeper = Sweeper(engine, handler, poll, relay.wake)
+    consumer = Consumer(
+        engine,
+        lambda: Subscription(settings, "scorer", [INTERACTIONS, TOUCHES]),
+        handler,
+        "scorer",
+        batch=settings.batch,
+        after=lambda left: relay.wake() if left else None,
+    )
+    await patiently(keys.load, "keys")
+    app = create_app(settings, engine, handler, keys, lambda: {"consumer": consumer.ready})
+    await serve(
+        app,
+        settings,
+        "scorer",
+        consumer.run(pulse.beat("consumer")),
+        relay.run(pulse.beat("relay")),
+        sweeper.run(pulse.beat("sweeper")),
+        keys.refresh(pulse.beat("keys")),
+        pulse.watch(),
+    )
+    await publisher.close()
+    await engine.dispose()
+
+
+if __name__ == "__main__":
+    config = Settings()
+    configure_logs("scorer", config.log_level)
+    arm_fault(config.fault)
+    try:
+        uvloop.run(main(config))
+    except playbook.Broken as broken:
+        sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")

@@ -1,0 +1,179 @@
+"""What the scorer says to others after a fold: stage changes once each, engagement, qualification, merges."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from services.scorer.arrival import Arrival
+from services.scorer.journey import Journey, View
+from services.scorer.profile import ON_SITE, consents_of, permission
+from services.scorer.store import Announced, LeadRow, State
+from services.shared.clock import DAY, from_us
+from services.shared.events import CHANGES, TOUCH_SENT, Change, ChangeEvent, Snapshot, Word, derived, encode
+from services.shared.identity import Kind
+from services.shared.kafka import Outgoing
+from services.shared.telemetry import ANNOUNCED
+
+TOO_OLD = 400 * DAY
+ENGAGED_EVERY_SECONDS = 300
+CONSUMED = ON_SITE - {"preference_set"} | {"email_replied"}
+ALWAYS_TOLD = frozenset({"email_replied", "survey_answered", "preference_set", "webinar_attended", "event_attended"})
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What a batch brought for one lead."""
+
+    arrivals: list[Arrival] = []
+    late: bool = False
+    moved: bool = False
+    merged: list[uuid.UUID] = []
+
+
+NONE = Evidence()
+
+
+def settle(
+    journey: Journey, leads: Sequence[LeadRow], now: int, evidence: Mapping[uuid.UUID, Evidence]
+) -> tuple[list[dict[str, Any]], list[Outgoing]]:
+    """Looks at leads from `now`, sets their states' views, and returns announcements with all outgoing changes."""
+    pairs = [(lead, state) for lead in leads for state in lead.states.values()]
+    moments = [max(now, lead.profile.last_at, state.lane.last_at) for lead, state in pairs]
+    fits = [journey.fit.points(lead.profile.fit_traits()) for lead, _ in pairs]
+    views = journey.view([state.lane for _, state in pairs], moments, fits) if pairs else []
+    said: list[dict[str, Any]] = []
+    changes: list[Outgoing] = []
+    for (lead, state), moment, view in zip(pairs, moments, views, strict=True):
+        state.view, state.as_of = view, moment
+        qualified = journey.fit.qualified(view.fit) and not lead.excluded
+        if qualified and not state.qualified:
+            changes.append(_outgoing("lead.qualified.v1", lead, state, view, from_us(now), NONE))
+        state.qualified = qualified
+        found = evidence.get(lead.id, NONE)
+        announcement = _announcement(journey, lead, state, view, now, found)
+        if announcement:
+            said.append(announcement)
+            changes.append(_changed(lead, state, view, announcement, found))
+    for lead in leads:
+        if merged := evidence.get(lead.id, NONE).merged:
+            state = next(iter(lead.states.values()))
+            if state.view:
+                changes.insert(0, _outgoing("lead.merged.v1", lead, state, state.view, from_us(now), NONE, merged=merged))
+    return said, changes
+
+
+def _announcement(
+    journey: Journey, lead: LeadRow, state: State, view: View, now: int, evidence: Evidence
+) -> dict[str, Any] | None:
+    """The announcement that is due, numbered; None where the stage is as last said, or nothing may be said."""
+    cause_at = view.stage_since if view.stage_since is not None else now
+    if view.stage == state.announced.stage or lead.provisional or lead.excluded or cause_at < now - TOO_OLD:
+        return None
+    by = next((a for a in evidence.arrivals if a.at == cause_at and journey.weighs(a.data)), None)
+    quiet = "merge" if evidence.moved or evidence.merged else "late_evidence" if evidence.late else "silence"
+    cause = quiet if quiet != "silence" else "event" if by else "silence"
+    announced_at, seq = from_us(now), state.announced.seq + 1
+    product, before = state.lane.product, state.announced.stage
+    state.announced = Announced(view.stage, seq, announced_at)
+    ANNOUNCED.labels(view.stage, cause).inc()
+    return {
+        "id": uuid.UUID(derived(lead.id, product, seq)),
+        "lead_id": lead.id,
+        "product": product,
+        "seq": seq,
+        "from_stage": before,
+        "stage": view.stage,
+        "cause": cause,
+        "cause_at": from_us(cause_at),
+        "cause_event": by.data.id if by else "",
+        "likelihood": view.likelihood,
+        "fold_hash": journey.playbook.fold_hash,
+        "announced_at": announced_at,
+    }
+
+
+def _changed(lead: LeadRow, state: State, view: View, said: dict[str, Any], evidence: Evidence) -> Outgoing:
+    change = Change(
+        lead=str(lead.id),
+        version=lead.version,
+        product=said["product"],
+        seq=said["seq"],
+        from_stage=said["from_stage"],
+        stage=said["stage"],
+        cause=said["cause"],
+        cause_at=said["cause_at"],
+        cause_event=said["cause_event"],
+        announced_at=said["announced_at"],
+        snapshot=snapshot(lead, state, view),
+    )
+    posted = max((arrival.posted_at for arrival in evidence.arrivals), default=0.0)
+    event = ChangeEvent(
+        id=str(said["id"]), type="lead.stage_changed.v1", time=said["announced_at"], data=change, postedat=posted
+    )
+    return Outgoing(CHANGES, str(lead.id), encode(event))
+
+
+def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
+    """What nurture needs to know of the lead."""
+    profile, address = lead.profile, lead.profile.email
+    consents: dict[str, Word] = {}
+    for key in profile.consent:
+        _, channel, purpose = key.split("\t")
+        if said := permission(profile, address, channel, purpose):
+            state_word = "withdrawn" if said.refused else "given"
+            consents[f"{channel}:{purpose}"] = Word(state_word, from_us(said.at), said.basis)  # type: ignore[arg-type]
+    return Snapshot(
+        stage=view.stage,
+        belief=view.belief,
+        likelihood=view.likelihood,
+        fit=view.fit,
+        qualified=state.qualified,
+        product=state.lane.product,
+        email=address,
+        user_id=next((one.value for one in lead.identifiers if one.kind is Kind.USER), ""),
+        traits=profile.known_traits(),
+        sales_status=profile.sales[2] if profile.sales else "",
+        consents=consents,
+        last_act_at=from_us(profile.act_at) if profile.act_at > 0 else None,
+    )
+
+
+def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
+    """Content consumed, answers, permissions and sales' words at once; any other human act at most every five minutes."""
+    human = [a for a in evidence.arrivals if not a.data.machine and a.data.type != TOUCH_SENT]
+    if not human:
+        return []
+    readings = [journey.reader.read(arrival.data) for arrival in human]
+    content = sorted({r.content for r, a in zip(readings, human, strict=True) if r.content and a.data.type in CONSUMED})
+    telling = content or any(a.data.type in ALWAYS_TOLD or consents_of(a.data) for a in human)
+    sales = any(a.data.type.startswith("sales_") or a.data.type in ("opportunity_opened", "won", "lost") for a in human)
+    rested = not lead.engaged_at or (now - lead.engaged_at).total_seconds() >= ENGAGED_EVERY_SECONDS
+    if not (telling or sales or rested or evidence.moved):
+        return []
+    lead.engaged_at = now
+    kind = "lead.sales_changed.v1" if sales else "lead.engaged.v1"
+    return [
+        _outgoing(kind, lead, state, state.view, now, evidence, content=tuple(content))
+        for state in lead.states.values()
+        if state.view
+    ]
+
+
+def _outgoing(
+    kind: str, lead: LeadRow, state: State, view: View, now: datetime, evidence: Evidence,
+    *, content: tuple[str, ...] = (), merged: Sequence[uuid.UUID] = (),
+) -> Outgoing:  # fmt: skip
+    change = Change(
+        lead=str(lead.id),
+        version=lead.version,
+        product=state.lane.product,
+        stage=view.stage,
+        snapshot=snapshot(lead, state, view),
+        content=content,
+        merged=tuple(map(str, merged)),
+    )
+    ids = sorted(arrival.uid for arrival in evidence.arrivals)
+    event = ChangeEvent(id=derived(kind, lead.id, state.lane.product, lead.version, *ids), type=kind, time=now, data=change)
+    return Outgoing(CHANGES, str(lead.id), encode(event))

@@ -1,0 +1,108 @@
+"""What arrives from the topics, decoded and checked: interactions, and our own sends in the same form."""
+
+import uuid
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+
+from services.scorer.journey import Event
+from services.shared.clock import to_us
+from services.shared.errors import Reject
+from services.shared.events import (
+    TOUCH_SENT,
+    Interaction,
+    Touch,
+    TouchEvent,
+    decode_envelope,
+    decode_interaction,
+    encode_bytes,
+)
+from services.shared.identity import Cleaner, Identifier
+
+
+class Arrival(msgspec.Struct):
+    """One distinct event on its way into the set."""
+
+    uid: str
+    at: int
+    digest: str
+    received_at: datetime
+    source: str
+    flags: str
+    posted_at: float
+    data: Interaction
+    body: str
+    ids: list[Identifier]
+    conflict: bool = False
+    lead: uuid.UUID | None = None
+
+    @property
+    def event(self) -> Event:
+        """As the fold sees it."""
+        return Event(self.at, self.uid, self.data)
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Of several bodies under one id the smaller wins."""
+        return self.at, self.digest
+
+
+class Known(NamedTuple):
+    """An event that is stored already under an arrival's id."""
+
+    uid: uuid.UUID
+    at: int
+    digest: str
+    lead: uuid.UUID
+    anchor: int
+    weaker: list[int]
+    conflict: bool
+
+
+def from_interaction(value: bytes, cleaner: Cleaner) -> Arrival:
+    """Decodes a record of `lead.interactions`. Raises Reject for what can never be applied."""
+    try:
+        envelope = decode_envelope(value)
+        if envelope.type != "interaction.v1":
+            raise Reject(f"unknown type {envelope.type!r}", where="type", remedy="replay it with a scorer that knows it")
+        data = decode_interaction(envelope.data)
+        body = bytes(envelope.data).decode()
+        uid = uuid.UUID(envelope.id).hex
+        digest = bytes.fromhex(envelope.digest).hex()
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise Reject(f"not an interaction.v1: {error}", where="lead.interactions") from error
+    if "\0" in body or "\\u0000" in body:
+        raise Reject("a NUL character", where="data", remedy="take it out and replay")
+    ids = cleaner.identifiers(data)
+    if not ids:
+        raise Reject("identifies nobody", where="data", remedy="add user_id, email, anonymous_id or external_id")
+    flags, source = envelope.flags, envelope.source
+    return Arrival(
+        uid, to_us(envelope.time), digest, envelope.receivedat, source, flags, envelope.postedat, data, body, ids
+    )
+
+
+def from_touch(event: TouchEvent, cleaner: Cleaner) -> Arrival | None:
+    """Our own send as an event of the set, assigned by its recipient; None for what is no send."""
+    touch = event.data
+    if event.type != "touch.sent.v1" or not touch.sent_at:
+        return None
+    data = _as_interaction(touch)
+    ids = cleaner.identifiers(data)
+    uid = uuid.UUID(touch.id).hex
+    body = encode_bytes(data).decode()
+    return Arrival(uid, to_us(touch.sent_at), "00", event.time, "nurture", "", 0.0, data, body, ids) if ids else None
+
+
+def _as_interaction(touch: Touch) -> Interaction:
+    return Interaction(
+        id=touch.id,
+        type=TOUCH_SENT,
+        email=touch.recipient if "@" in touch.recipient else "",
+        user_id="" if "@" in touch.recipient else touch.recipient,
+        product=touch.product,
+        content_id=touch.content,
+        touch_id=touch.id,
+        properties={"opens_tracked": touch.opens_tracked, "clicks_tracked": touch.clicks_tracked},
+    )

@@ -1,0 +1,243 @@
+"""The heart of the scorer: a consumed batch becomes lead states, announcements and outgoing events in one transaction."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.scorer.announcing import Evidence, engaged, settle
+from services.scorer.arrival import Arrival, Known, from_interaction, from_touch
+from services.scorer.journey import Event, Journey
+from services.scorer.ownership import Ownership, Plan, by_lead
+from services.scorer.profile import exclusion, learn, profile_of
+from services.scorer.store import Announced, LeadRow, State, Store, lead_row
+from services.shared import outbox
+from services.shared.clock import Clock, from_us
+from services.shared.errors import Reject, Retry
+from services.shared.events import INTERACTIONS, Touch, decode_touch
+from services.shared.identity import Cleaner, Kind
+from services.shared.kafka import Outgoing, Record
+from services.shared.playbook import Playbook
+from services.shared.telemetry import APPLIED, REPEATED
+
+log = structlog.get_logger()
+
+
+class Decoded(NamedTuple):
+    """What a batch holds: events for the set, words on touches for the timeline."""
+
+    arrivals: list[Arrival]
+    touches: list[tuple[str, Any, Touch]]
+
+
+@dataclass
+class Work:
+    """What is in hand while a batch is applied."""
+
+    leads: dict[uuid.UUID, LeadRow] = field(default_factory=dict)
+    anew: set[uuid.UUID] = field(default_factory=set)
+    late: set[uuid.UUID] = field(default_factory=set)
+    emptied: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
+
+
+class Handler:
+    """Applies batches under one playbook; knows no Kafka and never commits."""
+
+    def __init__(self, playbook: Playbook, clock: Clock) -> None:
+        self.playbook = playbook
+        self.journey = Journey(playbook)
+        self.cleaner = Cleaner(playbook.identity)
+        self.clock = clock
+
+    def decode(self, record: Record) -> Decoded:
+        """Reads one record. Raises Reject for what can never be applied."""
+        if record.topic == INTERACTIONS:
+            return Decoded([from_interaction(record.value, self.cleaner)], [])
+        try:
+            event = decode_touch(record.value)
+            uuid.UUID(event.data.id), uuid.UUID(event.data.lead)
+        except ValueError as error:
+            raise Reject(f"not a touch event: {error}", where=record.topic) from error
+        sent = from_touch(event, self.cleaner)
+        return Decoded([sent] if sent else [], [(event.type, event.time, event.data)])
+
+    async def apply(self, connection: AsyncConnection, decoded: Sequence[Decoded]) -> int:
+        """Applies a batch inside the caller's transaction; returns how many records it left in the outbox."""
+        store = Store(connection)
+        touches = [touch for one in decoded for touch in one.touches]
+        arrivals = [arrival for one in decoded for arrival in one.arrivals]
+        left = await self._take_in(connection, store, arrivals) if arrivals else 0
+        if touches:
+            await store.keep_touches(touches)
+        return left
+
+    async def _take_in(self, connection: AsyncConnection, store: Store, arrivals: list[Arrival]) -> int:
+        """1 what is new, 2 whose it is, 3 fold, 4 write and announce."""
+        arrivals, losers = await self._distinct(store, arrivals)
+        if not arrivals:
+            return 0
+        work = Work()
+        plan = await self._own(connection, store, work, arrivals, losers)
+        ids = {one: node.id for one, node in plan.nodes.items()}
+        if len(await store.insert(arrivals, ids)) != len(arrivals):
+            raise Retry("another process was faster with some of these events")
+        groups = by_lead(arrivals)
+        work.anew |= {loser.lead for loser in losers}
+        await self._load(store, work, set(groups) | work.anew)
+        for lead in work.leads.values():
+            self._describe(lead)
+        await self._fold(store, work, groups)
+        said = await self._announce(store, work, groups)
+        await outbox.put(connection, "scorer", said)
+        APPLIED.inc(len(arrivals))
+        return len(said)
+
+    async def _distinct(self, store: Store, arrivals: list[Arrival]) -> tuple[list[Arrival], list[Known]]:
+        """Events that are new or beat the stored body under their id, and the stored ones that they beat."""
+        best: dict[str, Arrival] = {}
+        for arrival in arrivals:
+            other = best.get(arrival.uid)
+            if other and other.digest != arrival.digest:
+                other.conflict = arrival.conflict = True
+            if not other or arrival.rank < other.rank:
+                best[arrival.uid] = arrival
+        known = await store.known(best)
+        new, losers, flag = [], [], []
+        for uid, arrival in best.items():
+            stored = known.get(uid)
+            if stored is None:
+                new.append(arrival)
+                continue
+            conflict = arrival.conflict or stored.conflict or stored.digest != arrival.digest
+            if arrival.rank < (stored.at, stored.digest):
+                arrival.conflict = conflict
+                new.append(arrival)
+                losers.append(stored)
+            elif conflict and not stored.conflict:
+                flag.append(stored.uid)
+        if flag:
+            await store.flag_conflicts(flag)
+        REPEATED.inc(len(arrivals) - len(new))
+        return new, losers
+
+    async def _own(
+        self, connection: AsyncConnection, store: Store, work: Work, arrivals: list[Arrival], losers: list[Known]
+    ) -> Plan:
+        """Locks every lead concerned, then decides whose the events are, on what holds under the locks."""
+        ownership = Ownership(connection)
+        locked: dict[uuid.UUID, Any] = {}
+        plan = await ownership.plan(arrivals, losers)
+        while need := plan.leads - set(locked):
+            locked |= dict.fromkeys(need) | await ownership.lock(need)
+            plan = await ownership.plan(arrivals, losers)
+        work.leads = {lead: lead_row(row) for lead, row in locked.items() if row}
+        if losers:
+            await store.remove(losers)
+        work.anew |= await ownership.apply(plan)
+        for arrival in arrivals:
+            arrival.lead = plan.nodes[arrival.ids[0]].lead
+        work.anew |= await ownership.distribute(plan, arrivals)
+        left = {old for _, old, _ in plan.moves} | {old for near in plan.split.values() for old in near}
+        if left := left & set(work.leads):
+            lived_in = await store.peopled(plan.leads) | {arrival.lead for arrival in arrivals if arrival.lead}
+            target = {old: new for _, old, new in plan.moves if new in lived_in}
+            for near in plan.split.values():
+                target |= {old: min(near & lived_in) for old in near - set(target)}
+            work.emptied = {old: target[old] for old in left - lived_in if old in target}
+        return plan
+
+    async def _load(self, store: Store, work: Work, wanted: set[uuid.UUID]) -> None:
+        """Brings what belongs to the leads that change; new leads begin empty."""
+        wanted = (wanted | set(work.emptied.values())) - set(work.emptied)
+        stored = await store.states(wanted | set(work.emptied))
+        identifiers = await store.identifiers(wanted)
+        for lead in wanted:
+            row = work.leads.get(lead) or LeadRow(lead)
+            row.states = dict(stored.get(lead, {}))
+            row.identifiers = identifiers.get(lead, [])
+            work.leads[lead] = row
+        for old, new in work.emptied.items():
+            self._inherit(work.leads[new], stored.get(old, {}))
+        work.leads = {lead: work.leads[lead] for lead in wanted}
+        work.anew &= wanted
+        await store.merge(work.emptied)
+
+    def _inherit(self, into: LeadRow, states: dict[str, State]) -> None:
+        """After a merge the last announcement is the latest of the union."""
+        for product, state in states.items():
+            mine = into.states.get(product)
+            said = state.announced
+            if mine is None:
+                blank = Announced(said.stage, 0, said.at)
+                into.states[product] = State(self.journey.void(product), "", blank)
+            elif said.at and (not mine.announced.at or said.at > mine.announced.at):
+                mine.announced = Announced(said.stage, mine.announced.seq, said.at)
+
+    def _describe(self, lead: LeadRow) -> None:
+        """What follows from the identifiers: known only by other systems' ids, and nothing to announce, or not."""
+        kinds = {one.kind for one in lead.identifiers}
+        lead.provisional = bool(kinds) and kinds == {Kind.EXTERNAL}
+
+    async def _fold(self, store: Store, work: Work, groups: dict[uuid.UUID, list[Arrival]]) -> None:
+        """Folds new events onto their leads' states, all leads at once; from the start where the order calls for it."""
+        fresh: dict[uuid.UUID, list[Event]] = {}
+        for lead in work.leads.values():
+            events = sorted((arrival.event for arrival in groups.get(lead.id, ())), key=lambda e: (e.at, e.uid))
+            fresh[lead.id] = events
+            for product in self.playbook.products:
+                lead.states.setdefault(product, State(self.journey.void(product), self.playbook.fold_hash, Announced()))
+            if any(self._out_of_order(state, events) for state in lead.states.values()):
+                work.late.add(lead.id)
+        whole = await store.events(work.anew | work.late) if work.anew | work.late else {}
+        lanes, todo, states = [], [], []
+        for lead in work.leads.values():
+            again = lead.id in work.anew or lead.id in work.late
+            events = whole.get(lead.id, []) if again else fresh[lead.id]
+            if lead.id in work.anew:
+                lead.profile = profile_of(events)
+            else:
+                for event in fresh[lead.id]:
+                    learn(lead.profile, event)
+            for product, state in lead.states.items():
+                lanes.append(self.journey.void(product) if again else state.lane)
+                todo.append(events)
+                states.append(state)
+        for state, lane in zip(states, self.journey.fold(lanes, todo), strict=True):
+            state.lane, state.fold_hash = lane, self.playbook.fold_hash
+
+    def _out_of_order(self, state: State, events: Sequence[Event]) -> bool:
+        if state.fold_hash != self.playbook.fold_hash:
+            return True
+        weigh, cancels = self.journey.weighs, self.journey.cancels
+        position = state.lane.position
+        return any(weigh(e.data) and ((e.at, e.uid) <= position or cancels(state.lane, e)) for e in events)
+
+    async def _announce(self, store: Store, work: Work, groups: dict[uuid.UUID, list[Arrival]]) -> list[Outgoing]:
+        """Looks at every lead from now, says what changed, and writes."""
+        now = self.clock.now_us()
+        merged: dict[uuid.UUID, list[uuid.UUID]] = {}
+        for old, new in work.emptied.items():
+            merged.setdefault(new, []).append(old)
+        for lead in work.leads.values():
+            emails = [one.value for one in lead.identifiers if one.kind in (Kind.EMAIL, Kind.ROLE)]
+            lead.excluded = exclusion(self.playbook.exclusions, emails, lead.profile.known_traits())
+            lead.version += 1
+        evidence = {
+            lead: Evidence(
+                arrivals=groups.get(lead, []),
+                late=lead in work.late,
+                merged=merged.get(lead, []),
+                moved=lead in work.anew,
+            )
+            for lead in work.leads
+        }
+        leads = list(work.leads.values())
+        said, changes = settle(self.journey, leads, now, evidence)
+        for lead in leads:
+            changes += engaged(self.journey, lead, evidence[lead.id], from_us(now))
+        await store.write(leads, self.playbook.fold_hash)
+        await store.announce(said)
+        return changes

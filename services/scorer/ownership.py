@@ -1,0 +1,301 @@
+"""Resolves a batch's identities against the database: reads the neighbourhood, lets `identity` decide, locks, moves events."""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.scorer.arrival import Arrival, Known
+from services.scorer.identity import Graph, Node, TimedLink, assign, nearest
+from services.shared.db import rows
+from services.shared.identity import Identifier, Kind
+
+REVIEWED = "identity_reviewed"
+Link = tuple[int, int]
+
+
+@dataclass
+class Plan:
+    """Who owns what after the batch: nodes as decided, what changes in the tables, and every lead that it touches."""
+
+    nodes: dict[Identifier, Node]
+    graph: Graph = field(default_factory=Graph)
+    new_links: set[Link] = field(default_factory=set)
+    dropped: set[Link] = field(default_factory=set)
+    changed: list[Node] = field(default_factory=list)
+    moves: list[tuple[int, uuid.UUID, uuid.UUID]] = field(default_factory=list)
+    split: dict[int, set[uuid.UUID]] = field(default_factory=dict)
+    leads: set[uuid.UUID] = field(default_factory=set)
+
+
+class Ownership:
+    """Identity resolution inside one transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self._minted: dict[int, uuid.UUID] = {}
+
+    async def plan(self, arrivals: list[Arrival], losers: Iterable[Known]) -> Plan:
+        """Decides for the batch, locking nothing: call again after locking `leads`, until they are all locked."""
+        wanted = {one for arrival in arrivals for one in (*arrival.ids, *_judged(arrival))}
+        plan = Plan(await self._nodes(wanted))
+        ids = {one: node.id for one, node in plan.nodes.items()}
+        pairs = {(ids[weak], ids[a.ids[0]]) for a in arrivals for weak in a.ids[1:]}
+        plan.new_links = pairs - await self._known_links(pairs)
+        plan.dropped = await self._unsupported(losers) - pairs
+        undecided = {weak for weak, _ in plan.new_links | plan.dropped}
+        undecided |= {node.id for node in plan.nodes.values() if node.lead is None}
+        undecided |= await self._judge(arrivals, plan.nodes)
+        if undecided:
+            await self._decide(plan, undecided)
+        plan.leads |= {node.lead for node in plan.nodes.values() if node.lead}
+        plan.leads |= {loser.lead for loser in losers}
+        return plan
+
+    async def _decide(self, plan: Plan, undecided: set[int]) -> None:
+        """Loads what depends on the undecided and what they depend on, and assigns."""
+        undecided = await self._dependents(undecided)
+        graph = plan.graph
+        found = await rows(
+            self._connection, "SELECT weak, strong FROM scorer.link WHERE weak = ANY(:ids)", ids=sorted(undecided)
+        )
+        for weak, strong in ({(row.weak, row.strong) for row in found} | plan.new_links) - plan.dropped:
+            graph.links.setdefault(weak, set()).add(strong)
+        graph.nodes = {node.id: node for node in plan.nodes.values()}
+        users = {i for i in undecided if i in graph.nodes and graph.nodes[i].kind is Kind.USER}
+        graph.same = await self._verdicts(users)
+        strong = {i for targets in graph.links.values() for i in targets} | {i for pair in graph.same for i in pair}
+        await self._load_by_id(graph, (strong | undecided) - set(graph.nodes))
+        undecided |= {i for pair in graph.same for i in pair}
+        before = {i: (node.lead, node.home) for i, node in graph.nodes.items()}
+        split = assign(graph, undecided, self._mint)
+        for i in undecided:
+            node, (lead, home) = graph.nodes[i], before[i]
+            if (node.lead, node.home) != (lead, home):
+                plan.changed.append(node)
+            if i in split:
+                near = {before[s][0] for s in graph.links.get(i, ())} | split[i].leads | {lead, home}
+                plan.split[i] = {one for one in near if one}
+            elif node.lead and lead and node.lead != lead:
+                plan.moves.append((i, lead, node.lead))
+            elif node.lead and not lead and node.kind is Kind.ANONYMOUS:
+                olds = {before[s][0] for s in graph.links.get(i, ())} | {home}
+                plan.moves += [(i, old, node.lead) for old in olds if old and old != node.lead]
+        for _, old, new in plan.moves:
+            plan.leads |= {old, new}
+        plan.leads |= {one for near in plan.split.values() for one in near}
+
+    def _mint(self, node: Node) -> uuid.UUID:
+        return self._minted.setdefault(node.id, uuid.uuid4())
+
+    async def lock(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, Any]:
+        """Locks the rows of these leads in order of their ids; returns those that exist."""
+        found = await rows(
+            self._connection,
+            "SELECT id, version, profile, provisional, excluded, engaged_at FROM scorer.lead "
+            "WHERE id = ANY(:ids) ORDER BY id FOR UPDATE",
+            ids=sorted(leads),
+        )
+        return {row.id: row for row in found}
+
+    async def apply(self, plan: Plan) -> set[uuid.UUID]:
+        """Writes links and owners, moves the stored events of what moved; returns leads that must be folded anew."""
+        if plan.new_links:
+            await self._run(
+                "INSERT INTO scorer.link SELECT * FROM unnest(CAST(:weak AS bigint[]), CAST(:strong AS bigint[])) "
+                "ON CONFLICT DO NOTHING",
+                **_columns(plan.new_links),
+            )
+        if plan.dropped:
+            await self._run(
+                "DELETE FROM scorer.link WHERE (weak, strong) IN "
+                "(SELECT * FROM unnest(CAST(:weak AS bigint[]), CAST(:strong AS bigint[])))",
+                **_columns(plan.dropped),
+            )
+        if plan.changed:
+            await self._run(
+                "UPDATE scorer.identifier i SET lead_id = n.lead, home = n.home FROM unnest(CAST(:ids AS bigint[]), "
+                "CAST(:leads AS uuid[]), CAST(:homes AS uuid[])) AS n(id, lead, home) WHERE i.id = n.id",
+                ids=[node.id for node in plan.changed],
+                leads=[node.lead for node in plan.changed],
+                homes=[node.home for node in plan.changed],
+            )
+        anew: set[uuid.UUID] = set()
+        for node, old, new in plan.moves:
+            moved = await self._connection.execute(
+                text("UPDATE scorer.event SET lead_id = :new WHERE lead_id = :old AND anchor = :node"),
+                {"node": node, "old": old, "new": new},
+            )
+            if moved.rowcount:
+                anew |= {old, new}
+        return anew
+
+    async def distribute(self, plan: Plan, arrivals: list[Arrival]) -> set[uuid.UUID]:
+        """Gives the events of split anonymous ids, stored and new, to the person of the nearest link in time."""
+        anew: set[uuid.UUID] = set()
+        for node, leads in plan.split.items():
+            links = await self._timed_links(plan, node, leads, arrivals)
+            stored = await rows(
+                self._connection,
+                "SELECT uid, occurred_at, lead_id FROM scorer.event WHERE lead_id = ANY(:leads) AND anchor = :node",
+                leads=sorted(leads), node=node,
+            )  # fmt: skip
+            right = [(row, nearest(links, row.occurred_at)) for row in stored]
+            wrong = [(row, lead) for row, lead in right if row.lead_id != lead]
+            if wrong:
+                await self._run(
+                    "UPDATE scorer.event e SET lead_id = n.lead FROM unnest(CAST(:uids AS uuid[]), "
+                    "CAST(:leads AS uuid[])) AS n(uid, lead) WHERE e.uid = n.uid",
+                    uids=[row.uid for row, _ in wrong],
+                    leads=[lead for _, lead in wrong],
+                )
+                anew |= {lead for _, lead in wrong} | {row.lead_id for row, _ in wrong}
+            for arrival in arrivals:
+                if plan.nodes[arrival.ids[0]].id == node:
+                    arrival.lead = nearest(links, arrival.at)
+        return anew
+
+    async def _timed_links(
+        self, plan: Plan, node: int, leads: set[uuid.UUID], arrivals: list[Arrival]
+    ) -> list[TimedLink]:
+        stored = await rows(
+            self._connection,
+            "SELECT uid, occurred_at, anchor, lead_id FROM scorer.event "
+            "WHERE lead_id = ANY(:leads) AND weaker @> ARRAY[CAST(:node AS bigint)]",
+            leads=sorted(leads), node=node,
+        )  # fmt: skip
+        links = [TimedLink(row.occurred_at, row.uid.hex, row.lead_id) for row in stored]
+        for arrival in arrivals:
+            if any(plan.nodes[weak].id == node for weak in arrival.ids[1:]) and arrival.lead:
+                links.append(TimedLink(arrival.at, arrival.uid, arrival.lead))
+        return sorted(links)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def _nodes(self, wanted: set[Identifier]) -> dict[Identifier, Node]:
+        """The rows of these identifiers; the missing ones are made, in order, so that two makers never wait crosswise."""
+        found = await self._find(wanted)
+        if missing := sorted(wanted - set(found)):
+            await self._run(
+                "INSERT INTO scorer.identifier (kind, value) SELECT * FROM unnest(CAST(:kinds AS smallint[]), "
+                "CAST(:words AS text[])) ON CONFLICT DO NOTHING",
+                kinds=[int(one.kind) for one in missing], words=[one.value for one in missing],
+            )  # fmt: skip
+            found |= await self._find(set(missing))
+        return found
+
+    async def _find(self, wanted: set[Identifier]) -> dict[Identifier, Node]:
+        words = sorted(wanted)
+        found = await rows(
+            self._connection,
+            "SELECT i.id, i.kind, i.value, i.lead_id, i.home FROM unnest(CAST(:kinds AS smallint[]), "
+            "CAST(:words AS text[])) AS w(kind, value) JOIN scorer.identifier i USING (kind, value)",
+            kinds=[int(one.kind) for one in words], words=[one.value for one in words],
+        )  # fmt: skip
+        return {Identifier(Kind(r.kind), r.value): Node(r.id, Kind(r.kind), r.value, r.lead_id, r.home) for r in found}
+
+    async def _load_by_id(self, graph: Graph, ids: set[int]) -> None:
+        if ids:
+            found = await rows(
+                self._connection,
+                "SELECT id, kind, value, lead_id, home FROM scorer.identifier WHERE id = ANY(:ids)",
+                ids=sorted(ids),
+            )
+            graph.nodes |= {r.id: Node(r.id, Kind(r.kind), r.value, r.lead_id, r.home) for r in found}
+
+    async def _known_links(self, pairs: set[Link]) -> set[Link]:
+        if not pairs:
+            return set()
+        found = await rows(
+            self._connection,
+            "SELECT l.weak, l.strong FROM unnest(CAST(:weak AS bigint[]), CAST(:strong AS bigint[])) AS w(weak, strong) "
+            "JOIN scorer.link l USING (weak, strong)",
+            **_columns(pairs),
+        )
+        return {(row.weak, row.strong) for row in found}
+
+    async def _dependents(self, ids: set[int]) -> set[int]:
+        """The ids and all weaker identifiers whose owner may follow theirs."""
+        found, front = set(ids), set(ids)
+        while front:
+            below = await rows(
+                self._connection, "SELECT DISTINCT weak FROM scorer.link WHERE strong = ANY(:ids)", ids=sorted(front)
+            )
+            front = {row.weak for row in below} - found
+            found |= front
+        return found
+
+    async def _unsupported(self, losers: Iterable[Known]) -> set[Link]:
+        """Links that only the losing bodies of repeated ids spoke for."""
+        dropped: set[Link] = set()
+        for loser in losers:
+            for weak in loser.weaker:
+                other = await rows(
+                    self._connection,
+                    "SELECT 1 FROM scorer.event WHERE lead_id = :lead AND anchor = :anchor AND uid <> :uid "
+                    "AND weaker @> ARRAY[CAST(:weak AS bigint)] LIMIT 1",
+                    lead=loser.lead, anchor=loser.anchor, uid=loser.uid, weak=weak,
+                )  # fmt: skip
+                if not other:
+                    dropped.add((weak, loser.anchor))
+        return dropped
+
+    async def _judge(self, arrivals: list[Arrival], nodes: dict[Identifier, Node]) -> set[int]:
+        """Keeps the last verdict on each pair of users; returns the users that were judged."""
+        judged: set[int] = set()
+        for arrival in arrivals:
+            for other in _judged(arrival):
+                low, high = sorted((nodes[arrival.ids[0]].id, nodes[other].id))
+                judged |= {low, high}
+                await self._run(
+                    "INSERT INTO scorer.verdict VALUES (:low, :high, :at, :uid, :same) ON CONFLICT (low, high) "
+                    "DO UPDATE SET said_at = excluded.said_at, uid = excluded.uid, same = excluded.same "
+                    "WHERE (verdict.said_at, verdict.uid) < (excluded.said_at, excluded.uid)",
+                    low=low, high=high, at=arrival.at, uid=uuid.UUID(arrival.uid),
+                    same=arrival.data.properties.get("verdict") == "same",
+                )  # fmt: skip
+        return judged
+
+    async def _verdicts(self, users: set[int]) -> set[Link]:
+        """Pairs judged the same in the groups of these users."""
+        pairs: set[Link] = set()
+        front = users
+        while front:
+            found = await rows(
+                self._connection,
+                "SELECT low, high FROM scorer.verdict WHERE same AND (low = ANY(:ids) OR high = ANY(:ids))",
+                ids=sorted(front),
+            )
+            new = {(row.low, row.high) for row in found} - pairs
+            pairs |= new
+            front = {i for pair in new for i in pair}
+        return pairs
+
+    async def _run(self, statement: str, **values: Any) -> None:
+        await self._connection.execute(text(statement), values)
+
+
+def _judged(arrival: Arrival) -> list[Identifier]:
+    """The other user of a verdict."""
+    other = str(arrival.data.properties.get("other_user_id", "")).strip()
+    if arrival.data.type != REVIEWED or not other or arrival.ids[0].kind is not Kind.USER or other == arrival.ids[0].value:
+        return []
+    return [Identifier(Kind.USER, other)]
+
+
+def _columns(links: set[Link]) -> dict[str, list[int]]:
+    pairs = sorted(links)
+    return {"weak": [weak for weak, _ in pairs], "strong": [strong for _, strong in pairs]}
+
+
+def by_lead(arrivals: Iterable[Arrival]) -> dict[uuid.UUID, list[Arrival]]:
+    """Arrivals grouped by their lead."""
+    groups: dict[uuid.UUID, list[Arrival]] = defaultdict(list)
+    for arrival in arrivals:
+        if arrival.lead:
+            groups[arrival.lead].append(arrival)
+    return groups

@@ -1,0 +1,72 @@
+"""Silence: looks at the leads whose next review day has come, refreshes what lists show, announces what silence changed."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.scorer.announcing import settle
+from services.scorer.handler import Handler
+from services.scorer.store import Store, lead_row
+from services.shared import outbox
+from services.shared.db import is_transient, rows
+from services.shared.runtime import Beat
+
+log = structlog.get_logger()
+BATCH = 500
+
+
+class Sweeper:
+    """Takes only due leads; late, twice or never changes nothing but the delay."""
+
+    def __init__(self, engine: AsyncEngine, handler: Handler, poll_seconds: float, wake: Callable[[], None]) -> None:
+        self._engine, self._handler, self._poll_seconds = engine, handler, poll_seconds
+        self._wake = wake
+
+    async def run(self, beat: Beat) -> None:
+        """Sweeps until cancelled."""
+        while True:
+            beat()
+            try:
+                swept = await self.sweep()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("sweeper_waits", reason=type(error).__name__)
+                swept = 0
+            if swept < BATCH:
+                await asyncio.sleep(self._poll_seconds)
+
+    async def sweep(self) -> int:
+        """One batch of due leads; returns how many were looked at."""
+        handler, now = self._handler, self._handler.clock.now_us()
+        async with self._engine.begin() as connection:
+            due = await rows(
+                connection,
+                "SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now ORDER BY next_review_at LIMIT :limit",
+                now=now, limit=BATCH,
+            )  # fmt: skip
+            if not due:
+                return 0
+            held = await rows(
+                connection,
+                "SELECT id, version, profile, provisional, excluded, engaged_at FROM scorer.lead "
+                "WHERE id = ANY(:ids) ORDER BY id FOR UPDATE SKIP LOCKED",
+                ids=list({row.lead_id for row in due}),
+            )
+            store = Store(connection)
+            leads = [lead_row(row) for row in held]
+            states = await store.states(lead.id for lead in leads)
+            identifiers = await store.identifiers(lead.id for lead in leads)
+            for lead in leads:
+                lead.states, lead.identifiers = states.get(lead.id, {}), identifiers.get(lead.id, [])
+                lead.version += 1
+            leads = [lead for lead in leads if lead.states]
+            said, changes = settle(handler.journey, leads, now, {})
+            await store.write(leads, handler.playbook.fold_hash)
+            await store.announce(said)
+            await outbox.put(connection, "scorer", changes)
+        if changes:
+            self._wake()
+        return len(due)

@@ -1,0 +1,80 @@
+"""Which words identify somebody: cleaned identifiers of an interaction, strongest first."""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from services.shared.events import TOUCH_SENT, TOUCH_SYSTEM, ExternalId, Interaction
+from services.shared.playbook import Identity
+
+
+class Kind(IntEnum):
+    """Strength of an identifier: the smaller, the stronger."""
+
+    USER = 0
+    EMAIL = 1
+    EXTERNAL = 2
+    ANONYMOUS = 3
+    ROLE = 4
+
+
+class Identifier(NamedTuple):
+    """A cleaned identifier."""
+
+    kind: Kind
+    value: str
+
+
+SEPARATOR = "\t"
+
+
+class Cleaner:
+    """Cleans identifiers under the playbook's lists of junk and role mailboxes."""
+
+    def __init__(self, words: Identity) -> None:
+        self._junk = {word.lower() for word in words.junk} | {""}
+        self._roles = {word.lower() for word in words.role_mailboxes}
+        self._free = {domain.lower() for domain in words.free_mail_domains}
+
+    def plain(self, value: str) -> str:
+        """The value without space around it; '' where it is junk."""
+        value = value.strip()
+        return "" if value.lower() in self._junk else value
+
+    def address(self, email: str) -> str:
+        """A mail address in lower case; '' where it is none."""
+        email = email.strip().lower()
+        local, at, domain = email.rpartition("@")
+        good = at and local and len(email) <= 254 and "." in domain and not any(c.isspace() or c in "<>,;\"'" for c in email)
+        return "" if not good or email in self._junk else email
+
+    def is_role(self, address: str) -> bool:
+        """Whether the mailbox belongs to a desk: info@, sales@."""
+        return address.partition("@")[0].partition("+")[0] in self._roles
+
+    def is_free_mail(self, domain: str) -> bool:
+        """Whether anybody can have an address there."""
+        return domain in self._free
+
+    def identifiers(self, event: Interaction) -> list[Identifier]:
+        """Usable identifiers, strongest first; a role address stands alone; empty where the event names nobody."""
+        found: list[Identifier] = []
+        if user := self.plain(event.user_id):
+            found.append(Identifier(Kind.USER, user))
+        if email := self.address(event.email):
+            if not self.is_role(email):
+                found.append(Identifier(Kind.EMAIL, email))
+            elif not found:
+                return [Identifier(Kind.ROLE, email)]
+        if external := _external(self, event.external_id):
+            found.append(external)
+        if event.touch_id and (not found or event.type == TOUCH_SENT):
+            found.append(Identifier(Kind.EXTERNAL, f"{TOUCH_SYSTEM}{SEPARATOR}{event.touch_id}"))
+        if anonymous := self.plain(event.anonymous_id):
+            found.append(Identifier(Kind.ANONYMOUS, anonymous))
+        return found
+
+
+def _external(cleaner: Cleaner, given: ExternalId | None) -> Identifier | None:
+    if given and given.system.strip() and cleaner.plain(given.id):
+        return Identifier(Kind.EXTERNAL, f"{given.system.strip().lower()}{SEPARATOR}{given.id.strip()}")
+    return None
