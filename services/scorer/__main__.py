@@ -1,6 +1,5 @@
 """Starts the scorer: `python -m services.scorer`."""
 
-import asyncio
 import sys
 
 import uvloop

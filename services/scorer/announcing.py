@@ -109,9 +109,7 @@ def _changed(lead: LeadRow, state: State, view: View, said: dict[str, Any], evid
         snapshot=snapshot(lead, state, view),
     )
     posted = max((arrival.posted_at for arrival in evidence.arrivals), default=0.0)
-    event = ChangeEvent(
-        id=str(said["id"]), type="lead.stage_changed.v1", time=said["announced_at"], data=change, postedat=posted
-    )
+    event = ChangeEvent(id=str(said["id"]), type="lead.stage_changed.v1", time=said["announced_at"], data=change, postedat=posted)
     return Outgoing(CHANGES, str(lead.id), encode(event))
 
 

@@ -78,9 +78,7 @@ def from_interaction(value: bytes, cleaner: Cleaner) -> Arrival:
     if not ids:
         raise Reject("identifies nobody", where="data", remedy="add user_id, email, anonymous_id or external_id")
     flags, source = envelope.flags, envelope.source
-    return Arrival(
-        uid, to_us(envelope.time), digest, envelope.receivedat, source, flags, envelope.postedat, data, body, ids
-    )
+    return Arrival(uid, to_us(envelope.time), digest, envelope.receivedat, source, flags, envelope.postedat, data, body, ids)
 
 
 def from_touch(event: TouchEvent, cleaner: Cleaner) -> Arrival | None:

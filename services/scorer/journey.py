@@ -379,9 +379,7 @@ class Journey:
         ]
         self._run(columns, rows)
         model, free = self.model, columns.ended == NEVER
-        stage, since = model.review(
-            columns.belief, columns.evidence_at, until, columns.published, free, inclusive=True
-        )
+        stage, since = model.review(columns.belief, columns.evidence_at, until, columns.published, free, inclusive=True)
         days = np.where(free & (columns.evidence_at > NEVER), until - columns.evidence_at, 0) / DAY
         belief = np.where(days > 0, model.advance(columns.belief, days), columns.belief)
         chance = likelihood(model, self.fit, belief, np.array(fits, float), columns.ended)

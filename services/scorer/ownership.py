@@ -60,9 +60,7 @@ class Ownership:
         """Loads what depends on the undecided and what they depend on, and assigns."""
         undecided = await self._dependents(undecided)
         graph = plan.graph
-        found = await rows(
-            self._connection, "SELECT weak, strong FROM scorer.link WHERE weak = ANY(:ids)", ids=sorted(undecided)
-        )
+        found = await rows(self._connection, "SELECT weak, strong FROM scorer.link WHERE weak = ANY(:ids)", ids=sorted(undecided))
         for weak, strong in ({(row.weak, row.strong) for row in found} | plan.new_links) - plan.dropped:
             graph.links.setdefault(weak, set()).add(strong)
         graph.nodes = {node.id: node for node in plan.nodes.values()}
@@ -159,9 +157,7 @@ class Ownership:
                     arrival.lead = nearest(links, arrival.at)
         return anew
 
-    async def _timed_links(
-        self, plan: Plan, node: int, leads: set[uuid.UUID], arrivals: list[Arrival]
-    ) -> list[TimedLink]:
+    async def _timed_links(self, plan: Plan, node: int, leads: set[uuid.UUID], arrivals: list[Arrival]) -> list[TimedLink]:
         stored = await rows(
             self._connection,
             "SELECT uid, occurred_at, anchor, lead_id FROM scorer.event "

@@ -52,7 +52,11 @@ class Reader:
 
     def _read(self, type_: str, content_id: str, url: str, form: str, machine: bool, touched: bool) -> Reading:
         content = content_id or self._forms.get(form, "")
-        if not content and url and type_ in SEEN_BY_URL | {"email_clicked", "form_submitted", "content_downloaded", "video_watched"}:
+        if (
+            not content
+            and url
+            and type_ in SEEN_BY_URL | {"email_clicked", "form_submitted", "content_downloaded", "video_watched"}
+        ):
             content = self._addresses.find(url) or ""
         if type_ == "page_viewed" and not content and url:
             type_ = self._pages.find(url) or type_

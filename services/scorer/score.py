@@ -104,5 +104,3 @@ def likelihood(model: StageModel, fit: FitScore, belief: F, fit_points: F, ended
     """The probability (L) of the outcome within the horizon; NaN once it has happened."""
     z = logit(model.outcome_probability(belief)) + fit.effect(fit_points)
     return np.where(ended > NEVER, np.nan, probability(np.clip(z, -LOGIT_LIMIT, LOGIT_LIMIT)))
-
-

@@ -76,10 +76,7 @@ class Store:
             "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict FROM scorer.event WHERE uid = ANY(:uids)",
             uids=[uuid.UUID(uid) for uid in uids],
         )
-        return {
-            r.uid.hex: Known(r.uid, r.occurred_at, r.digest.hex(), r.lead_id, r.anchor, r.weaker, r.conflict)
-            for r in found
-        }
+        return {r.uid.hex: Known(r.uid, r.occurred_at, r.digest.hex(), r.lead_id, r.anchor, r.weaker, r.conflict) for r in found}
 
     async def flag_conflicts(self, uids: Iterable[uuid.UUID]) -> None:
         """Marks events whose id came with another body."""

@@ -63,9 +63,7 @@ class Consumer(Generic[D]):
                 self.ready = False
                 await subscription.close()
 
-    async def _turn(
-        self, subscription: Subscription, polled: dict[TopicPartition, list[Record]], beat: Beat
-    ) -> None:
+    async def _turn(self, subscription: Subscription, polled: dict[TopicPartition, list[Record]], beat: Beat) -> None:
         if not polled:
             return
         parts = sorted(polled)

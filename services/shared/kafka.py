@@ -94,8 +94,7 @@ class Publisher:
     async def _one_by_one(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
         counts = {topic: len(await producer.partitions_for(topic)) for topic in {record.topic for record in records}}
         return [
-            await producer.send(r.topic, r.value, r.key.encode(), partition=int(r.key[:8], 16) % counts[r.topic])
-            for r in records
+            await producer.send(r.topic, r.value, r.key.encode(), partition=int(r.key[:8], 16) % counts[r.topic]) for r in records
         ]
 
     async def _in_batches(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
@@ -183,23 +182,36 @@ class Subscription:
         await _quietly(self._consumer.stop())
 
 
-async def end_offsets(settings: Settings, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-    """The next offset of every partition of the topics."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False)
-    try:
-        async with asyncio.timeout(10):
-            await consumer.start()
-            found: dict[tuple[str, int], int] = {}
-            for topic in topics:
-                await consumer._client.add_topic(topic)
-                parts = consumer.partitions_for_topic(topic) or set()
-                ends = await consumer.end_offsets([TopicPartition(topic, part) for part in parts])
-                found |= {(part.topic, part.partition): offset for part, offset in ends.items()}
-            return found
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise Retry(f"the broker is away: {type(error).__name__}") from error
-    finally:
-        await _quietly(consumer.stop())
+class EndOffsets:
+    """Asks the broker where its partitions end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def of(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+        """The next offset of every partition of the topics. Raises Retry while the broker is away."""
+        try:
+            async with asyncio.timeout(10):
+                if self._consumer is None:
+                    consumer = AIOKafkaConsumer(
+                        *TOPICS, bootstrap_servers=self._settings.kafka_bootstrap, enable_auto_commit=False
+                    )
+                    self._consumer = consumer
+                    await consumer.start()
+                consumer = self._consumer
+                parts = [TopicPartition(t, p) for t in topics for p in consumer.partitions_for_topic(t) or ()]
+                ends = await consumer.end_offsets(parts) if parts else {}
+                return {(part.topic, part.partition): offset for part, offset in ends.items()}
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self.close()
+            raise Retry(f"the broker is away: {type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """Lets go of the connection."""
+        consumer, self._consumer = self._consumer, None
+        if consumer:
+            await _quietly(consumer.stop())
 
 
 async def make_topics(settings: Settings) -> list[str]:

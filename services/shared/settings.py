@@ -16,9 +16,7 @@ SECRETS = Path("/run/secrets")
 class Settings(BaseSettings):
     """Read once in `__main__` and passed on; `ripeline settings` lists them with their values."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="RIPELINE_", secrets_dir=SECRETS if SECRETS.is_dir() else None, extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix="RIPELINE_", secrets_dir=SECRETS if SECRETS.is_dir() else None, extra="ignore")
 
     environment: Literal["production", "demo", "test"] = Field("production", description="demo and test may set a clock")
     database_url: SecretStr = Field(

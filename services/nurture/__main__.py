@@ -1,0 +1,71 @@
+"""Starts nurture: `python -m services.nurture`."""
+
+import sys
+
+import uvloop
+
+from services.nurture.api import create_app
+from services.nurture.chooser import Chooser
+from services.nurture.handler import Handler
+from services.nurture.scheduler import ConsentGate, Scheduler
+from services.shared import playbook
+from services.shared.clock import Clock
+from services.shared.consumer import Consumer
+from services.shared.db import open_engine
+from services.shared.events import CHANGES, CONSENTS
+from services.shared.kafka import EndOffsets, Publisher, Subscription
+from services.shared.keys import Keys
+from services.shared.outbox import Relay
+from services.shared.runtime import Pulse, arm_fault, patiently, serve
+from services.shared.settings import Settings
+from services.shared.telemetry import configure_logs
+
+
+async def main(settings: Settings) -> None:
+    """Wires the parts and runs them until a signal."""
+    engine, publisher, ends = open_engine(settings), Publisher(settings), EndOffsets(settings)
+    clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
+    chooser = Chooser(playbook.load(settings.playbook), sink=settings.smtp_is_sink)
+    keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
+    relay, gate = Relay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
+    scheduler = Scheduler(settings, engine, chooser, clock, gate, relay.wake)
+
+    def decided(left: int) -> None:
+        if left:
+            relay.wake()
+            scheduler.wake()
+
+    consumer = Consumer(
+        engine,
+        lambda: Subscription(settings, "nurture", [CHANGES, CONSENTS]),
+        Handler(chooser, clock, pepper),
+        "nurture",
+        batch=settings.batch,
+        after=decided,
+    )
+    await patiently(keys.load, "keys")
+    app = create_app(settings, engine, keys, lambda: {"consumer": consumer.ready})
+    await serve(
+        app,
+        settings,
+        "nurture",
+        consumer.run(pulse.beat("consumer")),
+        relay.run(pulse.beat("relay")),
+        scheduler.run(pulse.beat("scheduler")),
+        gate.watch(pulse.beat("consents")),
+        keys.refresh(pulse.beat("keys")),
+        pulse.watch(),
+    )
+    await ends.close()
+    await publisher.close()
+    await engine.dispose()
+
+
+if __name__ == "__main__":
+    config = Settings()
+    configure_logs("nurture", config.log_level)
+    arm_fault(config.fault)
+    try:
+        uvloop.run(main(config))
+    except playbook.Broken as broken:
+        sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")

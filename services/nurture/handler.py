@@ -1,0 +1,126 @@
+"""The heart of nurture: announced stage changes become decisions, one a program, in one transaction a batch."""
+
+import time
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.nurture.chooser import Chooser, Lead, Occasion, Send
+from services.nurture.store import Store
+from services.shared import outbox
+from services.shared.clock import Clock
+from services.shared.errors import Reject
+from services.shared.events import (
+    CONSENTS,
+    TOUCHES,
+    ChangeEvent,
+    ConsentEvent,
+    Snapshot,
+    Touch,
+    TouchEvent,
+    decode_change,
+    decode_consent,
+    derived,
+    encode,
+)
+from services.shared.kafka import Outgoing, Record
+from services.shared.playbook import UNKNOWN, Program
+from services.shared.telemetry import DECIDED, DECISION_SECONDS
+
+ANNOUNCED = "lead.stage_changed.v1"
+
+
+class Handler:
+    """Applies batches of changes and permissions; knows no Kafka and never commits."""
+
+    def __init__(self, chooser: Chooser, clock: Clock, pepper: bytes) -> None:
+        self._chooser, self._clock, self._pepper = chooser, clock, pepper
+
+    def decode(self, record: Record) -> ChangeEvent | ConsentEvent:
+        """Reads one record. Raises Reject for what can never be applied."""
+        try:
+            if record.topic == CONSENTS:
+                return decode_consent(record.value)
+            event = decode_change(record.value)
+            for lead in (event.data.lead, *event.data.merged):
+                uuid.UUID(lead)
+            return event
+        except ValueError as error:
+            raise Reject(f"not readable: {error}", where=record.topic) from error
+
+    async def apply(self, connection: AsyncConnection, decoded: Sequence[ChangeEvent | ConsentEvent]) -> int:
+        """Permissions first, then what is known of leads, then decisions."""
+        store = Store(connection, self._pepper)
+        if consents := [event.data for event in decoded if isinstance(event, ConsentEvent)]:
+            await store.keep_consents(consents)
+        changes = [event for event in decoded if isinstance(event, ChangeEvent)]
+        if not changes:
+            return 0
+        for event in changes:
+            for old in event.data.merged:
+                await store.merge(old, event.data.lead)
+        living = await store.living(event.data.lead for event in changes)
+        await store.keep_snapshots([event.data for event in changes if living[event.data.lead] == event.data.lead])
+        await store.keep_seen((living[e.data.lead], content) for e in changes for content in e.data.content)
+        return await self._decide(connection, store, [e for e in changes if e.type == ANNOUNCED], living)
+
+    async def _decide(
+        self, connection: AsyncConnection, store: Store, announced: list[ChangeEvent], living: dict[str, str]
+    ) -> int:
+        if not announced:
+            return 0
+        now = self._clock.now()
+        known = await store.leads({(living[e.data.lead], e.data.product) for e in announced}, now)
+        decisions: list[tuple[Touch, float | None]] = []
+        for event in announced:
+            lead_id = living[event.data.lead]
+            lead = known.get((lead_id, event.data.product)) or Lead(lead_id, event.data.snapshot or Snapshot(stage=UNKNOWN))
+            waited = (time.time() - event.postedat) * 1000 if event.postedat else None
+            decisions += [(touch, waited) for touch in self._touches(event, lead)]
+        new = await store.decide(decisions)
+        fresh = [(touch, waited) for touch, waited in decisions if touch.id in new]
+        for touch, waited in fresh:
+            DECIDED.labels(touch.status, touch.reason).inc()
+            if waited is not None:
+                DECISION_SECONDS.observe(waited / 1000)
+        await outbox.put(connection, "nurture", [told("touch.decided.v1", touch) for touch, _ in fresh])
+        return len(fresh)
+
+    def _touches(self, event: ChangeEvent, lead: Lead) -> list[Touch]:
+        """One decision for each program that answers; where none does, one that says so."""
+        occasion = Occasion(event.data.stage, event.data.product, event.data.cause_at or event.time)
+        programs: list[Program | None] = [*self._chooser.programs(lead, occasion)]
+        return [self._touch(event, lead, occasion, program) for program in programs or [None]]
+
+    def _touch(self, event: ChangeEvent, lead: Lead, occasion: Occasion, program: Program | None) -> Touch:
+        now = self._clock.now()
+        decision = self._chooser.decide(lead, occasion, program, now)
+        name, send = program.id if program else "", isinstance(decision, Send)
+        return Touch(
+            id=derived(event.id, "touch", name),
+            lead=lead.id,
+            product=occasion.product,
+            announcement=event.id,
+            program=name,
+            stage=occasion.stage,
+            content=decision.content.id if isinstance(decision, Send) else "",
+            channel=program.channel if program and send else "",
+            status="due" if send else "withheld",
+            reason=decision.reason,
+            why=decision.why,
+            propensity=decision.propensity if isinstance(decision, Send) else None,
+            decided_at=now,
+            due_at=decision.due_at if isinstance(decision, Send) else None,
+        )
+
+
+def told(kind: str, touch: Touch) -> Outgoing:
+    """What others hear of a touch."""
+    at = touch.sent_at if kind == "touch.sent.v1" else touch.decided_at
+    if at is None:
+        raise ValueError(f"a touch without its time: {touch.id}")
+    event = TouchEvent(id=derived(touch.id, kind, touch.status), type=kind, time=at, data=touch, postedat=time.time())
+    return Outgoing(TOUCHES, touch.lead, encode(event))
+
+

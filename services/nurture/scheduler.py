@@ -1,0 +1,257 @@
+"""Sending: touches whose time has come, every ground checked again, `sending` committed before the wire."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import msgspec
+import structlog
+from jinja2 import TemplateError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.nurture.channels import Uncertain
+from services.nurture.channels.email import Email
+from services.nurture.channels.message import Message, render
+from services.nurture.channels.webhook import Webhook
+from services.nurture.chooser import Chooser, Lead
+from services.nurture.handler import told
+from services.nurture.store import Store
+from services.shared import outbox
+from services.shared.clock import Clock
+from services.shared.db import is_transient, rows
+from services.shared.errors import Reject, Retry
+from services.shared.events import CONSENTS, Touch
+from services.shared.kafka import EndOffsets
+from services.shared.runtime import Beat, fault_point
+from services.shared.settings import Settings
+from services.shared.telemetry import SENT
+
+log = structlog.get_logger()
+BATCH = 50
+ATTEMPTS = 6
+FRESH_SECONDS = 10.0
+
+
+class ConsentGate:
+    """Open while the reading of `lead.consents` has lately caught up with its end."""
+
+    def __init__(self, engine: AsyncEngine, ends: EndOffsets) -> None:
+        self._engine, self._ends = engine, ends
+        self._caught_up = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether a refusal that came before a few seconds ago is surely known."""
+        return time.monotonic() - self._caught_up < FRESH_SECONDS
+
+    async def watch(self, beat: Beat) -> None:
+        """Compares what is applied with what there is, twice a second."""
+        while True:
+            beat()
+            try:
+                looked, ends = time.monotonic(), await self._ends.of([CONSENTS])
+                async with self._engine.connect() as connection:
+                    found = await rows(
+                        connection, "SELECT partition, next_offset FROM nurture.progress WHERE topic = :topic", topic=CONSENTS
+                    )
+                applied = {row.partition: row.next_offset for row in found}
+                if all(applied.get(part, 0) >= end for (_, part), end in ends.items()):
+                    self._caught_up = looked
+            except Retry as error:
+                log.warning("consent_gate_waits", reason=str(error))
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+            await asyncio.sleep(0.5)
+
+
+class Scheduler:
+    """Takes due touches, checks them again, and sends them."""
+
+    def __init__(
+        self, settings: Settings, engine: AsyncEngine, chooser: Chooser, clock: Clock, gate: ConsentGate, wake: Callable[[], None]
+    ) -> None:
+        self._settings, self._engine, self._chooser, self._clock = settings, engine, chooser, clock
+        self._gate, self._wake = gate, wake
+        self._pepper = settings.pepper.get_secret_value().encode()
+        self._email, self._webhook = Email(settings), Webhook(settings)
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Says that something may be due."""
+        self._woken.set()
+
+    async def run(self, beat: Beat) -> None:
+        """Sends until cancelled."""
+        while True:
+            beat()
+            taken = 0
+            try:
+                await self.recover()
+                taken = await self.turn() if self._gate.open else 0
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("scheduler_waits", reason=type(error).__name__)
+            if taken < BATCH:
+                try:
+                    await asyncio.wait_for(self._woken.wait(), self._settings.poll_ms / 1000)
+                except TimeoutError:
+                    pass
+                self._woken.clear()
+
+    async def recover(self) -> None:
+        """What was on the wire when its process died: a webhook is repeated, a mail may have arrived and stays unknown."""
+        async with self._engine.begin() as connection:
+            store, said = Store(connection, self._pepper), []
+            for touch in await store.interrupted(self._settings.sending_timeout_s * 1.5 + 5):
+                if touch.channel == "webhook":
+                    await store.mark(_with(touch, status="due"))
+                    continue
+                lost = _with(touch, status="unknown", why="the process ended while the mail was on the wire", sent_at=touch.due_at)
+                await store.mark(lost)
+                said.append(told("touch.failed.v1", lost))
+                log.warning("touch_unknown", touch_id=touch.id)
+            await outbox.put(connection, "nurture", said)
+        if said:
+            self._wake()
+
+    async def turn(self) -> int:
+        """One batch: check and mark in one transaction, then the wire, then the outcome."""
+        ready, seen = await self._take()
+        if ready:
+            fault_point("between_sending_and_wire")
+            await asyncio.gather(*(self._send(touch, lead) for touch, lead in ready))
+        return seen
+
+    async def _take(self) -> tuple[list[tuple[Touch, Lead]], int]:
+        now = self._clock.now()
+        ready: list[tuple[Touch, Lead]] = []
+        said = []
+        async with self._engine.begin() as connection:
+            store = Store(connection, self._pepper)
+            if await store.braked():
+                return [], 0
+            due = await store.due(now, BATCH)
+            leads = await store.leads({(touch.lead, touch.product) for touch in due}, now) if due else {}
+            taken: set[str] = set()
+            for touch in due:
+                lead = leads.get((touch.lead, touch.product))
+                checked = self._checked(touch, lead, now)
+                if checked.status == "sending" and touch.lead in taken:
+                    continue
+                await store.mark(checked, attempt=int(checked.status == "sending"))
+                if checked.status == "withheld":
+                    said.append(told("touch.decided.v1", _with(checked, decided_at=now)))
+                elif checked.status == "sending" and lead:
+                    taken.add(touch.lead)
+                    ready.append((checked, lead))
+            await outbox.put(connection, "nurture", said)
+        if said:
+            self._wake()
+        return ready, len(due)
+
+    def _checked(self, touch: Touch, lead: Lead | None, now: datetime) -> Touch:
+        """The touch as it stands now: to be sent, later, or withheld because something has overtaken it."""
+        if lead is None or lead.snapshot.stage != touch.stage:
+            moved = f"the lead has moved on to {lead.snapshot.stage}" if lead else "the lead is gone"
+            return _with(touch, status="withheld", reason="superseded", why=moved)
+        content = self._chooser.playbook.content_by_id.get(touch.content)
+        if touch.content in lead.seen or content is None:
+            return _with(touch, status="withheld", reason="superseded", why="the lead has had this content by now")
+        if against := self._chooser.against(lead, now):
+            return _with(touch, status="withheld", reason=against.reason, why=against.why)
+        if not self._chooser.eligible(lead, touch.stage, content, now):
+            return _with(touch, status="withheld", reason="superseded", why="the content no longer suits the lead")
+        due_at, waits = self._chooser.due(lead.snapshot, now)
+        if due_at > now:
+            return _with(touch, due_at=due_at, reason=waits)
+        return _with(touch, status="sending", reason="")
+
+    async def _send(self, touch: Touch, lead: Lead) -> None:
+        """The wire, and what became of it."""
+        now = self._clock.now()
+        try:
+            message = render(
+                self._chooser.playbook, touch, lead.snapshot, public_url=self._settings.public_url, pepper=self._pepper
+            )
+            async with asyncio.timeout(self._settings.sending_timeout_s):
+                if touch.channel == "webhook":
+                    await self._webhook.send(message, touch)
+                else:
+                    await self._email.send(message, now)
+        except Uncertain as error:
+            await self._failed(_with(touch, status="unknown", why=f"the wire broke: {error}", sent_at=now))
+        except (Reject, TemplateError) as error:
+            await self._failed(_with(touch, status="failed", reason="", why=str(error)))
+        except (Retry, TimeoutError) as error:
+            if isinstance(error, TimeoutError) and touch.channel == "email":
+                await self._failed(_with(touch, status="unknown", why="the mail server did not answer in time", sent_at=now))
+            else:
+                await self._again(touch, now, str(error) or "no answer in time")
+        else:
+            await self._sent(touch, lead, message, self._clock.now())
+
+    async def _sent(self, touch: Touch, lead: Lead, message: Message, at: datetime) -> None:
+        sent = _with(touch, status="sent", sent_at=at)
+        event = _with(
+            sent, recipient=message.recipient, subject=message.subject, text=message.text, html=message.html,
+            clicks_tracked=True, opens_tracked=self._chooser.playbook.open_pixel,
+        )  # fmt: skip
+        async with self._patient() as connection:
+            store = Store(connection, self._pepper)
+            await store.mark(sent)
+            await store.keep_seen([(lead.id, touch.content)])
+            await outbox.put(connection, "nurture", [told("touch.sent.v1", event)])
+        SENT.labels(touch.channel).inc()
+        log.info("touch_sent", touch_id=touch.id, lead_id=touch.lead, channel=touch.channel)
+        self._wake()
+
+    async def _failed(self, touch: Touch) -> None:
+        async with self._patient() as connection:
+            await Store(connection, self._pepper).mark(touch)
+            await outbox.put(connection, "nurture", [told("touch.failed.v1", touch)])
+        log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
+        self._wake()
+
+    async def _again(self, touch: Touch, now: datetime, why: str) -> None:
+        """Back to due, later each time; given up after some attempts."""
+        async with self._patient() as connection:
+            found = await rows(connection, "SELECT attempts FROM nurture.touch WHERE id = CAST(:id AS uuid)", id=touch.id)
+            attempts = found[0].attempts if found else ATTEMPTS
+            if attempts >= ATTEMPTS:
+                given_up = _with(touch, status="failed", why=f"given up after {attempts} attempts: {why}")
+                await Store(connection, self._pepper).mark(given_up)
+                await outbox.put(connection, "nurture", [told("touch.failed.v1", given_up)])
+            else:
+                due_at = now + timedelta(seconds=10 * 3**attempts)
+                await Store(connection, self._pepper).mark(_with(touch, status="due", due_at=due_at, why=why))
+        log.warning("touch_waits", touch_id=touch.id, reason=why)
+
+    def _patient(self) -> "_Transaction":
+        return _Transaction(self._engine)
+
+
+class _Transaction:
+    """A transaction whose beginning waits while the database is away: what went out must be written down."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def __aenter__(self) -> AsyncConnection:
+        while True:
+            self._context = self._engine.begin()
+            try:
+                return await self._context.__aenter__()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                await asyncio.sleep(0.5)
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._context.__aexit__(*error)  # type: ignore[arg-type]
+
+
+def _with(touch: Touch, **changes: object) -> Touch:
+    return msgspec.structs.replace(touch, **changes)
