@@ -1,0 +1,219 @@
+"""`ripeline`: the command line."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from sqlalchemy import text
+
+from services.ops import demo, up
+from services.ops.provision import provision as make_ready
+from services.ops.running import found
+from services.ops.status import read
+from services.ops.verify import verify as compare
+from services.scorer.stage import StageModel
+from services.shared.db import is_transient, open_engine
+from services.shared.errors import Reject, Retry
+from services.shared.keys import Scope, new_key, register
+from services.shared.playbook import Broken, load
+from services.shared.settings import HOME, Settings
+from services.shared.telemetry import configure_logs
+
+app = typer.Typer(
+    name="ripeline",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Ripeline turns warm leads into sales-ready ones. Begin with `ripeline demo`; see `COMMAND --help`.",
+)
+playbook_app = typer.Typer(no_args_is_help=True, help="The playbook: what the company decided about its leads.")
+brake_app = typer.Typer(no_args_is_help=True, help="Stop and release all sending, within seconds.")
+keys_app = typer.Typer(no_args_is_help=True, help="API keys.")
+app.add_typer(playbook_app, name="playbook")
+app.add_typer(brake_app, name="brake")
+app.add_typer(keys_app, name="keys")
+up.register(app)
+demo.register(app)
+console = Console(stderr=True)
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of a table.")]
+
+
+def current() -> Settings:
+    """The settings of the system that runs for this user, else those of the environment."""
+    state = found()
+    given: Any = {name.removeprefix("RIPELINE_").lower(): value for name, value in (state or {}).get("environ", {}).items()}
+    return Settings(**given)
+
+
+@app.command()
+def settings(as_json: Json = False) -> None:
+    """List every setting with its variable, value and meaning."""
+    held = current()
+    rows = [
+        {
+            "variable": f"RIPELINE_{name.upper()}",
+            "secret_file": f"/run/secrets/ripeline_{name}",
+            "value": str(getattr(held, name)),
+            "meaning": field.description or "",
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+    if as_json:
+        return print(json.dumps(rows))
+    table = Table("variable", "value", "meaning")
+    for row in rows:
+        table.add_row(row["variable"], row["value"], row["meaning"])
+    Console().print(table)
+
+
+@app.command()
+def provision(as_json: Json = False) -> None:
+    """Migrate the database, create topics and keys. May run twice."""
+    held = Settings()
+    done = asyncio.run(make_ready(held))
+    if as_json:
+        return print(json.dumps(done))
+    print(f"database migrated; topics created: {', '.join(done['topics']) or 'none missing'}")
+    for scope, key in done["keys"].items():
+        print(f"new {scope} key, shown this once: {key}")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """What is left to do: lag, outbox, due, undecided, spool, dead letters."""
+    try:
+        state = asyncio.run(read(current()))
+    except Exception as error:
+        if isinstance(error, Retry) or is_transient(error):
+            _end(f"nothing answers ({error or type(error).__name__}); start it with `ripeline up`")
+        raise
+    if as_json:
+        return print(json.dumps(state))
+    table = Table("what", "now")
+    for name, value in state.items():
+        table.add_row(name, json.dumps(value))
+    Console().print(table)
+
+
+@app.command()
+def verify(as_json: Json = False) -> None:
+    """Fold every lead again from its events and compare with what is stored; exit code 1 on a mismatch."""
+    with Progress(console=console, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("leads folded again", total=None)
+        result = asyncio.run(compare(current(), lambda n: progress.advance(task, n)))
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print(f"{result['leads']} leads, {len(result['mismatches'])} mismatches")
+        for one in result["mismatches"][:20]:
+            print(f"  {one['lead']}: {one['what']}")
+    raise typer.Exit(1 if result["mismatches"] else 0)
+
+
+@playbook_app.command("check")
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of the playbook.")] = HOME / "deploy" / "playbook",
+    as_json: Json = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the model's eigenbasis into model.json.")] = False,
+) -> None:
+    """Validate a playbook: every problem with file, line and remedy; exit code 1 where there is one."""
+    try:
+        playbook = load(folder)
+    except Broken as broken:
+        if as_json:
+            print(json.dumps({"problems": [vars(one) for one in broken.problems]}))
+        else:
+            for one in broken.problems:
+                print(one)
+        raise typer.Exit(1) from None
+    model = StageModel(playbook.model)
+    if write and (held := model.held_eigenbasis()):
+        file = folder / "model.json"
+        body = json.loads(file.read_text()) | {"eigenbasis": held.model_dump()}
+        file.write_text(json.dumps(body, indent=1) + "\n")
+    basis = playbook.model.eigenbasis
+    stale = model.basis is not None and (basis is None or basis.of != playbook.model.parameters_hash) and not write
+    if as_json:
+        return print(json.dumps({"problems": [], "content": len(playbook.content), "fold_hash": playbook.fold_hash}))
+    print(f"{folder.name}: {len(playbook.content)} items, {len(playbook.programs)} programs, no problems")
+    if stale:
+        print("model.json holds no eigenbasis of its parameters: run with --write, so that two machines agree bit for bit")
+
+
+@brake_app.command("on")
+def brake_on() -> None:
+    """Stop all sending."""
+    asyncio.run(_execute("INSERT INTO nurture.brake (held) VALUES (true) ON CONFLICT DO NOTHING"))
+    print("sending is stopped; `ripeline brake off` releases it")
+
+
+@brake_app.command("off")
+def brake_off() -> None:
+    """Release the brake."""
+    asyncio.run(_execute("DELETE FROM nurture.brake"))
+    print("sending goes on")
+
+
+@keys_app.command("new")
+def new(
+    scope: Annotated[str, typer.Argument(help="secret, public or query")],
+    name: Annotated[str, typer.Option(help="Stays the same through rotations: it is part of an event's identity.")] = "default",
+) -> None:
+    """Make a key and show it once."""
+    if scope not in ("secret", "public", "query"):
+        _end(f"no scope {scope!r}: use secret, public or query", 2)
+    key = new_key()
+
+    async def make() -> None:
+        engine = open_engine(current())
+        try:
+            await register(engine, key, name, _scope(scope))
+        finally:
+            await engine.dispose()
+
+    asyncio.run(make())
+    print(key)
+
+
+def _scope(word: str) -> Scope:
+    return word  # type: ignore[return-value]
+
+
+async def _execute(statement: str) -> None:
+    engine = open_engine(current())
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text(statement))
+    finally:
+        await engine.dispose()
+
+
+def _end(sentence: str, code: int = 1) -> None:
+    console.print(sentence)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """The console script: errors that people can mend come as sentences."""
+    configure_logs("ops", "warning")
+    try:
+        app()
+    except ValidationError as error:
+        problems = "; ".join(f"RIPELINE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        sys.exit(f"a setting is wrong: {problems}")
+    except (Reject, Broken) as error:
+        sys.exit(str(error))
+    except Exception as error:
+        if is_transient(error):
+            sys.exit(f"the database does not answer: {type(error).__name__}; is it running, and is RIPELINE_DATABASE_URL right?")
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Real servers for all tests: PostgreSQL 18 and Apache Kafka 4.3, started once; a fresh database for each test."""
+
+import asyncio
+import os
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from services.shared import playbook
+from services.shared.clock import Clock
+from services.shared.db import migrate, open_engine
+from services.shared.playbook import Playbook
+from services.shared.settings import HOME, Settings
+from tests.servers import Kafka, Postgres, free_port
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A folder for servers, open to the unprivileged user that runs PostgreSQL."""
+    with tempfile.TemporaryDirectory(prefix="ripeline-tests-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(scratch: Path) -> Iterator[Postgres]:
+    """PostgreSQL with a migrated template database."""
+    server = Postgres(scratch / "postgres", free_port())
+    server.start()
+
+    async def prepare() -> None:
+        admin = create_async_engine(_async(server.url), isolation_level="AUTOCOMMIT")
+        async with admin.connect() as connection:
+            await connection.execute(text("CREATE DATABASE template_ripeline"))
+        await admin.dispose()
+        engine = open_engine(Settings(database_url=_database(server.url, "template_ripeline")))
+        await migrate(engine)
+        await engine.dispose()
+
+    asyncio.run(prepare())
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(scratch: Path) -> Iterator[str]:
+    """The address of a real broker; RIPELINE_TEST_KAFKA names one that runs already."""
+    if given := os.environ.get("RIPELINE_TEST_KAFKA"):
+        yield given
+        return
+    server = Kafka(scratch / "kafka", free_port())
+    server.start()
+    yield server.bootstrap
+    server.stop()
+
+
+@pytest.fixture
+async def database_url(postgres: Postgres) -> AsyncIterator[str]:
+    """A migrated database of this test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    admin = create_async_engine(_async(postgres.url), isolation_level="AUTOCOMMIT")
+    async with admin.connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_ripeline"))
+    yield _database(postgres.url, name)
+    async with admin.connect() as connection:
+        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    await admin.dispose()
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings of a test."""
+    return Settings(
+        environment="test",
+        database_url=database_url,
+        pepper="a pepper of the tests",
+        spool_dir=tmp_path / "spool",
+        smtp_is_sink=True,
+    )
+
+
+@pytest.fixture
+async def engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """A pool on the test's database."""
+    engine = open_engine(settings)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def default_playbook() -> Playbook:
+    """The playbook that the product brings."""
+    return playbook.load(HOME / "deploy" / "playbook")
+
+
+@pytest.fixture
+def wall_clock() -> Clock:
+    """The clock of production."""
+    return Clock()
+
+
+def _async(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+asyncpg://")
+
+
+def _database(url: str, name: str) -> str:
+    return f"{url.rpartition('/')[0]}/{name}"

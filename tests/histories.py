@@ -1,0 +1,110 @@
+"""Generated histories: everything that makes the same set of events arrive in another way."""
+
+import random
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from services.shared.clock import from_us, to_us
+from services.shared.events import TOUCHES, INTERACTIONS, Interaction, Touch, TouchEvent, encode, envelope
+from services.shared.events import Consent, ExternalId
+from services.shared.kafka import Record
+
+BASE = to_us(datetime.fromisoformat("2026-03-02T09:00:00+00:00"))
+MINUTE = 60_000_000
+DAY = 1440 * MINUTE
+TYPES = (
+    "page_viewed", "page_viewed", "pricing_viewed", "content_downloaded", "demo_requested", "enquired", "unsubscribed",
+    "webinar_attended", "email_replied", "never_heard_of", "lost", "purchased", "opportunity_opened", "email_opened",
+    "email_clicked", "form_submitted", "sales_rejected", "survey_answered",
+)  # fmt: skip
+
+
+class Said(msgspec.Struct, frozen=True):
+    """One thing that arrives: when it happened, and what."""
+
+    at: int
+    data: Interaction
+
+
+def history(rng: random.Random, people: int = 3, length: int = 30) -> list[Said]:
+    """Interactions of a few people whose identifiers meet, part and are shared; some ids come with another body."""
+    users = [f"u{i}" for i in range(people)]
+    emails = [f"p{i}@firm{i % 2}.example" for i in range(people)] + ["info@firm0.example"]
+    anonymous = [f"a{i}" for i in range(people)]
+    said: list[Said] = []
+    for n in range(length):
+        at = BASE + rng.randrange(60) * DAY // 2 + rng.choice([0, 5, 40]) * MINUTE
+        said.append(Said(at, _interaction(rng, f"e{n}", users, emails, anonymous)))
+        if rng.random() < 0.06:
+            other = _interaction(rng, f"e{n}", users, emails, anonymous)
+            said.append(Said(at + rng.choice([-DAY, 0, DAY]), other))
+    return said
+
+
+def _interaction(rng: random.Random, id: str, users: list[str], emails: list[str], anonymous: list[str]) -> Interaction:
+    named: dict[str, Any] = {}
+    pick = rng.random()
+    i = rng.randrange(len(users))
+    own = i if rng.random() < 0.85 else rng.randrange(len(users))
+    if pick < 0.35:
+        named["anonymous_id"] = anonymous[i]
+    elif pick < 0.5:
+        named |= {"anonymous_id": anonymous[i], "email": emails[own]}
+    elif pick < 0.6:
+        named |= {"user_id": users[i], "email": emails[own]}
+    elif pick < 0.68:
+        named |= {"user_id": users[i], "anonymous_id": anonymous[own]}
+    elif pick < 0.76:
+        named |= {"email": rng.choice(emails)}
+    elif pick < 0.82:
+        named |= {"external_id": ExternalId("crm", f"x{own}")} | ({"email": emails[i]} if rng.random() < 0.5 else {})
+    else:
+        named["user_id"] = users[i]
+    type_ = rng.choice(TYPES)
+    if rng.random() < 0.03 and "user_id" in named:
+        verdict = {"other_user_id": users[own], "verdict": rng.choice(["same", "different"])}
+        return Interaction(id=id, type="identity_reviewed", user_id=named["user_id"], properties=verdict)
+    return Interaction(
+        id=id,
+        type=type_,
+        touch_id=f"0000000{rng.randrange(4)}-0000-4000-8000-000000000000" if type_ in ("email_opened", "email_clicked") else "",
+        machine=rng.random() < 0.15,
+        traits={"title": rng.choice(["CTO", "student", None]), "size": rng.randrange(5)} if rng.random() < 0.3 else {},
+        consent=(Consent(state=rng.choice(["given", "withdrawn"])),) if rng.random() < 0.15 else (),
+        source=rng.choice(["", "ads", "fair"]),
+        company=rng.choice(["", "Firm"]),
+        **named,
+    )
+
+
+def sends(rng: random.Random, people: int = 3) -> list[TouchEvent]:
+    """Touches that went out to those people."""
+    out = []
+    for n in range(4):
+        at = from_us(BASE + rng.randrange(30) * DAY)
+        touch = Touch(
+            id=f"0000000{n}-0000-4000-8000-000000000000", lead="00000000-0000-4000-8000-00000000000f", status="sent",
+            recipient=f"p{rng.randrange(people)}@firm{0}.example", sent_at=at, decided_at=at, content="x",
+            opens_tracked=rng.random() < 0.6, clicks_tracked=rng.random() < 0.8,
+        )  # fmt: skip
+        out.append(TouchEvent(id=f"t{n}", type="touch.sent.v1", time=at, data=touch))
+    return out
+
+
+def records(said: Sequence[Said], touches: Sequence[TouchEvent] = ()) -> list[Record]:
+    """As they come from Kafka."""
+    received = from_us(BASE + 90 * DAY)
+    out = []
+    for one in said:
+        _, value = envelope(
+            one.data, source="canonical:test", occurred_at=from_us(one.at), received_at=received, posted_at=0.0
+        )
+        out.append(Record(INTERACTIONS, 0, len(out), b"k", value))
+    for touch in touches:
+        out.append(Record(TOUCHES, 0, len(out), b"k", encode(touch)))
+    return out
+
+

@@ -1,0 +1,178 @@
+"""Simulated people: seeded, anonymous before known, late and twice, and strangers to the scorer."""
+
+import ast
+import random
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from services.ops import personas, simulator, traffic
+from services.ops.simulator import Page, Person, World
+from services.shared.clock import DAY, US, to_us
+from services.shared.playbook import AddressBook, load
+from services.shared.settings import HOME
+
+STAGES = ("status_quo", "awareness", "consideration", "decision")
+EVENTS = 1500
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    site = "https://shop.example"
+    library = tuple(
+        tuple(
+            Page(f"{stage}-{n}", f"{site}/{stage}/{n}", f"{stage}-form" if n == 0 else "", "guide")
+            for n in range(3)
+        )
+        for stage in STAGES
+    )
+    return World(site, library, {"pricing_viewed": f"{site}/pricing"}, {"demo_requested": "demo"}, STAGES)
+
+
+@pytest.fixture(scope="module")
+def people(world: World) -> list[Person]:
+    return simulator.population(world, 7, EVENTS)
+
+
+def test_the_same_seed_brings_the_same_people(world: World, people: list[Person]) -> None:
+    again = simulator.population(world, 7, EVENTS)
+    assert [person.acts for person in again] == [person.acts for person in people]
+    assert [person.legs for person in again] == [person.legs for person in people]
+
+
+def test_another_seed_brings_others(world: World, people: list[Person]) -> None:
+    other = simulator.population(world, 8, EVENTS)
+    assert not {person.email for person in other} & {person.email for person in people}
+    assert other[0].acts != people[0].acts
+
+
+def test_they_do_as_many_things_as_were_asked_for(people: list[Person]) -> None:
+    acts = [act for person in people for act in person.acts]
+    assert len(acts) == EVENTS
+    assert len({act.id for act in acts}) == EVENTS
+    assert 90 <= len(people) <= 250
+
+
+def test_a_person_is_anonymous_before_known(people: list[Person]) -> None:
+    became_known = 0
+    for person in people:
+        named = [
+            act.at for act in person.acts if act.door == "form" or {"email", "user_id"} & set(act.fields)
+        ]
+        assert "email" not in person.acts[0].fields
+        if named:
+            became_known += 1
+            assert person.acts[0].at < min(named)
+    assert became_known > len(people) / 2
+
+
+def test_messages_come_late_out_of_order_and_twice(people: list[Person]) -> None:
+    acts = [act for person in people for act in person.acts]
+    sent = [act.sent for act in sorted(acts, key=lambda act: act.at)]
+    assert sent != sorted(sent)
+    assert all(act.sent >= act.at for act in acts)
+    assert any(act.sent - act.at > 1 for act in acts)
+    assert 0.04 < sum(bool(act.copies) for act in acts) / len(acts) < 0.12
+    assert all(copy > act.sent for act in acts for copy in act.copies)
+
+
+def test_a_form_is_sent_once_and_at_once(people: list[Person]) -> None:
+    forms = [act for person in people for act in person.acts if act.door == "form"]
+    assert forms
+    assert all(not act.copies and act.sent - act.at <= simulator.MINUTE for act in forms)
+
+
+def test_every_stage_and_every_way_occurs(people: list[Person]) -> None:
+    hidden = {leg.stage for person in people for leg in person.legs}
+    assert hidden == {0, 1, 2, 3, None}
+    paths = [[leg.stage for leg in person.legs] for person in people]
+    assert any(0 in path[1:-1] and path[0] and path[-1] for path in paths), "nobody goes cold and returns"
+    types = Counter(act.type for person in people for act in person.acts)
+    assert {
+        "page_viewed",
+        "identified",
+        "pricing_viewed",
+        "demo_requested",
+        "unsubscribed",
+        "purchased",
+    } <= set(types)
+    bursts = [b.at - a.at for person in people for a, b in zip(person.acts, person.acts[1:], strict=False)]
+    assert sum(gap < 10 * simulator.MINUTE for gap in bursts) > EVENTS / 3
+
+
+def test_the_hidden_stage_is_known_from_the_first_visit_to_the_outcome(people: list[Person]) -> None:
+    for person in people:
+        assert person.stage_at(person.arrives - 1e-6) is None
+        assert person.stage_at(person.arrives) == person.legs[0].stage
+        assert person.stage_at(1e9) == person.legs[-1].stage
+
+
+def test_keener_stages_act_more(world: World) -> None:
+    days, acts = dict.fromkeys(range(simulator.STAGES), 0.0), Counter[int]()
+    for person in simulator.population(world, 3, 6000):
+        ends = [leg.since for leg in person.legs[1:]] + [60.0]
+        for leg, end in zip(person.legs, ends, strict=True):
+            if leg.stage is not None:
+                days[leg.stage] += end - leg.since
+        for act in person.acts:
+            if (stage := person.stage_at(act.at)) is not None:
+                acts[stage] += 1
+    pace = [acts[stage] / days[stage] for stage in range(simulator.STAGES)]
+    assert pace == sorted(pace)
+    assert pace[3] > 4 * pace[0]
+
+
+def test_nobody_answers_mail_after_leaving(people: list[Person]) -> None:
+    person = next(person for person in people if person.legs[0].stage == 2)
+    moment = person.arrives + 1e-9
+    before = person.left_at
+    person.left_at = None
+    rng = random.Random(1)
+    answers = Counter(simulator.answer_to_mail(person, moment, rng) for _ in range(2000))
+    person.left_at = moment
+    assert answers["follow"] > answers["leave"] > 0
+    assert {simulator.answer_to_mail(person, moment, rng) for _ in range(200)} == {""}
+    person.left_at = before
+
+
+def test_the_default_playbook_makes_a_world() -> None:
+    playbook = load(HOME / "deploy" / "playbook")
+    world = World.of(playbook)
+    content = AddressBook((url, item.id) for item in playbook.content for url in (item.url, *item.urls))
+    pages = AddressBook((url, rule.type) for rule in playbook.pages for url in rule.urls)
+    for stage in range(simulator.STAGES):
+        assert world.pages(stage)
+        assert all(content.find(page.url) == page.content_id for page in world.pages(stage))
+        assert world.stage_name(stage) == playbook.model.stages[stage]
+    assert all(pages.find(url) == kind for kind, url in world.urls.items())
+
+
+def test_an_act_is_posted_in_the_form_of_its_door(people: list[Person]) -> None:
+    start = 1_700_000_000 * US
+    acts = [act for person in people for act in person.acts]
+    for act in acts:
+        if act.door == "events":
+            item = traffic.canonical(act, "run-", start)
+            assert (item["id"], item["type"]) == (f"run-{act.id}", act.type)
+            assert abs(to_us(datetime.fromisoformat(item["occurred_at"])) - start - act.at * DAY) < 2
+        elif act.door == "segment":
+            message = traffic.segment_message(act, "run-", start)
+            assert message["messageId"] == f"run-{act.id}"
+            assert message["type"] == {"page_viewed": "page", "identified": "identify"}[act.type]
+            assert message.get("userId") or message.get("anonymousId")
+
+
+def test_the_simulator_knows_nothing_of_the_scorer() -> None:
+    for module in (personas, simulator, traffic):
+        tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
+        names = {
+            name
+            for node in ast.walk(tree)
+            for name in (
+                [node.module or ""] if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            )
+        }  # fmt: skip
+        assert not any("scorer" in name or "nurture" in name for name in names)
