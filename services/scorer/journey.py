@@ -5,7 +5,7 @@ events it gives, bit for bit, what any sequence of smaller folds gives. `Journey
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -112,6 +112,7 @@ class Columns:
         return out
 
 
+new_row = tuple.__new__  # a Row without the detour over keywords
 Observer = Callable[[Row, F, F], None]
 
 
@@ -120,11 +121,11 @@ class Journey:
 
     def __init__(self, playbook: Playbook) -> None:
         self.playbook = playbook
-        self.reader = Reader(playbook)
         several = len(playbook.products) > 1
         self.model = StageModel(playbook.model, playbook.unnamed_product_weight if several else 1.0)
         self.fit = FitScore(playbook.fit)
         self.engagement = EngagementScore(playbook.engagement)
+        self.reader = Reader(playbook, self.model.code, self.engagement.rule)
         k, m = self.model.k, len(self.model.marks)
         g, r = len(self.engagement.groups), len(self.engagement.acts)
         self.dtype = np.dtype([
@@ -161,8 +162,9 @@ class Journey:
             out.append(after)
         columns = self._columns(lanes)
         self._run(columns, rows)
-        for lane, record in zip(out, columns.records(self.dtype), strict=True):
-            lane.record = record.tobytes()
+        records, size = columns.records(self.dtype).tobytes(), self.dtype.itemsize
+        for i, lane in enumerate(out):
+            lane.record = records[i * size : (i + 1) * size]
         return out
 
     def fold_all(self, product: str, events: Sequence[Sequence[Event]]) -> list[Lane]:
@@ -181,26 +183,25 @@ class Journey:
 
     def rows(self, lane: Lane, events: Sequence[Event]) -> tuple[list[Row], Lane]:
         """Turns events into instants, with the deadlines of touches between them; returns them and the lane without record."""
-        read, model, acts = self.reader.read, self.model, self.engagement.rule
-        code_of, products = model.code, self.playbook.products
-        shared = model.shared_offset if len(products) > 1 else 0
+        read, products = self.reader.read, self.playbook.products
+        shared = self.model.shared_offset if len(products) > 1 else 0
         rows: list[Row] = []
         touching: list[tuple[int, Event, Reading]] = []
         last = lane.position
         for event in events:
             reading = read(event.data)
-            if not (reading.signal or reading.act or reading.about):
+            if not reading.weighs:
                 continue
             product = event.data.product
-            named = product in products
+            named = shared and product in products
             if named and product != lane.product:
                 continue
             last = (event.at, event.uid)
             if reading.about:
                 touching.append((len(rows), event, reading))
-                continue
-            code = code_of[reading.signal] + (0 if named else shared) if reading.signal else -1
-            rows.append(Row(event.at, code, acts.get(reading.act, -1), event.uid))
+            else:
+                code = reading.code + shared if shared and not named and reading.code >= 0 else reading.code
+                rows.append(new_row(Row, (event.at, code, reading.rule, event.uid, "")))
         pending = lane.pending
         if (touching or pending) and last != lane.position:
             rows, pending = self._with_touches(_pending(pending), rows, touching, last)
@@ -284,12 +285,10 @@ class Journey:
     def _run(self, columns: Columns, rows: Sequence[Sequence[Row]], observe: Observer | None = None) -> None:
         """Folds `rows[i]` into lane i: the j-th row of every lane at once."""
         counts = np.array([len(made) for made in rows], np.int64)
-        total = int(counts.sum())
-        if not total:
+        flat = list(chain.from_iterable(rows))
+        if not flat:
             return
-        at = np.fromiter((row[0] for made in rows for row in made), np.int64, total)
-        code = np.fromiter((row[1] for made in rows for row in made), np.int64, total)
-        act = np.fromiter((row[2] for made in rows for row in made), np.int64, total)
+        at, code, act = (np.array(column, np.int64) for column in list(zip(*flat, strict=True))[:3])
         first = np.concatenate(([0], np.cumsum(counts)[:-1]))
         order = np.argsort(-counts, kind="stable")
         lengths = counts[order]

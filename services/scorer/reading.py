@@ -1,57 +1,62 @@
 """What an interaction means under the playbook: its type, content, signal for the filter and rule for engagement."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from services.shared.events import TOUCH_SENT, Interaction
 from services.shared.playbook import AddressBook, Content, Playbook
 
 NOTHING = -1
+MEMORY = 100_000
 BY_CONTENT = "by the content's latest stage"
 OUTCOMES = {"purchased": "purchase", "won": "purchase", "lost": "restart", "sales_rejected": "restart"}
 SEEN_BY_URL = frozenset({"page_viewed", "link_clicked"})
 
 
 class Reading(NamedTuple):
-    """`signal` names a mark or a special of the filter, `act` an engagement rule; `about` is '', send, open or click."""
+    """`signal` names a mark or a special of the filter, with its code; `rule` numbers an engagement rule, −1 for none.
+
+    `about` is '', send, open or click; what does not `weigh` makes no instant in the fold.
+    """
 
     type: str
     content: str = ""
     signal: str = ""
-    act: str = ""
+    code: int = NOTHING
+    rule: int = NOTHING
     about: str = ""
-
-    @property
-    def weighs(self) -> bool:
-        """Whether it makes an instant in the fold at all."""
-        return bool(self.signal or self.act or self.about)
+    weighs: bool = False
 
 
 class Reader:
     """Reads interactions; equal facts are read once."""
 
-    def __init__(self, playbook: Playbook) -> None:
-        self._model = playbook.model
-        self._acts = playbook.engagement.acts
+    def __init__(self, playbook: Playbook, codes: Mapping[str, int], rules: Mapping[str, int]) -> None:
+        self._model, self._codes, self._rules = playbook.model, codes, rules
         self._content = playbook.content_by_id
         self._addresses = AddressBook((url, item.id) for item in playbook.content for url in (item.url, *item.urls))
         self._forms = {form: item.id for item in playbook.content for form in item.forms}
         self._pages = AddressBook((url, rule.type) for rule in playbook.pages for url in rule.urls)
         self._form_types = {form: rule.type for rule in playbook.pages for form in rule.forms}
-        self._known: dict[tuple[str, str, str, str, bool, bool], Reading] = {}
+        self._known: dict[tuple[str, str, str, bool, bool, Any], Reading] = {}
 
     def read(self, event: Interaction) -> Reading:
         """The reading of one interaction."""
-        form = event.properties.get("form", "")
-        key = (event.type, event.content_id, event.url, str(form), event.machine, bool(event.touch_id))
-        reading = self._known.get(key)
-        if reading is None:
-            if len(self._known) > 100_000:
+        form = event.properties.get("form") if event.properties else None
+        try:
+            return self._known[event.type, event.content_id, event.url, event.machine, event.touch_id == "", form]
+        except (KeyError, TypeError):
+            reading = self._read(event, str(form or ""))
+            if len(self._known) > MEMORY:
                 self._known.clear()
-            reading = self._known[key] = self._read(*key)
-        return reading
+            if form is None or isinstance(form, str):
+                key = (event.type, event.content_id, event.url, event.machine, event.touch_id == "", form)
+                self._known[key] = reading
+            return reading
 
-    def _read(self, type_: str, content_id: str, url: str, form: str, machine: bool, touched: bool) -> Reading:
-        content = content_id or self._forms.get(form, "")
+    def _read(self, event: Interaction, form: str) -> Reading:
+        type_, url, machine = event.type, event.url, event.machine
+        content = event.content_id or self._forms.get(form, "")
         if (
             not content
             and url
@@ -64,19 +69,23 @@ class Reader:
             type_ = self._form_types.get(form, type_)
         mark = self._model.mark_of_type.get(type_)
         if type_ == TOUCH_SENT:
-            return Reading(type_, content, about="send")
+            return Reading(type_, content, about="send", weighs=True)
         if mark == "given_send":
-            if not touched or (machine and type_ != "email_opened"):
+            if not event.touch_id or (machine and type_ != "email_opened"):
                 return Reading(type_, content)
-            return Reading(type_, content, about="open" if type_ == "email_opened" else "click")
+            return Reading(type_, content, about="open" if type_ == "email_opened" else "click", weighs=True)
         if machine:
             return Reading(type_, content)
         if type_ == self._model.outcome:
-            return Reading(type_, content, signal="outcome")
+            return self._signal(type_, content, "outcome")
         if type_ in OUTCOMES:
-            return Reading(type_, content, signal=OUTCOMES[type_])
-        signal = self._by_content(type_, content, mark) if mark else ""
-        return Reading(type_, content, signal, self._act(type_, signal))
+            return self._signal(type_, content, OUTCOMES[type_])
+        return self._signal(type_, content, self._by_content(type_, content, mark) if mark else "")
+
+    def _signal(self, type_: str, content: str, signal: str) -> Reading:
+        code = self._codes.get(signal, NOTHING)
+        rule = self._rules.get(type_, self._rules.get(signal, NOTHING))
+        return Reading(type_, content, signal, code, rule, weighs=code != NOTHING or rule != NOTHING)
 
     def _by_content(self, type_: str, content_id: str, mark: str) -> str:
         """The content's own mark where the act was about content; else the type's mark, or nothing."""
@@ -92,9 +101,3 @@ class Reader:
             return ""
         mark = f"content_{stages[-1]}"
         return mark if mark in self._model.rate else "visit"
-
-    def _act(self, type_: str, signal: str) -> str:
-        for name in (type_, signal):
-            if name in self._acts:
-                return name
-        return ""

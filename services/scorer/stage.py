@@ -55,18 +55,18 @@ class StageModel:
         self.window = {kind: int(given.days * DAY) for kind, given in model.given_send.items()}
 
     def _tables(self, weight: float) -> None:
-        """Factors (K, 2S) and jumps (K, K, 2S); the second S are for events that name none of several products."""
+        """Factors and chances to jump (K, 2S), and where to (2S); the second S for events that name none of several products."""
         model, k, s = self.model, self.k, len(self.signals)
-        factor, jump = np.ones((s, k)), np.tile(np.eye(k), (s, 1, 1))
+        factor, chance, target = np.ones((s, k)), np.zeros((s, k)), np.zeros(s, np.int64)
         for mark, rate in model.rate.items():
             factor[self.code[mark]] = np.array(rate) ** model.kappa
-            jump[self.code[mark]] = self._jump(mark)
+            chance[self.code[mark]], target[self.code[mark]] = self._jump(mark)
         for kind, given in model.given_send.items():
             factor[self.code[kind]] = np.array(given.p) ** model.kappa
             factor[self.code[f"no_{kind}"]] = (1 - np.array(given.p)) ** model.kappa
-        shared = weight * jump + (1 - weight) * np.eye(k)
         self.factor: F = np.ascontiguousarray(np.concatenate([factor, factor**weight]).T)
-        self.jump: F = np.ascontiguousarray(np.concatenate([jump, shared]).transpose(1, 2, 0))
+        self.chance: F = np.ascontiguousarray(np.concatenate([chance, chance * weight]).T)
+        self.target: I = np.concatenate([target, target])
         self.mark_of_code: I = np.array(([*range(len(self.marks))] + [-1] * (s - len(self.marks))) * 2, np.int64)
         demo, unsubscribe = (self.code.get(name, -9) for name in ("demo", "unsubscribe"))
         forced, silent = np.full(2 * s, KEEP, np.int64), np.zeros(2 * s, np.bool_)
@@ -80,14 +80,17 @@ class StageModel:
         self.publishes_nothing: B = silent
         self.shared_offset = s
 
-    def _jump(self, mark: str) -> F:
-        """B_m: a stage before the target moves to it with probability `up`, one beyond it moves back with `down`."""
+    def _jump(self, mark: str) -> tuple[F, int]:
+        """B_m: with these chances (K) a stage moves to the target, from before it by `up`, from beyond it by `down`."""
         jump = self.model.jump[mark]
-        target, matrix = self.stages.index(jump.target), np.eye(self.k)
-        for row in range(self.k):
-            chance = jump.up if row < target else jump.down if row > target else 0.0
-            matrix[row, row] -= chance
-            matrix[row, target] += chance
+        target, stage = self.stages.index(jump.target), np.arange(self.k)
+        return np.where(stage < target, jump.up, np.where(stage > target, jump.down, 0.0)), target
+
+    def _matrix(self, mark: str) -> F:
+        """B_m (K, K)."""
+        chance, target = self._jump(mark)
+        matrix = np.diag(1 - chance)
+        matrix[:, target] += chance
         return matrix
 
     def _dynamics(self) -> None:
@@ -98,7 +101,7 @@ class StageModel:
         np.fill_diagonal(drift, 0.0)
         leave = drift.sum(1) + hazard
         self.d0: F = drift - np.diag(leave + model.kappa * rates.sum(0))
-        moving = drift + sum(np.diag(rates[i]) @ self._jump(m) for i, m in enumerate(self.marks))
+        moving = drift + sum(np.diag(rates[i]) @ self._matrix(m) for i, m in enumerate(self.marks))
         g = moving - np.diag(leave + rates.sum(0))
         self.v: F = 1 - expm(g * model.horizon_days) @ np.ones(k)
         self.basis = self._eigenbasis()
@@ -134,16 +137,22 @@ class StageModel:
 
     def update(self, belief: F, code: I) -> F:
         """Belief (K, L) after one signal each (L): a ∝ (a ∘ rate^κ)·B."""
-        return normalise(_mix_each(belief * self.factor[:, code], self.jump[:, :, code]))
+        weighed = belief * self.factor[:, code]
+        moved = weighed * self.chance[:, code]
+        weighed -= moved
+        weighed[self.target[code], np.arange(code.size)] += _total(moved)
+        return normalise(weighed)
 
     def candidate(self, belief: F) -> I:
         """The stage (L) that a belief (K, L) would publish, KEEP where it is not clear enough."""
-        best = belief.argmax(0)
-        top = belief.max(0)
-        rest = belief.copy()
-        rest[best, np.arange(best.size)] = -1.0
-        clear = (top >= self.publish_at) & (top - rest.max(0) >= self.margin)
-        return np.where(clear, best, KEEP)
+        best, top, second = np.zeros(belief.shape[1], np.int64), belief[0], np.full(belief.shape[1], -1.0)
+        for k in range(1, self.k):
+            ahead = belief[k] > top
+            second = np.maximum(second, np.minimum(top, belief[k]))
+            top = np.where(ahead, belief[k], top)
+            best[ahead] = k
+        best[~((top >= self.publish_at) & (top - second >= self.margin))] = KEEP
+        return best
 
     def publish(self, now: Publication, want: I, at: I, free: B) -> Publication:
         """Up at once, down after the dwell, never where `free` is false."""
@@ -159,19 +168,23 @@ class StageModel:
         some = np.flatnonzero(elapsed >= self.review_us[0])
         if not some.size:
             return now
-        elapsed, since = elapsed[some], evidence_at[some]
-        days = int((self.review_us <= elapsed.max()).sum())
-        part = np.ascontiguousarray(belief[:, some])
+        some = some[np.argsort(-elapsed[some], kind="stable")]
+        lasting = elapsed[some]
+        days = int((self.review_us <= lasting[0]).sum())
+        part = belief[:, some]
         looks = part[0] * self.reviews[0][:, :days]
         for k in range(1, self.k):
             looks += part[k] * self.reviews[k][:, :days]
         wants = self.candidate(normalise(looks.reshape(self.k, -1))).reshape(days, -1)
-        here = Publication(now.stage[some], now.since[some])
+        stage, since, began = now.stage[some], now.since[some], evidence_at[some]
+        everyone = np.ones(some.size, np.bool_)
         for day, want in zip(self.review_us[:days], wants, strict=True):
-            here = self.publish(here, want, since + day, elapsed >= day)
-        stage, began = now.stage.copy(), now.since.copy()
-        stage[some], began[some] = here
-        return Publication(stage, began)
+            n = int(np.searchsorted(-lasting, -day, side="right"))
+            here = Publication(stage[:n], since[:n])
+            stage[:n], since[:n] = self.publish(here, want[:n], began[:n] + day, everyone[:n])
+        out = Publication(now.stage.copy(), now.since.copy())
+        out.stage[some], out.since[some] = stage, since
+        return out
 
     def outcome_probability(self, belief: F) -> F:
         """P(outcome within the horizon) (L) of a belief (K, L)."""
@@ -180,17 +193,18 @@ class StageModel:
 
 def normalise(belief: F) -> F:
     """Columns that sum to one; the sum is taken in stage order."""
+    return belief / _total(belief)
+
+
+def _total(belief: F) -> F:
     total = belief[0].copy()
     for row in belief[1:]:
         total += row
-    return belief / total
+    return total
 
 
 def _weighted(belief: F, weight: F) -> F:
-    total = belief[0] * weight[0]
-    for k in range(1, len(weight)):
-        total = total + belief[k] * weight[k]
-    return total
+    return _total(belief * weight[:, None])
 
 
 def _mix(belief: F, matrix: F) -> F:
