@@ -99,12 +99,8 @@ def records(said: Sequence[Said], touches: Sequence[TouchEvent] = ()) -> list[Re
     received = from_us(BASE + 90 * DAY)
     out = []
     for one in said:
-        _, value = envelope(
-            one.data, source="canonical:test", occurred_at=from_us(one.at), received_at=received, posted_at=0.0
-        )
+        _, value = envelope(one.data, source="canonical:test", occurred_at=from_us(one.at), received_at=received, posted_at=0.0)
         out.append(Record(INTERACTIONS, 0, len(out), b"k", value))
     for touch in touches:
         out.append(Record(TOUCHES, 0, len(out), b"k", encode(touch)))
     return out
-
-

@@ -55,7 +55,9 @@ def create_app(settings: Settings, engine: AsyncEngine, keys: Keys, readiness: w
             )
         page = found[:limit]
         more = seal.close(scope, to_us(page[-1].decided_at), str(page[-1].id)) if len(found) > limit else None
-        return Response(msgspec.json.encode({"touches": [_shown(row) for row in page], "next": more}), media_type="application/json")
+        return Response(
+            msgspec.json.encode({"touches": [_shown(row) for row in page], "next": more}), media_type="application/json"
+        )
 
     return app
 

@@ -103,7 +103,9 @@ class Chooser:
         if lead.snapshot.sales_status in WITH_SALES:
             return Withhold("superseded", "sales is working with the lead")
         if not lead.snapshot.email or not self.permitted(lead.consent):
-            return Withhold("no_consent", "no permission to write to this lead is known" if not lead.consent else _said(lead.consent))
+            return Withhold(
+                "no_consent", "no permission to write to this lead is known" if not lead.consent else _said(lead.consent)
+            )
         cadence = self.playbook.cadence
         week = [at for at in lead.sent if now - at < timedelta(days=7)]
         if len(week) >= cadence.per_week:

@@ -122,5 +122,3 @@ def told(kind: str, touch: Touch) -> Outgoing:
         raise ValueError(f"a touch without its time: {touch.id}")
     event = TouchEvent(id=derived(touch.id, kind, touch.status), type=kind, time=at, data=touch, postedat=time.time())
     return Outgoing(TOUCHES, touch.lead, encode(event))
-
-

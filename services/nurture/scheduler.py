@@ -109,7 +109,9 @@ class Scheduler:
                 if touch.channel == "webhook":
                     await store.mark(_with(touch, status="due"))
                     continue
-                lost = _with(touch, status="unknown", why="the process ended while the mail was on the wire", sent_at=touch.due_at)
+                lost = _with(
+                    touch, status="unknown", why="the process ended while the mail was on the wire", sent_at=touch.due_at
+                )
                 await store.mark(lost)
                 said.append(told("touch.failed.v1", lost))
                 log.warning("touch_unknown", touch_id=touch.id)

@@ -25,9 +25,7 @@ def die_with_parent(number: int = signal.SIGTERM) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
-def tied(
-    program: Sequence[str | Path], *, number: signal.Signals = signal.SIGTERM, account: str = "-"
-) -> list[str]:
+def tied(program: Sequence[str | Path], *, number: signal.Signals = signal.SIGTERM, account: str = "-") -> list[str]:
     """A command that becomes `program`, as user `account` where one is named, and ends with its parent.
 
     The pid stays the same, so that the caller signals the program itself.

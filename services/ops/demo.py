@@ -40,19 +40,11 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    seconds: Annotated[
-        float | None, typer.Option(min=5, help="60 days in these seconds, then a report.")
-    ] = None,
-    rate: Annotated[
-        float, typer.Option(min=1, max=2000, help="Events a second while time is compressed.")
-    ] = DEFAULT_RATE,
+    seconds: Annotated[float | None, typer.Option(min=5, help="60 days in these seconds, then a report.")] = None,
+    rate: Annotated[float, typer.Option(min=1, max=2000, help="Events a second while time is compressed.")] = DEFAULT_RATE,
     seed: Annotated[int, typer.Option(help="The same seed brings the same people.")] = DEFAULT_SEED,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="The last line of stdout is the report as JSON.")
-    ] = False,
-    playbook: Annotated[
-        Path | None, typer.Option(help="Folder of the playbook.", exists=True, file_okay=False)
-    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The last line of stdout is the report as JSON.")] = False,
+    playbook: Annotated[Path | None, typer.Option(help="Folder of the playbook.", exists=True, file_okay=False)] = None,
 ) -> None:
     """Nurture simulated people: live on a page until Ctrl-C, or for --seconds with a report."""
     if seconds is None:
@@ -74,9 +66,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def _stage(
-    seconds: float, rate: float, seed: int, playbook: Path | None, tell: Any
-) -> AsyncIterator[Stage]:
+async def _stage(seconds: float, rate: float, seed: int, playbook: Path | None, tell: Any) -> AsyncIterator[Stage]:
     """Starts all, with a clock that runs 60 days in `seconds` and then is the wall clock."""
     began = time.monotonic()
     clocks: list[Clock] = []
@@ -125,9 +115,7 @@ async def _measured(seconds: float, rate: float, seed: int, as_json: bool, playb
         )
         run = stage.traffic.run_prefix
         result = reckoning.report(books, tally, run, int(state["dead_letters"]), accuracy)
-        failings = reckoning.failings(books, tally, run) + [
-            f"Refused by ingest: {one}" for one in set(tally.rejected)
-        ]
+        failings = reckoning.failings(books, tally, run) + [f"Refused by ingest: {one}" for one in set(tally.rejected)]
     for sentence in failings:
         print(f"ripeline: {sentence}", file=sys.stderr)
     print(json.dumps(result) if as_json else _in_words(result), flush=True)
@@ -179,8 +167,7 @@ def _in_words(result: dict[str, Any]) -> str:
     lines = [
         f"{result['accepted']} events accepted, {result['counted']} counted, "
         + f"{result['duplicates_sent']} sent twice, {result['dead_letters']} dead letters.",
-        f"{result['leads']} leads, {result['transitions']} stage changes, "
-        + f"{result['undecided_transitions']} undecided.",
+        f"{result['leads']} leads, {result['transitions']} stage changes, " + f"{result['undecided_transitions']} undecided.",
         f"{touches['sent']} touches sent; withheld: {withheld}.",
         f"From event to touch: {ms['p50']} ms (p50), {ms['p95']} ms (p95), {ms['p99']} ms (p99).",
         f"Stage, on simulated people: macro recall {result['stage_accuracy']}, "
@@ -192,9 +179,7 @@ def _in_words(result: dict[str, Any]) -> str:
 async def _live(rate: float, seed: int, playbook: Path | None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     console.print("Starting PostgreSQL, an in-memory broker, ingest, scorer and nurture …")
-    async with _stage(
-        FIRST_MINUTE_S, rate, seed, playbook, lambda told: console.print(json.dumps(told))
-    ) as stage:
+    async with _stage(FIRST_MINUTE_S, rate, seed, playbook, lambda told: console.print(json.dumps(told))) as stage:
         line = stage.system.line()
         console.print(f"\nThe page:  {line['scorer']}/sign-in?key={line['keys']['query']}")
         console.print(f"Post to:   {line['ingest']}/v1/events   mail lands in {line['mail']}")
@@ -217,9 +202,7 @@ async def _both(*works: Any) -> None:
 
 async def _summary(stage: Stage, console: Console) -> None:
     """A line each second, over itself on a terminal; the first touch gets a line of its own."""
-    live = (
-        Live(Text(""), console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-    )
+    live = Live(Text(""), console=console, auto_refresh=False, transient=True) if console.is_terminal else None
     first = True
     with live or nullcontext():
         while True:
@@ -228,9 +211,7 @@ async def _summary(stage: Stage, console: Console) -> None:
             sent = [touch for touch in touches if touch["status"] == "sent"]
             if first and sent:
                 first = False
-                console.print(
-                    f"The first touch went out {time.monotonic() - stage.began:.1f} s after the start."
-                )
+                console.print(f"The first touch went out {time.monotonic() - stage.began:.1f} s after the start.")
             text = summary(stage, touches, sent, leads)
             if live:
                 live.update(Text(text), refresh=True)

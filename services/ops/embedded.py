@@ -141,9 +141,7 @@ class Embedded:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()
 
     @property
@@ -175,15 +173,11 @@ class Embedded:
 
     def line(self) -> dict[str, Any]:
         """What a person with curl needs to know."""
-        pids = {
-            service: [child.pid for child in self._services if child.name == service] for service in PORTS
-        }
+        pids = {service: [child.pid for child in self._services if child.name == service] for service in PORTS}
         given = self.variables
         return {
             **{service: self.url(service) for service in PORTS},
-            "keys": {
-                scope: given[f"RIPELINE_{scope.upper()}_KEY"] for scope in ("secret", "public", "query")
-            },
+            "keys": {scope: given[f"RIPELINE_{scope.upper()}_KEY"] for scope in ("secret", "public", "query")},
             "mail": str(self.mail),
             "pids": {
                 **pids,
@@ -284,9 +278,7 @@ class Embedded:
         self._watchers = [asyncio.create_task(self._watch(child)) for child in self._services]
         self._watchers.append(asyncio.create_task(self._watch_parts()))
 
-    def _child(
-        self, name: str, arguments: list[str], own: Mapping[str, str] | None = None, number: int = 0
-    ) -> Child:
+    def _child(self, name: str, arguments: list[str], own: Mapping[str, str] | None = None, number: int = 0) -> Child:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("RIPELINE_")}
         log = self.folder / "log" / f"{name}-{number}.log"
         return Child(name, arguments, plain | self.variables | dict(own or {}), log)
@@ -308,9 +300,7 @@ class Embedded:
         while True:
             await asyncio.sleep(0.5)
             if self._broker and self._broker.process and self._broker.process.returncode is not None:
-                return self._fall(
-                    f"the in-memory broker died, and what it held with it:\n{self._broker.tail()}"
-                )
+                return self._fall(f"the in-memory broker died, and what it held with it:\n{self._broker.tail()}")
             if self._postgres and not self._postgres.running:
                 try:
                     self._postgres.start()

@@ -65,9 +65,7 @@ class EmbeddedPostgres:
         while not self._answers(programs):
             if time.monotonic() > deadline:
                 self.kill()
-                raise RuntimeError(
-                    f"PostgreSQL did not answer in {timeout:g} s; the end of {self.log}:\n{self._tail()}"
-                )
+                raise RuntimeError(f"PostgreSQL did not answer in {timeout:g} s; the end of {self.log}:\n{self._tail()}")
             if not self.running:  # the last backends of a killed server may still hold its memory
                 self._process = self._launch(programs)
             time.sleep(0.05)
@@ -96,9 +94,7 @@ class EmbeddedPostgres:
             return package / "pginstall18" / "bin"
         self.directory.chmod(0o711)
         if not _open_to_all(self.directory):
-            raise RuntimeError(
-                f"user {ACCOUNT} cannot enter {self.directory}: choose a folder directly below /tmp"
-            )
+            raise RuntimeError(f"user {ACCOUNT} cannot enter {self.directory}: choose a folder directly below /tmp")
         if _open_to_all(package):
             return package / "pginstall18" / "bin"
         copy = self.directory / "programs" / package.name
@@ -132,9 +128,7 @@ class EmbeddedPostgres:
         server: list[str | Path] = [programs / "postgres", "-D", self._data, "-p", str(self.port)]
         command = tied(server, number=signal.SIGINT, account=self._account)
         with self.log.open("ab") as log:
-            return subprocess.Popen(
-                command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+            return subprocess.Popen(command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
     def _answers(self, programs: Path) -> bool:
         """Whether this very server, not another one on its port, answers a query."""

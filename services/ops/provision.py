@@ -14,7 +14,7 @@ from services.shared.settings import Settings
 SCOPES: tuple[Scope, ...] = ("secret", "public", "query")
 
 
-async def provision(settings: Settings, *, in_memory: bool = False) -> dict[str, Any]:
+async def provision(settings: Settings) -> dict[str, Any]:
     """Migrates, creates topics, registers the keys of the settings; makes keys where there are none at all.
 
     Returns {"topics": created, "keys": {scope: key made now}}. Waits while database or broker are starting.
@@ -22,7 +22,7 @@ async def provision(settings: Settings, *, in_memory: bool = False) -> dict[str,
     engine = open_engine(settings)
     try:
         await patiently(lambda: _migrated(engine), "database")
-        topics = [] if in_memory else await patiently(lambda: make_topics(settings), "broker")
+        topics = await patiently(lambda: make_topics(settings), "broker")
         made: dict[str, str] = {}
         for scope in SCOPES:
             given = getattr(settings, f"{scope}_key").get_secret_value()

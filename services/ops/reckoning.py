@@ -125,9 +125,7 @@ def failings(books: Books, tally: Tally, run: str) -> list[str]:
         said.append(f"{len(extra)} events were counted without having been accepted, {min(extra)} for one.")
     if undecided := _undecided(books):
         said.append(f"{len(undecided)} stage changes have no decision, {min(undecided)} for one.")
-    decided = Counter(
-        (touch["announcement"], touch["program"]) for touch in books.touches if touch["announcement"]
-    )
+    decided = Counter((touch["announcement"], touch["program"]) for touch in books.touches if touch["announcement"])
     if twice := [one for one, times in decided.items() if times > 1]:
         said.append(f"{len(twice)} stage changes were answered twice by one program, {twice[0][0]} for one.")
     if twice_out := [touch for touch, times in tally.mails.items() if times > 1]:
@@ -147,10 +145,7 @@ def _undecided(books: Books) -> set[str]:
 def percentiles(values: list[float]) -> dict[str, float | None]:
     """Nearest-rank percentiles of milliseconds; none without values."""
     ordered = sorted(values)
-    return {
-        f"p{p}": round(ordered[max(-(-p * len(ordered) // 100), 1) - 1], 1) if ordered else None
-        for p in (50, 95, 99)
-    }
+    return {f"p{p}": round(ordered[max(-(-p * len(ordered) // 100), 1) - 1], 1) if ordered else None for p in (50, 95, 99)}
 
 
 async def stage_accuracy(
@@ -170,12 +165,7 @@ async def stage_accuracy(
     lead_of = _lead_by_identifier(books.leads)
     seen = [person for person in people if tally.done[person.index]]
     chosen = random.Random(f"{seed}/sample").sample(seen, min(len(seen), SAMPLED_PEOPLE))
-    looks = [
-        (person, share * days)
-        for person in chosen
-        for share in SAMPLED_AT
-        if first_act(tally, person) <= share * days
-    ]
+    looks = [(person, share * days) for person in chosen for share in SAMPLED_AT if first_act(tally, person) <= share * days]
     looks = [(person, day) for person, day in looks if person.stage_at(day) is not None]
 
     async def published(person: Person, day: float) -> str:
@@ -185,12 +175,8 @@ async def stage_accuracy(
     named = await asyncio.gather(*(published(person, day) for person, day in looks))
     hidden = [person.stage_at(day) or 0 for person, day in looks]
     pairs = zip(map(world.stage_name, hidden), named, strict=True)
-    scores = [
-        points.score(kind for at, kind in tally.done[person.index] if at <= day) for person, day in looks
-    ]
-    return _rounded(points.macro_recall(pairs)), _rounded(
-        points.best_macro_recall(list(zip(scores, hidden, strict=True)))
-    )
+    scores = [points.score(kind for at, kind in tally.done[person.index] if at <= day) for person, day in looks]
+    return _rounded(points.macro_recall(pairs)), _rounded(points.best_macro_recall(list(zip(scores, hidden, strict=True))))
 
 
 def first_act(tally: Tally, person: Person) -> float:
@@ -199,12 +185,7 @@ def first_act(tally: Tally, person: Person) -> float:
 
 
 def _lead_by_identifier(leads: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    return {
-        str(value): lead
-        for lead, body in leads.items()
-        for values in body["identifiers"].values()
-        for value in values
-    }
+    return {str(value): lead for lead, body in leads.items() for values in body["identifiers"].values() for value in values}
 
 
 def _rounded(value: float | None) -> float | None:

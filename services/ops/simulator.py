@@ -246,21 +246,15 @@ def session(world: World, who: Person, at: float) -> Iterator[Act]:
     seen: dict[str, Any] = {"anonymous_id": device}
     if who.user_id and device in who.linked and rng.random() < 0.6:
         seen["user_id"] = who.user_id
-    campaign = (
-        {"source": rng.choice(("search", "newsletter", "social", "partner"))} if rng.random() < 0.3 else {}
-    )
-    yield _view(
-        who, at, seen | campaign, world.website + rng.choice(("/", "/", "/about", "/customers", "/blog"))
-    )
+    campaign = {"source": rng.choice(("search", "newsletter", "social", "partner"))} if rng.random() < 0.3 else {}
+    yield _view(who, at, seen | campaign, world.website + rng.choice(("/", "/", "/about", "/customers", "/blog")))
     for name, chances in IN_A_SESSION.items():
         if rng.random() < chances[stage]:
             at += rng.uniform(0.5, 6) * MINUTE
             yield from _ACTS[name](world, who, at, seen)
     while rng.random() < 0.35:
         at += rng.uniform(0.3, 4) * MINUTE
-        yield _view(
-            who, at, seen, f"{world.website}/{rng.choice(('product', 'customers', 'docs', 'changelog'))}"
-        )
+        yield _view(who, at, seen, f"{world.website}/{rng.choice(('product', 'customers', 'docs', 'changelog'))}")
     yield from _leave_address(world, who, at + rng.uniform(0.5, 3) * MINUTE, seen, stage)
 
 
@@ -293,9 +287,7 @@ def _reader(stage: int) -> Any:
         yield _view(who, at, seen, page.url)
         if who.rng.random() < 0.3:
             kind = "video_watched" if "video" in page.format else "content_downloaded"
-            yield _act(
-                who, at + 2 * MINUTE, "events", kind, seen | {"content_id": page.content_id, "url": page.url}
-            )
+            yield _act(who, at + 2 * MINUTE, "events", kind, seen | {"content_id": page.content_id, "url": page.url})
 
     return read
 
@@ -335,9 +327,7 @@ def _talk(world: World, who: Person, at: float, seen: dict[str, Any]) -> Iterato
 
 
 def _social(world: World, who: Person, at: float, seen: dict[str, Any]) -> Iterator[Act]:
-    yield _act(
-        who, at, "events", who.rng.choice(("social_engaged", "ad_clicked")), seen | {"source": "social"}
-    )
+    yield _act(who, at, "events", who.rng.choice(("social_engaged", "ad_clicked")), seen | {"source": "social"})
 
 
 _ACTS: dict[str, Any] = {

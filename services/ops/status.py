@@ -9,6 +9,7 @@ from services.shared.db import open_engine, rows, value
 from services.shared.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.kafka import EndOffsets
 from services.shared.settings import Settings
+
 waiting = lambda _: 0
 
 READS = {"scorer": (INTERACTIONS, TOUCHES), "nurture": (CHANGES, CONSENTS)}
@@ -56,5 +57,3 @@ async def _counts(connection: AsyncConnection, now: int) -> dict[str, Any]:
     letters = [await value(connection, f"SELECT count(*) FROM {s}.dead_letter") for s in READS]  # noqa: S608
     found["dead_letters"] = sum(letters)
     return found
-
-

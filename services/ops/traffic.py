@@ -167,14 +167,10 @@ class Traffic:
 
     async def _post_segment(self, acts: list[tuple[Act, bool]]) -> None:
         sent_at = rfc3339(self._clock.now())
-        items = [
-            segment_message(act, self.run_prefix, self._start_us) | {"sentAt": sent_at} for act, _ in acts
-        ]
+        items = [segment_message(act, self.run_prefix, self._start_us) | {"sentAt": sent_at} for act, _ in acts]
         basic = aiohttp.BasicAuth(self._keys["secret"], "").encode()
         headers = {"Authorization": basic, "Content-Type": "application/json"}
-        answer = await self._post(
-            "/v1/batch", msgspec.json.encode({"batch": items, "sentAt": sent_at}), headers
-        )
+        answer = await self._post("/v1/batch", msgspec.json.encode({"batch": items, "sentAt": sent_at}), headers)
         self._count(acts, answer.get("rejected", []))
 
     async def _post_form(self, act: Act) -> None:
@@ -249,11 +245,7 @@ class Traffic:
         if does == "leave":
             link = str(mail.get("List-Unsubscribe", "")).partition("<")[2].partition(">")[0]
         if does and link:
-            when = (
-                now + rng.uniform(2, 600) * MINUTE
-                if self._clock.compressed
-                else now + rng.uniform(0.2, 3) * MINUTE
-            )
+            when = now + rng.uniform(2, 600) * MINUTE if self._clock.compressed else now + rng.uniform(0.2, 3) * MINUTE
             heapq.heappush(self._later, (when, next(self._order), Answer(who.index, does, link), False))
 
     async def _answer(self, answer: Answer) -> None:

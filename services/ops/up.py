@@ -25,14 +25,10 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    scorers: Annotated[
-        int, typer.Option(help="Scorer processes; more than one needs RIPELINE_KAFKA_BOOTSTRAP.")
-    ] = 1,
+    scorers: Annotated[int, typer.Option(help="Scorer processes; more than one needs RIPELINE_KAFKA_BOOTSTRAP.")] = 1,
     nurtures: Annotated[int, typer.Option(help="Nurture processes; likewise.")] = 1,
     nurture: Annotated[bool, typer.Option("--nurture/--no-nurture", help="Leave nurture out.")] = True,
-    playbook: Annotated[
-        Path | None, typer.Option(help="Folder of the playbook.", exists=True, file_okay=False)
-    ] = None,
+    playbook: Annotated[Path | None, typer.Option(help="Folder of the playbook.", exists=True, file_okay=False)] = None,
 ) -> None:
     """Start the embedded system and keep it running until Ctrl-C or SIGTERM."""
     wish = Wish(scorers, nurtures, nurture, playbook)

@@ -71,12 +71,11 @@ def create_app(settings: Settings, engine: AsyncEngine, handler: Handler, keys: 
     def moment(at: Annotated[str, Query(max_length=64, description="RFC 3339; default now")] = "") -> int | None:
         return parse_time(at) if at else None
 
-    Product, Moment = Annotated[str, Depends(product_of)], Annotated[int | None, Depends(moment)]
     guarded: dict[str, Any] = {"dependencies": [Depends(may_query)], "response_model": None}
 
     @app.get("/v1/leads", **guarded, tags=["leads"])
     async def leads(
-        product: Product,
+        product: Annotated[str, Depends(product_of)],
         stage: Annotated[str, Query(max_length=100)] = "",
         min_likelihood: Annotated[float | None, Query(ge=0, le=1)] = None,
         min_fit: Annotated[float | None, Query(ge=0, le=100)] = None,
@@ -93,17 +92,21 @@ def create_app(settings: Settings, engine: AsyncEngine, handler: Handler, keys: 
         return _json(await queries.leads(asked))
 
     @app.post("/v1/leads/lookup", **guarded, tags=["leads"])
-    async def lookup(body: Lookup, product: Product) -> Response:
+    async def lookup(body: Lookup, product: Annotated[str, Depends(product_of)]) -> Response:
         """The lead that one identifier belongs to; personal data travel in the body, never in an address."""
         return _json(await queries.lead(await queries.lookup(_identifier(handler.cleaner, body)), product))
 
     @app.get("/v1/leads/{lead_id}", **guarded, tags=["leads"])
-    async def lead(lead_id: uuid.UUID, product: Product, at: Moment) -> Response:
+    async def lead(
+        lead_id: uuid.UUID, product: Annotated[str, Depends(product_of)], at: Annotated[int | None, Depends(moment)]
+    ) -> Response:
         """One lead with its numbers for this moment, or for `at`; 308 where it was merged into another."""
         return _json(await queries.lead(lead_id, product, at))
 
     @app.get("/v1/leads/{lead_id}/explain", **guarded, tags=["leads"])
-    async def explain(lead_id: uuid.UUID, product: Product, at: Moment) -> Response:
+    async def explain(
+        lead_id: uuid.UUID, product: Annotated[str, Depends(product_of)], at: Annotated[int | None, Depends(moment)]
+    ) -> Response:
         """Why this likelihood: start + Σ delta = logit(likelihood)."""
         return _json(as_json(await queries.explain(lead_id, product, at)))
 

@@ -326,7 +326,7 @@ def parse_time(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
-        moment = None  # type: ignore[assignment]
+        moment = None
     if moment is None or moment.tzinfo is None or not 1970 <= moment.year < 2200:
         raise Reject("not a time with a zone", where="at", remedy="write it like 2026-01-31T12:00:00Z")
     return to_us(moment)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import structlog
@@ -14,6 +15,8 @@ from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, TopicAlreadyEx
 from services.shared.errors import Retry
 from services.shared.events import TOPICS
 from services.shared.settings import Settings
+
+__all__ = ["EndOffsets", "Outgoing", "Publisher", "Record", "Subscription", "TopicPartition", "make_topics"]
 
 log = structlog.get_logger()
 ACKNOWLEDGE_SECONDS = 5.0
@@ -227,16 +230,28 @@ async def make_topics(settings: Settings) -> list[str]:
                 for t in TOPICS
                 if t not in existing
             ]
-            if missing:
-                try:
+            with suppress(TopicAlreadyExistsError):
+                if missing:
                     await admin.create_topics(missing)
-                except TopicAlreadyExistsError:
-                    pass
             return [topic.name for topic in missing]
-    except TimeoutError as error:
-        raise Retry("the broker is away") from error
+    except AttributeError as error:  # aiokafka's answer to a cluster without controller
+        return await _topics_on_first_use(settings, error)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise Retry(f"the broker is away: {type(error).__name__}") from error
     finally:
         await _quietly(admin.close())
+
+
+async def _topics_on_first_use(settings: Settings, error: Exception) -> list[str]:
+    """A broker that makes topics when they are asked for needs no more; another without controller is not up yet."""
+    ends = EndOffsets(settings)
+    try:
+        found = {topic for topic, _ in await ends.of(TOPICS)}
+    finally:
+        await ends.close()
+    if found != set(TOPICS):
+        raise Retry("the broker has no controller yet") from error
+    return list(TOPICS)
 
 
 async def _quietly(closing: Any) -> None:

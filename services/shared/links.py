@@ -38,12 +38,10 @@ def open_token(pepper: bytes, token: str) -> LinkClaim | UnsubscribeClaim:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         seal, body = raw[:SEAL_BYTES], raw[SEAL_BYTES:]
         if hmac.compare_digest(seal, _seal(pepper, body)):
-            return msgspec.msgpack.decode(body, type=LinkClaim | UnsubscribeClaim)  # type: ignore[return-value]
+            return msgspec.msgpack.decode(body, type=LinkClaim | UnsubscribeClaim)
     except (ValueError, binascii.Error, msgspec.DecodeError):
         pass
-    raise Reject(
-        "this link is not one of ours", where="token", remedy="use the link as it stood in the mail", kind="not-found"
-    )
+    raise Reject("this link is not one of ours", where="token", remedy="use the link as it stood in the mail", kind="not-found")
 
 
 def _seal(pepper: bytes, body: bytes) -> bytes:

@@ -44,7 +44,9 @@ async def feed(engine: AsyncEngine, handler: Handler, arriving: list[Record], rn
 async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
     """States keyed by who their events are, not by lead id; leads without events do not count."""
     async with engine.connect() as connection:
-        leads = {r.id: r for r in await rows(connection, "SELECT id, profile, provisional FROM scorer.lead WHERE merged_into IS NULL")}
+        leads = {
+            r.id: r for r in await rows(connection, "SELECT id, profile, provisional FROM scorer.lead WHERE merged_into IS NULL")
+        }
         store = Store(connection)
         states, events = await store.states(leads), await store.events(leads)
         conflicts = {r.uid.hex for r in await rows(connection, "SELECT uid FROM scorer.event WHERE conflict")}

@@ -43,9 +43,7 @@ def test_a_sound_run_is_reported_and_has_no_failings() -> None:
 def test_a_lost_event_is_told() -> None:
     books, tally = sound()
     books.events.remove(f"{RUN}2")
-    assert reckoning.failings(books, tally, RUN) == [
-        f"1 events were accepted and not counted, {RUN}2 for one."
-    ]
+    assert reckoning.failings(books, tally, RUN) == [f"1 events were accepted and not counted, {RUN}2 for one."]
 
 
 def test_an_event_that_nobody_accepted_is_told() -> None:
@@ -88,8 +86,6 @@ def test_no_thresholds_beat_the_best_ones(seed: int) -> None:
     best = 0.0
     for low, high in itertools.combinations_with_replacement([n - 0.5 for n in range(11)], 2):
         named = [((score > low) + (score > high), true) for score, true in scored]
-        recalls = [
-            sum(n == t for n, t in named if t == true) / sum(t == true for _, t in named) for true in present
-        ]
+        recalls = [sum(n == t for n, t in named if t == true) / sum(t == true for _, t in named) for true in present]
         best = max(best, sum(recalls) / len(recalls))
     assert points.best_macro_recall(scored) == pytest.approx(best)

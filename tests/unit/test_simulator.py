@@ -22,10 +22,7 @@ EVENTS = 1500
 def world() -> World:
     site = "https://shop.example"
     library = tuple(
-        tuple(
-            Page(f"{stage}-{n}", f"{site}/{stage}/{n}", f"{stage}-form" if n == 0 else "", "guide")
-            for n in range(3)
-        )
+        tuple(Page(f"{stage}-{n}", f"{site}/{stage}/{n}", f"{stage}-form" if n == 0 else "", "guide") for n in range(3))
         for stage in STAGES
     )
     return World(site, library, {"pricing_viewed": f"{site}/pricing"}, {"demo_requested": "demo"}, STAGES)
@@ -58,9 +55,7 @@ def test_they_do_as_many_things_as_were_asked_for(people: list[Person]) -> None:
 def test_a_person_is_anonymous_before_known(people: list[Person]) -> None:
     became_known = 0
     for person in people:
-        named = [
-            act.at for act in person.acts if act.door == "form" or {"email", "user_id"} & set(act.fields)
-        ]
+        named = [act.at for act in person.acts if act.door == "form" or {"email", "user_id"} & set(act.fields)]
         assert "email" not in person.acts[0].fields
         if named:
             became_known += 1
