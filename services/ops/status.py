@@ -10,7 +10,7 @@ from services.shared.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.kafka import EndOffsets
 from services.shared.settings import Settings
 
-waiting = lambda _: 0
+from services.shared.spool import waiting
 
 READS = {"scorer": (INTERACTIONS, TOUCHES), "nurture": (CHANGES, CONSENTS)}
 

@@ -9,9 +9,10 @@ import msgspec
 
 from services.scorer.arrival import Arrival
 from services.scorer.journey import Journey, View
-from services.scorer.profile import ON_SITE, consents_of, permission
+from services.scorer.profile import ON_SITE, permission
 from services.scorer.store import Announced, LeadRow, State
 from services.shared.clock import DAY, from_us
+from services.shared.consent import consents_of
 from services.shared.events import CHANGES, TOUCH_SENT, Change, ChangeEvent, Snapshot, Word, derived, encode
 from services.shared.identity import Kind
 from services.shared.kafka import Outgoing

@@ -10,7 +10,8 @@ import msgspec
 
 from services.scorer.journey import Event
 from services.shared.clock import to_us
-from services.shared.events import REFUSING_TYPES, TOUCH_SENT, Consent, Interaction
+from services.shared.consent import consents_of
+from services.shared.events import TOUCH_SENT
 from services.shared.playbook import Exclusion
 
 Stamp = tuple[int, str]
@@ -18,7 +19,6 @@ SALES = {
     "sales_accepted": "accepted", "sales_rejected": "rejected", "sales_disqualified": "disqualified",
     "opportunity_opened": "opportunity", "won": "won", "lost": "lost",
 }  # fmt: skip
-HARD_BOUNCES = frozenset({"hard", "permanent", "bounce", "hardbounce"})
 NEVER_SEEN: Stamp = (-(1 << 62), "")
 
 
@@ -104,18 +104,6 @@ ON_SITE = frozenset({
     "demo_requested", "trial_started", "webinar_registered", "survey_answered", "preference_set", "link_clicked",
     "email_clicked",
 })  # fmt: skip
-
-
-def consents_of(data: Interaction) -> tuple[Consent, ...]:
-    """The consents an interaction carries, or that its type implies: an unsubscribe, a complaint, a hard bounce."""
-    if data.consent:
-        return tuple(data.consent)
-    if data.machine:
-        return ()
-    if data.type == "consent_given":
-        return (Consent(state="given", basis=data.type),)
-    hard = data.type == "email_bounced" and str(data.properties.get("type", "")).lower() in HARD_BOUNCES
-    return (Consent(state="withdrawn", basis=data.type),) if data.type in REFUSING_TYPES or hard else ()
 
 
 def permission(profile: Profile, address: str, channel: str = "email", purpose: str = "marketing") -> Permission | None:

@@ -1,9 +1,9 @@
 """Contracts of the topics: frozen, versioned structs in CloudEvents 1.0 envelopes, and how they are encoded."""
 
 import hashlib
-import hmac
 import uuid
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -195,6 +195,7 @@ class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
     source: str = "ripeline/nurture"
 
 
+_ENVELOPE = b'{"specversion":"1.0","datacontenttype":"application/json",'
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 encode_bytes = _encode
@@ -217,7 +218,18 @@ def derived(*parts: object) -> str:
 
 def keyed_hash(pepper: bytes, value: str) -> str:
     """HMAC-SHA256 of an identifier, 32 hex digits: what stands in keys and links instead of personal data."""
-    return hmac.digest(pepper, value.encode(), "sha256").hex()[:32]
+    one, other = _hmac_halves(pepper)
+    inner, outer = one.copy(), other.copy()
+    inner.update(value.encode())
+    outer.update(inner.digest())
+    return str(outer.hexdigest()[:32])
+
+
+@lru_cache(maxsize=16)
+def _hmac_halves(pepper: bytes) -> tuple[Any, Any]:
+    """HMAC's two hashes (RFC 2104) once they have taken the key: starting from these halves the time of each digest."""
+    key = (hashlib.sha256(pepper).digest() if len(pepper) > 64 else pepper).ljust(64, b"\0")
+    return hashlib.sha256(bytes(b ^ 0x36 for b in key)), hashlib.sha256(bytes(b ^ 0x5C for b in key))
 
 
 def rfc3339(moment: datetime) -> str:
@@ -233,24 +245,28 @@ def envelope(
     received_at: datetime,
     posted_at: float,
     flags: str = "",
+    said_at: datetime | None = None,
 ) -> tuple[str, bytes]:
     """Returns (uid, encoded `interaction.v1`); without `occurred_at` the receipt counts as the time.
 
-    The digest covers what the sender said and nothing of the receipt, so a resent item has the same one.
+    The digest covers what the sender said and nothing of the receipt, so a resent item has the same one: `said_at` is the
+    sender's own time where `occurred_at` is another, corrected one.
     """
-    data = _encode(interaction)
-    said = data + (occurred_at.isoformat().encode() if occurred_at else b"")
-    uid = event_uid(source, interaction.id)
-    received = rfc3339(received_at)
-    time = rfc3339(occurred_at) if occurred_at else received
-    head = (
-        f'{{"specversion":"1.0","type":"interaction.v1","id":"{uid}","source":"{source}","time":"{time}",'
-        f'"receivedat":"{received}","postedat":{posted_at:.6f},"digest":"{hashlib.sha256(said).hexdigest()}",'
-        f'"flags":"{flags}","datacontenttype":"application/json","data":'
+    data, uid = _encode(interaction), event_uid(source, interaction.id)
+    told = said_at or occurred_at
+    event = InteractionEvent(
+        id=uid,
+        source=source,
+        time=occurred_at.astimezone(UTC) if occurred_at else received_at,
+        receivedat=received_at,
+        digest=hashlib.sha256(data + _encode(told.astimezone(UTC)) if told else data).hexdigest(),
+        data=msgspec.Raw(data),
+        postedat=posted_at,
+        flags=flags,
     )
-    return uid, head.encode() + data + b"}"
+    return uid, _ENVELOPE + _encode(event)[1:]
 
 
 def encode(event: ChangeEvent | ConsentEvent | TouchEvent) -> bytes:
     """An envelope as CloudEvents JSON."""
-    return b'{"specversion":"1.0","datacontenttype":"application/json",' + _encode(event)[1:]
+    return _ENVELOPE + _encode(event)[1:]

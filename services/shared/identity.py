@@ -1,6 +1,8 @@
 """Which words identify somebody: cleaned identifiers of an interaction, strongest first."""
 
+import re
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from services.shared.events import TOUCH_SENT, TOUCH_SYSTEM, ExternalId, Interaction
@@ -25,6 +27,7 @@ class Identifier(NamedTuple):
 
 
 SEPARATOR = "\t"
+BARRED = re.compile(r"[\s<>,;\"']")  # what no address may hold
 
 
 class Cleaner:
@@ -34,17 +37,18 @@ class Cleaner:
         self._junk = {word.lower() for word in words.junk} | {""}
         self._roles = {word.lower() for word in words.role_mailboxes}
         self._free = {domain.lower() for domain in words.free_mail_domains}
+        self.address = lru_cache(maxsize=4096)(self._address)  # asked several times of each event
 
     def plain(self, value: str) -> str:
         """The value without space around it; '' where it is junk."""
         value = value.strip()
         return "" if value.lower() in self._junk else value
 
-    def address(self, email: str) -> str:
+    def _address(self, email: str) -> str:
         """A mail address in lower case; '' where it is none."""
         email = email.strip().lower()
         local, at, domain = email.rpartition("@")
-        good = at and local and len(email) <= 254 and "." in domain and not any(c.isspace() or c in "<>,;\"'" for c in email)
+        good = at and local and len(email) <= 254 and "." in domain and not BARRED.search(email)
         return "" if not good or email in self._junk else email
 
     def is_role(self, address: str) -> bool:

@@ -56,6 +56,7 @@ def _html(body: str, link: str, content: Content, foot: str, unsubscribe: str) -
         else:
             parts.append(Markup("<p>{}</p>").format(Markup(" ").join(escape(line) for line in paragraph.split("\n"))))
     small = Markup('<p style="color:#666;font-size:small">{}<br><a href="{}">No more mails like this</a></p>')
-    return Markup("<!doctype html><html><body>{}{}</body></html>").format(
+    page = Markup("<!doctype html><html><body>{}{}</body></html>").format(
         Markup("\n").join(parts), small.format(foot, unsubscribe)
     )
+    return str(page)

@@ -1,0 +1,1 @@
+"""Ingest: takes interactions in every format, in one contract, and answers when they are safe."""

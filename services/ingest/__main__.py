@@ -1,0 +1,64 @@
+"""Starts ingest: `python -m services.ingest`."""
+
+import gc
+import sys
+
+import uvloop
+
+from services.ingest.api import create_app
+from services.ingest.delivery import Delivery
+from services.ingest.normalise import Normaliser
+from services.shared import playbook
+from services.shared.clock import Clock
+from services.shared.db import open_engine
+from services.shared.errors import Reject
+from services.shared.identity import Cleaner
+from services.shared.kafka import Publisher
+from services.shared.keys import Keys
+from services.shared.runtime import Pulse, arm_fault, patiently, serve
+from services.shared.settings import Settings
+from services.shared.spool import Spool
+from services.shared.telemetry import configure_logs
+
+
+async def main(settings: Settings) -> None:
+    """Wires the parts and runs them until a signal."""
+    engine, publisher = open_engine(settings), Publisher(settings)
+    spool = Spool(settings.spool_dir, settings.spool_max_bytes)
+    keys, pulse = Keys(engine), Pulse(settings.watchdog_s)
+    cleaner = Cleaner(playbook.load(settings.playbook).identity)
+    normaliser = Normaliser(cleaner, settings.pepper.get_secret_value().encode())
+    spool.open()
+    await patiently(keys.load, "keys")
+    app = create_app(
+        settings,
+        keys,
+        normaliser,
+        Delivery(publisher, spool),
+        Clock.parse(settings.clock),
+        lambda: {"broker or spool": spool.has_room},
+    )
+    gc.freeze()
+    await serve(
+        app,
+        settings,
+        "ingest",
+        spool.drain(publisher.publish, pulse.beat("spool")),
+        keys.refresh(pulse.beat("keys")),
+        pulse.watch(),
+    )
+    await publisher.close()
+    await engine.dispose()
+    spool.close()
+
+
+if __name__ == "__main__":
+    config = Settings()
+    configure_logs("ingest", config.log_level)
+    arm_fault(config.fault)
+    try:
+        uvloop.run(main(config))
+    except playbook.Broken as broken:
+        sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")
+    except Reject as reject:
+        sys.exit(str(reject))

@@ -1,0 +1,222 @@
+"""Ingest's HTTP: events in every format, forms, tracked links, and the way out of our mails."""
+
+import re
+import time
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, Request, Response
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import RedirectResponse
+
+from services.ingest import documented, intake, pages
+from services.ingest.delivery import Delivery
+from services.ingest.normalise import Normaliser, Receipt, consent_records
+from services.ingest.sources import FORMS, SOURCES, Post, Source, forms, segment
+from services.ingest.sources.contract import Item
+from services.ingest.sources.pieces import is_list
+from services.shared import web
+from services.shared.clock import Clock
+from services.shared.errors import Reject
+from services.shared.events import Consent, encode_bytes
+from services.shared.keys import Keys
+from services.shared.links import LinkClaim, UnsubscribeClaim, open_token
+from services.shared.runtime import fault_point
+from services.shared.settings import Settings
+from services.shared.telemetry import ACCEPTED, REFUSED
+
+LINKS = "links:ripeline"  # the door of what people do with our mails
+MACHINES = re.compile(
+    r"bot\b|crawl|spider|slurp|preview|prefetch|facebookexternalhit|whatsapp|googleimageproxy|barracuda|mimecast|proofpoint"
+    r"|safelinks|messagelabs|symantec|fireeye|forcepoint|zscaler|sophos|ironport",
+    re.IGNORECASE,
+)
+AHEAD_OF_PEOPLE = ("purpose", "sec-purpose", "x-purpose", "x-moz")
+
+
+def create_app(
+    settings: Settings, keys: Keys, normaliser: Normaliser, delivery: Delivery, clock: Clock, readiness: web.Readiness
+) -> FastAPI:
+    """The application; opens nothing."""
+    app = web.create("Ripeline ingest", readiness)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["POST"],
+        allow_headers=["Authorization", "Content-Type", "Content-Encoding"],
+        max_age=86_400,
+    )
+    gate = intake.Gate(keys, settings.allowed_origins)
+    pepper = settings.pepper.get_secret_value().encode()
+
+    async def events(request: Request) -> Response:
+        """Interactions, by senders who repeat after a 503."""
+        post = await intake.read(request, clock)
+        source = chosen(post)
+        key = gate.admit(request, segment.write_key(post.body) if source.door == "segment" else "")
+        receipt = Receipt(f"{source.door}:{key.name}", post.received_at, time.time(), many=_is_many(post))
+        normaliser.take(source.parse(post), receipt)
+        await delivery.publish(receipt.records)
+        fault_point("between_acknowledgement_and_answer")
+        return _answer(receipt, source)
+
+    for source in SOURCES:
+        for path in source.paths:
+            body = documented.events(source.example) if path == "/v1/events" else documented.sent_by(source)
+            app.add_api_route(path, events, methods=["POST"], tags=[source.door], openapi_extra=body, response_model=None)
+
+    @app.post("/v1/forms/{form}", tags=["forms"], response_model=None, openapi_extra=documented.form(FORMS.example))
+    async def form(form: str, request: Request) -> Response:
+        """A web form, with or without JavaScript; it is safe before the answer, whatever the broker does."""
+        post = await intake.read(request, clock)
+        if post.media not in FORMS.media:
+            raise _wrong_media(post.media, FORMS.media)
+        found = forms.fields(post)
+        key = gate.admit(request, forms.text(found, "_key"))
+        then = forms.text(found, "_next")
+        if then and not may_follow(then, settings.allowed_pages):
+            raise Reject("this page is not on the list", where="/_next", remedy="add its beginning to RIPELINE_ALLOWED_PAGES")
+        receipt = Receipt(f"{FORMS.door}:{key.name}", post.received_at, time.time(), many=False)
+        if forms.text(found, "_hp"):
+            REFUSED.labels(FORMS.door, "honeypot").inc()
+            receipt.ids.append(uuid.uuid4().hex)
+        else:
+            normaliser.take([forms.submission(form, found)], receipt)
+            await delivery.keep(receipt.records)
+        fault_point("between_spool_and_answer")
+        answer = _answer(receipt, FORMS)
+        if answer.status_code != 200 or (_wants_json(post) and not then):
+            return answer
+        return RedirectResponse(then, 303) if then else pages.thanks()
+
+    @app.api_route("/l/{token}", methods=["GET", "HEAD"], tags=["mail"], response_model=None)
+    async def follow(token: str, request: Request) -> Response:
+        """A tracked link: notes the click and leads on."""
+        claim = open_token(pepper, token)
+        if not isinstance(claim, LinkClaim):
+            raise _not_a_link()
+        click = Item(
+            type="email_clicked", touch_id=claim.touch_id, content_id=claim.content_id, url=claim.url, machine=is_machine(request)
+        )
+        receipt = normaliser.take([click], Receipt(LINKS, clock.now(), time.time()))
+        try:
+            await delivery.keep(receipt.records)
+            ACCEPTED.labels("links").inc(len(receipt.ids))
+        except Reject as full:  # nobody is kept from a page because we cannot count the click
+            REFUSED.labels("links", full.kind).inc()
+        return RedirectResponse(claim.url, 302, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+
+    @app.api_route("/u/{token}", methods=["GET", "HEAD"], tags=["mail"], response_model=None)
+    async def ask(token: str) -> Response:
+        """The way out: asks, and changes nothing."""
+        _leaver(token)
+        return pages.leave()
+
+    @app.post("/u/{token}", tags=["mail"], response_model=None)
+    async def leave(token: str) -> Response:
+        """Unsubscribes, by the page's button or by a mail program's one click (RFC 8058)."""
+        claim = _leaver(token)
+        refusal = Consent(state="withdrawn", basis="unsubscribe link")
+        receipt = Receipt(LINKS, clock.now(), time.time())
+        normaliser.take([Item(type="unsubscribed", touch_id=claim.touch_id, consent=(refusal,))], receipt)
+        records = receipt.records + consent_records([refusal], uuid.uuid4().hex, claim.address, receipt.received_at)
+        await delivery.keep(records)
+        ACCEPTED.labels("links").inc(len(receipt.ids))
+        return pages.left()
+
+    def _leaver(token: str) -> UnsubscribeClaim:
+        claim = open_token(pepper, token)
+        if not isinstance(claim, UnsubscribeClaim):
+            raise _not_a_link()
+        return claim
+
+    _describe(app)
+    return app
+
+
+def chosen(post: Post) -> Source:
+    """The source of a request, by its path, its content type, and for plain JSON by its shape."""
+    there = [source for source in SOURCES if post.path in source.paths]
+    fitting = [source for source in there if not source.media or post.media in source.media]
+    if not fitting:
+        raise _wrong_media(post.media, frozenset().union(*(source.media for source in there)))
+    if post.media in ("", "application/json") and b'"specversion"' in post.body[:4096]:
+        return next((source for source in there if source.door == "cloudevents"), fitting[0])
+    return fitting[0]
+
+
+def may_follow(then: str, allowed: list[str]) -> bool:
+    """Whether a form may lead to this address: on an allowed host, and below the allowed path."""
+    if not then.isprintable() or any(c in then for c in " \\") or "/.." in then:
+        return False
+    target = _split(then)
+    for prefix in allowed:
+        page = _split(prefix)
+        same = target and page and target[:2] == page[:2] and page[0] in ("http", "https")
+        if same and target and page and target[2].startswith(page[2]):
+            return True
+    return False
+
+
+def is_machine(request: Request) -> bool:
+    """Whether a program follows the link: a scanner, a preview, a prefetch. None of them sends HEAD or names by accident."""
+    ahead = any("pre" in request.headers.get(name, "").lower() for name in AHEAD_OF_PEOPLE)
+    return request.method == "HEAD" or ahead or bool(MACHINES.search(request.headers.get("user-agent", "")))
+
+
+def _answer(receipt: Receipt, source: Source) -> Response:
+    """200 with what was accepted and what was not; 400 where nothing was."""
+    rejected = [
+        {"index": index, "id": name, "problem": web.problem_of(reject) | {"status": web.STATUS.get(reject.kind, 400)}}
+        for index, name, reject in receipt.refused
+    ]
+    for _, _, reject in receipt.refused:
+        REFUSED.labels(source.door, reject.kind).inc()
+    if receipt.ids:
+        ACCEPTED.labels(source.door).inc(len(receipt.ids))
+        return Response(encode_bytes(source.answer(receipt.ids, rejected)), media_type="application/json")
+    first = receipt.refused[0][2]
+    remedy = "see `rejected` for each item" if len(rejected) > 1 else first.remedy
+    whole = Reject("no item was acceptable", remedy=remedy) if len(rejected) > 1 else first
+    body = web.problem_of(whole) | {"status": 400, "rejected": rejected}
+    return Response(encode_bytes(body), 400, media_type="application/problem+json")
+
+
+def _is_many(post: Post) -> bool:
+    return post.media.endswith(("ndjson", "jsonl", "jsonlines")) or post.path == "/v1/batch" or is_list(post.body)
+
+
+def _split(address: str) -> tuple[str, str, str] | None:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return None
+    return parts.scheme.lower(), parts.netloc.lower(), parts.path or "/"
+
+
+def _wants_json(post: Post) -> bool:
+    accept = post.headers.get("accept", "")
+    return post.media == forms.JSON or ("application/json" in accept and "text/html" not in accept)
+
+
+def _wrong_media(given: str, known: frozenset[str]) -> Reject:
+    remedy = f"use one of {', '.join(sorted(known - {''}))}"
+    return Reject(f"content type {given[:60]!r}", where="Content-Type", remedy=remedy, kind="media-type")
+
+
+def _not_a_link() -> Reject:
+    remedy = "use the link as it stood in the mail"
+    return Reject("this link is for something else", where="token", remedy=remedy, kind="not-found")
+
+
+def _describe(app: FastAPI) -> None:
+    """Adds the ways of signing in to the OpenAPI document."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = plain()
+        document.setdefault("components", {})["securitySchemes"] = documented.SECURITY_SCHEMES
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

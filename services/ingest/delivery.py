@@ -1,0 +1,36 @@
+"""Where accepted records go: to the broker; from senders who never repeat, else to the spool."""
+
+import time
+from collections.abc import Sequence
+
+from services.shared.errors import Retry
+from services.shared.kafka import Outgoing, Publisher
+from services.shared.spool import Spool
+
+SHORT_S = 1.0  # how long somebody in front of a browser waits for the broker
+AWAY_S = 5.0  # after a failure it is not asked again for so long
+
+
+class Delivery:
+    """Both ways answer only when the records are safe."""
+
+    def __init__(self, publisher: Publisher, spool: Spool) -> None:
+        self._publisher, self._spool = publisher, spool
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        """For senders who repeat. Raises Retry when the broker has not acknowledged all in 5 s."""
+        await self._publisher.publish(records)
+
+    async def keep(self, records: Sequence[Outgoing]) -> None:
+        """For senders who never repeat: acknowledged soon, or on disk. Raises Reject `spool-full`."""
+        if not self._is_away():
+            try:
+                await self._publisher.publish(records, SHORT_S)
+                return
+            except Retry:
+                pass
+        await self._spool.append(records)
+
+    def _is_away(self) -> bool:
+        failed_at = self._publisher.failed_at
+        return bool(failed_at) and time.monotonic() - failed_at < AWAY_S

@@ -1,0 +1,115 @@
+"""Reads a request within its limits: body (also chunked, also unzipped), content type, key and origin."""
+
+import asyncio
+import base64
+import binascii
+import zlib
+from collections.abc import Sequence
+
+from starlette.requests import ClientDisconnect, Request
+
+from services.ingest.sources.contract import Post
+from services.shared.clock import Clock
+from services.shared.errors import Reject
+from services.shared.keys import Key, Keys, bearer
+
+MAX_BODY = 5 * 1024 * 1024
+BODY_SECONDS = 30  # a body that trickles is given up
+GZIP = 16 + zlib.MAX_WBITS
+PLAIN = frozenset({"", "identity"})
+CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+
+
+async def read(request: Request, clock: Clock) -> Post:
+    """The request with its body. Raises Reject `too-large`, `media-type`, `invalid`."""
+    media, _, parameters = request.headers.get("content-type", "").partition(";")
+    _check_charset(parameters)
+    body = await _body(request)
+    return Post(request.url.path, body, clock.now(), media.strip().lower(), request.headers, request.query_params)
+
+
+async def _body(request: Request) -> bytes:
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > MAX_BODY:
+        raise _too_large()
+    coding = request.headers.get("content-encoding", "").strip().lower()
+    if coding not in PLAIN and coding not in ("gzip", "x-gzip"):
+        what = f"content coding {coding[:20]!r}"
+        raise Reject(what, where="Content-Encoding", remedy="send it plain or by gzip", kind="media-type")
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise _too_large()
+                chunks.append(chunk)
+    except ClientDisconnect:
+        raise Reject("the request ended before its body", remedy="send it again") from None
+    except TimeoutError:
+        raise Reject(f"the body took longer than {BODY_SECONDS} s", remedy="send it again, faster") from None
+    body = b"".join(chunks)
+    return body if coding in PLAIN else unzipped(body)
+
+
+def unzipped(body: bytes) -> bytes:
+    """A gzip body's content; a small body that swells beyond the limit costs no more than the limit."""
+    unzip = zlib.decompressobj(GZIP)
+    try:
+        plain = unzip.decompress(body, MAX_BODY + 1)
+    except zlib.error:
+        raise Reject("not gzip", where="Content-Encoding", remedy="send what the header says, or leave it out") from None
+    if len(plain) > MAX_BODY:
+        raise _too_large()
+    if not unzip.eof:
+        raise Reject("the gzip body is cut off", where="Content-Encoding", remedy="send it whole")
+    return plain
+
+
+class Gate:
+    """Lets in who has a key; a public one only from allowed origins, and it alone may stand in an address."""
+
+    def __init__(self, keys: Keys, allowed_origins: Sequence[str]) -> None:
+        self._keys, self._origins = keys, frozenset(origin.rstrip("/").lower() for origin in allowed_origins)
+
+    def admit(self, request: Request, in_body: str = "") -> Key:
+        """The sender's key: from the Authorization header, `?key=`, or the body. Raises Reject."""
+        given, open_to_view = presented(request.headers.get("authorization")), False
+        if not given:
+            given, open_to_view = request.query_params.get("key") or in_body, True
+        key = self._keys.check(given, "secret", "public")
+        if key.scope == "secret" and open_to_view and not in_body:
+            raise Reject(
+                "a secret key in an address",
+                where="key",
+                remedy="send it in the Authorization header, and make a new one: addresses are kept in logs",
+                kind="forbidden",
+            )
+        origin = request.headers.get("origin", "").lower()
+        if origin and key.scope == "public" and not self._origins & {"*", origin}:
+            remedy = "add it to RIPELINE_ALLOWED_ORIGINS"
+            raise Reject("this origin may not post", where="Origin", remedy=remedy, kind="forbidden")
+        return key
+
+
+def presented(authorization: str | None) -> str:
+    """The key in an Authorization header: as Bearer, or as the user name of Basic; '' without one."""
+    scheme, _, given = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return bearer(authorization)
+    try:
+        return base64.b64decode(given).decode("ascii").partition(":")[0]
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def _check_charset(parameters: str) -> None:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.strip().partition("=")
+        if name.lower() == "charset" and value.strip('" ').lower() not in CHARSETS:
+            raise Reject(f"charset {value[:20]!r}", where="Content-Type", remedy="send UTF-8", kind="media-type")
+
+
+def _too_large() -> Reject:
+    remedy = f"send at most {MAX_BODY // 1024 // 1024} MB at once, unzipped"
+    return Reject(f"the body is over {MAX_BODY // 1024 // 1024} MB", where="body", remedy=remedy, kind="too-large")

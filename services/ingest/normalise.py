@@ -1,0 +1,266 @@
+"""From what a source read to records of the topics: times, identifiers, limits, consents; a bad item harms no other."""
+
+import hashlib
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from services.ingest.sources.contract import Foreign, Item, Refused
+from services.ingest.sources.pieces import MAX_DEPTH, TOO_DEEP
+from services.shared.consent import SPEAKING_TYPES, consents_of
+from services.shared.errors import Reject
+from services.shared.events import (
+    CONSENTS,
+    INTERACTIONS,
+    TOUCH_SENT,
+    Consent,
+    ConsentChanged,
+    ConsentEvent,
+    derived,
+    encode,
+    encode_bytes,
+    envelope,
+    keyed_hash,
+)
+from services.shared.identity import Cleaner, Identifier, Kind
+from services.shared.kafka import Outgoing
+
+AHEAD = timedelta(minutes=5)  # a clock may be wrong by so much
+OLD = timedelta(days=400)
+MAX_TEXT = 8 * 1024  # bytes of UTF-8
+MAX_RECORD = 512 * 1024  # bytes of an interaction: brokers take 1 MB
+MAX_NAME = 512  # characters of an identifier: it has to fit into an index
+NAMES = ("id", "type", "user_id", "email", "anonymous_id", "product", "content_id", "touch_id")
+KINDS = {kind: f"{kind.name.lower()}:" for kind in Kind} | {Kind.ROLE: "email:"}
+LEAST, MOST = -(1 << 63), (1 << 63) - 1
+put = msgspec.structs.force_setattr  # until it is encoded an item is ours alone, and copies cost more than all the rest
+RESERVED = frozenset({TOUCH_SENT})
+
+
+class Receipt:
+    """One request's items on their way: its moment, and what became of each."""
+
+    def __init__(self, door: str, received_at: datetime, posted_at: float, *, many: bool = True) -> None:
+        self.door, self.received_at, self.posted_at = door, received_at, posted_at
+        self.latest, self.oldest = received_at + AHEAD, received_at - OLD
+        self.records: list[Outgoing] = []
+        self.ids: list[str] = []
+        self.refused: list[tuple[int, str | None, Reject]] = []
+        self._many = many
+
+    def refuse(self, index: int, id: str | None, reject: Reject) -> None:
+        """Notes a refusal, its place told from the top of the body."""
+        if self._many:
+            reject = Reject(reject.title, where=f"/{index}{reject.where}", remedy=reject.remedy, kind=reject.kind)
+        self.refused.append((index, id, reject))
+
+
+class Normaliser:
+    """Knows the words that identify nobody, and the pepper under which identifiers stand in keys."""
+
+    def __init__(self, cleaner: Cleaner, pepper: bytes) -> None:
+        self._cleaner, self._pepper = cleaner, pepper
+
+    def take(self, items: Iterable[Item | Refused], receipt: Receipt) -> Receipt:
+        """Adds to the receipt a record for each sound item, with its consents, and a refusal for each other one."""
+        for index, item in enumerate(items):
+            if isinstance(item, Refused):
+                receipt.refuse(index, item.id, item.reject)
+                continue
+            said = item.id
+            try:
+                self._take(item, receipt)
+            except Reject as reject:
+                receipt.refuse(index, said or None, reject)
+        return receipt
+
+    def _take(self, item: Item, receipt: Receipt) -> None:
+        ids = self._identifiers(item)
+        if item.type in RESERVED or not item.type:
+            raise _bad_type(item.type)
+        _check_sizes(item)
+        occurred_at, said_at, flags = _time(item, receipt)
+        if not item.id:
+            put(item, "id", _made_id(item, said_at))
+        source = receipt.door
+        if isinstance(item, Foreign):
+            if item.origin:
+                source = f"{source}:{item.origin}"
+                put(item, "origin", "")
+            put(item, "said_at", None)
+        put(item, "occurred_at", None)
+        consents: tuple[Consent, ...] = ()
+        if item.consent or item.type in SPEAKING_TYPES:
+            if item.consent:
+                mended, flag = _consents(item.consent, receipt.latest)
+                put(item, "consent", mended)
+                flags = flags or flag
+            consents = consents_of(item) if item.email else ()
+        try:
+            uid, value = envelope(
+                item,
+                source=source,
+                occurred_at=occurred_at,
+                received_at=receipt.received_at,
+                posted_at=receipt.posted_at,
+                flags=flags,
+                said_at=said_at,
+            )
+        except UnicodeEncodeError:
+            raise Reject("a lone surrogate in a text", remedy="write the character in full, or leave it out") from None
+        _check_text(item, value)
+        kind, strongest = ids[0]
+        receipt.records.append(Outgoing(INTERACTIONS, keyed_hash(self._pepper, KINDS[kind] + strongest), value))
+        receipt.ids.append(item.id)
+        if consents:
+            address = keyed_hash(self._pepper, KINDS[Kind.EMAIL] + item.email)
+            receipt.records += consent_records(consents, uid, address, occurred_at or receipt.received_at)
+
+    def _identifiers(self, item: Item) -> list[Identifier]:
+        """Usable identifiers, strongest first; the address is left in its clean form, and not at all where it is junk."""
+        if email := item.email:
+            put(item, "email", self._cleaner.address(email))
+            if not item.email and self._cleaner.plain(email):
+                raise Reject("not a mail address", where="/email", remedy="write one like ann@example.com, or leave it out")
+        ids = self._cleaner.identifiers(item)
+        if not ids:
+            raise Reject(
+                "identifies nobody",
+                remedy="send a user_id, email, anonymous_id or external_id that is not a placeholder such as `null` or `guest`",
+                kind="no-identifier",
+            )
+        return ids
+
+
+def consent_records(consents: Iterable[Consent], uid: str, address: str, at: datetime) -> list[Outgoing]:
+    """Records of `lead.consents` for an address, named by its keyed hash; ids derive from the interaction's."""
+    records = []
+    for said in consents:
+        changed = ConsentChanged(
+            address=address,
+            channel=said.channel,
+            purpose=said.purpose,
+            state=said.state,
+            at=said.at or at,
+            basis=said.basis,
+        )
+        event = ConsentEvent(id=derived(uid, said.channel, said.purpose, said.state), time=changed.at, data=changed)
+        records.append(Outgoing(CONSENTS, address, encode(event)))
+    return records
+
+
+def _time(item: Item, receipt: Receipt) -> tuple[datetime | None, datetime | None, str]:
+    """(when it happened or None for the receipt, when the sender says so, flag)."""
+    occurred_at = item.occurred_at
+    if occurred_at is None:
+        return None, None, ""
+    if occurred_at.tzinfo is not UTC:
+        occurred_at = _utc(occurred_at, "/occurred_at")
+    said_at = (isinstance(item, Foreign) and item.said_at) or occurred_at
+    if occurred_at > receipt.latest:
+        return None, said_at, "clamped"
+    return occurred_at, said_at, "old" if occurred_at < receipt.oldest else ""
+
+
+def _utc(moment: datetime, where: str) -> datetime:
+    if moment.tzinfo is None:
+        raise Reject("a time without its zone", where=where, remedy="write it as 2026-01-02T03:04:05Z or with an offset")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise Reject("a time out of range", where=where, remedy="use a year between 1 and 9999") from None
+
+
+def _consents(given: tuple[Consent, ...], latest: datetime) -> tuple[tuple[Consent, ...], str]:
+    """The same, in UTC; one from the future counts from its event's time."""
+    mended, flag = [], ""
+    for number, said in enumerate(given):
+        if not said.channel or not said.purpose:
+            raise Reject("a consent to nothing", where=f"/consent/{number}", remedy="name its channel and its purpose")
+        if max(len(said.channel), len(said.purpose)) > MAX_NAME:
+            raise Reject(f"longer than {MAX_NAME} characters", where=f"/consent/{number}", remedy="shorten channel and purpose")
+        if said.at:
+            at: datetime | None = _utc(said.at, f"/consent/{number}/at")
+            if at and at > latest:
+                at, flag = None, "clamped"
+            said = msgspec.structs.replace(said, at=at)
+        mended.append(said)
+    return tuple(mended), flag
+
+
+def _made_id(item: Item, said_at: datetime | None) -> str:
+    """A hash where the item tells its time, so that a repetition has the same one; else random."""
+    if said_at is None:
+        return uuid.uuid4().hex
+    put(item, "occurred_at", said_at)
+    return hashlib.sha256(encode_bytes(item)).hexdigest()[:32]
+
+
+def _bad_type(given: str) -> Reject:
+    if given:
+        return Reject(f"the type {given!r} is for our own use", where="/type", remedy="use another one", kind="reserved-type")
+    return Reject("a field is empty", where="/type", remedy='say what happened, e.g. "page_viewed"')
+
+
+def _check_sizes(item: Item) -> None:
+    """Names that go into indexes are short."""
+    lengths = len(item.id) + len(item.type) + len(item.user_id) + len(item.anonymous_id) + len(item.touch_id)
+    lengths += len(item.product) + len(item.content_id)
+    external = item.external_id
+    if external:
+        lengths += len(external.id) + len(external.system)
+    if lengths <= MAX_NAME:
+        return
+    named: dict[str, str] = {name: getattr(item, name) for name in NAMES}
+    if external:
+        named |= {"external_id/system": external.system, "external_id/id": external.id}
+    for name, value in named.items():
+        if len(value) > MAX_NAME:
+            raise Reject(f"longer than {MAX_NAME} characters", where=f"/{name}", remedy="shorten it")
+
+
+def _check_text(item: Item, value: bytes) -> None:
+    """No NUL, no text over 8 KB, no number over 64 bits; a look at the whole encoded record spares nearly all walks."""
+    if b"\\u0000" in value:
+        where = next((place for place, one in _leaves(msgspec.to_builtins(item), "") if _has_nul(one)), "")
+        raise Reject(r"a NUL character (\u0000)", where=where, remedy="take it out; no database keeps it")
+    if len(value) > MAX_TEXT:
+        if len(value) > MAX_RECORD:
+            raise Reject(f"larger than {MAX_RECORD // 1024} KB", remedy="leave out what no score needs", kind="too-large")
+        _check_leaves(msgspec.to_builtins(item), "")
+        return
+    for place, fields in (("traits", item.traits), ("properties", item.properties)):
+        for name, one in fields.items():
+            kind = type(one)
+            if kind is dict or kind is list or (kind is int and not LEAST <= one <= MOST):
+                _check_leaves(one, f"/{place}/{name}")
+
+
+def _check_leaves(value: Any, where: str) -> None:
+    for place, one in _leaves(value, where):
+        if isinstance(one, int) and not LEAST <= one <= MOST:
+            raise Reject("a number beyond 64 bits", where=place, remedy="send it as a text")
+        if isinstance(one, str) and len(one.encode()) > MAX_TEXT:
+            raise Reject("a text over 8 KB", where=place, remedy="shorten it, or send a link to it")
+
+
+def _has_nul(value: Any) -> bool:
+    return isinstance(value, str) and ("\0" in value or "\\u0000" in value)
+
+
+def _leaves(value: Any, where: str, depth: int = 1) -> Iterable[tuple[str, Any]]:
+    """(JSON pointer, value) of keys and plain values, however deep."""
+    if depth > MAX_DEPTH + 2:
+        raise TOO_DEEP
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield where, name
+            yield from _leaves(inner, f"{where}/{name}", depth + 1)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f"{where}/{number}", depth + 1)
+    else:
+        yield where, value

@@ -1,0 +1,53 @@
+"""Our own format: one interaction, an array of them, or one a line (NDJSON)."""
+
+from typing import Any
+
+import msgspec
+
+from services.ingest.sources.contract import Item, Post, Refused
+from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, lines, pieces, refused
+
+NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+MEDIA = frozenset({"", "application/json"}) | NDJSON
+
+_read = msgspec.json.Decoder(Item).decode
+_read_any = msgspec.json.Decoder().decode
+
+
+def parse(post: Post) -> list[Item | Refused]:
+    """Every item of the body, in order."""
+    cut = lines if post.media in NDJSON else pieces
+    return [read(piece) for piece in cut(post.body)]
+
+
+def read(piece: bytes) -> Item | Refused:
+    """One interaction; a null is as good as a field left out, except in traits, where it erases."""
+    if is_deep(piece):
+        return refused(piece, TOO_DEEP)
+    try:
+        return _read(piece)
+    except msgspec.ValidationError as error:
+        return _read_without_nulls(piece, error)
+    except UNREADABLE as error:
+        return refused(piece, error)
+
+
+def _read_without_nulls(piece: bytes, error: Exception) -> Item | Refused:
+    if b"null" not in piece:
+        return refused(piece, error)
+    try:
+        return msgspec.convert(without_nulls(_read_any(piece)), Item)
+    except UNREADABLE as still:
+        return refused(piece, still)
+
+
+def without_nulls(given: Any) -> Any:
+    """An interaction's fields without those that are null; what it says in traits and properties stays."""
+    if not isinstance(given, dict):
+        return given
+    kept = {name: value for name, value in given.items() if value is not None}
+    for consent in kept["consent"] if isinstance(kept.get("consent"), list) else ():
+        if isinstance(consent, dict):
+            for name in [name for name, value in consent.items() if value is None]:
+                del consent[name]
+    return kept

@@ -1,0 +1,96 @@
+"""CloudEvents 1.0 in JSON, one or a batch: `data` are the fields of an interaction.
+
+The type is that of `data`, else the event's own without a reversed domain before it and a version after it:
+`com.example.demo_requested.v1` is `demo_requested`. An id is unique within the event's source.
+"""
+
+import re
+from datetime import datetime
+from urllib.parse import quote
+
+import msgspec
+
+from services.ingest.sources.canonical import without_nulls
+from services.ingest.sources.contract import Foreign, Item, Post, Refused
+from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
+from services.shared.errors import Reject
+
+MEDIA = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
+TYPE = re.compile(r"(?:.*\.)?([^.]+?)(?:\.v\d+)?", re.DOTALL)
+MAX_SOURCE = 512
+
+
+class CloudEvent(msgspec.Struct, kw_only=True):
+    """The attributes that we read."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: datetime | None = None
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+    data_base64: str = ""
+
+
+class _Data(Foreign, frozen=True, kw_only=True):
+    type: str = ""
+
+
+_event = msgspec.json.Decoder(CloudEvent).decode
+_data = msgspec.json.Decoder(_Data).decode
+_any = msgspec.json.Decoder().decode
+
+
+def parse(post: Post) -> list[Item | Refused]:
+    """Every event of the body, in order."""
+    return [read(piece) for piece in pieces(post.body)]
+
+
+def read(piece: bytes) -> Item | Refused:
+    """One event."""
+    if is_deep(piece):
+        return refused(piece, TOO_DEEP)
+    try:
+        event = _event(piece)
+        _check(event)
+    except (Reject, *UNREADABLE) as error:
+        return refused(piece, error)
+    try:
+        item = _fields(bytes(event.data))
+    except UNREADABLE as error:
+        return refused(piece, error, "/data")
+    return msgspec.structs.replace(
+        item,
+        id=event.id,
+        type=item.type or own_type(event.type),
+        occurred_at=item.occurred_at or event.time,
+        origin=quote(event.source, safe=":/@"),
+        said_at=None,
+    )
+
+
+def own_type(given: str) -> str:
+    """The interaction's type in a CloudEvent's."""
+    match = TYPE.fullmatch(given)
+    return match[1] if match else given
+
+
+def _fields(data: bytes) -> Foreign:
+    try:
+        return _data(data)
+    except msgspec.ValidationError:
+        if b"null" not in data:
+            raise
+        return msgspec.convert(without_nulls(_any(data)) or {}, _Data)
+
+
+def _check(event: CloudEvent) -> None:
+    if event.specversion != "1.0":
+        raise Reject(f"specversion {event.specversion[:20]!r}", where="/specversion", remedy="send CloudEvents 1.0")
+    for name, value in (("id", event.id), ("source", event.source), ("type", event.type)):
+        if not value:
+            raise Reject("a required attribute is empty", where=f"/{name}", remedy="CloudEvents 1.0 wants a text in it")
+    if len(event.source) > MAX_SOURCE:
+        raise Reject(f"longer than {MAX_SOURCE} characters", where="/source", remedy="use a shorter source")
+    if event.data_base64:
+        raise Reject("binary data", where="/data_base64", remedy="send the interaction's fields as an object in `data`")

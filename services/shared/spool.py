@@ -1,0 +1,274 @@
+"""A bounded spool on disk: what it has taken survives a crash, and goes to the broker in order once that is back."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import struct
+import zlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from services.shared.errors import Reject, Retry
+from services.shared.kafka import Outgoing
+from services.shared.runtime import Beat
+from services.shared.telemetry import SPOOL_BYTES, SPOOL_FULL, SPOOL_RECORDS
+
+log = structlog.get_logger()
+HEADER = struct.Struct(">II")  # length and crc32 of what follows
+SEGMENT_BYTES = 4 * 1024 * 1024
+BATCH_BYTES = 512 * 1024
+SUFFIX = ".spool"
+PAUSE_S = 0.5
+
+Publish = Callable[[Sequence[Outgoing]], Awaitable[None]]
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[Outgoing]).decode
+
+
+class Frame(NamedTuple):
+    """A stored submission, and where in its file the next one begins."""
+
+    payload: bytes
+    end: int
+
+
+class Segment:
+    """A file of frames; `size` bytes of it are safely on disk."""
+
+    def __init__(self, path: Path, size: int = 0, count: int = 0) -> None:
+        self.path, self.size, self.count = path, size, count
+        self.read_to = 0
+
+
+class Spool:
+    """Submissions that wait on disk; `folder` belongs to this process alone."""
+
+    def __init__(self, folder: Path, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._folder, self._max_bytes, self._segment_bytes = folder, max_bytes, segment_bytes
+        self._segments: deque[Segment] = deque()
+        self._file = self._lock = -1
+        self._next = 1
+        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._arrived = asyncio.Event()
+        self.count = 0
+        self.bytes = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it is open and not yet full."""
+        return self._lock >= 0 and self.bytes < self._max_bytes
+
+    def open(self) -> None:
+        """Takes the folder and finds again what a crash left; a torn end, which nobody was told is safe, is cut.
+
+        Raises Reject where another process has the folder.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            self._lock = -1
+            remedy = "give each process a folder of its own"
+            raise Reject("another process uses the spool", where="RIPELINE_SPOOL_DIR", remedy=remedy) from None
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            self._recover(path)
+        self._show()
+
+    def close(self) -> None:
+        """Lets go of the folder; what is in it stays."""
+        for number in (self._file, self._lock):
+            if number >= 0:
+                os.close(number)
+        self._file = self._lock = -1
+
+    async def append(self, records: Sequence[Outgoing]) -> None:
+        """Returns once the records are on disk; those that come together share one fsync.
+
+        Raises Reject `spool-full` where there is no room.
+        """
+        payload = _pack(records)
+        frame = HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+        if not self.has_room or self.bytes + sum(len(one) for one, _ in self._waiting) + len(frame) > self._max_bytes:
+            raise _full()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((frame, done))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        await done
+
+    async def drain(self, publish: Publish, beat: Beat) -> None:
+        """Publishes what waits, oldest first, and forgets it once acknowledged; runs until cancelled.
+
+        After a crash in between it is published again, which its ids make harmless.
+        """
+        while True:
+            beat()
+            if frames := self._oldest():
+                try:
+                    await publish([record for frame in frames for record in _unpack(frame.payload)])
+                except Retry as error:
+                    log.warning("spool_waits", reason=str(error), records=self.count)
+                    await asyncio.sleep(PAUSE_S)
+                    continue
+                self._forget(frames)
+                if not self.count:
+                    log.info("spool_drained")
+            else:
+                self._arrived.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._arrived.wait(), 1)
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                taken, self._waiting = self._waiting, []
+                try:
+                    segment = self._writable()
+                    await asyncio.to_thread(self._write, b"".join(frame for frame, _ in taken))
+                except OSError as error:
+                    log.error("spool_write_failed", error=str(error))
+                    self._abandon()
+                    _resolve(taken, _full())
+                    continue
+                size = sum(len(frame) for frame, _ in taken)
+                segment.size += size
+                segment.count += len(taken)
+                self.bytes += size
+                self.count += len(taken)
+                self._show()
+                self._arrived.set()
+                _resolve(taken)
+        finally:
+            self._flushing = None
+
+    def _writable(self) -> Segment:
+        """The segment that is written to; a full one is left for a new one."""
+        if self._file >= 0 and self._segments[-1].size < self._segment_bytes:
+            return self._segments[-1]
+        self._leave()
+        path = self._folder / f"{self._next:012d}{SUFFIX}"
+        self._next += 1
+        self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
+        _sync_folder(self._folder)
+        self._segments.append(Segment(path))
+        return self._segments[-1]
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+        os.fsync(self._file)
+
+    def _leave(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _abandon(self) -> None:
+        """After a failed write: cut what may be half there, and go on in another file."""
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._segments[-1].size)
+            self._leave()
+
+    def _oldest(self) -> list[Frame]:
+        """Frames at the front, of one segment, up to a batch's bytes."""
+        while self._segments:
+            first = self._segments[0]
+            if first.read_to < first.size:
+                return list(_frames(first.path, first.read_to, min(first.size, first.read_to + BATCH_BYTES)))
+            if first is self._segments[-1] and self._flushing:
+                return []  # more is being written to it
+            self._delete(first)
+        return []
+
+    def _forget(self, frames: list[Frame]) -> None:
+        first = self._segments[0]
+        first.read_to = frames[-1].end
+        first.count -= len(frames)
+        self.count -= len(frames)
+        if first.read_to >= first.size and not (first is self._segments[-1] and self._flushing):
+            self._delete(first)
+        self._show()
+
+    def _delete(self, first: Segment) -> None:
+        if first is self._segments[-1]:
+            self._leave()
+        self._segments.popleft()
+        self.bytes -= first.size
+        first.path.unlink()
+        self._show()
+
+    def _recover(self, path: Path) -> None:
+        self._next = max(self._next, int(path.stem) + 1)
+        ends = [frame.end for frame in _frames(path)]
+        sound, length = (ends[-1] if ends else 0), path.stat().st_size
+        if sound < length:
+            log.warning("spool_end_cut", file=path.name, bytes=length - sound)
+            os.truncate(path, sound)
+        if not ends:
+            path.unlink()
+            return
+        self._segments.append(Segment(path, sound, len(ends)))
+        self.bytes += sound
+        self.count += len(ends)
+
+    def _show(self) -> None:
+        SPOOL_RECORDS.set(self.count)
+        SPOOL_BYTES.set(self.bytes)
+
+
+def waiting(folder: Path) -> int:
+    """Submissions in all spools below a folder, as its files show them to another process."""
+    found = 0
+    for path in folder.rglob(f"*{SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):
+            found += sum(1 for _ in _frames(path))
+    return found
+
+
+def _frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+    """Sound frames that begin in [start, stop); ends at the first torn one."""
+    with path.open("rb") as file:
+        file.seek(start)
+        while stop is None or start < stop:
+            head = file.read(HEADER.size)
+            if len(head) < HEADER.size:
+                return
+            length, crc = HEADER.unpack(head)
+            payload = file.read(length)
+            if not length or len(payload) < length or zlib.crc32(payload) != crc:
+                return
+            start += HEADER.size + length
+            yield Frame(payload, start)
+
+
+def _resolve(taken: list[tuple[bytes, asyncio.Future[None]]], error: Exception | None = None) -> None:
+    for _, done in taken:
+        if not done.done():
+            if error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+
+def _full() -> Reject:
+    SPOOL_FULL.inc()
+    return Reject("the spool has no room", remedy="send it again after the seconds in Retry-After", kind="spool-full")
+
+
+def _sync_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
