@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from services.shared.clock import from_us, to_us
-from services.shared.events import TOUCHES, INTERACTIONS, Interaction, Touch, TouchEvent, encode, envelope
-from services.shared.events import Consent, ExternalId
+from services.shared.events import INTERACTIONS, TOUCHES, Consent, ExternalId, Interaction, Touch, TouchEvent, encode, envelope
 from services.shared.kafka import Record
 
 BASE = to_us(datetime.fromisoformat("2026-03-02T09:00:00+00:00"))

@@ -49,7 +49,7 @@ def create_app(settings: Settings, engine: AsyncEngine, keys: Keys, readiness: w
         async with engine.connect() as connection:
             found = await rows(
                 connection,
-                f"SELECT {TOUCH_COLUMNS} FROM nurture.touch WHERE {' AND '.join(conditions)} "  # noqa: S608
+                f"SELECT {TOUCH_COLUMNS} FROM nurture.touch WHERE {' AND '.join(conditions)} "
                 "ORDER BY decided_at, id LIMIT :limit",
                 **values,
             )

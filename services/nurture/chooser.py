@@ -176,7 +176,7 @@ class Chooser:
             night = start <= hour < end if start <= end else hour >= start or hour < end
             if not night and local.weekday() in cadence.working_days:
                 return local.astimezone(UTC)
-            tomorrow = local + timedelta(days=1) if night and hour >= start > end or not night else local
+            tomorrow = local + timedelta(days=1) if (night and hour >= start > end) or not night else local
             local = tomorrow.replace(hour=end, minute=0, second=0, microsecond=0)
         return moment
 

@@ -176,7 +176,7 @@ class Store:
         """Locks touches whose time has come."""
         found = await rows(
             self._connection,
-            f"SELECT {TOUCH_COLUMNS} FROM nurture.touch WHERE status = 'due' AND due_at <= :now "  # noqa: S608
+            f"SELECT {TOUCH_COLUMNS} FROM nurture.touch WHERE status = 'due' AND due_at <= :now "
             "ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED",
             now=now, limit=limit,
         )  # fmt: skip
@@ -186,7 +186,7 @@ class Store:
         """Locks touches that were on the wire when their process ended."""
         found = await rows(
             self._connection,
-            f"SELECT {TOUCH_COLUMNS} FROM nurture.touch WHERE status = 'sending' "  # noqa: S608
+            f"SELECT {TOUCH_COLUMNS} FROM nurture.touch WHERE status = 'sending' "
             "AND sending_since < clock_timestamp() - make_interval(secs => :seconds) FOR UPDATE SKIP LOCKED",
             seconds=seconds,
         )

@@ -18,7 +18,7 @@ class Folder:
         path.mkdir(parents=True, exist_ok=True)
         self._path = path
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """Store one mail; the name of this method is aiosmtpd's."""
         name = f"{time.time_ns()}-{uuid4().hex[:8]}"
         unfinished = self._path / f".{name}"

@@ -9,7 +9,6 @@ from services.shared.db import open_engine, rows, value
 from services.shared.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.kafka import EndOffsets
 from services.shared.settings import Settings
-
 from services.shared.spool import waiting
 
 READS = {"scorer": (INTERACTIONS, TOUCHES), "nurture": (CHANGES, CONSENTS)}
@@ -36,7 +35,7 @@ async def read(settings: Settings) -> dict[str, Any]:
 
 
 async def _lag(connection: AsyncConnection, service: str, ends: dict[tuple[str, int], int]) -> int:
-    found = await rows(connection, f"SELECT topic, partition, next_offset FROM {service}.progress")  # noqa: S608
+    found = await rows(connection, f"SELECT topic, partition, next_offset FROM {service}.progress")
     applied = {(row.topic, row.partition): row.next_offset for row in found}
     return sum(max(0, end - applied.get(part, 0)) for part, end in ends.items() if part[0] in READS[service])
 
@@ -53,7 +52,7 @@ async def _counts(connection: AsyncConnection, now: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, ask in asks.items():
         found[name] = await value(connection, ask, **({"now": now} if ":now" in ask else {}))
-    found["outbox"] = {s: await value(connection, f"SELECT count(*) FROM {s}.outbox") for s in READS}  # noqa: S608
-    letters = [await value(connection, f"SELECT count(*) FROM {s}.dead_letter") for s in READS]  # noqa: S608
+    found["outbox"] = {s: await value(connection, f"SELECT count(*) FROM {s}.outbox") for s in READS}
+    letters = [await value(connection, f"SELECT count(*) FROM {s}.dead_letter") for s in READS]
     found["dead_letters"] = sum(letters)
     return found

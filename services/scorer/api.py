@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.scorer import page
 from services.scorer.handler import Handler
 from services.scorer.ledger import as_json
 from services.scorer.queries import Filter, Moved, Queries, parse_time
@@ -119,6 +120,7 @@ def create_app(settings: Settings, engine: AsyncEngine, handler: Handler, keys: 
         """What happened, oldest first: events, announcements, touches."""
         return _json(await queries.timeline(lead_id, limit, cursor))
 
+    page.mount(app, settings, engine, handler, queries, keys)
     return app
 
 

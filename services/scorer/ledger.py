@@ -147,4 +147,4 @@ def _days(span: int) -> str:
 
 def as_json(ledger: Ledger) -> dict[str, Any]:
     """The ledger as the API gives it."""
-    return msgspec.to_builtins(ledger)  # type: ignore[no-any-return]
+    return msgspec.to_builtins(ledger)

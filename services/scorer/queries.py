@@ -17,8 +17,8 @@ from services.shared.clock import from_us, to_us
 from services.shared.db import rows, value
 from services.shared.errors import Reject
 from services.shared.events import TOUCH_SENT, decode_interaction, rfc3339
-from services.shared.paging import Seal
 from services.shared.identity import SEPARATOR, Identifier, Kind
+from services.shared.paging import Seal
 
 ORDERS = {
     "likelihood": "coalesce(s.likelihood, -1)",
@@ -93,7 +93,7 @@ class Queries:
         async with self._engine.connect() as connection:
             found = await rows(
                 connection,
-                f"SELECT {', '.join('s.' + c for c in STATE_COLUMNS.split(', '))}, l.profile, l.version, {column} AS sorted "  # noqa: S608
+                f"SELECT {', '.join('s.' + c for c in STATE_COLUMNS.split(', '))}, l.profile, l.version, {column} AS sorted "
                 f"FROM scorer.lead_state s JOIN scorer.lead l ON l.id = s.lead_id WHERE {' AND '.join(conditions)} "
                 f"ORDER BY {column} DESC, s.lead_id DESC LIMIT :limit",
                 **values,

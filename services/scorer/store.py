@@ -129,7 +129,7 @@ class Store:
         """Stored states of these leads by product."""
         found = await rows(
             self._connection,
-            f"SELECT {STATE_COLUMNS} FROM scorer.lead_state WHERE lead_id = ANY(:leads)",  # noqa: S608
+            f"SELECT {STATE_COLUMNS} FROM scorer.lead_state WHERE lead_id = ANY(:leads)",
             leads=list(leads),
         )
         out: dict[uuid.UUID, dict[str, State]] = defaultdict(dict)

@@ -88,12 +88,17 @@ class Keys:
                 pass
             await asyncio.sleep(1)
 
+    def in_force(self, key_id: str) -> Key | None:
+        """The key of this id, unless it is unknown, revoked or expired."""
+        key = self._keys.get(key_id)
+        return None if not key or (key.expires_at and key.expires_at < datetime.now(UTC)) else key
+
     def check(self, given: str, *scopes: Scope) -> Key:
         """The key that `given` is. Raises Reject of kind `unauthorized` or `forbidden`."""
         match = FORM.fullmatch(given or "")
-        key = self._keys.get(match[1]) if match else None
+        key = self.in_force(match[1]) if match else None
         right = match and key and hmac.compare_digest(key.hash, hashed(match[2]))
-        if not key or not right or (key.expires_at and key.expires_at < datetime.now(UTC)):
+        if not key or not right:
             raise Reject(
                 "the API key is missing or not valid",
                 where="Authorization",

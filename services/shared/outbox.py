@@ -23,7 +23,7 @@ async def put(connection: AsyncConnection, schema: Schema, records: Sequence[Out
     if records:
         await connection.execute(
             text(
-                f"INSERT INTO {schema}.outbox (topic, key, value) SELECT * FROM unnest("  # noqa: S608
+                f"INSERT INTO {schema}.outbox (topic, key, value) SELECT * FROM unnest("
                 "CAST(:topics AS text[]), CAST(:keys AS text[]), CAST(:values AS bytea[]))"
             ),
             {
@@ -38,7 +38,7 @@ async def bury(connection: AsyncConnection, schema: Schema, record: Record, reas
     """Keeps a record that can never be applied, with its raw bytes and the reason; twice is once."""
     await connection.execute(
         text(
-            f'INSERT INTO {schema}.dead_letter (topic, partition, "offset", key, value, reason) '  # noqa: S608
+            f'INSERT INTO {schema}.dead_letter (topic, partition, "offset", key, value, reason) '
             "VALUES (:topic, :partition, :offset, :key, :value, :reason) ON CONFLICT DO NOTHING"
         ),
         {**record._asdict(), "reason": reason[:2000]},
@@ -54,7 +54,7 @@ async def advance(connection: AsyncConnection, schema: Schema, records: Sequence
     parts = sorted(furthest)
     await connection.execute(
         text(
-            f"INSERT INTO {schema}.progress (topic, partition, next_offset) SELECT * FROM unnest("  # noqa: S608
+            f"INSERT INTO {schema}.progress (topic, partition, next_offset) SELECT * FROM unnest("
             "CAST(:topics AS text[]), CAST(:parts AS int[]), CAST(:offsets AS bigint[])) "
             "ON CONFLICT (topic, partition) DO UPDATE SET "
             "next_offset = greatest(progress.next_offset, excluded.next_offset)"
@@ -102,7 +102,7 @@ class Relay:
             found = (
                 await connection.execute(
                     text(
-                        f"SELECT id, topic, key, value FROM {self._schema}.outbox ORDER BY id "  # noqa: S608
+                        f"SELECT id, topic, key, value FROM {self._schema}.outbox ORDER BY id "
                         f"LIMIT {BATCH} FOR UPDATE SKIP LOCKED"
                     )
                 )
@@ -111,7 +111,7 @@ class Relay:
                 await self._publisher.publish([Outgoing(row.topic, row.key, row.value) for row in found])
                 fault_point("between_publish_and_mark")
                 await connection.execute(
-                    text(f"DELETE FROM {self._schema}.outbox WHERE id = ANY(:ids)"),  # noqa: S608
+                    text(f"DELETE FROM {self._schema}.outbox WHERE id = ANY(:ids)"),
                     {"ids": [row.id for row in found]},
                 )
         OUTBOX_PUBLISHED.labels(self._schema).inc(len(found))

@@ -128,7 +128,7 @@ async def serve(app: ASGIApp, settings: Settings, service: str, *tasks: Coroutin
         log.info("started", port=config.port)
         done, _ = await asyncio.wait([web, stopped, *running], return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in done if task is not stopped]
-        server.should_exit = True
+        server.handle_exit(signal.SIGTERM, None)  # tells streams too, which would hold the drain up
         await asyncio.wait([web], timeout=DRAIN_SECONDS)
     for task in failed:
         if error := task.exception():

@@ -107,7 +107,20 @@ class World:
 
     async def harm(self, rng: random.Random) -> None:
         """Kills everything in turn while events come in."""
-        plan = ["scorer", "nurture", "scorer", "postgres", "ingest", "kafka", "scorer", "stop", "nurture", "postgres", "scorer", "ingest"]
+        plan = [
+            "scorer",
+            "nurture",
+            "scorer",
+            "postgres",
+            "ingest",
+            "kafka",
+            "scorer",
+            "stop",
+            "nurture",
+            "postgres",
+            "scorer",
+            "ingest",
+        ]
         for victim in plan:
             await asyncio.sleep(rng.uniform(1.0, 2.0))
             await self._hit(victim, rng)

@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections.abc import Callable
 
 import pytest
 
@@ -154,11 +153,11 @@ def test_an_open_counts_given_its_send_and_a_machine_open_cancels_it(journey: Jo
     sent = act(TOUCH_SENT, 2, touch_id=touch, properties={"opens_tracked": True})
     base, opened = act("page_viewed", 0), act("email_opened", 3, touch_id=touch)
     machine = act("email_opened", 3.5, touch_id=touch, machine=True)
-    chance: Callable[..., float | None] = lambda *events: (
-        journey.view(  # noqa: E731
-            [journey.fold_all("default", [in_order(events)])[0]], [BASE + 9 * DAY], [50.0]
-        )[0].likelihood
-    )
+
+    def chance(*events: Event) -> float | None:
+        lane = journey.fold_all("default", [in_order(events)])[0]
+        return journey.view([lane], [BASE + 9 * DAY], [50.0])[0].likelihood
+
     silent, counted = chance(base, sent), chance(base, sent, opened)
     assert silent is not None
     assert counted is not None

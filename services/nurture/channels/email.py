@@ -1,8 +1,8 @@
 """E-mail by SMTP: HTML and text, one-click unsubscribe, the touch's id as Message-ID."""
 
+from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
-from datetime import datetime
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib

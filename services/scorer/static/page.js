@@ -1,0 +1,64 @@
+// Keeps the page current: replaces the parts that changed and adds what is new, as long as somebody looks.
+(() => {
+  "use strict";
+  const list = document.getElementById("items");
+  if (!list) return;
+  const most = 60;
+  const pause = document.getElementById("pause");
+  const state = document.getElementById("state");
+  let source = null;
+
+  const holdsFocus = (element) => element.contains(document.activeElement);
+
+  function replace(element, html) {
+    if (!holdsFocus(element)) {
+      element.innerHTML = html;
+      return;
+    }
+    const address = document.activeElement.getAttribute("href");
+    element.innerHTML = html;
+    const again = [...element.querySelectorAll("a")].find((link) => link.getAttribute("href") === address);
+    if (again) again.focus();
+  }
+
+  function add(html) {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    const fresh = [...template.content.children].filter((item) => !document.getElementById(item.id));
+    for (const item of fresh) item.classList.add("fresh");
+    list.prepend(...fresh);
+    while (list.children.length > most && !holdsFocus(list.lastElementChild)) list.lastElementChild.remove();
+    document.getElementById("nothing-new").classList.toggle("hidden", list.children.length > 0);
+  }
+
+  function open() {
+    if (source || document.hidden || pause.getAttribute("aria-pressed") === "true") return;
+    source = new EventSource("/stream");
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const name = part.dataset.live;
+      if (name !== "items") source.addEventListener(name, (event) => replace(part, event.data));
+    }
+    source.addEventListener("items", (event) => add(event.data));
+    source.addEventListener("signed-out", () => location.assign("/sign-in"));
+    source.addEventListener("error", () => {
+      state.textContent = "The connection is interrupted; what you see may be old.";
+      if (source && source.readyState === EventSource.CLOSED) close();
+    });
+    source.addEventListener("open", () => { state.textContent = ""; });
+  }
+
+  function close() {
+    if (source) source.close();
+    source = null;
+  }
+
+  pause.hidden = false;
+  pause.addEventListener("click", () => {
+    const paused = pause.getAttribute("aria-pressed") !== "true";
+    pause.setAttribute("aria-pressed", String(paused));
+    if (paused) close(); else open();
+  });
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  window.addEventListener("pagehide", close);
+  open();
+})();

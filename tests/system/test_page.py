@@ -1,0 +1,188 @@
+"""The page in a real browser against a running system: read, live, by keyboard, on a phone."""
+
+import asyncio
+import json
+import os
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
+
+CHROMIUM = os.environ.get("RIPELINE_TEST_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+ODD = "<script>document.title='owned'</script>"
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """Headless Chromium."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        await browser.close()
+
+
+async def visit(browser: Browser, system: Any, **options: Any) -> tuple[Page, list[str]]:
+    """A page that is signed in by the link, and a list of what goes wrong in it or leaves the site."""
+    context: BrowserContext = await browser.new_context(**options)
+    page = await context.new_page()
+    wrong: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            wrong.append(message.text)
+
+    page.on("console", listen)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith(system.scorer) else wrong.append(request.url))
+    await page.goto(f"{system.scorer}/sign-in?key={system.keys['query']}")
+    return page, wrong
+
+
+async def happened(system: Any, **said: Any) -> str:
+    """Posts an event and returns the id of its lead once the scorer knows it."""
+    async with httpx.AsyncClient(timeout=10) as http:
+        body = {"id": uuid.uuid4().hex, **said}
+        posted = await http.post(
+            f"{system.ingest}/v1/events", json=body, headers={"Authorization": f"Bearer {system.keys['secret']}"}
+        )
+        assert posted.status_code == 200, posted.text
+
+        async def known() -> str | None:
+            found = await http.post(
+                f"{system.scorer}/v1/leads/lookup",
+                json={"email": said["email"]},
+                headers={"Authorization": f"Bearer {system.keys['query']}"},
+            )
+            return str(found.json()["id"]) if found.status_code == 200 else None
+
+        return str(await until(known))
+
+
+async def until(look: Callable[[], Any], seconds: float = 20) -> Any:
+    """What `look` returns as soon as it is something."""
+    async with asyncio.timeout(seconds):
+        while not (found := await look()):
+            await asyncio.sleep(0.1)
+    return found
+
+
+def address() -> str:
+    return f"jo-{uuid.uuid4().hex[:10]}@page-test.example"
+
+
+async def test_a_link_signs_in_and_the_key_stays_out_of_sight(system: Any, browser: Browser) -> None:
+    page, wrong = await visit(browser, system)
+    assert page.url == f"{system.scorer}/"
+    await expect(page.get_by_role("heading", name="Pipeline by buying stage")).to_be_visible()
+    (cookie,) = await page.context.cookies()
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Lax"
+    assert system.keys["query"] not in json.dumps(cookie) + await page.content()
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_label("Key")).to_be_focused()
+    await page.goto(f"{system.scorer}/mail")
+    await page.get_by_label("Key").fill("rl_nobody_" + "x" * 43)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("alert")).to_contain_text("not valid")
+    await page.get_by_label("Key").fill(system.keys["query"])
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert not [text for text in wrong if "401" not in text]
+
+
+async def test_what_happens_appears_while_one_watches(system: Any, browser: Browser) -> None:
+    page, wrong = await visit(browser, system)
+    name = f"Ada {uuid.uuid4().hex[:8]}"
+    await expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    await happened(system, type="demo_requested", email=address(), traits={"name": name})
+    item = page.locator("#items .item.announcement", has_text=name)
+    await expect(item).to_contain_text("Decision", timeout=15_000)
+    await item.get_by_role("link", name=name).click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    assert not wrong
+
+
+async def test_a_lead_shows_its_curve_its_points_and_what_was_decided(system: Any, browser: Browser) -> None:
+    email = address()
+    lead = await happened(system, type="demo_requested", email=email, traits={"name": "Grace", "title": "Plant manager"})
+    page, wrong = await visit(browser, system)
+
+    async def decided() -> bool:
+        await page.goto(f"{system.scorer}/leads/{lead}")
+        return await page.locator(".touches li").count() > 0
+
+    await until(decided)
+    picture = page.get_by_role("img", name="Belief over buying stages")
+    await expect(picture).to_be_visible()
+    assert await picture.locator("path.area").count() == 4
+    await page.get_by_text("The same as a table").click()
+    await expect(page.locator("table.numbers")).to_contain_text("%")
+    await expect(page.locator("table.ledger")).to_contain_text("Asked for a demo")
+    points = [float(one.replace("−", "-")) for one in await page.locator("table.ledger td.points").all_inner_texts()]
+    assert sum(points[:-1]) == pytest.approx(points[-1], abs=0.05 * len(points))
+    await expect(page.locator(".history")).to_contain_text("Asked for a demo")
+    assert not wrong
+
+
+async def test_what_a_stranger_typed_is_text(system: Any, browser: Browser) -> None:
+    lead = await happened(system, type="demo_requested", email=address(), traits={"name": ODD, "company": f'"><img src=x>{ODD}'})
+    page, wrong = await visit(browser, system)
+    await expect(page.locator("#items")).to_contain_text(ODD, timeout=15_000)
+    await page.goto(f"{system.scorer}/leads/{lead}")
+    await expect(page.get_by_role("heading", level=1)).to_have_text(ODD)
+    assert await page.locator("main img").count() == 0
+    assert "owned" not in (await page.title()).replace(ODD, "")
+    assert not wrong
+
+
+async def test_a_lead_is_found_by_keyboard_and_its_address_stays_out_of_the_urls(system: Any, browser: Browser) -> None:
+    email = address()
+    await happened(system, type="demo_requested", email=email)
+    page, wrong = await visit(browser, system)
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    for _ in range(4):
+        await page.keyboard.press("Tab")
+    await expect(page.get_by_label("Find a lead by e-mail address")).to_be_focused()
+    outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    await page.keyboard.type(email)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text(email)
+    assert urls
+    assert not [url for url in urls if "page-test.example" in url]
+    assert not wrong
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_page_fits_a_phone(system: Any, browser: Browser, scheme: str) -> None:
+    lead = await happened(system, type="demo_requested", email=address(), traits={"name": "W" * 90, "company": "unbroken" * 12})
+    page, wrong = await visit(browser, system, viewport=PHONE, color_scheme=scheme)
+    for path in ("/", f"/leads/{lead}", "/mail"):
+        await page.goto(f"{system.scorer}{path}")
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+    dark = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (dark == "rgb(19, 25, 22)") is (scheme == "dark")
+    assert not wrong
+
+
+async def test_the_page_works_without_its_script(system: Any, browser: Browser) -> None:
+    name = f"Eve {uuid.uuid4().hex[:8]}"
+    await happened(system, type="demo_requested", email=address(), traits={"name": name})
+    page, _ = await visit(browser, system, java_script_enabled=False, viewport=DESK)
+    await page.locator("select[name=order]").select_option("last_event_at")
+    await page.get_by_role("button", name="Show").click()
+    await page.locator("table.leads").get_by_role("link", name=name).click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text(name)
