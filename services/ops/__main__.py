@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,6 @@ from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import text
 
-from services.ops import demo, up
 from services.ops.provision import provision as make_ready
 from services.ops.running import found
 from services.ops.status import read
@@ -38,8 +38,11 @@ keys_app = typer.Typer(no_args_is_help=True, help="API keys.")
 app.add_typer(playbook_app, name="playbook")
 app.add_typer(brake_app, name="brake")
 app.add_typer(keys_app, name="keys")
-up.register(app)
-demo.register(app)
+if find_spec("aiosmtpd") and find_spec("confluent_kafka"):  # production images hold no embedded parts
+    from services.ops import demo, up
+
+    up.register(app)
+    demo.register(app)
 console = Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of a table.")]
 

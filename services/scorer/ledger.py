@@ -79,7 +79,7 @@ def explain(journey: Journey, product: str, events: Sequence[Event], now: int) -
     """Folds one lead's events (sorted) with the trace on, as they look at `now` (µs)."""
     model = journey.model
     traces: list[tuple[Row, F, F]] = []
-    belief, evidence_at, ended = journey.trace(product, events, now, lambda *trace: traces.append(trace))
+    belief, _, ended = journey.trace(product, events, now, lambda *trace: traces.append(trace))
     by_uid = {event.uid: event for event in events}
     learning = _Learning(journey, events)
     start = model.start[:, None]
