@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from services.shared.events import Snapshot, Word
+from services.shared.events import Request, Snapshot, Word
 from services.shared.identity import Cleaner
 from services.shared.playbook import UNKNOWN, Content, Persona, Playbook, Program
 
@@ -70,6 +70,7 @@ class Chooser:
             program
             for program in self.playbook.programs
             if program.state == "live"
+            and program.trigger == "stage"
             and occasion.stage in program.stages
             and program.product == occasion.product
             and (not program.personas or persona.id in program.personas)
@@ -97,6 +98,30 @@ class Chooser:
             return Withhold("sample", "the item is a sample and the mail server is not a local sink")
         due_at, waits = self.due(snapshot, now)
         return Send(content, due_at, waits, f"the next of {program.id} for {occasion.stage}: {content.title}")
+
+    def answers(self, request: Request, product: str) -> list[tuple[Program, Content]]:
+        """What the live programs hand over for a request (N12)."""
+        found = []
+        for program in self.playbook.programs:
+            name = program.answers.get(request.type) or (request.content if request.content in program.items else "")
+            if program.state == "live" and program.trigger == "request" and program.product == product and name:
+                found.append((program, self.playbook.content_by_id[name]))
+        return found
+
+    def answer(self, lead: Lead, request: Request, program: Program, content: Content, now: datetime) -> Send | Withhold:
+        """A requested thing goes out at once, outside caps, quiet hours and hold-out, whatever the stage."""
+        if now - request.at > HISTORY:
+            return Withhold("history", "the request is more than seven days old")
+        if not lead.snapshot.email:
+            return Withhold("no_consent", "no address is known")
+        if content.sample and not self._sink and program.channel == "email":
+            return Withhold("sample", "the item is a sample and the mail server is not a local sink")
+        return Send(content, now, "", f"the lead asked for it: {content.title}")
+
+    @property
+    def service(self) -> list[str]:
+        """Programs that hand over what was asked for, and count towards no cap."""
+        return [program.id for program in self.playbook.programs if program.trigger == "request"]
 
     def against(self, lead: Lead, now: datetime) -> Withhold | None:
         """Grounds that hold for every content: sales has the lead, no permission, too much already."""

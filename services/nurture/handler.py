@@ -3,10 +3,11 @@
 import time
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.nurture.chooser import Chooser, Lead, Occasion, Send
+from services.nurture.chooser import Chooser, Lead, Occasion, Send, Withhold
 from services.nurture.store import Store
 from services.shared import outbox
 from services.shared.clock import Clock
@@ -51,7 +52,7 @@ class Handler:
 
     async def apply(self, connection: AsyncConnection, decoded: Sequence[ChangeEvent | ConsentEvent]) -> int:
         """Permissions first, then what is known of leads, then decisions."""
-        store = Store(connection, self._pepper)
+        store = Store(connection, self._pepper, self._chooser.service)
         if consents := [event.data for event in decoded if isinstance(event, ConsentEvent)]:
             await store.keep_consents(consents)
         changes = [event for event in decoded if isinstance(event, ChangeEvent)]
@@ -63,21 +64,19 @@ class Handler:
         living = await store.living(event.data.lead for event in changes)
         await store.keep_snapshots([event.data for event in changes if living[event.data.lead] == event.data.lead])
         await store.keep_seen((living[e.data.lead], content) for e in changes for content in e.data.content)
-        return await self._decide(connection, store, [e for e in changes if e.type == ANNOUNCED], living)
+        asking = [event for event in changes if event.type == ANNOUNCED or event.data.requests]
+        return await self._decide(connection, store, asking, living) if asking else 0
 
-    async def _decide(
-        self, connection: AsyncConnection, store: Store, announced: list[ChangeEvent], living: dict[str, str]
-    ) -> int:
-        if not announced:
-            return 0
+    async def _decide(self, connection: AsyncConnection, store: Store, asking: list[ChangeEvent], living: dict[str, str]) -> int:
         now = self._clock.now()
-        known = await store.leads({(living[e.data.lead], e.data.product) for e in announced}, now)
+        known = await store.leads({(living[e.data.lead], e.data.product) for e in asking}, now)
         decisions: list[tuple[Touch, float | None]] = []
-        for event in announced:
+        for event in asking:
             lead_id = living[event.data.lead]
             lead = known.get((lead_id, event.data.product)) or Lead(lead_id, event.data.snapshot or Snapshot(stage=UNKNOWN))
             waited = (time.time() - event.postedat) * 1000 if event.postedat else None
-            decisions += [(touch, waited) for touch in self._touches(event, lead)]
+            made = self._touches(event, lead, now) if event.type == ANNOUNCED else self._answers(event, lead, now)
+            decisions += [(touch, waited) for touch in made]
         new = await store.decide(decisions)
         fresh = [(touch, waited) for touch, waited in decisions if touch.id in new]
         for touch, waited in fresh:
@@ -87,32 +86,46 @@ class Handler:
         await outbox.put(connection, "nurture", [told("touch.decided.v1", touch) for touch, _ in fresh])
         return len(fresh)
 
-    def _touches(self, event: ChangeEvent, lead: Lead) -> list[Touch]:
+    def _touches(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:
         """One decision for each program that answers; where none does, one that says so."""
         occasion = Occasion(event.data.stage, event.data.product, event.data.cause_at or event.time)
         programs: list[Program | None] = [*self._chooser.programs(lead, occasion)]
-        return [self._touch(event, lead, occasion, program) for program in programs or [None]]
+        return [
+            _touch(event.id, lead, occasion, program, self._chooser.decide(lead, occasion, program, now), now)
+            for program in programs or [None]
+        ]
 
-    def _touch(self, event: ChangeEvent, lead: Lead, occasion: Occasion, program: Program | None) -> Touch:
-        now = self._clock.now()
-        decision = self._chooser.decide(lead, occasion, program, now)
-        name, send = program.id if program else "", isinstance(decision, Send)
-        return Touch(
-            id=derived(event.id, "touch", name),
-            lead=lead.id,
-            product=occasion.product,
-            announcement=event.id,
-            program=name,
-            stage=occasion.stage,
-            content=decision.content.id if isinstance(decision, Send) else "",
-            channel=program.channel if program and send else "",
-            status="due" if send else "withheld",
-            reason=decision.reason,
-            why=decision.why,
-            propensity=decision.propensity if isinstance(decision, Send) else None,
-            decided_at=now,
-            due_at=decision.due_at if isinstance(decision, Send) else None,
-        )
+    def _answers(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:
+        """What the lead asked for; a request is answered once a program."""
+        occasion = Occasion(event.data.stage, event.data.product, event.time)
+        return [
+            _touch(derived(request.uid, "request"), lead, occasion, program, decision, now)
+            for request in event.data.requests
+            for program, content in self._chooser.answers(request, event.data.product)
+            for decision in [self._chooser.answer(lead, request, program, content, now)]
+        ]
+
+
+def _touch(
+    occasion_id: str, lead: Lead, occasion: Occasion, program: Program | None, decision: Send | Withhold, now: datetime
+) -> Touch:
+    name, send = program.id if program else "", decision if isinstance(decision, Send) else None
+    return Touch(
+        id=derived(occasion_id, "touch", name),
+        lead=lead.id,
+        product=occasion.product,
+        announcement=occasion_id,
+        program=name,
+        stage=occasion.stage,
+        content=send.content.id if send else "",
+        channel=program.channel if program and send else "",
+        status="due" if send else "withheld",
+        reason=decision.reason,
+        why=decision.why,
+        propensity=send.propensity if send else None,
+        decided_at=now,
+        due_at=send.due_at if send else None,
+    )
 
 
 def told(kind: str, touch: Touch) -> Outgoing:

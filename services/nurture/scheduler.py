@@ -104,7 +104,7 @@ class Scheduler:
     async def recover(self) -> None:
         """What was on the wire when its process died: a webhook is repeated, a mail may have arrived and stays unknown."""
         async with self._engine.begin() as connection:
-            store, said = Store(connection, self._pepper), []
+            store, said = self._store(connection), []
             for touch in await store.interrupted(self._settings.sending_timeout_s * 1.5 + 5):
                 if touch.channel == "webhook":
                     await store.mark(_with(touch, status="due"))
@@ -132,7 +132,7 @@ class Scheduler:
         ready: list[tuple[Touch, Lead]] = []
         said = []
         async with self._engine.begin() as connection:
-            store = Store(connection, self._pepper)
+            store = self._store(connection)
             if await store.braked():
                 return [], 0
             due = await store.due(now, BATCH)
@@ -156,6 +156,8 @@ class Scheduler:
 
     def _checked(self, touch: Touch, lead: Lead | None, now: datetime) -> Touch:
         """The touch as it stands now: to be sent, later, or withheld because something has overtaken it."""
+        if lead and lead.snapshot.email and touch.program in self._chooser.service:
+            return _with(touch, status="sending", reason="")
         if lead is None or lead.snapshot.stage != touch.stage:
             moved = f"the lead has moved on to {lead.snapshot.stage}" if lead else "the lead is gone"
             return _with(touch, status="withheld", reason="superseded", why=moved)
@@ -202,7 +204,7 @@ class Scheduler:
             clicks_tracked=True, opens_tracked=self._chooser.playbook.open_pixel,
         )  # fmt: skip
         async with self._patient() as connection:
-            store = Store(connection, self._pepper)
+            store = self._store(connection)
             await store.mark(sent)
             await store.keep_seen([(lead.id, touch.content)])
             await outbox.put(connection, "nurture", [told("touch.sent.v1", event)])
@@ -212,7 +214,7 @@ class Scheduler:
 
     async def _failed(self, touch: Touch) -> None:
         async with self._patient() as connection:
-            await Store(connection, self._pepper).mark(touch)
+            await self._store(connection).mark(touch)
             await outbox.put(connection, "nurture", [told("touch.failed.v1", touch)])
         log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
         self._wake()
@@ -224,12 +226,15 @@ class Scheduler:
             attempts = found[0].attempts if found else ATTEMPTS
             if attempts >= ATTEMPTS:
                 given_up = _with(touch, status="failed", why=f"given up after {attempts} attempts: {why}")
-                await Store(connection, self._pepper).mark(given_up)
+                await self._store(connection).mark(given_up)
                 await outbox.put(connection, "nurture", [told("touch.failed.v1", given_up)])
             else:
                 due_at = now + timedelta(seconds=10 * 3**attempts)
-                await Store(connection, self._pepper).mark(_with(touch, status="due", due_at=due_at, why=why))
+                await self._store(connection).mark(_with(touch, status="due", due_at=due_at, why=why))
         log.warning("touch_waits", touch_id=touch.id, reason=why)
+
+    def _store(self, connection: AsyncConnection) -> Store:
+        return Store(connection, self._pepper, self._chooser.service)
 
     def _patient(self) -> "_Transaction":
         return _Transaction(self._engine)

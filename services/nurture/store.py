@@ -24,10 +24,10 @@ EMAIL, PURPOSE = "email", "marketing"
 
 
 class Store:
-    """Access inside one transaction; `pepper` hashes addresses as ingest does."""
+    """Access inside one transaction; `pepper` hashes addresses as ingest does, `service` programs count towards no cap."""
 
-    def __init__(self, connection: AsyncConnection, pepper: bytes) -> None:
-        self._connection, self._pepper = connection, pepper
+    def __init__(self, connection: AsyncConnection, pepper: bytes, service: Sequence[str] = ()) -> None:
+        self._connection, self._pepper, self._service = connection, pepper, list(service)
 
     async def living(self, leads: Iterable[str]) -> dict[str, str]:
         """Under which id each lead lives on."""
@@ -112,8 +112,10 @@ class Store:
         seen = await self._grouped("SELECT lead_id, content AS one FROM nurture.seen WHERE lead_id = ANY(:ids)", ids)
         sent = await self._grouped(
             "SELECT lead_id, coalesce(sent_at, due_at) AS one FROM nurture.touch WHERE lead_id = ANY(:ids) "
-            "AND status IN ('sending', 'sent', 'unknown') AND coalesce(sent_at, due_at) > :since",
+            "AND status IN ('sending', 'sent', 'unknown') AND coalesce(sent_at, due_at) > :since "
+            "AND program <> ALL(CAST(:service AS text[]))",
             ids, since=now - timedelta(days=8),
+            service=self._service,
         )  # fmt: skip
         return {
             (lead, product): Lead(

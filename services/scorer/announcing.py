@@ -13,7 +13,7 @@ from services.scorer.profile import ON_SITE, permission
 from services.scorer.store import Announced, LeadRow, State
 from services.shared.clock import DAY, from_us
 from services.shared.consent import consents_of
-from services.shared.events import CHANGES, TOUCH_SENT, Change, ChangeEvent, Snapshot, Word, derived, encode
+from services.shared.events import CHANGES, TOUCH_SENT, Change, ChangeEvent, Request, Snapshot, Word, derived, encode
 from services.shared.identity import Kind
 from services.shared.kafka import Outgoing
 from services.shared.telemetry import ANNOUNCED
@@ -21,6 +21,7 @@ from services.shared.telemetry import ANNOUNCED
 TOO_OLD = 400 * DAY
 ENGAGED_EVERY_SECONDS = 300
 CONSUMED = ON_SITE - {"preference_set"} | {"email_replied"}
+ASKED = frozenset({"demo_requested", "enquired", "trial_started"})
 ALWAYS_TOLD = frozenset({"email_replied", "survey_answered", "preference_set", "webinar_attended", "event_attended"})
 
 
@@ -30,6 +31,7 @@ class Evidence(msgspec.Struct, frozen=True):
     arrivals: list[Arrival] = []
     late: bool = False
     moved: bool = False
+    renewed: bool = False
     merged: list[uuid.UUID] = []
 
 
@@ -73,8 +75,13 @@ def _announcement(
     if view.stage == state.announced.stage or lead.provisional or lead.excluded or cause_at < now - TOO_OLD:
         return None
     by = next((a for a in evidence.arrivals if a.at == cause_at and journey.weighs(a.data)), None)
-    quiet = "merge" if evidence.moved or evidence.merged else "late_evidence" if evidence.late else "silence"
-    cause = quiet if quiet != "silence" else "event" if by else "silence"
+    cause = (
+        "model" if evidence.renewed
+        else "merge" if evidence.moved or evidence.merged
+        else "late_evidence" if evidence.late
+        else "event" if by
+        else "silence"
+    )  # fmt: skip
     announced_at, seq = from_us(now), state.announced.seq + 1
     product, before = state.lane.product, state.announced.stage
     state.announced = Announced(view.stage, seq, announced_at)
@@ -146,7 +153,12 @@ def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) 
         return []
     readings = [journey.reader.read(arrival.data) for arrival in human]
     content = sorted({r.content for r, a in zip(readings, human, strict=True) if r.content and a.data.type in CONSUMED})
-    telling = content or any(a.data.type in ALWAYS_TOLD or consents_of(a.data) for a in human)
+    requests = tuple(
+        Request(a.uid, r.type, from_us(a.at), r.content)
+        for r, a in zip(readings, human, strict=True)
+        if r.type in ASKED or (a.data.type == "form_submitted" and r.content)
+    )
+    telling = content or requests or any(a.data.type in ALWAYS_TOLD or consents_of(a.data) for a in human)
     sales = any(a.data.type.startswith("sales_") or a.data.type in ("opportunity_opened", "won", "lost") for a in human)
     rested = not lead.engaged_at or (now - lead.engaged_at).total_seconds() >= ENGAGED_EVERY_SECONDS
     if not (telling or sales or rested or evidence.moved):
@@ -154,7 +166,7 @@ def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) 
     lead.engaged_at = now
     kind = "lead.sales_changed.v1" if sales else "lead.engaged.v1"
     return [
-        _outgoing(kind, lead, state, state.view, now, evidence, content=tuple(content))
+        _outgoing(kind, lead, state, state.view, now, evidence, content=tuple(content), requests=requests)
         for state in lead.states.values()
         if state.view
     ]
@@ -162,7 +174,7 @@ def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) 
 
 def _outgoing(
     kind: str, lead: LeadRow, state: State, view: View, now: datetime, evidence: Evidence,
-    *, content: tuple[str, ...] = (), merged: Sequence[uuid.UUID] = (),
+    *, content: tuple[str, ...] = (), merged: Sequence[uuid.UUID] = (), requests: tuple[Request, ...] = (),
 ) -> Outgoing:  # fmt: skip
     change = Change(
         lead=str(lead.id),
@@ -172,6 +184,7 @@ def _outgoing(
         snapshot=snapshot(lead, state, view),
         content=content,
         merged=tuple(map(str, merged)),
+        requests=requests,
     )
     ids = sorted(arrival.uid for arrival in evidence.arrivals)
     event = ChangeEvent(id=derived(kind, lead.id, state.lane.product, lead.version, *ids), type=kind, time=now, data=change)

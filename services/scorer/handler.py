@@ -187,8 +187,7 @@ class Handler:
         for lead in work.leads.values():
             events = sorted((arrival.event for arrival in groups.get(lead.id, ())), key=lambda e: (e.at, e.uid))
             fresh[lead.id] = events
-            for product in self.playbook.products:
-                lead.states.setdefault(product, State(self.journey.void(product), self.playbook.fold_hash, Announced()))
+            lead.states = {product: lead.states.get(product) or self._blank(product) for product in self.playbook.products}
             if any(self._out_of_order(state, events) for state in lead.states.values()):
                 work.late.add(lead.id)
         whole = await store.events(work.anew | work.late) if work.anew | work.late else {}
@@ -207,6 +206,28 @@ class Handler:
                 states.append(state)
         for state, lane in zip(states, self.journey.fold(lanes, todo), strict=True):
             state.lane, state.fold_hash = lane, self.playbook.fold_hash
+
+    def _blank(self, product: str) -> State:
+        return State(self.journey.void(product), self.playbook.fold_hash, Announced())
+
+    async def renew(self, store: Store, leads: Sequence[LeadRow]) -> set[uuid.UUID]:
+        """Folds leads anew whose states were made under another playbook or model; returns which."""
+        fold_hash, products = self.playbook.fold_hash, self.playbook.products
+        old = [
+            lead
+            for lead in leads
+            if {s.fold_hash for s in lead.states.values()} != {fold_hash} or set(lead.states) != set(products)
+        ]
+        events = await store.events(lead.id for lead in old) if old else {}
+        for product in products if old else ():
+            lanes = self.journey.fold_all(product, [events.get(lead.id, []) for lead in old])
+            for lead, lane in zip(old, lanes, strict=True):
+                known = lead.states.get(product)
+                announced = known.announced if known else Announced()
+                lead.states[product] = State(lane, fold_hash, announced, bool(known and known.qualified))
+        for lead in old:
+            lead.states = {product: lead.states[product] for product in products}
+        return {lead.id for lead in old}
 
     def _out_of_order(self, state: State, events: Sequence[Event]) -> bool:
         if state.fold_hash != self.playbook.fold_hash:

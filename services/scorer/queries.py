@@ -98,9 +98,10 @@ class Queries:
                 f"ORDER BY {column} DESC, s.lead_id DESC LIMIT :limit",
                 **values,
             )
-            page = found[: asked.limit]
-            identifiers = await Store(connection).identifiers(row.lead_id for row in page)
-        states = [state_of(row) for row in page]
+            page, store = found[: asked.limit], Store(connection)
+            identifiers = await store.identifiers(row.lead_id for row in page)
+            states = [state_of(row) for row in page]
+            await self._renew(store, [row.lead_id for row in page], states)
         profiles = [unpack_profile(row.profile) for row in page]
         views = self._views(states, profiles, [state.as_of for state in states])
         leads = [
@@ -223,6 +224,14 @@ class Queries:
             "conflict": row.conflict,
             "flags": row.flags or None,
         }
+
+    async def _renew(self, store: Store, leads: Sequence[uuid.UUID], states: Sequence[State]) -> None:
+        """States of another playbook are folded anew before they are shown."""
+        current = self._handler.playbook.fold_hash
+        old = [(lead, state) for lead, state in zip(leads, states, strict=True) if state.fold_hash != current]
+        events = await store.events(lead for lead, _ in old) if old else {}
+        for lead, state in old:
+            state.lane = self.journey.fold_all(state.lane.product, [events.get(lead, [])])[0]
 
     # -- presenting ------------------------------------------------------------------------------------------------
 

@@ -1,12 +1,14 @@
-"""Silence: looks at the leads whose next review day has come, refreshes what lists show, announces what silence changed."""
+"""Looks at leads without new events: those whose review day has come, for silence, and those folded under another playbook."""
 
 import asyncio
+import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.announcing import settle
+from services.scorer.announcing import Evidence, settle
 from services.scorer.handler import Handler
 from services.scorer.store import Store, lead_row
 from services.shared import outbox
@@ -15,6 +17,7 @@ from services.shared.runtime import Beat
 
 log = structlog.get_logger()
 BATCH = 500
+RENEW_SECONDS = 60.0
 
 
 class Sweeper:
@@ -26,27 +29,40 @@ class Sweeper:
 
     async def run(self, beat: Beat) -> None:
         """Sweeps until cancelled."""
+        looked = 0.0
         while True:
             beat()
+            swept = 0
             try:
-                swept = await self.sweep()
+                if time.monotonic() - looked > RENEW_SECONDS:
+                    swept = await self.renew()
+                    looked = looked if swept else time.monotonic()
+                swept = max(swept, await self.sweep())
             except Exception as error:
                 if not is_transient(error):
                     raise
                 log.warning("sweeper_waits", reason=type(error).__name__)
-                swept = 0
             if swept < BATCH:
                 await asyncio.sleep(self._poll_seconds)
 
     async def sweep(self) -> int:
-        """One batch of due leads; returns how many were looked at."""
+        """One batch of leads whose review is due; returns how many were looked at."""
+        return await self._look_at(
+            "SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now ORDER BY next_review_at LIMIT :limit",
+            now=self._handler.clock.now_us(),
+        )
+
+    async def renew(self) -> int:
+        """One batch of leads whose state was made under another playbook or model; goes on where it was left."""
+        return await self._look_at(
+            "SELECT lead_id FROM scorer.lead_state WHERE fold_hash <> :fold_hash LIMIT :limit",
+            fold_hash=self._handler.playbook.fold_hash,
+        )
+
+    async def _look_at(self, choice: str, **values: Any) -> int:
         handler, now = self._handler, self._handler.clock.now_us()
         async with self._engine.begin() as connection:
-            due = await rows(
-                connection,
-                "SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now ORDER BY next_review_at LIMIT :limit",
-                now=now, limit=BATCH,
-            )  # fmt: skip
+            due = await rows(connection, choice, limit=BATCH, **values)
             if not due:
                 return 0
             held = await rows(
@@ -63,7 +79,9 @@ class Sweeper:
                 lead.states, lead.identifiers = states.get(lead.id, {}), identifiers.get(lead.id, [])
                 lead.version += 1
             leads = [lead for lead in leads if lead.states]
-            said, changes = settle(handler.journey, leads, now, {})
+            renewed = await handler.renew(store, leads)
+            evidence = {lead: Evidence(renewed=True) for lead in renewed}
+            said, changes = settle(handler.journey, leads, now, evidence)
             await store.write(leads, handler.playbook.fold_hash)
             await store.announce(said)
             await outbox.put(connection, "scorer", changes)

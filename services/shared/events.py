@@ -108,6 +108,15 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     last_act_at: datetime | None = None
 
 
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that the lead asked for by name: a form's content, a demo, a call."""
+
+    uid: str
+    type: str
+    at: datetime
+    content: str = ""
+
+
 class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """An event on `lead.changes`; `seq` numbers announcements of a (lead, product), 0 where the stage is unchanged."""
 
@@ -124,6 +133,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     snapshot: Snapshot | None = None
     content: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()
+    requests: tuple[Request, ...] = ()
 
 
 class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -144,7 +144,11 @@ class Content(Part):
 
 
 class Program(Part):
-    """A series of items in the author's order, for a product and personas."""
+    """A series of items in the author's order, for a product and personas.
+
+    With `trigger: request` it hands over what a lead asked for, at once: an item of it by its form, or what `answers` names for
+    a type of act.
+    """
 
     id: str
     name: str
@@ -152,9 +156,11 @@ class Program(Part):
     state: Literal["draft", "test", "live"] = "live"
     product: str = "default"
     personas: list[str] = []
-    stages: list[str] = Field(min_length=1)
+    trigger: Literal["stage", "request"] = "stage"
+    answers: dict[str, str] = {}
+    stages: list[str] = []
     channel: Literal["email", "webhook"] = "email"
-    items: list[str] = Field(min_length=1)
+    items: list[str] = []
 
 
 class Cadence(Part):
@@ -433,6 +439,11 @@ def _contradictions(playbook: Playbook) -> Iterable[tuple[tuple[int | str, ...],
             yield ("programs", i, "stages"), f"no stage {stage!r}", f"Use one of {', '.join(playbook.stages)}"
         if program.product not in playbook.products:
             yield ("programs", i, "product"), f"no product {program.product!r}", "Declare it under products"
+        if program.trigger == "stage" and not (program.stages and program.items):
+            yield ("programs", i), "neither stages nor items", "Give both, or `trigger: request`"
+        for asked, name in program.answers.items():
+            if name not in items:
+                yield ("programs", i, "answers", asked), f"no content {name!r}", "Name an existing item's id"
         for persona in sorted(set(program.personas) - personas):
             yield ("programs", i, "personas"), f"no persona {persona!r}", "Declare it under personas"
     for name, act in playbook.engagement.acts.items():
