@@ -243,7 +243,8 @@ class Embedded:
 
     async def _bootstrap(self, broker: Child) -> str:
         """The address that the in-memory broker tells in its first line."""
-        assert broker.process is not None and broker.process.stdout is not None
+        assert broker.process is not None
+        assert broker.process.stdout is not None
         try:
             said = await asyncio.wait_for(broker.process.stdout.readline(), READY_S)
             return str(json.loads(said)["bootstrap"])

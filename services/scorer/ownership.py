@@ -165,9 +165,11 @@ class Ownership:
             leads=sorted(leads), node=node,
         )  # fmt: skip
         links = [TimedLink(row.occurred_at, row.uid.hex, row.lead_id) for row in stored]
-        for arrival in arrivals:
-            if any(plan.nodes[weak].id == node for weak in arrival.ids[1:]) and arrival.lead:
-                links.append(TimedLink(arrival.at, arrival.uid, arrival.lead))
+        links += [
+            TimedLink(arrival.at, arrival.uid, arrival.lead)
+            for arrival in arrivals
+            if arrival.lead and any(plan.nodes[weak].id == node for weak in arrival.ids[1:])
+        ]
         return sorted(links)
 
     # -- reading ---------------------------------------------------------------------------------------------------
