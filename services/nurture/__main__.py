@@ -16,7 +16,7 @@ from services.shared.events import CHANGES, CONSENTS
 from services.shared.kafka import EndOffsets, Publisher, Subscription
 from services.shared.keys import Keys
 from services.shared.outbox import Relay
-from services.shared.runtime import Pulse, arm_fault, patiently, serve
+from services.shared.runtime import Pulse, arm_fault, serve
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -43,8 +43,7 @@ async def main(settings: Settings) -> None:
         batch=settings.batch,
         after=decided,
     )
-    await patiently(keys.load, "keys")
-    app = create_app(settings, engine, keys, lambda: {"consumer": consumer.ready})
+    app = create_app(settings, engine, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded})
     await serve(
         app,
         settings,

@@ -208,6 +208,7 @@ class Embedded:
             "RIPELINE_ENVIRONMENT": "production",
             "RIPELINE_HOST": HOST,
             "RIPELINE_PUBLIC_URL": f"http://{HOST}:{ports['ingest', 0]}",
+            "RIPELINE_SPOOL_DIR": str(self.folder / "spool"),
             "RIPELINE_PEPPER": secrets.token_urlsafe(32),
             "RIPELINE_MAIL_FROM": "Ripeline <nurture@ripeline.example>",
             "RIPELINE_KAFKA_SESSION_TIMEOUT_MS": "6000",
@@ -266,10 +267,7 @@ class Embedded:
     async def _start_services(self) -> None:
         for service, number in self.wish.replicas():
             port = self._ports[service, number]
-            own = {
-                "RIPELINE_PORT": str(port),
-                "RIPELINE_SPOOL_DIR": str(self.folder / "spool" / f"{service}-{number}"),
-            }
+            own = {"RIPELINE_PORT": str(port)}
             child = self._child(service, ["-m", f"services.{service}"], own, number)
             child.port = port
             self._services.append(child)

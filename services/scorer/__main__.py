@@ -15,7 +15,7 @@ from services.shared.events import INTERACTIONS, TOUCHES
 from services.shared.kafka import Publisher, Subscription
 from services.shared.keys import Keys
 from services.shared.outbox import Relay
-from services.shared.runtime import Pulse, arm_fault, patiently, serve
+from services.shared.runtime import Pulse, arm_fault, serve
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -35,8 +35,7 @@ async def main(settings: Settings) -> None:
         batch=settings.batch,
         after=lambda left: relay.wake() if left else None,
     )
-    await patiently(keys.load, "keys")
-    app = create_app(settings, engine, handler, keys, lambda: {"consumer": consumer.ready})
+    app = create_app(settings, engine, handler, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded})
     await serve(
         app,
         settings,

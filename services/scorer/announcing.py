@@ -74,6 +74,8 @@ def _announcement(
     cause_at = view.stage_since if view.stage_since is not None else now
     if view.stage == state.announced.stage or lead.provisional or lead.excluded or cause_at < now - TOO_OLD:
         return None
+    if evidence.arrivals and all("old" in arrival.flags for arrival in evidence.arrivals):
+        return None
     by = next((a for a in evidence.arrivals if a.at == cause_at and journey.weighs(a.data)), None)
     cause = (
         "model" if evidence.renewed

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -16,6 +17,7 @@ from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.runtime import Beat
 
+log = structlog.get_logger()
 Scope = Literal["secret", "public", "query"]
 FORM = re.compile(r"rl_([0-9a-z]{1,32})_([A-Za-z0-9_-]{20,100})")
 
@@ -62,6 +64,7 @@ class Keys:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._keys: dict[str, Key] = {}
+        self.loaded = False
 
     async def load(self) -> None:
         """Reads them; raises Retry while the database is away."""
@@ -71,6 +74,7 @@ class Keys:
                     text("SELECT id, name, scope, hash, expires_at FROM access.api_key WHERE revoked_at IS NULL")
                 )
                 self._keys = {row.id: Key(row.id, row.name, row.scope, row.hash, row.expires_at) for row in found}
+                self.loaded = True
         except Exception as error:
             if is_transient(error):
                 raise Retry("the database is away") from error
@@ -84,8 +88,9 @@ class Keys:
             beat()
             try:
                 await self.load()
-            except Retry:
-                pass
+            except Retry as error:
+                if not self.loaded:
+                    log.warning("keys_wait", reason=str(error))
             await asyncio.sleep(1)
 
     def in_force(self, key_id: str) -> Key | None:
@@ -94,7 +99,9 @@ class Keys:
         return None if not key or (key.expires_at and key.expires_at < datetime.now(UTC)) else key
 
     def check(self, given: str, *scopes: Scope) -> Key:
-        """The key that `given` is. Raises Reject of kind `unauthorized` or `forbidden`."""
+        """The key that `given` is. Raises Reject of kind `unauthorized` or `forbidden`, Retry before keys were ever read."""
+        if not self.loaded:
+            raise Retry("the database that holds the keys has not answered yet")
         match = FORM.fullmatch(given or "")
         key = self.in_force(match[1]) if match else None
         right = match and key and hmac.compare_digest(key.hash, hashed(match[2]))
