@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.shared.db import is_transient
 from services.shared.errors import Retry
 from services.shared.kafka import Outgoing, Publisher, Record
 from services.shared.runtime import Beat, fault_point
@@ -85,8 +86,11 @@ class Relay:
             beat()
             try:
                 sent = await self.relay()
-            except Retry as error:
-                log.warning("relay_waits", schema=self._schema, reason=str(error))
+            except Exception as error:
+                if not isinstance(error, Retry) and not is_transient(error):
+                    raise
+                why = str(error) if isinstance(error, Retry) else f"the database is away: {type(error).__name__}"
+                log.warning("relay_waits", schema=self._schema, reason=why)
                 sent = 0
                 await asyncio.sleep(self._poll_seconds)
             if sent < BATCH:
