@@ -15,7 +15,7 @@ from services.shared.errors import Reject
 from services.shared.identity import Cleaner
 from services.shared.kafka import Publisher
 from services.shared.keys import Keys
-from services.shared.runtime import Pulse, arm_fault, patiently, serve
+from services.shared.runtime import Pulse, arm_fault, serve
 from services.shared.settings import Settings
 from services.shared.spool import Spool
 from services.shared.telemetry import configure_logs
@@ -29,14 +29,13 @@ async def main(settings: Settings) -> None:
     cleaner = Cleaner(playbook.load(settings.playbook).identity)
     normaliser = Normaliser(cleaner, settings.pepper.get_secret_value().encode())
     spool.open()
-    await patiently(keys.load, "keys")
     app = create_app(
         settings,
         keys,
         normaliser,
         Delivery(publisher, spool),
         Clock.parse(settings.clock),
-        lambda: {"broker or spool": spool.has_room},
+        lambda: {"broker or spool": spool.has_room, "keys": keys.loaded},
     )
     gc.freeze()
     await serve(

@@ -25,7 +25,7 @@ async def read(request: Request, clock: Clock) -> Post:
     media, _, parameters = request.headers.get("content-type", "").partition(";")
     _check_charset(parameters)
     body = await _body(request)
-    return Post(request.url.path, body, clock.now(), media.strip().lower(), request.headers, request.query_params)
+    return Post(request.scope["path"], body, clock.now(), media.strip().lower(), request.headers)
 
 
 async def _body(request: Request) -> bytes:
@@ -72,19 +72,20 @@ class Gate:
     def __init__(self, keys: Keys, allowed_origins: Sequence[str]) -> None:
         self._keys, self._origins = keys, frozenset(origin.rstrip("/").lower() for origin in allowed_origins)
 
-    def admit(self, request: Request, in_body: str = "") -> Key:
-        """The sender's key: from the Authorization header, `?key=`, or the body. Raises Reject."""
-        given, open_to_view = presented(request.headers.get("authorization")), False
+    def admit(self, request: Request, in_body: str = "", *, in_page: bool = False) -> Key:
+        """The sender's key: from the Authorization header, `?key=`, or the body. Raises Reject.
+
+        `in_page` tells that the body's key stood in a page, for all to read.
+        """
+        given, where = presented(request.headers.get("authorization")), ""
+        if not given and request.scope["query_string"]:
+            given, where = request.query_params.get("key", ""), "an address"
         if not given:
-            given, open_to_view = request.query_params.get("key") or in_body, True
+            given, where = in_body, "a page" if in_page else ""
         key = self._keys.check(given, "secret", "public")
-        if key.scope == "secret" and open_to_view and not in_body:
-            raise Reject(
-                "a secret key in an address",
-                where="key",
-                remedy="send it in the Authorization header, and make a new one: addresses are kept in logs",
-                kind="forbidden",
-            )
+        if key.scope == "secret" and where:
+            remedy = "send it in the Authorization header, and make a new one: this one has been open to view"
+            raise Reject(f"a secret key in {where}", where="key", remedy=remedy, kind="forbidden")
         origin = request.headers.get("origin", "").lower()
         if origin and key.scope == "public" and not self._origins & {"*", origin}:
             remedy = "add it to RIPELINE_ALLOWED_ORIGINS"

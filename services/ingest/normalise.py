@@ -25,7 +25,7 @@ from services.shared.events import (
     envelope,
     keyed_hash,
 )
-from services.shared.identity import Cleaner, Identifier, Kind
+from services.shared.identity import Cleaner
 from services.shared.kafka import Outgoing
 
 AHEAD = timedelta(minutes=5)  # a clock may be wrong by so much
@@ -33,18 +33,22 @@ OLD = timedelta(days=400)
 MAX_TEXT = 8 * 1024  # bytes of UTF-8
 MAX_RECORD = 512 * 1024  # bytes of an interaction: brokers take 1 MB
 MAX_NAME = 512  # characters of an identifier: it has to fit into an index
+HEAD = 300  # bytes that every record has around its interaction
 NAMES = ("id", "type", "user_id", "email", "anonymous_id", "product", "content_id", "touch_id")
-KINDS = {kind: f"{kind.name.lower()}:" for kind in Kind} | {Kind.ROLE: "email:"}
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
 put = msgspec.structs.force_setattr  # until it is encoded an item is ours alone, and copies cost more than all the rest
 RESERVED = frozenset({TOUCH_SENT})
+SECRET_ONLY = frozenset({
+    "identity_reviewed", "opportunity_opened", "won", "lost", "sales_accepted", "sales_rejected", "sales_disqualified",
+})  # fmt: skip  # what a key that stands in a page may not say
 
 
 class Receipt:
     """One request's items on their way: its moment, and what became of each."""
 
-    def __init__(self, door: str, received_at: datetime, posted_at: float, *, many: bool = True) -> None:
+    def __init__(self, door: str, received_at: datetime, posted_at: float, *, many: bool = True, public: bool = False) -> None:
         self.door, self.received_at, self.posted_at = door, received_at, posted_at
+        self.barred = SECRET_ONLY if public else frozenset[str]()
         self.latest, self.oldest = received_at + AHEAD, received_at - OLD
         self.records: list[Outgoing] = []
         self.ids: list[str] = []
@@ -64,9 +68,12 @@ class Normaliser:
     def __init__(self, cleaner: Cleaner, pepper: bytes) -> None:
         self._cleaner, self._pepper = cleaner, pepper
 
-    def take(self, items: Iterable[Item | Refused], receipt: Receipt) -> Receipt:
-        """Adds to the receipt a record for each sound item, with its consents, and a refusal for each other one."""
-        for index, item in enumerate(items):
+    def take(self, items: Iterable[Item | Refused], receipt: Receipt, first: int = 0) -> Receipt:
+        """Adds to the receipt a record for each sound item, with its consents, and a refusal for each other one.
+
+        `first` is the place of the first of the items in the body.
+        """
+        for index, item in enumerate(items, first):
             if isinstance(item, Refused):
                 receipt.refuse(index, item.id, item.reject)
                 continue
@@ -78,10 +85,12 @@ class Normaliser:
         return receipt
 
     def _take(self, item: Item, receipt: Receipt) -> None:
-        ids = self._identifiers(item)
+        who = self._who(item)
         if item.type in RESERVED or not item.type:
             raise _bad_type(item.type)
-        _check_sizes(item)
+        if item.type in receipt.barred:
+            remedy = "post it with a key of scope secret"
+            raise Reject(f"a public key may not say {item.type!r}", where="/type", remedy=remedy, kind="forbidden")
         occurred_at, said_at, flags = _time(item, receipt)
         if not item.id:
             put(item, "id", _made_id(item, said_at))
@@ -111,28 +120,23 @@ class Normaliser:
             )
         except UnicodeEncodeError:
             raise Reject("a lone surrogate in a text", remedy="write the character in full, or leave it out") from None
-        _check_text(item, value)
-        kind, strongest = ids[0]
-        receipt.records.append(Outgoing(INTERACTIONS, keyed_hash(self._pepper, KINDS[kind] + strongest), value))
+        _check_sizes(item, value)
+        receipt.records.append(Outgoing(INTERACTIONS, keyed_hash(self._pepper, who), value))
         receipt.ids.append(item.id)
         if consents:
-            address = keyed_hash(self._pepper, KINDS[Kind.EMAIL] + item.email)
+            address = keyed_hash(self._pepper, f"email:{item.email}")
             receipt.records += consent_records(consents, uid, address, occurred_at or receipt.received_at)
 
-    def _identifiers(self, item: Item) -> list[Identifier]:
-        """Usable identifiers, strongest first; the address is left in its clean form, and not at all where it is junk."""
+    def _who(self, item: Item) -> str:
+        """The strongest identifier; the address is left in its clean form, and not at all where it is junk."""
         if email := item.email:
             put(item, "email", self._cleaner.address(email))
             if not item.email and self._cleaner.plain(email):
                 raise Reject("not a mail address", where="/email", remedy="write one like ann@example.com, or leave it out")
-        ids = self._cleaner.identifiers(item)
-        if not ids:
-            raise Reject(
-                "identifies nobody",
-                remedy="send a user_id, email, anonymous_id or external_id that is not a placeholder such as `null` or `guest`",
-                kind="no-identifier",
-            )
-        return ids
+        if who := self._cleaner.strongest(item):
+            return who
+        remedy = "send a user_id, email, anonymous_id or external_id that is not a placeholder such as `null` or `guest`"
+        raise Reject("identifies nobody", remedy=remedy, kind="no-identifier")
 
 
 def consent_records(consents: Iterable[Consent], uid: str, address: str, at: datetime) -> list[Outgoing]:
@@ -205,28 +209,13 @@ def _bad_type(given: str) -> Reject:
     return Reject("a field is empty", where="/type", remedy='say what happened, e.g. "page_viewed"')
 
 
-def _check_sizes(item: Item) -> None:
-    """Names that go into indexes are short."""
-    lengths = len(item.id) + len(item.type) + len(item.user_id) + len(item.anonymous_id) + len(item.touch_id)
-    lengths += len(item.product) + len(item.content_id)
-    external = item.external_id
-    if external:
-        lengths += len(external.id) + len(external.system)
-    if lengths <= MAX_NAME:
-        return
-    named: dict[str, str] = {name: getattr(item, name) for name in NAMES}
-    if external:
-        named |= {"external_id/system": external.system, "external_id/id": external.id}
-    for name, value in named.items():
-        if len(value) > MAX_NAME:
-            raise Reject(f"longer than {MAX_NAME} characters", where=f"/{name}", remedy="shorten it")
-
-
-def _check_text(item: Item, value: bytes) -> None:
-    """No NUL, no text over 8 KB, no number over 64 bits; a look at the whole encoded record spares nearly all walks."""
+def _check_sizes(item: Item, value: bytes) -> None:
+    """No NUL, nothing too long, no number over 64 bits; the length of the whole record spares nearly all the looking."""
     if b"\\u0000" in value:
         where = next((place for place, one in _leaves(msgspec.to_builtins(item), "") if _has_nul(one)), "")
         raise Reject(r"a NUL character (\u0000)", where=where, remedy="take it out; no database keeps it")
+    if len(value) > HEAD + MAX_NAME:
+        _check_names(item)
     if len(value) > MAX_TEXT:
         if len(value) > MAX_RECORD:
             raise Reject(f"larger than {MAX_RECORD // 1024} KB", remedy="leave out what no score needs", kind="too-large")
@@ -237,6 +226,16 @@ def _check_text(item: Item, value: bytes) -> None:
             kind = type(one)
             if kind is dict or kind is list or (kind is int and not LEAST <= one <= MOST):
                 _check_leaves(one, f"/{place}/{name}")
+
+
+def _check_names(item: Item) -> None:
+    """Names that go into indexes are short."""
+    named: dict[str, str] = {name: getattr(item, name) for name in NAMES}
+    if external := item.external_id:
+        named |= {"external_id/system": external.system, "external_id/id": external.id}
+    for name, value in named.items():
+        if len(value) > MAX_NAME:
+            raise Reject(f"longer than {MAX_NAME} characters", where=f"/{name}", remedy="shorten it")
 
 
 def _check_leaves(value: Any, where: str) -> None:

@@ -77,6 +77,19 @@ class Cleaner:
             found.append(Identifier(Kind.ANONYMOUS, anonymous))
         return found
 
+    def strongest(self, event: Interaction) -> str:
+        """The first of the identifiers as `kind:value`, by which records are keyed; '' where the event names nobody."""
+        if event.user_id and (user := self.plain(event.user_id)):
+            return f"user:{user}"
+        if event.email and (email := self.address(event.email)):
+            return f"email:{email}"
+        if external := _external(self, event.external_id):
+            return f"external:{external.value}"
+        if event.touch_id:
+            return f"external:{TOUCH_SYSTEM}{SEPARATOR}{event.touch_id}"
+        anonymous = self.plain(event.anonymous_id)
+        return anonymous and f"anonymous:{anonymous}"
+
 
 def _external(cleaner: Cleaner, given: ExternalId | None) -> Identifier | None:
     if given and given.system.strip() and cleaner.plain(given.id):

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     kafka_session_timeout_ms: int = Field(10_000, description="after this silence a consumer's partitions move on")
     kafka_partitions: int = Field(8, description="partitions of a topic that provision creates")
     kafka_replication: int = Field(1, description="copies of a topic that provision creates")
-    kafka_compression: Literal["none", "gzip", "lz4", "zstd"] = Field("lz4", description="of produced batches")
+    kafka_compression: Literal["none", "gzip", "lz4", "zstd"] = Field("zstd", description="of produced batches")
     pepper: SecretStr = Field(SecretStr(""), description="secret of HMACs and link signatures; 32 random bytes, any text")
     secret_key: SecretStr = Field(SecretStr(""), description="rl_… of scope `secret` that provision registers")
     public_key: SecretStr = Field(SecretStr(""), description="rl_… of scope `public` that provision registers")

@@ -24,7 +24,7 @@ HEADER = struct.Struct(">II")  # length and crc32 of what follows
 SEGMENT_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 512 * 1024
 SUFFIX = ".spool"
-PAUSE_S = 0.5
+LONGEST_PAUSE_S = 5.0
 
 Publish = Callable[[Sequence[Outgoing]], Awaitable[None]]
 _pack = msgspec.msgpack.Encoder().encode
@@ -41,8 +41,8 @@ class Frame(NamedTuple):
 class Segment:
     """A file of frames; `size` bytes of it are safely on disk."""
 
-    def __init__(self, path: Path, size: int = 0, count: int = 0) -> None:
-        self.path, self.size, self.count = path, size, count
+    def __init__(self, path: Path, size: int = 0) -> None:
+        self.path, self.size = path, size
         self.read_to = 0
 
 
@@ -57,6 +57,7 @@ class Spool:
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
+        self._coming = 0  # bytes under way to the disk
         self.count = 0
         self.bytes = 0
 
@@ -97,8 +98,9 @@ class Spool:
         """
         payload = _pack(records)
         frame = HEADER.pack(len(payload), zlib.crc32(payload)) + payload
-        if not self.has_room or self.bytes + sum(len(one) for one, _ in self._waiting) + len(frame) > self._max_bytes:
+        if not self.has_room or self.bytes + self._coming + len(frame) > self._max_bytes:
             raise _full()
+        self._coming += len(frame)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((frame, done))
         if self._flushing is None:
@@ -110,6 +112,7 @@ class Spool:
 
         After a crash in between it is published again, which its ids make harmless.
         """
+        pause = 0.2
         while True:
             beat()
             if frames := self._oldest():
@@ -117,8 +120,10 @@ class Spool:
                     await publish([record for frame in frames for record in _unpack(frame.payload)])
                 except Retry as error:
                     log.warning("spool_waits", reason=str(error), records=self.count)
-                    await asyncio.sleep(PAUSE_S)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE_S)
                     continue
+                pause = 0.2
                 self._forget(frames)
                 if not self.count:
                     log.info("spool_drained")
@@ -131,22 +136,22 @@ class Spool:
         try:
             while self._waiting:
                 taken, self._waiting = self._waiting, []
+                data = b"".join(frame for frame, _ in taken)
                 try:
                     segment = self._writable()
-                    await asyncio.to_thread(self._write, b"".join(frame for frame, _ in taken))
+                    await asyncio.to_thread(self._write, data)
                 except OSError as error:
                     log.error("spool_write_failed", error=str(error))
                     self._abandon()
                     _resolve(taken, _full())
-                    continue
-                size = sum(len(frame) for frame, _ in taken)
-                segment.size += size
-                segment.count += len(taken)
-                self.bytes += size
-                self.count += len(taken)
-                self._show()
-                self._arrived.set()
-                _resolve(taken)
+                else:
+                    segment.size += len(data)
+                    self.bytes += len(data)
+                    self.count += len(taken)
+                    self._show()
+                    self._arrived.set()
+                    _resolve(taken)
+                self._coming -= len(data)
         finally:
             self._flushing = None
 
@@ -185,7 +190,11 @@ class Spool:
         while self._segments:
             first = self._segments[0]
             if first.read_to < first.size:
-                return list(_frames(first.path, first.read_to, min(first.size, first.read_to + BATCH_BYTES)))
+                frames = list(_frames(first.path, first.read_to, min(first.size, first.read_to + BATCH_BYTES)))
+                if frames:
+                    return frames
+                self._put_aside(first)
+                continue
             if first is self._segments[-1] and self._flushing:
                 return []  # more is being written to it
             self._delete(first)
@@ -194,10 +203,20 @@ class Spool:
     def _forget(self, frames: list[Frame]) -> None:
         first = self._segments[0]
         first.read_to = frames[-1].end
-        first.count -= len(frames)
         self.count -= len(frames)
         if first.read_to >= first.size and not (first is self._segments[-1] and self._flushing):
             self._delete(first)
+        self._show()
+
+    def _put_aside(self, first: Segment) -> None:
+        """A file that has rotted since it was written is kept for people to look at."""
+        log.error("spool_file_damaged", file=first.path.name, good_bytes=first.read_to)
+        first.path.rename(first.path.with_suffix(".damaged"))
+        if first is self._segments[-1]:
+            self._leave()
+        self._segments.popleft()
+        self.bytes -= first.size
+        self.count = sum(_count(segment.path) for segment in self._segments)
         self._show()
 
     def _delete(self, first: Segment) -> None:
@@ -218,7 +237,7 @@ class Spool:
         if not ends:
             path.unlink()
             return
-        self._segments.append(Segment(path, sound, len(ends)))
+        self._segments.append(Segment(path, sound))
         self.bytes += sound
         self.count += len(ends)
 
@@ -232,8 +251,12 @@ def waiting(folder: Path) -> int:
     found = 0
     for path in folder.rglob(f"*{SUFFIX}"):
         with contextlib.suppress(FileNotFoundError):
-            found += sum(1 for _ in _frames(path))
+            found += _count(path)
     return found
+
+
+def _count(path: Path) -> int:
+    return sum(1 for _ in _frames(path))
 
 
 def _frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Frame]:

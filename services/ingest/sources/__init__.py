@@ -13,6 +13,6 @@ _CALL = {"messageId": "m-1", "anonymousId": "a-1", "event": "Demo Requested", "t
 SOURCES = (
     Source("canonical", canonical.parse, ["/v1/events"], canonical.MEDIA, example=_VISIT),
     Source("cloudevents", cloudevents.parse, ["/v1/events"], cloudevents.MEDIA, example=_EVENT),
-    Source("segment", segment.parse, segment.PATHS, answer=segment.answer, example=_CALL),
+    Source("segment", segment.parse, segment.PATHS, answer=segment.answer, key_in=segment.write_key, example=_CALL),
 )
 FORMS = Source("forms", forms.parse, [forms.PATH], forms.MEDIA, example={"email": "ann@example.com", "name": "Ann"})

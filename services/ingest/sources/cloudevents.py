@@ -16,7 +16,7 @@ from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, pieces
 from services.shared.errors import Reject
 
 MEDIA = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
-TYPE = re.compile(r"(?:.*\.)?([^.]+?)(?:\.v\d+)?", re.DOTALL)
+VERSION = re.compile(r"\.v\d+$")
 MAX_SOURCE = 512
 
 
@@ -71,8 +71,7 @@ def read(piece: bytes) -> Item | Refused:
 
 def own_type(given: str) -> str:
     """The interaction's type in a CloudEvent's."""
-    match = TYPE.fullmatch(given)
-    return match[1] if match else given
+    return VERSION.sub("", given).rpartition(".")[2]
 
 
 def _fields(data: bytes) -> Foreign:

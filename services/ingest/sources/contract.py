@@ -18,7 +18,6 @@ class Post(NamedTuple):
     received_at: datetime
     media: str = ""
     headers: Mapping[str, str] = {}
-    query: Mapping[str, str] = {}
 
 
 class Item(Interaction, frozen=True, omit_defaults=True, kw_only=True):
@@ -55,13 +54,18 @@ def report(ids: list[str], rejected: list[dict[str, Any]]) -> dict[str, Any]:
     return {"accepted": len(ids), "ids": ids, "rejected": rejected}
 
 
+def no_key(_: bytes) -> str:
+    """Where a format has no place for the key in its body."""
+    return ""
+
+
 class Source(NamedTuple):
-    """A format: its door (part of an event's identity), its paths and content types (none: any), and its answer."""
+    """A format: its door (part of an event's identity), paths and content types (none: any), and its answer."""
 
     door: str
     parse: Parse
     paths: Sequence[str]
     media: frozenset[str] = frozenset()
     answer: Report = report
-    about: str = ""
+    key_in: Callable[[bytes], str] = no_key
     example: Any = None

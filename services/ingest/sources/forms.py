@@ -102,7 +102,8 @@ def _multipart(post: Post) -> list[tuple[str, str]]:
     try:
         parser = MultipartParser(boundary, reader.callbacks)  # type: ignore[arg-type]
         parser.write(post.body)
-        parser.finalize()
+        if not reader.complete:
+            raise MultipartParseError("it stops in the middle")
         return reader.pairs
     except UnicodeDecodeError:
         raise Reject("the form is not UTF-8", remedy='give the form `accept-charset="utf-8"`') from None
@@ -117,6 +118,7 @@ class _Parts:
         self.pairs: list[tuple[str, str]] = []
         self._name, self._value, self._headers = b"", bytearray(), dict[bytes, bytes]()
         self._data = bytearray()
+        self.complete = False
         self.callbacks = {
             "on_part_begin": self._begin,
             "on_header_field": self._on_name,
@@ -124,6 +126,7 @@ class _Parts:
             "on_header_end": self._on_header,
             "on_part_data": self._on_data,
             "on_part_end": self._end,
+            "on_end": self._finish,
         }
 
     def _begin(self) -> None:
@@ -148,3 +151,6 @@ class _Parts:
         options = parse_options_header(self._headers.get(b"content-disposition"))[1]
         if b"filename" not in options and (name := options.get(b"name")):
             self.pairs.append((name.decode(), self._data.decode()))
+
+    def _finish(self) -> None:
+        self.complete = True

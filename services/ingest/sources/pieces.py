@@ -43,7 +43,9 @@ def pieces(body: bytes) -> list[bytes]:
     try:
         items = [bytes(item) for item in _cut(body)]
     except UNREADABLE:
-        items = _cut_by_hand(body)
+        items, end = cut_by_hand(body)
+        if end != len(body):
+            raise _unfinished() from None
     return counted(items)
 
 
@@ -127,23 +129,25 @@ def _remedy(what: str) -> str:
     return "compare its type with the documentation, /openapi.json"
 
 
-def _cut_by_hand(body: bytes) -> list[bytes]:
-    """The items of an array in which at least one is broken, by their brackets and quotes alone."""
-    found, depth, begin, end = [], 0, 1, -1
-    for number, token in enumerate(TOKEN.finditer(body)):
-        sign = body[token.start() : token.start() + 1]
-        if number > MAX_TOKENS:
-            break
-        if sign in b"[{":
-            depth += 1
-        elif sign in b"]}":
-            depth -= 1
-        if depth == 0 or (sign == b"," and depth == 1):
+def cut_by_hand(body: bytes, start: int = 0) -> tuple[list[bytes], int]:
+    """The items of the array that opens at `start`, by brackets and quotes alone, and where it ends.
+
+    For an array of which at least one item is broken: its neighbours shall not suffer.
+    """
+    found: list[bytes] = []
+    depth, begin = 0, start + 1
+    for number, token in enumerate(TOKEN.finditer(body, start)):
+        sign = token[0]
+        depth += (sign in b"[{") - (sign in b"]}")
+        if depth == 0 or (depth == 1 and sign == b","):
             found.append(body[begin : token.start()])
             begin = token.end()
         if depth == 0:
-            end = begin
+            return found, begin
+        if number > MAX_TOKENS:
             break
-    if end != len(body):
-        raise Reject("the array does not end where the body ends", remedy="send one complete JSON array, and nothing after it")
-    return found
+    raise _unfinished()
+
+
+def _unfinished() -> Reject:
+    return Reject("the array does not end where the body ends", remedy="send one complete JSON array, and nothing after it")

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from services.ingest.sources.contract import Foreign, Item, Post, Refused
-from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, counted, is_deep, mistake, pieces, refused
+from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, counted, cut_by_hand, is_deep, mistake, pieces, refused
 from services.shared.errors import Reject
 
 CALLS = ("track", "identify", "page", "screen", "group", "alias")
@@ -22,6 +22,7 @@ FIXED_NAMES = {
     "order_completed": "purchased", "email_link_clicked": "email_clicked", "email_marked_as_spam": "email_complained",
     "email_unsubscribed": "unsubscribed", "unsubscribe": "unsubscribed",
 }  # fmt: skip
+OPENING = re.compile(rb'"batch"\s*:\s*\[')
 WORD = re.compile(r"[^\W_]+")
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -90,11 +91,24 @@ def parse(post: Post) -> list[Item | Refused]:
     kind = post.path.rpartition("/")[2]
     if kind != "batch":
         return [read(piece, kind, post.received_at) for piece in pieces(post.body)]
+    batch, calls = _opened(post.body)
+    return [read(piece, "", post.received_at, batch) for piece in counted(calls)]
+
+
+def _opened(body: bytes) -> tuple[Batch, list[bytes]]:
+    """A batch and its calls; one call that is no JSON does not take the others with it."""
     try:
-        batch = _batch(post.body)
+        batch = _batch(body)
+        return batch, [bytes(raw) for raw in batch.batch]
     except UNREADABLE as error:
-        raise mistake(post.body, error) from None
-    return [read(p, "", post.received_at, batch) for p in counted([bytes(raw) for raw in batch.batch])]
+        opening = OPENING.search(body)
+        if not opening:
+            raise mistake(body, error) from None
+    calls, end = cut_by_hand(body, opening.end() - 1)
+    try:
+        return _batch(body[: opening.end()] + b"]" + body[end:]), calls
+    except UNREADABLE as error:
+        raise mistake(body, error) from None
 
 
 def write_key(body: bytes) -> str:

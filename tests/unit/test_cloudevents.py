@@ -1,0 +1,70 @@
+"""CloudEvents 1.0, structured and batched, also as the official library writes them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.ingest.sources import Foreign, Item, Post, Refused
+from services.ingest.sources.cloudevents import own_type, parse
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+EVENT = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "demo_requested", "data": {"email": "a@b.de"}}
+
+
+def read(body: Any) -> list[Item | Refused]:
+    return parse(Post("/v1/events", msgspec.json.encode(body), NOW, "application/cloudevents+json"))
+
+
+def test_data_are_the_interaction_and_the_attributes_its_id_type_and_time() -> None:
+    """I2: CloudEvents come in as they are."""
+    [item] = read(EVENT | {"time": "2026-01-02T03:04:05Z"})
+    assert isinstance(item, Foreign)
+    assert (item.id, item.type, item.email, item.origin) == ("1", "demo_requested", "a@b.de", "/shop")
+    assert item.occurred_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_the_types_of_the_data_win_over_those_of_the_event() -> None:
+    [item] = read(EVENT | {"data": {"type": "won", "user_id": "u", "email": None}})
+    assert isinstance(item, Foreign)
+    assert (item.type, item.email) == ("won", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "ours"),
+    [("won", "won"), ("com.example.won", "won"), ("com.example.won.v2", "won"), ("won.v1", "won"), ("v1", "v1")],
+)
+def test_a_domain_before_and_a_version_after_a_type_fall_away(given: str, ours: str) -> None:
+    assert own_type(given) == ours
+
+
+def test_a_source_cannot_speak_beyond_its_place() -> None:
+    [item] = read(EVENT | {"source": 'x","data":{}'})
+    assert isinstance(item, Foreign)
+    assert '"' not in item.origin
+
+
+def test_a_batch_keeps_the_sound_events() -> None:
+    items = read([EVENT, EVENT | {"specversion": "0.3"}, EVENT | {"id": ""}, EVENT | {"data": {"user_id": 7}}, EVENT])
+    assert [isinstance(item, Refused) for item in items] == [False, True, True, True, False]
+    assert [item.reject.where for item in items if isinstance(item, Refused)] == ["/specversion", "/id", "/data/user_id"]
+
+
+def test_binary_data_are_refused_with_a_remedy() -> None:
+    [item] = read({**EVENT, "data": None, "data_base64": "e30="})
+    assert isinstance(item, Refused)
+    assert item.reject.where == "/data_base64"
+
+
+def test_the_official_library_is_understood() -> None:
+    """I2: an unchanged official client."""
+    from cloudevents.core.bindings.http import to_structured_event
+    from cloudevents.core.v1.event import CloudEvent
+
+    attributes = {"type": "com.example.enquired", "source": "/site", "id": "7", "specversion": "1.0", "time": NOW}
+    message = to_structured_event(CloudEvent(attributes, {"user_id": "u-1"}))
+    body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+    [item] = parse(Post("/v1/events", body, NOW, "application/cloudevents+json"))
+    assert isinstance(item, Foreign)
+    assert (item.id, item.type, item.user_id, item.occurred_at) == ("7", "enquired", "u-1", NOW)

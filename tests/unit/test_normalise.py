@@ -1,0 +1,251 @@
+"""From items to records: times, ids, identifiers, limits, consents."""
+
+import uuid
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.normalise import Normaliser, Receipt
+from services.ingest.sources import Foreign, Item, Refused
+from services.shared.errors import Reject
+from services.shared.events import (
+    CONSENTS,
+    INTERACTIONS,
+    Consent,
+    ExternalId,
+    Interaction,
+    InteractionEvent,
+    decode_consent,
+    decode_envelope,
+    decode_interaction,
+    event_uid,
+    keyed_hash,
+)
+from services.shared.identity import SEPARATOR, Cleaner, Kind
+from services.shared.playbook import Identity
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+PEPPER = b"pepper"
+WORDS = Identity(junk=["null", "guest"], role_mailboxes=["info"], free_mail_domains=["mail.example"])
+NORMALISER = Normaliser(Cleaner(WORDS), PEPPER)
+
+
+def take(*items: Item | Refused, at: datetime = NOW, door: str = "canonical:default", many: bool = True) -> Receipt:
+    return NORMALISER.take(items, Receipt(door, at, 1.0, many=many))
+
+
+def wired(*items: Item, **how: Any) -> list[InteractionEvent]:
+    receipt = take(*items, **how)
+    assert not receipt.refused, receipt.refused[0][2]
+    return [decode_envelope(record.value) for record in receipt.records if record.topic == INTERACTIONS]
+
+
+def refused(item: Item) -> Reject:
+    receipt = take(item, many=False)
+    assert not receipt.records
+    return receipt.refused[0][2]
+
+
+def item(**fields: Any) -> Item:
+    return Item(**{"id": "1", "type": "x", "user_id": "u"} | fields)
+
+
+def test_a_record_carries_who_said_it_when_and_what() -> None:
+    """I7: nothing of the interaction is lost on the way."""
+    at = datetime(2026, 10, 1, 9, tzinfo=timezone(timedelta(hours=2)))
+    [event] = wired(item(occurred_at=at, traits={"a": "ä"}, cost=2.0))
+    assert (event.source, event.id, event.flags) == ("canonical:default", event_uid("canonical:default", "1"), "")
+    assert (event.time, event.receivedat, event.postedat) == (at, NOW, 1.0)
+    said = decode_interaction(event.data)
+    assert said == Interaction(id="1", type="x", user_id="u", traits={"a": "ä"}, cost=2.0)
+    assert b"occurred_at" not in bytes(event.data)
+
+
+def test_the_same_item_again_has_the_same_identity_and_digest_whenever_it_comes() -> None:
+    """Reliability: a repetition is known as one."""
+    ahead = NOW + timedelta(days=3)
+    for fields in ({}, {"occurred_at": NOW}, {"occurred_at": ahead}, {"id": "", "occurred_at": NOW}):
+        [first], [later] = wired(item(**fields)), wired(item(**fields), at=NOW + timedelta(hours=1))
+        assert (first.id, first.digest) == (later.id, later.digest)
+    [one], [other] = wired(item(occurred_at=NOW)), wired(item(occurred_at=NOW - timedelta(1)))
+    assert one.digest != other.digest
+
+
+def test_a_corrected_time_does_not_make_a_repetition_another_event() -> None:
+    """Segment's skew rule moves the time at each receipt; what the sender said stays."""
+    said = NOW - timedelta(days=1)
+    first, later = (Foreign(id="1", type="x", user_id="u", said_at=said, occurred_at=NOW - timedelta(s)) for s in (1, 2))
+    [one], [other] = wired(first), wired(later)
+    assert one.digest == other.digest
+    assert one.time != other.time
+    assert b"said_at" not in bytes(one.data)
+
+
+def test_far_future_is_clamped_and_far_past_is_flagged() -> None:
+    """Bad input: far future, far past."""
+    [ahead] = wired(item(occurred_at=NOW + timedelta(minutes=5, seconds=1)))
+    assert (ahead.time, ahead.flags) == (NOW, "clamped")
+    [nearly] = wired(item(occurred_at=NOW + timedelta(minutes=5)))
+    assert (nearly.time, nearly.flags) == (NOW + timedelta(minutes=5), "")
+    [old] = wired(item(occurred_at=NOW - timedelta(days=400, seconds=1)))
+    assert (old.time, old.flags) == (NOW - timedelta(days=400, seconds=1), "old")
+    [recent] = wired(item(occurred_at=NOW - timedelta(days=400)))
+    assert recent.flags == ""
+
+
+@pytest.mark.parametrize("at", [datetime(2026, 1, 1), datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=23)))])  # noqa: DTZ001
+def test_a_time_that_is_no_moment_is_refused(at: datetime) -> None:
+    assert refused(item(occurred_at=at)).where == "/occurred_at"
+
+
+def test_an_item_without_id_gets_a_hash_with_a_time_and_chance_without() -> None:
+    """Reliability: a hash serves only where the body itself carries a time."""
+    timed = [take(item(id="", occurred_at=NOW)).ids[0] for _ in range(2)]
+    untimed = [take(item(id="")).ids[0] for _ in range(2)]
+    assert timed[0] == timed[1]
+    assert untimed[0] != untimed[1]
+    assert take(item(id="", occurred_at=NOW, traits={"a": 1})).ids[0] != timed[0]
+
+
+@pytest.mark.parametrize("fields", [{"user_id": ""}, {"user_id": " Null "}, {"user_id": "guest", "anonymous_id": "null"}])
+def test_an_item_that_identifies_nobody_is_refused(fields: dict[str, str]) -> None:
+    """D2: junk identifies nobody."""
+    assert refused(item(**fields)).kind == "no-identifier"
+
+
+BAD_ADDRESSES = ["nope", "a@b", "@b.de", "a b@c.de", "a@b.de\r\nBcc: x@y.de", "a@b.de,c@d.de", "x" * 260 + "@b.de"]
+
+
+@pytest.mark.parametrize("email", BAD_ADDRESSES)
+def test_a_bad_address_is_refused_at_its_place(email: str) -> None:
+    assert refused(item(email=email)).where == "/email"
+
+
+def test_addresses_are_kept_clean_and_junk_ones_not_at_all() -> None:
+    [event] = wired(item(email="  Ann@Example.COM "))
+    assert decode_interaction(event.data).email == "ann@example.com"
+    [event] = wired(item(email="null"))
+    assert decode_interaction(event.data).email == ""
+
+
+@pytest.mark.parametrize("type_", ["", "touch_sent"])
+def test_types_of_our_own_and_empty_ones_are_refused(type_: str) -> None:
+    assert refused(item(type=type_)).where == "/type"
+
+
+def test_an_unknown_type_is_accepted() -> None:
+    """I4: it is stored and weighs nothing."""
+    assert take(item(type="warp_drive_started")).ids == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"traits": {"a": "x\0y"}}, "/traits/a"),
+        ({"properties": {"b": [{"c": "\0"}]}}, "/properties/b/0/c"),
+        ({"user_id": "u\0"}, "/user_id"),
+        ({"traits": {"a": "x" * 8193}}, "/traits/a"),
+        ({"properties": {"b": ["ä" * 4097]}}, "/properties/b/0"),
+        ({"url": "x" * 8193}, "/url"),
+        ({"traits": {"a": 2**63}}, "/traits/a"),
+        ({"properties": {"a": {"b": [-(2**63) - 1]}}}, "/properties/a/b/0"),
+        ({"user_id": "u" * 513}, "/user_id"),
+        ({"external_id": ExternalId("crm", "u" * 513)}, "/external_id/id"),
+        ({"consent": (Consent(state="given", channel=""),)}, "/consent/0"),
+        ({"consent": (Consent(state="given", at=datetime(2026, 1, 1)),)}, "/consent/0/at"),  # noqa: DTZ001
+    ],
+)
+def test_what_no_store_can_keep_is_refused_at_its_place(fields: dict[str, Any], where: str) -> None:
+    """Bad input: NUL, text over 8 KB, 2^63."""
+    assert refused(item(**fields)).where == where
+
+
+def test_the_largest_that_fits_is_accepted() -> None:
+    assert take(item(traits={"a": "x" * 8192, "b": 2**63 - 1, "c": -(2**63)}, user_id="u" * 512)).ids == ["1"]
+    assert refused(item(properties={str(n): "x" * 8000 for n in range(70)})).kind == "too-large"
+
+
+def test_a_refused_item_takes_no_neighbour_with_it_and_tells_its_place() -> None:
+    receipt = take(item(id="a"), item(id="b", type=""), Refused(None, Reject("broken", where="/x")), item(id="c"))
+    assert receipt.ids == ["a", "c"]
+    assert [(index, name, reject.where) for index, name, reject in receipt.refused] == [(1, "b", "/1/type"), (2, None, "/2/x")]
+
+
+def test_records_are_keyed_by_the_strongest_identifier_and_hold_no_personal_data_in_keys() -> None:
+    """D1; keys are keyed hashes."""
+    keys = [record.key for record in take(item(email="a@b.de"), item(user_id="", email="A@b.de", anonymous_id="v")).records]
+    assert keys == [keyed_hash(PEPPER, "user:u"), keyed_hash(PEPPER, "email:a@b.de")]
+
+
+NAMES = st.sampled_from(["", " ", "null", "Guest", "u-1", "v-2"])
+ADDRESSES = st.sampled_from(["", "nope", "null", "info@x.de", "Ann@x.de"])
+EXTERNALS = st.sampled_from([None, ExternalId("crm", "7"), ExternalId("", "7"), ExternalId("CRM ", "null")])
+PREFIXES = {Kind.USER: "user", Kind.EMAIL: "email", Kind.ROLE: "email", Kind.EXTERNAL: "external", Kind.ANONYMOUS: "anonymous"}
+
+
+@given(NAMES, ADDRESSES, NAMES, EXTERNALS, st.sampled_from(["", "t-1"]))
+def test_the_strongest_identifier_is_the_first_of_all(
+    user: str, email: str, anonymous: str, external: ExternalId | None, touch: str
+) -> None:
+    event = Interaction(id="1", type="x", user_id=user, email=email, anonymous_id=anonymous, external_id=external, touch_id=touch)
+    cleaner = Cleaner(WORDS)
+    found = cleaner.identifiers(event)
+    assert cleaner.strongest(event) == (f"{PREFIXES[found[0].kind]}:{found[0].value}" if found else "")
+    assert SEPARATOR not in user
+
+
+def test_consents_go_out_beside_the_interaction_under_the_addresss_hash() -> None:
+    """I7: a refusal reaches nurture without waiting for the scorer."""
+    given_at = NOW - timedelta(days=2)
+    consents = (Consent(state="given", at=given_at), Consent(state="withdrawn", channel="phone"))
+    records = take(item(email="Ann@b.de", occurred_at=NOW - timedelta(1), consent=consents)).records
+    sent = [decode_consent(record.value).data for record in records if record.topic == CONSENTS]
+    address = keyed_hash(PEPPER, "email:ann@b.de")
+    assert {record.key for record in records if record.topic == CONSENTS} == {address}
+    assert [(said.address, said.channel, said.state, said.at) for said in sent] == [
+        (address, "email", "given", given_at),
+        (address, "phone", "withdrawn", NOW - timedelta(1)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "states"),
+    [
+        ({"type": "unsubscribed"}, ["withdrawn"]),
+        ({"type": "email_complained"}, ["withdrawn"]),
+        ({"type": "consent_given"}, ["given"]),
+        ({"type": "email_bounced", "properties": {"type": "Hard"}}, ["withdrawn"]),
+        ({"type": "email_bounced", "properties": {"type": "soft"}}, []),
+        ({"type": "unsubscribed", "machine": True}, []),
+        ({"type": "page_viewed"}, []),
+        ({"type": "unsubscribed", "email": ""}, []),
+    ],
+)
+def test_some_types_imply_a_consent(fields: dict[str, Any], states: list[str]) -> None:
+    """I5: a scanner never unsubscribes anyone."""
+    records = take(item(**{"email": "a@b.de"} | fields)).records
+    assert [decode_consent(r.value).data.state for r in records if r.topic == CONSENTS] == states
+
+
+def test_a_consent_from_the_future_counts_from_its_event() -> None:
+    ahead = (Consent(state="given", at=NOW + timedelta(days=9)),)
+    receipt = take(item(email="a@b.de", occurred_at=NOW - timedelta(1), consent=ahead))
+    event, said = decode_envelope(receipt.records[0].value), decode_consent(receipt.records[1].value)
+    assert (event.flags, said.data.at) == ("clamped", NOW - timedelta(1))
+
+
+def test_ids_are_unique_within_a_foreign_events_origin() -> None:
+    one, other = (Foreign(id="1", type="x", user_id="u", origin=origin) for origin in ("/a", "/b"))
+    [first], [second] = wired(one), wired(other)
+    assert first.source == "canonical:default:/a"
+    assert first.id != second.id
+    assert uuid.UUID(first.id)
+
+
+def test_a_record_is_a_cloud_event() -> None:
+    record = msgspec.json.decode(take(item()).records[0].value)
+    assert (record["specversion"], record["type"], record["datacontenttype"]) == ("1.0", "interaction.v1", "application/json")
