@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,8 +49,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout in
 
 
 def current() -> Settings:
-    """The settings of the system that runs for this user, else those of the environment."""
-    state = found()
+    """The settings of the system that runs for this user, unless the environment names another database; else its own."""
+    state, named = found(), os.environ.get("RIPELINE_DATABASE_URL")
+    if state and named and named != state["environ"].get("RIPELINE_DATABASE_URL"):
+        state = None
     given: Any = {name.removeprefix("RIPELINE_").lower(): value for name, value in (state or {}).get("environ", {}).items()}
     return Settings(**given)
 
