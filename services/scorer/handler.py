@@ -100,8 +100,8 @@ class Handler:
         best: dict[str, Arrival] = {}
         for arrival in arrivals:
             other = best.get(arrival.uid)
-            if other and other.digest != arrival.digest:
-                other.conflict = arrival.conflict = True
+            if other:
+                other.conflict = arrival.conflict = other.conflict or other.digest != arrival.digest
             if not other or arrival.rank < other.rank:
                 best[arrival.uid] = arrival
         known = await store.known(best)
@@ -133,6 +133,8 @@ class Handler:
         while need := plan.leads - set(locked):
             locked |= dict.fromkeys(need) | await ownership.lock(need)
             plan = await ownership.plan(arrivals, losers)
+        if losers and await store.known(one.uid.hex for one in losers) != {one.uid.hex: one for one in losers}:
+            raise Retry("another process took a repeated event away")
         work.leads = {lead: lead_row(row) for lead, row in locked.items() if row}
         if losers:
             await store.remove(losers)

@@ -4,7 +4,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,6 +16,16 @@ from services.shared.identity import Identifier, Kind
 
 REVIEWED = "identity_reviewed"
 Link = tuple[int, int]
+
+
+class Verdict(NamedTuple):
+    """A person's word on two users; the last one on a pair holds."""
+
+    low: int
+    high: int
+    said_at: int
+    uid: uuid.UUID
+    same: bool
 
 
 @dataclass
@@ -30,6 +40,8 @@ class Plan:
     moves: list[tuple[int, uuid.UUID, uuid.UUID]] = field(default_factory=list)
     split: dict[int, set[uuid.UUID]] = field(default_factory=dict)
     leads: set[uuid.UUID] = field(default_factory=set)
+    verdicts: list[Verdict] = field(default_factory=list)
+    overruled: set[uuid.UUID] = field(default_factory=set)
 
 
 class Ownership:
@@ -49,7 +61,8 @@ class Ownership:
         plan.dropped = await self._unsupported(losers) - pairs
         undecided = {weak for weak, _ in plan.new_links | plan.dropped}
         undecided |= {node.id for node in plan.nodes.values() if node.lead is None}
-        undecided |= await self._judge(arrivals, plan.nodes)
+        plan.verdicts, plan.overruled = _verdicts_of(arrivals, plan.nodes), {loser.uid for loser in losers}
+        undecided |= await self._judged(plan)
         if undecided:
             await self._decide(plan, undecided)
         plan.leads |= {node.lead for node in plan.nodes.values() if node.lead}
@@ -58,17 +71,20 @@ class Ownership:
 
     async def _decide(self, plan: Plan, undecided: set[int]) -> None:
         """Loads what depends on the undecided and what they depend on, and assigns."""
-        undecided = await self._dependents(undecided)
         graph = plan.graph
+        users = {node.id for node in plan.nodes.values() if node.id in undecided and node.kind is Kind.USER}
+        graph.same = await self._verdicts(plan, users)
+        undecided = await self._dependents(undecided | {i for pair in graph.same for i in pair})
         found = await rows(self._connection, "SELECT weak, strong FROM scorer.link WHERE weak = ANY(:ids)", ids=sorted(undecided))
         for weak, strong in ({(row.weak, row.strong) for row in found} | plan.new_links) - plan.dropped:
             graph.links.setdefault(weak, set()).add(strong)
         graph.nodes = {node.id: node for node in plan.nodes.values()}
-        users = {i for i in undecided if i in graph.nodes and graph.nodes[i].kind is Kind.USER}
-        graph.same = await self._verdicts(users)
+        left: dict[int, set[int]] = defaultdict(set)
+        for weak, former in plan.dropped:
+            left[weak].add(former)
         strong = {i for targets in graph.links.values() for i in targets} | {i for pair in graph.same for i in pair}
+        strong |= {former for _, former in plan.dropped}
         await self._load_by_id(graph, (strong | undecided) - set(graph.nodes))
-        undecided |= {i for pair in graph.same for i in pair}
         before = {i: (node.lead, node.home) for i, node in graph.nodes.items()}
         split = assign(graph, undecided, self._mint)
         for i in undecided:
@@ -76,12 +92,12 @@ class Ownership:
             if (node.lead, node.home) != (lead, home):
                 plan.changed.append(node)
             if i in split:
-                near = {before[s][0] for s in graph.links.get(i, ())} | split[i].leads | {lead, home}
+                near = {before[s][0] for s in graph.links.get(i, set()) | left[i]} | split[i].leads | {lead, home}
                 plan.split[i] = {one for one in near if one}
             elif node.lead and lead and node.lead != lead:
                 plan.moves.append((i, lead, node.lead))
             elif node.lead and not lead and node.kind is Kind.ANONYMOUS:
-                olds = {before[s][0] for s in graph.links.get(i, ())} | {home}
+                olds = {before[s][0] for s in graph.links.get(i, set()) | left[i]} | {home}
                 plan.moves += [(i, old, node.lead) for old in olds if old and old != node.lead]
         for _, old, new in plan.moves:
             plan.leads |= {old, new}
@@ -122,14 +138,20 @@ class Ownership:
                 leads=[node.lead for node in plan.changed],
                 homes=[node.home for node in plan.changed],
             )
+        if plan.overruled:
+            await self._run("DELETE FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.overruled))
+        for verdict in plan.verdicts:
+            await self._run(
+                "INSERT INTO scorer.verdict VALUES (:low, :high, :said_at, :uid, :same) ON CONFLICT DO NOTHING",
+                **verdict._asdict(),
+            )
         anew: set[uuid.UUID] = set()
         for node, old, new in plan.moves:
             moved = await self._connection.execute(
                 text("UPDATE scorer.event SET lead_id = :new WHERE lead_id = :old AND anchor = :node"),
                 {"node": node, "old": old, "new": new},
             )
-            if moved.rowcount:
-                anew |= {old, new}
+            anew |= {old, new} if moved.rowcount else {old}
         return anew
 
     async def distribute(self, plan: Plan, arrivals: list[Arrival]) -> set[uuid.UUID]:
@@ -230,47 +252,45 @@ class Ownership:
     async def _unsupported(self, losers: Iterable[Known]) -> set[Link]:
         """Links that only the losing bodies of repeated ids spoke for."""
         dropped: set[Link] = set()
+        losers = list(losers)
         for loser in losers:
             for weak in loser.weaker:
                 other = await rows(
                     self._connection,
-                    "SELECT 1 FROM scorer.event WHERE lead_id = :lead AND anchor = :anchor AND uid <> :uid "
+                    "SELECT 1 FROM scorer.event WHERE lead_id = :lead AND anchor = :anchor AND uid <> ALL(:uids) "
                     "AND weaker @> ARRAY[CAST(:weak AS bigint)] LIMIT 1",
-                    lead=loser.lead, anchor=loser.anchor, uid=loser.uid, weak=weak,
+                    lead=loser.lead, anchor=loser.anchor, uids=[one.uid for one in losers], weak=weak,
                 )  # fmt: skip
                 if not other:
                     dropped.add((weak, loser.anchor))
         return dropped
 
-    async def _judge(self, arrivals: list[Arrival], nodes: dict[Identifier, Node]) -> set[int]:
-        """Keeps the last verdict on each pair of users; returns the users that were judged."""
-        judged: set[int] = set()
-        for arrival in arrivals:
-            for other in _judged(arrival):
-                low, high = sorted((nodes[arrival.ids[0]].id, nodes[other].id))
-                judged |= {low, high}
-                await self._run(
-                    "INSERT INTO scorer.verdict VALUES (:low, :high, :at, :uid, :same) ON CONFLICT (low, high) "
-                    "DO UPDATE SET said_at = excluded.said_at, uid = excluded.uid, same = excluded.same "
-                    "WHERE (verdict.said_at, verdict.uid) < (excluded.said_at, excluded.uid)",
-                    low=low, high=high, at=arrival.at, uid=uuid.UUID(arrival.uid),
-                    same=arrival.data.properties.get("verdict") == "same",
-                )  # fmt: skip
-        return judged
+    async def _judged(self, plan: Plan) -> set[int]:
+        """The users on whom a verdict is said, or taken back with the body that said it."""
+        found = await rows(
+            self._connection, "SELECT low, high FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.overruled)
+        )
+        return {i for one in (*found, *plan.verdicts) for i in (one.low, one.high)}
 
-    async def _verdicts(self, users: set[int]) -> set[Link]:
+    async def _verdicts(self, plan: Plan, users: set[int]) -> set[Link]:
         """Pairs judged the same in the groups of these users."""
         pairs: set[Link] = set()
-        front = users
+        known, front = set(users), set(users)
         while front:
-            found = await rows(
+            stored = await rows(
                 self._connection,
-                "SELECT low, high FROM scorer.verdict WHERE same AND (low = ANY(:ids) OR high = ANY(:ids))",
-                ids=sorted(front),
-            )
-            new = {(row.low, row.high) for row in found} - pairs
-            pairs |= new
-            front = {i for pair in new for i in pair}
+                "SELECT low, high, said_at, uid, same FROM scorer.verdict WHERE (low = ANY(:ids) OR high = ANY(:ids)) "
+                "AND uid <> ALL(:overruled)",
+                ids=sorted(front), overruled=sorted(plan.overruled),
+            )  # fmt: skip
+            last: dict[Link, Any] = {}
+            for one in (*stored, *(v for v in plan.verdicts if v.low in front or v.high in front)):
+                pair = one.low, one.high
+                if pair not in last or (one.said_at, one.uid) > (last[pair].said_at, last[pair].uid):
+                    last[pair] = one
+            pairs |= {pair for pair, one in last.items() if one.same}
+            front = {i for pair in pairs for i in pair} - known
+            known |= front
         return pairs
 
     async def _run(self, statement: str, **values: Any) -> None:
@@ -283,6 +303,17 @@ def _judged(arrival: Arrival) -> list[Identifier]:
     if arrival.data.type != REVIEWED or not other or arrival.ids[0].kind is not Kind.USER or other == arrival.ids[0].value:
         return []
     return [Identifier(Kind.USER, other)]
+
+
+def _verdicts_of(arrivals: Iterable[Arrival], nodes: dict[Identifier, Node]) -> list[Verdict]:
+    """The verdicts that a batch says."""
+    found = []
+    for arrival in arrivals:
+        for other in _judged(arrival):
+            low, high = sorted((nodes[arrival.ids[0]].id, nodes[other].id))
+            same = arrival.data.properties.get("verdict") == "same"
+            found.append(Verdict(low, high, arrival.at, uuid.UUID(arrival.uid), same))
+    return found
 
 
 def _columns(links: set[Link]) -> dict[str, list[int]]:

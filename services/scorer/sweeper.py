@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.announcing import Evidence, settle
@@ -53,10 +54,23 @@ class Sweeper:
         )
 
     async def renew(self) -> int:
-        """One batch of leads whose state was made under another playbook or model; goes on where it was left."""
+        """One batch of leads whose state was made under another playbook or model; goes on where it was left.
+
+        States of products that the playbook no longer has rest: their announcements' numbers must not be given again.
+        """
+        playbook = self._handler.playbook
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                text(
+                    "UPDATE scorer.lead_state SET listed = false, next_review_at = NULL "
+                    "WHERE product <> ALL(:products) AND (listed OR next_review_at IS NOT NULL)"
+                ),
+                {"products": playbook.products},
+            )
         return await self._look_at(
-            "SELECT lead_id FROM scorer.lead_state WHERE fold_hash <> :fold_hash LIMIT :limit",
-            fold_hash=self._handler.playbook.fold_hash,
+            "SELECT lead_id FROM scorer.lead_state WHERE fold_hash <> :fold_hash AND product = ANY(:products) LIMIT :limit",
+            fold_hash=playbook.fold_hash,
+            products=playbook.products,
         )
 
     async def _look_at(self, choice: str, **values: Any) -> int:

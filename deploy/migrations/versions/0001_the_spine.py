@@ -76,10 +76,11 @@ CREATE TABLE scorer.verdict (
     low bigint NOT NULL,
     high bigint NOT NULL,
     said_at bigint NOT NULL,
-    uid uuid NOT NULL,
-    same boolean NOT NULL,
-    PRIMARY KEY (low, high)
+    uid uuid PRIMARY KEY,
+    same boolean NOT NULL
 );
+CREATE INDEX verdict_low ON scorer.verdict (low);
+CREATE INDEX verdict_high ON scorer.verdict (high);
 CREATE TABLE scorer.event (
     uid uuid PRIMARY KEY,
     lead_id uuid NOT NULL,
