@@ -6,15 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.arrival import Arrival, Known
 from services.scorer.identity import Graph, Node, TimedLink, assign, nearest
+from services.scorer.profile import Profile
 from services.shared.db import rows
 from services.shared.identity import Identifier, Kind
 
 REVIEWED = "identity_reviewed"
+BLANK = msgspec.msgpack.encode(Profile())
 Link = tuple[int, int]
 
 
@@ -62,19 +65,19 @@ class Ownership:
         undecided = {weak for weak, _ in plan.new_links | plan.dropped}
         undecided |= {node.id for node in plan.nodes.values() if node.lead is None}
         plan.verdicts, plan.overruled = _verdicts_of(arrivals, plan.nodes), {loser.uid for loser in losers}
-        undecided |= await self._judged(plan)
-        if undecided:
-            await self._decide(plan, undecided)
+        judged = await self._judged(plan)
+        if undecided | judged:
+            await self._decide(plan, undecided, judged)
         plan.leads |= {node.lead for node in plan.nodes.values() if node.lead}
         plan.leads |= {loser.lead for loser in losers}
         return plan
 
-    async def _decide(self, plan: Plan, undecided: set[int]) -> None:
+    async def _decide(self, plan: Plan, undecided: set[int], judged: set[int]) -> None:
         """Loads what depends on the undecided and what they depend on, and assigns."""
         graph = plan.graph
-        users = {node.id for node in plan.nodes.values() if node.id in undecided and node.kind is Kind.USER}
+        users = judged | {node.id for node in plan.nodes.values() if node.id in undecided and node.kind is Kind.USER}
         graph.same = await self._verdicts(plan, users)
-        undecided = await self._dependents(undecided | {i for pair in graph.same for i in pair})
+        undecided = await self._dependents(undecided | users | {i for pair in graph.same for i in pair})
         found = await rows(self._connection, "SELECT weak, strong FROM scorer.link WHERE weak = ANY(:ids)", ids=sorted(undecided))
         for weak, strong in ({(row.weak, row.strong) for row in found} | plan.new_links) - plan.dropped:
             graph.links.setdefault(weak, set()).add(strong)
@@ -138,6 +141,11 @@ class Ownership:
                 leads=[node.lead for node in plan.changed],
                 homes=[node.home for node in plan.changed],
             )
+            await self._run(  # every lead has a row from the first, else it could not be locked
+                "INSERT INTO scorer.lead (id, profile) SELECT id, :blank FROM unnest(CAST(:leads AS uuid[])) AS n(id) "
+                "ORDER BY id ON CONFLICT DO NOTHING",
+                leads=sorted({node.lead for node in plan.changed if node.lead}), blank=BLANK,
+            )  # fmt: skip
         if plan.overruled:
             await self._run("DELETE FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.overruled))
         for verdict in plan.verdicts:

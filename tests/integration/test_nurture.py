@@ -1,0 +1,518 @@
+"""Nurture on a real database: one decision a change and program, grounds checked again, what a crash leaves (N6, N11, N14)."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from typer.testing import CliRunner
+
+from services.nurture.chooser import Chooser
+from services.nurture.handler import Handler
+from services.nurture.scheduler import ConsentGate, Scheduler
+from services.ops import sink
+from services.ops.__main__ import app as command_line
+from services.shared.clock import Clock, to_us
+from services.shared.consumer import Consumer
+from services.shared.db import rows
+from services.shared.errors import Retry
+from services.shared.events import (
+    CHANGES,
+    CONSENTS,
+    Change,
+    ChangeEvent,
+    ConsentChanged,
+    ConsentEvent,
+    Snapshot,
+    TouchEvent,
+    Word,
+    decode_touch,
+    derived,
+    encode,
+    keyed_hash,
+)
+from services.shared.kafka import Record
+from services.shared.playbook import Playbook
+from services.shared.settings import Settings
+from services.shared.telemetry import configure_logs
+
+NOON = datetime(2026, 5, 13, 12, 0, tzinfo=UTC)
+SECRET = base64.b64encode(b"twenty-four random bytes").decode()
+BOTTLING = "case-study-bottling"
+
+
+class Stopped(Clock):
+    """A clock that shows what it is set to."""
+
+    at = NOON
+
+    def now_us(self) -> int:
+        return to_us(type(self).at)
+
+
+class Open:
+    """A gate of which nothing is waited for."""
+
+    open = True
+
+
+class Dying(Scheduler):
+    """A scheduler whose process ends when the message is out."""
+
+    async def _sent(self, *_: Any) -> None:
+        raise ConnectionAbortedError
+
+
+class Hook:
+    """Somebody's webhook: keeps what comes, and answers with `status`."""
+
+    def __init__(self) -> None:
+        self.status = 204
+        self.got: list[tuple[dict[str, str], bytes]] = []
+
+    async def serve(self) -> str:
+        app = web.Application()
+        app.router.add_post("/in", self._take)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = self._runner.addresses[0][:2]
+        return f"http://{host}:{port}/in"
+
+    async def _take(self, request: web.Request) -> web.Response:
+        self.got.append((dict(request.headers), await request.read()))
+        return web.Response(status=self.status)
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+
+
+class Bench:
+    """Nurture's handler and scheduler, fed by hand, with a real mail server and a real webhook behind them."""
+
+    def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook, mail: Path, hook: Hook) -> None:
+        self.settings, self.engine, self.mail, self.hook = settings, engine, mail, hook
+        self.clock = type("Here", (Stopped,), {})()
+        self.pepper = settings.pepper.get_secret_value().encode()
+        self.offset = 0
+        self.use(playbook)
+
+    def use(self, playbook: Playbook) -> None:
+        """Decides by this playbook from now on."""
+        self.chooser = Chooser(playbook, sink=True)
+        self.handler = Handler(self.chooser, self.clock, self.pepper)
+        self.scheduler = Scheduler(self.settings, self.engine, self.chooser, self.clock, Open(), lambda: None)  # type: ignore[arg-type]
+
+    def at(self, moment: datetime) -> None:
+        type(self.clock).at = moment
+
+    def record(self, event: ChangeEvent | ConsentEvent) -> Record:
+        self.offset += 1
+        return Record(CONSENTS if isinstance(event, ConsentEvent) else CHANGES, 0, self.offset, b"k", encode(event))
+
+    async def take(self, *events: ChangeEvent | ConsentEvent) -> None:
+        def never() -> Any:
+            raise AssertionError("no broker here")
+
+        consumer = Consumer(self.engine, never, self.handler, "nurture", batch=100, after=lambda _: None)
+        await consumer.take([self.record(event) for event in events], lambda: None)
+
+    async def ask(self, statement: str, **values: Any) -> list[Any]:
+        async with self.engine.connect() as connection:
+            return await rows(connection, statement, **values)
+
+    async def do(self, statement: str, **values: Any) -> None:
+        async with self.engine.begin() as connection:
+            await connection.execute(text(statement), values)
+
+    async def touches(self) -> list[Any]:
+        return await self.ask("SELECT * FROM nurture.touch ORDER BY decided_at, id")
+
+    async def outcome(self) -> list[tuple[str, str]]:
+        return [(row.status, row.reason) for row in await self.touches()]
+
+    async def told(self) -> list[TouchEvent]:
+        return [decode_touch(row.value) for row in await self.ask("SELECT value FROM nurture.outbox ORDER BY id")]
+
+    def mails(self) -> list[Any]:
+        return [message_from_bytes(file.read_bytes()) for file in sorted(self.mail.glob("*.eml"))]
+
+    async def die_on_the_wire(self) -> None:
+        """Sends what is due, and dies before it can note that; long enough ago."""
+        dying = Dying(self.settings, self.engine, self.chooser, self.clock, Open(), lambda: None)  # type: ignore[arg-type]
+        with pytest.raises(ConnectionAbortedError):
+            await dying.turn()
+        await self.do(
+            "UPDATE nurture.touch SET sending_since = sending_since - make_interval(secs => :ago) WHERE status = 'sending'",
+            ago=self.settings.sending_timeout_s * 1.5 + 6,
+        )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _plain_logs() -> None:
+    """JSON lines: the console's tracebacks with all locals would take seconds."""
+    configure_logs("nurture", "error")
+
+
+@pytest.fixture
+async def bench(settings: Settings, engine: AsyncEngine, default_playbook: Playbook, tmp_path: Path) -> AsyncIterator[Bench]:
+    hook, server = Hook(), await sink.serve(tmp_path / "mail")
+    given = {
+        "smtp_url": f"smtp://{sink.address(server)}",
+        "webhook_url": await hook.serve(),
+        "webhook_secret": f"whsec_{SECRET}",
+        "sending_timeout_s": 3.0,
+    }
+    held = Settings(**(settings.model_dump() | given))
+    holdout = default_playbook.holdout.model_copy(update={"share": 0.0})
+    yield Bench(held, engine, with_parts(default_playbook, holdout=holdout), tmp_path / "mail", hook)
+    await hook.close()
+    server.close()
+
+
+def with_parts(playbook: Playbook, **parts: Any) -> Playbook:
+    """The playbook with other parts."""
+    return Playbook(**({name: getattr(playbook, name) for name in Playbook.model_fields} | parts))
+
+
+def by_webhook(playbook: Playbook) -> Playbook:
+    """All programs send by webhook."""
+    return with_parts(playbook, programs=[one.model_copy(update={"channel": "webhook"}) for one in playbook.programs])
+
+
+LEAD = str(uuid.UUID(int=7))
+
+
+def change(
+    stage: str = "decision", *, lead: str = LEAD, seq: int = 1, version: int = 1, cause_at: datetime = NOON,
+    kind: str = "lead.stage_changed.v1", content: tuple[str, ...] = (), merged: tuple[str, ...] = (), **snapshot: Any,
+) -> ChangeEvent:  # fmt: skip
+    known: dict[str, Any] = {
+        "stage": stage, "email": "ann@firm.example", "traits": {"timezone": "UTC", "name": "Ann Ames"},
+        "consents": {"email:marketing": Word("given", NOON - timedelta(days=1), "form")},
+    }  # fmt: skip
+    data = Change(
+        lead=lead, version=version, seq=seq, stage=stage, cause="event", cause_at=cause_at, content=content, merged=merged,
+        snapshot=Snapshot(**(known | snapshot)),
+    )  # fmt: skip
+    return ChangeEvent(id=derived(kind, lead, seq, version), type=kind, time=cause_at, data=data, postedat=time.time())
+
+
+def engaged(version: int, **more: Any) -> ChangeEvent:
+    return change(kind="lead.engaged.v1", seq=0, version=version, **more)
+
+
+def refusal(bench: Bench, at: datetime, state: Any = "withdrawn", email: str = "ann@firm.example") -> ConsentEvent:
+    address = keyed_hash(bench.pepper, f"email:{email}")
+    said = ConsentChanged(address=address, channel="email", purpose="marketing", state=state, at=at)
+    return ConsentEvent(id=uuid.uuid4().hex, time=at, data=said)
+
+
+# -- one announcement, one touch a program ---------------------------------------------------------------------------
+
+
+async def test_one_announcement_brings_one_decision_a_program_however_often_it_comes(bench: Bench) -> None:
+    """N11: replays, a batch with itself, and two processes at once."""
+    first = change()
+    await bench.take(first, first)
+    await asyncio.gather(*(bench.take(first) for _ in range(4)))
+    (touch,) = await bench.touches()
+    assert (touch.status, touch.content, touch.program, touch.channel) == ("due", BOTTLING, "practitioner-track", "email")
+    assert str(touch.announcement_id) == first.id
+    assert 0 <= touch.decision_ms < 60_000
+    (told,) = await bench.told()
+    assert (told.type, told.data.id, told.data.status, told.data.propensity) == ("touch.decided.v1", str(touch.id), "due", 1.0)
+
+
+async def test_two_programs_decide_each_for_itself(bench: Bench) -> None:
+    own = bench.chooser.playbook.programs
+    twin = own[0].model_copy(update={"id": "twin", "items": ["article-where-data-lives"]})
+    bench.use(with_parts(bench.chooser.playbook, programs=[*own, twin]))
+    await bench.take(change())
+    found = {row.program: (row.status, row.content) for row in await bench.touches()}
+    assert found == {"practitioner-track": ("due", BOTTLING), "twin": ("due", "article-where-data-lives")}
+
+
+async def test_a_decision_not_to_send_is_a_decision_too(bench: Bench) -> None:
+    await bench.take(
+        change("unknown", lead=str(uuid.UUID(int=1))),
+        change(lead=str(uuid.UUID(int=2)), cause_at=NOON - timedelta(days=8)),
+        change(lead=str(uuid.UUID(int=3)), consents={}),
+        change(lead=str(uuid.UUID(int=4)), sales_status="accepted"),
+    )
+    assert sorted(await bench.outcome()) == [
+        ("withheld", reason) for reason in ("history", "no_consent", "superseded", "unknown_stage")
+    ]
+    assert {event.data.status for event in await bench.told()} == {"withheld"}
+    assert all(event.data.why for event in await bench.told())
+    await bench.scheduler.turn()
+    assert bench.mails() == []
+
+
+async def test_touches_and_what_was_seen_follow_a_merged_lead(bench: Bench) -> None:
+    other = str(uuid.UUID(int=8))
+    await bench.take(change(lead=other))
+    await bench.scheduler.turn()
+    await bench.take(change(kind="lead.merged.v1", merged=(other,), seq=0, version=5))
+    await bench.take(change(seq=2, version=6), change(lead=other, seq=9, version=7))
+    found = await bench.touches()
+    assert {str(row.lead_id) for row in found} == {LEAD}
+    assert sorted(await bench.outcome()) == [("sent", ""), ("withheld", "capped"), ("withheld", "capped")]
+    assert {str(row.lead_id) for row in await bench.ask("SELECT lead_id FROM nurture.seen")} == {LEAD}
+
+
+# -- sending ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_due_touch_is_mailed_once_and_told(bench: Bench) -> None:
+    """N7: and two schedulers at once send it once."""
+    await bench.take(change())
+    twin = Scheduler(bench.settings, bench.engine, bench.chooser, bench.clock, Open(), lambda: None)  # type: ignore[arg-type]
+    await asyncio.gather(bench.scheduler.turn(), twin.turn())
+    await bench.scheduler.turn()
+    (mail,) = bench.mails()
+    (touch,) = await bench.touches()
+    assert mail["X-Ripeline-Touch"] == str(touch.id)
+    assert mail["To"] == "ann@firm.example"
+    assert (touch.status, touch.sent_at) == ("sent", NOON)
+    sent = (await bench.told())[-1]
+    assert (sent.type, sent.data.recipient, sent.data.clicks_tracked, sent.data.opens_tracked) == (
+        "touch.sent.v1", "ann@firm.example", True, False,
+    )  # fmt: skip
+    assert "Ann" in sent.data.text
+
+
+@pytest.mark.parametrize(
+    ("overtaken", "reason"),
+    [
+        (lambda bench: refusal(bench, NOON), "no_consent"),
+        (lambda bench: engaged(2, stage="consideration"), "superseded"),
+        (lambda bench: engaged(2, sales_status="opportunity"), "superseded"),
+        (lambda bench: engaged(2, content=(BOTTLING,)), "superseded"),
+        (lambda bench: engaged(2, traits={"timezone": "UTC", "language": "de"}), "superseded"),
+        (lambda bench: engaged(2, email=""), "no_consent"),
+    ],
+    ids=["refused", "moved on", "with sales", "found by itself", "other language", "no address"],
+)
+async def test_every_ground_is_checked_again_at_sending(bench: Bench, overtaken: Any, reason: str) -> None:
+    """N6: what has been overtaken since the decision is not sent, and that is told."""
+    await bench.take(change())
+    assert await bench.outcome() == [("due", "")]
+    await bench.take(overtaken(bench))
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("withheld", reason)]
+    assert bench.mails() == []
+    last = (await bench.told())[-1]
+    assert (last.type, last.data.status, last.data.reason) == ("touch.decided.v1", "withheld", reason)
+
+
+async def test_an_older_snapshot_and_an_older_word_change_nothing(bench: Bench) -> None:
+    await bench.take(change(version=5))
+    await bench.take(engaged(4, stage="consideration"), refusal(bench, NOON - timedelta(days=2)))
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("sent", "")]
+
+
+async def test_a_refusal_at_the_same_instant_as_the_permission_wins(bench: Bench) -> None:
+    await bench.take(refusal(bench, NOON, "given"), refusal(bench, NOON), refusal(bench, NOON, "given"), change(consents={}))
+    assert await bench.outcome() == [("withheld", "no_consent")]
+
+
+async def test_who_came_back_to_the_site_is_not_written_to_until_it_left(bench: Bench) -> None:
+    """N12."""
+    await bench.take(change(last_act_at=NOON - timedelta(hours=3)))
+    await bench.take(engaged(2, last_act_at=NOON - timedelta(minutes=5)))
+    await bench.scheduler.turn()
+    (touch,) = await bench.touches()
+    assert (touch.status, touch.reason, touch.due_at) == ("due", "on_site", NOON + timedelta(minutes=25))
+    bench.at(NOON + timedelta(minutes=24))
+    await bench.scheduler.turn()
+    assert bench.mails() == []
+    bench.at(NOON + timedelta(minutes=25))
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("sent", "")]
+
+
+async def test_a_touch_in_the_night_waits_for_the_morning_of_its_lead(bench: Bench) -> None:
+    """N5."""
+    await bench.take(change(traits={"timezone": "Asia/Tokyo"}))
+    assert await bench.outcome() == [("due", "")]
+    bench.at(NOON + timedelta(hours=1, minutes=30))
+    await bench.scheduler.turn()
+    (touch,) = await bench.touches()
+    assert (touch.status, touch.reason) == ("due", "quiet_hours")
+    assert touch.due_at == datetime.fromisoformat("2026-05-14T06:00+09:00")
+
+
+async def test_two_touches_due_at_once_for_one_lead_do_not_pass_the_cap_together(bench: Bench) -> None:
+    own = bench.chooser.playbook.programs
+    twin = own[0].model_copy(update={"id": "twin", "items": ["article-where-data-lives"]})
+    bench.use(with_parts(bench.chooser.playbook, programs=[*own, twin]))
+    await bench.take(change())
+    for _ in range(3):
+        await bench.scheduler.turn()
+    assert sorted(await bench.outcome()) == [("sent", ""), ("withheld", "capped")]
+    assert len(bench.mails()) == 1
+
+
+async def test_the_brake_holds_everything_and_lets_go_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """N14: by the command that people have."""
+    monkeypatch.setenv("RIPELINE_DATABASE_URL", bench.settings.database_url.get_secret_value())
+    monkeypatch.setattr(tempfile, "tempdir", str(bench.mail.parent))  # no other system of this user is found there
+    await bench.take(change())
+
+    async def brake(way: str) -> None:
+        said = await asyncio.to_thread(CliRunner().invoke, command_line, ["brake", way])
+        assert said.exit_code == 0, said.output
+
+    await brake("on")
+    await brake("on")
+    assert await bench.scheduler.turn() == 0
+    assert (await bench.outcome(), bench.mails()) == ([("due", "")], [])
+    await brake("off")
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("sent", "")]
+
+
+# -- what a crash leaves ---------------------------------------------------------------------------------------------
+
+
+async def test_a_mail_whose_sender_died_on_the_wire_is_unknown_and_never_repeated(bench: Bench) -> None:
+    """N11: it may have arrived; it counts against the caps."""
+    await bench.take(change())
+    await bench.die_on_the_wire()
+    await asyncio.gather(bench.scheduler.recover(), bench.scheduler.recover())
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("unknown", "")]
+    assert len(bench.mails()) == 1
+    failed = [event for event in await bench.told() if event.type == "touch.failed.v1"]
+    assert [event.data.status for event in failed] == ["unknown"]
+    await bench.take(change(seq=2, version=2))
+    assert (await bench.outcome())[1] == ("withheld", "capped")
+
+
+async def test_what_is_still_on_the_wire_is_left_alone(bench: Bench) -> None:
+    await bench.take(change())
+    await bench.do("UPDATE nurture.touch SET status = 'sending', sending_since = clock_timestamp()")
+    await bench.scheduler.recover()
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("sending", "")]
+    assert bench.mails() == []
+
+
+async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(bench: Bench) -> None:
+    """N7, N11: its receiver knows the repetition by `webhook-id` (Standard Webhooks)."""
+    bench.use(by_webhook(bench.chooser.playbook))
+    await bench.take(change())
+    await bench.die_on_the_wire()
+    assert await bench.outcome() == [("sending", "")]
+    await bench.scheduler.recover()
+    await bench.scheduler.turn()
+    (touch,) = await bench.touches()
+    assert touch.status == "sent"
+    assert len(bench.hook.got) == 2
+    for headers, body in bench.hook.got:
+        assert headers["webhook-id"] == str(touch.id)
+        assert abs(int(headers["webhook-timestamp"]) - time.time()) < 30
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+        expected = base64.b64encode(hmac.digest(base64.b64decode(SECRET), signed, hashlib.sha256)).decode()
+        assert headers["webhook-signature"] == f"v1,{expected}"
+        said = json.loads(body)
+        assert (said["type"], said["touch"], said["recipient"]) == ("touch.due", str(touch.id), "ann@firm.example")
+        assert said["unsubscribe"].startswith(f"{bench.settings.public_url}/u/")
+    assert bench.hook.got[0][1] == bench.hook.got[1][1]
+    assert bench.mails() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(410, "failed"), (302, "failed"), (400, "failed"), (503, "due"), (429, "due"), (408, "due")]
+)
+async def test_a_webhooks_answer_says_whether_to_try_again(bench: Bench, status: int, outcome: str) -> None:
+    bench.use(by_webhook(bench.chooser.playbook))
+    bench.hook.status = status
+    await bench.take(change())
+    await bench.scheduler.turn()
+    (touch,) = await bench.touches()
+    assert touch.status == outcome
+    assert str(status) in touch.why
+    if outcome == "due":
+        assert touch.due_at > NOON
+        bench.hook.status = 200
+        bench.at(touch.due_at)
+        await bench.scheduler.turn()
+        assert await bench.outcome() == [("sent", "")]
+        assert len({headers["webhook-id"] for headers, _ in bench.hook.got}) == 1
+
+
+async def test_a_webhook_that_never_works_is_given_up(bench: Bench) -> None:
+    bench.use(by_webhook(bench.chooser.playbook))
+    bench.hook.status = 500
+    await bench.take(change())
+    for _ in range(10):
+        due = [row.due_at for row in await bench.touches() if row.status == "due"]
+        if not due:
+            break
+        bench.at(max(due))
+        await bench.scheduler.turn()
+    assert [row.status for row in await bench.touches()] == ["failed"]
+    assert 3 <= len(bench.hook.got) <= 8
+    assert (await bench.told())[-1].type == "touch.failed.v1"
+
+
+async def test_a_mail_server_that_is_away_is_tried_again_later(bench: Bench) -> None:
+    """Nothing had begun, so nothing can have arrived."""
+    away = Settings(**(bench.settings.model_dump() | {"smtp_url": "smtp://127.0.0.1:9"}))
+    await bench.take(change())
+    await Scheduler(away, bench.engine, bench.chooser, bench.clock, Open(), lambda: None).turn()  # type: ignore[arg-type]
+    (touch,) = await bench.touches()
+    assert touch.status == "due"
+    assert touch.due_at > NOON
+    assert "away" in touch.why
+    bench.at(touch.due_at)
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("sent", "")]
+    assert len(bench.mails()) == 1
+
+
+# -- the gate --------------------------------------------------------------------------------------------------------
+
+
+class Ends:
+    """Where a broker's partitions end; None while it is away."""
+
+    def __init__(self) -> None:
+        self.at: int | None = 3
+
+    async def of(self, topics: list[str]) -> dict[tuple[str, int], int]:
+        if self.at is None:
+            raise Retry("away")
+        return {(topic, 0): self.at for topic in topics}
+
+
+async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Bench) -> None:
+    """N6."""
+    ends = Ends()
+    gate = ConsentGate(bench.engine, ends)  # type: ignore[arg-type]
+    watching = asyncio.create_task(gate.watch(lambda: None))
+    await asyncio.sleep(0.3)
+    assert not gate.open
+    bench.offset = 1
+    await bench.take(refusal(bench, NOON))
+    await asyncio.sleep(1.0)
+    assert gate.open
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)

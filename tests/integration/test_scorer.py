@@ -1,0 +1,433 @@
+"""The scorer's transaction on a real database: poison, absence, races, and what it announces (D1, D2, G4, N11, O4)."""
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from services.scorer.handler import Decoded, Handler
+from services.scorer.sweeper import Sweeper
+from services.shared.clock import DAY, Clock, from_us, to_us
+from services.shared.consumer import Consumer
+from services.shared.db import rows, value
+from services.shared.events import (
+    CHANGES,
+    INTERACTIONS,
+    TOUCHES,
+    ChangeEvent,
+    ExternalId,
+    Interaction,
+    Touch,
+    TouchEvent,
+    decode_change,
+    encode,
+    envelope,
+)
+from services.shared.kafka import Record
+from services.shared.playbook import Playbook
+from services.shared.settings import Settings
+from services.shared.telemetry import configure_logs
+
+NOON = to_us(datetime.fromisoformat("2026-05-13T12:00:00+00:00"))
+HOUR = DAY // 24
+
+
+class Stopped(Clock):
+    """A clock that shows what it is set to."""
+
+    at = NOON
+
+    def now_us(self) -> int:
+        return type(self).at
+
+
+class Bench:
+    """A scorer's handler on a database, fed by hand."""
+
+    def __init__(self, engine: AsyncEngine, playbook: Playbook, handler: Handler | None = None) -> None:
+        self.engine = engine
+        self.clock = type("Here", (Stopped,), {})()
+        self.handler = handler or Handler(playbook, self.clock)
+        self.handler.clock = self.clock
+        self.offset = 0
+
+    def at(self, moment: int) -> "Bench":
+        """Sets the clock."""
+        type(self.clock).at = moment
+        return self
+
+    def record(self, data: Interaction, at: int, *, received: int | None = None, posted: float = 0.0) -> Record:
+        """An interaction as it comes from Kafka."""
+        _, value = envelope(
+            data, source="test:default", occurred_at=from_us(at), received_at=from_us(received or self.clock.now_us()),
+            posted_at=posted,
+        )  # fmt: skip
+        return self.raw(value)
+
+    def raw(self, value: bytes, topic: str = INTERACTIONS) -> Record:
+        self.offset += 1
+        return Record(topic, 0, self.offset, b"k", value)
+
+    def consumer(self) -> Consumer[Decoded]:
+        def never() -> Any:
+            raise AssertionError("no broker here")
+
+        return Consumer(self.engine, never, self.handler, "scorer", batch=100, after=lambda _: None)
+
+    async def take(self, *records: Record) -> int:
+        return await self.consumer().take(list(records), lambda: None)
+
+    async def said(self, type_: str, at: int, **named: Any) -> None:
+        """Something happened at `at`; the clock follows where it was behind."""
+        self.at(max(at, self.clock.now_us()))
+        data = Interaction(id=named.pop("id", uuid.uuid4().hex), type=type_, **named)
+        await self.take(self.record(data, at))
+
+    async def ask(self, statement: str, **values: Any) -> list[Any]:
+        async with self.engine.connect() as connection:
+            return await rows(connection, statement, **values)
+
+    async def one(self, statement: str, **values: Any) -> Any:
+        async with self.engine.connect() as connection:
+            return await value(connection, statement, **values)
+
+    async def announced(self) -> list[Any]:
+        return await self.ask("SELECT * FROM scorer.announcement ORDER BY announced_at, seq")
+
+    async def outgoing(self, kind: str = "lead.stage_changed.v1") -> list[ChangeEvent]:
+        found = await self.ask("SELECT value FROM scorer.outbox WHERE topic = :topic ORDER BY id", topic=CHANGES)
+        events = [decode_change(row.value) for row in found]
+        return [event for event in events if event.type == kind]
+
+    async def leads(self) -> list[Any]:
+        return await self.ask("SELECT id FROM scorer.lead WHERE merged_into IS NULL")
+
+    async def stages(self) -> list[str]:
+        return [row.stage for row in await self.ask("SELECT stage FROM scorer.lead_state ORDER BY stage")]
+
+    def sweeper(self) -> Sweeper:
+        return Sweeper(self.engine, self.handler, 0.1, lambda: None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _plain_logs() -> None:
+    """JSON lines: the console's tracebacks with all locals would take seconds."""
+    configure_logs("scorer", "error")
+
+
+@pytest.fixture
+def bench(engine: AsyncEngine, default_playbook: Playbook) -> Bench:
+    return Bench(engine, default_playbook)
+
+
+class Choking(Handler):
+    """A handler that cannot apply what says `poison`."""
+
+    async def apply(self, connection: AsyncConnection, decoded: Sequence[Decoded]) -> int:
+        left = await super().apply(connection, decoded)
+        if any(arrival.data.properties.get("poison") for one in decoded for arrival in one.arrivals):
+            raise ZeroDivisionError("choked")
+        return left
+
+
+# -- poison and absence ----------------------------------------------------------------------------------------------
+
+
+async def test_poison_is_buried_alone_with_its_bytes_and_its_reason(engine: AsyncEngine, default_playbook: Playbook) -> None:
+    """O3: found by halves; every neighbour is applied, once, and the offset moves past all."""
+    bench = Bench(engine, default_playbook, Choking(default_playbook, Clock()))
+    sound = [Interaction(id=f"s{n}", type="page_viewed", user_id=f"u{n}") for n in range(20)]
+    records = [bench.record(one, NOON - n * HOUR) for n, one in enumerate(sound)]
+    choking = bench.record(Interaction(id="p", type="page_viewed", user_id="u3", properties={"poison": True}), NOON)
+    unreadable = [bench.raw(b"{}"), bench.raw(b"\xff\x00"), bench.raw(encode(_touch()), INTERACTIONS), bench.raw(b"[]", TOUCHES)]
+    mixed = [*records[:7], unreadable[0], unreadable[1], *records[7:15], choking, *records[15:], unreadable[2], unreadable[3]]
+    await bench.take(*mixed)
+    letters = {row.offset: row for row in await bench.ask('SELECT topic, "offset", value, reason FROM scorer.dead_letter')}
+    assert set(letters) == {record.offset for record in (choking, *unreadable)}
+    assert letters[choking.offset].reason == "ZeroDivisionError: choked"
+    assert letters[choking.offset].value == choking.value
+    assert all(letters[record.offset].value == record.value for record in unreadable)
+    assert "interaction.v1" in letters[unreadable[0].offset].reason
+    assert letters[unreadable[3].offset].topic == TOUCHES
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 20
+    assert len(await bench.leads()) == 20
+    assert await bench.one("SELECT next_offset FROM scorer.progress WHERE topic = :t", t=INTERACTIONS) == bench.offset
+    await bench.take(*mixed)
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 5
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 20
+
+
+async def test_what_the_database_itself_refuses_is_poison_too(bench: Bench) -> None:
+    """An identifier that fits into no index; nothing of ours looks at its length here."""
+    long = "".join(uuid.uuid4().hex for _ in range(400))
+    await bench.take(
+        bench.record(Interaction(id="1", type="page_viewed", user_id="u"), NOON),
+        bench.record(Interaction(id="2", type="page_viewed", user_id=long), NOON),
+        bench.record(Interaction(id="3", type="page_viewed", user_id="u"), NOON),
+    )
+    reasons = [row.reason for row in await bench.ask("SELECT reason FROM scorer.dead_letter")]
+    assert len(reasons) == 1
+    assert "index" in reasons[0]
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 2
+
+
+async def test_a_database_that_is_away_fills_no_dead_letters(bench: Bench, settings: Settings) -> None:
+    """The batch waits, and is applied once it is back."""
+    url, _, name = settings.database_url.get_secret_value().rpartition("/")
+    admin = create_async_engine(f"{url.replace('postgresql:', 'postgresql+asyncpg:')}/postgres", isolation_level="AUTOCOMMIT")
+
+    async def allow(yes: bool) -> None:
+        async with admin.connect() as connection:
+            await connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {yes}"))
+            if not yes:
+                gone = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+                await connection.execute(text(gone), {"name": name})
+
+    await bench.said("page_viewed", NOON, user_id="u")
+    await allow(False)
+    batch = [bench.record(Interaction(id=f"e{n}", type="page_viewed", user_id="u"), NOON + n) for n in range(8)]
+    waiting = asyncio.create_task(bench.take(*batch))
+    await asyncio.sleep(1.0)
+    assert not waiting.done()
+    await allow(True)
+    await asyncio.wait_for(waiting, 15)
+    await admin.dispose()
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 9
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+async def test_racing_handlers_count_everything_once(bench: Bench) -> None:
+    """O4: the same batches in several processes at once, as after a rebalance; strangers meet and merge meanwhile."""
+    people = range(6)
+    batches = [
+        [
+            bench.record(Interaction(id=f"v{b}-{n}", type="pricing_viewed", anonymous_id=f"a{n}"), NOON - b * HOUR)
+            if b % 3
+            else bench.record(
+                Interaction(id=f"v{b}-{n}", type="demo_requested", anonymous_id=f"a{n}", email=f"p{n}@f.example"), NOON
+            )
+            for n in people
+        ]
+        for b in range(9)
+    ]
+
+    async def process(order: int) -> None:
+        for batch in batches[order:] + batches[:order]:
+            await bench.take(*(batch if order % 2 else reversed(batch)))
+
+    await asyncio.wait_for(asyncio.gather(*(process(order) for order in (0, 3, 5, 8))), 60)
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 54
+    assert len(await bench.leads()) == 6
+    assert await bench.stages() == ["decision"] * 6
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+    said = await bench.announced()
+    assert len({(row.lead_id, row.product, row.seq) for row in said}) == len(said)
+    per_lead = await bench.ask("SELECT lead_id, announced_seq FROM scorer.lead_state")
+    numbers = {row.lead_id: sorted(one.seq for one in said if one.lead_id == row.lead_id) for row in per_lead}
+    assert all(numbers[row.lead_id] == list(range(1, row.announced_seq + 1)) for row in per_lead)
+    assert len(await bench.outgoing()) == len(said)
+
+
+# -- announcements ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_stage_is_announced_once_with_its_cause_and_a_snapshot(bench: Bench) -> None:
+    """G4, N11."""
+    demo = bench.record(Interaction(id="d", type="demo_requested", email="a@f.example", traits={"name": "Ann"}), NOON, posted=7.5)
+    await bench.take(demo)
+    await bench.take(demo, demo)
+    said = await bench.announced()
+    assert [(row.seq, row.from_stage, row.stage, row.cause, row.cause_event) for row in said] == [
+        (1, "unknown", "decision", "event", "d")
+    ]
+    assert said[0].cause_at == from_us(NOON)
+    (event,) = await bench.outgoing()
+    assert (event.id, event.postedat, event.data.stage, event.data.seq) == (str(said[0].id), 7.5, "decision", 1)
+    snapshot = event.data.snapshot
+    assert snapshot
+    assert (snapshot.stage, snapshot.email, snapshot.traits["name"]) == ("decision", "a@f.example", "Ann")
+    assert sum(snapshot.belief.values()) == pytest.approx(1)
+
+
+async def test_a_late_event_that_changes_the_stage_is_announced_once_as_late_evidence(bench: Bench) -> None:
+    await bench.said("demo_requested", NOON - 3 * DAY, email="a@f.example")
+    await bench.said("page_viewed", NOON, email="a@f.example")
+    assert [row.stage for row in await bench.announced()] == ["decision"]
+    bought = bench.record(Interaction(id="late", type="purchased", email="a@f.example"), NOON - 2 * DAY)
+    await bench.take(bought)
+    await bench.take(bought)
+    said = await bench.announced()
+    assert [(row.seq, row.stage, row.cause, row.cause_event) for row in said[1:]] == [(2, "customer", "late_evidence", "late")]
+    assert said[1].cause_at == from_us(NOON - 2 * DAY)
+
+
+async def test_a_late_event_that_changes_no_stage_announces_nothing(bench: Bench) -> None:
+    await bench.said("demo_requested", NOON - DAY, email="a@f.example")
+    await bench.said("page_viewed", NOON - 3 * DAY, email="a@f.example")
+    assert len(await bench.announced()) == 1
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 2
+
+
+async def test_a_cause_of_long_ago_is_announced_with_its_time_and_one_too_old_not_at_all(bench: Bench) -> None:
+    """Eight days make `history` of it at nurture; 400 days make it nothing."""
+    bench.at(NOON)
+    await bench.said("purchased", NOON - 8 * DAY, email="a@f.example")
+    await bench.said("purchased", NOON - 401 * DAY, email="b@f.example")
+    said = await bench.announced()
+    assert [(row.stage, row.cause_at) for row in said] == [("customer", from_us(NOON - 8 * DAY))]
+    assert await bench.stages() == ["customer", "customer"]
+
+
+async def test_a_lead_known_by_another_systems_id_alone_announces_nothing_until_it_is_linked(bench: Bench) -> None:
+    """D6."""
+    crm = ExternalId("crm", "77")
+    await bench.said("demo_requested", NOON - HOUR, external_id=crm)
+    await bench.said("pricing_viewed", NOON - HOUR // 2, external_id=crm)
+    assert await bench.stages() == ["decision"]
+    assert await bench.announced() == []
+    assert await bench.one("SELECT bool_and(provisional) FROM scorer.lead") is True
+    await bench.said("identified", NOON, external_id=crm, email="a@f.example")
+    said = await bench.announced()
+    assert [(row.stage, row.seq) for row in said] == [("decision", 1)]
+    (lead,) = await bench.leads()
+    assert said[0].lead_id == lead.id
+    assert await bench.one("SELECT count(*) FROM scorer.event WHERE lead_id = :lead", lead=lead.id) == 3
+    (event,) = await bench.outgoing()
+    assert event.data.snapshot
+    assert event.data.snapshot.email == "a@f.example"
+
+
+async def test_a_role_address_with_an_external_id_alone_stays_what_it_is(bench: Bench) -> None:
+    """D2: a desk's mailbox is a lead that may be told of."""
+    await bench.said("demo_requested", NOON, email="info@f.example", external_id=ExternalId("crm", "1"))
+    assert [row.stage for row in await bench.announced()] == ["decision"]
+    assert await bench.one("SELECT count(*) FROM scorer.identifier") == 1
+
+
+async def test_the_same_id_with_another_body_is_flagged_and_the_smaller_wins(bench: Bench) -> None:
+    first = bench.record(Interaction(id="x", type="page_viewed", email="a@f.example"), NOON - HOUR)
+    earlier = bench.record(Interaction(id="x", type="demo_requested", email="b@f.example"), NOON - 2 * HOUR)
+    await bench.take(first)
+    assert await bench.ask("SELECT 1 FROM scorer.event WHERE conflict") == []
+    await bench.take(earlier)
+    await bench.take(first)
+    events = await bench.ask("SELECT occurred_at, conflict, body FROM scorer.event")
+    assert [(row.occurred_at, row.conflict) for row in events] == [(NOON - 2 * HOUR, True)]
+    assert "b@f.example" in events[0].body
+    owners = await bench.ask(
+        "SELECT i.value, (SELECT count(*) FROM scorer.event e WHERE e.lead_id = i.lead_id) AS n "
+        "FROM scorer.identifier i ORDER BY 1"
+    )
+    assert [(row.value, row.n) for row in owners] == [("a@f.example", 0), ("b@f.example", 1)]
+
+
+async def test_after_a_merge_the_latest_announcement_of_both_is_the_last_one(bench: Bench) -> None:
+    """Each said something; the union continues from the later word, under the number of the lead that lives."""
+    bench.at(NOON - DAY)
+    await bench.said("demo_requested", NOON - 5 * HOUR, email="a@f.example")
+    await bench.said("purchased", NOON - 4 * HOUR, anonymous_id="c")
+    before = {row.stage: row for row in await bench.announced()}
+    assert set(before) == {"decision", "customer"}
+    await bench.said("identified", NOON, email="a@f.example", anonymous_id="c")
+    (lead,) = await bench.leads()
+    assert lead.id == before["decision"].lead_id
+    assert len(await bench.announced()) == 2
+    (state,) = await bench.ask("SELECT stage, announced_stage, announced_seq, announced_at FROM scorer.lead_state")
+    assert (state.stage, state.announced_stage, state.announced_seq) == ("customer", "customer", 1)
+    assert state.announced_at == before["customer"].announced_at
+    (merged,) = await bench.outgoing("lead.merged.v1")
+    assert merged.data.lead == str(lead.id)
+    assert merged.data.merged == (str(before["customer"].lead_id),)
+    await bench.said("lost", NOON + HOUR, email="a@f.example")
+    numbers = [(row.seq, row.lead_id) for row in await bench.announced() if row.lead_id == lead.id]
+    assert len(numbers) == len(set(numbers))
+
+
+async def test_a_merge_that_changes_the_stage_says_so(bench: Bench) -> None:
+    await bench.said("page_viewed", NOON - 5 * HOUR, email="a@f.example")
+    await bench.said("demo_requested", NOON - 4 * HOUR, anonymous_id="c")
+    await bench.said("noted", NOON, email="a@f.example", anonymous_id="c")
+    (lead,) = await bench.leads()
+    last = (await bench.announced())[-1]
+    assert last.stage == "decision"
+    (state,) = await bench.ask("SELECT stage, announced_stage FROM scorer.lead_state WHERE lead_id = :lead", lead=lead.id)
+    assert (state.stage, state.announced_stage) == ("decision", "decision")
+
+
+# -- silence ---------------------------------------------------------------------------------------------------------
+
+
+async def silent_until(bench: Bench, days: int) -> None:
+    """Sweeps on every day until then."""
+    start = bench.clock.now_us()
+    for day in range(1, days + 1):
+        bench.at(start + day * DAY)
+        await bench.sweeper().sweep()
+
+
+async def test_silence_is_announced_once_however_often_and_late_the_sweeper_comes(
+    bench: Bench, engine: AsyncEngine, default_playbook: Playbook
+) -> None:
+    """S4: twice at once, daily, or after months in one go: the last word and its time are the same."""
+    await bench.said("demo_requested", NOON, email="daily@f.example")
+    await silent_until(bench, 200)
+    daily = [(row.stage, row.cause, row.cause_at) for row in await bench.announced()]
+    assert daily[0][0] == "decision"
+    assert len(daily) > 1
+    assert {cause for _, cause, _ in daily[1:]} == {"silence"}
+    stages = [stage for stage, _, _ in daily]
+    assert all(one != other for one, other in itertools.pairwise(stages))
+
+    bench.at(NOON)
+    await bench.said("demo_requested", NOON, email="late@f.example")
+    bench.at(NOON + 200 * DAY)
+    while True:
+        swept = await asyncio.gather(*(bench.sweeper().sweep() for _ in range(3)))
+        if not any(swept):
+            break
+    late = await bench.ask(
+        "SELECT a.* FROM scorer.announcement a JOIN scorer.identifier i USING (lead_id) "
+        "WHERE i.value = 'late@f.example' ORDER BY seq"
+    )
+    assert [(row.seq, row.stage) for row in late] == [(1, "decision"), (2, daily[-1][0])]
+    assert (late[1].cause, late[1].cause_at) == ("silence", daily[-1][2])
+    before = len(await bench.announced())
+    await bench.sweeper().sweep()
+    assert len(await bench.announced()) == before
+    records = await bench.ask("SELECT record, pending, stage FROM scorer.lead_state")
+    assert len({(row.record, row.pending, row.stage) for row in records}) == 1
+
+
+async def test_a_send_that_stays_without_answer_lowers_the_likelihood_and_never_raises_it(bench: Bench) -> None:
+    """S4."""
+    await bench.said("demo_requested", NOON, email="a@f.example")
+    likelihood = "SELECT likelihood FROM scorer.lead_state"
+    before = await bench.one(likelihood)
+    bench.at(NOON + HOUR)
+    await bench.take(bench.raw(encode(_touch(sent_at=NOON + HOUR)), TOUCHES))
+    sent = await bench.one(likelihood)
+    assert sent <= before
+    await silent_until(bench, 9)
+    silent = await bench.one(likelihood)
+    other = Bench(bench.engine, bench.handler.playbook)
+    await other.said("demo_requested", NOON, email="b@f.example")
+    other.at(NOON + HOUR)
+    await silent_until(other, 9)
+    unsent = await other.one(
+        "SELECT likelihood FROM scorer.lead_state s JOIN scorer.identifier i USING (lead_id) WHERE i.value = 'b@f.example'"
+    )
+    assert silent < unsent
+
+
+def _touch(sent_at: int = NOON) -> TouchEvent:
+    touch = Touch(
+        id=str(uuid.uuid4()), lead=str(uuid.uuid4()), status="sent", recipient="a@f.example", content="case-study-bottling",
+        decided_at=from_us(sent_at) - timedelta(minutes=1), sent_at=from_us(sent_at), clicks_tracked=True, opens_tracked=True,
+    )  # fmt: skip
+    return TouchEvent(id=str(uuid.uuid4()), type="touch.sent.v1", time=from_us(sent_at), data=touch)
