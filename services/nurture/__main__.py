@@ -51,7 +51,6 @@ async def main(settings: Settings) -> None:
         consumer.run(pulse.beat("consumer")),
         relay.run(pulse.beat("relay")),
         scheduler.run(pulse.beat("scheduler")),
-        gate.watch(pulse.beat("consents")),
         keys.refresh(pulse.beat("keys")),
         pulse.watch(),
     )

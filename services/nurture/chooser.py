@@ -60,7 +60,7 @@ class Chooser:
     def __init__(self, playbook: Playbook, *, sink: bool) -> None:
         self.playbook = playbook
         self._cleaner = Cleaner(playbook.identity)
-        self._sink = sink
+        self.sink = sink
         self._reach = {stage: min(i, 3) for i, stage in enumerate(playbook.stages)}
 
     def programs(self, lead: Lead, occasion: Occasion) -> list[Program]:
@@ -94,7 +94,7 @@ class Chooser:
         content = self.choose(lead, occasion.stage, program, now)
         if content is None:
             return Withhold("nothing_suitable", f"the program {program.id} has no further item for {occasion.stage}")
-        if content.sample and not self._sink and program.channel == "email":
+        if content.sample and not self.sink and program.channel == "email":
             return Withhold("sample", "the item is a sample and the mail server is not a local sink")
         due_at, waits = self.due(snapshot, now)
         return Send(content, due_at, waits, f"the next of {program.id} for {occasion.stage}: {content.title}")
@@ -114,9 +114,13 @@ class Chooser:
             return Withhold("history", "the request is more than seven days old")
         if not lead.snapshot.email:
             return Withhold("no_consent", "no address is known")
-        if content.sample and not self._sink and program.channel == "email":
+        if content.sample and not self.sink and program.channel == "email":
             return Withhold("sample", "the item is a sample and the mail server is not a local sink")
         return Send(content, now, "", f"the lead asked for it: {content.title}")
+
+    def is_live(self, program: str) -> bool:
+        """Whether the program exists and sends."""
+        return any(one.id == program and one.state == "live" for one in self.playbook.programs)
 
     @property
     def service(self) -> list[str]:

@@ -64,7 +64,9 @@ class Handler:
         living = await store.living(event.data.lead for event in changes)
         await store.keep_snapshots([event.data for event in changes if living[event.data.lead] == event.data.lead])
         await store.keep_seen((living[e.data.lead], content) for e in changes for content in e.data.content)
-        asking = {event.id: event for event in changes if event.type == ANNOUNCED or event.data.requests}
+        await store.lock(living.values())
+        answered = await store.answered(event.id for event in changes if event.type == ANNOUNCED)
+        asking = {e.id: e for e in changes if (e.type == ANNOUNCED and e.id not in answered) or e.data.requests}
         return await self._decide(connection, store, list(asking.values()), living) if asking else 0
 
     async def _decide(self, connection: AsyncConnection, store: Store, asking: list[ChangeEvent], living: dict[str, str]) -> int:

@@ -30,40 +30,37 @@ from services.shared.telemetry import SENT
 log = structlog.get_logger()
 BATCH = 50
 ATTEMPTS = 6
-FRESH_SECONDS = 10.0
+PATIENCE_SECONDS = 2.0
 
 
 class ConsentGate:
-    """Open while the reading of `lead.consents` has lately caught up with its end."""
+    """Passed when everything on `lead.consents` up to now has been read: no mail goes out past a refusal."""
 
     def __init__(self, engine: AsyncEngine, ends: EndOffsets) -> None:
         self._engine, self._ends = engine, ends
-        self._caught_up = 0.0
 
-    @property
-    def open(self) -> bool:
-        """Whether a refusal that came before a few seconds ago is surely known."""
-        return time.monotonic() - self._caught_up < FRESH_SECONDS
+    async def passed(self) -> bool:
+        """Waits a little for the reading to reach where the topic ends now; False where it does not, or nobody can tell."""
+        try:
+            ends = await self._ends.of([CONSENTS])
+        except Retry as error:
+            log.warning("consent_gate_waits", reason=str(error))
+            return False
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while not await self._reached(ends):
+            if time.monotonic() > give_up:
+                log.warning("consent_gate_waits", reason="the reading of lead.consents lags")
+                return False
+            await asyncio.sleep(0.05)
+        return True
 
-    async def watch(self, beat: Beat) -> None:
-        """Compares what is applied with what there is, twice a second."""
-        while True:
-            beat()
-            try:
-                looked, ends = time.monotonic(), await self._ends.of([CONSENTS])
-                async with self._engine.connect() as connection:
-                    found = await rows(
-                        connection, "SELECT partition, next_offset FROM nurture.progress WHERE topic = :topic", topic=CONSENTS
-                    )
-                applied = {row.partition: row.next_offset for row in found}
-                if all(applied.get(part, 0) >= end for (_, part), end in ends.items()):
-                    self._caught_up = looked
-            except Retry as error:
-                log.warning("consent_gate_waits", reason=str(error))
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-            await asyncio.sleep(0.5)
+    async def _reached(self, ends: dict[tuple[str, int], int]) -> bool:
+        async with self._engine.connect() as connection:
+            found = await rows(
+                connection, "SELECT partition, next_offset FROM nurture.progress WHERE topic = :topic", topic=CONSENTS
+            )
+        applied = {row.partition: row.next_offset for row in found}
+        return all(applied.get(part, 0) >= end for (_, part), end in ends.items())
 
 
 class Scheduler:
@@ -89,7 +86,7 @@ class Scheduler:
             taken = 0
             try:
                 await self.recover()
-                taken = await self.turn() if self._gate.open else 0
+                taken = await self.turn()
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -107,12 +104,12 @@ class Scheduler:
             store, said = self._store(connection), []
             for touch in await store.interrupted(self._settings.sending_timeout_s * 1.5 + 5):
                 if touch.channel == "webhook":
-                    await store.mark(_with(touch, status="due"))
+                    await store.mark(_with(touch, status="due"), was=["sending"])
                     continue
                 lost = _with(
                     touch, status="unknown", why="the process ended while the mail was on the wire", sent_at=touch.due_at
                 )
-                await store.mark(lost)
+                await store.mark(lost, was=["sending"])
                 said.append(told("touch.failed.v1", lost))
                 log.warning("touch_unknown", touch_id=touch.id)
             await outbox.put(connection, "nurture", said)
@@ -121,10 +118,16 @@ class Scheduler:
 
     async def turn(self) -> int:
         """One batch: check and mark in one transaction, then the wire, then the outcome."""
+        async with self._engine.connect() as connection:
+            if not await self._store(connection).anything_due(self._clock.now()):
+                return 0
+        if not await self._gate.passed():
+            return 0
+        began = time.monotonic()
         ready, seen = await self._take()
         if ready:
             fault_point("between_sending_and_wire")
-            await asyncio.gather(*(self._send(touch, lead) for touch, lead in ready))
+            await asyncio.gather(*(self._send(touch, lead, began) for touch, lead in ready))
         return seen
 
     async def _take(self) -> tuple[list[tuple[Touch, Lead]], int]:
@@ -136,6 +139,7 @@ class Scheduler:
             if await store.braked():
                 return [], 0
             due = await store.due(now, BATCH)
+            await store.lock(touch.lead for touch in due)
             leads = await store.leads({(touch.lead, touch.product) for touch in due}, now) if due else {}
             taken: set[str] = set()
             for touch in due:
@@ -143,7 +147,7 @@ class Scheduler:
                 checked = self._checked(touch, lead, now)
                 if checked.status == "sending" and touch.lead in taken:
                     continue
-                await store.mark(checked, attempt=int(checked.status == "sending"))
+                await store.mark(checked, was=["due"], attempt=int(checked.status == "sending"))
                 if checked.status == "withheld":
                     said.append(told("touch.decided.v1", _with(checked, decided_at=now)))
                 elif checked.status == "sending" and lead:
@@ -156,14 +160,21 @@ class Scheduler:
 
     def _checked(self, touch: Touch, lead: Lead | None, now: datetime) -> Touch:
         """The touch as it stands now: to be sent, later, or withheld because something has overtaken it."""
-        if lead and lead.snapshot.email and touch.program in self._chooser.service:
+        chooser = self._chooser
+        content = chooser.playbook.content_by_id.get(touch.content)
+        if lead is None or content is None or not chooser.is_live(touch.program):
+            return _with(touch, status="withheld", reason="superseded", why="the lead, the content or the program is gone")
+        if content.sample and not chooser.sink and touch.channel == "email":
+            return _with(touch, status="withheld", reason="sample", why="the mail server is not a local sink any more")
+        if touch.program in chooser.service:
             return _with(touch, status="sending", reason="")
-        if lead is None or lead.snapshot.stage != touch.stage:
-            moved = f"the lead has moved on to {lead.snapshot.stage}" if lead else "the lead is gone"
+        if lead.snapshot.stage != touch.stage:
+            moved = f"the lead has moved on to {lead.snapshot.stage}"
             return _with(touch, status="withheld", reason="superseded", why=moved)
-        content = self._chooser.playbook.content_by_id.get(touch.content)
-        if touch.content in lead.seen or content is None:
+        if touch.content in lead.seen:
             return _with(touch, status="withheld", reason="superseded", why="the lead has had this content by now")
+        if chooser.held_out(lead):
+            return _with(touch, status="withheld", reason="holdout", why="the account is in the hold-out now")
         if against := self._chooser.against(lead, now):
             return _with(touch, status="withheld", reason=against.reason, why=against.why)
         if not self._chooser.eligible(lead, touch.stage, content, now):
@@ -173,8 +184,10 @@ class Scheduler:
             return _with(touch, due_at=due_at, reason=waits)
         return _with(touch, status="sending", reason="")
 
-    async def _send(self, touch: Touch, lead: Lead) -> None:
-        """The wire, and what became of it."""
+    async def _send(self, touch: Touch, lead: Lead, began: float) -> None:
+        """The wire, and what became of it; a process that was stopped since the check leaves the touch to `recover`."""
+        if time.monotonic() - began > self._settings.sending_timeout_s:
+            return
         now = self._clock.now()
         try:
             message = render(
@@ -194,6 +207,9 @@ class Scheduler:
                 await self._failed(_with(touch, status="unknown", why="the mail server did not answer in time", sent_at=now))
             else:
                 await self._again(touch, now, str(error) or "no answer in time")
+        except Exception as error:
+            log.error("touch_crashed", touch_id=touch.id, exc_info=error)
+            await self._failed(_with(touch, status="unknown", why=f"{type(error).__name__} while sending", sent_at=now))
         else:
             await self._sent(touch, lead, message, self._clock.now())
 
@@ -205,7 +221,8 @@ class Scheduler:
         )  # fmt: skip
         async with self._patient() as connection:
             store = self._store(connection)
-            await store.mark(sent)
+            if not await store.mark(sent, was=["sending", "unknown"]):
+                return
             await store.keep_seen([(lead.id, touch.content)])
             await outbox.put(connection, "nurture", [told("touch.sent.v1", event)])
         SENT.labels(touch.channel).inc()
@@ -214,7 +231,8 @@ class Scheduler:
 
     async def _failed(self, touch: Touch) -> None:
         async with self._patient() as connection:
-            await self._store(connection).mark(touch)
+            if not await self._store(connection).mark(touch, was=["sending"]):
+                return
             await outbox.put(connection, "nurture", [told("touch.failed.v1", touch)])
         log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
         self._wake()
@@ -226,11 +244,11 @@ class Scheduler:
             attempts = found[0].attempts if found else ATTEMPTS
             if attempts >= ATTEMPTS:
                 given_up = _with(touch, status="failed", why=f"given up after {attempts} attempts: {why}")
-                await self._store(connection).mark(given_up)
+                await self._store(connection).mark(given_up, was=["sending"])
                 await outbox.put(connection, "nurture", [told("touch.failed.v1", given_up)])
             else:
                 due_at = now + timedelta(seconds=10 * 3**attempts)
-                await self._store(connection).mark(_with(touch, status="due", due_at=due_at, why=why))
+                await self._store(connection).mark(_with(touch, status="due", due_at=due_at, why=why), was=["sending"])
         log.warning("touch_waits", touch_id=touch.id, reason=why)
 
     def _store(self, connection: AsyncConnection) -> Store:

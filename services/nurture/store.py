@@ -38,7 +38,10 @@ class Store:
         return ids | {str(row.lead_id): str(row.into_lead) for row in found}
 
     async def merge(self, old: str, new: str) -> None:
-        """Touches and content seen follow the person; merging twice is merging once."""
+        """Touches and content seen follow the person; merging twice is merging once, in any order."""
+        new = (await self.living([new]))[new]
+        if old == new:
+            return
         pair = {"old": uuid.UUID(old), "new": uuid.UUID(new)}
         for statement in (
             "INSERT INTO nurture.merged VALUES (:old, :new) ON CONFLICT (lead_id) DO UPDATE SET into_lead = :new",
@@ -194,15 +197,42 @@ class Store:
         )
         return [touch_of(row) for row in found]
 
-    async def mark(self, touch: Touch, *, attempt: int = 0) -> None:
-        """Writes a touch's status, reason and times."""
+    async def lock(self, leads: Iterable[str]) -> None:
+        """Holds these leads until the end of the transaction: who decides or sends for them next sees what is done here."""
         await self._run(
-            "UPDATE nurture.touch SET status = :status, reason = :reason, why = :why, due_at = :due_at, sent_at = :sent_at, "
-            "sending_since = CASE WHEN :status = 'sending' THEN clock_timestamp() END, attempts = attempts + :attempt "
-            "WHERE id = :id",
-            id=uuid.UUID(touch.id), status=touch.status, reason=touch.reason, why=touch.why, due_at=touch.due_at,
-            sent_at=touch.sent_at, attempt=attempt,
+            "SELECT 1 FROM nurture.lead WHERE lead_id = ANY(:ids) ORDER BY lead_id, product FOR UPDATE",
+            ids=_uuids(sorted(set(leads))),
+        )
+
+    async def answered(self, announcements: Iterable[str]) -> set[str]:
+        """Announcements that have a decision."""
+        found = await rows(
+            self._connection,
+            "SELECT DISTINCT announcement_id FROM nurture.touch WHERE announcement_id = ANY(:ids)",
+            ids=_uuids(announcements),
+        )
+        return {str(row.announcement_id) for row in found}
+
+    async def mark(self, touch: Touch, *, was: Sequence[str], attempt: int = 0) -> bool:
+        """Writes a touch's status, reason and times, if it still is what it `was`."""
+        done = await self._connection.execute(
+            text(
+                "UPDATE nurture.touch SET status = :status, reason = :reason, why = :why, due_at = :due_at, sent_at = :sent_at, "
+                "sending_since = CASE WHEN :status = 'sending' THEN clock_timestamp() END, attempts = attempts + :attempt "
+                "WHERE id = :id AND status = ANY(:was)"
+            ),
+            {
+                "id": uuid.UUID(touch.id), "status": touch.status, "reason": touch.reason, "why": touch.why,
+                "due_at": touch.due_at, "sent_at": touch.sent_at, "attempt": attempt, "was": list(was),
+            },
         )  # fmt: skip
+        return bool(done.rowcount)
+
+    async def anything_due(self, now: datetime) -> bool:
+        """Whether the time of some touch has come."""
+        return bool(
+            await rows(self._connection, "SELECT 1 FROM nurture.touch WHERE status = 'due' AND due_at <= :now LIMIT 1", now=now)
+        )
 
     async def braked(self) -> bool:
         """Whether all sending is stopped."""

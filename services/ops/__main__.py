@@ -16,6 +16,7 @@ from rich.table import Table
 from sqlalchemy import text
 
 from services.ops.provision import provision as make_ready
+from services.ops.reviews import open_reviews
 from services.ops.running import found
 from services.ops.status import read
 from services.ops.verify import verify as compare
@@ -120,6 +121,22 @@ def verify(as_json: Json = False) -> None:
         for one in result["mismatches"][:20]:
             print(f"  {one['lead']}: {one['what']}")
     raise typer.Exit(1 if result["mismatches"] else 0)
+
+
+@app.command()
+def reviews(as_json: Json = False) -> None:
+    """List addresses and external ids that were linked to several users: a person should say who is who.
+
+    The answer is an event of the type `identity_reviewed` with `user_id`, and `other_user_id` and `verdict` (same or
+    different) among its properties.
+    """
+    found = asyncio.run(open_reviews(current()))
+    if as_json:
+        return print(json.dumps(found))
+    table = Table("identifier", "users")
+    for one in found:
+        table.add_row(one["identifier"].replace("\t", " "), ", ".join(one["users"]))
+    Console().print(table)
 
 
 @playbook_app.command("check")

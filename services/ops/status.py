@@ -55,4 +55,5 @@ async def _counts(connection: AsyncConnection, now: int) -> dict[str, Any]:
     found["outbox"] = {s: await value(connection, f"SELECT count(*) FROM {s}.outbox") for s in READS}
     letters = [await value(connection, f"SELECT count(*) FROM {s}.dead_letter") for s in READS]
     found["dead_letters"] = sum(letters)
+    found["braked"] = bool(await value(connection, "SELECT count(*) FROM nurture.brake"))
     return found

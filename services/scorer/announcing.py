@@ -74,14 +74,14 @@ def _announcement(
     cause_at = view.stage_since if view.stage_since is not None else now
     if view.stage == state.announced.stage or lead.provisional or lead.excluded or cause_at < now - TOO_OLD:
         return None
-    if evidence.arrivals and all("old" in arrival.flags for arrival in evidence.arrivals):
+    if state.lane.last_at < now - TOO_OLD or (evidence.arrivals and all("old" in a.flags for a in evidence.arrivals)):
         return None
-    by = next((a for a in evidence.arrivals if a.at == cause_at and journey.weighs(a.data)), None)
+    by = _behind(journey, evidence, cause_at)
     cause = (
         "model" if evidence.renewed
-        else "merge" if evidence.moved or evidence.merged
         else "late_evidence" if evidence.late
         else "event" if by
+        else "merge" if evidence.moved or evidence.merged
         else "silence"
     )  # fmt: skip
     announced_at, seq = from_us(now), state.announced.seq + 1
@@ -104,6 +104,14 @@ def _announcement(
     }
 
 
+def _behind(journey: Journey, evidence: Evidence, at: int) -> Arrival | None:
+    """The new event of that instant that made the stage: one that forces it, else the last in the fold's order."""
+    there = sorted((a for a in evidence.arrivals if a.at == at and journey.weighs(a.data)), key=lambda a: a.uid)
+    forcing = [a for a in there if journey.reader.read(a.data).signal in ("demo", "purchase")]
+    best = forcing or there
+    return best[-1] if best else None
+
+
 def _changed(lead: LeadRow, state: State, view: View, said: dict[str, Any], evidence: Evidence) -> Outgoing:
     change = Change(
         lead=str(lead.id),
@@ -124,8 +132,10 @@ def _changed(lead: LeadRow, state: State, view: View, said: dict[str, Any], evid
 
 
 def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
-    """What nurture needs to know of the lead."""
-    profile, address = lead.profile, lead.profile.email
+    """What nurture needs to know of the lead; an address that belongs to several people is nobody's to write to."""
+    profile = lead.profile
+    owned = [one.value for one in lead.identifiers if one.kind in (Kind.EMAIL, Kind.ROLE)]
+    address = profile.email if profile.email in owned else next(iter(owned), "")
     consents: dict[str, Word] = {}
     for key in profile.consent:
         _, channel, purpose = key.split("\t")

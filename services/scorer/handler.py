@@ -209,6 +209,11 @@ class Handler:
         for state, lane in zip(states, self.journey.fold(lanes, todo), strict=True):
             state.lane, state.fold_hash = lane, self.playbook.fold_hash
 
+    def exclude(self, lead: LeadRow) -> None:
+        """Notes the reason for which it is no lead at all, by its addresses and traits (D7)."""
+        emails = [one.value for one in lead.identifiers if one.kind in (Kind.EMAIL, Kind.ROLE)]
+        lead.excluded = exclusion(self.playbook.exclusions, emails, lead.profile.known_traits())
+
     def _blank(self, product: str) -> State:
         return State(self.journey.void(product), self.playbook.fold_hash, Announced())
 
@@ -228,6 +233,7 @@ class Handler:
                 announced = known.announced if known else Announced()
                 lead.states[product] = State(lane, fold_hash, announced, bool(known and known.qualified))
         for lead in old:
+            self.exclude(lead)
             lead.states = {product: lead.states[product] for product in products}
         return {lead.id for lead in old}
 
@@ -245,8 +251,7 @@ class Handler:
         for old, new in work.emptied.items():
             merged.setdefault(new, []).append(old)
         for lead in work.leads.values():
-            emails = [one.value for one in lead.identifiers if one.kind in (Kind.EMAIL, Kind.ROLE)]
-            lead.excluded = exclusion(self.playbook.exclusions, emails, lead.profile.known_traits())
+            self.exclude(lead)
             lead.version += 1
         evidence = {
             lead: Evidence(

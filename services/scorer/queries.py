@@ -198,7 +198,9 @@ class Queries:
     def _item(self, row: Any) -> dict[str, Any] | None:
         at = rfc3339(row.at)
         if row.kind == "announcement":
-            return {"at": at, "kind": "announcement", "id": str(row.ref), **msgspec.json.decode(row.body)}
+            said = msgspec.json.decode(row.body)
+            said["cause_at"] = rfc3339(datetime.fromisoformat(said["cause_at"]))
+            return {"at": at, "kind": "announcement", "id": str(row.ref), **said}
         if row.kind == "touch":
             return {
                 "at": at,
@@ -337,6 +339,6 @@ def parse_time(text: str) -> int:
         moment = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None or not 1970 <= moment.year < 2200:
-        raise Reject("not a time with a zone", where="at", remedy="write it like 2026-01-31T12:00:00Z")
+    if moment is None or moment.tzinfo is None or not 1900 <= moment.year < 2200:
+        raise Reject("not a time with a zone between 1900 and 2200", where="at", remedy="write it like 2026-01-31T12:00:00Z")
     return to_us(moment)

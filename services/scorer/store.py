@@ -239,7 +239,8 @@ class Store:
                 "INSERT INTO scorer.touch AS t (id, lead_id, status, reason, content, at, body) VALUES (:id, "
                 "coalesce((SELECT merged_into FROM scorer.lead WHERE id = :lead), :lead), :status, :reason, :content, :at, "
                 ":body) ON CONFLICT (id) DO UPDATE SET status = excluded.status, reason = excluded.reason, "
-                "at = excluded.at, body = excluded.body WHERE t.at <= excluded.at AND t.status NOT IN ('sent', 'failed')",
+                "at = excluded.at, body = excluded.body WHERE t.status NOT IN ('sent', 'failed') "
+                "AND (t.at <= excluded.at OR excluded.status = 'sent') AND (t.status <> 'unknown' OR excluded.status = 'sent')",
                 id=uuid.UUID(touch.id), lead=uuid.UUID(touch.lead), status=touch.status, reason=touch.reason,
                 content=touch.content, at=at, body=encode_bytes(touch).decode(),
             )  # fmt: skip

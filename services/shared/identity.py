@@ -27,7 +27,10 @@ class Identifier(NamedTuple):
 
 
 SEPARATOR = "\t"
-BARRED = re.compile(r"[\s<>,;\"']")  # what no address may hold
+OURS = "ripeline."  # systems under which nobody else may name a lead
+ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+ADDRESS = re.compile(rf"{ATOM}(\.{ATOM})*@[a-z0-9-]+(\.[a-z0-9-]+)+")  # what every mail program reads in the same way
+ENCODED = "=?"  # ... but for encoded words
 
 
 class Cleaner:
@@ -47,8 +50,7 @@ class Cleaner:
     def _address(self, email: str) -> str:
         """A mail address in lower case; '' where it is none."""
         email = email.strip().lower()
-        local, at, domain = email.rpartition("@")
-        good = at and local and len(email) <= 254 and "." in domain and not BARRED.search(email)
+        good = len(email) <= 254 and ADDRESS.fullmatch(email) and ENCODED not in email
         return "" if not good or email in self._junk else email
 
     def is_role(self, address: str) -> bool:
@@ -92,6 +94,7 @@ class Cleaner:
 
 
 def _external(cleaner: Cleaner, given: ExternalId | None) -> Identifier | None:
-    if given and given.system.strip() and cleaner.plain(given.id):
-        return Identifier(Kind.EXTERNAL, f"{given.system.strip().lower()}{SEPARATOR}{given.id.strip()}")
+    system = given.system.strip().lower() if given else ""
+    if given and system and not system.startswith(OURS) and cleaner.plain(given.id):
+        return Identifier(Kind.EXTERNAL, f"{system}{SEPARATOR}{given.id.strip()}")
     return None

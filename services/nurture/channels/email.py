@@ -22,7 +22,12 @@ class Email:
 
     async def send(self, message: Message, at: datetime) -> None:
         """Returns once the server has taken the message."""
-        mail = compose(message, self._sender, at)
+        try:
+            raw = compose(message, self._sender, at).as_bytes()
+        except (ValueError, LookupError) as error:
+            raise Reject(f"no mail can be made of it: {error}") from error
+        if parseaddr(message.recipient)[1] != message.recipient:
+            raise Reject("the address would be read in another way")
         url, begun = self._url, False
         implicit = url.scheme == "smtps"
         client = aiosmtplib.SMTP(
@@ -35,10 +40,12 @@ class Email:
             await client.mail(parseaddr(self._sender)[1])
             await client.rcpt(message.recipient)
             begun = True
-            await client.data(mail.as_bytes())
+            await client.data(raw)
         except aiosmtplib.SMTPResponseException as error:
             refused = f"the mail server said {error.code}"
             raise (Reject(refused) if error.code >= 500 else Retry(refused)) from error
+        except (ValueError, LookupError) as error:
+            raise Reject(f"the mail program cannot say it: {type(error).__name__}") from error
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             if begun:
                 raise Uncertain(type(error).__name__) from error
