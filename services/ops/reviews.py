@@ -17,8 +17,8 @@ async def open_reviews(settings: Settings) -> list[dict[str, Any]]:
                 connection,
                 "SELECT l.weak, l.strong, w.kind AS weak_kind, w.value AS weak_value, s.value AS user_id FROM scorer.link l "
                 "JOIN scorer.identifier w ON w.id = l.weak JOIN scorer.identifier s ON s.id = l.strong "
-                "WHERE s.kind = :user AND l.weak IN "
-                "(SELECT k.weak FROM scorer.link k JOIN scorer.identifier u ON u.id = k.strong WHERE u.kind = :user GROUP BY k.weak HAVING count(*) > 1)",
+                "WHERE s.kind = :user AND l.weak IN (SELECT k.weak FROM scorer.link k "
+                "JOIN scorer.identifier u ON u.id = k.strong WHERE u.kind = :user GROUP BY k.weak HAVING count(*) > 1)",
                 user=int(Kind.USER),
             )
             verdicts = await rows(connection, "SELECT low, high, same FROM scorer.verdict ORDER BY said_at, uid")

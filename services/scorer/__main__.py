@@ -1,5 +1,6 @@
 """Starts the scorer: `python -m services.scorer`."""
 
+import gc
 import sys
 
 import uvloop
@@ -19,6 +20,8 @@ from services.shared.runtime import Pulse, arm_fault, serve
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
+YOUNG = 20_000  # a batch makes tens of thousands of objects that die with it; looking for cycles among them costs a tenth
+
 
 async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
@@ -36,6 +39,8 @@ async def main(settings: Settings) -> None:
         after=lambda left: relay.wake() if left else None,
     )
     app = create_app(settings, engine, handler, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded})
+    gc.freeze()
+    gc.set_threshold(YOUNG, 20, 50)
     await serve(
         app,
         settings,

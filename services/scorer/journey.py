@@ -6,6 +6,7 @@ events it gives, bit for bit, what any sequence of smaller folds gives. `Journey
 
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -288,7 +289,7 @@ class Journey:
         flat = list(chain.from_iterable(rows))
         if not flat:
             return
-        at, code, act = (np.array(column, np.int64) for column in list(zip(*flat, strict=True))[:3])
+        at, code, act = (np.fromiter(map(itemgetter(n), flat), np.int64, len(flat)) for n in range(3))
         first = np.concatenate(([0], np.cumsum(counts)[:-1]))
         order = np.argsort(-counts, kind="stable")
         lengths = counts[order]

@@ -307,8 +307,10 @@ class Ownership:
 
 def _judged(arrival: Arrival) -> list[Identifier]:
     """The other user of a verdict."""
+    if arrival.data.type != REVIEWED:
+        return []
     other = str(arrival.data.properties.get("other_user_id", "")).strip()
-    if arrival.data.type != REVIEWED or not other or arrival.ids[0].kind is not Kind.USER or other == arrival.ids[0].value:
+    if not other or arrival.ids[0].kind is not Kind.USER or other == arrival.ids[0].value:
         return []
     return [Identifier(Kind.USER, other)]
 

@@ -122,10 +122,12 @@ def _later(one: Permission, other: Permission) -> bool:
 
 def exclusion(rules: Iterable[Exclusion], emails: Iterable[str], traits: dict[str, Any]) -> str:
     """The reason for which these are not a lead's addresses or traits; '' where they are."""
-    domains = {email.rpartition("@")[2] for email in emails}
+    domains = [f".{email.rpartition('@')[2]}" for email in emails]
     for rule in rules:
-        inside = any(domain == barred or domain.endswith(f".{barred}") for domain in domains for barred in rule.domains)
-        named = str(traits.get(rule.trait, "")).lower() in {one.lower() for one in rule.one_of} if rule.trait else False
+        barred = tuple(f".{one}" for one in rule.domains)
+        inside = any(domain.endswith(barred) for domain in domains)
+        told = traits.get(rule.trait) if rule.trait else None
+        named = told is not None and str(told).lower() in {one.lower() for one in rule.one_of}
         if inside or named or not set(rule.emails).isdisjoint(emails):
             return rule.reason
     return ""

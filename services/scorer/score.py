@@ -29,6 +29,7 @@ class FitScore:
 
     def __init__(self, rules: Fit) -> None:
         self._fit = rules
+        self._words = {id(rule): frozenset(word.lower() for word in rule.one_of) for rule in rules.rules}
         self._patterns = {rule.matches: re.compile(rule.matches, re.I) for rule in rules.rules if rule.matches}
         self._grades = sorted(rules.grades.items(), key=lambda grade: -grade[1])
 
@@ -60,7 +61,7 @@ class FitScore:
         if value is None:
             return False
         if rule.one_of:
-            return str(value).strip().lower() in {one.lower() for one in rule.one_of}
+            return str(value).strip().lower() in self._words[id(rule)]
         if rule.matches:
             return self._patterns[rule.matches].search(str(value)) is not None
         try:

@@ -170,18 +170,16 @@ class StageModel:
             return now
         some = some[np.argsort(-elapsed[some], kind="stable")]
         lasting = elapsed[some]
-        days = int((self.review_us <= lasting[0]).sum())
-        part = belief[:, some]
-        looks = part[0] * self.reviews[0][:, :days]
-        for k in range(1, self.k):
-            looks += part[k] * self.reviews[k][:, :days]
-        wants = self.candidate(normalise(looks.reshape(self.k, -1))).reshape(days, -1)
+        reached = np.searchsorted(-lasting, -self.review_us, side="right")
+        reached = reached[reached > 0]
+        part = np.ascontiguousarray(belief[:, some])
+        looks = np.concatenate([_mix(part[:, :n], self.reviews[..., day, 0]) for day, n in enumerate(reached)], axis=1)
+        wants = np.split(self.candidate(normalise(looks)), np.cumsum(reached)[:-1])
         stage, since, began = now.stage[some], now.since[some], evidence_at[some]
         everyone = np.ones(some.size, np.bool_)
-        for day, want in zip(self.review_us[:days], wants, strict=True):
-            n = int(np.searchsorted(-lasting, -day, side="right"))
+        for day, n, want in zip(self.review_us, reached, wants, strict=False):
             here = Publication(stage[:n], since[:n])
-            stage[:n], since[:n] = self.publish(here, want[:n], began[:n] + day, everyone[:n])
+            stage[:n], since[:n] = self.publish(here, want, began[:n] + day, everyone[:n])
         out = Publication(now.stage.copy(), now.since.copy())
         out.stage[some], out.since[some] = stage, since
         return out

@@ -1,0 +1,1 @@
+"""Benchmarks: what the system does, beside the plain limit of the same machine in the same run."""

@@ -1,0 +1,68 @@
+"""P1 and P2: what ingest takes in, beside plain producing of the same bytes."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.bench import people
+from tests.bench.load import connect, flood, request
+from tests.bench.measure import Found, Line, Pair, alternate, line_of
+from tests.bench.world import World
+
+CONNECTIONS, BATCHES_AT_ONCE, BATCH = 64, 4, 1_000
+GOOD, GOOD_SEGMENT = b'"accepted":1', b'"success":true'
+
+
+async def singles(world: World) -> Found:
+    """P1: single events on 64 connections ÷ a route that awaits one acknowledged produce of the same body."""
+    bodies = [people.encode(people.item(n)) for n in range(5_000)]
+    posts = _forever([request("POST", "/v1/events", body, world.keys["secret"]) for body in bodies])
+    plain = _forever([request("POST", "/produce", body) for body in bodies])
+    async with world.running("services.ingest", "tests.bench.limits", "tests.bench.echo") as (ingest, limits, echo):
+        pair = await alternate(
+            lambda: flood(ingest.url, posts, CONNECTIONS, world.seconds, GOOD),
+            lambda: flood(limits.url, plain, CONNECTIONS, world.seconds, GOOD),
+            world.rounds,
+        )
+        driver = await flood(echo.url, posts, CONNECTIONS, 1.0, GOOD)
+    line = line_of("P1", f"single events (the driver itself could send {driver:,.0f}/s)", pair, "/s", 0.80)
+    return Found(pair.as_json() | {"driver": round(driver)}, [line])
+
+
+async def batches(world: World) -> Found:
+    """P2: events in batches of 1,000 ÷ `send()` of each one's bytes."""
+    canonical, line = await _batches(world, "P2", people.item, _array, "/v1/events", GOOD, 0.70)
+    segment, line_of_segment = await _batches(world, "P2 Segment", people.call, _segment, "/v1/batch", GOOD_SEGMENT, 0.40)
+    return Found(canonical.as_json() | {"segment": segment.as_json()}, [line, line_of_segment])
+
+
+async def _batches(
+    world: World, name: str, make: Callable[[int], Any], body: Callable[[list[bytes]], bytes], path: str, good: bytes, goal: float
+) -> tuple[Pair, Line]:
+    items = [[people.encode(make(20_000 * part + n)) for n in range(BATCH)] for part in range(20)]
+    posts = _forever([request("POST", path, body(some), world.keys["secret"]) for some in items])
+    plain = request("POST", f"/send?seconds={world.seconds}", b"\n".join(items[0]))
+    async with world.running("services.ingest", "tests.bench.limits") as (ingest, limits):
+        client = await connect(limits.url)
+
+        async def ours() -> float:
+            return await flood(ingest.url, posts, BATCHES_AT_ONCE, world.seconds, good) * BATCH
+
+        async def limit() -> float:
+            answer = await client.ask(plain)
+            return float(people.decode(answer.body)["rate"])
+
+        pair = await alternate(ours, limit, world.rounds)
+    return pair, line_of(name, f"batches of {BATCH:,} events", pair, "/s", goal)
+
+
+def _array(items: list[bytes]) -> bytes:
+    return b"[" + b",".join(items) + b"]"
+
+
+def _segment(items: list[bytes]) -> bytes:
+    return b'{"batch":' + _array(items) + b"}"
+
+
+def _forever(requests: list[bytes]) -> Iterator[bytes]:
+    return itertools.cycle(requests)

@@ -1,0 +1,117 @@
+"""The traffic of the benchmarks: plain, seeded, in order, each body of a usual size."""
+
+import itertools
+import random
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from services.scorer.journey import Event
+from services.shared.clock import to_us
+from services.shared.events import INTERACTIONS, Interaction, envelope, event_uid, keyed_hash, rfc3339
+from services.shared.kafka import Outgoing, Record
+
+ACTS = ("page_viewed", "content_downloaded", "page_viewed", "pricing_viewed", "email_replied", "webinar_attended", "enquired")
+JOURNEY = ("page_viewed", "content_downloaded", "pricing_viewed", "webinar_attended", "demo_requested")
+encode, decode = msgspec.json.encode, msgspec.json.decode
+
+
+def item(n: int) -> dict[str, Any]:
+    """A canonical interaction as a site would post it."""
+    return {
+        "id": f"bench-{n:09d}",
+        "type": ACTS[n % len(ACTS)],
+        "occurred_at": rfc3339(datetime.now(UTC)),
+        "email": f"person{n % 5000}@firm{n % 500}.example",
+        "anonymous_id": f"browser-{n % 5000}",
+        "url": f"https://www.example.com/articles/{n % 40}?utm_source=newsletter",
+        "source": "newsletter",
+        "properties": {"title": "How a first article is written", "seconds": n % 300},
+    }
+
+
+def call(n: int) -> dict[str, Any]:
+    """The like as a call of Segment's."""
+    now = rfc3339(datetime.now(UTC))
+    return {
+        "type": "track",
+        "messageId": f"bench-{n:09d}",
+        "event": "Pricing Viewed",
+        "timestamp": now,
+        "userId": f"user-{n % 5000}",
+        "anonymousId": f"browser-{n % 5000}",
+        "properties": {"title": "How a first article is written", "seconds": n % 300},
+        "context": {"page": {"url": f"https://www.example.com/articles/{n % 40}"}, "library": {"name": "bench", "version": "1"}},
+    }
+
+
+def people(prefix: str, leads: int, events: int, seed: int = 1) -> list[tuple[datetime, Interaction]]:
+    """Interactions of so many people over sixty days, in order."""
+    rng, start = random.Random(seed), datetime.now(UTC) - timedelta(days=61)
+    moments = sorted(rng.uniform(0, 60 * 86_400) for _ in range(events))
+    return [
+        (start + timedelta(seconds=second), _interaction(f"{prefix}-{n}", rng.randrange(leads) if n >= leads else n, prefix, rng))
+        for n, second in enumerate(moments)
+    ]
+
+
+def _interaction(id: str, person: int, prefix: str, rng: random.Random) -> Interaction:
+    return Interaction(
+        id=id,
+        type=rng.choice(ACTS),
+        email=f"{prefix}-{person}@firm{person % 50}.example",
+        url=f"https://www.example.com/articles/{rng.randrange(40)}",
+        source="newsletter",
+        properties={"title": "How a first article is written", "seconds": rng.randrange(300)},
+    )
+
+
+def outgoing(said: list[tuple[datetime, Interaction]], pepper: bytes) -> list[Outgoing]:
+    """As ingest would write them."""
+    now = datetime.now(UTC)
+    return [
+        Outgoing(
+            INTERACTIONS,
+            keyed_hash(pepper, f"email:{data.email}"),
+            envelope(data, source="canonical:bench", occurred_at=at, received_at=now, posted_at=time.time())[1],
+        )
+        for at, data in said
+    ]
+
+
+def records(said: list[tuple[datetime, Interaction]]) -> list[Record]:
+    """As the scorer would read them."""
+    return [Record(INTERACTIONS, 0, n, b"", one.value) for n, one in enumerate(outgoing(said, b"bench"))]
+
+
+def sets(leads: int, each: int) -> list[list[Event]]:
+    """Sets of events as the fold takes them: so many leads with so many events each, in order."""
+    said = people("fold", leads, leads * each)
+    events: list[list[Event]] = [[] for _ in range(leads)]
+    for n, (at, data) in enumerate(said):
+        events[n % leads].append(Event(to_us(at), event_uid("canonical:bench", data.id), data))
+    return events
+
+
+def visits(rng: random.Random) -> Iterator[bytes]:
+    """Bodies of single posts without end: people go through the stages in five acts and are gone; a fifth agree to mail."""
+    crowd = [(n, 0) for n in range(300)]
+    newcomers = itertools.count(len(crowd))
+    for n in itertools.count():
+        place = rng.randrange(len(crowd))
+        person, act = crowd[place]
+        crowd[place] = (person, act + 1) if act + 1 < len(JOURNEY) else (next(newcomers), 0)
+        consent = [{"channel": "email", "purpose": "marketing", "state": "given"}] if person % 5 == 0 and not act else []
+        yield encode(
+            {
+                "id": f"visit-{n}",
+                "type": JOURNEY[act],
+                "email": f"visitor{person}@company{person % 400}.example",
+                "url": f"https://www.example.com/articles/{n % 40}",
+                "consent": consent,
+                "properties": {"title": "How a first article is written"},
+            }
+        )
