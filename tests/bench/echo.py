@@ -15,7 +15,7 @@ class Echo(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:  # noqa: ARG002
+    def data_received(self, data: bytes) -> None:
         self._transport.write(ANSWER)
 
 

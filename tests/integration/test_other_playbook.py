@@ -12,21 +12,17 @@ from services.scorer.sweeper import Sweeper
 from services.shared.clock import Clock
 from services.shared.db import rows
 from services.shared.events import Interaction
-from services.shared.playbook import Hysteresis, Playbook, PointGroup
+from services.shared.playbook import Playbook, PointGroup
 from services.shared.settings import Settings
 from tests.histories import DAY, Said, records
 
 
 def changed(playbook: Playbook) -> Playbook:
     """Another group of points, which changes the record's size, and a stage that publishes only when it is nearly sure."""
-    groups = playbook.engagement.groups | {"extra": PointGroup(cap=5)}
-    sure = Hysteresis(publish_at=0.97, margin=0.1, dwell_down_days=2)
-    return playbook.model_copy(
-        update={
-            "engagement": playbook.engagement.model_copy(update={"groups": groups}),
-            "model": playbook.model.model_copy(update={"hysteresis": sure}),
-        }
-    )
+    body = playbook.model_dump()
+    body["engagement"]["groups"]["extra"] = PointGroup(cap=5).model_dump()
+    body["model"]["hysteresis"]["publish_at"] = 0.97
+    return Playbook.model_validate(body)
 
 
 async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_changed(
