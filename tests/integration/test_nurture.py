@@ -14,6 +14,7 @@ from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from sqlalchemy import text
@@ -36,6 +37,7 @@ from services.shared.events import (
     ChangeEvent,
     ConsentChanged,
     ConsentEvent,
+    Request,
     Snapshot,
     TouchEvent,
     Word,
@@ -514,3 +516,96 @@ async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Benc
     assert await gate.passed()
     ends.at = None
     assert not await gate.passed()
+
+
+# -- attacks ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_announcement_that_comes_again_after_the_persona_changed_stays_decided(bench: Bench) -> None:
+    """N11: another program would answer for the new persona."""
+    first = change(traits={"timezone": "UTC", "title": "Maintenance manager"})
+    await bench.take(first)
+    await bench.take(engaged(2, traits={"timezone": "UTC", "title": "CEO"}))
+    await bench.take(first)
+    assert [row.program for row in await bench.touches()] == ["practitioner-track"]
+
+
+async def test_merges_in_any_order_end_at_the_living_lead(bench: Bench) -> None:
+    one, two = str(uuid.UUID(int=8)), str(uuid.UUID(int=9))
+    await bench.take(change(lead=one))
+    await bench.take(change(kind="lead.merged.v1", merged=(two,), seq=0, version=5))
+    await bench.take(change(kind="lead.merged.v1", lead=two, merged=(one,), seq=0, version=4))
+    assert [str(row.lead_id) for row in await bench.touches()] == [LEAD]
+
+
+async def test_a_process_that_slept_since_its_check_sends_nothing(bench: Bench) -> None:
+    """SIGSTOP between `sending` and the wire; meanwhile the touch was given up and the lead refused."""
+    await bench.take(change())
+    ready, _ = await bench.scheduler._take()
+    ((touch, lead),) = ready
+    await bench.scheduler._send(touch, lead, time.monotonic() - bench.settings.sending_timeout_s - 1)
+    assert bench.mails() == []
+    assert await bench.outcome() == [("sending", "")]
+
+
+async def test_a_late_outcome_does_not_undo_what_another_process_wrote(bench: Bench) -> None:
+    bench.use(by_webhook(bench.chooser.playbook))
+    bench.hook.status = 500
+    await bench.take(change())
+    ready, _ = await bench.scheduler._take()
+    ((touch, lead),) = ready
+    await bench.do("UPDATE nurture.touch SET status = 'sent', sent_at = :at", at=NOON)
+    await bench.scheduler._send(touch, lead, time.monotonic())
+    assert await bench.outcome() == [("sent", "")]
+
+
+async def test_two_processes_keep_one_leads_caps(bench: Bench) -> None:
+    """N5: touches of two announcements of one lead are due at once."""
+    await bench.take(change())
+    await bench.do(
+        "INSERT INTO nurture.touch SELECT gen_random_uuid(), gen_random_uuid(), program, lead_id, product, stage, "
+        "'article-where-data-lives', channel, status, reason, why, propensity, decided_at, decision_ms, due_at FROM nurture.touch"
+    )
+    twin = Scheduler(bench.settings, bench.engine, bench.chooser, bench.clock, Open(), lambda: None)  # type: ignore[arg-type]
+    await asyncio.gather(bench.scheduler.turn(), twin.turn())
+    await bench.scheduler.turn()
+    assert len(bench.mails()) == 1
+
+
+async def test_a_program_that_is_no_longer_live_sends_nothing_that_was_due(bench: Bench) -> None:
+    """N14."""
+    await bench.take(change())
+    drafts = [one.model_copy(update={"state": "draft"}) for one in bench.chooser.playbook.programs]
+    bench.use(with_parts(bench.chooser.playbook, programs=drafts))
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("withheld", "superseded")]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ä@b.cc", "a\u200b@b.cc", "a\x01@b.cc", "x:victim@c.dd", "=?utf-8?q?x?=@b.cc", "a()@b.cc", "a@b.cc\r\nBcc: c@d.ee"],
+)
+async def test_an_address_that_cannot_be_written_to_fails_alone(bench: Bench, address: str) -> None:
+    """One poisoned lead neither stops the others nor reaches anybody else."""
+    assert bench.handler._chooser._cleaner.address(address) == ""
+    await bench.take(change(email=address), change(lead=str(uuid.UUID(int=8)), email="good@firm.example"))
+    await bench.scheduler.turn()
+    assert sorted(status for status, _ in await bench.outcome()) == ["failed", "sent"]
+    assert [mail["To"] for mail in bench.mails()] == ["good@firm.example"]
+
+
+async def test_what_was_asked_for_goes_out_at_once_outside_caps_and_hours(bench: Bench) -> None:
+    """N12."""
+    playbook = bench.chooser.playbook
+    live = [one.model_copy(update={"state": "live"}) for one in playbook.programs]
+    bench.use(with_parts(playbook, programs=live, holdout=playbook.holdout.model_copy(update={"share": 0.9})))
+    bench.at(NOON.replace(hour=2))
+    asked = Request(uuid.uuid4().hex, "form_submitted", bench.clock.at, "whitepaper-four-kinds")
+    event = engaged(2, last_act_at=bench.clock.at, consents={})
+    event = msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, requests=(asked,)))
+    await bench.take(event, event)
+    await bench.take(event)
+    await bench.scheduler.turn()
+    (touch,) = await bench.touches()
+    assert (touch.program, touch.content, touch.status) == ("requested", "whitepaper-four-kinds", "sent")
+    assert len(bench.mails()) == 1

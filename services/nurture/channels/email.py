@@ -26,8 +26,6 @@ class Email:
             raw = compose(message, self._sender, at).as_bytes()
         except (ValueError, LookupError) as error:
             raise Reject(f"no mail can be made of it: {error}") from error
-        if parseaddr(message.recipient)[1] != message.recipient:
-            raise Reject("the address would be read in another way")
         url, begun = self._url, False
         implicit = url.scheme == "smtps"
         client = aiosmtplib.SMTP(
@@ -55,10 +53,12 @@ class Email:
 
 
 def compose(message: Message, sender: str, at: datetime) -> EmailMessage:
-    """The mail; header values hold no line breaks."""
+    """The mail. Raises ValueError for what no header can hold, or what would be read as another address."""
     mail = EmailMessage()
     mail["From"] = sender
     mail["To"] = message.recipient
+    if [one.addr_spec for one in mail["To"].addresses] != [message.recipient]:
+        raise ValueError("the address would be read as another one")
     mail["Subject"] = message.subject
     mail["Date"] = format_datetime(at)
     mail["Message-ID"] = f"<{message.touch_id}@{parseaddr(sender)[1].rpartition('@')[2] or 'localhost'}>"
