@@ -13,7 +13,6 @@ from services.scorer.handler import Handler
 from services.scorer.ledger import as_json
 from services.scorer.queries import Filter, Moved, Queries, parse_time
 from services.shared import web
-from services.shared.db import is_transient
 from services.shared.errors import Reject
 from services.shared.events import ExternalId, Interaction
 from services.shared.identity import Cleaner, Identifier
@@ -50,16 +49,6 @@ def create_app(settings: Settings, engine: AsyncEngine, handler: Handler, keys: 
         path = request.url.path.replace(str(request.path_params.get("lead_id")), str(error.into))
         query = f"?{request.url.query}" if request.url.query else ""
         return Response(status_code=308, headers={"Location": path + query})
-
-    @app.middleware("http")
-    async def database_away(request: Request, call_next: Any) -> Response:
-        try:
-            response: Response = await call_next(request)
-            return response
-        except Exception as error:
-            if is_transient(error):
-                return web.problem(Reject("the database is away", remedy="Ask again in a few seconds", kind="away"))
-            raise
 
     async def may_query(request: Request) -> None:
         keys.check(bearer(request.headers.get("authorization")), "query")

@@ -114,13 +114,22 @@ class Queries:
     async def lead(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> dict[str, Any]:
         """One lead now, or as its events up to `at` (µs) make it. Raises Moved, or Reject `not-found`."""
         async with self._engine.connect() as connection:
-            row = await self._row(connection, lead_id)
-            store = Store(connection)
-            identifiers = (await store.identifiers([lead_id])).get(lead_id, [])
-            stored = (await store.states([lead_id])).get(lead_id, {})
-            state = stored.get(product)
-            if state is None:
+            columns = ", ".join(f"s.{name}" for name in STATE_COLUMNS.split(", "))
+            found = await rows(
+                connection,
+                f"SELECT l.merged_into, l.version, l.profile, {columns}, "
+                "ARRAY(SELECT (kind, value) FROM scorer.identifier i WHERE i.lead_id = l.id ORDER BY kind, value) AS named "
+                "FROM scorer.lead l LEFT JOIN scorer.lead_state s ON s.lead_id = l.id AND s.product = :product WHERE l.id = :lead",
+                lead=lead_id,
+                product=product,
+            )
+            row = found[0] if found else None
+            if row and row.merged_into:
+                raise Moved(row.merged_into)
+            if row is None or row.record is None:
                 raise _unknown(lead_id)
+            identifiers = [Identifier(Kind(kind), value) for kind, value in row.named]
+            state, store = state_of(row), Store(connection)
             if at is None and state.fold_hash == self._handler.playbook.fold_hash:
                 profile = unpack_profile(row.profile)
             else:

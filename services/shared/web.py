@@ -6,8 +6,10 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.events import encode_bytes
 
@@ -49,6 +51,13 @@ def create(title: str, readiness: Readiness) -> FastAPI:
     @app.exception_handler(Retry)
     async def away(_: Request, error: Retry) -> Response:
         return problem(Reject(str(error), remedy="Send the same again after the seconds in Retry-After", kind="away"))
+
+    @app.exception_handler(SQLAlchemyError)
+    @app.exception_handler(OSError)
+    async def database(request: Request, error: Exception) -> Response:
+        if not is_transient(error):
+            return await crashed(request, error)
+        return problem(Reject("the database is away", remedy="Ask again after the seconds in Retry-After", kind="away"))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> Response:
