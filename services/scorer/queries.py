@@ -119,7 +119,8 @@ class Queries:
                 connection,
                 f"SELECT l.merged_into, l.version, l.profile, {columns}, "
                 "ARRAY(SELECT (kind, value) FROM scorer.identifier i WHERE i.lead_id = l.id ORDER BY kind, value) AS named "
-                "FROM scorer.lead l LEFT JOIN scorer.lead_state s ON s.lead_id = l.id AND s.product = :product WHERE l.id = :lead",
+                "FROM scorer.lead l LEFT JOIN scorer.lead_state s ON s.lead_id = l.id AND s.product = :product "
+                "WHERE l.id = :lead",
                 lead=lead_id,
                 product=product,
             )
