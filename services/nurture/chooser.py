@@ -20,13 +20,17 @@ DOUBLE_OPT_IN = "double_opt_in"
 
 
 class Lead(msgspec.Struct, frozen=True):
-    """What is known of a lead at the moment of a decision; `sent` are the instants of touches of the last days."""
+    """What is known of a lead at the moment of a decision; `sent` are the instants of touches of the last days.
+
+    Where a person has asserted the stage, the snapshot says that one; `paused_until` where a person has paused the lead.
+    """
 
     id: str
     snapshot: Snapshot
     consent: Word | None = None
     seen: frozenset[str] = frozenset()
     sent: tuple[datetime, ...] = ()
+    paused_until: datetime | None = None
 
 
 class Occasion(msgspec.Struct, frozen=True):
@@ -128,7 +132,9 @@ class Chooser:
         return [program.id for program in self.playbook.programs if program.trigger == "request"]
 
     def against(self, lead: Lead, now: datetime) -> Withhold | None:
-        """Grounds that hold for every content: sales has the lead, no permission, too much already."""
+        """Grounds that hold for every content: a person or sales has the lead, no permission, too much already."""
+        if lead.paused_until and now < lead.paused_until:
+            return Withhold("superseded", f"a person has paused the lead until {lead.paused_until:%Y-%m-%d}")
         if lead.snapshot.sales_status in WITH_SALES:
             return Withhold("superseded", "sales is working with the lead")
         if not lead.snapshot.email or not self.permitted(lead.consent):

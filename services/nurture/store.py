@@ -50,6 +50,9 @@ class Store:
             "UPDATE nurture.touch SET lead_id = :new WHERE lead_id = :old",
             "INSERT INTO nurture.seen SELECT :new, content FROM nurture.seen WHERE lead_id = :old ON CONFLICT DO NOTHING",
             "DELETE FROM nurture.seen WHERE lead_id = :old",
+            "INSERT INTO nurture.override SELECT :new, stage, paused, until FROM nurture.override WHERE lead_id = :old "
+            "ON CONFLICT DO NOTHING",
+            "DELETE FROM nurture.override WHERE lead_id = :old",
             "DELETE FROM nurture.lead WHERE lead_id = :old",
         ):
             await self._connection.execute(text(statement), pair)
@@ -109,7 +112,19 @@ class Store:
         found = await rows(
             self._connection, "SELECT lead_id, product, snapshot FROM nurture.lead WHERE lead_id = ANY(:ids)", ids=_uuids(ids)
         )
+        words = {
+            str(row.lead_id): row
+            for row in await rows(
+                self._connection,
+                "SELECT lead_id, stage, paused, until FROM nurture.override WHERE lead_id = ANY(:ids) AND until > :now",
+                ids=_uuids(ids),
+                now=now,
+            )
+        }
         snapshots = {(str(row.lead_id), row.product): unpack(row.snapshot) for row in found}
+        for (lead, product), snapshot in snapshots.items():
+            if lead in words and words[lead].stage:
+                snapshots[lead, product] = msgspec.structs.replace(snapshot, stage=words[lead].stage)
         addresses = {s.email: keyed_hash(self._pepper, f"email:{s.email}") for s in snapshots.values() if s.email}
         consents = await self._consents(addresses.values())
         seen = await self._grouped("SELECT lead_id, content AS one FROM nurture.seen WHERE lead_id = ANY(:ids)", ids)
@@ -129,6 +144,7 @@ class Store:
                 ]),
                 seen=frozenset(seen.get(lead, ())),
                 sent=tuple(sent.get(lead, ())),
+                paused_until=words[lead].until if lead in words and words[lead].paused else None,
             )
             for (lead, product), snapshot in snapshots.items()
         }  # fmt: skip

@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import sys
+import uuid
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,10 +38,12 @@ app = typer.Typer(
 )
 playbook_app = typer.Typer(no_args_is_help=True, help="The playbook: what the company decided about its leads.")
 brake_app = typer.Typer(no_args_is_help=True, help="Stop and release all sending, within seconds.")
+lead_app = typer.Typer(no_args_is_help=True, help="A person's word on one lead, until a date.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys.")
 app.add_typer(playbook_app, name="playbook")
 app.add_typer(brake_app, name="brake")
 app.add_typer(keys_app, name="keys")
+app.add_typer(lead_app, name="lead")
 if find_spec("aiosmtpd") and find_spec("confluent_kafka"):  # production images hold no embedded parts
     from services.ops import demo, up
 
@@ -183,6 +187,46 @@ def brake_off() -> None:
     print("sending goes on")
 
 
+Until = Annotated[datetime, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="UTC; after it the word is void.")]
+
+
+@lead_app.command("pause")
+def pause(lead: Annotated[uuid.UUID, typer.Argument(help="The lead's id.")], until: Until) -> None:
+    """Send this lead nothing but what it asks for."""
+    _override(lead, until, paused=True, stage="")
+    print(f"paused until {until:%Y-%m-%d %H:%M} UTC; `ripeline lead release {lead}` takes it back")
+
+
+@lead_app.command("assert")
+def assert_stage(
+    lead: Annotated[uuid.UUID, typer.Argument(help="The lead's id.")],
+    stage: Annotated[str, typer.Argument(help="The buying stage that a person knows it to be in.")],
+    until: Until,
+) -> None:
+    """Nurture takes this stage for the lead's, whatever the estimate says; the estimate itself stays honest."""
+    stages = load(current().playbook).stages
+    if stage not in stages:
+        _end(f"no stage {stage!r}: use one of {', '.join(stages)}", 2)
+    _override(lead, until, paused=False, stage=stage)
+    print(f"{stage} until {until:%Y-%m-%d %H:%M} UTC; `ripeline lead release {lead}` takes it back")
+
+
+@lead_app.command("release")
+def release(lead: Annotated[uuid.UUID, typer.Argument(help="The lead's id.")]) -> None:
+    """Take back what was said of a lead."""
+    asyncio.run(_execute("DELETE FROM nurture.override WHERE lead_id = :lead", lead=lead))
+    print("released")
+
+
+def _override(lead: uuid.UUID, until: datetime, *, paused: bool, stage: str) -> None:
+    statement = (
+        "INSERT INTO nurture.override VALUES (coalesce((SELECT into_lead FROM nurture.merged WHERE lead_id = :lead), :lead), "
+        ":stage, :paused, :until) ON CONFLICT (lead_id) DO UPDATE SET stage = CASE WHEN excluded.paused THEN override.stage "
+        "ELSE excluded.stage END, paused = override.paused OR excluded.paused, until = excluded.until"
+    )
+    asyncio.run(_execute(statement, lead=lead, stage=stage, paused=paused, until=until.replace(tzinfo=UTC)))
+
+
 @keys_app.command("new")
 def new(
     scope: Annotated[str, typer.Argument(help="secret, public or query")],
@@ -208,11 +252,11 @@ def _scope(word: str) -> Scope:
     return word  # type: ignore[return-value]
 
 
-async def _execute(statement: str) -> None:
+async def _execute(statement: str, **values: Any) -> None:
     engine = open_engine(current())
     try:
         async with engine.begin() as connection:
-            await connection.execute(text(statement))
+            await connection.execute(text(statement), values)
     finally:
         await engine.dispose()
 

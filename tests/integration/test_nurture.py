@@ -609,3 +609,33 @@ async def test_what_was_asked_for_goes_out_at_once_outside_caps_and_hours(bench:
     (touch,) = await bench.touches()
     assert (touch.program, touch.content, touch.status) == ("requested", "whitepaper-four-kinds", "sent")
     assert len(bench.mails()) == 1
+
+
+def said(bench: Bench, *words: str) -> None:
+    """A person's word by the command line, which finds the database by its variable."""
+    named = {"RIPELINE_DATABASE_URL": bench.settings.database_url.get_secret_value()}
+    result = CliRunner().invoke(command_line, ["lead", *words], env=named)
+    assert result.exit_code == 0, result.output
+
+
+async def test_a_person_pauses_a_lead_until_a_date(bench: Bench) -> None:
+    """N14."""
+    until = ["--until", f"{NOON + timedelta(days=2):%Y-%m-%d}"]
+    await bench.take(change())
+    await asyncio.to_thread(said, bench, "pause", LEAD, *until)
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("withheld", "superseded")]
+    bench.at(NOON + timedelta(days=3))
+    await bench.take(change(seq=2, version=2, cause_at=bench.clock.at))
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("withheld", "superseded"), ("sent", "")]
+
+
+async def test_a_person_asserts_a_stage_until_it_is_taken_back(bench: Bench) -> None:
+    """N14: the estimate may say another one meanwhile."""
+    await asyncio.to_thread(said, bench, "assert", LEAD, "consideration", "--until", f"{NOON + timedelta(days=9):%Y-%m-%d}")
+    await bench.take(change())
+    assert await bench.outcome() == [("withheld", "superseded")]
+    await asyncio.to_thread(said, bench, "release", LEAD)
+    await bench.take(change(seq=2, version=2))
+    assert sorted(await bench.outcome()) == [("due", ""), ("withheld", "superseded")]

@@ -201,6 +201,13 @@ CREATE INDEX touch_lead ON nurture.touch (lead_id, decided_at);
 CREATE INDEX touch_due ON nurture.touch (due_at) WHERE status = 'due';
 CREATE INDEX touch_sending ON nurture.touch (sending_since) WHERE status = 'sending';
 CREATE INDEX touch_listed ON nurture.touch (decided_at, id);
+CREATE TABLE nurture.override (
+    lead_id uuid PRIMARY KEY,
+    stage text NOT NULL DEFAULT '',
+    paused boolean NOT NULL DEFAULT false,
+    until timestamptz NOT NULL,
+    CHECK (paused OR stage <> '')
+);
 CREATE TABLE nurture.brake (
     held boolean PRIMARY KEY CHECK (held),
     since timestamptz NOT NULL DEFAULT now()
