@@ -77,11 +77,13 @@ def _announcement(
     if state.lane.last_at < now - TOO_OLD or (evidence.arrivals and all("old" in a.flags for a in evidence.arrivals)):
         return None
     by = _behind(journey, evidence, cause_at)
+    newest = by is not None and by.at >= lead.profile.last_at
     cause = (
         "model" if evidence.renewed
+        else "event" if newest
+        else "merge" if evidence.moved or evidence.merged
         else "late_evidence" if evidence.late
         else "event" if by
-        else "merge" if evidence.moved or evidence.merged
         else "silence"
     )  # fmt: skip
     announced_at, seq = from_us(now), state.announced.seq + 1

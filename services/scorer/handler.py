@@ -174,7 +174,7 @@ class Handler:
             said = state.announced
             if mine is None:
                 blank = Announced(said.stage, 0, said.at)
-                into.states[product] = State(self.journey.void(product), "", blank)
+                into.states[product] = State(self.journey.void(product), self.playbook.fold_hash, blank)
             elif said.at and (not mine.announced.at or said.at > mine.announced.at):
                 mine.announced = Announced(said.stage, mine.announced.seq, said.at)
 
