@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.announcing import Evidence, engaged, settle
@@ -22,8 +21,6 @@ from services.shared.identity import Cleaner, Kind
 from services.shared.kafka import Outgoing, Record
 from services.shared.playbook import Playbook
 from services.shared.telemetry import APPLIED, REPEATED
-
-log = structlog.get_logger()
 
 
 class Decoded(NamedTuple):

@@ -16,10 +16,6 @@ TOPICS = (INTERACTIONS, CHANGES, CONSENTS, TOUCHES)
 
 NAMESPACE = uuid.UUID("6f0d4c56-6b0f-5d0e-9a54-3a8f1d1c7e21")
 TOUCH_SYSTEM = "ripeline.touch"  # the external-id system that ties a click or a reply to the touch's recipient
-OWN_TYPES = frozenset({
-    "identified", "grouped", "aliased", "identity_reviewed", "consent_given", "consent_withdrawn", "purchased",
-    "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened", "won", "lost",
-})  # fmt: skip
 TOUCH_SENT = "touch_sent"  # our own sends, in the form of interactions
 REFUSING_TYPES = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
 

@@ -44,7 +44,6 @@ class Pulse:
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._turned: dict[str, float] = {}
-        self.ready: dict[str, bool] = {}
 
     def beat(self, loop: str) -> Beat:
         """The function that this loop calls at every turn."""

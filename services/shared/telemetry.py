@@ -26,7 +26,6 @@ DECISION_SECONDS = Histogram(
     buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
 )  # fmt: skip
 OUTBOX_PUBLISHED = Counter("ripeline_outbox_published_total", "Records published from the outbox", ["service"])
-OUTBOX_WAITING = Gauge("ripeline_outbox_records", "Records waiting in the outbox", ["service"])
 LOOP_AGE = Gauge("ripeline_loop_age_seconds", "Seconds since a loop last turned", ["loop"])
 
 ADDRESS = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+\.[^\s@\"'<>]+")
