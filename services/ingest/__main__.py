@@ -7,7 +7,10 @@ import uvloop
 
 from services.ingest.api import create_app
 from services.ingest.delivery import Delivery
+from services.ingest.heard import Heard
 from services.ingest.normalise import Normaliser
+from services.ingest.senders import Senders
+from services.ingest.sources import FORMS, served
 from services.shared import playbook
 from services.shared.clock import Clock
 from services.shared.db import open_engine
@@ -26,12 +29,17 @@ async def main(settings: Settings) -> None:
     engine, publisher = open_engine(settings), Publisher(settings)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
     keys, pulse = Keys(engine), Pulse(settings.watchdog_s)
-    cleaner = Cleaner(playbook.load(settings.playbook).identity)
-    normaliser = Normaliser(cleaner, settings.pepper.get_secret_value().encode())
+    rules, pepper = playbook.load(settings.playbook), settings.pepper.get_secret_value().encode()
+    sources, senders = served(rules), Senders(engine, pepper)
+    heard = Heard(engine, [*sources, FORMS], settings.public_url)
+    normaliser = Normaliser(Cleaner(rules.identity), pepper)
     spool.open()
     app = create_app(
         settings,
         keys,
+        senders,
+        heard,
+        sources,
         normaliser,
         Delivery(publisher, spool),
         Clock.parse(settings.clock),
@@ -44,6 +52,8 @@ async def main(settings: Settings) -> None:
         "ingest",
         spool.drain(publisher.publish, pulse.beat("spool")),
         keys.refresh(pulse.beat("keys")),
+        senders.refresh(pulse.beat("senders")),
+        heard.refresh(pulse.beat("heard")),
         pulse.watch(),
     )
     await publisher.close()

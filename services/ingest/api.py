@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,9 +15,10 @@ from starlette.routing import Route
 
 from services.ingest import documented, intake, pages
 from services.ingest.delivery import Delivery
+from services.ingest.heard import Heard
 from services.ingest.normalise import Normaliser, Receipt, consent_records
-from services.ingest.sources import FORMS, SOURCES, Post, Source, forms
-from services.ingest.sources.contract import Item
+from services.ingest.senders import Senders
+from services.ingest.sources import FORMS, Item, Post, Refused, Reply, Secret, Source, forms
 from services.ingest.sources.pieces import is_list
 from services.shared import web
 from services.shared.clock import Clock
@@ -28,6 +30,7 @@ from services.shared.runtime import fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import ACCEPTED, REFUSED
 
+USELESS = frozenset({"invalid", "too-large", "media-type", "replayed"})  # what repeating the same body cannot mend
 SLICE = 500  # items of a batch between which others have their turn
 LINKS = "links:ripeline"  # the door of what people do with our mails
 MACHINES = re.compile(
@@ -39,7 +42,15 @@ AHEAD_OF_PEOPLE = ("purpose", "sec-purpose", "x-purpose", "x-moz")
 
 
 def create_app(
-    settings: Settings, keys: Keys, normaliser: Normaliser, delivery: Delivery, clock: Clock, readiness: web.Readiness
+    settings: Settings,
+    keys: Keys,
+    senders: Senders,
+    heard: Heard,
+    sources: Sequence[Source],
+    normaliser: Normaliser,
+    delivery: Delivery,
+    clock: Clock,
+    readiness: web.Readiness,
 ) -> FastAPI:
     """The application; opens nothing."""
     app = web.create("Ripeline ingest", readiness)
@@ -55,32 +66,61 @@ def create_app(
 
     async def events(request: Request) -> Response:
         """Interactions, by senders who repeat after a 503."""
-        post = await intake.read(request, clock)
-        source = chosen(post)
+        post = await intake.read(request, clock, settings.public_url)
+        source = chosen(post, doors[post.path])
+        if source.verify:
+            return await signed(post, source)
         key = gate.admit(request, source.key_in(post.body) if "authorization" not in request.headers else "")
-        receipt = Receipt(
-            f"{source.door}:{key.name}", post.received_at, time.time(), many=_is_many(post), public=key.scope == "public"
-        )
-        items = source.parse(post)
+        public = key.scope == "public"
+        receipt = Receipt(f"{source.door}:{key.name}", post.received_at, time.time(), many=_is_many(post), public=public)
+        await take(source.parse(post), receipt)
+        # Pages that post with a public key are gone by the time of a second attempt: what they say is kept at once.
+        await (delivery.keep if public else delivery.publish)(receipt.records)
+        fault_point("between_acknowledgement_and_answer")
+        return _answer(receipt, source, heard)
+
+    async def signed(post: Post, source: Source) -> Response:
+        """A webhook of a sender who signs, or its first call to see who answers."""
+        secrets = senders.secrets(source.door)
+        if source.greet and (greeting := source.greet(post, secrets)):
+            return Response(greeting.body, media_type=greeting.media)
+        if post.method != "POST":
+            raise Reject("this address is for webhooks", where="method", remedy="use POST", kind="method")
+        try:
+            secret = source.verify(post, secrets) if source.verify else Secret("", "")
+            await senders.use(source, post)
+            receipt = Receipt(f"{source.door}:{secret.name}", post.received_at, time.time(), many=_is_many(post))
+            await take(source.parse(post), receipt)
+        except Reject as reject:
+            heard.note(source.door, 0, 1, reject.kind)
+            REFUSED.labels(source.door, reject.kind).inc()
+            return web.problem(reject, source.stop if reject.kind in USELESS else None)
+        await delivery.publish(receipt.records)
+        fault_point("between_acknowledgement_and_answer")
+        return _answer(receipt, source, heard)
+
+    async def take(items: list[Item | Refused], receipt: Receipt) -> None:
         for first in range(0, len(items), SLICE):
             normaliser.take(items[first : first + SLICE], receipt, first)
             if first + SLICE < len(items):
                 await asyncio.sleep(0)
-        await delivery.publish(receipt.records)
-        fault_point("between_acknowledgement_and_answer")
-        return _answer(receipt, source)
 
-    doors = {path: source for source in reversed(SOURCES) for path in source.paths}
-    for path, source in doors.items():
-        body = documented.events(source.example) if path == "/v1/events" else documented.sent_by(source)
-        app.add_api_route(path, events, methods=["POST"], tags=[source.door], openapi_extra=body, response_model=None)
+    doors: dict[str, list[Source]] = {}
+    for source in sources:
+        for path in source.paths:
+            doors.setdefault(path, []).append(source)
+    for path, served in doors.items():
+        body = documented.events(served[0].example) if path == "/v1/events" else documented.sent_by(served[0])
+        app.add_api_route(path, events, methods=["POST"], tags=[served[0].door], openapi_extra=body, response_model=None)
     # What FastAPI does for a route it describes costs a third of a single event: these go the short way, in front.
-    app.router.routes[:0] = [Route(path, events, methods=["POST"]) for path in reversed(doors)]
+    app.router.routes[:0] = [
+        Route(path, events, methods=["GET", "POST"] if served[0].greet else ["POST"]) for path, served in doors.items()
+    ]
 
     @app.post("/v1/forms/{form}", tags=["forms"], response_model=None, openapi_extra=documented.form(FORMS.example))
     async def form(form: str, request: Request) -> Response:
         """A web form, with or without JavaScript; it is safe before the answer, whatever the broker does."""
-        post = await intake.read(request, clock)
+        post = await intake.read(request, clock, settings.public_url)
         if post.media not in FORMS.media:
             raise _wrong_media(post.media, FORMS.media)
         found = forms.fields(post)
@@ -96,7 +136,7 @@ def create_app(
             normaliser.take([forms.submission(form, found)], receipt)
             await delivery.keep(receipt.records)
         fault_point("between_spool_and_answer")
-        answer = _answer(receipt, FORMS)
+        answer = _answer(receipt, FORMS, heard)
         if answer.status_code != 200 or (_wants_json(post) and not then):
             return answer
         return RedirectResponse(then, 303) if then else pages.thanks()
@@ -148,9 +188,8 @@ def create_app(
     return app
 
 
-def chosen(post: Post) -> Source:
-    """The source of a request, by its path, its content type, and for plain JSON by its shape."""
-    there = [source for source in SOURCES if post.path in source.paths]
+def chosen(post: Post, there: Sequence[Source]) -> Source:
+    """The source of a request among those of its path, by its content type, and for plain JSON by its shape."""
     fitting = [source for source in there if not source.media or post.media in source.media]
     if not fitting:
         raise _wrong_media(post.media, frozenset().union(*(source.media for source in there)))
@@ -178,22 +217,29 @@ def is_machine(request: Request) -> bool:
     return request.method == "HEAD" or ahead or bool(MACHINES.search(request.headers.get("user-agent", "")))
 
 
-def _answer(receipt: Receipt, source: Source) -> Response:
-    """200 with what was accepted and what was not; 400 where nothing was."""
+def _answer(receipt: Receipt, source: Source, heard: Heard) -> Response:
+    """200 with what was accepted and what was not; where nothing was, the status that tells the sender to stop.
+
+    A request that holds nothing for us is a success.
+    """
     rejected = [
         {"index": index, "id": name, "problem": web.problem_of(reject) | {"status": web.STATUS.get(reject.kind, 400)}}
         for index, name, reject in receipt.refused
     ]
     for _, _, reject in receipt.refused:
         REFUSED.labels(source.door, reject.kind).inc()
-    if receipt.ids:
-        ACCEPTED.labels(source.door).inc(len(receipt.ids))
-        return Response(encode_bytes(source.answer(receipt.ids, rejected)), media_type="application/json")
+    heard.note(source.door, len(receipt.ids), len(rejected), receipt.refused[-1][2].kind if rejected else "")
+    ACCEPTED.labels(source.door).inc(len(receipt.ids))
+    if receipt.ids or not rejected or source.stop == 200:
+        said = source.answer(receipt.ids, rejected)
+        if isinstance(said, Reply):
+            return Response(said.body, media_type=said.media)
+        return Response(encode_bytes(said), media_type="application/json")
     first = receipt.refused[0][2]
     remedy = "see `rejected` for each item" if len(rejected) > 1 else first.remedy
     whole = Reject("no item was acceptable", remedy=remedy) if len(rejected) > 1 else first
-    body = web.problem_of(whole) | {"status": 400, "rejected": rejected}
-    return Response(encode_bytes(body), 400, media_type="application/problem+json")
+    body = web.problem_of(whole) | {"status": source.stop, "rejected": rejected}
+    return Response(encode_bytes(body), source.stop, media_type="application/problem+json")
 
 
 def _is_many(post: Post) -> bool:

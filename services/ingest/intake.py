@@ -20,12 +20,15 @@ PLAIN = frozenset({"", "identity"})
 CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
-async def read(request: Request, clock: Clock) -> Post:
+async def read(request: Request, clock: Clock, public_url: str = "") -> Post:
     """The request with its body. Raises Reject `too-large`, `media-type`, `invalid`."""
     media, _, parameters = request.headers.get("content-type", "").partition(";")
     _check_charset(parameters)
     body = await _body(request)
-    return Post(request.scope["path"], body, clock.now(), media.strip().lower(), request.headers)
+    path, query = request.scope["path"], request.scope["query_string"]
+    address = f"{public_url.rstrip('/')}{path}{'?' if query else ''}{query.decode('latin-1')}"
+    values = request.query_params if query else {}
+    return Post(path, body, clock.now(), media.strip().lower(), request.headers, values, request.method, address)
 
 
 async def _body(request: Request) -> bytes:

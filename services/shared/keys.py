@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -84,14 +85,7 @@ class Keys:
 
     async def refresh(self, beat: Beat) -> None:
         """Reads them again every second; while the database is away those known stay in force."""
-        while True:
-            beat()
-            try:
-                await self.load()
-            except Retry as error:
-                if not self.loaded:
-                    log.warning("keys_wait", reason=str(error))
-            await asyncio.sleep(1)
+        await refreshed(self.load, beat, "keys_wait")
 
     def in_force(self, key_id: str) -> Key | None:
         """The key of this id, unless it is unknown, revoked or expired."""
@@ -120,6 +114,21 @@ class Keys:
                 kind="forbidden",
             )
         return key
+
+
+async def refreshed(load: Callable[[], Awaitable[None]], beat: Beat, waits: str) -> None:
+    """Calls `load` every second until cancelled; while it raises Retry what was loaded before stays."""
+    told = ""
+    while True:
+        beat()
+        try:
+            await load()
+            told = ""
+        except Retry as error:
+            if str(error) != told:
+                log.warning(waits, reason=str(error))
+            told = str(error)
+        await asyncio.sleep(1)
 
 
 def bearer(authorization: str | None) -> str:

@@ -39,6 +39,16 @@ class Settings(BaseSettings):
     public_url: str = Field("http://127.0.0.1:8080", description="where people's browsers reach ingest, for links in mails")
     allowed_pages: list[str] = Field([], description="JSON list of address prefixes that a form's `_next` may name")
     allowed_origins: list[str] = Field(["*"], description="JSON list of origins whose pages may post by script")
+    trusted_proxies: list[str] = Field([], description="JSON list of networks whose X-Forwarded-For is believed")
+    rate_per_key: str = Field("20000/10seconds", description="requests of one key that are taken; '' sets no limit")
+    rate_per_address: str = Field(
+        "1000/10seconds", description="requests of one address with a public key, or without a valid one"
+    )
+    header_seconds: float = Field(10, description="a request whose headers take longer is cut off")
+    imap_url: SecretStr = Field(
+        SecretStr(""), description="imap[s]://user:password@host[:port]/FOLDER whose mail is read as replies"
+    )
+    imap_poll_s: float = Field(30, description="seconds between looks into that mailbox")
     spool_dir: Path = Field(Path("/var/lib/ripeline/spool"), description="where forms wait while the broker is away")
     spool_max_bytes: int = Field(256 * 1024 * 1024, description="room of the spool; a full one answers 503")
     smtp_url: SecretStr = Field(SecretStr("smtp://127.0.0.1:1025"), description="smtp[s]://[user:password@]host[:port]")
@@ -46,6 +56,8 @@ class Settings(BaseSettings):
     mail_from: str = Field("Ripeline <nurture@localhost>", description="sender of mails")
     webhook_url: str = Field("", description="where touches of the channel `webhook` go, http(s)")
     webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_… that signs them (Standard Webhooks)")
+    crm_url: SecretStr = Field(SecretStr(""), description="where scores are written back to a CRM's flow, http(s)")
+    crm_secret: SecretStr = Field(SecretStr(""), description="whsec_… that signs them (Standard Webhooks)")
     clock: str = Field("", description="ORIGIN,DAYS,SECONDS: compressed time; demo and test only")
     batch: int = Field(1_000, description="records of one consumed batch")
     poll_ms: int = Field(500, description="longest wait between looks at the outbox, due touches and due reviews")

@@ -16,8 +16,9 @@ from services.shared.events import encode_bytes
 log = structlog.get_logger()
 PROBLEMS = "https://ripeline.example/errors#"
 STATUS = {
-    "invalid": 400, "unauthorized": 401, "forbidden": 403, "not-found": 404, "method": 405, "too-large": 413,
-    "media-type": 415, "unprocessable": 422, "too-many": 429, "away": 503, "spool-full": 503, "not-ready": 503,
+    "invalid": 400, "unauthorized": 401, "signature": 401, "stale": 401, "not-connected": 401, "forbidden": 403,
+    "not-found": 404, "method": 405, "replayed": 409, "too-large": 413, "media-type": 415, "unprocessable": 422,
+    "too-many": 429, "away": 503, "spool-full": 503, "not-ready": 503,
 }  # fmt: skip
 Readiness = Callable[[], dict[str, bool]]
 

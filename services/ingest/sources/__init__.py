@@ -1,9 +1,10 @@
 """The formats that ingest takes: one pure file each, and one entry here."""
 
 from services.ingest.sources import canonical, cloudevents, forms, segment
-from services.ingest.sources.contract import Foreign, Item, Post, Refused, Source
+from services.ingest.sources.contract import Foreign, Item, Post, Refused, Reply, Secret, Source
+from services.shared.playbook import Playbook
 
-__all__ = ["FORMS", "SOURCES", "Foreign", "Item", "Post", "Refused", "Source"]
+__all__ = ["FORMS", "SOURCES", "Foreign", "Item", "Post", "Refused", "Reply", "Secret", "Source", "served"]
 
 _VISIT = {"id": "e-1", "type": "page_viewed", "anonymous_id": "a-1", "url": "https://www.example.com/pricing"}
 _TOLD = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "com.example.demo_requested"}
@@ -16,3 +17,8 @@ SOURCES = (
     Source("segment", segment.parse, segment.PATHS, answer=segment.answer, key_in=segment.write_key, example=_CALL),
 )
 FORMS = Source("forms", forms.parse, [forms.PATH], forms.MEDIA, example={"email": "ann@example.com", "name": "Ann"})
+
+
+def served(playbook: Playbook) -> list[Source]:
+    """Every source of an installation: those that all have, and those that its playbook maps."""
+    return [*SOURCES]

@@ -11,13 +11,19 @@ MAX_ITEMS = 10_000
 
 
 class Post(NamedTuple):
-    """A request, its body read and unzipped; `media` is the content type without parameters, in lower case."""
+    """A request, its body read and unzipped; `media` is the content type without parameters, in lower case.
+
+    `address` is the public one that the sender knows, with its query: some sign it.
+    """
 
     path: str
     body: bytes
     received_at: datetime
     media: str = ""
     headers: Mapping[str, str] = {}
+    query: Mapping[str, str] = {}
+    method: str = "POST"
+    address: str = ""
 
 
 class Item(Interaction, frozen=True, omit_defaults=True, kw_only=True):
@@ -45,8 +51,42 @@ class Refused(NamedTuple):
     reject: Reject
 
 
+class Secret(NamedTuple):
+    """A secret shared with a sender; `name` stays through rotations and is part of an event's identity."""
+
+    name: str
+    value: str
+
+
+class Reply(NamedTuple):
+    """An answer in a form of the sender's own."""
+
+    body: bytes
+    media: str = "text/plain"
+
+
+class Sample(NamedTuple):
+    """A request as the sender would make it."""
+
+    body: bytes
+    media: str
+    headers: Mapping[str, str] = {}
+    query: Mapping[str, str] = {}
+
+
+class About(NamedTuple):
+    """What a person needs to connect a source; `{address}` and `{key}` in `snippet` are filled in."""
+
+    title: str
+    steps: Sequence[str]
+    snippet: str = ""
+
+
 Parse = Callable[[Post], list[Item | Refused]]
-Report = Callable[[list[str], list[dict[str, Any]]], dict[str, Any]]
+Report = Callable[[list[str], list[dict[str, Any]]], dict[str, Any] | Reply]
+Verify = Callable[[Post, Sequence[Secret]], Secret]
+Greet = Callable[[Post, Sequence[Secret]], Reply | None]
+Sign = Callable[[Sample, str, str, datetime], Sample]
 
 
 def report(ids: list[str], rejected: list[dict[str, Any]]) -> dict[str, Any]:
@@ -60,7 +100,14 @@ def no_key(_: bytes) -> str:
 
 
 class Source(NamedTuple):
-    """A format: its door (part of an event's identity), paths and content types (none: any), and its answer."""
+    """A format: its door (part of an event's identity), paths and content types (none: any), and its answer.
+
+    A sender who signs has `verify`, which returns the secret that fits or raises Reject `signature` or `stale`; the others
+    bring an API key. `greet` answers a sender's first call, if it is one. `once` names the token of a scheme whose signature
+    does not cover the body, so that it serves one body only. `stop` is the status by which this sender learns that
+    repeating is of no use: it is given where nothing of a request is acceptable. `sample` makes a request about an address,
+    `sign(sample, secret, public address, now)` signs it, and `new_secret` makes what (the signer, the verifier) needs.
+    """
 
     door: str
     parse: Parse
@@ -69,3 +116,11 @@ class Source(NamedTuple):
     answer: Report = report
     key_in: Callable[[bytes], str] = no_key
     example: Any = None
+    about: About | None = None
+    verify: Verify | None = None
+    greet: Greet | None = None
+    once: Callable[[Post], str] | None = None
+    stop: int = 400
+    sample: Callable[[str, datetime], Sample] | None = None
+    sign: Sign | None = None
+    new_secret: Callable[[], tuple[str, str]] | None = None

@@ -1,0 +1,45 @@
+"""What all signed webhooks share: several active secrets compared in constant time, and the window against replays."""
+
+import hmac
+import secrets as random
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from services.ingest.sources.contract import Secret
+from services.shared.errors import Reject
+
+WINDOW = timedelta(seconds=300)
+
+
+def fitting(secrets: Sequence[Secret], fits: Callable[[str], bool], where: str) -> Secret:
+    """The first secret whose value `fits`. Raises Reject `not-connected` where there is none, else `signature`."""
+    if not secrets:
+        raise Reject("this sender is not connected", where=where, remedy="run `ripeline sources connect`", kind="not-connected")
+    for secret in secrets:
+        if fits(secret.value):
+            return secret
+    remedy = "sign the raw body with the secret that `ripeline sources connect` was given"
+    raise Reject("the signature does not fit", where=where, remedy=remedy, kind="signature")
+
+
+def same(one: str | bytes, other: str | bytes) -> bool:
+    """Whether two texts are equal, in a time that tells nothing of where they differ."""
+    first = one.encode() if isinstance(one, str) else one
+    return hmac.compare_digest(first, other.encode() if isinstance(other, str) else other)
+
+
+def fresh(stamp: str, now: datetime, where: str, *, unit: float = 1.0, window: timedelta = WINDOW) -> None:
+    """Checks a time in seconds since 1970 (`unit` 0.001: milliseconds). Raises Reject `stale` outside the window."""
+    try:
+        said = datetime.fromtimestamp(float(stamp) * unit, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise Reject("the signature has no time", where=where, remedy="send the time that was signed", kind="signature") from None
+    if abs(now - said) > window:
+        remedy = "sign again, and compare the clocks of both sides"
+        raise Reject("the signature is not of these minutes", where=where, remedy=remedy, kind="stale")
+
+
+def new_text() -> tuple[str, str]:
+    """A secret that signs and verifies alike."""
+    value = random.token_urlsafe(32)
+    return value, value
