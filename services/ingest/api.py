@@ -18,7 +18,7 @@ from services.ingest.delivery import Delivery
 from services.ingest.heard import Heard
 from services.ingest.normalise import Normaliser, Receipt, consent_records
 from services.ingest.senders import Senders
-from services.ingest.sources import FORMS, Item, Post, Refused, Reply, Secret, Source, forms
+from services.ingest.sources import FORMS, Item, Post, Refused, Reply, Secret, Source, forms, segment
 from services.ingest.sources.pieces import is_list
 from services.shared import web
 from services.shared.clock import Clock
@@ -58,7 +58,7 @@ def create_app(
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
         allow_methods=["POST"],
-        allow_headers=["Authorization", "Content-Type", "Content-Encoding"],
+        allow_headers=["Authorization", "Content-Type", "Content-Encoding", "X-Retry-Count"],
         max_age=86_400,
     )
     gate = intake.Gate(keys, settings.allowed_origins)
@@ -116,6 +116,13 @@ def create_app(
     app.router.routes[:0] = [
         Route(path, events, methods=["GET", "POST"] if served[0].greet else ["POST"]) for path, served in doors.items()
     ]
+
+    @app.get("/v1/projects/{key}/settings", tags=["segment"], response_model=None)
+    async def browser_settings(key: str) -> Response:
+        """Where a browser's analytics.js posts, for those that were given our address as their CDN."""
+        keys.check(key, "public")
+        body = encode_bytes(segment.browser_settings(key, settings.public_url))
+        return Response(body, headers={"Cache-Control": "public, max-age=300"}, media_type="application/json")
 
     @app.post("/v1/forms/{form}", tags=["forms"], response_model=None, openapi_extra=documented.form(FORMS.example))
     async def form(form: str, request: Request) -> Response:

@@ -20,6 +20,7 @@ from sqlalchemy import text
 from services.ops.provision import provision as make_ready
 from services.ops.reviews import open_reviews
 from services.ops.running import found
+from services.ops.sources_command import command as sources_command
 from services.ops.status import read
 from services.ops.verify import verify as compare
 from services.scorer.stage import StageModel
@@ -60,6 +61,9 @@ def current() -> Settings:
         state = None
     given: Any = {name.removeprefix("RIPELINE_").lower(): value for name, value in (state or {}).get("environ", {}).items()}
     return Settings(**given)
+
+
+app.add_typer(sources_command(current), name="sources")
 
 
 @app.command()

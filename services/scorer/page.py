@@ -18,6 +18,7 @@ from services.scorer.pageviews import PageViews
 from services.scorer.queries import ORDERS, Filter, Queries
 from services.scorer.rendering import HEADERS, Assets, Renderer, mail_document
 from services.scorer.signin import COOKIE, Seats, SignedOut
+from services.scorer.sourceviews import sources
 from services.shared.clock import from_us
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
@@ -26,7 +27,7 @@ from services.shared.settings import Settings
 from services.shared.web import STATUS
 
 PER_PAGE = 25
-OURS = re.compile(r"/(mail|leads/[0-9a-f-]{36})?")
+OURS = re.compile(r"/(mail|sources|leads/[0-9a-f-]{36})?")
 ORDER_WORDS = {
     "likelihood": "most likely first", "engagement": "most engaged first", "fit": "best fit first",
     "last_event_at": "latest act first",
@@ -44,6 +45,7 @@ class Page:
 
     def __init__(self, settings: Settings, engine: AsyncEngine, handler: Handler, queries: Queries, keys: Keys) -> None:
         self._settings, self._handler, self._queries = settings, handler, queries
+        self._engine, self._public_key = engine, settings.public_key.get_secret_value()
         self._views = PageViews(engine, handler, queries)
         self._seats = Seats(keys, settings.pepper.get_secret_value().encode())
         self._assets = Assets()
@@ -60,6 +62,7 @@ class Page:
         router.add_api_route("/leads/{lead_id}", self.lead, **signed)
         router.add_api_route("/find", self.find, methods=["POST"], **signed)
         router.add_api_route("/mail", self.mail, **signed)
+        router.add_api_route("/sources", self.sources, **signed)
         router.add_api_route("/touches/{touch_id}/mail", self.mail_of, **signed)
         router.add_api_route("/stream", self.stream, **open_)
         router.add_api_route("/sign-in", self.sign_in, **open_)
@@ -181,6 +184,8 @@ class Page:
             f"pipeline:{product}": self._render.fragment("_pipeline.html", pipeline=counts, product=product, **common)
             for product, counts in pipeline.items()
         }
+        for source in await sources(self._engine, self._public_key):
+            parts[f"source:{source.name}"] = self._render.fragment("_source.html", source=source)
         parts["notices"] = self._render.fragment("_notices.html", **common)
         return Sight(parts, {item.key: self._render.fragment("_item.html", item=item) for item in items})
 
@@ -203,6 +208,11 @@ class Page:
         """Mails that were sent, newest first."""
         mails, following = await self._views.mails(before)
         return self._page("mail.html", here="mail", mails=mails, following=following, before=before)
+
+    async def sources(self) -> Response:
+        """Who can post here, how to set it up, and when it last spoke."""
+        found = await sources(self._engine, self._public_key)
+        return self._page("sources.html", here="sources", sources=found, ingest=self._settings.public_url)
 
     async def mail_of(self, touch_id: uuid.UUID) -> Response:
         """The mail itself, for the sandboxed frame."""

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address a service listens on")
     port: int = Field(0, description=f"port a service listens on; 0 takes the service's own: {PORTS}")
     public_url: str = Field("http://127.0.0.1:8080", description="where people's browsers reach ingest, for links in mails")
+    ingest_url: str = Field("", description="where `ripeline sources test` reaches ingest, if not at public_url")
     allowed_pages: list[str] = Field([], description="JSON list of address prefixes that a form's `_next` may name")
     allowed_origins: list[str] = Field(["*"], description="JSON list of origins whose pages may post by script")
     trusted_proxies: list[str] = Field([], description="JSON list of networks whose X-Forwarded-For is believed")

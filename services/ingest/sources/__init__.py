@@ -6,17 +6,12 @@ from services.shared.playbook import Playbook
 
 __all__ = ["FORMS", "SOURCES", "Foreign", "Item", "Post", "Refused", "Reply", "Secret", "Source", "served"]
 
-_VISIT = {"id": "e-1", "type": "page_viewed", "anonymous_id": "a-1", "url": "https://www.example.com/pricing"}
-_TOLD = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "com.example.demo_requested"}
-_EVENT = {**_TOLD, "data": {"email": "ann@example.com"}}
-_CALL = {"messageId": "m-1", "anonymousId": "a-1", "event": "Demo Requested", "timestamp": "2026-01-02T03:04:05Z"}
-
 SOURCES = (
-    Source("canonical", canonical.parse, ["/v1/events"], canonical.MEDIA, example=_VISIT),
-    Source("cloudevents", cloudevents.parse, ["/v1/events"], cloudevents.MEDIA, example=_EVENT),
-    Source("segment", segment.parse, segment.PATHS, answer=segment.answer, key_in=segment.write_key, example=_CALL),
+    canonical.SOURCE,
+    cloudevents.SOURCE,
+    segment.SOURCE,
 )
-FORMS = Source("forms", forms.parse, [forms.PATH], forms.MEDIA, example={"email": "ann@example.com", "name": "Ann"})
+FORMS = forms.SOURCE
 
 
 def served(playbook: Playbook) -> list[Source]:

@@ -5,15 +5,17 @@ The type is that of `data`, else the event's own without a reversed domain befor
 """
 
 import re
+import uuid
 from datetime import datetime
 from urllib.parse import quote
 
 import msgspec
 
 from services.ingest.sources.canonical import without_nulls
-from services.ingest.sources.contract import Foreign, Item, Post, Refused
+from services.ingest.sources.contract import About, Foreign, Item, Post, Refused, Sample, Source
 from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
 from services.shared.errors import Reject
+from services.shared.events import rfc3339
 
 MEDIA = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
 VERSION = re.compile(r"\.v\d+$")
@@ -93,3 +95,36 @@ def _check(event: CloudEvent) -> None:
         raise Reject(f"longer than {MAX_SOURCE} characters", where="/source", remedy="use a shorter source")
     if event.data_base64:
         raise Reject("binary data", where="/data_base64", remedy="send the interaction's fields as an object in `data`")
+
+
+def sample(address: str, now: datetime) -> Sample:
+    """A demo request, told by a shop."""
+    told = {"specversion": "1.0", "id": uuid.uuid4().hex, "source": "/sample", "type": "com.example.demo_requested"}
+    body = msgspec.json.encode(told | {"time": rfc3339(now), "data": {"email": address}})
+    return Sample(body, "application/cloudevents+json")
+
+
+SOURCE = Source(
+    "cloudevents",
+    parse,
+    ("/v1/events",),
+    MEDIA,
+    example={
+        "specversion": "1.0",
+        "id": "e-1",
+        "source": "/shop",
+        "type": "com.example.demo_requested",
+        "data": {"email": "ann@example.com"},
+    },
+    about=About(
+        "CloudEvents 1.0",
+        [
+            "Make a key: `ripeline keys new secret`.",
+            "Send structured JSON events, one or a batch, to {address}; `data` holds the fields of an interaction.",
+        ],
+        "curl {address} -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/cloudevents+json' \\\n"
+        """  -d '{"specversion": "1.0", "id": "1", "source": "/shop", "type": "com.example.demo_requested", """
+        """"data": {"email": "jo@example.com"}}'""",
+    ),
+    sample=sample,
+)

@@ -66,16 +66,20 @@ class Reply(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A request as the sender would make it."""
+    """A request as the sender would make it, to `path` where that is not its source's first."""
 
     body: bytes
     media: str
     headers: Mapping[str, str] = {}
     query: Mapping[str, str] = {}
+    path: str = ""
 
 
 class About(NamedTuple):
-    """What a person needs to connect a source; `{address}` and `{key}` in `snippet` are filled in."""
+    """What a person needs to connect a source.
+
+    In steps and snippet `{address}` is the source's, `{base}` ingest's own, `{key}` the public key and `{secret}` one to be made.
+    """
 
     title: str
     steps: Sequence[str]

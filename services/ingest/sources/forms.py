@@ -5,14 +5,15 @@
 an underscore speak to us: `_id`, `_anonymous_id`, `_key`, `_next`, `_hp`; further ones mean nothing.
 """
 
+from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from services.ingest.sources.contract import Item, Post, Refused
+from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Source
 from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, mistake
 from services.shared.errors import Reject
 from services.shared.events import Consent
@@ -154,3 +155,34 @@ class _Parts:
 
     def _finish(self) -> None:
         self.complete = True
+
+
+def sample(address: str, now: datetime) -> Sample:
+    """A filled-in form."""
+    return Sample(
+        urlencode({"email": address, "name": "A sample", "sent": now.isoformat()}).encode(), URLENCODED, path=f"{PATH}demo"
+    )
+
+
+SOURCE = Source(
+    "forms",
+    parse,
+    (PATH,),
+    MEDIA,
+    example={"email": "ann@example.com", "name": "Ann"},
+    about=About(
+        "A web form, without JavaScript",
+        [
+            "Let the form of your page post to {address}NAME, where NAME tells forms apart (`demo` and `contact` raise a hand).",
+            "A ticked box `consent` permits mails, in the words of `consent_text`; every other field is a trait.",
+            "Leave `_hp` empty and hidden: only robots fill it in. `_next` names the page that follows (RIPELINE_ALLOWED_PAGES).",
+        ],
+        '<form method="post" action="{address}demo?key={key}">\n'
+        '  <label>E-mail <input name="email" type="email" required></label>\n'
+        '  <label><input type="checkbox" name="consent" value="yes"> Write to me</label>\n'
+        '  <p hidden><input name="_hp" tabindex="-1" autocomplete="off"></p>\n'
+        "  <button>Ask for a demo</button>\n"
+        "</form>",
+    ),
+    sample=sample,
+)
