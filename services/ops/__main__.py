@@ -59,8 +59,7 @@ def current() -> Settings:
     state, named = found(), os.environ.get("RIPELINE_DATABASE_URL")
     if state and named and named != state["environ"].get("RIPELINE_DATABASE_URL"):
         state = None
-    given: Any = {name.removeprefix("RIPELINE_").lower(): value for name, value in (state or {}).get("environ", {}).items()}
-    return Settings(**given)
+    return Settings.of((state or {}).get("environ", {}))
 
 
 app.add_typer(sources_command(current), name="sources")

@@ -1,7 +1,9 @@
 """All settings of all services: `RIPELINE_…` variables or secret files of the same name in lower case."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_origin
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -81,6 +83,15 @@ class Settings(BaseSettings):
         if self.environment == "production" and (self.clock or self.fault):
             raise ValueError("RIPELINE_CLOCK and RIPELINE_FAULT are for demo and test; unset them or RIPELINE_ENVIRONMENT")
         return self
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> "Settings":
+        """The settings that these RIPELINE_ variables make, over those of our own environment."""
+        given: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            if (value := variables.get(f"RIPELINE_{name.upper()}")) is not None:
+                given[name] = json.loads(value) if get_origin(field.annotation) is list else value
+        return cls(**given)
 
     def port_of(self, service: str) -> int:
         """The port this service listens on."""
