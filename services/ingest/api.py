@@ -18,7 +18,7 @@ from services.ingest.delivery import Delivery
 from services.ingest.heard import Heard
 from services.ingest.normalise import Normaliser, Receipt, consent_records
 from services.ingest.senders import Senders
-from services.ingest.sources import FORMS, Item, Post, Refused, Reply, Secret, Source, forms, segment
+from services.ingest.sources import FORMS, Item, Post, Refused, Reply, Secret, Source, cloudevents, forms, segment
 from services.ingest.sources.pieces import is_list
 from services.shared import web
 from services.shared.clock import Clock
@@ -197,6 +197,8 @@ def create_app(
 
 def chosen(post: Post, there: Sequence[Source]) -> Source:
     """The source of a request among those of its path, by its content type, and for plain JSON by its shape."""
+    if cloudevents.is_binary(post) and (binary := next((source for source in there if source.door == "cloudevents"), None)):
+        return binary
     fitting = [source for source in there if not source.media or post.media in source.media]
     if not fitting:
         raise _wrong_media(post.media, frozenset().union(*(source.media for source in there)))
