@@ -75,7 +75,8 @@ def events(example: Any) -> dict[str, Any]:
 
 def sent_by(source: Source) -> dict[str, Any]:
     """A route of a format that its owners document."""
-    return _post({"application/json": {"schema": _OBJECT, "example": source.example}})
+    media = sorted(source.media - {""}) or ["application/json"]
+    return _post({one: {"schema": _OBJECT, "example": source.example} for one in media})
 
 
 def form(example: Any) -> dict[str, Any]:

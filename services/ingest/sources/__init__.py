@@ -1,6 +1,6 @@
 """The formats that ingest takes: one pure file each, and one entry here."""
 
-from services.ingest.sources import canonical, cloudevents, forms, segment
+from services.ingest.sources import canonical, cloudevents, forms, mailchimp, mailgun, postmark, segment, sendgrid
 from services.ingest.sources.contract import Foreign, Item, Post, Refused, Reply, Secret, Source
 from services.shared.playbook import Playbook
 
@@ -15,6 +15,10 @@ SOURCES = (
     Source("canonical", canonical.parse, ["/v1/events"], canonical.MEDIA, example=_VISIT),
     Source("cloudevents", cloudevents.parse, ["/v1/events"], cloudevents.MEDIA, example=_EVENT),
     Source("segment", segment.parse, segment.PATHS, answer=segment.answer, key_in=segment.write_key, example=_CALL),
+    sendgrid.SOURCE,
+    mailgun.SOURCE,
+    postmark.SOURCE,
+    mailchimp.SOURCE,
 )
 FORMS = Source("forms", forms.parse, [forms.PATH], forms.MEDIA, example={"email": "ann@example.com", "name": "Ann"})
 
