@@ -3,8 +3,8 @@
 Mailchimp first asks by GET whether somebody is there, and posts again for about an hour whatever is not answered with 2xx,
 so what is of no use is answered with 200. It names no event: one is known again by its raw body, which tells its time in UTC.
 
-A changed address makes two people of one, for all we may know (an address is nobody's until a user id joins it to another):
-the old one is not written to any more, and the new one not before it agrees.
+Two addresses are one person only by a user id, which Mailchimp does not tell. So of a changed address the old one is written to
+no more, and the new one not before it agrees: that its subscription is in force is not said.
 """
 
 import hashlib
@@ -25,7 +25,6 @@ from services.shared.events import Consent, ExternalId
 SYSTEM = "mailchimp"
 MERGE = re.compile(r"data\[merges\]\[(\w+)\]")
 TRAITS = {"fname": "first_name", "lname": "last_name"}  # of Mailchimp's own fields; a company's own keep their names
-NO_TRAITS = frozenset({"email", "groupings"})
 SUBSCRIBED, PROFILE, CHANGED = mails.Fate("consent_given"), mails.Fate("identified"), mails.Fate("email_changed")
 
 
@@ -52,7 +51,7 @@ def _read(kind: str, found: forms.Fields, by_body: str, at: datetime | None) -> 
         reason=_data(found, "reason"),
     )
     traits = _traits(found) if kind in ("subscribe", "profile") else {}
-    given = Consent(state="given", basis=f"Mailchimp audience {_data(found, 'list_id')}".strip())
+    given = Consent(state="given", basis=f"Mailchimp audience {_data(found, 'list_id')}")
     return msgspec.structs.replace(
         told,
         external_id=_external(_data(found, "id")),
@@ -91,7 +90,7 @@ def _external(id: str) -> ExternalId | None:
 def _traits(found: forms.Fields) -> dict[str, str]:
     """The merge fields that are filled in, by their tags in lower case; what lies deeper is left out."""
     named = {match[1].lower(): forms.text(found, name) for name in found if (match := MERGE.fullmatch(name))}
-    return {TRAITS.get(name, name): value for name, value in named.items() if value and name not in NO_TRAITS}
+    return {TRAITS.get(name, name): value for name, value in named.items() if value and name != "email"}
 
 
 def _time(fired_at: str) -> datetime | None:
