@@ -82,19 +82,23 @@ def create_app(
     async def signed(post: Post, source: Source) -> Response:
         """A webhook of a sender who signs, or its first call to see who answers."""
         secrets = senders.secrets(source.door)
-        if source.greet and (greeting := source.greet(post, secrets)):
-            return Response(greeting.body, media_type=greeting.media)
-        if post.method != "POST":
-            raise Reject("this address is for webhooks", where="method", remedy="use POST", kind="method")
+        receipt = Receipt(source.door, post.received_at, time.time(), many=_is_many(post))
         try:
+            if source.greet and (greeting := source.greet(post, secrets)):
+                return Response(greeting.body, media_type=greeting.media)
+            if post.method != "POST":
+                raise Reject("this address is for webhooks", where="method", remedy="use POST", kind="method")
             secret = source.verify(post, secrets) if source.verify else Secret("", "")
+            receipt.door = f"{source.door}:{secret.name}"
             await senders.use(source, post)
-            receipt = Receipt(f"{source.door}:{secret.name}", post.received_at, time.time(), many=_is_many(post))
             await take(source.parse(post), receipt)
         except Reject as reject:
+            if reject.kind in USELESS:
+                receipt.refused.append((0, None, reject))
+                return _answer(receipt, source, heard)
             heard.note(source.door, 0, 1, reject.kind)
             REFUSED.labels(source.door, reject.kind).inc()
-            return web.problem(reject, source.stop if reject.kind in USELESS else None)
+            return web.problem(reject)
         await delivery.publish(receipt.records)
         fault_point("between_acknowledgement_and_answer")
         return _answer(receipt, source, heard)

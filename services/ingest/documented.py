@@ -74,8 +74,10 @@ def events(example: Any) -> dict[str, Any]:
 
 
 def sent_by(source: Source) -> dict[str, Any]:
-    """A route of a format that its owners document."""
-    return _post({"application/json": {"schema": _OBJECT, "example": source.example}})
+    """A route of a format that its owners document; who signs brings no key."""
+    media = sorted(source.media - {""}) or ["application/json"]
+    described = _post({one: {"schema": _OBJECT, "example": source.example} for one in media})
+    return described | {"security": []} if source.verify else described
 
 
 def form(example: Any) -> dict[str, Any]:

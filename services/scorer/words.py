@@ -21,6 +21,8 @@ ACTS = {
     "social_engaged": "reacted in a social network", "ad_clicked": "clicked an advertisement",
     "email_opened": "opened a mail", "email_clicked": "clicked in a mail", "email_delivered": "received a mail",
     "email_bounced": "could not be reached by mail", "email_complained": "called a mail spam",
+    "email_processed": "is about to receive a mail", "email_dropped": "was not written to by the mail tool",
+    "email_changed": "changed their address", "resubscribed": "came back to one of the mail tool's lists",
     "identified": "told who they are", "grouped": "was assigned to a company", "aliased": "was joined with another id",
     "identity_reviewed": "had their identity reviewed", "consent_given": "gave consent", "consent_withdrawn": "withdrew consent",
     "purchased": "bought", "sales_accepted": "was accepted by sales", "sales_rejected": "was rejected by sales",

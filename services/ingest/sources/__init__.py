@@ -1,6 +1,6 @@
 """The formats that ingest takes: one pure file each, and one entry here."""
 
-from services.ingest.sources import canonical, cloudevents, forms, segment
+from services.ingest.sources import canonical, cloudevents, forms, mailchimp, mailgun, postmark, segment, sendgrid
 from services.ingest.sources.contract import Foreign, Item, Post, Refused, Reply, Secret, Source
 from services.shared.playbook import Playbook
 
@@ -10,6 +10,10 @@ SOURCES = (
     canonical.SOURCE,
     cloudevents.SOURCE,
     segment.SOURCE,
+    sendgrid.SOURCE,
+    mailgun.SOURCE,
+    postmark.SOURCE,
+    mailchimp.SOURCE,
 )
 FORMS = forms.SOURCE
 
