@@ -109,6 +109,12 @@ def test_a_deactivation_by_the_owner_is_no_act_of_the_lead() -> None:
     assert told(parsed(bounce("SpamComplaint"))) == [("ann@example.com", "email_complained", "")]
 
 
+@pytest.mark.parametrize("said", [True, None, "true", 1])
+def test_a_change_of_a_subscription_is_a_refusal_unless_it_says_that_it_is_none(said: object) -> None:
+    change = {"RecordType": "SubscriptionChange", "Recipient": "ann@example.com", "Origin": "Recipient", "SuppressSending": said}
+    assert words(parsed(change)) == {"ann@example.com": ["withdrawn"]}
+
+
 def test_a_record_tells_when_what_why_and_of_which_touch() -> None:
     """I7."""
     delivery, _, click, hard = items(EVERY)[:4]

@@ -93,7 +93,7 @@ def _fate(record: Record) -> mails.Fate:
             return mails.ANSWERED
         return BOUNCES.get(kind, mails.HARD if record.inactive is True else mails.SOFT)
     if record.record_type == "SubscriptionChange":
-        if record.suppress_sending is not True:
+        if record.suppress_sending is False:
             return mails.BACK
         fate = SUPPRESSIONS.get(mails.text(record.suppression_reason), mails.LEFT)
         return mails.SUPPRESSED if fate is mails.LEFT and record.origin != "Recipient" else fate
