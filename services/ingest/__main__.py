@@ -36,6 +36,7 @@ async def main(settings: Settings) -> None:
     spool.open()
     app = create_app(
         settings,
+        rules,
         keys,
         senders,
         heard,

@@ -1,7 +1,6 @@
 """Ingest's HTTP: events in every format, forms, tracked links, and the way out of our mails."""
 
 import asyncio
-import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -13,36 +12,31 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from services.ingest import documented, intake, pages
+from services.ingest import documented, intake, mail
 from services.ingest.delivery import Delivery
 from services.ingest.heard import Heard
-from services.ingest.normalise import Normaliser, Receipt, consent_records
+from services.ingest.normalise import Normaliser, Receipt
+from services.ingest.pages import Pages
 from services.ingest.senders import Senders
 from services.ingest.sources import FORMS, Item, Post, Refused, Reply, Secret, Source, cloudevents, forms, segment
 from services.ingest.sources.pieces import is_list
 from services.shared import web
 from services.shared.clock import Clock
 from services.shared.errors import Reject
-from services.shared.events import Consent, encode_bytes
+from services.shared.events import encode_bytes
 from services.shared.keys import Keys
-from services.shared.links import LinkClaim, UnsubscribeClaim, open_token
+from services.shared.playbook import Playbook
 from services.shared.runtime import fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import ACCEPTED, REFUSED
 
 USELESS = frozenset({"invalid", "too-large", "media-type", "replayed"})  # what repeating the same body cannot mend
 SLICE = 500  # items of a batch between which others have their turn
-LINKS = "links:ripeline"  # the door of what people do with our mails
-MACHINES = re.compile(
-    r"bot\b|crawl|spider|slurp|preview|prefetch|facebookexternalhit|whatsapp|googleimageproxy|barracuda|mimecast|proofpoint"
-    r"|safelinks|messagelabs|symantec|fireeye|forcepoint|zscaler|sophos|ironport",
-    re.IGNORECASE,
-)
-AHEAD_OF_PEOPLE = ("purpose", "sec-purpose", "x-purpose", "x-moz")
 
 
 def create_app(
     settings: Settings,
+    rules: Playbook,
     keys: Keys,
     senders: Senders,
     heard: Heard,
@@ -62,7 +56,7 @@ def create_app(
         max_age=86_400,
     )
     gate = intake.Gate(keys, settings.allowed_origins)
-    pepper = settings.pepper.get_secret_value().encode()
+    pepper, pages = settings.pepper.get_secret_value().encode(), Pages(rules)
 
     async def events(request: Request) -> Response:
         """Interactions, by senders who repeat after a 503."""
@@ -152,49 +146,11 @@ def create_app(
             return answer
         return RedirectResponse(then, 303) if then else pages.thanks()
 
-    @app.head("/l/{token}", include_in_schema=False, response_model=None)
-    @app.get("/l/{token}", tags=["mail"], response_model=None)
-    async def follow(token: str, request: Request) -> Response:
-        """A tracked link: notes the click and leads on."""
-        claim = open_token(pepper, token)
-        if not isinstance(claim, LinkClaim):
-            raise _not_a_link()
-        click = Item(
-            type="email_clicked", touch_id=claim.touch_id, content_id=claim.content_id, url=claim.url, machine=is_machine(request)
-        )
-        receipt = normaliser.take([click], Receipt(LINKS, clock.now(), time.time()))
-        try:
-            await delivery.keep(receipt.records)
-            ACCEPTED.labels("links").inc(len(receipt.ids))
-        except Reject as full:  # nobody is kept from a page because we cannot count the click
-            REFUSED.labels("links", full.kind).inc()
-        return RedirectResponse(claim.url, 302, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+    @app.exception_handler(Reject)
+    async def refused(request: Request, error: Reject) -> Response:
+        return mail.refusal(request, error, pages)
 
-    @app.head("/u/{token}", include_in_schema=False, response_model=None)
-    @app.get("/u/{token}", tags=["mail"], response_model=None)
-    async def ask(token: str) -> Response:
-        """The way out: asks, and changes nothing."""
-        _leaver(token)
-        return pages.leave()
-
-    @app.post("/u/{token}", tags=["mail"], response_model=None)
-    async def leave(token: str) -> Response:
-        """Unsubscribes, by the page's button or by a mail program's one click (RFC 8058)."""
-        claim = _leaver(token)
-        refusal = Consent(state="withdrawn", basis="unsubscribe link")
-        receipt = Receipt(LINKS, clock.now(), time.time())
-        normaliser.take([Item(type="unsubscribed", touch_id=claim.touch_id, consent=(refusal,))], receipt)
-        records = receipt.records + consent_records([refusal], uuid.uuid4().hex, claim.address, receipt.received_at)
-        await delivery.keep(records)
-        ACCEPTED.labels("links").inc(len(receipt.ids))
-        return pages.left()
-
-    def _leaver(token: str) -> UnsubscribeClaim:
-        claim = open_token(pepper, token)
-        if not isinstance(claim, UnsubscribeClaim):
-            raise _not_a_link()
-        return claim
-
+    app.include_router(mail.create_router(mail.Mailroom(rules, pepper, normaliser, delivery, clock), pages, clock))
     _describe(app)
     return app
 
@@ -222,12 +178,6 @@ def may_follow(then: str, allowed: list[str]) -> bool:
         if same and target and page and target[2].startswith(page[2]):
             return True
     return False
-
-
-def is_machine(request: Request) -> bool:
-    """Whether a program follows the link: a scanner, a preview, a prefetch; those that name themselves, or look first."""
-    ahead = any("pre" in request.headers.get(name, "").lower() for name in AHEAD_OF_PEOPLE)
-    return request.method == "HEAD" or ahead or bool(MACHINES.search(request.headers.get("user-agent", "")))
 
 
 def _answer(receipt: Receipt, source: Source, heard: Heard) -> Response:
@@ -275,11 +225,6 @@ def _wants_json(post: Post) -> bool:
 def _wrong_media(given: str, known: frozenset[str]) -> Reject:
     remedy = f"use one of {', '.join(sorted(known - {''}))}"
     return Reject(f"content type {given[:60]!r}", where="Content-Type", remedy=remedy, kind="media-type")
-
-
-def _not_a_link() -> Reject:
-    remedy = "use the link as it stood in the mail"
-    return Reject("this link is for something else", where="token", remedy=remedy, kind="not-found")
 
 
 def _describe(app: FastAPI) -> None:

@@ -62,6 +62,27 @@ SECURITY_SCHEMES = {
 }
 
 
+PREFERENCES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "topics": {"type": "array", "items": _TEXT},
+                        "pace": {"enum": ["usual", "weekly", "monthly"]},
+                        "pause": {"enum": ["1 month", "3 months", "until", "none"]},
+                        "until": {"type": "string", "format": "date"},
+                        "save": {"enum": ["topics", "pace", "pause", "return"]},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
 def events(example: Any) -> dict[str, Any]:
     """POST /v1/events."""
     many = {"oneOf": [INTERACTION, {"type": "array", "items": INTERACTION}]}

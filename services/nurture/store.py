@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.nurture.chooser import Lead, latest
 from services.shared.db import rows
 from services.shared.events import Change, ConsentChanged, Snapshot, Touch, Word, keyed_hash
+from services.shared.preferences import GAPS
 
 pack = msgspec.msgpack.Encoder().encode
 unpack = msgspec.msgpack.Decoder(Snapshot).decode
@@ -21,6 +22,7 @@ TOUCH_COLUMNS = (
     "decided_at, decision_ms, due_at, sent_at, attempts"
 )
 EMAIL, PURPOSE = "email", "marketing"
+SENT_WITHIN = max(GAPS.values()) + timedelta(days=2)  # the longest look back that a decision takes
 
 
 class Store:
@@ -132,7 +134,7 @@ class Store:
             "SELECT lead_id, coalesce(sent_at, due_at) AS one FROM nurture.touch WHERE lead_id = ANY(:ids) "
             "AND status IN ('sending', 'sent', 'unknown') AND coalesce(sent_at, due_at) > :since "
             "AND program <> ALL(CAST(:service AS text[]))",
-            ids, since=now - timedelta(days=8),
+            ids, since=now - SENT_WITHIN,
             service=self._service,
         )  # fmt: skip
         return {

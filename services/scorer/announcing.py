@@ -22,7 +22,7 @@ TOO_OLD = 400 * DAY
 ENGAGED_EVERY_SECONDS = 300
 CONSUMED = ON_SITE - {"preference_set"} | {"email_replied"}
 ASKED = frozenset({"demo_requested", "enquired", "trial_started"})
-ALWAYS_TOLD = frozenset({"email_replied", "survey_answered", "preference_set", "webinar_attended", "event_attended"})
+ALWAYS_TOLD = frozenset({"email_replied", "survey_answered", "preference_set", "not_now", "webinar_attended", "event_attended"})
 
 
 class Evidence(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 UNKNOWN = "unknown"
 CUSTOMER = "customer"
+FOLD = 2  # of the fold's own rules and the shape of its state: raised, every lead is folded anew
 TRACKING = re.compile(r"^(utm_|mc_|hsa_|_hs|pk_)|^(gclid|fbclid|msclkid|dclid|yclid|twclid|ref)$")
 
 
@@ -300,7 +301,7 @@ class Playbook(Part):
             mode="json",
             include={"products", "unnamed_product_weight", "pages", "fit", "engagement", "exclusions", "model"},
         )
-        return hashlib.sha256(json.dumps([fold, content], sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([FOLD, fold, content], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def plain_address(url: str) -> str:

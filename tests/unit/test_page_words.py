@@ -83,7 +83,7 @@ def test_long_and_odd_traits_become_one_short_line() -> None:
 def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook) -> None:
     library = default_playbook.content_by_id
     for reason in ("no_consent", "capped", "quiet_hours", "on_site", "nothing_suitable", "holdout", "unknown_stage", "history",
-                   "superseded", "sample"):  # fmt: skip
+                   "superseded", "sample", "preference"):  # fmt: skip
         touch = Touch(id="t", lead="l", status="withheld", reason=reason)
         assert words.decided(touch, library) == f"No touch: {words.REASONS[reason]}"
     item = default_playbook.content[0]

@@ -39,7 +39,7 @@ class Webhook:
         body = msgspec.json.encode({
             "type": "touch.due", "touch": touch.id, "lead": touch.lead, "program": touch.program, "content": touch.content,
             "recipient": message.recipient, "subject": message.subject, "text": message.text, "html": message.html,
-            "link": message.link, "unsubscribe": message.unsubscribe,
+            "link": message.link, "unsubscribe": message.unsubscribe, "preferences": message.preferences,
         })  # fmt: skip
         now = str(int(time.time()))
         signed = hmac.digest(self._secret, f"{touch.id}.{now}.".encode() + body, hashlib.sha256)
