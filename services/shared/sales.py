@@ -28,23 +28,23 @@ def made_id(at: datetime, who: str, product: str) -> str:
     return hashlib.sha256("\0".join((rfc3339(at), who, product)).encode()).hexdigest()[:32]
 
 
-def shaped(type_: str, said: dict[str, Any], reasons: Sequence[str]) -> dict[str, Any]:
+def shaped(type_: str, said: dict[str, Any], reasons: Sequence[str], where: str = "/properties/reason") -> dict[str, Any]:
     """The properties in the order of their names, a reason for disqualifying as the playbook writes it.
 
     Raises Reject where that reason is missing or not on the list.
     """
     if type_ == TYPE_OF["disqualified"]:
-        said = said | {"reason": _listed(said.get("reason"), reasons)}
+        said = said | {"reason": _listed(said.get("reason"), reasons, where)}
     return dict(sorted(said.items()))
 
 
-def _listed(reason: Any, reasons: Sequence[str]) -> str:
+def _listed(reason: Any, reasons: Sequence[str], where: str) -> str:
     given = str(reason or "").strip()
     for one in reasons:
         if _plain(one) == _plain(given):
             return one
     title = f"no reason {given[:60]!r} to disqualify" if given else "disqualified without a reason"
-    raise Reject(title, where="/properties/reason", remedy=f"use one of {', '.join(reasons)}")
+    raise Reject(title, where=where, remedy=f"use one of {', '.join(reasons)}")
 
 
 def _plain(reason: str) -> str:
