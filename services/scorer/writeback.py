@@ -35,9 +35,9 @@ class Told(msgspec.Struct, array_like=True, frozen=True):
 
 
 def worth_telling(rules: Crm, before: Told | None, now: Told) -> bool:
-    """Whether something of what the playbook lists under `crm.on` has changed since the CRM was last told."""
+    """Whether something of what the playbook lists under `crm.when` has changed since the CRM was last told."""
     before = before or Told()
-    if "sales_changed" in rules.on and now.sales != before.sales:
+    if "sales_changed" in rules.when and now.sales != before.sales:
         return True
     return any(_changed(rules, before.products.get(name, Numbers()), numbers) for name, numbers in now.products.items())
 
@@ -46,9 +46,9 @@ def _changed(rules: Crm, before: Numbers, now: Numbers) -> bool:
     chance = 100 * abs((now.likelihood or 0.0) - (before.likelihood or 0.0))
     moved = max(chance, abs(now.fit - before.fit), abs(now.engagement - before.engagement)) >= rules.min_change
     return (
-        ("stage_changed" in rules.on and now.stage != before.stage)
-        or ("qualified" in rules.on and now.qualified != before.qualified)
-        or ("score_moved" in rules.on and (moved or band(now.likelihood) != band(before.likelihood)))
+        ("stage_changed" in rules.when and now.stage != before.stage)
+        or ("qualified" in rules.when and now.qualified != before.qualified)
+        or ("score_moved" in rules.when and (moved or band(now.likelihood) != band(before.likelihood)))
     )
 
 

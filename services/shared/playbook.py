@@ -203,7 +203,7 @@ class Crm(Part):
 
     system: str = ""
     fields: dict[str, str] = {}
-    on: list[Literal["stage_changed", "qualified", "score_moved", "sales_changed"]] = [
+    when: list[Literal["stage_changed", "qualified", "score_moved", "sales_changed"]] = [
         "stage_changed", "qualified", "score_moved", "sales_changed",
     ]  # fmt: skip
     min_change: float = Field(5, gt=0, le=100)
