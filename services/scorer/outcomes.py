@@ -4,10 +4,11 @@ import asyncio
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.announcing import TOO_OLD
@@ -34,9 +35,16 @@ def _in_range(moment: datetime) -> datetime:
         raise ValueError("a time out of range") from None
 
 
+def _number(given: Any) -> Any:
+    whole = isinstance(given, int) and not isinstance(given, bool) and LEAST <= given <= MOST
+    if given is None or whole or (isinstance(given, float) and isfinite(given)):
+        return given
+    raise ValueError("not a number of at most 64 bits")
+
+
 Text = Annotated[str, StringConstraints(strip_whitespace=True)]
 Moment = Annotated[AwareDatetime, AfterValidator(_in_range)]
-Number = Annotated[int, Field(ge=LEAST, le=MOST)] | Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[Any, AfterValidator(_number), WithJsonSchema({"type": "number"})]  # 5 and 5.0 stay what they are
 
 
 class Said(BaseModel):
@@ -48,7 +56,7 @@ class Said(BaseModel):
     at: Moment | None = Field(None, description="RFC 3339; default now")
     id: Text = Field("", max_length=500, description="the caller's own id of this fact; a deal's serves for each status once")
     product: str = Field("", max_length=200)
-    value: Number | None = None
+    value: Number = None
     note: Text = Field("", max_length=2_000)
 
     def properties(self) -> dict[str, Any]:

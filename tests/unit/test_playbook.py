@@ -65,9 +65,9 @@ def test_the_default_playbook_is_whole(default_playbook: Playbook) -> None:
         ("score.yaml", "'\\b(chief|", "'\\b((chief|", 0, "no regular expression", "Mend the expression"),
         ("identity.yaml", "identity:\n", "identities:\n", 0, "identities", "deploy/playbook"),
         ("playbook.yaml", "  fields: {}\n", "  system: x\n  fields: {a: 'b['}\n", 1, "no JMESPath expression", "Mend the expr"),
-        ("playbook.yaml", "  fields: {}\n", "  system: x\n  fields: {a: size(b)}\n", 1, "no JMESPath expression", "Mend the expr"),
+        ("playbook.yaml", "  fields: {}\n", "  system: x\n  fields: {a: size(b)}\n", 1, "no JMESPath expression", "Mend"),
         ("playbook.yaml", "  fields: {}\n", "  fields: {a: stage}\n", -1, "fields without a system", "external ids find"),
-        ("playbook.yaml", "  disqualify_reasons: [", "  disqualify_reasons: [] # [", 0, "sales.disqualify_reasons", "deploy/playbook"),
+        ("playbook.yaml", "  disqualify_reasons: [", "  disqualify_reasons: [] # [", 0, "sales.disqualify", "playbook"),
     ],
 )  # fmt: skip
 def test_a_problem_has_its_file_its_line_and_a_remedy(
