@@ -82,7 +82,8 @@ def reasons(lines: Sequence[Line], content: Mapping[str, str], library: Mapping[
 
 def _reason(text: str, points: Sequence[float]) -> str:
     times = f", {len(points)} times" if len(points) > 1 else ""
-    return f"{text}{times} ({signed(sum(points))})"
+    moved = signed(sum(points))
+    return f"{text}{times}" if moved == "0.0" else f"{text}{times} ({moved})"  # an outcome ends the count and adds nothing
 
 
 def message(rules: Crm, leads: Mapping[str, Mapping[str, Any]], why: Mapping[str, Sequence[str]]) -> dict[str, Any]:

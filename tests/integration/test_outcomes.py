@@ -326,3 +326,46 @@ async def test_a_word_of_long_ago_is_marked_so_and_a_number_of_any_size_is_kept(
     (word,) = await bench.words()
     assert word.flags == "old"
     assert "1e300" in word.body
+
+
+# -- on the page -----------------------------------------------------------------------------------------------------
+
+
+async def sign_in(bench: Bench) -> None:
+    assert (await bench.http.get("/sign-in", params={"key": bench.given["query"]})).status_code == 303
+
+
+async def test_the_page_takes_sales_word_and_shows_it_with_its_reason(bench: Bench, ann: str) -> None:
+    """U2."""
+    await sign_in(bench)
+    form = {"status": "disqualified", "reason": "bad_timing", "fact": str(uuid.uuid4())}
+    for _ in range(2):
+        answer = await bench.http.post(
+            f"/leads/{ann}/status", data=form, headers={"Sec-Fetch-Site": "same-origin", "Origin": "null"}
+        )
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/leads/{ann}")
+    assert len(await bench.words()) == 1
+    page = (await bench.http.get(f"/leads/{ann}")).text
+    assert "<dt>Sales</dt><dd>disqualified: Bad timing</dd>" in page
+    assert '<option value="no_budget">No budget</option>' in page
+
+
+async def test_the_page_says_what_is_missing(bench: Bench, ann: str) -> None:
+    await sign_in(bench)
+    for form, words in (({"status": "disqualified"}, "not our market"), ({"status": "loved"}, "accepted, rejected")):
+        answer = await bench.http.post(f"/leads/{ann}/status", data=form)
+        assert answer.status_code == 400
+        assert words in answer.text
+    assert await bench.words() == []
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}]
+)
+async def test_a_form_on_another_site_cannot_speak_for_sales(bench: Bench, ann: str, headers: dict[str, str]) -> None:
+    await sign_in(bench)
+    answer = await bench.http.post(f"/leads/{ann}/status", data={"status": "won"}, headers=headers)
+    assert answer.status_code == 403
+    bench.http.cookies.clear()
+    assert (await bench.http.post(f"/leads/{ann}/status", data={"status": "won"})).status_code == 303
+    assert await bench.words() == []
