@@ -32,7 +32,7 @@ async def main(settings: Settings) -> None:
     rules, pepper = playbook.load(settings.playbook), settings.pepper.get_secret_value().encode()
     sources, senders = served(rules), Senders(engine, pepper)
     heard = Heard(engine, [*sources, FORMS], settings.public_url)
-    normaliser = Normaliser(Cleaner(rules.identity), pepper)
+    normaliser = Normaliser(Cleaner(rules.identity), pepper, rules.sales, frozenset(rules.crm.fields))
     spool.open()
     app = create_app(
         settings,

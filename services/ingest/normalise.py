@@ -10,6 +10,7 @@ import msgspec
 
 from services.ingest.sources.contract import Foreign, Item, Refused
 from services.ingest.sources.pieces import MAX_DEPTH, TOO_DEEP
+from services.shared import sales
 from services.shared.consent import SPEAKING_TYPES, consents_of
 from services.shared.errors import Reject
 from services.shared.events import (
@@ -27,6 +28,7 @@ from services.shared.events import (
 )
 from services.shared.identity import Cleaner
 from services.shared.kafka import Outgoing
+from services.shared.playbook import Sales
 
 AHEAD = timedelta(minutes=5)  # a clock may be wrong by so much
 OLD = timedelta(days=400)
@@ -38,9 +40,7 @@ NAMES = ("id", "type", "user_id", "email", "anonymous_id", "product", "content_i
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
 put = msgspec.structs.force_setattr  # until it is encoded an item is ours alone, and copies cost more than all the rest
 RESERVED = frozenset({TOUCH_SENT})
-SECRET_ONLY = frozenset({
-    "identity_reviewed", "opportunity_opened", "won", "lost", "sales_accepted", "sales_rejected", "sales_disqualified",
-})  # fmt: skip  # what a key that stands in a page may not say
+SECRET_ONLY = frozenset({"identity_reviewed", *sales.STATUS_OF})  # what a key that stands in a page may not say
 
 
 class Receipt:
@@ -63,10 +63,14 @@ class Receipt:
 
 
 class Normaliser:
-    """Knows the words that identify nobody, and the pepper under which identifiers stand in keys."""
+    """Knows the words that identify nobody, and the pepper under which identifiers stand in keys.
 
-    def __init__(self, cleaner: Cleaner, pepper: bytes) -> None:
+    `outcomes` are sales' words, and `ours` the fields of a CRM that we write ourselves: they say nothing new.
+    """
+
+    def __init__(self, cleaner: Cleaner, pepper: bytes, outcomes: Sales = Sales(), ours: frozenset[str] = frozenset()) -> None:
         self._cleaner, self._pepper = cleaner, pepper
+        self._reasons, self._ours = outcomes.disqualify_reasons, ours
 
     def take(self, items: Iterable[Item | Refused], receipt: Receipt, first: int = 0) -> Receipt:
         """Adds to the receipt a record for each sound item, with its consents, and a refusal for each other one.
@@ -92,8 +96,13 @@ class Normaliser:
             remedy = "post it with a key of scope secret"
             raise Reject(f"a public key may not say {item.type!r}", where="/type", remedy=remedy, kind="forbidden")
         occurred_at, said_at, flags = _time(item, receipt)
+        scope = self._outcome(item, who, said_at) if item.type in sales.STATUS_OF else ""
+        echo = bool(self._ours and item.traits) and self._is_echo(item)
         if not item.id:
             put(item, "id", _made_id(item, said_at))
+        if echo:
+            receipt.ids.append(item.id)
+            return
         source = receipt.door
         if isinstance(item, Foreign):
             if item.origin:
@@ -117,6 +126,7 @@ class Normaliser:
                 posted_at=receipt.posted_at,
                 flags=flags,
                 said_at=said_at,
+                scope=scope,
             )
         except UnicodeEncodeError:
             raise Reject("a lone surrogate in a text", remedy="write the character in full, or leave it out") from None
@@ -126,6 +136,22 @@ class Normaliser:
         if consents:
             address = keyed_hash(self._pepper, f"email:{item.email}")
             receipt.records += consent_records(consents, uid, address, occurred_at or receipt.received_at)
+
+    def _outcome(self, item: Item, who: str, said_at: datetime | None) -> str:
+        """Brings what sales said into the one shape that it has; returns the scope of its id."""
+        put(item, "properties", sales.shaped(item.type, item.properties, self._reasons))
+        if not item.id and said_at:
+            put(item, "id", sales.made_id(said_at, who, item.product))
+        return sales.scope_of(item.type, item.origin if isinstance(item, Foreign) else "")
+
+    def _is_echo(self, item: Item) -> bool:
+        """Takes out what we wrote into the CRM ourselves; tells whether the item says nothing else, and links nobody."""
+        kept = {name: value for name, value in item.traits.items() if name not in self._ours}
+        if len(kept) == len(item.traits):
+            return False
+        put(item, "traits", kept)
+        more = kept or item.consent or item.company or item.source
+        return item.type == "identified" and not more and len(self._cleaner.identifiers(item)) == 1
 
     def _who(self, item: Item) -> str:
         """The strongest identifier; the address is left in its clean form, and not at all where it is junk."""

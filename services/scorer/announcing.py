@@ -154,7 +154,7 @@ def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
         email=address,
         user_id=next((one.value for one in lead.identifiers if one.kind is Kind.USER), ""),
         traits=profile.known_traits(),
-        sales_status=profile.sales[2] if profile.sales else "",
+        sales_status=profile.sales.status if profile.sales else "",
         consents=consents,
         last_act_at=from_us(profile.act_at) if profile.act_at > 0 else None,
     )

@@ -1,6 +1,9 @@
 """Signing in to the page: the cookie names a query key and is sealed, so that the key itself stays in nobody's browser."""
 
 import hmac
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
 
 from services.shared.keys import Key, Keys
 
@@ -32,3 +35,11 @@ class Seats:
         """The key's hash is part of the seal: another secret under the same id opens no old seat."""
         seal = hmac.digest(self._pepper, b"page\0" + key.id.encode() + b"\0" + key.hash, "sha256").hex()
         return f"{key.id}.{seal}"
+
+
+def from_elsewhere(request: Request) -> bool:
+    """Whether another site's page made the browser send this; from old browsers the cookie's SameSite alone keeps that out."""
+    if site := request.headers.get("sec-fetch-site", ""):
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("origin", "null")  # our own pages say null, for they send no referrer
+    return origin != "null" and urlsplit(origin).netloc != request.headers.get("host", "")

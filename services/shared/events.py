@@ -252,13 +252,16 @@ def envelope(
     posted_at: float,
     flags: str = "",
     said_at: datetime | None = None,
+    scope: str = "",
 ) -> tuple[str, bytes]:
     """Returns (uid, encoded `interaction.v1`); without `occurred_at` the receipt counts as the time.
+
+    `scope` is within what the interaction's id is unique, where that is not its source.
 
     The digest covers what the sender said and nothing of the receipt, so a resent item has the same one: `said_at` is the
     sender's own time where `occurred_at` is another, corrected one.
     """
-    data, uid = _encode(interaction), event_uid(source, interaction.id)
+    data, uid = _encode(interaction), event_uid(scope or source, interaction.id)
     told = said_at or occurred_at
     event = InteractionEvent(
         id=uid,

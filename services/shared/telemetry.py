@@ -25,6 +25,7 @@ DECISION_SECONDS = Histogram(
     "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision on the touch",
     buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
 )  # fmt: skip
+WRITTEN_BACK = Counter("ripeline_written_back_total", "Messages owed to the CRM, by what became of them", ["result"])
 OUTBOX_PUBLISHED = Counter("ripeline_outbox_published_total", "Records published from the outbox", ["service"])
 LOOP_AGE = Gauge("ripeline_loop_age_seconds", "Seconds since a loop last turned", ["loop"])
 

@@ -42,12 +42,13 @@ CREATE TABLE access.mailbox (
 );
 CREATE TABLE scorer.writeback (
     lead_id uuid PRIMARY KEY,
-    due_at timestamptz NOT NULL,
+    due_at timestamptz,
     attempts int NOT NULL DEFAULT 0,
     sequence bigint NOT NULL DEFAULT 1,
+    told bytea,
     problem text NOT NULL DEFAULT ''
 );
-CREATE INDEX writeback_due ON scorer.writeback (due_at)
+CREATE INDEX writeback_due ON scorer.writeback (due_at) WHERE due_at IS NOT NULL
 """
 
 
