@@ -82,11 +82,11 @@ def create_app(
     async def signed(post: Post, source: Source) -> Response:
         """A webhook of a sender who signs, or its first call to see who answers."""
         secrets = senders.secrets(source.door)
-        if source.greet and (greeting := source.greet(post, secrets)):
-            return Response(greeting.body, media_type=greeting.media)
-        if post.method != "POST":
-            raise Reject("this address is for webhooks", where="method", remedy="use POST", kind="method")
         try:
+            if source.greet and (greeting := source.greet(post, secrets)):
+                return Response(greeting.body, media_type=greeting.media)
+            if post.method != "POST":
+                raise Reject("this address is for webhooks", where="method", remedy="use POST", kind="method")
             secret = source.verify(post, secrets) if source.verify else Secret("", "")
             await senders.use(source, post)
             receipt = Receipt(f"{source.door}:{secret.name}", post.received_at, time.time(), many=_is_many(post))
@@ -94,6 +94,8 @@ def create_app(
         except Reject as reject:
             heard.note(source.door, 0, 1, reject.kind)
             REFUSED.labels(source.door, reject.kind).inc()
+            if reject.kind in USELESS and source.stop == 200:
+                return _said(source, [], [_refusal(None, None, reject)])
             return web.problem(reject, source.stop if reject.kind in USELESS else None)
         await delivery.publish(receipt.records)
         fault_point("between_acknowledgement_and_answer")
@@ -222,24 +224,30 @@ def _answer(receipt: Receipt, source: Source, heard: Heard) -> Response:
 
     A request that holds nothing for us is a success.
     """
-    rejected = [
-        {"index": index, "id": name, "problem": web.problem_of(reject) | {"status": web.STATUS.get(reject.kind, 400)}}
-        for index, name, reject in receipt.refused
-    ]
+    rejected = [_refusal(*refused) for refused in receipt.refused]
     for _, _, reject in receipt.refused:
         REFUSED.labels(source.door, reject.kind).inc()
     heard.note(source.door, len(receipt.ids), len(rejected), receipt.refused[-1][2].kind if rejected else "")
     ACCEPTED.labels(source.door).inc(len(receipt.ids))
     if receipt.ids or not rejected or source.stop == 200:
-        said = source.answer(receipt.ids, rejected)
-        if isinstance(said, Reply):
-            return Response(said.body, media_type=said.media)
-        return Response(encode_bytes(said), media_type="application/json")
+        return _said(source, receipt.ids, rejected)
     first = receipt.refused[0][2]
     remedy = "see `rejected` for each item" if len(rejected) > 1 else first.remedy
     whole = Reject("no item was acceptable", remedy=remedy) if len(rejected) > 1 else first
     body = web.problem_of(whole) | {"status": source.stop, "rejected": rejected}
     return Response(encode_bytes(body), source.stop, media_type="application/problem+json")
+
+
+def _refusal(index: int | None, name: str | None, reject: Reject) -> dict[str, Any]:
+    return {"index": index, "id": name, "problem": web.problem_of(reject) | {"status": web.STATUS.get(reject.kind, 400)}}
+
+
+def _said(source: Source, ids: list[str], rejected: list[dict[str, Any]]) -> Response:
+    """Success, in the sender's own form where it has one."""
+    said = source.answer(ids, rejected)
+    if isinstance(said, Reply):
+        return Response(said.body, media_type=said.media)
+    return Response(encode_bytes(said), media_type="application/json")
 
 
 def _is_many(post: Post) -> bool:

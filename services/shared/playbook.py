@@ -12,6 +12,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from services.shared import sender_rules
+
 UNKNOWN = "unknown"
 CUSTOMER = "customer"
 TRACKING = re.compile(r"^(utm_|mc_|hsa_|_hs|pk_)|^(gclid|fbclid|msclkid|dclid|yclid|twclid|ref)$")
@@ -281,6 +283,7 @@ class Playbook(Part):
     holdout: Holdout = Holdout()
     consent: Consent = Consent()
     identity: Identity = Identity()
+    senders: list[sender_rules.Sender] = []
     model: Model
 
     @cached_property
@@ -340,7 +343,9 @@ SECTIONS = {
     "consent": "playbook.yaml", "personas": "playbook.yaml", "identity": "identity.yaml",
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml", "pages": "score.yaml",
     "content": "content.yaml", "programs": "programs.yaml", "model": "model.json",
+    "senders": "senders.yaml",
 }  # fmt: skip
+OPTIONAL = frozenset({"senders.yaml"})
 
 
 def load(folder: Path) -> Playbook:
@@ -354,6 +359,8 @@ def load(folder: Path) -> Playbook:
             node = yaml.compose(text, yaml.CSafeLoader)
             data = json.loads(text) if file.endswith(".json") else yaml.load(text, yaml.CSafeLoader)
         except FileNotFoundError:
+            if file in OPTIONAL:
+                continue
             problems.append(Problem(file, 1, "the file is missing", f"Put {file} into {folder.name}/"))
             continue
         except (yaml.YAMLError, ValueError) as error:
@@ -453,6 +460,7 @@ def _contradictions(playbook: Playbook) -> Iterable[tuple[tuple[int | str, ...],
     for type_, mark in playbook.model.mark_of_type.items():
         if mark not in known and not str(mark).startswith("by the content's latest stage"):
             yield ("model", "mark_of_type", type_), f"no mark {mark!r}", "Use a mark that has rates"
+    yield from sender_rules.contradictions(playbook.senders)
     for i, rule in enumerate(playbook.fit.rules):
         conditions = [rule.one_of, rule.matches, rule.at_least is not None, rule.at_most is not None,
                       rule.present is not None]  # fmt: skip

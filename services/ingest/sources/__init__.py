@@ -1,8 +1,8 @@
 """The formats that ingest takes: one pure file each, and one entry here."""
 
-from services.ingest.sources import canonical, cloudevents, forms, segment
+from services.ingest.sources import canonical, cloudevents, forms, hubspot, mapped, segment, typeform
 from services.ingest.sources.contract import Foreign, Item, Post, Refused, Reply, Secret, Source
-from services.shared.playbook import Playbook
+from services.shared.playbook import SECTIONS, Broken, Playbook, Problem
 
 __all__ = ["FORMS", "SOURCES", "Foreign", "Item", "Post", "Refused", "Reply", "Secret", "Source", "served"]
 
@@ -15,10 +15,20 @@ SOURCES = (
     Source("canonical", canonical.parse, ["/v1/events"], canonical.MEDIA, example=_VISIT),
     Source("cloudevents", cloudevents.parse, ["/v1/events"], cloudevents.MEDIA, example=_EVENT),
     Source("segment", segment.parse, segment.PATHS, answer=segment.answer, key_in=segment.write_key, example=_CALL),
+    typeform.SOURCE,
 )
 FORMS = Source("forms", forms.parse, [forms.PATH], forms.MEDIA, example={"email": "ann@example.com", "name": "Ann"})
 
 
 def served(playbook: Playbook) -> list[Source]:
-    """Every source of an installation: those that all have, and those that its playbook maps."""
-    return [*SOURCES]
+    """Every source of an installation: those that all have, and those that its playbook maps. Raises `Broken`."""
+    sources = [*SOURCES, hubspot.source()]
+    taken = {source.door for source in (*sources, FORMS)} | {"links"}
+    problems = [
+        Problem(SECTIONS["senders"], 1, f"the id {rule.id!r} is that of a source that everybody has", "Choose another one")
+        for rule in playbook.senders
+        if rule.id in taken
+    ]
+    if problems:
+        raise Broken(problems)
+    return [*sources, *map(mapped.source, playbook.senders)]
