@@ -235,7 +235,7 @@ def _greeting(rule: Sender, challenge: Challenge, scheme: schemes.Scheme) -> Cal
     def greet(post: Post, secrets: Sequence[Secret]) -> Reply | None:
         signed = post.method == "POST"
         try:
-            body = read(post, rule.format) if signed else None
+            body = read(post, rule.format) if signed else {}
         except Reject:
             return None  # first the signature, then what is wrong with the body
         if not when(body, Asked(body, post.headers, post.query)):
