@@ -185,24 +185,30 @@ def _answer(receipt: Receipt, source: Source, heard: Heard) -> Response:
 
     A request that holds nothing for us is a success.
     """
-    rejected = [
-        {"index": index, "id": name, "problem": web.problem_of(reject) | {"status": web.STATUS.get(reject.kind, 400)}}
-        for index, name, reject in receipt.refused
-    ]
+    rejected = [_refusal(*refused) for refused in receipt.refused]
     for _, _, reject in receipt.refused:
         REFUSED.labels(source.door, reject.kind).inc()
     heard.note(source.door, len(receipt.ids), len(rejected), receipt.refused[-1][2].kind if rejected else "")
     ACCEPTED.labels(source.door).inc(len(receipt.ids))
     if receipt.ids or not rejected or source.stop == 200:
-        said = source.answer(receipt.ids, rejected)
-        if isinstance(said, Reply):
-            return Response(said.body, media_type=said.media)
-        return Response(encode_bytes(said), media_type="application/json")
+        return _said(source, receipt.ids, rejected)
     first = receipt.refused[0][2]
     remedy = "see `rejected` for each item" if len(rejected) > 1 else first.remedy
     whole = Reject("no item was acceptable", remedy=remedy) if len(rejected) > 1 else first
     body = web.problem_of(whole) | {"status": source.stop, "rejected": rejected}
     return Response(encode_bytes(body), source.stop, media_type="application/problem+json")
+
+
+def _refusal(index: int | None, name: str | None, reject: Reject) -> dict[str, Any]:
+    return {"index": index, "id": name, "problem": web.problem_of(reject) | {"status": web.STATUS.get(reject.kind, 400)}}
+
+
+def _said(source: Source, ids: list[str], rejected: list[dict[str, Any]]) -> Response:
+    """Success, in the sender's own form where it has one."""
+    said = source.answer(ids, rejected)
+    if isinstance(said, Reply):
+        return Response(said.body, media_type=said.media)
+    return Response(encode_bytes(said), media_type="application/json")
 
 
 def _is_many(post: Post) -> bool:

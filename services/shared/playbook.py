@@ -14,6 +14,8 @@ import yaml
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from services.shared import sender_rules
+
 UNKNOWN = "unknown"
 CUSTOMER = "customer"
 FOLD = 2  # of the fold's own rules and the shape of its state: raised, every lead is folded anew
@@ -310,6 +312,7 @@ class Playbook(Part):
     identity: Identity = Identity()
     sales: Sales = Sales()
     crm: Crm = Crm()
+    senders: list[sender_rules.Sender] = []
     model: Model
 
     @cached_property
@@ -370,7 +373,9 @@ SECTIONS = {
     "identity": "identity.yaml",
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml", "pages": "score.yaml",
     "content": "content.yaml", "programs": "programs.yaml", "model": "model.json",
+    "senders": "senders.yaml",
 }  # fmt: skip
+OPTIONAL = frozenset({"senders.yaml"})
 
 
 def load(folder: Path) -> Playbook:
@@ -384,6 +389,8 @@ def load(folder: Path) -> Playbook:
             node = yaml.compose(text, yaml.CSafeLoader)
             data = json.loads(text) if file.endswith(".json") else yaml.load(text, yaml.CSafeLoader)
         except FileNotFoundError:
+            if file in OPTIONAL:
+                continue
             problems.append(Problem(file, 1, "the file is missing", f"Put {file} into {folder.name}/"))
             continue
         except (yaml.YAMLError, ValueError) as error:
@@ -492,6 +499,7 @@ def _contradictions(playbook: Playbook) -> Iterable[tuple[tuple[int | str, ...],
             pass  # of nothing; of a lead it may be right
         except JMESPathError as error:
             yield ("crm", "fields", name), f"no JMESPath expression: {str(error).splitlines()[0]}", "Mend the expression"
+    yield from sender_rules.contradictions(playbook.senders)
     for i, rule in enumerate(playbook.fit.rules):
         conditions = [rule.one_of, rule.matches, rule.at_least is not None, rule.at_most is not None,
                       rule.present is not None]  # fmt: skip

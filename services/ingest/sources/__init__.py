@@ -1,8 +1,20 @@
 """The formats that ingest takes: one pure file each, and one entry here."""
 
-from services.ingest.sources import canonical, cloudevents, forms, mailchimp, mailgun, postmark, segment, sendgrid
+from services.ingest.sources import (
+    canonical,
+    cloudevents,
+    forms,
+    hubspot,
+    mailchimp,
+    mailgun,
+    mapped,
+    postmark,
+    segment,
+    sendgrid,
+    typeform,
+)
 from services.ingest.sources.contract import Foreign, Item, Post, Refused, Reply, Secret, Source
-from services.shared.playbook import Playbook
+from services.shared.playbook import SECTIONS, Broken, Playbook, Problem
 
 __all__ = ["FORMS", "SOURCES", "Foreign", "Item", "Post", "Refused", "Reply", "Secret", "Source", "served"]
 
@@ -14,10 +26,20 @@ SOURCES = (
     mailgun.SOURCE,
     postmark.SOURCE,
     mailchimp.SOURCE,
+    typeform.SOURCE,
 )
 FORMS = forms.SOURCE
 
 
 def served(playbook: Playbook) -> list[Source]:
-    """Every source of an installation: those that all have, and those that its playbook maps."""
-    return [*SOURCES]
+    """Every source of an installation: those that all have, and those that its playbook maps. Raises `Broken`."""
+    sources = [*SOURCES, hubspot.source(frozenset(playbook.crm.fields))]
+    taken = {source.door for source in (*sources, FORMS)} | {"links"}
+    problems = [
+        Problem(SECTIONS["senders"], 1, f"the id {rule.id!r} is that of a source that everybody has", "Choose another one")
+        for rule in playbook.senders
+        if rule.id in taken
+    ]
+    if problems:
+        raise Broken(problems)
+    return [*sources, *map(mapped.source, playbook.senders)]
