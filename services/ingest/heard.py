@@ -86,7 +86,7 @@ class Heard:
 
 def described(source: Source, public_url: str) -> str:
     """What people are told of a source, as JSON."""
-    address = public_url.rstrip("/") + source.paths[0]
+    address = public_url.rstrip("/") + source.paths[0] if source.paths else ""
     about = source.about
     return encode_bytes(
         {

@@ -1,10 +1,10 @@
 """The formats that ingest takes: one pure file each, and one entry here."""
 
-from services.ingest.sources import canonical, cloudevents, forms, segment
+from services.ingest.sources import canonical, cloudevents, forms, inbound, mailgun_inbound, segment, sendgrid_inbound
 from services.ingest.sources.contract import Foreign, Item, Post, Refused, Reply, Secret, Source
 from services.shared.playbook import Playbook
 
-__all__ = ["FORMS", "SOURCES", "Foreign", "Item", "Post", "Refused", "Reply", "Secret", "Source", "served"]
+__all__ = ["FORMS", "MAILBOX", "SOURCES", "Foreign", "Item", "Post", "Refused", "Reply", "Secret", "Source", "served"]
 
 _VISIT = {"id": "e-1", "type": "page_viewed", "anonymous_id": "a-1", "url": "https://www.example.com/pricing"}
 _TOLD = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "com.example.demo_requested"}
@@ -15,7 +15,10 @@ SOURCES = (
     Source("canonical", canonical.parse, ["/v1/events"], canonical.MEDIA, example=_VISIT),
     Source("cloudevents", cloudevents.parse, ["/v1/events"], cloudevents.MEDIA, example=_EVENT),
     Source("segment", segment.parse, segment.PATHS, answer=segment.answer, key_in=segment.write_key, example=_CALL),
+    mailgun_inbound.SOURCE,
+    sendgrid_inbound.SOURCE,
 )
+MAILBOX = inbound.MAILBOX
 FORMS = Source("forms", forms.parse, [forms.PATH], forms.MEDIA, example={"email": "ann@example.com", "name": "Ann"})
 
 
