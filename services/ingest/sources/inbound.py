@@ -23,7 +23,8 @@ from services.shared.errors import Reject
 from services.shared.events import Consent
 from services.shared.identity import ADDRESS
 
-MAX_MAIL = 256 * 1024  # bytes from the beginning of a mail that are read
+MAX_MAIL = 64 * 1024  # bytes from the beginning of a mail that are read: the parser takes quadratic time over some mails
+MAX_NESTED = 50
 MAX_SUBJECT = 200
 AHEAD, OLD = timedelta(minutes=5), timedelta(days=400)
 MACHINE_HEADERS = ("x-autoreply", "x-autorespond", "x-auto-reply", "x-autoresponder", "x-mail-autoreply", "x-loop", "list-id")
@@ -31,13 +32,17 @@ MACHINE_PRECEDENCE = frozenset({"bulk", "junk", "list", "auto_reply", "auto-repl
 MACHINE_SENDER = re.compile(r"(?:no|do-?not)[-_.]?reply\S*@|auto(?:reply|responder)\S*@", re.IGNORECASE)
 PART = re.compile(r"text/(?:plain|html|calendar|rfc822-headers)|message/[a-z0-9-]+")
 REFUSED = Consent(state="withdrawn", basis="answer by mail")
+UNREADABLE = Reject("not a readable mail", remedy="look at it in the mailbox", kind="unreadable-mail")
 UNDIGESTED = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)  # no document lists them
 PARTSTAT = re.compile(r";PARTSTAT=(ACCEPTED|DECLINED|TENTATIVE)\b")
 
 
 def read(raw: bytes, now: datetime) -> list[Item | Refused]:
     """What a mail in its original form says; of a long one the beginning is read."""
-    return taken(lambda: items(parsed(raw[:MAX_MAIL]), now))
+    start = raw[:MAX_MAIL]
+    if start.lower().count(b"boundary=") > MAX_NESTED:
+        return [Refused(None, UNREADABLE)]
+    return taken(lambda: items(parsed(start), now))
 
 
 def taken(reading: Callable[[], list[Item | Refused]]) -> list[Item | Refused]:
@@ -47,7 +52,7 @@ def taken(reading: Callable[[], list[Item | Refused]]) -> list[Item | Refused]:
     except Reject as reject:
         return [Refused(None, reject)]
     except UNDIGESTED:
-        return [Refused(None, Reject("not a readable mail", remedy="look at it in the mailbox", kind="unreadable-mail"))]
+        return [Refused(None, UNREADABLE)]
 
 
 def put_together(headers: Iterable[tuple[str, str]], bodies: Iterable[tuple[str, bytes]]) -> Mail:
@@ -94,7 +99,8 @@ def _answered(mail: Mail, now: datetime) -> list[Item | Refused]:
     subject, answers = header(mail, "subject")[:MAX_SUBJECT], _answers(mail)
     touch, text = touch_of(*answers), own_words(body(mail))
     machine = is_machine(mail, subject)
-    if machine and not touch and (raw_header(mail, "list-id") or raw_header(mail, "list-unsubscribe")):
+    leaves = not machine and refuses(subject, text)
+    if not touch and not leaves and (is_spam(mail) or (machine and is_bulk(mail))):
         raise Reject("a mail for many", remedy="let newsletters go elsewhere", kind="bulk-mail")
     said = Item(
         id=_id(mail),
@@ -109,7 +115,7 @@ def _answered(mail: Mail, now: datetime) -> list[Item | Refused]:
         return [said]
     if answer := _calendar(mail):
         return [replaced(said, type="calendar_answered", properties=said.properties | {"answer": answer})]
-    return _refusal(said) if refuses(subject, text) else [said]
+    return _refusal(said) if leaves else [said]
 
 
 def _refusal(said: Item) -> list[Item | Refused]:
@@ -138,6 +144,16 @@ def is_machine(mail: Mail, subject: str) -> bool:
         or MACHINE_SENDER.match(_sender(mail))
         or sounds_automatic(subject)
     )
+
+
+def is_bulk(mail: Mail) -> bool:
+    """Whether it went to a list."""
+    return bool(raw_header(mail, "list-id") or raw_header(mail, "list-unsubscribe"))
+
+
+def is_spam(mail: Mail) -> bool:
+    """Whether the receiving server's filter says so."""
+    return raw_header(mail, "x-spam-flag").lower() == "yes"
 
 
 def _answers(mail: Mail) -> list[str]:

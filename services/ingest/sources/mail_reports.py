@@ -89,7 +89,7 @@ def hardness(status: str, reason: str) -> str:
 def touch_in(text: str) -> str:
     """The touch that our own headers name, quoted in a text."""
     found = re.search(r"^[> ]*(?:X-Ripeline-Touch|Message-ID): *<?([0-9a-f-]{36})", text, re.IGNORECASE | re.MULTILINE)
-    return touch_of(f"{found[1]}@") if found else ""
+    return touch_of(f"{found[1]}@ours") if found else ""
 
 
 def touch_written(mail: Mail) -> str:
@@ -98,12 +98,12 @@ def touch_written(mail: Mail) -> str:
 
 
 def _about(mail: Mail) -> tuple[str, str]:
-    """(touch, recipient) of the mail of ours that a report encloses."""
+    """(touch, recipient) of the mail of ours that a report encloses, or answers."""
     for part in parts(mail, inside=True):
         original = headers_in(content(part)) if part.get_content_type() == "text/rfc822-headers" else part
         if part is not mail and (touch := touch_written(original)):
             return touch, next(iter(addresses(raw_header(original, "to"))), "")
-    return "", ""
+    return touch_of(raw_header(mail, "in-reply-to"), raw_header(mail, "references")), ""
 
 
 def _enclosed(mail: Mail, kind: str) -> list[Mail]:

@@ -12,9 +12,8 @@ from email.header import decode_header
 from email.message import Message
 from email.parser import BytesParser, HeaderParser
 from email.policy import compat32
-from typing import Any
 
-Mail = Message[Any, Any]
+Mail = Message
 MAX_HEADER = 4_000  # characters of a header that are read
 MAX_BODY = 64 * 1024  # bytes of a body that are read
 MAX_TEXT = 2_000  # characters of a person's own words that are kept
