@@ -8,9 +8,10 @@ import uvloop
 from services.ingest.api import create_app
 from services.ingest.delivery import Delivery
 from services.ingest.heard import Heard
+from services.ingest.mailbox import Address, Mailbox
 from services.ingest.normalise import Normaliser
 from services.ingest.senders import Senders
-from services.ingest.sources import FORMS, served
+from services.ingest.sources import FORMS, MAILBOX, served
 from services.shared import playbook
 from services.shared.clock import Clock
 from services.shared.db import open_engine
@@ -31,8 +32,11 @@ async def main(settings: Settings) -> None:
     keys, pulse = Keys(engine), Pulse(settings.watchdog_s)
     rules, pepper = playbook.load(settings.playbook), settings.pepper.get_secret_value().encode()
     sources, senders = served(rules), Senders(engine, pepper)
-    heard = Heard(engine, [*sources, FORMS], settings.public_url)
+    heard = Heard(engine, [*sources, FORMS, MAILBOX], settings.public_url)
     normaliser = Normaliser(Cleaner(rules.identity), pepper, rules.sales, frozenset(rules.crm.fields))
+    delivery, clock = Delivery(publisher, spool), Clock.parse(settings.clock)
+    mail = settings.imap_url.get_secret_value()
+    mailbox = mail and Mailbox(Address.parse(mail), settings.imap_poll_s, engine, normaliser, delivery, heard, clock)
     spool.open()
     app = create_app(
         settings,
@@ -42,9 +46,9 @@ async def main(settings: Settings) -> None:
         heard,
         sources,
         normaliser,
-        Delivery(publisher, spool),
-        Clock.parse(settings.clock),
-        lambda: {"broker or spool": spool.has_room, "keys": keys.loaded},
+        delivery,
+        clock,
+        lambda: {"broker or spool": spool.has_room, "keys": keys.loaded, "senders": senders.loaded},
     )
     gc.freeze()
     await serve(
@@ -55,6 +59,7 @@ async def main(settings: Settings) -> None:
         keys.refresh(pulse.beat("keys")),
         senders.refresh(pulse.beat("senders")),
         heard.refresh(pulse.beat("heard")),
+        *([mailbox.watch(pulse.beat("mailbox"))] if mailbox else []),
         pulse.watch(),
     )
     await publisher.close()

@@ -88,7 +88,7 @@ class Heard:
 def described(source: Source, public_url: str) -> str:
     """What people are told of a source, as JSON; keys are left to be filled in by who shows it."""
     base = public_url.rstrip("/")
-    address = base + source.paths[0]
+    address = base + source.paths[0] if source.paths else ""
 
     def filled(words: str) -> str:
         return words.replace("{address}", address).replace("{base}", base)

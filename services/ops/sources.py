@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest import senders
 from services.ingest.heard import described
-from services.ingest.sources import FORMS, Source, served
+from services.ingest.sources import FORMS, MAILBOX, Source, served
 from services.shared.db import open_engine, rows
 from services.shared.errors import Reject
 from services.shared.events import rfc3339
@@ -64,7 +64,7 @@ def _told(source: Source, settings: Settings, spoke: Any, secrets: int) -> dict[
 
 
 def _sources(settings: Settings) -> list[Source]:
-    return [*served(load(settings.playbook)), FORMS]
+    return [*served(load(settings.playbook)), FORMS, MAILBOX]
 
 
 def named(settings: Settings, name: str) -> Source:

@@ -14,6 +14,7 @@ REFUSED = Counter("ripeline_interactions_refused_total", "Interactions refused, 
 SPOOL_RECORDS = Gauge("ripeline_spool_records", "Submissions on disk that wait for the broker")
 SPOOL_BYTES = Gauge("ripeline_spool_bytes", "Bytes of the spool in use")
 SPOOL_FULL = Counter("ripeline_spool_full_total", "Submissions refused because the spool was full")
+MAILBOX_READ = Gauge("ripeline_mailbox_read_timestamp_seconds", "When the mailbox was last read to its end, since 1970")
 APPLIED = Counter("ripeline_events_applied_total", "Distinct events folded into leads")
 REPEATED = Counter("ripeline_events_repeated_total", "Events that were known already")
 BURIED = Counter("ripeline_dead_letters_total", "Records buried", ["service"])

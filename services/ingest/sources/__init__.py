@@ -5,18 +5,21 @@ from services.ingest.sources import (
     cloudevents,
     forms,
     hubspot,
+    inbound,
     mailchimp,
     mailgun,
+    mailgun_inbound,
     mapped,
     postmark,
     segment,
     sendgrid,
+    sendgrid_inbound,
     typeform,
 )
 from services.ingest.sources.contract import Foreign, Item, Post, Refused, Reply, Secret, Source
 from services.shared.playbook import SECTIONS, Broken, Playbook, Problem
 
-__all__ = ["FORMS", "SOURCES", "Foreign", "Item", "Post", "Refused", "Reply", "Secret", "Source", "served"]
+__all__ = ["FORMS", "MAILBOX", "SOURCES", "Foreign", "Item", "Post", "Refused", "Reply", "Secret", "Source", "served"]
 
 SOURCES = (
     canonical.SOURCE,
@@ -27,14 +30,16 @@ SOURCES = (
     postmark.SOURCE,
     mailchimp.SOURCE,
     typeform.SOURCE,
+    mailgun_inbound.SOURCE,
+    sendgrid_inbound.SOURCE,
 )
-FORMS = forms.SOURCE
+FORMS, MAILBOX = forms.SOURCE, inbound.MAILBOX
 
 
 def served(playbook: Playbook) -> list[Source]:
     """Every source of an installation: those that all have, and those that its playbook maps. Raises `Broken`."""
     sources = [*SOURCES, hubspot.source(frozenset(playbook.crm.fields))]
-    taken = {source.door for source in (*sources, FORMS)} | {"links"}
+    taken = {source.door for source in (*sources, FORMS, MAILBOX)} | {"links"}
     problems = [
         Problem(SECTIONS["senders"], 1, f"the id {rule.id!r} is that of a source that everybody has", "Choose another one")
         for rule in playbook.senders
