@@ -17,6 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import text
 
+from services.ops import importing
 from services.ops.provision import provision as make_ready
 from services.ops.reviews import open_reviews
 from services.ops.running import found
@@ -60,6 +61,9 @@ def current() -> Settings:
         state = None
     given: Any = {name.removeprefix("RIPELINE_").lower(): value for name, value in (state or {}).get("environ", {}).items()}
     return Settings(**given)
+
+
+importing.register(app, current)
 
 
 @app.command()

@@ -17,12 +17,12 @@ from services.scorer.live import Live, Sight
 from services.scorer.pageviews import PageViews
 from services.scorer.queries import ORDERS, Filter, Queries
 from services.scorer.rendering import HEADERS, Assets, Renderer, mail_document
-from services.scorer.signin import COOKIE, Seats, SignedOut
 from services.shared.clock import from_us
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.keys import Key, Keys
 from services.shared.settings import Settings
+from services.shared.signin import COOKIE, Seats, SignedOut
 from services.shared.web import STATUS
 
 PER_PAGE = 25

@@ -1,6 +1,6 @@
 """The formats that ingest takes: one pure file each, and one entry here."""
 
-from services.ingest.sources import canonical, cloudevents, forms, segment
+from services.ingest.sources import canonical, cloudevents, forms, imports, segment
 from services.ingest.sources.contract import Foreign, Item, Post, Refused, Reply, Secret, Source
 from services.shared.playbook import Playbook
 
@@ -14,8 +14,12 @@ _CALL = {"messageId": "m-1", "anonymousId": "a-1", "event": "Demo Requested", "t
 SOURCES = (
     Source("canonical", canonical.parse, ["/v1/events"], canonical.MEDIA, example=_VISIT),
     Source("cloudevents", cloudevents.parse, ["/v1/events"], cloudevents.MEDIA, example=_EVENT),
+    Source(
+        "import", canonical.parse, [imports.PATH], canonical.MEDIA,
+        example=_VISIT, about=imports.ABOUT, scopes=["secret"], flags=imports.flags,
+    ),
     Source("segment", segment.parse, segment.PATHS, answer=segment.answer, key_in=segment.write_key, example=_CALL),
-)
+)  # fmt: skip
 FORMS = Source("forms", forms.parse, [forms.PATH], forms.MEDIA, example={"email": "ann@example.com", "name": "Ann"})
 
 
