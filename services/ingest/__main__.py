@@ -8,6 +8,9 @@ import uvloop
 from services.ingest.api import create_app
 from services.ingest.delivery import Delivery
 from services.ingest.heard import Heard
+from services.ingest.importing import page
+from services.ingest.importing.desk import Desk
+from services.ingest.importing.facts import facts_of
 from services.ingest.normalise import Normaliser
 from services.ingest.senders import Senders
 from services.ingest.sources import FORMS, served
@@ -45,6 +48,8 @@ async def main(settings: Settings) -> None:
         Clock.parse(settings.clock),
         lambda: {"broker or spool": spool.has_room, "keys": keys.loaded},
     )
+    desk = Desk(settings.spool_dir / "imports", facts_of(rules), pepper, publisher, Clock.parse(settings.clock))
+    page.mount(app, keys, pepper, desk, Clock.parse(settings.clock))
     gc.freeze()
     await serve(
         app,
@@ -54,8 +59,10 @@ async def main(settings: Settings) -> None:
         keys.refresh(pulse.beat("keys")),
         senders.refresh(pulse.beat("senders")),
         heard.refresh(pulse.beat("heard")),
+        desk.tidy(pulse.beat("imports")),
         pulse.watch(),
     )
+    await desk.close()
     await publisher.close()
     await engine.dispose()
     spool.close()

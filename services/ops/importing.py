@@ -37,19 +37,20 @@ LOOKED_AT = 200  # rows from which a mapping is guessed
 HELD_BACK = 20_000  # records that may wait in the in-memory broker, which drops what it has no room for
 console = Console(stderr=True)
 
-HELP = """Import a CSV file: leads, events, or addresses that must not be written to (import these first).
+HELP = """Import a CSV file: leads, events, or addresses that must not be written to.
 
 A mapping says which column means what:
 
-    kind: leads                # one row a lead; or events, or suppressions
-    email: E-mail              # or lead, user_id, anonymous_id, external_id
-    type: event_attended       # what happened; for events also {column: What, names: {Visit: page_viewed}}
-    time: Scanned at           # or {column: Date, format: "%d.%m.%Y", zone: Europe/Berlin}
+    kind: leads             # or events, or suppressions (import these first)
+    email: E-mail           # or lead, user_id, anonymous_id, external_id
+    type: event_attended    # or {column: What, names: {Visit: page_viewed}}
+    time: Scanned at        # or {column: Date, format: "%d.%m.%Y"}
     traits: {title: Job title, company_size: Employees}
     consent: {column: May we write?, equals: yes, basis: badge scan}
 
-Begin with --dry-run: it sends nothing and tells what would be rejected, and why. Importing the same file twice
-changes nothing. Every key is in docs/importing.md; --templates lists mappings of well-known exports.
+Begin with --dry-run: it sends nothing and tells what would be rejected, and why.
+
+Importing the same file twice changes nothing. docs/importing.md shows every key.
 """
 
 
@@ -65,7 +66,7 @@ class Job(NamedTuple):
 def register(app: typer.Typer, current: Callable[[], Settings]) -> None:
     """Adds the command; `current` gives the settings of the running system."""
 
-    @app.command("import", help=HELP, rich_help_panel=None)
+    @app.command("import", help=HELP)
     def import_file(
         file: Annotated[Path | None, typer.Argument(help="The CSV file, of any encoding and delimiter.")] = None,
         mapping: Annotated[str, typer.Option("--mapping", help="YAML file of the mapping, or a template's name.")] = "",
@@ -106,8 +107,7 @@ def _guessed(file: Path, current: Callable[[], Settings], *, dry_run: bool) -> W
     finally:
         table.close()
     text = written(guess(table.header, rows, file.name, facts_of(load(current().playbook)).types))
-    console.print("No mapping was given. The columns suggest this one:", style="bold")
-    console.print(text, markup=False, highlight=False)
+    _say(f"No mapping was given. The columns suggest this one:\n\n{text}")
     if not dry_run and not (_is_terminal() and typer.confirm("Import with it?", err=True)):
         raise Reject("no mapping was given", where="--mapping", remedy="save the one above to a file, correct it, and name it")
     return mappings.load(text, "the guessed mapping")
@@ -119,12 +119,12 @@ def _declared(plan: Written, said: str | None, days: int | None, *, dry_run: boo
     if not chosen and plan.mapping.kind == "suppressions":
         chosen = HISTORY
     if not chosen and _is_terminal():
-        console.print("history: moves the score, sends nothing of its own. new_leads: enters programs now.")
+        _say("history: moves the score, sends nothing of its own. new_leads: enters programs now.")
         chosen = typer.prompt("Is this history or new_leads?", default=HISTORY, err=True)
         if chosen not in (HISTORY, NEW_LEADS):
             raise Reject(f"neither history nor new_leads: {chosen[:40]!r}", where="--as", remedy="answer one of the two")
     if not chosen:
-        console.print("Taken as history, which sends nothing of its own; say --as new_leads for leads that enter programs now.")
+        _say("Taken as history, which sends nothing of its own; say --as new_leads for leads that enter programs now.")
     over = plan.mapping.days if days is None else days
     return Report(as_=chosen or HISTORY, days=over if chosen == NEW_LEADS else 0, dry_run=dry_run)
 
@@ -197,7 +197,7 @@ def _list_templates() -> None:
 
 def _tell(report: Report, file: Path, *, as_json: bool) -> None:
     for line, what, _ in report.first[:5]:
-        console.print(f"line {line}: {what}", markup=False, highlight=False)
+        _say(f"line {line}: {what}")
     if as_json:
         return print(json.dumps(report.as_json()))
     verb = "would be accepted" if report.dry_run else "accepted"
@@ -219,10 +219,14 @@ def _bar(size: int, *, dry_run: bool) -> Iterator[Callable[[Report, int], None]]
         yield advance
 
 
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
 def _is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _end(sentence: str, code: int) -> NoReturn:
-    console.print(sentence, markup=False, highlight=False)
+    _say(sentence)
     raise typer.Exit(code)

@@ -16,7 +16,8 @@ from services.shared.settings import HOME
 TEMPLATES = HOME / "deploy" / "imports"
 ALL = "all"
 IDENTIFIERS = ("lead", "email", "user_id", "anonymous_id")
-WORDS = ("source", "campaign", "company", "product", "content_id", "url")  # a header's name means that column
+WORDS = ("source", "campaign", "company", "product", "content_id", "url")
+ANY = "*"  # of `equals`: whatever stands there
 Step = int | str
 
 
@@ -69,6 +70,20 @@ class Type(Part):
         return self
 
 
+class Said(Part):
+    """A word that goes with every row: a column's where a header has this name, else the word itself; or plainly one of both."""
+
+    said: str = ""
+    column: str = ""
+    constant: str = ""
+
+    @model_validator(mode="after")
+    def _one(self) -> "Said":
+        if sum(map(bool, (self.said, self.column, self.constant))) != 1:
+            raise ValueError("write a word, or a column, or a constant")
+        return self
+
+
 class ExternalId(Part):
     """The lead's id in another system."""
 
@@ -77,7 +92,7 @@ class ExternalId(Part):
 
 
 class Consent(Part):
-    """A permission given or withdrawn: in every row, or where the column says one of `equals` (without it: yes)."""
+    """A permission given or withdrawn: in every row, or where the column says one of `equals` (`*`: anything; left out: yes)."""
 
     column: str = ""
     equals: Annotated[list[str], BeforeValidator(_list)] = []
@@ -103,6 +118,9 @@ class Outcome(Part):
     time: Annotated[Time | None, _as("column")] = None
 
 
+Word = Annotated[Said | None, _as("said")]
+
+
 class Mapping(Part):
     """The whole mapping; all values are texts as they stand in the YAML."""
 
@@ -116,13 +134,13 @@ class Mapping(Part):
     time: Annotated[Time | None, _as("column")] = None
     traits: dict[str, str] | str = {}
     consent: Annotated[list[Annotated[Consent, _as("column")]], BeforeValidator(_list)] = []
-    source: str = ""
-    campaign: str = ""
-    company: str = ""
-    product: str = ""
-    content_id: str = ""
-    url: str = ""
-    cost: str = ""
+    source: Word = None
+    campaign: Word = None
+    company: Word = None
+    product: Word = None
+    content_id: Word = None
+    url: Word = None
+    cost: Word = None
     outcome: Outcome | None = None
     drop: Annotated[list[str], BeforeValidator(_list)] = []
     as_: Literal["history", "new_leads"] | None = Field(None, alias="as")
@@ -179,6 +197,9 @@ def needed(mapping: Mapping) -> Iterator[Column]:
     if mapping.outcome:
         yield Column(mapping.outcome.column, ("outcome", "column"))
         yield from _of_time(mapping.outcome.time, "outcome", "time")
+    for name in (*WORDS, "cost"):
+        if (word := getattr(mapping, name)) and word.column:
+            yield Column(word.column, (name, "column"))
     yield from _of_time(mapping.time, "time")
     yield from (Column(column, ("drop", number)) for number, column in enumerate(mapping.drop))
 

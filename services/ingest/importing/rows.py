@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import force_setattr
 
 from services.ingest.importing.facts import Facts
-from services.ingest.importing.mapping import ALL, IDENTIFIERS, WORDS, Header, Written, needed
+from services.ingest.importing.mapping import ALL, ANY, IDENTIFIERS, WORDS, Header, Said, Written, needed
 from services.ingest.importing.mapping import Consent as Rule
 from services.ingest.importing.times import Cells, reader
 from services.ingest.sources import Item, Refused
@@ -29,7 +29,9 @@ WITHDRAWN = frozenset({
 })  # fmt: skip
 SUPPRESSED, IDENTIFIED = "consent_withdrawn", "identified"
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
-FILLING = re.compile(r"[^\W\d_]+|[\s'’$€£¥]")
+CURRENCY = r"\s*(?:[^\W\d_]{1,3}\.?|[$€£¥])?\s*"
+AMOUNT = re.compile(rf"{CURRENCY}(-?\d[\d.,\s'’]*){CURRENCY}")
+FILLING = re.compile(r"[\s'’]")
 
 Word = Callable[[Cells], str]
 
@@ -46,8 +48,8 @@ class Rows:
         self._type = self._type_of()
         self._time = reader(mapping.time, header, facts.zone)
         self._is_dated = bool(mapping.time and mapping.time.column)
-        self._words = {name: self._word(said) for name in WORDS if (said := getattr(mapping, name))}
-        self._cost = self._word(mapping.cost) if mapping.cost else None
+        self._words = {name: word for name in WORDS if (word := self._said_of(getattr(mapping, name)))}
+        self._cost = self._said_of(mapping.cost)
         self._consents = [self._consent(rule) for rule in mapping.consent]
         self._traits = self._columns_of_traits()
         outcome = mapping.outcome
@@ -157,11 +159,14 @@ class Rows:
     def _columns_of_traits(self) -> Sequence[tuple[str, int]]:
         """(trait, column); of `all`, those that nothing else uses."""
         mapping = self._mapping
+        if mapping.kind == "suppressions":  # nothing more is kept of people who want to be left alone
+            return []
         if isinstance(mapping.traits, dict):
             return [(trait, n) for trait, column in mapping.traits.items() if (n := self._column(column)) is not None]
         if mapping.traits != ALL:
             return []
-        said = [mapping.cost, *(getattr(mapping, name) for name in WORDS), mapping.type.name if mapping.type else ""]
+        words = [word for name in (*WORDS, "cost") if (word := getattr(mapping, name))]
+        said = [*(word.said for word in words), mapping.type.name if mapping.type else ""]
         said += [word for rule in mapping.consent for word in (rule.basis, rule.text)]
         used = {self._column(name) for name in (*(one.name for one in needed(mapping)), *said)}
         found: dict[str, int] = {}
@@ -176,6 +181,12 @@ class Rows:
     def _column(self, name: str) -> int | None:
         return self._header.find(name) if name else None
 
+    def _said_of(self, word: Said | None) -> Word | None:
+        """How a word of the mapping is read; None where there is none, or its column is missing."""
+        if word is None or (word.column and self._column(word.column) is None):
+            return None
+        return (lambda _: word.constant) if word.constant else self._word(word.column or word.said)
+
     def _word(self, said: str) -> Word:
         """A column's value where there is such a column, else the word itself."""
         column = self._column(said)
@@ -184,7 +195,8 @@ class Rows:
 
 def number(text: str) -> float:
     """An amount as people write it: `12.50`, `12,50 €`, `1.234,50`. Raises Reject, also for `1,234`, which is two things."""
-    plain = FILLING.sub("", text)
+    amount = AMOUNT.fullmatch(text)
+    plain = FILLING.sub("", amount[1]) if amount else ""
     point, comma = plain.rfind("."), plain.rfind(",")
     if point >= 0 and comma >= 0:
         plain = plain.replace("." if comma > point else ",", "").replace(",", ".")
@@ -212,13 +224,13 @@ def _said(equals: Sequence[str]) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def _holds(cell: str, words: frozenset[str]) -> bool:
-    return _folded(cell) in words
+    said = _folded(cell)
+    return said in words or (ANY in words and said != "")
 
 
 @lru_cache(maxsize=1024)
 def _state(cell: str, words: frozenset[str], state: str) -> Any:
     """What a cell says of a permission: the rule's word, an explicit refusal, or '' for nothing."""
-    said = _folded(cell)
-    if said in words:
+    if _holds(cell, words):
         return state
-    return "withdrawn" if said in WITHDRAWN else ""
+    return "withdrawn" if _folded(cell) in WITHDRAWN else ""

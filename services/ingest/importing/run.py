@@ -118,12 +118,13 @@ class Import:
     """One file on its way."""
 
     def __init__(
-        self, table: Table, rows: Rows, normaliser: Normaliser, cleaner: Cleaner, sink: Sink, *, report: Report, now: datetime,
+        self, table: Table, rows: Rows, normaliser: Normaliser, cleaner: Cleaner, sink: Sink, *,
+        report: Report, now: datetime, key: str = "default",
         rejects: TextIO | None = None, progress: Progress = lambda report, done: None,
     ) -> None:  # fmt: skip
         self._table, self._rows, self._normaliser, self._cleaner, self._sink = table, rows, normaliser, cleaner, sink
         self._rejects = Rejects(rejects, table.header.names)
-        self._progress, self._now = progress, now
+        self._progress, self._now, self._door = progress, now, f"{DOOR}:{key}"
         self._flags = declared(report.as_, report.days)
         self._reasons: Counter[str] = Counter()
         self._people = People()
@@ -153,7 +154,7 @@ class Import:
 
     async def _next(self, rows: Iterator[Row]) -> Batch | None:
         """The next rows that the normaliser takes; None at the end."""
-        receipt = Receipt(f"{DOOR}:default", self._now, time.time(), many=False, flags=self._flags)
+        receipt = Receipt(self._door, self._now, time.time(), many=False, flags=self._flags)
         taken: list[Taken] = []
         seen = 0
         for _ in range(BATCH // SLICE):

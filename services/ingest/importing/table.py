@@ -25,7 +25,8 @@ BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-OFFICE = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "mac_roman", "shift_jis", "gb18030", "big5", "euc_kr")
+WESTERN = "cp1252"
+OFFICE = (WESTERN, "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "mac_roman", "shift_jis", "gb18030", "big5", "euc_kr")
 SEPARATOR = re.compile(r"\ufeff?sep=(.)\r?\n?", re.IGNORECASE)
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
@@ -56,10 +57,8 @@ class Table:
         if said:
             self._text.readline()
             self._line = 1
-        try:
-            self._reader()
-        except (TypeError, ValueError):
-            raise Reject("no such delimiter", where="delimiter", remedy="name one character, e.g. `;`") from None
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0':
+            raise Reject("no such delimiter", where="delimiter", remedy="name one character, e.g. `;`")
         self.header = self._header()
 
     @property
@@ -196,11 +195,11 @@ def _without_mark(start: bytes) -> str:
 
 
 def _likeliest(sample: bytes) -> str:
-    """Windows' Western encoding where it may be that, for Excel writes it; else the best guess."""
-    best = from_bytes(sample, cp_isolation=list(OFFICE)).best()
-    if best is None or "cp1252" in best.could_be_from_charset:
-        return "cp1252"
-    return best.encoding
+    """Windows' Western encoding where it makes as good a text as any, for Excel writes it mostly; else the best guess."""
+    matches = from_bytes(sample, cp_isolation=list(OFFICE))
+    best = matches.best()
+    good = [match for match in matches if best and match.chaos <= best.chaos]
+    return best.encoding if best and not any(WESTERN in match.could_be_from_charset for match in good) else WESTERN
 
 
 def _known(encoding: str) -> str:
