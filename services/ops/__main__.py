@@ -60,7 +60,8 @@ def current() -> Settings:
     if state and named and named != state["environ"].get("RIPELINE_DATABASE_URL"):
         state = None
     given: Any = {name.removeprefix("RIPELINE_").lower(): value for name, value in (state or {}).get("environ", {}).items()}
-    return Settings(**given)
+    lists = {name for name, field in Settings.model_fields.items() if field.annotation == list[str]}
+    return Settings(**given | {name: json.loads(value) for name, value in given.items() if name in lists})
 
 
 importing.register(app, current)
