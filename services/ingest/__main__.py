@@ -8,6 +8,9 @@ import uvloop
 from services.ingest.api import create_app
 from services.ingest.delivery import Delivery
 from services.ingest.heard import Heard
+from services.ingest.importing import page
+from services.ingest.importing.desk import Desk
+from services.ingest.importing.facts import facts_of
 from services.ingest.mailbox import Address, Mailbox
 from services.ingest.normalise import Normaliser
 from services.ingest.senders import Senders
@@ -50,6 +53,8 @@ async def main(settings: Settings) -> None:
         clock,
         lambda: {"broker or spool": spool.has_room, "keys": keys.loaded, "senders": senders.loaded},
     )
+    desk = Desk(settings.spool_dir / "imports", facts_of(rules), pepper, publisher, clock)
+    page.mount(app, keys, pepper, desk, clock)
     gc.freeze()
     await serve(
         app,
@@ -60,8 +65,10 @@ async def main(settings: Settings) -> None:
         senders.refresh(pulse.beat("senders")),
         heard.refresh(pulse.beat("heard")),
         *([mailbox.watch(pulse.beat("mailbox"))] if mailbox else []),
+        desk.tidy(pulse.beat("imports")),
         pulse.watch(),
     )
+    await desk.close()
     await publisher.close()
     await engine.dispose()
     spool.close()

@@ -65,8 +65,11 @@ def create_app(
         if source.verify:
             return await signed(post, source)
         key = gate.admit(request, source.key_in(post.body) if "authorization" not in request.headers else "")
-        public = key.scope == "public"
-        receipt = Receipt(f"{source.door}:{key.name}", post.received_at, time.time(), many=_is_many(post), public=public)
+        if key.scope not in source.scopes:
+            remedy = f"use a key of scope {' or '.join(source.scopes)}"
+            raise Reject(f"a key of scope {key.scope!r} may not do this", where="Authorization", remedy=remedy, kind="forbidden")
+        public, door, flags = key.scope == "public", f"{source.door}:{key.name}", source.flags(post)
+        receipt = Receipt(door, post.received_at, time.time(), many=_is_many(post), public=public, flags=flags)
         await take(source.parse(post), receipt)
         # Pages that post with a public key are gone by the time of a second attempt: what they say is kept at once.
         await (delivery.keep if public else delivery.publish)(receipt.records)

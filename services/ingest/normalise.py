@@ -44,10 +44,12 @@ SECRET_ONLY = frozenset({"identity_reviewed", *sales.STATUS_OF})  # what a key t
 
 
 class Receipt:
-    """One request's items on their way: its moment, and what became of each."""
+    """One request's items on their way: its moment, flags that all of them get, and what became of each."""
 
-    def __init__(self, door: str, received_at: datetime, posted_at: float, *, many: bool = True, public: bool = False) -> None:
-        self.door, self.received_at, self.posted_at = door, received_at, posted_at
+    def __init__(
+        self, door: str, received_at: datetime, posted_at: float, *, many: bool = True, public: bool = False, flags: str = ""
+    ) -> None:
+        self.door, self.received_at, self.posted_at, self.flags = door, received_at, posted_at, flags
         self.barred = SECRET_ONLY if public else frozenset[str]()
         self.latest, self.oldest = received_at + AHEAD, received_at - OLD
         self.records: list[Outgoing] = []
@@ -124,18 +126,21 @@ class Normaliser:
                 occurred_at=occurred_at,
                 received_at=receipt.received_at,
                 posted_at=receipt.posted_at,
-                flags=flags,
+                flags=f"{flags} {receipt.flags}".strip(),
                 said_at=said_at,
                 scope=scope,
             )
         except UnicodeEncodeError:
             raise Reject("a lone surrogate in a text", remedy="write the character in full, or leave it out") from None
         _check_sizes(item, value)
-        receipt.records.append(Outgoing(INTERACTIONS, keyed_hash(self._pepper, who), value))
+        key = keyed_hash(self._pepper, who)
+        receipt.records.append(Outgoing(INTERACTIONS, key, value))
         receipt.ids.append(item.id)
         if consents:
-            address = keyed_hash(self._pepper, f"email:{item.email}")
-            receipt.records += consent_records(consents, uid, address, occurred_at or receipt.received_at)
+            address = f"email:{item.email}"
+            address = key if address == who else keyed_hash(self._pepper, address)
+            at = occurred_at or receipt.received_at
+            receipt.records += consent_records(consents, uid, address, at, undated=occurred_at is None)
 
     def _outcome(self, item: Item, who: str, said_at: datetime | None) -> str:
         """Brings what sales said into the one shape that it has; returns the scope of its id."""
@@ -165,8 +170,13 @@ class Normaliser:
         raise Reject("identifies nobody", remedy=remedy, kind="no-identifier")
 
 
-def consent_records(consents: Iterable[Consent], uid: str, address: str, at: datetime) -> list[Outgoing]:
-    """Records of `lead.consents` for an address, named by its keyed hash; ids derive from the interaction's."""
+def consent_records(
+    consents: Iterable[Consent], uid: str, address: str, at: datetime, *, undated: bool = False
+) -> list[Outgoing]:
+    """Records of `lead.consents` for an address, named by its keyed hash; ids derive from the interaction's.
+
+    `undated` tells that `at`, which counts where a consent says no time of its own, is that of the receipt.
+    """
     records = []
     for said in consents:
         changed = ConsentChanged(
@@ -176,6 +186,7 @@ def consent_records(consents: Iterable[Consent], uid: str, address: str, at: dat
             state=said.state,
             at=said.at or at,
             basis=said.basis,
+            undated=undated and said.at is None,
         )
         event = ConsentEvent(id=derived(uid, said.channel, said.purpose, said.state), time=changed.at, data=changed)
         records.append(Outgoing(CONSENTS, address, encode(event)))

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.chooser import Lead, latest
 from services.shared.db import rows
-from services.shared.events import Change, ConsentChanged, Snapshot, Touch, Word, keyed_hash
+from services.shared.events import Change, ConsentChanged, ConsentEvent, Snapshot, Touch, Word, keyed_hash
 from services.shared.preferences import GAPS
 
 pack = msgspec.msgpack.Encoder().encode
@@ -87,8 +87,24 @@ class Store:
                 leads=_uuids(lead for lead, _ in pairs), content=[content for _, content in pairs],
             )  # fmt: skip
 
+    async def unheard(self, events: Sequence[ConsentEvent]) -> list[ConsentChanged]:
+        """What the events say; of a word without a date of its own only what was heard first."""
+        first: dict[str, ConsentEvent] = {}
+        for event in events:
+            if event.data.undated:
+                first.setdefault(event.id, event)
+        found = await rows(
+            self._connection,
+            "INSERT INTO nurture.undated_word SELECT * FROM unnest(CAST(:ids AS uuid[])) ON CONFLICT DO NOTHING RETURNING id",
+            ids=_uuids(sorted(first)),
+        )
+        new = {str(row.id) for row in found}
+        return [event.data for event in events if not event.data.undated or (event is first[event.id] and event.id in new)]
+
     async def keep_consents(self, consents: Sequence[ConsentChanged]) -> None:
         """Keeps the last word for each address, channel and purpose; at equal times the refusal."""
+        if not consents:
+            return
         newest: dict[tuple[str, str, str], ConsentChanged] = {}
         for said in consents:
             key = said.address, said.channel, said.purpose

@@ -17,6 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import text
 
+from services.ops import importing
 from services.ops.provision import provision as make_ready
 from services.ops.reviews import open_reviews
 from services.ops.running import found
@@ -63,6 +64,7 @@ def current() -> Settings:
 
 
 app.add_typer(sources_command(current), name="sources")
+importing.register(app, current)
 
 
 @app.command()

@@ -13,7 +13,19 @@ from services.scorer.profile import ON_SITE, permission
 from services.scorer.store import Announced, LeadRow, State
 from services.shared.clock import DAY, from_us
 from services.shared.consent import consents_of
-from services.shared.events import CHANGES, TOUCH_SENT, Change, ChangeEvent, Request, Snapshot, Word, derived, encode
+from services.shared.events import (
+    CHANGES,
+    NEW_LEADS,
+    TOUCH_SENT,
+    Change,
+    ChangeEvent,
+    Request,
+    Snapshot,
+    Word,
+    derived,
+    encode,
+    imported_as,
+)
 from services.shared.identity import Kind
 from services.shared.kafka import Outgoing
 from services.shared.telemetry import ANNOUNCED
@@ -74,7 +86,7 @@ def _announcement(
     cause_at = view.stage_since if view.stage_since is not None else now
     if view.stage == state.announced.stage or lead.provisional or lead.excluded or cause_at < now - TOO_OLD:
         return None
-    if state.lane.last_at < now - TOO_OLD or (evidence.arrivals and all("old" in a.flags for a in evidence.arrivals)):
+    if state.lane.last_at < now - TOO_OLD or (evidence.arrivals and all("old" in a.flags.split() for a in evidence.arrivals)):
         return None
     by = _behind(journey, evidence, cause_at)
     newest = by is not None and by.at >= lead.profile.last_at
@@ -127,10 +139,17 @@ def _changed(lead: LeadRow, state: State, view: View, said: dict[str, Any], evid
         cause_event=said["cause_event"],
         announced_at=said["announced_at"],
         snapshot=snapshot(lead, state, view),
+        imported=imported(evidence),
     )
     posted = max((arrival.posted_at for arrival in evidence.arrivals), default=0.0)
     event = ChangeEvent(id=str(said["id"]), type="lead.stage_changed.v1", time=said["announced_at"], data=change, postedat=posted)
     return Outgoing(CHANGES, str(lead.id), encode(event))
+
+
+def imported(evidence: Evidence) -> str:
+    """What an import says that it is, where nothing else is behind a change; of several, new leads over the longest time."""
+    said = {imported_as(a.flags) for a in evidence.arrivals if not a.data.machine and a.data.type != TOUCH_SENT}
+    return "" if "" in said else max(said, default="", key=lambda word: (word.startswith(NEW_LEADS), len(word), word))
 
 
 def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
@@ -168,7 +187,7 @@ def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) 
     readings = [journey.reader.read(arrival.data) for arrival in human]
     content = sorted({r.content for r, a in zip(readings, human, strict=True) if r.content and a.data.type in CONSUMED})
     requests = tuple(
-        Request(a.uid, r.type, from_us(a.at), r.content)
+        Request(a.uid, r.type, from_us(a.at), r.content, imported_as(a.flags))
         for r, a in zip(readings, human, strict=True)
         if r.type in ASKED or (a.data.type == "form_submitted" and r.content)
     )

@@ -18,7 +18,6 @@ from services.scorer.outcomes import Outcomes, Said
 from services.scorer.pageviews import PageViews
 from services.scorer.queries import ORDERS, Filter, Queries
 from services.scorer.rendering import HEADERS, Assets, Renderer, mail_document
-from services.scorer.signin import COOKIE, Seats, SignedOut, from_elsewhere
 from services.scorer.sourceviews import sources
 from services.shared.clock import from_us
 from services.shared.db import is_transient
@@ -26,6 +25,7 @@ from services.shared.errors import Reject, Retry
 from services.shared.keys import Key, Keys
 from services.shared.sales import TYPE_OF
 from services.shared.settings import Settings
+from services.shared.signin import COOKIE, Seats, SignedOut, from_elsewhere
 from services.shared.web import STATUS
 
 PER_PAGE = 25

@@ -17,13 +17,13 @@ from services.scorer.live import AWAY, Live, Sight, news
 from services.scorer.pageviews import Item
 from services.scorer.profile import profile_of
 from services.scorer.rendering import Assets, Renderer, mail_document
-from services.scorer.signin import Seats, SignedOut
 from services.shared.clock import DAY, from_us
 from services.shared.errors import Reject
 from services.shared.events import Interaction, Touch, event_uid
 from services.shared.identity import Identifier, Kind
 from services.shared.keys import Key, Keys, hashed
 from services.shared.playbook import Playbook
+from services.shared.signin import Seats, SignedOut
 from tests.histories import BASE, history
 
 

@@ -103,6 +103,11 @@ def no_key(_: bytes) -> str:
     return ""
 
 
+def no_flags(_: Post) -> str:
+    """Where requests say nothing of what their events are."""
+    return ""
+
+
 class Source(NamedTuple):
     """A format: its door (part of an event's identity), paths and content types (none: any), and its answer.
 
@@ -111,6 +116,7 @@ class Source(NamedTuple):
     does not cover the body, so that it serves one body only. `stop` is the status by which this sender learns that
     repeating is of no use: it is given where nothing of a request is acceptable. `sample` makes a request about an address,
     `sign(sample, secret, public address, now)` signs it, and `new_secret` makes what (the signer, the verifier) needs.
+    `scopes` are the keys that may post, `flags` reads from a request words that all of its events get.
     """
 
     door: str
@@ -128,3 +134,5 @@ class Source(NamedTuple):
     sample: Callable[[str, datetime], Sample] | None = None
     sign: Sign | None = None
     new_secret: Callable[[], tuple[str, str]] | None = None
+    scopes: Sequence[str] = ("secret", "public")
+    flags: Callable[[Post], str] = no_flags

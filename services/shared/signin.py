@@ -1,11 +1,11 @@
-"""Signing in to the page: the cookie names a query key and is sealed, so that the key itself stays in nobody's browser."""
+"""Signing in to a page: the cookie names a key and is sealed, so that the key itself stays in nobody's browser."""
 
 import hmac
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from services.shared.keys import Key, Keys
+from services.shared.keys import Key, Keys, Scope
 
 COOKIE = "ripeline_session"
 
@@ -15,19 +15,19 @@ class SignedOut(Exception):
 
 
 class Seats:
-    """Who sits at the page; a seat lasts as long as its key is in force."""
+    """Who sits at a page that wants keys of one scope; a seat lasts as long as its key is in force."""
 
-    def __init__(self, keys: Keys, pepper: bytes) -> None:
-        self._keys, self._pepper = keys, pepper
+    def __init__(self, keys: Keys, pepper: bytes, scope: Scope = "query") -> None:
+        self._keys, self._pepper, self._scope = keys, pepper, scope
 
     def open(self, given: str) -> str:
-        """The cookie for a query key. Raises Reject `unauthorized` or `forbidden`."""
-        return self._sealed(self._keys.check(given.strip(), "query"))
+        """The cookie for a key. Raises Reject `unauthorized` or `forbidden`."""
+        return self._sealed(self._keys.check(given.strip(), self._scope))
 
     def holder(self, cookie: str) -> Key:
         """The key behind a cookie. Raises SignedOut."""
         key = self._keys.in_force(cookie.partition(".")[0])
-        if not key or key.scope != "query" or not hmac.compare_digest(cookie.encode(), self._sealed(key).encode()):
+        if not key or key.scope != self._scope or not hmac.compare_digest(cookie.encode(), self._sealed(key).encode()):
             raise SignedOut
         return key
 
