@@ -9,11 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from services.ingest import documented, intake, pages
+from services.ingest import documented, form_token, intake, pages
 from services.ingest.delivery import Delivery
 from services.ingest.heard import Heard
 from services.ingest.normalise import Normaliser, Receipt, consent_records
@@ -26,6 +25,7 @@ from services.shared.errors import Reject
 from services.shared.events import Consent, encode_bytes
 from services.shared.keys import Keys
 from services.shared.links import LinkClaim, UnsubscribeClaim, open_token
+from services.shared.rates import Rates
 from services.shared.runtime import fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import ACCEPTED, REFUSED
@@ -53,15 +53,18 @@ def create_app(
     readiness: web.Readiness,
 ) -> FastAPI:
     """The application; opens nothing."""
-    app = web.create("Ripeline ingest", readiness)
+    rates = Rates(settings)
+    app = web.create("Ripeline ingest", readiness, rates)
     app.add_middleware(
-        CORSMiddleware,
+        intake.Cors,  # type: ignore[arg-type]
+        keys=keys,
         allow_origins=settings.allowed_origins,
         allow_methods=["POST"],
         allow_headers=["Authorization", "Content-Type", "Content-Encoding"],
+        expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
         max_age=86_400,
     )
-    gate = intake.Gate(keys, settings.allowed_origins)
+    gate = intake.Gate(keys, settings.allowed_origins, rates)
     pepper = settings.pepper.get_secret_value().encode()
 
     async def events(request: Request) -> Response:
@@ -69,17 +72,19 @@ def create_app(
         post = await intake.read(request, clock, settings.public_url)
         source = chosen(post, doors[post.path])
         if source.verify:
-            return await signed(post, source)
-        key = gate.admit(request, source.key_in(post.body) if "authorization" not in request.headers else "")
+            return await signed(request, post, source)
+        key, owner, limits = gate.admit(request, source.key_in(post.body) if "authorization" not in request.headers else "")
         public = key.scope == "public"
         receipt = Receipt(f"{source.door}:{key.name}", post.received_at, time.time(), many=_is_many(post), public=public)
         await take(source.parse(post), receipt)
         # Pages that post with a public key are gone by the time of a second attempt: what they say is kept at once.
-        await (delivery.keep if public else delivery.publish)(receipt.records)
+        await (delivery.keep(receipt.records, owner) if public else delivery.publish(receipt.records))
         fault_point("between_acknowledgement_and_answer")
-        return _answer(receipt, source, heard)
+        answer = _answer(receipt, source, heard)
+        answer.raw_headers += limits
+        return answer
 
-    async def signed(post: Post, source: Source) -> Response:
+    async def signed(request: Request, post: Post, source: Source) -> Response:
         """A webhook of a sender who signs, or its first call to see who answers."""
         secrets = senders.secrets(source.door)
         if source.greet and (greeting := source.greet(post, secrets)):
@@ -88,10 +93,12 @@ def create_app(
             raise Reject("this address is for webhooks", where="method", remedy="use POST", kind="method")
         try:
             secret = source.verify(post, secrets) if source.verify else Secret("", "")
+            rates.key(f"{source.door}:{secret.name}")
             await senders.use(source, post)
             receipt = Receipt(f"{source.door}:{secret.name}", post.received_at, time.time(), many=_is_many(post))
             await take(source.parse(post), receipt)
-        except Reject as reject:
+        except Reject as error:
+            reject = rates.guessed(request, error)
             heard.note(source.door, 0, 1, reject.kind)
             REFUSED.labels(source.door, reject.kind).inc()
             return web.problem(reject, source.stop if reject.kind in USELESS else None)
@@ -124,22 +131,41 @@ def create_app(
         if post.media not in FORMS.media:
             raise _wrong_media(post.media, FORMS.media)
         found = forms.fields(post)
-        key = gate.admit(request, forms.text(found, "_key"), in_page=True)
+        key, owner, limits = gate.admit(request, forms.text(found, "_key"), in_page=True)
         then = forms.text(found, "_next")
         if then and not may_follow(then, settings.allowed_pages):
             raise Reject("this page is not on the list", where="/_next", remedy="add its beginning to RIPELINE_ALLOWED_PAGES")
         receipt = Receipt(f"{FORMS.door}:{key.name}", post.received_at, time.time(), many=False)
-        if forms.text(found, "_hp"):
-            REFUSED.labels(FORMS.door, "honeypot").inc()
+        if robot := trap(form, found):
+            REFUSED.labels(FORMS.door, robot).inc()
             receipt.ids.append(uuid.uuid4().hex)
         else:
             normaliser.take([forms.submission(form, found)], receipt)
-            await delivery.keep(receipt.records)
+            await delivery.keep(receipt.records, owner)
         fault_point("between_spool_and_answer")
         answer = _answer(receipt, FORMS, heard)
-        if answer.status_code != 200 or (_wants_json(post) and not then):
-            return answer
-        return RedirectResponse(then, 303) if then else pages.thanks()
+        if answer.status_code == 200 and (then or not _wants_json(post)):
+            answer = RedirectResponse(then, 303) if then else pages.thanks()
+        answer.raw_headers += limits
+        return answer
+
+    def trap(form: str, found: forms.Fields) -> str:
+        """The trap that a robot went into, or ''. Raises Reject for a token that does not fit."""
+        if forms.text(found, "_hp"):
+            return "honeypot"
+        token = forms.text(found, "_token")
+        if not token and settings.form_tokens == "optional":
+            return ""
+        return "too-quick" if form_token.age(pepper, form, token, time.time()) < form_token.QUICKEST_S else ""
+
+    @app.get("/v1/forms/{form}/token", tags=["forms"], response_model=None)
+    async def token(form: str, request: Request) -> Response:
+        """A token for a form that is shown now: a page puts it into the field `_token`."""
+        _, _, limits = gate.admit(request)
+        body = encode_bytes({"token": form_token.issue(pepper, form, time.time())})
+        answer = Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+        answer.raw_headers += limits
+        return answer
 
     @app.head("/l/{token}", include_in_schema=False, response_model=None)
     @app.get("/l/{token}", tags=["mail"], response_model=None)
@@ -153,7 +179,7 @@ def create_app(
         )
         receipt = normaliser.take([click], Receipt(LINKS, clock.now(), time.time()))
         try:
-            await delivery.keep(receipt.records)
+            await delivery.keep(receipt.records, gate.passer_by(request, LINKS))
             ACCEPTED.labels("links").inc(len(receipt.ids))
         except Reject as full:  # nobody is kept from a page because we cannot count the click
             REFUSED.labels("links", full.kind).inc()
@@ -167,14 +193,14 @@ def create_app(
         return pages.leave()
 
     @app.post("/u/{token}", tags=["mail"], response_model=None)
-    async def leave(token: str) -> Response:
+    async def leave(token: str, request: Request) -> Response:
         """Unsubscribes, by the page's button or by a mail program's one click (RFC 8058)."""
-        claim = _leaver(token)
+        owner, claim = gate.passer_by(request, LINKS), _leaver(token)
         refusal = Consent(state="withdrawn", basis="unsubscribe link")
         receipt = Receipt(LINKS, clock.now(), time.time())
         normaliser.take([Item(type="unsubscribed", touch_id=claim.touch_id, consent=(refusal,))], receipt)
         records = receipt.records + consent_records([refusal], uuid.uuid4().hex, claim.address, receipt.received_at)
-        await delivery.keep(records)
+        await delivery.keep(records, owner)
         ACCEPTED.labels("links").inc(len(receipt.ids))
         return pages.left()
 

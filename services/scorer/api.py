@@ -17,6 +17,7 @@ from services.shared.errors import Reject
 from services.shared.events import ExternalId, Interaction
 from services.shared.identity import Cleaner, Identifier
 from services.shared.keys import Keys, bearer
+from services.shared.rates import Rates
 from services.shared.settings import Settings
 
 
@@ -40,7 +41,8 @@ class Lookup(BaseModel):
 
 def create_app(settings: Settings, engine: AsyncEngine, handler: Handler, keys: Keys, readiness: web.Readiness) -> FastAPI:
     """The application; opens nothing."""
-    app = web.create("Ripeline scorer", readiness)
+    rates = Rates(settings)
+    app = web.create("Ripeline scorer", readiness, rates, max_body=web.SMALL_BODY)
     queries = Queries(engine, handler, settings.pepper.get_secret_value().encode())
     app.state.queries = queries
 
@@ -51,7 +53,7 @@ def create_app(settings: Settings, engine: AsyncEngine, handler: Handler, keys: 
         return Response(status_code=308, headers={"Location": path + query})
 
     async def may_query(request: Request) -> None:
-        keys.check(bearer(request.headers.get("authorization")), "query")
+        rates.key(keys.check(bearer(request.headers.get("authorization")), "query").id)
 
     def product_of(product: Annotated[str, Query(max_length=200)] = "") -> str:
         if product and product not in queries.products:
