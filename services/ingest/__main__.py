@@ -22,6 +22,7 @@ from services.shared.errors import Reject
 from services.shared.identity import Cleaner
 from services.shared.kafka import Publisher
 from services.shared.keys import Keys
+from services.shared.rates import Rates
 from services.shared.runtime import Pulse, arm_fault, serve
 from services.shared.settings import Settings
 from services.shared.spool import Spool
@@ -40,11 +41,13 @@ async def main(settings: Settings) -> None:
     delivery, clock = Delivery(publisher, spool), Clock.parse(settings.clock)
     mail = settings.imap_url.get_secret_value()
     mailbox = mail and Mailbox(Address.parse(mail), settings.imap_poll_s, engine, normaliser, delivery, heard, clock)
+    rates = Rates(settings)
     spool.open()
     app = create_app(
         settings,
         rules,
         keys,
+        rates,
         senders,
         heard,
         sources,
@@ -54,7 +57,7 @@ async def main(settings: Settings) -> None:
         lambda: {"broker or spool": spool.has_room, "keys": keys.loaded, "senders": senders.loaded},
     )
     desk = Desk(settings.spool_dir / "imports", facts_of(rules), pepper, publisher, clock)
-    page.mount(app, keys, pepper, desk, clock)
+    page.mount(app, keys, rates, pepper, desk, clock)
     gc.freeze()
     await serve(
         app,

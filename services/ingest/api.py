@@ -8,11 +8,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from services.ingest import documented, intake, mail
+from services.ingest import documented, form_token, intake, mail
 from services.ingest.delivery import Delivery
 from services.ingest.heard import Heard
 from services.ingest.normalise import Normaliser, Receipt
@@ -26,6 +25,7 @@ from services.shared.errors import Reject
 from services.shared.events import encode_bytes
 from services.shared.keys import Keys
 from services.shared.playbook import Playbook
+from services.shared.rates import Rates
 from services.shared.runtime import fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import ACCEPTED, REFUSED
@@ -38,6 +38,7 @@ def create_app(
     settings: Settings,
     rules: Playbook,
     keys: Keys,
+    rates: Rates,
     senders: Senders,
     heard: Heard,
     sources: Sequence[Source],
@@ -47,15 +48,17 @@ def create_app(
     readiness: web.Readiness,
 ) -> FastAPI:
     """The application; opens nothing."""
-    app = web.create("Ripeline ingest", readiness)
+    app = web.create("Ripeline ingest", readiness, rates)
     app.add_middleware(
-        CORSMiddleware,
+        intake.Cors,  # type: ignore[arg-type]
+        keys=keys,
         allow_origins=settings.allowed_origins,
         allow_methods=["POST"],
         allow_headers=["Authorization", "Content-Type", "Content-Encoding", "X-Retry-Count"],
+        expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
         max_age=86_400,
     )
-    gate = intake.Gate(keys, settings.allowed_origins)
+    gate = intake.Gate(keys, settings.allowed_origins, rates)
     pepper, pages = settings.pepper.get_secret_value().encode(), Pages(rules)
 
     async def events(request: Request) -> Response:
@@ -63,8 +66,8 @@ def create_app(
         post = await intake.read(request, clock, settings.public_url)
         source = chosen(post, doors[post.path])
         if source.verify:
-            return await signed(post, source)
-        key = gate.admit(request, source.key_in(post.body) if "authorization" not in request.headers else "")
+            return await signed(request, post, source)
+        key, owner, limits = gate.admit(request, source.key_in(post.body) if "authorization" not in request.headers else "")
         if key.scope not in source.scopes:
             remedy = f"use a key of scope {' or '.join(source.scopes)}"
             raise Reject(f"a key of scope {key.scope!r} may not do this", where="Authorization", remedy=remedy, kind="forbidden")
@@ -72,11 +75,13 @@ def create_app(
         receipt = Receipt(door, post.received_at, time.time(), many=_is_many(post), public=public, flags=flags)
         await take(source.parse(post), receipt)
         # Pages that post with a public key are gone by the time of a second attempt: what they say is kept at once.
-        await (delivery.keep if public else delivery.publish)(receipt.records)
+        await (delivery.keep(receipt.records, owner) if public else delivery.publish(receipt.records))
         fault_point("between_acknowledgement_and_answer")
-        return _answer(receipt, source, heard)
+        answer = _answer(receipt, source, heard)
+        answer.raw_headers += limits
+        return answer
 
-    async def signed(post: Post, source: Source) -> Response:
+    async def signed(request: Request, post: Post, source: Source) -> Response:
         """A webhook of a sender who signs, or its first call to see who answers."""
         secrets = senders.secrets(source.door)
         receipt = Receipt(source.door, post.received_at, time.time(), many=_is_many(post))
@@ -87,9 +92,11 @@ def create_app(
                 raise Reject("this address is for webhooks", where="method", remedy="use POST", kind="method")
             secret = source.verify(post, secrets) if source.verify else Secret("", "")
             receipt.door = f"{source.door}:{secret.name}"
+            rates.key(f"{source.door}:{secret.name}")
             await senders.use(source, post)
             await take(source.parse(post), receipt)
-        except Reject as reject:
+        except Reject as error:
+            reject = rates.guessed(request, error)
             if reject.kind in USELESS:
                 receipt.refused.append((0, None, reject))
                 return _answer(receipt, source, heard)
@@ -132,28 +139,47 @@ def create_app(
         if post.media not in FORMS.media:
             raise _wrong_media(post.media, FORMS.media)
         found = forms.fields(post)
-        key = gate.admit(request, forms.text(found, "_key"), in_page=True)
+        key, owner, limits = gate.admit(request, forms.text(found, "_key"), in_page=True)
         then = forms.text(found, "_next")
         if then and not may_follow(then, settings.allowed_pages):
             raise Reject("this page is not on the list", where="/_next", remedy="add its beginning to RIPELINE_ALLOWED_PAGES")
         receipt = Receipt(f"{FORMS.door}:{key.name}", post.received_at, time.time(), many=False)
-        if forms.text(found, "_hp"):
-            REFUSED.labels(FORMS.door, "honeypot").inc()
+        if robot := trap(form, found):
+            REFUSED.labels(FORMS.door, robot).inc()
             receipt.ids.append(uuid.uuid4().hex)
         else:
             normaliser.take([forms.submission(form, found)], receipt)
-            await delivery.keep(receipt.records)
+            await delivery.keep(receipt.records, owner)
         fault_point("between_spool_and_answer")
         answer = _answer(receipt, FORMS, heard)
-        if answer.status_code != 200 or (_wants_json(post) and not then):
-            return answer
-        return RedirectResponse(then, 303) if then else pages.thanks()
+        if answer.status_code == 200 and (then or not _wants_json(post)):
+            answer = RedirectResponse(then, 303) if then else pages.thanks()
+        answer.raw_headers += limits
+        return answer
+
+    def trap(form: str, found: forms.Fields) -> str:
+        """The trap that a robot went into, or ''. Raises Reject for a token that does not fit."""
+        if forms.text(found, "_hp"):
+            return "honeypot"
+        token = forms.text(found, "_token")
+        if not token and settings.form_tokens == "optional":
+            return ""
+        return "too-quick" if form_token.age(pepper, form, token, time.time()) < form_token.QUICKEST_S else ""
+
+    @app.get("/v1/forms/{form}/token", tags=["forms"], response_model=None)
+    async def token(form: str, request: Request) -> Response:
+        """A token for a form that is shown now: a page puts it into the field `_token`."""
+        _, _, limits = gate.admit(request)
+        body = encode_bytes({"token": form_token.issue(pepper, form, time.time())})
+        answer = Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+        answer.raw_headers += limits
+        return answer
 
     @app.exception_handler(Reject)
     async def refused(request: Request, error: Reject) -> Response:
-        return mail.refusal(request, error, pages)
+        return mail.refusal(request, rates.guessed(request, error), pages)
 
-    app.include_router(mail.create_router(mail.Mailroom(rules, pepper, normaliser, delivery, clock), pages, clock))
+    app.include_router(mail.create_router(mail.Mailroom(rules, pepper, normaliser, delivery, gate, clock), pages, clock))
     _describe(app)
     return app
 

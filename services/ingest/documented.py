@@ -52,7 +52,8 @@ _CLOUDEVENT = {
 }
 _ANSWERS = {
     "400": "Nothing was acceptable", "401": "No valid key", "403": "The key or the origin may not do this",
-    "413": "Too large", "415": "Another content type", "503": "Not now; see Retry-After",
+    "408": "Too slow", "413": "Too large", "415": "Another content type", "429": "Too many; see Retry-After",
+    "503": "Not now; see Retry-After",
 }  # fmt: skip
 _SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"basic": []}, {"key": []}]
 SECURITY_SCHEMES = {
@@ -105,7 +106,9 @@ def form(example: Any) -> dict[str, Any]:
     """POST /v1/forms/{form}."""
     fields = {
         "type": "object",
-        "properties": dict.fromkeys(("email", "name", "consent", "_id", "_anonymous_id", "_key", "_next", "_hp"), _TEXT),
+        "properties": dict.fromkeys(
+            ("email", "name", "consent", "_id", "_anonymous_id", "_key", "_next", "_hp", "_token"), _TEXT
+        ),
     }
     media = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
     return _post({one: {"schema": fields, "example": example} for one in media})

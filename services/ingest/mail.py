@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse
 
 from services.ingest import documented, intake, machines, preferences
 from services.ingest.delivery import Delivery
+from services.ingest.intake import Gate
 from services.ingest.normalise import Normaliser, Receipt, consent_records
 from services.ingest.pages import Pages
 from services.ingest.sources import Item, forms
@@ -33,9 +34,11 @@ LINK, TRAP, WAY_OUT, PREFERENCES = "link", "trap", "way out", "preferences"
 class Mailroom:
     """Takes down what is done with mails; `followed` tells scanners by what they do."""
 
-    def __init__(self, playbook: Playbook, pepper: bytes, normaliser: Normaliser, delivery: Delivery, clock: Clock) -> None:
+    def __init__(
+        self, playbook: Playbook, pepper: bytes, normaliser: Normaliser, delivery: Delivery, gate: Gate, clock: Clock
+    ) -> None:
         self._playbook, self._pepper, self._clock = playbook, pepper, clock
-        self._normaliser, self._delivery = normaliser, delivery
+        self._normaliser, self._delivery, self._gate = normaliser, delivery, gate
         self._followed = machines.Followed()
         self.topics = preferences.topics_of(playbook)
 
@@ -57,16 +60,15 @@ class Mailroom:
         leads_to = target(self._playbook, claim)
         beside = self._followed.others(claim.touch_id, TRAP if claim.trap else LINK, time.monotonic())
         machine = claim.trap or bool(beside) or machines.follows(request.method, request.headers)
-        await self._note(
-            Item(type="email_clicked", touch_id=claim.touch_id, content_id=claim.content_id, url=leads_to, machine=machine)
-        )
+        click = Item(type="email_clicked", touch_id=claim.touch_id, content_id=claim.content_id, url=leads_to, machine=machine)
+        await self._note(click, request)
         return leads_to
 
-    async def looked(self, claim: UnsubscribeClaim | PreferencesClaim) -> None:
+    async def looked(self, claim: UnsubscribeClaim | PreferencesClaim, request: Request) -> None:
         """A page was asked for: no act, but where the mail's link was followed a moment ago, a scanner is following them all."""
         here = WAY_OUT if isinstance(claim, UnsubscribeClaim) else PREFERENCES
         if LINK in self._followed.others(claim.touch_id, here, time.monotonic()):
-            await self._note(Item(type="email_clicked", touch_id=claim.touch_id, machine=True))
+            await self._note(Item(type="email_clicked", touch_id=claim.touch_id, machine=True), request)
 
     async def opened(self, token: str, request: Request) -> None:
         """Takes down an open, where the playbook has the pixel on."""
@@ -77,36 +79,37 @@ class Mailroom:
         except Reject:
             return
         machine = machines.opens(request.method, request.headers)
-        await self._note(Item(type="email_opened", touch_id=claim.touch_id, machine=machine))
+        await self._note(Item(type="email_opened", touch_id=claim.touch_id, machine=machine), request)
 
-    async def left(self, claim: UnsubscribeClaim) -> None:
-        """Withdraws consent. Raises Reject `spool-full`."""
+    async def left(self, claim: UnsubscribeClaim, request: Request) -> None:
+        """Withdraws consent. Raises Reject `spool-full`, `spool-share`, `too-many`."""
         consent = Consent(state="withdrawn", basis="unsubscribe link")
-        await self._keep([Item(type="unsubscribed", touch_id=claim.touch_id, consent=(consent,))], claim.address)
+        await self._keep([Item(type="unsubscribed", touch_id=claim.touch_id, consent=(consent,))], request, claim.address)
 
-    async def returned(self, claim: PreferencesClaim) -> None:
+    async def returned(self, claim: PreferencesClaim, request: Request) -> None:
         """Gives it again; the link came in a mail to that address, which is what a double opt-in confirms."""
         consent = Consent(state="given", basis=DOUBLE_OPT_IN, text="Write to me again")
-        await self._keep([Item(type="consent_given", touch_id=claim.touch_id, consent=(consent,))], claim.address)
+        await self._keep([Item(type="consent_given", touch_id=claim.touch_id, consent=(consent,))], request, claim.address)
 
-    async def preferred(self, claim: PreferencesClaim, said: preferences.Said) -> None:
-        """Takes down preferences. Raises Reject `spool-full`."""
-        await self._keep(preferences.interactions(claim.touch_id, said))
+    async def preferred(self, claim: PreferencesClaim, said: preferences.Said, request: Request) -> None:
+        """Takes down preferences. Raises Reject as `left` does."""
+        await self._keep(preferences.interactions(claim.touch_id, said), request)
 
-    async def _note(self, item: Item) -> None:
+    async def _note(self, item: Item, request: Request) -> None:
         """Keeps what nobody shall wait or fail for."""
         try:
-            await self._keep([item])
+            await self._keep([item], request)
         except Reject as full:
             REFUSED.labels("links", full.kind).inc()
 
-    async def _keep(self, items: Sequence[Item], address: str = "") -> None:
+    async def _keep(self, items: Sequence[Item], request: Request, address: str = "") -> None:
         """Items, their consents also for the address of this keyed hash."""
+        owner = self._gate.passer_by(request, LINKS)
         receipt = Receipt(LINKS, self._clock.now(), time.time())
         consents = [consent for item in items for consent in item.consent]
         self._normaliser.take(items, receipt)
         records = receipt.records + consent_records(consents, uuid.uuid4().hex, address, receipt.received_at)
-        await self._delivery.keep(records)
+        await self._delivery.keep(records, owner)
         ACCEPTED.labels("links").inc(len(receipt.ids))
 
 
@@ -136,16 +139,16 @@ def create_router(room: Mailroom, pages: Pages, clock: Clock) -> APIRouter:
         await room.opened(token, request)
         return Response(GIF, media_type="image/gif", headers=NO_STORE)
 
-    async def ask(token: str) -> Response:
+    async def ask(token: str, request: Request) -> Response:
         """The way out: asks, and changes nothing."""
         claim = room.claim(token, UnsubscribeClaim)
-        await room.looked(claim)
+        await room.looked(claim, request)
         return pages.leave(room.ways(claim))
 
-    async def choose(token: str) -> Response:
+    async def choose(token: str, request: Request) -> Response:
         """The page of preferences; changes nothing."""
         claim = room.claim(token, PreferencesClaim)
-        await room.looked(claim)
+        await room.looked(claim, request)
         return pages.preferences(room.ways(claim))
 
     for path, look in (("/l/{token}", follow), ("/o/{token}.gif", pixel), ("/u/{token}", ask), ("/p/{token}", choose)):
@@ -153,10 +156,10 @@ def create_router(room: Mailroom, pages: Pages, clock: Clock) -> APIRouter:
         router.add_api_route(path, look, methods=["HEAD"], include_in_schema=False, response_model=None)
 
     @router.post("/u/{token}", response_model=None)
-    async def leave(token: str) -> Response:
+    async def leave(token: str, request: Request) -> Response:
         """Unsubscribes, by the page's button or by a mail program's one click (RFC 8058); whatever the body, it is not read."""
         claim = room.claim(token, UnsubscribeClaim)
-        await room.left(claim)
+        await room.left(claim, request)
         return pages.left(room.ways(claim))
 
     @router.post("/p/{token}", response_model=None, openapi_extra=documented.PREFERENCES)
@@ -166,7 +169,7 @@ def create_router(room: Mailroom, pages: Pages, clock: Clock) -> APIRouter:
         ways = room.ways(claim)
         found = forms.fields(await intake.read(request, clock))
         if forms.text(found, "save") == "return":
-            await room.returned(claim)
+            await room.returned(claim, request)
             return pages.preferences(ways, back=True)
         try:
             said = preferences.said(found, room.topics, clock.now().date())
@@ -174,7 +177,7 @@ def create_router(room: Mailroom, pages: Pages, clock: Clock) -> APIRouter:
             if not wants_page(request):
                 raise
             return pages.mistaken(ways, reject)
-        await room.preferred(claim, said)
+        await room.preferred(claim, said, request)
         return pages.preferences(ways, said=said)
 
     return router

@@ -20,6 +20,7 @@ from services.shared.events import ExternalId, Interaction
 from services.shared.identity import Cleaner, Identifier
 from services.shared.kafka import Publisher
 from services.shared.keys import Keys, bearer
+from services.shared.rates import Rates
 from services.shared.settings import Settings
 
 LeadId = Annotated[str, Path(max_length=300, description="the lead's id, or SYSTEM:ID, url-encoded, by the id of another system")]
@@ -56,7 +57,8 @@ def create_app(
     settings: Settings, engine: AsyncEngine, handler: Handler, keys: Keys, readiness: web.Readiness, publisher: Publisher
 ) -> FastAPI:
     """The application; opens nothing."""
-    app = web.create("Ripeline scorer", readiness)
+    rates = Rates(settings)
+    app = web.create("Ripeline scorer", readiness, rates, max_body=web.SMALL_BODY)
     pepper = settings.pepper.get_secret_value().encode()
     queries = Queries(engine, handler, pepper)
     outcomes = Outcomes(engine, handler, queries, publisher, pepper)
@@ -69,10 +71,10 @@ def create_app(
         return Response(status_code=308, headers={"Location": path + query})
 
     async def may_query(request: Request) -> None:
-        keys.check(bearer(request.headers.get("authorization")), "query")
+        rates.key(keys.check(bearer(request.headers.get("authorization")), "query").id)
 
     async def may_report(request: Request) -> None:
-        keys.check(bearer(request.headers.get("authorization")), "secret", "query")
+        rates.key(keys.check(bearer(request.headers.get("authorization")), "secret", "query").id)
 
     async def named(lead_id: LeadId) -> uuid.UUID | Identifier:
         return _reference(handler.cleaner, lead_id)

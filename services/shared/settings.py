@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
+from limits import parse
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -47,7 +49,8 @@ class Settings(BaseSettings):
     rate_per_address: str = Field(
         "1000/10seconds", description="requests of one address with a public key, or without a valid one"
     )
-    header_seconds: float = Field(10, description="a request whose headers take longer is cut off")
+    header_seconds: float = Field(10, gt=0, description="a request whose headers take longer is cut off, and then a slow body")
+    form_tokens: Literal["optional", "required"] = Field("optional", description="whether forms bring a signed `_token`")
     imap_url: SecretStr = Field(
         SecretStr(""), description="imap[s]://user:password@host[:port]/FOLDER whose mail is read as replies"
     )
@@ -76,6 +79,24 @@ class Settings(BaseSettings):
             Clock.parse(value)
         except ValueError:
             raise ValueError("write ORIGIN,DAYS,SECONDS, three numbers") from None
+        return value
+
+    @field_validator("rate_per_key", "rate_per_address")
+    @classmethod
+    def _countable(cls, value: str) -> str:
+        try:
+            sound = not value or parse(value).amount > 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ValueError("write N/second, N/10seconds or N/minute, N at least 1, or nothing for no limit")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for network in value:
+            ip_network(network)
         return value
 
     @model_validator(mode="after")

@@ -15,6 +15,11 @@ SPOOL_RECORDS = Gauge("ripeline_spool_records", "Submissions on disk that wait f
 SPOOL_BYTES = Gauge("ripeline_spool_bytes", "Bytes of the spool in use")
 SPOOL_FULL = Counter("ripeline_spool_full_total", "Submissions refused because the spool was full")
 MAILBOX_READ = Gauge("ripeline_mailbox_read_timestamp_seconds", "When the mailbox was last read to its end, since 1970")
+SPOOL_SHARE = Counter("ripeline_spool_share_total", "Submissions refused because their sender's share of the spool was full")
+LIMITED = Counter("ripeline_requests_limited_total", "Requests refused because there were too many of them", ["limit"])
+CUT_OFF = Counter(
+    "ripeline_connections_cut_off_total", "Connections closed because a request was too slow or had no end", ["why"]
+)
 APPLIED = Counter("ripeline_events_applied_total", "Distinct events folded into leads")
 REPEATED = Counter("ripeline_events_repeated_total", "Events that were known already")
 BURIED = Counter("ripeline_dead_letters_total", "Records buried", ["service"])

@@ -25,6 +25,7 @@ from services.shared.errors import Reject, Retry
 from services.shared.events import HISTORY, NEW_LEADS, encode_bytes
 from services.shared.keys import Key, Keys
 from services.shared.playbook import Broken
+from services.shared.rates import Rates
 from services.shared.signin import Seats, SignedOut
 from services.shared.web import STATUS
 
@@ -43,26 +44,23 @@ HEADERS = PLAIN | {
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def mount(app: FastAPI, keys: Keys, pepper: bytes, desk: Desk, clock: Clock) -> None:
+def mount(app: FastAPI, keys: Keys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock) -> None:
     """Adds the page, and what a distant importer asks first."""
-    gate = intake.Gate(keys, ["*"])
 
     @app.get("/v1/import", tags=["import"], response_model=None, openapi_extra={"security": [{"bearer": []}]})
     async def facts(request: Request) -> Response:
         """What an importer has to know of the playbook, so that a file means the same from wherever it is sent."""
-        if gate.admit(request).scope != "secret":
-            remedy = "use a key of scope secret"
-            raise Reject("a public key may not import", where="Authorization", remedy=remedy, kind="forbidden")
+        rates.key(keys.check(intake.presented(request.headers.get("authorization")), "secret").id)
         return Response(encode_bytes(desk.facts), media_type="application/json")
 
-    app.include_router(Page(keys, pepper, desk, clock).router())
+    app.include_router(Page(keys, rates, pepper, desk, clock).router())
 
 
 class Page:
     """The routes of the page."""
 
-    def __init__(self, keys: Keys, pepper: bytes, desk: Desk, clock: Clock) -> None:
-        self._seats, self._desk, self._clock = Seats(keys, pepper, "secret"), desk, clock
+    def __init__(self, keys: Keys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock) -> None:
+        self._seats, self._rates, self._desk, self._clock = Seats(keys, pepper, "secret"), rates, desk, clock
         env = Environment(
             loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
@@ -109,7 +107,8 @@ class Page:
         try:
             cookie = self._seats.open(form.get("key", "")[:200])
         except Reject as error:
-            return self._page("sign_in.html", STATUS[error.kind], problem=error)
+            refused = self._rates.guessed(request, error)
+            return self._page("sign_in.html", STATUS[refused.kind], problem=refused)
         answer = _see(PATH)
         secure = request.url.scheme == "https"
         answer.set_cookie(COOKIE, cookie, path=PATH, httponly=True, samesite="strict", secure=secure)

@@ -2,7 +2,7 @@
 
 `email` and `company` go where they belong, `utm_source` and `utm_campaign` say where the person came from, a ticked
 `consent` permits marketing by mail in the words of `consent_text`; every other field is a trait. Fields that begin with
-an underscore speak to us: `_id`, `_anonymous_id`, `_key`, `_next`, `_hp`; further ones mean nothing.
+an underscore speak to us: `_id`, `_anonymous_id`, `_key`, `_next`, `_hp`, `_token`; further ones mean nothing.
 """
 
 from datetime import datetime
