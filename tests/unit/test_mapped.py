@@ -278,7 +278,8 @@ def test_what_finds_nothing_leaves_its_field_out() -> None:
     """A sender that is silent about a trait does not take it back."""
     item = one({"a": None, "b": "", "n": 0}, email="a", user_id="missing && 'x'", traits={"a": "a", "b": "b", "n": "n"}, cost="a")
     assert item == Item(type="x", traits={"n": 0})
-    assert one({"a": {"x": 1, "y": None}}, traits="a", properties="missing").traits == {"x": 1}
+    whole = one({"a": {"x": 1, "y": None, "z": 2}, "z": None}, traits={"*": "a", "z": "z"}, properties={"*": "missing"})
+    assert (whole.traits, whole.properties) == ({"x": 1, "z": 2}, {})
 
 
 def test_numbers_stand_for_texts_and_texts_for_numbers_and_times() -> None:
@@ -297,7 +298,7 @@ def test_numbers_stand_for_texts_and_texts_for_numbers_and_times() -> None:
         ({"occurred_at": "`true`"}, "/occurred_at"),
         ({"cost": "'much'"}, "/cost"),
         ({"cost": "'inf'"}, "/cost"),
-        ({"traits": "id"}, "/traits"),
+        ({"traits": {"*": "id"}}, "/traits/*"),
         ({"traits": {"x": "lower(a)"}}, "/traits/x"),
         ({"external_id": {"system": "'s'", "id": "a"}}, "/external_id/id"),
         ({"consent": {"state": "'maybe'"}}, "/consent/state"),
@@ -373,7 +374,7 @@ def test_xml_that_is_broken_or_made_to_swell_is_refused(body: bytes) -> None:
 
 def test_xml_is_read_without_prefixes_and_nil_is_nothing() -> None:
     body = b'<s:a xmlns:s="u" xmlns:i="v"><s:b i:nil="true"/><s:c i:type="t">1</s:c><s:d>x</s:d><s:d>y</s:d></s:a>'
-    [item] = mapped(body, {"properties": "a"}, format="xml", sample="<a/>")
+    [item] = mapped(body, {"properties": {"*": "a"}}, format="xml", sample="<a/>")
     assert isinstance(item, Item)
     assert item.properties == {"c": {"@type": "t", "#text": "1"}, "d": ["x", "y"]}
 
