@@ -227,19 +227,16 @@ def _number(found: Any, where: str) -> float | None:
 
 
 def _greeting(rule: Sender, challenge: Challenge, scheme: schemes.Scheme) -> Callable[[Post, Sequence[Secret]], Reply | None]:
-    """Answers a first call; one that comes as POST has to be signed, as all events are."""
+    """Answers a first call; what comes as POST has to be signed, as all events are. Raises Reject."""
     when, said = Expression(challenge.when, "/challenge"), Expression(challenge.answer, "/challenge")
 
     def greet(post: Post, secrets: Sequence[Secret]) -> Reply | None:
-        signed = post.method == "POST"
-        try:
-            body = read(post, rule.format) if signed else {}
-        except Reject:
-            return None  # first the signature, then what is wrong with the body
+        signed = scheme.verify(post, secrets) if post.method == "POST" else None
+        body = read(post, rule.format) if signed else {}
         if not when(body, Asked(body, post.headers, post.query)):
             return None
-        secret = scheme.verify(post, secrets) if signed else fitting(secrets, lambda _: True, "challenge")
-        answer = said(body, Challenged(secret.value, signed, body, post.headers, post.query))
+        secret = signed or fitting(secrets, lambda _: True, "challenge")
+        answer = said(body, Challenged(secret.value, signed is not None, body, post.headers, post.query))
         return Reply(answer.encode()) if isinstance(answer, str) else Reply(encode_bytes(answer), "application/json")
 
     return greet
