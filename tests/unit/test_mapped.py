@@ -250,11 +250,14 @@ def test_the_documents_signatures_are_sound_and_its_first_call_by_get_is_answere
         greet(forged, [Secret("default", "client")])
 
 
-def test_every_source_tells_its_steps_and_its_sample_is_a_lead(default_playbook: Playbook) -> None:
+def test_every_entry_tells_its_steps_and_its_sample_is_a_lead(default_playbook: Playbook) -> None:
     """U4: what `ripeline sources test` does, without the servers."""
-    for one_ in served(default_playbook):
-        if not (one_.about and one_.sample):
-            continue
+    names = {"typeform", "hubspot"} | {rule.id for rule in default_playbook.senders}
+    found = [one_ for one_ in served(default_playbook) if one_.door in names]
+    assert len(found) == len(names)
+    for one_ in found:
+        assert one_.about
+        assert one_.sample
         made, known = one_.sample("ann@x.example", NOW), []
         address = f"https://leads.firm.example{one_.paths[0]}"
         if one_.sign and one_.new_secret:
