@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.shared.expressions import Asked, Challenged, problem_of
 
+WHOLE = "*"
 PLACE = re.compile(r"\{(\w+)\}")
 Path = tuple[int | str, ...]
 
@@ -63,7 +64,10 @@ class ConsentFields(Rule):
 
 
 class Fields(Rule):
-    """An expression for each field of an interaction; what finds null, false or an empty text leaves its field out."""
+    """An expression for each field of an interaction; what finds null, false or an empty text leaves its field out.
+
+    In traits and properties `*` finds a whole object, to which the others are added.
+    """
 
     type: str
     id: str = ""
@@ -82,8 +86,8 @@ class Fields(Rule):
     cost: str = ""
     machine: str = ""
     consent: ConsentFields | None = None
-    traits: str | dict[str, str] = {}
-    properties: str | dict[str, str] = {}
+    traits: dict[str, str] = {}
+    properties: dict[str, str] = {}
 
 
 class Sender(Rule):

@@ -13,7 +13,8 @@ from services.shared.settings import Settings
 from tests.system.conftest import System, plain_environment
 
 EXAMPLES = 10
-ALIKE = "/v1/(identify|page|screen|group|alias)$|^/metrics$"  # one handler with /v1/track; and one that asks nothing
+ALIKE = "/v1/(identify|page|screen|group|alias)$|^/metrics$|/v1/hooks/(?!typeform|zapier)"
+# One handler with /v1/track; one that asks nothing; and of the webhooks one that signs and one that brings a key.
 KEYS = {"ingest": "secret", "scorer": "query", "nurture": "query"}
 
 

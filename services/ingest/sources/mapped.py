@@ -22,7 +22,7 @@ from services.ingest.sources.signatures import fitting
 from services.shared.errors import Reject
 from services.shared.events import Consent, ExternalId, encode_bytes, rfc3339
 from services.shared.expressions import Asked, Challenged, Expression, moment
-from services.shared.sender_rules import Challenge, Sender, expressions
+from services.shared.sender_rules import WHOLE, Challenge, Sender, expressions
 
 MAX_ITEMS = 1_000  # a request's expressions take a quarter of a second at most
 MAX_ELEMENTS = 100_000
@@ -119,13 +119,11 @@ class Mapping:
         return {key: _text(expression(item, asked), f"/{name}/{key}") for key, expression in inner.items() if key != "at"}
 
     def _object(self, name: str, item: Any, asked: Asked) -> dict[str, Any]:
-        if whole := self._fields.get(name):
-            found = whole(item, asked) or {}
-            if not isinstance(found, dict):
-                raise Reject("not an object", where=f"/{name}", remedy="let the expression give names and values")
-        else:
-            found = {key: expression(item, asked) for key, expression in self._inner.get(name, {}).items()}
-        return {key: value for key, value in found.items() if value is not None and value != ""}
+        found = {key: expression(item, asked) for key, expression in self._inner.get(name, {}).items()}
+        whole = found.pop(WHOLE, None) or {}
+        if not isinstance(whole, dict):
+            raise Reject("not an object", where=f"/{name}/{WHOLE}", remedy="let the expression give names and values")
+        return {key: value for told in (whole, found) for key, value in told.items() if value is not None and value != ""}
 
     def _external_id(self, item: Any, asked: Asked) -> ExternalId | None:
         said = self._texts("external_id", item, asked)
@@ -229,19 +227,16 @@ def _number(found: Any, where: str) -> float | None:
 
 
 def _greeting(rule: Sender, challenge: Challenge, scheme: schemes.Scheme) -> Callable[[Post, Sequence[Secret]], Reply | None]:
-    """Answers a first call; one that comes as POST has to be signed, as all events are."""
+    """Answers a first call; what comes as POST has to be signed, as all events are. Raises Reject."""
     when, said = Expression(challenge.when, "/challenge"), Expression(challenge.answer, "/challenge")
 
     def greet(post: Post, secrets: Sequence[Secret]) -> Reply | None:
-        signed = post.method == "POST"
-        try:
-            body = read(post, rule.format) if signed else {}
-        except Reject:
-            return None  # first the signature, then what is wrong with the body
+        signed = scheme.verify(post, secrets) if post.method == "POST" else None
+        body = read(post, rule.format) if signed else {}
         if not when(body, Asked(body, post.headers, post.query)):
             return None
-        secret = scheme.verify(post, secrets) if signed else fitting(secrets, lambda _: True, "challenge")
-        answer = said(body, Challenged(secret.value, signed, body, post.headers, post.query))
+        secret = signed or fitting(secrets, lambda _: True, "challenge")
+        answer = said(body, Challenged(secret.value, signed is not None, body, post.headers, post.query))
         return Reply(answer.encode()) if isinstance(answer, str) else Reply(encode_bytes(answer), "application/json")
 
     return greet
