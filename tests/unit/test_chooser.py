@@ -445,3 +445,60 @@ def test_nobody_is_written_to_while_still_on_the_site(make: Any) -> None:
     said = decide(chooser, lead(last_act_at=NOW), occasion())
     assert isinstance(said, Send)
     assert (said.due_at, said.reason) == (NOW + timedelta(minutes=30), "on_site")
+
+
+# -- imports ---------------------------------------------------------------------------------------------------------
+
+
+def imported(word: str, cause_at: datetime = NOW) -> Occasion:
+    return Occasion("awareness", "default", cause_at, word)
+
+
+def test_what_was_imported_as_history_sends_nothing_however_recent_it_is(make: Any) -> None:
+    """I3: history moves the score alone."""
+    said = decide(make(item("a")), lead(), imported("history"))
+    assert isinstance(said, Withhold)
+    assert said.reason == "history"
+
+
+def test_an_imported_new_lead_is_new_whenever_it_happened(make: Any) -> None:
+    said = decide(make(item("a")), lead(), imported("new_leads:0", NOW - timedelta(days=300)))
+    assert isinstance(said, Send)
+    assert (said.due_at, said.reason) == (NOW, "")
+
+
+def test_imported_new_leads_are_spread_evenly_over_their_days_and_always_alike(make: Any) -> None:
+    chooser = make(item("a"), cadence={"quiet_from": 0, "quiet_until": 0})
+    due = []
+    for n in range(400):
+        first, again = (decide(chooser, lead(id=str(n)), imported("new_leads:10")) for _ in range(2))
+        assert first == again
+        assert isinstance(first, Send)
+        assert first.reason == "ramp"
+        due.append((first.due_at - NOW) / timedelta(days=1))
+    assert 0 <= min(due) < 1 < 9 < max(due) <= 10
+    assert sum(day < 5 for day in due) in range(150, 250)
+
+
+def test_the_turn_of_a_new_lead_waits_for_the_morning_too(make: Any) -> None:
+    chooser = make(item("a"), cadence={"quiet_from": 1, "quiet_until": 0})
+    said = decide(chooser, lead(), imported("new_leads:3"))
+    assert isinstance(said, Send)
+    assert (said.due_at.hour, said.reason) == (0, "quiet_hours")
+
+
+def test_an_imported_request_is_answered_only_where_it_is_of_a_new_lead(make: Any) -> None:
+    """N12: nobody gets today what they asked for in an old export."""
+    asked = NOW - timedelta(days=30)
+    chooser, thing = make(item("a", service=True)), item("a", service=True)
+    answers = program("a", trigger="request")
+
+    def answer(word: str, at: datetime = asked) -> Send | Withhold:
+        return chooser.answer(lead(), Request("u", "demo_requested", at, "a", word), answers, thing, NOW)
+
+    assert [answer("history", NOW).reason, answer("", asked).reason] == ["history", "history"]
+    now, later = answer("new_leads:0"), answer("new_leads:5")
+    assert isinstance(now, Send)
+    assert isinstance(later, Send)
+    assert (now.due_at, later.reason) == (NOW, "ramp")
+    assert NOW < later.due_at <= NOW + timedelta(days=5)

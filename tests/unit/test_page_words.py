@@ -212,7 +212,7 @@ class Ring(Keys):
     """Keys that need no database."""
 
     def __init__(self, **scopes: str) -> None:
-        self.loaded = True
+        self.loaded, self._used = True, set()
         self._keys = {name: Key(name, name, scope, hashed("s" * 43), None) for name, scope in scopes.items()}  # type: ignore[arg-type]
 
 

@@ -18,7 +18,7 @@ NAMED = {
     "user_id": r"(user|customer|contact|case|lead|member)_?id|caseid|uuid",
     "type": r"(event|activity|action)(_?(type|name|id))?|type|what",
     "time": r"(created?|event|sign_?up|registration|registered|order|opt_?in|complete)_?(at|on|date|time|timestamp)"
-    r"|date|time|timestamp|when|occurred_at|created|completetimestamp",
+    r"|date|time|timestamp|when|created|completetimestamp|\w+_at",
     "consent": r"(email_|marketing_)?(consent|opt_?in|opted_in|permission|subscribed)|newsletter|gdpr(_consent)?",
     "company": r"company(_name)?|organi[sz]ation|account(_name)?|firm|employer",
     "source": r"(lead_|original_|utm_)?source|channel",
