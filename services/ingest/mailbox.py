@@ -77,10 +77,14 @@ class Session:
 
     def __init__(self, address: Address) -> None:
         self._imap = _connect(address)
-        _sign_in(self._imap, address)
-        if self._imap.select(quoted(address.folder), readonly=True)[0] != "OK":
-            raise Retry("the mailbox of RIPELINE_IMAP_URL has no such folder")
-        self.validity, self.next_uid = self._told("UIDVALIDITY"), self._told("UIDNEXT")
+        try:
+            _sign_in(self._imap, address)
+            if self._imap.select(quoted(address.folder), readonly=True)[0] != "OK":
+                raise Retry("the mailbox of RIPELINE_IMAP_URL has no such folder")
+            self.validity, self.next_uid = self._told("UIDVALIDITY"), self._told("UIDNEXT")
+        except BaseException:
+            self.cut()
+            raise
 
     def _told(self, what: str) -> int:
         said = self._imap.response(what)[1]

@@ -1,6 +1,6 @@
 """Inbound mail: people's answers, machines' answers, bounces, complaints and refusals, from mails as programs write them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +310,21 @@ def test_a_clock_that_is_wrong_leaves_the_time_of_receipt(date: str) -> None:
     assert one(f"From: a@b.de\n{date}Subject: Re: x\n\nYes").occurred_at is None
     right = one("From: a@b.de\nDate: Tue, 3 Nov 2026 10:00:00 +0100\nSubject: Re: x\n\nYes")
     assert right.occurred_at == datetime(2026, 11, 3, 9, tzinfo=UTC)
+
+
+def test_a_wish_counts_from_its_arrival_and_no_earlier_permission_outlives_it() -> None:
+    """N6: the writer's clock may be behind, and headers tell seconds only; the same whenever it is read."""
+    head = "Received: from a by mx.ours.example; Tue, 3 Nov 2026 11:00:07 +0000\n" + HEAD
+    for at in (NOW, NOW + timedelta(days=9)):
+        [refused] = read(f"{head}Subject: unsubscribe\n\n".encode(), at)
+        assert isinstance(refused, Item)
+        assert refused.occurred_at == datetime(2026, 11, 3, 10, tzinfo=UTC)
+        assert [said.at for said in refused.consent] == [datetime(2026, 11, 3, 11, 0, 8, tzinfo=UTC)]
+    [unknown] = read(b"From: a@b.de\nSubject: unsubscribe\n\n", NOW)
+    assert isinstance(unknown, Item)
+    assert [said.at for said in unknown.consent] == [None]
+    undated = one("Received: by mx; Tue, 3 Nov 2026 11:00:07 +0000\nFrom: a@b.de\nSubject: Re: x\n\nYes")
+    assert undated.occurred_at == datetime(2026, 11, 3, 11, 0, 7, tzinfo=UTC)
 
 
 def test_the_same_mail_has_the_same_id_and_another_one_another() -> None:

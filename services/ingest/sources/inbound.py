@@ -31,7 +31,6 @@ MACHINE_HEADERS = ("x-autoreply", "x-autorespond", "x-auto-reply", "x-autorespon
 MACHINE_PRECEDENCE = frozenset({"bulk", "junk", "list", "auto_reply", "auto-reply"})
 MACHINE_SENDER = re.compile(r"(?:no|do-?not)[-_.]?reply\S*@|auto(?:reply|responder)\S*@", re.IGNORECASE)
 PART = re.compile(r"text/(?:plain|html|calendar|rfc822-headers)|message/[a-z0-9-]+")
-REFUSED = Consent(state="withdrawn", basis="answer by mail")
 UNREADABLE = Reject("not a readable mail", remedy="look at it in the mailbox", kind="unreadable-mail")
 UNDIGESTED = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)  # no document lists them
 PARTSTAT = re.compile(r";PARTSTAT=(ACCEPTED|DECLINED|TENTATIVE)\b")
@@ -115,16 +114,15 @@ def _answered(mail: Mail, now: datetime) -> list[Item | Refused]:
         return [said]
     if answer := _calendar(mail):
         return [replaced(said, type="calendar_answered", properties=said.properties | {"answer": answer})]
-    return _refusal(said) if leaves else [said]
+    return _refusal(said, _refused_at(mail, now)) if leaves else [said]
 
 
-def _refusal(said: Item) -> list[Item | Refused]:
+def _refusal(said: Item, at: datetime | None) -> list[Item | Refused]:
     """A refusal by the address that wrote, and by whoever our mail went to: many people write from another address."""
-    refusal: list[Item | Refused] = [replaced(said, type="unsubscribed", consent=(REFUSED,))]
+    consent = (Consent(state="withdrawn", basis="answer by mail", at=at),)
+    refusal: list[Item | Refused] = [replaced(said, type="unsubscribed", consent=consent)]
     if said.touch_id and said.email:
-        refusal.append(
-            replaced(said, id=f"{said.id}.touch", type="consent_withdrawn", email="", consent=(REFUSED,), properties={})
-        )
+        refusal.append(replaced(said, id=f"{said.id}.touch", type="consent_withdrawn", email="", consent=consent, properties={}))
     return refusal
 
 
@@ -182,9 +180,25 @@ def _id(mail: Mail) -> str:
 
 
 def _said_at(mail: Mail, now: datetime) -> datetime | None:
-    """The mail's date; None, the time of receipt, where it has none or a clock that is wrong."""
+    """When it was written, by its clock, else received, by our server's; None, the time of reading, where neither tells."""
+    return _date(raw_header(mail, "date"), now) or _received_at(mail, now)
+
+
+def _refused_at(mail: Mail, now: datetime) -> datetime | None:
+    """When a wish counts: from its arrival, whatever the writer's clock says, and from the end of that second."""
+    known = [at for at in (_date(raw_header(mail, "date"), now), _received_at(mail, now)) if at]
+    return max(known) + timedelta(seconds=1) if known else None
+
+
+def _received_at(mail: Mail, now: datetime) -> datetime | None:
+    """The time that the last server on its way, ours, wrote above all others."""
+    return _date(raw_header(mail, "received").rpartition(";")[2], now)
+
+
+def _date(said: str, now: datetime) -> datetime | None:
+    """A header's time; None where it is none, or a clock was wrong."""
     try:
-        at = parsedate_to_datetime(raw_header(mail, "date"))
+        at = parsedate_to_datetime(said)
         at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
