@@ -31,6 +31,7 @@ from services.shared.settings import HOME
 from tests.servers import Postgres
 
 T = TypeVar("T")
+PEPPER = "the pepper of the system under test"
 ON_SITE_S = 1.2  # in this system people leave the site so soon after their last act
 
 
@@ -165,6 +166,7 @@ def system(scratch: Path, postgres: Postgres, kafka: str, default_playbook: Play
     given = {
         "RIPELINE_DATABASE_URL": asyncio.run(_new_database(postgres)),
         "RIPELINE_KAFKA_BOOTSTRAP": kafka,
+        "RIPELINE_PEPPER": PEPPER,
         "RIPELINE_ALLOWED_PAGES": json.dumps([f"{site.url}/thanks"]),
         "TMPDIR": str(folder / "tmp"),
     }
