@@ -202,7 +202,7 @@ def test_what_a_person_prefers_is_evidence_and_rule_at_once(system: System) -> N
     touch = until(lambda: next((one for one in system.touches(reader.id) if one["stage"] == "customer"), None))
     assert (touch["status"], touch["reason"]) == ("withheld", "preference")
     assert "2035-02-01" in touch["why"]
-    for form in ({"pause": "none"}, {"pace": "usual"}, {"topics": [*dict.fromkeys(i.topic for i in system.playbook.content)]}):
+    for form in ({"pause": "none"}, {"pace": "usual"}, {"save": "all"}):
         assert system.http.post(page, data=form).status_code == 200
     until(lambda: traits() == {})
 
