@@ -75,7 +75,7 @@ PREFERENCES: dict[str, Any] = {
                         "pace": {"enum": ["usual", "weekly", "monthly"]},
                         "pause": {"enum": ["1 month", "3 months", "until", "none"]},
                         "until": {"type": "string", "format": "date"},
-                        "save": {"enum": ["topics", "pace", "pause", "return"]},
+                        "save": {"enum": ["topics", "all", "pace", "pause", "return"]},
                     },
                 }
             }

@@ -23,9 +23,14 @@ def topics_of(playbook: Playbook) -> list[str]:
 
 
 def said(found: Fields, topics: Sequence[str], today: date) -> Said:
-    """What a form says: `topics` (several), `pace`, `pause` with `until`. Raises Reject where that is nothing, or unclear."""
+    """What a form says: `topics` (several, or `save` = all), `pace`, `pause` with `until`.
+
+    Raises Reject where that is nothing, or unclear.
+    """
     traits: dict[str, Any] = {}
-    if "topics" in found or text(found, "save") == "topics":
+    if text(found, "save") == "all":
+        traits[TOPICS] = None
+    elif "topics" in found or text(found, "save") == "topics":
         traits[TOPICS] = _topics(found.get("topics"), topics)
     if pace := text(found, "pace"):
         if pace != USUAL and pace not in GAPS:

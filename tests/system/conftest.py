@@ -35,6 +35,7 @@ T = TypeVar("T")
 CRM_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CRM_RULES = """  system: hubspot
   fields: {our_stage: stage, our_chance: band, our_why: "join('; ', reasons)", our_sales: sales_status}"""
+PEPPER = "the pepper of the system under test"
 ON_SITE_S = 1.2  # in this system people leave the site so soon after their last act
 
 
@@ -211,6 +212,7 @@ def system(scratch: Path, postgres: Postgres, kafka: str, default_playbook: Play
         "RIPELINE_ENVIRONMENT": "test",  # in production no webhook goes to a loopback address
         "RIPELINE_CRM_URL": crm.url,
         "RIPELINE_CRM_SECRET": CRM_SECRET,
+        "RIPELINE_PEPPER": PEPPER,
         "RIPELINE_ALLOWED_PAGES": json.dumps([f"{site.url}/thanks"]),
         "TMPDIR": str(folder / "tmp"),
     }

@@ -22,6 +22,7 @@ WAYS = ("way-out", "preferences")
         ({"topics": "cost"}, {"mail_topics": ["cost"]}),
         ({"topics": ["tools", "cost", "moon"], "save": "topics"}, {"mail_topics": ["cost", "tools"]}),
         ({"topics": TOPICS}, {"mail_topics": None}),
+        ({"topics": "cost", "save": "all"}, {"mail_topics": None}),
         ({"pace": "weekly"}, {"mail_pace": "weekly"}),
         ({"pace": "monthly", "save": "pace"}, {"mail_pace": "monthly"}),
         ({"pace": "usual"}, {"mail_pace": None}),
