@@ -129,7 +129,7 @@ def test_a_kill_on_the_wire_repeats_the_message_under_the_same_id(system: System
     os.kill(system.line["pids"]["scorer"][0], signal.SIGKILL)
     system.crm.held.pop(email).set()
     asyncio.run(_end_leases(system.line["database"]))
-    told(system, email, 2, seconds=60)
+    told(system, email, 2, seconds=90)
     assert len(set(ids(system, email))) == 1
     say(system, system.known(email=email)["id"], status="accepted")
     data = told(system, email, 3)[-1]

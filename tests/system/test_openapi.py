@@ -42,7 +42,13 @@ def test_every_document_names_its_paths_and_how_to_sign_in(system: System, servi
     assert {"/health/live", "/health/ready", "/metrics"} <= paths
     own = {
         "ingest": {"/v1/events", "/v1/forms/{form}", "/v1/track", "/v1/batch", "/l/{token}", "/u/{token}"},
-        "scorer": {"/v1/leads", "/v1/leads/lookup", "/v1/leads/{lead_id}", "/v1/leads/{lead_id}/explain"},
+        "scorer": {
+            "/v1/leads",
+            "/v1/leads/lookup",
+            "/v1/leads/{lead_id}",
+            "/v1/leads/{lead_id}/explain",
+            "/v1/leads/{lead_id}/status",
+        },
         "nurture": {"/v1/touches"},
     }
     assert own[service] <= paths
