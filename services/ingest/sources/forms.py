@@ -40,7 +40,7 @@ def fields(post: Post) -> Fields:
         return _json(post.body)
     pairs = _multipart(post) if post.media == MULTIPART else _urlencoded(post.body)
     if len(pairs) > MAX_FIELDS:
-        raise Reject(f"more than {MAX_FIELDS} fields", remedy="send fewer", kind="too-large")
+        raise _too_many()
     found: Fields = {}
     for name, value in pairs:
         if name in found:
@@ -80,9 +80,12 @@ def _json(body: bytes) -> Fields:
     if is_deep(body):
         raise TOO_DEEP
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        found = msgspec.json.decode(body, type=dict[str, Any])
     except UNREADABLE as error:
         raise mistake(body, error) from None
+    if len(found) > MAX_FIELDS:
+        raise _too_many()
+    return found
 
 
 def _urlencoded(body: bytes) -> list[tuple[str, str]]:
@@ -91,7 +94,7 @@ def _urlencoded(body: bytes) -> list[tuple[str, str]]:
     except UnicodeDecodeError:
         raise Reject("the form is not UTF-8", remedy='give the form `accept-charset="utf-8"`') from None
     except ValueError:
-        raise Reject(f"more than {MAX_FIELDS} fields", remedy="send fewer", kind="too-large") from None
+        raise _too_many() from None
 
 
 def _multipart(post: Post) -> list[tuple[str, str]]:
@@ -111,6 +114,10 @@ def _multipart(post: Post) -> list[tuple[str, str]]:
         raise Reject(f"not multipart/form-data: {error}", remedy="end it with the closing boundary") from None
 
 
+def _too_many() -> Reject:
+    return Reject(f"more than {MAX_FIELDS} fields", remedy="send fewer", kind="too-large")
+
+
 class _Parts:
     """Collects the fields of a multipart body; files are left out."""
 
@@ -118,6 +125,7 @@ class _Parts:
         self.pairs: list[tuple[str, str]] = []
         self._name, self._value, self._headers = b"", bytearray(), dict[bytes, bytes]()
         self._data = bytearray()
+        self._parts = 0  # with those that are left out
         self.complete = False
         self.callbacks = {
             "on_part_begin": self._begin,
@@ -131,8 +139,9 @@ class _Parts:
 
     def _begin(self) -> None:
         self._headers, self._data = {}, bytearray()
-        if len(self.pairs) > MAX_FIELDS:
-            raise Reject(f"more than {MAX_FIELDS} fields", remedy="send fewer", kind="too-large")
+        self._parts += 1
+        if self._parts > MAX_FIELDS:
+            raise _too_many()
 
     def _on_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
