@@ -50,7 +50,9 @@ class Rate:
         self._policy = (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (whose.encode(), self._most, self._seconds))
         self._windows: OrderedDict[str, Window] = OrderedDict()  # in the order in which they end
 
-    def __len__(self) -> int:
+    @property
+    def senders(self) -> int:
+        """How many are counted now."""
         return len(self._windows)
 
     def count(self, who: str) -> Headers:

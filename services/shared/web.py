@@ -50,7 +50,7 @@ def problem_of(reject: Reject) -> dict[str, object]:
 
 def create(title: str, readiness: Readiness, rates: Rates, *, max_body: int | None = None) -> FastAPI:
     """An application with health, metrics and the handlers of refusals; a route may take more bytes than `max_body`."""
-    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None, max_body_size=max_body)
+    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None, redirect_slashes=False, max_body_size=max_body)
 
     @app.exception_handler(Reject)
     async def refused(request: Request, error: Reject) -> Response:

@@ -10,7 +10,16 @@ from tests.mailtools import NOW, TOUCH
 
 def test_a_mail_carries_its_touch_in_the_header_of_each_tool_unbroken() -> None:
     """I7: SendGrid's unique argument, Mailgun's variable and Postmark's metadata come back with every event."""
-    message = Message(TOUCH, "ann@example.com", "Hello", "text", "<p>html</p>", "https://x.example", "https://x.example/u", "https://x.example/p")
+    message = Message(
+        TOUCH,
+        "ann@example.com",
+        "Hello",
+        "text",
+        "<p>html</p>",
+        "https://x.example",
+        "https://x.example/u",
+        "https://x.example/p",
+    )
     raw = compose(message, "Ripeline <team@example.com>", NOW).as_bytes()
     mail = message_from_bytes(raw, policy=policy.default)
     assert json.loads(mail["X-SMTPAPI"]) == {"unique_args": {"touch_id": TOUCH}}

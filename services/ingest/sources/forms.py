@@ -77,9 +77,12 @@ def _json(body: bytes) -> Fields:
     if is_deep(body):
         raise TOO_DEEP
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        found = msgspec.json.decode(body, type=dict[str, Any])
     except UNREADABLE as error:
         raise mistake(body, error) from None
+    if len(found) > MAX_PARTS:
+        raise too_many()
+    return found
 
 
 def _urlencoded(body: bytes) -> list[tuple[str, str]]:

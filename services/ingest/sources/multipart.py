@@ -71,6 +71,7 @@ class _Parts:
         self.found: list[Part] = []
         self._name, self._value, self._headers = b"", bytearray(), dict[bytes, bytes]()
         self._data = bytearray()
+        self._begun = 0  # with those that have no name
         self.complete = False
         self.callbacks = {
             "on_part_begin": self._begin,
@@ -84,7 +85,8 @@ class _Parts:
 
     def _begin(self) -> None:
         self._headers, self._data = {}, bytearray()
-        if len(self.found) > MAX_PARTS:
+        self._begun += 1
+        if self._begun > MAX_PARTS:
             raise too_many()
 
     def _on_name(self, data: bytes, start: int, end: int) -> None:
