@@ -7,6 +7,7 @@ import hmac
 import json
 import time
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,36 +39,37 @@ class Connected:
     def __init__(self, system: System, environ: dict[str, str]) -> None:
         self._url = system.line["database"].replace("postgresql://", "postgresql+asyncpg://")
         self._vault = senders.Vault(environ["RIPELINE_PEPPER"].encode())
+        self.ids: list[str] = []
 
-    def add(self, source: str, secret: str) -> str:
+    async def connect(self, source: str, secret: str) -> None:
         """Connects one, in force after a second."""
-        return asyncio.run(self.connect(source, secret))
-
-    async def connect(self, source: str, secret: str) -> str:
-        """The same, for who is asynchronous."""
         engine = create_async_engine(self._url)
         async with engine.begin() as connection:
-            number = await senders.connect(connection, self._vault, source, secret)
+            self.ids.append(await senders.connect(connection, self._vault, source, secret))
         await engine.dispose()
         await asyncio.sleep(1.5)
-        return number
 
-    def remove(self, number: str) -> None:
-        """Takes it back."""
+    async def disconnect(self) -> None:
+        """Takes all of them back, in a second."""
+        engine = create_async_engine(self._url)
+        async with engine.begin() as connection:
+            await senders.disconnect(connection, self.ids)
+        await engine.dispose()
+        await asyncio.sleep(1.5)
 
-        async def do() -> None:
-            engine = create_async_engine(self._url)
-            async with engine.begin() as connection:
-                assert await senders.disconnect(connection, [number]) == 1
-            await engine.dispose()
-            await asyncio.sleep(1.5)
+    def add(self, source: str, secret: str) -> None:
+        asyncio.run(self.connect(source, secret))
 
-        asyncio.run(do())
+    def remove(self) -> None:
+        asyncio.run(self.disconnect())
 
 
 @pytest.fixture
-def connected(system: System, environ: dict[str, str]) -> Connected:
-    return Connected(system, environ)
+def connected(system: System, environ: dict[str, str]) -> Iterator[Connected]:
+    """Nobody is connected when the test ends."""
+    connected = Connected(system, environ)
+    yield connected
+    connected.remove()
 
 
 def send(system: System, name: str, body: bytes, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
@@ -127,11 +129,11 @@ def test_what_the_senders_own_library_signs_becomes_a_lead_once(
 
 
 def test_a_secret_that_is_taken_back_opens_no_more(system: System, connected: Connected) -> None:
-    number = connected.add("typeform", "first")
+    connected.add("typeform", "first")
     body = golden("typeform.json", email=system.address(), q9w8e7r6t5y4u3i2o1p0q9w8e7r6=uuid.uuid4().hex)
     signature = base64.b64encode(hmac.new(b"first", body, hashlib.sha256).digest()).decode()
     accepted(send(system, "typeform", body, {"Typeform-Signature": f"sha256={signature}"}))
-    connected.remove(number)
+    connected.remove()
     refused = send(system, "typeform", body, {"Typeform-Signature": f"sha256={signature}"})
     assert refused.status_code == 401
 
@@ -153,11 +155,11 @@ def test_a_typeform_is_a_lead_with_traits_and_permission(system: System, connect
 async def test_hubspot_behind_a_proxy_signs_the_public_address(system: System, environ: dict[str, str], tmp_path: Path) -> None:
     """D6: the id identifies the contact before and after its address is known; sales' stage is an outcome."""
     own = {"RIPELINE_PUBLIC_URL": f"{FIRM}/", "RIPELINE_SPOOL_DIR": str(tmp_path / "spool"), "RIPELINE_HOST": "127.0.0.1"}
-    ingest = Process("services.ingest", environ | own, tmp_path / "ingest.log")
+    ingest, connected = Process("services.ingest", environ | own, tmp_path / "ingest.log"), Connected(system, environ)
     await ingest.start()
     try:
         await ingest.ready()
-        await Connected(system, environ).connect("hubspot", "client-secret")
+        await connected.connect("hubspot", "client-secret")
         email, contact = system.address(), str(uuid.uuid4().int >> 80)
         now = int(time.time() * 1000)
         body = golden("hubspot.json", email=email, **{'"objectId": 123': f'"objectId": {contact}', "17673230": str(now)[:8]})
@@ -180,6 +182,7 @@ async def test_hubspot_behind_a_proxy_signs_the_public_address(system: System, e
         assert lead["sales_status"] == "opportunity"
     finally:
         await ingest.stop()
+        await connected.disconnect()
 
 
 def test_zoom_asks_who_is_there_and_then_tells_of_registrations_and_attendance(system: System, connected: Connected) -> None:
