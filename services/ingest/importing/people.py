@@ -25,8 +25,7 @@ class People:
         for statement in (
             f"PRAGMA cache_size = -{CACHE_KIB}",
             "PRAGMA journal_mode = OFF",
-            "CREATE TABLE name (id INTEGER PRIMARY KEY, kind INTEGER, lead INTEGER)",
-            "CREATE TABLE acted (id INTEGER PRIMARY KEY)",
+            "CREATE TABLE name (id INTEGER PRIMARY KEY, kind INTEGER, lead INTEGER, acts INTEGER)",
             "CREATE TABLE link (weak INTEGER, strong INTEGER, PRIMARY KEY (weak, strong)) WITHOUT ROWID",
             "BEGIN",
         ):
@@ -34,22 +33,28 @@ class People:
 
     def add(self, rows: Iterable[Sequence[Identifier]]) -> None:
         """Adds the identifiers of accepted rows, strongest first."""
-        names, acted, links = [], [], []
+        acting: dict[int, int] = {}
+        weak: list[tuple[int, int, int]] = []
+        links: list[tuple[int, int]] = []
         for identifiers in rows:
-            ids = [(_hashed(one), int(one.kind)) for one in identifiers]
-            names += [(one, kind, one) for one, kind in ids]
-            acted.append((ids[0][0],))
-            links += [(one, ids[0][0]) for one, _ in ids[1:]]
-        self._base.executemany("INSERT OR IGNORE INTO name VALUES (?, ?, ?)", names)
-        self._base.executemany("INSERT OR IGNORE INTO acted VALUES (?)", acted)
+            strongest = _hashed(identifiers[0])
+            acting[strongest] = int(identifiers[0].kind)
+            for one in identifiers[1:]:
+                number = _hashed(one)
+                weak.append((number, int(one.kind), number))
+                links.append((number, strongest))
+        self._base.executemany(
+            "INSERT INTO name VALUES (?1, ?2, ?1, 1) ON CONFLICT (id) DO UPDATE SET acts = 1 WHERE acts = 0", acting.items()
+        )
         if links:
+            self._base.executemany("INSERT OR IGNORE INTO name VALUES (?, ?, ?, 0)", weak)
             self._base.executemany("INSERT OR IGNORE INTO link VALUES (?, ?)", links)
 
     def count(self) -> int:
         """Distinct leads."""
         for kind in (Kind.EMAIL, Kind.EXTERNAL, Kind.ANONYMOUS):
             self._base.execute(RESOLVE, {"kind": int(kind), "anonymous": kind is Kind.ANONYMOUS})
-        found = self._base.execute("SELECT count(DISTINCT lead) FROM name JOIN acted USING (id)").fetchone()
+        found = self._base.execute("SELECT count(DISTINCT lead) FROM name WHERE acts").fetchone()
         return int(found[0])
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from services.ingest.importing.mapping import Header, Time
@@ -42,6 +43,7 @@ def reader(time: Time | None, header: Header, zone: str) -> Read:
     return read
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str, zone: tzinfo, form: str = "") -> datetime:
     """The moment in UTC; where the text names no zone it is in `zone`. Raises Reject."""
     try:
