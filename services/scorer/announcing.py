@@ -91,7 +91,7 @@ def _announcement(
     state.announced = Announced(view.stage, seq, announced_at)
     ANNOUNCED.labels(view.stage, cause).inc()
     return {
-        "id": uuid.UUID(derived(lead.id, product, seq)),
+        "id": derived(lead.id, product, seq),
         "lead_id": lead.id,
         "product": product,
         "seq": seq,
@@ -129,7 +129,7 @@ def _changed(lead: LeadRow, state: State, view: View, said: dict[str, Any], evid
         snapshot=snapshot(lead, state, view),
     )
     posted = max((arrival.posted_at for arrival in evidence.arrivals), default=0.0)
-    event = ChangeEvent(id=str(said["id"]), type="lead.stage_changed.v1", time=said["announced_at"], data=change, postedat=posted)
+    event = ChangeEvent(id=said["id"], type="lead.stage_changed.v1", time=said["announced_at"], data=change, postedat=posted)
     return Outgoing(CHANGES, str(lead.id), encode(event))
 
 

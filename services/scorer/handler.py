@@ -79,11 +79,10 @@ class Handler:
         work = Work()
         plan = await self._own(connection, store, work, arrivals, losers)
         ids = {one: node.id for one, node in plan.nodes.items()}
-        if len(await store.insert(arrivals, ids)) != len(arrivals):
-            raise Retry("another process was faster with some of these events")
+        await store.insert(arrivals, ids)
         groups = by_lead(arrivals)
         work.anew |= {loser.lead for loser in losers}
-        await self._load(store, work, set(groups) | work.anew)
+        await self._load(store, work, set(groups) | work.anew, plan)
         for lead in work.leads.values():
             self._describe(lead)
         await self._fold(store, work, groups)
@@ -127,7 +126,7 @@ class Handler:
         ownership = Ownership(connection)
         locked: dict[uuid.UUID, Any] = {}
         plan = await ownership.plan(arrivals, losers)
-        while need := plan.leads - set(locked):
+        while need := plan.leads - plan.born - set(locked):
             locked |= dict.fromkeys(need) | await ownership.lock(need)
             plan = await ownership.plan(arrivals, losers)
         if losers and await store.known(one.uid.hex for one in losers) != {one.uid.hex: one for one in losers}:
@@ -148,13 +147,14 @@ class Handler:
             work.emptied = {old: target[old] for old in left - lived_in if old in target}
         return plan
 
-    async def _load(self, store: Store, work: Work, wanted: set[uuid.UUID]) -> None:
+    async def _load(self, store: Store, work: Work, wanted: set[uuid.UUID], plan: Plan) -> None:
         """Brings what belongs to the leads that change; new leads begin empty."""
         wanted = (wanted | set(work.emptied.values())) - set(work.emptied)
-        stored = await store.states(wanted | set(work.emptied))
-        identifiers = await store.identifiers(wanted)
+        known = wanted - plan.born
+        stored = await store.states(known | set(work.emptied))
+        identifiers = await store.identifiers(known) | plan.identifiers_of_born()
         for lead in wanted:
-            row = work.leads.get(lead) or LeadRow(lead)
+            row = work.leads.get(lead) or LeadRow(lead, born=lead in plan.born)
             row.states = dict(stored.get(lead, {}))
             row.identifiers = identifiers.get(lead, [])
             work.leads[lead] = row

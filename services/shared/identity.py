@@ -12,11 +12,16 @@ from services.shared.playbook import Identity
 class Kind(IntEnum):
     """Strength of an identifier: the smaller, the stronger."""
 
+    __hash__ = int.__hash__  # identifiers are keys everywhere, and an enumeration's own hash is slow
+
     USER = 0
     EMAIL = 1
     EXTERNAL = 2
     ANONYMOUS = 3
     ROLE = 4
+
+
+KINDS = tuple(Kind)  # by number
 
 
 class Identifier(NamedTuple):

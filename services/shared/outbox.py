@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.shared.db import is_transient
+from services.shared.db import Table, copy, is_transient
 from services.shared.errors import Retry
 from services.shared.kafka import Outgoing, Publisher, Record
 from services.shared.runtime import Beat, fault_point
@@ -17,22 +17,13 @@ from services.shared.telemetry import OUTBOX_PUBLISHED
 log = structlog.get_logger()
 Schema = Literal["scorer", "nurture"]
 BATCH = 500
+WAITING = {"topic": "text", "key": "text", "value": "bytea"}
 
 
 async def put(connection: AsyncConnection, schema: Schema, records: Sequence[Outgoing]) -> None:
     """Leaves records to be published after the commit."""
     if records:
-        await connection.execute(
-            text(
-                f"INSERT INTO {schema}.outbox (topic, key, value) SELECT * FROM unnest("
-                "CAST(:topics AS text[]), CAST(:keys AS text[]), CAST(:values AS bytea[]))"
-            ),
-            {
-                "topics": [r.topic for r in records],
-                "keys": [r.key for r in records],
-                "values": [r.value for r in records],
-            },
-        )
+        await copy(connection, Table(schema, "outbox", WAITING), records)
 
 
 async def bury(connection: AsyncConnection, schema: Schema, record: Record, reason: str) -> None:
