@@ -50,10 +50,10 @@ def settle(
     changes: list[Outgoing] = []
     for (lead, state), moment, view in zip(pairs, moments, views, strict=True):
         state.view, state.as_of = view, moment
-        qualified = journey.fit.qualified(view.fit) and not lead.excluded
-        if qualified and not state.qualified:
+        before, state.qualified = state.qualified, journey.fit.qualified(view.fit) and not lead.excluded
+        state.snapshot = None
+        if state.qualified and not before:
             changes.append(_outgoing("lead.qualified.v1", lead, state, view, from_us(now), NONE))
-        state.qualified = qualified
         found = evidence.get(lead.id, NONE)
         announcement = _announcement(journey, lead, state, view, now, found)
         if announcement:
@@ -126,11 +126,18 @@ def _changed(lead: LeadRow, state: State, view: View, said: dict[str, Any], evid
         cause_at=said["cause_at"],
         cause_event=said["cause_event"],
         announced_at=said["announced_at"],
-        snapshot=snapshot(lead, state, view),
+        snapshot=_snapshot(lead, state, view),
     )
     posted = max((arrival.posted_at for arrival in evidence.arrivals), default=0.0)
     event = ChangeEvent(id=said["id"], type="lead.stage_changed.v1", time=said["announced_at"], data=change, postedat=posted)
     return Outgoing(CHANGES, str(lead.id), encode(event))
+
+
+def _snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
+    """The snapshot of this look, made where it is first told."""
+    if state.snapshot is None:
+        state.snapshot = snapshot(lead, state, view)
+    return state.snapshot
 
 
 def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
@@ -161,21 +168,22 @@ def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
 
 
 def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
-    """Content consumed, answers, permissions and sales' words at once; any other human act at most every five minutes."""
-    human = [a for a in evidence.arrivals if not a.data.machine and a.data.type != TOUCH_SENT]
+    """Content consumed, answers, permissions and sales' words at once; any other human act at most every five minutes.
+
+    Such another act of a lead of which nothing was ever told stays untold: what is told later carries a snapshot of its own.
+    """
+    human = [(a, journey.reader.read(a.data)) for a in evidence.arrivals if not a.data.machine and a.data.type != TOUCH_SENT]
     if not human:
         return []
-    readings = [journey.reader.read(arrival.data) for arrival in human]
-    content = sorted({r.content for r, a in zip(readings, human, strict=True) if r.content and a.data.type in CONSUMED})
+    content = sorted({r.content for a, r in human if r.content and a.data.type in CONSUMED})
     requests = tuple(
         Request(a.uid, r.type, from_us(a.at), r.content)
-        for r, a in zip(readings, human, strict=True)
+        for a, r in human
         if r.type in ASKED or (a.data.type == "form_submitted" and r.content)
     )
-    telling = content or requests or any(a.data.type in ALWAYS_TOLD or consents_of(a.data) for a in human)
-    sales = any(a.data.type.startswith("sales_") or a.data.type in ("opportunity_opened", "won", "lost") for a in human)
-    rested = not lead.engaged_at or (now - lead.engaged_at).total_seconds() >= ENGAGED_EVERY_SECONDS
-    if not (telling or sales or rested or evidence.moved):
+    sales = any(a.data.type.startswith("sales_") or a.data.type in ("opportunity_opened", "won", "lost") for a, _ in human)
+    telling = content or requests or sales or any(a.data.type in ALWAYS_TOLD or consents_of(a.data) for a, _ in human)
+    if not (telling or evidence.moved or _rested(lead, now)):
         return []
     lead.engaged_at = now
     kind = "lead.sales_changed.v1" if sales else "lead.engaged.v1"
@@ -184,6 +192,13 @@ def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) 
         for state in lead.states.values()
         if state.view
     ]
+
+
+def _rested(lead: LeadRow, now: datetime) -> bool:
+    """Whether others know the lead and have heard nothing of its acts for a while."""
+    if lead.engaged_at:
+        return (now - lead.engaged_at).total_seconds() >= ENGAGED_EVERY_SECONDS
+    return any(state.announced.at for state in lead.states.values())
 
 
 def _outgoing(
@@ -195,7 +210,7 @@ def _outgoing(
         version=lead.version,
         product=state.lane.product,
         stage=view.stage,
-        snapshot=snapshot(lead, state, view),
+        snapshot=_snapshot(lead, state, view),
         content=content,
         merged=tuple(map(str, merged)),
         requests=requests,

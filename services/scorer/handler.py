@@ -11,7 +11,7 @@ from services.scorer.announcing import Evidence, engaged, settle
 from services.scorer.arrival import Arrival, Known, from_interaction, from_touch
 from services.scorer.journey import Event, Journey
 from services.scorer.ownership import Ownership, Plan, by_lead
-from services.scorer.profile import exclusion, learn, profile_of
+from services.scorer.profile import Exclusions, learn, profile_of
 from services.scorer.store import Announced, LeadRow, State, Store, lead_row
 from services.shared import outbox
 from services.shared.clock import Clock, from_us
@@ -48,6 +48,7 @@ class Handler:
         self.journey = Journey(playbook)
         self.cleaner = Cleaner(playbook.identity)
         self.clock = clock
+        self._exclusions = Exclusions(playbook.exclusions)
 
     def decode(self, record: Record) -> Decoded:
         """Reads one record. Raises Reject for what can never be applied."""
@@ -152,7 +153,7 @@ class Handler:
         wanted = (wanted | set(work.emptied.values())) - set(work.emptied)
         known = wanted - plan.born
         stored = await store.states(known | set(work.emptied))
-        identifiers = await store.identifiers(known) | plan.identifiers_of_born()
+        identifiers = plan.identifiers_of_born() | await store.identifiers(known)
         for lead in wanted:
             row = work.leads.get(lead) or LeadRow(lead, born=lead in plan.born)
             row.states = dict(stored.get(lead, {}))
@@ -209,7 +210,7 @@ class Handler:
     def exclude(self, lead: LeadRow) -> None:
         """Notes the reason for which it is no lead at all, by its addresses and traits (D7)."""
         emails = [one.value for one in lead.identifiers if one.kind in (Kind.EMAIL, Kind.ROLE)]
-        lead.excluded = exclusion(self.playbook.exclusions, emails, lead.profile.known_traits())
+        lead.excluded = self._exclusions.reason(emails, lead.profile.known_traits())
 
     def _blank(self, product: str) -> State:
         return State(self.journey.void(product), self.playbook.fold_hash, Announced())

@@ -3,7 +3,7 @@
 A profile is a join of its events: merging needs no order, so late events and unions of leads cost nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -120,14 +120,28 @@ def _later(one: Permission, other: Permission) -> bool:
     return (one.at, one.refused, one.uid) > (other.at, other.refused, other.uid)
 
 
-def exclusion(rules: Iterable[Exclusion], emails: Iterable[str], traits: dict[str, Any]) -> str:
-    """The reason for which these are not a lead's addresses or traits; '' where they are."""
-    domains = [f".{email.rpartition('@')[2]}" for email in emails]
-    for rule in rules:
-        barred = tuple(f".{one}" for one in rule.domains)
-        inside = any(domain.endswith(barred) for domain in domains)
-        told = traits.get(rule.trait) if rule.trait else None
-        named = told is not None and str(told).lower() in {one.lower() for one in rule.one_of}
-        if inside or named or not set(rule.emails).isdisjoint(emails):
-            return rule.reason
-    return ""
+class Exclusions:
+    """Who is no lead at all, by the playbook's rules (D7)."""
+
+    def __init__(self, rules: Iterable[Exclusion]) -> None:
+        self._rules = [
+            (
+                rule.reason,
+                tuple(f".{domain}" for domain in rule.domains),
+                frozenset(rule.emails),
+                rule.trait,
+                frozenset(one.lower() for one in rule.one_of),
+            )
+            for rule in rules
+        ]
+
+    def reason(self, emails: Sequence[str], traits: Mapping[str, Any]) -> str:
+        """The reason for which these are not a lead's addresses or traits; '' where they are."""
+        domains = [f".{email.rpartition('@')[2]}" for email in emails]
+        for reason, barred, mailboxes, trait, words in self._rules:
+            told = traits.get(trait) if trait else None
+            if told is not None and str(told).lower() in words:
+                return reason
+            if any(domain.endswith(barred) for domain in domains) or not mailboxes.isdisjoint(emails):
+                return reason
+        return ""

@@ -17,7 +17,7 @@ from services.scorer.journey import Event, Lane, View
 from services.scorer.profile import Profile
 from services.shared.db import Table, copy, overwrite, rows
 from services.shared.errors import Retry
-from services.shared.events import Touch, decode_interaction, encode_bytes
+from services.shared.events import Snapshot, Touch, decode_interaction, encode_bytes
 from services.shared.identity import KINDS, Identifier
 from services.shared.playbook import UNKNOWN
 
@@ -65,6 +65,7 @@ class State(msgspec.Struct):
     qualified: bool = False
     view: View | None = None
     as_of: int = 0
+    snapshot: Snapshot | None = None  # what others are told of the view
 
 
 class LeadRow(msgspec.Struct):
