@@ -21,15 +21,18 @@ class Delivery:
         """For senders who repeat. Raises Retry when the broker has not acknowledged all in 5 s."""
         await self._publisher.publish(records)
 
-    async def keep(self, records: Sequence[Outgoing]) -> None:
-        """For senders who never repeat: acknowledged soon, or on disk. Raises Reject `spool-full`."""
+    async def keep(self, records: Sequence[Outgoing], owner: str) -> None:
+        """For senders who never repeat: acknowledged soon, or on disk. Raises Reject `spool-full`, `spool-share`.
+
+        `owner` names whose share of the spool is used.
+        """
         if not self._is_away():
             try:
                 await self._publisher.publish(records, SHORT_S)
                 return
             except Retry:
                 pass
-        await self._spool.append(records)
+        await self._spool.append(records, owner)
 
     def _is_away(self) -> bool:
         failed_at = self._publisher.failed_at

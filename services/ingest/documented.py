@@ -52,13 +52,35 @@ _CLOUDEVENT = {
 }
 _ANSWERS = {
     "400": "Nothing was acceptable", "401": "No valid key", "403": "The key or the origin may not do this",
-    "413": "Too large", "415": "Another content type", "503": "Not now; see Retry-After",
+    "408": "Too slow", "413": "Too large", "415": "Another content type", "429": "Too many; see Retry-After",
+    "503": "Not now; see Retry-After",
 }  # fmt: skip
 _SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"basic": []}, {"key": []}]
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`rl_<id>_<secret>`"},
     "basic": {"type": "http", "scheme": "basic", "description": "the key as user name, no password"},
     "key": {"type": "apiKey", "in": "query", "name": "key", "description": "public keys only"},
+}
+
+
+PREFERENCES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "topics": {"type": "array", "items": _TEXT},
+                        "pace": {"enum": ["usual", "weekly", "monthly"]},
+                        "pause": {"enum": ["1 month", "3 months", "until", "none"]},
+                        "until": {"type": "string", "format": "date"},
+                        "save": {"enum": ["topics", "pace", "pause", "return"]},
+                    },
+                }
+            }
+        },
+    }
 }
 
 
@@ -74,15 +96,19 @@ def events(example: Any) -> dict[str, Any]:
 
 
 def sent_by(source: Source) -> dict[str, Any]:
-    """A route of a format that its owners document."""
-    return _post({"application/json": {"schema": _OBJECT, "example": source.example}})
+    """A route of a format that its owners document; who signs brings no key."""
+    media = sorted(source.media - {""}) or ["application/json"]
+    described = _post({one: {"schema": _OBJECT, "example": source.example} for one in media})
+    return described | {"security": []} if source.verify else described
 
 
 def form(example: Any) -> dict[str, Any]:
     """POST /v1/forms/{form}."""
     fields = {
         "type": "object",
-        "properties": dict.fromkeys(("email", "name", "consent", "_id", "_anonymous_id", "_key", "_next", "_hp"), _TEXT),
+        "properties": dict.fromkeys(
+            ("email", "name", "consent", "_id", "_anonymous_id", "_key", "_next", "_hp", "_token"), _TEXT
+        ),
     }
     media = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
     return _post({one: {"schema": fields, "example": example} for one in media})

@@ -14,16 +14,18 @@ from services.shared.db import rows
 from services.shared.events import rfc3339
 from services.shared.keys import Keys, bearer
 from services.shared.paging import Seal
+from services.shared.rates import Rates
 from services.shared.settings import Settings
 
 
 def create_app(settings: Settings, engine: AsyncEngine, keys: Keys, readiness: web.Readiness) -> FastAPI:
     """The application; opens nothing."""
-    app = web.create("Ripeline nurture", readiness)
+    rates = Rates(settings)
+    app = web.create("Ripeline nurture", readiness, rates, max_body=web.SMALL_BODY)
     seal = Seal(settings.pepper.get_secret_value().encode())
 
     async def may_query(request: Request) -> None:
-        keys.check(bearer(request.headers.get("authorization")), "query")
+        rates.key(keys.check(bearer(request.headers.get("authorization")), "query").id)
 
     @app.get("/v1/touches", dependencies=[Depends(may_query)], response_model=None, tags=["touches"])
     async def touches(

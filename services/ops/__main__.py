@@ -17,15 +17,17 @@ from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import text
 
+from services.ops import importing
+from services.ops.keys_command import command as keys_command
 from services.ops.provision import provision as make_ready
 from services.ops.reviews import open_reviews
 from services.ops.running import found
+from services.ops.sources_command import command as sources_command
 from services.ops.status import read
 from services.ops.verify import verify as compare
 from services.scorer.stage import StageModel
 from services.shared.db import is_transient, open_engine
 from services.shared.errors import Reject, Retry
-from services.shared.keys import Scope, new_key, register
 from services.shared.playbook import Broken, load
 from services.shared.settings import HOME, Settings
 from services.shared.telemetry import configure_logs
@@ -39,10 +41,8 @@ app = typer.Typer(
 playbook_app = typer.Typer(no_args_is_help=True, help="The playbook: what the company decided about its leads.")
 brake_app = typer.Typer(no_args_is_help=True, help="Stop and release all sending, within seconds.")
 lead_app = typer.Typer(no_args_is_help=True, help="A person's word on one lead, until a date.")
-keys_app = typer.Typer(no_args_is_help=True, help="API keys.")
 app.add_typer(playbook_app, name="playbook")
 app.add_typer(brake_app, name="brake")
-app.add_typer(keys_app, name="keys")
 app.add_typer(lead_app, name="lead")
 if find_spec("aiosmtpd") and find_spec("confluent_kafka"):  # production images hold no embedded parts
     from services.ops import demo, up
@@ -58,8 +58,12 @@ def current() -> Settings:
     state, named = found(), os.environ.get("RIPELINE_DATABASE_URL")
     if state and named and named != state["environ"].get("RIPELINE_DATABASE_URL"):
         state = None
-    given: Any = {name.removeprefix("RIPELINE_").lower(): value for name, value in (state or {}).get("environ", {}).items()}
-    return Settings(**given)
+    return Settings.of((state or {}).get("environ", {}))
+
+
+app.add_typer(sources_command(current), name="sources")
+app.add_typer(keys_command(current), name="keys")
+importing.register(app, current)
 
 
 @app.command()
@@ -225,31 +229,6 @@ def _override(lead: uuid.UUID, until: datetime, *, paused: bool, stage: str) -> 
         "ELSE excluded.stage END, paused = override.paused OR excluded.paused, until = excluded.until"
     )
     asyncio.run(_execute(statement, lead=lead, stage=stage, paused=paused, until=until.replace(tzinfo=UTC)))
-
-
-@keys_app.command("new")
-def new(
-    scope: Annotated[str, typer.Argument(help="secret, public or query")],
-    name: Annotated[str, typer.Option(help="Stays the same through rotations: it is part of an event's identity.")] = "default",
-) -> None:
-    """Make a key and show it once."""
-    if scope not in ("secret", "public", "query"):
-        _end(f"no scope {scope!r}: use secret, public or query", 2)
-    key = new_key()
-
-    async def make() -> None:
-        engine = open_engine(current())
-        try:
-            await register(engine, key, name, _scope(scope))
-        finally:
-            await engine.dispose()
-
-    asyncio.run(make())
-    print(key)
-
-
-def _scope(word: str) -> Scope:
-    return word  # type: ignore[return-value]
 
 
 async def _execute(statement: str, **values: Any) -> None:

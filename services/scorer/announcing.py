@@ -13,7 +13,19 @@ from services.scorer.profile import ON_SITE, permission
 from services.scorer.store import Announced, LeadRow, State
 from services.shared.clock import DAY, from_us
 from services.shared.consent import consents_of
-from services.shared.events import CHANGES, TOUCH_SENT, Change, ChangeEvent, Request, Snapshot, Word, derived, encode
+from services.shared.events import (
+    CHANGES,
+    NEW_LEADS,
+    TOUCH_SENT,
+    Change,
+    ChangeEvent,
+    Request,
+    Snapshot,
+    Word,
+    derived,
+    encode,
+    imported_as,
+)
 from services.shared.identity import Kind
 from services.shared.kafka import Outgoing
 from services.shared.telemetry import ANNOUNCED
@@ -22,7 +34,7 @@ TOO_OLD = 400 * DAY
 ENGAGED_EVERY_SECONDS = 300
 CONSUMED = ON_SITE - {"preference_set"} | {"email_replied"}
 ASKED = frozenset({"demo_requested", "enquired", "trial_started"})
-ALWAYS_TOLD = frozenset({"email_replied", "survey_answered", "preference_set", "webinar_attended", "event_attended"})
+ALWAYS_TOLD = frozenset({"email_replied", "survey_answered", "preference_set", "not_now", "webinar_attended", "event_attended"})
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -74,7 +86,7 @@ def _announcement(
     cause_at = view.stage_since if view.stage_since is not None else now
     if view.stage == state.announced.stage or lead.provisional or lead.excluded or cause_at < now - TOO_OLD:
         return None
-    if state.lane.last_at < now - TOO_OLD or (evidence.arrivals and all("old" in a.flags for a in evidence.arrivals)):
+    if state.lane.last_at < now - TOO_OLD or (evidence.arrivals and all("old" in a.flags.split() for a in evidence.arrivals)):
         return None
     by = _behind(journey, evidence, cause_at)
     newest = by is not None and by.at >= lead.profile.last_at
@@ -127,6 +139,7 @@ def _changed(lead: LeadRow, state: State, view: View, said: dict[str, Any], evid
         cause_event=said["cause_event"],
         announced_at=said["announced_at"],
         snapshot=_snapshot(lead, state, view),
+        imported=imported(evidence),
     )
     posted = max((arrival.posted_at for arrival in evidence.arrivals), default=0.0)
     event = ChangeEvent(id=said["id"], type="lead.stage_changed.v1", time=said["announced_at"], data=change, postedat=posted)
@@ -138,6 +151,12 @@ def _snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
     if state.snapshot is None:
         state.snapshot = snapshot(lead, state, view)
     return state.snapshot
+
+
+def imported(evidence: Evidence) -> str:
+    """What an import says that it is, where nothing else is behind a change; of several, new leads over the longest time."""
+    said = {imported_as(a.flags) for a in evidence.arrivals if not a.data.machine and a.data.type != TOUCH_SENT}
+    return "" if "" in said else max(said, default="", key=lambda word: (word.startswith(NEW_LEADS), len(word), word))
 
 
 def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
@@ -161,7 +180,7 @@ def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
         email=address,
         user_id=next((one.value for one in lead.identifiers if one.kind is Kind.USER), ""),
         traits=profile.known_traits(),
-        sales_status=profile.sales[2] if profile.sales else "",
+        sales_status=profile.sales.status if profile.sales else "",
         consents=consents,
         last_act_at=from_us(profile.act_at) if profile.act_at > 0 else None,
     )
@@ -177,7 +196,7 @@ def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) 
         return []
     content = sorted({r.content for a, r in human if r.content and a.data.type in CONSUMED})
     requests = tuple(
-        Request(a.uid, r.type, from_us(a.at), r.content)
+        Request(a.uid, r.type, from_us(a.at), r.content, imported_as(a.flags))
         for a, r in human
         if r.type in ASKED or (a.data.type == "form_submitted" and r.content)
     )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.scorer import owed
 from services.scorer.announcing import Evidence, engaged, settle
 from services.scorer.arrival import Arrival, Known, from_interaction, from_touch
 from services.scorer.journey import Event, Journey
@@ -43,8 +44,9 @@ class Work:
 class Handler:
     """Applies batches under one playbook; knows no Kafka and never commits."""
 
-    def __init__(self, playbook: Playbook, clock: Clock) -> None:
+    def __init__(self, playbook: Playbook, clock: Clock, *, tells_crm: bool = False) -> None:
         self.playbook = playbook
+        self.crm = playbook.crm if tells_crm and playbook.crm.fields else None
         self.journey = Journey(playbook)
         self.cleaner = Cleaner(playbook.identity)
         self.clock = clock
@@ -89,6 +91,8 @@ class Handler:
         await self._fold(store, work, groups)
         said = await self._announce(store, work, groups)
         await outbox.put(connection, "scorer", said)
+        if self.crm:
+            await owed.note(connection, self.crm, work.leads.values())
         APPLIED.inc(len(arrivals))
         return len(said)
 

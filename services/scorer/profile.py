@@ -4,7 +4,7 @@ A profile is a join of its events: merging needs no order, so late events and un
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,13 +13,11 @@ from services.shared.clock import to_us
 from services.shared.consent import consents_of
 from services.shared.events import TOUCH_SENT
 from services.shared.playbook import Exclusion
+from services.shared.sales import STATUS_OF
 
 Stamp = tuple[int, str]
-SALES = {
-    "sales_accepted": "accepted", "sales_rejected": "rejected", "sales_disqualified": "disqualified",
-    "opportunity_opened": "opportunity", "won": "won", "lost": "lost",
-}  # fmt: skip
 NEVER_SEEN: Stamp = (-(1 << 62), "")
+MAX_REASON = 500
 
 
 class Permission(msgspec.Struct, array_like=True, frozen=True):
@@ -32,13 +30,22 @@ class Permission(msgspec.Struct, array_like=True, frozen=True):
     uid: str = ""
 
 
+class Outcome(NamedTuple):
+    """The last word of sales, with its reason."""
+
+    at: int
+    uid: str
+    status: str
+    reason: str = ""
+
+
 class Profile(msgspec.Struct, array_like=True):
     """Times are µs; stamps are (occurred_at, event id)."""
 
     traits: dict[str, tuple[int, str, Any]] = {}
     consent: dict[str, Permission] = {}
     source: tuple[int, str, str, str] | None = None
-    sales: tuple[int, str, str] | None = None
+    sales: Outcome | None = None
     company: tuple[int, str, str] | None = None
     address: tuple[int, str, str] | None = None
     events: int = 0
@@ -89,8 +96,8 @@ def learn(profile: Profile, event: Event) -> None:
         profile.company = (at, uid, data.company)
     if data.source and (not profile.source or (at, uid) < profile.source[:2]):
         profile.source = (at, uid, data.source, data.campaign)
-    if (status := SALES.get(data.type)) and (not profile.sales or (at, uid) >= profile.sales[:2]):
-        profile.sales = (at, uid, status)
+    if (status := STATUS_OF.get(data.type)) and (not profile.sales or (at, uid) >= profile.sales[:2]):
+        profile.sales = Outcome(at, uid, status, str(data.properties.get("reason") or "")[:MAX_REASON])
     for consent in consents_of(data):
         key = f"{data.email}\t{consent.channel}\t{consent.purpose}"
         said_at = to_us(consent.at) if consent.at else at

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp
 from services.shared.errors import Retry
 from services.shared.settings import Settings
 from services.shared.telemetry import LOOP_AGE
+from services.shared.wire import Strict
 
 log = structlog.get_logger()
 Beat = Callable[[], None]
@@ -113,6 +115,9 @@ async def serve(app: ASGIApp, settings: Settings, service: str, *tasks: Coroutin
         app,
         host=settings.host,
         port=settings.port_of(service),
+        http=partial(Strict, patience=settings.header_seconds),  # type: ignore[arg-type]
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -1,8 +1,12 @@
 """All settings of all services: `RIPELINE_…` variables or secret files of the same name in lower case."""
 
+import json
+from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_origin
 
+from limits import parse
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -37,6 +41,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address a service listens on")
     port: int = Field(0, description=f"port a service listens on; 0 takes the service's own: {PORTS}")
     public_url: str = Field("http://127.0.0.1:8080", description="where people's browsers reach ingest, for links in mails")
+    ingest_url: str = Field("", description="where `ripeline sources test` reaches ingest, if not at public_url")
     allowed_pages: list[str] = Field([], description="JSON list of address prefixes that a form's `_next` may name")
     allowed_origins: list[str] = Field(["*"], description="JSON list of origins whose pages may post by script")
     trusted_proxies: list[str] = Field([], description="JSON list of networks whose X-Forwarded-For is believed")
@@ -44,7 +49,8 @@ class Settings(BaseSettings):
     rate_per_address: str = Field(
         "1000/10seconds", description="requests of one address with a public key, or without a valid one"
     )
-    header_seconds: float = Field(10, description="a request whose headers take longer is cut off")
+    header_seconds: float = Field(10, gt=0, description="a request whose headers take longer is cut off, and then a slow body")
+    form_tokens: Literal["optional", "required"] = Field("optional", description="whether forms bring a signed `_token`")
     imap_url: SecretStr = Field(
         SecretStr(""), description="imap[s]://user:password@host[:port]/FOLDER whose mail is read as replies"
     )
@@ -75,11 +81,38 @@ class Settings(BaseSettings):
             raise ValueError("write ORIGIN,DAYS,SECONDS, three numbers") from None
         return value
 
+    @field_validator("rate_per_key", "rate_per_address")
+    @classmethod
+    def _countable(cls, value: str) -> str:
+        try:
+            sound = not value or parse(value).amount > 0
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ValueError("write N/second, N/10seconds or N/minute, N at least 1, or nothing for no limit")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for network in value:
+            ip_network(network)
+        return value
+
     @model_validator(mode="after")
     def _only_in_tests(self) -> "Settings":
         if self.environment == "production" and (self.clock or self.fault):
             raise ValueError("RIPELINE_CLOCK and RIPELINE_FAULT are for demo and test; unset them or RIPELINE_ENVIRONMENT")
         return self
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> "Settings":
+        """The settings that these RIPELINE_ variables make, over those of our own environment."""
+        given: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            if (value := variables.get(f"RIPELINE_{name.upper()}")) is not None:
+                given[name] = json.loads(value) if get_origin(field.annotation) is list else value
+        return cls(**given)
 
     def port_of(self, service: str) -> int:
         """The port this service listens on."""

@@ -1,12 +1,16 @@
-"""A bounded spool on disk: what it has taken survives a crash, and goes to the broker in order once that is back."""
+"""A bounded spool on disk: what it has taken survives a crash, and goes to the broker in order once that is back.
+
+Each owner may fill a share of it only, so that one noisy sender keeps nobody else out.
+"""
 
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import os
 import struct
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +21,14 @@ import structlog
 from services.shared.errors import Reject, Retry
 from services.shared.kafka import Outgoing
 from services.shared.runtime import Beat
-from services.shared.telemetry import SPOOL_BYTES, SPOOL_FULL, SPOOL_RECORDS
+from services.shared.telemetry import SPOOL_BYTES, SPOOL_FULL, SPOOL_RECORDS, SPOOL_SHARE
 
 log = structlog.get_logger()
 HEADER = struct.Struct(">II")  # length and crc32 of what follows
+OWNED = b"\xc1"  # never the first byte of msgpack: here follow the owner and then the records; frames of old have no owner
+OWNER_BYTES = 8
+NOBODY = b""
+SHARES = 4  # an owner may use one part in so many
 SEGMENT_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 512 * 1024
 SUFFIX = ".spool"
@@ -32,18 +40,29 @@ _unpack = msgspec.msgpack.Decoder(list[Outgoing]).decode
 
 
 class Frame(NamedTuple):
-    """A stored submission, and where in its file the next one begins."""
+    """A stored submission, whose it is, its bytes in its file, and where in that the next one begins."""
 
+    owner: bytes
     payload: bytes
+    size: int
     end: int
 
 
 class Segment:
-    """A file of frames; `size` bytes of it are safely on disk."""
+    """A file of frames; `size` bytes of it are safely on disk, and each owner's of them wait."""
 
-    def __init__(self, path: Path, size: int = 0) -> None:
-        self.path, self.size = path, size
-        self.read_to = 0
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = self.read_to = 0
+        self.owners: Counter[bytes] = Counter()
+
+
+class Coming(NamedTuple):
+    """A frame under way to the disk."""
+
+    frame: bytes
+    owner: bytes
+    done: asyncio.Future[None]
 
 
 class Spool:
@@ -54,10 +73,11 @@ class Spool:
         self._segments: deque[Segment] = deque()
         self._file = self._lock = -1
         self._next = 1
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._waiting: list[Coming] = []
         self._flushing: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
         self._coming = 0  # bytes under way to the disk
+        self._shares: Counter[bytes] = Counter()  # bytes of each owner, with those under way
         self.count = 0
         self.bytes = 0
 
@@ -91,18 +111,22 @@ class Spool:
                 os.close(number)
         self._file = self._lock = -1
 
-    async def append(self, records: Sequence[Outgoing]) -> None:
+    async def append(self, records: Sequence[Outgoing], owner: str) -> None:
         """Returns once the records are on disk; those that come together share one fsync.
 
-        Raises Reject `spool-full` where there is no room.
+        Raises Reject `spool-full` where there is no room, `spool-share` where the owner has filled its share.
         """
-        payload = _pack(records)
+        mark = hashlib.blake2b(owner.encode(), digest_size=OWNER_BYTES).digest()
+        payload = OWNED + mark + _pack(records)
         frame = HEADER.pack(len(payload), zlib.crc32(payload)) + payload
         if not self.has_room or self.bytes + self._coming + len(frame) > self._max_bytes:
             raise _full()
+        if self._shares[mark] + len(frame) > self._max_bytes // SHARES:
+            raise _share_full()
         self._coming += len(frame)
+        self._shares[mark] += len(frame)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((frame, done))
+        self._waiting.append(Coming(frame, mark, done))
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
         await done
@@ -136,15 +160,19 @@ class Spool:
         try:
             while self._waiting:
                 taken, self._waiting = self._waiting, []
-                data = b"".join(frame for frame, _ in taken)
+                data = b"".join(one.frame for one in taken)
                 try:
                     segment = self._writable()
                     await asyncio.to_thread(self._write, data)
                 except OSError as error:
                     log.error("spool_write_failed", error=str(error))
                     self._abandon()
+                    for one in taken:
+                        self._give_back(one.owner, len(one.frame))
                     _resolve(taken, _full())
                 else:
+                    for one in taken:
+                        segment.owners[one.owner] += len(one.frame)
                     segment.size += len(data)
                     self.bytes += len(data)
                     self.count += len(taken)
@@ -179,11 +207,15 @@ class Spool:
             self._file = -1
 
     def _abandon(self) -> None:
-        """After a failed write: cut what may be half there, and go on in another file."""
+        """After a failed write: cut what may be half there, and go on in another file; an empty one does not stay."""
         if self._file >= 0:
+            last = self._segments[-1]
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._segments[-1].size)
+                os.ftruncate(self._file, last.size)
             self._leave()
+            if not last.size:
+                self._segments.pop()
+                last.path.unlink()
 
     def _oldest(self) -> list[Frame]:
         """Frames at the front, of one segment, up to a batch's bytes."""
@@ -204,6 +236,9 @@ class Spool:
         first = self._segments[0]
         first.read_to = frames[-1].end
         self.count -= len(frames)
+        for frame in frames:
+            first.owners[frame.owner] -= frame.size
+            self._give_back(frame.owner, frame.size)
         if first.read_to >= first.size and not (first is self._segments[-1] and self._flushing):
             self._delete(first)
         self._show()
@@ -217,6 +252,8 @@ class Spool:
         self._segments.popleft()
         self.bytes -= first.size
         self.count = sum(_count(segment.path) for segment in self._segments)
+        for owner, size in first.owners.items():
+            self._give_back(owner, size)
         self._show()
 
     def _delete(self, first: Segment) -> None:
@@ -229,17 +266,26 @@ class Spool:
 
     def _recover(self, path: Path) -> None:
         self._next = max(self._next, int(path.stem) + 1)
-        ends = [frame.end for frame in _frames(path)]
-        sound, length = (ends[-1] if ends else 0), path.stat().st_size
-        if sound < length:
-            log.warning("spool_end_cut", file=path.name, bytes=length - sound)
-            os.truncate(path, sound)
-        if not ends:
+        segment, count = Segment(path), 0
+        for frame in _frames(path):
+            segment.size, count = frame.end, count + 1
+            segment.owners[frame.owner] += frame.size
+        length = path.stat().st_size
+        if segment.size < length:
+            log.warning("spool_end_cut", file=path.name, bytes=length - segment.size)
+            os.truncate(path, segment.size)
+        if not count:
             path.unlink()
             return
-        self._segments.append(Segment(path, sound))
-        self.bytes += sound
-        self.count += len(ends)
+        self._segments.append(segment)
+        self.bytes += segment.size
+        self.count += count
+        self._shares += segment.owners
+
+    def _give_back(self, owner: bytes, size: int) -> None:
+        self._shares[owner] -= size
+        if self._shares[owner] <= 0:
+            del self._shares[owner]
 
     def _show(self) -> None:
         SPOOL_RECORDS.set(self.count)
@@ -272,21 +318,29 @@ def _frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Fra
             if not length or len(payload) < length or zlib.crc32(payload) != crc:
                 return
             start += HEADER.size + length
-            yield Frame(payload, start)
+            owned = payload.startswith(OWNED)
+            owner, records = (payload[1 : 1 + OWNER_BYTES], payload[1 + OWNER_BYTES :]) if owned else (NOBODY, payload)
+            yield Frame(owner, records, HEADER.size + length, start)
 
 
-def _resolve(taken: list[tuple[bytes, asyncio.Future[None]]], error: Exception | None = None) -> None:
-    for _, done in taken:
-        if not done.done():
+def _resolve(taken: list[Coming], error: Exception | None = None) -> None:
+    for one in taken:
+        if not one.done.done():
             if error:
-                done.set_exception(error)
+                one.done.set_exception(error)
             else:
-                done.set_result(None)
+                one.done.set_result(None)
 
 
 def _full() -> Reject:
     SPOOL_FULL.inc()
     return Reject("the spool has no room", remedy="send it again after the seconds in Retry-After", kind="spool-full")
+
+
+def _share_full() -> Reject:
+    SPOOL_SHARE.inc()
+    remedy = "send it again after the seconds in Retry-After"
+    return Reject("your share of the spool has no room", remedy=remedy, kind="spool-share")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,14 +12,18 @@ from starlette.exceptions import HTTPException
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.events import encode_bytes
+from services.shared.rates import Rates, TooMany
 
 log = structlog.get_logger()
 PROBLEMS = "https://ripeline.example/errors#"
 STATUS = {
-    "invalid": 400, "unauthorized": 401, "signature": 401, "stale": 401, "not-connected": 401, "forbidden": 403,
-    "not-found": 404, "method": 405, "replayed": 409, "too-large": 413, "media-type": 415, "unprocessable": 422,
-    "too-many": 429, "away": 503, "spool-full": 503, "not-ready": 503,
+    "invalid": 400, "no-identifier": 400, "reserved-type": 400, "form-token": 400, "key-form": 400,
+    "unauthorized": 401, "signature": 401, "stale": 401, "not-connected": 401, "forbidden": 403,
+    "not-found": 404, "method": 405, "slow": 408, "replayed": 409, "too-large": 413, "media-type": 415, "unprocessable": 422,
+    "too-many": 429, "headers": 431, "internal": 500,
+    "away": 503, "spool-full": 503, "spool-share": 503, "not-ready": 503,
 }  # fmt: skip
+SMALL_BODY = 64 * 1024  # bytes, for services that are asked questions
 Readiness = Callable[[], dict[str, bool]]
 
 
@@ -28,7 +32,10 @@ def problem(reject: Reject, status: int | None = None) -> Response:
     code = status or STATUS.get(reject.kind, 400)
     body = problem_of(reject) | {"status": code}
     headers = {"Retry-After": "5"} if code == 503 else {"WWW-Authenticate": "Bearer"} if code == 401 else {}
-    return Response(encode_bytes(body), code, headers, "application/problem+json")
+    answer = Response(encode_bytes(body), code, headers, "application/problem+json")
+    if isinstance(reject, TooMany):
+        answer.raw_headers += reject.headers
+    return answer
 
 
 def problem_of(reject: Reject) -> dict[str, object]:
@@ -41,13 +48,13 @@ def problem_of(reject: Reject) -> dict[str, object]:
     }
 
 
-def create(title: str, readiness: Readiness) -> FastAPI:
-    """An application with health, metrics and the handlers of refusals."""
-    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None)
+def create(title: str, readiness: Readiness, rates: Rates, *, max_body: int | None = None) -> FastAPI:
+    """An application with health, metrics and the handlers of refusals; a route may take more bytes than `max_body`."""
+    app = FastAPI(title=title, version="1", docs_url=None, redoc_url=None, max_body_size=max_body)
 
     @app.exception_handler(Reject)
-    async def refused(_: Request, error: Reject) -> Response:
-        return problem(error)
+    async def refused(request: Request, error: Reject) -> Response:
+        return problem(rates.guessed(request, error))
 
     @app.exception_handler(Retry)
     async def away(_: Request, error: Retry) -> Response:
@@ -68,7 +75,7 @@ def create(title: str, readiness: Readiness) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> Response:
-        kind = {404: "not-found", 405: "method"}.get(error.status_code, "invalid")
+        kind = {404: "not-found", 405: "method", 413: "too-large"}.get(error.status_code, "invalid")
         answer = problem(Reject(str(error.detail), remedy="Compare with /openapi.json", kind=kind), error.status_code)
         answer.headers.update(error.headers or {})
         return answer
@@ -76,7 +83,7 @@ def create(title: str, readiness: Readiness) -> FastAPI:
     @app.exception_handler(Exception)
     async def crashed(request: Request, error: Exception) -> Response:
         log.error("request_failed", path=request.url.path, exc_info=error)
-        return problem(Reject("an error of ours", remedy="Send it again; if it stays, look into the log"), 500)
+        return problem(Reject("an error of ours", remedy="Send it again; if it stays, look into the log", kind="internal"))
 
     @app.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:

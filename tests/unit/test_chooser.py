@@ -6,11 +6,17 @@ from typing import Any
 import pytest
 
 from services.nurture.chooser import Chooser, Lead, Occasion, Send, Withhold, latest
-from services.shared.events import Snapshot, Word
+from services.nurture.store import SENT_WITHIN
+from services.shared.events import Request, Snapshot, Word
 from services.shared.playbook import Content, Persona, Playbook, Program
+from services.shared.preferences import GAPS
 
 NOW = datetime(2026, 5, 13, 12, 0, tzinfo=UTC)  # a Wednesday, noon in UTC
 GIVEN = Word("given", NOW - timedelta(days=30))
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def item(id: str, **fields: Any) -> Content:
@@ -60,6 +66,11 @@ def occasion(stage: str = "awareness", product: str = "default", cause_at: datet
 def decide(chooser: Chooser, lead: Lead, occasion: Occasion, now: datetime = NOW) -> Send | Withhold:
     programs = chooser.programs(lead, occasion)
     return chooser.decide(lead, occasion, programs[0] if programs else None, now)
+
+
+def chosen(chooser: Chooser, one: Lead, stage: str = "awareness") -> str:
+    said = decide(chooser, one, occasion(stage))
+    return said.content.id if isinstance(said, Send) else said.reason
 
 
 # -- grounds ---------------------------------------------------------------------------------------------------------
@@ -154,12 +165,89 @@ def test_caps_hold_over_all_programs(make: Any) -> None:
     assert isinstance(decide(chooser, lead(sent=(far,)), occasion()), Send)
 
 
+# -- what the lead has asked for -------------------------------------------------------------------------------------
+
+
+def asking(days_ago: float = 100, **traits: Any) -> Lead:
+    """A lead with such traits whose last mail went out so long ago."""
+    return lead(traits={"timezone": "UTC"} | traits, sent=(NOW - timedelta(days=days_ago),))
+
+
+@pytest.mark.parametrize(
+    ("until", "now", "sent"),
+    [
+        ("2026-05-14", NOW, False),
+        ("2026-05-13", NOW, True),
+        ("2026-05-14", utc("2026-05-13T23:59+00:00"), False),
+        ("2026-05-14", utc("2026-05-14T00:00+00:00"), True),
+        ("2026-05-14T18:00:00Z", NOW, False),
+        (None, NOW, True),
+        ("soon", NOW, True),
+        (["2030-01-01"], NOW, True),
+        (20300101, NOW, False),
+    ],
+)
+def test_a_pause_holds_until_its_day_begins(make: Any, until: object, now: datetime, sent: bool) -> None:
+    """N9: in the lead's own time zone; a trait that is no day says nothing."""
+    chooser = make(item("a"))
+    said = chooser.against(asking(mail_paused_until=until), now)
+    assert (said is None) is sent
+    assert said is None or (said.reason == "preference" and "no mail before" in said.why)
+    late = lead(traits={"timezone": "America/Los_Angeles", "mail_paused_until": "2026-05-13"})
+    assert chooser.against(late, utc("2026-05-13T06:59+00:00")).reason == "preference"
+    assert chooser.against(late, utc("2026-05-13T07:00+00:00")) is None
+
+
+@pytest.mark.parametrize(
+    ("pace", "days_ago", "sent"),
+    [
+        ("weekly", 6.9, False), ("weekly", 7, True), ("monthly", 29.9, False), ("monthly", 30, True), (None, 1, True),
+        ("usual", 1, True), ("hourly", 1, True), (["weekly"], 1, True),
+    ],
+)  # fmt: skip
+def test_a_slower_pace_is_a_longer_gap(make: Any, pace: object, days_ago: float, sent: bool) -> None:
+    """N9, N5."""
+    said = make(item("a")).against(asking(days_ago, mail_pace=pace), NOW)
+    assert (said is None) is sent
+    assert said is None or said.reason == "preference"
+
+
+def test_the_past_that_is_looked_at_covers_the_slowest_pace() -> None:
+    assert max(GAPS.values()) < SENT_WITHIN
+
+
+@pytest.mark.parametrize(
+    ("topics", "expected"),
+    [
+        (["cost"], "b"), (["cost", "t"], "a"), (["t"], "a"), (None, "a"), ("cost", "b"), ([], "nothing_suitable"),
+        (["else"], "nothing_suitable"),
+    ],
+)  # fmt: skip
+def test_only_chosen_topics_are_offered(make: Any, topics: object, expected: str) -> None:
+    """N9."""
+    assert chosen(make(item("a"), item("b", topic="cost")), asking(mail_topics=topics)) == expected
+
+
+def test_a_requested_thing_comes_whatever_was_asked_for_but_not_to_who_left_since(make: Any) -> None:
+    """N12: pace, topics and pauses are about what nobody asked for; a request after the refusal is a new word."""
+    asked = program("a", id="asked", trigger="request", stages=[], answers={"demo_requested": "a"})
+    chooser = make(item("a"), programs=[asked])
+    request = Request("1", "demo_requested", NOW - timedelta(minutes=5))
+    content = chooser.playbook.content_by_id["a"]
+
+    def answer(one: Lead) -> Send | Withhold:
+        said: Send | Withhold = chooser.answer(one, request, asked, content, NOW)
+        return said
+
+    slow = asking(1, mail_pace="monthly", mail_topics=["else"], mail_paused_until="2030-01-01")
+    assert isinstance(answer(slow), Send)
+    before, after = request.at - timedelta(days=1), request.at + timedelta(minutes=1)
+    assert isinstance(answer(lead(consent=Word("withdrawn", before))), Send)
+    assert answer(lead(consent=Word("withdrawn", after))).reason == "no_consent"  # type: ignore[union-attr]
+    assert isinstance(answer(lead(consent=Word("given", after))), Send)
+
+
 # -- eligibility -----------------------------------------------------------------------------------------------------
-
-
-def chosen(chooser: Chooser, one: Lead, stage: str = "awareness") -> str:
-    said = decide(chooser, one, occasion(stage))
-    return said.content.id if isinstance(said, Send) else said.reason
 
 
 def test_what_was_seen_is_not_repeated_and_the_next_item_follows(make: Any) -> None:
@@ -283,10 +371,6 @@ def test_another_salt_draws_anew_and_without_an_address_the_user_counts(make: An
 
 def due(chooser: Chooser, now: datetime, zone: str = "", act: datetime | None = None) -> tuple[datetime, str]:
     return chooser.due(Snapshot(stage="awareness", traits={"timezone": zone} if zone else {}, last_act_at=act), now)
-
-
-def utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 @pytest.mark.parametrize(
