@@ -28,6 +28,7 @@ from services.shared.events import (
 )
 from services.shared.identity import Kind
 from services.shared.kafka import Outgoing
+from services.shared.sales import STATUS_OF
 from services.shared.telemetry import ANNOUNCED
 
 TOO_OLD = 400 * DAY
@@ -191,23 +192,26 @@ def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) 
 
     Such another act of a lead of which nothing was ever told stays untold: what is told later carries a snapshot of its own.
     """
-    human = [(a, journey.reader.read(a.data)) for a in evidence.arrivals if not a.data.machine and a.data.type != TOUCH_SENT]
-    if not human:
-        return []
-    content = sorted({r.content for a, r in human if r.content and a.data.type in CONSUMED})
-    requests = tuple(
-        Request(a.uid, r.type, from_us(a.at), r.content, imported_as(a.flags))
-        for a, r in human
-        if r.type in ASKED or (a.data.type == "form_submitted" and r.content)
-    )
-    sales = any(a.data.type.startswith("sales_") or a.data.type in ("opportunity_opened", "won", "lost") for a, _ in human)
-    telling = content or requests or sales or any(a.data.type in ALWAYS_TOLD or consents_of(a.data) for a, _ in human)
-    if not (telling or evidence.moved or _rested(lead, now)):
+    human, telling, sales = False, evidence.moved, False
+    content: set[str] = set()
+    requests: list[Request] = []
+    for arrival in evidence.arrivals:
+        data = arrival.data
+        if data.machine or data.type == TOUCH_SENT:
+            continue
+        human, reading = True, journey.reader.read(data)
+        if reading.content and data.type in CONSUMED:
+            content.add(reading.content)
+        if reading.type in ASKED or (data.type == "form_submitted" and reading.content):
+            requests.append(Request(arrival.uid, reading.type, from_us(arrival.at), reading.content, imported_as(arrival.flags)))
+        sales = sales or data.type in STATUS_OF or data.type.startswith("sales_")
+        telling = telling or data.type in ALWAYS_TOLD or bool(consents_of(data))
+    if not human or not (telling or sales or content or requests or _rested(lead, now)):
         return []
     lead.engaged_at = now
     kind = "lead.sales_changed.v1" if sales else "lead.engaged.v1"
     return [
-        _outgoing(kind, lead, state, state.view, now, evidence, content=tuple(content), requests=requests)
+        _outgoing(kind, lead, state, state.view, now, evidence, content=tuple(sorted(content)), requests=tuple(requests))
         for state in lead.states.values()
         if state.view
     ]

@@ -266,8 +266,9 @@ class Handler:
         }
         leads = list(work.leads.values())
         said, changes = settle(self.journey, leads, now, evidence)
+        moment = from_us(now)
         for lead in leads:
-            changes += engaged(self.journey, lead, evidence[lead.id], from_us(now))
+            changes += engaged(self.journey, lead, evidence[lead.id], moment)
         await store.write(leads, self.playbook.fold_hash)
         await store.announce(said)
         return changes

@@ -4,7 +4,7 @@ import os
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from services.scorer.arrival import Arrival, Known
 from services.scorer.identity import Graph, Node, TimedLink, assign, nearest
 from services.scorer.profile import Profile
 from services.shared.db import rows
+from services.shared.errors import Retry
 from services.shared.identity import KINDS, Identifier, Kind
 
 REVIEWED = "identity_reviewed"
@@ -71,6 +72,7 @@ class Ownership:
         self._connection = connection
         self._minted: dict[int, uuid.UUID] = {}
         self._born: set[uuid.UUID] = set()
+        self._settled: set[int] = set()
 
     async def plan(self, arrivals: list[Arrival], losers: Iterable[Known]) -> Plan:
         """Decides for the batch, locking nothing: call again after locking `leads`, until they are all locked or born."""
@@ -81,6 +83,7 @@ class Ownership:
         plan.dropped = await self._unsupported(losers) - pairs
         undecided = {weak for weak, _ in plan.new_links | plan.dropped}
         undecided |= {node.id for node in plan.nodes.values() if node.lead is None}
+        undecided -= self._settled
         plan.verdicts, plan.overruled = _verdicts_of(arrivals, plan.nodes), {loser.uid for loser in losers}
         judged = await self._judged(plan)
         if undecided | judged:
@@ -222,40 +225,51 @@ class Ownership:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _nodes(self, arrivals: Iterable[Arrival]) -> dict[Identifier, Node]:
-        """The rows of all identifiers; the missing ones are made, in order, so that two makers never wait crosswise.
-
-        One that only stands for itself gets its lead at once, without a look at the graph.
-        """
+        """The rows of all identifiers; the missing ones are made, in order, so that two makers never wait crosswise."""
         wanted = {one for arrival in arrivals for one in arrival.ids}
-        bound = {one for arrival in arrivals for one in arrival.ids[1:]}
+        bound: dict[Identifier, set[Identifier]] = defaultdict(set)
         for arrival in arrivals:
-            if judged := _judged(arrival):
-                bound |= {arrival.ids[0], *judged}
-        wanted |= bound
+            for weak in arrival.ids[1:]:
+                bound[weak].add(arrival.ids[0])
+            for other in _judged(arrival):
+                bound[other].add(arrival.ids[0])
+                bound[arrival.ids[0]].add(other)
+        wanted |= bound.keys()
         found = await self._find(wanted)
         if missing := sorted(wanted - found.keys()):
-            made = await self._make(
-                missing, [None if one in bound else lead for one, lead in zip(missing, mint(len(missing)), strict=True)]
-            )
-            self._born |= {node.lead for node in made.values() if node.lead}
-            found |= made
+            found |= await self._make(missing, bound)
             if len(found) < len(wanted):
                 found |= await self._find(wanted - found.keys())
         return found
 
-    async def _make(self, missing: Sequence[Identifier], leads: Sequence[uuid.UUID | None]) -> dict[Identifier, Node]:
-        """Adds identifiers; returns those in whose making no other transaction was faster, which nobody else can see yet."""
-        return _named(
+    async def _make(self, missing: list[Identifier], bound: dict[Identifier, set[Identifier]]) -> dict[Identifier, Node]:
+        """Adds identifiers; returns those in whose making no other transaction was faster, which nobody else can see yet.
+
+        A new one that nothing binds has a lead of its own, and a new one that is bound to just one such follows it: so much
+        is settled without a look at the graph.
+        """
+        alone = [one for one in missing if one not in bound]
+        homes = dict(zip(alone, mint(len(alone)), strict=True))
+        leads = homes | {
+            one: homes[strong] for one in missing if len(bound.get(one, ())) == 1 for strong in bound[one] if strong in homes
+        }
+        made = _named(
             await rows(
                 self._connection,
-                "INSERT INTO scorer.identifier (kind, value, lead_id, home) SELECT kind, value, lead, lead FROM unnest("
-                "CAST(:kinds AS smallint[]), CAST(:words AS text[]), CAST(:leads AS uuid[])) AS n(kind, value, lead) "
+                "INSERT INTO scorer.identifier (kind, value, lead_id, home) SELECT * FROM unnest(CAST(:kinds AS smallint[]), "
+                "CAST(:words AS text[]), CAST(:leads AS uuid[]), CAST(:homes AS uuid[])) "
                 "ON CONFLICT DO NOTHING RETURNING id, kind, value, lead_id, home",
                 kinds=[int(one.kind) for one in missing],
                 words=[one.value for one in missing],
-                leads=leads,
+                leads=[leads.get(one) for one in missing],
+                homes=[homes.get(one) for one in missing],
             )
         )
+        self._born |= {node.home for node in made.values() if node.home}
+        self._settled |= {node.id for node in made.values() if node.lead}
+        if any(node.lead and node.lead not in self._born for node in made.values()):
+            raise Retry("another process was faster with what these identifiers follow")
+        return made
 
     async def _find(self, wanted: Iterable[Identifier]) -> dict[Identifier, Node]:
         words = sorted(wanted)
