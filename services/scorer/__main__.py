@@ -22,7 +22,7 @@ from services.shared.runtime import Pulse, arm_fault, serve
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
-YOUNG = 20_000  # a batch makes tens of thousands of objects that die with it; looking for cycles among them costs a tenth
+YOUNG = 200_000  # a batch makes so many objects that die with it; looking for cycles among them costs a tenth
 
 
 async def main(settings: Settings) -> None:

@@ -7,6 +7,7 @@ events it gives, bit for bit, what any sequence of smaller folds gives. `Journey
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, pairwise
+from math import isnan
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -438,33 +439,41 @@ class Journey:
         chance = likelihood(model, self.fit, belief, np.array(fits, float), columns.ended)
         points = self.engagement.shown(self.engagement.decayed(columns.points, columns.points_at, until))
         names = [*self.playbook.stages, UNKNOWN]
+        reviews, beliefs = self._reviews(columns, until), belief.T.tolist()
+        looks = zip(
+            stage.tolist(), since.tolist(), beliefs, chance.tolist(), fits, points.tolist(), reviews, pendings, now, strict=True
+        )
         return [
             View(
-                stage=names[stage[i]],
-                stage_since=int(since[i]) if since[i] > NEVER else None,
-                belief=dict(zip(model.stages, map(float, belief[:, i]), strict=True)),
-                confidence=float(belief[:, i].max()),
-                likelihood=None if np.isnan(chance[i]) else float(chance[i]),
-                fit=fits[i],
-                engagement=float(points[i]),
-                next_review_at=self._next(columns, i, pendings[i], now[i]),
+                stage=names[stage],
+                stage_since=since if since > NEVER else None,
+                belief=dict(zip(model.stages, belief, strict=True)),
+                confidence=max(belief),
+                likelihood=None if isnan(chance) else chance,
+                fit=fit,
+                engagement=engagement,
+                next_review_at=self._next(review, pending, moment) if pending else review,
             )
-            for i in range(len(lanes))
+            for stage, since, belief, chance, fit, engagement, review, pending, moment in looks
         ]
 
-    def _next(self, columns: Columns, i: int, pending: Pending | None, now: int) -> int | None:
-        """The next instant at which silence may change something."""
-        instants = []
-        evidence_at = int(columns.evidence_at[i])
-        if columns.ended[i] == NEVER and evidence_at > NEVER:
-            day = int(np.searchsorted(self.model.review_us, now - evidence_at, side="right"))
-            if day < self.model.review_us.size:
-                instants.append(evidence_at + int(self.model.review_us[day]))
-        for touch in pending.touches if pending else ():
-            for kind, window in self.model.window.items():
-                if getattr(touch, kind) == 0 and touch.sent_at + window > now:
-                    instants.append(touch.sent_at + window)
-        return min(instants, default=None)
+    def _reviews(self, columns: Columns, until: I) -> list[int | None]:
+        """The next review day of each lane."""
+        review_us = self.model.review_us
+        day = np.searchsorted(review_us, until - columns.evidence_at, side="right")
+        ahead = (columns.ended == NEVER) & (columns.evidence_at > NEVER) & (day < review_us.size)
+        instants = columns.evidence_at + review_us[np.minimum(day, review_us.size - 1)]
+        return [instant if due else None for instant, due in zip(instants.tolist(), ahead.tolist(), strict=True)]
+
+    def _next(self, review: int | None, pending: Pending, now: int) -> int | None:
+        """The next instant at which silence may change something: a review day, or the end of a touch's window."""
+        instants = [
+            touch.sent_at + window
+            for touch in pending.touches
+            for kind, window in self.model.window.items()
+            if getattr(touch, kind) == 0 and touch.sent_at + window > now
+        ]
+        return min([*instants, *([review] if review is not None else [])], default=None)
 
     def trace(self, product: str, events: Sequence[Event], now: int, observe: Observer) -> tuple[F, int, bool]:
         """Folds one lane from the start, telling `observe(row, belief after silence, belief after the row)` each instant.

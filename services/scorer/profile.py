@@ -3,7 +3,7 @@
 A profile is a join of its events: merging needs no order, so late events and unions of leads cost nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -127,14 +127,30 @@ def _later(one: Permission, other: Permission) -> bool:
     return (one.at, one.refused, one.uid) > (other.at, other.refused, other.uid)
 
 
-def exclusion(rules: Iterable[Exclusion], emails: Iterable[str], traits: dict[str, Any]) -> str:
-    """The reason for which these are not a lead's addresses or traits; '' where they are."""
-    domains = [f".{email.rpartition('@')[2]}" for email in emails]
-    for rule in rules:
-        barred = tuple(f".{one}" for one in rule.domains)
-        inside = any(domain.endswith(barred) for domain in domains)
-        told = traits.get(rule.trait) if rule.trait else None
-        named = told is not None and str(told).lower() in {one.lower() for one in rule.one_of}
-        if inside or named or not set(rule.emails).isdisjoint(emails):
-            return rule.reason
-    return ""
+class Exclusions:
+    """Who is no lead at all, by the playbook's rules (D7)."""
+
+    def __init__(self, rules: Iterable[Exclusion]) -> None:
+        self._rules = list(rules)
+        self._domains = tuple(f".{domain}" for rule in self._rules for domain in rule.domains)
+        self._emails = frozenset(email for rule in self._rules for email in rule.emails)
+        self._words = [(rule.trait, frozenset(one.lower() for one in rule.one_of)) for rule in self._rules if rule.trait]
+
+    def reason(self, emails: Sequence[str], traits: Mapping[str, Any]) -> str:
+        """The reason for which these are not a lead's addresses or traits; '' where they are."""
+        suspect = not self._emails.isdisjoint(emails) or any(_within(email, self._domains) for email in emails)
+        if not suspect and not any(str(traits[trait]).lower() in words for trait, words in self._words if trait in traits):
+            return ""  # nearly everybody
+        return next((rule.reason for rule in self._rules if _excludes(rule, emails, traits)), "")
+
+
+def _within(email: str, domains: tuple[str, ...]) -> bool:
+    """Whether the address lies in one of the domains, each with its dot in front, or below."""
+    return f".{email.rpartition('@')[2]}".endswith(domains)
+
+
+def _excludes(rule: Exclusion, emails: Sequence[str], traits: Mapping[str, Any]) -> bool:
+    barred = tuple(f".{domain}" for domain in rule.domains)
+    told = traits.get(rule.trait) if rule.trait else None
+    named = told is not None and str(told).lower() in {one.lower() for one in rule.one_of}
+    return named or not set(rule.emails).isdisjoint(emails) or any(_within(email, barred) for email in emails)

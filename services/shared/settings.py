@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     crm_url: SecretStr = Field(SecretStr(""), description="where scores are written back to a CRM's flow, http(s)")
     crm_secret: SecretStr = Field(SecretStr(""), description="whsec_… that signs them (Standard Webhooks)")
     clock: str = Field("", description="ORIGIN,DAYS,SECONDS: compressed time; demo and test only")
-    batch: int = Field(1_000, description="records of one consumed batch")
+    batch: int = Field(4_000, description="most records of one consumed batch")
     poll_ms: int = Field(500, description="longest wait between looks at the outbox, due touches and due reviews")
     sending_timeout_s: float = Field(20, description="a touch still on the wire after this is given up")
     watchdog_s: float = Field(60, description="a loop without a turn for this long ends its process")
