@@ -18,7 +18,7 @@ demo: install  ## watch simulated leads being nurtured; needs nothing but Python
 up: install  ## the same system without traffic, for curl
 	@$(BIN)/ripeline up
 
-test: .venv/.installed-dev  ## all tests but the long ones; needs Java 17, Maven, Chromium and Dovecot
+test: .venv/.installed-dev  ## all tests but the long ones; needs Java 17, Maven and Chromium
 	$(BIN)/pytest -m "not long"
 
 test-long: .venv/.installed-dev  ## the long tests alone

@@ -75,8 +75,7 @@ def events(example: Any) -> dict[str, Any]:
 
 def sent_by(source: Source) -> dict[str, Any]:
     """A route of a format that its owners document."""
-    content = {"schema": _OBJECT} | ({"example": source.example} if source.example else {})
-    return _post(dict.fromkeys(sorted(source.media) or ("application/json",), content))
+    return _post({"application/json": {"schema": _OBJECT, "example": source.example}})
 
 
 def form(example: Any) -> dict[str, Any]:
