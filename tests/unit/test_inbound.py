@@ -131,7 +131,7 @@ def test_the_subject_of_an_absence_gives_a_machine_away_but_an_answer_to_one_is_
         ("bounce_postfix", "email_bounced", "quentin@quarry.example", {"type": "hard", "status": "5.1.1"}),
         ("bounce_exchange_full", "email_bounced", "rosa@rivers.example", {"type": "soft", "status": "5.2.2"}),
         ("bounce_qmail", "email_bounced", "", {"type": "hard", "status": "5.1.1"}),
-        ("delayed_sendmail", "email_deferred", "tilda@tarn.example", {"status": "4.4.1"}),
+        ("delayed_sendmail", "email_bounced", "tilda@tarn.example", {"type": "soft", "status": "4.4.1"}),
         ("complaint_arf", "email_complained", "ulla@isp.example", {"feedback": "abuse"}),
     ],
 )
@@ -157,6 +157,18 @@ def test_reports_are_about_the_recipient_of_our_mail(name: str, type_: str, emai
 def test_only_an_address_where_nobody_is_bounces_hard(status: str, reason: str, kind: str) -> None:
     """N6: a full mailbox and a blocked server are no refusals."""
     assert hardness(status, reason) == kind
+
+
+def test_a_report_of_success_is_a_delivery() -> None:
+    mail = (MAILS / "bounce_postfix.eml").read_text().replace("Action: failed\nStatus: 5.1.1", "Action: relayed\nStatus: 2.1.5")
+    delivered = one(mail)
+    assert (delivered.type, delivered.email, delivered.touch_id) == ("email_delivered", "quentin@quarry.example", TOUCH)
+
+
+def test_a_bounce_in_prose_does_not_take_an_ip_address_for_a_status() -> None:
+    mail = f"From: MAILER-DAEMON@x.example\n\nHost 198.5.1.1 is busy. Later: 4.4.1\n\nMessage-ID: <{TOUCH}@ours.example>\n"
+    assert one(mail).properties["status"] == "4.4.1"
+    assert one(mail).properties["type"] == "soft"
 
 
 def test_a_report_without_the_original_is_joined_by_what_it_answers() -> None:

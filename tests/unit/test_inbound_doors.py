@@ -117,6 +117,14 @@ def test_who_hands_in_without_a_sender_is_a_machine(fields: Fields, machine: boo
     assert item.machine is machine
 
 
+def test_boxes_in_boxes_are_refused_in_an_attachment_too() -> None:
+    nested = "".join(f'Content-Type: multipart/mixed; boundary="b{n}"\n\n--b{n}\n' for n in range(60)).encode()
+    file = ("attachment1", '; filename="x"\r\nContent-Type: message/rfc822', nested)
+    [item] = sendgrid_inbound.parse(multipart([("headers", "", b"From: a@b.de\n"), file]))
+    assert isinstance(item, Refused)
+    assert item.reject.kind == "unreadable-mail"
+
+
 def test_without_the_list_of_headers_mailguns_fields_are_the_headers() -> None:
     [item] = mailgun_inbound.parse(
         urlencoded({"From": "a@b.de", "Subject": "Re: ä", "Message-Id": "<1@b.de>", "body-plain": "Ja"})

@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from itertools import islice
 
 from msgspec.structs import replace as replaced
 
 from services.ingest.sources.contract import About, Item, Refused, Source
 from services.ingest.sources.mail_reports import Report, addresses, report
-from services.ingest.sources.mail_text import Mail, body, content, header, own_words, parsed, parts, raw_header
+from services.ingest.sources.mail_text import MAX_HEADER, Mail, body, content, header, own_words, parsed, parts, raw_header
 from services.ingest.sources.mail_words import is_answer, refuses, sounds_automatic
 from services.ingest.sources.multipart import Part
 from services.ingest.sources.touches import touch_of
@@ -24,7 +25,7 @@ from services.shared.events import Consent
 from services.shared.identity import ADDRESS
 
 MAX_MAIL = 64 * 1024  # bytes from the beginning of a mail that are read: the parser takes quadratic time over some mails
-MAX_NESTED = 50
+MAX_NESTED, MAX_HEADERS = 50, 500
 MAX_SUBJECT = 200
 AHEAD, OLD = timedelta(minutes=5), timedelta(days=400)
 MACHINE_HEADERS = ("x-autoreply", "x-autorespond", "x-auto-reply", "x-autoresponder", "x-mail-autoreply", "x-loop", "list-id")
@@ -38,10 +39,7 @@ PARTSTAT = re.compile(r";PARTSTAT=(ACCEPTED|DECLINED|TENTATIVE)\b")
 
 def read(raw: bytes, now: datetime) -> list[Item | Refused]:
     """What a mail in its original form says; of a long one the beginning is read."""
-    start = raw[:MAX_MAIL]
-    if start.lower().count(b"boundary=") > MAX_NESTED:
-        return [Refused(None, UNREADABLE)]
-    return taken(lambda: items(parsed(start), now))
+    return taken(lambda: items(_opened(raw[:MAX_MAIL]), now))
 
 
 def taken(reading: Callable[[], list[Item | Refused]]) -> list[Item | Refused]:
@@ -56,15 +54,24 @@ def taken(reading: Callable[[], list[Item | Refused]]) -> list[Item | Refused]:
 
 def put_together(headers: Iterable[tuple[str, str]], bodies: Iterable[tuple[str, bytes]]) -> Mail:
     """A mail that somebody took apart: its headers, and (content type, UTF-8 bytes) of each part that is left."""
-    mail = Mail()
-    for name, value in headers:
-        mail[name] = value
-    mail.set_payload([
-        parsed(f'Content-Type: {media}; charset="utf-8"\nContent-Transfer-Encoding: 8bit\n\n'.encode() + data[:MAX_MAIL])
-        for media, data in bodies
-        if PART.fullmatch(media)
-    ])  # fmt: skip
+    mail, left = Mail(), MAX_MAIL
+    inner: list[Mail | str] = []
+    for name, value in islice(headers, MAX_HEADERS):
+        mail[name] = value[:MAX_HEADER]
+    for media, data in bodies:
+        if PART.fullmatch(media):
+            head = f'Content-Type: {media}; charset="utf-8"\nContent-Transfer-Encoding: 8bit\n\n'
+            inner.append(_opened(head.encode() + data[:left]))
+            left = max(left - len(data), 0)
+    mail.set_payload(inner)
     return mail
+
+
+def _opened(data: bytes) -> Mail:
+    """The mail of these bytes. Raises Reject for boxes in boxes, over which the parser takes its time."""
+    if data.lower().count(b"boundary=") > MAX_NESTED:
+        raise UNREADABLE
+    return parsed(data)
 
 
 def files(parts: Iterable[Part]) -> list[tuple[str, bytes]]:

@@ -15,9 +15,9 @@ NOBODY = re.compile(
     r"|\b(?:no such|unknown|invalid) (?:user|mailbox|recipient|address|account|person)\b",
     re.IGNORECASE | re.DOTALL,
 )
-STATUS = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
+STATUS = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?!\.?\d)")  # and no piece of an IP address
 OLD_DAEMONS = re.compile(r"mailer-daemon|postmaster", re.IGNORECASE)
-OF_ACTION = {"delayed": "email_deferred"} | dict.fromkeys(("delivered", "relayed", "expanded"), "email_delivered")
+ARRIVED = frozenset({"delivered", "relayed", "expanded"})
 COMPLAINTS = frozenset({"abuse", "opt-out", "miscategorized", "other"})
 
 
@@ -56,9 +56,11 @@ def _bounce(mail: Mail) -> Report:
     action, status = raw_header(told, "action").lower(), raw_header(told, "status").partition(" ")[0]
     named = raw_header(told, "original-recipient") or raw_header(told, "final-recipient")
     reason = header(told, "diagnostic-code").partition(";")[2].strip()[:MAX_REASON]
-    kind = OF_ACTION.get(action, "email_bounced")
-    properties = {"type": hardness(status, reason)} if kind == "email_bounced" else {}
-    return Report(kind, touch, recipient or named.rpartition(";")[2].strip(), properties | {"status": status, "reason": reason})
+    recipient = recipient or named.rpartition(";")[2].strip()
+    if action in ARRIVED:
+        return Report("email_delivered", touch, recipient)
+    properties = {"type": hardness(status, reason), "status": status, "reason": reason}
+    return Report("email_bounced", touch, recipient, properties)
 
 
 def _plain_bounce(mail: Mail) -> Report:
