@@ -41,7 +41,7 @@ def test_every_document_names_its_paths_and_how_to_sign_in(system: System, servi
     paths = set(document["paths"])
     assert {"/health/live", "/health/ready", "/metrics"} <= paths
     own = {
-        "ingest": {"/v1/events", "/v1/forms/{form}", "/v1/track", "/v1/batch", "/l/{token}", "/u/{token}"},
+        "ingest": {"/v1/events", "/v1/forms/{form}", "/v1/track", "/v1/batch", "/l/{token}", "/u/{token}", "/p/{token}"},
         "scorer": {
             "/v1/leads",
             "/v1/leads/lookup",
