@@ -18,10 +18,10 @@ demo: install  ## watch simulated leads being nurtured; needs nothing but Python
 up: install  ## the same system without traffic, for curl
 	@$(BIN)/ripeline up
 
-test: .venv/.installed-dev  ## all tests but the long ones; needs Java 17, Maven and Chromium
+test: .venv/.installed-dev tests/node/node_modules  ## all tests but the long ones; needs Java 17, Maven, Node and Chromium
 	$(BIN)/pytest -m "not long"
 
-test-long: .venv/.installed-dev  ## the long tests alone
+test-long: .venv/.installed-dev tests/node/node_modules  ## the long tests alone
 	$(BIN)/pytest -m long
 
 bench: .venv/.installed-dev  ## measure speed and memory against plain limits
@@ -39,6 +39,11 @@ compose-check:  ## the whole system under Docker Compose: up, a lead through to 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python's venv is missing: apt-get install python3-venv" >&2; exit 1; }
+
+tests/node/node_modules: tests/node/package-lock.json  # JavaScript senders' own clients, for tests
+	@echo "installing $< into tests/node"
+	@cd tests/node && npm ci --silent --ignore-scripts
+	@touch $@
 
 # One rule for both locks: .venv/.installed-demo and, with the tools for tests, .venv/.installed-dev.
 .venv/.installed-%: requirements-%.lock | .venv/bin/python

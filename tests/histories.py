@@ -12,7 +12,8 @@ from services.shared.events import INTERACTIONS, TOUCHES, Consent, ExternalId, I
 from services.shared.kafka import Record
 
 BASE = to_us(datetime.fromisoformat("2026-03-02T09:00:00+00:00"))
-MINUTE = 60_000_000
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
 DAY = 1440 * MINUTE
 TYPES = (
     "page_viewed", "page_viewed", "pricing_viewed", "content_downloaded", "demo_requested", "enquired", "unsubscribed",
@@ -40,7 +41,19 @@ def history(rng: random.Random, people: int = 3, length: int = 30) -> list[Said]
         if rng.random() < 0.06:
             other = _interaction(rng, f"e{n}", users, emails, anonymous)
             said.append(Said(at + rng.choice([-DAY, 0, DAY]), other))
+        if said[-1].data.type == "email_clicked" and rng.random() < 0.7:
+            said += beside(rng, said[-1])
     return said
+
+
+def beside(rng: random.Random, click: Said) -> list[Said]:
+    """Further clicks on the same mail seconds before and after, by people and by machines: a scanner at work."""
+    out = []
+    for n in range(rng.randrange(1, 4)):
+        at = click.at + rng.choice([-31, -11, -10, -9, -2, 0, 1, 4, 10, 11, 25]) * SECOND
+        more = msgspec.structs.replace(click.data, id=f"{click.data.id}+{n}", machine=rng.random() < 0.5)
+        out.append(Said(at, more))
+    return out
 
 
 def _interaction(rng: random.Random, id: str, users: list[str], emails: list[str], anonymous: list[str]) -> Interaction:

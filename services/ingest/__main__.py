@@ -8,9 +8,13 @@ import uvloop
 from services.ingest.api import create_app
 from services.ingest.delivery import Delivery
 from services.ingest.heard import Heard
+from services.ingest.importing import page
+from services.ingest.importing.desk import Desk
+from services.ingest.importing.facts import facts_of
+from services.ingest.mailbox import Address, Mailbox
 from services.ingest.normalise import Normaliser
 from services.ingest.senders import Senders
-from services.ingest.sources import FORMS, served
+from services.ingest.sources import FORMS, MAILBOX, served
 from services.shared import playbook
 from services.shared.clock import Clock
 from services.shared.db import open_engine
@@ -18,6 +22,7 @@ from services.shared.errors import Reject
 from services.shared.identity import Cleaner
 from services.shared.kafka import Publisher
 from services.shared.keys import Keys
+from services.shared.rates import Rates
 from services.shared.runtime import Pulse, arm_fault, serve
 from services.shared.settings import Settings
 from services.shared.spool import Spool
@@ -31,20 +36,28 @@ async def main(settings: Settings) -> None:
     keys, pulse = Keys(engine), Pulse(settings.watchdog_s)
     rules, pepper = playbook.load(settings.playbook), settings.pepper.get_secret_value().encode()
     sources, senders = served(rules), Senders(engine, pepper)
-    heard = Heard(engine, [*sources, FORMS], settings.public_url)
-    normaliser = Normaliser(Cleaner(rules.identity), pepper)
+    heard = Heard(engine, [*sources, FORMS, MAILBOX], settings.public_url)
+    normaliser = Normaliser(Cleaner(rules.identity), pepper, rules.sales, frozenset(rules.crm.fields))
+    delivery, clock = Delivery(publisher, spool), Clock.parse(settings.clock)
+    mail = settings.imap_url.get_secret_value()
+    mailbox = mail and Mailbox(Address.parse(mail), settings.imap_poll_s, engine, normaliser, delivery, heard, clock)
+    rates = Rates(settings)
     spool.open()
     app = create_app(
         settings,
+        rules,
         keys,
+        rates,
         senders,
         heard,
         sources,
         normaliser,
-        Delivery(publisher, spool),
-        Clock.parse(settings.clock),
-        lambda: {"broker or spool": spool.has_room, "keys": keys.loaded},
+        delivery,
+        clock,
+        lambda: {"broker or spool": spool.has_room, "keys": keys.loaded, "senders": senders.loaded},
     )
+    desk = Desk(settings.spool_dir / "imports", facts_of(rules), pepper, publisher, clock)
+    page.mount(app, keys, rates, pepper, desk, clock)
     gc.freeze()
     await serve(
         app,
@@ -54,8 +67,11 @@ async def main(settings: Settings) -> None:
         keys.refresh(pulse.beat("keys")),
         senders.refresh(pulse.beat("senders")),
         heard.refresh(pulse.beat("heard")),
+        *([mailbox.watch(pulse.beat("mailbox"))] if mailbox else []),
+        desk.tidy(pulse.beat("imports")),
         pulse.watch(),
     )
+    await desk.close()
     await publisher.close()
     await engine.dispose()
     spool.close()

@@ -1,7 +1,6 @@
 """Ingest's HTTP: events in every format, forms, tracked links, and the way out of our mails."""
 
 import asyncio
-import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -12,19 +11,20 @@ from fastapi import FastAPI, Request, Response
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from services.ingest import documented, form_token, intake, pages
+from services.ingest import documented, form_token, intake, mail
 from services.ingest.delivery import Delivery
 from services.ingest.heard import Heard
-from services.ingest.normalise import Normaliser, Receipt, consent_records
+from services.ingest.normalise import Normaliser, Receipt
+from services.ingest.pages import Pages
 from services.ingest.senders import Senders
-from services.ingest.sources import FORMS, Item, Post, Refused, Reply, Secret, Source, forms
+from services.ingest.sources import FORMS, Item, Post, Refused, Reply, Secret, Source, cloudevents, forms, segment
 from services.ingest.sources.pieces import is_list
 from services.shared import web
 from services.shared.clock import Clock
 from services.shared.errors import Reject
-from services.shared.events import Consent, encode_bytes
+from services.shared.events import encode_bytes
 from services.shared.keys import Keys
-from services.shared.links import LinkClaim, UnsubscribeClaim, open_token
+from services.shared.playbook import Playbook
 from services.shared.rates import Rates
 from services.shared.runtime import fault_point
 from services.shared.settings import Settings
@@ -32,18 +32,13 @@ from services.shared.telemetry import ACCEPTED, REFUSED
 
 USELESS = frozenset({"invalid", "too-large", "media-type", "replayed"})  # what repeating the same body cannot mend
 SLICE = 500  # items of a batch between which others have their turn
-LINKS = "links:ripeline"  # the door of what people do with our mails
-MACHINES = re.compile(
-    r"bot\b|crawl|spider|slurp|preview|prefetch|facebookexternalhit|whatsapp|googleimageproxy|barracuda|mimecast|proofpoint"
-    r"|safelinks|messagelabs|symantec|fireeye|forcepoint|zscaler|sophos|ironport",
-    re.IGNORECASE,
-)
-AHEAD_OF_PEOPLE = ("purpose", "sec-purpose", "x-purpose", "x-moz")
 
 
 def create_app(
     settings: Settings,
+    rules: Playbook,
     keys: Keys,
+    rates: Rates,
     senders: Senders,
     heard: Heard,
     sources: Sequence[Source],
@@ -53,19 +48,18 @@ def create_app(
     readiness: web.Readiness,
 ) -> FastAPI:
     """The application; opens nothing."""
-    rates = Rates(settings)
     app = web.create("Ripeline ingest", readiness, rates)
     app.add_middleware(
         intake.Cors,  # type: ignore[arg-type]
         keys=keys,
         allow_origins=settings.allowed_origins,
         allow_methods=["POST"],
-        allow_headers=["Authorization", "Content-Type", "Content-Encoding"],
+        allow_headers=["Authorization", "Content-Type", "Content-Encoding", "X-Retry-Count"],
         expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
         max_age=86_400,
     )
     gate = intake.Gate(keys, settings.allowed_origins, rates)
-    pepper = settings.pepper.get_secret_value().encode()
+    pepper, pages = settings.pepper.get_secret_value().encode(), Pages(rules)
 
     async def events(request: Request) -> Response:
         """Interactions, by senders who repeat after a 503."""
@@ -74,8 +68,11 @@ def create_app(
         if source.verify:
             return await signed(request, post, source)
         key, owner, limits = gate.admit(request, source.key_in(post.body) if "authorization" not in request.headers else "")
-        public = key.scope == "public"
-        receipt = Receipt(f"{source.door}:{key.name}", post.received_at, time.time(), many=_is_many(post), public=public)
+        if key.scope not in source.scopes:
+            remedy = f"use a key of scope {' or '.join(source.scopes)}"
+            raise Reject(f"a key of scope {key.scope!r} may not do this", where="Authorization", remedy=remedy, kind="forbidden")
+        public, door, flags = key.scope == "public", f"{source.door}:{key.name}", source.flags(post)
+        receipt = Receipt(door, post.received_at, time.time(), many=_is_many(post), public=public, flags=flags)
         await take(source.parse(post), receipt)
         # Pages that post with a public key are gone by the time of a second attempt: what they say is kept at once.
         await (delivery.keep(receipt.records, owner) if public else delivery.publish(receipt.records))
@@ -87,21 +84,25 @@ def create_app(
     async def signed(request: Request, post: Post, source: Source) -> Response:
         """A webhook of a sender who signs, or its first call to see who answers."""
         secrets = senders.secrets(source.door)
-        if source.greet and (greeting := source.greet(post, secrets)):
-            return Response(greeting.body, media_type=greeting.media)
-        if post.method != "POST":
-            raise Reject("this address is for webhooks", where="method", remedy="use POST", kind="method")
+        receipt = Receipt(source.door, post.received_at, time.time(), many=_is_many(post))
         try:
+            if source.greet and (greeting := source.greet(post, secrets)):
+                return Response(greeting.body, media_type=greeting.media)
+            if post.method != "POST":
+                raise Reject("this address is for webhooks", where="method", remedy="use POST", kind="method")
             secret = source.verify(post, secrets) if source.verify else Secret("", "")
+            receipt.door = f"{source.door}:{secret.name}"
             rates.key(f"{source.door}:{secret.name}")
             await senders.use(source, post)
-            receipt = Receipt(f"{source.door}:{secret.name}", post.received_at, time.time(), many=_is_many(post))
             await take(source.parse(post), receipt)
         except Reject as error:
             reject = rates.guessed(request, error)
+            if reject.kind in USELESS:
+                receipt.refused.append((0, None, reject))
+                return _answer(receipt, source, heard)
             heard.note(source.door, 0, 1, reject.kind)
             REFUSED.labels(source.door, reject.kind).inc()
-            return web.problem(reject, source.stop if reject.kind in USELESS else None)
+            return web.problem(reject)
         await delivery.publish(receipt.records)
         fault_point("between_acknowledgement_and_answer")
         return _answer(receipt, source, heard)
@@ -123,6 +124,13 @@ def create_app(
     app.router.routes[:0] = [
         Route(path, events, methods=["GET", "POST"] if served[0].greet else ["POST"]) for path, served in doors.items()
     ]
+
+    @app.get("/v1/projects/{key}/settings", tags=["segment"], response_model=None)
+    async def browser_settings(key: str) -> Response:
+        """Where a browser's analytics.js posts, for those that were given our address as their CDN."""
+        keys.check(key, "public")
+        body = encode_bytes(segment.browser_settings(key, settings.public_url))
+        return Response(body, headers={"Cache-Control": "public, max-age=300"}, media_type="application/json")
 
     @app.post("/v1/forms/{form}", tags=["forms"], response_model=None, openapi_extra=documented.form(FORMS.example))
     async def form(form: str, request: Request) -> Response:
@@ -167,55 +175,19 @@ def create_app(
         answer.raw_headers += limits
         return answer
 
-    @app.head("/l/{token}", include_in_schema=False, response_model=None)
-    @app.get("/l/{token}", tags=["mail"], response_model=None)
-    async def follow(token: str, request: Request) -> Response:
-        """A tracked link: notes the click and leads on."""
-        claim = open_token(pepper, token)
-        if not isinstance(claim, LinkClaim):
-            raise _not_a_link()
-        click = Item(
-            type="email_clicked", touch_id=claim.touch_id, content_id=claim.content_id, url=claim.url, machine=is_machine(request)
-        )
-        receipt = normaliser.take([click], Receipt(LINKS, clock.now(), time.time()))
-        try:
-            await delivery.keep(receipt.records, gate.passer_by(request, LINKS))
-            ACCEPTED.labels("links").inc(len(receipt.ids))
-        except Reject as full:  # nobody is kept from a page because we cannot count the click
-            REFUSED.labels("links", full.kind).inc()
-        return RedirectResponse(claim.url, 302, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+    @app.exception_handler(Reject)
+    async def refused(request: Request, error: Reject) -> Response:
+        return mail.refusal(request, rates.guessed(request, error), pages)
 
-    @app.head("/u/{token}", include_in_schema=False, response_model=None)
-    @app.get("/u/{token}", tags=["mail"], response_model=None)
-    async def ask(token: str) -> Response:
-        """The way out: asks, and changes nothing."""
-        _leaver(token)
-        return pages.leave()
-
-    @app.post("/u/{token}", tags=["mail"], response_model=None)
-    async def leave(token: str, request: Request) -> Response:
-        """Unsubscribes, by the page's button or by a mail program's one click (RFC 8058)."""
-        owner, claim = gate.passer_by(request, LINKS), _leaver(token)
-        refusal = Consent(state="withdrawn", basis="unsubscribe link")
-        receipt = Receipt(LINKS, clock.now(), time.time())
-        normaliser.take([Item(type="unsubscribed", touch_id=claim.touch_id, consent=(refusal,))], receipt)
-        records = receipt.records + consent_records([refusal], uuid.uuid4().hex, claim.address, receipt.received_at)
-        await delivery.keep(records, owner)
-        ACCEPTED.labels("links").inc(len(receipt.ids))
-        return pages.left()
-
-    def _leaver(token: str) -> UnsubscribeClaim:
-        claim = open_token(pepper, token)
-        if not isinstance(claim, UnsubscribeClaim):
-            raise _not_a_link()
-        return claim
-
+    app.include_router(mail.create_router(mail.Mailroom(rules, pepper, normaliser, delivery, gate, clock), pages, clock))
     _describe(app)
     return app
 
 
 def chosen(post: Post, there: Sequence[Source]) -> Source:
     """The source of a request among those of its path, by its content type, and for plain JSON by its shape."""
+    if cloudevents.is_binary(post) and (binary := next((source for source in there if source.door == "cloudevents"), None)):
+        return binary
     fitting = [source for source in there if not source.media or post.media in source.media]
     if not fitting:
         raise _wrong_media(post.media, frozenset().union(*(source.media for source in there)))
@@ -237,35 +209,35 @@ def may_follow(then: str, allowed: list[str]) -> bool:
     return False
 
 
-def is_machine(request: Request) -> bool:
-    """Whether a program follows the link: a scanner, a preview, a prefetch; those that name themselves, or look first."""
-    ahead = any("pre" in request.headers.get(name, "").lower() for name in AHEAD_OF_PEOPLE)
-    return request.method == "HEAD" or ahead or bool(MACHINES.search(request.headers.get("user-agent", "")))
-
-
 def _answer(receipt: Receipt, source: Source, heard: Heard) -> Response:
     """200 with what was accepted and what was not; where nothing was, the status that tells the sender to stop.
 
     A request that holds nothing for us is a success.
     """
-    rejected = [
-        {"index": index, "id": name, "problem": web.problem_of(reject) | {"status": web.STATUS.get(reject.kind, 400)}}
-        for index, name, reject in receipt.refused
-    ]
+    rejected = [_refusal(*refused) for refused in receipt.refused]
     for _, _, reject in receipt.refused:
         REFUSED.labels(source.door, reject.kind).inc()
     heard.note(source.door, len(receipt.ids), len(rejected), receipt.refused[-1][2].kind if rejected else "")
     ACCEPTED.labels(source.door).inc(len(receipt.ids))
     if receipt.ids or not rejected or source.stop == 200:
-        said = source.answer(receipt.ids, rejected)
-        if isinstance(said, Reply):
-            return Response(said.body, media_type=said.media)
-        return Response(encode_bytes(said), media_type="application/json")
+        return _said(source, receipt.ids, rejected)
     first = receipt.refused[0][2]
     remedy = "see `rejected` for each item" if len(rejected) > 1 else first.remedy
     whole = Reject("no item was acceptable", remedy=remedy) if len(rejected) > 1 else first
     body = web.problem_of(whole) | {"status": source.stop, "rejected": rejected}
     return Response(encode_bytes(body), source.stop, media_type="application/problem+json")
+
+
+def _refusal(index: int | None, name: str | None, reject: Reject) -> dict[str, Any]:
+    return {"index": index, "id": name, "problem": web.problem_of(reject) | {"status": web.STATUS.get(reject.kind, 400)}}
+
+
+def _said(source: Source, ids: list[str], rejected: list[dict[str, Any]]) -> Response:
+    """Success, in the sender's own form where it has one."""
+    said = source.answer(ids, rejected)
+    if isinstance(said, Reply):
+        return Response(said.body, media_type=said.media)
+    return Response(encode_bytes(said), media_type="application/json")
 
 
 def _is_many(post: Post) -> bool:
@@ -288,11 +260,6 @@ def _wants_json(post: Post) -> bool:
 def _wrong_media(given: str, known: frozenset[str]) -> Reject:
     remedy = f"use one of {', '.join(sorted(known - {''}))}"
     return Reject(f"content type {given[:60]!r}", where="Content-Type", remedy=remedy, kind="media-type")
-
-
-def _not_a_link() -> Reject:
-    remedy = "use the link as it stood in the mail"
-    return Reject("this link is for something else", where="token", remedy=remedy, kind="not-found")
 
 
 def _describe(app: FastAPI) -> None:

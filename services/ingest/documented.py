@@ -63,6 +63,27 @@ SECURITY_SCHEMES = {
 }
 
 
+PREFERENCES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "topics": {"type": "array", "items": _TEXT},
+                        "pace": {"enum": ["usual", "weekly", "monthly"]},
+                        "pause": {"enum": ["1 month", "3 months", "until", "none"]},
+                        "until": {"type": "string", "format": "date"},
+                        "save": {"enum": ["topics", "all", "pace", "pause", "return"]},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
 def events(example: Any) -> dict[str, Any]:
     """POST /v1/events."""
     many = {"oneOf": [INTERACTION, {"type": "array", "items": INTERACTION}]}
@@ -75,8 +96,10 @@ def events(example: Any) -> dict[str, Any]:
 
 
 def sent_by(source: Source) -> dict[str, Any]:
-    """A route of a format that its owners document."""
-    return _post({"application/json": {"schema": _OBJECT, "example": source.example}})
+    """A route of a format that its owners document; who signs brings no key."""
+    media = sorted(source.media - {""}) or ["application/json"]
+    described = _post({one: {"schema": _OBJECT, "example": source.example} for one in media})
+    return described | {"security": []} if source.verify else described
 
 
 def form(example: Any) -> dict[str, Any]:

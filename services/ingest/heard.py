@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest.sources import Source
+from services.ingest.sources.contract import About
 from services.shared.db import is_transient
 from services.shared.errors import Retry
 from services.shared.events import encode_bytes
@@ -85,15 +86,18 @@ class Heard:
 
 
 def described(source: Source, public_url: str) -> str:
-    """What people are told of a source, as JSON."""
-    address = public_url.rstrip("/") + source.paths[0]
-    about = source.about
-    return encode_bytes(
-        {
-            "title": about.title if about else source.door,
-            "address": address,
-            "signs": source.verify is not None,
-            "steps": [step.replace("{address}", address) for step in about.steps] if about else [],
-            "snippet": about.snippet.replace("{address}", address) if about else "",
-        }
-    ).decode()
+    """What people are told of a source, as JSON; keys are left to be filled in by who shows it."""
+    base = public_url.rstrip("/")
+    address = base + source.paths[0] if source.paths else ""
+
+    def filled(words: str) -> str:
+        return words.replace("{address}", address).replace("{base}", base)
+
+    about = source.about or About(source.door, [])
+    return encode_bytes({
+        "title": about.title,
+        "address": address,
+        "signs": source.verify is not None,
+        "steps": [filled(step) for step in about.steps],
+        "snippet": filled(about.snippet),
+    }).decode()  # fmt: skip

@@ -10,6 +10,7 @@ import msgspec
 
 from services.ingest.sources.contract import Foreign, Item, Refused
 from services.ingest.sources.pieces import MAX_DEPTH, TOO_DEEP
+from services.shared import sales
 from services.shared.consent import SPEAKING_TYPES, consents_of
 from services.shared.errors import Reject
 from services.shared.events import (
@@ -27,6 +28,7 @@ from services.shared.events import (
 )
 from services.shared.identity import Cleaner
 from services.shared.kafka import Outgoing
+from services.shared.playbook import Sales
 
 AHEAD = timedelta(minutes=5)  # a clock may be wrong by so much
 OLD = timedelta(days=400)
@@ -38,16 +40,16 @@ NAMES = ("id", "type", "user_id", "email", "anonymous_id", "product", "content_i
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
 put = msgspec.structs.force_setattr  # until it is encoded an item is ours alone, and copies cost more than all the rest
 RESERVED = frozenset({TOUCH_SENT})
-SECRET_ONLY = frozenset({
-    "identity_reviewed", "opportunity_opened", "won", "lost", "sales_accepted", "sales_rejected", "sales_disqualified",
-})  # fmt: skip  # what a key that stands in a page may not say
+SECRET_ONLY = frozenset({"identity_reviewed", *sales.STATUS_OF})  # what a key that stands in a page may not say
 
 
 class Receipt:
-    """One request's items on their way: its moment, and what became of each."""
+    """One request's items on their way: its moment, flags that all of them get, and what became of each."""
 
-    def __init__(self, door: str, received_at: datetime, posted_at: float, *, many: bool = True, public: bool = False) -> None:
-        self.door, self.received_at, self.posted_at = door, received_at, posted_at
+    def __init__(
+        self, door: str, received_at: datetime, posted_at: float, *, many: bool = True, public: bool = False, flags: str = ""
+    ) -> None:
+        self.door, self.received_at, self.posted_at, self.flags = door, received_at, posted_at, flags
         self.barred = SECRET_ONLY if public else frozenset[str]()
         self.latest, self.oldest = received_at + AHEAD, received_at - OLD
         self.records: list[Outgoing] = []
@@ -63,10 +65,14 @@ class Receipt:
 
 
 class Normaliser:
-    """Knows the words that identify nobody, and the pepper under which identifiers stand in keys."""
+    """Knows the words that identify nobody, and the pepper under which identifiers stand in keys.
 
-    def __init__(self, cleaner: Cleaner, pepper: bytes) -> None:
+    `outcomes` are sales' words, and `ours` the fields of a CRM that we write ourselves: they say nothing new.
+    """
+
+    def __init__(self, cleaner: Cleaner, pepper: bytes, outcomes: Sales = Sales(), ours: frozenset[str] = frozenset()) -> None:
         self._cleaner, self._pepper = cleaner, pepper
+        self._reasons, self._ours = outcomes.disqualify_reasons, ours
 
     def take(self, items: Iterable[Item | Refused], receipt: Receipt, first: int = 0) -> Receipt:
         """Adds to the receipt a record for each sound item, with its consents, and a refusal for each other one.
@@ -92,8 +98,13 @@ class Normaliser:
             remedy = "post it with a key of scope secret"
             raise Reject(f"a public key may not say {item.type!r}", where="/type", remedy=remedy, kind="forbidden")
         occurred_at, said_at, flags = _time(item, receipt)
+        scope = self._outcome(item, who, said_at) if item.type in sales.STATUS_OF else ""
+        echo = bool(self._ours and item.traits) and self._is_echo(item)
         if not item.id:
             put(item, "id", _made_id(item, said_at))
+        if echo:
+            receipt.ids.append(item.id)
+            return
         source = receipt.door
         if isinstance(item, Foreign):
             if item.origin:
@@ -115,17 +126,37 @@ class Normaliser:
                 occurred_at=occurred_at,
                 received_at=receipt.received_at,
                 posted_at=receipt.posted_at,
-                flags=flags,
+                flags=f"{flags} {receipt.flags}".strip(),
                 said_at=said_at,
+                scope=scope,
             )
         except UnicodeEncodeError:
             raise Reject("a lone surrogate in a text", remedy="write the character in full, or leave it out") from None
         _check_sizes(item, value)
-        receipt.records.append(Outgoing(INTERACTIONS, keyed_hash(self._pepper, who), value))
+        key = keyed_hash(self._pepper, who)
+        receipt.records.append(Outgoing(INTERACTIONS, key, value))
         receipt.ids.append(item.id)
         if consents:
-            address = keyed_hash(self._pepper, f"email:{item.email}")
-            receipt.records += consent_records(consents, uid, address, occurred_at or receipt.received_at)
+            address = f"email:{item.email}"
+            address = key if address == who else keyed_hash(self._pepper, address)
+            at = occurred_at or receipt.received_at
+            receipt.records += consent_records(consents, uid, address, at, undated=occurred_at is None)
+
+    def _outcome(self, item: Item, who: str, said_at: datetime | None) -> str:
+        """Brings what sales said into the one shape that it has; returns the scope of its id."""
+        put(item, "properties", sales.shaped(item.type, item.properties, self._reasons))
+        if not item.id and said_at:
+            put(item, "id", sales.made_id(said_at, who, item.product))
+        return sales.scope_of(item.type, item.origin if isinstance(item, Foreign) else "")
+
+    def _is_echo(self, item: Item) -> bool:
+        """Takes out what we wrote into the CRM ourselves; tells whether the item says nothing else, and links nobody."""
+        kept = {name: value for name, value in item.traits.items() if name not in self._ours}
+        if len(kept) == len(item.traits):
+            return False
+        put(item, "traits", kept)
+        more = kept or item.consent or item.company or item.source
+        return item.type == "identified" and not more and len(self._cleaner.identifiers(item)) == 1
 
     def _who(self, item: Item) -> str:
         """The strongest identifier; the address is left in its clean form, and not at all where it is junk."""
@@ -139,8 +170,13 @@ class Normaliser:
         raise Reject("identifies nobody", remedy=remedy, kind="no-identifier")
 
 
-def consent_records(consents: Iterable[Consent], uid: str, address: str, at: datetime) -> list[Outgoing]:
-    """Records of `lead.consents` for an address, named by its keyed hash; ids derive from the interaction's."""
+def consent_records(
+    consents: Iterable[Consent], uid: str, address: str, at: datetime, *, undated: bool = False
+) -> list[Outgoing]:
+    """Records of `lead.consents` for an address, named by its keyed hash; ids derive from the interaction's.
+
+    `undated` tells that `at`, which counts where a consent says no time of its own, is that of the receipt.
+    """
     records = []
     for said in consents:
         changed = ConsentChanged(
@@ -150,6 +186,7 @@ def consent_records(consents: Iterable[Consent], uid: str, address: str, at: dat
             state=said.state,
             at=said.at or at,
             basis=said.basis,
+            undated=undated and said.at is None,
         )
         event = ConsentEvent(id=derived(uid, said.channel, said.purpose, said.state), time=changed.at, data=changed)
         records.append(Outgoing(CONSENTS, address, encode(event)))

@@ -1,41 +1,86 @@
-"""The few pages that people see: thanks for a form, and the way out of our mails. They load nothing."""
+"""The few pages that people see: thanks for a form, the way out of our mails, and their preferences. They load nothing."""
 
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-_FRAME = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex"><title>{title}</title><style>
-body{{font:1.05rem/1.6 system-ui,sans-serif;color:#1d2733;background:#f5f6f4;margin:0}}
-main{{max-width:30rem;margin:18vh auto 0;padding:2rem 1.5rem;background:#fff;border-radius:.75rem}}
-h1{{font-size:1.35rem;margin:0 0 .5rem}}p{{margin:.5rem 0}}
-button{{font:inherit;margin-top:1rem;padding:.6rem 1.2rem;border:0;border-radius:.5rem;background:#1f5f4a;color:#fff}}
-</style></head><body><main><h1>{title}</h1>{text}</main></body></html>"""
+from services.ingest import preferences
+from services.ingest.preferences import USUAL, Said
+from services.shared import web
+from services.shared.errors import Reject
+from services.shared.playbook import Playbook
+from services.shared.preferences import PACE, PAUSED_UNTIL, TOPICS
+
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+PACES = {USUAL: "As usual", "weekly": "At most one mail a week", "monthly": "At most one mail a month"}
 
 
-def thanks() -> HTMLResponse:
-    """After a form that names no page of its own."""
-    return _page("Thank you", "<p>We have received your message.</p>")
+class Pages:
+    """Knows the company's name and the topics of its library; `ways` are the tokens (leave, preferences) of a person."""
+
+    def __init__(self, playbook: Playbook) -> None:
+        self._company, self._topics = playbook.company, preferences.topics_of(playbook)
+        folder = FileSystemLoader(Path(__file__).parent / "templates")
+        self._templates = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+        self._templates.filters |= {"plain": plain, "day": day}
+
+    def thanks(self) -> HTMLResponse:
+        """After a form that names no page of its own."""
+        return self._page("thanks.html")
+
+    def leave(self, ways: tuple[str, str]) -> HTMLResponse:
+        """Asks whether to unsubscribe; a mail scanner that opens it changes nothing."""
+        return self._page("leave.html", ways=ways)
+
+    def left(self, ways: tuple[str, str]) -> HTMLResponse:
+        """After it, with the way back."""
+        return self._page("left.html", ways=ways)
+
+    def preferences(self, ways: tuple[str, str], *, said: Said | None = None, back: bool = False) -> HTMLResponse:
+        """The page of preferences; `said` is what was saved just now, `back` that the person came back."""
+        return self._page("preferences.html", ways=ways, **self._choices(said or {}), back=back, wrong=None)
+
+    def mistaken(self, ways: tuple[str, str], wrong: Reject) -> HTMLResponse:
+        """The same, after a form that could not be read."""
+        return self._page("preferences.html", wrong.kind, ways=ways, **self._choices({}), back=False, wrong=wrong)
+
+    def broken(self, wrong: Reject) -> HTMLResponse:
+        """Where a person stands before a link that leads nowhere, or comes at a bad moment."""
+        return self._page("broken.html", wrong.kind, again=web.STATUS.get(wrong.kind, 400) == 503)
+
+    def _choices(self, said: Said) -> dict[str, Any]:
+        return {
+            "topics": self._topics, "paces": PACES, "pauses": list(preferences.MONTHS), "saved": bool(said),
+            "chosen": said[TOPICS] or self._topics if TOPICS in said else (), "topics_said": TOPICS in said,
+            "pace": (said[PACE] or USUAL) if PACE in said else "",
+            "until": said.get(PAUSED_UNTIL), "pause_ended": PAUSED_UNTIL in said and not said[PAUSED_UNTIL],
+        }  # fmt: skip
+
+    def _page(self, name: str, problem: str = "", **values: Any) -> HTMLResponse:
+        text = self._templates.get_template(name).render(company=self._company, **values)
+        status = web.STATUS.get(problem, 400) if problem else 200
+        return HTMLResponse(text, status, HEADERS | ({"Retry-After": "5"} if status == 503 else {}))
 
 
-def leave() -> HTMLResponse:
-    """Asks whether to unsubscribe; a mail scanner that opens it changes nothing."""
-    return _page(
-        "No more mails?",
-        "<p>One click, and we stop writing to this address.</p>"
-        '<form method="post"><button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>',
-    )
+def plain(topics: str | Sequence[str]) -> str:
+    """Topics as people write them: Downtime; Downtime, Cost and Tools."""
+    named = [topic.replace("_", " ").replace("-", " ").strip() for topic in ([topics] if isinstance(topics, str) else topics)]
+    named = [name[:1].upper() + name[1:] for name in named]
+    return f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else "".join(named)
 
 
-def left() -> HTMLResponse:
-    """After it."""
-    return _page("You are unsubscribed", "<p>We will not write to this address any more.</p>")
-
-
-def _page(title: str, text: str) -> HTMLResponse:
-    return HTMLResponse(_FRAME.format(title=title, text=text), headers=HEADERS)
+def day(iso: str) -> str:
+    """2030-01-31 as 31 January 2030."""
+    when = date.fromisoformat(iso)
+    return f"{when.day} {when:%B %Y}"

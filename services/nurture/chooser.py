@@ -3,20 +3,21 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from services.shared.events import Request, Snapshot, Word
+from services.shared.consent import DOUBLE_OPT_IN
+from services.shared.events import HISTORY, Request, Snapshot, Word
 from services.shared.identity import Cleaner
 from services.shared.playbook import UNKNOWN, Content, Persona, Playbook, Program
+from services.shared.preferences import GAPS, PACE, PAUSED_UNTIL, TOPICS
 
-HISTORY = timedelta(days=7)
+OVER = timedelta(days=7)  # what is older is history
 WITH_SALES = frozenset({"accepted", "opportunity"})
-DOUBLE_OPT_IN = "double_opt_in"
 
 
 class Lead(msgspec.Struct, frozen=True):
@@ -34,11 +35,12 @@ class Lead(msgspec.Struct, frozen=True):
 
 
 class Occasion(msgspec.Struct, frozen=True):
-    """The announced stage change that asks for a touch."""
+    """The announced stage change that asks for a touch; `imported` as in `Change`."""
 
     stage: str
     product: str
     cause_at: datetime
+    imported: str = ""
 
 
 class Send(NamedTuple):
@@ -85,8 +87,8 @@ class Chooser:
         snapshot = lead.snapshot
         if occasion.stage == UNKNOWN:
             return Withhold("unknown_stage", "the evidence is too thin to say where the lead stands")
-        if now - occasion.cause_at > HISTORY:
-            return Withhold("history", "the change itself is more than seven days old")
+        if history := _history(occasion.imported, now - occasion.cause_at, "change itself"):
+            return history
         if snapshot.stage != occasion.stage:
             return Withhold("superseded", f"the lead has moved on to {snapshot.stage}")
         if self.held_out(lead):
@@ -100,7 +102,7 @@ class Chooser:
             return Withhold("nothing_suitable", f"the program {program.id} has no further item for {occasion.stage}")
         if content.sample and not self.sink and program.channel == "email":
             return Withhold("sample", "the item is a sample and the mail server is not a local sink")
-        due_at, waits = self.due(snapshot, now)
+        due_at, waits = self.due(snapshot, now, _ramp(occasion.imported, lead.id))
         return Send(content, due_at, waits, f"the next of {program.id} for {occasion.stage}: {content.title}")
 
     def answers(self, request: Request, product: str) -> list[tuple[Program, Content]]:
@@ -114,13 +116,21 @@ class Chooser:
 
     def answer(self, lead: Lead, request: Request, program: Program, content: Content, now: datetime) -> Send | Withhold:
         """A requested thing goes out at once, outside caps, quiet hours and hold-out, whatever the stage."""
-        if now - request.at > HISTORY:
-            return Withhold("history", "the request is more than seven days old")
+        if history := _history(request.imported, now - request.at, "request"):
+            return history
+        if refused := self.refused_since(lead, request.at):
+            return refused
         if not lead.snapshot.email:
             return Withhold("no_consent", "no address is known")
         if content.sample and not self.sink and program.channel == "email":
             return Withhold("sample", "the item is a sample and the mail server is not a local sink")
-        return Send(content, now, "", f"the lead asked for it: {content.title}")
+        ramp = _ramp(request.imported, lead.id)
+        return Send(content, now + ramp, "ramp" if ramp else "", f"the lead asked for it: {content.title}")
+
+    def refused_since(self, lead: Lead, at: datetime) -> Withhold | None:
+        """What somebody asks for comes, whatever they refused before it; who leaves afterwards does not get it any more."""
+        said = lead.consent
+        return Withhold("no_consent", _said(said)) if said and said.state == "withdrawn" and said.at > at else None
 
     def is_live(self, program: str) -> bool:
         """Whether the program exists and sends."""
@@ -141,12 +151,25 @@ class Chooser:
             return Withhold(
                 "no_consent", "no permission to write to this lead is known" if not lead.consent else _said(lead.consent)
             )
+        if asked := self._asked(lead, now):
+            return asked
         cadence = self.playbook.cadence
         week = [at for at in lead.sent if now - at < timedelta(days=7)]
         if len(week) >= cadence.per_week:
             return Withhold("capped", f"{len(week)} touches in seven days")
         if week and now - max(week) < timedelta(hours=cadence.min_hours_between):
             return Withhold("capped", f"the last touch was less than {cadence.min_hours_between:g} hours ago")
+        return None
+
+    def _asked(self, lead: Lead, now: datetime) -> Withhold | None:
+        """A pause or a pace that the lead has asked for (N9)."""
+        traits = lead.snapshot.traits
+        until = _day(traits.get(PAUSED_UNTIL))
+        if until and now.astimezone(self._zone(lead.snapshot)).date() < until:
+            return Withhold("preference", f"the lead has asked for no mail before {until}")
+        pace = str(traits.get(PACE))
+        if pace in GAPS and any(now - at < GAPS[pace] for at in lead.sent):
+            return Withhold("preference", f"the lead has asked for a {pace} mail at most")
         return None
 
     def permitted(self, consent: Word | None) -> bool:
@@ -174,6 +197,7 @@ class Chooser:
             and item.language.lower()[:2] == language
             and (not item.countries or str(traits.get("country", "")).lower() in {c.lower() for c in item.countries})
             and not item.service
+            and wanted(item, traits)
             and (item.valid_until is None or now.date() <= item.valid_until)
         )
 
@@ -192,9 +216,9 @@ class Chooser:
         drawn = hashlib.sha256(f"{holdout.salt}:{unit}".encode()).digest()
         return int.from_bytes(drawn[:8], "big") / 2**64 < holdout.share
 
-    def due(self, snapshot: Snapshot, now: datetime) -> tuple[datetime, str]:
-        """When a touch may go out, and what it waits for: the lead leaves the site, the night or the week-end ends."""
-        due_at, reason = now, ""
+    def due(self, snapshot: Snapshot, now: datetime, ramp: timedelta = timedelta()) -> tuple[datetime, str]:
+        """When a touch may go out, and what it waits for: its turn, the lead leaves the site, the night or the week-end ends."""
+        due_at, reason = now + ramp, "ramp" if ramp else ""
         if snapshot.last_act_at:
             leaves = snapshot.last_act_at + timedelta(minutes=self.playbook.cadence.on_site_minutes)
             if leaves > due_at:
@@ -222,6 +246,28 @@ class Chooser:
         return ZoneInfo("UTC")
 
 
+def wanted(item: Content, traits: Mapping[str, Any]) -> bool:
+    """Whether the lead wants to read about the item's topic; who named none wants all."""
+    topics = traits.get(TOPICS)
+    return item.topic in topics if isinstance(topics, list) else topics in (None, item.topic)
+
+
+def _history(imported: str, age: timedelta, what: str) -> Withhold | None:
+    """What lies too far back to be answered, or was imported as such; new leads are new whenever it happened."""
+    if imported == HISTORY:
+        return Withhold("history", "it comes from an import of history")
+    if age > OVER and not imported:
+        return Withhold("history", f"the {what} is more than seven days old")
+    return None
+
+
+def _ramp(imported: str, lead: str) -> timedelta:
+    """How long an imported new lead waits for its turn: drawn from its id, evenly over the days of the import."""
+    days = imported.partition(":")[2]
+    drawn = int.from_bytes(hashlib.sha256(f"ramp:{lead}".encode()).digest()[:8], "big") / 2**64
+    return timedelta(days=int(days) * drawn) if days.isdecimal() else timedelta()
+
+
 def latest(words: Sequence[Word | None]) -> Word | None:
     """The last word on a permission; at equal times the refusal wins."""
     said = [word for word in words if word]
@@ -231,6 +277,14 @@ def latest(words: Sequence[Word | None]) -> Word | None:
 def _said(consent: Word) -> str:
     when = f"{consent.at:%Y-%m-%d}"
     return f"the lead took the permission back on {when}" if consent.state == "withdrawn" else "the permission is not confirmed"
+
+
+def _day(value: object) -> date | None:
+    """The day that a trait names; what is none says nothing."""
+    try:
+        return date.fromisoformat(str(value)[:10])
+    except ValueError:
+        return None
 
 
 @lru_cache(1024)

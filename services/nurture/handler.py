@@ -53,8 +53,8 @@ class Handler:
     async def apply(self, connection: AsyncConnection, decoded: Sequence[ChangeEvent | ConsentEvent]) -> int:
         """Permissions first, then what is known of leads, then decisions."""
         store = Store(connection, self._pepper, self._chooser.service)
-        if consents := [event.data for event in decoded if isinstance(event, ConsentEvent)]:
-            await store.keep_consents(consents)
+        if consents := [event for event in decoded if isinstance(event, ConsentEvent)]:
+            await store.keep_consents(await store.unheard(consents))
         changes = [event for event in decoded if isinstance(event, ChangeEvent)]
         if not changes:
             return 0
@@ -90,7 +90,7 @@ class Handler:
 
     def _touches(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:
         """One decision for each program that answers; where none does, one that says so."""
-        occasion = Occasion(event.data.stage, event.data.product, event.data.cause_at or event.time)
+        occasion = Occasion(event.data.stage, event.data.product, event.data.cause_at or event.time, event.data.imported)
         programs: list[Program | None] = [*self._chooser.programs(lead, occasion)]
         return [
             _touch(event.id, lead, occasion, program, self._chooser.decide(lead, occasion, program, now), now)

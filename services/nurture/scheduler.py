@@ -14,7 +14,7 @@ from services.nurture.channels import Uncertain
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
-from services.nurture.chooser import Chooser, Lead
+from services.nurture.chooser import Chooser, Lead, wanted
 from services.nurture.handler import told
 from services.nurture.store import Store
 from services.shared import outbox
@@ -167,6 +167,8 @@ class Scheduler:
         if content.sample and not chooser.sink and touch.channel == "email":
             return _with(touch, status="withheld", reason="sample", why="the mail server is not a local sink any more")
         if touch.program in chooser.service:
+            if refused := chooser.refused_since(lead, touch.decided_at or now):
+                return _with(touch, status="withheld", reason=refused.reason, why=refused.why)
             return _with(touch, status="sending", reason="")
         if lead.snapshot.stage != touch.stage:
             moved = f"the lead has moved on to {lead.snapshot.stage}"
@@ -177,6 +179,10 @@ class Scheduler:
             return _with(touch, status="withheld", reason="holdout", why="the account is in the hold-out now")
         if against := self._chooser.against(lead, now):
             return _with(touch, status="withheld", reason=against.reason, why=against.why)
+        if not wanted(content, lead.snapshot.traits):
+            return _with(
+                touch, status="withheld", reason="preference", why=f"the lead does not want to read about {content.topic}"
+            )
         if not self._chooser.eligible(lead, touch.stage, content, now):
             return _with(touch, status="withheld", reason="superseded", why="the content no longer suits the lead")
         due_at, waits = self._chooser.due(lead.snapshot, now)

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.chooser import Lead, latest
 from services.shared.db import rows
-from services.shared.events import Change, ConsentChanged, Snapshot, Touch, Word, keyed_hash
+from services.shared.events import Change, ConsentChanged, ConsentEvent, Snapshot, Touch, Word, keyed_hash
+from services.shared.preferences import GAPS
 
 pack = msgspec.msgpack.Encoder().encode
 unpack = msgspec.msgpack.Decoder(Snapshot).decode
@@ -21,6 +22,7 @@ TOUCH_COLUMNS = (
     "decided_at, decision_ms, due_at, sent_at, attempts"
 )
 EMAIL, PURPOSE = "email", "marketing"
+SENT_WITHIN = max(GAPS.values()) + timedelta(days=2)  # the longest look back that a decision takes
 
 
 class Store:
@@ -85,8 +87,24 @@ class Store:
                 leads=_uuids(lead for lead, _ in pairs), content=[content for _, content in pairs],
             )  # fmt: skip
 
+    async def unheard(self, events: Sequence[ConsentEvent]) -> list[ConsentChanged]:
+        """What the events say; of a word without a date of its own only what was heard first."""
+        first: dict[str, ConsentEvent] = {}
+        for event in events:
+            if event.data.undated:
+                first.setdefault(event.id, event)
+        found = await rows(
+            self._connection,
+            "INSERT INTO nurture.undated_word SELECT * FROM unnest(CAST(:ids AS uuid[])) ON CONFLICT DO NOTHING RETURNING id",
+            ids=_uuids(sorted(first)),
+        )
+        new = {str(row.id) for row in found}
+        return [event.data for event in events if not event.data.undated or (event is first[event.id] and event.id in new)]
+
     async def keep_consents(self, consents: Sequence[ConsentChanged]) -> None:
         """Keeps the last word for each address, channel and purpose; at equal times the refusal."""
+        if not consents:
+            return
         newest: dict[tuple[str, str, str], ConsentChanged] = {}
         for said in consents:
             key = said.address, said.channel, said.purpose
@@ -132,7 +150,7 @@ class Store:
             "SELECT lead_id, coalesce(sent_at, due_at) AS one FROM nurture.touch WHERE lead_id = ANY(:ids) "
             "AND status IN ('sending', 'sent', 'unknown') AND coalesce(sent_at, due_at) > :since "
             "AND program <> ALL(CAST(:service AS text[]))",
-            ids, since=now - timedelta(days=8),
+            ids, since=now - SENT_WITHIN,
             service=self._service,
         )  # fmt: skip
         return {

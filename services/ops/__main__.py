@@ -17,10 +17,12 @@ from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import text
 
+from services.ops import importing
 from services.ops.keys_command import command as keys_command
 from services.ops.provision import provision as make_ready
 from services.ops.reviews import open_reviews
 from services.ops.running import found
+from services.ops.sources_command import command as sources_command
 from services.ops.status import read
 from services.ops.verify import verify as compare
 from services.scorer.stage import StageModel
@@ -56,11 +58,12 @@ def current() -> Settings:
     state, named = found(), os.environ.get("RIPELINE_DATABASE_URL")
     if state and named and named != state["environ"].get("RIPELINE_DATABASE_URL"):
         state = None
-    given: Any = {name.removeprefix("RIPELINE_").lower(): value for name, value in (state or {}).get("environ", {}).items()}
-    return Settings(**given)
+    return Settings.of((state or {}).get("environ", {}))
 
 
+app.add_typer(sources_command(current), name="sources")
 app.add_typer(keys_command(current), name="keys")
+importing.register(app, current)
 
 
 @app.command()

@@ -163,9 +163,7 @@ class Embedded:
     @property
     def settings(self) -> Settings:
         """The settings that the services run with."""
-        ours = {name: value for name, value in self.variables.items() if os.environ.get(name) != value}
-        given: Any = {name.removeprefix("RIPELINE_").lower(): value for name, value in ours.items()}
-        return Settings(**given)
+        return Settings.of({name: value for name, value in self.variables.items() if os.environ.get(name) != value})
 
     def url(self, service: str) -> str:
         """Where the first process of a service listens; empty where it was left out."""

@@ -1,5 +1,6 @@
-"""The first secrets of an installation: API keys, pepper and database password, each a file, written once."""
+"""The first secrets of an installation: API keys, pepper, passwords, what signs webhooks; each a file, written once."""
 
+import base64
 import os
 import secrets
 import sys
@@ -15,12 +16,18 @@ def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def new_signer() -> str:
+    """A secret of Standard Webhooks: 256 random bits."""
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
 FILES = {
     "ripeline_pepper": (new_secret, OWNER_ONLY),
     "ripeline_database_password": (new_secret, GROUP_TOO),  # PostgreSQL, another user, is in our group
     "ripeline_secret_key": (new_key, OWNER_ONLY),
     "ripeline_public_key": (new_key, OWNER_ONLY),
     "ripeline_query_key": (new_key, OWNER_ONLY),
+    "ripeline_crm_secret": (new_signer, OWNER_ONLY),
 }
 
 

@@ -28,6 +28,7 @@ PATIENCE_S = 60.0
 SINGLES = 0.4  # share of canonical events that are posted one by one while they are few
 LIVE_VISIT_S = 2.0  # mean pause between visits once time runs at life's pace
 MACHINE_OPENS = 0.1
+BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}  # others are machines
 LINK = re.compile(r"https?://[^\s\"'<>()]+/l/[^\s\"'<>()]+")
 
 
@@ -260,7 +261,7 @@ class Traffic:
                         who.left_at = self.day()
                         self.tally.done[who.index].append((self.day(), "unsubscribed"))
                 return
-            async with self._gate, self._http.get(answer.link, allow_redirects=False) as response:
+            async with self._gate, self._http.get(answer.link, headers=BROWSER, allow_redirects=False) as response:
                 target = response.headers.get("Location", "")
         except (aiohttp.ClientError, TimeoutError):
             return  # a person who gets no page does not try again

@@ -8,10 +8,12 @@ import uvloop
 from services.scorer.api import create_app
 from services.scorer.handler import Handler
 from services.scorer.sweeper import Sweeper
+from services.scorer.writer import Writer
 from services.shared import playbook
 from services.shared.clock import Clock
 from services.shared.consumer import Consumer
 from services.shared.db import open_engine
+from services.shared.errors import Reject
 from services.shared.events import INTERACTIONS, TOUCHES
 from services.shared.kafka import Publisher, Subscription
 from services.shared.keys import Keys
@@ -20,13 +22,14 @@ from services.shared.runtime import Pulse, arm_fault, serve
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
-YOUNG = 20_000  # a batch makes tens of thousands of objects that die with it; looking for cycles among them costs a tenth
+YOUNG = 200_000  # a batch makes so many objects that die with it; looking for cycles among them costs a tenth
 
 
 async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
     engine, publisher = open_engine(settings), Publisher(settings)
-    handler = Handler(playbook.load(settings.playbook), Clock.parse(settings.clock))
+    tells_crm = bool(settings.crm_url.get_secret_value())
+    handler = Handler(playbook.load(settings.playbook), Clock.parse(settings.clock), tells_crm=tells_crm)
     keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
     relay = Relay(engine, publisher, "scorer", poll)
     sweeper = Sweeper(engine, handler, poll, relay.wake)
@@ -38,7 +41,8 @@ async def main(settings: Settings) -> None:
         batch=settings.batch,
         after=lambda left: relay.wake() if left else None,
     )
-    app = create_app(settings, engine, handler, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded})
+    app = create_app(settings, engine, handler, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded}, publisher)
+    writing = [Writer(settings, engine, handler, app.state.queries).run(pulse.beat("writer"))] if handler.crm else []
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 50)
     await serve(
@@ -48,6 +52,7 @@ async def main(settings: Settings) -> None:
         consumer.run(pulse.beat("consumer")),
         relay.run(pulse.beat("relay")),
         sweeper.run(pulse.beat("sweeper")),
+        *writing,
         keys.refresh(pulse.beat("keys")),
         pulse.watch(),
     )
@@ -61,5 +66,7 @@ if __name__ == "__main__":
     arm_fault(config.fault)
     try:
         uvloop.run(main(config))
+    except Reject as reject:
+        sys.exit(str(reject))
     except playbook.Broken as broken:
         sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")

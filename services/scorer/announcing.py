@@ -13,16 +13,29 @@ from services.scorer.profile import ON_SITE, permission
 from services.scorer.store import Announced, LeadRow, State
 from services.shared.clock import DAY, from_us
 from services.shared.consent import consents_of
-from services.shared.events import CHANGES, TOUCH_SENT, Change, ChangeEvent, Request, Snapshot, Word, derived, encode
+from services.shared.events import (
+    CHANGES,
+    NEW_LEADS,
+    TOUCH_SENT,
+    Change,
+    ChangeEvent,
+    Request,
+    Snapshot,
+    Word,
+    derived,
+    encode,
+    imported_as,
+)
 from services.shared.identity import Kind
 from services.shared.kafka import Outgoing
+from services.shared.sales import STATUS_OF
 from services.shared.telemetry import ANNOUNCED
 
 TOO_OLD = 400 * DAY
 ENGAGED_EVERY_SECONDS = 300
 CONSUMED = ON_SITE - {"preference_set"} | {"email_replied"}
 ASKED = frozenset({"demo_requested", "enquired", "trial_started"})
-ALWAYS_TOLD = frozenset({"email_replied", "survey_answered", "preference_set", "webinar_attended", "event_attended"})
+ALWAYS_TOLD = frozenset({"email_replied", "survey_answered", "preference_set", "not_now", "webinar_attended", "event_attended"})
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -50,10 +63,10 @@ def settle(
     changes: list[Outgoing] = []
     for (lead, state), moment, view in zip(pairs, moments, views, strict=True):
         state.view, state.as_of = view, moment
-        qualified = journey.fit.qualified(view.fit) and not lead.excluded
-        if qualified and not state.qualified:
+        before, state.qualified = state.qualified, journey.fit.qualified(view.fit) and not lead.excluded
+        state.snapshot = None
+        if state.qualified and not before:
             changes.append(_outgoing("lead.qualified.v1", lead, state, view, from_us(now), NONE))
-        state.qualified = qualified
         found = evidence.get(lead.id, NONE)
         announcement = _announcement(journey, lead, state, view, now, found)
         if announcement:
@@ -74,7 +87,7 @@ def _announcement(
     cause_at = view.stage_since if view.stage_since is not None else now
     if view.stage == state.announced.stage or lead.provisional or lead.excluded or cause_at < now - TOO_OLD:
         return None
-    if state.lane.last_at < now - TOO_OLD or (evidence.arrivals and all("old" in a.flags for a in evidence.arrivals)):
+    if state.lane.last_at < now - TOO_OLD or (evidence.arrivals and all("old" in a.flags.split() for a in evidence.arrivals)):
         return None
     by = _behind(journey, evidence, cause_at)
     newest = by is not None and by.at >= lead.profile.last_at
@@ -91,7 +104,7 @@ def _announcement(
     state.announced = Announced(view.stage, seq, announced_at)
     ANNOUNCED.labels(view.stage, cause).inc()
     return {
-        "id": uuid.UUID(derived(lead.id, product, seq)),
+        "id": derived(lead.id, product, seq),
         "lead_id": lead.id,
         "product": product,
         "seq": seq,
@@ -126,11 +139,25 @@ def _changed(lead: LeadRow, state: State, view: View, said: dict[str, Any], evid
         cause_at=said["cause_at"],
         cause_event=said["cause_event"],
         announced_at=said["announced_at"],
-        snapshot=snapshot(lead, state, view),
+        snapshot=_snapshot(lead, state, view),
+        imported=imported(evidence),
     )
     posted = max((arrival.posted_at for arrival in evidence.arrivals), default=0.0)
-    event = ChangeEvent(id=str(said["id"]), type="lead.stage_changed.v1", time=said["announced_at"], data=change, postedat=posted)
+    event = ChangeEvent(id=said["id"], type="lead.stage_changed.v1", time=said["announced_at"], data=change, postedat=posted)
     return Outgoing(CHANGES, str(lead.id), encode(event))
+
+
+def _snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
+    """The snapshot of this look, made where it is first told."""
+    if state.snapshot is None:
+        state.snapshot = snapshot(lead, state, view)
+    return state.snapshot
+
+
+def imported(evidence: Evidence) -> str:
+    """What an import says that it is, where nothing else is behind a change; of several, new leads over the longest time."""
+    said = {imported_as(a.flags) for a in evidence.arrivals if not a.data.machine and a.data.type != TOUCH_SENT}
+    return "" if "" in said else max(said, default="", key=lambda word: (word.startswith(NEW_LEADS), len(word), word))
 
 
 def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
@@ -154,36 +181,47 @@ def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
         email=address,
         user_id=next((one.value for one in lead.identifiers if one.kind is Kind.USER), ""),
         traits=profile.known_traits(),
-        sales_status=profile.sales[2] if profile.sales else "",
+        sales_status=profile.sales.status if profile.sales else "",
         consents=consents,
         last_act_at=from_us(profile.act_at) if profile.act_at > 0 else None,
     )
 
 
 def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
-    """Content consumed, answers, permissions and sales' words at once; any other human act at most every five minutes."""
-    human = [a for a in evidence.arrivals if not a.data.machine and a.data.type != TOUCH_SENT]
-    if not human:
-        return []
-    readings = [journey.reader.read(arrival.data) for arrival in human]
-    content = sorted({r.content for r, a in zip(readings, human, strict=True) if r.content and a.data.type in CONSUMED})
-    requests = tuple(
-        Request(a.uid, r.type, from_us(a.at), r.content)
-        for r, a in zip(readings, human, strict=True)
-        if r.type in ASKED or (a.data.type == "form_submitted" and r.content)
-    )
-    telling = content or requests or any(a.data.type in ALWAYS_TOLD or consents_of(a.data) for a in human)
-    sales = any(a.data.type.startswith("sales_") or a.data.type in ("opportunity_opened", "won", "lost") for a in human)
-    rested = not lead.engaged_at or (now - lead.engaged_at).total_seconds() >= ENGAGED_EVERY_SECONDS
-    if not (telling or sales or rested or evidence.moved):
+    """Content consumed, answers, permissions and sales' words at once; any other human act at most every five minutes.
+
+    Such another act of a lead of which nothing was ever told stays untold: what is told later carries a snapshot of its own.
+    """
+    human, telling, sales = False, evidence.moved, False
+    content: set[str] = set()
+    requests: list[Request] = []
+    for arrival in evidence.arrivals:
+        data = arrival.data
+        if data.machine or data.type == TOUCH_SENT:
+            continue
+        human, reading = True, journey.reader.read(data)
+        if reading.content and data.type in CONSUMED:
+            content.add(reading.content)
+        if reading.type in ASKED or (data.type == "form_submitted" and reading.content):
+            requests.append(Request(arrival.uid, reading.type, from_us(arrival.at), reading.content, imported_as(arrival.flags)))
+        sales = sales or data.type in STATUS_OF or data.type.startswith("sales_")
+        telling = telling or data.type in ALWAYS_TOLD or bool(consents_of(data))
+    if not human or not (telling or sales or content or requests or _rested(lead, now)):
         return []
     lead.engaged_at = now
     kind = "lead.sales_changed.v1" if sales else "lead.engaged.v1"
     return [
-        _outgoing(kind, lead, state, state.view, now, evidence, content=tuple(content), requests=requests)
+        _outgoing(kind, lead, state, state.view, now, evidence, content=tuple(sorted(content)), requests=tuple(requests))
         for state in lead.states.values()
         if state.view
     ]
+
+
+def _rested(lead: LeadRow, now: datetime) -> bool:
+    """Whether others know the lead and have heard nothing of its acts for a while."""
+    if lead.engaged_at:
+        return (now - lead.engaged_at).total_seconds() >= ENGAGED_EVERY_SECONDS
+    return any(state.announced.at for state in lead.states.values())
 
 
 def _outgoing(
@@ -195,7 +233,7 @@ def _outgoing(
         version=lead.version,
         product=state.lane.product,
         stage=view.stage,
-        snapshot=snapshot(lead, state, view),
+        snapshot=_snapshot(lead, state, view),
         content=content,
         merged=tuple(map(str, merged)),
         requests=requests,

@@ -4,21 +4,35 @@ import uuid
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer import page
 from services.scorer.handler import Handler
 from services.scorer.ledger import as_json
+from services.scorer.outcomes import Outcomes, Said
 from services.scorer.queries import Filter, Moved, Queries, parse_time
 from services.shared import web
 from services.shared.errors import Reject
 from services.shared.events import ExternalId, Interaction
 from services.shared.identity import Cleaner, Identifier
+from services.shared.kafka import Publisher
 from services.shared.keys import Keys, bearer
 from services.shared.rates import Rates
 from services.shared.settings import Settings
+
+LeadId = Annotated[str, Path(max_length=300, description="the lead's id, or SYSTEM:ID, url-encoded, by the id of another system")]
+REPORTED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The lead, with what was said"},
+    202: {"description": "Safe, and applied soon: `{id, applied}`"},
+    400: {"description": "A problem document: no such reason, product or time"},
+    401: {"description": "A problem document: the key is missing or not valid"},
+    403: {"description": "A problem document: a public key"},
+    404: {"description": "A problem document: no such lead"},
+    503: {"description": "A problem document: the broker or the database is away; see Retry-After"},
+}
 
 
 class External(BaseModel):
@@ -39,11 +53,15 @@ class Lookup(BaseModel):
     external_id: External | None = None
 
 
-def create_app(settings: Settings, engine: AsyncEngine, handler: Handler, keys: Keys, readiness: web.Readiness) -> FastAPI:
+def create_app(
+    settings: Settings, engine: AsyncEngine, handler: Handler, keys: Keys, readiness: web.Readiness, publisher: Publisher
+) -> FastAPI:
     """The application; opens nothing."""
     rates = Rates(settings)
     app = web.create("Ripeline scorer", readiness, rates, max_body=web.SMALL_BODY)
-    queries = Queries(engine, handler, settings.pepper.get_secret_value().encode())
+    pepper = settings.pepper.get_secret_value().encode()
+    queries = Queries(engine, handler, pepper)
+    outcomes = Outcomes(engine, handler, queries, publisher, pepper)
     app.state.queries = queries
 
     @app.exception_handler(Moved)
@@ -54,6 +72,15 @@ def create_app(settings: Settings, engine: AsyncEngine, handler: Handler, keys: 
 
     async def may_query(request: Request) -> None:
         rates.key(keys.check(bearer(request.headers.get("authorization")), "query").id)
+
+    async def may_report(request: Request) -> None:
+        rates.key(keys.check(bearer(request.headers.get("authorization")), "secret", "query").id)
+
+    async def named(lead_id: LeadId) -> uuid.UUID | Identifier:
+        return _reference(handler.cleaner, lead_id)
+
+    async def found(lead: Annotated[uuid.UUID | Identifier, Depends(named)]) -> uuid.UUID:
+        return await queries.lookup(lead, "path.lead_id") if isinstance(lead, Identifier) else lead
 
     def product_of(product: Annotated[str, Query(max_length=200)] = "") -> str:
         if product and product not in queries.products:
@@ -90,32 +117,52 @@ def create_app(settings: Settings, engine: AsyncEngine, handler: Handler, keys: 
 
     @app.get("/v1/leads/{lead_id}", **guarded, tags=["leads"])
     async def lead(
-        lead_id: uuid.UUID, product: Annotated[str, Depends(product_of)], at: Annotated[int | None, Depends(moment)]
+        lead_id: Annotated[uuid.UUID, Depends(found)],
+        product: Annotated[str, Depends(product_of)],
+        at: Annotated[int | None, Depends(moment)],
     ) -> Response:
         """One lead with its numbers for this moment, or for `at`; 308 where it was merged into another."""
         return _json(await queries.lead(lead_id, product, at))
 
     @app.get("/v1/leads/{lead_id}/explain", **guarded, tags=["leads"])
     async def explain(
-        lead_id: uuid.UUID, product: Annotated[str, Depends(product_of)], at: Annotated[int | None, Depends(moment)]
+        lead_id: Annotated[uuid.UUID, Depends(found)],
+        product: Annotated[str, Depends(product_of)],
+        at: Annotated[int | None, Depends(moment)],
     ) -> Response:
         """Why this likelihood: start + Σ delta = logit(likelihood)."""
         return _json(as_json(await queries.explain(lead_id, product, at)))
 
     @app.get("/v1/leads/{lead_id}/timeline", **guarded, tags=["leads"])
     async def timeline(
-        lead_id: uuid.UUID,
+        lead_id: Annotated[uuid.UUID, Depends(found)],
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str, Query(max_length=500)] = "",
     ) -> Response:
         """What happened, oldest first: events, announcements, touches."""
         return _json(await queries.timeline(lead_id, limit, cursor))
 
-    page.mount(app, settings, engine, handler, queries, keys)
+    reporting: dict[str, Any] = {"dependencies": [Depends(may_report)], "response_model": None, "responses": REPORTED}
+
+    @app.post("/v1/leads/{lead_id}/status", **reporting, tags=["leads"])
+    async def status(
+        lead: Annotated[uuid.UUID | Identifier, Depends(named)], said: Said, product: Annotated[str, Depends(product_of)]
+    ) -> Response:
+        """What sales says of a lead: 200 with the lead once it counts, 202 where it is safe and will count soon."""
+        taken = await outcomes.report(lead, said)
+        if taken.lead is None:
+            return _json({"id": taken.id, "applied": False}, 202)
+        product = said.product or product
+        try:
+            return _json(await queries.lead(taken.lead, product))
+        except Moved as merged:
+            return _json(await queries.lead(merged.into, product))
+
+    page.mount(app, settings, engine, handler, queries, keys, outcomes)
     return app
 
 
-def _identifier(cleaner: Cleaner, body: Lookup) -> Identifier:
+def _identifier(cleaner: Cleaner, body: Lookup, where: str = "") -> Identifier:
     given = [name for name in ("email", "user_id", "anonymous_id", "external_id") if getattr(body, name) is not None]
     if len(given) != 1:
         raise Reject("name exactly one identifier", where="body", remedy="send email, user_id, anonymous_id or external_id")
@@ -130,9 +177,21 @@ def _identifier(cleaner: Cleaner, body: Lookup) -> Identifier:
     )
     found = cleaner.identifiers(named)
     if not found or any("\0" in one.value for one in found):
-        raise Reject("this identifies nobody", where=given[0], remedy="it is empty, malformed or a placeholder", kind="not-found")
+        remedy = "it is empty, malformed or a placeholder"
+        raise Reject("this identifies nobody", where=where or given[0], remedy=remedy, kind="not-found")
     return found[0]
 
 
-def _json(body: Any) -> Response:
-    return Response(msgspec.json.encode(body), media_type="application/json")
+def _reference(cleaner: Cleaner, said: str) -> uuid.UUID | Identifier:
+    """What stands for a lead in an address: its own id, or SYSTEM:ID. Raises Reject."""
+    try:
+        return uuid.UUID(said)
+    except ValueError:
+        system, _, external = said.partition(":")
+    if not system or not external:
+        raise RequestValidationError([{"loc": ("path", "lead_id"), "msg": "neither a lead's id nor SYSTEM:ID"}])
+    return _identifier(cleaner, Lookup(external_id=External(system=system, id=external)), "path.lead_id")
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")

@@ -1,5 +1,6 @@
 """What arrives from the topics, decoded and checked: interactions, and our own sends in the same form."""
 
+import re
 import uuid
 from datetime import datetime
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from services.shared.events import (
     encode_bytes,
 )
 from services.shared.identity import Cleaner, Identifier
+
+UID = re.compile("[0-9a-f]{32}")
 
 
 class Arrival(msgspec.Struct):
@@ -68,7 +71,7 @@ def from_interaction(value: bytes, cleaner: Cleaner) -> Arrival:
             raise Reject(f"unknown type {envelope.type!r}", where="type", remedy="replay it with a scorer that knows it")
         data = decode_interaction(envelope.data)
         body = bytes(envelope.data).decode()
-        uid = uuid.UUID(envelope.id).hex
+        uid = envelope.id if UID.fullmatch(envelope.id) else uuid.UUID(envelope.id).hex
         digest = bytes.fromhex(envelope.digest).hex()
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise Reject(f"not an interaction.v1: {error}", where="lead.interactions") from error

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.scorer import owed
 from services.scorer.announcing import Evidence, engaged, settle
 from services.scorer.arrival import Arrival, Known, from_interaction, from_touch
 from services.scorer.journey import Event, Journey
 from services.scorer.ownership import Ownership, Plan, by_lead
-from services.scorer.profile import exclusion, learn, profile_of
+from services.scorer.profile import Exclusions, learn, profile_of
 from services.scorer.store import Announced, LeadRow, State, Store, lead_row
 from services.shared import outbox
 from services.shared.clock import Clock, from_us
@@ -43,11 +44,13 @@ class Work:
 class Handler:
     """Applies batches under one playbook; knows no Kafka and never commits."""
 
-    def __init__(self, playbook: Playbook, clock: Clock) -> None:
+    def __init__(self, playbook: Playbook, clock: Clock, *, tells_crm: bool = False) -> None:
         self.playbook = playbook
+        self.crm = playbook.crm if tells_crm and playbook.crm.fields else None
         self.journey = Journey(playbook)
         self.cleaner = Cleaner(playbook.identity)
         self.clock = clock
+        self._exclusions = Exclusions(playbook.exclusions)
 
     def decode(self, record: Record) -> Decoded:
         """Reads one record. Raises Reject for what can never be applied."""
@@ -79,16 +82,17 @@ class Handler:
         work = Work()
         plan = await self._own(connection, store, work, arrivals, losers)
         ids = {one: node.id for one, node in plan.nodes.items()}
-        if len(await store.insert(arrivals, ids)) != len(arrivals):
-            raise Retry("another process was faster with some of these events")
+        await store.insert(arrivals, ids)
         groups = by_lead(arrivals)
         work.anew |= {loser.lead for loser in losers}
-        await self._load(store, work, set(groups) | work.anew)
+        await self._load(store, work, set(groups) | work.anew, plan)
         for lead in work.leads.values():
             self._describe(lead)
         await self._fold(store, work, groups)
         said = await self._announce(store, work, groups)
         await outbox.put(connection, "scorer", said)
+        if self.crm:
+            await owed.note(connection, self.crm, work.leads.values())
         APPLIED.inc(len(arrivals))
         return len(said)
 
@@ -127,7 +131,7 @@ class Handler:
         ownership = Ownership(connection)
         locked: dict[uuid.UUID, Any] = {}
         plan = await ownership.plan(arrivals, losers)
-        while need := plan.leads - set(locked):
+        while need := plan.leads - plan.born - set(locked):
             locked |= dict.fromkeys(need) | await ownership.lock(need)
             plan = await ownership.plan(arrivals, losers)
         if losers and await store.known(one.uid.hex for one in losers) != {one.uid.hex: one for one in losers}:
@@ -148,13 +152,14 @@ class Handler:
             work.emptied = {old: target[old] for old in left - lived_in if old in target}
         return plan
 
-    async def _load(self, store: Store, work: Work, wanted: set[uuid.UUID]) -> None:
+    async def _load(self, store: Store, work: Work, wanted: set[uuid.UUID], plan: Plan) -> None:
         """Brings what belongs to the leads that change; new leads begin empty."""
         wanted = (wanted | set(work.emptied.values())) - set(work.emptied)
-        stored = await store.states(wanted | set(work.emptied))
-        identifiers = await store.identifiers(wanted)
+        known = wanted - plan.born
+        stored = await store.states(known | set(work.emptied))
+        identifiers = plan.identifiers_of_born() | await store.identifiers(known)
         for lead in wanted:
-            row = work.leads.get(lead) or LeadRow(lead)
+            row = work.leads.get(lead) or LeadRow(lead, born=lead in plan.born)
             row.states = dict(stored.get(lead, {}))
             row.identifiers = identifiers.get(lead, [])
             work.leads[lead] = row
@@ -209,7 +214,7 @@ class Handler:
     def exclude(self, lead: LeadRow) -> None:
         """Notes the reason for which it is no lead at all, by its addresses and traits (D7)."""
         emails = [one.value for one in lead.identifiers if one.kind in (Kind.EMAIL, Kind.ROLE)]
-        lead.excluded = exclusion(self.playbook.exclusions, emails, lead.profile.known_traits())
+        lead.excluded = self._exclusions.reason(emails, lead.profile.known_traits())
 
     def _blank(self, product: str) -> State:
         return State(self.journey.void(product), self.playbook.fold_hash, Announced())
@@ -261,8 +266,9 @@ class Handler:
         }
         leads = list(work.leads.values())
         said, changes = settle(self.journey, leads, now, evidence)
+        moment = from_us(now)
         for lead in leads:
-            changes += engaged(self.journey, lead, evidence[lead.id], from_us(now))
+            changes += engaged(self.journey, lead, evidence[lead.id], moment)
         await store.write(leads, self.playbook.fold_hash)
         await store.announce(said)
         return changes

@@ -4,8 +4,10 @@
 events it gives, bit for bit, what any sequence of smaller folds gives. `Journey.view` looks at states from a moment.
 """
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, pairwise
+from math import isnan
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -15,9 +17,11 @@ import numpy as np
 from services.scorer.reading import Reader, Reading
 from services.scorer.score import EngagementScore, FitScore, likelihood
 from services.scorer.stage import NEVER, UNPUBLISHED, B, F, I, Publication, StageModel
-from services.shared.clock import DAY
+from services.shared.clock import DAY, US
 from services.shared.events import Interaction
 from services.shared.playbook import UNKNOWN, Playbook
+
+BESIDE = 10 * US  # a click so near to a machine's on the same mail is the machine's as well
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -29,20 +33,31 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class OpenTouch(msgspec.Struct, array_like=True):
-    """A sent touch whose windows are not closed; a factor is 0 awaited, 1 folded (for or against), 2 cancelled or not tracked."""
+    """A sent touch whose windows are not closed; a factor is 0 awaited, 1 folded (for or against), 2 cancelled or not tracked.
+
+    `clicked_at` is the click that was folded, `scanned_at` the last one by a machine.
+    """
 
     id: str
     sent_at: int
     open: int
     click: int
+    clicked_at: int = NEVER
+    scanned_at: int = NEVER
 
 
 class Early(msgspec.Struct, array_like=True):
-    """When a touch was last answered whose sending is not known yet."""
+    """When a touch was last answered whose sending is not known yet: by people, and by machines."""
 
     open: int = NEVER
     click: int = NEVER
-    machine: int = NEVER
+    machine_open: int = NEVER
+    scanned_at: int = NEVER
+
+    @property
+    def last(self) -> int:
+        """The last of them."""
+        return max(self.open, self.click, self.machine_open, self.scanned_at)
 
 
 class Pending(msgspec.Struct, array_like=True):
@@ -50,6 +65,13 @@ class Pending(msgspec.Struct, array_like=True):
 
     touches: list[OpenTouch] = []
     early: dict[str, Early] = {}
+
+
+class Machines(NamedTuple):
+    """What machines do in a batch: the last open of each touch, and its clicks in order (µs)."""
+
+    opens: dict[str, int]
+    clicks: dict[str, list[int]]
 
 
 class Row(NamedTuple):
@@ -127,7 +149,7 @@ class Journey:
         self.fit = FitScore(playbook.fit)
         self.engagement = EngagementScore(playbook.engagement)
         self.reader = Reader(playbook, self.model.code, self.engagement.rule)
-        k, m = self.model.k, len(self.model.marks)
+        k, m = self.model.k, self.model.sessions
         g, r = len(self.engagement.groups), len(self.engagement.acts)
         self.dtype = np.dtype([
             ("belief", "<f8", (k,)), ("evidence_at", "<i8"), ("stage", "<i8"), ("since", "<i8"), ("ended", "<i8"),
@@ -154,7 +176,7 @@ class Journey:
     def fold(self, lanes: Sequence[Lane], events: Sequence[Sequence[Event]]) -> list[Lane]:
         """States after `events[i]` on `lanes[i]`: sorted by (at, uid), all beyond the lane's position.
 
-        A machine open that cancels an open factor folded before is found by `cancels`; fold such a lane from void.
+        A machine's open or click that undoes what was folded before is found by `cancels`; fold such a lane from void.
         """
         rows, out = [], []
         for lane, new in zip(lanes, events, strict=True):
@@ -173,14 +195,25 @@ class Journey:
         return self.fold([self.void(product)] * len(events), events)
 
     def cancels(self, lane: Lane, event: Event) -> bool:
-        """Whether a machine open may undo what has been folded: its touch's open factor is in, or the touch is forgotten."""
-        if not event.data.machine or self.reader.read(event.data).about != "open":
+        """Whether what a machine did may undo what has been folded.
+
+        An open: its touch's open factor is in, or the touch is forgotten. A click: a person's lies beside it.
+        """
+        about = self.reader.read(event.data).about if event.data.machine else ""
+        if not about:
             return False
         pending = _pending(lane.pending)
-        touch = next((touch for touch in pending.touches if touch.id == event.data.touch_id), None)
-        if touch:
-            return touch.open == 1
-        return pending.early.get(event.data.touch_id, Early()).machine == NEVER
+        touch, early = _touch_of(pending, event), pending.early.get(event.data.touch_id, Early())
+        if about == "open":
+            return touch.open == 1 if touch else early.machine_open == NEVER
+        return event.at - (touch.clicked_at if touch else early.click) <= BESIDE
+
+    def scanned(self, product: str, events: Sequence[Event]) -> set[str]:
+        """Of all events of a lane, the people's clicks that are a machine's by what lies beside them."""
+        others = set(self.playbook.products) - {product}
+        clicks = [e for e in events if e.data.product not in others and self.reader.read(e.data).about == "click"]
+        by_machine = _machines((event, "click") for event in clicks)
+        return {e.uid for e in clicks if not e.data.machine and _beside(by_machine.clicks.get(e.data.touch_id, ()), e.at)}
 
     def rows(self, lane: Lane, events: Sequence[Event]) -> tuple[list[Row], Lane]:
         """Turns events into instants, with the deadlines of touches between them; returns them and the lane without record."""
@@ -212,9 +245,9 @@ class Journey:
         self, pending: Pending, rows: list[Row], touching: list[tuple[int, Event, Reading]], last: tuple[int, str]
     ) -> tuple[list[Row], bytes]:
         """Merges plain rows with what touches, their answers and their deadlines add."""
-        machine = {e.data.touch_id: e.at for _, e, read in touching if read.about == "open" and e.data.machine}
+        machines = _machines((event, reading.about) for _, event, reading in touching)
         for touch in pending.touches:
-            if touch.id in machine and touch.open == 0:
+            if touch.id in machines.opens and touch.open == 0:
                 touch.open = 2
         out: list[Row] = []
         cuts = [0, *(index for index, _, _ in touching), len(rows)]
@@ -225,44 +258,58 @@ class Journey:
             if part < len(touching):
                 _, event, reading = touching[part]
                 out += self.deadlines(pending, event.at, inclusive=False)
-                out += self._touch(pending, event, reading, machine)
+                out += self._touch(pending, event, reading, machines)
         out += self.deadlines(pending, last[0], inclusive=False)
         keep = bool(pending.touches or pending.early)
         return out, msgspec.msgpack.encode(pending) if keep else b""
 
-    def _touch(self, pending: Pending, event: Event, reading: Reading, machine: dict[str, int]) -> list[Row]:
+    def _touch(self, pending: Pending, event: Event, reading: Reading, machines: Machines) -> list[Row]:
         """What a send, an open or a click adds; changes `pending`."""
         data, about = event.data, reading.about
-        touch = next((touch for touch in pending.touches if touch.id == data.touch_id), None)
+        touch = _touch_of(pending, event)
         if about == "send":
-            return [] if touch else self._sent(pending, event, machine)
+            return [] if touch else self._sent(pending, event, machines)
+        if about == "click" and not data.machine and _scanned(touch or pending.early.get(data.touch_id), event, machines):
+            return []
         if touch is None:
-            oldest = event.at - max(self.model.window.values())
-            stale = [name for name, early in pending.early.items() if max(early.open, early.click, early.machine) < oldest]
-            for name in stale:
-                del pending.early[name]
-            setattr(pending.early.setdefault(data.touch_id, Early()), "machine" if data.machine else about, event.at)
-        elif data.machine:
+            self._answered_early(pending, event, about)
+        elif data.machine and about == "open":
             touch.open = 2
+        elif data.machine:
+            touch.scanned_at = event.at
         elif getattr(touch, about) == 0:
-            setattr(touch, about, 1)
-            return [Row(event.at, self.model.code[about], -1, event.uid, touch.id)]
+            return [self._answered(touch, about, event, event.at)]
         return []
 
-    def _sent(self, pending: Pending, event: Event, machine: dict[str, int]) -> list[Row]:
+    def _answered(self, touch: OpenTouch, about: str, event: Event, answered_at: int) -> Row:
+        """The instant at which an open or a click counts."""
+        setattr(touch, about, 1)
+        if about == "click":
+            touch.clicked_at = answered_at
+        return Row(event.at, self.model.code[about], -1, event.uid, touch.id)
+
+    def _answered_early(self, pending: Pending, event: Event, about: str) -> None:
+        """Notes an answer whose send is not known yet; forgets those for which none came."""
+        oldest = event.at - max(self.model.window.values())
+        for name in [name for name, early in pending.early.items() if early.last < oldest]:
+            del pending.early[name]
+        field = {"open": "machine_open", "click": "scanned_at"}[about] if event.data.machine else about
+        setattr(pending.early.setdefault(event.data.touch_id, Early()), field, event.at)
+
+    def _sent(self, pending: Pending, event: Event, machines: Machines) -> list[Row]:
         """A send opens its windows; what answered it before counts now, at most one window early."""
         data, oldest = event.data, event.at - max(self.model.window.values())
         opens, clicks = (bool(data.properties.get(key)) for key in ("opens_tracked", "clicks_tracked"))
         early = pending.early.pop(data.touch_id, Early())
-        cancelled = max(early.machine, machine.get(data.touch_id, NEVER)) >= oldest
+        cancelled = max(early.machine_open, machines.opens.get(data.touch_id, NEVER)) >= oldest
         touch = OpenTouch(data.touch_id, event.at, 0 if opens and not cancelled else 2, 0 if clicks else 2)
+        touch.scanned_at = early.scanned_at
         pending.touches.append(touch)
-        rows = []
-        for about, answered in (("open", early.open), ("click", early.click)):
-            if answered >= oldest and getattr(touch, about) == 0:
-                setattr(touch, about, 1)
-                rows.append(Row(event.at, self.model.code[about], -1, event.uid, touch.id))
-        return rows
+        return [
+            self._answered(touch, about, event, answered_at)
+            for about, answered_at in (("open", early.open), ("click", early.click))
+            if answered_at >= oldest and getattr(touch, about) == 0
+        ]
 
     def deadlines(self, pending: Pending, until: int, *, inclusive: bool) -> list[Row]:
         """The no-opens and no-clicks that are due before `until`, in order; forgets touches whose windows are closed."""
@@ -273,7 +320,7 @@ class Journey:
                 if touch.sent_at + window < limit and getattr(touch, kind) == 0:
                     due.append((touch.sent_at + window, touch.id, kind))
                     setattr(touch, kind, 1)
-        longest = max(self.model.window.values())
+        longest = max(self.model.window.values()) + BESIDE
         pending.touches = [touch for touch in pending.touches if touch.sent_at + longest >= limit]
         due.sort()
         return [Row(at, self.model.code[f"no_{kind}"], -1, "", touch) for at, touch, kind in due]
@@ -318,12 +365,19 @@ class Journey:
             self._filter(c, lanes[some], at[some], code[some], row, observe)
 
     def _fresh(self, c: Columns, lanes: I, at: I, code: I) -> B:
-        """False where the same mark opened a session less than its gap before; opens sessions."""
-        mark = np.where(code >= 0, self.model.mark_of_code[code], -1)
+        """False where the same mark, or word of sales, opened a session less than its gap before; opens sessions.
+
+        Another word of sales ends those of the rest: won, lost and won again are three facts.
+        """
+        mark = np.where(code >= 0, self.model.session_of_code[code], -1)
         marked = mark >= 0
         last = c.session[mark, lanes]
         fresh = ~marked | (at - last > self.model.session_gap)
         begins = np.flatnonzero(marked & fresh)
+        first = len(self.model.marks)
+        words = begins[mark[begins] >= first]
+        if words.size:
+            c.session[first:, lanes[words]] = NEVER
         c.session[mark[begins], lanes[begins]] = at[begins]
         return fresh
 
@@ -385,33 +439,41 @@ class Journey:
         chance = likelihood(model, self.fit, belief, np.array(fits, float), columns.ended)
         points = self.engagement.shown(self.engagement.decayed(columns.points, columns.points_at, until))
         names = [*self.playbook.stages, UNKNOWN]
+        reviews, beliefs = self._reviews(columns, until), belief.T.tolist()
+        looks = zip(
+            stage.tolist(), since.tolist(), beliefs, chance.tolist(), fits, points.tolist(), reviews, pendings, now, strict=True
+        )
         return [
             View(
-                stage=names[stage[i]],
-                stage_since=int(since[i]) if since[i] > NEVER else None,
-                belief=dict(zip(model.stages, map(float, belief[:, i]), strict=True)),
-                confidence=float(belief[:, i].max()),
-                likelihood=None if np.isnan(chance[i]) else float(chance[i]),
-                fit=fits[i],
-                engagement=float(points[i]),
-                next_review_at=self._next(columns, i, pendings[i], now[i]),
+                stage=names[stage],
+                stage_since=since if since > NEVER else None,
+                belief=dict(zip(model.stages, belief, strict=True)),
+                confidence=max(belief),
+                likelihood=None if isnan(chance) else chance,
+                fit=fit,
+                engagement=engagement,
+                next_review_at=self._next(review, pending, moment) if pending else review,
             )
-            for i in range(len(lanes))
+            for stage, since, belief, chance, fit, engagement, review, pending, moment in looks
         ]
 
-    def _next(self, columns: Columns, i: int, pending: Pending | None, now: int) -> int | None:
-        """The next instant at which silence may change something."""
-        instants = []
-        evidence_at = int(columns.evidence_at[i])
-        if columns.ended[i] == NEVER and evidence_at > NEVER:
-            day = int(np.searchsorted(self.model.review_us, now - evidence_at, side="right"))
-            if day < self.model.review_us.size:
-                instants.append(evidence_at + int(self.model.review_us[day]))
-        for touch in pending.touches if pending else ():
-            for kind, window in self.model.window.items():
-                if getattr(touch, kind) == 0 and touch.sent_at + window > now:
-                    instants.append(touch.sent_at + window)
-        return min(instants, default=None)
+    def _reviews(self, columns: Columns, until: I) -> list[int | None]:
+        """The next review day of each lane."""
+        review_us = self.model.review_us
+        day = np.searchsorted(review_us, until - columns.evidence_at, side="right")
+        ahead = (columns.ended == NEVER) & (columns.evidence_at > NEVER) & (day < review_us.size)
+        instants = columns.evidence_at + review_us[np.minimum(day, review_us.size - 1)]
+        return [instant if due else None for instant, due in zip(instants.tolist(), ahead.tolist(), strict=True)]
+
+    def _next(self, review: int | None, pending: Pending, now: int) -> int | None:
+        """The next instant at which silence may change something: a review day, or the end of a touch's window."""
+        instants = [
+            touch.sent_at + window
+            for touch in pending.touches
+            for kind, window in self.model.window.items()
+            if getattr(touch, kind) == 0 and touch.sent_at + window > now
+        ]
+        return min([*instants, *([review] if review is not None else [])], default=None)
 
     def trace(self, product: str, events: Sequence[Event], now: int, observe: Observer) -> tuple[F, int, bool]:
         """Folds one lane from the start, telling `observe(row, belief after silence, belief after the row)` each instant.
@@ -429,6 +491,32 @@ class Journey:
         if not ended and evidence_at > NEVER and now > evidence_at:
             belief = self.model.advance(belief, np.array([(now - evidence_at) / DAY]))
         return belief, evidence_at, ended
+
+
+def _machines(events: Iterable[tuple[Event, str]]) -> Machines:
+    """What machines do among events in order, each with what it is about."""
+    machines = Machines({}, {})
+    for event, about in events:
+        if event.data.machine and about == "open":
+            machines.opens[event.data.touch_id] = event.at
+        elif event.data.machine and about == "click":
+            machines.clicks.setdefault(event.data.touch_id, []).append(event.at)
+    return machines
+
+
+def _scanned(known: OpenTouch | Early | None, click: Event, machines: Machines) -> bool:
+    """Whether a machine clicked beside a person's click: in this batch, before or after it, or last before the batch."""
+    past = known is not None and click.at - known.scanned_at <= BESIDE
+    return past or _beside(machines.clicks.get(click.data.touch_id, ()), click.at)
+
+
+def _beside(clicks: Sequence[int], at: int) -> bool:
+    first = bisect_left(clicks, at - BESIDE)
+    return first < len(clicks) and clicks[first] <= at + BESIDE
+
+
+def _touch_of(pending: Pending, event: Event) -> OpenTouch | None:
+    return next((touch for touch in pending.touches if touch.id == event.data.touch_id), None)
 
 
 def _pending(packed: bytes) -> Pending:

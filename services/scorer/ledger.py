@@ -22,6 +22,7 @@ PHRASES = {
     "no_click": "did not click in our mail in time", "outcome": "became an opportunity", "purchase": "bought",
     "restart": "the opportunity ended, the journey starts anew",
 }  # fmt: skip
+SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
 KINDS = {"no_open": "no_open", "no_click": "no_click", "outcome": "outcome", "purchase": "outcome", "restart": "restart"}
 
 
@@ -81,13 +82,13 @@ def explain(journey: Journey, product: str, events: Sequence[Event], now: int) -
     traces: list[tuple[Row, F, F]] = []
     belief, _, ended = journey.trace(product, events, now, lambda *trace: traces.append(trace))
     by_uid = {event.uid: event for event in events}
-    learning = _Learning(journey, events)
+    aside = _Aside(journey, product, events)
     start = model.start[:, None]
     book = _Book(journey, float(logit(model.outcome_probability(start))[0]), journey.fit.points({}))
     last: int | None = None
     over = ""
     for row, silent, after in traces:
-        learning.tell(book, until=row.at)
+        aside.tell(book, until=row.at)
         signal = model.signals[row.code % model.shared_offset]
         if over and signal not in ("restart", "purchase"):
             continue
@@ -97,7 +98,7 @@ def explain(journey: Journey, product: str, events: Sequence[Event], now: int) -
         book.step(row.at, KINDS.get(signal, "event"), _words(signal, event, row), event.data.id if event else None, stage=after)
         over = PHRASES[signal] if signal in ("outcome", "purchase") else "" if signal == "restart" else over
         last = row.at
-    learning.tell(book, until=now)
+    aside.tell(book, until=now)
     if last is not None and now > last and not ended:
         book.step(now, "silence", f"{_days(now - last)} without a sign", None, stage=belief)
     total = book.start + sum(line.delta for line in book.lines)
@@ -107,19 +108,22 @@ def explain(journey: Journey, product: str, events: Sequence[Event], now: int) -
     return Ledger(likelihood, book.start, book.lines, total, rfc3339(from_us(now)), product, fold_hash, note)
 
 
-class _Learning:
-    """Tells the book when what is known of the person changes fit; undated by order, as traits are the last word said."""
+class _Aside:
+    """Tells the book what is no instant of the filter: what changes fit, traits by the last word said, and scanners' clicks."""
 
-    def __init__(self, journey: Journey, events: Sequence[Event]) -> None:
+    def __init__(self, journey: Journey, product: str, events: Sequence[Event]) -> None:
         self._journey, self._events, self._next = journey, events, 0
+        self._scanned = journey.scanned(product, events)
         self._profile = Profile()
         self._fit = journey.fit.points({})
 
     def tell(self, book: _Book, until: int) -> None:
-        """Learns the events up to `until`, with a line where fit changed."""
+        """Learns the events up to `until`, with a line where fit changed, and for a person's click that was none."""
         while self._next < len(self._events) and self._events[self._next].at <= until:
             event = self._events[self._next]
             self._next += 1
+            if event.uid in self._scanned:
+                book.step(event.at, "machine", f"{SCANNED} [touch {event.data.touch_id}]", event.data.id)
             if not event.data.traits and not event.data.email and not event.data.company:
                 continue
             learn(self._profile, event)

@@ -1,5 +1,7 @@
 """Resolves a batch's identities against the database: reads the neighbourhood, lets `identity` decide, locks, moves events."""
 
+import os
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
@@ -7,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
+from asyncpg.pgproto.pgproto import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,7 +17,8 @@ from services.scorer.arrival import Arrival, Known
 from services.scorer.identity import Graph, Node, TimedLink, assign, nearest
 from services.scorer.profile import Profile
 from services.shared.db import rows
-from services.shared.identity import Identifier, Kind
+from services.shared.errors import Retry
+from services.shared.identity import KINDS, Identifier, Kind
 
 REVIEWED = "identity_reviewed"
 BLANK = msgspec.msgpack.encode(Profile())
@@ -33,7 +37,10 @@ class Verdict(NamedTuple):
 
 @dataclass
 class Plan:
-    """Who owns what after the batch: nodes as decided, what changes in the tables, and every lead that it touches."""
+    """Who owns what after the batch: nodes as decided, what changes in the tables, and every lead that it touches.
+
+    Those `born` are leads of identifiers that this very transaction is the first to hear of: nobody else can see them.
+    """
 
     nodes: dict[Identifier, Node]
     graph: Graph = field(default_factory=Graph)
@@ -45,6 +52,17 @@ class Plan:
     leads: set[uuid.UUID] = field(default_factory=set)
     verdicts: list[Verdict] = field(default_factory=list)
     overruled: set[uuid.UUID] = field(default_factory=set)
+    born: set[uuid.UUID] = field(default_factory=set)
+
+    def identifiers_of_born(self) -> dict[uuid.UUID, list[Identifier]]:
+        """The identifiers of new leads, strongest first: whatever belongs to them belongs since this batch."""
+        found: dict[uuid.UUID, list[Identifier]] = {lead: [] for lead in self.born}
+        for node in ({node.id: node for node in self.nodes.values()} | self.graph.nodes).values():
+            if node.lead in self.born:
+                found[node.lead].append(Identifier(node.kind, node.value))
+        for theirs in found.values():
+            theirs.sort()
+        return found
 
 
 class Ownership:
@@ -53,17 +71,19 @@ class Ownership:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self._minted: dict[int, uuid.UUID] = {}
+        self._born: set[uuid.UUID] = set()
+        self._settled: set[int] = set()
 
     async def plan(self, arrivals: list[Arrival], losers: Iterable[Known]) -> Plan:
-        """Decides for the batch, locking nothing: call again after locking `leads`, until they are all locked."""
-        wanted = {one for arrival in arrivals for one in (*arrival.ids, *_judged(arrival))}
-        plan = Plan(await self._nodes(wanted))
+        """Decides for the batch, locking nothing: call again after locking `leads`, until they are all locked or born."""
+        plan = Plan(await self._nodes(arrivals), born=self._born)
         ids = {one: node.id for one, node in plan.nodes.items()}
         pairs = {(ids[weak], ids[a.ids[0]]) for a in arrivals for weak in a.ids[1:]}
         plan.new_links = pairs - await self._known_links(pairs)
         plan.dropped = await self._unsupported(losers) - pairs
         undecided = {weak for weak, _ in plan.new_links | plan.dropped}
         undecided |= {node.id for node in plan.nodes.values() if node.lead is None}
+        undecided -= self._settled
         plan.verdicts, plan.overruled = _verdicts_of(arrivals, plan.nodes), {loser.uid for loser in losers}
         judged = await self._judged(plan)
         if undecided | judged:
@@ -107,7 +127,7 @@ class Ownership:
         plan.leads |= {one for near in plan.split.values() for one in near}
 
     def _mint(self, node: Node) -> uuid.UUID:
-        return self._minted.setdefault(node.id, uuid.uuid4())
+        return self._minted.setdefault(node.id, mint(1)[0])
 
     async def lock(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, Any]:
         """Locks the rows of these leads in order of their ids; returns those that exist."""
@@ -141,10 +161,10 @@ class Ownership:
                 leads=[node.lead for node in plan.changed],
                 homes=[node.home for node in plan.changed],
             )
-            await self._run(  # every lead has a row from the first, else it could not be locked
+            await self._run(  # every lead has a row from the first, else it could not be locked; those born are written later
                 "INSERT INTO scorer.lead (id, profile) SELECT id, :blank FROM unnest(CAST(:leads AS uuid[])) AS n(id) "
                 "ORDER BY id ON CONFLICT DO NOTHING",
-                leads=sorted({node.lead for node in plan.changed if node.lead}), blank=BLANK,
+                leads=sorted({node.lead for node in plan.changed if node.lead} - plan.born), blank=BLANK,
             )  # fmt: skip
         if plan.overruled:
             await self._run("DELETE FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.overruled))
@@ -204,27 +224,64 @@ class Ownership:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    async def _nodes(self, wanted: set[Identifier]) -> dict[Identifier, Node]:
-        """The rows of these identifiers; the missing ones are made, in order, so that two makers never wait crosswise."""
+    async def _nodes(self, arrivals: Iterable[Arrival]) -> dict[Identifier, Node]:
+        """The rows of all identifiers; the missing ones are made, in order, so that two makers never wait crosswise."""
+        wanted = {one for arrival in arrivals for one in arrival.ids}
+        bound: dict[Identifier, set[Identifier]] = defaultdict(set)
+        for arrival in arrivals:
+            for weak in arrival.ids[1:]:
+                bound[weak].add(arrival.ids[0])
+            for other in _judged(arrival):
+                bound[other].add(arrival.ids[0])
+                bound[arrival.ids[0]].add(other)
+        wanted |= bound.keys()
         found = await self._find(wanted)
-        if missing := sorted(wanted - set(found)):
-            await self._run(
-                "INSERT INTO scorer.identifier (kind, value) SELECT * FROM unnest(CAST(:kinds AS smallint[]), "
-                "CAST(:words AS text[])) ON CONFLICT DO NOTHING",
-                kinds=[int(one.kind) for one in missing], words=[one.value for one in missing],
-            )  # fmt: skip
-            found |= await self._find(set(missing))
+        if missing := sorted(wanted - found.keys()):
+            found |= await self._make(missing, bound)
+            if len(found) < len(wanted):
+                found |= await self._find(wanted - found.keys())
         return found
 
-    async def _find(self, wanted: set[Identifier]) -> dict[Identifier, Node]:
+    async def _make(self, missing: list[Identifier], bound: dict[Identifier, set[Identifier]]) -> dict[Identifier, Node]:
+        """Adds identifiers; returns those in whose making no other transaction was faster, which nobody else can see yet.
+
+        A new one that nothing binds has a lead of its own, and a new one that is bound to just one such follows it: so much
+        is settled without a look at the graph.
+        """
+        alone = [one for one in missing if one not in bound]
+        homes = dict(zip(alone, mint(len(alone)), strict=True))
+        leads = homes | {
+            one: homes[strong] for one in missing if len(bound.get(one, ())) == 1 for strong in bound[one] if strong in homes
+        }
+        made = _named(
+            await rows(
+                self._connection,
+                "INSERT INTO scorer.identifier (kind, value, lead_id, home) SELECT * FROM unnest(CAST(:kinds AS smallint[]), "
+                "CAST(:words AS text[]), CAST(:leads AS uuid[]), CAST(:homes AS uuid[])) "
+                "ON CONFLICT DO NOTHING RETURNING id, kind, value, lead_id, home",
+                kinds=[int(one.kind) for one in missing],
+                words=[one.value for one in missing],
+                leads=[leads.get(one) for one in missing],
+                homes=[homes.get(one) for one in missing],
+            )
+        )
+        self._born |= {node.home for node in made.values() if node.home}
+        self._settled |= {node.id for node in made.values() if node.lead}
+        if any(node.lead and node.lead not in self._born for node in made.values()):
+            raise Retry("another process was faster with what these identifiers follow")
+        return made
+
+    async def _find(self, wanted: Iterable[Identifier]) -> dict[Identifier, Node]:
         words = sorted(wanted)
-        found = await rows(
-            self._connection,
-            "SELECT i.id, i.kind, i.value, i.lead_id, i.home FROM unnest(CAST(:kinds AS smallint[]), "
-            "CAST(:words AS text[])) AS w(kind, value) JOIN scorer.identifier i USING (kind, value)",
-            kinds=[int(one.kind) for one in words], words=[one.value for one in words],
-        )  # fmt: skip
-        return {Identifier(Kind(r.kind), r.value): Node(r.id, Kind(r.kind), r.value, r.lead_id, r.home) for r in found}
+        return _named(
+            await rows(
+                self._connection,
+                "SELECT i.id, i.kind, i.value, i.lead_id, i.home FROM unnest(CAST(:kinds AS smallint[]), "
+                "CAST(:words AS text[])) AS w(kind, value) JOIN scorer.identifier i USING (kind, value)",
+                kinds=[int(one.kind) for one in words],
+                words=[one.value for one in words],
+            )
+        )
 
     async def _load_by_id(self, graph: Graph, ids: set[int]) -> None:
         if ids:
@@ -233,7 +290,7 @@ class Ownership:
                 "SELECT id, kind, value, lead_id, home FROM scorer.identifier WHERE id = ANY(:ids)",
                 ids=sorted(ids),
             )
-            graph.nodes |= {r.id: Node(r.id, Kind(r.kind), r.value, r.lead_id, r.home) for r in found}
+            graph.nodes |= {node.id: node for node in _named(found).values()}
 
     async def _known_links(self, pairs: set[Link]) -> set[Link]:
         if not pairs:
@@ -275,9 +332,11 @@ class Ownership:
 
     async def _judged(self, plan: Plan) -> set[int]:
         """The users on whom a verdict is said, or taken back with the body that said it."""
-        found = await rows(
-            self._connection, "SELECT low, high FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.overruled)
-        )
+        found = []
+        if plan.overruled:
+            found = await rows(
+                self._connection, "SELECT low, high FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.overruled)
+            )
         return {i for one in (*found, *plan.verdicts) for i in (one.low, one.high)}
 
     async def _verdicts(self, plan: Plan, users: set[int]) -> set[Link]:
@@ -303,6 +362,22 @@ class Ownership:
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
+
+
+def _named(found: Iterable[Any]) -> dict[Identifier, Node]:
+    """Rows of `scorer.identifier` in hand."""
+    nodes = [Node(number, KINDS[kind], value, lead, home) for number, kind, value, lead, home in found]
+    return {Identifier(node.kind, node.value): node for node in nodes}
+
+
+def mint(count: int) -> list[uuid.UUID]:
+    """Ids for new leads: UUIDs of version 7 (RFC 9562), which rise with time, so that what is new lies side by side on disk."""
+    head = (time.time_ns() // 1_000_000).to_bytes(6)
+    noise = os.urandom(10 * count)
+    return [
+        UUID(head + bytes((noise[i] & 0x0F | 0x70, noise[i + 1], noise[i + 2] & 0x3F | 0x80)) + noise[i + 3 : i + 10])
+        for i in range(0, 10 * count, 10)
+    ]
 
 
 def _judged(arrival: Arrival) -> list[Identifier]:

@@ -14,19 +14,22 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from services.scorer.handler import Handler
 from services.scorer.live import Live, Sight
+from services.scorer.outcomes import Outcomes, Said
 from services.scorer.pageviews import PageViews
 from services.scorer.queries import ORDERS, Filter, Queries
 from services.scorer.rendering import HEADERS, Assets, Renderer, mail_document
-from services.scorer.signin import COOKIE, Seats, SignedOut
+from services.scorer.sourceviews import sources
 from services.shared.clock import from_us
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.keys import Key, Keys
+from services.shared.sales import TYPE_OF
 from services.shared.settings import Settings
+from services.shared.signin import COOKIE, Seats, SignedOut, from_elsewhere
 from services.shared.web import STATUS
 
 PER_PAGE = 25
-OURS = re.compile(r"/(mail|leads/[0-9a-f-]{36})?")
+OURS = re.compile(r"/(mail|sources|leads/[0-9a-f-]{36})?")
 ORDER_WORDS = {
     "likelihood": "most likely first", "engagement": "most engaged first", "fit": "best fit first",
     "last_event_at": "latest act first",
@@ -34,16 +37,21 @@ ORDER_WORDS = {
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def mount(app: FastAPI, settings: Settings, engine: AsyncEngine, handler: Handler, queries: Queries, keys: Keys) -> None:
+def mount(
+    app: FastAPI, settings: Settings, engine: AsyncEngine, handler: Handler, queries: Queries, keys: Keys, outcomes: Outcomes
+) -> None:
     """Adds the page to the scorer's application; starts nothing before somebody watches."""
-    app.include_router(Page(settings, engine, handler, queries, keys).router())
+    app.include_router(Page(settings, engine, handler, queries, keys, outcomes).router())
 
 
 class Page:
     """The routes of the page."""
 
-    def __init__(self, settings: Settings, engine: AsyncEngine, handler: Handler, queries: Queries, keys: Keys) -> None:
-        self._settings, self._handler, self._queries = settings, handler, queries
+    def __init__(
+        self, settings: Settings, engine: AsyncEngine, handler: Handler, queries: Queries, keys: Keys, outcomes: Outcomes
+    ) -> None:
+        self._settings, self._handler, self._queries, self._outcomes = settings, handler, queries, outcomes
+        self._engine, self._public_key = engine, settings.public_key.get_secret_value()
         self._views = PageViews(engine, handler, queries)
         self._seats = Seats(keys, settings.pepper.get_secret_value().encode())
         self._assets = Assets()
@@ -58,8 +66,10 @@ class Page:
         open_: dict[str, Any] = {"response_model": None}
         router.add_api_route("/", self.home, **signed)
         router.add_api_route("/leads/{lead_id}", self.lead, **signed)
+        router.add_api_route("/leads/{lead_id}/status", self.report, methods=["POST"], **signed)
         router.add_api_route("/find", self.find, methods=["POST"], **signed)
         router.add_api_route("/mail", self.mail, **signed)
+        router.add_api_route("/sources", self.sources, **signed)
         router.add_api_route("/touches/{touch_id}/mail", self.mail_of, **signed)
         router.add_api_route("/stream", self.stream, **open_)
         router.add_api_route("/sign-in", self.sign_in, **open_)
@@ -181,6 +191,8 @@ class Page:
             f"pipeline:{product}": self._render.fragment("_pipeline.html", pipeline=counts, product=product, **common)
             for product, counts in pipeline.items()
         }
+        for source in await sources(self._engine, self._public_key):
+            parts[f"source:{source.name}"] = self._render.fragment("_source.html", source=source)
         parts["notices"] = self._render.fragment("_notices.html", **common)
         return Sight(parts, {item.key: self._render.fragment("_item.html", item=item) for item in items})
 
@@ -196,13 +208,42 @@ class Page:
         product = self._product(product)
         portrait = await self._views.portrait(lead_id, product, whole=whole)
         return self._page(
-            "lead.html", here="lead", it=portrait, lead=portrait.lead, product=product, products=self._queries.products
+            "lead.html",
+            here="lead",
+            it=portrait,
+            lead=portrait.lead,
+            product=product,
+            products=self._queries.products,
+            outcomes=list(TYPE_OF),
+            reasons=self._handler.playbook.sales.disqualify_reasons,
+            fact=uuid.uuid4(),
         )
+
+    async def report(
+        self,
+        request: Request,
+        lead_id: uuid.UUID,
+        status: Annotated[str, Form(max_length=20)],
+        reason: Annotated[str, Form(max_length=500)] = "",
+        fact: Annotated[str, Form(max_length=100)] = "",
+    ) -> Response:
+        """Takes sales' word from the lead's page; the form's own id makes of two clicks one fact."""
+        if from_elsewhere(request):
+            raise Reject("this form is not ours", where="Origin", remedy="use the form on the lead's page", kind="forbidden")
+        if status not in TYPE_OF:
+            raise Reject("no such status", where="status", remedy=f"choose one of {', '.join(TYPE_OF)}")
+        await self._outcomes.report(lead_id, Said(status=status, reason=reason, id=fact))
+        return _see(f"/leads/{lead_id}")
 
     async def mail(self, before: Annotated[str, Query(max_length=80)] = "") -> Response:
         """Mails that were sent, newest first."""
         mails, following = await self._views.mails(before)
         return self._page("mail.html", here="mail", mails=mails, following=following, before=before)
+
+    async def sources(self) -> Response:
+        """Who can post here, how to set it up, and when it last spoke."""
+        found = await sources(self._engine, self._public_key)
+        return self._page("sources.html", here="sources", sources=found, ingest=self._settings.public_url)
 
     async def mail_of(self, touch_id: uuid.UUID) -> Response:
         """The mail itself, for the sandboxed frame."""

@@ -3,8 +3,8 @@
 A profile is a join of its events: merging needs no order, so late events and unions of leads cost nothing.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,13 +13,11 @@ from services.shared.clock import to_us
 from services.shared.consent import consents_of
 from services.shared.events import TOUCH_SENT
 from services.shared.playbook import Exclusion
+from services.shared.sales import STATUS_OF
 
 Stamp = tuple[int, str]
-SALES = {
-    "sales_accepted": "accepted", "sales_rejected": "rejected", "sales_disqualified": "disqualified",
-    "opportunity_opened": "opportunity", "won": "won", "lost": "lost",
-}  # fmt: skip
 NEVER_SEEN: Stamp = (-(1 << 62), "")
+MAX_REASON = 500
 
 
 class Permission(msgspec.Struct, array_like=True, frozen=True):
@@ -32,13 +30,22 @@ class Permission(msgspec.Struct, array_like=True, frozen=True):
     uid: str = ""
 
 
+class Outcome(NamedTuple):
+    """The last word of sales, with its reason."""
+
+    at: int
+    uid: str
+    status: str
+    reason: str = ""
+
+
 class Profile(msgspec.Struct, array_like=True):
     """Times are µs; stamps are (occurred_at, event id)."""
 
     traits: dict[str, tuple[int, str, Any]] = {}
     consent: dict[str, Permission] = {}
     source: tuple[int, str, str, str] | None = None
-    sales: tuple[int, str, str] | None = None
+    sales: Outcome | None = None
     company: tuple[int, str, str] | None = None
     address: tuple[int, str, str] | None = None
     events: int = 0
@@ -89,8 +96,8 @@ def learn(profile: Profile, event: Event) -> None:
         profile.company = (at, uid, data.company)
     if data.source and (not profile.source or (at, uid) < profile.source[:2]):
         profile.source = (at, uid, data.source, data.campaign)
-    if (status := SALES.get(data.type)) and (not profile.sales or (at, uid) >= profile.sales[:2]):
-        profile.sales = (at, uid, status)
+    if (status := STATUS_OF.get(data.type)) and (not profile.sales or (at, uid) >= profile.sales[:2]):
+        profile.sales = Outcome(at, uid, status, str(data.properties.get("reason") or "")[:MAX_REASON])
     for consent in consents_of(data):
         key = f"{data.email}\t{consent.channel}\t{consent.purpose}"
         said_at = to_us(consent.at) if consent.at else at
@@ -120,14 +127,30 @@ def _later(one: Permission, other: Permission) -> bool:
     return (one.at, one.refused, one.uid) > (other.at, other.refused, other.uid)
 
 
-def exclusion(rules: Iterable[Exclusion], emails: Iterable[str], traits: dict[str, Any]) -> str:
-    """The reason for which these are not a lead's addresses or traits; '' where they are."""
-    domains = [f".{email.rpartition('@')[2]}" for email in emails]
-    for rule in rules:
-        barred = tuple(f".{one}" for one in rule.domains)
-        inside = any(domain.endswith(barred) for domain in domains)
-        told = traits.get(rule.trait) if rule.trait else None
-        named = told is not None and str(told).lower() in {one.lower() for one in rule.one_of}
-        if inside or named or not set(rule.emails).isdisjoint(emails):
-            return rule.reason
-    return ""
+class Exclusions:
+    """Who is no lead at all, by the playbook's rules (D7)."""
+
+    def __init__(self, rules: Iterable[Exclusion]) -> None:
+        self._rules = list(rules)
+        self._domains = tuple(f".{domain}" for rule in self._rules for domain in rule.domains)
+        self._emails = frozenset(email for rule in self._rules for email in rule.emails)
+        self._words = [(rule.trait, frozenset(one.lower() for one in rule.one_of)) for rule in self._rules if rule.trait]
+
+    def reason(self, emails: Sequence[str], traits: Mapping[str, Any]) -> str:
+        """The reason for which these are not a lead's addresses or traits; '' where they are."""
+        suspect = not self._emails.isdisjoint(emails) or any(_within(email, self._domains) for email in emails)
+        if not suspect and not any(str(traits[trait]).lower() in words for trait, words in self._words if trait in traits):
+            return ""  # nearly everybody
+        return next((rule.reason for rule in self._rules if _excludes(rule, emails, traits)), "")
+
+
+def _within(email: str, domains: tuple[str, ...]) -> bool:
+    """Whether the address lies in one of the domains, each with its dot in front, or below."""
+    return f".{email.rpartition('@')[2]}".endswith(domains)
+
+
+def _excludes(rule: Exclusion, emails: Sequence[str], traits: Mapping[str, Any]) -> bool:
+    barred = tuple(f".{domain}" for domain in rule.domains)
+    told = traits.get(rule.trait) if rule.trait else None
+    named = told is not None and str(told).lower() in {one.lower() for one in rule.one_of}
+    return named or not set(rule.emails).isdisjoint(emails) or any(_within(email, barred) for email in emails)

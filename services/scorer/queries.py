@@ -145,7 +145,7 @@ class Queries:
         view = self._views([state], [profile], [moment])[0]
         return self._present(lead_id, row.version, identifiers, state, profile, view, moment)
 
-    async def lookup(self, one: Identifier) -> uuid.UUID:
+    async def lookup(self, one: Identifier, where: str = "body") -> uuid.UUID:
         """The lead that an identifier belongs to. Raises Reject `not-found`."""
         async with self._engine.connect() as connection:
             found = await value(
@@ -156,9 +156,18 @@ class Queries:
             )  # fmt: skip
         if found is None:
             raise Reject(
-                "no lead has this identifier", where="body", remedy="it becomes known with its first event", kind="not-found"
+                "no lead has this identifier", where=where, remedy="it becomes known with its first event", kind="not-found"
             )
         return uuid.UUID(str(found))
+
+    async def strongest(self, lead_id: uuid.UUID) -> Identifier:
+        """The best name of a lead, or of the one that it was merged into. Raises Reject `not-found`."""
+        async with self._engine.connect() as connection:
+            living = await value(connection, "SELECT coalesce(merged_into, id) FROM scorer.lead WHERE id = :id", id=lead_id)
+            named = (await Store(connection).identifiers([living])).get(living) if living else None
+        if not named:
+            raise _unknown(lead_id)
+        return named[0]
 
     async def explain(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> Ledger:
         """The ledger of one lead's likelihood."""
@@ -276,7 +285,8 @@ class Queries:
             "fit": {"score": view.fit, "grade": fit.grade(view.fit)},
             "engagement": view.engagement,
             "qualified": fit.qualified(view.fit),
-            "sales_status": profile.sales[2] if profile.sales else None,
+            "sales_status": profile.sales.status if profile.sales else None,
+            "sales_reason": (profile.sales.reason or None) if profile.sales else None,
             "consent": _consents(profile),
             "source": profile.source[2] if profile.source else None,
             "campaign": (profile.source[3] or None) if profile.source else None,

@@ -71,7 +71,7 @@ class Reader:
         if type_ == TOUCH_SENT:
             return Reading(type_, content, about="send", weighs=True)
         if mark == "given_send":
-            if not event.touch_id or (machine and type_ != "email_opened"):
+            if not event.touch_id:
                 return Reading(type_, content)
             return Reading(type_, content, about="open" if type_ == "email_opened" else "click", weighs=True)
         if machine:

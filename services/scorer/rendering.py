@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from services.scorer import curve, words
 from services.shared.clock import DAY, from_us, to_us
@@ -73,7 +73,7 @@ class Renderer:
         env.filters |= {
             "when": self.when, "day": self.day, "tint": self.tint, "plain": words.plain, "band": words.band,
             "signed": words.signed, "sureness": words.sureness, "reasoned": words.reasoned, "from_us": from_us, "us": to_us,
-            "tick": self.tick,
+            "tick": self.tick, "coded": coded,
         }  # fmt: skip
         env.globals |= {
             "asset": assets.address, "company": playbook.company.name, "chance": words.chance, "statuses": words.STATUSES,
@@ -115,6 +115,13 @@ class Renderer:
         if tone in self._stages[:-1]:
             return f"stage stage-{self._stages.index(tone) % 8}"
         return f"stage stage-{tone}" if tone in ("unknown", self._stages[-1]) else f"status status-{tone}"
+
+
+def coded(sentence: str) -> Markup:
+    """What stands between backticks, as code."""
+    code = Markup("<code>{}</code>")
+    parts = sentence.split("`")
+    return Markup().join(code.format(part) if number % 2 else escape(part) for number, part in enumerate(parts))
 
 
 def mail_document(touch: Touch) -> Response:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from services.shared.clock import DAY
 from services.shared.playbook import Engagement, Fit, FitRule
 
 LOGIT_LIMIT = 12.0
+MEMORY = 10_000
 
 
 def logit(p: F) -> F:
@@ -32,15 +34,17 @@ class FitScore:
         self._words = {id(rule): frozenset(word.lower() for word in rule.one_of) for rule in rules.rules}
         self._patterns = {rule.matches: re.compile(rule.matches, re.I) for rule in rules.rules if rule.matches}
         self._grades = sorted(rules.grades.items(), key=lambda grade: -grade[1])
+        self._traits = list(dict.fromkeys(rule.trait for rule in rules.rules))
+        self._of_text = lru_cache(maxsize=MEMORY)(self._holding)  # words come again and again
+        self._points = lru_cache(maxsize=MEMORY)(self._sum)
 
     def points(self, traits: Mapping[str, Any]) -> float:
         """Base and the points of every rule that holds, within 0 and 100."""
-        total = self._fit.base + sum(rule.points for rule in self._fit.rules if self._holds(rule, traits))
-        return min(100.0, max(0.0, total))
+        return self._points(self._held(traits))
 
     def reasons(self, traits: Mapping[str, Any]) -> list[tuple[str, float]]:
         """(why, points) of each rule that holds."""
-        return [(rule.why, rule.points) for rule in self._fit.rules if self._holds(rule, traits)]
+        return [(rule.why, rule.points) for rule in self._chosen(self._held(traits))]
 
     def grade(self, points: float) -> str:
         """The first grade whose threshold is reached, else D."""
@@ -54,8 +58,24 @@ class FitScore:
         """β·(fit − 50)/25 with β = ln 1.5 by default."""
         return self._fit.weight * (points - 50.0) / 25.0
 
-    def _holds(self, rule: FitRule, traits: Mapping[str, Any]) -> bool:
-        value = traits.get(rule.trait)
+    def _held(self, traits: Mapping[str, Any]) -> int:
+        """The rules that hold, the n-th as the bit of value 2ⁿ."""
+        held = 0
+        for trait in self._traits:
+            value = traits.get(trait)
+            held |= self._of_text(trait, value) if value is None or type(value) is str else self._holding(trait, value)
+        return held
+
+    def _holding(self, trait: str, value: Any) -> int:
+        return sum(1 << n for n, rule in enumerate(self._fit.rules) if rule.trait == trait and self._holds(rule, value))
+
+    def _chosen(self, held: int) -> list[FitRule]:
+        return [rule for n, rule in enumerate(self._fit.rules) if held >> n & 1]
+
+    def _sum(self, held: int) -> float:
+        return min(100.0, max(0.0, self._fit.base + sum(rule.points for rule in self._chosen(held))))
+
+    def _holds(self, rule: FitRule, value: Any) -> bool:
         if rule.present is not None:
             return (value is not None) == rule.present
         if value is None:

@@ -67,7 +67,10 @@ class StageModel:
         self.factor: F = np.ascontiguousarray(np.concatenate([factor, factor**weight]).T)
         self.chance: F = np.ascontiguousarray(np.concatenate([chance, chance * weight]).T)
         self.target: I = np.concatenate([target, target])
-        self.mark_of_code: I = np.array(([*range(len(self.marks))] + [-1] * (s - len(self.marks))) * 2, np.int64)
+        marks, words = len(self.marks), len(SPECIAL)  # both count once a session, what answers a send needs none
+        self.sessions = marks + words
+        sessions = [*range(marks), *[-1] * (s - self.sessions), *range(marks, self.sessions)]
+        self.session_of_code: I = np.array(sessions * 2, np.int64)
         demo, unsubscribe = (self.code.get(name, -9) for name in ("demo", "unsubscribe"))
         forced, silent = np.full(2 * s, KEEP, np.int64), np.zeros(2 * s, np.bool_)
         for base in (0, s):

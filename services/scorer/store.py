@@ -2,24 +2,46 @@
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
+from asyncpg import UniqueViolationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.arrival import Arrival, Known
 from services.scorer.journey import Event, Lane, View
 from services.scorer.profile import Profile
-from services.shared.db import rows
-from services.shared.events import Touch, decode_interaction, encode_bytes
-from services.shared.identity import Identifier, Kind
+from services.shared.db import Table, copy, overwrite, rows
+from services.shared.errors import Retry
+from services.shared.events import Snapshot, Touch, decode_interaction, encode_bytes
+from services.shared.identity import KINDS, Identifier
 from services.shared.playbook import UNKNOWN
 
 pack = msgspec.msgpack.Encoder().encode
 unpack_profile = msgspec.msgpack.Decoder(Profile).decode
+EVENT = Table("scorer", "event", {
+    "uid": "uuid", "lead_id": "uuid", "anchor": "bigint", "weaker": "bigint[]", "occurred_at": "bigint",
+    "received_at": "timestamptz", "source": "text", "digest": "bytea", "conflict": "boolean", "flags": "text", "body": "text",
+})  # fmt: skip
+LEAD = Table("scorer", "lead", {
+    "id": "uuid", "version": "bigint", "profile": "bytea", "provisional": "boolean", "excluded": "text",
+    "engaged_at": "timestamptz", "merged_into": "uuid",
+}, key=("id",))  # fmt: skip
+STATE = Table("scorer", "lead_state", {
+    "lead_id": "uuid", "product": "text", "fold_hash": "text", "record": "bytea", "pending": "bytea", "last_at": "bigint",
+    "last_uid": "text", "stage": "text", "likelihood": "float8", "fit": "float8", "engagement": "float8",
+    "qualified": "boolean", "listed": "boolean", "last_event_at": "bigint", "as_of": "bigint", "next_review_at": "bigint",
+    "announced_stage": "text", "announced_seq": "int", "announced_at": "timestamptz",
+}, key=("lead_id", "product"))  # fmt: skip
+ANNOUNCEMENT = Table("scorer", "announcement", {
+    "id": "uuid", "lead_id": "uuid", "product": "text", "seq": "int", "from_stage": "text", "stage": "text", "cause": "text",
+    "cause_at": "timestamptz", "cause_event": "text", "likelihood": "float8", "fold_hash": "text",
+    "announced_at": "timestamptz",
+})  # fmt: skip
 STATE_COLUMNS = (
     "lead_id, product, fold_hash, record, pending, last_at, last_uid, stage, likelihood, qualified, "
     "announced_stage, announced_seq, announced_at, as_of, next_review_at"
@@ -43,6 +65,7 @@ class State(msgspec.Struct):
     qualified: bool = False
     view: View | None = None
     as_of: int = 0
+    snapshot: Snapshot | None = None  # what others are told of the view
 
 
 class LeadRow(msgspec.Struct):
@@ -56,6 +79,7 @@ class LeadRow(msgspec.Struct):
     engaged_at: datetime | None = None
     states: dict[str, State] = {}
     identifiers: list[Identifier] = []
+    born: bool = False  # made by this very transaction: it has no row, and nobody else knows it
 
 
 def lead_row(row: Any) -> LeadRow:
@@ -74,7 +98,7 @@ class Store:
         found = await rows(
             self._connection,
             "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict FROM scorer.event WHERE uid = ANY(:uids)",
-            uids=[uuid.UUID(uid) for uid in uids],
+            uids=list(uids),
         )
         return {r.uid.hex: Known(r.uid, r.occurred_at, r.digest.hex(), r.lead_id, r.anchor, r.weaker, r.conflict) for r in found}
 
@@ -86,31 +110,19 @@ class Store:
         """Takes the losing bodies out of the set."""
         await self._run("DELETE FROM scorer.event WHERE uid = ANY(:uids)", uids=[loser.uid for loser in losers])
 
-    async def insert(self, arrivals: Sequence[Arrival], ids: dict[Identifier, int]) -> set[str]:
-        """Adds events in id order; returns those that were new, for another process may have been faster."""
-        arrivals = sorted(arrivals, key=lambda arrival: arrival.uid)
-        found = await rows(
-            self._connection,
-            "INSERT INTO scorer.event (uid, lead_id, anchor, weaker, occurred_at, received_at, source, digest, conflict, "
-            "flags, body) SELECT uid, lead, anchor, CAST(weaker AS bigint[]), at, received, source, digest, conflict, "
-            "flags, body FROM unnest(CAST(:uids AS uuid[]), CAST(:leads AS uuid[]), CAST(:anchors AS bigint[]), "
-            "CAST(:weaker AS text[]), CAST(:ats AS bigint[]), CAST(:received AS timestamptz[]), CAST(:sources AS text[]), "
-            "CAST(:digests AS bytea[]), CAST(:conflicts AS boolean[]), CAST(:flags AS text[]), CAST(:bodies AS text[])) "
-            "AS n(uid, lead, anchor, weaker, at, received, source, digest, conflict, flags, body) "
-            "ON CONFLICT (uid) DO NOTHING RETURNING uid",
-            uids=[uuid.UUID(a.uid) for a in arrivals],
-            leads=[a.lead for a in arrivals],
-            anchors=[ids[a.ids[0]] for a in arrivals],
-            weaker=["{" + ",".join(str(ids[one]) for one in a.ids[1:]) + "}" for a in arrivals],
-            ats=[a.at for a in arrivals],
-            received=[a.received_at for a in arrivals],
-            sources=[a.source for a in arrivals],
-            digests=[bytes.fromhex(a.digest) for a in arrivals],
-            conflicts=[a.conflict for a in arrivals],
-            flags=[a.flags for a in arrivals],
-            bodies=[a.body for a in arrivals],
-        )
-        return {row.uid.hex for row in found}
+    async def insert(self, arrivals: Sequence[Arrival], ids: dict[Identifier, int]) -> None:
+        """Adds events in id order. Raises Retry where another process was faster with one of them."""
+        new = [
+            (
+                a.uid, a.lead, ids[a.ids[0]], [ids[one] for one in a.ids[1:]], a.at, a.received_at, a.source,
+                bytes.fromhex(a.digest), a.conflict, a.flags, a.body,
+            )
+            for a in sorted(arrivals, key=attrgetter("uid"))
+        ]  # fmt: skip
+        try:
+            await copy(self._connection, EVENT, new)
+        except UniqueViolationError as error:
+            raise Retry("another process was faster with some of these events") from error
 
     async def events(self, leads: Iterable[uuid.UUID], until: int | None = None) -> dict[uuid.UUID, list[Event]]:
         """All events of these leads (up to `until`), in the order of the fold."""
@@ -141,66 +153,26 @@ class Store:
         """Identifiers by lead, strongest first; an anonymous id split by time is nobody's alone."""
         found = await rows(
             self._connection,
-            "SELECT lead_id, kind, value FROM scorer.identifier WHERE lead_id = ANY(:leads) ORDER BY kind, value",
+            "SELECT lead_id, kind, value FROM scorer.identifier WHERE lead_id = ANY(:leads)",
             leads=list(leads),
         )
         out: dict[uuid.UUID, list[Identifier]] = defaultdict(list)
-        for row in found:
-            out[row.lead_id].append(Identifier(Kind(row.kind), row.value))
+        for lead, kind, value in found:
+            out[lead].append(Identifier(KINDS[kind], value))
+        for theirs in out.values():
+            theirs.sort()
         return out
 
     async def write(self, leads: Sequence[LeadRow], fold_hash: str) -> None:
-        """Upserts leads and their states, a version on."""
-        leads = sorted(leads, key=lambda lead: lead.id)
-        await self._run(
-            "INSERT INTO scorer.lead AS l (id, version, profile, provisional, excluded, engaged_at) SELECT * FROM unnest("
-            "CAST(:ids AS uuid[]), CAST(:versions AS bigint[]), CAST(:profiles AS bytea[]), CAST(:provisional AS boolean[]), "
-            "CAST(:excluded AS text[]), CAST(:engaged AS timestamptz[])) ON CONFLICT (id) DO UPDATE SET "
-            "version = excluded.version, profile = excluded.profile, provisional = excluded.provisional, "
-            "excluded = excluded.excluded, engaged_at = excluded.engaged_at, merged_into = NULL",
-            ids=[lead.id for lead in leads],
-            versions=[lead.version for lead in leads],
-            profiles=[pack(lead.profile) for lead in leads],
-            provisional=[lead.provisional for lead in leads],
-            excluded=[lead.excluded for lead in leads],
-            engaged=[lead.engaged_at for lead in leads],
-        )
-        pairs = [(lead, state, view) for lead in leads for state in lead.states.values() if (view := state.view)]
-        await self._run(
-            "INSERT INTO scorer.lead_state (lead_id, product, fold_hash, record, pending, last_at, last_uid, stage, "
-            "likelihood, fit, engagement, qualified, listed, last_event_at, as_of, next_review_at, announced_stage, "
-            "announced_seq, announced_at) SELECT * FROM unnest(CAST(:leads AS uuid[]), CAST(:products AS text[]), "
-            "CAST(:hashes AS text[]), CAST(:records AS bytea[]), CAST(:pendings AS bytea[]), CAST(:last_ats AS bigint[]), "
-            "CAST(:last_uids AS text[]), CAST(:stages AS text[]), CAST(:likelihoods AS float8[]), CAST(:fits AS float8[]), "
-            "CAST(:engagements AS float8[]), CAST(:qualified AS boolean[]), CAST(:listed AS boolean[]), "
-            "CAST(:last_events AS bigint[]), CAST(:as_ofs AS bigint[]), CAST(:reviews AS bigint[]), "
-            "CAST(:announced AS text[]), CAST(:seqs AS int[]), CAST(:announced_ats AS timestamptz[])) "
-            "ON CONFLICT (lead_id, product) DO UPDATE SET fold_hash = excluded.fold_hash, record = excluded.record, "
-            "pending = excluded.pending, last_at = excluded.last_at, last_uid = excluded.last_uid, stage = excluded.stage, "
-            "likelihood = excluded.likelihood, fit = excluded.fit, engagement = excluded.engagement, "
-            "qualified = excluded.qualified, listed = excluded.listed, last_event_at = excluded.last_event_at, "
-            "as_of = excluded.as_of, next_review_at = excluded.next_review_at, announced_stage = excluded.announced_stage, "
-            "announced_seq = excluded.announced_seq, announced_at = excluded.announced_at",
-            leads=[lead.id for lead, _, _ in pairs],
-            products=[state.lane.product for _, state, _ in pairs],
-            hashes=[fold_hash for _ in pairs],
-            records=[state.lane.record for _, state, _ in pairs],
-            pendings=[state.lane.pending for _, state, _ in pairs],
-            last_ats=[state.lane.last_at for _, state, _ in pairs],
-            last_uids=[state.lane.last_uid for _, state, _ in pairs],
-            stages=[view.stage for _, _, view in pairs],
-            likelihoods=[view.likelihood for _, _, view in pairs],
-            fits=[view.fit for _, _, view in pairs],
-            engagements=[view.engagement for _, _, view in pairs],
-            qualified=[state.qualified for _, state, _ in pairs],
-            listed=[not lead.excluded for lead, _, _ in pairs],
-            last_events=[lead.profile.last_at for lead, _, _ in pairs],
-            as_ofs=[state.as_of for _, state, _ in pairs],
-            reviews=[view.next_review_at for _, _, view in pairs],
-            announced=[state.announced.stage for _, state, _ in pairs],
-            seqs=[state.announced.seq for _, state, _ in pairs],
-            announced_ats=[state.announced.at for _, state, _ in pairs],
-        )
+        """Leads and their states: the new ones appended, the others written over."""
+        leads = sorted(leads, key=attrgetter("id"))
+        born = [lead for lead in leads if lead.born]
+        known = [lead for lead in leads if not lead.born]
+        if born:
+            await copy(self._connection, LEAD, map(_lead_values, born))
+            await copy(self._connection, STATE, _state_values(born, fold_hash))
+        await overwrite(self._connection, LEAD, [*map(_lead_values, known)])
+        await overwrite(self._connection, STATE, [*_state_values(known, fold_hash)])
 
     async def merge(self, emptied: dict[uuid.UUID, uuid.UUID]) -> None:
         """Notes where emptied leads went; their history stays, their states and touches follow."""
@@ -222,14 +194,7 @@ class Store:
     async def announce(self, said: Sequence[dict[str, Any]]) -> None:
         """Appends announcements; a number is given once."""
         if said:
-            await self._connection.execute(
-                text(
-                    "INSERT INTO scorer.announcement (id, lead_id, product, seq, from_stage, stage, cause, cause_at, "
-                    "cause_event, likelihood, fold_hash, announced_at) VALUES (:id, :lead_id, :product, :seq, :from_stage, "
-                    ":stage, :cause, :cause_at, :cause_event, :likelihood, :fold_hash, :announced_at)"
-                ),
-                list(said),
-            )
+            await copy(self._connection, ANNOUNCEMENT, [tuple(map(one.__getitem__, ANNOUNCEMENT.types)) for one in said])
 
     async def keep_touches(self, touches: Sequence[tuple[str, datetime, Touch]]) -> None:
         """What became of touches, for timelines: the later word of each; under the lead that lives."""
@@ -247,6 +212,24 @@ class Store:
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
+
+
+def _lead_values(lead: LeadRow) -> tuple[Any, ...]:
+    """A row of LEAD: what is written lives, wherever it was merged before."""
+    return lead.id, lead.version, pack(lead.profile), lead.provisional, lead.excluded, lead.engaged_at, None
+
+
+def _state_values(leads: Iterable[LeadRow], fold_hash: str) -> Iterator[tuple[Any, ...]]:
+    """Rows of STATE of the leads that were looked at."""
+    for lead in leads:
+        for state in lead.states.values():
+            if view := state.view:
+                lane, said = state.lane, state.announced
+                yield (
+                    lead.id, lane.product, fold_hash, lane.record, lane.pending, lane.last_at, lane.last_uid, view.stage,
+                    view.likelihood, view.fit, view.engagement, state.qualified, not lead.excluded, lead.profile.last_at,
+                    state.as_of, view.next_review_at, said.stage, said.seq, said.at,
+                )  # fmt: skip
 
 
 def state_of(row: Any) -> State:

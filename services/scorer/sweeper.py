@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.scorer import owed
 from services.scorer.announcing import Evidence, settle
 from services.scorer.handler import Handler
 from services.scorer.store import Store, lead_row
@@ -99,6 +100,8 @@ class Sweeper:
             await store.write(leads, handler.playbook.fold_hash)
             await store.announce(said)
             await outbox.put(connection, "scorer", changes)
+            if handler.crm:
+                await owed.note(connection, handler.crm, leads)
         if changes:
             self._wake()
         return len(due)

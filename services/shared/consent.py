@@ -3,6 +3,7 @@
 from services.shared.events import REFUSING_TYPES, Consent, Interaction
 
 HARD_BOUNCES = frozenset({"hard", "permanent", "bounce", "hardbounce"})
+DOUBLE_OPT_IN = "double_opt_in"  # the basis of a permission that was confirmed from the mailbox itself
 SPEAKING_TYPES = REFUSING_TYPES | {"consent_given", "email_bounced"}  # those that may imply one
 
 

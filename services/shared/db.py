@@ -1,8 +1,9 @@
 """PostgreSQL: the engine, the migrations, and which of its errors pass by themselves."""
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 from alembic import command
@@ -42,7 +43,9 @@ def is_transient(error: BaseException) -> bool:
             return True
         state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
         return str(state).startswith(TRANSIENT_STATES)
-    return isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate).startswith(TRANSIENT_STATES)
+    return isinstance(error, asyncpg.InterfaceError)
 
 
 async def migrate(engine: AsyncEngine, folder: Path = MIGRATIONS) -> None:
@@ -74,3 +77,38 @@ async def rows(connection: AsyncConnection, statement: str, /, **values: Any) ->
 async def value(connection: AsyncConnection, statement: str, /, **values: Any) -> Any:
     """The first column of the first row, or None."""
     return (await connection.execute(text(statement), values)).scalar()
+
+
+class Table(NamedTuple):
+    """A table as it is written in bulk: schema and name, the types of the columns written, and the key of a row."""
+
+    schema: str
+    name: str
+    types: dict[str, str]
+    key: tuple[str, ...] = ()
+
+    @property
+    def upsert(self) -> str:
+        """The statement that writes rows over those of the same key; takes an array a column, named like it."""
+        columns = ", ".join(self.types)
+        arrays = ", ".join(f"CAST(:{column} AS {kind}[])" for column, kind in self.types.items())
+        again = ", ".join(f"{column} = excluded.{column}" for column in self.types if column not in self.key)
+        return (
+            f"INSERT INTO {self.schema}.{self.name} ({columns}) SELECT * FROM unnest({arrays}) "
+            f"ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {again}"
+        )
+
+
+async def copy(connection: AsyncConnection, table: Table, records: Iterable[tuple[Any, ...]]) -> None:
+    """Appends rows by COPY, the cheapest way in. Raises asyncpg's own errors: UniqueViolationError for a row that is there."""
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    if not driver.is_in_transaction():  # the engine begins one only with a statement of its own
+        await connection.execute(text("SELECT 1"))
+    await driver.copy_records_to_table(table.name, schema_name=table.schema, columns=list(table.types), records=records)
+
+
+async def overwrite(connection: AsyncConnection, table: Table, records: Sequence[tuple[Any, ...]]) -> None:
+    """Writes rows, over those of the same key."""
+    if records:
+        columns = zip(*records, strict=True)
+        await connection.execute(text(table.upsert), dict(zip(table.types, map(list, columns), strict=True)))

@@ -18,6 +18,7 @@ NAMESPACE = uuid.UUID("6f0d4c56-6b0f-5d0e-9a54-3a8f1d1c7e21")
 TOUCH_SYSTEM = "ripeline.touch"  # the external-id system that ties a click or a reply to the touch's recipient
 TOUCH_SENT = "touch_sent"  # our own sends, in the form of interactions
 REFUSING_TYPES = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
+HISTORY, NEW_LEADS = "history", "new_leads"  # what an import says that its events are
 
 
 class ExternalId(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,7 +74,7 @@ class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
     """The envelope of an interaction: `id` is (door and key's name, sender's id) hashed, `time` when it happened.
 
     `data` are the interaction as it was written, `digest` the hash of what the sender said, `postedat` the machine's time
-    of acceptance, whatever the clock; `flags` say what was mended.
+    of acceptance, whatever the clock; `flags` are words: what was mended, and what an import says that it is.
     """
 
     id: str
@@ -105,16 +106,20 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something that the lead asked for by name: a form's content, a demo, a call."""
+    """Something that the lead asked for by name: a form's content, a demo, a call; `imported` as in `Change`."""
 
     uid: str
     type: str
     at: datetime
     content: str = ""
+    imported: str = ""
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """An event on `lead.changes`; `seq` numbers announcements of a (lead, product), 0 where the stage is unchanged."""
+    """An event on `lead.changes`; `seq` numbers announcements of a (lead, product), 0 where the stage is unchanged.
+
+    `imported` is `history` or `new_leads:DAYS` where nothing but an import is behind it.
+    """
 
     lead: str
     version: int
@@ -130,6 +135,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     content: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()
     requests: tuple[Request, ...] = ()
+    imported: str = ""
 
 
 class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +150,10 @@ class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConsentChanged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A permission changed for an address, named by its HMAC."""
+    """A permission changed for an address, named by its HMAC.
+
+    An `undated` word counts from its receipt, and under its event's id only once: said again it is no later.
+    """
 
     address: str
     channel: str
@@ -152,6 +161,7 @@ class ConsentChanged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     state: Literal["given", "withdrawn"]
     at: datetime
     basis: str = ""
+    undated: bool = False
 
 
 class ConsentEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,6 +212,8 @@ class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _ENVELOPE = b'{"specversion":"1.0","datacontenttype":"application/json",'
+_SPACE = NAMESPACE.bytes
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))  # RFC 9562: the variant's two bits are 10
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 encode_bytes = _encode
@@ -219,7 +231,9 @@ def event_uid(source: str, sender_id: str) -> str:
 
 def derived(*parts: object) -> str:
     """A deterministic uuid5 of the parts, e.g. an announcement's or a touch's id."""
-    return str(uuid.uuid5(NAMESPACE, "\0".join(map(str, parts))))
+    name = "\0".join(map(str, parts)).encode()
+    h = hashlib.sha1(_SPACE + name, usedforsecurity=False).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"  # a UUID object would cost more than all else
 
 
 def keyed_hash(pepper: bytes, value: str) -> str:
@@ -238,6 +252,16 @@ def _hmac_halves(pepper: bytes) -> tuple[Any, Any]:
     return hashlib.sha256(bytes(b ^ 0x36 for b in key)), hashlib.sha256(bytes(b ^ 0x5C for b in key))
 
 
+def imported_as(flags: str) -> str:
+    """What an import says that an event is, in its envelope's flags: `history`, `new_leads:DAYS`; '' for what is live.
+
+    What is too old to announce anything is history, whatever the import says.
+    """
+    words = flags.split()
+    said = next((word for word in words if word.partition(":")[0] in (HISTORY, NEW_LEADS)), "")
+    return HISTORY if said and "old" in words else said
+
+
 def rfc3339(moment: datetime) -> str:
     """`2026-01-02T03:04:05.000006Z`."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -252,13 +276,16 @@ def envelope(
     posted_at: float,
     flags: str = "",
     said_at: datetime | None = None,
+    scope: str = "",
 ) -> tuple[str, bytes]:
     """Returns (uid, encoded `interaction.v1`); without `occurred_at` the receipt counts as the time.
+
+    `scope` is within what the interaction's id is unique, where that is not its source.
 
     The digest covers what the sender said and nothing of the receipt, so a resent item has the same one: `said_at` is the
     sender's own time where `occurred_at` is another, corrected one.
     """
-    data, uid = _encode(interaction), event_uid(source, interaction.id)
+    data, uid = _encode(interaction), event_uid(scope or source, interaction.id)
     told = said_at or occurred_at
     event = InteractionEvent(
         id=uid,

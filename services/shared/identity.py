@@ -12,11 +12,16 @@ from services.shared.playbook import Identity
 class Kind(IntEnum):
     """Strength of an identifier: the smaller, the stronger."""
 
+    __hash__ = int.__hash__  # identifiers are keys everywhere, and an enumeration's own hash is slow
+
     USER = 0
     EMAIL = 1
     EXTERNAL = 2
     ANONYMOUS = 3
     ROLE = 4
+
+
+KINDS = tuple(Kind)  # by number
 
 
 class Identifier(NamedTuple):
@@ -64,18 +69,18 @@ class Cleaner:
     def identifiers(self, event: Interaction) -> list[Identifier]:
         """Usable identifiers, strongest first; a role address stands alone; empty where the event names nobody."""
         found: list[Identifier] = []
-        if user := self.plain(event.user_id):
+        if event.user_id and (user := self.plain(event.user_id)):
             found.append(Identifier(Kind.USER, user))
-        if email := self.address(event.email):
+        if event.email and (email := self.address(event.email)):
             if not self.is_role(email):
                 found.append(Identifier(Kind.EMAIL, email))
             elif not found:
                 return [Identifier(Kind.ROLE, email)]
-        if external := _external(self, event.external_id):
+        if event.external_id and (external := _external(self, event.external_id)):
             found.append(external)
         if event.touch_id and (not found or event.type == TOUCH_SENT):
             found.append(Identifier(Kind.EXTERNAL, f"{TOUCH_SYSTEM}{SEPARATOR}{event.touch_id}"))
-        if anonymous := self.plain(event.anonymous_id):
+        if event.anonymous_id and (anonymous := self.plain(event.anonymous_id)):
             found.append(Identifier(Kind.ANONYMOUS, anonymous))
         return found
 

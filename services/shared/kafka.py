@@ -35,7 +35,7 @@ class Record(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """A record to produce; the key is a keyed hash or an id, both even in their first hex digits."""
+    """A record to produce; the key is a keyed hash or an id, both even in their last hex digits."""
 
     topic: str
     key: str
@@ -110,7 +110,8 @@ class Publisher:
     async def _one_by_one(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
         counts = {topic: len(await producer.partitions_for(topic)) for topic in {record.topic for record in records}}
         return [
-            await producer.send(r.topic, r.value, r.key.encode(), partition=int(r.key[:8], 16) % counts[r.topic]) for r in records
+            await producer.send(r.topic, r.value, r.key.encode(), partition=int(r.key[-8:], 16) % counts[r.topic])
+            for r in records
         ]
 
     async def _in_batches(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
@@ -119,7 +120,7 @@ class Publisher:
         for record in records:
             if record.topic not in counts:
                 counts[record.topic] = len(await producer.partitions_for(record.topic))
-            lanes[record.topic, int(record.key[:8], 16) % counts[record.topic]].append(record)
+            lanes[record.topic, int(record.key[-8:], 16) % counts[record.topic]].append(record)
         return [asyncio.ensure_future(self._lane(producer, *lane, part)) for lane, part in lanes.items()]
 
     async def _lane(self, producer: AIOKafkaProducer, topic: str, partition: int, records: list[Outgoing]) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Literal
 
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.shared.db import is_transient
+from services.shared.db import Table, copy, is_transient, rows
 from services.shared.errors import Retry
 from services.shared.kafka import Outgoing, Publisher, Record
 from services.shared.runtime import Beat, fault_point
@@ -16,23 +17,14 @@ from services.shared.telemetry import OUTBOX_PUBLISHED
 
 log = structlog.get_logger()
 Schema = Literal["scorer", "nurture"]
-BATCH = 500
+BATCH = 1_000
+WAITING = {"topic": "text", "key": "text", "value": "bytea"}
 
 
 async def put(connection: AsyncConnection, schema: Schema, records: Sequence[Outgoing]) -> None:
     """Leaves records to be published after the commit."""
     if records:
-        await connection.execute(
-            text(
-                f"INSERT INTO {schema}.outbox (topic, key, value) SELECT * FROM unnest("
-                "CAST(:topics AS text[]), CAST(:keys AS text[]), CAST(:values AS bytea[]))"
-            ),
-            {
-                "topics": [r.topic for r in records],
-                "keys": [r.key for r in records],
-                "values": [r.value for r in records],
-            },
-        )
+        await copy(connection, Table(schema, "outbox", WAITING), records)
 
 
 async def bury(connection: AsyncConnection, schema: Schema, record: Record, reason: str) -> None:
@@ -101,22 +93,16 @@ class Relay:
                 self._woken.clear()
 
     async def relay(self) -> int:
-        """Publishes one batch; returns its size."""
+        """Publishes one batch, the oldest first; returns its size."""
         async with self._engine.begin() as connection:
-            found = (
-                await connection.execute(
-                    text(
-                        f"SELECT id, topic, key, value FROM {self._schema}.outbox ORDER BY id "
-                        f"LIMIT {BATCH} FOR UPDATE SKIP LOCKED"
-                    )
-                )
-            ).all()
-            if found:
-                await self._publisher.publish([Outgoing(row.topic, row.key, row.value) for row in found])
+            found = await rows(
+                connection,
+                f"DELETE FROM {self._schema}.outbox WHERE id = ANY(ARRAY(SELECT id FROM {self._schema}.outbox ORDER BY id "
+                f"LIMIT {BATCH} FOR UPDATE SKIP LOCKED)) RETURNING id, topic, key, value",
+            )
+            if found:  # the deletion holds only if the broker acknowledges
+                found.sort(key=attrgetter("id"))
+                await self._publisher.publish([Outgoing(topic, key, value) for _, topic, key, value in found])
                 fault_point("between_publish_and_mark")
-                await connection.execute(
-                    text(f"DELETE FROM {self._schema}.outbox WHERE id = ANY(:ids)"),
-                    {"ids": [row.id for row in found]},
-                )
         OUTBOX_PUBLISHED.labels(self._schema).inc(len(found))
         return len(found)

@@ -9,11 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import jmespath
 import yaml
+from jmespath.exceptions import JMESPathError, JMESPathTypeError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from services.shared import sender_rules
 
 UNKNOWN = "unknown"
 CUSTOMER = "customer"
+FOLD = 2  # of the fold's own rules and the shape of its state: raised, every lead is folded anew
 TRACKING = re.compile(r"^(utm_|mc_|hsa_|_hs|pk_)|^(gclid|fbclid|msclkid|dclid|yclid|twclid|ref)$")
 
 
@@ -183,6 +188,30 @@ class Consent(Part):
     double_opt_in: bool = False
 
 
+class Sales(Part):
+    """What sales may give as the reason when it disqualifies a lead."""
+
+    disqualify_reasons: list[str] = Field(
+        ["no_budget", "no_authority", "no_need", "bad_timing", "too_small", "not_our_market", "competitor", "student",
+         "bad_data", "other"],
+        min_length=1,
+    )  # fmt: skip
+
+
+class Crm(Part):
+    """What is written back to a CRM: `fields` of its own by JMESPath expressions over what is known, and when.
+
+    Nothing is written while `fields` is empty. `min_change` counts points of 100: of fit, engagement and likelihood.
+    """
+
+    system: str = ""
+    fields: dict[str, str] = {}
+    when: list[Literal["stage_changed", "qualified", "score_moved", "sales_changed"]] = [
+        "stage_changed", "qualified", "score_moved", "sales_changed",
+    ]  # fmt: skip
+    min_change: float = Field(5, gt=0, le=100)
+
+
 class Identity(Part):
     """Words that identify nobody, and mailboxes that belong to a desk and not to a person."""
 
@@ -281,6 +310,9 @@ class Playbook(Part):
     holdout: Holdout = Holdout()
     consent: Consent = Consent()
     identity: Identity = Identity()
+    sales: Sales = Sales()
+    crm: Crm = Crm()
+    senders: list[sender_rules.Sender] = []
     model: Model
 
     @cached_property
@@ -300,7 +332,7 @@ class Playbook(Part):
             mode="json",
             include={"products", "unnamed_product_weight", "pages", "fit", "engagement", "exclusions", "model"},
         )
-        return hashlib.sha256(json.dumps([fold, content], sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([FOLD, fold, content], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def plain_address(url: str) -> str:
@@ -337,10 +369,13 @@ class AddressBook:
 SECTIONS = {
     "company": "playbook.yaml", "products": "playbook.yaml", "unnamed_product_weight": "playbook.yaml",
     "open_pixel": "playbook.yaml", "cadence": "playbook.yaml", "holdout": "playbook.yaml",
-    "consent": "playbook.yaml", "personas": "playbook.yaml", "identity": "identity.yaml",
+    "consent": "playbook.yaml", "personas": "playbook.yaml", "sales": "playbook.yaml", "crm": "playbook.yaml",
+    "identity": "identity.yaml",
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml", "pages": "score.yaml",
     "content": "content.yaml", "programs": "programs.yaml", "model": "model.json",
+    "senders": "senders.yaml",
 }  # fmt: skip
+OPTIONAL = frozenset({"senders.yaml"})
 
 
 def load(folder: Path) -> Playbook:
@@ -354,6 +389,8 @@ def load(folder: Path) -> Playbook:
             node = yaml.compose(text, yaml.CSafeLoader)
             data = json.loads(text) if file.endswith(".json") else yaml.load(text, yaml.CSafeLoader)
         except FileNotFoundError:
+            if file in OPTIONAL:
+                continue
             problems.append(Problem(file, 1, "the file is missing", f"Put {file} into {folder.name}/"))
             continue
         except (yaml.YAMLError, ValueError) as error:
@@ -453,6 +490,16 @@ def _contradictions(playbook: Playbook) -> Iterable[tuple[tuple[int | str, ...],
     for type_, mark in playbook.model.mark_of_type.items():
         if mark not in known and not str(mark).startswith("by the content's latest stage"):
             yield ("model", "mark_of_type", type_), f"no mark {mark!r}", "Use a mark that has rates"
+    if playbook.crm.fields and not playbook.crm.system.strip():
+        yield ("crm",), "fields without a system", "Name the system whose external ids find the lead there, e.g. `hubspot`"
+    for name, expression in playbook.crm.fields.items():
+        try:
+            jmespath.search(expression, {})
+        except JMESPathTypeError:
+            pass  # of nothing; of a lead it may be right
+        except JMESPathError as error:
+            yield ("crm", "fields", name), f"no JMESPath expression: {str(error).splitlines()[0]}", "Mend the expression"
+    yield from sender_rules.contradictions(playbook.senders)
     for i, rule in enumerate(playbook.fit.rules):
         conditions = [rule.one_of, rule.matches, rule.at_least is not None, rule.at_most is not None,
                       rule.present is not None]  # fmt: skip

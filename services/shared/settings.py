@@ -1,8 +1,10 @@
 """All settings of all services: `RIPELINE_…` variables or secret files of the same name in lower case."""
 
+import json
+from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_origin
 
 from limits import parse
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -39,6 +41,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address a service listens on")
     port: int = Field(0, description=f"port a service listens on; 0 takes the service's own: {PORTS}")
     public_url: str = Field("http://127.0.0.1:8080", description="where people's browsers reach ingest, for links in mails")
+    ingest_url: str = Field("", description="where `ripeline sources test` reaches ingest, if not at public_url")
     allowed_pages: list[str] = Field([], description="JSON list of address prefixes that a form's `_next` may name")
     allowed_origins: list[str] = Field(["*"], description="JSON list of origins whose pages may post by script")
     trusted_proxies: list[str] = Field([], description="JSON list of networks whose X-Forwarded-For is believed")
@@ -62,7 +65,7 @@ class Settings(BaseSettings):
     crm_url: SecretStr = Field(SecretStr(""), description="where scores are written back to a CRM's flow, http(s)")
     crm_secret: SecretStr = Field(SecretStr(""), description="whsec_… that signs them (Standard Webhooks)")
     clock: str = Field("", description="ORIGIN,DAYS,SECONDS: compressed time; demo and test only")
-    batch: int = Field(1_000, description="records of one consumed batch")
+    batch: int = Field(4_000, description="most records of one consumed batch")
     poll_ms: int = Field(500, description="longest wait between looks at the outbox, due touches and due reviews")
     sending_timeout_s: float = Field(20, description="a touch still on the wire after this is given up")
     watchdog_s: float = Field(60, description="a loop without a turn for this long ends its process")
@@ -101,6 +104,15 @@ class Settings(BaseSettings):
         if self.environment == "production" and (self.clock or self.fault):
             raise ValueError("RIPELINE_CLOCK and RIPELINE_FAULT are for demo and test; unset them or RIPELINE_ENVIRONMENT")
         return self
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> "Settings":
+        """The settings that these RIPELINE_ variables make, over those of our own environment."""
+        given: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            if (value := variables.get(f"RIPELINE_{name.upper()}")) is not None:
+                given[name] = json.loads(value) if get_origin(field.annotation) is list else value
+        return cls(**given)
 
     def port_of(self, service: str) -> int:
         """The port this service listens on."""

@@ -14,6 +14,7 @@ REFUSED = Counter("ripeline_interactions_refused_total", "Interactions refused, 
 SPOOL_RECORDS = Gauge("ripeline_spool_records", "Submissions on disk that wait for the broker")
 SPOOL_BYTES = Gauge("ripeline_spool_bytes", "Bytes of the spool in use")
 SPOOL_FULL = Counter("ripeline_spool_full_total", "Submissions refused because the spool was full")
+MAILBOX_READ = Gauge("ripeline_mailbox_read_timestamp_seconds", "When the mailbox was last read to its end, since 1970")
 SPOOL_SHARE = Counter("ripeline_spool_share_total", "Submissions refused because their sender's share of the spool was full")
 LIMITED = Counter("ripeline_requests_limited_total", "Requests refused because there were too many of them", ["limit"])
 CUT_OFF = Counter(
@@ -30,6 +31,7 @@ DECISION_SECONDS = Histogram(
     "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision on the touch",
     buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
 )  # fmt: skip
+WRITTEN_BACK = Counter("ripeline_written_back_total", "Messages owed to the CRM, by what became of them", ["result"])
 OUTBOX_PUBLISHED = Counter("ripeline_outbox_published_total", "Records published from the outbox", ["service"])
 LOOP_AGE = Gauge("ripeline_loop_age_seconds", "Seconds since a loop last turned", ["loop"])
 

@@ -13,12 +13,12 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import folding, ingest, reading, scoring, whole
+from tests.bench import folding, importing, ingest, reading, scoring, whole
 from tests.bench.measure import Found, Line, told
 from tests.bench.world import World
 
 Benchmark = Callable[[World], Awaitable[Found]]
-NAMES = ("P1", "P2", "P4", "P8", "P9", "P11", "long_lead")
+NAMES = ("P1", "P2", "P4", "P8", "P9", "P11", "long_lead", "import")
 WITH_SERVERS: dict[str, Benchmark] = {  # in the order in which one's backlog is not another's
     "long_lead": scoring.long_lead,
     "P4": scoring.applying,
@@ -26,6 +26,7 @@ WITH_SERVERS: dict[str, Benchmark] = {  # in the order in which one's backlog is
     "P8": whole.webhook_to_decision,
     "P1": ingest.singles,
     "P2": ingest.batches,
+    "import": importing.files,
 }
 MEMORY_GOAL = 200  # MiB a service
 

@@ -2,8 +2,13 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+from services.ingest import senders
+from services.ingest.sources import sendgrid
+from services.ingest.sources.contract import Sample
+from services.shared.db import open_engine
 from tests.bench import people
 from tests.bench.load import connect, flood, request
 from tests.bench.measure import Found, Line, Pair, alternate, line_of
@@ -30,17 +35,34 @@ async def singles(world: World) -> Found:
 
 
 async def batches(world: World) -> Found:
-    """P2: events in batches of 1,000 ÷ `send()` of each one's bytes."""
-    canonical, line = await _batches(world, "P2", people.item, _array, "/v1/events", GOOD, 0.70)
-    segment, line_of_segment = await _batches(world, "P2 Segment", people.call, _segment, "/v1/batch", GOOD_SEGMENT, 0.40)
-    return Found(canonical.as_json() | {"segment": segment.as_json()}, [line, line_of_segment])
+    """P2: events in batches of 1,000 ÷ `send()` of each one's bytes; SendGrid's with their signature."""
+    key = world.keys["secret"]
+    signer = await _connected(world)
+
+    def canonical(items: list[bytes]) -> bytes:
+        return request("POST", "/v1/events", _array(items), key)
+
+    def segment(items: list[bytes]) -> bytes:
+        return request("POST", "/v1/batch", b'{"batch":' + _array(items) + b"}", key)
+
+    def signed(items: list[bytes]) -> bytes:
+        sample = sendgrid.sign(Sample(_array(items), "application/json"), signer, "", datetime.now(UTC))
+        return request("POST", sendgrid.SOURCE.paths[0], sample.body, headers=sample.headers)
+
+    pair, line = await _batches(world, "P2", people.item, canonical, GOOD, 0.70)
+    others = {
+        "segment": await _batches(world, "P2 Segment", people.call, segment, GOOD_SEGMENT, 0.40),
+        "sendgrid": await _batches(world, "P2 SendGrid", people.mail_event, signed, GOOD, 0.40),
+    }
+    found = {name: other.as_json() for name, (other, _) in others.items()}
+    return Found(pair.as_json() | found, [line, *(line for _, line in others.values())])
 
 
 async def _batches(
-    world: World, name: str, make: Callable[[int], Any], body: Callable[[list[bytes]], bytes], path: str, good: bytes, goal: float
+    world: World, name: str, make: Callable[[int], Any], ask: Callable[[list[bytes]], bytes], good: bytes, goal: float
 ) -> tuple[Pair, Line]:
     items = [[people.encode(make(20_000 * part + n)) for n in range(BATCH)] for part in range(20)]
-    posts = _forever([request("POST", path, body(some), world.keys["secret"]) for some in items])
+    posts = _forever([ask(some) for some in items])
     plain = request("POST", f"/send?seconds={world.seconds}", b"\n".join(items[0]))
     async with world.running("services.ingest", "tests.bench.limits") as (ingest, limits):
         client = await connect(limits.url)
@@ -56,12 +78,18 @@ async def _batches(
     return pair, line_of(name, f"batches of {BATCH:,} events", pair, "/s", goal)
 
 
+async def _connected(world: World) -> str:
+    """What signs as SendGrid, once its other half is known here."""
+    signer, verifier = sendgrid.new_secret()
+    engine = open_engine(world.settings)
+    async with engine.begin() as connection:
+        await senders.connect(connection, senders.Vault(world.settings.pepper.get_secret_value().encode()), "sendgrid", verifier)
+    await engine.dispose()
+    return signer
+
+
 def _array(items: list[bytes]) -> bytes:
     return b"[" + b",".join(items) + b"]"
-
-
-def _segment(items: list[bytes]) -> bytes:
-    return b'{"batch":' + _array(items) + b"}"
 
 
 def _forever(requests: list[bytes]) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -64,11 +64,12 @@ async def connect(url: str) -> Client:
     return client
 
 
-def request(method: str, path: str, body: bytes = b"", key: str = "") -> bytes:
+def request(method: str, path: str, body: bytes = b"", key: str = "", headers: Mapping[str, str] = {}) -> bytes:
     """A request as it goes over the wire."""
     lines = [f"{method} {path} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}", "Content-Type: application/json"]
     if key:
         lines.append(f"Authorization: Bearer {key}")
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 

@@ -48,6 +48,22 @@ def call(n: int) -> dict[str, Any]:
     }
 
 
+def mail_event(n: int) -> dict[str, Any]:
+    """What SendGrid tells of a mail."""
+    return {
+        "email": f"person{n % 5000}@firm{n % 500}.example",
+        "timestamp": int(time.time()),
+        "event": ("delivered", "open", "click")[n % 3],
+        "sg_event_id": f"bench-{n:09d}",
+        "sg_message_id": "14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0",
+        "smtp-id": "<14c5d75ce93.dfd.64b469@ismtpd-555>",
+        "useragent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64)",
+        "ip": "203.0.113.7",
+        "url": f"https://www.example.com/articles/{n % 40}",
+        "category": ["newsletter"],
+    }
+
+
 def people(prefix: str, leads: int, events: int, seed: int = 1) -> list[tuple[datetime, Interaction]]:
     """Interactions of so many people over sixty days, in order."""
     rng, start = random.Random(seed), datetime.now(UTC) - timedelta(days=61)

@@ -308,8 +308,10 @@ async def test_a_due_touch_is_mailed_once_and_told(bench: Bench) -> None:
         (lambda bench: engaged(2, content=(BOTTLING,)), "superseded"),
         (lambda bench: engaged(2, traits={"timezone": "UTC", "language": "de"}), "superseded"),
         (lambda bench: engaged(2, email=""), "no_consent"),
+        (lambda bench: engaged(2, traits={"timezone": "UTC", "mail_paused_until": "2026-05-14"}), "preference"),
+        (lambda bench: engaged(2, traits={"timezone": "UTC", "mail_topics": ["cost"]}), "preference"),
     ],
-    ids=["refused", "moved on", "with sales", "found by itself", "other language", "no address"],
+    ids=["refused", "moved on", "with sales", "found by itself", "other language", "no address", "paused", "other topic"],
 )
 async def test_every_ground_is_checked_again_at_sending(bench: Bench, overtaken: Any, reason: str) -> None:
     """N6: what has been overtaken since the decision is not sent, and that is told."""
@@ -321,6 +323,19 @@ async def test_every_ground_is_checked_again_at_sending(bench: Bench, overtaken:
     assert bench.mails() == []
     last = (await bench.told())[-1]
     assert (last.type, last.data.status, last.data.reason) == ("touch.decided.v1", "withheld", reason)
+
+
+async def test_a_monthly_pace_looks_back_a_whole_month(bench: Bench) -> None:
+    """N9: the mail of 29 days ago still counts, that of 30 does not."""
+    slow = {"timezone": "UTC", "mail_pace": "monthly"}
+    await bench.take(change(traits=slow))
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("sent", "")]
+    for days, seq, expected in ((29, 2, ("withheld", "preference")), (30, 3, ("due", ""))):
+        later = NOON + timedelta(days=days)
+        bench.at(later)
+        await bench.take(change("consideration", seq=seq, version=seq, cause_at=later, traits=slow))
+        assert (await bench.outcome())[-1] == expected
 
 
 async def test_an_older_snapshot_and_an_older_word_change_nothing(bench: Bench) -> None:
@@ -437,6 +452,7 @@ async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(
         said = json.loads(body)
         assert (said["type"], said["touch"], said["recipient"]) == ("touch.due", str(touch.id), "ann@firm.example")
         assert said["unsubscribe"].startswith(f"{bench.settings.public_url}/u/")
+        assert said["preferences"].startswith(f"{bench.settings.public_url}/p/")
     assert bench.hook.got[0][1] == bench.hook.got[1][1]
     assert bench.mails() == []
 
@@ -594,21 +610,36 @@ async def test_an_address_that_cannot_be_written_to_fails_alone(bench: Bench, ad
     assert [mail["To"] for mail in bench.mails()] == ["good@firm.example"]
 
 
-async def test_what_was_asked_for_goes_out_at_once_outside_caps_and_hours(bench: Bench) -> None:
-    """N12."""
+def asking(bench: Bench, **snapshot: Any) -> ChangeEvent:
+    """A lead asks for a thing, at night, and all programs answer; nearly everybody is held out."""
     playbook = bench.chooser.playbook
     live = [one.model_copy(update={"state": "live"}) for one in playbook.programs]
     bench.use(with_parts(playbook, programs=live, holdout=playbook.holdout.model_copy(update={"share": 0.9})))
     bench.at(NOON.replace(hour=2))
     asked = Request(uuid.uuid4().hex, "form_submitted", bench.clock.at, "whitepaper-four-kinds")
-    event = engaged(2, last_act_at=bench.clock.at, consents={})
-    event = msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, requests=(asked,)))
-    await bench.take(event, event)
+    event = engaged(2, last_act_at=bench.clock.at, consents={}, **snapshot)
+    return msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, requests=(asked,)))
+
+
+async def test_what_was_asked_for_goes_out_at_once_outside_caps_and_hours(bench: Bench) -> None:
+    """N12: and outside the pace and the pause that the lead has asked for, and whatever it refused before."""
+    event = asking(bench, traits={"timezone": "UTC", "mail_paused_until": "2030-01-01", "mail_pace": "monthly"})
+    await bench.take(refusal(bench, bench.clock.at - timedelta(days=1)), event, event)
     await bench.take(event)
     await bench.scheduler.turn()
     (touch,) = await bench.touches()
     assert (touch.program, touch.content, touch.status) == ("requested", "whitepaper-four-kinds", "sent")
     assert len(bench.mails()) == 1
+
+
+async def test_who_leaves_after_asking_does_not_get_it_any_more(bench: Bench) -> None:
+    """N6, N12."""
+    await bench.take(asking(bench))
+    assert await bench.outcome() == [("due", "")]
+    await bench.take(refusal(bench, bench.clock.at + timedelta(seconds=1)))
+    await bench.scheduler.turn()
+    assert await bench.outcome() == [("withheld", "no_consent")]
+    assert bench.mails() == []
 
 
 def said(bench: Bench, *words: str) -> None:

@@ -16,7 +16,7 @@ from services.scorer.handler import Handler
 from services.scorer.store import Store
 from services.shared.clock import Clock
 from services.shared.events import INTERACTIONS, Consent, Interaction, Touch, envelope
-from services.shared.kafka import Record
+from services.shared.kafka import Publisher, Record
 from services.shared.keys import Keys, new_key, register
 from services.shared.playbook import Playbook
 from services.shared.settings import Settings
@@ -30,7 +30,7 @@ class Site:
 
     def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook) -> None:
         self.engine, self.handler, self.keys = engine, Handler(playbook, Clock()), Keys(engine)
-        app = create_app(settings, engine, self.handler, self.keys, dict)
+        app = create_app(settings, engine, self.handler, self.keys, dict, Publisher(settings))
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page")
         self.key, self.secret = new_key(), new_key()
 

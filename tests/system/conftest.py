@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -31,6 +32,10 @@ from services.shared.settings import HOME
 from tests.servers import Postgres
 
 T = TypeVar("T")
+CRM_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+CRM_RULES = """  system: hubspot
+  fields: {our_stage: stage, our_chance: band, our_why: "join('; ', reasons)", our_sales: sales_status}"""
+PEPPER = "the pepper of the system under test"
 ON_SITE_S = 1.2  # in this system people leave the site so soon after their last act
 
 
@@ -59,11 +64,48 @@ class _Visit(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+class CrmFlow(ThreadingHTTPServer):
+    """A CRM's flow: keeps what is written back, answers by `answers`, and holds back those in `held` until they are let go."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Told)
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.answers: dict[str, list[int]] = {}
+        self.held: dict[str, threading.Event] = {}
+        self.elsewhere = ""
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/in"
+
+    def about(self, email: str) -> list[tuple[dict[str, str], bytes]]:
+        """What came about the lead of this address."""
+        return [one for one in list(self.got) if json.loads(one[1])["data"]["email"] == email]
+
+
+class _Told(BaseHTTPRequestHandler):
+    server: CrmFlow
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        email = json.loads(body)["data"]["email"]
+        self.server.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        if email in self.server.held:
+            self.server.held[email].wait(30)
+        answers = self.server.answers.get(email)
+        with suppress(OSError):  # the scorer may be dead by now
+            self.send_response(answers.pop(0) if answers else 204)
+            self.send_header("Location", self.server.elsewhere)
+            self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
 class System:
     """A running system, and how a stranger speaks to it: by HTTP only."""
 
-    def __init__(self, line: dict[str, Any], site: Site, playbook: Playbook) -> None:
-        self.line, self.site, self.playbook = line, site, playbook
+    def __init__(self, line: dict[str, Any], site: Site, crm: CrmFlow, playbook: Playbook) -> None:
+        self.line, self.site, self.crm, self.playbook = line, site, crm, playbook
         self.ingest, self.scorer, self.nurture = line["ingest"], line["scorer"], line["nurture"]
         self.keys: dict[str, str] = line["keys"]
         self.mail = Path(line["mail"])
@@ -160,11 +202,17 @@ def system(scratch: Path, postgres: Postgres, kafka: str, default_playbook: Play
     shutil.copytree(HOME / "deploy" / "playbook", folder / "playbook")
     rules = folder / "playbook" / "playbook.yaml"
     rules.write_text(rules.read_text().replace("on_site_minutes: 30", f"on_site_minutes: {ON_SITE_S / 60}"))
-    site = Site()
-    threading.Thread(target=site.serve_forever, daemon=True).start()
+    rules.write_text(rules.read_text().replace("  fields: {}", CRM_RULES))
+    site, crm = Site(), CrmFlow()
+    for server in (site, crm):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
     given = {
         "RIPELINE_DATABASE_URL": asyncio.run(_new_database(postgres)),
         "RIPELINE_KAFKA_BOOTSTRAP": kafka,
+        "RIPELINE_ENVIRONMENT": "test",  # in production no webhook goes to a loopback address
+        "RIPELINE_CRM_URL": crm.url,
+        "RIPELINE_CRM_SECRET": CRM_SECRET,
+        "RIPELINE_PEPPER": PEPPER,
         "RIPELINE_ALLOWED_PAGES": json.dumps([f"{site.url}/thanks"]),
         "TMPDIR": str(folder / "tmp"),
     }
@@ -175,12 +223,13 @@ def system(scratch: Path, postgres: Postgres, kafka: str, default_playbook: Play
         assert up.stdout
         first = up.stdout.readline()
         assert first, (folder / "up.log").read_text()
-        yield System(json.loads(first), site, default_playbook)
+        yield System(json.loads(first), site, crm, default_playbook)
     finally:
         up.send_signal(signal.SIGTERM)
         code = up.wait(60)
-        site.shutdown()
-        site.server_close()
+        for server in (site, crm):
+            server.shutdown()
+            server.server_close()
     assert code == 0
     assert not list((folder / "tmp").iterdir())
 

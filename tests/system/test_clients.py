@@ -2,12 +2,13 @@
 
 import shutil
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
-from cloudevents.core.bindings.http import to_structured_event
+from cloudevents.core.bindings.http import HTTPMessage, to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 from cloudevents.v1.http import CloudEvent as Simple
 from cloudevents.v1.http import to_json, to_structured
@@ -81,8 +82,9 @@ def test_segments_client_hears_of_a_wrong_key(system: System) -> None:
 # -- CloudEvents -----------------------------------------------------------------------------------------------------
 
 
-def test_a_cloudevent_as_its_sdk_encodes_it_is_taken(system: System) -> None:
-    """Structured mode; the type loses its domain and version, the time is the event's own."""
+@pytest.mark.parametrize("mode", [to_structured_event, to_binary_event], ids=["structured", "binary"])
+def test_a_cloudevent_as_its_sdk_encodes_it_is_taken(system: System, mode: Callable[[CloudEvent], HTTPMessage]) -> None:
+    """The type loses its domain and version, the time is the event's own."""
     email = system.address()
     then = datetime.now(UTC) - timedelta(hours=3)
     attributes = {
@@ -92,7 +94,7 @@ def test_a_cloudevent_as_its_sdk_encodes_it_is_taken(system: System) -> None:
         "time": then,
         "specversion": "1.0",
     }
-    message = to_structured_event(CloudEvent(attributes, {"email": email, "traits": {"name": "Cy"}}))
+    message = mode(CloudEvent(attributes, {"email": email, "traits": {"name": "Cy"}}))
     answer = system.post("/v1/events", headers=dict(message.headers), content=message.body)
     assert answer.status_code == 200, answer.text
     assert answer.json()["ids"] == [attributes["id"]]

@@ -13,7 +13,8 @@ from services.shared.settings import Settings
 from tests.system.conftest import System, plain_environment
 
 EXAMPLES = 10
-ALIKE = "/v1/(identify|page|screen|group|alias)$|^/metrics$"  # one handler with /v1/track; and one that asks nothing
+ALIKE = "/v1/(identify|page|screen|group|alias)$|^/metrics$|/v1/hooks/(?!typeform|zapier)"
+# One handler with /v1/track; one that asks nothing; and of the webhooks one that signs and one that brings a key.
 KEYS = {"ingest": "secret", "scorer": "query", "nurture": "query"}
 
 
@@ -41,7 +42,13 @@ def test_every_document_names_its_paths_and_how_to_sign_in(system: System, servi
     assert {"/health/live", "/health/ready", "/metrics"} <= paths
     own = {
         "ingest": {"/v1/events", "/v1/forms/{form}", "/v1/track", "/v1/batch", "/l/{token}", "/u/{token}"},
-        "scorer": {"/v1/leads", "/v1/leads/lookup", "/v1/leads/{lead_id}", "/v1/leads/{lead_id}/explain"},
+        "scorer": {
+            "/v1/leads",
+            "/v1/leads/lookup",
+            "/v1/leads/{lead_id}",
+            "/v1/leads/{lead_id}/explain",
+            "/v1/leads/{lead_id}/status",
+        },
         "nurture": {"/v1/touches"},
     }
     assert own[service] <= paths

@@ -186,3 +186,14 @@ async def test_the_page_works_without_its_script(system: Any, browser: Browser) 
     await page.get_by_role("button", name="Show").click()
     await page.locator("table.leads").get_by_role("link", name=name).click()
     await expect(page.get_by_role("heading", level=1)).to_have_text(name)
+
+
+async def test_sales_sets_its_status_on_the_leads_page(system: Any, browser: Browser) -> None:
+    """U2, I6."""
+    page, wrong = await visit(browser, system)
+    await page.goto(f"{system.scorer}/leads/{await happened(system, type='demo_requested', email=address())}")
+    await page.locator("select[name=status]").select_option("disqualified")
+    await page.get_by_label("Reason, to disqualify").select_option("bad_timing")
+    await page.get_by_role("button", name="Say it").click()
+    await expect(page.get_by_text("disqualified: Bad timing")).to_be_visible()
+    assert wrong == []

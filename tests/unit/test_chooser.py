@@ -6,11 +6,17 @@ from typing import Any
 import pytest
 
 from services.nurture.chooser import Chooser, Lead, Occasion, Send, Withhold, latest
-from services.shared.events import Snapshot, Word
+from services.nurture.store import SENT_WITHIN
+from services.shared.events import Request, Snapshot, Word
 from services.shared.playbook import Content, Persona, Playbook, Program
+from services.shared.preferences import GAPS
 
 NOW = datetime(2026, 5, 13, 12, 0, tzinfo=UTC)  # a Wednesday, noon in UTC
 GIVEN = Word("given", NOW - timedelta(days=30))
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 def item(id: str, **fields: Any) -> Content:
@@ -60,6 +66,11 @@ def occasion(stage: str = "awareness", product: str = "default", cause_at: datet
 def decide(chooser: Chooser, lead: Lead, occasion: Occasion, now: datetime = NOW) -> Send | Withhold:
     programs = chooser.programs(lead, occasion)
     return chooser.decide(lead, occasion, programs[0] if programs else None, now)
+
+
+def chosen(chooser: Chooser, one: Lead, stage: str = "awareness") -> str:
+    said = decide(chooser, one, occasion(stage))
+    return said.content.id if isinstance(said, Send) else said.reason
 
 
 # -- grounds ---------------------------------------------------------------------------------------------------------
@@ -154,12 +165,89 @@ def test_caps_hold_over_all_programs(make: Any) -> None:
     assert isinstance(decide(chooser, lead(sent=(far,)), occasion()), Send)
 
 
+# -- what the lead has asked for -------------------------------------------------------------------------------------
+
+
+def asking(days_ago: float = 100, **traits: Any) -> Lead:
+    """A lead with such traits whose last mail went out so long ago."""
+    return lead(traits={"timezone": "UTC"} | traits, sent=(NOW - timedelta(days=days_ago),))
+
+
+@pytest.mark.parametrize(
+    ("until", "now", "sent"),
+    [
+        ("2026-05-14", NOW, False),
+        ("2026-05-13", NOW, True),
+        ("2026-05-14", utc("2026-05-13T23:59+00:00"), False),
+        ("2026-05-14", utc("2026-05-14T00:00+00:00"), True),
+        ("2026-05-14T18:00:00Z", NOW, False),
+        (None, NOW, True),
+        ("soon", NOW, True),
+        (["2030-01-01"], NOW, True),
+        (20300101, NOW, False),
+    ],
+)
+def test_a_pause_holds_until_its_day_begins(make: Any, until: object, now: datetime, sent: bool) -> None:
+    """N9: in the lead's own time zone; a trait that is no day says nothing."""
+    chooser = make(item("a"))
+    said = chooser.against(asking(mail_paused_until=until), now)
+    assert (said is None) is sent
+    assert said is None or (said.reason == "preference" and "no mail before" in said.why)
+    late = lead(traits={"timezone": "America/Los_Angeles", "mail_paused_until": "2026-05-13"})
+    assert chooser.against(late, utc("2026-05-13T06:59+00:00")).reason == "preference"
+    assert chooser.against(late, utc("2026-05-13T07:00+00:00")) is None
+
+
+@pytest.mark.parametrize(
+    ("pace", "days_ago", "sent"),
+    [
+        ("weekly", 6.9, False), ("weekly", 7, True), ("monthly", 29.9, False), ("monthly", 30, True), (None, 1, True),
+        ("usual", 1, True), ("hourly", 1, True), (["weekly"], 1, True),
+    ],
+)  # fmt: skip
+def test_a_slower_pace_is_a_longer_gap(make: Any, pace: object, days_ago: float, sent: bool) -> None:
+    """N9, N5."""
+    said = make(item("a")).against(asking(days_ago, mail_pace=pace), NOW)
+    assert (said is None) is sent
+    assert said is None or said.reason == "preference"
+
+
+def test_the_past_that_is_looked_at_covers_the_slowest_pace() -> None:
+    assert max(GAPS.values()) < SENT_WITHIN
+
+
+@pytest.mark.parametrize(
+    ("topics", "expected"),
+    [
+        (["cost"], "b"), (["cost", "t"], "a"), (["t"], "a"), (None, "a"), ("cost", "b"), ([], "nothing_suitable"),
+        (["else"], "nothing_suitable"),
+    ],
+)  # fmt: skip
+def test_only_chosen_topics_are_offered(make: Any, topics: object, expected: str) -> None:
+    """N9."""
+    assert chosen(make(item("a"), item("b", topic="cost")), asking(mail_topics=topics)) == expected
+
+
+def test_a_requested_thing_comes_whatever_was_asked_for_but_not_to_who_left_since(make: Any) -> None:
+    """N12: pace, topics and pauses are about what nobody asked for; a request after the refusal is a new word."""
+    asked = program("a", id="asked", trigger="request", stages=[], answers={"demo_requested": "a"})
+    chooser = make(item("a"), programs=[asked])
+    request = Request("1", "demo_requested", NOW - timedelta(minutes=5))
+    content = chooser.playbook.content_by_id["a"]
+
+    def answer(one: Lead) -> Send | Withhold:
+        said: Send | Withhold = chooser.answer(one, request, asked, content, NOW)
+        return said
+
+    slow = asking(1, mail_pace="monthly", mail_topics=["else"], mail_paused_until="2030-01-01")
+    assert isinstance(answer(slow), Send)
+    before, after = request.at - timedelta(days=1), request.at + timedelta(minutes=1)
+    assert isinstance(answer(lead(consent=Word("withdrawn", before))), Send)
+    assert answer(lead(consent=Word("withdrawn", after))).reason == "no_consent"  # type: ignore[union-attr]
+    assert isinstance(answer(lead(consent=Word("given", after))), Send)
+
+
 # -- eligibility -----------------------------------------------------------------------------------------------------
-
-
-def chosen(chooser: Chooser, one: Lead, stage: str = "awareness") -> str:
-    said = decide(chooser, one, occasion(stage))
-    return said.content.id if isinstance(said, Send) else said.reason
 
 
 def test_what_was_seen_is_not_repeated_and_the_next_item_follows(make: Any) -> None:
@@ -285,10 +373,6 @@ def due(chooser: Chooser, now: datetime, zone: str = "", act: datetime | None = 
     return chooser.due(Snapshot(stage="awareness", traits={"timezone": zone} if zone else {}, last_act_at=act), now)
 
 
-def utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
 @pytest.mark.parametrize(
     ("now", "zone", "expected"),
     [
@@ -361,3 +445,60 @@ def test_nobody_is_written_to_while_still_on_the_site(make: Any) -> None:
     said = decide(chooser, lead(last_act_at=NOW), occasion())
     assert isinstance(said, Send)
     assert (said.due_at, said.reason) == (NOW + timedelta(minutes=30), "on_site")
+
+
+# -- imports ---------------------------------------------------------------------------------------------------------
+
+
+def imported(word: str, cause_at: datetime = NOW) -> Occasion:
+    return Occasion("awareness", "default", cause_at, word)
+
+
+def test_what_was_imported_as_history_sends_nothing_however_recent_it_is(make: Any) -> None:
+    """I3: history moves the score alone."""
+    said = decide(make(item("a")), lead(), imported("history"))
+    assert isinstance(said, Withhold)
+    assert said.reason == "history"
+
+
+def test_an_imported_new_lead_is_new_whenever_it_happened(make: Any) -> None:
+    said = decide(make(item("a")), lead(), imported("new_leads:0", NOW - timedelta(days=300)))
+    assert isinstance(said, Send)
+    assert (said.due_at, said.reason) == (NOW, "")
+
+
+def test_imported_new_leads_are_spread_evenly_over_their_days_and_always_alike(make: Any) -> None:
+    chooser = make(item("a"), cadence={"quiet_from": 0, "quiet_until": 0})
+    due = []
+    for n in range(400):
+        first, again = (decide(chooser, lead(id=str(n)), imported("new_leads:10")) for _ in range(2))
+        assert first == again
+        assert isinstance(first, Send)
+        assert first.reason == "ramp"
+        due.append((first.due_at - NOW) / timedelta(days=1))
+    assert 0 <= min(due) < 1 < 9 < max(due) <= 10
+    assert sum(day < 5 for day in due) in range(150, 250)
+
+
+def test_the_turn_of_a_new_lead_waits_for_the_morning_too(make: Any) -> None:
+    chooser = make(item("a"), cadence={"quiet_from": 1, "quiet_until": 0})
+    said = decide(chooser, lead(), imported("new_leads:3"))
+    assert isinstance(said, Send)
+    assert (said.due_at.hour, said.reason) == (0, "quiet_hours")
+
+
+def test_an_imported_request_is_answered_only_where_it_is_of_a_new_lead(make: Any) -> None:
+    """N12: nobody gets today what they asked for in an old export."""
+    asked = NOW - timedelta(days=30)
+    chooser, thing = make(item("a", service=True)), item("a", service=True)
+    answers = program("a", trigger="request")
+
+    def answer(word: str, at: datetime = asked) -> Send | Withhold:
+        return chooser.answer(lead(), Request("u", "demo_requested", at, "a", word), answers, thing, NOW)
+
+    assert [answer("history", NOW).reason, answer("", asked).reason] == ["history", "history"]
+    now, later = answer("new_leads:0"), answer("new_leads:5")
+    assert isinstance(now, Send)
+    assert isinstance(later, Send)
+    assert (now.due_at, later.reason) == (NOW, "ramp")
+    assert NOW < later.due_at <= NOW + timedelta(days=5)

@@ -68,3 +68,36 @@ def test_the_official_library_is_understood() -> None:
     [item] = parse(Post("/v1/events", body, NOW, "application/cloudevents+json"))
     assert isinstance(item, Foreign)
     assert (item.id, item.type, item.user_id, item.occurred_at) == ("7", "enquired", "u-1", NOW)
+
+
+def binary(body: bytes = b'{"email": "a@b.de"}', **headers: str) -> Item | Refused:
+    given = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop", "ce-type": "com.example.demo_requested"}
+    given |= {name.replace("_", "-"): value for name, value in headers.items()}
+    [item] = parse(Post("/v1/events", body, NOW, "application/json", {name: value for name, value in given.items() if value}))
+    return item
+
+
+def test_in_binary_mode_the_attributes_are_headers_and_the_body_the_data() -> None:
+    item = binary(ce_id="caf%C3%A9", ce_time="2026-01-02T03:04:05Z")
+    assert isinstance(item, Foreign)
+    assert (item.id, item.type, item.email, item.origin) == ("café", "demo_requested", "a@b.de", "/shop")
+    assert item.occurred_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert isinstance(binary(b""), Foreign)
+
+
+@pytest.mark.parametrize("bad", ["%C0%A0", "%FF", "%ED%A0%80", "caf\u00e9"])
+def test_headers_that_are_no_percent_encoded_utf_8_are_refused(bad: str) -> None:
+    """Overlong forms, lone surrogates and raw Latin-1 are read by nobody in the same way."""
+    item = binary(ce_id=bad)
+    assert isinstance(item, Refused)
+    assert (item.reject.where, item.reject.kind) == ("ce-id", "invalid")
+
+
+@pytest.mark.parametrize(
+    ("headers", "where"),
+    [({"ce_id": ""}, "/id"), ({"ce_specversion": "0.3"}, "/specversion"), ({"ce_time": "yesterday"}, "/time")],
+)
+def test_a_missing_or_wrong_attribute_of_a_binary_event_is_named(headers: dict[str, str], where: str) -> None:
+    item = binary(**headers)
+    assert isinstance(item, Refused)
+    assert item.reject.where == where

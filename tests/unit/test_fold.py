@@ -10,7 +10,7 @@ from services.scorer.ledger import explain
 from services.scorer.profile import profile_of
 from services.shared.events import TOUCH_SENT, Interaction, event_uid
 from services.shared.playbook import Playbook
-from tests.histories import BASE, DAY, MINUTE, history
+from tests.histories import BASE, DAY, MINUTE, SECOND, history
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,9 @@ def check(journey: Journey, seed: int) -> None:
     for events, whole in zip(people, together, strict=True):
         assert journey.fold_all(product, [events])[0] == whole
         assert arriving(journey, product, events, rng) == whole
-        sums_up(journey, product, events, whole, events[-1].at + rng.randrange(100) * DAY)
+        now = events[-1].at + rng.randrange(100) * DAY
+        sums_up(journey, product, events, whole, now)
+        nothing_scanned_counts(journey, product, events, whole, now)
 
 
 def sums_up(journey: Journey, product: str, events: list[Event], lane: Lane, now: int) -> None:
@@ -84,6 +86,22 @@ def sums_up(journey: Journey, product: str, events: list[Event], lane: Lane, now
     assert ledger.start + math.fsum(line.delta for line in ledger.lines) == pytest.approx(logit, abs=1e-9)
     started = 100 / (1 + math.exp(-ledger.start))
     assert started + math.fsum(line.points for line in ledger.lines) == pytest.approx(100 * ledger.likelihood, abs=1e-7)
+
+
+def nothing_scanned_counts(journey: Journey, product: str, events: list[Event], lane: Lane, now: int) -> None:
+    """Without the clicks that lie within ten seconds of a machine's on the same mail, the lead looks the same (I5)."""
+    others = set(journey.playbook.products) - {product}
+    clicks = [e for e in events if e.data.type == "email_clicked" and e.data.touch_id and e.data.product not in others]
+    machines = [(event.data.touch_id, event.at) for event in clicks if event.data.machine]
+    scanned = {
+        event.uid
+        for event in clicks
+        if not event.data.machine
+        and any(touch == event.data.touch_id and abs(at - event.at) <= 10 * SECOND for touch, at in machines)
+    }
+    assert journey.scanned(product, events) == scanned
+    without = journey.fold_all(product, [[event for event in events if event.uid not in scanned]])[0]
+    assert journey.view([without], [now], [50.0]) == journey.view([lane], [now], [50.0])
 
 
 def test_any_order_doubling_and_batching_gives_the_same_state_in_1000_cases(journey: Journey, several: Journey) -> None:
@@ -163,6 +181,65 @@ def test_an_open_counts_given_its_send_and_a_machine_open_cancels_it(journey: Jo
     assert counted is not None
     assert counted > silent
     assert chance(base, sent, opened, machine) == chance(base)
+
+
+TOUCH = "00000001-0000-4000-8000-000000000000"
+
+
+def mailed(journey: Journey, *clicks: tuple[float, bool]) -> tuple[float, float]:
+    """(likelihood, what `explain` sums to) nine days after a mail with these clicks: seconds after its day, by a machine?"""
+    events = [act("page_viewed", 0), act(TOUCH_SENT, 2, touch_id=TOUCH, properties={"clicks_tracked": True})]
+    for seconds, machine in clicks:
+        events.append(act("email_clicked", 3 + seconds / 86_400, touch_id=TOUCH, machine=machine))
+    events = in_order(events)
+    lane, now = journey.fold_all("default", [events])[0], BASE + 11 * DAY
+    likelihood = journey.view([lane], [now], [50.0])[0].likelihood
+    assert likelihood is not None
+    return likelihood, explain(journey, "default", events, now).likelihood or 0.0
+
+
+@pytest.mark.parametrize("seconds", [-10, -1, 0, 10])
+def test_a_click_beside_a_machines_is_the_machines(journey: Journey, seconds: float) -> None:
+    """I5: whichever came first; the mail stays unanswered."""
+    unanswered, answered = mailed(journey), mailed(journey, (0, False))
+    assert answered[0] > unanswered[0]
+    assert mailed(journey, (0, False), (seconds, True)) == unanswered == (unanswered[0], pytest.approx(unanswered[0]))
+    assert mailed(journey, (0, True)) == unanswered
+    assert mailed(journey, (0, False), (11, True)) == answered
+
+
+def test_a_person_who_clicks_after_the_scanner_counts(journey: Journey) -> None:
+    """I5."""
+    later = mailed(journey, (0, True), (1, False), (3600, False))[0]
+    assert later == pytest.approx(mailed(journey, (3600, False))[0], abs=1e-12)
+    assert later > mailed(journey)[0]
+
+
+def test_the_ledger_names_the_click_that_a_machine_made(journey: Journey) -> None:
+    """S5, I5: with nothing beside it."""
+    sent = act(TOUCH_SENT, 2, touch_id=TOUCH, properties={"clicks_tracked": True})
+    click, machine = (act("email_clicked", 3 + n / 86_400, touch_id=TOUCH, machine=bool(n)) for n in range(2))
+    ledger = explain(journey, "default", [act("page_viewed", 0), sent, click, machine], BASE + 4 * DAY)
+    told = [line for line in ledger.lines if line.event_id == click.data.id]
+    assert [(line.kind, line.delta, line.points) for line in told] == [("machine", 0.0, 0.0)]
+    assert "a machine clicked in it within seconds" in told[0].text
+    assert not [line for line in ledger.lines if line.event_id == machine.data.id]
+
+
+@pytest.mark.parametrize("word", ["lost", "sales_rejected", "opportunity_opened", "purchased", "won"])
+def test_the_same_word_of_sales_twice_is_one_fact(journey: Journey, word: str) -> None:
+    """I6: by an event and by a call of the API, say; another word between them makes it a new one."""
+    before, said = act("demo_requested", 0), act(word, 3)
+    again, later = act(word, 3 + 20 / 1440), act(word, 3 + 31 / 1440)
+    once, twice, anew = journey.fold_all("default", [[before, said], [before, said, again], [before, said, later]])
+    assert once.record == twice.record
+    if word != "opportunity_opened":  # after which the filter rests
+        assert anew.record != once.record
+    other = act("lost" if word in ("opportunity_opened", "purchased", "won") else "opportunity_opened", 3 + 10 / 1440)
+    between = journey.fold_all("default", [[before, said, other, again]])[0]
+    now = BASE + 4 * DAY
+    settled = journey.view([between], [now], [50.0])[0].likelihood is None
+    assert settled is (word in ("opportunity_opened", "purchased", "won"))
 
 
 def test_an_opportunity_leaves_nothing_to_predict_and_a_loss_starts_anew(journey: Journey) -> None:

@@ -15,6 +15,7 @@ from services.shared.errors import Reject
 from services.shared.events import (
     CONSENTS,
     INTERACTIONS,
+    NAMESPACE,
     Consent,
     ExternalId,
     Interaction,
@@ -22,7 +23,9 @@ from services.shared.events import (
     decode_consent,
     decode_envelope,
     decode_interaction,
+    derived,
     event_uid,
+    imported_as,
     keyed_hash,
 )
 from services.shared.identity import SEPARATOR, Cleaner, Kind
@@ -249,3 +252,33 @@ def test_ids_are_unique_within_a_foreign_events_origin() -> None:
 def test_a_record_is_a_cloud_event() -> None:
     record = msgspec.json.decode(take(item()).records[0].value)
     assert (record["specversion"], record["type"], record["datacontenttype"]) == ("1.0", "interaction.v1", "application/json")
+
+
+# -- imports ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_an_import_says_that_it_is_stands_beside_what_was_mended_and_outside_the_digest() -> None:
+    """I3: the same file under another word is the same set of events."""
+    events = []
+    for flags in ("history", "new_leads:7", ""):
+        receipt = NORMALISER.take([item(occurred_at=NOW - timedelta(days=500))], Receipt("import:default", NOW, 1.0, flags=flags))
+        events.append(decode_envelope(receipt.records[0].value))
+    assert [event.flags for event in events] == ["old history", "old new_leads:7", "old"]
+    assert len({(event.id, event.digest) for event in events}) == 1
+    assert [imported_as(event.flags) for event in events] == ["history", "history", ""]
+    assert [imported_as(flags) for flags in ("clamped new_leads:7", "clamped", "")] == ["new_leads:7", "", ""]
+
+
+def test_a_word_on_a_permission_tells_whether_it_bears_a_date() -> None:
+    def undated(**fields: Any) -> list[bool]:
+        given = item(email="a@b.example", consent=(Consent(state="given", **fields.pop("consent", {})),), **fields)
+        return [decode_consent(r.value).data.undated for r in take(given).records if r.topic == CONSENTS]
+
+    assert undated() == [True]
+    assert undated(occurred_at=NOW) == [False]
+    assert undated(consent={"at": NOW - timedelta(1)}) == [False]
+
+
+@given(st.lists(st.text()))
+def test_derived_ids_are_those_of_rfc_9562(parts: list[str]) -> None:
+    assert derived(*parts) == str(uuid.uuid5(NAMESPACE, "\0".join(parts)))

@@ -17,13 +17,13 @@ from services.scorer.live import AWAY, Live, Sight, news
 from services.scorer.pageviews import Item
 from services.scorer.profile import profile_of
 from services.scorer.rendering import Assets, Renderer, mail_document
-from services.scorer.signin import Seats, SignedOut
 from services.shared.clock import DAY, from_us
 from services.shared.errors import Reject
 from services.shared.events import Interaction, Touch, event_uid
 from services.shared.identity import Identifier, Kind
 from services.shared.keys import Key, Keys, hashed
 from services.shared.playbook import Playbook
+from services.shared.signin import Seats, SignedOut
 from tests.histories import BASE, history
 
 
@@ -83,7 +83,7 @@ def test_long_and_odd_traits_become_one_short_line() -> None:
 def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook) -> None:
     library = default_playbook.content_by_id
     for reason in ("no_consent", "capped", "quiet_hours", "on_site", "nothing_suitable", "holdout", "unknown_stage", "history",
-                   "superseded", "sample"):  # fmt: skip
+                   "superseded", "sample", "preference"):  # fmt: skip
         touch = Touch(id="t", lead="l", status="withheld", reason=reason)
         assert words.decided(touch, library) == f"No touch: {words.REASONS[reason]}"
     item = default_playbook.content[0]
@@ -212,7 +212,7 @@ class Ring(Keys):
     """Keys that need no database."""
 
     def __init__(self, **scopes: str) -> None:
-        self.loaded = True
+        self.loaded, self._used = True, set()
         self._keys = {name: Key(name, name, scope, hashed("s" * 43), None) for name, scope in scopes.items()}  # type: ignore[arg-type]
 
 

@@ -64,6 +64,10 @@ def test_the_default_playbook_is_whole(default_playbook: Playbook) -> None:
         ("score.yaml", "      present: true\n", "", -1, "no condition", "one_of, matches"),
         ("score.yaml", "'\\b(chief|", "'\\b((chief|", 0, "no regular expression", "Mend the expression"),
         ("identity.yaml", "identity:\n", "identities:\n", 0, "identities", "deploy/playbook"),
+        ("playbook.yaml", "  fields: {}\n", "  system: x\n  fields: {a: 'b['}\n", 1, "no JMESPath expression", "Mend the expr"),
+        ("playbook.yaml", "  fields: {}\n", "  system: x\n  fields: {a: size(b)}\n", 1, "no JMESPath expression", "Mend"),
+        ("playbook.yaml", "  fields: {}\n", "  fields: {a: stage}\n", -1, "fields without a system", "external ids find"),
+        ("playbook.yaml", "  disqualify_reasons: [", "  disqualify_reasons: [] # [", 0, "sales.disqualify", "playbook"),
     ],
 )  # fmt: skip
 def test_a_problem_has_its_file_its_line_and_a_remedy(
@@ -134,6 +138,14 @@ def test_a_type_with_a_mark_without_rates_is_told(folder: Path) -> None:
     line = next(n for n, text in enumerate((folder / "model.json").read_text().splitlines(), 1) if '"stroll"' in text)
     assert [(one.file, one.line) for one in found] == [("model.json", line)]
     assert "no mark 'stroll'" in found[0].what
+
+
+def test_a_playbook_without_sales_and_crm_has_reasons_and_writes_nothing_back(folder: Path) -> None:
+    text = (folder / "playbook.yaml").read_text()
+    (folder / "playbook.yaml").write_text(text[: text.index("\nsales:")])
+    read = load(folder)
+    assert "no_budget" in read.sales.disqualify_reasons
+    assert read.crm.fields == {}
 
 
 def test_only_what_the_fold_reads_is_in_its_hash(folder: Path, default_playbook: Playbook) -> None:

@@ -40,14 +40,16 @@ CREATE TABLE access.mailbox (
     validity bigint NOT NULL,
     next_uid bigint NOT NULL
 );
+CREATE TABLE nurture.undated_word (id uuid PRIMARY KEY);
 CREATE TABLE scorer.writeback (
     lead_id uuid PRIMARY KEY,
-    due_at timestamptz NOT NULL,
+    due_at timestamptz,
     attempts int NOT NULL DEFAULT 0,
     sequence bigint NOT NULL DEFAULT 1,
+    told bytea,
     problem text NOT NULL DEFAULT ''
 );
-CREATE INDEX writeback_due ON scorer.writeback (due_at)
+CREATE INDEX writeback_due ON scorer.writeback (due_at) WHERE due_at IS NOT NULL
 """
 
 
@@ -60,4 +62,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Takes them out."""
     op.execute("DROP TABLE scorer.writeback, access.mailbox, access.used_token, access.source, access.sender_secret")
+    op.execute("DROP TABLE nurture.undated_word")
     op.execute("ALTER TABLE access.api_key DROP COLUMN origins, DROP COLUMN last_used_at")

@@ -1,24 +1,52 @@
 """The formats that ingest takes: one pure file each, and one entry here."""
 
-from services.ingest.sources import canonical, cloudevents, forms, segment
+from services.ingest.sources import (
+    canonical,
+    cloudevents,
+    forms,
+    hubspot,
+    imports,
+    inbound,
+    mailchimp,
+    mailgun,
+    mailgun_inbound,
+    mapped,
+    postmark,
+    segment,
+    sendgrid,
+    sendgrid_inbound,
+    typeform,
+)
 from services.ingest.sources.contract import Foreign, Item, Post, Refused, Reply, Secret, Source
-from services.shared.playbook import Playbook
+from services.shared.playbook import SECTIONS, Broken, Playbook, Problem
 
-__all__ = ["FORMS", "SOURCES", "Foreign", "Item", "Post", "Refused", "Reply", "Secret", "Source", "served"]
-
-_VISIT = {"id": "e-1", "type": "page_viewed", "anonymous_id": "a-1", "url": "https://www.example.com/pricing"}
-_TOLD = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "com.example.demo_requested"}
-_EVENT = {**_TOLD, "data": {"email": "ann@example.com"}}
-_CALL = {"messageId": "m-1", "anonymousId": "a-1", "event": "Demo Requested", "timestamp": "2026-01-02T03:04:05Z"}
+__all__ = ["FORMS", "MAILBOX", "SOURCES", "Foreign", "Item", "Post", "Refused", "Reply", "Secret", "Source", "served"]
 
 SOURCES = (
-    Source("canonical", canonical.parse, ["/v1/events"], canonical.MEDIA, example=_VISIT),
-    Source("cloudevents", cloudevents.parse, ["/v1/events"], cloudevents.MEDIA, example=_EVENT),
-    Source("segment", segment.parse, segment.PATHS, answer=segment.answer, key_in=segment.write_key, example=_CALL),
+    canonical.SOURCE,
+    cloudevents.SOURCE,
+    segment.SOURCE,
+    imports.SOURCE,
+    sendgrid.SOURCE,
+    mailgun.SOURCE,
+    postmark.SOURCE,
+    mailchimp.SOURCE,
+    typeform.SOURCE,
+    mailgun_inbound.SOURCE,
+    sendgrid_inbound.SOURCE,
 )
-FORMS = Source("forms", forms.parse, [forms.PATH], forms.MEDIA, example={"email": "ann@example.com", "name": "Ann"})
+FORMS, MAILBOX = forms.SOURCE, inbound.MAILBOX
 
 
 def served(playbook: Playbook) -> list[Source]:
-    """Every source of an installation: those that all have, and those that its playbook maps."""
-    return [*SOURCES]
+    """Every source of an installation: those that all have, and those that its playbook maps. Raises `Broken`."""
+    sources = [*SOURCES, hubspot.source(frozenset(playbook.crm.fields))]
+    taken = {source.door for source in (*sources, FORMS, MAILBOX)} | {"links"}
+    problems = [
+        Problem(SECTIONS["senders"], 1, f"the id {rule.id!r} is that of a source that everybody has", "Choose another one")
+        for rule in playbook.senders
+        if rule.id in taken
+    ]
+    if problems:
+        raise Broken(problems)
+    return [*sources, *map(mapped.source, playbook.senders)]

@@ -1,11 +1,14 @@
 """Our own format: one interaction, an array of them, or one a line (NDJSON)."""
 
+import uuid
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from services.ingest.sources.contract import Item, Post, Refused
+from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Source
 from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, lines, pieces, refused
+from services.shared.events import rfc3339
 
 NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 MEDIA = frozenset({"", "application/json"}) | NDJSON
@@ -51,3 +54,29 @@ def without_nulls(given: Any) -> Any:
             for name in [name for name, value in consent.items() if value is None]:
                 del consent[name]
     return kept
+
+
+def sample(address: str, now: datetime) -> Sample:
+    """Somebody asks for a demo."""
+    said = {"id": uuid.uuid4().hex, "type": "demo_requested", "email": address, "occurred_at": rfc3339(now)}
+    return Sample(msgspec.json.encode([said]), "application/json")
+
+
+SOURCE = Source(
+    "canonical",
+    parse,
+    ("/v1/events",),
+    MEDIA,
+    example={"id": "e-1", "type": "page_viewed", "anonymous_id": "a-1", "url": "https://www.example.com/pricing"},
+    about=About(
+        "Anything that can post JSON",
+        [
+            "Make a key: `ripeline keys new secret`.",
+            "Post to {address}: one event, an array of them, or one a line. Only `type` and one identifier are needed.",
+            "Give every event an `id` of your own, and post again whatever was not answered with 200: it counts once.",
+        ],
+        "curl {address} -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/json' \\\n"
+        """  -d '{"id": "first-1", "type": "demo_requested", "email": "jo@example.com"}'""",
+    ),
+    sample=sample,
+)

@@ -1,23 +1,27 @@
-"""CloudEvents 1.0 in JSON, one or a batch: `data` are the fields of an interaction.
+"""CloudEvents 1.0 in JSON, one or a batch, or in binary mode, the attributes in headers: `data` are the fields of an interaction.
 
 The type is that of `data`, else the event's own without a reversed domain before it and a version after it:
 `com.example.demo_requested.v1` is `demo_requested`. An id is unique within the event's source.
 """
 
 import re
+import uuid
 from datetime import datetime
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from services.ingest.sources.canonical import without_nulls
-from services.ingest.sources.contract import Foreign, Item, Post, Refused
+from services.ingest.sources.contract import About, Foreign, Item, Post, Refused, Sample, Source
 from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
 from services.shared.errors import Reject
+from services.shared.events import rfc3339
 
 MEDIA = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
 VERSION = re.compile(r"\.v\d+$")
 MAX_SOURCE = 512
+BINARY = "ce-specversion"
+ATTRIBUTES = ("specversion", "id", "source", "type", "time")
 
 
 class CloudEvent(msgspec.Struct, kw_only=True):
@@ -42,12 +46,43 @@ _any = msgspec.json.Decoder().decode
 
 
 def parse(post: Post) -> list[Item | Refused]:
-    """Every event of the body, in order."""
+    """Every event of the request, in order."""
+    if is_binary(post):
+        return [read_binary(post)]
     return [read(piece) for piece in pieces(post.body)]
 
 
+def is_binary(post: Post) -> bool:
+    """Whether the attributes are in the headers."""
+    return BINARY in post.headers
+
+
+def read_binary(post: Post) -> Item | Refused:
+    """The event whose data is the body and whose attributes are headers, percent-encoded as the HTTP binding has it."""
+    if is_deep(post.body):
+        return Refused(None, TOO_DEEP)
+    given = {name: value for name in ATTRIBUTES if (value := post.headers.get(f"ce-{name}")) is not None}
+    try:
+        event = msgspec.convert({name: _decoded(name, value) for name, value in given.items()}, CloudEvent)
+        _check(event)
+    except Reject as reject:
+        return Refused(None, reject)
+    except UNREADABLE as error:
+        return refused(b"{}", error)
+    event.data = msgspec.Raw(post.body or b"{}")
+    return _item(event, post.body)
+
+
+def _decoded(name: str, value: str) -> str:
+    try:
+        return unquote(value.encode("ascii").decode(), errors="strict")
+    except UnicodeError:
+        remedy = "percent-encode the UTF-8 bytes of what is not ASCII"
+        raise Reject("the header is not percent-encoded UTF-8", where=f"ce-{name}", remedy=remedy) from None
+
+
 def read(piece: bytes) -> Item | Refused:
-    """One event."""
+    """One event in JSON."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
     try:
@@ -55,6 +90,10 @@ def read(piece: bytes) -> Item | Refused:
         _check(event)
     except (Reject, *UNREADABLE) as error:
         return refused(piece, error)
+    return _item(event, piece)
+
+
+def _item(event: CloudEvent, piece: bytes) -> Item | Refused:
     try:
         item = _fields(bytes(event.data))
     except UNREADABLE as error:
@@ -93,3 +132,36 @@ def _check(event: CloudEvent) -> None:
         raise Reject(f"longer than {MAX_SOURCE} characters", where="/source", remedy="use a shorter source")
     if event.data_base64:
         raise Reject("binary data", where="/data_base64", remedy="send the interaction's fields as an object in `data`")
+
+
+def sample(address: str, now: datetime) -> Sample:
+    """A demo request, told by a shop."""
+    told = {"specversion": "1.0", "id": uuid.uuid4().hex, "source": "/sample", "type": "com.example.demo_requested"}
+    body = msgspec.json.encode(told | {"time": rfc3339(now), "data": {"email": address}})
+    return Sample(body, "application/cloudevents+json")
+
+
+SOURCE = Source(
+    "cloudevents",
+    parse,
+    ("/v1/events",),
+    MEDIA,
+    example={
+        "specversion": "1.0",
+        "id": "e-1",
+        "source": "/shop",
+        "type": "com.example.demo_requested",
+        "data": {"email": "ann@example.com"},
+    },
+    about=About(
+        "CloudEvents 1.0",
+        [
+            "Make a key: `ripeline keys new secret`.",
+            "Send structured JSON events, one or a batch, to {address}; `data` holds the fields of an interaction.",
+        ],
+        "curl {address} -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/cloudevents+json' \\\n"
+        """  -d '{"specversion": "1.0", "id": "1", "source": "/shop", "type": "com.example.demo_requested", """
+        """"data": {"email": "jo@example.com"}}'""",
+    ),
+    sample=sample,
+)

@@ -66,16 +66,20 @@ class Reply(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A request as the sender would make it."""
+    """A request as the sender would make it, to `path` where that is not its source's first."""
 
     body: bytes
     media: str
     headers: Mapping[str, str] = {}
     query: Mapping[str, str] = {}
+    path: str = ""
 
 
 class About(NamedTuple):
-    """What a person needs to connect a source; `{address}` and `{key}` in `snippet` are filled in."""
+    """What a person needs to connect a source.
+
+    In steps and snippet `{address}` is the source's, `{base}` ingest's own, `{key}` the public key and `{secret}` one to be made.
+    """
 
     title: str
     steps: Sequence[str]
@@ -99,6 +103,11 @@ def no_key(_: bytes) -> str:
     return ""
 
 
+def no_flags(_: Post) -> str:
+    """Where requests say nothing of what their events are."""
+    return ""
+
+
 class Source(NamedTuple):
     """A format: its door (part of an event's identity), paths and content types (none: any), and its answer.
 
@@ -107,6 +116,7 @@ class Source(NamedTuple):
     does not cover the body, so that it serves one body only. `stop` is the status by which this sender learns that
     repeating is of no use: it is given where nothing of a request is acceptable. `sample` makes a request about an address,
     `sign(sample, secret, public address, now)` signs it, and `new_secret` makes what (the signer, the verifier) needs.
+    `scopes` are the keys that may post, `flags` reads from a request words that all of its events get.
     """
 
     door: str
@@ -124,3 +134,5 @@ class Source(NamedTuple):
     sample: Callable[[str, datetime], Sample] | None = None
     sign: Sign | None = None
     new_secret: Callable[[], tuple[str, str]] | None = None
+    scopes: Sequence[str] = ("secret", "public")
+    flags: Callable[[Post], str] = no_flags

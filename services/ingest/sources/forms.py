@@ -5,24 +5,21 @@
 an underscore speak to us: `_id`, `_anonymous_id`, `_key`, `_next`, `_hp`, `_token`; further ones mean nothing.
 """
 
+from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
-from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
 
-from services.ingest.sources.contract import Item, Post, Refused
+from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Source
+from services.ingest.sources.multipart import MAX_PARTS, MULTIPART, not_utf8, parts, too_many
 from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, mistake
-from services.shared.errors import Reject
 from services.shared.events import Consent
 
 URLENCODED = "application/x-www-form-urlencoded"
-MULTIPART = "multipart/form-data"
 JSON = "application/json"
 MEDIA = frozenset({"", URLENCODED, MULTIPART, JSON})
 PATH = "/v1/forms/"
-MAX_FIELDS = 500
 NOT_TICKED = frozenset({"", "0", "false", "off", "no", "none", "null"})
 OWN = frozenset({"email", "company", "consent", "consent_text", "utm_source", "utm_campaign", "anonymous_id"})
 
@@ -39,8 +36,8 @@ def fields(post: Post) -> Fields:
     if post.media == JSON:
         return _json(post.body)
     pairs = _multipart(post) if post.media == MULTIPART else _urlencoded(post.body)
-    if len(pairs) > MAX_FIELDS:
-        raise _too_many()
+    if len(pairs) > MAX_PARTS:
+        raise too_many()
     found: Fields = {}
     for name, value in pairs:
         if name in found:
@@ -83,83 +80,53 @@ def _json(body: bytes) -> Fields:
         found = msgspec.json.decode(body, type=dict[str, Any])
     except UNREADABLE as error:
         raise mistake(body, error) from None
-    if len(found) > MAX_FIELDS:
-        raise _too_many()
+    if len(found) > MAX_PARTS:
+        raise too_many()
     return found
 
 
 def _urlencoded(body: bytes) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+        return parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARTS)
     except UnicodeDecodeError:
-        raise Reject("the form is not UTF-8", remedy='give the form `accept-charset="utf-8"`') from None
+        raise not_utf8() from None
     except ValueError:
-        raise _too_many() from None
+        raise too_many() from None
 
 
 def _multipart(post: Post) -> list[tuple[str, str]]:
-    boundary = parse_options_header(post.headers.get("content-type"))[1].get(b"boundary", b"")
-    if not boundary:
-        raise Reject("no boundary in the content type", where="Content-Type", remedy="let the browser set it")
-    reader = _Parts()
     try:
-        parser = MultipartParser(boundary, reader.callbacks)  # type: ignore[arg-type]
-        parser.write(post.body)
-        if not reader.complete:
-            raise MultipartParseError("it stops in the middle")
-        return reader.pairs
+        return [(part.name, part.value.decode()) for part in parts(post) if not part.is_file]
     except UnicodeDecodeError:
-        raise Reject("the form is not UTF-8", remedy='give the form `accept-charset="utf-8"`') from None
-    except MultipartParseError as error:
-        raise Reject(f"not multipart/form-data: {error}", remedy="end it with the closing boundary") from None
+        raise not_utf8() from None
 
 
-def _too_many() -> Reject:
-    return Reject(f"more than {MAX_FIELDS} fields", remedy="send fewer", kind="too-large")
+def sample(address: str, now: datetime) -> Sample:
+    """A filled-in form."""
+    return Sample(
+        urlencode({"email": address, "name": "A sample", "sent": now.isoformat()}).encode(), URLENCODED, path=f"{PATH}demo"
+    )
 
 
-class _Parts:
-    """Collects the fields of a multipart body; files are left out."""
-
-    def __init__(self) -> None:
-        self.pairs: list[tuple[str, str]] = []
-        self._name, self._value, self._headers = b"", bytearray(), dict[bytes, bytes]()
-        self._data = bytearray()
-        self._parts = 0  # with those that are left out
-        self.complete = False
-        self.callbacks = {
-            "on_part_begin": self._begin,
-            "on_header_field": self._on_name,
-            "on_header_value": self._on_value,
-            "on_header_end": self._on_header,
-            "on_part_data": self._on_data,
-            "on_part_end": self._end,
-            "on_end": self._finish,
-        }
-
-    def _begin(self) -> None:
-        self._headers, self._data = {}, bytearray()
-        self._parts += 1
-        if self._parts > MAX_FIELDS:
-            raise _too_many()
-
-    def _on_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-
-    def _on_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _on_header(self) -> None:
-        self._headers[self._name.lower()] = bytes(self._value)
-        self._name, self._value = b"", bytearray()
-
-    def _on_data(self, data: bytes, start: int, end: int) -> None:
-        self._data += data[start:end]
-
-    def _end(self) -> None:
-        options = parse_options_header(self._headers.get(b"content-disposition"))[1]
-        if b"filename" not in options and (name := options.get(b"name")):
-            self.pairs.append((name.decode(), self._data.decode()))
-
-    def _finish(self) -> None:
-        self.complete = True
+SOURCE = Source(
+    "forms",
+    parse,
+    (PATH,),
+    MEDIA,
+    example={"email": "ann@example.com", "name": "Ann"},
+    about=About(
+        "A web form, without JavaScript",
+        [
+            "Let the form of your page post to {address}NAME, where NAME tells forms apart (`demo` and `contact` raise a hand).",
+            "A ticked box `consent` permits mails, in the words of `consent_text`; every other field is a trait.",
+            "Leave `_hp` empty and hidden: only robots fill it in. `_next` names the page that follows (RIPELINE_ALLOWED_PAGES).",
+        ],
+        '<form method="post" action="{address}demo?key={key}">\n'
+        '  <label>E-mail <input name="email" type="email" required></label>\n'
+        '  <label><input type="checkbox" name="consent" value="yes"> Write to me</label>\n'
+        '  <p hidden><input name="_hp" tabindex="-1" autocomplete="off"></p>\n'
+        "  <button>Ask for a demo</button>\n"
+        "</form>",
+    ),
+    sample=sample,
+)

@@ -1,13 +1,14 @@
 """Cuts a JSON body into its items, each to be read alone, and says of a broken one what, where and how to mend it."""
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from services.ingest.sources.contract import MAX_ITEMS, Refused
 from services.shared.errors import Reject
 
+T = TypeVar("T")
 MAX_DEPTH = 32
 MAX_TOKENS = 1_000_000  # of a body that has to be cut by hand
 BOM = b"\xef\xbb\xbf"
@@ -54,7 +55,7 @@ def lines(body: bytes) -> list[bytes]:
     return counted([line for line in body.removeprefix(BOM).split(b"\n") if line.strip()])
 
 
-def counted(items: list[bytes]) -> list[bytes]:
+def counted(items: list[T]) -> list[T]:
     """The same items. Raises Reject where there is none, or too many."""
     if not items:
         raise Reject("there is no item in the body", remedy="send at least one")

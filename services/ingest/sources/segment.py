@@ -1,23 +1,31 @@
 """Segment's HTTP API: track, identify, page, screen, group, alias, and batches of them.
 
+Browsers post to paths of one letter (`/v1/t` is `track`), as text, so that no preflight is needed. An event may have 32 KB, a
+batch 500 KB, as at Segment.
+
 An event's name in snake case is its type, so "Demo Requested" is `demo_requested`; names that Segment's own e-mail and
 shop specifications fix are translated. Times follow Segment's rule: received − (sentAt − timestamp).
 """
 
 import hashlib
 import re
+import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
-from services.ingest.sources.contract import Foreign, Item, Post, Refused
+from services.ingest.sources.contract import About, Foreign, Item, Post, Refused, Sample, Source
 from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, counted, cut_by_hand, is_deep, mistake, pieces, refused
 from services.shared.errors import Reject
+from services.shared.events import rfc3339
 
 CALLS = ("track", "identify", "page", "screen", "group", "alias")
-PATHS = tuple(f"/v1/{call}" for call in (*CALLS, "batch"))
+LETTERS = {call[0]: call for call in (*CALLS, "batch")}
+PATHS = tuple(f"/v1/{call}" for call in (*LETTERS.values(), *LETTERS))
+MAX_CALL, MAX_BATCH = 32 * 1024, 500 * 1024  # bytes
 FIXED_NAMES = {
     "order_completed": "purchased", "email_link_clicked": "email_clicked", "email_marked_as_spam": "email_complained",
     "email_unsubscribed": "unsubscribed", "unsubscribe": "unsubscribed",
@@ -89,6 +97,9 @@ _authorised = msgspec.json.Decoder(_Authorised).decode
 def parse(post: Post) -> list[Item | Refused]:
     """Every call of the body, in order."""
     kind = post.path.rpartition("/")[2]
+    kind = LETTERS.get(kind, kind)
+    if len(post.body) > MAX_BATCH:
+        raise _too_large("batch", MAX_BATCH)
     if kind != "batch":
         return [read(piece, kind, post.received_at) for piece in pieces(post.body)]
     batch, calls = _opened(post.body)
@@ -128,6 +139,8 @@ def read(piece: bytes, kind: str, received_at: datetime, batch: Batch | None = N
     """One call; in a batch its kind is its type."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
+    if len(piece) > MAX_CALL:
+        return refused(piece, _too_large("call", MAX_CALL))
     try:
         call = _call(piece)
         fields = _fields(call, kind or call.type or "", call.context or (batch.context if batch else None))
@@ -199,6 +212,11 @@ def _alias(call: Call, _: dict[str, Any]) -> dict[str, Any]:
 _SHAPES = {"track": _track, "identify": _identify, "page": _page, "screen": _screen, "group": _group, "alias": _alias}
 
 
+def _too_large(what: str, limit: int) -> Reject:
+    remedy = f"send at most {limit // 1024} KB; Segment's own limit is the same"
+    return Reject(f"the {what} is over {limit // 1024} KB", where="body", remedy=remedy, kind="too-large")
+
+
 @lru_cache(maxsize=4096)
 def snake(name: str) -> str:
     """An event's name as a type: "Demo Requested" and "demoRequested" are `demo_requested`."""
@@ -229,3 +247,53 @@ def _corrected(said_at: datetime | None, sent_at: datetime | None, received_at: 
         return received_at - (sent_at - said_at)
     except OverflowError:
         return said_at
+
+
+def browser_settings(key: str, public_url: str) -> dict[str, Any]:
+    """What `@segment/analytics-next` asks its `cdnURL` for: where to post, and that there is nothing else to load."""
+    host = urlsplit(public_url)
+    return {
+        "integrations": {
+            "Segment.io": {
+                "apiKey": key,
+                "apiHost": f"{host.netloc}{host.path.rstrip('/')}/v1",
+                "protocol": host.scheme,
+                "versionSettings": {"version": "4.4.7", "componentTypes": ["browser"]},
+                "retryQueue": True,
+            }
+        },
+        "plan": {"track": {"__default": {"enabled": True, "integrations": {}}}},
+        "metrics": {"sampleRate": 0},
+        "remotePlugins": [],
+    }
+
+
+def sample(address: str, now: datetime) -> Sample:
+    """A batch of two calls: who somebody is, and what they asked for."""
+    user, at = f"sample-{uuid.uuid4().hex[:12]}", rfc3339(now)
+    calls = [
+        {"type": "identify", "messageId": uuid.uuid4().hex, "userId": user, "traits": {"email": address}, "timestamp": at},
+        {"type": "track", "messageId": uuid.uuid4().hex, "userId": user, "event": "Demo Requested", "timestamp": at},
+    ]
+    return Sample(msgspec.json.encode({"batch": calls, "sentAt": at}), "application/json", path="/v1/batch")
+
+
+SOURCE = Source(
+    "segment",
+    parse,
+    PATHS,
+    answer=answer,
+    key_in=write_key,
+    example={"messageId": "m-1", "anonymousId": "a-1", "event": "Demo Requested", "timestamp": "2026-01-02T03:04:05Z"},
+    about=About(
+        "Segment's libraries, on servers and in browsers",
+        [
+            "On a server: make a key (`ripeline keys new secret`), give it as the write key, and {base} as the host.",
+            "In a page: load `@segment/analytics-next` with the public key and `cdnURL`, as below. Nothing else changes.",
+        ],
+        "import { AnalyticsBrowser } from '@segment/analytics-next'\n"
+        "const analytics = AnalyticsBrowser.load({ writeKey: '{key}', cdnURL: '{base}' })\n"
+        "analytics.page()",
+    ),
+    sample=sample,
+)

@@ -1,5 +1,6 @@
 """E-mail by SMTP: HTML and text, one-click unsubscribe, the touch's id as Message-ID."""
 
+import json
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
@@ -63,8 +64,24 @@ def compose(message: Message, sender: str, at: datetime) -> EmailMessage:
     mail["Date"] = format_datetime(at)
     mail["Message-ID"] = f"<{message.touch_id}@{parseaddr(sender)[1].rpartition('@')[2] or 'localhost'}>"
     mail["X-Ripeline-Touch"] = message.touch_id
+    for name, value in carried(message.touch_id).items():
+        mail[name] = value
     mail["List-Unsubscribe"] = f"<{message.unsubscribe}>"
     mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     mail.set_content(message.text)
     mail.add_alternative(message.html, subtype="html")
     return mail
+
+
+def carried(touch_id: str) -> dict[str, str]:
+    """The headers under which SendGrid, Mailgun and Postmark give the touch back with every event; for others they mean nothing.
+
+    Postmark keeps our Message-ID, by which an answer finds its touch, only when told to.
+    """
+    touch = json.dumps({"touch_id": touch_id})
+    return {
+        "X-SMTPAPI": f'{{"unique_args": {touch}}}',
+        "X-Mailgun-Variables": touch,
+        "X-PM-Metadata-touch_id": touch_id,
+        "X-PM-KeepID": "true",
+    }

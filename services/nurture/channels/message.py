@@ -1,4 +1,4 @@
-"""Renders a touch: subject, text and HTML with the tracked link and the way out. Pure."""
+"""Renders a touch: subject, text and HTML with the tracked link, the preferences and the way out. Pure."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup, escape
 
 from services.shared.events import Snapshot, Touch, keyed_hash
-from services.shared.links import LinkClaim, UnsubscribeClaim, sign
+from services.shared.links import LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, sign
 from services.shared.playbook import Content, Playbook
 
 
@@ -20,25 +20,36 @@ class Message(NamedTuple):
     html: str
     link: str
     unsubscribe: str
+    preferences: str
 
 
+FEWER, NO_MORE = "Fewer mails, other topics, or a pause", "No more mails like this"
 _templates = SandboxedEnvironment(autoescape=False)
 
 
 def render(playbook: Playbook, touch: Touch, snapshot: Snapshot, *, public_url: str, pepper: bytes) -> Message:
     """The message of one touch; a broken template raises jinja2's TemplateError."""
     content = playbook.content_by_id[touch.content]
-    base = public_url.rstrip("/")
-    link = f"{base}/l/{sign(pepper, LinkClaim(touch.id, content.id, content.url))}"
-    address = keyed_hash(pepper, f"email:{snapshot.email}")
-    unsubscribe = f"{base}/u/{sign(pepper, UnsubscribeClaim(touch.id, address))}"
-    words = {"first_name": _first_name(snapshot), "link": link}
+    links = _Links(public_url.rstrip("/"), pepper, touch.id, content.id, keyed_hash(pepper, f"email:{snapshot.email}"))
+    words = {"first_name": _first_name(snapshot), "link": links.content}
     subject = " ".join(_templates.from_string(content.subject).render(words).split())
     body = _templates.from_string(content.body).render(words).strip()
     company = playbook.company
     foot = f"{company.name}, {company.postal_address}"
-    text = f"{body}\n\n--\n{foot}\nNo more mails like this: {unsubscribe}\n"
-    return Message(touch.id, snapshot.email, subject, text, _html(body, link, content, foot, unsubscribe), link, unsubscribe)
+    text = f"{body}\n\n--\n{foot}\n{FEWER}: {links.preferences}\n{NO_MORE}: {links.unsubscribe}\n"
+    html = _html(body, content, foot, links, with_pixel=playbook.open_pixel)
+    return Message(touch.id, snapshot.email, subject, text, html, links.content, links.unsubscribe, links.preferences)
+
+
+class _Links:
+    """The addresses in one mail, each with a token of its own."""
+
+    def __init__(self, base: str, pepper: bytes, touch: str, content: str, address: str) -> None:
+        self.content = f"{base}/l/{sign(pepper, LinkClaim(touch, content))}"
+        self.trap = f"{base}/l/{sign(pepper, LinkClaim(touch, content, trap=True))}"
+        self.pixel = f"{base}/o/{sign(pepper, PixelClaim(touch))}.gif"
+        self.unsubscribe = f"{base}/u/{sign(pepper, UnsubscribeClaim(touch, address))}"
+        self.preferences = f"{base}/p/{sign(pepper, PreferencesClaim(touch, address))}"
 
 
 def _first_name(snapshot: Snapshot) -> str:
@@ -47,16 +58,20 @@ def _first_name(snapshot: Snapshot) -> str:
     return " ".join(name.split())[:60] or "there"
 
 
-def _html(body: str, link: str, content: Content, foot: str, unsubscribe: str) -> str:
-    """Paragraphs; the link alone on its line becomes a button-like anchor with the item's title."""
+def _html(body: str, content: Content, foot: str, links: _Links, *, with_pixel: bool) -> str:
+    """Paragraphs; the link alone on its line becomes a button-like anchor with the item's title.
+
+    After them stands a link that nobody sees, hears or reaches by keyboard: only a scanner follows it.
+    """
     parts = []
     for paragraph in body.split("\n\n"):
-        if paragraph.strip() == link:
-            parts.append(Markup('<p><a href="{}" style="font-weight:bold">{}</a></p>').format(link, content.title))
+        if paragraph.strip() == links.content:
+            parts.append(Markup('<p><a href="{}" style="font-weight:bold">{}</a></p>').format(links.content, content.title))
         else:
             parts.append(Markup("<p>{}</p>").format(Markup(" ").join(escape(line) for line in paragraph.split("\n"))))
-    small = Markup('<p style="color:#666;font-size:small">{}<br><a href="{}">No more mails like this</a></p>')
-    page = Markup("<!doctype html><html><body>{}{}</body></html>").format(
-        Markup("\n").join(parts), small.format(foot, unsubscribe)
-    )
-    return str(page)
+    parts.append(Markup('<a href="{}" style="display:none" aria-hidden="true" tabindex="-1"></a>').format(links.trap))
+    small = '<p style="color:#666;font-size:small">{}<br><a href="{}">{}</a><br><a href="{}">{}</a></p>'
+    parts.append(Markup(small).format(foot, links.preferences, FEWER, links.unsubscribe, NO_MORE))
+    if with_pixel:
+        parts.append(Markup('<img src="{}" alt="" width="1" height="1">').format(links.pixel))
+    return str(Markup("<!doctype html><html><body>{}</body></html>").format(Markup("\n").join(parts)))

@@ -1,8 +1,18 @@
 // Keeps the page current: replaces the parts that changed and adds what is new, as long as somebody looks.
 (() => {
   "use strict";
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    if (!navigator.clipboard) break;
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+      button.textContent = "Copied";
+    });
+  }
+
   const list = document.getElementById("items");
-  if (!list) return;
+  const parts = [...document.querySelectorAll("main [data-live]")];
+  if (!parts.length) return;
   const most = 60;
   const pause = document.getElementById("pause");
   const state = document.getElementById("state");
@@ -32,13 +42,13 @@
   }
 
   function open() {
-    if (source || document.hidden || pause.getAttribute("aria-pressed") === "true") return;
+    if (source || document.hidden || (pause && pause.getAttribute("aria-pressed") === "true")) return;
     source = new EventSource("/stream");
     for (const part of document.querySelectorAll("[data-live]")) {
       const name = part.dataset.live;
       if (name !== "items") source.addEventListener(name, (event) => replace(part, event.data));
     }
-    source.addEventListener("items", (event) => add(event.data));
+    if (list) source.addEventListener("items", (event) => add(event.data));
     source.addEventListener("signed-out", () => location.assign("/sign-in"));
     source.addEventListener("error", () => {
       state.textContent = "The connection is interrupted; what you see may be old.";
@@ -52,12 +62,14 @@
     source = null;
   }
 
-  pause.hidden = false;
-  pause.addEventListener("click", () => {
-    const paused = pause.getAttribute("aria-pressed") !== "true";
-    pause.setAttribute("aria-pressed", String(paused));
-    if (paused) close(); else open();
-  });
+  if (pause) {
+    pause.hidden = false;
+    pause.addEventListener("click", () => {
+      const paused = pause.getAttribute("aria-pressed") !== "true";
+      pause.setAttribute("aria-pressed", String(paused));
+      if (paused) close(); else open();
+    });
+  }
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
   window.addEventListener("pagehide", close);
   open();

@@ -1,0 +1,1 @@
+"""Files: a table and a mapping become interactions, through the same normaliser as everything else."""

@@ -1,0 +1,39 @@
+"""What an importer has to know of the installation, so that a file means the same from wherever it is imported."""
+
+import msgspec
+
+from services.shared.consent import SPEAKING_TYPES
+from services.shared.identity import Cleaner
+from services.shared.playbook import Identity, Playbook
+
+OUTCOMES = ("purchased", "won", "lost", "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened")
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """From the playbook: the company's time zone, the types of acts it knows, the outcome, and words that identify nobody."""
+
+    zone: str
+    types: list[str]
+    outcome: str
+    junk: list[str] = []
+    role_mailboxes: list[str] = []
+    free_mail_domains: list[str] = []
+
+    def cleaner(self) -> Cleaner:
+        """Cleans identifiers as ingest and the scorer do."""
+        words = Identity(junk=self.junk, role_mailboxes=self.role_mailboxes, free_mail_domains=self.free_mail_domains)
+        return Cleaner(words)
+
+
+def facts_of(playbook: Playbook) -> Facts:
+    """The facts under a playbook."""
+    model, words = playbook.model, playbook.identity
+    types = {*model.mark_of_type, *playbook.engagement.acts, *OUTCOMES, *SPEAKING_TYPES, model.outcome, "identified"}
+    return Facts(
+        zone=playbook.company.timezone,
+        types=sorted(types),
+        outcome=model.outcome,
+        junk=words.junk,
+        role_mailboxes=words.role_mailboxes,
+        free_mail_domains=words.free_mail_domains,
+    )

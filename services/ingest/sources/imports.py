@@ -1,0 +1,44 @@
+"""What an import declares of its events: `?as=history`, or `?as=new_leads&days=7`; the items are in our own format."""
+
+from services.ingest.sources import canonical
+from services.ingest.sources.contract import About, Post, Source
+from services.shared.errors import Reject
+from services.shared.events import HISTORY, NEW_LEADS
+
+PATH = "/v1/import"
+MAX_DAYS = 90
+ABOUT = About(
+    "Files",
+    [
+        "Run `ripeline import FILE.csv --mapping MAP.yaml --to {address} --key KEY`, or open /import at the same host",
+        "Programs of your own post our JSON to {address} with ?as=history, or ?as=new_leads&days=7",
+    ],
+)
+
+
+def flags(post: Post) -> str:
+    """The word of a request. Raises Reject."""
+    said, days = post.query.get("as", HISTORY), post.query.get("days", "1")
+    if said not in (HISTORY, NEW_LEADS):
+        raise Reject("an import is history or new_leads", where="?as", remedy="say ?as=history, or ?as=new_leads&days=7")
+    if not days.isdecimal() or int(days) > MAX_DAYS:
+        raise Reject("not a number of days", where="?days", remedy=f"say 0 to {MAX_DAYS}")
+    return declared(said, int(days))
+
+
+def declared(said: str, days: int) -> str:
+    """The word of an envelope's flags."""
+    return HISTORY if said == HISTORY else f"{NEW_LEADS}:{days}"
+
+
+SOURCE = Source(
+    "import",
+    canonical.parse,
+    (PATH,),
+    canonical.MEDIA,
+    example=canonical.SOURCE.example,
+    about=ABOUT,
+    sample=canonical.sample,
+    scopes=("secret",),
+    flags=flags,
+)

@@ -1,0 +1,163 @@
+"""Mailchimp's audience webhooks: a urlencoded form, known by a secret in the address (`?secret=…`).
+
+Mailchimp first asks by GET whether somebody is there, and posts again for about an hour whatever is not answered with 2xx,
+so what is of no use is answered with 200. It names no event: one is known again by its raw body, which tells its time in UTC.
+
+Two addresses are one person only by a user id, which Mailchimp does not tell. So of a changed address the old one is written to
+no more, and the new one not before it agrees: that its subscription is in force is not said.
+"""
+
+import hashlib
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+import msgspec
+
+from services.ingest.sources import forms, mails
+from services.ingest.sources.contract import About, Item, Post, Refused, Reply, Sample, Secret, Source
+from services.ingest.sources.signatures import fitting, new_text, same
+from services.shared.errors import Reject
+from services.shared.events import Consent, ExternalId
+
+SYSTEM = "mailchimp"
+MERGE = re.compile(r"data\[merges\]\[(\w+)\]")
+TRAITS = {"fname": "first_name", "lname": "last_name"}  # of Mailchimp's own fields; a company's own keep their names
+SUBSCRIBED, PROFILE, CHANGED = mails.Fate("consent_given"), mails.Fate("identified"), mails.Fate("email_changed")
+
+
+def parse(post: Post) -> list[Item | Refused]:
+    """What is told of a person; of a changed address the old and the new one; of a campaign nothing."""
+    found, by_body = forms.fields(post), hashlib.sha256(post.body).hexdigest()[:32]
+    kind = forms.text(found, "type")
+    if kind == "campaign":
+        return []
+    try:
+        at = _time(forms.text(found, "fired_at"))
+        return [*_changed(found, by_body, at)] if kind == "upemail" else [_read(kind, found, by_body, at)]
+    except Reject as reject:
+        return [Refused(None, reject)]
+
+
+def _read(kind: str, found: forms.Fields, by_body: str, at: datetime | None) -> Item:
+    told = mails.told(
+        _fate(kind, found),
+        id=by_body if at else "",
+        email=_data(found, "email"),
+        at=at,
+        campaign=_data(found, "campaign_id"),
+        reason=_data(found, "reason"),
+    )
+    traits = _traits(found) if kind in ("subscribe", "profile") else {}
+    given = Consent(state="given", basis=f"Mailchimp audience {_data(found, 'list_id')}")
+    return msgspec.structs.replace(
+        told,
+        external_id=_external(_data(found, "id")),
+        company=str(traits.get("company", "")),
+        traits=traits,
+        consent=(given,) if kind == "subscribe" else (),
+    )
+
+
+def _fate(kind: str, found: forms.Fields) -> mails.Fate:
+    """What an event is. Raises Reject for one that is new to us."""
+    if kind in ("unsubscribe", "cleaned") and _data(found, "reason") == "abuse":
+        return mails.COMPLAINED
+    if kind == "unsubscribe":
+        return mails.SUPPRESSED if _data(found, "action") == "delete" else mails.LEFT
+    known = {"subscribe": SUBSCRIBED, "profile": PROFILE, "cleaned": mails.HARD}
+    if kind not in known:
+        raise mails.unknown(kind, "/type")
+    return known[kind]
+
+
+def _changed(found: forms.Fields, by_body: str, at: datetime | None) -> Iterator[Item]:
+    for name, consent in (("old", (Consent(state="withdrawn", basis="the address has changed"),)), ("new", ())):
+        told = mails.told(CHANGED, id=f"{by_body}:{name}" if at else "", email=_data(found, f"{name}_email"), at=at)
+        yield msgspec.structs.replace(told, external_id=_external(_data(found, f"{name}_id")), consent=consent)
+
+
+def _data(found: forms.Fields, name: str) -> str:
+    return forms.text(found, f"data[{name}]")
+
+
+def _external(id: str) -> ExternalId | None:
+    return ExternalId(SYSTEM, id) if id else None
+
+
+def _traits(found: forms.Fields) -> dict[str, str]:
+    """The merge fields that are filled in, by their tags in lower case; what lies deeper is left out."""
+    named = {match[1].lower(): forms.text(found, name) for name in found if (match := MERGE.fullmatch(name))}
+    return {TRAITS.get(name, name): value for name, value in named.items() if value and name != "email"}
+
+
+def _time(fired_at: str) -> datetime | None:
+    """`2009-03-26 21:35:57` in UTC; None where nothing is said. Raises Reject."""
+    try:
+        return datetime.strptime(fired_at, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC) if fired_at else None
+    except ValueError:
+        remedy = "write it as 2026-01-02 03:04:05, in UTC"
+        raise Reject("not a time as Mailchimp writes it", where="/fired_at", remedy=remedy) from None
+
+
+def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+    """The secret in the address. Raises Reject `not-connected`, `signature`."""
+    given = post.query.get("secret", "")
+    return fitting(secrets, lambda secret: same(given, secret), "secret")
+
+
+def greet(post: Post, secrets: Sequence[Secret]) -> Reply | None:
+    """Answers Mailchimp's question whether somebody is there: not under a wrong secret, so that it is seen while setting up."""
+    if post.method == "POST":
+        return None
+    if "secret" in post.query:
+        verify(post, secrets)
+    return Reply(b"ready for Mailchimp")
+
+
+def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:
+    """Adds the secret to the address."""
+    return sample._replace(query={**sample.query, "secret": secret})
+
+
+def sample(address: str, now: datetime) -> Sample:
+    """Somebody fills in their profile."""
+    fields = {
+        "type": "profile",
+        "fired_at": f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+        "data[id]": uuid.uuid4().hex[:10],
+        "data[list_id]": "a6b5da1054",
+        "data[email]": address,
+        "data[email_type]": "html",
+        "data[merges][EMAIL]": address,
+        "data[merges][FNAME]": "A",
+        "data[merges][LNAME]": "Sample",
+    }
+    return Sample(urlencode(fields).encode(), forms.URLENCODED)
+
+
+SOURCE = Source(
+    "mailchimp",
+    parse,
+    ("/v1/hooks/mailchimp",),
+    frozenset({"", forms.URLENCODED}),
+    stop=200,
+    example={"type": "unsubscribe", "fired_at": "2026-01-02 03:04:05", "data[email]": "ann@example.com", "data[action]": "unsub"},
+    about=About(
+        "Mailchimp: who joins and leaves an audience",
+        [
+            "Run `ripeline sources connect mailchimp`: it shows a new secret, once.",
+            "At Mailchimp open Audience, More options, Audience settings, Webhooks, and create one with the address "
+            "{address}?secret=SECRET.",
+            "Choose Subscribes, Unsubscribes, Profile updates, Cleaned emails and Email changes.",
+            "Choose changes by a subscriber and by an account admin; those by the API only if whom you add there has agreed.",
+        ],
+    ),
+    verify=verify,
+    greet=greet,
+    sample=sample,
+    sign=sign,
+    new_secret=new_text,
+)

@@ -1,0 +1,205 @@
+"""Mailgun's webhooks: one event a request, with a signature inside the body that covers a time and a token, not the event.
+
+So the signature serves one body only: `once` is the signed text itself, wherever somebody moves the border between time and
+token. Mailgun posts again for eight hours, with the same signature, whatever is answered with other than 200 or 406; so the
+window is half a day, and used tokens are kept for longer. An event's id is unique within a day only, and one event may come
+by two webhooks: day and id are its identity.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets as random
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from services.ingest.sources import mails
+from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.signatures import fitting, fresh, new_text, same
+from services.shared.errors import Reject
+
+WINDOW = timedelta(hours=12)
+SECONDS = re.compile(r"[0-9]{1,12}")  # a looser reading would let the token's first digits pass for the time's last ones
+FATES = {
+    "accepted": mails.PROCESSED, "delivered": mails.DELIVERED, "opened": mails.OPENED, "clicked": mails.CLICKED,
+    "complained": mails.COMPLAINED, "unsubscribed": mails.LEFT, "rejected": mails.DROPPED,
+}  # fmt: skip
+FAILURES = {
+    "suppress-unsubscribe": mails.SUPPRESSED, "suppress-complaint": mails.SUPPRESSED, "suppress-bounce": mails.HARD,
+    "old": mails.SOFT, "espblock": mails.SOFT, "blacklisted": mails.SOFT, "greylisted": mails.SOFT,
+}  # fmt: skip  # permanent ones that say nothing of the address, or more than that it bounced
+
+
+class Signature(msgspec.Struct, rename={"parent": "parent-signature"}):
+    """The signature; a subaccount's event has its parent account's, too."""
+
+    timestamp: str | int
+    token: str
+    signature: str
+    parent: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What is signed."""
+        return f"{self.timestamp}{self.token}"
+
+
+class Event(msgspec.Struct, rename="kebab"):
+    """What happened."""
+
+    event: str
+    id: str | None = None
+    timestamp: float | None = None
+    recipient: str | None = None
+    severity: Any = None
+    reason: Any = None
+    url: Any = None
+    tags: Any = None
+    user_variables: Any = None
+    message: Any = None
+    client_info: Any = None
+    delivery_status: Any = None
+
+
+class _Signed(msgspec.Struct):
+    signature: Signature
+
+
+class _Told(msgspec.Struct, rename="kebab"):
+    event_data: Event
+    signature: Signature
+
+
+_signed = msgspec.json.Decoder(_Signed).decode
+_told = msgspec.json.Decoder(_Told).decode
+
+
+def parse(post: Post) -> list[Item | Refused]:
+    """The one event."""
+    if is_deep(post.body):
+        return [refused(post.body, TOO_DEEP)]
+    try:
+        told = _told(post.body)
+        return [_read(told.event_data, told.signature)]
+    except (Reject, *UNREADABLE) as error:
+        return [refused(post.body, error)]
+
+
+def _read(event: Event, signature: Signature) -> Item:
+    at = mails.moment(event.timestamp, "/event-data/timestamp")
+    status = event.delivery_status
+    return mails.told(
+        _fate(event),
+        id=f"{at:%Y-%m-%d}:{event.id}" if at and event.id else signature.token,
+        email=event.recipient,
+        at=at,
+        touch=mails.touch(mails.inside(event.user_variables, "touch_id"), mails.inside(event.message, "headers", "message-id")),
+        url=event.url,
+        campaign=mails.first(event.tags),
+        reason=mails.inside(status, "message") or mails.inside(status, "description") or event.reason,
+        machine=event.event in ("opened", "clicked") and bool(mails.inside(event.client_info, "bot")),
+    )
+
+
+def _fate(event: Event) -> mails.Fate:
+    """What an event is. Raises Reject for one that is new to us."""
+    if event.event == "failed":
+        if event.severity != "permanent":
+            return mails.SOFT
+        bounce = mails.SOFT if mails.inside(event.delivery_status, "bounce-type") == "soft" else mails.HARD
+        return FAILURES.get(mails.text(event.reason), bounce)
+    if event.event not in FATES:
+        raise mails.unknown(event.event, "/event-data/event")
+    return FATES[event.event]
+
+
+def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+    """The signing key that fits. Raises Reject `not-connected`, `signature`, `stale`."""
+    given = _signature(post)
+    secret = fitting(secrets, lambda key: _fits(key, given), "/signature")
+    fresh(str(given.timestamp), post.received_at, "/signature/timestamp", window=WINDOW)
+    return secret
+
+
+def once(post: Post) -> str:
+    """The signed text: it serves one body."""
+    return _signature(post).text
+
+
+def _signature(post: Post) -> Signature:
+    try:
+        return _signed(post.body).signature
+    except UNREADABLE:
+        remedy = "send Mailgun's JSON as it is, with its `signature`"
+        raise Reject("no signature in the body", where="/signature", remedy=remedy, kind="signature") from None
+
+
+def _fits(key: str, given: Signature) -> bool:
+    if not given.token or not SECONDS.fullmatch(str(given.timestamp)):
+        return False
+    digest = _digest(key, given.text)
+    return same(given.signature, digest) or (given.parent is not None and same(given.parent, digest))
+
+
+def _digest(key: str, text: str) -> str:
+    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:
+    """Puts Mailgun's signature into the body."""
+    stamp, token = str(int(now.timestamp())), random.token_hex(25)
+    signature = {"timestamp": stamp, "token": token, "signature": _digest(secret, stamp + token)}
+    return sample._replace(body=msgspec.json.encode({"signature": signature, **msgspec.json.decode(sample.body)}))
+
+
+def sample(address: str, now: datetime) -> Sample:
+    """A person clicks in a mail."""
+    event = {
+        "event": "clicked",
+        "id": uuid.uuid4().hex[:22],
+        "timestamp": now.timestamp(),
+        "recipient": address,
+        "url": "https://www.example.com/pricing",
+        "client-info": {"client-type": "browser", "device-type": "desktop", "bot": ""},
+        "message": {"headers": {"message-id": f"{uuid.uuid4().hex}@mail.example.com"}},
+        "user-variables": {},
+        "tags": [],
+    }
+    return Sample(msgspec.json.encode({"event-data": event}), "application/json")
+
+
+SOURCE = Source(
+    "mailgun",
+    parse,
+    ("/v1/hooks/mailgun",),
+    stop=406,
+    example={
+        "signature": {"timestamp": "1767323045", "token": "50 characters", "signature": "hex"},
+        "event-data": {
+            "event": "clicked",
+            "id": "Ase7i2zsRYeDXztHGENqRA",
+            "timestamp": 1767323045.2,
+            "recipient": "ann@example.com",
+            "url": "https://www.example.com/pricing",
+        },
+    },
+    about=About(
+        "Mailgun: what happened to our mails",
+        [
+            "At Mailgun open Send, Sending, Webhooks, and copy the HTTP webhook signing key.",
+            "Run `ripeline sources connect mailgun --secret SIGNING_KEY`.",
+            "Add a webhook with the address {address} for each of: delivered, opened, clicked, permanent failure, temporary "
+            "failure, spam complaints, unsubscribes.",
+        ],
+    ),
+    verify=verify,
+    once=once,
+    sample=sample,
+    sign=sign,
+    new_secret=new_text,
+)

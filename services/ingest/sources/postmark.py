@@ -1,0 +1,166 @@
+"""Postmark's webhooks: one record a request, told apart by `RecordType`; no signature, but a password in the address (Basic).
+
+Postmark posts again (a bounce for about ten hours, the others three times) whatever is not answered with 200, and stops at
+403. Only bounces and complaints bear an id: the others are known again by their raw body, which tells its time.
+"""
+
+import base64
+import binascii
+import hashlib
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from services.ingest.sources import mails
+from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.signatures import fitting, new_text, same
+from services.shared.errors import Reject
+from services.shared.events import rfc3339
+
+FATES = {
+    "Delivery": mails.DELIVERED, "Open": mails.OPENED, "Click": mails.CLICKED, "SpamComplaint": mails.COMPLAINED,
+}  # fmt: skip
+BOUNCES = {
+    "HardBounce": mails.HARD, "BadEmailAddress": mails.HARD, "SpamComplaint": mails.COMPLAINED, "Unsubscribe": mails.LEFT,
+    "ManuallyDeactivated": mails.SUPPRESSED,
+}  # fmt: skip  # the others are for a time, unless Postmark made the address inactive
+AUTOMATIC = frozenset({"AutoResponder", "AddressChange", "ChallengeVerification"})  # it arrived, and a program answered
+SUPPRESSIONS = {"HardBounce": mails.HARD, "SpamComplaint": mails.COMPLAINED, "ManualSuppression": mails.LEFT}
+
+
+class Record(msgspec.Struct, rename="pascal"):
+    """A record of any type."""
+
+    record_type: str
+    id: int | str | None = msgspec.field(name="ID", default=None)
+    email: str | None = None
+    recipient: str | None = None
+    bounced_at: datetime | None = None
+    delivered_at: datetime | None = None
+    received_at: datetime | None = None
+    changed_at: datetime | None = None
+    type: Any = None
+    inactive: Any = None
+    suppress_sending: Any = None
+    suppression_reason: Any = None
+    origin: Any = None
+    original_link: Any = None
+    description: Any = None
+    details: Any = None
+    tag: Any = None
+    metadata: Any = None
+
+
+_record = msgspec.json.Decoder(Record).decode
+
+
+def parse(post: Post) -> list[Item | Refused]:
+    """The one record."""
+    if is_deep(post.body):
+        return [refused(post.body, TOO_DEEP)]
+    try:
+        return [_read(_record(post.body), post.body)]
+    except (Reject, *UNREADABLE) as error:
+        return [refused(post.body, error)]
+
+
+def _read(record: Record, body: bytes) -> Item:
+    at = record.bounced_at or record.delivered_at or record.received_at or record.changed_at
+    by_body = hashlib.sha256(body).hexdigest()[:32] if at else ""
+    fate = _fate(record)
+    return mails.told(
+        fate,
+        id=by_body if record.id is None else f"{record.record_type}:{record.id}",
+        email=record.email or record.recipient,
+        at=at,
+        touch=mails.touch(mails.inside(record.metadata, "touch_id")),
+        url=record.original_link,
+        campaign=record.tag,
+        reason=mails.text(record.details) or record.description or record.suppression_reason or record.type,
+        machine=fate is mails.ANSWERED,
+    )
+
+
+def _fate(record: Record) -> mails.Fate:
+    """What a record is. Raises Reject for a type that is new to us."""
+    if record.record_type == "Bounce":
+        kind = mails.text(record.type)
+        if kind in AUTOMATIC:
+            return mails.ANSWERED
+        return BOUNCES.get(kind, mails.HARD if record.inactive is True else mails.SOFT)
+    if record.record_type == "SubscriptionChange":
+        if record.suppress_sending is False:
+            return mails.BACK
+        fate = SUPPRESSIONS.get(mails.text(record.suppression_reason), mails.LEFT)
+        return mails.SUPPRESSED if fate is mails.LEFT and record.origin != "Recipient" else fate
+    if record.record_type not in FATES:
+        raise mails.unknown(record.record_type, "/RecordType")
+    return FATES[record.record_type]
+
+
+def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+    """The password that fits, whatever the user's name. Raises Reject `not-connected`, `signature`."""
+    given = _password(post.headers.get("authorization", ""))
+    return fitting(secrets, lambda password: same(given, password), "Authorization")
+
+
+def _password(authorization: str) -> str:
+    scheme, _, given = authorization.partition(" ")
+    try:
+        return base64.b64decode(given, validate=True).decode().partition(":")[2] if scheme.lower() == "basic" else ""
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:
+    """Adds what an address with user and password makes of itself."""
+    basic = base64.b64encode(f"postmark:{secret}".encode()).decode()
+    return sample._replace(headers={**sample.headers, "authorization": f"Basic {basic}"})
+
+
+def sample(address: str, now: datetime) -> Sample:
+    """A person clicks in a mail."""
+    record = {
+        "RecordType": "Click",
+        "MessageStream": "outbound",
+        "MessageID": str(uuid.uuid4()),
+        "Recipient": address,
+        "ReceivedAt": rfc3339(now),
+        "OriginalLink": "https://www.example.com/pricing",
+        "ClickLocation": "HTML",
+        "UserAgent": "Mozilla/5.0",
+        "Metadata": {},
+        "Tag": "sample",
+    }
+    return Sample(msgspec.json.encode(record), "application/json")
+
+
+SOURCE = Source(
+    "postmark",
+    parse,
+    ("/v1/hooks/postmark",),
+    stop=403,
+    example={
+        "RecordType": "Click",
+        "Recipient": "ann@example.com",
+        "ReceivedAt": "2026-01-02T03:04:05Z",
+        "OriginalLink": "https://www.example.com/pricing",
+    },
+    about=About(
+        "Postmark: what happened to our mails",
+        [
+            "Run `ripeline sources connect postmark`: it shows a new secret, once.",
+            "At Postmark open the server, its message stream, Webhooks, Add webhook, and enter the address {address}.",
+            "Under Basic auth credentials enter any user name, and the secret as the password.",
+            "Choose Open, Click, Delivery, Bounce, Spam Complaint and Subscription Change, and save.",
+        ],
+    ),
+    verify=verify,
+    sample=sample,
+    sign=sign,
+    new_secret=new_text,
+)

@@ -1,0 +1,260 @@
+"""Typeform's webhook: one response to a form a request, signed by HMAC-SHA256 over the raw body.
+
+Answers are traits, named by the reference that the form's maker gave the question, else by its words. A hidden field goes where
+its name belongs. A legal block permits mails, in the words shown, unless its reference begins with `terms` or `privacy`; so does
+a yes to a question with the reference `consent`.
+Typeform repeats for hours and switches a webhook off that answers 404 or 410: neither is ever said here.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.signatures import fitting, new_text, same
+from services.shared.events import Consent, rfc3339
+from services.shared.expressions import snake
+
+SIGNATURE = "Typeform-Signature"
+MADE_UP = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9A-HJKMNP-TV-Z]{26}")  # references that nobody chose
+RECALLED = re.compile(r"\{\{.*?\}\}")  # an earlier answer within a question
+MAX_NAME = 100
+PLAIN = ("text", "email", "phone_number", "url", "file_url", "date", "boolean", "number")  # types whose value is one
+OTHER_LEGAL = ("terms", "privacy")
+HIDDEN = {
+    "user_id": "user_id", "anonymous_id": "anonymous_id", "touch_id": "touch_id", "content_id": "content_id",
+    "product": "product", "company": "company", "utm_source": "source", "source": "source", "utm_campaign": "campaign",
+    "campaign": "campaign",
+}  # fmt: skip  # fields of an interaction by names of hidden fields
+
+
+class Field(msgspec.Struct):
+    """The question of an answer, and in the definition its words."""
+
+    id: str = ""
+    ref: str | None = None
+    type: str | None = None
+    title: str | None = None
+
+
+class Choice(msgspec.Struct):
+    """What was chosen, or written in."""
+
+    label: str | None = None
+    other: str | None = None
+
+
+class Choices(msgspec.Struct):
+    """The same of several."""
+
+    labels: list[str] | None = None
+    other: str | None = None
+
+
+class Answer(msgspec.Struct):
+    """An answer; its value stands under the name of its type."""
+
+    type: str
+    field: Field
+    text: str | None = None
+    email: str | None = None
+    phone_number: str | None = None
+    url: str | None = None
+    file_url: str | None = None
+    date: str | None = None
+    boolean: bool | None = None
+    number: int | float | None = None
+    choice: Choice | None = None
+    choices: Choices | None = None
+
+
+class Variable(msgspec.Struct):
+    """A value that the form's logic worked out."""
+
+    key: str
+    text: str | None = None
+    number: int | float | None = None
+
+
+class Calculated(msgspec.Struct):
+    """The quiz's result."""
+
+    score: int | float | None = None
+
+
+class Definition(msgspec.Struct):
+    """The form."""
+
+    title: str | None = None
+    fields: list[Field] = []
+
+
+class Response(msgspec.Struct):
+    """What somebody handed in."""
+
+    form_id: str
+    token: str = ""
+    submitted_at: datetime | None = None
+    hidden: dict[str, Any] | None = None
+    definition: Definition | None = None
+    answers: list[Answer] | None = None
+    variables: list[Variable] | None = None
+    calculated: Calculated | None = None
+
+
+class Event(msgspec.Struct):
+    """The body."""
+
+    event_type: str
+    event_id: str = ""
+    form_response: Response | None = None
+
+
+_event = msgspec.json.Decoder(Event).decode
+
+
+def parse(post: Post) -> list[Item | Refused]:
+    """The one response; nothing for events of other types, such as a form that was begun and left."""
+    if is_deep(post.body):
+        return [refused(post.body, TOO_DEEP)]
+    try:
+        event = _event(post.body)
+    except UNREADABLE as error:
+        return [refused(post.body, error)]
+    response = event.form_response
+    return [_read(response, event.event_id)] if event.event_type == "form_response" and response else []
+
+
+def _read(response: Response, event_id: str) -> Item:
+    hidden = {name.lower(): text for name, value in (response.hidden or {}).items() if (text := _text(value))}
+    titles = {field.id: field.title or "" for field in response.definition.fields} if response.definition else {}
+    answers = [(_name(answer.field, titles), answer) for answer in response.answers or ()]
+    address = next((answer for _, answer in answers if answer.type == "email" and answer.email), None)
+    asked = {name for name, answer in answers if _permits(name, answer)}
+    traits = {
+        name: value
+        for name, answer in answers
+        if name not in asked and answer is not address and (value := _value(answer)) is not None
+    }
+    fields: dict[str, Any] = {field: hidden[name] for name, field in reversed(HIDDEN.items()) if name in hidden}
+    if isinstance(company := traits.pop("company", None), str):
+        fields["company"] = company
+    return Item(
+        id=response.token or event_id,
+        type="form_submitted",
+        occurred_at=response.submitted_at,
+        email=(address and address.email) or hidden.get("email", ""),
+        consent=tuple(
+            Consent(state="given", basis="form", text=titles.get(answer.field.id, ""))
+            for name, answer in answers
+            if name in asked and answer.boolean
+        ),
+        traits=traits,
+        properties=_properties(response, hidden),
+        **fields,
+    )
+
+
+def _properties(response: Response, hidden: dict[str, str]) -> dict[str, Any]:
+    worked_out = {one.key: one.text if one.number is None else one.number for one in response.variables or ()}
+    score = {"score": response.calculated.score} if response.calculated and response.calculated.score is not None else {}
+    rest = {name: value for name, value in hidden.items() if name not in HIDDEN and name != "email"}
+    return {**rest, **worked_out, **score, "form": response.form_id}
+
+
+def _name(field: Field, titles: dict[str, str]) -> str:
+    """A trait's name."""
+    if field.ref and not MADE_UP.fullmatch(field.ref):
+        return snake(field.ref)[:MAX_NAME]
+    if field.type == "phone_number":
+        return "phone"
+    return snake(RECALLED.sub(" ", titles.get(field.id, "")))[:MAX_NAME] or field.id
+
+
+def _value(answer: Answer) -> Any:
+    """What was answered; None for nothing, for a legal block, and for types that we do not know."""
+    if answer.field.type == "legal":
+        return None
+    if answer.type == "choice":
+        return (answer.choice.label or answer.choice.other) if answer.choice else None
+    if answer.type == "choices":
+        chosen = answer.choices or Choices()
+        return [*(chosen.labels or ()), *([chosen.other] if chosen.other else ())] or None
+    return getattr(answer, answer.type) if answer.type in PLAIN else None
+
+
+def _permits(name: str, answer: Answer) -> bool:
+    """Whether the question asks for the permission to send mails."""
+    legal = answer.field.type == "legal" and not name.startswith(OTHER_LEGAL)
+    return legal or (answer.type == "boolean" and name == "consent")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or isinstance(value, dict | list) else str(value).strip()
+
+
+def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+    """The secret that fits. Raises Reject `not-connected`, `signature`."""
+    given = post.headers.get(SIGNATURE.lower(), "")
+    return fitting(secrets, lambda secret: same(given, _signature(secret, post.body)), SIGNATURE)
+
+
+def _signature(secret: str, body: bytes) -> str:
+    return f"sha256={base64.b64encode(hmac.digest(secret.encode(), body, hashlib.sha256)).decode()}"
+
+
+def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:
+    """Signs as Typeform does."""
+    return sample._replace(headers={**sample.headers, SIGNATURE: _signature(secret, sample.body)})
+
+
+def sample(address: str, now: datetime) -> Sample:
+    """Somebody asks for a demo and permits mails."""
+    questions = [
+        {"id": "JwWggjAKtOkA", "ref": "first_name", "type": "short_text", "title": "What is your first name?"},
+        {"id": "SMEUb7VJz92Q", "ref": "email", "type": "email", "title": "Where may we write to?"},
+        {"id": "RUqkXSeXBXSd", "ref": "consent", "type": "legal", "title": "Write to me once a week"},
+    ]
+    answers: list[dict[str, Any]] = [{"type": "text", "text": "Ann"}, {"type": "email", "email": address}]
+    answers.append({"type": "boolean", "boolean": True})
+    for answer, question in zip(answers, questions, strict=True):
+        answer["field"] = {name: question[name] for name in ("id", "ref", "type")}
+    response = {
+        "form_id": "demo",
+        "token": uuid.uuid4().hex,
+        "submitted_at": rfc3339(now),
+        "definition": {"id": "demo", "title": "Ask for a demo", "fields": questions},
+        "answers": answers,
+    }
+    return Sample(msgspec.json.encode(EXAMPLE | {"event_id": uuid.uuid4().hex, "form_response": response}), "application/json")
+
+
+EXAMPLE = {"event_id": "LtWXD3crgy", "event_type": "form_response", "form_response": {"form_id": "demo", "token": "a3a12ec67a"}}
+SOURCE = Source(
+    "typeform",
+    parse,
+    ("/v1/hooks/typeform",),
+    example=EXAMPLE,
+    stop=200,
+    about=About(
+        "Typeform",
+        [
+            "Run `ripeline sources connect typeform`: it shows a new secret, once.",
+            "At Typeform open the form, Connect, Webhooks, add one with the address {address}, enter the secret, switch it on.",
+            "Give questions whose answers count a reference of their own: `title`, `company_size`. It is the trait's name.",
+            "For a form that raises a hand add its id to `pages` in score.yaml; `View deliveries` sends a test.",
+        ],
+    ),
+    verify=verify,
+    sample=sample,
+    sign=sign,
+    new_secret=new_text,
+)

@@ -1,0 +1,99 @@
+"""Posts signed webhooks (Standard Webhooks) to an address of the settings, and to no host inside our own network."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import socket
+import time
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+from services.shared.errors import Reject, Retry
+from services.shared.settings import Settings
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class SignedWebhook:
+    """Posts to one address; connects only to what was checked, and follows no redirect.
+
+    `setting` is the name of the address's setting in messages. Outside production any address may be called.
+    """
+
+    def __init__(self, settings: Settings, url: str, secret: str, setting: str) -> None:
+        self._url, self._setting, self._timeout = url, setting, settings.sending_timeout_s
+        self._anywhere = settings.environment != "production"
+        try:
+            self._secret = base64.b64decode(secret.removeprefix("whsec_"))
+        except binascii.Error:
+            where = setting.replace("_URL", "_SECRET")
+            raise Reject("not a secret of Standard Webhooks", where=where, remedy="write whsec_ and base64") from None
+
+    async def post(self, message_id: str, body: bytes) -> int:
+        """The status of the answer, whatever it is. Raises Reject where the address may not be called, Retry without answer."""
+        host = urlsplit(self._url).hostname or ""
+        if not self._url:
+            remedy = f"set it, with {self._setting.replace('_URL', '_SECRET')}"
+            raise Reject("no webhook is set", where=self._setting, remedy=remedy)
+        if not self._anywhere and _is_literal(host) and not is_public(host):
+            raise Reject(f"{host} is not a public address", where=self._setting, remedy="name a public host")
+        connector = aiohttp.TCPConnector(resolver=None if self._anywhere else PublicResolver(), use_dns_cache=False)
+        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                session.post(self._url, data=body, headers=self._headers(message_id, body), allow_redirects=False) as answer,
+            ):
+                return answer.status
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Retry(f"the webhook is away: {type(error).__name__}") from error
+
+    def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
+        now = str(int(time.time()))
+        signed = hmac.digest(self._secret, f"{message_id}.{now}.".encode() + body, hashlib.sha256)
+        return {
+            "content-type": "application/json",
+            "webhook-id": message_id,
+            "webhook-timestamp": now,
+            "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+        }
+
+
+class PublicResolver(AbstractResolver):
+    """Resolves names to global addresses only, also behind IPv4-mapped IPv6 and NAT64."""
+
+    def __init__(self) -> None:
+        self._resolver = ThreadedResolver()
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+        """The addresses, all of them checked."""
+        found = await self._resolver.resolve(host, port, family)
+        if not found or not all(is_public(one["host"]) for one in found):
+            raise OSError(f"{host} is not a public address")
+        return found
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def is_public(address: str) -> bool:
+    """Whether an address may be called from inside."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped:
+            ip = ip.ipv4_mapped
+        elif ip in NAT64:
+            ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.is_global and not ip.is_multicast
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False

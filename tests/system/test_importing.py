@@ -1,0 +1,285 @@
+"""Files on the real system: the command here and from afar, what history and new leads do, suppressions, twice (I3, N6, U4)."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from services.ops.__main__ import app
+from services.shared.settings import HOME
+from tests.system.conftest import System, midday_zone, plain_environment, until
+
+LOANS = HOME.parent / "shared" / "data" / "bpi2012_loan_leads.csv"
+LEADS = """
+kind: leads
+email: E-mail
+type: demo_requested
+time: When
+traits: {name: Name, timezone: Zone}
+consent: {column: OK, equals: yes, basis: badge scan}
+source: fair
+"""
+EVENTS = """
+kind: events
+lead: CaseID
+type: {column: ActivityID, names: {1: page_viewed, 2: content_downloaded, 3: form_submitted, 4: meeting_held, 5: call_held}}
+time: CompleteTimestamp
+outcome: {column: ActivityID, equals: 6}
+"""
+
+
+class Desk:
+    """The command line as a person at this machine uses it; in this process, for its start takes longer than its work."""
+
+    def __init__(self, system: System, folder: Path) -> None:
+        self.system, self.folder = system, folder
+
+    def run(self, *arguments: str) -> Result:
+        environ = dict.fromkeys(name for name in os.environ if name.startswith("RIPELINE_"))
+        return CliRunner().invoke(app, arguments, env=environ)
+
+    def imported(self, rows: list[list[str]], mapping: str, *arguments: str) -> dict[str, Any]:
+        """The report of an import of these rows, the header first."""
+        file, plan = self.folder / f"{uuid.uuid4().hex}.csv", self.folder / f"{uuid.uuid4().hex}.yaml"
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, delimiter=";").writerows(rows)
+        plan.write_text(mapping)
+        return self.report(file, plan, *arguments)
+
+    def report(self, file: Path, plan: Path, *arguments: str) -> dict[str, Any]:
+        done = self.run("import", str(file), "--mapping", str(plan), "--json", *arguments)
+        assert done.exit_code == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        assert found["rows"] == found["accepted"] + found["rejected"]
+        return found
+
+    def to(self) -> list[str]:
+        """The arguments that lead through ingest."""
+        return ["--to", self.system.ingest, "--key", self.system.keys["secret"]]
+
+
+@pytest.fixture
+def desk(system: System, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch / "system" / "tmp"))  # where the running system is found
+    return Desk(system, tmp_path)
+
+
+def badge(email: str, when: str = "", ok: str = "yes", name: str = "Zoë Ångström") -> list[list[str]]:
+    at = when or (datetime.now(UTC) - timedelta(days=5)).isoformat()
+    return [["E-mail", "Name", "When", "Zone", "OK"], [email, name, at, midday_zone(), ok]]
+
+
+def decided(system: System, lead: str) -> dict[str, Any]:
+    """The first decision on a lead."""
+    return until(lambda: system.touches(lead))[0]
+
+
+def test_history_moves_the_score_and_sends_nothing(system: System, desk: Desk) -> None:
+    """I3, N6: a demo asked for five days ago, with permission, and yet no mail: it was imported as history."""
+    email = system.address()
+    report = desk.imported(badge(email), LEADS, "--as", "history")
+    assert (report["accepted"], report["leads"], report["as"]) == (1, 1, "history")
+    lead = system.known(email=email)
+    assert (lead["stage"], lead["source"], lead["traits"]["name"]) == ("decision", "fair", "Zoë Ångström")
+    touch = decided(system, lead["id"])
+    assert (touch["status"], touch["reason"]) == ("withheld", "history")
+    event = next(item for item in system.timeline(lead["id"]) if item["kind"] == "event")
+    assert (event["flags"], event["source"]) == ("history", "import:default")
+    assert system.mails(email) == []
+
+
+def test_new_leads_enter_programs_now_whenever_it_happened(system: System, desk: Desk) -> None:
+    email = system.address()
+    when = (datetime.now(UTC) - timedelta(days=20)).isoformat()
+    assert desk.imported(badge(email, when), LEADS, "--as", "new_leads", "--days", "0")["as"] == "new_leads"
+    lead = system.known(email=email)
+    touch = until(lambda: system.touches(lead["id"], status="sent"))[0]
+    mail = until(lambda: system.mails(email, touch["id"]))[0]
+    assert "Zoë" in mail.get_body(("plain",)).get_content()
+
+
+def test_new_leads_are_let_in_over_the_days_given(system: System, desk: Desk) -> None:
+    emails = [system.address(f"n{n}") for n in range(8)]
+    rows = [badge("")[0], *(badge(email)[1] for email in emails)]
+    desk.imported(rows, LEADS, "--as", "new_leads", "--days", "30")
+    touches = [decided(system, system.known(email=email)["id"]) for email in emails]
+    assert {touch["status"] for touch in touches} == {"due"}
+    due = sorted(datetime.fromisoformat(touch["due_at"]) - datetime.now(UTC) for touch in touches)
+    assert due[0] >= timedelta(0)
+    assert timedelta(days=3) < due[-1] - due[0] < timedelta(days=31)
+
+
+def test_what_is_older_than_400_days_announces_nothing_even_as_a_new_lead(system: System, desk: Desk) -> None:
+    email = system.address()
+    desk.imported(badge(email, (datetime.now(UTC) - timedelta(days=401)).isoformat()), LEADS, "--as", "new_leads", "--days", "0")
+    lead = system.known(email=email)
+    event = next(item for item in system.timeline(lead["id"]) if item["kind"] == "event")
+    assert event["flags"] == "old new_leads:0"
+    assert system.touches(lead["id"]) == []
+
+
+def test_a_suppression_list_that_was_imported_first_holds_against_a_permission_of_a_file(system: System, desk: Desk) -> None:
+    """N6: also where the permission is of today, and after both files were imported again."""
+    email = system.address()
+    suppressions = [["Address"], [email.upper()]]
+    assert desk.imported(suppressions, "kind: suppressions\nemail: Address")["accepted"] == 1
+    undated = LEADS.replace("time: When\n", "")
+    for _ in range(2):
+        desk.imported(badge(email), undated, "--as", "new_leads", "--days", "0")
+        desk.imported(badge(email), LEADS, "--as", "new_leads", "--days", "0")
+    lead = system.known(3, email=email)
+    touch = decided(system, lead["id"])
+    assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")
+    assert [one["state"] for one in lead["consent"]] == ["withdrawn"]
+    assert system.mails(email) == []
+
+
+def test_a_suppression_list_that_is_imported_again_does_not_take_a_later_permission_back(system: System, desk: Desk) -> None:
+    """I3: twice is once, also for words without a date."""
+    email = system.address()
+    suppressions = [["Address"], [email]], "kind: suppressions\nemail: Address"
+    desk.imported(*suppressions)
+    assert system.known(email=email)["events_counted"] == 1
+    system.say(email=email, type="form_submitted", consent=[{"state": "given", "basis": "form"}])
+    system.known(2, email=email)
+    desk.imported(*suppressions)
+    desk.imported(*suppressions, *desk.to())
+    system.say(email=email, type="demo_requested", traits={"timezone": midday_zone()})
+    lead = system.known(3, email=email)
+    assert lead["events_counted"] == 3
+    assert until(lambda: system.touches(lead["id"], status="sent"))
+
+
+def test_the_other_way_and_another_word_change_nothing(system: System, desk: Desk) -> None:
+    """I3: the same file here and through ingest, as history and as new leads, is one set of events."""
+    email = system.address()
+    rows = [*badge(email), badge(email, "2026-01-05 10:00")[1], badge(email)[1]]
+    mapping = LEADS + "outcome: {column: Name, equals: Zoë Ångström, time: {constant: 2026-02-01}}\n"
+    dry = desk.imported(rows, mapping, "--as", "history", "--dry-run", *desk.to())
+    assert (dry["accepted"], dry["events"], dry["dry_run"]) == (3, 6, True)
+    assert system.lookup(email=email) is None
+    first = desk.imported(rows, mapping, "--as", "history")
+    assert {name: first[name] for name in ("rows", "accepted", "leads")} == {"rows": 3, "accepted": 3, "leads": 1}
+    known = system.known(4, email=email)
+    assert known["events_counted"] == 4  # two rows are one and the same, and so is the outcome of all three, but for its own date
+    desk.imported(rows, mapping, "--as", "new_leads", *desk.to())
+    desk.imported(rows, mapping, "--as", "history", *desk.to())
+    system.say(email=email, type="noted")
+    assert system.known(5, email=email)["events_counted"] == 5
+
+
+def test_rejected_rows_are_told_by_both_ways_alike(system: System, desk: Desk) -> None:
+    email = system.address()
+    broken = [
+        badge("")[0], badge(email)[1], ["=HYPERLINK(1)", "Bo", "2026-01-01", "", ""],
+        ["bo@x.example", "Bo", "01/02/2026", "", ""],
+        ["guest", "", "", "", ""], ["cy@x.example", "y" * 9000, "", "", ""], ["short"],
+    ]  # fmt: skip
+    reports = []
+    for number, way in enumerate(([], desk.to(), ["--dry-run"])):
+        rejects = desk.folder / f"rejected{number}.csv"
+        reports.append(desk.imported(broken, LEADS, "--as", "history", "--rejects", str(rejects), *way))
+        with rejects.open(encoding="utf-8-sig", newline="") as stream:
+            table = list(csv.reader(stream))
+        assert table[0] == ["line", "reason", "remedy", "E-mail", "Name", "When", "Zone", "OK"]
+        assert [row[0] for row in table[1:]] == ["3", "4", "5", "6", "7"]
+        assert table[1][3] == "'=HYPERLINK(1)"
+        assert all(row[1] for row in table[1:])
+    counts = [{name: report[name] for name in ("rows", "accepted", "rejected", "leads", "reasons")} for report in reports]
+    assert counts[0] == counts[1] == counts[2]
+    assert counts[0]["reasons"] == {
+        "not a mail address": 1, "a date that can be read in two ways": 1, "identifies nobody": 1, "a text over 8 KB": 1,
+        "fewer cells than columns": 1,
+    }  # fmt: skip
+
+
+def test_a_mistake_ends_before_any_row_with_code_2(system: System, desk: Desk) -> None:
+    file, plan = desk.folder / "f.csv", desk.folder / "m.yaml"
+    file.write_text("Mail\na@x.example\n")
+    plan.write_text("kind: leads\nemail: Mial\n")
+    for arguments in ([], desk.to(), ["--to", system.scorer, "--key", "x"], ["--dry-run"]):
+        done = desk.run("import", str(file), "--mapping", str(plan), "--json", *arguments)
+        assert (done.exit_code, done.stdout) == (2, ""), done.stderr
+    plain = subprocess.run(
+        [sys.executable, "-m", "services.ops", "import", str(file), "--mapping", str(plan)],
+        cwd=HOME, env=plain_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (plain.returncode, plain.stdout) == (2, "")
+    assert "m.yaml:2: email: no column 'Mial' in the file. Did you mean 'Mail'?" in plain.stderr
+    for wrong in ([str(file)], [str(desk.folder / "none.csv"), "--mapping", "hubspot"], [str(file), "--mapping", "none"], []):
+        assert desk.run("import", *wrong).exit_code == 2
+    refused = desk.run("import", str(file), "--mapping", str(plan), "--to", system.ingest, "--key", system.keys["query"])
+    assert refused.exit_code == 2
+    assert "may not do this" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("query", "scope", "status"),
+    [("?as=history", "public", 403), ("?as=history", "query", 403), ("?as=soon", "secret", 400), ("?days=x", "secret", 400),
+     ("?as=new_leads&days=91", "secret", 400), ("", "secret", 200)],
+)  # fmt: skip
+def test_the_door_of_imports_is_open_to_secret_keys_that_say_what_they_bring(
+    system: System, query: str, scope: str, status: int
+) -> None:
+    item = {"id": uuid.uuid4().hex, "type": "noted", "email": system.address()}
+    assert system.post(f"/v1/import{query}", scope, json=[item]).status_code == status
+
+
+def test_what_an_importer_has_to_know_is_told_to_secret_keys_alone(system: System) -> None:
+    told = system.http.get(f"{system.ingest}/v1/import", headers=system.key("secret")).json()
+    assert (told["zone"], told["outcome"]) == (system.playbook.company.timezone, system.playbook.model.outcome)
+    assert "demo_requested" in told["types"]
+    for scope in ("public", "query"):
+        assert system.http.get(f"{system.ingest}/v1/import", headers=system.key(scope)).status_code == 403
+    assert httpx.get(f"{system.ingest}/v1/import").status_code == 401
+
+
+def _twice(system: System, desk: Desk, file: Path, rows: int) -> None:
+    plan = desk.folder / "events.yaml"
+    plan.write_text(EVENTS)
+    first = desk.report(file, plan)
+    with file.open() as stream:
+        leads = {line.split(",")[0] for line in islice(stream, 1, None)}
+    assert (first["rows"], first["accepted"], first["leads"]) == (rows, rows, len(leads))
+    again = desk.report(file, plan, *desk.to())
+    assert again == first
+    until(lambda: not any(json.loads(desk.run("status", "--json").stdout)["lag"].values()), 600)
+    with file.open() as stream:
+        distinct = {line.strip() for line in islice(stream, 1, None)}
+    counted = 0
+    for case in sorted(leads)[:50]:
+        lead = system.known(user_id=case)
+        assert lead["events_counted"] == sum(line.startswith(f"{case},") for line in distinct)
+        counted += lead["events_counted"]
+    assert counted
+    done = desk.run("verify", "--json")
+    assert done.exit_code == 0, done.stdout
+    assert json.loads(done.stdout)["mismatches"] == []
+
+
+@pytest.mark.skipif(not LOANS.exists(), reason="the public log of loan leads is not part of the product")
+def test_a_log_of_real_leads_is_imported_twice_without_harm(system: System, desk: Desk) -> None:
+    """I3: counts are equal, and every lead is what its events make of it."""
+    part = desk.folder / "part.csv"
+    with LOANS.open() as stream:
+        lines = list(islice(stream, 4_001))
+    part.write_text("".join(lines))
+    _twice(system, desk, part, 4_000)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not LOANS.exists(), reason="the public log of loan leads is not part of the product")
+def test_the_whole_log_of_real_leads_is_imported_twice_without_harm(system: System, desk: Desk) -> None:
+    _twice(system, desk, LOANS, 72_413)

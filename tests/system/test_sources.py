@@ -1,0 +1,121 @@
+"""Sources: listed with their set-up, tried by a sample through the real door, and green on the page once they speak (I2, U4)."""
+
+import asyncio
+import json
+import tempfile
+import uuid
+from typing import Any
+
+import pytest
+from playwright.async_api import async_playwright, expect
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from typer.testing import CliRunner
+
+from services.ops import sources
+from services.ops.__main__ import app as command_line
+from services.ops.__main__ import current
+from tests.system.conftest import System
+from tests.system.test_clients import BROWSER_FLAGS, CHROMIUM
+
+
+@pytest.fixture(autouse=True)
+def beside_the_system(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands find the running system as they do for its user."""
+    monkeypatch.setattr(tempfile, "tempdir", str(system.mail.parents[1]))
+
+
+def run(*arguments: str, code: int = 0) -> Any:
+    """What a command says as JSON."""
+    done = CliRunner().invoke(command_line, [*arguments, "--json"])
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_every_source_is_listed_with_its_address_and_steps(system: System) -> None:
+    found = {one["name"]: one for one in run("sources")}
+    assert {"canonical", "cloudevents", "segment", "forms"} <= set(found)
+    for one in found.values():
+        assert one["address"].startswith(system.ingest + "/v1/") or one["name"] == "mailbox", one
+        assert one["title"]
+        assert one["steps"], one["name"]
+        assert "{" not in one["address"]
+        assert not any(place in " ".join([*one["steps"], one["snippet"]]) for place in ("{address}", "{base}", "{key}"))
+    assert system.keys["public"] in found["forms"]["snippet"]
+    assert run("sources", "show", "forms")["steps"] == found["forms"]["steps"]
+    table = CliRunner().invoke(command_line, ["sources"])
+    assert "cloudevents" in table.stdout
+
+
+def test_an_unknown_source_is_named_with_those_that_are_known(system: System) -> None:
+    done = CliRunner().invoke(command_line, ["sources", "show", "nothing"])
+    assert done.exit_code == 1
+    assert "no source 'nothing'" in str(done.exception)
+
+
+async def test_a_signed_sample_of_every_source_goes_through_the_real_door_into_a_lead(system: System) -> None:
+    settings = current()
+    every = [sources.named(settings, one["name"]) for one in await sources.listed(settings)]
+    tried = await asyncio.gather(*(sources.tried(settings, source, "") for source in every if source.sample))
+    assert {one["source"] for one in tried} == {source.door for source in every} - {"mailbox"}
+    assert [(one["source"], one["status"], one["answer"]) for one in tried if not one["ok"]] == []
+    for one in tried:
+        events = [item for item in system.timeline(one["lead"]) if item["kind"] == "event"]
+        assert events
+        assert {item["source"].split(":")[:2][1] for item in events} == {"test"}
+    assert await sources.secrets(settings) == []
+
+
+def test_the_command_says_where_a_sample_ended(system: System) -> None:
+    found = run("sources", "test", "segment")
+    assert found["ok"]
+    assert found["status"] == 200
+    assert system.ask(f"/v1/leads/{found['lead']}")["stage"] == "decision"
+    heard = next(one for one in run("sources") if one["name"] == "segment")
+    assert heard["state"] == "heard"
+    assert heard["accepted"] >= 2
+
+
+def test_a_secret_is_connected_shown_once_and_taken_back(system: System) -> None:
+    signing = next(one["name"] for one in run("sources") if one["signs"])
+    made = run("sources", "connect", signing, "--name", "second")
+    assert made["secret"]
+    given = run("sources", "connect", signing, "--secret", "a secret of the sender", "--expires", "2099-01-01")
+    assert "secret" not in given
+    held = {one["id"]: one for one in run("sources", "secrets")}
+    assert held[made["id"]]["name"] == "second"
+    assert held[given["id"]]["expires_at"].startswith("2099-01-01")
+    assert next(one for one in run("sources") if one["name"] == signing)["secrets"] == 2
+    done = CliRunner().invoke(command_line, ["sources", "disconnect", made["id"], given["id"]])
+    assert done.stdout == "2 taken back\n"
+    assert run("sources", "secrets") == []
+
+
+def test_a_source_that_brings_a_key_has_no_secret_to_connect(system: System) -> None:
+    done = CliRunner().invoke(command_line, ["sources", "connect", "segment"])
+    assert done.exit_code == 1
+    assert "keys new secret" in str(done.exception)
+
+
+async def test_waiting_for_the_first_event_turns_green_on_the_page_by_itself(system: System) -> None:
+    engine = create_async_engine(system.line["database"].replace("postgresql://", "postgresql+asyncpg://"))
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE access.source SET first_heard_at = NULL, last_heard_at = NULL, accepted = 0 WHERE name = 'cloudevents'")
+        )
+    await engine.dispose()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER_FLAGS)
+        page = await browser.new_page()
+        await page.goto(f"{system.scorer}/sign-in?key={system.keys['query']}&to=/sources")
+        state = page.locator("#cloudevents .heard")
+        await expect(state).to_contain_text("waiting for your first event")
+        event = {"specversion": "1.0", "id": uuid.uuid4().hex, "source": "/shop", "type": "com.example.page_viewed"}
+        told = event | {"data": {"anonymous_id": uuid.uuid4().hex}}
+        posted = system.post("/v1/events", json=told, headers={"Content-Type": "application/cloudevents+json"})
+        assert posted.status_code == 200
+        await expect(state).to_contain_text("last heard")
+        await expect(state).to_contain_text("1 accepted")
+        await page.locator("#forms summary").click()
+        await expect(page.locator("#snippet-forms")).to_contain_text(f"key={system.keys['public']}")
+        await browser.close()
