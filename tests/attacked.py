@@ -12,14 +12,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
+import msgspec
 import uvloop
 from confluent_kafka import Consumer, TopicPartition
 from sqlalchemy import text
@@ -32,11 +34,12 @@ from services.ingest.sources.contract import Sample
 from services.ingest.sources.signatures import fitting, fresh
 from services.ops.children import tied
 from services.shared.db import open_engine
-from services.shared.events import INTERACTIONS
+from services.shared.events import INTERACTIONS, Interaction, InteractionEvent
 from services.shared.kafka import make_topics
 from services.shared.keys import Scope, new_key, register
 from services.shared.playbook import Playbook
 from services.shared.settings import HOME, Settings
+from services.shared.telemetry import configure_logs
 from tests.servers import free_port
 
 PEPPER = "a pepper of the tests"
@@ -72,6 +75,9 @@ def _new_secret() -> tuple[str, str]:
     return value, value
 
 
+_event = msgspec.json.Decoder(InteractionEvent).decode
+_interaction = msgspec.json.Decoder(Interaction).decode
+
 HOUSE = Source(
     "house", canonical.parse, ("/v1/hooks/house",), verify=_verify, sample=_sample, sign=_sign, new_secret=_new_secret
 )  # fmt: skip
@@ -87,6 +93,8 @@ class Ingest:
 
     def __init__(self, folder: Path, database: str, bootstrap: str, **settings: str) -> None:
         self.folder, self.database, self.bootstrap = folder, database, bootstrap
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "ingest.log").touch()
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(timeout=30)
@@ -103,16 +111,22 @@ class Ingest:
     def start(self) -> "Ingest":
         """Starts it and returns once it is ready."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("RIPELINE_")}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "ingest.log").open("ab") as log:
-            command = tied([sys.executable, "-m", "tests.attacked"])
-            self._process = subprocess.Popen(command, cwd=HOME, env=clean | self._variables, stdout=log, stderr=log)
+        command = tied([sys.executable, "-m", "tests.attacked"])
+        # The log goes through a pipe: a test may forbid the process to write to files.
+        self._process = subprocess.Popen(command, cwd=HOME, env=clean | self._variables, stderr=subprocess.PIPE)
+        threading.Thread(target=self._keep_log, args=[self._process.stderr], daemon=True).start()
         give_up = time.monotonic() + 40
         while not self._is_ready():
             assert time.monotonic() < give_up, self.log()
             assert self._process.poll() is None, self.log()
             time.sleep(0.1)
         return self
+
+    def _keep_log(self, stream: IO[bytes]) -> None:
+        with (self.folder / "ingest.log").open("ab") as log, stream:
+            for line in stream:
+                log.write(line)
+                log.flush()
 
     def stop(self) -> None:
         """Ends it in order."""
@@ -212,6 +226,21 @@ class Ingest:
         finally:
             consumer.close()
 
+    def interactions(self) -> list[tuple[datetime, Interaction]]:
+        """All interactions that the broker holds, with their times, each partition in its order."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "reading", "enable.auto.commit": False})
+        try:
+            found, wanted = [], self.arrived()
+            parts = consumer.list_topics(INTERACTIONS, timeout=10).topics[INTERACTIONS].partitions
+            consumer.assign([TopicPartition(INTERACTIONS, part, 0) for part in parts])
+            give_up = time.monotonic() + 60
+            while len(found) < wanted:
+                assert time.monotonic() < give_up, f"{len(found)} of {wanted}"
+                found += [_event(record.value()) for record in consumer.consume(1_000, timeout=1) if not record.error()]
+            return [(event.time, _interaction(event.data)) for event in found]
+        finally:
+            consumer.close()
+
     def _in_database(self, work: Any) -> Any:
         async def run() -> Any:
             engine = open_engine(self.settings)
@@ -237,4 +266,5 @@ def make_ready(bootstrap: str) -> None:
 
 if __name__ == "__main__":
     service.served = lambda rules: [*served(rules), HOUSE]  # type: ignore[attr-defined]
+    configure_logs("ingest", "info")
     uvloop.run(service.main(Settings()))

@@ -1,6 +1,5 @@
 """Where accepted records go: to the broker; from senders who never repeat, else to the spool."""
 
-import time
 from collections.abc import Sequence
 
 from services.shared.errors import Retry
@@ -8,7 +7,6 @@ from services.shared.kafka import Outgoing, Publisher
 from services.shared.spool import Spool
 
 SHORT_S = 1.0  # how long somebody in front of a browser waits for the broker
-AWAY_S = 5.0  # after a failure it is not asked again for so long
 
 
 class Delivery:
@@ -26,14 +24,10 @@ class Delivery:
 
         `owner` names whose share of the spool is used.
         """
-        if not self._is_away():
+        if not self._publisher.away:
             try:
                 await self._publisher.publish(records, SHORT_S)
                 return
             except Retry:
                 pass
-        await self._spool.append(records, owner)
-
-    def _is_away(self) -> bool:
-        failed_at = self._publisher.failed_at
-        return bool(failed_at) and time.monotonic() - failed_at < AWAY_S
+        await self._spool.append(records, owner)  # from where it asks for the broker by itself

@@ -1,7 +1,6 @@
 """Kafka: the only importer of aiokafka. Producing on batches with acknowledgement, consuming with offsets by hand."""
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -50,7 +49,8 @@ class Publisher:
         self._settings = settings
         self._producer: AIOKafkaProducer | None = None
         self._opening = asyncio.Lock()
-        self.failed_at = 0.0
+        self._asking = False
+        self.away = False
 
     async def _open(self) -> AIOKafkaProducer:
         async with self._opening:
@@ -77,21 +77,34 @@ class Publisher:
     async def publish(self, records: Sequence[Outgoing], timeout: float = ACKNOWLEDGE_SECONDS) -> None:
         """Returns when the broker has acknowledged every record; raises Retry when it could not in time.
 
-        After Retry some records may still arrive: their ids catch the repetition.
+        After Retry some records may still arrive: their ids catch the repetition. While the broker is away one call at a time
+        asks for all, and the others raise at once: nobody waits in vain, and nothing piles up in the producer.
         """
         if not records:
             return
+        if not self.away:
+            await self._acknowledged(records, timeout)
+            return
+        if self._asking:
+            raise Retry("the broker is away")
+        self._asking = True
+        try:
+            await self._acknowledged(records, timeout)
+        finally:
+            self._asking = False
+
+    async def _acknowledged(self, records: Sequence[Outgoing], timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
                 producer = await self._open()
                 waiting = await (self._one_by_one if len(records) <= SINGLES else self._in_batches)(producer, records)
                 await asyncio.gather(*waiting)
-            self.failed_at = 0.0
+            self.away = False
         except (OutOfOrderSequenceNumber, UnknownProducerId) as error:
             await self.close()
             raise Retry("the producer lost its sequence") from error
         except (KafkaError, OSError, TimeoutError) as error:
-            self.failed_at = time.monotonic()
+            self.away = True
             raise Retry(f"the broker did not acknowledge: {type(error).__name__}") from error
 
     async def _one_by_one(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:

@@ -76,6 +76,7 @@ class Spool:
         self._waiting: list[Coming] = []
         self._flushing: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
+        self._is_full = False
         self._coming = 0  # bytes under way to the disk
         self._shares: Counter[bytes] = Counter()  # bytes of each owner, with those under way
         self.count = 0
@@ -83,8 +84,8 @@ class Spool:
 
     @property
     def has_room(self) -> bool:
-        """Whether it is open and not yet full."""
-        return self._lock >= 0 and self.bytes < self._max_bytes
+        """Whether it is open, and took the last that it was given."""
+        return self._lock >= 0 and not self._is_full
 
     def open(self) -> None:
         """Takes the folder and finds again what a crash left; a torn end, which nobody was told is safe, is cut.
@@ -119,7 +120,8 @@ class Spool:
         mark = hashlib.blake2b(owner.encode(), digest_size=OWNER_BYTES).digest()
         payload = OWNED + mark + _pack(records)
         frame = HEADER.pack(len(payload), zlib.crc32(payload)) + payload
-        if not self.has_room or self.bytes + self._coming + len(frame) > self._max_bytes:
+        if self._lock < 0 or self.bytes + self._coming + len(frame) > self._max_bytes:
+            self._is_full = True
             raise _full()
         if self._shares[mark] + len(frame) > self._max_bytes // SHARES:
             raise _share_full()
@@ -167,6 +169,7 @@ class Spool:
                 except OSError as error:
                     log.error("spool_write_failed", error=str(error))
                     self._abandon()
+                    self._is_full = True
                     for one in taken:
                         self._give_back(one.owner, len(one.frame))
                     _resolve(taken, _full())
@@ -175,6 +178,7 @@ class Spool:
                         segment.owners[one.owner] += len(one.frame)
                     segment.size += len(data)
                     self.bytes += len(data)
+                    self._is_full = False
                     self.count += len(taken)
                     self._show()
                     self._arrived.set()
@@ -251,6 +255,7 @@ class Spool:
             self._leave()
         self._segments.popleft()
         self.bytes -= first.size
+        self._is_full = False
         self.count = sum(_count(segment.path) for segment in self._segments)
         for owner, size in first.owners.items():
             self._give_back(owner, size)
@@ -261,6 +266,7 @@ class Spool:
             self._leave()
         self._segments.popleft()
         self.bytes -= first.size
+        self._is_full = False
         first.path.unlink()
         self._show()
 
