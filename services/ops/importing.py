@@ -160,7 +160,7 @@ async def _import(job: Job, facts: Facts, sink: Sink, settings: Settings | None)
         rejects = stack.enter_context(job.rejects.open("w", encoding="utf-8-sig", newline="")) if job.rejects else None
         advance = stack.enter_context(_bar(table.bytes, dry_run=job.report.dry_run))
         running = Import(
-            table, rows, Normaliser(cleaner, pepper), cleaner, sink,
+            table, rows, Normaliser(cleaner, pepper, facts.sales(), frozenset(facts.ours)), cleaner, sink,
             report=job.report, now=clock.now(), rejects=rejects, progress=advance,
         )  # fmt: skip
         return await running.run()

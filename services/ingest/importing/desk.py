@@ -94,7 +94,7 @@ class Desk:
     def __init__(self, folder: Path, facts: Facts, pepper: bytes, publisher: Publisher, clock: Clock) -> None:
         self.folder, self.facts = folder, facts
         self._cleaner = facts.cleaner()
-        self._normaliser = Normaliser(self._cleaner, pepper)
+        self._normaliser = Normaliser(self._cleaner, pepper, facts.sales(), frozenset(facts.ours))
         self._publisher, self._clock = publisher, clock
         self._files: dict[str, Brought] = {}
         self._turn = asyncio.Lock()

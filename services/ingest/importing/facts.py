@@ -4,13 +4,15 @@ import msgspec
 
 from services.shared.consent import SPEAKING_TYPES
 from services.shared.identity import Cleaner
-from services.shared.playbook import Identity, Playbook
+from services.shared.playbook import Identity, Playbook, Sales
 
 OUTCOMES = ("purchased", "won", "lost", "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened")
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """From the playbook: the company's time zone, the types of acts it knows, the outcome, and words that identify nobody."""
+    """From the playbook: the company's time zone, the types of acts it knows, the outcome, words that identify nobody, reasons
+    of sales, and the fields of a CRM that are written by us.
+    """
 
     zone: str
     types: list[str]
@@ -18,11 +20,17 @@ class Facts(msgspec.Struct, frozen=True):
     junk: list[str] = []
     role_mailboxes: list[str] = []
     free_mail_domains: list[str] = []
+    disqualify_reasons: list[str] = msgspec.field(default_factory=lambda: Sales().disqualify_reasons)
+    ours: list[str] = []
 
     def cleaner(self) -> Cleaner:
         """Cleans identifiers as ingest and the scorer do."""
         words = Identity(junk=self.junk, role_mailboxes=self.role_mailboxes, free_mail_domains=self.free_mail_domains)
         return Cleaner(words)
+
+    def sales(self) -> Sales:
+        """What sales may say."""
+        return Sales(disqualify_reasons=self.disqualify_reasons)
 
 
 def facts_of(playbook: Playbook) -> Facts:
@@ -36,4 +44,6 @@ def facts_of(playbook: Playbook) -> Facts:
         junk=words.junk,
         role_mailboxes=words.role_mailboxes,
         free_mail_domains=words.free_mail_domains,
+        disqualify_reasons=playbook.sales.disqualify_reasons,
+        ours=sorted(playbook.crm.fields),
     )
