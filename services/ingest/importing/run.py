@@ -16,10 +16,10 @@ from services.ingest.importing.people import People
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import Row, Table
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources import Item, Refused
+from services.ingest.sources import Refused
 from services.ingest.sources.imports import declared
 from services.shared.errors import Reject, Retry
-from services.shared.events import HISTORY
+from services.shared.events import HISTORY, encode_bytes
 from services.shared.identity import Cleaner, Identifier
 from services.shared.kafka import Outgoing, Publisher
 
@@ -139,11 +139,11 @@ class Import:
                 if len(under_way) >= AT_ONCE:
                     await under_way.popleft()
                 under_way.append(asyncio.create_task(self._deliver(batch)))
-                self._progress(self.report, self._table.done)
+                self._tell(self._table.done)
             while under_way:
                 await under_way.popleft()
-            self._progress(self.report, self._table.bytes)
             self.report.leads = self._people.count()
+            self._tell(self._table.bytes)
             return self.report
         finally:
             for task in under_way:
@@ -151,6 +151,10 @@ class Import:
                 with suppress(asyncio.CancelledError, Retry, Reject):
                     await task
             self._people.close()
+
+    def _tell(self, done: int) -> None:
+        self.report.reasons = dict(self._reasons.most_common())
+        self._progress(self.report, done)
 
     async def _next(self, rows: Iterator[Row]) -> Batch | None:
         """The next rows that the normaliser takes; None at the end."""
@@ -172,7 +176,7 @@ class Import:
         if isinstance(items, Refused):
             self._refuse(row, items.reject)
             return None
-        encoded = [_encode(item) for item in items] if self._sink.encodes else ()
+        encoded = [encode_bytes(item) for item in items] if self._sink.encodes else ()
         records, ids = len(receipt.records), len(receipt.ids)
         self._normaliser.take(items, receipt)
         if receipt.refused:
@@ -196,14 +200,9 @@ class Import:
         report, reason = self.report, reject.title
         report.rejected += 1
         self._reasons[reason if reason in self._reasons or len(self._reasons) < MAX_REASONS else OTHER] += 1
-        report.reasons = dict(self._reasons.most_common())
         if len(report.first) < 20:
             report.first.append((row.line, str(reject), reject.remedy))
         self._rejects.put([str(row.line), reason, reject.remedy, *row.cells])
-
-
-def _encode(item: Item) -> bytes:
-    return msgspec.json.encode(item)
 
 
 async def _patiently(sink: Sink, batch: Batch) -> list[tuple[Row, Reject]]:
