@@ -1,6 +1,7 @@
 """`ripeline import`: a file of leads, events or suppressions becomes interactions, here or through a distant ingest."""
 
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ from services.shared.settings import Settings
 
 LOOKED_AT = 200  # rows from which a mapping is guessed
 HELD_BACK = 20_000  # records that may wait in the in-memory broker, which drops what it has no room for
+YOUNG = 50_000  # rows make objects that die with their batch; looking for cycles among them costs an eighth
 console = Console(stderr=True)
 
 HELP = """Import a CSV file: leads, events, or addresses that must not be written to.
@@ -154,6 +156,8 @@ async def _import(job: Job, facts: Facts, sink: Sink, settings: Settings | None)
     plan = job.written.mapping
     table = _open(job.file, plan.encoding, plan.delimiter)
     cleaner = facts.cleaner()
+    gc.freeze()
+    gc.set_threshold(YOUNG, 20, 50)
     with ExitStack() as stack:
         stack.callback(table.close)
         rows = Rows(job.written, table.header, facts)
