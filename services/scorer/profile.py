@@ -66,8 +66,10 @@ class Profile(msgspec.Struct, array_like=True):
 
     def fit_traits(self) -> dict[str, Any]:
         """Traits that fit rules may name: the known ones, and `email_domain`."""
-        domain = self.email.rpartition("@")[2]
-        return {"email_domain": domain, **self.known_traits()} if domain else self.known_traits()
+        known = self.known_traits()
+        if domain := self.email.rpartition("@")[2]:
+            known.setdefault("email_domain", domain)
+        return known
 
 
 def profile_of(events: Iterable[Event]) -> Profile:

@@ -17,7 +17,8 @@ from services.shared.runtime import Beat, fault_point, patiently
 from services.shared.telemetry import BATCH_SECONDS, BURIED
 
 log = structlog.get_logger()
-LANES = 2  # batches under way at once: one folds while the other's statements run
+LANES = 4  # batches under way at once: one folds while the others' statements run
+WORTH = 500  # records that are worth a lane of their own
 D = TypeVar("D")
 
 
@@ -67,8 +68,8 @@ class Consumer(Generic[D]):
         if not polled:
             return
         parts = sorted(polled)
-        lanes = [parts[i::LANES] for i in range(LANES)] if sum(map(len, polled.values())) > 64 else [parts]
-        work = [[record for part in lane for record in polled[part]] for lane in lanes if lane]
+        lanes = min(LANES, len(parts), 1 + sum(map(len, polled.values())) // WORTH)
+        work = [[record for part in parts[lane::lanes] for record in polled[part]] for lane in range(lanes)]
         left = await asyncio.gather(*(self.take(records, beat) for records in work))
         fault_point("between_database_and_offset_commit")
         self._after(sum(left))

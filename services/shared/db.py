@@ -71,7 +71,7 @@ async def migrate(engine: AsyncEngine, folder: Path = MIGRATIONS) -> None:
 
 async def rows(connection: AsyncConnection, statement: str, /, **values: Any) -> list[Any]:
     """All rows of a statement."""
-    return list(await connection.execute(text(statement), values))
+    return list((await connection.execute(text(statement), values)).all())
 
 
 async def value(connection: AsyncConnection, statement: str, /, **values: Any) -> Any:

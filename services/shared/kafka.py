@@ -42,6 +42,11 @@ class Outgoing(NamedTuple):
     value: bytes
 
 
+def partition_of(key: str, partitions: int) -> int:
+    """Where records of this key go."""
+    return int(key[-8:], 16) % partitions
+
+
 class Publisher:
     """An idempotent producer that answers after all in-sync replicas have the records."""
 
@@ -110,8 +115,7 @@ class Publisher:
     async def _one_by_one(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
         counts = {topic: len(await producer.partitions_for(topic)) for topic in {record.topic for record in records}}
         return [
-            await producer.send(r.topic, r.value, r.key.encode(), partition=int(r.key[-8:], 16) % counts[r.topic])
-            for r in records
+            await producer.send(r.topic, r.value, r.key.encode(), partition=partition_of(r.key, counts[r.topic])) for r in records
         ]
 
     async def _in_batches(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
@@ -120,7 +124,7 @@ class Publisher:
         for record in records:
             if record.topic not in counts:
                 counts[record.topic] = len(await producer.partitions_for(record.topic))
-            lanes[record.topic, int(record.key[-8:], 16) % counts[record.topic]].append(record)
+            lanes[record.topic, partition_of(record.key, counts[record.topic])].append(record)
         return [asyncio.ensure_future(self._lane(producer, *lane, part)) for lane, part in lanes.items()]
 
     async def _lane(self, producer: AIOKafkaProducer, topic: str, partition: int, records: list[Outgoing]) -> None:

@@ -255,6 +255,30 @@ async def test_a_stage_is_announced_once_with_its_cause_and_a_snapshot(bench: Be
     assert sum(snapshot.belief.values()) == pytest.approx(1)
 
 
+async def test_an_act_that_says_nothing_is_told_only_of_a_lead_that_others_know_and_at_most_every_five_minutes(
+    bench: Bench,
+) -> None:
+    """What nobody was told of a stranger comes with the snapshot of the first thing that is worth telling."""
+    minute = HOUR // 60
+    await bench.said("identified", NOON - 20 * minute, email="a@f.example", traits={"title": "Plant manager"})
+    await bench.said("identified", NOON - 10 * minute, email="a@f.example", traits={"country": "DE"})
+    assert await bench.outgoing("lead.engaged.v1") == []
+    await bench.said("demo_requested", NOON, email="a@f.example")
+    for later in (1, 6, 7, 12):
+        await bench.said("page_viewed", NOON + later * minute, email="a@f.example")
+    told = await bench.outgoing("lead.engaged.v1")
+    assert [event.time for event in told] == [from_us(NOON + minutes * minute) for minutes in (0, 6, 12)]
+    assert [request.type for request in told[0].data.requests] == ["demo_requested"]
+    assert [event.data.snapshot and event.data.snapshot.traits.get("title") for event in told] == ["Plant manager"] * 3
+
+
+async def test_the_snapshot_of_a_qualified_lead_says_that_it_is_qualified(bench: Bench) -> None:
+    await bench.said("identified", NOON, email="a@f.example", traits={"title": "Plant manager", "company_size": 300})
+    (event,) = await bench.outgoing("lead.qualified.v1")
+    assert event.data.snapshot
+    assert event.data.snapshot.qualified
+
+
 async def test_a_late_event_that_changes_the_stage_is_announced_once_as_late_evidence(bench: Bench) -> None:
     await bench.said("demo_requested", NOON - 3 * DAY, email="a@f.example")
     await bench.said("page_viewed", NOON, email="a@f.example")

@@ -1,14 +1,18 @@
 """Who an event belongs to: the rules of identity as functions of links and verdicts (D1, D2, D6)."""
 
 import random
+import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 
 import pytest
 
 from services.scorer.identity import Graph, Node, Split, TimedLink, assign, nearest, reviews
+from services.scorer.ownership import mint
 from services.shared.events import TOUCH_SENT, TOUCH_SYSTEM, ExternalId, Interaction
 from services.shared.identity import Cleaner, Identifier, Kind
+from services.shared.kafka import partition_of
 from services.shared.playbook import Playbook
 
 KINDS = {"u": Kind.USER, "e": Kind.EMAIL, "x": Kind.EXTERNAL, "a": Kind.ANONYMOUS, "r": Kind.ROLE}
@@ -219,3 +223,19 @@ def test_a_touch_ties_an_answer_to_its_recipient_only_where_nothing_else_does(cl
     assert named(cleaner, touch_id="t1", anonymous_id="c") == [touch, (Kind.ANONYMOUS, "c")]
     assert named(cleaner, touch_id="t1", email="a@b.example") == [(Kind.EMAIL, "a@b.example")]
     assert named(cleaner, type=TOUCH_SENT, touch_id="t1", email="a@b.example") == [(Kind.EMAIL, "a@b.example"), touch]
+
+
+def test_ids_of_new_leads_differ_rise_with_time_and_say_their_version() -> None:
+    first = mint(500)
+    time.sleep(0.002)
+    second = mint(500)
+    assert len({*first, *second}) == 1000
+    assert max(first) < min(second)
+    assert {(one.version, one.variant) for one in first} == {(7, uuid.RFC_4122)}
+
+
+def test_ids_of_new_leads_spread_over_the_partitions_of_a_topic() -> None:
+    """Their first digits are the time, so the last ones choose."""
+    shares = Counter(partition_of(str(one), 8) for one in mint(4000))
+    assert len(shares) == 8
+    assert max(shares.values()) < 1.3 * min(shares.values())
