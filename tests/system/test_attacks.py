@@ -701,6 +701,17 @@ def test_request_smuggling(door: Ingest, smuggled: bytes) -> None:
     assert b"live" not in said
 
 
+def test_requests_that_do_not_wait_for_each_other(door: Ingest) -> None:
+    """The control: pipelined requests are no attack, and each is answered, in order."""
+    one = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /health/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    wire = door.wire()
+    wire.sendall(one * 20 + last[:30])
+    time.sleep(0.2)
+    wire.sendall(last[30:])
+    assert re.findall(rb"HTTP/1.1 (\d+)", answered(wire)) == [b"200"] * 20 + [b"404"]
+
+
 # -- bodies ----------------------------------------------------------------------------------------------------------
 
 ZIPPED = JSON | {"Content-Encoding": "gzip"}
@@ -1020,10 +1031,18 @@ def test_crlf_in_a_form_field_that_reaches_a_mail(system: System) -> None:
     victim = Victim(system, "Ann\r\nBcc: victim@signed.example\r\n\r\nBuy now")
     assert victim.mail["Bcc"] is None
     assert victim.mail["To"] == victim.email
-    assert "victim" not in str(victim.mail["Subject"])
+    for said in (*parts(victim.mail), str(victim.mail["Subject"])):
+        assert "victim" not in said
     for address in (f"{victim.email}\r\nBcc: victim@signed.example", f"{victim.email}%0d%0aBcc:x@y.example", f"a,{victim.email}"):
         answer = system.post("/v1/forms/demo", "public", data={"email": address})
         refused(answer, 400, "invalid", "/email")
+
+
+def test_an_advert_in_a_name(system: System) -> None:
+    """Nobody makes us send their words to a stranger: what is no name is not greeted by it."""
+    victim = Victim(system, "Win-at-https://evil.example/now")
+    for said in (*parts(victim.mail), str(victim.mail["Subject"])):
+        assert "evil.example" not in said
 
 
 def test_crlf_in_what_comes_back_as_a_header(door: Ingest) -> None:
