@@ -16,12 +16,12 @@ from services.shared.rates import Rates, TooMany
 
 log = structlog.get_logger()
 PROBLEMS = "https://ripeline.example/errors#"
-STATUS = {
+STATUS = {  # docs/errors.md says of each what it means and how to mend it
     "invalid": 400, "no-identifier": 400, "reserved-type": 400, "form-token": 400, "key-form": 400,
+    "unreadable-mail": 400, "own-mail": 400, "not-ours": 400, "bulk-mail": 400,
     "unauthorized": 401, "signature": 401, "stale": 401, "not-connected": 401, "forbidden": 403,
-    "not-found": 404, "method": 405, "slow": 408, "replayed": 409, "too-large": 413, "media-type": 415, "unprocessable": 422,
-    "too-many": 429, "headers": 431, "internal": 500,
-    "away": 503, "spool-full": 503, "spool-share": 503, "not-ready": 503,
+    "not-found": 404, "method": 405, "slow": 408, "replayed": 409, "too-large": 413, "media-type": 415,
+    "too-many": 429, "headers": 431, "internal": 500, "away": 503, "spool-full": 503, "spool-share": 503,
 }  # fmt: skip
 SMALL_BODY = 64 * 1024  # bytes, for services that are asked questions
 Readiness = Callable[[], dict[str, bool]]

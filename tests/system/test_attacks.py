@@ -36,6 +36,7 @@ from tests.system.conftest import System, midday_zone, until
 from tests.system.test_bad_input import JSON, MEGABYTE, refused, visit
 
 SIGNED = signing(playbook.load(HOME / "deploy" / "playbook"))
+REPEATED_AS_THEY_WERE = {"sendgrid", "mailgun", "mailgun-inbound"}  # for hours, with the first time stamp
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 PER_KEY, PER_ADDRESS, AGAIN_S = 12, 5, 5  # requests within seconds that `strict` takes
 PATIENCE_S = 1.0  # in which its requests must have their headers
@@ -229,13 +230,14 @@ def test_an_expired_secret(signer: Signer) -> None:
     signer.is_refused(signer.request(secret), "signature")
 
 
-@pytest.mark.parametrize("minutes", [-6, -60, 6, 60 * 24 * 365])
+@pytest.mark.parametrize("minutes", [-6, -60 * 24 * 4, 6, 60 * 24 * 365])
 def test_a_stale_or_future_time_stamp(signer: Signer, minutes: int) -> None:
-    """A recorded request is of no use after five minutes, nor one made for later."""
-    if signer.signs_the_time:
-        signer.is_refused(signer.request(at=datetime.now(UTC) + timedelta(minutes=minutes)), "stale")
+    """A recorded request is of no use after five minutes, or after the days in which its sender repeats it as it was."""
+    sample = signer.request(at=datetime.now(UTC) + timedelta(minutes=minutes))
+    if not signer.signs_the_time or (minutes == -6 and signer.source.door in REPEATED_AS_THEY_WERE):
+        signer.passes(sample)
     else:
-        signer.passes(signer.request(at=datetime.now(UTC) + timedelta(minutes=minutes)))
+        signer.is_refused(sample, "stale")
 
 
 def test_a_token_used_for_another_body(signer: Signer) -> None:
@@ -244,11 +246,12 @@ def test_a_token_used_for_another_body(signer: Signer) -> None:
     signer.passes(sample)
     assert signer.ingest.hook(signer.source, sample).status_code == 200
     if signer.source.once:
-        other = sample._replace(body=sample.body.replace(b"@", b"0@", 1))
+        other = sample._replace(body=sample.body.replace(b"signed.example", b"other0.example"))
+        assert other != sample
         with nothing_arrives(signer.ingest):
             answer = signer.ingest.hook(signer.source, other)
+            assert answer.status_code == signer.source.stop
             assert answer.json()["type"].rpartition("#")[2] == "replayed"
-            assert answer.status_code == (signer.source.stop if signer.source.stop != 400 else 400)
 
 
 def named(signer: Signer) -> bool:
@@ -270,13 +273,12 @@ def test_a_dot_inside_an_id(signer: Signer) -> None:
     """Standard Webhooks signs `id.time.body`: dots cannot be moved between the three."""
     if named(signer):
         sample = signer.request()
-        first, _, rest = sample.headers["webhook-id"].partition(".")
-        assert rest, "the signer of this test puts a dot into its ids"
         at = sample.headers["webhook-timestamp"]
-        moved = {**sample.headers, "webhook-id": first, "webhook-timestamp": rest}
-        signer.is_refused(sample._replace(headers=moved, body=f"{at}.".encode() + sample.body), "signature")
         moved = {**sample.headers, "webhook-id": f"{sample.headers['webhook-id']}.{at}"}
         signer.is_refused(sample._replace(headers=moved), "signature")
+        first, _, rest = sample.headers["webhook-id"].partition(".")
+        moved = {**sample.headers, "webhook-id": first, "webhook-timestamp": rest}
+        signer.is_refused(sample._replace(headers=moved, body=f"{at}.".encode() + sample.body), "signature")
     else:
         signer.passes(signer.request())
 
@@ -295,8 +297,9 @@ def test_v1_presented_as_v1a(signer: Signer) -> None:
 
 
 def test_a_sender_who_is_not_connected(strict: Ingest) -> None:
-    for source in SIGNED:
+    for number, source in enumerate(SIGNED):
         assert source.new_secret
+        strict.http.headers["X-Forwarded-For"] = f"198.19.0.{number}"
         sample = strict.signed(source, source.new_secret()[0])
         refused(strict.hook(source, sample), 401, "not-connected")
 
@@ -473,10 +476,11 @@ def test_a_page_that_posts_too_often(strict: Ingest) -> None:
 
 
 def test_the_way_out_asked_for_too_often(strict: Ingest) -> None:
-    """Unsubscribing needs no key, so it counts for the address; 429 comes before any look at the token."""
-    answers = [strict.http.post(f"{strict.url}/u/{'A' * 40}") for _ in range(6)]
-    assert [answer.status_code for answer in answers] == [404] * 5 + [429]
-    too_many(answers[-1], "address", PER_ADDRESS)
+    """Unsubscribing needs no key, so it counts for the address; what an address may say is never in the way of one person."""
+    tokens = [sign(PEPPER.encode(), UnsubscribeClaim(str(uuid.uuid4()), f"{number:032x}")) for number in range(6)]
+    answers = [strict.http.post(f"{strict.url}/u/{token}") for token in tokens]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= AGAIN_S
 
 
 def test_a_forged_x_forwarded_for(door: Ingest, strict: Ingest) -> None:
@@ -697,6 +701,17 @@ def test_request_smuggling(door: Ingest, smuggled: bytes) -> None:
     assert b"live" not in said
 
 
+def test_requests_that_do_not_wait_for_each_other(door: Ingest) -> None:
+    """The control: pipelined requests are no attack, and each is answered, in order."""
+    one = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /health/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    wire = door.wire()
+    wire.sendall(one * 20 + last[:30])
+    time.sleep(0.2)
+    wire.sendall(last[30:])
+    assert re.findall(rb"HTTP/1.1 (\d+)", answered(wire)) == [b"200"] * 20 + [b"404"]
+
+
 # -- bodies ----------------------------------------------------------------------------------------------------------
 
 ZIPPED = JSON | {"Content-Encoding": "gzip"}
@@ -911,7 +926,8 @@ def test_a_tracked_link_that_leads_elsewhere(door: Ingest) -> None:
     for token in (sign(b"another pepper", claim), "https://evil.example", "..%2f..%2fetc"):
         refused(door.http.get(f"{door.url}/l/{token}"), 404, "not-found")
     sound = door.http.get(f"{door.url}/l/{sign(PEPPER.encode(), claim)}?to=https://evil.example&url=//evil.example")
-    assert (sound.status_code, sound.headers["location"]) == (302, claim.url)
+    assert sound.status_code == 302
+    assert "evil" not in sound.headers["location"]
 
 
 # -- asking ----------------------------------------------------------------------------------------------------------
@@ -1015,10 +1031,18 @@ def test_crlf_in_a_form_field_that_reaches_a_mail(system: System) -> None:
     victim = Victim(system, "Ann\r\nBcc: victim@signed.example\r\n\r\nBuy now")
     assert victim.mail["Bcc"] is None
     assert victim.mail["To"] == victim.email
-    assert "victim" not in str(victim.mail["Subject"])
+    for said in (*parts(victim.mail), str(victim.mail["Subject"])):
+        assert "victim" not in said
     for address in (f"{victim.email}\r\nBcc: victim@signed.example", f"{victim.email}%0d%0aBcc:x@y.example", f"a,{victim.email}"):
         answer = system.post("/v1/forms/demo", "public", data={"email": address})
         refused(answer, 400, "invalid", "/email")
+
+
+def test_an_advert_in_a_name(system: System) -> None:
+    """Nobody makes us send their words to a stranger: what is no name is not greeted by it."""
+    victim = Victim(system, "Win-at-https://evil.example/now")
+    for said in (*parts(victim.mail), str(victim.mail["Subject"])):
+        assert "evil.example" not in said
 
 
 def test_crlf_in_what_comes_back_as_a_header(door: Ingest) -> None:

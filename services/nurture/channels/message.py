@@ -1,5 +1,6 @@
 """Renders a touch: subject, text and HTML with the tracked link, the preferences and the way out. Pure."""
 
+import re
 from typing import NamedTuple
 
 from jinja2.sandbox import SandboxedEnvironment
@@ -23,6 +24,7 @@ class Message(NamedTuple):
     preferences: str
 
 
+NO_NAME = re.compile(r"[/@:<>{}]|www\.", re.IGNORECASE)  # an advert that a robot would have us send to a stranger
 FEWER, NO_MORE = "Fewer mails, other topics, or a pause", "No more mails like this"
 _templates = SandboxedEnvironment(autoescape=False)
 
@@ -55,7 +57,8 @@ class _Links:
 def _first_name(snapshot: Snapshot) -> str:
     traits = snapshot.traits
     name = str(traits.get("first_name") or traits.get("firstName") or str(traits.get("name") or "").partition(" ")[0])
-    return " ".join(name.split())[:60] or "there"
+    name = " ".join(name.split())[:60]
+    return "there" if not name or NO_NAME.search(name) else name
 
 
 def _html(body: str, content: Content, foot: str, links: _Links, *, with_pixel: bool) -> str:

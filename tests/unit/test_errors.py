@@ -1,0 +1,43 @@
+"""Every refusal has a stable type, a status and a paragraph that says how to mend it."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from services.shared.settings import HOME
+from services.shared.web import PROBLEMS, STATUS
+
+TEXT = (HOME / "docs" / "errors.md").read_text()
+PARAGRAPHS = dict(re.findall(r"^## (.+)\n\n((?:.+\n)+)", TEXT, re.MULTILINE))
+
+
+def kinds() -> Iterator[tuple[str, str]]:
+    """(kind, file) of everything that is refused anywhere in the services."""
+    for file in (HOME / "services").rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name | ast.Attribute):
+                name = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
+                for word in call.keywords if name in ("Reject", "__init__") else ():
+                    if word.arg == "kind":
+                        yield from ((one.value, file.name) for one in ast.walk(word.value) if isinstance(one, ast.Constant))
+
+
+def test_every_kind_that_the_services_refuse_with_has_a_status_and_a_paragraph() -> None:
+    used = {kind: file for kind, file in kinds() if kind}
+    assert {"unauthorized", "spool-share", "too-many"} <= used.keys()
+    assert {kind: file for kind, file in used.items() if kind not in STATUS} == {}
+    assert {kind: file for kind, file in used.items() if kind not in PARAGRAPHS} == {}
+
+
+def test_no_status_is_left_over() -> None:
+    assert set(STATUS) == {kind for kind, _ in kinds()} | {"invalid"}
+
+
+def test_every_paragraph_is_a_types_anchor_and_tells_its_status_first() -> None:
+    """`type` leads to the heading of its name."""
+    assert PARAGRAPHS.keys() == STATUS.keys()
+    assert f"{PROBLEMS}too-large" in TEXT
+    for kind, paragraph in PARAGRAPHS.items():
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind)
+        if kind != "key-form":
+            assert paragraph.startswith(str(STATUS[kind])), kind
