@@ -3,6 +3,7 @@
 from typing import Any
 
 from services.ingest.sources import Source
+from services.ingest.sources.canonical import NDJSON
 
 _TEXT = {"type": "string"}
 _OBJECT = {"type": "object"}
@@ -98,7 +99,8 @@ def events(example: Any) -> dict[str, Any]:
 def sent_by(source: Source) -> dict[str, Any]:
     """A route of a format that its owners document; who signs brings no key."""
     media = sorted(source.media - {""}) or ["application/json"]
-    described = _post({one: {"schema": _OBJECT, "example": source.example} for one in media})
+    whole = {"schema": _OBJECT, "example": source.example}
+    described = _post({one: {"schema": _TEXT} if one in NDJSON else whole for one in media})
     return described | {"security": []} if source.verify else described
 
 

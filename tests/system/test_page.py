@@ -152,7 +152,7 @@ async def test_a_lead_is_found_by_keyboard_and_its_address_stays_out_of_the_urls
     page.on("request", lambda request: urls.append(request.url))
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    for _ in range(4):
+    for _ in range(5):
         await page.keyboard.press("Tab")
     await expect(page.get_by_label("Find a lead by e-mail address")).to_be_focused()
     outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
