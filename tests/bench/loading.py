@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import uvloop
@@ -148,9 +148,9 @@ def _family(pid: int) -> float:
     return total
 
 
-async def measure(shapes: list[str], rows: int, rounds: int) -> dict[str, list[dict[str, float]]]:
+async def measure(shapes: list[str], rows: int, rounds: int) -> dict[str, Any]:
     """Loads each shape so often into one installation."""
-    found: dict[str, list[dict[str, float]]] = {shape: [] for shape in shapes}
+    found: dict[str, Any] = {shape: [] for shape in shapes}
     with tempfile.TemporaryDirectory(prefix="ripeline-loading-") as folder:
         os.chmod(folder, 0o755)  # the server's own user passes through it
         world = World(Path(folder), quick=False)
@@ -163,7 +163,7 @@ async def measure(shapes: list[str], rows: int, rounds: int) -> dict[str, list[d
                      f"{loaded.postgres:.0f}, Kafka {loaded.kafka:.0f}")  # fmt: skip
         finally:
             await world.stop()
-    return found
+    return found | {"rss_mib": world.rss_mib}
 
 
 def main() -> None:
