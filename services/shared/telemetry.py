@@ -64,5 +64,5 @@ def configure_logs(service: str, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    for noisy in ("aiokafka", "aiokafka.consumer.group_coordinator", "aiokafka.conn"):
+    for noisy in ("aiokafka", "aiokafka.consumer.group_coordinator", "aiokafka.conn", "python_multipart", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -74,6 +74,7 @@ def test_files_are_left_out() -> None:
         (b"no multipart", MULTIPART),
         (b"--xx\r\nContent-Disp", MULTIPART),
         (parts(("a", "1")), "multipart/form-data"),
+        (parts(("a", "1")), f"multipart/form-data; boundary={'x' * 300}"),
         (parts(*[("a", "1")] * 502), MULTIPART),
         (parts(("a", "1")).replace(b"1", b"\xff"), MULTIPART),
         (b"[1]", "application/json"),

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
@@ -35,13 +35,13 @@ class Upload:
             "on_header_end": self._on_header, "on_headers_finished": self._on_headers, "on_part_data": self._on_data,
             "on_end": self._finish,
         }  # fmt: skip
-        parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
         stream = aiter(request.stream())
         try:
+            parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
             with self._path.open("wb") as self._file:
                 while chunk := await asyncio.wait_for(anext(stream, b""), CHUNK_SECONDS):
                     parser.write(chunk)
-        except (MultipartParseError, ClientDisconnect, TimeoutError):
+        except (FormParserError, ClientDisconnect, TimeoutError):
             raise Reject("the file did not arrive whole", remedy="send it again") from None
         if not self.complete:
             raise Reject("the file did not arrive whole", remedy="send it again")

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError, MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from services.ingest.sources.contract import Post
@@ -36,7 +36,7 @@ def parts(post: Post) -> list[Part]:
         return reader.found
     except UnicodeDecodeError:
         raise not_utf8() from None
-    except MultipartParseError as error:
+    except FormParserError as error:  # of the body, or of a boundary that is none
         raise Reject(f"not multipart/form-data: {error}", remedy="end it with the closing boundary") from None
 
 
