@@ -12,7 +12,7 @@ from services.shared.playbook import Playbook
 
 PEPPER = b"pepper"
 TOUCH = Touch(id="11111111-1111-4111-8111-111111111111", lead="l", status="sending", content="ebook-planned-work-primer")
-ADA = Snapshot(stage="awareness", email="ada@acme.example", traits={"first_name": "Ada <b>"})
+ADA = Snapshot(stage="awareness", email="ada@acme.example", traits={"first_name": 'Ada & "Bo"'})
 
 
 class Seen(HTMLParser):
@@ -80,6 +80,6 @@ def test_the_pixel_is_there_only_where_the_playbook_has_it_on(default_playbook: 
 
 def test_what_a_lead_calls_itself_is_no_markup(default_playbook: Playbook) -> None:
     message = made(default_playbook)
-    assert "Ada <b>" in message.text
-    assert "<b>" not in message.html
-    assert "Ada <b>" in Seen(message.html).words
+    assert 'Ada & "Bo"' in message.text
+    assert 'Ada & "Bo"' not in message.html
+    assert 'Ada & "Bo"' in Seen(message.html).words
