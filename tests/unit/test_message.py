@@ -12,7 +12,7 @@ from services.shared.playbook import Playbook
 
 PEPPER = b"pepper"
 TOUCH = Touch(id="11111111-1111-4111-8111-111111111111", lead="l", status="sending", content="ebook-planned-work-primer")
-ADA = Snapshot(stage="awareness", email="ada@acme.example", traits={"first_name": 'Ada & "Bo"'})
+ADA = Snapshot(stage="awareness", email="ada@acme.example", traits={"first_name": "Ada <b>"})
 
 
 class Seen(HTMLParser):
@@ -34,9 +34,9 @@ class Seen(HTMLParser):
         self.words += data
 
 
-def made(playbook: Playbook, *, pixel: bool = False) -> Message:
+def made(playbook: Playbook, *, pixel: bool = False, reader: Snapshot = ADA) -> Message:
     rules = playbook.model_copy(update={"open_pixel": pixel})
-    return render(rules, TOUCH, ADA, public_url="https://mail.millwarden.example/", pepper=PEPPER)
+    return render(rules, TOUCH, reader, public_url="https://mail.millwarden.example/", pepper=PEPPER)
 
 
 def claim_of(address: str | None) -> object:
@@ -80,6 +80,14 @@ def test_the_pixel_is_there_only_where_the_playbook_has_it_on(default_playbook: 
 
 def test_what_a_lead_calls_itself_is_no_markup(default_playbook: Playbook) -> None:
     message = made(default_playbook)
-    assert 'Ada & "Bo"' in message.text
-    assert 'Ada & "Bo"' not in message.html
-    assert 'Ada & "Bo"' in Seen(message.html).words
+    assert "Ada <b>" in message.text
+    assert "<b>" not in message.html
+    assert "Ada <b>" in Seen(message.html).words
+
+
+@pytest.mark.parametrize("name", ["https://evil.example/win", "www.evil.example", "buy@evil.example", "Win:", "", "  "])
+def test_what_is_no_name_is_not_greeted_by_it(default_playbook: Playbook, name: str) -> None:
+    """A robot that puts an advert into a form with a stranger's address has it sent to nobody."""
+    message = made(default_playbook, reader=Snapshot(stage="awareness", email=ADA.email, traits={"first_name": name}))
+    assert "evil" not in message.text + message.subject
+    assert "Hello there," in message.text

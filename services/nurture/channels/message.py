@@ -24,7 +24,7 @@ class Message(NamedTuple):
     preferences: str
 
 
-NO_NAME = re.compile(r"[/@:<>{}]|www\.", re.IGNORECASE)  # an advert that a robot would have us send to a stranger
+NO_NAME = re.compile(r"[/@:]|www\.", re.IGNORECASE)  # an advert that a robot would have us send to a stranger
 FEWER, NO_MORE = "Fewer mails, other topics, or a pause", "No more mails like this"
 _templates = SandboxedEnvironment(autoescape=False)
 
