@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +40,7 @@ from services.shared.keys import Scope, new_key, register
 from services.shared.playbook import Playbook
 from services.shared.settings import HOME, Settings
 from services.shared.telemetry import configure_logs
+from tests import present
 from tests.servers import free_port
 
 PEPPER = "a pepper of the tests"
@@ -176,7 +177,7 @@ class Ingest:
         """A request as the sender would sign it."""
         assert source.sample
         assert source.sign
-        now = at or datetime.now(UTC)
+        now = at or present.now()
         sample = sample or source.sample(f"{uuid.uuid4().hex[:12]}@signed.example", now)
         path = getattr(sample, "path", "") or source.paths[0]
         return source.sign(sample, secret, self.url + path, now)

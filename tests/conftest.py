@@ -16,6 +16,7 @@ from services.shared.clock import Clock
 from services.shared.db import migrate, open_engine
 from services.shared.playbook import Playbook
 from services.shared.settings import HOME, Settings
+from tests import present
 from tests.servers import Kafka, Postgres, free_port
 
 
@@ -101,7 +102,7 @@ def default_playbook() -> Playbook:
 @pytest.fixture
 def wall_clock() -> Clock:
     """The clock of production."""
-    return Clock()
+    return present.CLOCK
 
 
 def _async(url: str) -> str:

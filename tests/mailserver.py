@@ -6,10 +6,10 @@ import pwd
 import shutil
 import subprocess
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from services.ops.children import free_port, tied
+from tests import present
 
 PROGRAM = "/usr/sbin/dovecot"
 USER, PASSWORD = "answers@millwarden.example", "pass w%rd/ä"
@@ -108,7 +108,7 @@ class MailServer:
         imap = self.connected()
         imap.create(folder)
         for mail in mails:
-            status, said = imap.append(folder, "", imaplib.Time2Internaldate(datetime.now(UTC)), mail)
+            status, said = imap.append(folder, "", imaplib.Time2Internaldate(present.now()), mail)
             if status != "OK":
                 raise RuntimeError(f"APPEND: {said}")
         imap.logout()

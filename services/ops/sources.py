@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.ingest import senders
 from services.ingest.heard import described
 from services.ingest.sources import FORMS, MAILBOX, Source, served
+from services.shared.clock import Clock
 from services.shared.db import open_engine, rows
 from services.shared.errors import Reject
 from services.shared.events import rfc3339
@@ -148,7 +149,7 @@ async def _signed(engine: AsyncEngine, settings: Settings, source: Source, addre
         number = await senders.connect(connection, _vault(settings), source.door, verifier, TEST, expires_at)
     try:
         await asyncio.sleep(TAKES_EFFECT_S)
-        now = datetime.now(UTC)
+        now = Clock.parse(settings.clock).now()
         public = settings.public_url.rstrip("/") + source.paths[0]
         sample = source.sign(source.sample(address, now), signer, public, now)
         return await _post(settings, source, sample, url, {})
@@ -163,7 +164,7 @@ async def _keyed(engine: AsyncEngine, settings: Settings, source: Source, addres
     await register(engine, key, TEST, "secret")
     try:
         await asyncio.sleep(TAKES_EFFECT_S)
-        sample = source.sample(address, datetime.now(UTC))
+        sample = source.sample(address, Clock.parse(settings.clock).now())
         return await _post(settings, source, sample, url, {"Authorization": f"Bearer {key}"})
     finally:
         match = FORM.fullmatch(key)

@@ -1,7 +1,7 @@
-"""The clock that all services take as a setting: the wall clock, or the demo's, which runs 60 days in its first minute."""
+"""The clock that all services take as a setting: the wall clock, the demo's compressed one, or one that is set ahead."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 
 US = 1_000_000  # microseconds in a second: the unit of every instant inside the fold
@@ -25,31 +25,33 @@ def from_us(instant: int) -> datetime:
 class Clock:
     """Maps the machine's time to the system's: `days` pass in `seconds` from `origin`, ending at the wall clock.
 
-    `days=0` is the wall clock itself. Written as the setting `ORIGIN,DAYS,SECONDS`, e.g. `1767225600.0,60,60`.
+    `days=0` is the wall clock itself, `ahead` the seconds by which all of it is moved (negative: into the past).
+    Written as the setting `ORIGIN,DAYS,SECONDS`, e.g. `1767225600.0,60,60`, or `ORIGIN,DAYS,SECONDS,AHEAD`.
     """
 
     origin: float = 0.0
     days: float = 0.0
     seconds: float = 1.0
+    ahead: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> "Clock":
         """The clock of a setting; the empty string is the wall clock."""
         if not text:
             return cls()
-        origin, days, seconds = (float(part) for part in text.split(","))
-        return cls(origin, days, seconds)
+        origin, days, seconds, *ahead = (float(part) for part in text.split(","))
+        return cls(origin, days, seconds, *ahead)
 
     def __str__(self) -> str:
-        return f"{self.origin},{self.days},{self.seconds}" if self.days else ""
+        return ",".join(map(str, astuple(self))) if self.days or self.ahead else ""
 
     def now_us(self) -> int:
         """The present, in microseconds since 1970."""
         wall = time.time()
         remaining = 1.0 - (wall - self.origin) / self.seconds
         if not self.days or remaining <= 0:
-            return int(wall * US)
-        end = self.origin + self.seconds
+            return int((wall + self.ahead) * US)
+        end = self.origin + self.seconds + self.ahead
         return int((end - self.days * 86_400 * min(remaining, 1.0)) * US)
 
     def now(self) -> datetime:

@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_… that signs them (Standard Webhooks)")
     crm_url: SecretStr = Field(SecretStr(""), description="where scores are written back to a CRM's flow, http(s)")
     crm_secret: SecretStr = Field(SecretStr(""), description="whsec_… that signs them (Standard Webhooks)")
-    clock: str = Field("", description="ORIGIN,DAYS,SECONDS: compressed time; demo and test only")
+    clock: str = Field("", description="ORIGIN,DAYS,SECONDS[,AHEAD]: compressed or moved time; demo and test only")
     batch: int = Field(4_000, description="most records of one consumed batch")
     poll_ms: int = Field(500, description="longest wait between looks at the outbox, due touches and due reviews")
     sending_timeout_s: float = Field(20, description="a touch still on the wire after this is given up")
@@ -77,8 +77,8 @@ class Settings(BaseSettings):
     def _readable(cls, value: str) -> str:
         try:
             Clock.parse(value)
-        except ValueError:
-            raise ValueError("write ORIGIN,DAYS,SECONDS, three numbers") from None
+        except (TypeError, ValueError):
+            raise ValueError("write ORIGIN,DAYS,SECONDS or ORIGIN,DAYS,SECONDS,AHEAD, all numbers") from None
         return value
 
     @field_validator("rate_per_key", "rate_per_address")

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from services.ops.verify import verify
 from services.shared.keys import new_key
 from services.shared.playbook import Playbook
 from services.shared.settings import HOME, Settings
+from tests import present
 from tests.fleet import Process
 from tests.servers import Kafka, Postgres, free_port
 
@@ -81,6 +82,7 @@ class World:
     def variables(self) -> dict[str, str]:
         return {
             "RIPELINE_ENVIRONMENT": "test",
+            "RIPELINE_CLOCK": str(present.CLOCK),
             "RIPELINE_DATABASE_URL": self.postgres.url,
             "RIPELINE_KAFKA_BOOTSTRAP": self.kafka.bootstrap,
             "RIPELINE_KAFKA_SESSION_TIMEOUT_MS": str(SESSION_MS),
@@ -211,8 +213,8 @@ class World:
 
 
 def people(rng: random.Random, playbook: Playbook) -> list[dict[str, Any]]:
-    """Events of people who were anonymous first, of the last days, so that touches are due at once."""
-    now = datetime.now(UTC)
+    """Events of people who were anonymous first, of the last days, where it is day, so that touches are due at once."""
+    now, zone = present.now(), present.midday_zone()
     items = [item.id for item in playbook.content]
     events = []
     for n in range(EVENTS):
@@ -224,6 +226,7 @@ def people(rng: random.Random, playbook: Playbook) -> list[dict[str, Any]]:
             "occurred_at": (now - timedelta(minutes=rng.randrange(60, 9000))).isoformat(),
             "content_id": rng.choice(items),
             "anonymous_id": f"anon-{i}",
+            "traits": {"timezone": zone},
         }
         if known:
             event["email"] = f"person{i}@firm{i}.example"

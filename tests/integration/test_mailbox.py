@@ -19,13 +19,13 @@ from services.ingest.heard import Heard
 from services.ingest.mailbox import LOCK, LOT, Address, Mailbox, Session, quoted
 from services.ingest.normalise import Normaliser
 from services.ingest.sources import MAILBOX
-from services.shared.clock import Clock
 from services.shared.db import value
 from services.shared.errors import Reject, Retry
 from services.shared.events import INTERACTIONS, decode_envelope, decode_interaction
 from services.shared.identity import Cleaner
 from services.shared.kafka import Outgoing
 from services.shared.playbook import Playbook
+from tests import present
 from tests.doors import Door
 from tests.mailserver import PASSWORD, USER, MailServer
 
@@ -52,7 +52,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory, scratch: Path) -> tupl
     """A certificate of 127.0.0.1 that vouches for itself, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = present.now()
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -102,7 +102,7 @@ def made(engine: AsyncEngine, broker: Broker, default_playbook: Playbook, truste
     def make(address: Address) -> Mailbox:
         normaliser = Normaliser(Cleaner(default_playbook.identity), b"pepper")
         heard = Heard(engine, [MAILBOX], "http://x.example")
-        return Mailbox(address, 0.05, engine, normaliser, broker, heard, Clock())  # type: ignore[arg-type]
+        return Mailbox(address, 0.05, engine, normaliser, broker, heard, present.CLOCK)  # type: ignore[arg-type]
 
     return make
 

@@ -9,11 +9,11 @@ from services.scorer.handler import Handler
 from services.scorer.queries import Filter, Queries
 from services.scorer.store import Store
 from services.scorer.sweeper import Sweeper
-from services.shared.clock import Clock
 from services.shared.db import rows
 from services.shared.events import Interaction
 from services.shared.playbook import Playbook, PointGroup
 from services.shared.settings import Settings
+from tests import present
 from tests.histories import DAY, Said, records
 
 
@@ -28,7 +28,7 @@ def changed(playbook: Playbook) -> Playbook:
 async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_changed(
     engine: AsyncEngine, settings: Settings, default_playbook: Playbook
 ) -> None:
-    clock = Clock()
+    clock = present.CLOCK
     before, after = Handler(default_playbook, clock), Handler(changed(default_playbook), clock)
     recent = clock.now_us() - DAY
     said = [

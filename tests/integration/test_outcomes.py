@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -14,7 +14,6 @@ from services.ingest.sources import Item
 from services.scorer import outcomes
 from services.scorer.api import create_app
 from services.scorer.handler import Handler
-from services.shared.clock import Clock
 from services.shared.db import rows
 from services.shared.errors import Retry
 from services.shared.events import ExternalId
@@ -23,8 +22,9 @@ from services.shared.kafka import Outgoing, Record
 from services.shared.keys import Keys, new_key, register
 from services.shared.playbook import Playbook
 from services.shared.settings import Settings
+from tests import present
 
-NOW = datetime.now(UTC)
+NOW = present.now()
 CONTACT = ExternalId("hubspot", "701")
 BOUGHT = "2026-03-02T09:00:00+01:00"
 
@@ -56,7 +56,7 @@ class Bench:
 
     def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook) -> None:
         self.engine, self.keys = engine, Keys(engine)
-        self.handler = Handler(playbook, Clock())
+        self.handler = Handler(playbook, present.CLOCK)
         self.broker = Broker(engine, self.handler)
         self.normaliser = Normaliser(Cleaner(playbook.identity), settings.pepper.get_secret_value().encode(), playbook.sales)
         app = create_app(settings, engine, self.handler, self.keys, dict, self.broker)  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ class Bench:
 
     async def happened(self, *items: Item, door: str = "canonical:crm") -> None:
         """Interactions come in at ingest."""
-        receipt = self.normaliser.take(items, Receipt(door, datetime.now(UTC), 0.0))
+        receipt = self.normaliser.take(items, Receipt(door, present.now(), 0.0))
         assert not receipt.refused, receipt.refused
         await self.broker.publish(receipt.records)
 

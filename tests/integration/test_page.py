@@ -4,7 +4,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -20,8 +20,9 @@ from services.shared.kafka import Publisher, Record
 from services.shared.keys import Keys, new_key, register
 from services.shared.playbook import Playbook
 from services.shared.settings import Settings
+from tests import present
 
-NOW = datetime.now(UTC)
+NOW = present.now()
 ODD = "<script>alert(1)</script>"
 
 
@@ -29,7 +30,7 @@ class Site:
     """A scorer with its page and nobody signed in."""
 
     def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook) -> None:
-        self.engine, self.handler, self.keys = engine, Handler(playbook, Clock()), Keys(engine)
+        self.engine, self.handler, self.keys = engine, Handler(playbook, present.CLOCK), Keys(engine)
         app = create_app(settings, engine, self.handler, self.keys, dict, Publisher(settings))
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page")
         self.key, self.secret = new_key(), new_key()
@@ -250,7 +251,7 @@ async def test_notices_tell_a_compressed_clock_and_a_sample_playbook(
     own = default_playbook.model_copy(
         update={"content": [item.model_copy(update={"sample": False}) for item in default_playbook.content]}
     )
-    for playbook, clock, told in ((default_playbook, Clock(NOW.timestamp(), 60, 9999), True), (own, Clock(), False)):
+    for playbook, clock, told in ((default_playbook, Clock(NOW.timestamp(), 60, 9999), True), (own, present.CLOCK, False)):
         site = Site(settings, engine, playbook)
         site.handler.clock = clock
         await site.open()

@@ -33,6 +33,7 @@ from services.shared.kafka import Record
 from services.shared.playbook import Playbook
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
+from tests import present
 
 NOON = to_us(datetime.fromisoformat("2026-05-13T12:00:00+00:00"))
 HOUR = DAY // 24
@@ -141,7 +142,7 @@ class Choking(Handler):
 
 async def test_poison_is_buried_alone_with_its_bytes_and_its_reason(engine: AsyncEngine, default_playbook: Playbook) -> None:
     """O3: found by halves; every neighbour is applied, once, and the offset moves past all."""
-    bench = Bench(engine, default_playbook, Choking(default_playbook, Clock()))
+    bench = Bench(engine, default_playbook, Choking(default_playbook, present.CLOCK))
     sound = [Interaction(id=f"s{n}", type="page_viewed", user_id=f"u{n}") for n in range(20)]
     records = [bench.record(one, NOON - n * HOUR) for n, one in enumerate(sound)]
     choking = bench.record(Interaction(id="p", type="page_viewed", user_id="u3", properties={"poison": True}), NOON)

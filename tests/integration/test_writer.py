@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -29,6 +28,7 @@ from services.shared.kafka import Record
 from services.shared.playbook import Crm, Playbook
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
+from tests import present
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CONTACT = ExternalId("hubspot", "701")
@@ -96,7 +96,7 @@ class Bench:
         return Writer(self.settings, self.engine, self.handler, queries)
 
     async def happened(self, type_: str, **said: Any) -> None:
-        receipt = self.normaliser.take([Item(**{"type": type_} | said)], Receipt("canonical:crm", datetime.now(UTC), 0.0))
+        receipt = self.normaliser.take([Item(**{"type": type_} | said)], Receipt("canonical:crm", present.now(), 0.0))
         assert receipt.ids
         decoded = [self.handler.decode(Record(one.topic, 0, 0, b"", one.value)) for one in receipt.records]
         async with self.engine.begin() as connection:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +27,7 @@ from services.ops.children import tied
 from services.shared.events import Snapshot
 from services.shared.playbook import Playbook
 from services.shared.settings import HOME
+from tests import present
 from tests.servers import Postgres
 
 T = TypeVar("T")
@@ -181,17 +180,6 @@ def until(ask: Callable[[], T | bool | None], seconds: float = 20) -> T:
     return found  # type: ignore[return-value]
 
 
-def ago(**span: float) -> str:
-    """A time before now, as senders write it."""
-    return (datetime.now(UTC) - timedelta(**span)).isoformat()
-
-
-def midday_zone() -> str:
-    """A time zone in which it is about noon, so that no quiet hours delay a touch."""
-    ahead = 12 - datetime.now(UTC).hour
-    return f"Etc/GMT{-ahead:+d}"
-
-
 @pytest.fixture(scope="session")
 def system(scratch: Path, postgres: Postgres, kafka: str, default_playbook: Playbook) -> Iterator[System]:
     """The system; each test brings people of its own."""
@@ -218,7 +206,7 @@ def system(scratch: Path, postgres: Postgres, kafka: str, default_playbook: Play
     }
     with (folder / "up.log").open("ab") as log:
         command = [sys.executable, "-m", "services.ops", "up", "--playbook", str(folder / "playbook")]
-        up = subprocess.Popen(tied(command), cwd=HOME, env=plain_environment() | given, stdout=subprocess.PIPE, stderr=log)
+        up = subprocess.Popen(tied(command), cwd=HOME, env=present.environment() | given, stdout=subprocess.PIPE, stderr=log)
     try:
         assert up.stdout
         first = up.stdout.readline()
@@ -232,11 +220,6 @@ def system(scratch: Path, postgres: Postgres, kafka: str, default_playbook: Play
             server.server_close()
     assert code == 0
     assert not list((folder / "tmp").iterdir())
-
-
-def plain_environment() -> dict[str, str]:
-    """Our environment without any setting of Ripeline."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RIPELINE_")}
 
 
 async def _new_database(postgres: Postgres) -> str:

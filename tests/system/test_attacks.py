@@ -30,9 +30,10 @@ from services.shared import playbook
 from services.shared.links import LinkClaim, UnsubscribeClaim, sign
 from services.shared.paging import Seal
 from services.shared.settings import HOME
+from tests import present
 from tests.attacked import HOUSE, PEPPER, Ingest, make_ready, signing
 from tests.servers import Postgres, free_port
-from tests.system.conftest import System, midday_zone, until
+from tests.system.conftest import System, until
 from tests.system.test_bad_input import JSON, MEGABYTE, refused, visit
 
 SIGNED = signing(playbook.load(HOME / "deploy" / "playbook"))
@@ -132,20 +133,20 @@ class Signer:
     def signs_the_body(self) -> bool:
         """Whether the signature depends on the body; where it does not, a token serves once, or the secret is all there is."""
         assert self.source.sample
-        sample = self.source.sample("a@signed.example", datetime.now(UTC))
+        sample = self.source.sample("a@signed.example", present.now())
         return self._differ(sample, sample._replace(body=sample.body + b" "))
 
     @property
     def signs_the_time(self) -> bool:
         """Whether the signature holds for some minutes only."""
         assert self.source.sample
-        now = datetime.now(UTC)
+        now = present.now()
         sample = self.source.sample("a@signed.example", now)
         one, other = (self.ingest.signed(self.source, self.secret, at, sample) for at in (now, now - timedelta(hours=1)))
         return (one.headers, one.query, one.body) != (other.headers, other.query, other.body)
 
     def _differ(self, *samples: Sample) -> bool:
-        now = datetime.now(UTC)
+        now = present.now()
         one, other = (self.ingest.signed(self.source, self.secret, now, sample) for sample in samples)
         return (one.headers, one.query) != (other.headers, other.query)
 
@@ -203,7 +204,7 @@ def test_re_serialised_json(signer: Signer) -> None:
 
 def test_no_signature(signer: Signer) -> None:
     assert signer.source.sample
-    bare = signer.source.sample("a@signed.example", datetime.now(UTC))
+    bare = signer.source.sample("a@signed.example", present.now())
     signer.is_refused(bare, "signature")
 
 
@@ -233,7 +234,7 @@ def test_an_expired_secret(signer: Signer) -> None:
 @pytest.mark.parametrize("minutes", [-6, -60 * 24 * 4, 6, 60 * 24 * 365])
 def test_a_stale_or_future_time_stamp(signer: Signer, minutes: int) -> None:
     """A recorded request is of no use after five minutes, or after the days in which its sender repeats it as it was."""
-    sample = signer.request(at=datetime.now(UTC) + timedelta(minutes=minutes))
+    sample = signer.request(at=present.now() + timedelta(minutes=minutes))
     if not signer.signs_the_time or (minutes == -6 and signer.source.door in REPEATED_AS_THEY_WERE):
         signer.passes(sample)
     else:
@@ -262,7 +263,7 @@ def named(signer: Signer) -> bool:
 def test_a_swapped_id_or_time(signer: Signer) -> None:
     """Standard Webhooks: id and time are signed with the body."""
     if named(signer):
-        mine, other = signer.request(), signer.request(at=datetime.now(UTC) - timedelta(seconds=9))
+        mine, other = signer.request(), signer.request(at=present.now() - timedelta(seconds=9))
         for header in ("webhook-id", "webhook-timestamp"):
             signer.is_refused(mine._replace(headers={**mine.headers, header: other.headers[header]}), "signature")
     else:
@@ -986,7 +987,7 @@ class Victim:
         self.email = system.address("mallory")
         fields = {
             "email": self.email, "name": name, "first_name": name, "company": name, "title": name, name: name,
-            "timezone": midday_zone(), "consent": "yes", "consent_text": name, "utm_source": name, "utm_campaign": name,
+            "timezone": present.midday_zone(), "consent": "yes", "consent_text": name, "utm_source": name, "utm_campaign": name,
         }  # fmt: skip
         answer = system.http.post(f"{system.ingest}/v1/forms/demo", params={"key": system.keys["public"]}, data=fields)
         assert answer.status_code == 200, answer.text

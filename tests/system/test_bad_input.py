@@ -8,7 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
 from services.shared.settings import HOME
+from tests import present
 from tests.doors import Door
 from tests.fleet import Process
-from tests.system.conftest import System, ago, plain_environment, until
+from tests.system.conftest import System, until
 
 MEGABYTE = 1024 * 1024
 LIMIT = 5 * MEGABYTE
@@ -256,24 +257,24 @@ def test_ten_thousand_items_are_taken_and_one_more_takes_none(system: System) ->
 
 
 def test_the_far_future_counts_from_now_and_is_flagged(system: System) -> None:
-    then = (datetime.now(UTC) + timedelta(days=3650)).isoformat()
+    then = (present.now() + timedelta(days=3650)).isoformat()
     email = system.address()
     system.say(type="page_viewed", email=email, occurred_at=then)
     lead = system.known(email=email)
     event = system.timeline(lead["id"])[0]
     assert event["flags"] == "clamped"
-    assert abs((datetime.fromisoformat(event["at"]) - datetime.now(UTC)).total_seconds()) < 60
+    assert abs((datetime.fromisoformat(event["at"]) - present.now()).total_seconds()) < 60
 
 
 @pytest.mark.parametrize("days", [402, 900])
 def test_the_far_past_is_stored_and_announces_nothing(system: System, days: int) -> None:
     email = system.address()
     given = [{"channel": "email", "purpose": "marketing", "state": "given"}]
-    system.say(type="demo_requested", email=email, occurred_at=ago(days=days), consent=given)
+    system.say(type="demo_requested", email=email, occurred_at=present.ago(days=days), consent=given)
     lead = system.known(email=email)
     items = system.timeline(lead["id"])
     assert [(item["kind"], item.get("flags")) for item in items] == [("event", "old")]
-    at = (datetime.now(UTC) - timedelta(days=days - 1)).isoformat()
+    at = (present.now() - timedelta(days=days - 1)).isoformat()
     assert system.ask(f"/v1/leads/{lead['id']}", at=at)["stage"] == "decision"
     system.say(type="noted", email=email)
     system.known(2, email=email)
@@ -323,8 +324,8 @@ def crowd(system: System) -> list[str]:
     """Three leads with a timeline and decisions."""
     emails = [system.address() for _ in range(3)]
     for email in emails:
-        system.say(type="page_viewed", email=email, occurred_at=ago(hours=2))
-        system.say(type="demo_requested", email=email, occurred_at=ago(hours=1))
+        system.say(type="page_viewed", email=email, occurred_at=present.ago(hours=2))
+        system.say(type="demo_requested", email=email, occurred_at=present.ago(hours=1))
     leads = [system.known(2, email=email)["id"] for email in emails]
     for lead in leads:
         until(lambda lead=lead: system.touches(lead))
@@ -434,7 +435,7 @@ def test_a_loop_of_prerequisites_is_named_with_file_line_and_remedy(system: Syst
     assert as_json.exit_code == 1
     problems = json.loads(as_json.stdout)["problems"]
     assert [(one["file"], one["line"]) for one in problems] == [("content.yaml", line)]
-    service = plain_environment() | {"RIPELINE_PLAYBOOK": str(folder), "RIPELINE_DATABASE_URL": system.line["database"]}
+    service = present.environment() | {"RIPELINE_PLAYBOOK": str(folder), "RIPELINE_DATABASE_URL": system.line["database"]}
     started = subprocess.run(
         [sys.executable, "-m", "services.nurture"], cwd=HOME, env=service, capture_output=True, text=True, timeout=30
     )

@@ -3,7 +3,7 @@
 import shutil
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -15,7 +15,8 @@ from cloudevents.v1.http import to_json, to_structured
 from playwright.async_api import async_playwright, expect
 from segment.analytics.client import Client
 
-from tests.system.conftest import System, ago, midday_zone, until
+from tests import present
+from tests.system.conftest import System, until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -32,7 +33,7 @@ def test_segments_client_tells_a_whole_story(system: System, manner: dict[str, A
         system.keys["secret"], host=system.ingest, max_retries=0, on_error=lambda error, _: failed.append(error), **manner
     )
     user, cookie, email = f"user-{uuid.uuid4().hex}", uuid.uuid4().hex, system.address()
-    then = datetime.now(UTC) - timedelta(hours=5)
+    then = present.now() - timedelta(hours=5)
     client.page(anonymous_id=cookie, name="Pricing", properties={"url": "https://www.millwarden.example/pricing"}, timestamp=then)
     client.track(
         anonymous_id=cookie, event="Content Downloaded", properties={"content_id": "whitepaper-four-kinds"}, timestamp=then
@@ -86,7 +87,7 @@ def test_segments_client_hears_of_a_wrong_key(system: System) -> None:
 def test_a_cloudevent_as_its_sdk_encodes_it_is_taken(system: System, mode: Callable[[CloudEvent], HTTPMessage]) -> None:
     """The type loses its domain and version, the time is the event's own."""
     email = system.address()
-    then = datetime.now(UTC) - timedelta(hours=3)
+    then = present.now() - timedelta(hours=3)
     attributes = {
         "id": uuid.uuid4().hex,
         "source": "/shop/7",
@@ -109,7 +110,9 @@ def test_the_sdks_older_encoder_is_understood_too_and_its_batches(system: System
     cookie = uuid.uuid4().hex
 
     def event(source: str, **data: Any) -> Simple:
-        return Simple({"type": "page_viewed", "source": source, "id": "1", "time": ago(hours=1)}, {"anonymous_id": cookie} | data)
+        return Simple(
+            {"type": "page_viewed", "source": source, "id": "1", "time": present.ago(hours=1)}, {"anonymous_id": cookie} | data
+        )
 
     headers, body = to_structured(event("/one"))
     assert system.post("/v1/events", headers=dict(headers), content=body).status_code == 200
@@ -146,7 +149,7 @@ async def test_a_plain_form_in_a_browser_ends_at_its_next_page_and_brings_the_ma
     email, cookie, thanks = system.address("zoe"), uuid.uuid4().hex, f"{system.site.url}/thanks"
     system.site.pages["/thanks"] = "<!doctype html><title>Thanks</title><h1>Thank you!</h1>"
     system.site.pages["/ask"] = PAGE.format(
-        ingest=system.ingest, key=system.keys["public"], enctype=enctype, zone=midday_zone(), cookie=cookie, next=thanks
+        ingest=system.ingest, key=system.keys["public"], enctype=enctype, zone=present.midday_zone(), cookie=cookie, next=thanks
     )
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER_FLAGS)
@@ -177,7 +180,7 @@ def test_a_form_without_a_tick_gives_no_permission(system: System) -> None:
     """N6: unknown consent means no mail."""
     email = system.address()
     posted = httpx.post(
-        f"{system.ingest}/v1/forms/demo?key={system.keys['public']}", data={"email": email, "timezone": midday_zone()}
+        f"{system.ingest}/v1/forms/demo?key={system.keys['public']}", data={"email": email, "timezone": present.midday_zone()}
     )
     assert posted.status_code == 200
     lead = system.known(email=email)

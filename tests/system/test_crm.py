@@ -15,7 +15,8 @@ from standardwebhooks import Webhook
 
 from services.shared.db import open_engine
 from services.shared.settings import Settings
-from tests.system.conftest import CRM_SECRET, System, ago, until
+from tests import present
+from tests.system.conftest import CRM_SECRET, System, until
 
 
 def contact() -> dict[str, str]:
@@ -47,8 +48,8 @@ def ids(system: System, email: str) -> list[str]:
 
 def test_sales_word_is_one_fact_by_the_call_and_by_an_event(system: System) -> None:
     """I6: the answer shows it, with either key of ours."""
-    email, record, at = system.address(), contact(), ago(hours=1)
-    system.say(type="demo_requested", email=email, external_id=record, occurred_at=ago(hours=2))
+    email, record, at = system.address(), contact(), present.ago(hours=1)
+    system.say(type="demo_requested", email=email, external_id=record, occurred_at=present.ago(hours=2))
     lead = system.known(email=email)
     for scope in ("query", "secret"):
         answer = say(system, f"hubspot:{record['id']}", scope, status="opportunity", id="deal-1", at=at, value=900)
@@ -79,7 +80,7 @@ def test_ingest_asks_for_a_reason_of_the_playbook_too(system: System) -> None:
 def test_a_word_on_an_unknown_record_waits_for_its_link(system: System) -> None:
     """D6: nothing is announced or written back before."""
     email, record = system.address(), contact()
-    waiting = say(system, f"hubspot:{record['id']}", status="won", at=ago(hours=1)).json()
+    waiting = say(system, f"hubspot:{record['id']}", status="won", at=present.ago(hours=1)).json()
     assert waiting["stage"] == "customer"
     assert [item["kind"] for item in system.timeline(waiting["id"])] == ["event"]
     system.say(type="identified", email=email, external_id=record)

@@ -14,7 +14,8 @@ import httpx
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
-from tests.system.conftest import System, ago
+from tests import present
+from tests.system.conftest import System
 from tests.system.test_page import CHROMIUM, DESK, PHONE, QUIET
 
 ODD = "<script>document.title='owned'</script>"
@@ -53,7 +54,7 @@ def badges(folder: Path, email: str, count: int = 40) -> Path:
     """A file of badge scans, as a German Excel writes it; two of its rows are broken."""
     file = folder / f"badges-{uuid.uuid4().hex[:6]}.csv"
     lines = ["E-Mail;Vorname;Position;Firma;Scanned at;May we write?;Note"]
-    lines += [f"{n or ''}{email};Jürgen {n};Plant manager;Müller & Söhne;{ago(days=3)};ja;{ODD}" for n in range(count)]
+    lines += [f"{n or ''}{email};Jürgen {n};Plant manager;Müller & Söhne;{present.ago(days=3)};ja;{ODD}" for n in range(count)]
     lines += ["nobody;Bo;;;;;", "bo@x.example;Bo;;;03/04/2026;;"]
     file.write_bytes("\r\n".join(lines).encode("cp1252"))
     return file

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from services.ops.__main__ import app
 from services.shared.settings import HOME
-from tests.system.conftest import System, midday_zone, plain_environment, until
+from tests import present
+from tests.system.conftest import System, until
 
 LOANS = HOME.parent / "shared" / "data" / "bpi2012_loan_leads.csv"
 LEADS = """
@@ -77,8 +78,8 @@ def desk(system: System, scratch: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def badge(email: str, when: str = "", ok: str = "yes", name: str = "Zoë Ångström") -> list[list[str]]:
-    at = when or (datetime.now(UTC) - timedelta(days=5)).isoformat()
-    return [["E-mail", "Name", "When", "Zone", "OK"], [email, name, at, midday_zone(), ok]]
+    at = when or (present.now() - timedelta(days=5)).isoformat()
+    return [["E-mail", "Name", "When", "Zone", "OK"], [email, name, at, present.midday_zone(), ok]]
 
 
 def decided(system: System, lead: str) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def test_history_moves_the_score_and_sends_nothing(system: System, desk: Desk) -
 
 def test_new_leads_enter_programs_now_whenever_it_happened(system: System, desk: Desk) -> None:
     email = system.address()
-    when = (datetime.now(UTC) - timedelta(days=20)).isoformat()
+    when = (present.now() - timedelta(days=20)).isoformat()
     assert desk.imported(badge(email, when), LEADS, "--as", "new_leads", "--days", "0")["as"] == "new_leads"
     lead = system.known(email=email)
     touch = until(lambda: system.touches(lead["id"], status="sent"))[0]
@@ -116,14 +117,14 @@ def test_new_leads_are_let_in_over_the_days_given(system: System, desk: Desk) ->
     desk.imported(rows, LEADS, "--as", "new_leads", "--days", "30")
     touches = [decided(system, system.known(email=email)["id"]) for email in emails]
     assert {touch["status"] for touch in touches} == {"due"}
-    due = sorted(datetime.fromisoformat(touch["due_at"]) - datetime.now(UTC) for touch in touches)
+    due = sorted(datetime.fromisoformat(touch["due_at"]) - present.now() for touch in touches)
     assert due[0] >= timedelta(0)
     assert timedelta(days=3) < due[-1] - due[0] < timedelta(days=31)
 
 
 def test_what_is_older_than_400_days_announces_nothing_even_as_a_new_lead(system: System, desk: Desk) -> None:
     email = system.address()
-    desk.imported(badge(email, (datetime.now(UTC) - timedelta(days=401)).isoformat()), LEADS, "--as", "new_leads", "--days", "0")
+    desk.imported(badge(email, (present.now() - timedelta(days=401)).isoformat()), LEADS, "--as", "new_leads", "--days", "0")
     lead = system.known(email=email)
     event = next(item for item in system.timeline(lead["id"]) if item["kind"] == "event")
     assert event["flags"] == "old new_leads:0"
@@ -156,7 +157,7 @@ def test_a_suppression_list_that_is_imported_again_does_not_take_a_later_permiss
     system.known(2, email=email)
     desk.imported(*suppressions)
     desk.imported(*suppressions, *desk.to())
-    system.say(email=email, type="demo_requested", traits={"timezone": midday_zone()})
+    system.say(email=email, type="demo_requested", traits={"timezone": present.midday_zone()})
     lead = system.known(3, email=email)
     assert lead["events_counted"] == 3
     assert until(lambda: system.touches(lead["id"], status="sent"))
@@ -214,7 +215,7 @@ def test_a_mistake_ends_before_any_row_with_code_2(system: System, desk: Desk) -
         assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     plain = subprocess.run(
         [sys.executable, "-m", "services.ops", "import", str(file), "--mapping", str(plan)],
-        cwd=HOME, env=plain_environment(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=HOME, env=present.environment(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (plain.returncode, plain.stdout) == (2, "")
     assert "m.yaml:2: email: no column 'Mial' in the file. Did you mean 'Mail'?" in plain.stderr

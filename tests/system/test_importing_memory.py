@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.shared.settings import HOME
-from tests.system.conftest import plain_environment
+from tests import present
 
 GROWTH_MIB = 60  # the count of leads holds up to 32 MiB of them in memory
 
@@ -24,7 +24,7 @@ def peak(folder: Path, rows: int) -> float:
         "kind: leads\nemail: E-mail\nexternal_id: Id\ntime: At\ntraits: {name: Name}\nconsent: OK\noutcome: {column: OK}\n"
     )
     command = [sys.executable, "-m", "services.ops", "import", str(file), "--mapping", str(plan), "--dry-run", "--json"]
-    process = subprocess.Popen(command, cwd=HOME, env=plain_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=HOME, env=present.environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout
     said = json.loads(process.stdout.read())
     process.stdout.close()

@@ -19,6 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.ingest.senders import Vault, connect
+from tests import present
 from tests.fleet import Process
 from tests.mailserver import PASSWORD, USER, MailServer
 from tests.system.conftest import System, until
@@ -187,7 +188,7 @@ def connected(system: System, variables: dict[str, str]) -> str:
 
 def signed(secret: str, token: str = "") -> dict[str, str]:
     """Mailgun's signature."""
-    stamp, token = str(int(time.time())), token or uuid.uuid4().hex
+    stamp, token = str(int(present.now().timestamp())), token or uuid.uuid4().hex
     made = hmac.new(secret.encode(), (stamp + token).encode(), hashlib.sha256).hexdigest()
     return {"timestamp": stamp, "token": token, "signature": made}
 

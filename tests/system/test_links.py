@@ -22,9 +22,10 @@ from services.shared.db import open_engine, rows
 from services.shared.events import keyed_hash
 from services.shared.links import Claim, LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, sign
 from services.shared.settings import HOME, Settings
+from tests import present
 from tests.doors import Door
 from tests.fleet import Process
-from tests.system.conftest import PEPPER, System, ago, midday_zone, until
+from tests.system.conftest import PEPPER, System, until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Accept": "text/html"}
@@ -44,7 +45,7 @@ class Reader:
 
     def __init__(self, system: System) -> None:
         self.system, self.email = system, system.address()
-        fields = {"email": self.email, "name": "Ann Ames", "timezone": midday_zone(), "consent": "yes"}
+        fields = {"email": self.email, "name": "Ann Ames", "timezone": present.midday_zone(), "consent": "yes"}
         answer = system.http.post(f"{system.ingest}/v1/forms/demo", params={"key": system.keys["public"]}, data=fields)
         assert answer.status_code == 200, answer.text
         self.id = system.known(email=self.email)["id"]
@@ -158,9 +159,9 @@ async def test_a_post_unsubscribes_within_a_second_whatever_its_body(system: Sys
 def test_who_leaves_while_a_touch_is_due_does_not_get_it(system: System) -> None:
     """N6: consent is looked at once more at the moment of sending, and who changes their mind is written to again."""
     email = system.address()
-    given = {"consent": [{"state": "given", "basis": "form"}], "traits": {"timezone": midday_zone()}}
+    given = {"consent": [{"state": "given", "basis": "form"}], "traits": {"timezone": present.midday_zone()}}
     system.say(type="demo_requested", email=email, **given)
-    system.say(type="page_viewed", email=email, occurred_at=ago(seconds=-4))  # and stays on the site for some seconds
+    system.say(type="page_viewed", email=email, occurred_at=present.ago(seconds=-4))  # and stays on the site for some seconds
     lead = system.known(email=email)["id"]
     due = until(lambda: system.touches(lead, status="due"))[0]
     claim = (str(uuid.uuid4()), address_of(email))
@@ -210,7 +211,7 @@ def test_what_a_person_prefers_is_evidence_and_rule_at_once(system: System) -> N
 def test_the_first_mail_is_about_a_topic_that_was_asked_for(system: System) -> None:
     """N9: whoever says it: the page, a form, a CRM."""
     email = system.address()
-    traits = {"timezone": midday_zone(), "mail_topics": ["security"]}
+    traits = {"timezone": present.midday_zone(), "mail_topics": ["security"]}
     system.say(type="demo_requested", email=email, consent=[{"state": "given", "basis": "form"}], traits=traits)
     lead = system.known(email=email)["id"]
     touch = until(lambda: system.touches(lead, status="sent"))[0]
@@ -337,7 +338,7 @@ async def test_the_pixel_tells_of_opens_where_it_is_on_and_always_shows_a_pictur
 async def test_who_leaves_while_the_broker_is_away_has_left_when_it_is_back(system: System, ingest: Ingest) -> None:
     """N6, O4: the page says it at once, the note is on disk."""
     email = system.address()
-    given = {"consent": [{"state": "given", "basis": "form"}], "occurred_at": ago(minutes=1)}
+    given = {"consent": [{"state": "given", "basis": "form"}], "occurred_at": present.ago(minutes=1)}
     await asyncio.to_thread(system.say, type="identified", email=email, **given)
     token = signed(UnsubscribeClaim(str(uuid.uuid4()), address_of(email)))
     async with httpx.AsyncClient(timeout=20) as http:

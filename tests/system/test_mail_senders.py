@@ -5,7 +5,6 @@ import json
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -16,7 +15,8 @@ from services.ingest.senders import Vault, connect, disconnect
 from services.ingest.sources import Source, mailchimp, mailgun, postmark, sendgrid
 from services.ingest.sources.contract import Sample
 from services.ops.running import found
-from tests.system.conftest import System, midday_zone, until
+from tests import present
+from tests.system.conftest import System, until
 
 T = TypeVar("T")
 TOOLS = {source.door: source for source in (sendgrid.SOURCE, mailgun.SOURCE, postmark.SOURCE, mailchimp.SOURCE)}
@@ -61,13 +61,13 @@ class Tools:
         """A request about somebody who is in no test."""
         make = TOOLS[name].sample
         assert make
-        return make(f"nobody@{name}.example", datetime.now(UTC))
+        return make(f"nobody@{name}.example", present.now())
 
     def signed(self, name: str, sample: Sample, signer: str = "") -> Sample:
         """The request as the tool signs it."""
         source: Source = TOOLS[name]
         assert source.sign
-        return source.sign(sample, signer or self.signers[name], self.system.ingest + source.paths[0], datetime.now(UTC))
+        return source.sign(sample, signer or self.signers[name], self.system.ingest + source.paths[0], present.now())
 
     def post(self, name: str, sample: Sample, method: str = "POST") -> httpx.Response:
         """What the door answers."""
@@ -95,11 +95,11 @@ def tools(system: System) -> Iterator[Tools]:
 
 
 def seconds() -> int:
-    return int(datetime.now(UTC).timestamp())
+    return int(present.now().timestamp())
 
 
 def clock() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{present.now():%Y-%m-%dT%H:%M:%SZ}"
 
 
 def leaving(name: str, email: str) -> Any:
@@ -155,7 +155,7 @@ def nurtured(tools: Tools) -> tuple[str, str, str]:
     system = tools.system
     email = system.address()
     agreed = [{"state": "given", "basis": "form"}]
-    system.say(type="demo_requested", email=email, traits={"timezone": midday_zone()}, consent=agreed)
+    system.say(type="demo_requested", email=email, traits={"timezone": present.midday_zone()}, consent=agreed)
     lead = system.known(email=email)["id"]
     touch = until(lambda: next(iter(system.touches(lead, status="sent")), None))
     return email, lead, touch["id"]
@@ -244,7 +244,7 @@ def test_who_does_not_know_the_secret_does_not_get_in(tools: Tools, name: str) -
     email = system.address("stranger")
     body = leaving(name, email)
     encoded = str(httpx.QueryParams(body)) if name == "mailchimp" else json.dumps(body)
-    plain = Sample(encoded.encode(), TOOLS[name].sample("a@b.example", datetime.now(UTC)).media)  # type: ignore[misc]
+    plain = Sample(encoded.encode(), TOOLS[name].sample("a@b.example", present.now()).media)  # type: ignore[misc]
     other = TOOLS[name].new_secret
     assert other
     for sample in (plain, tools.signed(name, plain, other()[0])):

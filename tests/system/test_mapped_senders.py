@@ -5,10 +5,8 @@ import base64
 import hashlib
 import hmac
 import json
-import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,9 @@ import svix
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.ingest import senders
+from tests import present
 from tests.fleet import Process
-from tests.system.conftest import System, ago, until
+from tests.system.conftest import System, until
 
 DATA = Path(__file__).parents[1] / "data" / "senders"
 FIRM = "https://leads.firm.example"
@@ -109,8 +108,8 @@ def test_what_the_senders_own_library_signs_becomes_a_lead_once(
         system.address(),
         f"msg_{uuid.uuid4().hex}",
     )
-    now = datetime.now(UTC)
-    body = json.dumps({"type": "trial.started", "timestamp": ago(hours=1), "data": {"email": email, "plan": "team"}})
+    now = present.now()
+    body = json.dumps({"type": "trial.started", "timestamp": present.ago(hours=1), "data": {"email": email, "plan": "team"}})
     headers = {
         f"{prefix}-id": number, f"{prefix}-timestamp": str(int(now.timestamp())),
         f"{prefix}-signature": library(secret).sign(number, now, body),
@@ -143,7 +142,7 @@ def test_a_typeform_is_a_lead_with_traits_and_permission(system: System, connect
     connected.add("typeform", "secret")
     email = system.address("zoe")
     changes = {"q9w8e7r6t5y4u3i2o1p0q9w8e7r6": uuid.uuid4().hex, "u-77": f"u-{email}", "visitor-5": f"v-{email}"}
-    body = golden("typeform.json", email=email, **changes, **{"2026-01-02T03:04:05Z": ago(minutes=5)})
+    body = golden("typeform.json", email=email, **changes, **{"2026-01-02T03:04:05Z": present.ago(minutes=5)})
     signature = base64.b64encode(hmac.new(b"secret", body, hashlib.sha256).digest()).decode()
     assert accepted(send(system, "typeform", body, {"Typeform-Signature": f"sha256={signature}"})) == list(changes.values())[:1]
     lead = system.known(email=email)
@@ -161,7 +160,7 @@ async def test_hubspot_behind_a_proxy_signs_the_public_address(system: System, e
         await ingest.ready()
         await connected.connect("hubspot", "client-secret")
         email, contact = system.address(), str(uuid.uuid4().int >> 80)
-        now = int(time.time() * 1000)
+        now = int(present.now().timestamp() * 1000)
         body = golden("hubspot.json", email=email, **{'"objectId": 123': f'"objectId": {contact}', "17673230": str(now)[:8]})
         body = b"[" + b",".join(body.strip().split(b",\n")[:4]).lstrip(b"[\n") + b"]"
         signatures = {}
@@ -190,7 +189,7 @@ def test_zoom_asks_who_is_there_and_then_tells_of_registrations_and_attendance(s
     connected.add("zoom", "token")
 
     def zoom(body: bytes, secret: str = "token") -> httpx.Response:
-        stamp = str(int(time.time()))
+        stamp = str(int(present.now().timestamp()))
         signature = f"v0={hexed(secret, f'v0:{stamp}:'.encode(), body)}"
         return send(system, "zoom", body, {"x-zm-request-timestamp": stamp, "x-zm-signature": signature})
 
@@ -202,7 +201,7 @@ def test_zoom_asks_who_is_there_and_then_tells_of_registrations_and_attendance(s
     email, registrant = system.address(), uuid.uuid4().hex
     changes = {"U0BBBBBBBBBBfrUz1Q": registrant}
     accepted(zoom(golden("zoom_registration.json", email=email, **changes)))
-    accepted(zoom(golden("zoom_joined.json", email=email, **changes, **{"2026-02-03T15:02:03Z": ago(minutes=1)})))
+    accepted(zoom(golden("zoom_joined.json", email=email, **changes, **{"2026-02-03T15:02:03Z": present.ago(minutes=1)})))
     lead = system.known(2, email=email)
     types = [item["type"] for item in system.timeline(lead["id"]) if item["kind"] == "event"]
     assert types == ["webinar_registered", "webinar_attended"]
@@ -229,8 +228,8 @@ def test_salesforce_reads_its_acknowledgement_whatever_became_of_the_message(sys
 
 def test_calendly_raises_a_hand(system: System, connected: Connected) -> None:
     connected.add("calendly", "signing key")
-    email, stamp = system.address(), str(int(time.time()))
-    changes = {"2026-01-02T03:04:05.000000Z": ago(minutes=2), "invitees/CCCCCCCCCCCCCCCC": f"invitees/{uuid.uuid4().hex}"}
+    email, stamp = system.address(), str(int(present.now().timestamp()))
+    changes = {"2026-01-02T03:04:05.000000Z": present.ago(minutes=2), "invitees/CCCCCCCCCCCCCCCC": f"invitees/{uuid.uuid4().hex}"}
     body = golden("calendly_created.json", email=email, **changes)
     headers = {"Calendly-Webhook-Signature": f"t={stamp},v1={hexed('signing key', f'{stamp}.'.encode(), body)}"}
     accepted(send(system, "calendly", body, headers))

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.system.conftest import System, ago, midday_zone, until
+from tests import present
+from tests.system.conftest import System, until
 
 BOTTLING = "case-study-bottling"  # the first item for somebody who asks for a demo
 
@@ -20,11 +21,11 @@ class Story:
         self.cookie = f"cookie-{self.email}"
         self.visits = [
             system.say(type="page_viewed", anonymous_id=self.cookie, url="https://www.millwarden.example/", occurred_at=at)
-            for at in (ago(hours=30), ago(hours=4))
+            for at in (present.ago(hours=30), present.ago(hours=4))
         ]
         self.stranger = system.known(2, anonymous_id=self.cookie)["id"]
         fields = {
-            "email": self.email, "name": "Ann Ames", "timezone": midday_zone(), "consent": "yes",
+            "email": self.email, "name": "Ann Ames", "timezone": present.midday_zone(), "consent": "yes",
             "consent_text": "Write to me.", "_anonymous_id": self.cookie,
         }  # fmt: skip
         answer = system.http.post(f"{system.ingest}/v1/forms/demo", params={"key": system.keys["public"]}, data=fields)
@@ -77,7 +78,7 @@ def test_the_lead_has_a_belief_a_stage_and_a_likelihood(story: Story) -> None:
 
 def test_the_ledger_sums_to_the_likelihood(story: Story) -> None:
     """S5: start + the deltas = its logit, to 1e-9, and every line of an event names it."""
-    at = ago(seconds=0)
+    at = present.ago(seconds=0)
     ledger = story.system.ask(f"/v1/leads/{story.id}/explain", at=at)
     total = ledger["start"] + math.fsum(line["delta"] for line in ledger["lines"])
     odds = math.log(ledger["likelihood"] / (1 - ledger["likelihood"]))

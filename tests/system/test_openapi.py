@@ -10,7 +10,8 @@ import pytest
 
 from services.ops.status import read
 from services.shared.settings import Settings
-from tests.system.conftest import System, plain_environment
+from tests import present
+from tests.system.conftest import System
 
 EXAMPLES = 10
 ALIKE = "/v1/(identify|page|screen|group|alias)$|^/metrics$|/v1/hooks/(?!typeform|zapier)"
@@ -28,7 +29,7 @@ def test_no_generated_request_is_answered_with_a_5xx(system: System, service: st
         "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES), "--seed", "7", "--no-color", "--request-timeout", "10",
         "--exclude-path-regex", ALIKE,
     ]  # fmt: skip
-    ran = subprocess.run(command, cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(command, cwd=tmp_path, env=present.environment(), capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
     count = re.search(r"(\d+) generated, (\d+) passed", ran.stdout)
     assert count

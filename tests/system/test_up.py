@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 from services.ops.__main__ import app as command_line
 from services.ops.children import tied
 from services.shared.settings import HOME, Settings
-from tests.system.conftest import plain_environment, until
+from tests import present
+from tests.system.conftest import until
 
 
 class Up:
@@ -32,7 +33,7 @@ class Up:
         self.folder, self.log = folder / "tmp", folder / "log"
         self.folder.mkdir()
         self.folder.chmod(0o755)
-        self.environment = plain_environment() | {"TMPDIR": str(self.folder)}
+        self.environment = present.environment() | {"TMPDIR": str(self.folder)}
         with self.log.open("ab") as log:
             command = tied([sys.executable, "-m", "services.ops", "up"])
             self.process = subprocess.Popen(command, cwd=HOME, env=self.environment, stdout=subprocess.PIPE, stderr=log)
@@ -188,7 +189,7 @@ def test_the_demo_counts_everything_and_reports_it(scratch: Path) -> None:
     began = time.monotonic()
     ran = subprocess.run(
         [sys.executable, "-m", "services.ops", "demo", "--seconds", "12", "--rate", "30", "--seed", "7", "--json"],
-        cwd=HOME, env=plain_environment() | {"TMPDIR": str(folder)}, capture_output=True, text=True, timeout=150,
+        cwd=HOME, env=present.environment() | {"TMPDIR": str(folder)}, capture_output=True, text=True, timeout=150,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert time.monotonic() - began > 12
