@@ -111,10 +111,9 @@ class Ingest:
 
     def start(self) -> "Ingest":
         """Starts it and returns once it is ready."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("RIPELINE_")}
         command = tied([sys.executable, "-m", "tests.attacked"])
         # The log goes through a pipe: a test may forbid the process to write to files.
-        self._process = subprocess.Popen(command, cwd=HOME, env=clean | self._variables, stderr=subprocess.PIPE)
+        self._process = subprocess.Popen(command, cwd=HOME, env=present.environment() | self._variables, stderr=subprocess.PIPE)
         threading.Thread(target=self._keep_log, args=[self._process.stderr], daemon=True).start()
         give_up = time.monotonic() + 40
         while not self._is_ready():

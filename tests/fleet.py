@@ -11,6 +11,7 @@ import aiohttp
 
 from services.ops.children import tied
 from services.shared.settings import HOME
+from tests import present
 from tests.servers import free_port
 
 
@@ -34,8 +35,7 @@ class Process:
         return self._process.pid
 
     async def _launch(self) -> None:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("RIPELINE_")}
-        variables = clean | self._variables | ({"RIPELINE_FAULT": self._fault} if self._fault else {})
+        variables = present.environment() | self._variables | ({"RIPELINE_FAULT": self._fault} if self._fault else {})
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *tied([sys.executable, "-m", self.module]), env=variables, cwd=HOME, stdout=log, stderr=log
