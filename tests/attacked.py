@@ -28,16 +28,17 @@ from sqlalchemy import text
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.ingest import __main__ as service
+from services.ingest.registry import served
 from services.ingest.senders import Vault, connect, disconnect
-from services.ingest.sources import Post, Secret, Source, canonical, served
-from services.ingest.sources.contract import Sample
-from services.ingest.sources.signatures import fitting, fresh
-from services.ops.children import tied
+from services.ingest.sources import canonical
+from services.ingest.sources.contract import Post, Sample, Secret, Source
+from services.ingest.sources.reading.signatures import fitting, fresh
+from services.ops.embedded.processes import tied
+from services.shared.contracts.events import INTERACTIONS, Interaction, InteractionEvent
 from services.shared.db import open_engine
-from services.shared.events import INTERACTIONS, Interaction, InteractionEvent
-from services.shared.kafka import make_topics
-from services.shared.keys import Scope, new_key, register
-from services.shared.playbook import Playbook
+from services.shared.http.keys import Scope, new_key, register
+from services.shared.messaging.kafka import make_topics
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME, Settings
 from services.shared.telemetry import configure_logs
 from tests import present

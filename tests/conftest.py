@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from services.shared import playbook
 from services.shared.clock import Clock
 from services.shared.db import migrate, open_engine
-from services.shared.playbook import Playbook
+from services.shared.playbook import loading
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME, Settings
 from tests import present
 from tests.servers import Kafka, Postgres, free_port
@@ -96,7 +96,7 @@ async def engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture(scope="session")
 def default_playbook() -> Playbook:
     """The playbook that the product brings."""
-    return playbook.load(HOME / "deploy" / "playbook")
+    return loading.load(HOME / "deploy" / "playbook")
 
 
 @pytest.fixture

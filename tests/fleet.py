@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-from services.ops.children import tied
+from services.ops.embedded.processes import tied
 from services.shared.settings import HOME
 from tests import present
 from tests.servers import free_port

@@ -8,8 +8,18 @@ from typing import Any
 import msgspec
 
 from services.shared.clock import from_us, to_us
-from services.shared.events import INTERACTIONS, TOUCHES, Consent, ExternalId, Interaction, Touch, TouchEvent, encode, envelope
-from services.shared.kafka import Record
+from services.shared.contracts.events import (
+    INTERACTIONS,
+    TOUCHES,
+    Consent,
+    ExternalId,
+    Interaction,
+    Touch,
+    TouchEvent,
+    encode,
+    envelope,
+)
+from services.shared.messaging.kafka import Record
 
 BASE = to_us(datetime.fromisoformat("2026-03-02T09:00:00+00:00"))
 SECOND = 1_000_000

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from services.ops.children import free_port, tied
+from services.ops.embedded.processes import free_port, tied
 from tests import present
 
 PROGRAM = "/usr/sbin/dovecot"

@@ -12,12 +12,11 @@ import pytest
 from hypothesis import strategies as st
 
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources import Item, Post, Refused, Secret, Source
-from services.ingest.sources.contract import Sample
+from services.ingest.sources.contract import Item, Post, Refused, Sample, Secret, Source
+from services.shared.contracts.events import CONSENTS, INTERACTIONS, decode_consent, decode_envelope, keyed_hash
+from services.shared.contracts.identity import Cleaner
 from services.shared.errors import Reject
-from services.shared.events import CONSENTS, INTERACTIONS, decode_consent, decode_envelope, keyed_hash
-from services.shared.identity import Cleaner
-from services.shared.playbook import Identity
+from services.shared.playbook.sections import Identity
 
 NOW = datetime(2026, 11, 1, 13, tzinfo=UTC)
 TOUCH, OTHER_TOUCH = "7c9e6679-7425-40de-944b-e07fc1f90ae7", "0f8fad5b-d9cb-469f-a165-70867728950e"

@@ -5,10 +5,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from services.scorer.arrival import Arrival, from_interaction, from_touch
-from services.shared.events import INTERACTIONS, ExternalId, Interaction, decode_touch
-from services.shared.identity import Cleaner, Identifier, Kind
-from services.shared.kafka import Record
+from services.scorer.processing.decoding import from_interaction, from_touch
+from services.scorer.records import Arrival
+from services.shared.contracts.events import INTERACTIONS, ExternalId, Interaction, decode_touch
+from services.shared.contracts.identity import Cleaner, Identifier, Kind
+from services.shared.messaging.kafka import Record
 from tests.histories import BASE, DAY, TYPES, Said
 
 Owner = tuple[str, Any]

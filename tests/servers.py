@@ -8,8 +8,8 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from services.ops.children import free_port, tied
-from services.ops.postgres import EmbeddedPostgres as Postgres
+from services.ops.embedded.postgres import EmbeddedPostgres as Postgres
+from services.ops.embedded.processes import free_port, tied
 
 __all__ = ["Kafka", "Postgres", "free_port"]
 

@@ -7,25 +7,26 @@ import uvloop
 
 from services.ingest.api import create_app
 from services.ingest.delivery import Delivery
-from services.ingest.heard import Heard
 from services.ingest.importing import page
-from services.ingest.importing.desk import Desk
 from services.ingest.importing.facts import facts_of
-from services.ingest.mailbox import Address, Mailbox
+from services.ingest.importing.jobs import Desk
+from services.ingest.mailbox.reader import Address, Mailbox
 from services.ingest.normalise import Normaliser
+from services.ingest.registry import FORMS, MAILBOX, served
 from services.ingest.senders import Senders
-from services.ingest.sources import FORMS, MAILBOX, served
-from services.shared import playbook
+from services.ingest.source_stats import Heard
+from services.ingest.spool import Spool
 from services.shared.clock import Clock
+from services.shared.contracts.identity import Cleaner
 from services.shared.db import open_engine
 from services.shared.errors import Reject
-from services.shared.identity import Cleaner
-from services.shared.kafka import Publisher
-from services.shared.keys import Keys
-from services.shared.rates import Rates
-from services.shared.runtime import Pulse, arm_fault, serve
+from services.shared.http.keys import Keys
+from services.shared.http.rates import Rates
+from services.shared.http.server import serve
+from services.shared.messaging.kafka import Publisher
+from services.shared.playbook import loading
+from services.shared.runtime import Pulse, arm_fault
 from services.shared.settings import Settings
-from services.shared.spool import Spool
 from services.shared.telemetry import configure_logs
 
 
@@ -34,7 +35,7 @@ async def main(settings: Settings) -> None:
     engine, publisher = open_engine(settings), Publisher(settings)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
     keys, pulse = Keys(engine), Pulse(settings.watchdog_s)
-    rules, pepper = playbook.load(settings.playbook), settings.pepper.get_secret_value().encode()
+    rules, pepper = loading.load(settings.playbook), settings.pepper.get_secret_value().encode()
     sources, senders = served(rules), Senders(engine, pepper)
     heard = Heard(engine, [*sources, FORMS, MAILBOX], settings.public_url)
     normaliser = Normaliser(Cleaner(rules.identity), pepper, rules.sales, frozenset(rules.crm.fields))
@@ -83,7 +84,7 @@ if __name__ == "__main__":
     arm_fault(config.fault)
     try:
         uvloop.run(main(config))
-    except playbook.Broken as broken:
+    except loading.Broken as broken:
         sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")
     except Reject as reject:
         sys.exit(str(reject))

@@ -11,21 +11,26 @@ from fastapi import FastAPI, Request, Response
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from services.ingest import documented, form_token, intake, mail
 from services.ingest.delivery import Delivery
-from services.ingest.heard import Heard
+from services.ingest.http import form_token
+from services.ingest.http import openapi as documented
+from services.ingest.http import request as intake
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.pages import Pages
+from services.ingest.registry import FORMS
 from services.ingest.senders import Senders
-from services.ingest.sources import FORMS, Item, Post, Refused, Reply, Secret, Source, cloudevents, forms, segment
-from services.ingest.sources.pieces import is_list
-from services.shared import web
+from services.ingest.source_stats import Heard
+from services.ingest.sources import cloudevents, forms, segment
+from services.ingest.sources.contract import Item, Post, Refused, Reply, Secret, Source
+from services.ingest.sources.reading.json import is_list
+from services.ingest.tracking import links as mail
+from services.ingest.tracking.pages import Pages
 from services.shared.clock import Clock
+from services.shared.contracts.events import encode_bytes
 from services.shared.errors import Reject
-from services.shared.events import encode_bytes
-from services.shared.keys import Keys
-from services.shared.playbook import Playbook
-from services.shared.rates import Rates
+from services.shared.http import web
+from services.shared.http.keys import Keys
+from services.shared.http.rates import Rates
+from services.shared.playbook.sections import Playbook
 from services.shared.runtime import fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import ACCEPTED, REFUSED

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from services.ingest.spool import Spool
 from services.shared.errors import Retry
-from services.shared.kafka import Outgoing, Publisher
-from services.shared.spool import Spool
+from services.shared.messaging.kafka import Outgoing, Publisher
 
 SHORT_S = 1.0  # how long somebody in front of a browser waits for the broker
 

@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 
 from services.ingest.sources.contract import Foreign, Item, Refused
-from services.ingest.sources.pieces import MAX_DEPTH, TOO_DEEP
-from services.shared import sales
-from services.shared.consent import SPEAKING_TYPES, consents_of
-from services.shared.errors import Reject
-from services.shared.events import (
+from services.ingest.sources.reading.json import MAX_DEPTH, TOO_DEEP
+from services.shared.contracts import sales
+from services.shared.contracts.consent import SPEAKING_TYPES, consents_of
+from services.shared.contracts.events import (
     CONSENTS,
     INTERACTIONS,
     TOUCH_SENT,
@@ -26,9 +25,10 @@ from services.shared.events import (
     envelope,
     keyed_hash,
 )
-from services.shared.identity import Cleaner
-from services.shared.kafka import Outgoing
-from services.shared.playbook import Sales
+from services.shared.contracts.identity import Cleaner
+from services.shared.errors import Reject
+from services.shared.messaging.kafka import Outgoing
+from services.shared.playbook.sections import Sales
 
 AHEAD = timedelta(minutes=5)  # a clock may be wrong by so much
 OLD = timedelta(days=400)

@@ -12,10 +12,10 @@ from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.ingest.sources import Post, Secret, Source
+from services.ingest.sources.contract import Post, Secret, Source
 from services.shared.db import is_transient, rows
 from services.shared.errors import Reject, Retry
-from services.shared.keys import refreshed
+from services.shared.http.keys import refreshed
 from services.shared.runtime import Beat
 
 KEPT = "interval '2 days'"  # longer than any sender repeats a request

@@ -5,18 +5,19 @@ import sys
 import uvloop
 
 from services.nurture.api import create_app
-from services.nurture.chooser import Chooser
 from services.nurture.handler import Handler
+from services.nurture.rules.choice import Chooser
 from services.nurture.scheduler import ConsentGate, Scheduler
-from services.shared import playbook
 from services.shared.clock import Clock
-from services.shared.consumer import Consumer
+from services.shared.contracts.events import CHANGES, CONSENTS
 from services.shared.db import open_engine
-from services.shared.events import CHANGES, CONSENTS
-from services.shared.kafka import EndOffsets, Publisher, Subscription
-from services.shared.keys import Keys
-from services.shared.outbox import Relay
-from services.shared.runtime import Pulse, arm_fault, serve
+from services.shared.http.keys import Keys
+from services.shared.http.server import serve
+from services.shared.messaging.consumer import Consumer
+from services.shared.messaging.kafka import EndOffsets, Publisher, Subscription
+from services.shared.messaging.outbox import Relay
+from services.shared.playbook import loading
+from services.shared.runtime import Pulse, arm_fault
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -25,7 +26,7 @@ async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
     engine, publisher, ends = open_engine(settings), Publisher(settings), EndOffsets(settings)
     clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
-    chooser = Chooser(playbook.load(settings.playbook), sink=settings.smtp_is_sink)
+    chooser = Chooser(loading.load(settings.playbook), sink=settings.smtp_is_sink)
     keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
     relay, gate = Relay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
     scheduler = Scheduler(settings, engine, chooser, clock, gate, relay.wake)
@@ -65,5 +66,5 @@ if __name__ == "__main__":
     arm_fault(config.fault)
     try:
         uvloop.run(main(config))
-    except playbook.Broken as broken:
+    except loading.Broken as broken:
         sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")

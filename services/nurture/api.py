@@ -8,13 +8,12 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture.store import TOUCH_COLUMNS
-from services.shared import web
-from services.shared.clock import to_us
+from services.shared.clock import rfc3339, to_us
 from services.shared.db import rows
-from services.shared.events import rfc3339
-from services.shared.keys import Keys, bearer
-from services.shared.paging import Seal
-from services.shared.rates import Rates
+from services.shared.http import web
+from services.shared.http.keys import Keys, bearer
+from services.shared.http.paging import Seal
+from services.shared.http.rates import Rates
 from services.shared.settings import Settings
 
 

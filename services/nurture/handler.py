@@ -7,12 +7,10 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.nurture.chooser import Chooser, Lead, Occasion, Send, Withhold
+from services.nurture.rules.choice import Chooser, Lead, Occasion, Send, Withhold
 from services.nurture.store import Store
-from services.shared import outbox
 from services.shared.clock import Clock
-from services.shared.errors import Reject
-from services.shared.events import (
+from services.shared.contracts.events import (
     CONSENTS,
     TOUCHES,
     ChangeEvent,
@@ -25,8 +23,10 @@ from services.shared.events import (
     derived,
     encode,
 )
-from services.shared.kafka import Outgoing, Record
-from services.shared.playbook import UNKNOWN, Program
+from services.shared.errors import Reject
+from services.shared.messaging import outbox
+from services.shared.messaging.kafka import Outgoing, Record
+from services.shared.playbook.sections import UNKNOWN, Program
 from services.shared.telemetry import DECIDED, DECISION_SECONDS
 
 ANNOUNCED = "lead.stage_changed.v1"

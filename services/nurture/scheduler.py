@@ -14,15 +14,15 @@ from services.nurture.channels import Uncertain
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
-from services.nurture.chooser import Chooser, Lead, wanted
 from services.nurture.handler import told
+from services.nurture.rules.choice import Chooser, Lead, wanted
 from services.nurture.store import Store
-from services.shared import outbox
 from services.shared.clock import Clock
+from services.shared.contracts.events import CONSENTS, Touch
 from services.shared.db import is_transient, rows
 from services.shared.errors import Reject, Retry
-from services.shared.events import CONSENTS, Touch
-from services.shared.kafka import EndOffsets
+from services.shared.messaging import outbox
+from services.shared.messaging.kafka import EndOffsets
 from services.shared.runtime import Beat, fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import SENT

@@ -10,10 +10,10 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.nurture.chooser import Lead, latest
+from services.nurture.rules.choice import Lead, latest
+from services.shared.contracts.events import Change, ConsentChanged, ConsentEvent, Snapshot, Touch, Word, keyed_hash
+from services.shared.contracts.preferences import GAPS
 from services.shared.db import rows
-from services.shared.events import Change, ConsentChanged, ConsentEvent, Snapshot, Touch, Word, keyed_hash
-from services.shared.preferences import GAPS
 
 pack = msgspec.msgpack.Encoder().encode
 unpack = msgspec.msgpack.Decoder(Snapshot).decode

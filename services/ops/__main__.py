@@ -17,18 +17,18 @@ from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import text
 
-from services.ops import importing
-from services.ops.keys_command import command as keys_command
-from services.ops.provision import provision as make_ready
-from services.ops.reviews import open_reviews
-from services.ops.running import found
-from services.ops.sources_command import command as sources_command
-from services.ops.status import read
-from services.ops.verify import verify as compare
-from services.scorer.stage import StageModel
+from services.ops.commands import importing
+from services.ops.commands.keys_command import command as keys_command
+from services.ops.commands.provision import provision as make_ready
+from services.ops.commands.reviews import open_reviews
+from services.ops.commands.sources_command import command as sources_command
+from services.ops.commands.status import read
+from services.ops.commands.verify import verify as compare
+from services.ops.embedded.state import found
+from services.scorer.model.stage_filter import StageModel
 from services.shared.db import is_transient, open_engine
 from services.shared.errors import Reject, Retry
-from services.shared.playbook import Broken, load
+from services.shared.playbook.loading import Broken, load
 from services.shared.settings import HOME, Settings
 from services.shared.telemetry import configure_logs
 
@@ -45,7 +45,7 @@ app.add_typer(playbook_app, name="playbook")
 app.add_typer(brake_app, name="brake")
 app.add_typer(lead_app, name="lead")
 if find_spec("aiosmtpd") and find_spec("confluent_kafka"):  # production images hold no embedded parts
-    from services.ops import demo, up
+    from services.ops.commands import demo, up
 
     up.register(app)
     demo.register(app)

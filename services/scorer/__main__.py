@@ -6,19 +6,21 @@ import sys
 import uvloop
 
 from services.scorer.api import create_app
-from services.scorer.handler import Handler
-from services.scorer.sweeper import Sweeper
-from services.scorer.writer import Writer
-from services.shared import playbook
+from services.scorer.crm.delivery import Writer
+from services.scorer.processing.handler import Handler
+from services.scorer.processing.sweeper import Sweeper
+from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
-from services.shared.consumer import Consumer
+from services.shared.contracts.events import INTERACTIONS, TOUCHES
 from services.shared.db import open_engine
 from services.shared.errors import Reject
-from services.shared.events import INTERACTIONS, TOUCHES
-from services.shared.kafka import Publisher, Subscription
-from services.shared.keys import Keys
-from services.shared.outbox import Relay
-from services.shared.runtime import Pulse, arm_fault, serve
+from services.shared.http.keys import Keys
+from services.shared.http.server import serve
+from services.shared.messaging.consumer import Consumer
+from services.shared.messaging.kafka import Publisher, Subscription
+from services.shared.messaging.outbox import Relay
+from services.shared.playbook import loading
+from services.shared.runtime import Pulse, arm_fault
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -28,8 +30,9 @@ YOUNG = 200_000  # a batch makes so many objects that die with it; looking for c
 async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
     engine, publisher = open_engine(settings), Publisher(settings)
-    tells_crm = bool(settings.crm_url.get_secret_value())
-    handler = Handler(playbook.load(settings.playbook), Clock.parse(settings.clock), tells_crm=tells_crm)
+    scoring = Scoring.of(loading.load(settings.playbook), Clock.parse(settings.clock))
+    crm = scoring.playbook.crm if settings.crm_url.get_secret_value() and scoring.playbook.crm.fields else None
+    handler = Handler(scoring, crm)
     keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
     relay = Relay(engine, publisher, "scorer", poll)
     sweeper = Sweeper(engine, handler, poll, relay.wake)
@@ -41,8 +44,8 @@ async def main(settings: Settings) -> None:
         batch=settings.batch,
         after=lambda left: relay.wake() if left else None,
     )
-    app = create_app(settings, engine, handler, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded}, publisher)
-    writing = [Writer(settings, engine, handler, app.state.queries).run(pulse.beat("writer"))] if handler.crm else []
+    app = create_app(settings, engine, scoring, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded}, publisher)
+    writing = [Writer(settings, engine, scoring, app.state.queries).run(pulse.beat("writer"))] if crm else []
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 50)
     await serve(
@@ -68,5 +71,5 @@ if __name__ == "__main__":
         uvloop.run(main(config))
     except Reject as reject:
         sys.exit(str(reject))
-    except playbook.Broken as broken:
+    except loading.Broken as broken:
         sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")

@@ -9,18 +9,18 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer import page
-from services.scorer.handler import Handler
-from services.scorer.ledger import as_json
-from services.scorer.outcomes import Outcomes, Said
-from services.scorer.queries import Filter, Moved, Queries, parse_time
-from services.shared import web
+from services.scorer.model.explanation import as_json
+from services.scorer.queries.leads import Filter, Moved, Queries, parse_time
+from services.scorer.queries.sales_status import Outcomes, Said
+from services.scorer.scoring import Scoring
+from services.scorer.ui import routes as page
+from services.shared.contracts.events import ExternalId, Interaction
+from services.shared.contracts.identity import Cleaner, Identifier
 from services.shared.errors import Reject
-from services.shared.events import ExternalId, Interaction
-from services.shared.identity import Cleaner, Identifier
-from services.shared.kafka import Publisher
-from services.shared.keys import Keys, bearer
-from services.shared.rates import Rates
+from services.shared.http import web
+from services.shared.http.keys import Keys, bearer
+from services.shared.http.rates import Rates
+from services.shared.messaging.kafka import Publisher
 from services.shared.settings import Settings
 
 LeadId = Annotated[str, Path(max_length=300, description="the lead's id, or SYSTEM:ID, url-encoded, by the id of another system")]
@@ -54,14 +54,14 @@ class Lookup(BaseModel):
 
 
 def create_app(
-    settings: Settings, engine: AsyncEngine, handler: Handler, keys: Keys, readiness: web.Readiness, publisher: Publisher
+    settings: Settings, engine: AsyncEngine, scoring: Scoring, keys: Keys, readiness: web.Readiness, publisher: Publisher
 ) -> FastAPI:
     """The application; opens nothing."""
     rates = Rates(settings)
     app = web.create("Ripeline scorer", readiness, rates, max_body=web.SMALL_BODY)
     pepper = settings.pepper.get_secret_value().encode()
-    queries = Queries(engine, handler, pepper)
-    outcomes = Outcomes(engine, handler, queries, publisher, pepper)
+    queries = Queries(engine, scoring, pepper)
+    outcomes = Outcomes(engine, scoring, queries, publisher, pepper)
     app.state.queries = queries
 
     @app.exception_handler(Moved)
@@ -77,7 +77,7 @@ def create_app(
         rates.key(keys.check(bearer(request.headers.get("authorization")), "secret", "query").id)
 
     async def named(lead_id: LeadId) -> uuid.UUID | Identifier:
-        return _reference(handler.cleaner, lead_id)
+        return _reference(scoring.cleaner, lead_id)
 
     async def found(lead: Annotated[uuid.UUID | Identifier, Depends(named)]) -> uuid.UUID:
         return await queries.lookup(lead, "path.lead_id") if isinstance(lead, Identifier) else lead
@@ -104,7 +104,7 @@ def create_app(
         cursor: Annotated[str, Query(max_length=500)] = "",
     ) -> Response:
         """Leads by their stored numbers, highest first; pass `next` as `cursor` for the following page."""
-        stages = [*handler.playbook.stages, "unknown"]
+        stages = [*scoring.playbook.stages, "unknown"]
         if stage and stage not in stages:
             raise Reject(f"no stage {stage!r}", where="stage", remedy=f"use one of {', '.join(stages)}")
         asked = Filter(product, stage, min_likelihood, min_fit, min_engagement, order, limit, cursor)
@@ -113,7 +113,7 @@ def create_app(
     @app.post("/v1/leads/lookup", **guarded, tags=["leads"])
     async def lookup(body: Lookup, product: Annotated[str, Depends(product_of)]) -> Response:
         """The lead that one identifier belongs to; personal data travel in the body, never in an address."""
-        return _json(await queries.lead(await queries.lookup(_identifier(handler.cleaner, body)), product))
+        return _json(await queries.lead(await queries.lookup(_identifier(scoring.cleaner, body)), product))
 
     @app.get("/v1/leads/{lead_id}", **guarded, tags=["leads"])
     async def lead(
@@ -158,7 +158,7 @@ def create_app(
         except Moved as merged:
             return _json(await queries.lead(merged.into, product))
 
-    page.mount(app, settings, engine, handler, queries, keys, outcomes)
+    page.mount(app, settings, engine, scoring, queries, keys, outcomes)
     return app
 
 

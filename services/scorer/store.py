@@ -5,24 +5,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from asyncpg import UniqueViolationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.arrival import Arrival, Known
-from services.scorer.journey import Event, Lane, View
-from services.scorer.profile import Profile
+from services.scorer.model.fold import Event
+from services.scorer.records import Arrival, Known, LeadRow, State, state_of
+from services.shared.contracts.events import Touch, decode_interaction, encode_bytes
+from services.shared.contracts.identity import KINDS, Identifier
 from services.shared.db import Table, copy, overwrite, rows
 from services.shared.errors import Retry
-from services.shared.events import Snapshot, Touch, decode_interaction, encode_bytes
-from services.shared.identity import KINDS, Identifier
-from services.shared.playbook import UNKNOWN
 
 pack = msgspec.msgpack.Encoder().encode
-unpack_profile = msgspec.msgpack.Decoder(Profile).decode
 EVENT = Table("scorer", "event", {
     "uid": "uuid", "lead_id": "uuid", "anchor": "bigint", "weaker": "bigint[]", "occurred_at": "bigint",
     "received_at": "timestamptz", "source": "text", "digest": "bytea", "conflict": "boolean", "flags": "text", "body": "text",
@@ -46,45 +43,6 @@ STATE_COLUMNS = (
     "lead_id, product, fold_hash, record, pending, last_at, last_uid, stage, likelihood, qualified, "
     "announced_stage, announced_seq, announced_at, as_of, next_review_at"
 )
-
-
-class Announced(NamedTuple):
-    """What was last said of a (lead, product)."""
-
-    stage: str = UNKNOWN
-    seq: int = 0
-    at: datetime | None = None
-
-
-class State(msgspec.Struct):
-    """A stored (lead, product): its lane, what was announced, and what the lists show."""
-
-    lane: Lane
-    fold_hash: str
-    announced: Announced
-    qualified: bool = False
-    view: View | None = None
-    as_of: int = 0
-    snapshot: Snapshot | None = None  # what others are told of the view
-
-
-class LeadRow(msgspec.Struct):
-    """A lead in hand: its row, its states by product, its identifiers."""
-
-    id: uuid.UUID
-    version: int = 0
-    profile: Profile = msgspec.field(default_factory=Profile)
-    provisional: bool = False
-    excluded: str = ""
-    engaged_at: datetime | None = None
-    states: dict[str, State] = {}
-    identifiers: list[Identifier] = []
-    born: bool = False  # made by this very transaction: it has no row, and nobody else knows it
-
-
-def lead_row(row: Any) -> LeadRow:
-    """A row of `scorer.lead` in hand."""
-    return LeadRow(row.id, row.version, unpack_profile(row.profile), row.provisional, row.excluded, row.engaged_at)
 
 
 class Store:
@@ -230,10 +188,3 @@ def _state_values(leads: Iterable[LeadRow], fold_hash: str) -> Iterator[tuple[An
                     view.likelihood, view.fit, view.engagement, state.qualified, not lead.excluded, lead.profile.last_at,
                     state.as_of, view.next_review_at, said.stage, said.seq, said.at,
                 )  # fmt: skip
-
-
-def state_of(row: Any) -> State:
-    """A row of `scorer.lead_state` in hand."""
-    lane = Lane(row.product, row.record, row.pending, row.last_at, row.last_uid)
-    announced = Announced(row.announced_stage, row.announced_seq, row.announced_at)
-    return State(lane, row.fold_hash, announced, row.qualified, None, row.as_of)

@@ -21,6 +21,11 @@ def from_us(instant: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)
 
 
+def rfc3339(moment: datetime) -> str:
+    """`2026-01-02T03:04:05.000006Z`."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 @dataclass(frozen=True)
 class Clock:
     """Maps the machine's time to the system's: `days` pass in `seconds` from `origin`, ending at the wall clock.

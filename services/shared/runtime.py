@@ -5,18 +5,13 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from functools import partial
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-import uvicorn
-from starlette.types import ASGIApp
 
 from services.shared.errors import Retry
-from services.shared.settings import Settings
 from services.shared.telemetry import LOOP_AGE
-from services.shared.wire import Strict
 
 log = structlog.get_logger()
 Beat = Callable[[], None]
@@ -96,49 +91,3 @@ async def side_tasks(*tasks: Coroutine[Any, Any, Any]) -> AsyncIterator[list[asy
         for task in running:
             task.cancel()
         await asyncio.wait(running, timeout=DRAIN_SECONDS)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn that leaves the signals to `serve`."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        return nullcontext()
-
-
-async def serve(app: ASGIApp, settings: Settings, service: str, *tasks: Coroutine[Any, Any, Any]) -> None:
-    """Serves HTTP and runs the loops until SIGTERM or SIGINT; a failed loop ends the service."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port_of(service),
-        http=partial(Strict, patience=settings.header_seconds),  # type: ignore[arg-type]
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=5,
-        timeout_keep_alive=65,
-        server_header=False,
-    )
-    server = _Server(config)
-    web = asyncio.create_task(server.serve())
-    async with side_tasks(*tasks) as running:
-        stopped = asyncio.create_task(stop.wait())
-        log.info("started", port=config.port)
-        done, _ = await asyncio.wait([web, stopped, *running], return_when=asyncio.FIRST_COMPLETED)
-        failed = [task for task in done if task is not stopped]
-        server.handle_exit(signal.SIGTERM, None)  # tells streams too, which would hold the drain up
-        await asyncio.wait([web], timeout=DRAIN_SECONDS)
-    for task in failed:
-        if error := task.exception():
-            log.error("loop_failed", exc_info=error)
-            raise SystemExit(1)
-    if failed and not stop.is_set():
-        log.error("loop_ended")
-        raise SystemExit(1)
-    log.info("stopped")

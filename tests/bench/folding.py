@@ -6,8 +6,8 @@ from statistics import median
 
 import numpy as np
 
-from services.scorer.journey import Journey
-from services.shared.playbook import Playbook
+from services.scorer.model.fold import Journey
+from services.shared.playbook.sections import Playbook
 from tests.bench import people
 from tests.bench.measure import Found, Line
 

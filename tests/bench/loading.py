@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import psutil
 import uvloop
 
-from services.shared.events import INTERACTIONS, ExternalId, Interaction, envelope, keyed_hash
-from services.shared.kafka import Outgoing
+from services.shared.contracts.events import INTERACTIONS, ExternalId, Interaction, envelope, keyed_hash
+from services.shared.messaging.kafka import Outgoing
 from tests.bench.measure import told
 from tests.bench.people import ACTS
 from tests.bench.world import Progress, World

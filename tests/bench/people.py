@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from services.scorer.journey import Event
-from services.shared.clock import to_us
-from services.shared.events import INTERACTIONS, Interaction, envelope, event_uid, keyed_hash, rfc3339
-from services.shared.kafka import Outgoing, Record
+from services.scorer.model.fold import Event
+from services.shared.clock import rfc3339, to_us
+from services.shared.contracts.events import INTERACTIONS, Interaction, envelope, event_uid, keyed_hash
+from services.shared.messaging.kafka import Outgoing, Record
 
 ACTS = ("page_viewed", "content_downloaded", "page_viewed", "pricing_viewed", "email_replied", "webinar_attended", "enquired")
 JOURNEY = ("page_viewed", "content_downloaded", "pricing_viewed", "webinar_attended", "demo_requested")

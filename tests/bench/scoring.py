@@ -10,11 +10,12 @@ from typing import Any
 
 import asyncpg
 
-from services.scorer.handler import Handler
+from services.scorer.processing.handler import Handler
+from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
-from services.shared.consumer import Consumer
 from services.shared.db import open_engine
-from services.shared.kafka import Subscription
+from services.shared.messaging.consumer import Consumer
+from services.shared.messaging.kafka import Subscription
 from tests.bench import people
 from tests.bench.measure import Found, Pair, alternate, line_of
 from tests.bench.world import Progress, World
@@ -155,7 +156,7 @@ def _text(values: list[int]) -> str:
 async def long_lead(world: World) -> Found:
     """What an in-order event costs on a lead of 20,000 events ÷ on a lead of 20, through the handler and one transaction."""
     settings = await world.database("long")
-    engine, handler = open_engine(settings), Handler(world.playbook, Clock())
+    engine, handler = open_engine(settings), Handler(Scoring.of(world.playbook, Clock()))
     consumer = Consumer(engine, _no_broker, handler, "scorer", batch=1_000, after=lambda _: None)
     each = 100 if world.quick else 300
     lanes = {}

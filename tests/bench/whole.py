@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from services.ops.status import read
+from services.ops.commands.status import read
 from tests.bench import people
 from tests.bench.ingest import CONNECTIONS, GOOD
 from tests.bench.load import connect, pace, request

@@ -11,13 +11,13 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from services.ops import sink
-from services.ops.provision import provision
-from services.shared import playbook
+from services.ops.commands.provision import provision
+from services.ops.embedded import mail_sink as sink
+from services.shared.contracts.events import INTERACTIONS
 from services.shared.db import migrate, open_engine, rows
-from services.shared.events import INTERACTIONS
-from services.shared.kafka import Outgoing, Publisher
-from services.shared.keys import new_key
+from services.shared.http.keys import new_key
+from services.shared.messaging.kafka import Outgoing, Publisher
+from services.shared.playbook import loading
 from services.shared.settings import Settings
 from tests.bench.limits import TOPIC
 from tests.fleet import Process
@@ -34,7 +34,7 @@ class World:
         self.kafka = Kafka(folder / "kafka", free_port())
         self.postgres = Postgres(folder / "postgres", free_port())
         self.keys = {scope: new_key() for scope in ("secret", "public", "query")}
-        self.playbook = playbook.load(Settings().playbook)
+        self.playbook = loading.load(Settings().playbook)
         self.rss_mib: dict[str, float] = {}
 
     async def start(self) -> None:

@@ -7,7 +7,7 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from services.shared.events import INTERACTIONS
+from services.shared.contracts.events import INTERACTIONS
 
 
 async def main(bootstrap: str, database: str) -> None:

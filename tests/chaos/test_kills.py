@@ -18,13 +18,13 @@ import aiohttp
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from services.ops import sink
-from services.ops.children import tied
-from services.ops.provision import provision
-from services.ops.status import read
-from services.ops.verify import verify
-from services.shared.keys import new_key
-from services.shared.playbook import Playbook
+from services.ops.commands.provision import provision
+from services.ops.commands.status import read
+from services.ops.commands.verify import verify
+from services.ops.embedded import mail_sink as sink
+from services.ops.embedded.processes import tied
+from services.shared.http.keys import new_key
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME, Settings
 from tests import present
 from tests.fleet import Process

@@ -13,10 +13,10 @@ from typing import Protocol
 
 import pytest
 
-from services.ops.children import tied
+from services.ops.embedded.processes import tied
+from services.shared.contracts.events import CHANGES, INTERACTIONS, TOPICS
 from services.shared.errors import Retry
-from services.shared.events import CHANGES, INTERACTIONS, TOPICS
-from services.shared.kafka import EndOffsets, Outgoing, Publisher, Record, Subscription, TopicPartition, make_topics
+from services.shared.messaging.kafka import EndOffsets, Outgoing, Publisher, Record, Subscription, TopicPartition, make_topics
 from services.shared.runtime import patiently
 from services.shared.settings import HOME, Settings
 from tests.doors import Door
@@ -45,7 +45,7 @@ class InMemory:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            command = tied([sys.executable, "-m", "services.ops.broker"])
+            command = tied([sys.executable, "-m", "services.ops.embedded.broker"])
             self._process = subprocess.Popen(command, cwd=HOME, stdout=subprocess.PIPE, stderr=log)
         assert self._process.stdout
         self.bootstrap = json.loads(self._process.stdout.readline())["bootstrap"]

@@ -15,16 +15,16 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.ingest.heard import Heard
-from services.ingest.mailbox import LOCK, LOT, Address, Mailbox, Session, quoted
+from services.ingest.mailbox.reader import LOCK, LOT, Address, Mailbox, Session, quoted
 from services.ingest.normalise import Normaliser
-from services.ingest.sources import MAILBOX
+from services.ingest.registry import MAILBOX
+from services.ingest.source_stats import Heard
+from services.shared.contracts.events import INTERACTIONS, decode_envelope, decode_interaction
+from services.shared.contracts.identity import Cleaner
 from services.shared.db import value
 from services.shared.errors import Reject, Retry
-from services.shared.events import INTERACTIONS, decode_envelope, decode_interaction
-from services.shared.identity import Cleaner
-from services.shared.kafka import Outgoing
-from services.shared.playbook import Playbook
+from services.shared.messaging.kafka import Outgoing
+from services.shared.playbook.sections import Playbook
 from tests import present
 from tests.doors import Door
 from tests.mailserver import PASSWORD, USER, MailServer
@@ -234,7 +234,7 @@ async def test_a_server_that_hangs_is_left_and_the_thread_with_it(
 ) -> None:
     """A step has its time; cutting the connection frees the thread."""
     silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
-    monkeypatch.setattr("services.ingest.mailbox.ANSWER_S", 0.2)
+    monkeypatch.setattr("services.ingest.mailbox.reader.ANSWER_S", 0.2)
     address = Address(False, "127.0.0.1", silent.sockets[0].getsockname()[1], "u", "p", "INBOX")
     with pytest.raises(TimeoutError):
         await made(address).look(still)
@@ -284,7 +284,7 @@ async def test_without_tls_no_password_leaves_this_machine(monkeypatch: pytest.M
     """Security: a server elsewhere that offers none is not signed in to."""
     plain = MailServer(scratch / "imap-plain")
     plain.start()
-    monkeypatch.setattr("services.ingest.mailbox.HERE", frozenset())
+    monkeypatch.setattr("services.ingest.mailbox.reader.HERE", frozenset())
     with pytest.raises(Retry, match="offers no TLS"):
         Session(at(plain, "INBOX"))
     plain.stop()

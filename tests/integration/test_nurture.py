@@ -21,16 +21,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner
 
-from services.nurture.chooser import Chooser
 from services.nurture.handler import Handler
+from services.nurture.rules.choice import Chooser
 from services.nurture.scheduler import ConsentGate, Scheduler
-from services.ops import sink
 from services.ops.__main__ import app as command_line
+from services.ops.embedded import mail_sink as sink
 from services.shared.clock import Clock, to_us
-from services.shared.consumer import Consumer
-from services.shared.db import rows
-from services.shared.errors import Retry
-from services.shared.events import (
+from services.shared.contracts.events import (
     CHANGES,
     CONSENTS,
     Change,
@@ -46,8 +43,11 @@ from services.shared.events import (
     encode,
     keyed_hash,
 )
-from services.shared.kafka import Record
-from services.shared.playbook import Playbook
+from services.shared.db import rows
+from services.shared.errors import Retry
+from services.shared.messaging.consumer import Consumer
+from services.shared.messaging.kafka import Record
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 

@@ -4,14 +4,15 @@ import uuid
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.ops.verify import verify
-from services.scorer.handler import Handler
-from services.scorer.queries import Filter, Queries
+from services.ops.commands.verify import verify
+from services.scorer.processing.handler import Handler
+from services.scorer.processing.sweeper import Sweeper
+from services.scorer.queries.leads import Filter, Queries
+from services.scorer.scoring import Scoring
 from services.scorer.store import Store
-from services.scorer.sweeper import Sweeper
+from services.shared.contracts.events import Interaction
 from services.shared.db import rows
-from services.shared.events import Interaction
-from services.shared.playbook import Playbook, PointGroup
+from services.shared.playbook.sections import Playbook, PointGroup
 from services.shared.settings import Settings
 from tests import present
 from tests.histories import DAY, Said, records
@@ -29,7 +30,7 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
     engine: AsyncEngine, settings: Settings, default_playbook: Playbook
 ) -> None:
     clock = present.CLOCK
-    before, after = Handler(default_playbook, clock), Handler(changed(default_playbook), clock)
+    before, after = Handler(Scoring.of(default_playbook, clock)), Handler(Scoring.of(changed(default_playbook), clock))
     recent = clock.now_us() - DAY
     said = [
         Said(recent + n, Interaction(id=f"e{n}", type="demo_requested" if n % 2 else "page_viewed", email=f"p{n}@firm.example"))
@@ -37,7 +38,7 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
     ]
     async with engine.begin() as connection:
         await before.apply(connection, [before.decode(record) for record in records(said)])
-    queries = Queries(engine, after, b"pepper")
+    queries = Queries(engine, after.scoring, b"pepper")
     listed = await queries.leads(Filter(product="default", limit=100))
     assert {lead["stage"] for lead in listed["leads"]} == {"decision", "unknown"}
     sweeper = Sweeper(engine, after, 0.1, lambda: None)
@@ -48,6 +49,6 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
         causes = await rows(connection, "SELECT cause, count(*) AS n FROM scorer.announcement GROUP BY cause")
         states = await Store(connection).states(uuid.UUID(lead["id"]) for lead in listed["leads"])
     assert {row.cause: row.n for row in causes} == {"event": 40, "model": 20}
-    assert {state.fold_hash for mine in states.values() for state in mine.values()} == {after.playbook.fold_hash}
+    assert {state.fold_hash for mine in states.values() for state in mine.values()} == {after.scoring.playbook.fold_hash}
     checked = await verify(settings, lambda _: None)
     assert checked["leads"] == 40

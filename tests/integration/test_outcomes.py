@@ -10,17 +10,18 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources import Item
-from services.scorer import outcomes
+from services.ingest.sources.contract import Item
 from services.scorer.api import create_app
-from services.scorer.handler import Handler
+from services.scorer.processing.handler import Handler
+from services.scorer.queries import sales_status as outcomes
+from services.scorer.scoring import Scoring
+from services.shared.contracts.events import ExternalId
+from services.shared.contracts.identity import Cleaner
 from services.shared.db import rows
 from services.shared.errors import Retry
-from services.shared.events import ExternalId
-from services.shared.identity import Cleaner
-from services.shared.kafka import Outgoing, Record
-from services.shared.keys import Keys, new_key, register
-from services.shared.playbook import Playbook
+from services.shared.http.keys import Keys, new_key, register
+from services.shared.messaging.kafka import Outgoing, Record
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests import present
 
@@ -56,10 +57,10 @@ class Bench:
 
     def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook) -> None:
         self.engine, self.keys = engine, Keys(engine)
-        self.handler = Handler(playbook, present.CLOCK)
+        self.handler = Handler(Scoring.of(playbook, present.CLOCK))
         self.broker = Broker(engine, self.handler)
         self.normaliser = Normaliser(Cleaner(playbook.identity), settings.pepper.get_secret_value().encode(), playbook.sales)
-        app = create_app(settings, engine, self.handler, self.keys, dict, self.broker)  # type: ignore[arg-type]
+        app = create_app(settings, engine, self.handler.scoring, self.keys, dict, self.broker)  # type: ignore[arg-type]
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://scorer")
         self.given = {scope: new_key() for scope in ("secret", "public", "query")}
 

@@ -12,13 +12,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.api import create_app
-from services.scorer.handler import Handler
+from services.scorer.processing.handler import Handler
+from services.scorer.scoring import Scoring
 from services.scorer.store import Store
 from services.shared.clock import Clock
-from services.shared.events import INTERACTIONS, Consent, Interaction, Touch, envelope
-from services.shared.kafka import Publisher, Record
-from services.shared.keys import Keys, new_key, register
-from services.shared.playbook import Playbook
+from services.shared.contracts.events import INTERACTIONS, Consent, Interaction, Touch, envelope
+from services.shared.http.keys import Keys, new_key, register
+from services.shared.messaging.kafka import Publisher, Record
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests import present
 
@@ -29,9 +30,10 @@ ODD = "<script>alert(1)</script>"
 class Site:
     """A scorer with its page and nobody signed in."""
 
-    def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook) -> None:
-        self.engine, self.handler, self.keys = engine, Handler(playbook, present.CLOCK), Keys(engine)
-        app = create_app(settings, engine, self.handler, self.keys, dict, Publisher(settings))
+    def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook, clock: Clock = present.CLOCK) -> None:
+        scoring = Scoring.of(playbook, clock)
+        self.engine, self.handler, self.keys = engine, Handler(scoring), Keys(engine)
+        app = create_app(settings, engine, scoring, self.keys, dict, Publisher(settings))
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page")
         self.key, self.secret = new_key(), new_key()
 
@@ -252,8 +254,7 @@ async def test_notices_tell_a_compressed_clock_and_a_sample_playbook(
         update={"content": [item.model_copy(update={"sample": False}) for item in default_playbook.content]}
     )
     for playbook, clock, told in ((default_playbook, Clock(NOW.timestamp(), 60, 9999), True), (own, present.CLOCK, False)):
-        site = Site(settings, engine, playbook)
-        site.handler.clock = clock
+        site = Site(settings, engine, playbook, clock)
         await site.open()
         await site.sign_in()
         home = (await site.http.get("/")).text

@@ -7,11 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture.api import create_app as nurture
 from services.scorer.api import create_app as scorer
-from services.scorer.handler import Handler
+from services.scorer.scoring import Scoring
 from services.shared.db import rows
-from services.shared.kafka import Publisher
-from services.shared.keys import Keys, new_key, register
-from services.shared.playbook import Playbook
+from services.shared.http.keys import Keys, new_key, register
+from services.shared.messaging.kafka import Publisher
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests import present
 
@@ -31,7 +31,7 @@ async def test_questions_are_counted_by_key_and_guesses_by_address(
     app: FastAPI = (
         nurture(limited, engine, keys, dict)
         if service == "nurture"
-        else scorer(limited, engine, Handler(default_playbook, present.CLOCK), keys, dict, Publisher(limited))
+        else scorer(limited, engine, Scoring.of(default_playbook, present.CLOCK), keys, dict, Publisher(limited))
     )
     key, path = new_key(), "/v1/touches" if service == "nurture" else "/v1/leads"
     number = await register(engine, key, "sales", "query")

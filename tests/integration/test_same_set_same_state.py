@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.ops.verify import canonical, verify
-from services.scorer.handler import Handler
-from services.scorer.store import Store, unpack_profile
-from services.shared.consumer import Consumer
+from services.ops.commands.verify import canonical, verify
+from services.scorer.processing.handler import Handler
+from services.scorer.records import unpack_profile
+from services.scorer.scoring import Scoring
+from services.scorer.store import Store
 from services.shared.db import rows
-from services.shared.kafka import Record
-from services.shared.playbook import Playbook
+from services.shared.messaging.consumer import Consumer
+from services.shared.messaging.kafka import Record
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests import present
 from tests.histories import history, records, sends
@@ -67,7 +69,7 @@ async def test_any_arrival_of_the_same_set_gives_the_same_state(
 ) -> None:
     """Once in order and alone, then shuffled, doubled, in other batches, by three processes at once."""
     rng = random.Random(seed)
-    handler = Handler(default_playbook, present.CLOCK)
+    handler = Handler(Scoring.of(default_playbook, present.CLOCK))
     all_records = records(history(rng, people=rng.choice([2, 3, 5]), length=rng.choice([10, 25, 40])), sends(rng))
     async with engine.begin() as connection:
         tables = "event, identifier, link, verdict, lead, lead_state, announcement, touch, outbox, dead_letter, progress"

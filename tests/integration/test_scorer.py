@@ -11,12 +11,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.scorer.handler import Decoded, Handler
-from services.scorer.sweeper import Sweeper
+from services.scorer.processing.handler import Decoded, Handler
+from services.scorer.processing.sweeper import Sweeper
+from services.scorer.scoring import Scoring
 from services.shared.clock import DAY, Clock, from_us, to_us
-from services.shared.consumer import Consumer
-from services.shared.db import rows, value
-from services.shared.events import (
+from services.shared.contracts.events import (
     CHANGES,
     INTERACTIONS,
     TOUCHES,
@@ -29,11 +28,12 @@ from services.shared.events import (
     encode,
     envelope,
 )
-from services.shared.kafka import Record
-from services.shared.playbook import Playbook
+from services.shared.db import rows, value
+from services.shared.messaging.consumer import Consumer
+from services.shared.messaging.kafka import Record
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
-from tests import present
 
 NOON = to_us(datetime.fromisoformat("2026-05-13T12:00:00+00:00"))
 HOUR = DAY // 24
@@ -51,11 +51,10 @@ class Stopped(Clock):
 class Bench:
     """A scorer's handler on a database, fed by hand."""
 
-    def __init__(self, engine: AsyncEngine, playbook: Playbook, handler: Handler | None = None) -> None:
+    def __init__(self, engine: AsyncEngine, playbook: Playbook, handler: type[Handler] = Handler) -> None:
         self.engine = engine
         self.clock = type("Here", (Stopped,), {})()
-        self.handler = handler or Handler(playbook, self.clock)
-        self.handler.clock = self.clock
+        self.handler = handler(Scoring.of(playbook, self.clock))
         self.offset = 0
 
     def at(self, moment: int) -> "Bench":
@@ -142,7 +141,7 @@ class Choking(Handler):
 
 async def test_poison_is_buried_alone_with_its_bytes_and_its_reason(engine: AsyncEngine, default_playbook: Playbook) -> None:
     """O3: found by halves; every neighbour is applied, once, and the offset moves past all."""
-    bench = Bench(engine, default_playbook, Choking(default_playbook, present.CLOCK))
+    bench = Bench(engine, default_playbook, Choking)
     sound = [Interaction(id=f"s{n}", type="page_viewed", user_id=f"u{n}") for n in range(20)]
     records = [bench.record(one, NOON - n * HOUR) for n, one in enumerate(sound)]
     choking = bench.record(Interaction(id="p", type="page_viewed", user_id="u3", properties={"poison": True}), NOON)
@@ -440,7 +439,7 @@ async def test_a_send_that_stays_without_answer_lowers_the_likelihood_and_never_
     assert sent <= before
     await silent_until(bench, 9)
     silent = await bench.one(likelihood)
-    other = Bench(bench.engine, bench.handler.playbook)
+    other = Bench(bench.engine, bench.handler.scoring.playbook)
     await other.said("demo_requested", NOON, email="b@f.example")
     other.at(NOON + HOUR)
     await silent_until(other, 9)

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.ops.verify import verify
-from services.scorer.handler import Handler
+from services.ops.commands.verify import verify
+from services.scorer.processing.handler import Handler
+from services.scorer.scoring import Scoring
 from services.scorer.store import Store
+from services.shared.contracts.events import Interaction
 from services.shared.db import rows
-from services.shared.events import Interaction
-from services.shared.playbook import Playbook
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests import present
 from tests.histories import BASE, DAY, Said, records, sends
@@ -57,14 +58,14 @@ CASES: dict[str, Batches] = {
 
 
 async def agrees(engine: AsyncEngine, settings: Settings, handler: Handler, arrived: list[Any]) -> None:
-    assert {frozenset(events) for events in await snapshot(engine, handler)} == owners(arrived, handler.cleaner)
+    assert {frozenset(events) for events in await snapshot(engine, handler)} == owners(arrived, handler.scoring.cleaner)
     checked = await verify(settings, lambda _: None)
     assert checked["mismatches"] == []
 
 
 @pytest.mark.parametrize("case", CASES)
 async def test_the_rules_hold_when(case: str, engine: AsyncEngine, settings: Settings, default_playbook: Playbook) -> None:
-    handler = Handler(default_playbook, present.CLOCK)
+    handler = Handler(Scoring.of(default_playbook, present.CLOCK))
     arrived = []
     for batch in CASES[case]:
         made = records(batch)
@@ -78,7 +79,7 @@ async def test_tangled_people_are_told_apart_whatever_the_arrival(
     seed: int, engine: AsyncEngine, settings: Settings, default_playbook: Playbook
 ) -> None:
     rng = random.Random(seed)
-    handler = Handler(default_playbook, present.CLOCK)
+    handler = Handler(Scoring.of(default_playbook, present.CLOCK))
     arrived = records(tangled(rng, rng.choice([3, 4, 6]), rng.choice([8, 15, 30])), sends(rng) if rng.random() < 0.5 else ())
     coming = list(arrived)
     if seed % 3:
@@ -90,7 +91,7 @@ async def test_tangled_people_are_told_apart_whatever_the_arrival(
 async def test_a_repeated_event_that_moves_meanwhile_is_looked_at_again(
     engine: AsyncEngine, settings: Settings, default_playbook: Playbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handler = Handler(default_playbook, present.CLOCK)
+    handler = Handler(Scoring.of(default_playbook, present.CLOCK))
     email = "p@x.example"
     arrived = records([act(1, "z", user_id="u1"), act(2, "e", email=email), act(3, "f", email=email)])
     await consumer(engine, handler).take(arrived, lambda: None)
@@ -100,7 +101,7 @@ async def test_a_repeated_event_that_moves_meanwhile_is_looked_at_again(
         got = await real(self, uids)
         if not done:
             done.append(True)
-            await consumer(engine, Handler(default_playbook, present.CLOCK)).take(between, lambda: None)
+            await consumer(engine, Handler(Scoring.of(default_playbook, present.CLOCK))).take(between, lambda: None)
         return got
 
     monkeypatch.setattr(Store, "known", known)
@@ -110,7 +111,7 @@ async def test_a_repeated_event_that_moves_meanwhile_is_looked_at_again(
 
 
 async def test_another_body_is_flagged_whatever_the_batch(engine: AsyncEngine, default_playbook: Playbook) -> None:
-    handler = Handler(default_playbook, present.CLOCK)
+    handler = Handler(Scoring.of(default_playbook, present.CLOCK))
     bodies = [records([act(day, "e", user_id="u1", source=source)])[0] for day, source in ((2, ""), (3, "ads"), (1, ""))]
     for batches in ([[bodies[0]], [bodies[1]], [bodies[2]]], [bodies], [bodies[::-1]]):
         async with engine.begin() as connection:

@@ -13,19 +13,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from standardwebhooks import Webhook
 
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources import Item
-from services.scorer.handler import Handler
-from services.scorer.queries import Queries
-from services.scorer.sweeper import Sweeper
-from services.scorer.writeback import SCHEDULE
-from services.scorer.writer import AT_ONCE, Writer
+from services.ingest.sources.contract import Item
+from services.scorer.crm.delivery import AT_ONCE, Writer
+from services.scorer.crm.payload import SCHEDULE
+from services.scorer.processing.handler import Handler
+from services.scorer.processing.sweeper import Sweeper
+from services.scorer.queries.leads import Queries
+from services.scorer.scoring import Scoring
 from services.shared.clock import DAY, Clock
+from services.shared.contracts.events import ExternalId
+from services.shared.contracts.identity import Cleaner
 from services.shared.db import rows
 from services.shared.errors import Reject
-from services.shared.events import ExternalId
-from services.shared.identity import Cleaner
-from services.shared.kafka import Record
-from services.shared.playbook import Crm, Playbook
+from services.shared.messaging.kafka import Record
+from services.shared.playbook.sections import Crm, Playbook
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 from tests import present
@@ -39,10 +40,10 @@ ANN = "ann@firm.example"
 class Ahead(Clock):
     """The wall clock, or so many µs before it."""
 
-    ahead = 0
+    shift = 0
 
     def now_us(self) -> int:
-        return super().now_us() + type(self).ahead
+        return super().now_us() + type(self).shift
 
 
 class Receiver:
@@ -86,14 +87,14 @@ class Bench:
 
     def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook, receiver: Receiver) -> None:
         self.settings, self.engine, self.receiver = settings, engine, receiver
-        self.handler = Handler(playbook, type("Here", (Ahead,), {})(), tells_crm=True)
+        self.handler = Handler(Scoring.of(playbook, type("Here", (Ahead,), {})()), playbook.crm)
         self.normaliser = Normaliser(Cleaner(playbook.identity), b"pepper", playbook.sales, frozenset(playbook.crm.fields))
         self.writer = self.new_writer()
 
     def new_writer(self) -> Writer:
         """As after a restart."""
-        queries = Queries(self.engine, self.handler, b"pepper")
-        return Writer(self.settings, self.engine, self.handler, queries)
+        queries = Queries(self.engine, self.handler.scoring, b"pepper")
+        return Writer(self.settings, self.engine, self.handler.scoring, queries)
 
     async def happened(self, type_: str, **said: Any) -> None:
         receipt = self.normaliser.take([Item(**{"type": type_} | said)], Receipt("canonical:crm", present.now(), 0.0))
@@ -181,7 +182,7 @@ async def test_silence_is_told_too(bench: Bench) -> None:
     """S4: the sweeper owes what the review day changed."""
     await ann(bench)
     await bench.turn()
-    type(bench.handler.clock).ahead = 60 * DAY  # type: ignore[attr-defined]
+    type(bench.handler.scoring.clock).shift = 60 * DAY  # type: ignore[attr-defined]
     assert await Sweeper(bench.engine, bench.handler, 0.1, lambda: None).sweep() == 1
     await bench.turn()
     assert len(bench.receiver.got) == 2

@@ -22,10 +22,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from services.nurture.chooser import Chooser, Lead
-from services.ops.children import tied
-from services.shared.events import Snapshot
-from services.shared.playbook import Playbook
+from services.nurture.rules.choice import Chooser, Lead
+from services.ops.embedded.processes import tied
+from services.shared.contracts.events import Snapshot
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME
 from tests import present
 from tests.servers import Postgres

@@ -22,13 +22,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from typer.testing import CliRunner
 
-from services.ingest import form_token
-from services.ingest.sources import Source
-from services.ingest.sources.contract import Sample
+from services.ingest.http import form_token
+from services.ingest.sources.contract import Sample, Source
 from services.ops.__main__ import app as command_line
-from services.shared import playbook
-from services.shared.links import LinkClaim, UnsubscribeClaim, sign
-from services.shared.paging import Seal
+from services.shared.contracts.link_tokens import LinkClaim, UnsubscribeClaim, sign
+from services.shared.http.paging import Seal
+from services.shared.playbook import loading
 from services.shared.settings import HOME
 from tests import present
 from tests.attacked import HOUSE, PEPPER, Ingest, make_ready, signing
@@ -36,7 +35,7 @@ from tests.servers import Postgres, free_port
 from tests.system.conftest import System, until
 from tests.system.test_bad_input import JSON, MEGABYTE, refused, visit
 
-SIGNED = signing(playbook.load(HOME / "deploy" / "playbook"))
+SIGNED = signing(loading.load(HOME / "deploy" / "playbook"))
 REPEATED_AS_THEY_WERE = {"sendgrid", "mailgun", "mailgun-inbound"}  # for hours, with the first time stamp
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 PER_KEY, PER_ADDRESS, AGAIN_S = 12, 5, 5  # requests within seconds that `strict` takes

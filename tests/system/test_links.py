@@ -18,9 +18,9 @@ import msgspec
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
+from services.shared.contracts.events import keyed_hash
+from services.shared.contracts.link_tokens import Claim, LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, sign
 from services.shared.db import open_engine, rows
-from services.shared.events import keyed_hash
-from services.shared.links import Claim, LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, sign
 from services.shared.settings import HOME, Settings
 from tests import present
 from tests.doors import Door

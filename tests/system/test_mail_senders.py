@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from services.ingest.senders import Vault, connect, disconnect
-from services.ingest.sources import Source, mailchimp, mailgun, postmark, sendgrid
-from services.ingest.sources.contract import Sample
-from services.ops.running import found
+from services.ingest.sources import mailchimp, mailgun, postmark, sendgrid
+from services.ingest.sources.contract import Sample, Source
+from services.ops.embedded.state import found
 from tests import present
 from tests.system.conftest import System, until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.ops.status import read
+from services.ops.commands.status import read
 from services.shared.settings import Settings
 from tests import present
 from tests.system.conftest import System

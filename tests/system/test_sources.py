@@ -12,9 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from typer.testing import CliRunner
 
-from services.ops import sources
 from services.ops.__main__ import app as command_line
 from services.ops.__main__ import current
+from services.ops.commands import sources
 from tests.system.conftest import System
 from tests.system.test_clients import BROWSER_FLAGS, CHROMIUM
 

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
-from services.ops.children import tied
+from services.ops.embedded.processes import tied
 from services.shared.settings import HOME, Settings
 from tests import present
 from tests.system.conftest import until

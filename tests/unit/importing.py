@@ -6,7 +6,7 @@ from typing import Any
 from services.ingest.importing.facts import Facts
 from services.ingest.importing.mapping import Header, load
 from services.ingest.importing.rows import Rows
-from services.ingest.sources import Item, Refused
+from services.ingest.sources.contract import Item, Refused
 
 DATA = Path(__file__).parents[1] / "data" / "imports"
 FACTS = Facts(

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.ops import points
-from services.ops.simulator import Act, Person, World, population
-from services.scorer.journey import Event, Journey
+from services.ops.simulation import points
+from services.ops.simulation.population import Act, Person, World, population
+from services.scorer.model.fold import Event, Journey
 from services.shared.clock import DAY, to_us
-from services.shared.events import Interaction, event_uid
-from services.shared.playbook import Playbook
+from services.shared.contracts.events import Interaction, event_uid
+from services.shared.playbook.sections import Playbook
 
 START = to_us(datetime(2026, 3, 1, tzinfo=UTC))
 DAYS, EVENTS, LOOKS = 60.0, 6000, (0.3, 0.5, 0.7, 0.95)

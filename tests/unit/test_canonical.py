@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.ingest.sources import Item, Post, Refused
 from services.ingest.sources.canonical import parse
+from services.ingest.sources.contract import Item, Post, Refused
+from services.shared.contracts.events import ExternalId
 from services.shared.errors import Reject
-from services.shared.events import ExternalId
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 GOOD = b'{"id":"g","type":"page_viewed","anonymous_id":"a-1"}'

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from services.nurture.chooser import Chooser, Lead, Occasion, Send, Withhold, latest
+from services.nurture.rules.choice import Chooser, Lead, Occasion, Send, Withhold, latest
 from services.nurture.store import SENT_WITHIN
-from services.shared.events import Request, Snapshot, Word
-from services.shared.playbook import Content, Persona, Playbook, Program
-from services.shared.preferences import GAPS
+from services.shared.contracts.events import Request, Snapshot, Word
+from services.shared.contracts.preferences import GAPS
+from services.shared.playbook.sections import Content, Persona, Playbook, Program
 
 NOW = datetime(2026, 5, 13, 12, 0, tzinfo=UTC)  # a Wednesday, noon in UTC
 GIVEN = Word("given", NOW - timedelta(days=30))

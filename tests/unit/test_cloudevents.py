@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.ingest.sources import Foreign, Item, Post, Refused
 from services.ingest.sources.cloudevents import own_type, parse
+from services.ingest.sources.contract import Foreign, Item, Post, Refused
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 EVENT = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "demo_requested", "data": {"email": "a@b.de"}}

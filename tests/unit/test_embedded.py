@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from services.ops import embedded, running
-from services.ops.embedded import Wish
-from services.ops.running import Failed
+from services.ops.embedded import state as running
+from services.ops.embedded import system as embedded
+from services.ops.embedded.state import Failed
+from services.ops.embedded.system import Wish
 from services.shared.settings import PORTS
 
 

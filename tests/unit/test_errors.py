@@ -4,8 +4,8 @@ import ast
 import re
 from collections.abc import Iterator
 
+from services.shared.http.web import PROBLEMS, STATUS
 from services.shared.settings import HOME
-from services.shared.web import PROBLEMS, STATUS
 
 TEXT = (HOME / "docs" / "errors.md").read_text()
 PARAGRAPHS = dict(re.findall(r"^## (.+)\n\n((?:.+\n)+)", TEXT, re.MULTILINE))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.shared.errors import Reject
-from services.shared.expressions import Asked, Challenged, Expression, moment, problem_of, snake
+from services.shared.playbook.expressions import Asked, Challenged, Expression, moment, problem_of, snake
 
 ASKED = Asked({"kind": "x"}, {"x-topic": "orders/create"}, {"page": "2"})
 

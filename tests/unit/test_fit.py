@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from services.scorer.profile import Exclusions
-from services.scorer.score import FitScore
-from services.shared.playbook import Exclusion, Fit, FitRule
+from services.scorer.model.profile import Exclusions
+from services.scorer.model.score import FitScore
+from services.shared.playbook.sections import Exclusion, Fit, FitRule
 
 RULES = [
     FitRule(trait="title", matches="head|chief", points=10, why="decides"),

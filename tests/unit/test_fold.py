@@ -5,11 +5,11 @@ import random
 
 import pytest
 
-from services.scorer.journey import Event, Journey, Lane
-from services.scorer.ledger import explain
-from services.scorer.profile import profile_of
-from services.shared.events import TOUCH_SENT, Interaction, event_uid
-from services.shared.playbook import Playbook
+from services.scorer.model.explanation import explain
+from services.scorer.model.fold import Event, Journey, Lane
+from services.scorer.model.profile import profile_of
+from services.shared.contracts.events import TOUCH_SENT, Interaction, event_uid
+from services.shared.playbook.sections import Playbook
 from tests.histories import BASE, DAY, MINUTE, SECOND, history
 
 

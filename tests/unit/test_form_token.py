@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ingest.form_token import LONGEST_S, age, issue
+from services.ingest.http.form_token import LONGEST_S, age, issue
 from services.shared.errors import Reject
 
 PEPPER, NOW = b"pepper", 1_790_000_000.25

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from services.ingest.api import may_follow
-from services.ingest.sources import Item, Post
+from services.ingest.sources.contract import Item, Post
 from services.ingest.sources.forms import fields, parse
+from services.shared.contracts.events import Consent
 from services.shared.errors import Reject
-from services.shared.events import Consent
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 MULTIPART = 'multipart/form-data; boundary="xx"'

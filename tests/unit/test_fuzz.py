@@ -11,24 +11,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.ingest.form_token import age
-from services.ingest.intake import presented, unzipped
+from services.ingest.http.form_token import age
+from services.ingest.http.request import presented, unzipped
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources import FORMS, MAILBOX, Item, Post, Refused, Secret, Source, served
-from services.ingest.sources.contract import Sample
-from services.ingest.sources.pieces import is_deep, pieces
-from services.shared import playbook
+from services.ingest.registry import FORMS, MAILBOX, served
+from services.ingest.sources.contract import Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.reading.json import is_deep, pieces
+from services.shared.contracts.events import InteractionEvent
+from services.shared.contracts.identity import Cleaner
+from services.shared.contracts.link_tokens import open_token
 from services.shared.errors import Reject
-from services.shared.events import InteractionEvent
-from services.shared.identity import Cleaner
-from services.shared.links import open_token
-from services.shared.paging import Seal
+from services.shared.http.paging import Seal
+from services.shared.playbook import loading
 from services.shared.settings import HOME
 
 CASES, MANY = 600, 100_000  # in all, over all parsers
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DATA = HOME / "tests" / "data"
-RULES = playbook.load(HOME / "deploy" / "playbook")
+RULES = loading.load(HOME / "deploy" / "playbook")
 PARSERS = [*served(RULES), FORMS, MAILBOX]
 NORMALISER = Normaliser(Cleaner(RULES.identity), b"pepper", RULES.sales, frozenset(RULES.crm.fields))
 WORDS = [

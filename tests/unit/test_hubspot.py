@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources import Item, Post, Refused, Secret, Source
+from services.ingest.sources.contract import Item, Post, Refused, Secret, Source
 from services.ingest.sources.hubspot import source
-from services.ingest.sources.signatures import new_text
+from services.ingest.sources.reading.signatures import new_text
+from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
-from services.shared.events import Consent, ExternalId
 
 NOW = datetime(2026, 1, 2, 3, 5, tzinfo=UTC)
 MS = int(NOW.timestamp() * 1000)

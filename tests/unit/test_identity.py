@@ -8,12 +8,12 @@ from collections.abc import Iterable
 
 import pytest
 
-from services.scorer.identity import Graph, Node, Split, TimedLink, assign, nearest, reviews
-from services.scorer.ownership import mint
-from services.shared.events import TOUCH_SENT, TOUCH_SYSTEM, ExternalId, Interaction
-from services.shared.identity import Cleaner, Identifier, Kind
-from services.shared.kafka import partition_of
-from services.shared.playbook import Playbook
+from services.scorer.identity.repository import mint
+from services.scorer.identity.rules import Graph, Node, Split, TimedLink, assign, nearest, reviews
+from services.shared.contracts.events import TOUCH_SENT, TOUCH_SYSTEM, ExternalId, Interaction
+from services.shared.contracts.identity import Cleaner, Identifier, Kind
+from services.shared.messaging.kafka import partition_of
+from services.shared.playbook.sections import Playbook
 
 KINDS = {"u": Kind.USER, "e": Kind.EMAIL, "x": Kind.EXTERNAL, "a": Kind.ANONYMOUS, "r": Kind.ROLE}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from services.scorer.announcing import Evidence, imported
-from services.scorer.arrival import Arrival
-from services.shared.events import TOUCH_SENT, Interaction
+from services.scorer.processing.announcements import Evidence, imported
+from services.scorer.records import Arrival
+from services.shared.contracts.events import TOUCH_SENT, Interaction
 
 
 def arrival(flags: str, **fields: Any) -> Arrival:

@@ -11,11 +11,11 @@ from services.ingest.importing.mapping import read as mapping_of
 from services.ingest.importing.rows import Rows, number
 from services.ingest.importing.table import Table
 from services.ingest.importing.times import parse
-from services.ingest.sources import Item, Refused
+from services.ingest.sources.contract import Item, Refused
 from services.shared.clock import EPOCH
+from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
-from services.shared.events import Consent, ExternalId
-from services.shared.playbook import Broken
+from services.shared.playbook.loading import Broken
 from tests.unit.importing import DATA, FACTS, items, read, rows_of
 
 NOON = datetime(2026, 3, 4, 11, tzinfo=UTC)  # at noon in Berlin

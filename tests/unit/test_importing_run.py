@@ -12,18 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.importing import run
-from services.ingest.importing.desk import Brought
+from services.ingest.importing.jobs import Brought
+from services.ingest.importing.lead_count import People
 from services.ingest.importing.mapping import load
-from services.ingest.importing.people import People
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.run import Batch, Import, Nowhere, Report
 from services.ingest.importing.table import Row, Table
 from services.ingest.normalise import Normaliser
-from services.scorer.identity import Graph, Node, assign
+from services.scorer.identity.rules import Graph, Node, assign
+from services.shared.contracts.events import (
+    CONSENTS,
+    INTERACTIONS,
+    NEW_LEADS,
+    decode_consent,
+    decode_envelope,
+    decode_interaction,
+)
+from services.shared.contracts.identity import Identifier, Kind
 from services.shared.errors import Reject, Retry
-from services.shared.events import CONSENTS, INTERACTIONS, NEW_LEADS, decode_consent, decode_envelope, decode_interaction
-from services.shared.identity import Identifier, Kind
-from services.shared.kafka import Outgoing
+from services.shared.messaging.kafka import Outgoing
 from tests.unit.importing import FACTS
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -11,7 +11,7 @@ from services.ingest.importing.mapping import load
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import MAX_CELL, Row, Table
 from services.shared.errors import Reject
-from services.shared.playbook import Broken
+from services.shared.playbook.loading import Broken
 from tests.unit.importing import FACTS
 
 GERMAN = "Name;Straße;Ort\r\nJürgen Müller;Höhenweg 7;Köln\r\nÅsa Çelik;Gänsemarkt 1;Düren\r\n"

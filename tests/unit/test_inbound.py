@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.ingest.sources import Item, Refused
-from services.ingest.sources.inbound import MAX_MAIL, read
-from services.ingest.sources.mail_reports import hardness
-from services.ingest.sources.mail_text import own_words, without_markup
-from services.ingest.sources.mail_words import refuses, sounds_automatic
-from services.shared.consent import consents_of
+from services.ingest.mailbox.inbound import MAX_MAIL, read
+from services.ingest.mailbox.phrases import refuses, sounds_automatic
+from services.ingest.mailbox.reports import hardness
+from services.ingest.mailbox.text import own_words, without_markup
+from services.ingest.sources.contract import Item, Refused
+from services.shared.contracts.consent import consents_of
 
 MAILS = Path(__file__).parents[1] / "data" / "mail"
 NOW = datetime(2026, 11, 3, 14, tzinfo=UTC)

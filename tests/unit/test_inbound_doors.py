@@ -13,9 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingest.heard import described
-from services.ingest.sources import MAILBOX, SOURCES, Item, Post, Refused, Secret, Source, mailgun_inbound, sendgrid_inbound
-from services.ingest.sources.inbound import read
+from services.ingest.mailbox import mailgun as mailgun_inbound
+from services.ingest.mailbox import sendgrid as sendgrid_inbound
+from services.ingest.mailbox.inbound import read
+from services.ingest.registry import MAILBOX, SOURCES
+from services.ingest.source_stats import described
+from services.ingest.sources.contract import Item, Post, Refused, Secret, Source
 from services.shared.errors import Reject
 
 MAILS = Path(__file__).parents[1] / "data" / "mail"

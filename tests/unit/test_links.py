@@ -8,10 +8,18 @@ import uuid
 import msgspec
 import pytest
 
+from services.shared.contracts.events import keyed_hash
+from services.shared.contracts.link_tokens import (
+    Claim,
+    LinkClaim,
+    PixelClaim,
+    PreferencesClaim,
+    UnsubscribeClaim,
+    open_token,
+    sign,
+)
 from services.shared.errors import Reject
-from services.shared.events import keyed_hash
-from services.shared.links import Claim, LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, open_token, sign
-from services.shared.playbook import Playbook
+from services.shared.playbook.sections import Playbook
 
 PEPPER = b"pepper"
 TOUCH = "11111111-1111-4111-8111-111111111111"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ingest.machines import Followed, follows, opens
+from services.ingest.tracking.bots import Followed, follows, opens
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PEOPLE = [

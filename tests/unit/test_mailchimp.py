@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources import Post, Refused
+from services.ingest.sources.contract import Post, Refused
 from services.ingest.sources.mailchimp import SOURCE, greet, parse
+from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
-from services.shared.events import Consent, ExternalId
 from tests.mailtools import NEW, OLD, TEXTS, check_sample, golden, is_clear, items, post, refusal, taken, told, uids, words
 
 LINES = golden("mailchimp.txt").splitlines()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources import Post, Refused
+from services.ingest.sources.contract import Post, Refused
 from services.ingest.sources.mailgun import SOURCE, once, parse, sample, sign
 from tests.mailtools import (
     NEW,

@@ -13,12 +13,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources import Item, Post, Refused, Secret, Source, served
+from services.ingest.registry import served
+from services.ingest.sources.contract import Item, Post, Refused, Secret, Source
 from services.ingest.sources.mapped import MAX_ELEMENTS, MAX_ITEMS, source
+from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
-from services.shared.events import Consent, ExternalId
-from services.shared.playbook import Broken, Playbook
-from services.shared.sender_rules import Sender, contradictions
+from services.shared.playbook.loading import Broken
+from services.shared.playbook.sections import Playbook
+from services.shared.playbook.senders import Sender, contradictions
 from services.shared.settings import HOME
 
 NOW = datetime(2026, 2, 3, 16, tzinfo=UTC)

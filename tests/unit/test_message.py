@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import pytest
 
 from services.nurture.channels.message import Message, render
-from services.shared.events import Snapshot, Touch, keyed_hash
-from services.shared.links import LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, open_token
-from services.shared.playbook import Playbook
+from services.shared.contracts.events import Snapshot, Touch, keyed_hash
+from services.shared.contracts.link_tokens import LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, open_token
+from services.shared.playbook.sections import Playbook
 
 PEPPER = b"pepper"
 TOUCH = Touch(id="11111111-1111-4111-8111-111111111111", lead="l", status="sending", content="ebook-planned-work-primer")

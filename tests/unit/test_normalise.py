@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources import Foreign, Item, Refused
-from services.shared.errors import Reject
-from services.shared.events import (
+from services.ingest.sources.contract import Foreign, Item, Refused
+from services.shared.contracts.events import (
     CONSENTS,
     INTERACTIONS,
     NAMESPACE,
@@ -28,8 +27,9 @@ from services.shared.events import (
     imported_as,
     keyed_hash,
 )
-from services.shared.identity import SEPARATOR, Cleaner, Kind
-from services.shared.playbook import Identity
+from services.shared.contracts.identity import SEPARATOR, Cleaner, Kind
+from services.shared.errors import Reject
+from services.shared.playbook.sections import Identity
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 PEPPER = b"pepper"

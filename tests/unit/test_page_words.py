@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 from jinja2 import UndefinedError
 
-from services.scorer import words
-from services.scorer.curve import HEIGHT, WIDTH, areas, ceiling, curve, line
-from services.scorer.journey import Event, Journey
-from services.scorer.ledger import explain
-from services.scorer.live import AWAY, Live, Sight, news
-from services.scorer.pageviews import Item
-from services.scorer.profile import profile_of
-from services.scorer.rendering import Assets, Renderer, mail_document
+from services.scorer import wording as words
+from services.scorer.model.explanation import explain
+from services.scorer.model.fold import Event, Journey
+from services.scorer.model.profile import profile_of
+from services.scorer.model.trajectory import HEIGHT, WIDTH, areas, ceiling, curve, line
+from services.scorer.ui.live import AWAY, Live, Sight, news
+from services.scorer.ui.rendering import Assets, Renderer, mail_document
+from services.scorer.ui.views import Item
 from services.shared.clock import DAY, from_us
+from services.shared.contracts.events import Interaction, Touch, event_uid
+from services.shared.contracts.identity import Identifier, Kind
 from services.shared.errors import Reject
-from services.shared.events import Interaction, Touch, event_uid
-from services.shared.identity import Identifier, Kind
-from services.shared.keys import Key, Keys, hashed
-from services.shared.playbook import Playbook
-from services.shared.signin import Seats, SignedOut
+from services.shared.http.keys import Key, Keys, hashed
+from services.shared.http.signin import Seats, SignedOut
+from services.shared.playbook.sections import Playbook
 from tests.histories import BASE, history
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.shared.playbook import AddressBook, Broken, Playbook, Problem, load, plain_address
+from services.shared.playbook.addresses import AddressBook, plain_address
+from services.shared.playbook.loading import Broken, Problem, load
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME
 
 DEFAULT = HOME / "deploy" / "playbook"

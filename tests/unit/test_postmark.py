@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources import Post, Refused
+from services.ingest.sources.contract import Post, Refused
 from services.ingest.sources.postmark import SOURCE, parse
 from tests.mailtools import (
     NEW,

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from services.ingest import preferences
-from services.ingest.pages import HEADERS, Pages, plain
+from services.ingest.tracking import preferences
+from services.ingest.tracking.pages import HEADERS, Pages, plain
 from services.shared.errors import Reject
-from services.shared.playbook import Playbook
+from services.shared.playbook.sections import Playbook
 
 TOPICS = ["downtime", "cost", "tools"]
 TODAY = date(2027, 11, 30)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from services.shared.errors import Reject
-from services.shared.rates import Rate, Rates, TooMany, network
+from services.shared.http.rates import Rate, Rates, TooMany, network
 from services.shared.settings import Settings
 
 

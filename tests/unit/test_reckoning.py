@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from services.ops import points, reckoning
-from services.ops.reckoning import Books
-from services.ops.traffic import Tally
+from services.ops.simulation import evaluation as reckoning
+from services.ops.simulation import points
+from services.ops.simulation.evaluation import Books
+from services.ops.simulation.traffic import Tally
 
 RUN = "sim-7-"
 

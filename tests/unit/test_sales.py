@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources import Foreign, Item
+from services.ingest.sources.contract import Foreign, Item
+from services.shared.contracts.events import Consent, ExternalId, InteractionEvent, decode_envelope, decode_interaction
+from services.shared.contracts.identity import Cleaner
+from services.shared.contracts.sales import TYPE_OF, shaped
 from services.shared.errors import Reject
-from services.shared.events import Consent, ExternalId, InteractionEvent, decode_envelope, decode_interaction
-from services.shared.identity import Cleaner
-from services.shared.playbook import Identity, Sales
-from services.shared.sales import TYPE_OF, shaped
+from services.shared.playbook.sections import Identity, Sales
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 REASONS = ["no_budget", "Wrong country"]

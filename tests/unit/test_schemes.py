@@ -13,11 +13,10 @@ import svix
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from services.ingest.sources import Post, Secret
-from services.ingest.sources.contract import Sample
-from services.ingest.sources.schemes import Scheme, scheme
+from services.ingest.sources.contract import Post, Sample, Secret
+from services.ingest.sources.reading.schemes import Scheme, scheme
 from services.shared.errors import Reject
-from services.shared.sender_rules import Hmac
+from services.shared.playbook.senders import Hmac
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 STAMP = str(int(NOW.timestamp()))

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.ingest.sources import Foreign, Item, Post, Refused
+from services.ingest.sources.contract import Foreign, Item, Post, Refused
 from services.ingest.sources.segment import answer, parse, snake, write_key
 from services.shared.errors import Reject
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.shared.playbook import Broken, Playbook, Problem, load
+from services.shared.playbook.loading import Broken, Problem, load
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME
 
 ENTRY = """senders:

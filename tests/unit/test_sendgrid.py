@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sendgrid import EventWebhook
 
-from services.ingest.sources import Post, Refused, Secret
+from services.ingest.sources.contract import Post, Refused, Secret
 from services.ingest.sources.sendgrid import SIGNATURE, SOURCE, TIMESTAMP, new_secret, parse, sample, sign
 from services.shared.errors import Reject
 from tests.mailtools import (

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from services.ops import personas, simulator, traffic
-from services.ops.simulator import Page, Person, World
+from services.ops.simulation import personas, traffic
+from services.ops.simulation import population as simulator
+from services.ops.simulation.population import Page, Person, World
 from services.shared.clock import DAY, US, to_us
-from services.shared.playbook import AddressBook, load
+from services.shared.playbook.addresses import AddressBook
+from services.shared.playbook.loading import load
 from services.shared.settings import HOME
 
 STAGES = ("status_quo", "awareness", "consideration", "decision")

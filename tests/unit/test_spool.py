@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.ingest.spool import HEADER, Spool, waiting
 from services.shared.errors import Reject, Retry
-from services.shared.kafka import Outgoing
-from services.shared.spool import HEADER, Spool, waiting
+from services.shared.messaging.kafka import Outgoing
 
 MAX = 1_000_000
 

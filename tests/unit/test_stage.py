@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.scorer.stage import NEVER, UNPUBLISHED, Publication, StageModel
+from services.scorer.model.stage_filter import NEVER, UNPUBLISHED, Publication, StageModel
 from services.shared.clock import DAY
-from services.shared.playbook import Playbook
+from services.shared.playbook.sections import Playbook
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "filter_golden.json").read_text())["cases"]
 

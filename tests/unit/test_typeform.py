@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources import Item, Post, Refused, Secret
+from services.ingest.sources.contract import Item, Post, Refused, Secret
 from services.ingest.sources.typeform import SOURCE, new_text, parse, sample, sign, verify
+from services.shared.contracts.events import Consent
 from services.shared.errors import Reject
-from services.shared.events import Consent
 
 NOW = datetime(2026, 1, 2, 3, 5, tzinfo=UTC)
 GOLDEN = (Path(__file__).parents[1] / "data" / "senders" / "typeform.json").read_bytes()

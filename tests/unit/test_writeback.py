@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from services.scorer.ledger import Line
-from services.scorer.writeback import SCHEDULE, Numbers, Told, document, message, outcome, reasons, told_of, worth_telling
-from services.shared.playbook import Crm, Playbook
+from services.scorer.crm.payload import SCHEDULE, Numbers, Told, document, message, outcome, reasons, told_of, worth_telling
+from services.scorer.model.explanation import Line
+from services.shared.playbook.sections import Crm, Playbook
 from services.shared.settings import HOME
 
 FIELDS = {"stage": "stage", "why": "join('; ', reasons)", "chance": "band", "owner": "lead.traits.owner"}

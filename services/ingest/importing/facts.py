@@ -2,9 +2,9 @@
 
 import msgspec
 
-from services.shared.consent import SPEAKING_TYPES
-from services.shared.identity import Cleaner
-from services.shared.playbook import Identity, Playbook, Sales
+from services.shared.contracts.consent import SPEAKING_TYPES
+from services.shared.contracts.identity import Cleaner
+from services.shared.playbook.sections import Identity, Playbook, Sales
 
 OUTCOMES = ("purchased", "won", "lost", "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened")
 

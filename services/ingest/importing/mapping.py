@@ -10,7 +10,8 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from services.ingest.sources.imports import MAX_DAYS
-from services.shared.playbook import Broken, Part, Problem
+from services.shared.playbook.loading import Broken, Problem
+from services.shared.playbook.sections import Part
 from services.shared.settings import HOME
 
 TEMPLATES = HOME / "deploy" / "imports"

@@ -12,22 +12,22 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import FileResponse
 
-from services.ingest import intake
+from services.ingest.http import request as intake
 from services.ingest.importing import columns, mapping
-from services.ingest.importing.desk import MAX_BYTES, MAX_FILES, Brought, Desk
 from services.ingest.importing.guess import written
+from services.ingest.importing.jobs import MAX_BYTES, MAX_FILES, Brought, Desk
 from services.ingest.importing.run import Report
 from services.ingest.importing.upload import Upload
-from services.ingest.pages import HEADERS as PLAIN
 from services.ingest.sources.imports import MAX_DAYS
+from services.ingest.tracking.pages import HEADERS as PLAIN
 from services.shared.clock import Clock
+from services.shared.contracts.events import HISTORY, NEW_LEADS, encode_bytes
 from services.shared.errors import Reject, Retry
-from services.shared.events import HISTORY, NEW_LEADS, encode_bytes
-from services.shared.keys import Key, Keys
-from services.shared.playbook import Broken
-from services.shared.rates import Rates
-from services.shared.signin import Seats, SignedOut
-from services.shared.web import STATUS
+from services.shared.http.keys import Key, Keys
+from services.shared.http.rates import Rates
+from services.shared.http.signin import Seats, SignedOut
+from services.shared.http.web import STATUS
+from services.shared.playbook.loading import Broken
 
 HERE = Path(__file__).parent
 PATH = "/import"

@@ -13,11 +13,11 @@ from services.ingest.importing.facts import Facts
 from services.ingest.importing.mapping import ALL, ANY, IDENTIFIERS, WORDS, Header, Said, Written, needed
 from services.ingest.importing.mapping import Consent as Rule
 from services.ingest.importing.times import Cells, reader
-from services.ingest.sources import Item, Refused
+from services.ingest.sources.contract import Item, Refused
 from services.ingest.sources.segment import snake
 from services.shared.clock import EPOCH
+from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
-from services.shared.events import Consent, ExternalId, encode_bytes
 
 YES = frozenset({
     "yes", "y", "true", "t", "1", "x", "on", "ok", "ja", "oui", "si", "sí", "sim", "given", "granted", "subscribed", "optedin",

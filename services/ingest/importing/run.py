@@ -12,16 +12,16 @@ from typing import Any, NamedTuple, Protocol, TextIO
 
 import msgspec
 
-from services.ingest.importing.people import People
+from services.ingest.importing.lead_count import People
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import Row, Table
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources import Refused
+from services.ingest.sources.contract import Refused
 from services.ingest.sources.imports import declared
+from services.shared.contracts.events import HISTORY, encode_bytes
+from services.shared.contracts.identity import Cleaner, Identifier
 from services.shared.errors import Reject, Retry
-from services.shared.events import HISTORY, encode_bytes
-from services.shared.identity import Cleaner, Identifier
-from services.shared.kafka import Outgoing, Publisher
+from services.shared.messaging.kafka import Outgoing, Publisher
 
 DOOR = "import"
 BATCH = 1_000  # rows

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Source
-from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, lines, pieces, refused
-from services.shared.events import rfc3339
+from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, lines, pieces, refused
+from services.shared.clock import rfc3339
 
 NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 MEDIA = frozenset({"", "application/json"}) | NDJSON

@@ -13,9 +13,9 @@ import msgspec
 
 from services.ingest.sources.canonical import without_nulls
 from services.ingest.sources.contract import About, Foreign, Item, Post, Refused, Sample, Source
-from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
+from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
+from services.shared.clock import rfc3339
 from services.shared.errors import Reject
-from services.shared.events import rfc3339
 
 MEDIA = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
 VERSION = re.compile(r"\.v\d+$")

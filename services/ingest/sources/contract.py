@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from services.shared.contracts.events import Interaction
 from services.shared.errors import Reject
-from services.shared.events import Interaction
 
 MAX_ITEMS = 10_000
 

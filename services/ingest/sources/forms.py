@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Source
-from services.ingest.sources.multipart import MAX_PARTS, MULTIPART, not_utf8, parts, too_many
-from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, mistake
-from services.shared.events import Consent
+from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, mistake
+from services.ingest.sources.reading.multipart import MAX_PARTS, MULTIPART, not_utf8, parts, too_many
+from services.shared.contracts.events import Consent
 
 URLENCODED = "application/x-www-form-urlencoded"
 JSON = "application/json"

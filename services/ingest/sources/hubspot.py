@@ -19,11 +19,11 @@ from typing import Any
 import msgspec
 
 from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
-from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
-from services.ingest.sources.signatures import fitting, fresh, new_text, same
+from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
+from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
+from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
-from services.shared.events import Consent, ExternalId
-from services.shared.expressions import moment
+from services.shared.playbook.expressions import moment
 
 SYSTEM = "hubspot"
 SIGNATURE, TIMESTAMP = "X-HubSpot-Signature-v3", "X-HubSpot-Request-Timestamp"

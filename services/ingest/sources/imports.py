@@ -2,8 +2,8 @@
 
 from services.ingest.sources import canonical
 from services.ingest.sources.contract import About, Post, Source
+from services.shared.contracts.events import HISTORY, NEW_LEADS
 from services.shared.errors import Reject
-from services.shared.events import HISTORY, NEW_LEADS
 
 PATH = "/v1/import"
 MAX_DAYS = 90

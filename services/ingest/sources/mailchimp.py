@@ -18,9 +18,9 @@ import msgspec
 
 from services.ingest.sources import forms, mails
 from services.ingest.sources.contract import About, Item, Post, Refused, Reply, Sample, Secret, Source
-from services.ingest.sources.signatures import fitting, new_text, same
+from services.ingest.sources.reading.signatures import fitting, new_text, same
+from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
-from services.shared.events import Consent, ExternalId
 
 SYSTEM = "mailchimp"
 MERGE = re.compile(r"data\[merges\]\[(\w+)\]")

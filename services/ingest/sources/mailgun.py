@@ -19,8 +19,8 @@ import msgspec
 
 from services.ingest.sources import mails
 from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
-from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, refused
-from services.ingest.sources.signatures import fitting, fresh, new_text, same
+from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
 from services.shared.errors import Reject
 
 WINDOW = timedelta(hours=12)

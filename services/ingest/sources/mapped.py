@@ -15,14 +15,16 @@ from xml.parsers import expat
 import msgspec
 import xmltodict
 
-from services.ingest.sources import forms, schemes
+from services.ingest.sources import forms
 from services.ingest.sources.contract import About, Item, Post, Refused, Reply, Sample, Secret, Source, report
-from services.ingest.sources.pieces import BOM, MAX_DEPTH, TOO_DEEP, UNREADABLE, is_deep, mistake
-from services.ingest.sources.signatures import fitting
+from services.ingest.sources.reading import schemes
+from services.ingest.sources.reading.json import BOM, MAX_DEPTH, TOO_DEEP, UNREADABLE, is_deep, mistake
+from services.ingest.sources.reading.signatures import fitting
+from services.shared.clock import rfc3339
+from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
-from services.shared.events import Consent, ExternalId, encode_bytes, rfc3339
-from services.shared.expressions import Asked, Challenged, Expression, moment
-from services.shared.sender_rules import WHOLE, Challenge, Sender, expressions
+from services.shared.playbook.expressions import Asked, Challenged, Expression, moment
+from services.shared.playbook.senders import WHOLE, Challenge, Sender, expressions
 
 MAX_ITEMS = 1_000  # a request's expressions take a quarter of a second at most
 MAX_ELEMENTS = 100_000

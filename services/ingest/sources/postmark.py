@@ -16,10 +16,10 @@ import msgspec
 
 from services.ingest.sources import mails
 from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
-from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, refused
-from services.ingest.sources.signatures import fitting, new_text, same
+from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.reading.signatures import fitting, new_text, same
+from services.shared.clock import rfc3339
 from services.shared.errors import Reject
-from services.shared.events import rfc3339
 
 FATES = {
     "Delivery": mails.DELIVERED, "Open": mails.OPENED, "Click": mails.CLICKED, "SpamComplaint": mails.COMPLAINED,

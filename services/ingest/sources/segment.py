@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from services.ingest.sources.contract import About, Foreign, Item, Post, Refused, Sample, Source
-from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, counted, cut_by_hand, is_deep, mistake, pieces, refused
+from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, counted, cut_by_hand, is_deep, mistake, pieces, refused
+from services.shared.clock import rfc3339
 from services.shared.errors import Reject
-from services.shared.events import rfc3339
 
 CALLS = ("track", "identify", "page", "screen", "group", "alias")
 LETTERS = {call[0]: call for call in (*CALLS, "batch")}

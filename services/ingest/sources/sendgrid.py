@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from services.ingest.sources import mails
 from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
-from services.ingest.sources.pieces import UNREADABLE, counted, pieces, refused
-from services.ingest.sources.signatures import fitting, fresh
+from services.ingest.sources.reading.json import UNREADABLE, counted, pieces, refused
+from services.ingest.sources.reading.signatures import fitting, fresh
 from services.shared.errors import Reject
 
 SIGNATURE, TIMESTAMP = "x-twilio-email-event-webhook-signature", "x-twilio-email-event-webhook-timestamp"

@@ -18,10 +18,11 @@ from typing import Any
 import msgspec
 
 from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
-from services.ingest.sources.pieces import TOO_DEEP, UNREADABLE, is_deep, refused
-from services.ingest.sources.signatures import fitting, new_text, same
-from services.shared.events import Consent, rfc3339
-from services.shared.expressions import snake
+from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.reading.signatures import fitting, new_text, same
+from services.shared.clock import rfc3339
+from services.shared.contracts.events import Consent
+from services.shared.playbook.expressions import snake
 
 SIGNATURE = "Typeform-Signature"
 MADE_UP = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9A-HJKMNP-TV-Z]{26}")  # references that nobody chose

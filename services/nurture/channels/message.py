@@ -6,9 +6,9 @@ from typing import NamedTuple
 from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup, escape
 
-from services.shared.events import Snapshot, Touch, keyed_hash
-from services.shared.links import LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, sign
-from services.shared.playbook import Content, Playbook
+from services.shared.contracts.events import Snapshot, Touch, keyed_hash
+from services.shared.contracts.link_tokens import LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, sign
+from services.shared.playbook.sections import Content, Playbook
 
 
 class Message(NamedTuple):

@@ -3,10 +3,10 @@
 import msgspec
 
 from services.nurture.channels.message import Message
+from services.shared.contracts.events import Touch
 from services.shared.errors import Reject, Retry
-from services.shared.events import Touch
+from services.shared.http.webhook import SignedWebhook
 from services.shared.settings import Settings
-from services.shared.webhook import SignedWebhook
 
 
 class Webhook:

@@ -1,0 +1,1 @@
+"""Inbound mail: replies, bounces and refusals, from IMAP or by webhook."""

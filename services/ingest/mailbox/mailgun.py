@@ -1,0 +1,110 @@
+"""Mailgun's routes: a received mail as a form, in its original form (`body-mime`) or taken apart; each signed with a token."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from secrets import token_hex
+from urllib.parse import urlencode
+
+import msgspec
+
+from services.ingest.mailbox import inbound
+from services.ingest.mailbox.text import Mail
+from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.reading import signatures
+from services.ingest.sources.reading.multipart import MULTIPART, Part, either
+from services.shared.errors import Reject
+
+PATH = "/v1/hooks/mailgun-inbound"
+URLENCODED = "application/x-www-form-urlencoded"
+WINDOW = timedelta(hours=12)  # a repetition brings the first attempt's signature, up to eight hours later
+
+_headers = msgspec.json.Decoder(list[tuple[str, str]]).decode
+
+
+def parse(post: Post) -> list[Item | Refused]:
+    """The one mail of the form."""
+    parts = either(post)
+    fields = {part.name: part.value for part in parts if not part.is_file}
+    if raw := fields.get("body-mime"):
+        return inbound.read(raw, post.received_at)
+    return inbound.taken(lambda: inbound.items(_mail(fields, parts), post.received_at))
+
+
+def _mail(fields: dict[str, bytes], parts: Sequence[Part]) -> Mail:
+    """The mail from the fields that Mailgun made of it; without `message-headers`, every header is a field as well."""
+    try:
+        headers = _headers(fields.get("message-headers") or b"[]")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise Reject("not a list of headers", where="message-headers", remedy="send it as Mailgun does") from None
+    headers = headers or [(name, value.decode(errors="replace")) for name, value in fields.items()]
+    if fields.get("sender") == b"":
+        headers.append(("Return-Path", "<>"))
+    bodies = [("text/plain", fields.get("body-plain", b"")), ("text/html", fields.get("body-html", b""))]
+    return inbound.put_together(headers, [*bodies, *inbound.files(parts)])
+
+
+def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+    """The signing key that fits the form's timestamp and token; that the token serves one body only is seen to elsewhere."""
+    fields = {part.name: part.value.decode(errors="replace") for part in either(post) if not part.is_file}
+    signed, given = fields.get("timestamp", "") + fields.get("token", ""), fields.get("signature", "")
+    fitting = signatures.fitting(secrets, lambda secret: signatures.same(_signature(secret, signed), given), "signature")
+    signatures.fresh(fields.get("timestamp", ""), post.received_at, "timestamp", window=WINDOW)
+    return fitting
+
+
+def _signature(secret: str, signed: str) -> str:
+    return hmac.new(secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
+
+
+def once(post: Post) -> str:
+    """The form's token."""
+    return next((part.value.decode(errors="replace") for part in either(post) if part.name == "token"), "")
+
+
+def sample(address: str, now: datetime) -> Sample:
+    """Somebody's answer, taken apart."""
+    headers = [
+        ["From", address],
+        ["Subject", "Re: a question"],
+        ["Date", now.strftime("%a, %d %b %Y %H:%M:%S +0000")],
+        ["Message-Id", f"<{token_hex(16)}@{address.rpartition('@')[2]}>"],
+    ]
+    fields = {
+        "sender": address,
+        "from": address,
+        "subject": "Re: a question",
+        "body-plain": "Yes, that would help.",
+        "message-headers": msgspec.json.encode(headers).decode(),
+    }
+    return Sample(urlencode(fields).encode(), URLENCODED)
+
+
+def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:
+    """The sample with timestamp, token and signature."""
+    timestamp, token = str(int(now.timestamp())), token_hex(25)
+    signed = {"timestamp": timestamp, "token": token, "signature": _signature(secret, timestamp + token)}
+    return sample._replace(body=sample.body + b"&" + urlencode(signed).encode())
+
+
+SOURCE = Source(
+    "mailgun-inbound",
+    parse,
+    [PATH, f"{PATH}/mime"],
+    frozenset({URLENCODED, MULTIPART}),
+    about=About(
+        "Answers by mail, through Mailgun's routes",
+        [
+            "Let the domain of RIPELINE_MAIL_FROM receive at Mailgun (its MX records).",
+            'Add a route for that address with the action forward("{address}/mime").',
+            "Connect it here with the HTTP webhook signing key of Mailgun's settings.",
+        ],
+    ),
+    verify=verify,
+    once=once,
+    stop=406,
+    sample=sample,
+    sign=sign,
+    new_secret=signatures.new_text,
+)

@@ -1,0 +1,51 @@
+"""Every source of an installation: the formats and mailboxes of all, and those that its playbook maps."""
+
+from services.ingest.mailbox import inbound
+from services.ingest.mailbox import mailgun as mailgun_inbound
+from services.ingest.mailbox import sendgrid as sendgrid_inbound
+from services.ingest.sources import (
+    canonical,
+    cloudevents,
+    forms,
+    hubspot,
+    imports,
+    mailchimp,
+    mailgun,
+    mapped,
+    postmark,
+    segment,
+    sendgrid,
+    typeform,
+)
+from services.ingest.sources.contract import Source
+from services.shared.playbook.loading import SECTIONS, Broken, Problem
+from services.shared.playbook.sections import Playbook
+
+SOURCES = (
+    canonical.SOURCE,
+    cloudevents.SOURCE,
+    segment.SOURCE,
+    imports.SOURCE,
+    sendgrid.SOURCE,
+    mailgun.SOURCE,
+    postmark.SOURCE,
+    mailchimp.SOURCE,
+    typeform.SOURCE,
+    mailgun_inbound.SOURCE,
+    sendgrid_inbound.SOURCE,
+)
+FORMS, MAILBOX = forms.SOURCE, inbound.MAILBOX
+
+
+def served(playbook: Playbook) -> list[Source]:
+    """Every source of an installation: those that all have, and those that its playbook maps. Raises `Broken`."""
+    sources = [*SOURCES, hubspot.source(frozenset(playbook.crm.fields))]
+    taken = {source.door for source in (*sources, FORMS, MAILBOX)} | {"links"}
+    problems = [
+        Problem(SECTIONS["senders"], 1, f"the id {rule.id!r} is that of a source that everybody has", "Choose another one")
+        for rule in playbook.senders
+        if rule.id in taken
+    ]
+    if problems:
+        raise Broken(problems)
+    return [*sources, *map(mapped.source, playbook.senders)]

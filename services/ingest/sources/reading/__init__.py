@@ -1,0 +1,1 @@
+"""Reading what senders post: JSON, multipart, signatures."""

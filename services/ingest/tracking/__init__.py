@@ -1,0 +1,1 @@
+"""What people do with our mails: tracked links, the open pixel, unsubscribing, preferences."""

@@ -1,0 +1,1 @@
+"""The decision, pure: which touch, when, or on which ground none."""

@@ -1,0 +1,1 @@
+"""The commands of `ripeline`, each with its logic."""

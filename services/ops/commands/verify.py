@@ -1,0 +1,79 @@
+"""Folds every lead again from its events and compares with what is stored: the one invariant, checked in place."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.scorer.model.profile import profile_of
+from services.scorer.records import unpack_profile
+from services.scorer.scoring import Scoring
+from services.scorer.store import Store, pack
+from services.shared.clock import Clock
+from services.shared.db import open_engine, rows
+from services.shared.playbook.loading import load
+from services.shared.settings import Settings
+
+BATCH = 200
+
+
+async def verify(settings: Settings, progress: Callable[[int], None]) -> dict[str, Any]:
+    """`{"leads": n, "mismatches": [{"lead", "what"}]}`; `progress` hears of every lead compared."""
+    engine = open_engine(settings)
+    scoring = Scoring.of(load(settings.playbook), Clock.parse(settings.clock))
+    mismatches: list[dict[str, str]] = []
+    count, last = 0, uuid.UUID(int=0)
+    try:
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="REPEATABLE READ")
+            mismatches += await _misplaced(connection)
+            while True:
+                found = await rows(
+                    connection,
+                    "SELECT id, profile FROM scorer.lead WHERE id > :last AND merged_into IS NULL ORDER BY id LIMIT :limit",
+                    last=last, limit=BATCH,
+                )  # fmt: skip
+                if not found:
+                    return {"leads": count, "mismatches": mismatches}
+                last, count = found[-1].id, count + len(found)
+                mismatches += await _compare(Store(connection), scoring, {row.id: row.profile for row in found})
+                progress(len(found))
+    finally:
+        await engine.dispose()
+
+
+async def _compare(store: Store, scoring: Scoring, profiles: dict[uuid.UUID, bytes]) -> list[dict[str, str]]:
+    """What of these leads differs from a fold of their events."""
+    events, states = await store.events(profiles), await store.states(profiles)
+    wrong: list[tuple[uuid.UUID, str]] = []
+    for product in scoring.playbook.products:
+        leads = [lead for lead in profiles if product in states.get(lead, {})]
+        folded = scoring.fold.fold_all(product, [events.get(lead, []) for lead in leads])
+        for lead, again in zip(leads, folded, strict=True):
+            stored = states[lead][product]
+            if stored.fold_hash == scoring.playbook.fold_hash and stored.lane != again:
+                wrong.append((lead, f"the state of {product}"))
+    for lead, packed in profiles.items():
+        if canonical(unpack_profile(packed)) != canonical(profile_of(events.get(lead, []))):
+            wrong.append((lead, "the profile"))
+        if lead in events and lead not in states:
+            wrong.append((lead, "no state"))
+    return [{"lead": str(lead), "what": what} for lead, what in wrong]
+
+
+def canonical(profile: Any) -> bytes:
+    """A profile in one form whatever the order in which it was learned."""
+    profile.traits = dict(sorted(profile.traits.items()))
+    profile.consent = dict(sorted(profile.consent.items()))
+    return pack(profile)
+
+
+async def _misplaced(connection: AsyncConnection) -> list[dict[str, str]]:
+    """Events that are not where their strongest identifier belongs."""
+    found = await rows(
+        connection,
+        "SELECT DISTINCT e.lead_id FROM scorer.event e JOIN scorer.identifier i ON i.id = e.anchor "
+        "WHERE i.lead_id IS NOT NULL AND i.lead_id <> e.lead_id LIMIT 100",
+    )
+    return [{"lead": str(row.lead_id), "what": "an event of somebody else"} for row in found]

@@ -1,0 +1,1 @@
+"""What starts and stops processes: PostgreSQL, the in-memory broker, the mail sink, the services."""

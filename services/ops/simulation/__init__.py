@@ -1,0 +1,1 @@
+"""Simulated people, the traffic they make, and how well the system estimated them."""

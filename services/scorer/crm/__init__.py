@@ -1,0 +1,1 @@
+"""Writing lead scores back to a CRM by signed webhooks."""

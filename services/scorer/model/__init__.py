@@ -1,0 +1,1 @@
+"""The estimate, pure: from events to belief, likelihood and explanation."""

@@ -1,0 +1,131 @@
+"""A lead's curve: belief over stages and likelihood through time, from one fold, as shapes for a picture."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+
+from services.scorer.model.fold import Event, Journey, Row
+from services.scorer.model.profile import Profile, learn
+from services.scorer.model.score import likelihood
+from services.scorer.model.stage_filter import NEVER, F, I
+from services.shared.clock import DAY
+
+WIDTH, HEIGHT = 1000, 100
+MOST_ROWS = 300  # above it the picture has no room for every instant
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """`at` (T, µs), `belief` (K, T) and `likelihood` (T; NaN once the outcome has happened)."""
+
+    stages: list[str]
+    at: I
+    belief: F
+    likelihood: F
+
+    def x(self, moment: int) -> float:
+        """Where an instant lies, 0 to 1."""
+        first, last = int(self.at[0]), int(self.at[-1])
+        return min(1.0, max(0.0, (moment - first) / (last - first)))
+
+    def ticks(self, count: int = 5) -> list[int]:
+        """Instants (µs) evenly spread over the time shown."""
+        return [int(at) for at in np.linspace(self.at[0], self.at[-1], count)]
+
+    def nearest(self, moment: int) -> int:
+        """Index of the last instant shown at or before `moment`."""
+        return max(0, int(np.searchsorted(self.at, moment, side="right")) - 1)
+
+    def known(self, index: int) -> float | None:
+        """The likelihood there, or None."""
+        return None if np.isnan(self.likelihood[index]) else float(self.likelihood[index])
+
+
+def curve(journey: Journey, product: str, events: Sequence[Event], now: int, instants: int = 100) -> Curve:
+    """What was believed at `instants` moments between the first event and `now` (µs), and around each evidence."""
+    model = journey.model
+    rows: list[Row] = []
+    beliefs: list[F] = [model.start]
+
+    def observe(row: Row, _: F, after: F) -> None:
+        rows.append(row)
+        beliefs.append(after[:, 0])
+
+    journey.trace(product, events, now, observe)
+    times = np.array([row.at for row in rows], np.int64)
+    ended = _ended(journey, rows)
+    at = _instants(times, events[0].at, now, instants)
+    last = np.searchsorted(times, at, side="right")
+    before = np.concatenate(([NEVER], times))[last]
+    belief = np.array(beliefs).T[:, last]
+    silent = (before > NEVER) & (at > before) & (ended[last] == NEVER)
+    if silent.any():
+        days = (at[silent] - before[silent]) / DAY
+        belief[:, silent] = model.advance(np.ascontiguousarray(belief[:, silent]), days)
+    fits = _fits(journey, events, at)
+    return Curve(list(model.stages), at, belief, likelihood(model, journey.fit, belief, fits, ended[last]))
+
+
+def _ended(journey: Journey, rows: Sequence[Row]) -> I:
+    """After each row (and before all): when the outcome had happened, or NEVER."""
+    ended = [NEVER]
+    for row in rows:
+        signal = journey.model.signals[row.code % journey.model.shared_offset]
+        ended.append(row.at if signal in ("outcome", "purchase") else NEVER if signal == "restart" else ended[-1])
+    return np.array(ended, np.int64)
+
+
+def _instants(rows: I, first: int, now: int, count: int) -> I:
+    """Even steps from a little before the first event to now, and both sides of each jump where there is room."""
+    lead_in = max((now - first) // 40, DAY // 24)
+    grid = np.linspace(first - lead_in, now, count).astype(np.int64)
+    grid[-1] = now
+    jumps = np.concatenate((rows, rows - 1)) if rows.size <= MOST_ROWS else rows[:0]
+    return np.unique(np.concatenate((grid, jumps)))
+
+
+def _fits(journey: Journey, events: Sequence[Event], at: I) -> F:
+    """Fit points by what was known of the person at each instant."""
+    profile, since, points = Profile(), [NEVER], [journey.fit.points({})]
+    for event in events:
+        if event.data.traits or event.data.email or event.data.company:
+            learn(profile, event)
+            since.append(event.at)
+            points.append(journey.fit.points(profile.fit_traits()))
+    return np.array(points, float)[np.searchsorted(np.array(since, np.int64), at, side="right") - 1]
+
+
+def areas(seen: Curve) -> list[str]:
+    """One closed SVG path a stage, stacked, the first stage at the bottom, in a box of WIDTH × HEIGHT."""
+    xs = [WIDTH * seen.x(int(at)) for at in seen.at]
+    edges = np.vstack((np.zeros(seen.at.size), np.cumsum(seen.belief, axis=0)))
+    edges[-1] = 1.0
+    paths = []
+    for low, high in pairwise(edges):
+        top = [(x, HEIGHT * (1 - y)) for x, y in zip(xs, high, strict=True)]
+        bottom = [(x, HEIGHT * (1 - y)) for x, y in zip(xs, low, strict=True)]
+        paths.append(f"M{_joined(top)}L{_joined(reversed(bottom))}Z")
+    return paths
+
+
+def line(seen: Curve, most: float) -> str:
+    """The likelihood as an SVG path with `most` at the top; broken where there was nothing to predict."""
+    path, drawing = "", False
+    for at, chance in zip(seen.at, seen.likelihood, strict=True):
+        if np.isnan(chance):
+            drawing = False
+            continue
+        path += f"{'L' if drawing else 'M'}{_joined([(WIDTH * seen.x(int(at)), HEIGHT * (1 - chance / most))])}"
+        drawing = True
+    return path
+
+
+def ceiling(seen: Curve) -> float:
+    """The likelihood at the top of the picture, so that low lines stay readable and high ones inside."""
+    known = seen.likelihood[~np.isnan(seen.likelihood)]
+    return min(1.0, max(0.4, 1.15 * float(known.max()))) if known.size else 0.4
+
+
+def _joined(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.2f}" for x, y in points)

@@ -1,0 +1,1 @@
+"""From consumed records to lead states and announcements, in one transaction a batch."""

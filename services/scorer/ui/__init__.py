@@ -1,0 +1,1 @@
+"""The page for people: routes, views, live updates, rendering."""

@@ -1,0 +1,300 @@
+"""Contracts of the topics: frozen, versioned structs in CloudEvents 1.0 envelopes, and how they are encoded."""
+
+import hashlib
+import uuid
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Literal
+
+import msgspec
+
+INTERACTIONS = "lead.interactions"
+CHANGES = "lead.changes"
+CONSENTS = "lead.consents"
+TOUCHES = "nurture.touches"
+TOPICS = (INTERACTIONS, CHANGES, CONSENTS, TOUCHES)
+
+NAMESPACE = uuid.UUID("6f0d4c56-6b0f-5d0e-9a54-3a8f1d1c7e21")
+TOUCH_SYSTEM = "ripeline.touch"  # the external-id system that ties a click or a reply to the touch's recipient
+TOUCH_SENT = "touch_sent"  # our own sends, in the form of interactions
+REFUSING_TYPES = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
+HISTORY, NEW_LEADS = "history", "new_leads"  # what an import says that its events are
+
+
+class ExternalId(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A lead's id in another system, a CRM say."""
+
+    system: str
+    id: str
+
+
+class Consent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A permission given or taken: for a channel and purpose, on a basis, with the wording shown."""
+
+    channel: str = "email"
+    purpose: str = "marketing"
+    state: Literal["given", "withdrawn"]
+    basis: str = ""
+    at: datetime | None = None
+    text: str = ""
+
+
+class Interaction(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """`interaction.v1`: what somebody did, in the one form that all doors normalise to."""
+
+    id: str
+    type: str
+    user_id: str = ""
+    email: str = ""
+    anonymous_id: str = ""
+    external_id: ExternalId | None = None
+    product: str = ""
+    content_id: str = ""
+    url: str = ""
+    touch_id: str = ""
+    company: str = ""
+    source: str = ""
+    campaign: str = ""
+    cost: float | None = None
+    consent: tuple[Consent, ...] = ()
+    machine: bool = False
+    traits: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+
+
+class Word(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The last word on a permission, as the scorer knows it."""
+
+    state: Literal["given", "withdrawn"]
+    at: datetime
+    basis: str = ""
+
+
+class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The envelope of an interaction: `id` is (door and key's name, sender's id) hashed, `time` when it happened.
+
+    `data` are the interaction as it was written, `digest` the hash of what the sender said, `postedat` the machine's time
+    of acceptance, whatever the clock; `flags` are words: what was mended, and what an import says that it is.
+    """
+
+    id: str
+    source: str
+    time: datetime
+    receivedat: datetime
+    digest: str
+    data: msgspec.Raw
+    postedat: float = 0.0
+    flags: str = ""
+    type: str = "interaction.v1"
+
+
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What nurture needs to know of a lead, so that it never reads the scorer's tables; consents by `channel:purpose`."""
+
+    stage: str
+    belief: dict[str, float] = {}
+    likelihood: float | None = None
+    fit: float = 0.0
+    qualified: bool = False
+    product: str = "default"
+    email: str = ""
+    user_id: str = ""
+    traits: dict[str, Any] = {}
+    sales_status: str = ""
+    consents: dict[str, Word] = {}
+    last_act_at: datetime | None = None
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that the lead asked for by name: a form's content, a demo, a call; `imported` as in `Change`."""
+
+    uid: str
+    type: str
+    at: datetime
+    content: str = ""
+    imported: str = ""
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """An event on `lead.changes`; `seq` numbers announcements of a (lead, product), 0 where the stage is unchanged.
+
+    `imported` is `history` or `new_leads:DAYS` where nothing but an import is behind it.
+    """
+
+    lead: str
+    version: int
+    product: str = "default"
+    seq: int = 0
+    from_stage: str = ""
+    stage: str = ""
+    cause: Literal["", "event", "silence", "late_evidence", "merge", "model"] = ""
+    cause_at: datetime | None = None
+    cause_event: str = ""
+    announced_at: datetime | None = None
+    snapshot: Snapshot | None = None
+    content: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
+    requests: tuple[Request, ...] = ()
+    imported: str = ""
+
+
+class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Envelope of `lead.stage_changed.v1`, `lead.engaged.v1`, `lead.qualified.v1`, `lead.sales_changed.v1`, `lead.merged.v1`."""
+
+    id: str
+    type: str
+    time: datetime
+    data: Change
+    postedat: float = 0.0
+    source: str = "ripeline/scorer"
+
+
+class ConsentChanged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A permission changed for an address, named by its HMAC.
+
+    An `undated` word counts from its receipt, and under its event's id only once: said again it is no later.
+    """
+
+    address: str
+    channel: str
+    purpose: str
+    state: Literal["given", "withdrawn"]
+    at: datetime
+    basis: str = ""
+    undated: bool = False
+
+
+class ConsentEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Envelope of `consent_changed.v1`."""
+
+    id: str
+    time: datetime
+    data: ConsentChanged
+    source: str = "ripeline/ingest"
+    type: str = "consent_changed.v1"
+
+
+class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A decision of nurture and what became of it."""
+
+    id: str
+    lead: str
+    product: str = "default"
+    announcement: str = ""
+    program: str = ""
+    stage: str = ""
+    content: str = ""
+    channel: str = ""
+    status: Literal["due", "sending", "sent", "unknown", "failed", "withheld"]
+    reason: str = ""
+    why: str = ""
+    propensity: float | None = None
+    decided_at: datetime | None = None
+    due_at: datetime | None = None
+    sent_at: datetime | None = None
+    recipient: str = ""
+    opens_tracked: bool = False
+    clicks_tracked: bool = False
+    subject: str = ""
+    text: str = ""
+    html: str = ""
+
+
+class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Envelope of `touch.decided.v1`, `touch.sent.v1`, `touch.failed.v1`."""
+
+    id: str
+    type: str
+    time: datetime
+    data: Touch
+    postedat: float = 0.0
+    source: str = "ripeline/nurture"
+
+
+_ENVELOPE = b'{"specversion":"1.0","datacontenttype":"application/json",'
+_SPACE = NAMESPACE.bytes
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))  # RFC 9562: the variant's two bits are 10
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
+encode_bytes = _encode
+decode_change = msgspec.json.Decoder(ChangeEvent).decode
+decode_consent = msgspec.json.Decoder(ConsentEvent).decode
+decode_touch = msgspec.json.Decoder(TouchEvent).decode
+decode_envelope = msgspec.json.Decoder(InteractionEvent).decode
+decode_interaction = msgspec.json.Decoder(Interaction).decode
+
+
+def event_uid(source: str, sender_id: str) -> str:
+    """The event's identity, 32 hex digits: unique for (door and key's name, sender's id)."""
+    return hashlib.sha1(f"{source}\0{sender_id}".encode(), usedforsecurity=False).hexdigest()[:32]
+
+
+def derived(*parts: object) -> str:
+    """A deterministic uuid5 of the parts, e.g. an announcement's or a touch's id."""
+    name = "\0".join(map(str, parts)).encode()
+    h = hashlib.sha1(_SPACE + name, usedforsecurity=False).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"  # a UUID object would cost more than all else
+
+
+def keyed_hash(pepper: bytes, value: str) -> str:
+    """HMAC-SHA256 of an identifier, 32 hex digits: what stands in keys and links instead of personal data."""
+    one, other = _hmac_halves(pepper)
+    inner, outer = one.copy(), other.copy()
+    inner.update(value.encode())
+    outer.update(inner.digest())
+    return str(outer.hexdigest()[:32])
+
+
+@lru_cache(maxsize=16)
+def _hmac_halves(pepper: bytes) -> tuple[Any, Any]:
+    """HMAC's two hashes (RFC 2104) once they have taken the key: starting from these halves the time of each digest."""
+    key = (hashlib.sha256(pepper).digest() if len(pepper) > 64 else pepper).ljust(64, b"\0")
+    return hashlib.sha256(bytes(b ^ 0x36 for b in key)), hashlib.sha256(bytes(b ^ 0x5C for b in key))
+
+
+def imported_as(flags: str) -> str:
+    """What an import says that an event is, in its envelope's flags: `history`, `new_leads:DAYS`; '' for what is live.
+
+    What is too old to announce anything is history, whatever the import says.
+    """
+    words = flags.split()
+    said = next((word for word in words if word.partition(":")[0] in (HISTORY, NEW_LEADS)), "")
+    return HISTORY if said and "old" in words else said
+
+
+def envelope(
+    interaction: Interaction,
+    *,
+    source: str,
+    occurred_at: datetime | None,
+    received_at: datetime,
+    posted_at: float,
+    flags: str = "",
+    said_at: datetime | None = None,
+    scope: str = "",
+) -> tuple[str, bytes]:
+    """Returns (uid, encoded `interaction.v1`); without `occurred_at` the receipt counts as the time.
+
+    `scope` is within what the interaction's id is unique, where that is not its source.
+
+    The digest covers what the sender said and nothing of the receipt, so a resent item has the same one: `said_at` is the
+    sender's own time where `occurred_at` is another, corrected one.
+    """
+    data, uid = _encode(interaction), event_uid(scope or source, interaction.id)
+    told = said_at or occurred_at
+    event = InteractionEvent(
+        id=uid,
+        source=source,
+        time=occurred_at.astimezone(UTC) if occurred_at else received_at,
+        receivedat=received_at,
+        digest=hashlib.sha256(data + _encode(told.astimezone(UTC)) if told else data).hexdigest(),
+        data=msgspec.Raw(data),
+        postedat=posted_at,
+        flags=flags,
+    )
+    return uid, _ENVELOPE + _encode(event)[1:]
+
+
+def encode(event: ChangeEvent | ConsentEvent | TouchEvent) -> bytes:
+    """An envelope as CloudEvents JSON."""
+    return _ENVELOPE + _encode(event)[1:]

@@ -1,0 +1,105 @@
+"""Which words identify somebody: cleaned identifiers of an interaction, strongest first."""
+
+import re
+from enum import IntEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+from services.shared.contracts.events import TOUCH_SENT, TOUCH_SYSTEM, ExternalId, Interaction
+from services.shared.playbook.sections import Identity
+
+
+class Kind(IntEnum):
+    """Strength of an identifier: the smaller, the stronger."""
+
+    __hash__ = int.__hash__  # identifiers are keys everywhere, and an enumeration's own hash is slow
+
+    USER = 0
+    EMAIL = 1
+    EXTERNAL = 2
+    ANONYMOUS = 3
+    ROLE = 4
+
+
+KINDS = tuple(Kind)  # by number
+
+
+class Identifier(NamedTuple):
+    """A cleaned identifier."""
+
+    kind: Kind
+    value: str
+
+
+SEPARATOR = "\t"
+OURS = "ripeline."  # systems under which nobody else may name a lead
+ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+ADDRESS = re.compile(rf"{ATOM}(\.{ATOM})*@[a-z0-9-]+(\.[a-z0-9-]+)+")  # what every mail program reads in the same way
+ENCODED = "=?"  # ... but for encoded words
+
+
+class Cleaner:
+    """Cleans identifiers under the playbook's lists of junk and role mailboxes."""
+
+    def __init__(self, words: Identity) -> None:
+        self._junk = {word.lower() for word in words.junk} | {""}
+        self._roles = {word.lower() for word in words.role_mailboxes}
+        self._free = {domain.lower() for domain in words.free_mail_domains}
+        self.address = lru_cache(maxsize=4096)(self._address)  # asked several times of each event
+
+    def plain(self, value: str) -> str:
+        """The value without space around it; '' where it is junk."""
+        value = value.strip()
+        return "" if value.lower() in self._junk else value
+
+    def _address(self, email: str) -> str:
+        """A mail address in lower case; '' where it is none."""
+        email = email.strip().lower()
+        good = len(email) <= 254 and ADDRESS.fullmatch(email) and ENCODED not in email
+        return "" if not good or email in self._junk else email
+
+    def is_role(self, address: str) -> bool:
+        """Whether the mailbox belongs to a desk: info@, sales@."""
+        return address.partition("@")[0].partition("+")[0] in self._roles
+
+    def is_free_mail(self, domain: str) -> bool:
+        """Whether anybody can have an address there."""
+        return domain in self._free
+
+    def identifiers(self, event: Interaction) -> list[Identifier]:
+        """Usable identifiers, strongest first; a role address stands alone; empty where the event names nobody."""
+        found: list[Identifier] = []
+        if event.user_id and (user := self.plain(event.user_id)):
+            found.append(Identifier(Kind.USER, user))
+        if event.email and (email := self.address(event.email)):
+            if not self.is_role(email):
+                found.append(Identifier(Kind.EMAIL, email))
+            elif not found:
+                return [Identifier(Kind.ROLE, email)]
+        if event.external_id and (external := _external(self, event.external_id)):
+            found.append(external)
+        if event.touch_id and (not found or event.type == TOUCH_SENT):
+            found.append(Identifier(Kind.EXTERNAL, f"{TOUCH_SYSTEM}{SEPARATOR}{event.touch_id}"))
+        if event.anonymous_id and (anonymous := self.plain(event.anonymous_id)):
+            found.append(Identifier(Kind.ANONYMOUS, anonymous))
+        return found
+
+    def strongest(self, event: Interaction) -> str:
+        """The first of the identifiers as `kind:value`, by which records are keyed; '' where the event names nobody."""
+        if event.user_id and (user := self.plain(event.user_id)):
+            return f"user:{user}"
+        if event.email and (email := self.address(event.email)):
+            return f"email:{email}"
+        if external := _external(self, event.external_id):
+            return f"external:{external.value}"
+        if event.touch_id:
+            return f"external:{TOUCH_SYSTEM}{SEPARATOR}{event.touch_id}"
+        anonymous = self.plain(event.anonymous_id)
+        return anonymous and f"anonymous:{anonymous}"
+
+
+def _external(cleaner: Cleaner, given: ExternalId | None) -> Identifier | None:
+    system = given.system.strip().lower() if given else ""
+    if given and system and not system.startswith(OURS) and cleaner.plain(given.id):
+        return Identifier(Kind.EXTERNAL, f"{system}{SEPARATOR}{given.id.strip()}")
+    return None

@@ -1,0 +1,1 @@
+"""Kafka and the transactional outbox; the only room that knows aiokafka."""
