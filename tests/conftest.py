@@ -16,8 +16,8 @@ from services.shared.db import migrate, open_engine
 from services.shared.playbook import loading
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME, Settings
-from tests import present
-from tests.servers import Kafka, Postgres, free_port
+from tests.support import present
+from tests.support.servers import Kafka, Postgres, free_port
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -13,8 +13,10 @@ from services.ingest.sources.reading.json import MAX_DEPTH, TOO_DEEP
 from services.shared.contracts import sales
 from services.shared.contracts.consent import SPEAKING_TYPES, consents_of
 from services.shared.contracts.events import (
+    CLOCK_TOLERANCE,
     CONSENTS,
     INTERACTIONS,
+    TOO_OLD,
     TOUCH_SENT,
     Consent,
     ConsentChanged,
@@ -30,8 +32,6 @@ from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing
 from services.shared.playbook.sections import Sales
 
-AHEAD = timedelta(minutes=5)  # a clock may be wrong by so much
-OLD = timedelta(days=400)
 MAX_TEXT = 8 * 1024  # bytes of UTF-8
 MAX_RECORD = 512 * 1024  # bytes of an interaction: brokers take 1 MB
 MAX_NAME = 512  # characters of an identifier: it has to fit into an index
@@ -51,7 +51,7 @@ class Receipt:
     ) -> None:
         self.door, self.received_at, self.posted_at, self.flags = door, received_at, posted_at, flags
         self.barred = SECRET_ONLY if public else frozenset[str]()
-        self.latest, self.oldest = received_at + AHEAD, received_at - OLD
+        self.latest, self.oldest = received_at + CLOCK_TOLERANCE, received_at - TOO_OLD
         self.records: list[Outgoing] = []
         self.ids: list[str] = []
         self.refused: list[tuple[int, str | None, Reject]] = []

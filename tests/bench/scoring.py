@@ -19,7 +19,7 @@ from services.shared.messaging.kafka import Subscription
 from tests.bench import people
 from tests.bench.measure import Found, Pair, alternate, line_of
 from tests.bench.world import Progress, World
-from tests.fleet import Process
+from tests.support.processes import Process
 
 TABLES = {
     "event": "uid, lead_id, anchor, weaker, occurred_at, received_at, source, digest, conflict, flags, body",

@@ -13,7 +13,7 @@ from tests.bench.ingest import CONNECTIONS, GOOD
 from tests.bench.load import connect, pace, request
 from tests.bench.measure import Found, Line, told
 from tests.bench.world import World
-from tests.fleet import Process
+from tests.support.processes import Process
 
 FIRST_RATE, STEP = 250.0, 1.3
 REACHED = 0.97  # of the rate that was asked for

@@ -20,8 +20,8 @@ from services.shared.messaging.kafka import Outgoing, Publisher
 from services.shared.playbook import loading
 from services.shared.settings import Settings
 from tests.bench.limits import TOPIC
-from tests.fleet import Process
-from tests.servers import Kafka, Postgres, free_port
+from tests.support.processes import Process
+from tests.support.servers import Kafka, Postgres, free_port
 
 MIB = 1024 * 1024
 

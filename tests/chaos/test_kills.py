@@ -26,9 +26,9 @@ from services.ops.embedded.processes import tied
 from services.shared.http.keys import new_key
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME, Settings
-from tests import present
-from tests.fleet import Process
-from tests.servers import Kafka, Postgres, free_port
+from tests.support import present
+from tests.support.processes import Process
+from tests.support.servers import Kafka, Postgres, free_port
 
 EVENTS, DUPLICATES, PEOPLE = 2400, 0.2, 120
 SESSION_MS = 6000

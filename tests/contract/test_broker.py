@@ -19,8 +19,8 @@ from services.shared.errors import Retry
 from services.shared.messaging.kafka import EndOffsets, Outgoing, Publisher, Record, Subscription, TopicPartition, make_topics
 from services.shared.runtime import patiently
 from services.shared.settings import HOME, Settings
-from tests.doors import Door
-from tests.servers import Kafka, free_port
+from tests.support.proxy import Door
+from tests.support.servers import Kafka, free_port
 
 PARTITIONS = 4
 

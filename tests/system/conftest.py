@@ -27,8 +27,8 @@ from services.ops.embedded.processes import tied
 from services.shared.contracts.events import Snapshot
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME
-from tests import present
-from tests.servers import Postgres
+from tests.support import present
+from tests.support.servers import Postgres
 
 T = TypeVar("T")
 CRM_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -29,9 +29,9 @@ from services.shared.contracts.link_tokens import LinkClaim, UnsubscribeClaim, s
 from services.shared.http.paging import Seal
 from services.shared.playbook import loading
 from services.shared.settings import HOME
-from tests import present
-from tests.attacked import HOUSE, PEPPER, Ingest, make_ready, signing
-from tests.servers import Postgres, free_port
+from tests.support import present
+from tests.support.attacked_ingest import HOUSE, PEPPER, Ingest, make_ready, signing
+from tests.support.servers import Postgres, free_port
 from tests.system.conftest import System, until
 from tests.system.test_bad_input import JSON, MEGABYTE, refused, visit
 

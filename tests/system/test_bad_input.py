@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
 from services.shared.settings import HOME
-from tests import present
-from tests.doors import Door
-from tests.fleet import Process
+from tests.support import present
+from tests.support.processes import Process
+from tests.support.proxy import Door
 from tests.system.conftest import System, until
 
 MEGABYTE = 1024 * 1024

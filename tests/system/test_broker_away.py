@@ -17,8 +17,8 @@ import aiohttp
 import httpx
 import pytest
 
-from tests.attacked import Ingest, make_ready
-from tests.servers import Kafka, Postgres, free_port
+from tests.support.attacked_ingest import Ingest, make_ready
+from tests.support.servers import Kafka, Postgres, free_port
 from tests.system.conftest import until
 from tests.system.test_attacks import new_database
 from tests.system.test_bad_input import refused, visit

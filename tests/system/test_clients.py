@@ -15,7 +15,7 @@ from cloudevents.v1.http import to_json, to_structured
 from playwright.async_api import async_playwright, expect
 from segment.analytics.client import Client
 
-from tests import present
+from tests.support import present
 from tests.system.conftest import System, until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 
 from services.shared.db import open_engine
 from services.shared.settings import Settings
-from tests import present
+from tests.support import present
 from tests.system.conftest import CRM_SECRET, System, until
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
-from tests import present
+from tests.support import present
 from tests.system.conftest import System
 from tests.system.test_page import CHROMIUM, DESK, PHONE, QUIET
 

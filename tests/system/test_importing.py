@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from services.ops.__main__ import app
 from services.shared.settings import HOME
-from tests import present
+from tests.support import present
 from tests.system.conftest import System, until
 
 LOANS = HOME.parent / "shared" / "data" / "bpi2012_loan_leads.csv"

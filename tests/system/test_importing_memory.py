@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.shared.settings import HOME
-from tests import present
+from tests.support import present
 
 GROWTH_MIB = 60  # the count of leads holds up to 32 MiB of them in memory
 

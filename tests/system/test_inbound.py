@@ -19,9 +19,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.ingest.senders import Vault, connect
-from tests import present
-from tests.fleet import Process
-from tests.mailserver import PASSWORD, USER, MailServer
+from tests.support import present
+from tests.support.mailserver import PASSWORD, USER, MailServer
+from tests.support.processes import Process
 from tests.system.conftest import System, until
 from tests.system.test_one_lead import Story
 

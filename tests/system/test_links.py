@@ -22,9 +22,9 @@ from services.shared.contracts.events import keyed_hash
 from services.shared.contracts.link_tokens import Claim, LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, sign
 from services.shared.db import open_engine, rows
 from services.shared.settings import HOME, Settings
-from tests import present
-from tests.doors import Door
-from tests.fleet import Process
+from tests.support import present
+from tests.support.processes import Process
+from tests.support.proxy import Door
 from tests.system.conftest import PEPPER, System, until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"

@@ -15,7 +15,7 @@ from services.ingest.senders import Vault, connect, disconnect
 from services.ingest.sources import mailchimp, mailgun, postmark, sendgrid
 from services.ingest.sources.contract import Sample, Source
 from services.ops.embedded.state import found
-from tests import present
+from tests.support import present
 from tests.system.conftest import System, until
 
 T = TypeVar("T")

@@ -17,8 +17,8 @@ import svix
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.ingest import senders
-from tests import present
-from tests.fleet import Process
+from tests.support import present
+from tests.support.processes import Process
 from tests.system.conftest import System, until
 
 DATA = Path(__file__).parents[1] / "data" / "senders"

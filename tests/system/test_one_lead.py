@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests import present
+from tests.support import present
 from tests.system.conftest import System, until
 
 BOTTLING = "case-study-bottling"  # the first item for somebody who asks for a demo

@@ -10,7 +10,7 @@ import pytest
 
 from services.ops.commands.status import read
 from services.shared.settings import Settings
-from tests import present
+from tests.support import present
 from tests.system.conftest import System
 
 EXAMPLES = 10

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from services.ops.__main__ import app as command_line
 from services.ops.embedded.processes import tied
 from services.shared.settings import HOME, Settings
-from tests import present
+from tests.support import present
 from tests.system.conftest import until
 
 

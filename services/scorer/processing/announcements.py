@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -10,11 +10,12 @@ import msgspec
 from services.scorer.model.fold import Journey, View
 from services.scorer.model.profile import ON_SITE, permission
 from services.scorer.records import Announced, Arrival, LeadRow, State
-from services.shared.clock import DAY, from_us
+from services.shared.clock import from_us
 from services.shared.contracts.consent import consents_of
 from services.shared.contracts.events import (
     CHANGES,
     NEW_LEADS,
+    TOO_OLD,
     TOUCH_SENT,
     Change,
     ChangeEvent,
@@ -30,7 +31,7 @@ from services.shared.contracts.sales import STATUS_OF
 from services.shared.messaging.kafka import Outgoing
 from services.shared.telemetry import ANNOUNCED
 
-TOO_OLD = 400 * DAY
+TOO_OLD_US = TOO_OLD // timedelta(microseconds=1)
 ENGAGED_EVERY_SECONDS = 300
 CONSUMED = ON_SITE - {"preference_set"} | {"email_replied"}
 ASKED = frozenset({"demo_requested", "enquired", "trial_started"})
@@ -84,9 +85,9 @@ def _announcement(
 ) -> dict[str, Any] | None:
     """The announcement that is due, numbered; None where the stage is as last said, or nothing may be said."""
     cause_at = view.stage_since if view.stage_since is not None else now
-    if view.stage == state.announced.stage or lead.provisional or lead.excluded or cause_at < now - TOO_OLD:
+    if view.stage == state.announced.stage or lead.provisional or lead.excluded or cause_at < now - TOO_OLD_US:
         return None
-    if state.lane.last_at < now - TOO_OLD or (evidence.arrivals and all("old" in a.flags.split() for a in evidence.arrivals)):
+    if state.lane.last_at < now - TOO_OLD_US or (evidence.arrivals and all("old" in a.flags.split() for a in evidence.arrivals)):
         return None
     by = _behind(journey, evidence, cause_at)
     newest = by is not None and by.at >= lead.profile.last_at

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -11,18 +11,24 @@ import msgspec
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.processing.announcements import TOO_OLD
 from services.scorer.queries.leads import Queries
 from services.scorer.scoring import Scoring
-from services.shared.clock import to_us
 from services.shared.contracts import sales
-from services.shared.contracts.events import INTERACTIONS, TOUCH_SYSTEM, ExternalId, Interaction, envelope, keyed_hash
+from services.shared.contracts.events import (
+    CLOCK_TOLERANCE,
+    INTERACTIONS,
+    TOO_OLD,
+    TOUCH_SYSTEM,
+    ExternalId,
+    Interaction,
+    envelope,
+    keyed_hash,
+)
 from services.shared.contracts.identity import SEPARATOR, Identifier, Kind
 from services.shared.db import value
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing, Publisher
 
-AHEAD = timedelta(minutes=5)  # a clock may be wrong by so much
 WAIT_S, LOOK_EVERY_S = 2.0, 0.03
 SOURCE = "sales:status"
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
@@ -87,7 +93,7 @@ class Outcomes:
         """
         now, playbook = self._scoring.clock.now(), self._scoring.playbook
         at, type_ = said.at or now, sales.TYPE_OF[said.status]
-        if at > now + AHEAD:
+        if at > now + CLOCK_TOLERANCE:
             raise Reject("this has not happened yet", where="body.at", remedy="send the time at which it did, or leave it out")
         if said.product and said.product not in playbook.products:
             remedy = f"use one of {', '.join(playbook.products)}"
@@ -104,7 +110,7 @@ class Outcomes:
             occurred_at=at,
             received_at=now,
             posted_at=time.time(),
-            flags="old" if to_us(at) < to_us(now) - TOO_OLD else "",
+            flags="old" if at < now - TOO_OLD else "",
             scope=sales.scope_of(type_),
         )
         if rb"\u0000" in record:

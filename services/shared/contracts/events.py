@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ TOUCH_SYSTEM = "ripeline.touch"  # the external-id system that ties a click or a
 TOUCH_SENT = "touch_sent"  # our own sends, in the form of interactions
 REFUSING_TYPES = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
 HISTORY, NEW_LEADS = "history", "new_leads"  # what an import says that its events are
+CLOCK_TOLERANCE = timedelta(minutes=5)  # a sender's clock may be ahead by so much
+TOO_OLD = timedelta(days=400)  # what happened so long before its receipt announces nothing
 
 
 class ExternalId(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,90 @@
+"""The one invariant on the real store: the same set of events gives the same state, bit for bit (D1, D2, O4)."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.ops.commands.verify import canonical, verify
+from services.scorer.processing.handler import Handler
+from services.scorer.records import unpack_profile
+from services.scorer.scoring import Scoring
+from services.scorer.store import Store
+from services.shared.db import rows
+from services.shared.messaging.consumer import Consumer
+from services.shared.messaging.kafka import Record
+from services.shared.playbook.sections import Playbook
+from services.shared.settings import Settings
+from tests.support import present
+from tests.support.histories import history, records, sends
+
+CASES = 50
+
+
+def consumer(engine: AsyncEngine, handler: Handler) -> Consumer[Any]:
+    def never() -> Any:
+        raise AssertionError("no broker here")
+
+    return Consumer(engine, never, handler, "scorer", batch=100, after=lambda _: None)
+
+
+async def feed(engine: AsyncEngine, handler: Handler, arriving: list[Record], rng: random.Random, lanes: int) -> None:
+    """Applies records in batches of random sizes, in `lanes` at once."""
+    taker = consumer(engine, handler)
+
+    async def lane(mine: list[Record]) -> None:
+        while mine:
+            size = rng.choice([1, 2, 5, 17])
+            batch, mine = mine[:size], mine[size:]
+            await taker.take(batch, lambda: None)
+
+    await asyncio.gather(*(lane(arriving[i::lanes]) for i in range(lanes)))
+
+
+async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
+    """States keyed by who their events are, not by lead id; leads without events do not count."""
+    async with engine.connect() as connection:
+        leads = {
+            r.id: r for r in await rows(connection, "SELECT id, profile, provisional FROM scorer.lead WHERE merged_into IS NULL")
+        }
+        store = Store(connection)
+        states, events = await store.states(leads), await store.events(leads)
+        conflicts = {r.uid.hex for r in await rows(connection, "SELECT uid FROM scorer.event WHERE conflict")}
+        letters = await rows(connection, "SELECT reason FROM scorer.dead_letter")
+    assert not letters
+    out = {}
+    for lead, mine in events.items():
+        lane = states[lead]["default"].lane
+        key = tuple(event.uid for event in mine)
+        flags = tuple(event.uid in conflicts for event in mine)
+        out[key] = (lane, canonical(unpack_profile(leads[lead].profile)), leads[lead].provisional, flags)
+    return out
+
+
+@pytest.mark.parametrize("seed", range(CASES))
+async def test_any_arrival_of_the_same_set_gives_the_same_state(
+    seed: int, engine: AsyncEngine, settings: Settings, default_playbook: Playbook
+) -> None:
+    """Once in order and alone, then shuffled, doubled, in other batches, by three processes at once."""
+    rng = random.Random(seed)
+    handler = Handler(Scoring.of(default_playbook, present.CLOCK))
+    all_records = records(history(rng, people=rng.choice([2, 3, 5]), length=rng.choice([10, 25, 40])), sends(rng))
+    async with engine.begin() as connection:
+        tables = "event, identifier, link, verdict, lead, lead_state, announcement, touch, outbox, dead_letter, progress"
+        reset = "TRUNCATE " + ", ".join(f"scorer.{one.strip()}" for one in tables.split(","))
+        await connection.exec_driver_sql(reset)
+    await feed(engine, handler, all_records, rng, lanes=1)
+    first = await snapshot(engine, handler)
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(reset)
+    again = all_records + rng.choices(all_records, k=len(all_records) // 4)
+    rng.shuffle(again)
+    await feed(engine, handler, again, rng, lanes=3)
+    second = await snapshot(engine, handler)
+    assert second.keys() == first.keys()
+    assert second == first
+    checked = await verify(settings, lambda _: None)
+    assert checked["mismatches"] == []
+    assert checked["leads"] >= len(first)

@@ -1,0 +1,1 @@
+"""What tests share: real servers, processes, generated histories, and the present."""

@@ -1,0 +1,285 @@
+"""The page's pure parts: plain words, the curve, what is new, the seal of a session."""
+
+import asyncio
+import random
+import re
+
+import msgspec
+import numpy as np
+import pytest
+from jinja2 import UndefinedError
+
+from services.scorer import wording as words
+from services.scorer.model.explanation import explain
+from services.scorer.model.fold import Event, Journey
+from services.scorer.model.profile import profile_of
+from services.scorer.model.trajectory import HEIGHT, WIDTH, areas, ceiling, curve, line
+from services.scorer.ui.live import AWAY, Live, Sight, news
+from services.scorer.ui.rendering import Assets, Renderer, mail_document
+from services.scorer.ui.views import Item
+from services.shared.clock import DAY, from_us
+from services.shared.contracts.events import Interaction, Touch, event_uid
+from services.shared.contracts.identity import Identifier, Kind
+from services.shared.errors import Reject
+from services.shared.http.keys import Key, Keys, hashed
+from services.shared.http.signin import Seats, SignedOut
+from services.shared.playbook.sections import Playbook
+from tests.support.histories import BASE, history
+
+
+@pytest.fixture(scope="module")
+def journey(default_playbook: Playbook) -> Journey:
+    return Journey(default_playbook)
+
+
+@pytest.fixture(scope="module")
+def render(default_playbook: Playbook) -> Renderer:
+    return Renderer(default_playbook, Assets())
+
+
+def person(seed: int) -> list[Event]:
+    """Events of one person in order, without machines, whose later word may change what was believed."""
+    events = {}
+    for said in history(random.Random(seed), people=1, length=12):
+        uid = event_uid("canonical:test", said.data.id)
+        events.setdefault(uid, Event(said.at, uid, msgspec.structs.replace(said.data, machine=False)))
+    return sorted(events.values(), key=lambda event: (event.at, event.uid))
+
+
+# -- words ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_likelihood_is_a_band_until_it_is_calibrated() -> None:
+    assert [words.chance(p, calibrated=False) for p in (0.0, 0.0999, 0.1, 0.2499, 0.25, 1.0)] == [
+        "low", "low", "some", "some", "high", "high",
+    ]  # fmt: skip
+    assert words.chance(0.123, calibrated=True) == "12 %"
+    assert words.chance(None, calibrated=False) == "settled"
+
+
+def test_points_have_a_true_minus_and_no_negative_nothing() -> None:
+    assert [words.signed(points) for points in (1.25, -0.5, -0.04, 0.0)] == ["+1.2", "−0.5", "0.0", "0.0"]
+
+
+def test_a_lead_is_called_by_the_best_that_is_known() -> None:
+    mail, user = Identifier(Kind.EMAIL, "jo@firm.example"), Identifier(Kind.USER, "u-1")
+    anonymous, foreign = Identifier(Kind.ANONYMOUS, "0123456789abc"), Identifier(Kind.EXTERNAL, "crm\t77")
+    ours = Identifier(Kind.EXTERNAL, "ripeline.touch\t5")
+    assert words.who({"name": "Jo Day", "company": "Firm"}, [user, mail]) == ("Jo Day", "jo@firm.example · Firm")
+    assert words.who({"first_name": "Jo", "last_name": "Day"}, []) == ("Jo Day", "")
+    assert words.who({}, [user, mail]) == ("jo@firm.example", "")
+    assert words.who({}, [user]) == ("u-1", "")
+    assert words.who({}, [foreign, anonymous]) == ("crm 77", "")
+    assert words.who({}, [ours, anonymous]) == ("Visitor 01234567", "")
+    assert words.who({}, [ours]) == ("Nameless lead", "")
+
+
+def test_long_and_odd_traits_become_one_short_line() -> None:
+    assert words.said({"a": [1]}) == "{'a': [1]}"
+    assert words.said(" two\n lines ") == "two lines"
+    assert len(words.said("x" * 5000)) == words.LONGEST
+
+
+def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook) -> None:
+    library = default_playbook.content_by_id
+    for reason in ("no_consent", "capped", "quiet_hours", "on_site", "nothing_suitable", "holdout", "unknown_stage", "history",
+                   "superseded", "sample", "preference"):  # fmt: skip
+        touch = Touch(id="t", lead="l", status="withheld", reason=reason)
+        assert words.decided(touch, library) == f"No touch: {words.REASONS[reason]}"
+    item = default_playbook.content[0]
+    for status in ("due", "sending", "sent", "unknown", "failed"):
+        touch = Touch(id="t", lead="l", status=status, content=item.id)
+        assert words.decided(touch, library) == f"“{item.title}” {words.STATUSES[status]}"
+    assert words.decided(Touch(id="t", lead="l", status="failed", content="gone", reason="mailbox_full"), library) == (
+        "“gone” failed: mailbox full"
+    )
+
+
+def test_what_weighs_nothing_says_so(journey: Journey) -> None:
+    def did(**said: object) -> tuple[str, str]:
+        data = Interaction(id="1", **said)  # type: ignore[arg-type]
+        return words.did(data, journey.reader.read(data), journey.playbook.content_by_id)
+
+    assert did(type="page_viewed", url="https://x.example/a?email=jo@x.example") == ("viewed a page: https://x.example/a", "")
+    assert did(type="coffee_drunk") == ("coffee drunk", "weighs nothing")
+    assert did(type="page_viewed", machine=True)[1] == "a machine did it, so it weighs nothing"
+    item = journey.playbook.content[0]
+    assert did(type="content_downloaded", content_id=item.id) == (f"downloaded: “{item.title}”", "")
+
+
+def test_a_ledger_line_names_the_content_by_its_title_and_the_touch_by_its_id(default_playbook: Playbook) -> None:
+    item = default_playbook.content[0]
+    library = default_playbook.content_by_id
+    assert words.ledger_text(f"clicked in our mail ({item.id}) [touch 12]", item.id, library) == (
+        f"clicked in our mail: “{item.title}”", "12",
+    )  # fmt: skip
+    assert words.ledger_text("3.0 days without a sign", "", library) == ("3.0 days without a sign", "")
+
+
+def test_a_move_says_from_where_and_why() -> None:
+    assert words.moved("unknown", "status_quo", "event") == "seen in Status quo, after an act of its own"
+    assert words.moved("decision", "awareness", "silence") == "Decision → Awareness, after silence"
+
+
+# -- the curve -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_curve_is_what_was_believed_at_every_moment(journey: Journey, seed: int) -> None:
+    events = person(seed)
+    now = events[-1].at + 20 * DAY
+    seen = curve(journey, "default", events, now, instants=25)
+    assert seen.at[-1] == now
+    assert (np.diff(seen.at) > 0).all()
+    for i, at in enumerate(seen.at):
+        past = [event for event in events if event.at <= at]
+        fit = journey.fit.points(profile_of(past).fit_traits())
+        view = journey.view(journey.fold_all("default", [past]), [int(at)], [fit])[0]
+        assert seen.belief[:, i] == pytest.approx(list(view.belief.values()), abs=1e-9)
+        assert seen.known(i) == (None if view.likelihood is None else pytest.approx(view.likelihood, abs=1e-9))
+
+
+def test_the_curve_ends_where_the_ledger_does(journey: Journey) -> None:
+    events = person(3)
+    now = events[-1].at + 3 * DAY
+    assert curve(journey, "default", events, now).known(-1) == pytest.approx(explain(journey, "default", events, now).likelihood)
+
+
+def test_the_picture_stays_inside_its_box_and_is_broken_where_nothing_is_left_to_predict(journey: Journey) -> None:
+    bought = Interaction(id="b", type="purchased")
+    lost = Interaction(id="l", type="lost")
+    events = [
+        Event(BASE, "a" * 32, Interaction(id="v", type="page_viewed")),
+        Event(BASE + 5 * DAY, "b" * 32, bought),
+        Event(BASE + 9 * DAY, "c" * 32, lost),
+    ]
+    seen = curve(journey, "default", events, BASE + 20 * DAY)
+    path = line(seen, ceiling(seen))
+    assert path.count("M") == 2
+    for shape in [*areas(seen), path]:
+        for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", shape):
+            assert 0 <= float(x) <= WIDTH
+            assert 0 <= float(y) <= HEIGHT
+
+
+def test_a_lead_of_this_instant_and_one_of_very_many_events_have_a_curve(journey: Journey) -> None:
+    first = Event(BASE, "a" * 32, Interaction(id="v", type="page_viewed"))
+    assert curve(journey, "default", [first], BASE).x(BASE) == 1.0
+    many = [Event(BASE + n * DAY // 20, f"{n:032x}", first.data) for n in range(1000)]
+    assert curve(journey, "default", many, many[-1].at).at.size <= 110
+
+
+# -- what is new ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_watcher_gets_all_at_first_and_then_only_what_changed() -> None:
+    said: dict[str, str] = {}
+    shown: set[str] = set()
+    assert news(Sight({"p": "1"}, {"b": "B", "a": "A"}), said, shown) == [("p", "1"), ("items", "BA")]
+    assert news(Sight({"p": "1"}, {"b": "B", "a": "A"}), said, shown) == []
+    assert news(Sight({"p": "2"}, {"c": "C", "b": "B"}), said, shown) == [("p", "2"), ("items", "C")]
+
+
+async def test_one_poller_serves_all_says_when_it_sees_nothing_and_rests_without_watchers() -> None:
+    looks = 0
+
+    async def look() -> Sight:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            raise ConnectionError
+        return Sight({"n": str(looks)}, {})
+
+    live = Live(look, pause=0.01)
+    one, other = live.watch(), live.watch()
+    first = [dict(await anext(one)), dict(await anext(other))]
+    assert first[0]["n"] == first[1]["n"] == "1"
+    assert dict(await anext(one)) == {"state": AWAY}
+    later = dict(await anext(one))
+    assert later["state"] == ""
+    assert int(later["n"]) >= 3
+    await one.aclose()
+    await other.aclose()
+    rested = looks
+    await asyncio.sleep(0.05)
+    assert looks == rested
+
+
+# -- signing in ----------------------------------------------------------------------------------------------------------
+
+
+class Ring(Keys):
+    """Keys that need no database."""
+
+    def __init__(self, **scopes: str) -> None:
+        self.loaded, self._used = True, set()
+        self._keys = {name: Key(name, name, scope, hashed("s" * 43), None) for name, scope in scopes.items()}  # type: ignore[arg-type]
+
+
+def test_a_session_holds_the_key_it_was_opened_with_and_nothing_else() -> None:
+    ring = Ring(reader="query", other="query", writer="secret")
+    seats = Seats(ring, b"pepper")
+    cookie = seats.open("rl_reader_" + "s" * 43)
+    assert "s" * 43 not in cookie
+    assert seats.holder(cookie).id == "reader"
+    for forged in ("", "reader", "reader.", cookie[:-1], cookie.replace("reader", "other"), "reader.é", "writer.0"):
+        with pytest.raises(SignedOut):
+            seats.holder(forged)
+    with pytest.raises(SignedOut):
+        Seats(ring, b"another pepper").holder(cookie)
+    for key in ("", "rl_reader_" + "x" * 43, "rl_writer_" + "s" * 43):
+        with pytest.raises(Reject):
+            seats.open(key)
+
+
+def test_a_session_ends_with_its_key() -> None:
+    ring = Ring(reader="query")
+    seats = Seats(ring, b"pepper")
+    cookie = seats.open("rl_reader_" + "s" * 43)
+    ring._keys["reader"] = reissued(ring._keys["reader"])
+    with pytest.raises(SignedOut):
+        seats.holder(cookie)
+    ring._keys.clear()
+    with pytest.raises(SignedOut):
+        seats.holder(cookie)
+
+
+def reissued(key: Key) -> Key:
+    """The same id with another secret."""
+    return Key(key.id, key.name, key.scope, hashed("t" * 43), None)
+
+
+# -- rendering -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_people_typed_is_shown_and_never_run(render: Renderer) -> None:
+    item = Item("k", from_us(BASE), "announcement", '"><img src=x onerror=alert(1)>', "decision", who="<script>alert(1)</script>")
+    html = render.fragment("_item.html", item=item)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<script" not in html
+    assert "<img" not in html
+
+
+def test_times_name_their_zone(render: Renderer) -> None:
+    assert render.when("2026-07-01T12:00:00Z") == '<time datetime="2026-07-01T12:00:00Z">1 Jul 2026, 13:00 BST</time>'
+    assert render.when("2026-12-01T12:00:00Z") == '<time datetime="2026-12-01T12:00:00Z">1 Dec 2026, 12:00 GMT</time>'
+
+
+def test_a_template_that_asks_for_what_is_not_there_fails(render: Renderer) -> None:
+    with pytest.raises(UndefinedError):
+        render.fragment("_item.html")
+
+
+def test_a_mail_is_shown_in_a_cage() -> None:
+    answer = mail_document(Touch(id="t", lead="l", status="sent", html="<p onclick='x()'>Hello</p>"))
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("sandbox; default-src 'none'")
+    assert "script-src" not in policy
+    assert "frame-ancestors 'self'" in policy
+
+
+def test_assets_are_named_by_content_and_nothing_else_is_served() -> None:
+    assets = Assets()
+    assert re.fullmatch(r"/static/page\.css\?v=[0-9a-f]{12}", assets.address("page.css"))
+    assert "immutable" in assets.answer("page.js").headers["cache-control"]
+    assert assets.answer("../page.py").status_code == 404
