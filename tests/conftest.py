@@ -1,4 +1,6 @@
-"""Real servers for all tests: PostgreSQL 18 and Apache Kafka 4.3, started once; a fresh database for each test."""
+"""Real servers for all tests: PostgreSQL 18 and Apache Kafka 4.3, started once; a fresh database
+for each test.
+"""
 
 import asyncio
 import os

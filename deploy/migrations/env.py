@@ -1,4 +1,6 @@
-"""Alembic's entry: runs the one linear history over the connection that `services.shared.db.migrate` hands in."""
+"""Alembic's entry: runs the one linear history over the connection that
+`services.shared.db.migrate` hands in.
+"""
 
 from alembic import context
 

@@ -38,10 +38,14 @@ async def main(settings: Settings) -> None:
     rules, pepper = loading.load(settings.playbook), settings.pepper.get_secret_value().encode()
     sources, senders = served(rules), Senders(engine, pepper)
     heard = Heard(engine, [*sources, FORMS, MAILBOX], settings.public_url)
-    normaliser = Normaliser(Cleaner(rules.identity), pepper, rules.sales, frozenset(rules.crm.fields))
+    normaliser = Normaliser(
+        Cleaner(rules.identity), pepper, rules.sales, frozenset(rules.crm.fields)
+    )
     delivery, clock = Delivery(publisher, spool), Clock.parse(settings.clock)
     mail = settings.imap_url.get_secret_value()
-    mailbox = mail and Mailbox(Address.parse(mail), settings.imap_poll_s, engine, normaliser, delivery, heard, clock)
+    mailbox = mail and Mailbox(
+        Address.parse(mail), settings.imap_poll_s, engine, normaliser, delivery, heard, clock
+    )
     rates = Rates(settings)
     spool.open()
     app = create_app(

@@ -35,7 +35,8 @@ from services.shared.runtime import fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import ACCEPTED, REFUSED
 
-USELESS = frozenset({"invalid", "too-large", "media-type", "replayed"})  # what repeating the same body cannot mend
+# what repeating the same body cannot mend
+USELESS = frozenset({"invalid", "too-large", "media-type", "replayed"})
 SLICE = 500  # items of a batch between which others have their turn
 
 
@@ -72,15 +73,27 @@ def create_app(
         source = chosen(post, doors[post.path])
         if source.verify:
             return await signed(request, post, source)
-        key, owner, limits = gate.admit(request, source.key_in(post.body) if "authorization" not in request.headers else "")
+        key, owner, limits = gate.admit(
+            request, source.key_in(post.body) if "authorization" not in request.headers else ""
+        )
         if key.scope not in source.scopes:
             remedy = f"use a key of scope {' or '.join(source.scopes)}"
-            raise Reject(f"a key of scope {key.scope!r} may not do this", where="Authorization", remedy=remedy, kind="forbidden")
+            raise Reject(
+                f"a key of scope {key.scope!r} may not do this",
+                where="Authorization",
+                remedy=remedy,
+                kind="forbidden",
+            )
         public, door, flags = key.scope == "public", f"{source.door}:{key.name}", source.flags(post)
-        receipt = Receipt(door, post.received_at, time.time(), many=_is_many(post), public=public, flags=flags)
+        receipt = Receipt(
+            door, post.received_at, time.time(), many=_is_many(post), public=public, flags=flags
+        )
         await take(source.parse(post), receipt)
-        # Pages that post with a public key are gone by the time of a second attempt: what they say is kept at once.
-        await (delivery.keep(receipt.records, owner) if public else delivery.publish(receipt.records))
+        # Pages that post with a public key are gone by the time of a second attempt: what they say
+        # is kept at once.
+        await (
+            delivery.keep(receipt.records, owner) if public else delivery.publish(receipt.records)
+        )
         fault_point("between_acknowledgement_and_answer")
         answer = _answer(receipt, source, heard)
         answer.raw_headers += limits
@@ -94,7 +107,9 @@ def create_app(
             if source.greet and (greeting := source.greet(post, secrets)):
                 return Response(greeting.body, media_type=greeting.media)
             if post.method != "POST":
-                raise Reject("this address is for webhooks", where="method", remedy="use POST", kind="method")
+                raise Reject(
+                    "this address is for webhooks", where="method", remedy="use POST", kind="method"
+                )
             secret = source.verify(post, secrets) if source.verify else Secret("", "")
             receipt.door = f"{source.door}:{secret.name}"
             rates.key(f"{source.door}:{secret.name}")
@@ -123,23 +138,47 @@ def create_app(
         for path in source.paths:
             doors.setdefault(path, []).append(source)
     for path, served in doors.items():
-        body = documented.events(served[0].example) if path == "/v1/events" else documented.sent_by(served[0])
-        app.add_api_route(path, events, methods=["POST"], tags=[served[0].door], openapi_extra=body, response_model=None)
-    # What FastAPI does for a route it describes costs a third of a single event: these go the short way, in front.
+        body = (
+            documented.events(served[0].example)
+            if path == "/v1/events"
+            else documented.sent_by(served[0])
+        )
+        app.add_api_route(
+            path,
+            events,
+            methods=["POST"],
+            tags=[served[0].door],
+            openapi_extra=body,
+            response_model=None,
+        )
+    # What FastAPI does for a route it describes costs a third of a single event: these go the short
+    # way, in front.
     app.router.routes[:0] = [
-        Route(path, events, methods=["GET", "POST"] if served[0].greet else ["POST"]) for path, served in doors.items()
+        Route(path, events, methods=["GET", "POST"] if served[0].greet else ["POST"])
+        for path, served in doors.items()
     ]
 
     @app.get("/v1/projects/{key}/settings", tags=["segment"], response_model=None)
     async def browser_settings(key: str) -> Response:
-        """Where a browser's analytics.js posts, for those that were given our address as their CDN."""
+        """Where a browser's analytics.js posts, for those that were given our address as
+        their CDN.
+        """
         keys.check(key, "public")
         body = encode_bytes(segment.browser_settings(key, settings.public_url))
-        return Response(body, headers={"Cache-Control": "public, max-age=300"}, media_type="application/json")
+        return Response(
+            body, headers={"Cache-Control": "public, max-age=300"}, media_type="application/json"
+        )
 
-    @app.post("/v1/forms/{form}", tags=["forms"], response_model=None, openapi_extra=documented.form(FORMS.example))
+    @app.post(
+        "/v1/forms/{form}",
+        tags=["forms"],
+        response_model=None,
+        openapi_extra=documented.form(FORMS.example),
+    )
     async def form(form: str, request: Request) -> Response:
-        """A web form, with or without JavaScript; it is safe before the answer, whatever the broker does."""
+        """A web form, with or without JavaScript; it is safe before the answer, whatever the broker
+        does.
+        """
         post = await intake.read(request, clock, settings.public_url)
         if post.media not in FORMS.media:
             raise _wrong_media(post.media, FORMS.media)
@@ -147,7 +186,11 @@ def create_app(
         key, owner, limits = gate.admit(request, forms.text(found, "_key"), in_page=True)
         then = forms.text(found, "_next")
         if then and not may_follow(then, settings.allowed_pages):
-            raise Reject("this page is not on the list", where="/_next", remedy="add its beginning to RIPELINE_ALLOWED_PAGES")
+            raise Reject(
+                "this page is not on the list",
+                where="/_next",
+                remedy="add its beginning to RIPELINE_ALLOWED_PAGES",
+            )
         receipt = Receipt(f"{FORMS.door}:{key.name}", post.received_at, time.time(), many=False)
         if robot := trap(form, found):
             REFUSED.labels(FORMS.door, robot).inc()
@@ -169,14 +212,20 @@ def create_app(
         token = forms.text(found, "_token")
         if not token and settings.form_tokens == "optional":
             return ""
-        return "too-quick" if form_token.age(pepper, form, token, time.time()) < form_token.QUICKEST_S else ""
+        return (
+            "too-quick"
+            if form_token.age(pepper, form, token, time.time()) < form_token.QUICKEST_S
+            else ""
+        )
 
     @app.get("/v1/forms/{form}/token", tags=["forms"], response_model=None)
     async def token(form: str, request: Request) -> Response:
         """A token for a form that is shown now: a page puts it into the field `_token`."""
         _, _, limits = gate.admit(request)
         body = encode_bytes({"token": form_token.issue(pepper, form, time.time())})
-        answer = Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+        answer = Response(
+            body, headers={"Cache-Control": "no-store"}, media_type="application/json"
+        )
         answer.raw_headers += limits
         return answer
 
@@ -184,14 +233,22 @@ def create_app(
     async def refused(request: Request, error: Reject) -> Response:
         return mail.refusal(request, rates.guessed(request, error), pages)
 
-    app.include_router(mail.create_router(mail.Mailroom(rules, pepper, normaliser, delivery, gate, clock), pages, clock))
+    app.include_router(
+        mail.create_router(
+            mail.Mailroom(rules, pepper, normaliser, delivery, gate, clock), pages, clock
+        )
+    )
     _describe(app)
     return app
 
 
 def chosen(post: Post, there: Sequence[Source]) -> Source:
-    """The source of a request among those of its path, by its content type, and for plain JSON by its shape."""
-    if cloudevents.is_binary(post) and (binary := next((source for source in there if source.door == "cloudevents"), None)):
+    """The source of a request among those of its path, by its content type, and for plain JSON by
+    its shape.
+    """
+    if cloudevents.is_binary(post) and (
+        binary := next((source for source in there if source.door == "cloudevents"), None)
+    ):
         return binary
     fitting = [source for source in there if not source.media or post.media in source.media]
     if not fitting:
@@ -215,14 +272,20 @@ def may_follow(then: str, allowed: list[str]) -> bool:
 
 
 def _answer(receipt: Receipt, source: Source, heard: Heard) -> Response:
-    """200 with what was accepted and what was not; where nothing was, the status that tells the sender to stop.
+    """200 with what was accepted and what was not; where nothing was, the status that tells the
+    sender to stop.
 
     A request that holds nothing for us is a success.
     """
     rejected = [_refusal(*refused) for refused in receipt.refused]
     for _, _, reject in receipt.refused:
         REFUSED.labels(source.door, reject.kind).inc()
-    heard.note(source.door, len(receipt.ids), len(rejected), receipt.refused[-1][2].kind if rejected else "")
+    heard.note(
+        source.door,
+        len(receipt.ids),
+        len(rejected),
+        receipt.refused[-1][2].kind if rejected else "",
+    )
     ACCEPTED.labels(source.door).inc(len(receipt.ids))
     if receipt.ids or not rejected or source.stop == 200:
         return _said(source, receipt.ids, rejected)
@@ -234,7 +297,11 @@ def _answer(receipt: Receipt, source: Source, heard: Heard) -> Response:
 
 
 def _refusal(index: int | None, name: str | None, reject: Reject) -> dict[str, Any]:
-    return {"index": index, "id": name, "problem": web.problem_of(reject) | {"status": web.STATUS.get(reject.kind, 400)}}
+    return {
+        "index": index,
+        "id": name,
+        "problem": web.problem_of(reject) | {"status": web.STATUS.get(reject.kind, 400)},
+    }
 
 
 def _said(source: Source, ids: list[str], rejected: list[dict[str, Any]]) -> Response:
@@ -246,7 +313,11 @@ def _said(source: Source, ids: list[str], rejected: list[dict[str, Any]]) -> Res
 
 
 def _is_many(post: Post) -> bool:
-    return post.media.endswith(("ndjson", "jsonl", "jsonlines")) or post.path == "/v1/batch" or is_list(post.body)
+    return (
+        post.media.endswith(("ndjson", "jsonl", "jsonlines"))
+        or post.path == "/v1/batch"
+        or is_list(post.body)
+    )
 
 
 def _split(address: str) -> tuple[str, str, str] | None:
@@ -264,7 +335,9 @@ def _wants_json(post: Post) -> bool:
 
 def _wrong_media(given: str, known: frozenset[str]) -> Reject:
     remedy = f"use one of {', '.join(sorted(known - {''}))}"
-    return Reject(f"content type {given[:60]!r}", where="Content-Type", remedy=remedy, kind="media-type")
+    return Reject(
+        f"content type {given[:60]!r}", where="Content-Type", remedy=remedy, kind="media-type"
+    )
 
 
 def _describe(app: FastAPI) -> None:

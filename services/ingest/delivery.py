@@ -20,7 +20,8 @@ class Delivery:
         await self._publisher.publish(records)
 
     async def keep(self, records: Sequence[Outgoing], owner: str) -> None:
-        """For senders who never repeat: acknowledged soon, or on disk. Raises Reject `spool-full`, `spool-share`.
+        """For senders who never repeat: acknowledged soon, or on disk. Raises Reject `spool-full`,
+        `spool-share`.
 
         `owner` names whose share of the spool is used.
         """

@@ -1,4 +1,6 @@
-"""From what a source read to records of the topics: times, identifiers, limits, consents; a bad item harms no other."""
+"""From what a source read to records of the topics: times, identifiers, limits, consents; a bad
+item harms no other.
+"""
 
 import hashlib
 import uuid
@@ -38,18 +40,34 @@ MAX_NAME = 512  # characters of an identifier: it has to fit into an index
 HEAD = 300  # bytes that every record has around its interaction
 NAMES = ("id", "type", "user_id", "email", "anonymous_id", "product", "content_id", "touch_id")
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
-put = msgspec.structs.force_setattr  # until it is encoded an item is ours alone, and copies cost more than all the rest
+# until it is encoded an item is ours alone, and copies cost more than all the rest
+put = msgspec.structs.force_setattr
 RESERVED = frozenset({TOUCH_SENT})
-SECRET_ONLY = frozenset({"identity_reviewed", *sales.STATUS_OF})  # what a key that stands in a page may not say
+# what a key that stands in a page may not say
+SECRET_ONLY = frozenset({"identity_reviewed", *sales.STATUS_OF})
 
 
 class Receipt:
-    """One request's items on their way: its moment, flags that all of them get, and what became of each."""
+    """One request's items on their way: its moment, flags that all of them get, and what became of
+    each.
+    """
 
     def __init__(
-        self, door: str, received_at: datetime, posted_at: float, *, many: bool = True, public: bool = False, flags: str = ""
+        self,
+        door: str,
+        received_at: datetime,
+        posted_at: float,
+        *,
+        many: bool = True,
+        public: bool = False,
+        flags: str = "",
     ) -> None:
-        self.door, self.received_at, self.posted_at, self.flags = door, received_at, posted_at, flags
+        self.door, self.received_at, self.posted_at, self.flags = (
+            door,
+            received_at,
+            posted_at,
+            flags,
+        )
         self.barred = SECRET_ONLY if public else frozenset[str]()
         self.latest, self.oldest = received_at + CLOCK_TOLERANCE, received_at - TOO_OLD
         self.records: list[Outgoing] = []
@@ -60,22 +78,35 @@ class Receipt:
     def refuse(self, index: int, id: str | None, reject: Reject) -> None:
         """Notes a refusal, its place told from the top of the body."""
         if self._many:
-            reject = Reject(reject.title, where=f"/{index}{reject.where}", remedy=reject.remedy, kind=reject.kind)
+            reject = Reject(
+                reject.title,
+                where=f"/{index}{reject.where}",
+                remedy=reject.remedy,
+                kind=reject.kind,
+            )
         self.refused.append((index, id, reject))
 
 
 class Normaliser:
     """Knows the words that identify nobody, and the pepper under which identifiers stand in keys.
 
-    `outcomes` are sales' words, and `ours` the fields of a CRM that we write ourselves: they say nothing new.
+    `outcomes` are sales' words, and `ours` the fields of a CRM that we write ourselves: they say
+    nothing new.
     """
 
-    def __init__(self, cleaner: Cleaner, pepper: bytes, outcomes: Sales = Sales(), ours: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        cleaner: Cleaner,
+        pepper: bytes,
+        outcomes: Sales = Sales(),
+        ours: frozenset[str] = frozenset(),
+    ) -> None:
         self._cleaner, self._pepper = cleaner, pepper
         self._reasons, self._ours = outcomes.disqualify_reasons, ours
 
     def take(self, items: Iterable[Item | Refused], receipt: Receipt, first: int = 0) -> Receipt:
-        """Adds to the receipt a record for each sound item, with its consents, and a refusal for each other one.
+        """Adds to the receipt a record for each sound item, with its consents, and a refusal for
+        each other one.
 
         `first` is the place of the first of the items in the body.
         """
@@ -96,7 +127,12 @@ class Normaliser:
             raise _bad_type(item.type)
         if item.type in receipt.barred:
             remedy = "post it with a key of scope secret"
-            raise Reject(f"a public key may not say {item.type!r}", where="/type", remedy=remedy, kind="forbidden")
+            raise Reject(
+                f"a public key may not say {item.type!r}",
+                where="/type",
+                remedy=remedy,
+                kind="forbidden",
+            )
         occurred_at, said_at, flags = _time(item, receipt)
         scope = self._outcome(item, who, said_at) if item.type in sales.STATUS_OF else ""
         echo = bool(self._ours and item.traits) and self._is_echo(item)
@@ -131,7 +167,9 @@ class Normaliser:
                 scope=scope,
             )
         except UnicodeEncodeError:
-            raise Reject("a lone surrogate in a text", remedy="write the character in full, or leave it out") from None
+            raise Reject(
+                "a lone surrogate in a text", remedy="write the character in full, or leave it out"
+            ) from None
         _check_sizes(item, value)
         key = keyed_hash(self._pepper, who)
         receipt.records.append(Outgoing(INTERACTIONS, key, value))
@@ -140,7 +178,9 @@ class Normaliser:
             address = f"email:{item.email}"
             address = key if address == who else keyed_hash(self._pepper, address)
             at = occurred_at or receipt.received_at
-            receipt.records += consent_records(consents, uid, address, at, undated=occurred_at is None)
+            receipt.records += consent_records(
+                consents, uid, address, at, undated=occurred_at is None
+            )
 
     def _outcome(self, item: Item, who: str, said_at: datetime | None) -> str:
         """Brings what sales said into the one shape that it has; returns the scope of its id."""
@@ -150,7 +190,9 @@ class Normaliser:
         return sales.scope_of(item.type, item.origin if isinstance(item, Foreign) else "")
 
     def _is_echo(self, item: Item) -> bool:
-        """Takes out what we wrote into the CRM ourselves; tells whether the item says nothing else, and links nobody."""
+        """Takes out what we wrote into the CRM ourselves; tells whether the item says nothing else,
+        and links nobody.
+        """
         kept = {name: value for name, value in item.traits.items() if name not in self._ours}
         if len(kept) == len(item.traits):
             return False
@@ -159,23 +201,34 @@ class Normaliser:
         return item.type == "identified" and not more and len(self._cleaner.identifiers(item)) == 1
 
     def _who(self, item: Item) -> str:
-        """The strongest identifier; the address is left in its clean form, and not at all where it is junk."""
+        """The strongest identifier; the address is left in its clean form, and not at all where it
+        is junk.
+        """
         if email := item.email:
             put(item, "email", self._cleaner.address(email))
             if not item.email and self._cleaner.plain(email):
-                raise Reject("not a mail address", where="/email", remedy="write one like ann@example.com, or leave it out")
+                raise Reject(
+                    "not a mail address",
+                    where="/email",
+                    remedy="write one like ann@example.com, or leave it out",
+                )
         if who := self._cleaner.strongest(item):
             return who
-        remedy = "send a user_id, email, anonymous_id or external_id that is not a placeholder such as `null` or `guest`"
+        remedy = (
+            "send a user_id, email, anonymous_id or external_id that is not a placeholder "
+            "such as `null` or `guest`"
+        )
         raise Reject("identifies nobody", remedy=remedy, kind="no-identifier")
 
 
 def consent_records(
     consents: Iterable[Consent], uid: str, address: str, at: datetime, *, undated: bool = False
 ) -> list[Outgoing]:
-    """Records of `lead.consents` for an address, named by its keyed hash; ids derive from the interaction's.
+    """Records of `lead.consents` for an address, named by its keyed hash; ids derive from the
+    interaction's.
 
-    `undated` tells that `at`, which counts where a consent says no time of its own, is that of the receipt.
+    `undated` tells that `at`, which counts where a consent says no time of its own, is that of the
+    receipt.
     """
     records = []
     for said in consents:
@@ -188,7 +241,9 @@ def consent_records(
             basis=said.basis,
             undated=undated and said.at is None,
         )
-        event = ConsentEvent(id=derived(uid, said.channel, said.purpose, said.state), time=changed.at, data=changed)
+        event = ConsentEvent(
+            id=derived(uid, said.channel, said.purpose, said.state), time=changed.at, data=changed
+        )
         records.append(Outgoing(CONSENTS, address, encode(event)))
     return records
 
@@ -208,11 +263,17 @@ def _time(item: Item, receipt: Receipt) -> tuple[datetime | None, datetime | Non
 
 def _utc(moment: datetime, where: str) -> datetime:
     if moment.tzinfo is None:
-        raise Reject("a time without its zone", where=where, remedy="write it as 2026-01-02T03:04:05Z or with an offset")
+        raise Reject(
+            "a time without its zone",
+            where=where,
+            remedy="write it as 2026-01-02T03:04:05Z or with an offset",
+        )
     try:
         return moment.astimezone(UTC)
     except OverflowError:
-        raise Reject("a time out of range", where=where, remedy="use a year between 1 and 9999") from None
+        raise Reject(
+            "a time out of range", where=where, remedy="use a year between 1 and 9999"
+        ) from None
 
 
 def _consents(given: tuple[Consent, ...], latest: datetime) -> tuple[tuple[Consent, ...], str]:
@@ -220,9 +281,17 @@ def _consents(given: tuple[Consent, ...], latest: datetime) -> tuple[tuple[Conse
     mended, flag = [], ""
     for number, said in enumerate(given):
         if not said.channel or not said.purpose:
-            raise Reject("a consent to nothing", where=f"/consent/{number}", remedy="name its channel and its purpose")
+            raise Reject(
+                "a consent to nothing",
+                where=f"/consent/{number}",
+                remedy="name its channel and its purpose",
+            )
         if max(len(said.channel), len(said.purpose)) > MAX_NAME:
-            raise Reject(f"longer than {MAX_NAME} characters", where=f"/consent/{number}", remedy="shorten channel and purpose")
+            raise Reject(
+                f"longer than {MAX_NAME} characters",
+                where=f"/consent/{number}",
+                remedy="shorten channel and purpose",
+            )
         if said.at:
             at: datetime | None = _utc(said.at, f"/consent/{number}/at")
             if at and at > latest:
@@ -242,20 +311,35 @@ def _made_id(item: Item, said_at: datetime | None) -> str:
 
 def _bad_type(given: str) -> Reject:
     if given:
-        return Reject(f"the type {given!r} is for our own use", where="/type", remedy="use another one", kind="reserved-type")
+        return Reject(
+            f"the type {given!r} is for our own use",
+            where="/type",
+            remedy="use another one",
+            kind="reserved-type",
+        )
     return Reject("a field is empty", where="/type", remedy='say what happened, e.g. "page_viewed"')
 
 
 def _check_sizes(item: Item, value: bytes) -> None:
-    """No NUL, nothing too long, no number over 64 bits; the length of the whole record spares nearly all the looking."""
+    """No NUL, nothing too long, no number over 64 bits; the length of the whole record spares
+    nearly all the looking.
+    """
     if b"\\u0000" in value:
-        where = next((place for place, one in _leaves(msgspec.to_builtins(item), "") if _has_nul(one)), "")
-        raise Reject(r"a NUL character (\u0000)", where=where, remedy="take it out; no database keeps it")
+        where = next(
+            (place for place, one in _leaves(msgspec.to_builtins(item), "") if _has_nul(one)), ""
+        )
+        raise Reject(
+            r"a NUL character (\u0000)", where=where, remedy="take it out; no database keeps it"
+        )
     if len(value) > HEAD + MAX_NAME:
         _check_names(item)
     if len(value) > MAX_TEXT:
         if len(value) > MAX_RECORD:
-            raise Reject(f"larger than {MAX_RECORD // 1024} KB", remedy="leave out what no score needs", kind="too-large")
+            raise Reject(
+                f"larger than {MAX_RECORD // 1024} KB",
+                remedy="leave out what no score needs",
+                kind="too-large",
+            )
         _check_leaves(msgspec.to_builtins(item), "")
         return
     for place, fields in (("traits", item.traits), ("properties", item.properties)):
@@ -272,7 +356,9 @@ def _check_names(item: Item) -> None:
         named |= {"external_id/system": external.system, "external_id/id": external.id}
     for name, value in named.items():
         if len(value) > MAX_NAME:
-            raise Reject(f"longer than {MAX_NAME} characters", where=f"/{name}", remedy="shorten it")
+            raise Reject(
+                f"longer than {MAX_NAME} characters", where=f"/{name}", remedy="shorten it"
+            )
 
 
 def _check_leaves(value: Any, where: str) -> None:

@@ -1,4 +1,6 @@
-"""Every source of an installation: the formats and mailboxes of all, and those that its playbook maps."""
+"""Every source of an installation: the formats and mailboxes of all, and those that its playbook
+maps.
+"""
 
 from services.ingest.mailbox import inbound
 from services.ingest.mailbox import mailgun as mailgun_inbound
@@ -38,11 +40,18 @@ FORMS, MAILBOX = forms.SOURCE, inbound.MAILBOX
 
 
 def served(playbook: Playbook) -> list[Source]:
-    """Every source of an installation: those that all have, and those that its playbook maps. Raises `Broken`."""
+    """Every source of an installation: those that all have, and those that its playbook maps.
+    Raises `Broken`.
+    """
     sources = [*SOURCES, hubspot.source(frozenset(playbook.crm.fields))]
     taken = {source.door for source in (*sources, FORMS, MAILBOX)} | {"links"}
     problems = [
-        Problem(SECTIONS["senders"], 1, f"the id {rule.id!r} is that of a source that everybody has", "Choose another one")
+        Problem(
+            SECTIONS["senders"],
+            1,
+            f"the id {rule.id!r} is that of a source that everybody has",
+            "Choose another one",
+        )
         for rule in playbook.senders
         if rule.id in taken
     ]

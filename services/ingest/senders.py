@@ -1,4 +1,6 @@
-"""Secrets shared with senders who sign: sealed in the database, in memory read again every second."""
+"""Secrets shared with senders who sign: sealed in the database, in memory read again every
+second.
+"""
 
 import base64
 import hashlib
@@ -29,10 +31,14 @@ class Held(NamedTuple):
 
 
 class Vault:
-    """Seals what has to be read again: a copy of the database without the pepper tells no secret."""
+    """Seals what has to be read again: a copy of the database without the pepper tells no
+    secret.
+    """
 
     def __init__(self, pepper: bytes) -> None:
-        self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"sender secrets\0" + pepper).digest()))
+        self._fernet = Fernet(
+            base64.urlsafe_b64encode(hashlib.sha256(b"sender secrets\0" + pepper).digest())
+        )
 
     def close(self, value: str) -> bytes:
         """The sealed value."""
@@ -61,10 +67,13 @@ class Senders:
             async with self._engine.begin() as connection:
                 found = await rows(
                     connection,
-                    "SELECT source, name, sealed, expires_at FROM access.sender_secret WHERE revoked_at IS NULL "
+                    "SELECT source, name, sealed, expires_at FROM access.sender_secret WHERE "
+                    "revoked_at IS NULL "
                     "ORDER BY created_at DESC, id",
                 )
-                await connection.execute(text(f"DELETE FROM access.used_token WHERE used_at < now() - {KEPT}"))
+                await connection.execute(
+                    text(f"DELETE FROM access.used_token WHERE used_at < now() - {KEPT}")
+                )
         except Exception as error:
             if is_transient(error):
                 raise Retry("the database is away") from error
@@ -79,32 +88,55 @@ class Senders:
         await refreshed(self.load, beat, "senders_wait")
 
     def secrets(self, source: str) -> list[Secret]:
-        """The secrets in force of a source, newest first. Raises Retry before they were ever read."""
+        """The secrets in force of a source, newest first. Raises Retry before they were
+        ever read.
+        """
         if not self.loaded:
             raise Retry("the database that holds the senders' secrets has not answered yet")
         now = datetime.now(UTC)
-        return [secret for secret, expires_at in self._held.get(source, ()) if not expires_at or expires_at > now]
+        return [
+            secret
+            for secret, expires_at in self._held.get(source, ())
+            if not expires_at or expires_at > now
+        ]
 
     async def use(self, source: Source, post: Post) -> None:
-        """Marks the request's token as used by this body. Raises Reject `replayed` where another body used it."""
+        """Marks the request's token as used by this body. Raises Reject `replayed` where another
+        body used it.
+        """
         token = source.once(post) if source.once else ""
         if not token:
             return
         body = hashlib.sha256(post.body).digest()
         statement = (
-            "INSERT INTO access.used_token AS t (source, token, body) VALUES (:source, :token, :body) "
+            "INSERT INTO access.used_token AS t (source, token, body) VALUES (:source, :token, "
+            ":body) "
             "ON CONFLICT (source, token) DO UPDATE SET used_at = t.used_at RETURNING body"
         )
-        values = {"source": source.door, "token": hashlib.sha256(token.encode()).digest(), "body": body}
+        values = {
+            "source": source.door,
+            "token": hashlib.sha256(token.encode()).digest(),
+            "body": body,
+        }
         async with self._engine.begin() as connection:
             before = (await connection.execute(text(statement), values)).scalar()
         if before != body:
             remedy = "sign every request with a token of its own"
-            raise Reject("this token has been used for another body", where="token", remedy=remedy, kind="replayed")
+            raise Reject(
+                "this token has been used for another body",
+                where="token",
+                remedy=remedy,
+                kind="replayed",
+            )
 
 
 async def connect(
-    connection: AsyncConnection, vault: Vault, source: str, value: str, name: str = "default", expires_at: datetime | None = None
+    connection: AsyncConnection,
+    vault: Vault,
+    source: str,
+    value: str,
+    name: str = "default",
+    expires_at: datetime | None = None,
 ) -> str:
     """Adds a secret of a source; returns the id under which it can be revoked."""
     number = random.token_hex(4)
@@ -113,7 +145,13 @@ async def connect(
             "INSERT INTO access.sender_secret (id, source, name, sealed, expires_at) "
             "VALUES (:id, :source, :name, :sealed, :expires_at)"
         ),
-        {"id": number, "source": source, "name": name, "sealed": vault.close(value), "expires_at": expires_at},
+        {
+            "id": number,
+            "source": source,
+            "name": name,
+            "sealed": vault.close(value),
+            "expires_at": expires_at,
+        },
     )
     return number
 
@@ -121,6 +159,10 @@ async def connect(
 async def disconnect(connection: AsyncConnection, ids: Sequence[str]) -> int:
     """Revokes secrets; returns how many were in force."""
     done = await connection.execute(
-        text("UPDATE access.sender_secret SET revoked_at = now() WHERE id = ANY(:ids) AND revoked_at IS NULL"), {"ids": list(ids)}
+        text(
+            "UPDATE access.sender_secret SET revoked_at = now() WHERE id = ANY(:ids) AND "
+            "revoked_at IS NULL"
+        ),
+        {"ids": list(ids)},
     )
     return int(done.rowcount)

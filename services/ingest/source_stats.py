@@ -1,4 +1,6 @@
-"""When each source last spoke, and what became of it: counted in memory, written down every second."""
+"""When each source last spoke, and what became of it: counted in memory, written down every
+second.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -33,7 +35,9 @@ class Heard:
         self._registered = False
 
     def note(self, door: str, accepted: int, refused: int = 0, last_refusal: str = "") -> None:
-        """Counts one request; `last_refusal` is the kind of a problem, never what somebody wrote."""
+        """Counts one request; `last_refusal` is the kind of a problem, never what somebody
+        wrote.
+        """
         count = self._counts[door]
         count.accepted += accepted
         count.refused += refused
@@ -44,30 +48,44 @@ class Heard:
         await refreshed(self.write, beat, "heard_waits")
 
     async def write(self) -> None:
-        """Writes down what is new. Raises Retry while the database is away; nothing is forgotten then."""
-        counts = {door: msgspec.structs.replace(count) for door, count in self._counts.items() if door in self._about}
+        """Writes down what is new. Raises Retry while the database is away; nothing is forgotten
+        then.
+        """
+        counts = {
+            door: msgspec.structs.replace(count)
+            for door, count in self._counts.items()
+            if door in self._about
+        }
         if self._registered and not counts:
             return
         try:
             async with self._engine.begin() as connection:
                 if not self._registered:
                     await connection.execute(
-                        text("UPDATE access.source SET served = false WHERE name <> ALL(:names)"), {"names": list(self._about)}
+                        text("UPDATE access.source SET served = false WHERE name <> ALL(:names)"),
+                        {"names": list(self._about)},
                     )
                     await connection.execute(
                         text(
-                            "INSERT INTO access.source (name, about) VALUES (:name, CAST(:about AS jsonb)) "
+                            "INSERT INTO access.source (name, about) VALUES (:name, "
+                            "CAST(:about AS jsonb)) "
                             "ON CONFLICT (name) DO UPDATE SET about = excluded.about, served = true"
                         ),
-                        [{"name": name, "about": about} for name, about in sorted(self._about.items())],
+                        [
+                            {"name": name, "about": about}
+                            for name, about in sorted(self._about.items())
+                        ],
                     )
                 for door, count in sorted(counts.items()):
                     await connection.execute(
                         text(
-                            "UPDATE access.source SET last_heard_at = clock_timestamp(), accepted = accepted + :accepted, "
-                            "first_heard_at = CASE WHEN :accepted > 0 THEN coalesce(first_heard_at, clock_timestamp()) "
+                            "UPDATE access.source SET last_heard_at = clock_timestamp(), "
+                            "accepted = accepted + :accepted, "
+                            "first_heard_at = CASE WHEN :accepted > 0 THEN "
+                            "coalesce(first_heard_at, clock_timestamp()) "
                             "ELSE first_heard_at END, refused = refused + :refused, "
-                            "last_refusal = coalesce(nullif(:last_refusal, ''), last_refusal) WHERE name = :door"
+                            "last_refusal = coalesce(nullif(:last_refusal, ''), last_refusal) "
+                            "WHERE name = :door"
                         ),
                         {"door": door, **msgspec.structs.asdict(count)},
                     )

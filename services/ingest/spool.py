@@ -1,4 +1,5 @@
-"""A bounded spool on disk: what it has taken survives a crash, and goes to the broker in order once that is back.
+"""A bounded spool on disk: what it has taken survives a crash, and goes to the broker in order once
+that is back.
 
 Each owner may fill a share of it only, so that one noisy sender keeps nobody else out.
 """
@@ -25,7 +26,9 @@ from services.shared.telemetry import SPOOL_BYTES, SPOOL_FULL, SPOOL_RECORDS, SP
 
 log = structlog.get_logger()
 HEADER = struct.Struct(">II")  # length and crc32 of what follows
-OWNED = b"\xc1"  # never the first byte of msgpack: here follow the owner and then the records; frames of old have no owner
+# never the first byte of msgpack: here follow the owner and then the records; frames of old have no
+# owner
+OWNED = b"\xc1"
 OWNER_BYTES = 8
 NOBODY = b""
 SHARES = 4  # an owner may use one part in so many
@@ -40,7 +43,9 @@ _unpack = msgspec.msgpack.Decoder(list[Outgoing]).decode
 
 
 class Frame(NamedTuple):
-    """A stored submission, whose it is, its bytes in its file, and where in that the next one begins."""
+    """A stored submission, whose it is, its bytes in its file, and where in that the next one
+    begins.
+    """
 
     owner: bytes
     payload: bytes
@@ -88,7 +93,8 @@ class Spool:
         return self._lock >= 0 and not self._is_full
 
     def open(self) -> None:
-        """Takes the folder and finds again what a crash left; a torn end, which nobody was told is safe, is cut.
+        """Takes the folder and finds again what a crash left; a torn end, which nobody was told is
+        safe, is cut.
 
         Raises Reject where another process has the folder.
         """
@@ -100,7 +106,9 @@ class Spool:
             os.close(self._lock)
             self._lock = -1
             remedy = "give each process a folder of its own"
-            raise Reject("another process uses the spool", where="RIPELINE_SPOOL_DIR", remedy=remedy) from None
+            raise Reject(
+                "another process uses the spool", where="RIPELINE_SPOOL_DIR", remedy=remedy
+            ) from None
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             self._recover(path)
         self._show()
@@ -115,7 +123,8 @@ class Spool:
     async def append(self, records: Sequence[Outgoing], owner: str) -> None:
         """Returns once the records are on disk; those that come together share one fsync.
 
-        Raises Reject `spool-full` where there is no room, `spool-share` where the owner has filled its share.
+        Raises Reject `spool-full` where there is no room, `spool-share` where the owner has filled
+        its share.
         """
         mark = hashlib.blake2b(owner.encode(), digest_size=OWNER_BYTES).digest()
         payload = OWNED + mark + _pack(records)
@@ -134,7 +143,8 @@ class Spool:
         await done
 
     async def drain(self, publish: Publish, beat: Beat) -> None:
-        """Publishes what waits, oldest first, and forgets it once acknowledged; runs until cancelled.
+        """Publishes what waits, oldest first, and forgets it once acknowledged; runs until
+        cancelled.
 
         After a crash in between it is published again, which its ids make harmless.
         """
@@ -211,7 +221,9 @@ class Spool:
             self._file = -1
 
     def _abandon(self) -> None:
-        """After a failed write: cut what may be half there, and go on in another file; an empty one does not stay."""
+        """After a failed write: cut what may be half there, and go on in another file; an empty one
+        does not stay.
+        """
         if self._file >= 0:
             last = self._segments[-1]
             with contextlib.suppress(OSError):
@@ -226,7 +238,9 @@ class Spool:
         while self._segments:
             first = self._segments[0]
             if first.read_to < first.size:
-                frames = list(_frames(first.path, first.read_to, min(first.size, first.read_to + BATCH_BYTES)))
+                frames = list(
+                    _frames(first.path, first.read_to, min(first.size, first.read_to + BATCH_BYTES))
+                )
                 if frames:
                     return frames
                 self._put_aside(first)
@@ -325,7 +339,11 @@ def _frames(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Fra
                 return
             start += HEADER.size + length
             owned = payload.startswith(OWNED)
-            owner, records = (payload[1 : 1 + OWNER_BYTES], payload[1 + OWNER_BYTES :]) if owned else (NOBODY, payload)
+            owner, records = (
+                (payload[1 : 1 + OWNER_BYTES], payload[1 + OWNER_BYTES :])
+                if owned
+                else (NOBODY, payload)
+            )
             yield Frame(owner, records, HEADER.size + length, start)
 
 
@@ -340,7 +358,11 @@ def _resolve(taken: list[Coming], error: Exception | None = None) -> None:
 
 def _full() -> Reject:
     SPOOL_FULL.inc()
-    return Reject("the spool has no room", remedy="send it again after the seconds in Retry-After", kind="spool-full")
+    return Reject(
+        "the spool has no room",
+        remedy="send it again after the seconds in Retry-After",
+        kind="spool-full",
+    )
 
 
 def _share_full() -> Reject:

@@ -1,1 +1,3 @@
-"""Nurture: decides on the next content touch of each stage change, or not to send, and says why; and sends it."""
+"""Nurture: decides on the next content touch of each stage change, or not to send, and says why;
+and sends it.
+"""

@@ -44,7 +44,9 @@ async def main(settings: Settings) -> None:
         batch=settings.batch,
         after=decided,
     )
-    app = create_app(settings, engine, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded})
+    app = create_app(
+        settings, engine, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded}
+    )
     await serve(
         app,
         settings,

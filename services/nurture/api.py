@@ -17,7 +17,9 @@ from services.shared.http.rates import Rates
 from services.shared.settings import Settings
 
 
-def create_app(settings: Settings, engine: AsyncEngine, keys: Keys, readiness: web.Readiness) -> FastAPI:
+def create_app(
+    settings: Settings, engine: AsyncEngine, keys: Keys, readiness: web.Readiness
+) -> FastAPI:
     """The application; opens nothing."""
     rates = Rates(settings)
     app = web.create("Ripeline nurture", readiness, rates, max_body=web.SMALL_BODY)
@@ -26,7 +28,9 @@ def create_app(settings: Settings, engine: AsyncEngine, keys: Keys, readiness: w
     async def may_query(request: Request) -> None:
         rates.key(keys.check(bearer(request.headers.get("authorization")), "query").id)
 
-    @app.get("/v1/touches", dependencies=[Depends(may_query)], response_model=None, tags=["touches"])
+    @app.get(
+        "/v1/touches", dependencies=[Depends(may_query)], response_model=None, tags=["touches"]
+    )
     async def touches(
         lead: uuid.UUID | None = None,
         status: Literal["due", "sending", "sent", "unknown", "failed", "withheld", ""] = "",
@@ -38,14 +42,20 @@ def create_app(settings: Settings, engine: AsyncEngine, keys: Keys, readiness: w
         conditions: list[str] = ["true"]
         values: dict[str, Any] = {"limit": limit + 1}
         if lead:
-            conditions.append("lead_id = coalesce((SELECT into_lead FROM nurture.merged WHERE lead_id = :lead), :lead)")
+            conditions.append(
+                "lead_id = coalesce((SELECT into_lead FROM nurture.merged WHERE "
+                "lead_id = :lead), :lead)"
+            )
             values["lead"] = lead
         if status:
             conditions.append("status = :status")
             values["status"] = status
         if cursor:
             at, last = seal.open(cursor, scope)
-            conditions.append("(decided_at, id) > (to_timestamp(0) + :at * interval '1 microsecond', CAST(:last AS uuid))")
+            conditions.append(
+                "(decided_at, id) > (to_timestamp(0) + :at * interval '1 "
+                "microsecond', CAST(:last AS uuid))"
+            )
             values |= {"at": int(at), "last": uuid.UUID(last)}
         async with engine.connect() as connection:
             found = await rows(
@@ -55,16 +65,24 @@ def create_app(settings: Settings, engine: AsyncEngine, keys: Keys, readiness: w
                 **values,
             )
         page = found[:limit]
-        more = seal.close(scope, to_us(page[-1].decided_at), str(page[-1].id)) if len(found) > limit else None
+        more = (
+            seal.close(scope, to_us(page[-1].decided_at), str(page[-1].id))
+            if len(found) > limit
+            else None
+        )
         return Response(
-            msgspec.json.encode({"touches": [_shown(row) for row in page], "next": more}), media_type="application/json"
+            msgspec.json.encode({"touches": [_shown(row) for row in page], "next": more}),
+            media_type="application/json",
         )
 
     return app
 
 
 def _shown(row: Any) -> dict[str, Any]:
-    times = {name: rfc3339(at) if (at := getattr(row, name)) else None for name in ("decided_at", "due_at", "sent_at")}
+    times = {
+        name: rfc3339(at) if (at := getattr(row, name)) else None
+        for name in ("decided_at", "due_at", "sent_at")
+    }
     return {
         "id": str(row.id),
         "lead": str(row.lead_id),

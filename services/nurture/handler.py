@@ -1,4 +1,6 @@
-"""The heart of nurture: announced stage changes become decisions, one a program, in one transaction a batch."""
+"""The heart of nurture: announced stage changes become decisions, one a program, in one transaction
+a batch.
+"""
 
 import time
 import uuid
@@ -50,7 +52,9 @@ class Handler:
         except ValueError as error:
             raise Reject(f"not readable: {error}", where=record.topic) from error
 
-    async def apply(self, connection: AsyncConnection, decoded: Sequence[ChangeEvent | ConsentEvent]) -> int:
+    async def apply(
+        self, connection: AsyncConnection, decoded: Sequence[ChangeEvent | ConsentEvent]
+    ) -> int:
         """Permissions first, then what is known of leads, then decisions."""
         store = Store(connection, self._pepper, self._chooser.service)
         if consents := [event for event in decoded if isinstance(event, ConsentEvent)]:
@@ -62,22 +66,42 @@ class Handler:
             for old in event.data.merged:
                 await store.merge(old, event.data.lead)
         living = await store.living(event.data.lead for event in changes)
-        await store.keep_snapshots([event.data for event in changes if living[event.data.lead] == event.data.lead])
-        await store.keep_seen((living[e.data.lead], content) for e in changes for content in e.data.content)
+        await store.keep_snapshots(
+            [event.data for event in changes if living[event.data.lead] == event.data.lead]
+        )
+        await store.keep_seen(
+            (living[e.data.lead], content) for e in changes for content in e.data.content
+        )
         await store.lock(living.values())
         answered = await store.answered(event.id for event in changes if event.type == ANNOUNCED)
-        asking = {e.id: e for e in changes if (e.type == ANNOUNCED and e.id not in answered) or e.data.requests}
+        asking = {
+            e.id: e
+            for e in changes
+            if (e.type == ANNOUNCED and e.id not in answered) or e.data.requests
+        }
         return await self._decide(connection, store, list(asking.values()), living) if asking else 0
 
-    async def _decide(self, connection: AsyncConnection, store: Store, asking: list[ChangeEvent], living: dict[str, str]) -> int:
+    async def _decide(
+        self,
+        connection: AsyncConnection,
+        store: Store,
+        asking: list[ChangeEvent],
+        living: dict[str, str],
+    ) -> int:
         now = self._clock.now()
         known = await store.leads({(living[e.data.lead], e.data.product) for e in asking}, now)
         decisions: list[tuple[Touch, float | None]] = []
         for event in asking:
             lead_id = living[event.data.lead]
-            lead = known.get((lead_id, event.data.product)) or Lead(lead_id, event.data.snapshot or Snapshot(stage=UNKNOWN))
+            lead = known.get((lead_id, event.data.product)) or Lead(
+                lead_id, event.data.snapshot or Snapshot(stage=UNKNOWN)
+            )
             waited = (time.time() - event.postedat) * 1000 if event.postedat else None
-            made = self._touches(event, lead, now) if event.type == ANNOUNCED else self._answers(event, lead, now)
+            made = (
+                self._touches(event, lead, now)
+                if event.type == ANNOUNCED
+                else self._answers(event, lead, now)
+            )
             decisions += [(touch, waited) for touch in made]
         new = await store.decide(decisions)
         fresh = [(touch, waited) for touch, waited in decisions if touch.id in new]
@@ -85,15 +109,29 @@ class Handler:
             DECIDED.labels(touch.status, touch.reason).inc()
             if waited is not None:
                 DECISION_SECONDS.observe(waited / 1000)
-        await outbox.put(connection, "nurture", [told("touch.decided.v1", touch) for touch, _ in fresh])
+        await outbox.put(
+            connection, "nurture", [told("touch.decided.v1", touch) for touch, _ in fresh]
+        )
         return len(fresh)
 
     def _touches(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:
         """One decision for each program that answers; where none does, one that says so."""
-        occasion = Occasion(event.data.stage, event.data.product, event.data.cause_at or event.time, event.data.imported)
+        occasion = Occasion(
+            event.data.stage,
+            event.data.product,
+            event.data.cause_at or event.time,
+            event.data.imported,
+        )
         programs: list[Program | None] = [*self._chooser.programs(lead, occasion)]
         return [
-            _touch(event.id, lead, occasion, program, self._chooser.decide(lead, occasion, program, now), now)
+            _touch(
+                event.id,
+                lead,
+                occasion,
+                program,
+                self._chooser.decide(lead, occasion, program, now),
+                now,
+            )
             for program in programs or [None]
         ]
 
@@ -109,7 +147,12 @@ class Handler:
 
 
 def _touch(
-    occasion_id: str, lead: Lead, occasion: Occasion, program: Program | None, decision: Send | Withhold, now: datetime
+    occasion_id: str,
+    lead: Lead,
+    occasion: Occasion,
+    program: Program | None,
+    decision: Send | Withhold,
+    now: datetime,
 ) -> Touch:
     name, send = program.id if program else "", decision if isinstance(decision, Send) else None
     return Touch(
@@ -135,5 +178,11 @@ def told(kind: str, touch: Touch) -> Outgoing:
     at = touch.sent_at if kind == "touch.sent.v1" else touch.decided_at
     if at is None:
         raise ValueError(f"a touch without its time: {touch.id}")
-    event = TouchEvent(id=derived(touch.id, kind, touch.status), type=kind, time=at, data=touch, postedat=time.time())
+    event = TouchEvent(
+        id=derived(touch.id, kind, touch.status),
+        type=kind,
+        time=at,
+        data=touch,
+        postedat=time.time(),
+    )
     return Outgoing(TOUCHES, touch.lead, encode(event))

@@ -1,4 +1,6 @@
-"""Sending: touches whose time has come, every ground checked again, `sending` committed before the wire."""
+"""Sending: touches whose time has come, every ground checked again, `sending` committed before the
+wire.
+"""
 
 import asyncio
 import time
@@ -34,13 +36,17 @@ PATIENCE_SECONDS = 2.0
 
 
 class ConsentGate:
-    """Passed when everything on `lead.consents` up to now has been read: no mail goes out past a refusal."""
+    """Passed when everything on `lead.consents` up to now has been read: no mail goes out past a
+    refusal.
+    """
 
     def __init__(self, engine: AsyncEngine, ends: EndOffsets) -> None:
         self._engine, self._ends = engine, ends
 
     async def passed(self) -> bool:
-        """Waits a little for the reading to reach where the topic ends now; False where it does not, or nobody can tell."""
+        """Waits a little for the reading to reach where the topic ends now; False where it does
+        not, or nobody can tell.
+        """
         try:
             ends = await self._ends.of([CONSENTS])
         except Retry as error:
@@ -57,7 +63,9 @@ class ConsentGate:
     async def _reached(self, ends: dict[tuple[str, int], int]) -> bool:
         async with self._engine.connect() as connection:
             found = await rows(
-                connection, "SELECT partition, next_offset FROM nurture.progress WHERE topic = :topic", topic=CONSENTS
+                connection,
+                "SELECT partition, next_offset FROM nurture.progress WHERE topic = :topic",
+                topic=CONSENTS,
             )
         applied = {row.partition: row.next_offset for row in found}
         return all(applied.get(part, 0) >= end for (_, part), end in ends.items())
@@ -67,7 +75,13 @@ class Scheduler:
     """Takes due touches, checks them again, and sends them."""
 
     def __init__(
-        self, settings: Settings, engine: AsyncEngine, chooser: Chooser, clock: Clock, gate: ConsentGate, wake: Callable[[], None]
+        self,
+        settings: Settings,
+        engine: AsyncEngine,
+        chooser: Chooser,
+        clock: Clock,
+        gate: ConsentGate,
+        wake: Callable[[], None],
     ) -> None:
         self._settings, self._engine, self._chooser, self._clock = settings, engine, chooser, clock
         self._gate, self._wake = gate, wake
@@ -99,7 +113,9 @@ class Scheduler:
                 self._woken.clear()
 
     async def recover(self) -> None:
-        """What was on the wire when its process died: a webhook is repeated, a mail may have arrived and stays unknown."""
+        """What was on the wire when its process died: a webhook is repeated, a mail may have
+        arrived and stays unknown.
+        """
         async with self._engine.begin() as connection:
             store, said = self._store(connection), []
             for touch in await store.interrupted(self._settings.sending_timeout_s * 1.5 + 5):
@@ -107,7 +123,10 @@ class Scheduler:
                     await store.mark(_with(touch, status="due"), was=["sending"])
                     continue
                 lost = _with(
-                    touch, status="unknown", why="the process ended while the mail was on the wire", sent_at=touch.due_at
+                    touch,
+                    status="unknown",
+                    why="the process ended while the mail was on the wire",
+                    sent_at=touch.due_at,
                 )
                 await store.mark(lost, was=["sending"])
                 said.append(told("touch.failed.v1", lost))
@@ -140,7 +159,11 @@ class Scheduler:
                 return [], 0
             due = await store.due(now, BATCH)
             await store.lock(touch.lead for touch in due)
-            leads = await store.leads({(touch.lead, touch.product) for touch in due}, now) if due else {}
+            leads = (
+                await store.leads({(touch.lead, touch.product) for touch in due}, now)
+                if due
+                else {}
+            )
             taken: set[str] = set()
             for touch in due:
                 lead = leads.get((touch.lead, touch.product))
@@ -159,13 +182,25 @@ class Scheduler:
         return ready, len(due)
 
     def _checked(self, touch: Touch, lead: Lead | None, now: datetime) -> Touch:
-        """The touch as it stands now: to be sent, later, or withheld because something has overtaken it."""
+        """The touch as it stands now: to be sent, later, or withheld because something has
+        overtaken it.
+        """
         chooser = self._chooser
         content = chooser.playbook.content_by_id.get(touch.content)
         if lead is None or content is None or not chooser.is_live(touch.program):
-            return _with(touch, status="withheld", reason="superseded", why="the lead, the content or the program is gone")
+            return _with(
+                touch,
+                status="withheld",
+                reason="superseded",
+                why="the lead, the content or the program is gone",
+            )
         if content.sample and not chooser.sink and touch.channel == "email":
-            return _with(touch, status="withheld", reason="sample", why="the mail server is not a local sink any more")
+            return _with(
+                touch,
+                status="withheld",
+                reason="sample",
+                why="the mail server is not a local sink any more",
+            )
         if touch.program in chooser.service:
             if refused := chooser.refused_since(lead, touch.decided_at or now):
                 return _with(touch, status="withheld", reason=refused.reason, why=refused.why)
@@ -174,30 +209,51 @@ class Scheduler:
             moved = f"the lead has moved on to {lead.snapshot.stage}"
             return _with(touch, status="withheld", reason="superseded", why=moved)
         if touch.content in lead.seen:
-            return _with(touch, status="withheld", reason="superseded", why="the lead has had this content by now")
+            return _with(
+                touch,
+                status="withheld",
+                reason="superseded",
+                why="the lead has had this content by now",
+            )
         if chooser.held_out(lead):
-            return _with(touch, status="withheld", reason="holdout", why="the account is in the hold-out now")
+            return _with(
+                touch, status="withheld", reason="holdout", why="the account is in the hold-out now"
+            )
         if against := self._chooser.against(lead, now):
             return _with(touch, status="withheld", reason=against.reason, why=against.why)
         if not wanted(content, lead.snapshot.traits):
             return _with(
-                touch, status="withheld", reason="preference", why=f"the lead does not want to read about {content.topic}"
+                touch,
+                status="withheld",
+                reason="preference",
+                why=f"the lead does not want to read about {content.topic}",
             )
         if not self._chooser.eligible(lead, touch.stage, content, now):
-            return _with(touch, status="withheld", reason="superseded", why="the content no longer suits the lead")
+            return _with(
+                touch,
+                status="withheld",
+                reason="superseded",
+                why="the content no longer suits the lead",
+            )
         due_at, waits = self._chooser.due(lead.snapshot, now)
         if due_at > now:
             return _with(touch, due_at=due_at, reason=waits)
         return _with(touch, status="sending", reason="")
 
     async def _send(self, touch: Touch, lead: Lead, began: float) -> None:
-        """The wire, and what became of it; a process that was stopped since the check leaves the touch to `recover`."""
+        """The wire, and what became of it; a process that was stopped since the check leaves the
+        touch to `recover`.
+        """
         if time.monotonic() - began > self._settings.sending_timeout_s:
             return
         now = self._clock.now()
         try:
             message = render(
-                self._chooser.playbook, touch, lead.snapshot, public_url=self._settings.public_url, pepper=self._pepper
+                self._chooser.playbook,
+                touch,
+                lead.snapshot,
+                public_url=self._settings.public_url,
+                pepper=self._pepper,
             )
             async with asyncio.timeout(self._settings.sending_timeout_s):
                 if touch.channel == "webhook":
@@ -205,24 +261,41 @@ class Scheduler:
                 else:
                     await self._email.send(message, now)
         except Uncertain as error:
-            await self._failed(_with(touch, status="unknown", why=f"the wire broke: {error}", sent_at=now))
+            await self._failed(
+                _with(touch, status="unknown", why=f"the wire broke: {error}", sent_at=now)
+            )
         except (Reject, TemplateError) as error:
             await self._failed(_with(touch, status="failed", reason="", why=str(error)))
         except (Retry, TimeoutError) as error:
             if isinstance(error, TimeoutError) and touch.channel == "email":
-                await self._failed(_with(touch, status="unknown", why="the mail server did not answer in time", sent_at=now))
+                await self._failed(
+                    _with(
+                        touch,
+                        status="unknown",
+                        why="the mail server did not answer in time",
+                        sent_at=now,
+                    )
+                )
             else:
                 await self._again(touch, now, str(error) or "no answer in time")
         except Exception as error:
             log.error("touch_crashed", touch_id=touch.id, exc_info=error)
-            await self._failed(_with(touch, status="unknown", why=f"{type(error).__name__} while sending", sent_at=now))
+            await self._failed(
+                _with(
+                    touch,
+                    status="unknown",
+                    why=f"{type(error).__name__} while sending",
+                    sent_at=now,
+                )
+            )
         else:
             await self._sent(touch, lead, message, self._clock.now())
 
     async def _sent(self, touch: Touch, lead: Lead, message: Message, at: datetime) -> None:
         sent = _with(touch, status="sent", sent_at=at)
         event = _with(
-            sent, recipient=message.recipient, subject=message.subject, text=message.text, html=message.html,
+            sent, recipient=message.recipient, subject=message.subject, text=message.text,
+            html=message.html,
             clicks_tracked=True, opens_tracked=self._chooser.playbook.open_pixel,
         )  # fmt: skip
         async with self._patient() as connection:
@@ -246,15 +319,23 @@ class Scheduler:
     async def _again(self, touch: Touch, now: datetime, why: str) -> None:
         """Back to due, later each time; given up after some attempts."""
         async with self._patient() as connection:
-            found = await rows(connection, "SELECT attempts FROM nurture.touch WHERE id = CAST(:id AS uuid)", id=touch.id)
+            found = await rows(
+                connection,
+                "SELECT attempts FROM nurture.touch WHERE id = CAST(:id AS uuid)",
+                id=touch.id,
+            )
             attempts = found[0].attempts if found else ATTEMPTS
             if attempts >= ATTEMPTS:
-                given_up = _with(touch, status="failed", why=f"given up after {attempts} attempts: {why}")
+                given_up = _with(
+                    touch, status="failed", why=f"given up after {attempts} attempts: {why}"
+                )
                 await self._store(connection).mark(given_up, was=["sending"])
                 await outbox.put(connection, "nurture", [told("touch.failed.v1", given_up)])
             else:
                 due_at = now + timedelta(seconds=10 * 3**attempts)
-                await self._store(connection).mark(_with(touch, status="due", due_at=due_at, why=why), was=["sending"])
+                await self._store(connection).mark(
+                    _with(touch, status="due", due_at=due_at, why=why), was=["sending"]
+                )
         log.warning("touch_waits", touch_id=touch.id, reason=why)
 
     def _store(self, connection: AsyncConnection) -> Store:
@@ -265,7 +346,9 @@ class Scheduler:
 
 
 class _Transaction:
-    """A transaction whose beginning waits while the database is away: what went out must be written down."""
+    """A transaction whose beginning waits while the database is away: what went out must be written
+    down.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine

@@ -36,15 +36,19 @@ app = typer.Typer(
     name="ripeline",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Ripeline turns warm leads into sales-ready ones. Begin with `ripeline demo`; see `COMMAND --help`.",
+    help="Ripeline turns warm leads into sales-ready ones. Begin with `ripeline demo`; see "
+    "`COMMAND --help`.",
 )
-playbook_app = typer.Typer(no_args_is_help=True, help="The playbook: what the company decided about its leads.")
+playbook_app = typer.Typer(
+    no_args_is_help=True, help="The playbook: what the company decided about its leads."
+)
 brake_app = typer.Typer(no_args_is_help=True, help="Stop and release all sending, within seconds.")
 lead_app = typer.Typer(no_args_is_help=True, help="A person's word on one lead, until a date.")
 app.add_typer(playbook_app, name="playbook")
 app.add_typer(brake_app, name="brake")
 app.add_typer(lead_app, name="lead")
-if find_spec("aiosmtpd") and find_spec("confluent_kafka"):  # production images hold no embedded parts
+# production images hold no embedded parts
+if find_spec("aiosmtpd") and find_spec("confluent_kafka"):
     from services.ops.commands import demo, up
 
     up.register(app)
@@ -54,7 +58,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout in
 
 
 def current() -> Settings:
-    """The settings of the system that runs for this user, unless the environment names another database; else its own."""
+    """The settings of the system that runs for this user, unless the environment names another
+    database; else its own.
+    """
     state, named = found(), os.environ.get("RIPELINE_DATABASE_URL")
     if state and named and named != state["environ"].get("RIPELINE_DATABASE_URL"):
         state = None
@@ -118,7 +124,9 @@ def status(as_json: Json = False) -> None:
 
 @app.command()
 def verify(as_json: Json = False) -> None:
-    """Fold every lead again from its events and compare with what is stored; exit code 1 on a mismatch."""
+    """Fold every lead again from its events and compare with what is stored; exit code 1 on a
+    mismatch.
+    """
     with Progress(console=console, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("leads folded again", total=None)
         result = asyncio.run(compare(current(), lambda n: progress.advance(task, n)))
@@ -133,10 +141,11 @@ def verify(as_json: Json = False) -> None:
 
 @app.command()
 def reviews(as_json: Json = False) -> None:
-    """List addresses and external ids that were linked to several users: a person should say who is who.
+    """List addresses and external ids that were linked to several users: a person should say who is
+    who.
 
-    The answer is an event of the type `identity_reviewed` with `user_id`, and `other_user_id` and `verdict` (same or
-    different) among its properties.
+    The answer is an event of the type `identity_reviewed` with `user_id`, and `other_user_id` and
+    `verdict` (same or different) among its properties.
     """
     found = asyncio.run(open_reviews(current()))
     if as_json:
@@ -149,11 +158,17 @@ def reviews(as_json: Json = False) -> None:
 
 @playbook_app.command("check")
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder of the playbook.")] = HOME / "deploy" / "playbook",
+    folder: Annotated[Path, typer.Argument(help="Folder of the playbook.")] = HOME
+    / "deploy"
+    / "playbook",
     as_json: Json = False,
-    write: Annotated[bool, typer.Option("--write", help="Write the model's eigenbasis into model.json.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the model's eigenbasis into model.json.")
+    ] = False,
 ) -> None:
-    """Validate a playbook: every problem with file, line and remedy; exit code 1 where there is one."""
+    """Validate a playbook: every problem with file, line and remedy; exit code 1 where there is
+    one.
+    """
     try:
         playbook = load(folder)
     except Broken as broken:
@@ -169,12 +184,26 @@ def check(
         body = json.loads(file.read_text()) | {"eigenbasis": held.model_dump()}
         file.write_text(json.dumps(body, indent=1) + "\n")
     basis = playbook.model.eigenbasis
-    stale = model.basis is not None and (basis is None or basis.of != playbook.model.parameters_hash) and not write
+    stale = (
+        model.basis is not None
+        and (basis is None or basis.of != playbook.model.parameters_hash)
+        and not write
+    )
     if as_json:
-        return print(json.dumps({"problems": [], "content": len(playbook.content), "fold_hash": playbook.fold_hash}))
-    print(f"{folder.name}: {len(playbook.content)} items, {len(playbook.programs)} programs, no problems")
+        return print(
+            json.dumps(
+                {"problems": [], "content": len(playbook.content), "fold_hash": playbook.fold_hash}
+            )
+        )
+    print(
+        f"{folder.name}: {len(playbook.content)} items, {len(playbook.programs)} programs, "
+        "no problems"
+    )
     if stale:
-        print("model.json holds no eigenbasis of its parameters: run with --write, so that two machines agree bit for bit")
+        print(
+            "model.json holds no eigenbasis of its parameters: run with --write, so that two "
+            "machines agree bit for bit"
+        )
 
 
 @brake_app.command("on")
@@ -191,7 +220,12 @@ def brake_off() -> None:
     print("sending goes on")
 
 
-Until = Annotated[datetime, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="UTC; after it the word is void.")]
+Until = Annotated[
+    datetime,
+    typer.Option(
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="UTC; after it the word is void."
+    ),
+]
 
 
 @lead_app.command("pause")
@@ -207,7 +241,9 @@ def assert_stage(
     stage: Annotated[str, typer.Argument(help="The buying stage that a person knows it to be in.")],
     until: Until,
 ) -> None:
-    """Nurture takes this stage for the lead's, whatever the estimate says; the estimate itself stays honest."""
+    """Nurture takes this stage for the lead's, whatever the estimate says; the estimate itself
+    stays honest.
+    """
     stages = load(current().playbook).stages
     if stage not in stages:
         _end(f"no stage {stage!r}: use one of {', '.join(stages)}", 2)
@@ -224,11 +260,16 @@ def release(lead: Annotated[uuid.UUID, typer.Argument(help="The lead's id.")]) -
 
 def _override(lead: uuid.UUID, until: datetime, *, paused: bool, stage: str) -> None:
     statement = (
-        "INSERT INTO nurture.override VALUES (coalesce((SELECT into_lead FROM nurture.merged WHERE lead_id = :lead), :lead), "
-        ":stage, :paused, :until) ON CONFLICT (lead_id) DO UPDATE SET stage = CASE WHEN excluded.paused THEN override.stage "
-        "ELSE excluded.stage END, paused = override.paused OR excluded.paused, until = excluded.until"
+        "INSERT INTO nurture.override VALUES (coalesce((SELECT into_lead FROM nurture.merged "
+        "WHERE lead_id = :lead), :lead), "
+        ":stage, :paused, :until) ON CONFLICT (lead_id) DO UPDATE SET stage = CASE WHEN "
+        "excluded.paused THEN override.stage "
+        "ELSE excluded.stage END, paused = override.paused OR excluded.paused, until = "
+        "excluded.until"
     )
-    asyncio.run(_execute(statement, lead=lead, stage=stage, paused=paused, until=until.replace(tzinfo=UTC)))
+    asyncio.run(
+        _execute(statement, lead=lead, stage=stage, paused=paused, until=until.replace(tzinfo=UTC))
+    )
 
 
 async def _execute(statement: str, **values: Any) -> None:
@@ -251,13 +292,18 @@ def main() -> None:
     try:
         app()
     except ValidationError as error:
-        problems = "; ".join(f"RIPELINE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            f"RIPELINE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+        )
         sys.exit(f"a setting is wrong: {problems}")
     except (Reject, Broken) as error:
         sys.exit(str(error))
     except Exception as error:
         if is_transient(error):
-            sys.exit(f"the database does not answer: {type(error).__name__}; is it running, and is RIPELINE_DATABASE_URL right?")
+            sys.exit(
+                f"the database does not answer: {type(error).__name__}; is it running, "
+                "and is RIPELINE_DATABASE_URL right?"
+            )
         raise
 
 

@@ -24,14 +24,19 @@ from services.shared.runtime import Pulse, arm_fault
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
-YOUNG = 200_000  # a batch makes so many objects that die with it; looking for cycles among them costs a tenth
+# a batch makes so many objects that die with it; looking for cycles among them costs a tenth
+YOUNG = 200_000
 
 
 async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
     engine, publisher = open_engine(settings), Publisher(settings)
     scoring = Scoring.of(loading.load(settings.playbook), Clock.parse(settings.clock))
-    crm = scoring.playbook.crm if settings.crm_url.get_secret_value() and scoring.playbook.crm.fields else None
+    crm = (
+        scoring.playbook.crm
+        if settings.crm_url.get_secret_value() and scoring.playbook.crm.fields
+        else None
+    )
     handler = Handler(scoring, crm)
     keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
     relay = Relay(engine, publisher, "scorer", poll)
@@ -44,8 +49,19 @@ async def main(settings: Settings) -> None:
         batch=settings.batch,
         after=lambda left: relay.wake() if left else None,
     )
-    app = create_app(settings, engine, scoring, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded}, publisher)
-    writing = [Writer(settings, engine, scoring, app.state.queries).run(pulse.beat("writer"))] if crm else []
+    app = create_app(
+        settings,
+        engine,
+        scoring,
+        keys,
+        lambda: {"consumer": consumer.ready, "keys": keys.loaded},
+        publisher,
+    )
+    writing = (
+        [Writer(settings, engine, scoring, app.state.queries).run(pulse.beat("writer"))]
+        if crm
+        else []
+    )
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 50)
     await serve(

@@ -1,4 +1,6 @@
-"""The scorer's HTTP: leads, look-up, explanation, timeline for sales systems; the page for people."""
+"""The scorer's HTTP: leads, look-up, explanation, timeline for sales systems; the page for
+people.
+"""
 
 import uuid
 from typing import Annotated, Any, Literal
@@ -23,7 +25,13 @@ from services.shared.http.rates import Rates
 from services.shared.messaging.kafka import Publisher
 from services.shared.settings import Settings
 
-LeadId = Annotated[str, Path(max_length=300, description="the lead's id, or SYSTEM:ID, url-encoded, by the id of another system")]
+LeadId = Annotated[
+    str,
+    Path(
+        max_length=300,
+        description="the lead's id, or SYSTEM:ID, url-encoded, by the id of another system",
+    ),
+]
 REPORTED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The lead, with what was said"},
     202: {"description": "Safe, and applied soon: `{id, applied}`"},
@@ -54,7 +62,12 @@ class Lookup(BaseModel):
 
 
 def create_app(
-    settings: Settings, engine: AsyncEngine, scoring: Scoring, keys: Keys, readiness: web.Readiness, publisher: Publisher
+    settings: Settings,
+    engine: AsyncEngine,
+    scoring: Scoring,
+    keys: Keys,
+    readiness: web.Readiness,
+    publisher: Publisher,
 ) -> FastAPI:
     """The application; opens nothing."""
     rates = Rates(settings)
@@ -84,10 +97,16 @@ def create_app(
 
     def product_of(product: Annotated[str, Query(max_length=200)] = "") -> str:
         if product and product not in queries.products:
-            raise Reject(f"no product {product!r}", where="product", remedy=f"use one of {', '.join(queries.products)}")
+            raise Reject(
+                f"no product {product!r}",
+                where="product",
+                remedy=f"use one of {', '.join(queries.products)}",
+            )
         return product or queries.products[0]
 
-    def moment(at: Annotated[str, Query(max_length=64, description="RFC 3339; default now")] = "") -> int | None:
+    def moment(
+        at: Annotated[str, Query(max_length=64, description="RFC 3339; default now")] = "",
+    ) -> int | None:
         return parse_time(at) if at else None
 
     guarded: dict[str, Any] = {"dependencies": [Depends(may_query)], "response_model": None}
@@ -103,17 +122,27 @@ def create_app(
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[str, Query(max_length=500)] = "",
     ) -> Response:
-        """Leads by their stored numbers, highest first; pass `next` as `cursor` for the following page."""
+        """Leads by their stored numbers, highest first; pass `next` as `cursor` for the following
+        page.
+        """
         stages = [*scoring.playbook.stages, "unknown"]
         if stage and stage not in stages:
-            raise Reject(f"no stage {stage!r}", where="stage", remedy=f"use one of {', '.join(stages)}")
-        asked = Filter(product, stage, min_likelihood, min_fit, min_engagement, order, limit, cursor)
+            raise Reject(
+                f"no stage {stage!r}", where="stage", remedy=f"use one of {', '.join(stages)}"
+            )
+        asked = Filter(
+            product, stage, min_likelihood, min_fit, min_engagement, order, limit, cursor
+        )
         return _json(await queries.leads(asked))
 
     @app.post("/v1/leads/lookup", **guarded, tags=["leads"])
     async def lookup(body: Lookup, product: Annotated[str, Depends(product_of)]) -> Response:
-        """The lead that one identifier belongs to; personal data travel in the body, never in an address."""
-        return _json(await queries.lead(await queries.lookup(_identifier(scoring.cleaner, body)), product))
+        """The lead that one identifier belongs to; personal data travel in the body, never in an
+        address.
+        """
+        return _json(
+            await queries.lead(await queries.lookup(_identifier(scoring.cleaner, body)), product)
+        )
 
     @app.get("/v1/leads/{lead_id}", **guarded, tags=["leads"])
     async def lead(
@@ -121,7 +150,9 @@ def create_app(
         product: Annotated[str, Depends(product_of)],
         at: Annotated[int | None, Depends(moment)],
     ) -> Response:
-        """One lead with its numbers for this moment, or for `at`; 308 where it was merged into another."""
+        """One lead with its numbers for this moment, or for `at`; 308 where it was merged into
+        another.
+        """
         return _json(await queries.lead(lead_id, product, at))
 
     @app.get("/v1/leads/{lead_id}/explain", **guarded, tags=["leads"])
@@ -142,13 +173,21 @@ def create_app(
         """What happened, oldest first: events, announcements, touches."""
         return _json(await queries.timeline(lead_id, limit, cursor))
 
-    reporting: dict[str, Any] = {"dependencies": [Depends(may_report)], "response_model": None, "responses": REPORTED}
+    reporting: dict[str, Any] = {
+        "dependencies": [Depends(may_report)],
+        "response_model": None,
+        "responses": REPORTED,
+    }
 
     @app.post("/v1/leads/{lead_id}/status", **reporting, tags=["leads"])
     async def status(
-        lead: Annotated[uuid.UUID | Identifier, Depends(named)], said: Said, product: Annotated[str, Depends(product_of)]
+        lead: Annotated[uuid.UUID | Identifier, Depends(named)],
+        said: Said,
+        product: Annotated[str, Depends(product_of)],
     ) -> Response:
-        """What sales says of a lead: 200 with the lead once it counts, 202 where it is safe and will count soon."""
+        """What sales says of a lead: 200 with the lead once it counts, 202 where it is safe and
+        will count soon.
+        """
         taken = await outcomes.report(lead, said)
         if taken.lead is None:
             return _json({"id": taken.id, "applied": False}, 202)
@@ -163,10 +202,20 @@ def create_app(
 
 
 def _identifier(cleaner: Cleaner, body: Lookup, where: str = "") -> Identifier:
-    given = [name for name in ("email", "user_id", "anonymous_id", "external_id") if getattr(body, name) is not None]
+    given = [
+        name
+        for name in ("email", "user_id", "anonymous_id", "external_id")
+        if getattr(body, name) is not None
+    ]
     if len(given) != 1:
-        raise Reject("name exactly one identifier", where="body", remedy="send email, user_id, anonymous_id or external_id")
-    external = ExternalId(body.external_id.system, body.external_id.id) if body.external_id else None
+        raise Reject(
+            "name exactly one identifier",
+            where="body",
+            remedy="send email, user_id, anonymous_id or external_id",
+        )
+    external = (
+        ExternalId(body.external_id.system, body.external_id.id) if body.external_id else None
+    )
     named = Interaction(
         id="",
         type="",
@@ -178,7 +227,9 @@ def _identifier(cleaner: Cleaner, body: Lookup, where: str = "") -> Identifier:
     found = cleaner.identifiers(named)
     if not found or any("\0" in one.value for one in found):
         remedy = "it is empty, malformed or a placeholder"
-        raise Reject("this identifies nobody", where=where or given[0], remedy=remedy, kind="not-found")
+        raise Reject(
+            "this identifies nobody", where=where or given[0], remedy=remedy, kind="not-found"
+        )
     return found[0]
 
 
@@ -189,8 +240,12 @@ def _reference(cleaner: Cleaner, said: str) -> uuid.UUID | Identifier:
     except ValueError:
         system, _, external = said.partition(":")
     if not system or not external:
-        raise RequestValidationError([{"loc": ("path", "lead_id"), "msg": "neither a lead's id nor SYSTEM:ID"}])
-    return _identifier(cleaner, Lookup(external_id=External(system=system, id=external)), "path.lead_id")
+        raise RequestValidationError(
+            [{"loc": ("path", "lead_id"), "msg": "neither a lead's id nor SYSTEM:ID"}]
+        )
+    return _identifier(
+        cleaner, Lookup(external_id=External(system=system, id=external)), "path.lead_id"
+    )
 
 
 def _json(body: Any, status: int = 200) -> Response:

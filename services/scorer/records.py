@@ -1,4 +1,6 @@
-"""What crosses the scorer's rooms: incoming and stored events, a lead in hand, and its state a product."""
+"""What crosses the scorer's rooms: incoming and stored events, a lead in hand, and its state a
+product.
+"""
 
 import uuid
 from datetime import datetime
@@ -90,7 +92,14 @@ class LeadRow(msgspec.Struct):
 
 def lead_row(row: Any) -> LeadRow:
     """A row of `scorer.lead` in hand."""
-    return LeadRow(row.id, row.version, unpack_profile(row.profile), row.provisional, row.excluded, row.engaged_at)
+    return LeadRow(
+        row.id,
+        row.version,
+        unpack_profile(row.profile),
+        row.provisional,
+        row.excluded,
+        row.engaged_at,
+    )
 
 
 def state_of(row: Any) -> State:

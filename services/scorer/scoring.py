@@ -1,4 +1,6 @@
-"""What readers and writers of leads share: the playbook, its fold, its identifier rules, and the clock."""
+"""What readers and writers of leads share: the playbook, its fold, its identifier rules, and the
+clock.
+"""
 
 from dataclasses import dataclass
 
@@ -22,4 +24,10 @@ class Scoring:
     @classmethod
     def of(cls, playbook: Playbook, clock: Clock) -> "Scoring":
         """The scoring by a playbook, under this clock."""
-        return cls(playbook, Journey(playbook), Cleaner(playbook.identity), Exclusions(playbook.exclusions), clock)
+        return cls(
+            playbook,
+            Journey(playbook),
+            Cleaner(playbook.identity),
+            Exclusions(playbook.exclusions),
+            clock,
+        )

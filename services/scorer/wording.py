@@ -9,33 +9,47 @@ from services.shared.contracts.events import Interaction, Touch
 from services.shared.contracts.identity import SEPARATOR, Identifier, Kind
 from services.shared.playbook.sections import Content
 
-BANDS = (("high", 0.25), ("some", 0.1), ("low", 0.0))  # from this likelihood on; shown until it is calibrated
+# from this likelihood on; shown until it is calibrated
+BANDS = (("high", 0.25), ("some", 0.1), ("low", 0.0))
 SURE = (("sure", 0.8), ("fairly sure", 0.6), ("not sure", 0.0))
 LONGEST = 120
 
 ACTS = {
-    "page_viewed": "viewed a page", "link_clicked": "followed a link", "form_submitted": "sent a form",
-    "content_downloaded": "downloaded", "video_watched": "watched a video", "webinar_registered": "registered for a webinar",
-    "survey_answered": "answered a survey", "preference_set": "set a preference", "not_now": "said “not now”",
+    "page_viewed": "viewed a page", "link_clicked": "followed a link", "form_submitted": "sent "
+    "a form",
+    "content_downloaded": "downloaded", "video_watched": "watched a video",
+    "webinar_registered": "registered for a webinar",
+    "survey_answered": "answered a survey", "preference_set": "set a preference",
+    "not_now": "said “not now”",
     "trial_started": "started a trial",
-    "call_attempted": "was called and not reached", "meeting_held": "met us", "call_held": "talked with us on the phone",
+    "call_attempted": "was called and not reached", "meeting_held": "met us",
+    "call_held": "talked with us on the phone",
     "social_engaged": "reacted in a social network", "ad_clicked": "clicked an advertisement",
-    "email_opened": "opened a mail", "email_clicked": "clicked in a mail", "email_delivered": "received a mail",
+    "email_opened": "opened a mail", "email_clicked": "clicked in a mail",
+    "email_delivered": "received a mail",
     "email_bounced": "could not be reached by mail", "email_complained": "called a mail spam",
-    "email_processed": "is about to receive a mail", "email_dropped": "was not written to by the mail tool",
-    "email_changed": "changed their address", "resubscribed": "came back to one of the mail tool's lists",
-    "identified": "told who they are", "grouped": "was assigned to a company", "aliased": "was joined with another id",
-    "identity_reviewed": "had their identity reviewed", "consent_given": "gave consent", "consent_withdrawn": "withdrew consent",
-    "purchased": "bought", "sales_accepted": "was accepted by sales", "sales_rejected": "was rejected by sales",
-    "sales_disqualified": "was disqualified by sales", "opportunity_opened": "became an opportunity", "won": "was won",
+    "email_processed": "is about to receive a mail", "email_dropped": "was not written to by "
+    "the mail tool",
+    "email_changed": "changed their address", "resubscribed": "came back to one of the mail "
+    "tool's lists",
+    "identified": "told who they are", "grouped": "was assigned to a company", "aliased": "was "
+    "joined with another id",
+    "identity_reviewed": "had their identity reviewed", "consent_given": "gave "
+    "consent", "consent_withdrawn": "withdrew consent",
+    "purchased": "bought", "sales_accepted": "was accepted by sales", "sales_rejected": "was "
+    "rejected by sales",
+    "sales_disqualified": "was disqualified by sales", "opportunity_opened": "became an "
+    "opportunity", "won": "was won",
     "lost": "was lost",
 }  # fmt: skip
 CAUSES = {
-    "event": "after an act of its own", "silence": "after silence", "late_evidence": "when older news arrived",
+    "event": "after an act of its own", "silence": "after silence", "late_evidence": "when "
+    "older news arrived",
     "merge": "when two histories were joined", "model": "under a new model or playbook",
 }  # fmt: skip
 STATUSES = {
-    "due": "planned", "sending": "on its way", "sent": "sent", "unknown": "perhaps sent", "failed": "failed",
+    "due": "planned", "sending": "on its way", "sent": "sent", "unknown": "perhaps "
+    "sent", "failed": "failed",
     "withheld": "not sent",
 }  # fmt: skip
 REASONS = {
@@ -59,7 +73,9 @@ def band(likelihood: float | None) -> str:
 
 
 def chance(likelihood: float | None, *, calibrated: bool) -> str:
-    """What people read of a likelihood: a band until it is calibrated on the company's own outcomes."""
+    """What people read of a likelihood: a band until it is calibrated on the company's own
+    outcomes.
+    """
     if likelihood is None:
         return "settled"
     return f"{100 * likelihood:.0f} %" if calibrated else band(likelihood)
@@ -118,7 +134,12 @@ def titled(content: str, library: Mapping[str, Content]) -> str:
 def did(data: Interaction, reading: Reading, library: Mapping[str, Content]) -> tuple[str, str]:
     """(what the lead did, why it weighs nothing or '')."""
     named = reading.type if reading.type in ACTS else data.type
-    phrase = PHRASES.get(reading.about) or ACTS.get(named) or PHRASES.get(reading.signal) or named.replace("_", " ")
+    phrase = (
+        PHRASES.get(reading.about)
+        or ACTS.get(named)
+        or PHRASES.get(reading.signal)
+        or named.replace("_", " ")
+    )
     if reading.signal in ("pricing", "demo", "enquiry"):
         phrase = PHRASES[reading.signal]
     if reading.content:
@@ -132,7 +153,9 @@ def did(data: Interaction, reading: Reading, library: Mapping[str, Content]) -> 
 
 def moved(before: str, stage: str, cause: str) -> str:
     """An announcement in words."""
-    start = f"seen in {plain(stage)}" if before == "unknown" else f"{plain(before)} → {plain(stage)}"
+    start = (
+        f"seen in {plain(stage)}" if before == "unknown" else f"{plain(before)} → {plain(stage)}"
+    )
     return f"{start}, {CAUSES.get(cause, cause.replace('_', ' '))}"
 
 
@@ -151,7 +174,9 @@ def reasoned(reason: str) -> str:
 
 
 def ledger_text(text: str, content: str, library: Mapping[str, Content]) -> tuple[str, str]:
-    """A ledger line about a content or '' as people read it, and the id of the touch that it answers or ''."""
+    """A ledger line about a content or '' as people read it, and the id of the touch that it
+    answers or ''.
+    """
     text, _, touch = text.partition(" [touch ")
     if content:
         head, bracket, tail = text.rpartition(" (")

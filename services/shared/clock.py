@@ -1,4 +1,6 @@
-"""The clock that all services take as a setting: the wall clock, the demo's compressed one, or one that is set ahead."""
+"""The clock that all services take as a setting: the wall clock, the demo's compressed one, or one
+that is set ahead.
+"""
 
 import time
 from dataclasses import astuple, dataclass
@@ -28,10 +30,12 @@ def rfc3339(moment: datetime) -> str:
 
 @dataclass(frozen=True)
 class Clock:
-    """Maps the machine's time to the system's: `days` pass in `seconds` from `origin`, ending at the wall clock.
+    """Maps the machine's time to the system's: `days` pass in `seconds` from `origin`, ending at
+    the wall clock.
 
-    `days=0` is the wall clock itself, `ahead` the seconds by which all of it is moved (negative: into the past).
-    Written as the setting `ORIGIN,DAYS,SECONDS`, e.g. `1767225600.0,60,60`, or `ORIGIN,DAYS,SECONDS,AHEAD`.
+    `days=0` is the wall clock itself, `ahead` the seconds by which all of it is moved (negative:
+    into the past). Written as the setting `ORIGIN,DAYS,SECONDS`, e.g. `1767225600.0,60,60`, or
+    `ORIGIN,DAYS,SECONDS,AHEAD`.
     """
 
     origin: float = 0.0

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from services.shared.settings import HOME, Settings
 
 MIGRATIONS = HOME / "deploy" / "migrations"
-TRANSIENT_STATES = ("08", "40", "53", "55", "57")  # connection, rollback, resources, not ready, intervention
+# connection, rollback, resources, not ready, intervention
+TRANSIENT_STATES = ("08", "40", "53", "55", "57")
 CONNECT_SECONDS = 5
 
 
@@ -35,8 +36,12 @@ def open_engine(settings: Settings) -> AsyncEngine:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same statements may work later: the database is away, or chose us to break a deadlock."""
-    if isinstance(error, OSError | asyncio.TimeoutError | TimeoutError | InterfaceError | OperationalError):
+    """Whether the same statements may work later: the database is away, or chose us to break a
+    deadlock.
+    """
+    if isinstance(
+        error, OSError | asyncio.TimeoutError | TimeoutError | InterfaceError | OperationalError
+    ):
         return True
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
@@ -80,7 +85,9 @@ async def value(connection: AsyncConnection, statement: str, /, **values: Any) -
 
 
 class Table(NamedTuple):
-    """A table as it is written in bulk: schema and name, the types of the columns written, and the key of a row."""
+    """A table as it is written in bulk: schema and name, the types of the columns written, and the
+    key of a row.
+    """
 
     schema: str
     name: str
@@ -89,26 +96,40 @@ class Table(NamedTuple):
 
     @property
     def upsert(self) -> str:
-        """The statement that writes rows over those of the same key; takes an array a column, named like it."""
+        """The statement that writes rows over those of the same key; takes an array a column, named
+        like it.
+        """
         columns = ", ".join(self.types)
         arrays = ", ".join(f"CAST(:{column} AS {kind}[])" for column, kind in self.types.items())
-        again = ", ".join(f"{column} = excluded.{column}" for column in self.types if column not in self.key)
+        again = ", ".join(
+            f"{column} = excluded.{column}" for column in self.types if column not in self.key
+        )
         return (
             f"INSERT INTO {self.schema}.{self.name} ({columns}) SELECT * FROM unnest({arrays}) "
             f"ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {again}"
         )
 
 
-async def copy(connection: AsyncConnection, table: Table, records: Iterable[tuple[Any, ...]]) -> None:
-    """Appends rows by COPY, the cheapest way in. Raises asyncpg's own errors: UniqueViolationError for a row that is there."""
+async def copy(
+    connection: AsyncConnection, table: Table, records: Iterable[tuple[Any, ...]]
+) -> None:
+    """Appends rows by COPY, the cheapest way in. Raises asyncpg's own errors: UniqueViolationError
+    for a row that is there.
+    """
     driver: Any = (await connection.get_raw_connection()).driver_connection
     if not driver.is_in_transaction():  # the engine begins one only with a statement of its own
         await connection.execute(text("SELECT 1"))
-    await driver.copy_records_to_table(table.name, schema_name=table.schema, columns=list(table.types), records=records)
+    await driver.copy_records_to_table(
+        table.name, schema_name=table.schema, columns=list(table.types), records=records
+    )
 
 
-async def overwrite(connection: AsyncConnection, table: Table, records: Sequence[tuple[Any, ...]]) -> None:
+async def overwrite(
+    connection: AsyncConnection, table: Table, records: Sequence[tuple[Any, ...]]
+) -> None:
     """Writes rows, over those of the same key."""
     if records:
         columns = zip(*records, strict=True)
-        await connection.execute(text(table.upsert), dict(zip(table.types, map(list, columns), strict=True)))
+        await connection.execute(
+            text(table.upsert), dict(zip(table.types, map(list, columns), strict=True))
+        )

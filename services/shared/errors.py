@@ -4,7 +4,9 @@
 class Reject(Exception):
     """This will never work: bury it, and tell the sender what, where and how to mend it."""
 
-    def __init__(self, title: str, *, where: str = "", remedy: str = "", kind: str = "invalid") -> None:
+    def __init__(
+        self, title: str, *, where: str = "", remedy: str = "", kind: str = "invalid"
+    ) -> None:
         super().__init__(title)
         self.title = title
         self.where = where

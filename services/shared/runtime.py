@@ -1,4 +1,6 @@
-"""How a service lives: signals, side tasks, a watchdog, a bounded drain, and the points at which tests kill it."""
+"""How a service lives: signals, side tasks, a watchdog, a bounded drain, and the points at which
+tests kill it.
+"""
 
 import asyncio
 import os
@@ -36,7 +38,9 @@ def fault_point(name: str) -> None:
 
 
 class Pulse:
-    """Watches loops: one that does not turn for `limit` seconds ends the process, whose supervisor starts it again."""
+    """Watches loops: one that does not turn for `limit` seconds ends the process, whose supervisor
+    starts it again.
+    """
 
     def __init__(self, limit: float) -> None:
         self._limit = limit

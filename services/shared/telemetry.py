@@ -9,30 +9,55 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-ACCEPTED = Counter("ripeline_interactions_accepted_total", "Interactions acknowledged to their sender", ["source"])
-REFUSED = Counter("ripeline_interactions_refused_total", "Interactions refused, by kind of problem", ["source", "kind"])
+ACCEPTED = Counter(
+    "ripeline_interactions_accepted_total", "Interactions acknowledged to their sender", ["source"]
+)
+REFUSED = Counter(
+    "ripeline_interactions_refused_total",
+    "Interactions refused, by kind of problem",
+    ["source", "kind"],
+)
 SPOOL_RECORDS = Gauge("ripeline_spool_records", "Submissions on disk that wait for the broker")
 SPOOL_BYTES = Gauge("ripeline_spool_bytes", "Bytes of the spool in use")
 SPOOL_FULL = Counter("ripeline_spool_full_total", "Submissions refused because the spool was full")
-MAILBOX_READ = Gauge("ripeline_mailbox_read_timestamp_seconds", "When the mailbox was last read to its end, since 1970")
-SPOOL_SHARE = Counter("ripeline_spool_share_total", "Submissions refused because their sender's share of the spool was full")
-LIMITED = Counter("ripeline_requests_limited_total", "Requests refused because there were too many of them", ["limit"])
+MAILBOX_READ = Gauge(
+    "ripeline_mailbox_read_timestamp_seconds",
+    "When the mailbox was last read to its end, since 1970",
+)
+SPOOL_SHARE = Counter(
+    "ripeline_spool_share_total",
+    "Submissions refused because their sender's share of the spool was full",
+)
+LIMITED = Counter(
+    "ripeline_requests_limited_total",
+    "Requests refused because there were too many of them",
+    ["limit"],
+)
 CUT_OFF = Counter(
-    "ripeline_connections_cut_off_total", "Connections closed because a request was too slow or had no end", ["why"]
+    "ripeline_connections_cut_off_total",
+    "Connections closed because a request was too slow or had no end",
+    ["why"],
 )
 APPLIED = Counter("ripeline_events_applied_total", "Distinct events folded into leads")
 REPEATED = Counter("ripeline_events_repeated_total", "Events that were known already")
 BURIED = Counter("ripeline_dead_letters_total", "Records buried", ["service"])
-BATCH_SECONDS = Histogram("ripeline_batch_seconds", "Seconds of one consumed batch, commit included", ["service"])
+BATCH_SECONDS = Histogram(
+    "ripeline_batch_seconds", "Seconds of one consumed batch, commit included", ["service"]
+)
 ANNOUNCED = Counter("ripeline_stage_changes_total", "Stage changes announced", ["stage", "cause"])
 DECIDED = Counter("ripeline_touches_decided_total", "Decisions on touches", ["status", "reason"])
 SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
 DECISION_SECONDS = Histogram(
-    "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision on the touch",
+    "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision "
+    "on the touch",
     buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
 )  # fmt: skip
-WRITTEN_BACK = Counter("ripeline_written_back_total", "Messages owed to the CRM, by what became of them", ["result"])
-OUTBOX_PUBLISHED = Counter("ripeline_outbox_published_total", "Records published from the outbox", ["service"])
+WRITTEN_BACK = Counter(
+    "ripeline_written_back_total", "Messages owed to the CRM, by what became of them", ["result"]
+)
+OUTBOX_PUBLISHED = Counter(
+    "ripeline_outbox_published_total", "Records published from the outbox", ["service"]
+)
 LOOP_AGE = Gauge("ripeline_loop_age_seconds", "Seconds since a loop last turned", ["loop"])
 
 ADDRESS = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+\.[^\s@\"'<>]+")
@@ -64,5 +89,11 @@ def configure_logs(service: str, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    for noisy in ("aiokafka", "aiokafka.consumer.group_coordinator", "aiokafka.conn", "python_multipart", "uvicorn.error"):
+    for noisy in (
+        "aiokafka",
+        "aiokafka.consumer.group_coordinator",
+        "aiokafka.conn",
+        "python_multipart",
+        "uvicorn.error",
+    ):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -1,4 +1,6 @@
-"""`python -m tests.bench [--json] [--only P1,P4] [--quick]`: speed and memory, each beside the limit of this machine."""
+"""`python -m tests.bench [--json] [--only P1,P4] [--quick]`: speed and memory, each beside the
+limit of this machine.
+"""
 
 import argparse
 import json
@@ -47,14 +49,24 @@ async def measure(world: World, names: Sequence[str]) -> tuple[dict[str, Any], l
                 told(f"  {json.dumps(found[name].value)}")
         finally:
             await world.stop()
-    values = {name: found[name].value for name in NAMES if name in found} | {"rss_mib": world.rss_mib}
+    values = {name: found[name].value for name in NAMES if name in found} | {
+        "rss_mib": world.rss_mib
+    }
     lines = [line for name in NAMES if name in found for line in found[name].lines]
-    return values, lines + [_memory(service, used) for service, used in sorted(world.rss_mib.items())]
+    return values, lines + [
+        _memory(service, used) for service, used in sorted(world.rss_mib.items())
+    ]
 
 
 def _memory(service: str, used: float) -> Line:
     return Line(
-        "memory", f"{service}, at most", f"{used:.0f} MiB", "", f"{used:.0f} MiB", f"≤ {MEMORY_GOAL} MiB", used <= MEMORY_GOAL
+        "memory",
+        f"{service}, at most",
+        f"{used:.0f} MiB",
+        "",
+        f"{used:.0f} MiB",
+        f"≤ {MEMORY_GOAL} MiB",
+        used <= MEMORY_GOAL,
     )
 
 
@@ -79,7 +91,9 @@ def table(lines: Sequence[Line], caption: str) -> Table:
 def main() -> None:
     """Parses, measures, reports."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object as the last line of stdout")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object as the last line of stdout"
+    )
     parser.add_argument("--only", default=",".join(NAMES), help=f"some of {','.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="shorter and fewer rounds")
     asked = parser.parse_args()
@@ -91,7 +105,10 @@ def main() -> None:
         os.chmod(folder, 0o755)  # the server's own user passes through it
         values, lines = uvloop.run(measure(World(Path(folder), quick=asked.quick), names))
     load.append(round(os.getloadavg()[0], 2))
-    caption = f"{time.monotonic() - began:.0f} s on {os.cpu_count()} processors; load average {load[0]} before, {load[1]} after"
+    caption = (
+        f"{time.monotonic() - began:.0f} s on {os.cpu_count()} processors; load average "
+        f"{load[0]} before, {load[1]} after"
+    )
     if asked.json:
         told(caption)
         print(json.dumps(values | {"load_average": load}))

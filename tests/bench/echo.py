@@ -1,4 +1,6 @@
-"""A server that answers everything at once and does nothing: it shows what the load driver itself can do."""
+"""A server that answers everything at once and does nothing: it shows what the load driver itself
+can do.
+"""
 
 import asyncio
 

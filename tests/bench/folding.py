@@ -41,7 +41,15 @@ def fold(playbook: Playbook, *, quick: bool) -> Found:
                 "≤ 15 ms",
                 fold_ms <= 15,
             ),
-            Line("P11", "the filter kernel alone", f"{kernel_ms:.2f} ms", "", f"{kernel_ms:.1f} ms", "≤ 5 ms", kernel_ms <= 5),
+            Line(
+                "P11",
+                "the filter kernel alone",
+                f"{kernel_ms:.2f} ms",
+                "",
+                f"{kernel_ms:.1f} ms",
+                "≤ 5 ms",
+                kernel_ms <= 5,
+            ),
         ],
     )
 

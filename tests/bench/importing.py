@@ -1,4 +1,6 @@
-"""Files: rows a second through the importer alone, and into lead state, beside `send()` of the same records."""
+"""Files: rows a second through the importer alone, and into lead state, beside `send()` of the same
+records.
+"""
 
 import csv
 import json
@@ -14,7 +16,10 @@ from tests.bench.measure import Found, Line
 from tests.bench.world import Progress, World
 
 ALONE, INTO_STATE = 25_000, 10_000  # rows a second
-EVENTS = "kind: events\nuser_id: Lead\ntype: {column: Act, names: {1: page_viewed, 2: form_submitted, 3: call_held}}\ntime: At\n"
+EVENTS = (
+    "kind: events\nuser_id: Lead\ntype: {column: Act, names: {1: page_viewed, 2: "
+    "form_submitted, 3: call_held}}\ntime: At\n"
+)
 LEADS = """
 kind: leads
 email: E-mail
@@ -28,7 +33,9 @@ source: fair
 
 
 async def files(world: World) -> Found:
-    """The importer alone with events and with leads, then both as fast as the scorer takes them in."""
+    """The importer alone with events and with leads, then both as fast as the scorer takes
+    them in.
+    """
     rows = 40_000 if world.quick else 200_000
     plans = {
         "events": (EVENTS, _events(world.folder / "events.csv", rows)),
@@ -44,7 +51,9 @@ async def files(world: World) -> Found:
             progress = Progress(world)
             seen = await progress.until(before + rows, 600)
             await progress.close()
-        values[f"{name}_into_state"] = rate = (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0])
+        values[f"{name}_into_state"] = rate = (seen[-1][1] - seen[0][1]) / (
+            seen[-1][0] - seen[0][0]
+        )
         lines.append(_line(f"{name}: from the topic into lead state", rate, INTO_STATE))
     return Found({name: round(rate) for name, rate in values.items()}, lines)
 
@@ -69,7 +78,18 @@ async def _imported(world: World, plan: str, file: Path, rows: int) -> float:
 
 async def _command(world: World, file: Path, mapping: Path, rows: int) -> float:
     began = time.perf_counter()
-    command = [sys.executable, "-m", "services.ops", "import", str(file), "--mapping", str(mapping), "--as", "history", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "services.ops",
+        "import",
+        str(file),
+        "--mapping",
+        str(mapping),
+        "--as",
+        "history",
+        "--json",
+    ]
     process = await create_subprocess_exec(*command, cwd=HOME, env=world.variables, stdout=PIPE)
     said, _ = await process.communicate()
     took = time.perf_counter() - began
@@ -79,7 +99,9 @@ async def _command(world: World, file: Path, mapping: Path, rows: int) -> float:
 
 
 def _line(what: str, rate: float, goal: int) -> Line:
-    return Line("import", what, f"{rate:,.0f} rows/s", "", f"{rate:,.0f}", f"≥ {goal:,}", rate >= goal)
+    return Line(
+        "import", what, f"{rate:,.0f} rows/s", "", f"{rate:,.0f}", f"≥ {goal:,}", rate >= goal
+    )
 
 
 def _events(file: Path, rows: int) -> Path:
@@ -89,7 +111,13 @@ def _events(file: Path, rows: int) -> Path:
         write = csv.writer(stream).writerow
         write(["Lead", "Act", "At"])
         for n in range(rows):
-            write([f"lead-{n % (rows // 5)}", n % 3 + 1, (start + timedelta(seconds=n * 5_000_000 / rows)).isoformat(sep=" ")])
+            write(
+                [
+                    f"lead-{n % (rows // 5)}",
+                    n % 3 + 1,
+                    (start + timedelta(seconds=n * 5_000_000 / rows)).isoformat(sep=" "),
+                ]
+            )
     return file
 
 

@@ -19,23 +19,33 @@ GOOD, GOOD_SEGMENT = b'"accepted":1', b'"success":true'
 
 
 async def singles(world: World) -> Found:
-    """P1: single events on 64 connections ÷ a route that awaits one acknowledged produce of the same body."""
+    """P1: single events on 64 connections ÷ a route that awaits one acknowledged produce of the
+    same body.
+    """
     bodies = [people.encode(people.item(n)) for n in range(5_000)]
     posts = _forever([request("POST", "/v1/events", body, world.keys["secret"]) for body in bodies])
     plain = _forever([request("POST", "/produce", body) for body in bodies])
-    async with world.running("services.ingest", "tests.bench.limits", "tests.bench.echo") as (ingest, limits, echo):
+    async with world.running("services.ingest", "tests.bench.limits", "tests.bench.echo") as (
+        ingest,
+        limits,
+        echo,
+    ):
         pair = await alternate(
             lambda: flood(ingest.url, posts, CONNECTIONS, world.seconds, GOOD),
             lambda: flood(limits.url, plain, CONNECTIONS, world.seconds, GOOD),
             world.rounds,
         )
         driver = await flood(echo.url, posts, CONNECTIONS, 1.0, GOOD)
-    line = line_of("P1", f"single events (the driver itself could send {driver:,.0f}/s)", pair, "/s", 0.80)
+    line = line_of(
+        "P1", f"single events (the driver itself could send {driver:,.0f}/s)", pair, "/s", 0.80
+    )
     return Found(pair.as_json() | {"driver": round(driver)}, [line])
 
 
 async def batches(world: World) -> Found:
-    """P2: events in batches of 1,000 ÷ `send()` of each one's bytes; SendGrid's with their signature."""
+    """P2: events in batches of 1,000 ÷ `send()` of each one's bytes; SendGrid's with their
+    signature.
+    """
     key = world.keys["secret"]
     signer = await _connected(world)
 
@@ -46,7 +56,9 @@ async def batches(world: World) -> Found:
         return request("POST", "/v1/batch", b'{"batch":' + _array(items) + b"}", key)
 
     def signed(items: list[bytes]) -> bytes:
-        sample = sendgrid.sign(Sample(_array(items), "application/json"), signer, "", datetime.now(UTC))
+        sample = sendgrid.sign(
+            Sample(_array(items), "application/json"), signer, "", datetime.now(UTC)
+        )
         return request("POST", sendgrid.SOURCE.paths[0], sample.body, headers=sample.headers)
 
     pair, line = await _batches(world, "P2", people.item, canonical, GOOD, 0.70)
@@ -59,7 +71,12 @@ async def batches(world: World) -> Found:
 
 
 async def _batches(
-    world: World, name: str, make: Callable[[int], Any], ask: Callable[[list[bytes]], bytes], good: bytes, goal: float
+    world: World,
+    name: str,
+    make: Callable[[int], Any],
+    ask: Callable[[list[bytes]], bytes],
+    good: bytes,
+    goal: float,
 ) -> tuple[Pair, Line]:
     items = [[people.encode(make(20_000 * part + n)) for n in range(BATCH)] for part in range(20)]
     posts = _forever([ask(some) for some in items])
@@ -83,7 +100,12 @@ async def _connected(world: World) -> str:
     signer, verifier = sendgrid.new_secret()
     engine = open_engine(world.settings)
     async with engine.begin() as connection:
-        await senders.connect(connection, senders.Vault(world.settings.pepper.get_secret_value().encode()), "sendgrid", verifier)
+        await senders.connect(
+            connection,
+            senders.Vault(world.settings.pepper.get_secret_value().encode()),
+            "sendgrid",
+            verifier,
+        )
     await engine.dispose()
     return signer
 

@@ -1,4 +1,6 @@
-"""The limits that HTTP is measured against: plain FastAPI routes with the same producer, engine and server settings as ours."""
+"""The limits that HTTP is measured against: plain FastAPI routes with the same producer, engine and
+server settings as ours.
+"""
 
 import asyncio
 import time
@@ -55,17 +57,25 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.post("/send")
     async def send(request: Request, seconds: float) -> dict[str, float]:
-        """P2: `send()` of each line of the body, over and over, without HTTP in between; records a second."""
+        """P2: `send()` of each line of the body, over and over, without HTTP in between; records a
+        second.
+        """
         records = (await request.body()).split(b"\n")
         began = time.perf_counter()
-        sent = await asyncio.gather(*(_keep_sending(producer, records, began + seconds) for _ in range(WORKERS)))
+        sent = await asyncio.gather(
+            *(_keep_sending(producer, records, began + seconds) for _ in range(WORKERS))
+        )
         return {"rate": sum(sent) / (time.perf_counter() - began)}
 
     @app.get("/leads/{lead_id}")
     async def lead(lead_id: uuid.UUID) -> dict[str, Any]:
         """P9: one SELECT by primary key."""
         async with engine.connect() as connection:
-            found = await rows(connection, "SELECT id, version, excluded, created_at FROM scorer.lead WHERE id = :id", id=lead_id)
+            found = await rows(
+                connection,
+                "SELECT id, version, excluded, created_at FROM scorer.lead WHERE id = :id",
+                id=lead_id,
+            )
         return dict(found[0]._mapping)
 
     return app

@@ -64,17 +64,28 @@ async def connect(url: str) -> Client:
     return client
 
 
-def request(method: str, path: str, body: bytes = b"", key: str = "", headers: Mapping[str, str] = {}) -> bytes:
+def request(
+    method: str, path: str, body: bytes = b"", key: str = "", headers: Mapping[str, str] = {}
+) -> bytes:
     """A request as it goes over the wire."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}", "Content-Type: application/json"]
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        "Host: bench",
+        f"Content-Length: {len(body)}",
+        "Content-Type: application/json",
+    ]
     if key:
         lines.append(f"Authorization: Bearer {key}")
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def flood(url: str, requests: Iterator[bytes], connections: int, seconds: float, good: bytes) -> float:
-    """Requests a second on so many connections, each sending its next one after its answer, in which `good` must stand."""
+async def flood(
+    url: str, requests: Iterator[bytes], connections: int, seconds: float, good: bytes
+) -> float:
+    """Requests a second on so many connections, each sending its next one after its answer, in
+    which `good` must stand.
+    """
     clients = [await connect(url) for _ in range(connections)]
     began = time.perf_counter()
 
@@ -92,8 +103,12 @@ async def flood(url: str, requests: Iterator[bytes], connections: int, seconds: 
     return sum(counts) / took
 
 
-async def pace(url: str, make: Callable[[], bytes], connections: int, rate: float, seconds: float, good: bytes) -> float:
-    """Sends `rate` requests a second, each at its own moment whatever the answers before it took; returns the rate reached."""
+async def pace(
+    url: str, make: Callable[[], bytes], connections: int, rate: float, seconds: float, good: bytes
+) -> float:
+    """Sends `rate` requests a second, each at its own moment whatever the answers before it took;
+    returns the rate reached.
+    """
     clients = [await connect(url) for _ in range(connections)]
     began, moments = time.perf_counter(), iter(range(int(rate * seconds)))
 

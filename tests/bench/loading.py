@@ -1,4 +1,6 @@
-"""`python -m tests.bench.loading`: how fast imported files become lead states, and what a row costs each process."""
+"""`python -m tests.bench.loading`: how fast imported files become lead states, and what a row costs
+each process.
+"""
 
 import argparse
 import asyncio
@@ -16,7 +18,13 @@ from typing import Any, NamedTuple
 import psutil
 import uvloop
 
-from services.shared.contracts.events import INTERACTIONS, ExternalId, Interaction, envelope, keyed_hash
+from services.shared.contracts.events import (
+    INTERACTIONS,
+    ExternalId,
+    Interaction,
+    envelope,
+    keyed_hash,
+)
 from services.shared.messaging.kafka import Outgoing
 from tests.bench.measure import told
 from tests.bench.people import ACTS
@@ -54,7 +62,10 @@ def together(file: str, rows: int) -> Iterator[Row]:
     made = itertools.count()
     for person, theirs in itertools.groupby(owners):
         for day in sorted(rng.uniform(0, 89) for _ in theirs):
-            yield start + timedelta(days=day), _event(f"{file}-{next(made)}", f"{file}-{person}", rng)
+            yield (
+                start + timedelta(days=day),
+                _event(f"{file}-{next(made)}", f"{file}-{person}", rng),
+            )
 
 
 SHAPES = {"leads": leads, "linked": linked, "spread": spread, "together": together}
@@ -79,7 +90,8 @@ def _lead(id: str, rng: random.Random) -> Interaction:
 
 def _with_id(data: Interaction, id: str) -> Interaction:
     return Interaction(
-        id=data.id, type=data.type, email=data.email, external_id=ExternalId("crm", id), company=data.company,
+        id=data.id, type=data.type, email=data.email, external_id=ExternalId("crm", id),
+        company=data.company,
         source=data.source, traits=data.traits,
     )  # fmt: skip
 
@@ -101,7 +113,9 @@ def outgoing(rows: Iterator[Row]) -> list[Outgoing]:
         Outgoing(
             INTERACTIONS,
             keyed_hash(b"bench", f"email:{data.email}"),
-            envelope(data, source="import:bench", occurred_at=at, received_at=now, posted_at=time.time())[1],
+            envelope(
+                data, source="import:bench", occurred_at=at, received_at=now, posted_at=time.time()
+            )[1],
         )
         for at, data in rows
     ]
@@ -158,8 +172,11 @@ async def measure(shapes: list[str], rows: int, rounds: int) -> dict[str, Any]:
         try:
             for turn, shape in itertools.product(range(rounds), shapes):
                 loaded = await load(world, shape, f"{shape}{turn}", rows)
-                found[shape].append({name: round(value, 1) for name, value in loaded._asdict().items()})
-                told(f"{shape}: {loaded.rate:,.0f} rows/s; µs a row: scorer {loaded.scorer:.0f}, PostgreSQL "
+                found[shape].append(
+                    {name: round(value, 1) for name, value in loaded._asdict().items()}
+                )
+                told(f"{shape}: {loaded.rate:,.0f} rows/s; µs a row: scorer "
+                f"{loaded.scorer:.0f}, PostgreSQL "
                      f"{loaded.postgres:.0f}, Kafka {loaded.kafka:.0f}")  # fmt: skip
         finally:
             await world.stop()

@@ -1,4 +1,6 @@
-"""How a figure is taken: a warm-up, then ours and the limit in turn, and the median of each; what a benchmark reports."""
+"""How a figure is taken: a warm-up, then ours and the limit in turn, and the median of each; what a
+benchmark reports.
+"""
 
 import sys
 from collections.abc import Awaitable, Callable
@@ -19,7 +21,11 @@ class Pair(NamedTuple):
         return self.ours / self.limit
 
     def as_json(self) -> dict[str, float]:
-        return {"ours": round(self.ours, 4), "limit": round(self.limit, 4), "ratio": round(self.ratio, 3)}
+        return {
+            "ours": round(self.ours, 4),
+            "limit": round(self.limit, 4),
+            "ratio": round(self.ratio, 3),
+        }
 
 
 async def alternate(ours: Measure, limit: Measure, rounds: int) -> Pair:
@@ -53,10 +59,18 @@ class Found(NamedTuple):
     lines: list[Line]
 
 
-def line_of(name: str, what: str, pair: Pair, unit: str, goal: float, *, at_most: bool = False) -> Line:
+def line_of(
+    name: str, what: str, pair: Pair, unit: str, goal: float, *, at_most: bool = False
+) -> Line:
     """The line of a ratio that should reach the goal, or stay below it."""
     met = pair.ratio <= goal if at_most else pair.ratio >= goal
     shown = [f"{value:,.2f}" if value < 100 else f"{value:,.0f}" for value in pair]
     return Line(
-        name, what, f"{shown[0]} {unit}", f"{shown[1]} {unit}", f"{pair.ratio:.2f}", f"{'≤' if at_most else '≥'} {goal:g}", met
+        name,
+        what,
+        f"{shown[0]} {unit}",
+        f"{shown[1]} {unit}",
+        f"{pair.ratio:.2f}",
+        f"{'≤' if at_most else '≥'} {goal:g}",
+        met,
     )

@@ -11,11 +11,31 @@ import msgspec
 
 from services.scorer.model.fold import Event
 from services.shared.clock import rfc3339, to_us
-from services.shared.contracts.events import INTERACTIONS, Interaction, envelope, event_uid, keyed_hash
+from services.shared.contracts.events import (
+    INTERACTIONS,
+    Interaction,
+    envelope,
+    event_uid,
+    keyed_hash,
+)
 from services.shared.messaging.kafka import Outgoing, Record
 
-ACTS = ("page_viewed", "content_downloaded", "page_viewed", "pricing_viewed", "email_replied", "webinar_attended", "enquired")
-JOURNEY = ("page_viewed", "content_downloaded", "pricing_viewed", "webinar_attended", "demo_requested")
+ACTS = (
+    "page_viewed",
+    "content_downloaded",
+    "page_viewed",
+    "pricing_viewed",
+    "email_replied",
+    "webinar_attended",
+    "enquired",
+)
+JOURNEY = (
+    "page_viewed",
+    "content_downloaded",
+    "pricing_viewed",
+    "webinar_attended",
+    "demo_requested",
+)
 encode, decode = msgspec.json.encode, msgspec.json.decode
 
 
@@ -44,7 +64,10 @@ def call(n: int) -> dict[str, Any]:
         "userId": f"user-{n % 5000}",
         "anonymousId": f"browser-{n % 5000}",
         "properties": {"title": "How a first article is written", "seconds": n % 300},
-        "context": {"page": {"url": f"https://www.example.com/articles/{n % 40}"}, "library": {"name": "bench", "version": "1"}},
+        "context": {
+            "page": {"url": f"https://www.example.com/articles/{n % 40}"},
+            "library": {"name": "bench", "version": "1"},
+        },
     }
 
 
@@ -64,12 +87,17 @@ def mail_event(n: int) -> dict[str, Any]:
     }
 
 
-def people(prefix: str, leads: int, events: int, seed: int = 1) -> list[tuple[datetime, Interaction]]:
+def people(
+    prefix: str, leads: int, events: int, seed: int = 1
+) -> list[tuple[datetime, Interaction]]:
     """Interactions of so many people over sixty days, in order."""
     rng, start = random.Random(seed), datetime.now(UTC) - timedelta(days=61)
     moments = sorted(rng.uniform(0, 60 * 86_400) for _ in range(events))
     return [
-        (start + timedelta(seconds=second), _interaction(f"{prefix}-{n}", rng.randrange(leads) if n >= leads else n, prefix, rng))
+        (
+            start + timedelta(seconds=second),
+            _interaction(f"{prefix}-{n}", rng.randrange(leads) if n >= leads else n, prefix, rng),
+        )
         for n, second in enumerate(moments)
     ]
 
@@ -92,7 +120,13 @@ def outgoing(said: list[tuple[datetime, Interaction]], pepper: bytes) -> list[Ou
         Outgoing(
             INTERACTIONS,
             keyed_hash(pepper, f"email:{data.email}"),
-            envelope(data, source="canonical:bench", occurred_at=at, received_at=now, posted_at=time.time())[1],
+            envelope(
+                data,
+                source="canonical:bench",
+                occurred_at=at,
+                received_at=now,
+                posted_at=time.time(),
+            )[1],
         )
         for at, data in said
     ]
@@ -100,7 +134,9 @@ def outgoing(said: list[tuple[datetime, Interaction]], pepper: bytes) -> list[Ou
 
 def records(said: list[tuple[datetime, Interaction]]) -> list[Record]:
     """As the scorer would read them."""
-    return [Record(INTERACTIONS, 0, n, b"", one.value) for n, one in enumerate(outgoing(said, b"bench"))]
+    return [
+        Record(INTERACTIONS, 0, n, b"", one.value) for n, one in enumerate(outgoing(said, b"bench"))
+    ]
 
 
 def sets(leads: int, each: int) -> list[list[Event]]:
@@ -113,14 +149,20 @@ def sets(leads: int, each: int) -> list[list[Event]]:
 
 
 def visits(rng: random.Random) -> Iterator[bytes]:
-    """Bodies of single posts without end: people go through the stages in five acts and are gone; a fifth agree to mail."""
+    """Bodies of single posts without end: people go through the stages in five acts and are gone; a
+    fifth agree to mail.
+    """
     crowd = [(n, 0) for n in range(300)]
     newcomers = itertools.count(len(crowd))
     for n in itertools.count():
         place = rng.randrange(len(crowd))
         person, act = crowd[place]
         crowd[place] = (person, act + 1) if act + 1 < len(JOURNEY) else (next(newcomers), 0)
-        consent = [{"channel": "email", "purpose": "marketing", "state": "given"}] if person % 5 == 0 and not act else []
+        consent = (
+            [{"channel": "email", "purpose": "marketing", "state": "given"}]
+            if person % 5 == 0 and not act
+            else []
+        )
         yield encode(
             {
                 "id": f"visit-{n}",

@@ -12,7 +12,9 @@ from tests.bench.measure import Found, alternate, line_of
 from tests.bench.world import Progress, World
 
 LEADS, EACH = 1_000, 10
-NEWEST = "SELECT id FROM scorer.lead WHERE merged_into IS NULL ORDER BY created_at DESC LIMIT :leads"
+NEWEST = (
+    "SELECT id FROM scorer.lead WHERE merged_into IS NULL ORDER BY created_at DESC LIMIT :leads"
+)
 
 
 async def one_lead(world: World) -> Found:
@@ -24,7 +26,9 @@ async def one_lead(world: World) -> Found:
         await progress.until(before + LEADS * EACH)
         await progress.close()
         ids = await _leads(world)
-        asks = itertools.cycle([request("GET", f"/v1/leads/{lead}", key=world.keys["query"]) for lead in ids])
+        asks = itertools.cycle(
+            [request("GET", f"/v1/leads/{lead}", key=world.keys["query"]) for lead in ids]
+        )
         plain = itertools.cycle([request("GET", f"/leads/{lead}") for lead in ids])
         times = 150 if world.quick else 300
         pair = await alternate(

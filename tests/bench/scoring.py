@@ -1,4 +1,6 @@
-"""P4 and the long lead: what the scorer applies, beside bulk statements that write the same rows."""
+"""P4 and the long lead: what the scorer applies, beside bulk statements that write the same
+rows.
+"""
 
 import itertools
 import signal
@@ -22,19 +24,25 @@ from tests.bench.world import Progress, World
 from tests.support.processes import Process
 
 TABLES = {
-    "event": "uid, lead_id, anchor, weaker, occurred_at, received_at, source, digest, conflict, flags, body",
+    "event": "uid, lead_id, anchor, weaker, occurred_at, received_at, source, digest, "
+    "conflict, flags, body",
     "identifier": "kind, value, lead_id, home",
     "lead": "id, version, profile, provisional, excluded, engaged_at",
-    "lead_state": "lead_id, product, fold_hash, record, pending, last_at, last_uid, stage, likelihood, fit, engagement, "
-    "qualified, listed, last_event_at, as_of, next_review_at, announced_stage, announced_seq, announced_at",
+    "lead_state": "lead_id, product, fold_hash, record, pending, last_at, last_uid, stage, "
+    "likelihood, fit, engagement, "
+    "qualified, listed, last_event_at, as_of, next_review_at, announced_stage, announced_seq, "
+    "announced_at",
 }
-KEYS = {"lead": ["id"], "lead_state": ["lead_id", "product"]}  # of those that come again, and are written over
+# of those that come again, and are written over
+KEYS = {"lead": ["id"], "lead_state": ["lead_id", "product"]}
 OWNED = "SELECT lead_id FROM scorer.identifier WHERE value LIKE $1"
 EACH = 10  # events a lead
 
 
 async def applying(world: World) -> Found:
-    """P4: events a second of a scorer that finds its topic full ÷ the rows that it wrote, by bulk statements of equal batches."""
+    """P4: events a second of a scorer that finds its topic full ÷ the rows that it wrote, by bulk
+    statements of equal batches.
+    """
     events = 8_000 if world.quick else 20_000
     runs = itertools.count()
     prefix = ""
@@ -53,11 +61,18 @@ async def applying(world: World) -> Found:
         pair = await alternate(ours, theirs, world.rounds)
         await progress.close()
     await limit.close()
-    return Found(pair.as_json(), [line_of("P4", f"{events:,} events on {events // EACH:,} new leads", pair, "/s", 0.70)])
+    return Found(
+        pair.as_json(),
+        [line_of("P4", f"{events:,} events on {events // EACH:,} new leads", pair, "/s", 0.70)],
+    )
 
 
-async def drained(world: World, scorer: Process, progress: Progress, prefix: str, events: int) -> float:
-    """Fills the topic while the scorer is held, lets it go, and returns events a second after its first batch."""
+async def drained(
+    world: World, scorer: Process, progress: Progress, prefix: str, events: int
+) -> float:
+    """Fills the topic while the scorer is held, lets it go, and returns events a second after its
+    first batch.
+    """
     said = people.people(prefix, events // EACH, events)
     before = await progress.read()
     scorer.signal(signal.SIGSTOP)
@@ -69,7 +84,9 @@ async def drained(world: World, scorer: Process, progress: Progress, prefix: str
 
 
 class Bulk:
-    """Writes rows into a database of its own: the same tables and indexes, one transaction a batch, one connection."""
+    """Writes rows into a database of its own: the same tables and indexes, one transaction a batch,
+    one connection.
+    """
 
     def __init__(self, source: asyncpg.Connection, target: asyncpg.Connection, batch: int) -> None:
         self._source, self._target, self._batch = source, target, batch
@@ -80,7 +97,9 @@ class Bulk:
         """Makes the database."""
         settings = await world.database("bulk")
         source = await asyncpg.connect(world.postgres.url)
-        target = await asyncpg.connect(settings.database_url.get_secret_value(), server_settings={"jit": "off"})
+        target = await asyncpg.connect(
+            settings.database_url.get_secret_value(), server_settings={"jit": "off"}
+        )
         bulk = cls(source, target, settings.batch)
         for table, columns in TABLES.items():
             bulk._statements[table] = await bulk._statement(table, columns.split(", "))
@@ -107,19 +126,26 @@ class Bulk:
     async def _read(self, table: str, leads: list[uuid.UUID]) -> list[asyncpg.Record]:
         key = "id" if table == "lead" else "lead_id"
         found: list[asyncpg.Record] = await self._source.fetch(
-            f"SELECT {TABLES[table]} FROM scorer.{table} WHERE {key} = ANY($1) ORDER BY {key}", leads
+            f"SELECT {TABLES[table]} FROM scorer.{table} WHERE {key} = ANY($1) ORDER BY {key}",
+            leads,
         )
         return found
 
-    def _batches(self, rows: dict[str, list[asyncpg.Record]]) -> Iterator[dict[str, list[list[Any]]]]:
-        """The columns of each batch of events, with its leads, their states, and their identifiers the first time."""
+    def _batches(
+        self, rows: dict[str, list[asyncpg.Record]]
+    ) -> Iterator[dict[str, list[list[Any]]]]:
+        """The columns of each batch of events, with its leads, their states, and their identifiers
+        the first time.
+        """
         known: set[uuid.UUID] = set()
         for start in range(0, len(rows["event"]), self._batch):
             events = rows["event"][start : start + self._batch]
             leads = {event["lead_id"] for event in events}
             some = {
                 "event": events,
-                "identifier": [row for row in rows["identifier"] if row["lead_id"] in leads - known],
+                "identifier": [
+                    row for row in rows["identifier"] if row["lead_id"] in leads - known
+                ],
                 "lead": [row for row in rows["lead"] if row["id"] in leads],
                 "lead_state": [row for row in rows["lead_state"] if row["lead_id"] in leads],
             }
@@ -129,15 +155,21 @@ class Bulk:
     async def _statement(self, table: str, columns: list[str]) -> str:
         """The INSERT from one array a column; arrays in columns travel as texts."""
         found = await self._target.fetch(
-            "SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute WHERE attrelid = $1::regclass",
+            "SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute WHERE "
+            "attrelid = $1::regclass",
             f"scorer.{table}",
         )
         types = {row["attname"]: row["type"] for row in found}
-        arrays = [f"${n}::{types[c].replace('[]', '') if c != 'weaker' else 'text'}[]" for n, c in enumerate(columns, 1)]
+        arrays = [
+            f"${n}::{types[c].replace('[]', '') if c != 'weaker' else 'text'}[]"
+            for n, c in enumerate(columns, 1)
+        ]
         taken = [f"CAST({c} AS {types[c]})" for c in columns]
         again = [f"{c} = excluded.{c}" for c in columns if c not in KEYS.get(table, columns)]
         conflict = (
-            f"ON CONFLICT ({', '.join(KEYS[table])}) DO UPDATE SET {', '.join(again)}" if again else "ON CONFLICT DO NOTHING"
+            f"ON CONFLICT ({', '.join(KEYS[table])}) DO UPDATE SET {', '.join(again)}"
+            if again
+            else "ON CONFLICT DO NOTHING"
         )
         return (
             f"INSERT INTO scorer.{table} ({', '.join(columns)}) SELECT {', '.join(taken)} "
@@ -146,7 +178,10 @@ class Bulk:
 
 
 def _columns(rows: Sequence[asyncpg.Record]) -> list[list[Any]]:
-    return [[_text(value) if isinstance(value, list) else value for value in column] for column in zip(*rows, strict=True)]
+    return [
+        [_text(value) if isinstance(value, list) else value for value in column]
+        for column in zip(*rows, strict=True)
+    ]
 
 
 def _text(values: list[int]) -> str:
@@ -154,7 +189,9 @@ def _text(values: list[int]) -> str:
 
 
 async def long_lead(world: World) -> Found:
-    """What an in-order event costs on a lead of 20,000 events ÷ on a lead of 20, through the handler and one transaction."""
+    """What an in-order event costs on a lead of 20,000 events ÷ on a lead of 20, through the
+    handler and one transaction.
+    """
     settings = await world.database("long")
     engine, handler = open_engine(settings), Handler(Scoring.of(world.playbook, Clock()))
     consumer = Consumer(engine, _no_broker, handler, "scorer", batch=1_000, after=lambda _: None)

@@ -1,4 +1,6 @@
-"""P8: the whole system, from a webhook to the decision on a touch, at half of the highest rate that it keeps up with."""
+"""P8: the whole system, from a webhook to the decision on a touch, at half of the highest rate that
+it keeps up with.
+"""
 
 import asyncio
 import random
@@ -21,7 +23,9 @@ GROWTH = 0.05  # of what comes in; a lag that grows by more is not flat
 
 
 async def webhook_to_decision(world: World) -> Found:
-    """Raises the rate until the lag grows, waits for the rest, then holds half of it and reads nurture's own times."""
+    """Raises the rate until the lag grows, waits for the rest, then holds half of it and reads
+    nurture's own times.
+    """
     modules = "services.ingest", "services.scorer", "services.nurture"
     bodies = people.visits(random.Random(8))
 
@@ -37,19 +41,28 @@ async def webhook_to_decision(world: World) -> Found:
         while rate >= FIRST_RATE and await _keeps_up(world, ingest, post, rate * STEP):
             rate *= STEP
         seen = {touch["id"] for touch in await _touches(world, nurture)}
-        reached = await pace(ingest.url, post, CONNECTIONS, rate / 2, 20.0 if world.quick else 60.0, GOOD)
+        reached = await pace(
+            ingest.url, post, CONNECTIONS, rate / 2, 20.0 if world.quick else 60.0, GOOD
+        )
         await _idle(world)
         touches = [touch for touch in await _touches(world, nurture) if touch["id"] not in seen]
     waited = [touch["decision_ms"] for touch in touches if touch["decision_ms"] is not None]
     p50, p99 = (float(np.percentile(waited, q)) for q in (50, 99))
-    value = {"highest_rate": round(rate), "rate": round(reached), "p50_ms": round(p50, 1), "p99_ms": round(p99, 1)}
+    value = {
+        "highest_rate": round(rate),
+        "rate": round(reached),
+        "p50_ms": round(p50, 1),
+        "p99_ms": round(p99, 1),
+    }
     what = f"webhook → decision, {len(waited):,} touches at half of {rate:,.0f} events/s"
     line = Line("P8", what, f"p50 {p50:,.0f} ms", "", f"p99 {p99:,.0f} ms", "≤ 250 ms", p99 <= 250)
     return Found(value | {"touches": len(waited)}, [line])
 
 
 async def _keeps_up(world: World, ingest: Process, post: Callable[[], bytes], rate: float) -> bool:
-    """Whether the rate is reached and the lag is flat; a rate that fails gets a second chance, for others use the machine too."""
+    """Whether the rate is reached and the lag is flat; a rate that fails gets a second chance, for
+    others use the machine too.
+    """
     for _ in range(2):
         half = 2.0 if world.quick else 3.0
         sending = asyncio.create_task(pace(ingest.url, post, CONNECTIONS, rate, 2 * half, GOOD))
@@ -83,7 +96,9 @@ async def _touches(world: World, nurture: Process) -> list[dict[str, Any]]:
     cursor: str | None = ""
     client = await connect(nurture.url)
     while cursor is not None:
-        answer = await client.ask(request("GET", f"/v1/touches?limit=1000&cursor={cursor}", key=world.keys["query"]))
+        answer = await client.ask(
+            request("GET", f"/v1/touches?limit=1000&cursor={cursor}", key=world.keys["query"])
+        )
         page = people.decode(answer.body)
         found += page["touches"]
         cursor = page["next"]

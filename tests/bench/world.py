@@ -1,4 +1,6 @@
-"""The world of a run: real Kafka and PostgreSQL, services as processes of their own, and what memory they took."""
+"""The world of a run: real Kafka and PostgreSQL, services as processes of their own, and what
+memory they took.
+"""
 
 import asyncio
 import time
@@ -52,7 +54,12 @@ class World:
             "RIPELINE_SMTP_IS_SINK": "true",
             **{f"RIPELINE_{scope.upper()}_KEY": key for scope, key in self.keys.items()},
         }
-        self.settings = Settings(**{name.removeprefix("RIPELINE_").lower(): value for name, value in self.variables.items()})
+        self.settings = Settings(
+            **{
+                name.removeprefix("RIPELINE_").lower(): value
+                for name, value in self.variables.items()
+            }
+        )
         await provision(self.settings)
         topic = NewTopic(TOPIC, self.settings.kafka_partitions, self.settings.kafka_replication)
         admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap, "log_level": 0})
@@ -77,7 +84,9 @@ class World:
     @asynccontextmanager
     async def running(self, *modules: str) -> AsyncIterator[list[Process]]:
         """Processes that are ready; the peak of each service's resident memory is kept."""
-        processes = [Process(module, self.variables, self.folder / f"{module}.log") for module in modules]
+        processes = [
+            Process(module, self.variables, self.folder / f"{module}.log") for module in modules
+        ]
         for process in processes:
             await process.start()
         watch = asyncio.create_task(self._watch(processes))
@@ -102,11 +111,16 @@ class World:
 
     async def database(self, name: str) -> Settings:
         """Settings with a migrated database of its own on the same server."""
-        admin = create_async_engine(self.postgres.url.replace("postgresql:", "postgresql+asyncpg:"), isolation_level="AUTOCOMMIT")
+        admin = create_async_engine(
+            self.postgres.url.replace("postgresql:", "postgresql+asyncpg:"),
+            isolation_level="AUTOCOMMIT",
+        )
         async with admin.connect() as connection:
             await connection.execute(text(f"CREATE DATABASE {name}"))
         await admin.dispose()
-        settings = self.settings.model_copy(update={"database_url": type(self.settings.database_url)(self._url(name))})
+        settings = self.settings.model_copy(
+            update={"database_url": type(self.settings.database_url)(self._url(name))}
+        )
         engine = open_engine(settings)
         await migrate(engine)
         await engine.dispose()
@@ -134,7 +148,8 @@ class Progress:
         async with self._engine.connect() as connection:
             found = await rows(
                 connection,
-                "SELECT coalesce(sum(next_offset), 0)::bigint AS n FROM scorer.progress WHERE topic = :topic", topic=INTERACTIONS,
+                "SELECT coalesce(sum(next_offset), 0)::bigint AS n FROM scorer.progress WHERE "
+                "topic = :topic", topic=INTERACTIONS,
             )  # fmt: skip
         return int(found[0].n)
 

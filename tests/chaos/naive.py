@@ -1,4 +1,6 @@
-"""The control: a scorer as toys are written. It applies, waits 50 ms, then commits the offset; it knows no duplicates."""
+"""The control: a scorer as toys are written. It applies, waits 50 ms, then commits the offset; it
+knows no duplicates.
+"""
 
 import asyncio
 import sys

@@ -1,4 +1,6 @@
-"""Nothing with a 2xx is lost, nothing counts twice, no touch goes out twice, through kill -9 of anything (O4, N11)."""
+"""Nothing with a 2xx is lost, nothing counts twice, no touch goes out twice, through kill -9 of
+anything (O4, N11).
+"""
 
 import asyncio
 import os
@@ -53,9 +55,13 @@ class World:
         self.postgres.start()
         self.mail = await sink.serve(self.folder / "mail")
         variables = self.variables()
-        self.settings = Settings(**{name.removeprefix("RIPELINE_").lower(): value for name, value in variables.items()})
+        self.settings = Settings(
+            **{name.removeprefix("RIPELINE_").lower(): value for name, value in variables.items()}
+        )
         await provision(self.settings)
-        engine = create_async_engine(self.postgres.url.replace("postgresql://", "postgresql+asyncpg://"))
+        engine = create_async_engine(
+            self.postgres.url.replace("postgresql://", "postgresql+asyncpg://")
+        )
         async with engine.begin() as connection:
             await connection.exec_driver_sql("CREATE TABLE naive (counted bigint)")
             await connection.exec_driver_sql("INSERT INTO naive VALUES (0)")
@@ -66,8 +72,13 @@ class World:
             "nurture-1": "between_database_and_offset_commit:4", "ingest-0": "",
         }  # fmt: skip
         for name, fault in faults.items():
-            module, own = f"services.{name.partition('-')[0]}", {"RIPELINE_SPOOL_DIR": str(self.folder / f"spool-{name}")}
-            self.services[name] = Process(module, variables | own, self.folder / f"{name}.log", fault)
+            module, own = (
+                f"services.{name.partition('-')[0]}",
+                {"RIPELINE_SPOOL_DIR": str(self.folder / f"spool-{name}")},
+            )
+            self.services[name] = Process(
+                module, variables | own, self.folder / f"{name}.log", fault
+            )
         for process in self.services.values():
             await process.start()
         for _ in range(3):
@@ -75,7 +86,13 @@ class World:
         await asyncio.gather(*(process.ready() for process in self.services.values()))
 
     def _start_naive(self) -> None:
-        command = [sys.executable, "-m", "tests.chaos.naive", self.kafka.bootstrap, self.postgres.url]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.chaos.naive",
+            self.kafka.bootstrap,
+            self.postgres.url,
+        ]
         log = (self.folder / "naive.log").open("ab")
         self.naive.append(subprocess.Popen(tied(command), cwd=HOME, stdout=log, stderr=log))
 
@@ -105,7 +122,7 @@ class World:
         await asyncio.to_thread(self.kafka.stop)
         self.postgres.stop()
 
-    # -- harm ------------------------------------------------------------------------------------------------------
+    # -- harm -------------------------------------------------------------------------------------
 
     async def harm(self, rng: random.Random) -> None:
         """Kills everything in turn while events come in."""
@@ -143,12 +160,14 @@ class World:
             await asyncio.sleep(SESSION_MS / 1000 + 2)
             zombie.signal(signal.SIGCONT)
         else:
-            rng.choice([process for name, process in self.services.items() if name.startswith(victim)]).signal(signal.SIGKILL)
+            rng.choice(
+                [process for name, process in self.services.items() if name.startswith(victim)]
+            ).signal(signal.SIGKILL)
             if victim == "scorer":
                 self.naive.pop(0).kill()
                 self._start_naive()
 
-    # -- load ------------------------------------------------------------------------------------------------------
+    # -- load -------------------------------------------------------------------------------------
 
     async def send(self, events: list[dict[str, Any]], rng: random.Random) -> None:
         """Posts until everything has its 2xx; whatever is not answered is posted again."""
@@ -168,7 +187,9 @@ class World:
         while True:
             try:
                 url = f"{self.services['ingest-0'].url}/v1/events"
-                async with http.post(url, json=batch, headers=headers, timeout=aiohttp.ClientTimeout(15)) as answer:
+                async with http.post(
+                    url, json=batch, headers=headers, timeout=aiohttp.ClientTimeout(15)
+                ) as answer:
                     if answer.status == 200:
                         said = await answer.json()
                         assert not said["rejected"]
@@ -179,7 +200,7 @@ class World:
                 pass
             await asyncio.sleep(0.2)
 
-    # -- reckoning -------------------------------------------------------------------------------------------------
+    # -- reckoning --------------------------------------------------------------------------------
 
     async def idle(self, seconds: float = 120) -> dict[str, Any]:
         """Waits until nothing is left to do, twice in a row."""
@@ -192,7 +213,9 @@ class World:
             except Exception as error:
                 state = {"error": repr(error)}
             await asyncio.sleep(0.7)
-        logs = "\n".join(f"== {name}\n{process.tail()[-1500:]}" for name, process in self.services.items())
+        logs = "\n".join(
+            f"== {name}\n{process.tail()[-1500:]}" for name, process in self.services.items()
+        )
         assert calm == 2, f"{state}\n{logs}"
         return state
 
@@ -202,7 +225,9 @@ class World:
             assert answer.status == 200, await answer.text()
             return await answer.json()
 
-    async def pages(self, http: aiohttp.ClientSession, url: str, what: str, **params: Any) -> list[Any]:
+    async def pages(
+        self, http: aiohttp.ClientSession, url: str, what: str, **params: Any
+    ) -> list[Any]:
         out, cursor = [], ""
         while True:
             page = await self.get(http, url, **params, **({"cursor": cursor} if cursor else {}))
@@ -213,7 +238,9 @@ class World:
 
 
 def people(rng: random.Random, playbook: Playbook) -> list[dict[str, Any]]:
-    """Events of people who were anonymous first, of the last days, where it is day, so that touches are due at once."""
+    """Events of people who were anonymous first, of the last days, where it is day, so that touches
+    are due at once.
+    """
     now, zone = present.now(), present.midday_zone()
     items = [item.id for item in playbook.content]
     events = []
@@ -222,7 +249,15 @@ def people(rng: random.Random, playbook: Playbook) -> list[dict[str, Any]]:
         known = rng.random() < 0.5
         event: dict[str, Any] = {
             "id": f"chaos-{n}",
-            "type": rng.choice(["page_viewed", "content_downloaded", "pricing_viewed", "demo_requested", "webinar_attended"]),
+            "type": rng.choice(
+                [
+                    "page_viewed",
+                    "content_downloaded",
+                    "pricing_viewed",
+                    "demo_requested",
+                    "webinar_attended",
+                ]
+            ),
             "occurred_at": (now - timedelta(minutes=rng.randrange(60, 9000))).isoformat(),
             "content_id": rng.choice(items),
             "anonymous_id": f"anon-{i}",
@@ -248,14 +283,20 @@ async def world(scratch: Path) -> AsyncIterator[World]:
         await world.stop()
 
 
-async def test_nothing_is_lost_or_doubled_through_kills_of_everything(world: World, default_playbook: Playbook) -> None:
+async def test_nothing_is_lost_or_doubled_through_kills_of_everything(
+    world: World, default_playbook: Playbook
+) -> None:
     rng = random.Random(20)
     sending = asyncio.create_task(world.send(people(rng, default_playbook), rng))
     await world.harm(rng)
     await sending
     await asyncio.gather(*(process.ready() for process in world.services.values()))
     state = await world.idle()
-    faults = {name: process.died_by_fault for name, process in world.services.items() if process.died_by_fault}
+    faults = {
+        name: process.died_by_fault
+        for name, process in world.services.items()
+        if process.died_by_fault
+    }
     assert len(faults) >= 4, f"named points that killed: {faults}"
     assert sum(world.kills.values()) - world.kills["stop"] + len(faults) >= 15
     assert state["dead_letters"] == 0
@@ -268,7 +309,9 @@ async def test_nothing_is_lost_or_doubled_through_kills_of_everything(world: Wor
         counted: Counter[str] = Counter()
         announced: set[str] = set()
         for lead in leads:
-            items = await world.pages(http, f"{scorer}/v1/leads/{lead['id']}/timeline", "items", limit=1000)
+            items = await world.pages(
+                http, f"{scorer}/v1/leads/{lead['id']}/timeline", "items", limit=1000
+            )
             counted.update(item["id"] for item in items if item["kind"] == "event")
             announced |= {item["id"] for item in items if item["kind"] == "announcement"}
         touches = await world.pages(http, f"{nurture}/v1/touches", "touches", limit=1000)
@@ -278,7 +321,10 @@ async def test_nothing_is_lost_or_doubled_through_kills_of_everything(world: Wor
     assert {touch["announcement"] for touch in touches} == announced
     assert len({(touch["announcement"], touch["program"]) for touch in touches}) == len(touches)
 
-    mails = [message_from_bytes(file.read_bytes())["X-Ripeline-Touch"] for file in (world.folder / "mail").glob("*.eml")]
+    mails = [
+        message_from_bytes(file.read_bytes())["X-Ripeline-Touch"]
+        for file in (world.folder / "mail").glob("*.eml")
+    ]
     assert mails
     assert len(mails) == len(set(mails))
     sent = {touch["id"] for touch in touches if touch["status"] == "sent"}
@@ -287,7 +333,9 @@ async def test_nothing_is_lost_or_doubled_through_kills_of_everything(world: Wor
     checked = await verify(world.settings, lambda _: None)
     assert checked["mismatches"] == []
 
-    engine = create_async_engine(world.postgres.url.replace("postgresql://", "postgresql+asyncpg://"))
+    engine = create_async_engine(
+        world.postgres.url.replace("postgresql://", "postgresql+asyncpg://")
+    )
     async with engine.connect() as connection:
         naive = (await connection.exec_driver_sql("SELECT counted FROM naive")).scalar()
     await engine.dispose()

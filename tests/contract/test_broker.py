@@ -16,7 +16,15 @@ import pytest
 from services.ops.embedded.processes import tied
 from services.shared.contracts.events import CHANGES, INTERACTIONS, TOPICS
 from services.shared.errors import Retry
-from services.shared.messaging.kafka import EndOffsets, Outgoing, Publisher, Record, Subscription, TopicPartition, make_topics
+from services.shared.messaging.kafka import (
+    EndOffsets,
+    Outgoing,
+    Publisher,
+    Record,
+    Subscription,
+    TopicPartition,
+    make_topics,
+)
 from services.shared.runtime import patiently
 from services.shared.settings import HOME, Settings
 from tests.support.proxy import Door
@@ -60,7 +68,9 @@ def broker(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Broker]:
     """A broker of this module's own, with all topics."""
     folder = scratch / f"contract-{request.param}"
     folder.mkdir()
-    one: Broker = InMemory(folder / "log") if request.param == "in-memory" else Kafka(folder, free_port())
+    one: Broker = (
+        InMemory(folder / "log") if request.param == "in-memory" else Kafka(folder, free_port())
+    )
     one.start()
     asyncio.run(make_topics(settings_for(one.bootstrap)))
     yield one
@@ -68,7 +78,9 @@ def broker(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Broker]:
 
 
 def settings_for(bootstrap: str) -> Settings:
-    return Settings(kafka_bootstrap=bootstrap, kafka_partitions=PARTITIONS, kafka_session_timeout_ms=6000)
+    return Settings(
+        kafka_bootstrap=bootstrap, kafka_partitions=PARTITIONS, kafka_session_timeout_ms=6000
+    )
 
 
 @pytest.fixture
@@ -87,11 +99,17 @@ class Reader:
     """One consumer at a time of a group of its own, that keeps what it reads."""
 
     def __init__(self, settings: Settings, *topics: str) -> None:
-        self._settings, self._group, self._topics = settings, f"contract-{uuid.uuid4().hex}", topics or (INTERACTIONS,)
+        self._settings, self._group, self._topics = (
+            settings,
+            f"contract-{uuid.uuid4().hex}",
+            topics or (INTERACTIONS,),
+        )
         self.got: list[Record] = []
         self._subscription: Subscription | None = None
 
-    async def read(self, wanted: int, run: str, *, commit: bool = True, seconds: float = 20) -> list[Record]:
+    async def read(
+        self, wanted: int, run: str, *, commit: bool = True, seconds: float = 20
+    ) -> list[Record]:
         """The records of a run, until there are so many of them; commits behind every poll."""
         if self._subscription is None:
             self._subscription = Subscription(self._settings, self._group, self._topics)
@@ -101,16 +119,25 @@ class Reader:
         while len(found) < wanted:
             assert time.monotonic() < give_up, f"{len(found)} of {wanted}"
             polled = await self._subscription.poll(1000, 200)
-            found += [one for records in polled.values() for one in records if run.encode() in one.value[:100]]
+            found += [
+                one
+                for records in polled.values()
+                for one in records
+                if run.encode() in one.value[:100]
+            ]
             if commit:
-                await self._subscription.commit({part: records[-1].offset + 1 for part, records in polled.items() if records})
+                await self._subscription.commit(
+                    {part: records[-1].offset + 1 for part, records in polled.items() if records}
+                )
         return found
 
     async def nothing_more(self, run: str, seconds: float = 1.0) -> bool:
         """Whether no further record of the run comes for a while."""
         assert self._subscription
         polled = await self._subscription.poll(1000, int(seconds * 1000))
-        return not [one for records in polled.values() for one in records if run.encode() in one.value[:100]]
+        return not [
+            one for records in polled.values() for one in records if run.encode() in one.value[:100]
+        ]
 
     async def rewind(self, offsets: dict[TopicPartition, int]) -> None:
         assert self._subscription
@@ -136,7 +163,10 @@ def key(n: int) -> str:
 
 def numbered(run: str, count: int, keys: int = 7, padding: int = 0) -> list[Outgoing]:
     filling = os.urandom(padding).hex()[:padding].encode() if padding else b""
-    return [Outgoing(INTERACTIONS, key(n % keys), f"{run} {n} ".encode() + filling) for n in range(count)]
+    return [
+        Outgoing(INTERACTIONS, key(n % keys), f"{run} {n} ".encode() + filling)
+        for n in range(count)
+    ]
 
 
 @pytest.fixture
@@ -149,18 +179,24 @@ def numbers(records: list[Record]) -> list[int]:
 
 
 async def test_what_was_acknowledged_is_consumed(publisher: Publisher, reader: Reader) -> None:
-    """O4: by single sends and by whole batches, with keys, values and partitions as they were given."""
+    """O4: by single sends and by whole batches, with keys, values and partitions as they were
+    given.
+    """
     for count in (1, 20, 32, 33, 500):
         run = uuid.uuid4().hex
         await publisher.publish(numbered(run, count))
         got = await reader.read(count, run)
         assert sorted(numbers(got)) == list(range(count))
         assert {record.topic for record in got} == {INTERACTIONS}
-        assert all(record.key == key(n % 7).encode() for record, n in zip(got, numbers(got), strict=True))
+        assert all(
+            record.key == key(n % 7).encode() for record, n in zip(got, numbers(got), strict=True)
+        )
         assert await reader.nothing_more(run, 0.3)
 
 
-async def test_records_of_one_key_keep_their_order(publisher: Publisher, reader: Reader, run: str) -> None:
+async def test_records_of_one_key_keep_their_order(
+    publisher: Publisher, reader: Reader, run: str
+) -> None:
     """Also where singles and batches follow each other."""
     records = numbered(run, 300, keys=5)
     for start, end in ((0, 10), (10, 150), (150, 160), (160, 300)):
@@ -174,15 +210,25 @@ async def test_records_of_one_key_keep_their_order(publisher: Publisher, reader:
     assert len({(record.key, record.partition) for record in got}) == 5
 
 
-async def test_many_publishers_at_once_lose_nothing(publisher: Publisher, reader: Reader, run: str) -> None:
+async def test_many_publishers_at_once_lose_nothing(
+    publisher: Publisher, reader: Reader, run: str
+) -> None:
     records = numbered(run, 640, keys=64)
-    await asyncio.gather(*(publisher.publish(records[start : start + 10]) for start in range(0, 640, 10)))
+    await asyncio.gather(
+        *(publisher.publish(records[start : start + 10]) for start in range(0, 640, 10))
+    )
     assert sorted(numbers(await reader.read(640, run))) == list(range(640))
 
 
 async def test_large_records_and_batches_arrive_whole(publisher: Publisher, reader: Reader) -> None:
     """Records larger than a batch (128 KiB) too, alone and among others."""
-    for count, padding in ((3, 300_000), (40, 60_000), (2, 130_000), (34, 131_072), (1, 512 * 1024)):
+    for count, padding in (
+        (3, 300_000),
+        (40, 60_000),
+        (2, 130_000),
+        (34, 131_072),
+        (1, 512 * 1024),
+    ):
         run = uuid.uuid4().hex
         sent = numbered(run, count, padding=padding)
         await publisher.publish(sent)
@@ -190,19 +236,27 @@ async def test_large_records_and_batches_arrive_whole(publisher: Publisher, read
         assert sorted(record.value for record in got) == sorted(record.value for record in sent)
 
 
-async def test_a_consumer_goes_on_where_its_predecessor_committed(publisher: Publisher, reader: Reader, run: str) -> None:
+async def test_a_consumer_goes_on_where_its_predecessor_committed(
+    publisher: Publisher, reader: Reader, run: str
+) -> None:
     await publisher.publish(numbered(run, 50))
     await reader.read(50, run)
     await reader.close()
-    await publisher.publish([Outgoing(INTERACTIONS, key(n), f"{run} {n} ".encode()) for n in range(50, 80)])
+    await publisher.publish(
+        [Outgoing(INTERACTIONS, key(n), f"{run} {n} ".encode()) for n in range(50, 80)]
+    )
     assert sorted(numbers(await reader.read(30, run))) == list(range(50, 80))
     assert await reader.nothing_more(run)
 
 
-async def test_what_was_not_committed_is_read_again(publisher: Publisher, reader: Reader, run: str) -> None:
+async def test_what_was_not_committed_is_read_again(
+    publisher: Publisher, reader: Reader, run: str
+) -> None:
     await publisher.publish(numbered(run, 40))
     await reader.read(40, run)
-    await publisher.publish([Outgoing(INTERACTIONS, key(n), f"{run} {n} ".encode()) for n in range(40, 60)])
+    await publisher.publish(
+        [Outgoing(INTERACTIONS, key(n), f"{run} {n} ".encode()) for n in range(40, 60)]
+    )
     assert sorted(numbers(await reader.read(20, run, commit=False))) == list(range(40, 60))
     await reader.close()
     assert sorted(numbers(await reader.read(20, run))) == list(range(40, 60))
@@ -219,7 +273,12 @@ async def test_a_consumer_can_go_back(publisher: Publisher, reader: Reader, run:
 async def test_one_group_reads_several_topics_and_another_reads_them_all_again(
     publisher: Publisher, given: Settings, run: str
 ) -> None:
-    await publisher.publish([Outgoing(topic, key(1), f"{run} {n} ".encode()) for n, topic in enumerate((INTERACTIONS, CHANGES))])
+    await publisher.publish(
+        [
+            Outgoing(topic, key(1), f"{run} {n} ".encode())
+            for n, topic in enumerate((INTERACTIONS, CHANGES))
+        ]
+    )
     for _ in range(2):
         both = Reader(given, INTERACTIONS, CHANGES)
         got = await both.read(2, run)
@@ -227,7 +286,9 @@ async def test_one_group_reads_several_topics_and_another_reads_them_all_again(
         await both.close()
 
 
-async def test_the_ends_move_by_what_was_published(publisher: Publisher, given: Settings, run: str) -> None:
+async def test_the_ends_move_by_what_was_published(
+    publisher: Publisher, given: Settings, run: str
+) -> None:
     """O2: lag is counted from these."""
     ends = EndOffsets(given)
     before = await ends.of([INTERACTIONS, CHANGES])
@@ -238,7 +299,9 @@ async def test_the_ends_move_by_what_was_published(publisher: Publisher, given: 
     assert sum(moved.values()) == 90
     assert all(count == 0 for (topic, _), count in moved.items() if topic == CHANGES)
     await ends.close()
-    assert await ends.of([INTERACTIONS]) == {part: end for part, end in after.items() if part[0] == INTERACTIONS}
+    assert await ends.of([INTERACTIONS]) == {
+        part: end for part, end in after.items() if part[0] == INTERACTIONS
+    }
     await ends.close()
 
 
@@ -253,8 +316,12 @@ async def test_making_topics_twice_is_making_them_once(given: Settings) -> None:
     assert len(parts) == len(TOPICS) * PARTITIONS
 
 
-async def test_a_broker_that_is_away_raises_retry_in_time_and_all_goes_on_once_it_is_back(broker: Broker, run: str) -> None:
-    """O4: nothing hangs: neither who publishes, nor who asks for ends, nor who joins a group, nor who closes."""
+async def test_a_broker_that_is_away_raises_retry_in_time_and_all_goes_on_once_it_is_back(
+    broker: Broker, run: str
+) -> None:
+    """O4: nothing hangs: neither who publishes, nor who asks for ends, nor who joins a group, nor
+    who closes.
+    """
     door = Door(broker.bootstrap)
     away = settings_for(door.address)
     publisher, ends = Publisher(away), EndOffsets(away)
@@ -299,8 +366,12 @@ async def test_while_the_broker_is_away_one_asks_for_all(run: str) -> None:
     await publisher.close()
 
 
-async def test_a_broker_that_goes_away_while_publishing_raises_retry_in_time(scratch: Path, broker: Broker, run: str) -> None:
-    """The producer was at work already; once Kafka is back, with its data and on its port, it goes on."""
+async def test_a_broker_that_goes_away_while_publishing_raises_retry_in_time(
+    scratch: Path, broker: Broker, run: str
+) -> None:
+    """The producer was at work already; once Kafka is back, with its data and on its port, it goes
+    on.
+    """
     one: Broker = broker
     if isinstance(broker, InMemory):
         one = InMemory(scratch / f"away-{run}.log")
@@ -314,7 +385,10 @@ async def test_a_broker_that_goes_away_while_publishing_raises_retry_in_time(scr
     assert time.monotonic() - began < 4
     if one is broker:
         await asyncio.to_thread(one.start)
-        await patiently(lambda: publisher.publish([Outgoing(INTERACTIONS, key(5), f"{run} 5 ".encode())]), "the broker")
+        await patiently(
+            lambda: publisher.publish([Outgoing(INTERACTIONS, key(5), f"{run} 5 ".encode())]),
+            "the broker",
+        )
         reader = Reader(settings_for(one.bootstrap))
         assert set(numbers(await reader.read(6, run))) == set(range(6))
         await reader.close()

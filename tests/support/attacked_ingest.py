@@ -1,4 +1,5 @@
-"""An ingest of a test's own, with one more sender who signs: the scheme of Standard Webhooks, signed and verified by its library.
+"""An ingest of a test's own, with one more sender who signs: the scheme of Standard Webhooks,
+signed and verified by its library.
 
 `python -m tests.support.attacked_ingest` runs it; `Ingest` starts, stops and kills it from a test.
 """
@@ -61,14 +62,23 @@ def _verify(post: Post, secrets: Sequence[Secret]) -> Secret:
 
 
 def _sample(address: str, now: datetime) -> Sample:
-    said = {"id": uuid.uuid4().hex, "type": "demo_requested", "email": address, "occurred_at": now.isoformat()}
+    said = {
+        "id": uuid.uuid4().hex,
+        "type": "demo_requested",
+        "email": address,
+        "occurred_at": now.isoformat(),
+    }
     return Sample(json.dumps(said).encode(), "application/json")
 
 
 def _sign(sample: Sample, secret: str, _: str, now: datetime) -> Sample:
     name = f"msg.{uuid.uuid4().hex}"
     signature = Webhook(secret).sign(name, now, sample.body.decode())
-    headers = {"webhook-id": name, "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signature}
+    headers = {
+        "webhook-id": name,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": signature,
+    }
     return sample._replace(headers=headers)
 
 
@@ -81,17 +91,24 @@ _event = msgspec.json.Decoder(InteractionEvent).decode
 _interaction = msgspec.json.Decoder(Interaction).decode
 
 HOUSE = Source(
-    "house", canonical.parse, ("/v1/hooks/house",), verify=_verify, sample=_sample, sign=_sign, new_secret=_new_secret
+    "house", canonical.parse, ("/v1/hooks/house",), verify=_verify, sample=_sample, sign=_sign,
+    new_secret=_new_secret
 )  # fmt: skip
 
 
 def signing(playbook: Playbook) -> list[Source]:
     """Every sender who signs and can be imitated."""
-    return [one for one in [*served(playbook), HOUSE] if one.verify and one.sample and one.sign and one.new_secret]
+    return [
+        one
+        for one in [*served(playbook), HOUSE]
+        if one.verify and one.sample and one.sign and one.new_secret
+    ]
 
 
 class Ingest:
-    """A process of ingest and the strangers before its doors; `settings` are RIPELINE_ variables in lower case."""
+    """A process of ingest and the strangers before its doors; `settings` are RIPELINE_ variables in
+    lower case.
+    """
 
     def __init__(self, folder: Path, database: str, bootstrap: str, **settings: str) -> None:
         self.folder, self.database, self.bootstrap = folder, database, bootstrap
@@ -101,20 +118,24 @@ class Ingest:
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(timeout=30)
         given = {
-            "environment": "test", "database_url": database, "kafka_bootstrap": bootstrap, "pepper": PEPPER,
-            "port": str(self.port), "public_url": self.url, "spool_dir": str(folder / "spool"), **settings,
+            "environment": "test", "database_url": database, "kafka_bootstrap": bootstrap,
+            "pepper": PEPPER,
+            "port": str(self.port), "public_url": self.url, "spool_dir": str(folder / "spool"),
+            **settings,
         }  # fmt: skip
         self._variables = {f"RIPELINE_{name.upper()}": value for name, value in given.items()}
         self._process: subprocess.Popen[bytes] | None = None
         self.keys = {scope: self.new_key(scope) for scope in ("secret", "public")}
 
-    # -- living --------------------------------------------------------------------------------------------------------
+    # -- living -----------------------------------------------------------------------------------
 
     def start(self) -> "Ingest":
         """Starts it and returns once it is ready."""
         command = tied([sys.executable, "-m", "tests.support.attacked_ingest"])
         # The log goes through a pipe: a test may forbid the process to write to files.
-        self._process = subprocess.Popen(command, cwd=HOME, env=present.environment() | self._variables, stderr=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            command, cwd=HOME, env=present.environment() | self._variables, stderr=subprocess.PIPE
+        )
         threading.Thread(target=self._keep_log, args=[self._process.stderr], daemon=True).start()
         give_up = time.monotonic() + 40
         while not self._is_ready():
@@ -157,13 +178,15 @@ class Ingest:
         except httpx.TransportError:
             return False
 
-    # -- speaking ------------------------------------------------------------------------------------------------------
+    # -- speaking ---------------------------------------------------------------------------------
 
     def key(self, scope: str) -> dict[str, str]:
         """The header that signs in."""
         return {"Authorization": f"Bearer {self.keys[scope]}"}
 
-    def post(self, path: str, scope: str = "secret", headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
+    def post(
+        self, path: str, scope: str = "secret", headers: dict[str, str] | None = None, **body: Any
+    ) -> httpx.Response:
         """Posts with one of its keys."""
         return self.http.post(self.url + path, headers=self.key(scope) | (headers or {}), **body)
 
@@ -171,9 +194,13 @@ class Ingest:
         """Posts as a sender who signs does."""
         headers = {"Content-Type": sample.media, **sample.headers}
         path = getattr(sample, "path", "") or source.paths[0]
-        return self.http.post(self.url + path, params=dict(sample.query), headers=headers, content=sample.body)
+        return self.http.post(
+            self.url + path, params=dict(sample.query), headers=headers, content=sample.body
+        )
 
-    def signed(self, source: Source, secret: str, at: datetime | None = None, sample: Sample | None = None) -> Sample:
+    def signed(
+        self, source: Source, secret: str, at: datetime | None = None, sample: Sample | None = None
+    ) -> Sample:
         """A request as the sender would sign it."""
         assert source.sample
         assert source.sign
@@ -189,10 +216,14 @@ class Ingest:
     def metric(self, name: str, **labels: str) -> float:
         """A metric's value; 0 before there was anything to count."""
         wanted = "".join(rf'(?=[^}}]*{label}="{value}")' for label, value in labels.items())
-        found = re.search(rf"^{name}(?:\{{{wanted}[^}}]*\}})? (\S+)$", self.http.get(f"{self.url}/metrics").text, re.MULTILINE)
+        found = re.search(
+            rf"^{name}(?:\{{{wanted}[^}}]*\}})? (\S+)$",
+            self.http.get(f"{self.url}/metrics").text,
+            re.MULTILINE,
+        )
         return float(found[1]) if found else 0.0
 
-    # -- behind the doors ----------------------------------------------------------------------------------------------
+    # -- behind the doors -------------------------------------------------------------------------
 
     @property
     def settings(self) -> Settings:
@@ -202,12 +233,16 @@ class Ingest:
     def new_key(self, scope: Scope, **more: Any) -> str:
         """Registers a key; a name of its own tells it from the others."""
         key = new_key()
-        self._in_database(lambda engine: register(engine, key, more.pop("name", "default"), scope, **more))
+        self._in_database(
+            lambda engine: register(engine, key, more.pop("name", "default"), scope, **more)
+        )
         return key
 
     def connect(self, source: Source, secret: str, **more: Any) -> str:
         """Registers what verifies a sender's signatures; returns its id."""
-        return self._in_transaction(lambda one: connect(one, Vault(PEPPER.encode()), source.door, secret, **more))
+        return self._in_transaction(
+            lambda one: connect(one, Vault(PEPPER.encode()), source.door, secret, **more)
+        )
 
     def disconnect(self, *ids: str) -> None:
         """Revokes it."""
@@ -223,13 +258,22 @@ class Ingest:
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "none"})
         try:
             parts = consumer.list_topics(INTERACTIONS, timeout=10).topics[INTERACTIONS].partitions
-            return sum(consumer.get_watermark_offsets(TopicPartition(INTERACTIONS, part), timeout=10)[1] for part in parts)
+            return sum(
+                consumer.get_watermark_offsets(TopicPartition(INTERACTIONS, part), timeout=10)[1]
+                for part in parts
+            )
         finally:
             consumer.close()
 
     def interactions(self) -> list[tuple[datetime, Interaction]]:
         """All interactions that the broker holds, with their times, each partition in its order."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "reading", "enable.auto.commit": False})
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "group.id": "reading",
+                "enable.auto.commit": False,
+            }
+        )
         try:
             found, wanted = [], self.arrived()
             parts = consumer.list_topics(INTERACTIONS, timeout=10).topics[INTERACTIONS].partitions
@@ -237,7 +281,11 @@ class Ingest:
             give_up = time.monotonic() + 60
             while len(found) < wanted:
                 assert time.monotonic() < give_up, f"{len(found)} of {wanted}"
-                found += [_event(record.value()) for record in consumer.consume(1_000, timeout=1) if not record.error()]
+                found += [
+                    _event(record.value())
+                    for record in consumer.consume(1_000, timeout=1)
+                    if not record.error()
+                ]
             return [(event.time, _interaction(event.data)) for event in found]
         finally:
             consumer.close()

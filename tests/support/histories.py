@@ -26,8 +26,10 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 DAY = 1440 * MINUTE
 TYPES = (
-    "page_viewed", "page_viewed", "pricing_viewed", "content_downloaded", "demo_requested", "enquired", "unsubscribed",
-    "webinar_attended", "email_replied", "never_heard_of", "lost", "purchased", "opportunity_opened", "email_opened",
+    "page_viewed", "page_viewed", "pricing_viewed", "content_downloaded", "demo_requested",
+    "enquired", "unsubscribed",
+    "webinar_attended", "email_replied", "never_heard_of", "lost", "purchased",
+    "opportunity_opened", "email_opened",
     "email_clicked", "form_submitted", "sales_rejected", "survey_answered",
 )  # fmt: skip
 
@@ -40,7 +42,9 @@ class Said(msgspec.Struct, frozen=True):
 
 
 def history(rng: random.Random, people: int = 3, length: int = 30) -> list[Said]:
-    """Interactions of a few people whose identifiers meet, part and are shared; some ids come with another body."""
+    """Interactions of a few people whose identifiers meet, part and are shared; some ids come with
+    another body.
+    """
     users = [f"u{i}" for i in range(people)]
     emails = [f"p{i}@firm{i % 2}.example" for i in range(people)] + ["info@firm0.example"]
     anonymous = [f"a{i}" for i in range(people)]
@@ -57,16 +61,22 @@ def history(rng: random.Random, people: int = 3, length: int = 30) -> list[Said]
 
 
 def beside(rng: random.Random, click: Said) -> list[Said]:
-    """Further clicks on the same mail seconds before and after, by people and by machines: a scanner at work."""
+    """Further clicks on the same mail seconds before and after, by people and by machines: a
+    scanner at work.
+    """
     out = []
     for n in range(rng.randrange(1, 4)):
         at = click.at + rng.choice([-31, -11, -10, -9, -2, 0, 1, 4, 10, 11, 25]) * SECOND
-        more = msgspec.structs.replace(click.data, id=f"{click.data.id}+{n}", machine=rng.random() < 0.5)
+        more = msgspec.structs.replace(
+            click.data, id=f"{click.data.id}+{n}", machine=rng.random() < 0.5
+        )
         out.append(Said(at, more))
     return out
 
 
-def _interaction(rng: random.Random, id: str, users: list[str], emails: list[str], anonymous: list[str]) -> Interaction:
+def _interaction(
+    rng: random.Random, id: str, users: list[str], emails: list[str], anonymous: list[str]
+) -> Interaction:
     named: dict[str, Any] = {}
     pick = rng.random()
     i = rng.randrange(len(users))
@@ -82,19 +92,27 @@ def _interaction(rng: random.Random, id: str, users: list[str], emails: list[str
     elif pick < 0.76:
         named |= {"email": rng.choice(emails)}
     elif pick < 0.82:
-        named |= {"external_id": ExternalId("crm", f"x{own}")} | ({"email": emails[i]} if rng.random() < 0.5 else {})
+        named |= {"external_id": ExternalId("crm", f"x{own}")} | (
+            {"email": emails[i]} if rng.random() < 0.5 else {}
+        )
     else:
         named["user_id"] = users[i]
     type_ = rng.choice(TYPES)
     if rng.random() < 0.03 and "user_id" in named:
         verdict = {"other_user_id": users[own], "verdict": rng.choice(["same", "different"])}
-        return Interaction(id=id, type="identity_reviewed", user_id=named["user_id"], properties=verdict)
+        return Interaction(
+            id=id, type="identity_reviewed", user_id=named["user_id"], properties=verdict
+        )
     return Interaction(
         id=id,
         type=type_,
-        touch_id=f"0000000{rng.randrange(4)}-0000-4000-8000-000000000000" if type_ in ("email_opened", "email_clicked") else "",
+        touch_id=f"0000000{rng.randrange(4)}-0000-4000-8000-000000000000"
+        if type_ in ("email_opened", "email_clicked")
+        else "",
         machine=rng.random() < 0.15,
-        traits={"title": rng.choice(["CTO", "student", None]), "size": rng.randrange(5)} if rng.random() < 0.3 else {},
+        traits={"title": rng.choice(["CTO", "student", None]), "size": rng.randrange(5)}
+        if rng.random() < 0.3
+        else {},
         consent=(Consent(state=rng.choice(["given", "withdrawn"])),) if rng.random() < 0.15 else (),
         source=rng.choice(["", "ads", "fair"]),
         company=rng.choice(["", "Firm"]),
@@ -108,8 +126,10 @@ def sends(rng: random.Random, people: int = 3) -> list[TouchEvent]:
     for n in range(4):
         at = from_us(BASE + rng.randrange(30) * DAY)
         touch = Touch(
-            id=f"0000000{n}-0000-4000-8000-000000000000", lead="00000000-0000-4000-8000-00000000000f", status="sent",
-            recipient=f"p{rng.randrange(people)}@firm{0}.example", sent_at=at, decided_at=at, content="x",
+            id=f"0000000{n}-0000-4000-8000-000000000000",
+            lead="00000000-0000-4000-8000-00000000000f", status="sent",
+            recipient=f"p{rng.randrange(people)}@firm{0}.example", sent_at=at, decided_at=at,
+            content="x",
             opens_tracked=rng.random() < 0.6, clicks_tracked=rng.random() < 0.8,
         )  # fmt: skip
         out.append(TouchEvent(id=f"t{n}", type="touch.sent.v1", time=at, data=touch))
@@ -121,7 +141,13 @@ def records(said: Sequence[Said], touches: Sequence[TouchEvent] = ()) -> list[Re
     received = from_us(BASE + 90 * DAY)
     out = []
     for one in said:
-        _, value = envelope(one.data, source="canonical:test", occurred_at=from_us(one.at), received_at=received, posted_at=0.0)
+        _, value = envelope(
+            one.data,
+            source="canonical:test",
+            occurred_at=from_us(one.at),
+            received_at=received,
+            posted_at=0.0,
+        )
         out.append(Record(INTERACTIONS, 0, len(out), b"k", value))
     for touch in touches:
         out.append(Record(TOUCHES, 0, len(out), b"k", encode(touch)))

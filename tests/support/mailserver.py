@@ -1,4 +1,6 @@
-"""A real IMAP server, Dovecot on loopback, with one user and a folder of mail that belongs to the test."""
+"""A real IMAP server, Dovecot on loopback, with one user and a folder of mail that belongs to the
+test.
+"""
 
 import imaplib
 import os
@@ -57,23 +59,34 @@ service stats {{
 
 
 class MailServer:
-    """One server; with `certificate` and `key` it speaks TLS too. Mail is delivered by IMAP's APPEND."""
+    """One server; with `certificate` and `key` it speaks TLS too. Mail is delivered by IMAP's
+    APPEND.
+    """
 
-    def __init__(self, folder: Path, certificate: Path | None = None, key: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, certificate: Path | None = None, key: Path | None = None
+    ) -> None:
         self.folder, self.port, self.tls_port = folder, free_port(), free_port()
         self.log = folder / "dovecot.log"
         for one in ("run", "state", "mail", "home"):
             (folder / one).mkdir(parents=True)
-        root = os.geteuid() == 0  # then Dovecot wants its own accounts, and keeps mail for nobody with uid 0
+        # then Dovecot wants its own accounts, and keeps mail for nobody with uid 0
+        root = os.geteuid() == 0
         owner = pwd.getpwnam("nobody") if root else pwd.getpwuid(os.geteuid())
         me = owner.pw_name
         text = CONFIGURATION.format(
-            folder=folder, port=self.port, tls_port=self.tls_port if certificate else 0, owner=owner.pw_uid, group=owner.pw_gid,
+            folder=folder, port=self.port, tls_port=self.tls_port if certificate else 0,
+            owner=owner.pw_uid, group=owner.pw_gid,
             internal="dovecot" if root else me, internal_group="dovecot" if root else os.getgid(),
-            login="dovenull" if root else me, ssl="yes" if certificate else "no", certificate=certificate, key=key,
+            login="dovenull" if root else me, ssl="yes" if certificate else "no",
+            certificate=certificate, key=key,
         )  # fmt: skip
         if not certificate:
-            text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(("ssl_cert", "ssl_key")))
+            text = "".join(
+                line
+                for line in text.splitlines(keepends=True)
+                if not line.startswith(("ssl_cert", "ssl_key"))
+            )
         (folder / "dovecot.conf").write_text(text)
         (folder / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}::::::\n")
         if root:
@@ -93,7 +106,9 @@ class MailServer:
                 return
             except (OSError, imaplib.IMAP4.error):
                 if time.monotonic() > give_up or self._process.poll() is not None:
-                    raise RuntimeError(f"Dovecot does not answer:\n{self.log.read_text()}") from None
+                    raise RuntimeError(
+                        f"Dovecot does not answer:\n{self.log.read_text()}"
+                    ) from None
                 time.sleep(0.1)
 
     def stop(self) -> None:

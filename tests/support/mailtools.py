@@ -1,4 +1,6 @@
-"""What the tests of mail tools' webhooks share: payloads from the tools' documentation, and what ingest makes of them."""
+"""What the tests of mail tools' webhooks share: payloads from the tools' documentation, and what
+ingest makes of them.
+"""
 
 import copy
 import json
@@ -13,7 +15,13 @@ from hypothesis import strategies as st
 
 from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.sources.contract import Item, Post, Refused, Sample, Secret, Source
-from services.shared.contracts.events import CONSENTS, INTERACTIONS, decode_consent, decode_envelope, keyed_hash
+from services.shared.contracts.events import (
+    CONSENTS,
+    INTERACTIONS,
+    decode_consent,
+    decode_envelope,
+    keyed_hash,
+)
 from services.shared.contracts.identity import Cleaner
 from services.shared.errors import Reject
 from services.shared.playbook.sections import Identity
@@ -21,7 +29,9 @@ from services.shared.playbook.sections import Identity
 NOW = datetime(2026, 11, 1, 13, tzinfo=UTC)
 TOUCH, OTHER_TOUCH = "7c9e6679-7425-40de-944b-e07fc1f90ae7", "0f8fad5b-d9cb-469f-a165-70867728950e"
 PEPPER = b"pepper"
-NORMALISER = Normaliser(Cleaner(Identity(junk=["null"], role_mailboxes=[], free_mail_domains=[])), PEPPER)
+NORMALISER = Normaliser(
+    Cleaner(Identity(junk=["null"], role_mailboxes=[], free_mail_domains=[])), PEPPER
+)
 OLD, NEW = Secret("default", "the old secret"), Secret("default", "the new secret")
 
 
@@ -37,7 +47,9 @@ def post(source: Source, body: bytes, at: datetime = NOW, **more: Any) -> Post:
 
 def posted(source: Source, sample: Sample, at: datetime = NOW) -> Post:
     """A signed sample as it arrives."""
-    return post(source, sample.body, at, media=sample.media, headers=sample.headers, query=sample.query)
+    return post(
+        source, sample.body, at, media=sample.media, headers=sample.headers, query=sample.query
+    )
 
 
 def items(found: list[Item | Refused]) -> list[Item]:
@@ -60,7 +72,11 @@ def uids(found: list[Item | Refused]) -> list[str]:
     """The events' identities."""
     receipt = taken(found)
     assert not receipt.refused
-    return [decode_envelope(record.value).id for record in receipt.records if record.topic == INTERACTIONS]
+    return [
+        decode_envelope(record.value).id
+        for record in receipt.records
+        if record.topic == INTERACTIONS
+    ]
 
 
 def words(found: list[Item | Refused]) -> dict[str, list[str]]:
@@ -111,9 +127,20 @@ def is_clear(parse: Callable[[Post], list[Item | Refused]], request: Post) -> bo
     return all(isinstance(one, Item | Refused) for one in found)
 
 
-TEXTS = st.text("aZ1 @.é中\x00\ud83d", max_size=12)  # with half of a surrogate pair, and what no database keeps
-LEAVES = st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
-VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=8)
+# with half of a surrogate pair, and what no database keeps
+TEXTS = st.text("aZ1 @.é中\x00\ud83d", max_size=12)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 70), 1 << 70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
 
 
 def spoiled(payloads: list[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:

@@ -1,4 +1,6 @@
-"""Who owns each event, worked out from the whole set in the words of the rules; independent of the product's own code."""
+"""Who owns each event, worked out from the whole set in the words of the rules; independent of the
+product's own code.
+"""
 
 import random
 from collections import defaultdict
@@ -16,23 +18,36 @@ Owner = tuple[str, Any]
 
 
 def tangled(rng: random.Random, people: int, length: int) -> list[Said]:
-    """People whose identifiers meet wrongly more often than not: shared cookies, verdicts, repeated ids, desks."""
-    users, emails = [f"u{i}" for i in range(people)], [f"p{i}@firm{i % 2}.example" for i in range(people)]
+    """People whose identifiers meet wrongly more often than not: shared cookies, verdicts, repeated
+    ids, desks.
+    """
+    users, emails = (
+        [f"u{i}" for i in range(people)],
+        [f"p{i}@firm{i % 2}.example" for i in range(people)],
+    )
     cookies = [f"a{i}" for i in range(max(2, people // 2))]
 
     def one(id: str) -> Interaction:
-        i, j, cookie, pick = rng.randrange(people), rng.randrange(people), rng.choice(cookies), rng.random()
+        i, j, cookie, pick = (
+            rng.randrange(people),
+            rng.randrange(people),
+            rng.choice(cookies),
+            rng.random(),
+        )
         if pick < 0.12:
             other = rng.choice([user for user in users if user != users[i]])
             said = {"other_user_id": other, "verdict": rng.choice(["same", "same", "different"])}
             return Interaction(id=id, type="identity_reviewed", user_id=users[i], properties=said)
         crm = {"external_id": ExternalId("crm", f"x{j}")}
         named: dict[str, Any] = rng.choice([
-            {"anonymous_id": cookie}, {"anonymous_id": cookie}, {"anonymous_id": cookie, "user_id": users[i]},
+            {"anonymous_id": cookie}, {"anonymous_id": cookie}, {"anonymous_id": cookie,
+            "user_id": users[i]},
             {"anonymous_id": cookie, "email": emails[i]}, {"user_id": users[i], "email": emails[j]},
             {"user_id": users[i], "email": emails[i]}, {"email": emails[i]}, {"user_id": users[i]},
-            {"user_id": users[i], "email": emails[i], "anonymous_id": cookie}, crm, crm | {"email": emails[i]},
-            crm | {"user_id": users[i]}, crm | {"anonymous_id": cookie}, {"email": "info@firm0.example"},
+            {"user_id": users[i], "email": emails[i], "anonymous_id": cookie}, crm,
+            crm | {"email": emails[i]},
+            crm | {"user_id": users[i]}, crm | {"anonymous_id": cookie},
+            {"email": "info@firm0.example"},
             {"email": "info@firm0.example", "anonymous_id": cookie},
         ])  # fmt: skip
         return Interaction(id=id, type=rng.choice(TYPES), **named)
@@ -56,7 +71,9 @@ def owners(records: Sequence[Record], cleaner: Cleaner) -> set[frozenset[str]]:
     root = _groups(events)
 
     def owner(one: Identifier) -> Owner | None:
-        """A user's group; the one person it is linked to; itself; None for a cookie of two or three people."""
+        """A user's group; the one person it is linked to; itself; None for a cookie of two or three
+        people.
+        """
         if one.kind is Kind.USER:
             return "user", root.get(one.value, one.value)
         people = {owner(strong) for strong in links.get(one, ())}
@@ -68,7 +85,9 @@ def owners(records: Sequence[Record], cleaner: Cleaner) -> set[frozenset[str]]:
     for event in events:
         whose = owner(event.ids[0])
         if whose is None:
-            seen = sorted((e.at, e.uid, owner(e.ids[0])) for e in events if event.ids[0] in e.ids[1:])
+            seen = sorted(
+                (e.at, e.uid, owner(e.ids[0])) for e in events if event.ids[0] in e.ids[1:]
+            )
             whose = ([one for one in seen if one[0] <= event.at] or seen[:1])[-1][2]
         assert whose is not None
         found[whose].add(event.uid)
@@ -79,7 +98,11 @@ def _winners(records: Sequence[Record], cleaner: Cleaner) -> list[Arrival]:
     """Of several bodies under one id the smaller."""
     best: dict[str, Arrival] = {}
     for record in records:
-        sent = None if record.topic == INTERACTIONS else from_touch(decode_touch(record.value), cleaner)
+        sent = (
+            None
+            if record.topic == INTERACTIONS
+            else from_touch(decode_touch(record.value), cleaner)
+        )
         arrival = from_interaction(record.value, cleaner) if record.topic == INTERACTIONS else sent
         if arrival and (arrival.uid not in best or arrival.rank < best[arrival.uid].rank):
             best[arrival.uid] = arrival
@@ -87,14 +110,17 @@ def _winners(records: Sequence[Record], cleaner: Cleaner) -> list[Arrival]:
 
 
 def _groups(events: Sequence[Arrival]) -> dict[str, str]:
-    """A representative of each user that verdicts join to others; the last verdict on a pair holds."""
+    """A representative of each user that verdicts join to others; the last verdict on a
+    pair holds.
+    """
     last: dict[frozenset[str], tuple[int, str, bool]] = {}
     for event in events:
         other = event.data.properties.get("other_user_id")
         if event.data.type == "identity_reviewed" and other:
             pair = frozenset((event.ids[0].value, other))
             last[pair] = max(
-                last.get(pair, (-(1 << 62), "", False)), (event.at, event.uid, event.data.properties["verdict"] == "same")
+                last.get(pair, (-(1 << 62), "", False)),
+                (event.at, event.uid, event.data.properties["verdict"] == "same"),
             )
     near: dict[str, set[str]] = defaultdict(set)
     for pair, (_, _, same) in last.items():

@@ -1,4 +1,6 @@
-"""The present of the tests: the machine's, or the moment that RIPELINE_TEST_AT names, for them and for what they start."""
+"""The present of the tests: the machine's, or the moment that RIPELINE_TEST_AT names, for them and
+for what they start.
+"""
 
 import os
 import time
@@ -9,7 +11,11 @@ from services.shared.clock import Clock
 
 def _clock(moment: str) -> Clock:
     """A clock that goes on from this moment (RFC 3339); the machine's where none is named."""
-    return Clock(ahead=round(datetime.fromisoformat(moment).timestamp() - time.time(), 3)) if moment else Clock()
+    return (
+        Clock(ahead=round(datetime.fromisoformat(moment).timestamp() - time.time(), 3))
+        if moment
+        else Clock()
+    )
 
 
 CLOCK = _clock(os.environ.get("RIPELINE_TEST_AT", ""))
@@ -32,6 +38,10 @@ def midday_zone() -> str:
 
 
 def environment() -> dict[str, str]:
-    """Our environment without any setting of Ripeline but the present, for processes that tests start."""
+    """Our environment without any setting of Ripeline but the present, for processes that tests
+    start.
+    """
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RIPELINE_")}
-    return plain | ({"RIPELINE_CLOCK": str(CLOCK), "RIPELINE_ENVIRONMENT": "test"} if CLOCK.ahead else {})
+    return plain | (
+        {"RIPELINE_CLOCK": str(CLOCK), "RIPELINE_ENVIRONMENT": "test"} if CLOCK.ahead else {}
+    )

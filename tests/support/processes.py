@@ -1,4 +1,6 @@
-"""Service processes of a test: started with their own settings, watched, killed for real, started again on their ports."""
+"""Service processes of a test: started with their own settings, watched, killed for real, started
+again on their ports.
+"""
 
 import asyncio
 import os
@@ -18,7 +20,9 @@ from tests.support.servers import free_port
 class Process:
     """One service process; `fault` arms a named point in its first life only."""
 
-    def __init__(self, module: str, variables: Mapping[str, str], log: Path, fault: str = "") -> None:
+    def __init__(
+        self, module: str, variables: Mapping[str, str], log: Path, fault: str = ""
+    ) -> None:
         self.module, self.log = module, log
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -35,10 +39,18 @@ class Process:
         return self._process.pid
 
     async def _launch(self) -> None:
-        variables = present.environment() | self._variables | ({"RIPELINE_FAULT": self._fault} if self._fault else {})
+        variables = (
+            present.environment()
+            | self._variables
+            | ({"RIPELINE_FAULT": self._fault} if self._fault else {})
+        )
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *tied([sys.executable, "-m", self.module]), env=variables, cwd=HOME, stdout=log, stderr=log
+                *tied([sys.executable, "-m", self.module]),
+                env=variables,
+                cwd=HOME,
+                stdout=log,
+                stderr=log,
             )
 
     async def start(self) -> None:
@@ -61,7 +73,9 @@ class Process:
         async with aiohttp.ClientSession() as http:
             for _ in range(int(seconds * 10)):
                 try:
-                    async with http.get(f"{self.url}/health/ready", timeout=aiohttp.ClientTimeout(2)) as answer:
+                    async with http.get(
+                        f"{self.url}/health/ready", timeout=aiohttp.ClientTimeout(2)
+                    ) as answer:
                         if answer.status == 200:
                             return
                 except (aiohttp.ClientError, TimeoutError):

@@ -1,4 +1,6 @@
-"""A door before a server: closed nobody answers, opened it leads to the server behind; so a server can be away at first."""
+"""A door before a server: closed nobody answers, opened it leads to the server behind; so a server
+can be away at first.
+"""
 
 import socket
 import socketserver

@@ -1,4 +1,6 @@
-"""The real servers of tests and benchmarks: Apache Kafka and PostgreSQL on loopback, to start and to kill."""
+"""The real servers of tests and benchmarks: Apache Kafka and PostgreSQL on loopback, to start and
+to kill.
+"""
 
 import signal
 import subprocess
@@ -17,7 +19,9 @@ SCRIPT = Path(__file__).parents[1] / "kafka" / "kafka"
 
 
 class Kafka:
-    """One KRaft node; `kill()` is a crash, and `start()` after it serves the same data on the same port."""
+    """One KRaft node; `kill()` is a crash, and `start()` after it serves the same data on the same
+    port.
+    """
 
     def __init__(self, directory: Path, port: int) -> None:
         self.directory = directory
@@ -39,14 +43,18 @@ class Kafka:
         return self._process is not None and self._process.poll() is None
 
     def start(self, timeout: float = 60.0) -> None:
-        """Start, and return once it names itself in an answer; the very first time Maven fetches the jars."""
+        """Start, and return once it names itself in an answer; the very first time Maven fetches
+        the jars.
+        """
         if self.running:
             return
         subprocess.run([SCRIPT, "jars"], check=True, stdout=subprocess.DEVNULL)
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             command = tied([SCRIPT, "serve", self.directory, *self._ports])
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         deadline = time.monotonic() + timeout
         while not self._answers():
             if time.monotonic() > deadline or not self.running:

@@ -1,4 +1,6 @@
-"""One running system for all system tests: `ripeline up` as a user starts it, on real Kafka and PostgreSQL."""
+"""One running system for all system tests: `ripeline up` as a user starts it, on real Kafka and
+PostgreSQL.
+"""
 
 import asyncio
 import json
@@ -33,7 +35,8 @@ from tests.support.servers import Postgres
 T = TypeVar("T")
 CRM_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CRM_RULES = """  system: hubspot
-  fields: {our_stage: stage, our_chance: band, our_why: "join('; ', reasons)", our_sales: sales_status}"""
+  fields:
+    {our_stage: stage, our_chance: band, our_why: "join('; ', reasons)", our_sales: sales_status}"""
 PEPPER = "the pepper of the system under test"
 ON_SITE_S = 1.2  # in this system people leave the site so soon after their last act
 
@@ -64,7 +67,9 @@ class _Visit(BaseHTTPRequestHandler):
 
 
 class CrmFlow(ThreadingHTTPServer):
-    """A CRM's flow: keeps what is written back, answers by `answers`, and holds back those in `held` until they are let go."""
+    """A CRM's flow: keeps what is written back, answers by `answers`, and holds back those in
+    `held` until they are let go.
+    """
 
     daemon_threads = True
 
@@ -87,7 +92,9 @@ class _Told(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         email = json.loads(body)["data"]["email"]
-        self.server.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        self.server.got.append(
+            ({name.lower(): value for name, value in self.headers.items()}, body)
+        )
         if email in self.server.held:
             self.server.held[email].wait(30)
         answers = self.server.answers.get(email)
@@ -111,13 +118,15 @@ class System:
         self.http = httpx.Client(timeout=20, follow_redirects=False)
         self._chooser = Chooser(playbook, sink=True)
 
-    # -- speaking --------------------------------------------------------------------------------------------------
+    # -- speaking ---------------------------------------------------------------------------------
 
     def key(self, scope: str) -> dict[str, str]:
         """The header that signs in."""
         return {"Authorization": f"Bearer {self.keys[scope]}"}
 
-    def post(self, path: str, scope: str = "secret", headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
+    def post(
+        self, path: str, scope: str = "secret", headers: dict[str, str] | None = None, **body: Any
+    ) -> httpx.Response:
         """Posts to ingest."""
         return self.http.post(self.ingest + path, headers=self.key(scope) | (headers or {}), **body)
 
@@ -137,13 +146,19 @@ class System:
 
     def lookup(self, **identifier: Any) -> dict[str, Any] | None:
         """The lead of an identifier, if there is one."""
-        answer = self.http.post(f"{self.scorer}/v1/leads/lookup", json=identifier, headers=self.key("query"))
+        answer = self.http.post(
+            f"{self.scorer}/v1/leads/lookup", json=identifier, headers=self.key("query")
+        )
         assert answer.status_code in (200, 404), answer.text
         return answer.json() if answer.status_code == 200 else None
 
     def known(self, events: int = 1, **identifier: Any) -> dict[str, Any]:
         """The lead of an identifier, once it counts so many events."""
-        return until(lambda: (lead := self.lookup(**identifier)) and lead["events_counted"] >= events and lead)
+        return until(
+            lambda: (
+                (lead := self.lookup(**identifier)) and lead["events_counted"] >= events and lead
+            )
+        )
 
     def timeline(self, lead: str) -> list[dict[str, Any]]:
         """What happened to a lead."""
@@ -152,16 +167,27 @@ class System:
     def touches(self, lead: str, **params: Any) -> list[dict[str, Any]]:
         """Nurture's decisions for a lead, without answers to what it asked for."""
         asked: dict[str, Any] = {"lead": lead, "limit": 1000} | params
-        answer = self.http.get(f"{self.nurture}/v1/touches", params=asked, headers=self.key("query"))
+        answer = self.http.get(
+            f"{self.nurture}/v1/touches", params=asked, headers=self.key("query")
+        )
         assert answer.status_code == 200, answer.text
-        return [touch for touch in answer.json()["touches"] if touch["program"] not in self._chooser.service]
+        return [
+            touch
+            for touch in answer.json()["touches"]
+            if touch["program"] not in self._chooser.service
+        ]
 
     def mails(self, address: str, touch: str = "") -> list[EmailMessage]:
         """What has arrived there, or of it what a touch sent."""
-        found = (message_from_bytes(file.read_bytes(), policy=policy.default) for file in sorted(self.mail.glob("*.eml")))
-        return [mail for mail in found if mail["To"] == address and touch in mail["X-Ripeline-Touch"]]
+        found = (
+            message_from_bytes(file.read_bytes(), policy=policy.default)
+            for file in sorted(self.mail.glob("*.eml"))
+        )
+        return [
+            mail for mail in found if mail["To"] == address and touch in mail["X-Ripeline-Touch"]
+        ]
 
-    # -- inventing -------------------------------------------------------------------------------------------------
+    # -- inventing --------------------------------------------------------------------------------
 
     def address(self, name: str = "ann") -> str:
         """A new address at a company that is not held out."""
@@ -181,7 +207,9 @@ def until(ask: Callable[[], T | bool | None], seconds: float = 20) -> T:
 
 
 @pytest.fixture(scope="session")
-def system(scratch: Path, postgres: Postgres, kafka: str, default_playbook: Playbook) -> Iterator[System]:
+def system(
+    scratch: Path, postgres: Postgres, kafka: str, default_playbook: Playbook
+) -> Iterator[System]:
     """The system; each test brings people of its own."""
     folder = scratch / "system"
     (folder / "tmp").mkdir(parents=True)
@@ -189,7 +217,9 @@ def system(scratch: Path, postgres: Postgres, kafka: str, default_playbook: Play
         one.chmod(0o755)
     shutil.copytree(HOME / "deploy" / "playbook", folder / "playbook")
     rules = folder / "playbook" / "playbook.yaml"
-    rules.write_text(rules.read_text().replace("on_site_minutes: 30", f"on_site_minutes: {ON_SITE_S / 60}"))
+    rules.write_text(
+        rules.read_text().replace("on_site_minutes: 30", f"on_site_minutes: {ON_SITE_S / 60}")
+    )
     rules.write_text(rules.read_text().replace("  fields: {}", CRM_RULES))
     site, crm = Site(), CrmFlow()
     for server in (site, crm):
@@ -205,8 +235,21 @@ def system(scratch: Path, postgres: Postgres, kafka: str, default_playbook: Play
         "TMPDIR": str(folder / "tmp"),
     }
     with (folder / "up.log").open("ab") as log:
-        command = [sys.executable, "-m", "services.ops", "up", "--playbook", str(folder / "playbook")]
-        up = subprocess.Popen(tied(command), cwd=HOME, env=present.environment() | given, stdout=subprocess.PIPE, stderr=log)
+        command = [
+            sys.executable,
+            "-m",
+            "services.ops",
+            "up",
+            "--playbook",
+            str(folder / "playbook"),
+        ]
+        up = subprocess.Popen(
+            tied(command),
+            cwd=HOME,
+            env=present.environment() | given,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
     try:
         assert up.stdout
         first = up.stdout.readline()
@@ -223,7 +266,9 @@ def system(scratch: Path, postgres: Postgres, kafka: str, default_playbook: Play
 
 
 async def _new_database(postgres: Postgres) -> str:
-    admin = create_async_engine(postgres.url.replace("postgresql://", "postgresql+asyncpg://"), isolation_level="AUTOCOMMIT")
+    admin = create_async_engine(
+        postgres.url.replace("postgresql://", "postgresql+asyncpg://"), isolation_level="AUTOCOMMIT"
+    )
     async with admin.connect() as connection:
         await connection.execute(text("CREATE DATABASE system TEMPLATE template_ripeline"))
     await admin.dispose()

@@ -1,4 +1,6 @@
-"""Bad input: a clear refusal of exactly what is bad, neighbours taken, and nothing lost (I2, U3, O4)."""
+"""Bad input: a clear refusal of exactly what is bad, neighbours taken, and nothing lost (I2, U3,
+O4).
+"""
 
 import asyncio
 import gzip
@@ -28,7 +30,9 @@ LIMIT = 5 * MEGABYTE
 JSON = {"Content-Type": "application/json"}
 
 
-def refused(answer: httpx.Response, status: int, kind: str, where: str | None = None) -> dict[str, Any]:
+def refused(
+    answer: httpx.Response, status: int, kind: str, where: str | None = None
+) -> dict[str, Any]:
     """The problem document of a refusal, which says what, where and how to mend it."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -44,25 +48,43 @@ def refused(answer: httpx.Response, status: int, kind: str, where: str | None = 
 
 def visit(**fields: Any) -> dict[str, Any]:
     """A sound interaction of somebody new."""
-    return {"id": uuid.uuid4().hex, "type": "page_viewed", "anonymous_id": uuid.uuid4().hex} | fields
+    return {
+        "id": uuid.uuid4().hex,
+        "type": "page_viewed",
+        "anonymous_id": uuid.uuid4().hex,
+    } | fields
 
 
-# -- who may ---------------------------------------------------------------------------------------------------------
+# -- who may --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "given", ["", "Bearer", "Bearer nonsense", "Basic !!!", "Bearer rl_0123456789ab_" + "x" * 43, "Bearer rl_\u00e9_x"]
+    "given",
+    [
+        "",
+        "Bearer",
+        "Bearer nonsense",
+        "Basic !!!",
+        "Bearer rl_0123456789ab_" + "x" * 43,
+        "Bearer rl_\u00e9_x",
+    ],
 )
 def test_without_a_key_in_force_nobody_gets_in(system: System, given: str) -> None:
     lead = uuid.uuid4()
     headers = [(b"Authorization", given.encode("latin-1"))] if given else []
     answers = [
         system.http.post(f"{system.ingest}/v1/events", json=visit(), headers=headers),
-        system.http.post(f"{system.ingest}/v1/forms/demo", data={"email": "a@b.example"}, headers=headers),
-        system.http.post(f"{system.ingest}/v1/track", json={"event": "x", "anonymousId": "a1"}, headers=headers),
+        system.http.post(
+            f"{system.ingest}/v1/forms/demo", data={"email": "a@b.example"}, headers=headers
+        ),
+        system.http.post(
+            f"{system.ingest}/v1/track", json={"event": "x", "anonymousId": "a1"}, headers=headers
+        ),
         system.http.get(f"{system.scorer}/v1/leads", headers=headers),
         system.http.get(f"{system.scorer}/v1/leads/{lead}", headers=headers),
-        system.http.post(f"{system.scorer}/v1/leads/lookup", json={"email": "a@b.example"}, headers=headers),
+        system.http.post(
+            f"{system.scorer}/v1/leads/lookup", json={"email": "a@b.example"}, headers=headers
+        ),
         system.http.get(f"{system.nurture}/v1/touches", headers=headers),
     ]
     for answer in answers:
@@ -74,18 +96,28 @@ def test_a_key_opens_only_what_its_scope_is_for(system: System) -> None:
     refused(system.post("/v1/events", "query", json=visit()), 403, "forbidden", "Authorization")
     for scope in ("secret", "public"):
         for url in (f"{system.scorer}/v1/leads", f"{system.nurture}/v1/touches"):
-            refused(system.http.get(url, headers=system.key(scope)), 403, "forbidden", "Authorization")
-    secret = system.http.post(f"{system.ingest}/v1/events", params={"key": system.keys["secret"]}, json=visit())
+            refused(
+                system.http.get(url, headers=system.key(scope)), 403, "forbidden", "Authorization"
+            )
+    secret = system.http.post(
+        f"{system.ingest}/v1/events", params={"key": system.keys["secret"]}, json=visit()
+    )
     refused(secret, 403, "forbidden", "key")
-    public = system.http.post(f"{system.ingest}/v1/events", params={"key": system.keys["public"]}, json=visit())
+    public = system.http.post(
+        f"{system.ingest}/v1/events", params={"key": system.keys["public"]}, json=visit()
+    )
     assert public.status_code == 200
 
 
-# -- what is no request ----------------------------------------------------------------------------------------------
+# -- what is no request ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("media", ["text/plain", "application/xml", "image/png", "multipart/form-data"])
-def test_another_content_type_is_refused_with_those_that_are_known(system: System, media: str) -> None:
+@pytest.mark.parametrize(
+    "media", ["text/plain", "application/xml", "image/png", "multipart/form-data"]
+)
+def test_another_content_type_is_refused_with_those_that_are_known(
+    system: System, media: str
+) -> None:
     answer = system.post("/v1/events", content=json.dumps(visit()), headers={"Content-Type": media})
     body = refused(answer, 415, "media-type", "Content-Type")
     assert "application/x-ndjson" in body["detail"]
@@ -93,24 +125,55 @@ def test_another_content_type_is_refused_with_those_that_are_known(system: Syste
 
 def test_another_charset_or_content_coding_is_refused(system: System) -> None:
     latin = {"Content-Type": "application/json; charset=iso-8859-1"}
-    refused(system.post("/v1/events", content=json.dumps(visit()), headers=latin), 415, "media-type", "Content-Type")
+    refused(
+        system.post("/v1/events", content=json.dumps(visit()), headers=latin),
+        415,
+        "media-type",
+        "Content-Type",
+    )
     brotli = JSON | {"Content-Encoding": "br"}
-    refused(system.post("/v1/events", content=b"..", headers=brotli), 415, "media-type", "Content-Encoding")
+    refused(
+        system.post("/v1/events", content=b"..", headers=brotli),
+        415,
+        "media-type",
+        "Content-Encoding",
+    )
     false = JSON | {"Content-Encoding": "gzip"}
-    refused(system.post("/v1/events", content=b"plain", headers=false), 400, "invalid", "Content-Encoding")
+    refused(
+        system.post("/v1/events", content=b"plain", headers=false),
+        400,
+        "invalid",
+        "Content-Encoding",
+    )
     cut = gzip.compress(json.dumps(visit()).encode())[:-9]
-    refused(system.post("/v1/events", content=cut, headers=false), 400, "invalid", "Content-Encoding")
+    refused(
+        system.post("/v1/events", content=cut, headers=false), 400, "invalid", "Content-Encoding"
+    )
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"  ", b"{", b"[{}", b"[{}]]", b"nul", b"5", b'"text"', b"\xff\xfe", b'{"type":"x",}', b"[1,2]"]
+    "body",
+    [
+        b"",
+        b"[]",
+        b"  ",
+        b"{",
+        b"[{}",
+        b"[{}]]",
+        b"nul",
+        b"5",
+        b'"text"',
+        b"\xff\xfe",
+        b'{"type":"x",}',
+        b"[1,2]",
+    ],
 )
 def test_what_is_no_interaction_is_a_400(system: System, body: bytes) -> None:
     answer = system.post("/v1/events", content=body, headers=JSON)
     assert refused(answer, 400, "invalid")["title"]
 
 
-# -- bad items among good ones ---------------------------------------------------------------------------------------
+# -- bad items among good ones --------------------------------------------------------------------
 
 MANY = ",".join(f'"p{n}": "' + 8000 * "x" + '"' for n in range(70))
 RANDOM_ID = '"anonymous_id": "b-1"'
@@ -119,27 +182,39 @@ BAD = {
     "NaN": (f'{{"type": "page_viewed", {RANDOM_ID}, "traits": {{"n": NaN}}}}', "invalid", None),
     "Infinity": (f'{{"type": "page_viewed", {RANDOM_ID}, "cost": -Infinity}}', "invalid", None),
     "1e400": (f'{{"type": "page_viewed", {RANDOM_ID}, "traits": {{"n": 1e400}}}}', "invalid", None),
-    "2^63": (f'{{"type": "page_viewed", {RANDOM_ID}, "traits": {{"n": 9223372036854775808}}}}', "invalid", "/traits/n"),
+    "2^63": (f'{{"type": "page_viewed", {RANDOM_ID}, "traits": {{"n": '
+    f'9223372036854775808}}}}', "invalid", "/traits/n"),
     "2^63 deep": (
-        f'{{"type": "page_viewed", {RANDOM_ID}, "properties": {{"a": [{{"n": -9223372036854775809}}]}}}}',
+        f'{{"type": "page_viewed", {RANDOM_ID}, "properties": {{"a": [{{"n": '
+        f'-9223372036854775809}}]}}}}',
         "invalid",
         "/properties/a/0/n",
     ),
-    "NUL": (rf'{{"type": "page_viewed", {RANDOM_ID}, "traits": {{"name": "a\u0000b"}}}}', "invalid", "/traits/name"),
-    "NUL in an id": (r'{"type": "page_viewed", "anonymous_id": "a\u0000b"}', "invalid", "/anonymous_id"),
-    "high surrogate": (rf'{{"type": "page_viewed", {RANDOM_ID}, "traits": {{"name": "\ud83d"}}}}', "invalid", None),
-    "low surrogate": (rf'{{"type": "page_viewed", {RANDOM_ID}, "company": "\ude00 x"}}', "invalid", None),
-    "depth": ('{{"type": "page_viewed", {}, "traits": {{"a": {}}}}}'.format(RANDOM_ID, "[" * 32 + "]" * 32), "invalid", ""),
+    "NUL": (rf'{{"type": "page_viewed", {RANDOM_ID}, "traits": {{"name": '
+    rf'"a\u0000b"}}}}', "invalid", "/traits/name"),
+    "NUL in an id": (r'{"type": "page_viewed", "anonymous_id": "a\u0000b"}', "invalid",
+    "/anonymous_id"),
+    "high surrogate": (rf'{{"type": "page_viewed", {RANDOM_ID}, "traits": {{"name": '
+    rf'"\ud83d"}}}}', "invalid", None),
+    "low surrogate": (rf'{{"type": "page_viewed", {RANDOM_ID}, "company": "\ude00 '
+    rf'x"}}', "invalid", None),
+    "depth": ('{{"type": "page_viewed", {}, "traits": {{"a": {}}}}}'.format(RANDOM_ID,
+    "[" * 32 + "]" * 32), "invalid", ""),
     "number as text": (f'{{"type": "page_viewed", {RANDOM_ID}, "url": 5}}', "invalid", "/url"),
-    "text as time": (f'{{"type": "page_viewed", {RANDOM_ID}, "occurred_at": "yesterday"}}', "invalid", "/occurred_at"),
-    "no zone": (f'{{"type": "page_viewed", {RANDOM_ID}, "occurred_at": "2026-01-02T03:04:05"}}', "invalid", "/occurred_at"),
+    "text as time": (f'{{"type": "page_viewed", {RANDOM_ID}, "occurred_at": '
+    f'"yesterday"}}', "invalid", "/occurred_at"),
+    "no zone": (f'{{"type": "page_viewed", {RANDOM_ID}, "occurred_at": '
+    f'"2026-01-02T03:04:05"}}', "invalid", "/occurred_at"),
     "no type": (f"{{{RANDOM_ID}}}", "invalid", "/type"),
     "empty type": (f'{{"type": "", {RANDOM_ID}}}', "invalid", "/type"),
     "our own type": (f'{{"type": "touch_sent", {RANDOM_ID}}}', "reserved-type", "/type"),
-    "no mail address": (f'{{"type": "page_viewed", "email": "ann at home", {RANDOM_ID}}}', "invalid", "/email"),
+    "no mail address": (f'{{"type": "page_viewed", "email": "ann at home", '
+    f'{RANDOM_ID}}}', "invalid", "/email"),
     "nobody": ('{"type": "page_viewed"}', "no-identifier", ""),
-    "junk": ('{"type": "page_viewed", "user_id": "null", "anonymous_id": " Guest "}', "no-identifier", ""),
-    "long text": ('{{"type": "page_viewed", {}, "traits": {{"a": "{}"}}}}'.format(RANDOM_ID, "é" * 4097), "invalid", "/traits/a"),
+    "junk": ('{"type": "page_viewed", "user_id": "null", "anonymous_id": " Guest "}',
+    "no-identifier", ""),
+    "long text": ('{{"type": "page_viewed", {}, "traits": {{"a": "{}"}}}}'.format(RANDOM_ID,
+    "é" * 4097), "invalid", "/traits/a"),
     "long id": ('{"type": "page_viewed", "user_id": "%s"}' % ("u" * 513), "invalid", "/user_id"),
     "large": (f'{{"type": "page_viewed", {RANDOM_ID}, "properties": {{{MANY}}}}}', "too-large", ""),
     "odd consent": (
@@ -189,7 +264,9 @@ def test_a_bad_item_alone_is_a_400_that_says_where(system: System, name: str) ->
 def test_bytes_that_are_no_utf_8_are_refused_alone(system: System) -> None:
     good = visit()
     bad = b'{"id": "x", "type": "page_viewed", "anonymous_id": "b-1", "company": "caf\xe9"}'
-    answer = system.post("/v1/events", content=b"[" + bad + b"," + json.dumps(good).encode() + b"]", headers=JSON)
+    answer = system.post(
+        "/v1/events", content=b"[" + bad + b"," + json.dumps(good).encode() + b"]", headers=JSON
+    )
     assert answer.status_code == 200
     assert answer.json()["ids"] == [good["id"]]
     assert "UTF-8" in answer.json()["rejected"][0]["problem"]["detail"]
@@ -208,7 +285,7 @@ def test_what_lies_just_within_the_limits_is_taken(system: System) -> None:
     assert lead["traits"] == good["traits"]
 
 
-# -- too much --------------------------------------------------------------------------------------------------------
+# -- too much -------------------------------------------------------------------------------------
 
 
 def padded(size: int) -> bytes:
@@ -219,7 +296,9 @@ def padded(size: int) -> bytes:
 
 def test_a_body_of_5_megabytes_is_taken_and_one_byte_more_is_not(system: System) -> None:
     assert system.post("/v1/events", content=padded(LIMIT), headers=JSON).status_code == 200
-    refused(system.post("/v1/events", content=padded(LIMIT + 1), headers=JSON), 413, "too-large", "body")
+    refused(
+        system.post("/v1/events", content=padded(LIMIT + 1), headers=JSON), 413, "too-large", "body"
+    )
 
 
 def test_a_chunked_body_has_the_same_limit(system: System) -> None:
@@ -228,12 +307,20 @@ def test_a_chunked_body_has_the_same_limit(system: System) -> None:
             yield body[start : start + 256 * 1024]
 
     assert system.post("/v1/events", content=chunks(padded(LIMIT)), headers=JSON).status_code == 200
-    refused(system.post("/v1/events", content=chunks(padded(LIMIT + 1)), headers=JSON), 413, "too-large", "body")
+    refused(
+        system.post("/v1/events", content=chunks(padded(LIMIT + 1)), headers=JSON),
+        413,
+        "too-large",
+        "body",
+    )
 
 
 def test_a_zipped_body_is_measured_unzipped(system: System) -> None:
     zipped = JSON | {"Content-Encoding": "gzip"}
-    assert system.post("/v1/events", content=gzip.compress(padded(LIMIT)), headers=zipped).status_code == 200
+    assert (
+        system.post("/v1/events", content=gzip.compress(padded(LIMIT)), headers=zipped).status_code
+        == 200
+    )
     bomb = gzip.compress(padded(200 * MEGABYTE), compresslevel=9)
     assert len(bomb) < MEGABYTE
     refused(system.post("/v1/events", content=bomb, headers=zipped), 413, "too-large", "body")
@@ -241,19 +328,25 @@ def test_a_zipped_body_is_measured_unzipped(system: System) -> None:
 
 def test_ten_thousand_items_are_taken_and_one_more_takes_none(system: System) -> None:
     somebody, nobody = f"many-{uuid.uuid4().hex}", f"none-{uuid.uuid4().hex}"
-    many = [{"id": f"{somebody}-{n}", "type": "noted", "anonymous_id": somebody} for n in range(10_000)]
+    many = [
+        {"id": f"{somebody}-{n}", "type": "noted", "anonymous_id": somebody} for n in range(10_000)
+    ]
     answer = system.post("/v1/events", json=many)
     assert answer.status_code == 200
     assert answer.json()["accepted"] == 10_000
     over = [{"id": f"{nobody}-{n}", "type": "noted", "anonymous_id": nobody} for n in range(10_001)]
     refused(system.post("/v1/events", json=over), 413, "too-large")
     lines = {"Content-Type": "application/x-ndjson"}
-    refused(system.post("/v1/events", content="\n".join(map(json.dumps, over)), headers=lines), 413, "too-large")
+    refused(
+        system.post("/v1/events", content="\n".join(map(json.dumps, over)), headers=lines),
+        413,
+        "too-large",
+    )
     until(lambda: system.known(anonymous_id=somebody)["events_counted"] == 10_000, 60)
     assert system.lookup(anonymous_id=nobody) is None
 
 
-# -- times -----------------------------------------------------------------------------------------------------------
+# -- times ----------------------------------------------------------------------------------------
 
 
 def test_the_far_future_counts_from_now_and_is_flagged(system: System) -> None:
@@ -270,7 +363,9 @@ def test_the_far_future_counts_from_now_and_is_flagged(system: System) -> None:
 def test_the_far_past_is_stored_and_announces_nothing(system: System, days: int) -> None:
     email = system.address()
     given = [{"channel": "email", "purpose": "marketing", "state": "given"}]
-    system.say(type="demo_requested", email=email, occurred_at=present.ago(days=days), consent=given)
+    system.say(
+        type="demo_requested", email=email, occurred_at=present.ago(days=days), consent=given
+    )
     lead = system.known(email=email)
     items = system.timeline(lead["id"])
     assert [(item["kind"], item.get("flags")) for item in items] == [("event", "old")]
@@ -282,15 +377,26 @@ def test_the_far_past_is_stored_and_announces_nothing(system: System, days: int)
     assert system.mails(email) == []
 
 
-# -- asking ----------------------------------------------------------------------------------------------------------
+# -- asking ---------------------------------------------------------------------------------------
 
 
 def test_an_unknown_lead_is_a_404(system: System) -> None:
     lead = uuid.uuid4()
     for path in ("", "/explain", "/timeline"):
-        refused(system.http.get(f"{system.scorer}/v1/leads/{lead}{path}", headers=system.key("query")), 404, "not-found")
-    for body in ({"email": "nobody@nowhere.example"}, {"email": "no address"}, {"user_id": "null"}, {"user_id": "a\0b"}):
-        found = system.http.post(f"{system.scorer}/v1/leads/lookup", json=body, headers=system.key("query"))
+        refused(
+            system.http.get(f"{system.scorer}/v1/leads/{lead}{path}", headers=system.key("query")),
+            404,
+            "not-found",
+        )
+    for body in (
+        {"email": "nobody@nowhere.example"},
+        {"email": "no address"},
+        {"user_id": "null"},
+        {"user_id": "a\0b"},
+    ):
+        found = system.http.post(
+            f"{system.scorer}/v1/leads/lookup", json=body, headers=system.key("query")
+        )
         refused(found, 404, "not-found")
     assert system.touches(str(lead)) == []
 
@@ -313,8 +419,17 @@ def test_a_question_that_makes_no_sense_says_where(system: System) -> None:
     for url, (status, where) in asked.items():
         refused(system.http.get(url, headers=key), status, "invalid", where)
     for body in ({}, {"email": "a@b.example", "user_id": "u"}):
-        refused(system.http.post(f"{system.scorer}/v1/leads/lookup", json=body, headers=key), 400, "invalid", "body")
-    refused(system.http.post(f"{system.scorer}/v1/leads/lookup", content=b"{", headers=key | JSON), 422, "invalid")
+        refused(
+            system.http.post(f"{system.scorer}/v1/leads/lookup", json=body, headers=key),
+            400,
+            "invalid",
+            "body",
+        )
+    refused(
+        system.http.post(f"{system.scorer}/v1/leads/lookup", content=b"{", headers=key | JSON),
+        422,
+        "invalid",
+    )
     refused(system.http.get(f"{system.scorer}/v1/lead", headers=key), 404, "not-found")
     refused(system.http.delete(f"{system.scorer}/v1/leads", headers=key), 405, "method")
 
@@ -333,7 +448,9 @@ def crowd(system: System) -> list[str]:
 
 
 def test_a_cursor_goes_on_after_the_list_has_grown(system: System, crowd: list[str]) -> None:
-    """U3: a stale cursor still continues where its page ended: nothing is shown twice, nothing left out."""
+    """U3: a stale cursor still continues where its page ended: nothing is shown twice, nothing left
+    out.
+    """
     first = system.ask("/v1/leads", limit=1, order="last_event_at")
     system.say(type="page_viewed", email=(fresh := system.address()))
     system.known(email=fresh)
@@ -346,7 +463,9 @@ def test_a_cursor_goes_on_after_the_list_has_grown(system: System, crowd: list[s
     assert set(crowd) <= set(seen)
 
 
-def test_a_cursor_of_another_list_or_a_bent_one_is_refused(system: System, crowd: list[str]) -> None:
+def test_a_cursor_of_another_list_or_a_bent_one_is_refused(
+    system: System, crowd: list[str]
+) -> None:
     leads = system.ask("/v1/leads", limit=1)["next"]
     timeline = system.ask(f"/v1/leads/{crowd[0]}/timeline", limit=1)["next"]
     key = system.key("query")
@@ -364,11 +483,13 @@ def test_a_cursor_of_another_list_or_a_bent_one_is_refused(system: System, crowd
         f"{system.nurture}/v1/touches?status=sent": [touches],
     }.items():
         for cursor in cursors:
-            answer = system.http.get(url, params=dict(httpx.URL(url).params) | {"cursor": cursor}, headers=key)
+            answer = system.http.get(
+                url, params=dict(httpx.URL(url).params) | {"cursor": cursor}, headers=key
+            )
             refused(answer, 400, "invalid", "cursor")
 
 
-# -- who is nobody ---------------------------------------------------------------------------------------------------
+# -- who is nobody --------------------------------------------------------------------------------
 
 
 def test_a_desks_mailbox_is_a_lead_that_joins_nobody(system: System) -> None:
@@ -387,7 +508,9 @@ def test_a_form_with_a_filled_trap_is_thanked_and_forgotten(system: System) -> N
     robot, person = system.address("robot"), system.address("person")
     forms = f"{system.ingest}/v1/forms/contact"
     for email, trap in ((robot, "http://spam.example"), (person, "")):
-        answer = system.http.post(forms, params={"key": system.keys["public"]}, data={"email": email, "_hp": trap})
+        answer = system.http.post(
+            forms, params={"key": system.keys["public"]}, data={"email": email, "_hp": trap}
+        )
         assert answer.status_code == 200
         assert "Thank you" in answer.text
     system.known(email=person)
@@ -398,22 +521,28 @@ def test_a_form_leads_to_allowed_pages_only_and_is_not_kept_otherwise(system: Sy
     email, thanks = system.address(), f"{system.site.url}/thanks"
     host = system.site.url.removeprefix("http://")
     away = [
-        "https://evil.example/", "//evil.example", "javascript:alert(1)", f"http://{host}@evil.example/thanks",
-        f"http://{host}.evil.example/thanks", f"{thanks}/../admin", f"{system.site.url}/other", f"{thanks}\r\nX: y",
+        "https://evil.example/", "//evil.example", "javascript:alert(1)",
+        f"http://{host}@evil.example/thanks",
+        f"http://{host}.evil.example/thanks", f"{thanks}/../admin", f"{system.site.url}/other",
+        f"{thanks}\r\nX: y",
         "http://[", f"https://{host}/thanks", f"http:\\\\{host}\\thanks",
     ]  # fmt: skip
     post = {"url": f"{system.ingest}/v1/forms/contact", "params": {"key": system.keys["public"]}}
     for page in away:
-        refused(system.http.post(**post, data={"email": email, "_next": page}), 400, "invalid", "/_next")
+        refused(
+            system.http.post(**post, data={"email": email, "_next": page}), 400, "invalid", "/_next"
+        )
     sound = system.http.post(**post, data={"email": email, "_next": f"{thanks}?from=form"})
     assert (sound.status_code, sound.headers["location"]) == (303, f"{thanks}?from=form")
     assert system.known(email=email)["events_counted"] == 1
 
 
-# -- a playbook that contradicts itself ------------------------------------------------------------------------------
+# -- a playbook that contradicts itself -----------------------------------------------------------
 
 
-def test_a_loop_of_prerequisites_is_named_with_file_line_and_remedy(system: System, tmp_path: Path) -> None:
+def test_a_loop_of_prerequisites_is_named_with_file_line_and_remedy(
+    system: System, tmp_path: Path
+) -> None:
     folder = tmp_path / "playbook"
     shutil.copytree(HOME / "deploy" / "playbook", folder)
     content = folder / "content.yaml"
@@ -435,20 +564,30 @@ def test_a_loop_of_prerequisites_is_named_with_file_line_and_remedy(system: Syst
     assert as_json.exit_code == 1
     problems = json.loads(as_json.stdout)["problems"]
     assert [(one["file"], one["line"]) for one in problems] == [("content.yaml", line)]
-    service = present.environment() | {"RIPELINE_PLAYBOOK": str(folder), "RIPELINE_DATABASE_URL": system.line["database"]}
+    service = present.environment() | {
+        "RIPELINE_PLAYBOOK": str(folder),
+        "RIPELINE_DATABASE_URL": system.line["database"],
+    }
     started = subprocess.run(
-        [sys.executable, "-m", "services.nurture"], cwd=HOME, env=service, capture_output=True, text=True, timeout=30
+        [sys.executable, "-m", "services.nurture"],
+        cwd=HOME,
+        env=service,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert started.returncode == 1
     assert "a loop of prerequisites" in started.stderr
     assert "Traceback" not in started.stderr
 
 
-# -- servers that are away at start ----------------------------------------------------------------------------------
+# -- servers that are away at start ---------------------------------------------------------------
 
 
 class Replica:
-    """One more process of a service of the running system, that reaches database and broker through doors."""
+    """One more process of a service of the running system, that reaches database and broker through
+    doors.
+    """
 
     def __init__(self, system: System, service: str, folder: Path) -> None:
         user, _, place = system.line["database"].partition("@")
@@ -479,7 +618,9 @@ async def pause() -> None:
 
 
 @pytest.fixture
-async def replica(system: System, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Replica]:
+async def replica(
+    system: System, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Replica]:
     one = Replica(system, request.param, tmp_path)
     yield one
     assert await one.process.stop() == 0, one.process.tail()
@@ -509,8 +650,12 @@ async def test_a_service_waits_for_a_broker_that_is_away_at_start(replica: Repli
 
 
 @pytest.mark.parametrize("replica", ["ingest"], indirect=True)
-async def test_while_the_broker_is_away_events_are_put_off_and_forms_are_kept(system: System, replica: Replica) -> None:
-    """I2, O4: 503 with Retry-After for who can repeat; a form is safe on disk and arrives by itself later."""
+async def test_while_the_broker_is_away_events_are_put_off_and_forms_are_kept(
+    system: System, replica: Replica
+) -> None:
+    """I2, O4: 503 with Retry-After for who can repeat; a form is safe on disk and arrives by itself
+    later.
+    """
     replica.database.open()
     await replica.process.start()
     await replica.process.ready()
@@ -519,7 +664,9 @@ async def test_while_the_broker_is_away_events_are_put_off_and_forms_are_kept(sy
         put_off = await http.post(f"{url}/v1/events", json=visit(), headers=system.key("secret"))
         refused(put_off, 503, "away")
         assert int(put_off.headers["retry-after"]) > 0
-        kept = await http.post(f"{url}/v1/forms/contact", data={"email": email}, headers=system.key("public"))
+        kept = await http.post(
+            f"{url}/v1/forms/contact", data={"email": email}, headers=system.key("public")
+        )
         assert kept.status_code == 200
     assert system.lookup(email=email) is None
     replica.broker.open()

@@ -1,4 +1,6 @@
-"""Without a broker: forms and beacons are kept, who repeats is put off, and nothing that was acknowledged is missing (O4)."""
+"""Without a broker: forms and beacons are kept, who repeats is put off, and nothing that was
+acknowledged is missing (O4).
+"""
 
 import asyncio
 import json
@@ -32,8 +34,10 @@ class Outage:
 
     def __init__(self, ingest: Ingest, kafka: Kafka) -> None:
         self.ingest, self.kafka = ingest, kafka
-        self.acknowledged: dict[str, list[str]] = defaultdict(list)  # ids by person, in the order of the answers
-        self.statuses: dict[str, Counter[int]] = defaultdict(Counter)  # while the broker was away, by kind of sender
+        # ids by person, in the order of the answers
+        self.acknowledged: dict[str, list[str]] = defaultdict(list)
+        # while the broker was away, by kind of sender
+        self.statuses: dict[str, Counter[int]] = defaultdict(Counter)
         self.seconds: list[float] = []  # that people in front of browsers waited meanwhile
         self.away = False
         self.going_on = True
@@ -57,10 +61,16 @@ class Outage:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as http:
             kinds: list[Callable[..., Awaitable[int]]] = [self.form, self.beacon, self.sender]
             await asyncio.gather(
-                *(self.post_on(http, f"{kind.__name__}-{number}", kind) for kind in kinds for number in range(PEOPLE))
+                *(
+                    self.post_on(http, f"{kind.__name__}-{number}", kind)
+                    for kind in kinds
+                    for number in range(PEOPLE)
+                )
             )
 
-    async def post_on(self, http: aiohttp.ClientSession, person: str, kind: Callable[..., Awaitable[int]]) -> None:
+    async def post_on(
+        self, http: aiohttp.ClientSession, person: str, kind: Callable[..., Awaitable[int]]
+    ) -> None:
         """One post after the other; whoever is put off says the same again."""
         name = uuid.uuid4().hex
         while self.going_on:
@@ -77,21 +87,37 @@ class Outage:
 
     async def form(self, http: aiohttp.ClientSession, person: str, name: str) -> int:
         """A form of a page, with the page that follows it."""
-        fields = {"_id": name, "_anonymous_id": person, "_key": self.ingest.keys["public"], "_next": THANKS}
-        async with http.post(f"{self.ingest.url}/v1/forms/demo", data=fields, allow_redirects=False) as answer:
+        fields = {
+            "_id": name,
+            "_anonymous_id": person,
+            "_key": self.ingest.keys["public"],
+            "_next": THANKS,
+        }
+        async with http.post(
+            f"{self.ingest.url}/v1/forms/demo", data=fields, allow_redirects=False
+        ) as answer:
             return answer.status
 
     async def beacon(self, http: aiohttp.ClientSession, person: str, name: str) -> int:
         """What `navigator.sendBeacon` posts."""
-        call = {"messageId": name, "anonymousId": person, "event": "Seen", "writeKey": self.ingest.keys["public"]}
+        call = {
+            "messageId": name,
+            "anonymousId": person,
+            "event": "Seen",
+            "writeKey": self.ingest.keys["public"],
+        }
         headers = {"Content-Type": "text/plain"}
-        async with http.post(f"{self.ingest.url}/v1/track", data=json.dumps(call), headers=headers) as answer:
+        async with http.post(
+            f"{self.ingest.url}/v1/track", data=json.dumps(call), headers=headers
+        ) as answer:
             return answer.status
 
     async def sender(self, http: aiohttp.ClientSession, person: str, name: str) -> int:
         """A program that repeats."""
         said = {"id": name, "type": "seen", "anonymous_id": person}
-        async with http.post(f"{self.ingest.url}/v1/events", json=said, headers=self.ingest.key("secret")) as answer:
+        async with http.post(
+            f"{self.ingest.url}/v1/events", json=said, headers=self.ingest.key("secret")
+        ) as answer:
             if answer.status == 503:
                 assert int(answer.headers["Retry-After"]) > 0
                 assert (await answer.json())["type"].endswith("#away")
@@ -131,11 +157,18 @@ def drained(ingest: Ingest) -> bool:
     return ingest.metric("ripeline_spool_records") == 0
 
 
-@pytest.mark.parametrize("seconds", [60, pytest.param(600, marks=pytest.mark.long)], ids=["a minute", "ten minutes"])
+@pytest.mark.parametrize(
+    "seconds", [60, pytest.param(600, marks=pytest.mark.long)], ids=["a minute", "ten minutes"]
+)
 def test_nothing_acknowledged_is_missing_after(
-    start: Callable[..., Ingest], broker: Kafka, seconds: float, record_testsuite_property: Callable[[str, Any], None]
+    start: Callable[..., Ingest],
+    broker: Kafka,
+    seconds: float,
+    record_testsuite_property: Callable[[str, Any], None],
 ) -> None:
-    """I2, O4: under load, with the broker killed; people wait for nothing, their order stays, the spool empties by itself."""
+    """I2, O4: under load, with the broker killed; people wait for nothing, their order stays, the
+    spool empties by itself.
+    """
     outage = Outage(start(allowed_pages=json.dumps([THANKS])), broker)
     outage.last(seconds)
     assert outage.statuses["form"].keys() == {303}
@@ -155,13 +188,19 @@ def test_nothing_acknowledged_is_missing_after(
     assert sum(map(len, outage.acknowledged.values())) > 2 * PEOPLE * seconds
 
     cuts = quantiles(outage.seconds, n=100)
-    record_testsuite_property("answered_while_away_s", {"posts": len(outage.seconds), "p50": cuts[49], "p99": cuts[98]})
+    record_testsuite_property(
+        "answered_while_away_s", {"posts": len(outage.seconds), "p50": cuts[49], "p99": cuts[98]}
+    )
     assert cuts[49] < 0.3
     assert cuts[98] < 1.5
 
 
-def test_a_full_spool_is_told_and_survives_kill_9(start: Callable[..., Ingest], broker: Kafka) -> None:
-    """503 `spool-full`, a metric, not ready; then kill -9, and everything that was acknowledged arrives."""
+def test_a_full_spool_is_told_and_survives_kill_9(
+    start: Callable[..., Ingest], broker: Kafka
+) -> None:
+    """503 `spool-full`, a metric, not ready; then kill -9, and everything that was acknowledged
+    arrives.
+    """
     ingest = start(spool_max_bytes="200000")
     owners = [ingest.new_key("public", name=f"page-{number}") for number in range(6)]
     time.sleep(1)
@@ -191,8 +230,12 @@ def test_a_full_spool_is_told_and_survives_kill_9(start: Callable[..., Ingest], 
     assert ingest.http.get(f"{ingest.url}/health/ready").status_code == 200
 
 
-def test_a_full_disk_is_told_and_harms_nothing_that_is_on_it(start: Callable[..., Ingest], broker: Kafka) -> None:
-    """The operating system refuses to write: 503 and the alarm metric; with room again all goes on, and nothing half stays."""
+def test_a_full_disk_is_told_and_harms_nothing_that_is_on_it(
+    start: Callable[..., Ingest], broker: Kafka
+) -> None:
+    """The operating system refuses to write: 503 and the alarm metric; with room again all goes on,
+    and nothing half stays.
+    """
     ingest = start()
     broker.kill()
     acknowledged = []

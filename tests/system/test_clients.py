@@ -1,4 +1,6 @@
-"""Clients that are not ours, unchanged: Segment's, CloudEvents' own encoder, and a browser with a plain HTML form (I2)."""
+"""Clients that are not ours, unchanged: Segment's, CloudEvents' own encoder, and a browser with a
+plain HTML form (I2).
+"""
 
 import shutil
 import uuid
@@ -19,31 +21,58 @@ from tests.support import present
 from tests.system.conftest import System, until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+BROWSER_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 
 
-# -- Segment ---------------------------------------------------------------------------------------------------------
+# -- Segment --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("manner", [{"sync_mode": True}, {"gzip": True, "upload_interval": 0.2}], ids=["sync", "batch"])
+@pytest.mark.parametrize(
+    "manner", [{"sync_mode": True}, {"gzip": True, "upload_interval": 0.2}], ids=["sync", "batch"]
+)
 def test_segments_client_tells_a_whole_story(system: System, manner: dict[str, Any]) -> None:
     """I2, D1: only its host is set; anonymous calls join the user that `identify` names."""
     failed: list[Exception] = []
     client = Client(
-        system.keys["secret"], host=system.ingest, max_retries=0, on_error=lambda error, _: failed.append(error), **manner
+        system.keys["secret"],
+        host=system.ingest,
+        max_retries=0,
+        on_error=lambda error, _: failed.append(error),
+        **manner,
     )
     user, cookie, email = f"user-{uuid.uuid4().hex}", uuid.uuid4().hex, system.address()
     then = present.now() - timedelta(hours=5)
-    client.page(anonymous_id=cookie, name="Pricing", properties={"url": "https://www.millwarden.example/pricing"}, timestamp=then)
+    client.page(
+        anonymous_id=cookie,
+        name="Pricing",
+        properties={"url": "https://www.millwarden.example/pricing"},
+        timestamp=then,
+    )
     client.track(
-        anonymous_id=cookie, event="Content Downloaded", properties={"content_id": "whitepaper-four-kinds"}, timestamp=then
+        anonymous_id=cookie,
+        event="Content Downloaded",
+        properties={"content_id": "whitepaper-four-kinds"},
+        timestamp=then,
     )
     client.identify(
-        user, {"email": email, "name": "Bo", "title": "Plant manager", "company": {"name": "Bo & Co"}}, anonymous_id=cookie
+        user,
+        {"email": email, "name": "Bo", "title": "Plant manager", "company": {"name": "Bo & Co"}},
+        anonymous_id=cookie,
     )
     client.group(user, "account-7", {"name": "Bo and Company"})
     client.alias(f"old-{cookie}", user)
-    client.track(user, "Demo Requested", {"where": "header"}, context={"campaign": {"name": "spring", "source": "fair"}})
+    client.track(
+        user,
+        "Demo Requested",
+        {"where": "header"},
+        context={"campaign": {"name": "spring", "source": "fair"}},
+    )
     if "sync_mode" not in manner:
         client.shutdown()
     assert failed == []
@@ -61,7 +90,9 @@ def test_segments_client_tells_a_whole_story(system: System, manner: dict[str, A
         [("content_downloaded", "content_consideration"), ("page_viewed", "pricing")],
     )
     assert {e["type"] for e in events[2:]} == {"identified", "grouped", "aliased", "demo_requested"}
-    assert all(abs((datetime.fromisoformat(e["at"]) - then).total_seconds()) < 5 for e in events[:2])
+    assert all(
+        abs((datetime.fromisoformat(e["at"]) - then).total_seconds()) < 5 for e in events[:2]
+    )
     assert all(e["source"] == "segment:default" for e in events)
 
 
@@ -80,11 +111,15 @@ def test_segments_client_hears_of_a_wrong_key(system: System) -> None:
         client.track("somebody", "Demo Requested")
 
 
-# -- CloudEvents -----------------------------------------------------------------------------------------------------
+# -- CloudEvents ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", [to_structured_event, to_binary_event], ids=["structured", "binary"])
-def test_a_cloudevent_as_its_sdk_encodes_it_is_taken(system: System, mode: Callable[[CloudEvent], HTTPMessage]) -> None:
+@pytest.mark.parametrize(
+    "mode", [to_structured_event, to_binary_event], ids=["structured", "binary"]
+)
+def test_a_cloudevent_as_its_sdk_encodes_it_is_taken(
+    system: System, mode: Callable[[CloudEvent], HTTPMessage]
+) -> None:
     """The type loses its domain and version, the time is the event's own."""
     email = system.address()
     then = present.now() - timedelta(hours=3)
@@ -111,23 +146,29 @@ def test_the_sdks_older_encoder_is_understood_too_and_its_batches(system: System
 
     def event(source: str, **data: Any) -> Simple:
         return Simple(
-            {"type": "page_viewed", "source": source, "id": "1", "time": present.ago(hours=1)}, {"anonymous_id": cookie} | data
+            {"type": "page_viewed", "source": source, "id": "1", "time": present.ago(hours=1)},
+            {"anonymous_id": cookie} | data,
         )
 
     headers, body = to_structured(event("/one"))
     assert system.post("/v1/events", headers=dict(headers), content=body).status_code == 200
     broken = to_json(event("/three")).replace(b'"1.0"', b'"0.1"')
     batch = b"[" + b",".join([to_json(event("/two")), broken, to_json(event("/one"))]) + b"]"
-    answer = system.post("/v1/events", headers={"Content-Type": "application/cloudevents-batch+json"}, content=batch)
+    answer = system.post(
+        "/v1/events", headers={"Content-Type": "application/cloudevents-batch+json"}, content=batch
+    )
     assert answer.status_code == 200
     assert answer.json()["accepted"] == 2
     assert [one["problem"]["where"] for one in answer.json()["rejected"]] == ["/1/specversion"]
     lead = system.known(2, anonymous_id=cookie)
     events = [item for item in system.timeline(lead["id"]) if item["kind"] == "event"]
-    assert sorted(item["source"] for item in events) == ["cloudevents:default:/one", "cloudevents:default:/two"]
+    assert sorted(item["source"] for item in events) == [
+        "cloudevents:default:/one",
+        "cloudevents:default:/two",
+    ]
 
 
-# -- a browser without JavaScript ------------------------------------------------------------------------------------
+# -- a browser without JavaScript -----------------------------------------------------------------
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Ask us</title>
 <form method="post" action="{ingest}/v1/forms/demo?key={key}" enctype="{enctype}">
@@ -144,12 +185,19 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Ask us</ti
 
 
 @pytest.mark.parametrize("enctype", ["application/x-www-form-urlencoded", "multipart/form-data"])
-async def test_a_plain_form_in_a_browser_ends_at_its_next_page_and_brings_the_mail(system: System, enctype: str) -> None:
+async def test_a_plain_form_in_a_browser_ends_at_its_next_page_and_brings_the_mail(
+    system: System, enctype: str
+) -> None:
     """I1, I2, N7: no script runs; the consent ticked there is all the permission that there is."""
     email, cookie, thanks = system.address("zoe"), uuid.uuid4().hex, f"{system.site.url}/thanks"
     system.site.pages["/thanks"] = "<!doctype html><title>Thanks</title><h1>Thank you!</h1>"
     system.site.pages["/ask"] = PAGE.format(
-        ingest=system.ingest, key=system.keys["public"], enctype=enctype, zone=present.midday_zone(), cookie=cookie, next=thanks
+        ingest=system.ingest,
+        key=system.keys["public"],
+        enctype=enctype,
+        zone=present.midday_zone(),
+        cookie=cookie,
+        next=thanks,
     )
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER_FLAGS)
@@ -169,7 +217,9 @@ async def test_a_plain_form_in_a_browser_ends_at_its_next_page_and_brings_the_ma
     assert lead["traits"]["machines"] == "55"
     assert not [name for name in lead["traits"] if name.startswith(("_", "consent"))]
     assert lead["identifiers"]["anonymous_id"] == [cookie]
-    assert [(one["state"], one["basis"], one["text"]) for one in lead["consent"]] == [("given", "form", "Send me useful things")]
+    assert [(one["state"], one["basis"], one["text"]) for one in lead["consent"]] == [
+        ("given", "form", "Send me useful things")
+    ]
     assert lead["stage"] == "decision"
     touch = until(lambda: system.touches(lead["id"], status="sent"))[0]
     mail = until(lambda: system.mails(email, touch["id"]))[0]
@@ -180,7 +230,8 @@ def test_a_form_without_a_tick_gives_no_permission(system: System) -> None:
     """N6: unknown consent means no mail."""
     email = system.address()
     posted = httpx.post(
-        f"{system.ingest}/v1/forms/demo?key={system.keys['public']}", data={"email": email, "timezone": present.midday_zone()}
+        f"{system.ingest}/v1/forms/demo?key={system.keys['public']}",
+        data={"email": email, "timezone": present.midday_zone()},
     )
     assert posted.status_code == 200
     lead = system.known(email=email)
@@ -193,13 +244,16 @@ def test_a_form_without_a_tick_gives_no_permission(system: System) -> None:
 def test_a_script_may_post_a_form_as_json_from_another_origin(system: System) -> None:
     origin = {"Origin": "https://www.millwarden.example", "Access-Control-Request-Method": "POST"}
     asked = httpx.options(
-        f"{system.ingest}/v1/forms/contact", headers=origin | {"Access-Control-Request-Headers": "content-type"}
+        f"{system.ingest}/v1/forms/contact",
+        headers=origin | {"Access-Control-Request-Headers": "content-type"},
     )
     assert asked.status_code == 200
     assert asked.headers["access-control-allow-origin"] == "*"
     email = system.address()
     url = f"{system.ingest}/v1/forms/contact?key={system.keys['public']}"
-    posted = httpx.post(url, json={"email": email, "_id": "f-" + email}, headers={"Origin": origin["Origin"]})
+    posted = httpx.post(
+        url, json={"email": email, "_id": "f-" + email}, headers={"Origin": origin["Origin"]}
+    )
     assert posted.json() == {"accepted": 1, "ids": ["f-" + email], "rejected": []}
     assert posted.headers["access-control-allow-origin"] == "*"
     assert system.known(email=email)["events_counted"] == 1

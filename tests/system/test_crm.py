@@ -1,4 +1,6 @@
-"""Sales and a CRM with the running system: words both ways, write-back to a real receiver, through a kill (I6, D6, U3, O4)."""
+"""Sales and a CRM with the running system: words both ways, write-back to a real receiver, through
+a kill (I6, D6, U3, O4).
+"""
 
 import asyncio
 import os
@@ -25,7 +27,9 @@ def contact() -> dict[str, str]:
 
 
 def say(system: System, lead: str, scope: str = "query", **said: Any) -> httpx.Response:
-    return system.http.post(f"{system.scorer}/v1/leads/{lead}/status", json=said, headers=system.key(scope))
+    return system.http.post(
+        f"{system.scorer}/v1/leads/{lead}/status", json=said, headers=system.key(scope)
+    )
 
 
 def told(system: System, email: str, number: int = 1, seconds: float = 20) -> list[dict[str, Any]]:
@@ -38,7 +42,9 @@ async def _end_leases(database: str) -> None:
     """As if the dead writer's time had run out."""
     engine = open_engine(Settings(database_url=SecretStr(database)))
     async with engine.begin() as connection:
-        await connection.execute(text("UPDATE scorer.writeback SET due_at = now() WHERE due_at IS NOT NULL"))
+        await connection.execute(
+            text("UPDATE scorer.writeback SET due_at = now() WHERE due_at IS NOT NULL")
+        )
     await engine.dispose()
 
 
@@ -49,24 +55,46 @@ def ids(system: System, email: str) -> list[str]:
 def test_sales_word_is_one_fact_by_the_call_and_by_an_event(system: System) -> None:
     """I6: the answer shows it, with either key of ours."""
     email, record, at = system.address(), contact(), present.ago(hours=1)
-    system.say(type="demo_requested", email=email, external_id=record, occurred_at=present.ago(hours=2))
+    system.say(
+        type="demo_requested", email=email, external_id=record, occurred_at=present.ago(hours=2)
+    )
     lead = system.known(email=email)
     for scope in ("query", "secret"):
-        answer = say(system, f"hubspot:{record['id']}", scope, status="opportunity", id="deal-1", at=at, value=900)
+        answer = say(
+            system,
+            f"hubspot:{record['id']}",
+            scope,
+            status="opportunity",
+            id="deal-1",
+            at=at,
+            value=900,
+        )
         assert answer.status_code == 200, answer.text
         assert (answer.json()["id"], answer.json()["sales_status"]) == (lead["id"], "opportunity")
     system.say(id=f"deal-1-{record['id']}", type="page_viewed", email=email)
-    event = {"id": "deal-1", "type": "opportunity_opened", "external_id": record, "occurred_at": at, "properties": {"value": 900}}
+    event = {
+        "id": "deal-1",
+        "type": "opportunity_opened",
+        "external_id": record,
+        "occurred_at": at,
+        "properties": {"value": 900},
+    }
     assert system.post("/v1/events", json=event).json()["accepted"] == 1
     system.say(type="page_viewed", email=email)
     assert system.known(4, email=email)["events_counted"] == 4
-    words = [item for item in system.timeline(lead["id"]) if item.get("type") == "opportunity_opened"]
+    words = [
+        item for item in system.timeline(lead["id"]) if item.get("type") == "opportunity_opened"
+    ]
     assert [(word["id"], word["conflict"]) for word in words] == [("deal-1", False)]
 
 
 def test_ingest_asks_for_a_reason_of_the_playbook_too(system: System) -> None:
     """I6: in another spelling it is the same."""
-    event = {"type": "sales_disqualified", "external_id": contact(), "properties": {"reason": "bored"}}
+    event = {
+        "type": "sales_disqualified",
+        "external_id": contact(),
+        "properties": {"reason": "bored"},
+    }
     answer = system.post("/v1/events", json=event)
     assert answer.status_code == 400
     assert answer.json()["where"] == "/properties/reason"

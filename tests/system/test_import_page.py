@@ -1,4 +1,6 @@
-"""Files by the page in a real browser: brought, mapped, tried, imported; by keyboard, on a phone, without script (I3, U2, U4)."""
+"""Files by the page in a real browser: brought, mapped, tried, imported; by keyboard, on a phone,
+without script (I3, U2, U4).
+"""
 
 import asyncio
 import csv
@@ -31,7 +33,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 async def visit(browser: Browser, system: System, **options: object) -> tuple[Page, list[str]]:
-    """A page signed in by the secret key, and a list of what goes wrong in it or leaves the site."""
+    """A page signed in by the secret key, and a list of what goes wrong in it or leaves the
+    site.
+    """
     context = await browser.new_context(**options)  # type: ignore[arg-type]
     page = await context.new_page()
     wrong: list[str] = []
@@ -42,7 +46,12 @@ async def visit(browser: Browser, system: System, **options: object) -> tuple[Pa
 
     page.on("console", listen)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: None if request.url.startswith(system.ingest) else wrong.append(request.url))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith(system.ingest) else wrong.append(request.url)
+        ),
+    )
     await page.goto(f"{system.ingest}/import")
     await page.get_by_label("Key").fill(system.keys["secret"])
     await page.keyboard.press("Enter")
@@ -54,7 +63,10 @@ def badges(folder: Path, email: str, count: int = 40) -> Path:
     """A file of badge scans, as a German Excel writes it; two of its rows are broken."""
     file = folder / f"badges-{uuid.uuid4().hex[:6]}.csv"
     lines = ["E-Mail;Vorname;Position;Firma;Scanned at;May we write?;Note"]
-    lines += [f"{n or ''}{email};Jürgen {n};Plant manager;Müller & Söhne;{present.ago(days=3)};ja;{ODD}" for n in range(count)]
+    lines += [
+        f"{n or ''}{email};Jürgen {n};Plant manager;Müller & Söhne;{present.ago(days=3)};ja;{ODD}"
+        for n in range(count)
+    ]
     lines += ["nobody;Bo;;;;;", "bo@x.example;Bo;;;03/04/2026;;"]
     file.write_bytes("\r\n".join(lines).encode("cp1252"))
     return file
@@ -73,7 +85,9 @@ async def bring(page: Page, file: Path) -> None:
 
 
 async def ended(page: Page, words: str) -> None:
-    """Waits for the report; where no script runs the browser is told to reload: it does not heed <noscript> then."""
+    """Waits for the report; where no script runs the browser is told to reload: it does not heed
+    <noscript> then.
+    """
     async with asyncio.timeout(20):
         while words not in await page.locator("#report").inner_text():
             await asyncio.sleep(0.5)
@@ -82,10 +96,17 @@ async def ended(page: Page, words: str) -> None:
 
 
 @pytest.mark.parametrize("manner", ["desk", "phone", "no script"])
-async def test_a_file_is_mapped_tried_and_imported(system: System, browser: Browser, tmp_path: Path, manner: str) -> None:
-    """I3, U4: columns guessed and shown with examples, corrected by hand, a dry run, a report, rejected rows with reasons."""
+async def test_a_file_is_mapped_tried_and_imported(
+    system: System, browser: Browser, tmp_path: Path, manner: str
+) -> None:
+    """I3, U4: columns guessed and shown with examples, corrected by hand, a dry run, a report,
+    rejected rows with reasons.
+    """
     page, wrong = await visit(
-        browser, system, viewport=PHONE if manner == "phone" else DESK, java_script_enabled=manner != "no script"
+        browser,
+        system,
+        viewport=PHONE if manner == "phone" else DESK,
+        java_script_enabled=manner != "no script",
     )
     email = system.address()
     await bring(page, badges(tmp_path, email))
@@ -110,7 +131,9 @@ async def test_a_file_is_mapped_tried_and_imported(system: System, browser: Brow
     await shot(page, f"{manner}-2-tried")
     async with page.expect_download() as coming:
         await page.get_by_role("link", name="Rejected rows as CSV").click()
-    table = list(csv.reader(io.StringIO(Path(await (await coming.value).path()).read_text("utf-8-sig"))))
+    table = list(
+        csv.reader(io.StringIO(Path(await (await coming.value).path()).read_text("utf-8-sig")))
+    )
     assert table[0][:4] == ["line", "reason", "remedy", "E-Mail"]
     assert [row[0] for row in table[1:]] == ["42", "43"]
     await page.get_by_label("new leads").check()
@@ -118,12 +141,23 @@ async def test_a_file_is_mapped_tried_and_imported(system: System, browser: Brow
     await ended(page, "Imported")
     await shot(page, f"{manner}-3-imported")
     lead = system.known(email=email)
-    assert (lead["traits"]["title"], lead["traits"]["company"]) == ("Plant manager", "Müller & Söhne")
+    assert (lead["traits"]["title"], lead["traits"]["company"]) == (
+        "Plant manager",
+        "Müller & Söhne",
+    )
     assert [(one["state"], one["basis"]) for one in lead["consent"]] == [("given", "badge scan")]
     event = next(item for item in system.timeline(lead["id"]) if item["kind"] == "event")
-    assert (event["type"], event["flags"], event["source"]) == ("event_attended", "new_leads:1", "import:default")
+    assert (event["type"], event["flags"], event["source"]) == (
+        "event_attended",
+        "new_leads:1",
+        "import:default",
+    )
     assert await page.title() != "owned"
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth") if manner != "no script" else True
+    assert (
+        await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        if manner != "no script"
+        else True
+    )
     await page.get_by_role("button", name="Remove the file").click()
     await expect(page.get_by_role("heading", name="Import a file")).to_be_visible()
     assert [text for text in wrong if "400" not in text] == []
@@ -137,11 +171,15 @@ async def test_a_mapping_as_text_says_what_is_wrong_with_it_line_by_line(
     await page.get_by_text("The mapping as text").click()
     await page.locator("#text").fill("kind: leads\nemail: E-Post\nsauce: fair\n")
     await page.get_by_role("button", name="Use this text").click()
-    await expect(page.get_by_role("alert")).to_contain_text("Line 3: sauce: no such key. Did you mean `source`?")
+    await expect(page.get_by_role("alert")).to_contain_text(
+        "Line 3: sauce: no such key. Did you mean `source`?"
+    )
     await expect(page.locator("#text")).to_have_value("kind: leads\nemail: E-Post\nsauce: fair\n")
     await page.locator("#text").fill("kind: leads\nemail: E-Post\n")
     await page.get_by_role("button", name="Use this text").click()
-    await expect(page.get_by_role("alert")).to_contain_text("Line 2: email: no column 'E-Post' in the file")
+    await expect(page.get_by_role("alert")).to_contain_text(
+        "Line 2: email: no column 'E-Post' in the file"
+    )
     await shot(page, "wrong-mapping")
     await page.get_by_role("button", name="Import", exact=True).click()
     await expect(page.get_by_role("alert")).to_contain_text("does not say what it is")
@@ -149,14 +187,20 @@ async def test_a_mapping_as_text_says_what_is_wrong_with_it_line_by_line(
     await page.get_by_role("button", name="Use this text").click()
     await page.get_by_label("history").check()
     await page.get_by_role("button", name="Try it").click()
-    await expect(page.get_by_role("alert")).to_contain_text("no column of the file says who it is", ignore_case=True)
+    await expect(page.get_by_role("alert")).to_contain_text(
+        "no column of the file says who it is", ignore_case=True
+    )
     assert [text for text in wrong if "400" not in text] == []
 
 
-async def test_events_are_translated_value_by_value(system: System, browser: Browser, tmp_path: Path) -> None:
+async def test_events_are_translated_value_by_value(
+    system: System, browser: Browser, tmp_path: Path
+) -> None:
     page, _ = await visit(browser, system)
     email, file = system.address(), tmp_path / "activities.csv"
-    file.write_text(f"Email,Activity,Date\n{email},Came by,2026-03-04\n{email},Rang us,2026-03-05\n")
+    file.write_text(
+        f"Email,Activity,Date\n{email},Came by,2026-03-04\n{email},Rang us,2026-03-05\n"
+    )
     await bring(page, file)
     await expect(page.get_by_label("one row an event")).to_be_checked()
     await page.get_by_label("Came by").fill("event_attended")
@@ -166,10 +210,15 @@ async def test_events_are_translated_value_by_value(system: System, browser: Bro
     await page.get_by_role("button", name="Import", exact=True).click()
     await ended(page, "Imported")
     lead = system.known(2, email=email)
-    assert {item["type"] for item in system.timeline(lead["id"]) if item["kind"] == "event"} == {"event_attended", "call_held"}
+    assert {item["type"] for item in system.timeline(lead["id"]) if item["kind"] == "event"} == {
+        "event_attended",
+        "call_held",
+    }
 
 
-async def test_a_file_that_is_no_table_or_none_at_all_says_so(system: System, browser: Browser, tmp_path: Path) -> None:
+async def test_a_file_that_is_no_table_or_none_at_all_says_so(
+    system: System, browser: Browser, tmp_path: Path
+) -> None:
     page, _ = await visit(browser, system)
     empty = tmp_path / "empty.csv"
     empty.write_text("\n")
@@ -194,10 +243,14 @@ def test_the_page_is_for_secret_keys_and_its_own_forms(system: System) -> None:
         page = http.get("/import")
         assert page.status_code == 200
         assert "default-src 'none'" in page.headers["content-security-policy"]
-        assert (page.headers["x-content-type-options"], page.headers["cache-control"]) == ("nosniff", "no-store")
+        assert (page.headers["x-content-type-options"], page.headers["cache-control"]) == (
+            "nosniff",
+            "no-store",
+        )
         files = {"file": ("f.csv", b"E\na@x.example\n")}
         for foreign in (
-            {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"},
+            {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
+            {"Origin": "https://evil.example"},
             {"Origin": "null"}, {},
         ):  # fmt: skip
             assert http.post("/import", files=files, headers=foreign).status_code == 403
@@ -206,20 +259,34 @@ def test_the_page_is_for_secret_keys_and_its_own_forms(system: System) -> None:
         where = brought.headers["location"]
         assert http.get(where).status_code == 200
         http.cookies.clear()
-        assert http.get(where, headers={"Cookie": "ripeline_import=forged.0"}).headers["location"] == "/import/sign-in"
+        assert (
+            http.get(where, headers={"Cookie": "ripeline_import=forged.0"}).headers["location"]
+            == "/import/sign-in"
+        )
 
 
 def test_an_upload_is_cut_off_where_it_is_too_large_or_not_whole(system: System) -> None:
-    with httpx.Client(base_url=system.ingest, headers={"Sec-Fetch-Site": "same-origin"}, timeout=60) as http:
+    with httpx.Client(
+        base_url=system.ingest, headers={"Sec-Fetch-Site": "same-origin"}, timeout=60
+    ) as http:
         http.post("/import/sign-in", data={"key": system.keys["secret"]})
-        head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f.csv"\r\n\r\nE\na@x.example\n'
+        head = (
+            b'--b\r\nContent-Disposition: form-data; name="file"; '
+            b'filename="f.csv"\r\n\r\nE\na@x.example\n'
+        )
         kind = {"Content-Type": "multipart/form-data; boundary=b"}
         assert http.post("/import", content=head, headers=kind).status_code == 400
-        assert http.post("/import", content=head + b"\r\n--b--\r\n", headers=kind).status_code == 303
-        assert http.post("/import", content=b"x", headers={"Content-Type": "text/plain"}).status_code == 400
+        assert (
+            http.post("/import", content=head + b"\r\n--b--\r\n", headers=kind).status_code == 303
+        )
+        assert (
+            http.post("/import", content=b"x", headers={"Content-Type": "text/plain"}).status_code
+            == 400
+        )
         assert http.post("/import", files={"file": ("", b"")}).status_code == 400
 
         monster = itertools.chain([head], itertools.repeat(b"y" * (1 << 20), 300))
-        with suppress(httpx.TransportError):  # the answer may be lost where the connection is cut while we still send
+        # the answer may be lost where the connection is cut while we still send
+        with suppress(httpx.TransportError):
             assert http.post("/import", content=monster, headers=kind).status_code == 413
         assert http.get("/import").status_code == 200

@@ -1,4 +1,6 @@
-"""Files on the real system: the command here and from afar, what history and new leads do, suppressions, twice (I3, N6, U4)."""
+"""Files on the real system: the command here and from afar, what history and new leads do,
+suppressions, twice (I3, N6, U4).
+"""
 
 import csv
 import json
@@ -35,14 +37,18 @@ source: fair
 EVENTS = """
 kind: events
 lead: CaseID
-type: {column: ActivityID, names: {1: page_viewed, 2: content_downloaded, 3: form_submitted, 4: meeting_held, 5: call_held}}
+type:
+  column: ActivityID
+  names: {1: page_viewed, 2: content_downloaded, 3: form_submitted, 4: meeting_held, 5: call_held}
 time: CompleteTimestamp
 outcome: {column: ActivityID, equals: 6}
 """
 
 
 class Desk:
-    """The command line as a person at this machine uses it; in this process, for its start takes longer than its work."""
+    """The command line as a person at this machine uses it; in this process, for its start takes
+    longer than its work.
+    """
 
     def __init__(self, system: System, folder: Path) -> None:
         self.system, self.folder = system, folder
@@ -53,7 +59,10 @@ class Desk:
 
     def imported(self, rows: list[list[str]], mapping: str, *arguments: str) -> dict[str, Any]:
         """The report of an import of these rows, the header first."""
-        file, plan = self.folder / f"{uuid.uuid4().hex}.csv", self.folder / f"{uuid.uuid4().hex}.yaml"
+        file, plan = (
+            self.folder / f"{uuid.uuid4().hex}.csv",
+            self.folder / f"{uuid.uuid4().hex}.yaml",
+        )
         with file.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream, delimiter=";").writerows(rows)
         plan.write_text(mapping)
@@ -73,11 +82,14 @@ class Desk:
 
 @pytest.fixture
 def desk(system: System, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch / "system" / "tmp"))  # where the running system is found
+    # where the running system is found
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch / "system" / "tmp"))
     return Desk(system, tmp_path)
 
 
-def badge(email: str, when: str = "", ok: str = "yes", name: str = "Zoë Ångström") -> list[list[str]]:
+def badge(
+    email: str, when: str = "", ok: str = "yes", name: str = "Zoë Ångström"
+) -> list[list[str]]:
     at = when or (present.now() - timedelta(days=5)).isoformat()
     return [["E-mail", "Name", "When", "Zone", "OK"], [email, name, at, present.midday_zone(), ok]]
 
@@ -88,12 +100,18 @@ def decided(system: System, lead: str) -> dict[str, Any]:
 
 
 def test_history_moves_the_score_and_sends_nothing(system: System, desk: Desk) -> None:
-    """I3, N6: a demo asked for five days ago, with permission, and yet no mail: it was imported as history."""
+    """I3, N6: a demo asked for five days ago, with permission, and yet no mail: it was imported as
+    history.
+    """
     email = system.address()
     report = desk.imported(badge(email), LEADS, "--as", "history")
     assert (report["accepted"], report["leads"], report["as"]) == (1, 1, "history")
     lead = system.known(email=email)
-    assert (lead["stage"], lead["source"], lead["traits"]["name"]) == ("decision", "fair", "Zoë Ångström")
+    assert (lead["stage"], lead["source"], lead["traits"]["name"]) == (
+        "decision",
+        "fair",
+        "Zoë Ångström",
+    )
     touch = decided(system, lead["id"])
     assert (touch["status"], touch["reason"]) == ("withheld", "history")
     event = next(item for item in system.timeline(lead["id"]) if item["kind"] == "event")
@@ -104,7 +122,10 @@ def test_history_moves_the_score_and_sends_nothing(system: System, desk: Desk) -
 def test_new_leads_enter_programs_now_whenever_it_happened(system: System, desk: Desk) -> None:
     email = system.address()
     when = (present.now() - timedelta(days=20)).isoformat()
-    assert desk.imported(badge(email, when), LEADS, "--as", "new_leads", "--days", "0")["as"] == "new_leads"
+    assert (
+        desk.imported(badge(email, when), LEADS, "--as", "new_leads", "--days", "0")["as"]
+        == "new_leads"
+    )
     lead = system.known(email=email)
     touch = until(lambda: system.touches(lead["id"], status="sent"))[0]
     mail = until(lambda: system.mails(email, touch["id"]))[0]
@@ -122,16 +143,27 @@ def test_new_leads_are_let_in_over_the_days_given(system: System, desk: Desk) ->
     assert timedelta(days=3) < due[-1] - due[0] < timedelta(days=31)
 
 
-def test_what_is_older_than_400_days_announces_nothing_even_as_a_new_lead(system: System, desk: Desk) -> None:
+def test_what_is_older_than_400_days_announces_nothing_even_as_a_new_lead(
+    system: System, desk: Desk
+) -> None:
     email = system.address()
-    desk.imported(badge(email, (present.now() - timedelta(days=401)).isoformat()), LEADS, "--as", "new_leads", "--days", "0")
+    desk.imported(
+        badge(email, (present.now() - timedelta(days=401)).isoformat()),
+        LEADS,
+        "--as",
+        "new_leads",
+        "--days",
+        "0",
+    )
     lead = system.known(email=email)
     event = next(item for item in system.timeline(lead["id"]) if item["kind"] == "event")
     assert event["flags"] == "old new_leads:0"
     assert system.touches(lead["id"]) == []
 
 
-def test_a_suppression_list_that_was_imported_first_holds_against_a_permission_of_a_file(system: System, desk: Desk) -> None:
+def test_a_suppression_list_that_was_imported_first_holds_against_a_permission_of_a_file(
+    system: System, desk: Desk
+) -> None:
     """N6: also where the permission is of today, and after both files were imported again."""
     email = system.address()
     suppressions = [["Address"], [email.upper()]]
@@ -147,7 +179,9 @@ def test_a_suppression_list_that_was_imported_first_holds_against_a_permission_o
     assert system.mails(email) == []
 
 
-def test_a_suppression_list_that_is_imported_again_does_not_take_a_later_permission_back(system: System, desk: Desk) -> None:
+def test_a_suppression_list_that_is_imported_again_does_not_take_a_later_permission_back(
+    system: System, desk: Desk
+) -> None:
     """I3: twice is once, also for words without a date."""
     email = system.address()
     suppressions = [["Address"], [email]], "kind: suppressions\nemail: Address"
@@ -164,17 +198,26 @@ def test_a_suppression_list_that_is_imported_again_does_not_take_a_later_permiss
 
 
 def test_the_other_way_and_another_word_change_nothing(system: System, desk: Desk) -> None:
-    """I3: the same file here and through ingest, as history and as new leads, is one set of events."""
+    """I3: the same file here and through ingest, as history and as new leads, is one set of
+    events.
+    """
     email = system.address()
     rows = [*badge(email), badge(email, "2026-01-05 10:00")[1], badge(email)[1]]
-    mapping = LEADS + "outcome: {column: Name, equals: Zoë Ångström, time: {constant: 2026-02-01}}\n"
+    mapping = (
+        LEADS + "outcome: {column: Name, equals: Zoë Ångström, time: {constant: 2026-02-01}}\n"
+    )
     dry = desk.imported(rows, mapping, "--as", "history", "--dry-run", *desk.to())
     assert (dry["accepted"], dry["events"], dry["dry_run"]) == (3, 6, True)
     assert system.lookup(email=email) is None
     first = desk.imported(rows, mapping, "--as", "history")
-    assert {name: first[name] for name in ("rows", "accepted", "leads")} == {"rows": 3, "accepted": 3, "leads": 1}
+    assert {name: first[name] for name in ("rows", "accepted", "leads")} == {
+        "rows": 3,
+        "accepted": 3,
+        "leads": 1,
+    }
     known = system.known(4, email=email)
-    assert known["events_counted"] == 4  # two rows are one and the same, and so is the outcome of all three, but for its own date
+    # two rows are one and the same, and so is the outcome of all three, but for its own date
+    assert known["events_counted"] == 4
     desk.imported(rows, mapping, "--as", "new_leads", *desk.to())
     desk.imported(rows, mapping, "--as", "history", *desk.to())
     system.say(email=email, type="noted")
@@ -191,17 +234,23 @@ def test_rejected_rows_are_told_by_both_ways_alike(system: System, desk: Desk) -
     reports = []
     for number, way in enumerate(([], desk.to(), ["--dry-run"])):
         rejects = desk.folder / f"rejected{number}.csv"
-        reports.append(desk.imported(broken, LEADS, "--as", "history", "--rejects", str(rejects), *way))
+        reports.append(
+            desk.imported(broken, LEADS, "--as", "history", "--rejects", str(rejects), *way)
+        )
         with rejects.open(encoding="utf-8-sig", newline="") as stream:
             table = list(csv.reader(stream))
         assert table[0] == ["line", "reason", "remedy", "E-mail", "Name", "When", "Zone", "OK"]
         assert [row[0] for row in table[1:]] == ["3", "4", "5", "6", "7"]
         assert table[1][3] == "'=HYPERLINK(1)"
         assert all(row[1] for row in table[1:])
-    counts = [{name: report[name] for name in ("rows", "accepted", "rejected", "leads", "reasons")} for report in reports]
+    counts = [
+        {name: report[name] for name in ("rows", "accepted", "rejected", "leads", "reasons")}
+        for report in reports
+    ]
     assert counts[0] == counts[1] == counts[2]
     assert counts[0]["reasons"] == {
-        "not a mail address": 1, "a date that can be read in two ways": 1, "identifies nobody": 1, "a text over 8 KB": 1,
+        "not a mail address": 1, "a date that can be read in two ways": 1, "identifies "
+        "nobody": 1, "a text over 8 KB": 1,
         "fewer cells than columns": 1,
     }  # fmt: skip
 
@@ -215,20 +264,36 @@ def test_a_mistake_ends_before_any_row_with_code_2(system: System, desk: Desk) -
         assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     plain = subprocess.run(
         [sys.executable, "-m", "services.ops", "import", str(file), "--mapping", str(plan)],
-        cwd=HOME, env=present.environment(), capture_output=True, text=True, timeout=60, check=False,
+        cwd=HOME, env=present.environment(), capture_output=True, text=True, timeout=60,
+        check=False,
     )  # fmt: skip
     assert (plain.returncode, plain.stdout) == (2, "")
     assert "m.yaml:2: email: no column 'Mial' in the file. Did you mean 'Mail'?" in plain.stderr
-    for wrong in ([str(file)], [str(desk.folder / "none.csv"), "--mapping", "hubspot"], [str(file), "--mapping", "none"], []):
+    for wrong in (
+        [str(file)],
+        [str(desk.folder / "none.csv"), "--mapping", "hubspot"],
+        [str(file), "--mapping", "none"],
+        [],
+    ):
         assert desk.run("import", *wrong).exit_code == 2
-    refused = desk.run("import", str(file), "--mapping", str(plan), "--to", system.ingest, "--key", system.keys["query"])
+    refused = desk.run(
+        "import",
+        str(file),
+        "--mapping",
+        str(plan),
+        "--to",
+        system.ingest,
+        "--key",
+        system.keys["query"],
+    )
     assert refused.exit_code == 2
     assert "may not do this" in refused.stderr
 
 
 @pytest.mark.parametrize(
     ("query", "scope", "status"),
-    [("?as=history", "public", 403), ("?as=history", "query", 403), ("?as=soon", "secret", 400), ("?days=x", "secret", 400),
+    [("?as=history", "public", 403), ("?as=history", "query", 403), ("?as=soon", "secret", 400),
+    ("?days=x", "secret", 400),
      ("?as=new_leads&days=91", "secret", 400), ("", "secret", 200)],
 )  # fmt: skip
 def test_the_door_of_imports_is_open_to_secret_keys_that_say_what_they_bring(
@@ -240,10 +305,16 @@ def test_the_door_of_imports_is_open_to_secret_keys_that_say_what_they_bring(
 
 def test_what_an_importer_has_to_know_is_told_to_secret_keys_alone(system: System) -> None:
     told = system.http.get(f"{system.ingest}/v1/import", headers=system.key("secret")).json()
-    assert (told["zone"], told["outcome"]) == (system.playbook.company.timezone, system.playbook.model.outcome)
+    assert (told["zone"], told["outcome"]) == (
+        system.playbook.company.timezone,
+        system.playbook.model.outcome,
+    )
     assert "demo_requested" in told["types"]
     for scope in ("public", "query"):
-        assert system.http.get(f"{system.ingest}/v1/import", headers=system.key(scope)).status_code == 403
+        assert (
+            system.http.get(f"{system.ingest}/v1/import", headers=system.key(scope)).status_code
+            == 403
+        )
     assert httpx.get(f"{system.ingest}/v1/import").status_code == 401
 
 
@@ -270,7 +341,9 @@ def _twice(system: System, desk: Desk, file: Path, rows: int) -> None:
     assert json.loads(done.stdout)["mismatches"] == []
 
 
-@pytest.mark.skipif(not LOANS.exists(), reason="the public log of loan leads is not part of the product")
+@pytest.mark.skipif(
+    not LOANS.exists(), reason="the public log of loan leads is not part of the product"
+)
 def test_a_log_of_real_leads_is_imported_twice_without_harm(system: System, desk: Desk) -> None:
     """I3: counts are equal, and every lead is what its events make of it."""
     part = desk.folder / "part.csv"
@@ -281,6 +354,10 @@ def test_a_log_of_real_leads_is_imported_twice_without_harm(system: System, desk
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not LOANS.exists(), reason="the public log of loan leads is not part of the product")
-def test_the_whole_log_of_real_leads_is_imported_twice_without_harm(system: System, desk: Desk) -> None:
+@pytest.mark.skipif(
+    not LOANS.exists(), reason="the public log of loan leads is not part of the product"
+)
+def test_the_whole_log_of_real_leads_is_imported_twice_without_harm(
+    system: System, desk: Desk
+) -> None:
     _twice(system, desk, LOANS, 72_413)

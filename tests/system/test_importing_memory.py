@@ -19,12 +19,32 @@ def peak(folder: Path, rows: int) -> float:
     file, plan = folder / f"{rows}.csv", folder / "map.yaml"
     with file.open("w") as stream:
         stream.write("E-mail,Id,Name,At,OK\n")
-        stream.writelines(f"p{n}@x{n % 999}.example,{n},Ann {n},2026-03-04 10:{n % 60:02d},yes\n" for n in range(rows))
+        stream.writelines(
+            f"p{n}@x{n % 999}.example,{n},Ann {n},2026-03-04 10:{n % 60:02d},yes\n"
+            for n in range(rows)
+        )
     plan.write_text(
-        "kind: leads\nemail: E-mail\nexternal_id: Id\ntime: At\ntraits: {name: Name}\nconsent: OK\noutcome: {column: OK}\n"
+        "kind: leads\nemail: E-mail\nexternal_id: Id\ntime: At\ntraits: {name: Name}\nconsent: "
+        "OK\noutcome: {column: OK}\n"
     )
-    command = [sys.executable, "-m", "services.ops", "import", str(file), "--mapping", str(plan), "--dry-run", "--json"]
-    process = subprocess.Popen(command, cwd=HOME, env=present.environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "services.ops",
+        "import",
+        str(file),
+        "--mapping",
+        str(plan),
+        "--dry-run",
+        "--json",
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=HOME,
+        env=present.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     assert process.stdout
     said = json.loads(process.stdout.read())
     process.stdout.close()

@@ -1,4 +1,6 @@
-"""Answers by mail on the running system: from a real IMAP server, and by Mailgun's and SendGrid's webhooks (I10)."""
+"""Answers by mail on the running system: from a real IMAP server, and by Mailgun's and SendGrid's
+webhooks (I10).
+"""
 
 import asyncio
 import hashlib
@@ -44,19 +46,24 @@ def mail_server(scratch: Path) -> Iterator[MailServer]:
 
 
 @pytest.fixture
-async def reader(variables: dict[str, str], mail_server: MailServer, tmp_path: Path) -> AsyncIterator[Reader]:
+async def reader(
+    variables: dict[str, str], mail_server: MailServer, tmp_path: Path
+) -> AsyncIterator[Reader]:
     """Starts one more ingest of the running system, which reads a folder of the mailbox."""
     started: list[Process] = []
 
     async def start(folder: str, fault: str = "") -> Process:
-        address = f"imap://{quote(USER)}:{quote(PASSWORD, safe='')}@127.0.0.1:{mail_server.port}/{quote(folder)}"
+        login = f"{quote(USER)}:{quote(PASSWORD, safe='')}"
+        address = f"imap://{login}@127.0.0.1:{mail_server.port}/{quote(folder)}"
         own = {
             "RIPELINE_IMAP_URL": address,
             "RIPELINE_IMAP_POLL_S": "0.3",
             "RIPELINE_SPOOL_DIR": str(tmp_path / f"spool-{len(started)}"),
         }
         own["RIPELINE_ENVIRONMENT"] = "test"
-        process = Process("services.ingest", variables | own, tmp_path / f"ingest-{len(started)}.log", fault)
+        process = Process(
+            "services.ingest", variables | own, tmp_path / f"ingest-{len(started)}.log", fault
+        )
         started.append(process)
         await process.start()
         await process.ready()
@@ -68,12 +75,20 @@ async def reader(variables: dict[str, str], mail_server: MailServer, tmp_path: P
 
 
 def mail(
-    sender: str, body: str, *, answers: str = "", subject: str = "Re: What four bottlers changed", **headers: str
+    sender: str,
+    body: str,
+    *,
+    answers: str = "",
+    subject: str = "Re: What four bottlers changed",
+    **headers: str,
 ) -> EmailMessage:
     """A mail as somebody's program writes it."""
     made = EmailMessage()
     made["From"], made["To"], made["Subject"] = sender, "nurture@ripeline.example", subject
-    made["Date"], made["Message-ID"] = format_datetime(localtime()), f"<{uuid.uuid4().hex}@{sender.rpartition('@')[2]}>"
+    made["Date"], made["Message-ID"] = (
+        format_datetime(localtime()),
+        f"<{uuid.uuid4().hex}@{sender.rpartition('@')[2]}>",
+    )
     if answers:
         made["In-Reply-To"] = made["References"] = answers
     for name, value in headers.items():
@@ -97,14 +112,26 @@ async def test_an_answer_in_the_mailbox_joins_its_lead_and_touch_and_a_machines_
     """I10, I4: the lead is engaged by its answer, and by nothing that its program wrote."""
     story = await asyncio.to_thread(Story, system)
     touch, sent = story.touch["id"], story.mail["Message-ID"]
-    away = mail(story.email, "I am away. Please remove me from nothing.", answers=sent, Auto_Submitted="auto-replied")
+    away = mail(
+        story.email,
+        "I am away. Please remove me from nothing.",
+        answers=sent,
+        Auto_Submitted="auto-replied",
+    )
     mail_server.deliver(away.as_bytes(), folder="Answers")
     process = await reader("Answers")
     [item] = await there(lambda: answers_of(system, story.id))
-    assert (item["machine"], item["touch_id"], item["source"], item["read_as"]) == (True, touch, "mailbox:default", None)
+    assert (item["machine"], item["touch_id"], item["source"], item["read_as"]) == (
+        True,
+        touch,
+        "mailbox:default",
+        None,
+    )
     before = await asyncio.to_thread(system.ask, f"/v1/leads/{story.id}")
     answer = mail(
-        story.email, f"Line 3 stops. Call me.\n\nOn 3 Nov 2026 we wrote:\n> Unsubscribe: {story.link('u')}\n", answers=sent
+        story.email,
+        f"Line 3 stops. Call me.\n\nOn 3 Nov 2026 we wrote:\n> Unsubscribe: {story.link('u')}\n",
+        answers=sent,
     )
     mail_server.deliver(answer.as_bytes(), folder="Answers")
     await there(lambda: len(answers_of(system, story.id)) == 2)
@@ -131,10 +158,15 @@ async def test_remove_me_from_another_address_silences_the_one_that_was_written_
     await reader("Removals")
 
     def withdrawn() -> bool:
-        return "withdrawn" in {one["state"] for one in system.ask(f"/v1/leads/{story.id}")["consent"]}
+        return "withdrawn" in {
+            one["state"] for one in system.ask(f"/v1/leads/{story.id}")["consent"]
+        }
 
     await there(withdrawn)
-    leads = [await there(lambda: system.lookup(email=other)), await there(lambda: system.lookup(email=story.email))]
+    leads = [
+        await there(lambda: system.lookup(email=other)),
+        await there(lambda: system.lookup(email=story.email)),
+    ]
     assert {one["state"] for one in leads[0]["consent"]} == {"withdrawn"}
     assert leads[1]["id"] == story.id
 
@@ -158,16 +190,22 @@ async def test_killed_between_publishing_and_noting_it_loses_nothing_and_counts_
     await there(lambda: len(answers_of(system, ids[people[0]])) == 2)
     await asyncio.sleep(1)  # further looks
     assert [len(answers_of(system, ids[one])) for one in people] == [2] + [1] * 24
-    engine = create_async_engine(variables["RIPELINE_DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://"))
+    engine = create_async_engine(
+        variables["RIPELINE_DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
+    )
     async with engine.connect() as connection:
-        places = await connection.execute(text("SELECT next_uid FROM access.mailbox WHERE name LIKE '%Crash%'"))
+        places = await connection.execute(
+            text("SELECT next_uid FROM access.mailbox WHERE name LIKE '%Crash%'")
+        )
         assert [row.next_uid for row in places] == [27]
-        heard = await connection.execute(text("SELECT first_heard_at IS NOT NULL FROM access.source WHERE name = 'mailbox'"))
+        heard = await connection.execute(
+            text("SELECT first_heard_at IS NOT NULL FROM access.source WHERE name = 'mailbox'")
+        )
         assert heard.scalar_one() is True
     await engine.dispose()
 
 
-# -- webhooks --------------------------------------------------------------------------------------------------------
+# -- webhooks -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +213,17 @@ def connected(system: System, variables: dict[str, str]) -> str:
     """The secret with which both senders are connected."""
 
     async def make() -> None:
-        engine = create_async_engine(system.line["database"].replace("postgresql://", "postgresql+asyncpg://"))
+        engine = create_async_engine(
+            system.line["database"].replace("postgresql://", "postgresql+asyncpg://")
+        )
         async with engine.begin() as connection:
             for source in ("mailgun-inbound", "sendgrid-inbound"):
-                await connect(connection, Vault(variables["RIPELINE_PEPPER"].encode()), source, "inbound-secret")
+                await connect(
+                    connection,
+                    Vault(variables["RIPELINE_PEPPER"].encode()),
+                    source,
+                    "inbound-secret",
+                )
         await engine.dispose()
 
     asyncio.run(make())
@@ -193,30 +238,46 @@ def signed(secret: str, token: str = "") -> dict[str, str]:
     return {"timestamp": stamp, "token": token, "signature": made}
 
 
-def test_mailguns_route_posts_an_answer_and_repeats_it_without_harm(system: System, connected: str) -> None:
+def test_mailguns_route_posts_an_answer_and_repeats_it_without_harm(
+    system: System, connected: str
+) -> None:
     """I10: 200 is success, 406 is stop, a token serves one body."""
     story_mail = mail(system.address(), "Yes, please.")
-    fields = {"body-mime": story_mail.as_string(), "recipient": "nurture@ripeline.example"} | signed(connected)
+    fields = {
+        "body-mime": story_mail.as_string(),
+        "recipient": "nurture@ripeline.example",
+    } | signed(connected)
     door = f"{system.ingest}/v1/hooks/mailgun-inbound/mime"
     assert [system.http.post(door, data=fields).status_code for _ in range(2)] == [200, 200]
     lead = system.known(1, email=story_mail["From"])
-    assert [item["source"] for item in answers_of(system, lead["id"])] == ["mailgun-inbound:default"]
+    assert [item["source"] for item in answers_of(system, lead["id"])] == [
+        "mailgun-inbound:default"
+    ]
     other = system.http.post(door, data=fields | {"body-mime": "From: x@y.example\n\nBuy"})
     assert (other.status_code, other.json()["type"].rpartition("#")[2]) == (406, "replayed")
     forged = system.http.post(door, data=fields | signed("guessed"))
     assert (forged.status_code, forged.json()["type"].rpartition("#")[2]) == (401, "signature")
-    nothing = system.http.post(door, data={"body-mime": "List-Id: <a.b>\nFrom: x@y.example\n\nNews"} | signed(connected))
+    nothing = system.http.post(
+        door, data={"body-mime": "List-Id: <a.b>\nFrom: x@y.example\n\nNews"} | signed(connected)
+    )
     assert nothing.status_code == 406
 
 
-def test_sendgrids_form_withdraws_consent_of_who_asks_in_plain_words(system: System, connected: str) -> None:
+def test_sendgrids_form_withdraws_consent_of_who_asks_in_plain_words(
+    system: System, connected: str
+) -> None:
     """I10, N6: a parsed form, its text in an old charset."""
     email = system.address()
     system.say(type="form_submitted", email=email, consent=[{"state": "given", "basis": "form"}])
     said = mail(email, "x")
-    headers = "".join(f"{name}: {value}\n" for name, value in said.items() if not name.startswith(("Content", "MIME")))
+    headers = "".join(
+        f"{name}: {value}\n"
+        for name, value in said.items()
+        if not name.startswith(("Content", "MIME"))
+    )
     parts: dict[str, Any] = {
-        "headers": (None, headers), "from": (None, email), "charsets": (None, '{"text":"iso-8859-1"}'),
+        "headers": (None, headers), "from": (None, email), "charsets": (None,
+        '{"text":"iso-8859-1"}'),
         "text": (None, "Löschen Sie mich bitte aus dem Verteiler.".encode("latin-1")),
         "envelope": (None, json.dumps({"to": ["nurture@ripeline.example"], "from": email})),
     }  # fmt: skip

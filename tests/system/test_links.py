@@ -1,4 +1,6 @@
-"""Links in mails against a running system: people, scanners and forgers; the way out and preferences (I4, I5, N6, N9)."""
+"""Links in mails against a running system: people, scanners and forgers; the way out and
+preferences (I4, I5, N6, N9).
+"""
 
 import asyncio
 import base64
@@ -19,7 +21,14 @@ import pytest
 from playwright.async_api import Page, async_playwright, expect
 
 from services.shared.contracts.events import keyed_hash
-from services.shared.contracts.link_tokens import Claim, LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, sign
+from services.shared.contracts.link_tokens import (
+    Claim,
+    LinkClaim,
+    PixelClaim,
+    PreferencesClaim,
+    UnsubscribeClaim,
+    sign,
+)
 from services.shared.db import open_engine, rows
 from services.shared.settings import HOME, Settings
 from tests.support import present
@@ -28,7 +37,10 @@ from tests.support.proxy import Door
 from tests.system.conftest import PEPPER, System, until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Accept": "text/html"}
+FIREFOX = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Accept": "text/html",
+}
 GUIDE = "whitepaper-four-kinds"
 
 
@@ -45,8 +57,15 @@ class Reader:
 
     def __init__(self, system: System) -> None:
         self.system, self.email = system, system.address()
-        fields = {"email": self.email, "name": "Ann Ames", "timezone": present.midday_zone(), "consent": "yes"}
-        answer = system.http.post(f"{system.ingest}/v1/forms/demo", params={"key": system.keys["public"]}, data=fields)
+        fields = {
+            "email": self.email,
+            "name": "Ann Ames",
+            "timezone": present.midday_zone(),
+            "consent": "yes",
+        }
+        answer = system.http.post(
+            f"{system.ingest}/v1/forms/demo", params={"key": system.keys["public"]}, data=fields
+        )
         assert answer.status_code == 200, answer.text
         self.id = system.known(email=self.email)["id"]
         self.touch = until(lambda: next(iter(system.touches(self.id, status="sent")), None))["id"]
@@ -58,7 +77,9 @@ class Reader:
 
     def link(self, kind: str) -> str:
         """The one of this kind that a person sees: l, u or p."""
-        found = re.findall(rf"{self.system.ingest}/{kind}/[\w-]+", self.mail.get_body(("plain",)).get_content())
+        found = re.findall(
+            rf"{self.system.ingest}/{kind}/[\w-]+", self.mail.get_body(("plain",)).get_content()
+        )
         assert len(found) == 1
         return str(found[0])
 
@@ -75,13 +96,22 @@ class Reader:
         return dict(self.system.ask(f"/v1/leads/{self.id}"))
 
 
-# -- people and machines ---------------------------------------------------------------------------------------------
+# -- people and machines --------------------------------------------------------------------------
 
 
-def test_of_a_scanner_that_follows_every_link_and_a_person_only_the_person_counts(system: System) -> None:
-    """I5: a scanner under a browser's name is known by what it follows; it leaves nobody, and hides no later click."""
+def test_of_a_scanner_that_follows_every_link_and_a_person_only_the_person_counts(
+    system: System,
+) -> None:
+    """I5: a scanner under a browser's name is known by what it follows; it leaves nobody, and hides
+    no later click.
+    """
     reader = Reader(system)
-    assert sorted(link.removeprefix(system.ingest)[:3] for link in reader.links()) == ["/l/", "/l/", "/p/", "/u/"]
+    assert sorted(link.removeprefix(system.ingest)[:3] for link in reader.links()) == [
+        "/l/",
+        "/l/",
+        "/p/",
+        "/u/",
+    ]
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda link: httpx.get(link, headers=FIREFOX), reader.links()))
     assert sorted(answer.status_code for answer in answers) == [200, 200, 302, 302]
@@ -98,14 +128,22 @@ def test_of_a_scanner_that_follows_every_link_and_a_person_only_the_person_count
     assert line["delta"] > 0
     assert reader.lead()["likelihood"] > before
     last = reader.told("email_clicked")[-1]
-    assert (last["id"], last["machine"], last["content_id"]) == (line["event_id"], False, "case-study-bottling")
+    assert (last["id"], last["machine"], last["content_id"]) == (
+        line["event_id"],
+        False,
+        "case-study-bottling",
+    )
 
 
 def test_scanners_previews_and_prefetches_weigh_nothing_and_are_led_on(system: System) -> None:
     """I5: by name, by what they say, by HEAD; all are recorded."""
     reader = Reader(system)
     link, page = reader.link("l"), system.playbook.content_by_id["case-study-bottling"].url
-    for more in ({"User-Agent": "Barracuda Sentinel (EE)"}, {"Sec-Purpose": "prefetch;prerender"}, {"User-Agent": "curl/8.14"}):
+    for more in (
+        {"User-Agent": "Barracuda Sentinel (EE)"},
+        {"Sec-Purpose": "prefetch;prerender"},
+        {"User-Agent": "curl/8.14"},
+    ):
         answer = system.http.get(link, headers=FIREFOX | more)
         assert (answer.status_code, answer.headers["location"]) == (302, page)
         assert answer.headers["cache-control"] == "no-store"
@@ -116,7 +154,7 @@ def test_scanners_previews_and_prefetches_weigh_nothing_and_are_led_on(system: S
     assert reader.clicks() == []
 
 
-# -- the way out -----------------------------------------------------------------------------------------------------
+# -- the way out ----------------------------------------------------------------------------------
 
 BODIES: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -130,7 +168,9 @@ BODIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("body", BODIES)
-async def test_a_post_unsubscribes_within_a_second_whatever_its_body(system: System, body: str) -> None:
+async def test_a_post_unsubscribes_within_a_second_whatever_its_body(
+    system: System, body: str
+) -> None:
     """N6, RFC 8058: no cookie, no script, no secret but the address; looking changes nothing."""
     touch, address = str(uuid.uuid4()), address_of(system.address())
     way_out = f"{system.ingest}/u/{signed(UnsubscribeClaim(touch, address))}"
@@ -138,7 +178,11 @@ async def test_a_post_unsubscribes_within_a_second_whatever_its_body(system: Sys
 
     async def refused() -> bool:
         async with engine.connect() as connection:
-            found = await rows(connection, "SELECT refused FROM nurture.consent WHERE address = :address", address=address)
+            found = await rows(
+                connection,
+                "SELECT refused FROM nurture.consent WHERE address = :address",
+                address=address,
+            )
         return bool(found and found[0].refused)
 
     async with httpx.AsyncClient(timeout=20) as http:
@@ -157,11 +201,17 @@ async def test_a_post_unsubscribes_within_a_second_whatever_its_body(system: Sys
 
 
 def test_who_leaves_while_a_touch_is_due_does_not_get_it(system: System) -> None:
-    """N6: consent is looked at once more at the moment of sending, and who changes their mind is written to again."""
+    """N6: consent is looked at once more at the moment of sending, and who changes their mind is
+    written to again.
+    """
     email = system.address()
-    given = {"consent": [{"state": "given", "basis": "form"}], "traits": {"timezone": present.midday_zone()}}
+    given = {
+        "consent": [{"state": "given", "basis": "form"}],
+        "traits": {"timezone": present.midday_zone()},
+    }
     system.say(type="demo_requested", email=email, **given)
-    system.say(type="page_viewed", email=email, occurred_at=present.ago(seconds=-4))  # and stays on the site for some seconds
+    # and stays on the site for some seconds
+    system.say(type="page_viewed", email=email, occurred_at=present.ago(seconds=-4))
     lead = system.known(email=email)["id"]
     due = until(lambda: system.touches(lead, status="due"))[0]
     claim = (str(uuid.uuid4()), address_of(email))
@@ -178,7 +228,7 @@ def test_who_leaves_while_a_touch_is_due_does_not_get_it(system: System) -> None
     until(lambda: system.mails(email))
 
 
-# -- preferences -----------------------------------------------------------------------------------------------------
+# -- preferences ----------------------------------------------------------------------------------
 
 
 def test_what_a_person_prefers_is_evidence_and_rule_at_once(system: System) -> None:
@@ -186,21 +236,39 @@ def test_what_a_person_prefers_is_evidence_and_rule_at_once(system: System) -> N
     reader = Reader(system)
     page = reader.link("p")
     assert system.http.get(page).status_code == 200
-    for form in ({"topics": ["cost", "proof"], "save": "topics"}, {"pace": "monthly"}, {"pause": "until", "until": "2035-02-01"}):
+    for form in (
+        {"topics": ["cost", "proof"], "save": "topics"},
+        {"pace": "monthly"},
+        {"pause": "until", "until": "2035-02-01"},
+    ):
         answer = system.http.post(page, data=form, headers=FIREFOX)
         assert answer.status_code == 200
         assert "Saved" in answer.text
-    wanted = {"mail_topics": ["proof", "cost"], "mail_pace": "monthly", "mail_paused_until": "2035-02-01"}
-    topics = [one for one in dict.fromkeys(item.topic for item in system.playbook.content) if one in ("cost", "proof")]
+    wanted = {
+        "mail_topics": ["proof", "cost"],
+        "mail_pace": "monthly",
+        "mail_paused_until": "2035-02-01",
+    }
+    topics = [
+        one
+        for one in dict.fromkeys(item.topic for item in system.playbook.content)
+        if one in ("cost", "proof")
+    ]
 
     def traits() -> dict[str, Any]:
-        return {name: value for name, value in reader.lead()["traits"].items() if name.startswith("mail_")}
+        return {
+            name: value
+            for name, value in reader.lead()["traits"].items()
+            if name.startswith("mail_")
+        }
 
     until(lambda: traits() == wanted | {"mail_topics": topics})
     assert len(reader.told("preference_set")) == 2
     assert len(reader.told("not_now")) == 1
     system.say(type="purchased", email=reader.email)
-    touch = until(lambda: next((one for one in system.touches(reader.id) if one["stage"] == "customer"), None))
+    touch = until(
+        lambda: next((one for one in system.touches(reader.id) if one["stage"] == "customer"), None)
+    )
     assert (touch["status"], touch["reason"]) == ("withheld", "preference")
     assert "2035-02-01" in touch["why"]
     for form in ({"pause": "none"}, {"pace": "usual"}, {"save": "all"}):
@@ -212,15 +280,28 @@ def test_the_first_mail_is_about_a_topic_that_was_asked_for(system: System) -> N
     """N9: whoever says it: the page, a form, a CRM."""
     email = system.address()
     traits = {"timezone": present.midday_zone(), "mail_topics": ["security"]}
-    system.say(type="demo_requested", email=email, consent=[{"state": "given", "basis": "form"}], traits=traits)
+    system.say(
+        type="demo_requested",
+        email=email,
+        consent=[{"state": "given", "basis": "form"}],
+        traits=traits,
+    )
     lead = system.known(email=email)["id"]
     touch = until(lambda: system.touches(lead, status="sent"))[0]
     assert system.playbook.content_by_id[touch["content"]].topic == "security"
 
 
-def test_a_preference_that_makes_no_sense_is_refused_on_the_page_and_in_json(system: System) -> None:
-    page = f"{system.ingest}/p/{signed(PreferencesClaim(str(uuid.uuid4()), address_of(system.address())))}"
-    for form in ({}, {"save": "topics"}, {"pace": "hourly"}, {"pause": "until", "until": "1999-01-01"}):
+def test_a_preference_that_makes_no_sense_is_refused_on_the_page_and_in_json(
+    system: System,
+) -> None:
+    claim = PreferencesClaim(str(uuid.uuid4()), address_of(system.address()))
+    page = f"{system.ingest}/p/{signed(claim)}"
+    for form in (
+        {},
+        {"save": "topics"},
+        {"pace": "hourly"},
+        {"pause": "until", "until": "1999-01-01"},
+    ):
         shown = system.http.post(page, data=form, headers=FIREFOX)
         assert shown.status_code == 400
         assert "Nothing was saved" in shown.text
@@ -230,7 +311,7 @@ def test_a_preference_that_makes_no_sense_is_refused_on_the_page_and_in_json(sys
     assert large.status_code == 413
 
 
-# -- those who forge -------------------------------------------------------------------------------------------------
+# -- those who forge ------------------------------------------------------------------------------
 
 
 def old(pepper: bytes, *claim: str) -> str:
@@ -260,36 +341,59 @@ def test_no_token_leads_anywhere_but_to_the_companys_own_pages(system: System) -
 
 
 def test_what_we_did_not_sign_does_nothing_anywhere(system: System) -> None:
-    """N6: forged, bent, cut, of another pepper, or a token of another page; a person gets a page, a program a problem."""
+    """N6: forged, bent, cut, of another pepper, or a token of another page; a person gets a page, a
+    program a problem.
+    """
     touch, address = str(uuid.uuid4()), address_of(system.address())
     claims: dict[str, Claim] = {
-        "l": LinkClaim(touch, GUIDE), "u": UnsubscribeClaim(touch, address), "p": PreferencesClaim(touch, address),
+        "l": LinkClaim(touch, GUIDE), "u": UnsubscribeClaim(touch, address),
+        "p": PreferencesClaim(touch, address),
     }  # fmt: skip
     for place, claim in claims.items():
         good = signed(claim)
-        others = [signed(other) for other in [*claims.values(), PixelClaim(touch)] if other is not claim]
+        others = [
+            signed(other) for other in [*claims.values(), PixelClaim(touch)] if other is not claim
+        ]
         forged = sign(b"another pepper", claim)
-        for token in (forged, good[:-4], good[4:], good.swapcase(), "x", "A" * 6000, "%00", "..%2f" + good, *others):
+        for token in (
+            forged,
+            good[:-4],
+            good[4:],
+            good.swapcase(),
+            "x",
+            "A" * 6000,
+            "%00",
+            "..%2f" + good,
+            *others,
+        ):
             for method in ("GET", "POST") if place in "up" else ("GET",):
                 told = system.http.request(method, f"{system.ingest}/{place}/{token}")
-                assert (told.status_code, told.headers["content-type"]) == (404, "application/problem+json")
-                shown = system.http.request(method, f"{system.ingest}/{place}/{token}", headers=FIREFOX)
+                assert (told.status_code, told.headers["content-type"]) == (
+                    404,
+                    "application/problem+json",
+                )
+                shown = system.http.request(
+                    method, f"{system.ingest}/{place}/{token}", headers=FIREFOX
+                )
                 assert shown.status_code == 404
     shown = system.http.get(f"{system.ingest}/l/{forged}", headers=FIREFOX)
     assert "This link does not work" in shown.text
     assert system.playbook.company.website in shown.text
 
 
-# -- the open pixel, and an ingest of its own ------------------------------------------------------------------------
+# -- the open pixel, and an ingest of its own -----------------------------------------------------
 
 
 class Ingest:
-    """One more ingest of the running system, with other settings; it reaches the broker through a door."""
+    """One more ingest of the running system, with other settings; it reaches the broker through a
+    door.
+    """
 
     def __init__(self, system: System, folder: Path, **settings: str) -> None:
         self.door = Door(system.line["kafka"])
         variables = {
-            "RIPELINE_DATABASE_URL": system.line["database"], "RIPELINE_KAFKA_BOOTSTRAP": self.door.address,
+            "RIPELINE_DATABASE_URL": system.line["database"],
+            "RIPELINE_KAFKA_BOOTSTRAP": self.door.address,
             "RIPELINE_PEPPER": PEPPER, "RIPELINE_SPOOL_DIR": str(folder / "spool"),
         }  # fmt: skip
         variables |= {f"RIPELINE_{name.upper()}": value for name, value in settings.items()}
@@ -301,7 +405,9 @@ class Ingest:
 
 
 @pytest.fixture
-async def ingest(system: System, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Ingest]:
+async def ingest(
+    system: System, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Ingest]:
     settings = dict(request.param)
     if settings.pop("pixel", ""):
         shutil.copytree(HOME / "deploy" / "playbook", tmp_path / "playbook")
@@ -317,34 +423,56 @@ async def ingest(system: System, tmp_path: Path, request: pytest.FixtureRequest)
 
 
 @pytest.mark.parametrize("ingest", [{"pixel": "on"}], indirect=True)
-async def test_the_pixel_tells_of_opens_where_it_is_on_and_always_shows_a_picture(system: System, ingest: Ingest) -> None:
+async def test_the_pixel_tells_of_opens_where_it_is_on_and_always_shows_a_picture(
+    system: System, ingest: Ingest
+) -> None:
     """I5: Gmail's proxy opens for a person, Apple's for nobody; off, it records nothing."""
     reader = await asyncio.to_thread(Reader, system)
     ingest.door.open()
     token = signed(PixelClaim(reader.touch))
-    gmail = {"User-Agent": "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"}
+    gmail = {
+        "User-Agent": "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via "
+        "ggpht.com GoogleImageProxy)"
+    }
     async with httpx.AsyncClient(timeout=20) as http:
-        for base, agent in ((system.ingest, FIREFOX), (ingest.url, gmail), (ingest.url, {"User-Agent": "Mozilla/5.0"})):
+        for base, agent in (
+            (system.ingest, FIREFOX),
+            (ingest.url, gmail),
+            (ingest.url, {"User-Agent": "Mozilla/5.0"}),
+        ):
             shown = await http.get(f"{base}/o/{token}.gif", headers=agent)
-            assert (shown.status_code, shown.headers["content-type"], shown.content[:6]) == (200, "image/gif", b"GIF89a")
+            assert (shown.status_code, shown.headers["content-type"], shown.content[:6]) == (
+                200,
+                "image/gif",
+                b"GIF89a",
+            )
             assert shown.headers["cache-control"] == "no-store"
         for wrong in (signed(LinkClaim(reader.touch, GUIDE)), token[:-1], "x"):
             assert (await http.get(f"{ingest.url}/o/{wrong}.gif")).content == shown.content
-    opens = await asyncio.to_thread(until, lambda: (found := reader.told("email_opened")) and len(found) == 2 and found)
+    opens = await asyncio.to_thread(
+        until, lambda: (found := reader.told("email_opened")) and len(found) == 2 and found
+    )
     assert [one["machine"] for one in opens] == [False, True]
 
 
 @pytest.mark.parametrize("ingest", [{}], indirect=True)
-async def test_who_leaves_while_the_broker_is_away_has_left_when_it_is_back(system: System, ingest: Ingest) -> None:
+async def test_who_leaves_while_the_broker_is_away_has_left_when_it_is_back(
+    system: System, ingest: Ingest
+) -> None:
     """N6, O4: the page says it at once, the note is on disk."""
     email = system.address()
-    given = {"consent": [{"state": "given", "basis": "form"}], "occurred_at": present.ago(minutes=1)}
+    given = {
+        "consent": [{"state": "given", "basis": "form"}],
+        "occurred_at": present.ago(minutes=1),
+    }
     await asyncio.to_thread(system.say, type="identified", email=email, **given)
     token = signed(UnsubscribeClaim(str(uuid.uuid4()), address_of(email)))
     async with httpx.AsyncClient(timeout=20) as http:
         left = await http.post(f"{ingest.url}/u/{token}", headers=FIREFOX)
         assert (left.status_code, "You are unsubscribed" in left.text) == (200, True)
-        followed = await http.get(f"{ingest.url}/l/{signed(LinkClaim(str(uuid.uuid4()), GUIDE))}", headers=FIREFOX)
+        followed = await http.get(
+            f"{ingest.url}/l/{signed(LinkClaim(str(uuid.uuid4()), GUIDE))}", headers=FIREFOX
+        )
         assert followed.status_code == 302
     ingest.door.open()
     engine = open_engine(Settings(database_url=system.line["database"]))
@@ -360,11 +488,15 @@ async def test_who_leaves_while_the_broker_is_away_has_left_when_it_is_back(syst
 
 
 @pytest.mark.parametrize("ingest", [{"spool_max_bytes": "1"}], indirect=True)
-async def test_with_no_room_left_a_click_leads_on_and_a_page_says_that_nothing_was_kept(system: System, ingest: Ingest) -> None:
+async def test_with_no_room_left_a_click_leads_on_and_a_page_says_that_nothing_was_kept(
+    system: System, ingest: Ingest
+) -> None:
     """Nobody is kept from a page, and nobody is told of an unsubscribe that did not happen."""
     touch, address = str(uuid.uuid4()), address_of(system.address())
     async with httpx.AsyncClient(timeout=20) as http:
-        followed = await http.get(f"{ingest.url}/l/{signed(LinkClaim(touch, GUIDE))}", headers=FIREFOX)
+        followed = await http.get(
+            f"{ingest.url}/l/{signed(LinkClaim(touch, GUIDE))}", headers=FIREFOX
+        )
         assert followed.headers["location"] == system.playbook.content_by_id[GUIDE].url
         for path, form in (
             (f"/u/{signed(UnsubscribeClaim(touch, address))}", {}),
@@ -377,21 +509,29 @@ async def test_with_no_room_left_a_click_leads_on_and_a_page_says_that_nothing_w
             assert told.json()["type"].endswith("#spool-full")
 
 
-# -- in a browser ----------------------------------------------------------------------------------------------------
+# -- in a browser ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 async def page() -> AsyncIterator[Page]:
     """A telephone without JavaScript."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        context = await browser.new_context(java_script_enabled=False, viewport={"width": 360, "height": 740})
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        context = await browser.new_context(
+            java_script_enabled=False, viewport={"width": 360, "height": 740}
+        )
         yield await context.new_page()
         await browser.close()
 
 
-async def test_preferences_can_be_chosen_on_a_phone_by_keyboard_alone(system: System, page: Page) -> None:
-    """N9: without a login, a script or a mouse; each confirmation says what holds and how to change it."""
+async def test_preferences_can_be_chosen_on_a_phone_by_keyboard_alone(
+    system: System, page: Page
+) -> None:
+    """N9: without a login, a script or a mouse; each confirmation says what holds and how to change
+    it.
+    """
     claim = (str(uuid.uuid4()), address_of(system.address()))
     await page.goto(f"{system.ingest}/u/{signed(UnsubscribeClaim(*claim))}")
     await page.get_by_role("link", name="topics, a slower pace, or a pause").press("Enter")
@@ -403,7 +543,9 @@ async def test_preferences_can_be_chosen_on_a_phone_by_keyboard_alone(system: Sy
     await page.get_by_label("At most one mail a week").press("Space")
     await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("status")).to_contain_text("From now on: at most one mail a week.")
+    await expect(page.get_by_role("status")).to_contain_text(
+        "From now on: at most one mail a week."
+    )
     assert await page.get_by_label("At most one mail a week").is_checked()
     await page.get_by_label("Cost").press("Space")
     await page.get_by_role("button", name="Save topics").press("Enter")

@@ -1,4 +1,6 @@
-"""Mail tools through the real door: people, touches and refusals arrive, and nobody else gets in (I2, I5, I7, N6)."""
+"""Mail tools through the real door: people, touches and refusals arrive, and nobody else gets in
+(I2, I5, I7, N6).
+"""
 
 import asyncio
 import json
@@ -19,7 +21,10 @@ from tests.support import present
 from tests.system.conftest import System, until
 
 T = TypeVar("T")
-TOOLS = {source.door: source for source in (sendgrid.SOURCE, mailgun.SOURCE, postmark.SOURCE, mailchimp.SOURCE)}
+TOOLS = {
+    source.door: source
+    for source in (sendgrid.SOURCE, mailgun.SOURCE, postmark.SOURCE, mailchimp.SOURCE)
+}
 TAKES_EFFECT_S = 5
 
 
@@ -39,17 +44,29 @@ class Tools:
         assert make
         signer, verifier = make()
         number = self._run(lambda connection: connect(connection, self._vault, name, verifier))
-        until(lambda: self.post(name, self.signed(name, self.sample(name), signer)).status_code == 200, TAKES_EFFECT_S)
+        until(
+            lambda: (
+                self.post(name, self.signed(name, self.sample(name), signer)).status_code == 200
+            ),
+            TAKES_EFFECT_S,
+        )
         return signer, number
 
     def disconnect(self, name: str, number: str, signer: str) -> None:
         """Takes a secret back."""
         assert self._run(lambda connection: disconnect(connection, [number])) == 1
-        until(lambda: self.post(name, self.signed(name, self.sample(name), signer)).status_code == 401, TAKES_EFFECT_S)
+        until(
+            lambda: (
+                self.post(name, self.signed(name, self.sample(name), signer)).status_code == 401
+            ),
+            TAKES_EFFECT_S,
+        )
 
     def _run(self, act: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async def run() -> T:
-            engine = create_async_engine(self.system.line["database"].replace("postgresql:", "postgresql+asyncpg:"))
+            engine = create_async_engine(
+                self.system.line["database"].replace("postgresql:", "postgresql+asyncpg:")
+            )
             async with engine.begin() as connection:
                 done = await act(connection)
             await engine.dispose()
@@ -67,13 +84,20 @@ class Tools:
         """The request as the tool signs it."""
         source: Source = TOOLS[name]
         assert source.sign
-        return source.sign(sample, signer or self.signers[name], self.system.ingest + source.paths[0], present.now())
+        return source.sign(
+            sample,
+            signer or self.signers[name],
+            self.system.ingest + source.paths[0],
+            present.now(),
+        )
 
     def post(self, name: str, sample: Sample, method: str = "POST") -> httpx.Response:
         """What the door answers."""
         headers = {"Content-Type": sample.media, **sample.headers}
         url = self.system.ingest + TOOLS[name].paths[0]
-        return self.system.http.request(method, url, content=sample.body, headers=headers, params=dict(sample.query))
+        return self.system.http.request(
+            method, url, content=sample.body, headers=headers, params=dict(sample.query)
+        )
 
     def say(self, name: str, body: Any) -> httpx.Response:
         """Posts JSON, or for Mailchimp a form, signed."""
@@ -105,16 +129,20 @@ def clock() -> str:
 def leaving(name: str, email: str) -> Any:
     """How somebody's leaving is told by each tool."""
     return {
-        "sendgrid": [{"email": email, "timestamp": seconds(), "event": "unsubscribe", "sg_event_id": uuid.uuid4().hex}],
+        "sendgrid": [{"email": email, "timestamp": seconds(), "event": "unsubscribe",
+        "sg_event_id": uuid.uuid4().hex}],
         "mailgun": {
-            "event-data": {"event": "unsubscribed", "id": uuid.uuid4().hex, "timestamp": seconds(), "recipient": email}
+            "event-data": {"event": "unsubscribed", "id": uuid.uuid4().hex, "timestamp": seconds(),
+            "recipient": email}
         },
         "postmark": {
-            "RecordType": "SubscriptionChange", "ChangedAt": clock(), "Recipient": email, "Origin": "Recipient",
+            "RecordType": "SubscriptionChange", "ChangedAt": clock(), "Recipient": email,
+            "Origin": "Recipient",
             "SuppressSending": True, "SuppressionReason": "ManualSuppression",
         },
         "mailchimp": {
-            "type": "unsubscribe", "fired_at": clock().replace("T", " ").rstrip("Z"), "data[email]": email,
+            "type": "unsubscribe", "fired_at": clock().replace("T", " ").rstrip("Z"),
+            "data[email]": email,
             "data[action]": "unsub",
         },
     }[name]  # fmt: skip
@@ -145,8 +173,12 @@ def test_who_leaves_by_a_tool_is_a_lead_that_refuses_mail(tools: Tools, name: st
         assert answer.status_code == 200, answer.text
         assert answer.json()["accepted"] == 1
     lead = system.known(email=email)
-    assert {(one["channel"], one["purpose"], one["state"]) for one in lead["consent"]} == {("email", "marketing", "withdrawn")}
-    assert [item["type"] for item in system.timeline(lead["id"]) if item["kind"] == "event"] == ["unsubscribed"]
+    assert {(one["channel"], one["purpose"], one["state"]) for one in lead["consent"]} == {
+        ("email", "marketing", "withdrawn")
+    }
+    assert [item["type"] for item in system.timeline(lead["id"]) if item["kind"] == "event"] == [
+        "unsubscribed"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +187,20 @@ def nurtured(tools: Tools) -> tuple[str, str, str]:
     system = tools.system
     email = system.address()
     agreed = [{"state": "given", "basis": "form"}]
-    system.say(type="demo_requested", email=email, traits={"timezone": present.midday_zone()}, consent=agreed)
+    system.say(
+        type="demo_requested",
+        email=email,
+        traits={"timezone": present.midday_zone()},
+        consent=agreed,
+    )
     lead = system.known(email=email)["id"]
     touch = until(lambda: next(iter(system.touches(lead, status="sent")), None))
     return email, lead, touch["id"]
 
 
-def test_what_a_tool_tells_of_our_mail_answers_its_touch(tools: Tools, nurtured: tuple[str, str, str]) -> None:
+def test_what_a_tool_tells_of_our_mail_answers_its_touch(
+    tools: Tools, nurtured: tuple[str, str, str]
+) -> None:
     """I7, I5: by what the mail itself carries; a machine's open is recorded and flagged."""
     system, (email, lead, touch) = tools.system, nurtured
     mail = until(lambda: system.mails(email, touch))[0]
@@ -169,7 +208,13 @@ def test_what_a_tool_tells_of_our_mail_answers_its_touch(tools: Tools, nurtured:
     variable = json.loads(mail["X-Mailgun-Variables"])
     told = {"email": email, "timestamp": seconds(), **argument}
     opened = {"event": "open", "sg_machine_open": True, "sg_event_id": uuid.uuid4().hex}
-    clicked = {"event": "clicked", "id": uuid.uuid4().hex, "recipient": email, "timestamp": seconds(), "user-variables": variable}
+    clicked = {
+        "event": "clicked",
+        "id": uuid.uuid4().hex,
+        "recipient": email,
+        "timestamp": seconds(),
+        "user-variables": variable,
+    }
     delivered = {
         "event": "delivered", "id": uuid.uuid4().hex, "recipient": email, "timestamp": seconds(),
         "message": {"headers": {"message-id": mail["Message-ID"].strip("<>")}},
@@ -188,8 +233,15 @@ def test_what_a_tool_tells_of_our_mail_answers_its_touch(tools: Tools, nurtured:
     ):
         assert tools.say(name, body).status_code == 200
     system.known(5, email=email)
-    events = [item for item in system.timeline(lead) if item["kind"] == "event" and item["touch_id"] == touch]
-    doors = sorted((item["source"].partition(":")[0], item["type"], item["read_as"], item["machine"]) for item in events)
+    events = [
+        item
+        for item in system.timeline(lead)
+        if item["kind"] == "event" and item["touch_id"] == touch
+    ]
+    doors = sorted(
+        (item["source"].partition(":")[0], item["type"], item["read_as"], item["machine"])
+        for item in events
+    )
     assert doors == [
         ("mailgun", "email_clicked", "click", False),
         ("mailgun", "email_delivered", None, False),
@@ -198,14 +250,25 @@ def test_what_a_tool_tells_of_our_mail_answers_its_touch(tools: Tools, nurtured:
     ]
 
 
-def test_a_complaint_to_a_tool_stops_the_next_mail(tools: Tools, nurtured: tuple[str, str, str]) -> None:
+def test_a_complaint_to_a_tool_stops_the_next_mail(
+    tools: Tools, nurtured: tuple[str, str, str]
+) -> None:
     """N6."""
     system, (email, lead, _) = tools.system, nurtured
-    complaint = {"email": email, "timestamp": seconds(), "event": "spamreport", "sg_event_id": uuid.uuid4().hex}
+    complaint = {
+        "email": email,
+        "timestamp": seconds(),
+        "event": "spamreport",
+        "sg_event_id": uuid.uuid4().hex,
+    }
     assert tools.say("sendgrid", [complaint]).status_code == 200
-    until(lambda: "withdrawn" in {one["state"] for one in system.ask(f"/v1/leads/{lead}")["consent"]})
+    until(
+        lambda: "withdrawn" in {one["state"] for one in system.ask(f"/v1/leads/{lead}")["consent"]}
+    )
     system.say(type="purchased", email=email)
-    touch = until(lambda: next((one for one in system.touches(lead) if one["stage"] == "customer"), None))
+    touch = until(
+        lambda: next((one for one in system.touches(lead) if one["stage"] == "customer"), None)
+    )
     assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")
 
 
@@ -213,7 +276,9 @@ def test_mailguns_token_serves_one_body_only(tools: Tools) -> None:
     """Its signature does not cover the event: a caught one must not carry another."""
     system = tools.system
     email, victim = system.address(), system.address("victim")
-    caught = tools.signed("mailgun", Sample(json.dumps(leaving("mailgun", email)).encode(), "application/json"))
+    caught = tools.signed(
+        "mailgun", Sample(json.dumps(leaving("mailgun", email)).encode(), "application/json")
+    )
     assert tools.post("mailgun", caught).status_code == 200
     assert tools.post("mailgun", caught).status_code == 200
     forged = json.loads(caught.body) | leaving("mailgun", victim)
@@ -223,8 +288,12 @@ def test_mailguns_token_serves_one_body_only(tools: Tools) -> None:
     assert system.lookup(email=victim) is None
 
 
-@pytest.mark.parametrize(("name", "status"), [("sendgrid", 200), ("mailgun", 406), ("postmark", 403), ("mailchimp", 200)])
-def test_what_can_never_be_accepted_is_answered_so_that_the_tool_stops(tools: Tools, name: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "status"), [("sendgrid", 200), ("mailgun", 406), ("postmark", 403), ("mailchimp", 200)]
+)
+def test_what_can_never_be_accepted_is_answered_so_that_the_tool_stops(
+    tools: Tools, name: str, status: int
+) -> None:
     answer = tools.say(name, useless(name))
     assert answer.status_code == status, answer.text
     [rejected] = answer.json()["rejected"]
@@ -235,7 +304,11 @@ def test_what_can_never_be_accepted_is_answered_so_that_the_tool_stops(tools: To
 def test_a_body_that_is_no_batch_is_answered_so_that_sendgrid_stops(tools: Tools) -> None:
     for body in (b"", b"[", b"[]"):
         answer = tools.post("sendgrid", tools.signed("sendgrid", Sample(body, "application/json")))
-        assert (answer.status_code, answer.json()["accepted"], len(answer.json()["rejected"])) == (200, 0, 1)
+        assert (answer.status_code, answer.json()["accepted"], len(answer.json()["rejected"])) == (
+            200,
+            0,
+            1,
+        )
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -257,12 +330,17 @@ def test_mailchimp_is_answered_when_it_asks_who_is_there(tools: Tools) -> None:
     nothing = Sample(b"", "")
     assert tools.post("mailchimp", tools.signed("mailchimp", nothing), "GET").status_code == 200
     assert tools.post("mailchimp", nothing, "GET").status_code == 200
-    assert tools.post("mailchimp", nothing._replace(query={"secret": "another"}), "GET").status_code == 401
+    assert (
+        tools.post("mailchimp", nothing._replace(query={"secret": "another"}), "GET").status_code
+        == 401
+    )
     assert tools.post("sendgrid", nothing, "GET").status_code == 405
 
 
 def test_a_secret_is_changed_without_losing_or_doubling_an_event(tools: Tools) -> None:
-    """Both fit while it changes; an event told under both counts once; afterwards the old one is worth nothing."""
+    """Both fit while it changes; an event told under both counts once; afterwards the old one is
+    worth nothing.
+    """
     system = tools.system
     email = system.address()
     told = Sample(json.dumps(leaving("postmark", email)).encode(), "application/json")

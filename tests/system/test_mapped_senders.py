@@ -1,4 +1,6 @@
-"""Typeform, HubSpot and mapped senders through the real door, signed by the senders' own libraries or a few lines here (I2)."""
+"""Typeform, HubSpot and mapped senders through the real door, signed by the senders' own libraries
+or a few lines here (I2).
+"""
 
 import asyncio
 import base64
@@ -71,7 +73,9 @@ def connected(system: System, environ: dict[str, str]) -> Iterator[Connected]:
     connected.remove()
 
 
-def send(system: System, name: str, body: bytes, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+def send(
+    system: System, name: str, body: bytes, headers: dict[str, str] | None = None, **more: Any
+) -> httpx.Response:
     given = {"Content-Type": "application/json"} | (headers or {})
     return system.http.post(f"{system.ingest}/v1/hooks/{name}", content=body, headers=given, **more)
 
@@ -109,7 +113,13 @@ def test_what_the_senders_own_library_signs_becomes_a_lead_once(
         f"msg_{uuid.uuid4().hex}",
     )
     now = present.now()
-    body = json.dumps({"type": "trial.started", "timestamp": present.ago(hours=1), "data": {"email": email, "plan": "team"}})
+    body = json.dumps(
+        {
+            "type": "trial.started",
+            "timestamp": present.ago(hours=1),
+            "data": {"email": email, "plan": "team"},
+        }
+    )
     headers = {
         f"{prefix}-id": number, f"{prefix}-timestamp": str(int(now.timestamp())),
         f"{prefix}-signature": library(secret).sign(number, now, body),
@@ -129,7 +139,9 @@ def test_what_the_senders_own_library_signs_becomes_a_lead_once(
 
 def test_a_secret_that_is_taken_back_opens_no_more(system: System, connected: Connected) -> None:
     connected.add("typeform", "first")
-    body = golden("typeform.json", email=system.address(), q9w8e7r6t5y4u3i2o1p0q9w8e7r6=uuid.uuid4().hex)
+    body = golden(
+        "typeform.json", email=system.address(), q9w8e7r6t5y4u3i2o1p0q9w8e7r6=uuid.uuid4().hex
+    )
     signature = base64.b64encode(hmac.new(b"first", body, hashlib.sha256).digest()).decode()
     accepted(send(system, "typeform", body, {"Typeform-Signature": f"sha256={signature}"}))
     connected.remove()
@@ -137,43 +149,83 @@ def test_a_secret_that_is_taken_back_opens_no_more(system: System, connected: Co
     assert refused.status_code == 401
 
 
-def test_a_typeform_is_a_lead_with_traits_and_permission(system: System, connected: Connected) -> None:
+def test_a_typeform_is_a_lead_with_traits_and_permission(
+    system: System, connected: Connected
+) -> None:
     """I7: the permission in the words shown."""
     connected.add("typeform", "secret")
     email = system.address("zoe")
-    changes = {"q9w8e7r6t5y4u3i2o1p0q9w8e7r6": uuid.uuid4().hex, "u-77": f"u-{email}", "visitor-5": f"v-{email}"}
-    body = golden("typeform.json", email=email, **changes, **{"2026-01-02T03:04:05Z": present.ago(minutes=5)})
+    changes = {
+        "q9w8e7r6t5y4u3i2o1p0q9w8e7r6": uuid.uuid4().hex,
+        "u-77": f"u-{email}",
+        "visitor-5": f"v-{email}",
+    }
+    body = golden(
+        "typeform.json", email=email, **changes, **{"2026-01-02T03:04:05Z": present.ago(minutes=5)}
+    )
     signature = base64.b64encode(hmac.new(b"secret", body, hashlib.sha256).digest()).decode()
-    assert accepted(send(system, "typeform", body, {"Typeform-Signature": f"sha256={signature}"})) == list(changes.values())[:1]
+    assert (
+        accepted(send(system, "typeform", body, {"Typeform-Signature": f"sha256={signature}"}))
+        == list(changes.values())[:1]
+    )
     lead = system.known(email=email)
     assert lead["identifiers"]["user_id"] == [f"u-{email}"]
-    assert (lead["traits"]["company_size"], lead["traits"]["company"], lead["source"]) == (120, "Plant Ltd", "newsletter")
+    assert (lead["traits"]["company_size"], lead["traits"]["company"], lead["source"]) == (
+        120,
+        "Plant Ltd",
+        "newsletter",
+    )
     assert [(one["state"], one["basis"]) for one in lead["consent"]] == [("given", "form")]
 
 
-async def test_hubspot_behind_a_proxy_signs_the_public_address(system: System, environ: dict[str, str], tmp_path: Path) -> None:
-    """D6: the id identifies the contact before and after its address is known; sales' stage is an outcome."""
-    own = {"RIPELINE_PUBLIC_URL": f"{FIRM}/", "RIPELINE_SPOOL_DIR": str(tmp_path / "spool"), "RIPELINE_HOST": "127.0.0.1"}
-    ingest, connected = Process("services.ingest", environ | own, tmp_path / "ingest.log"), Connected(system, environ)
+async def test_hubspot_behind_a_proxy_signs_the_public_address(
+    system: System, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """D6: the id identifies the contact before and after its address is known; sales' stage is an
+    outcome.
+    """
+    own = {
+        "RIPELINE_PUBLIC_URL": f"{FIRM}/",
+        "RIPELINE_SPOOL_DIR": str(tmp_path / "spool"),
+        "RIPELINE_HOST": "127.0.0.1",
+    }
+    ingest, connected = (
+        Process("services.ingest", environ | own, tmp_path / "ingest.log"),
+        Connected(system, environ),
+    )
     await ingest.start()
     try:
         await ingest.ready()
         await connected.connect("hubspot", "client-secret")
         email, contact = system.address(), str(uuid.uuid4().int >> 80)
         now = int(present.now().timestamp() * 1000)
-        body = golden("hubspot.json", email=email, **{'"objectId": 123': f'"objectId": {contact}', "17673230": str(now)[:8]})
+        body = golden(
+            "hubspot.json",
+            email=email,
+            **{'"objectId": 123': f'"objectId": {contact}', "17673230": str(now)[:8]},
+        )
         body = b"[" + b",".join(body.strip().split(b",\n")[:4]).lstrip(b"[\n") + b"]"
         signatures = {}
         for address in (f"{FIRM}/v1/hooks/hubspot", f"{ingest.url}/v1/hooks/hubspot"):
             text = b"POST" + address.encode() + body + str(now).encode()
-            signatures[address] = base64.b64encode(hmac.new(b"client-secret", text, hashlib.sha256).digest()).decode()
+            signatures[address] = base64.b64encode(
+                hmac.new(b"client-secret", text, hashlib.sha256).digest()
+            ).decode()
         public, private = signatures.values()
-        headers = {"Content-Type": "application/json", "Host": "leads.firm.example", "X-HubSpot-Request-Timestamp": str(now)}
+        headers = {
+            "Content-Type": "application/json",
+            "Host": "leads.firm.example",
+            "X-HubSpot-Request-Timestamp": str(now),
+        }
         async with httpx.AsyncClient(timeout=20) as http:
             url = f"{ingest.url}/v1/hooks/hubspot"
-            inside = await http.post(url, content=body, headers=headers | {"X-HubSpot-Signature-v3": private})
+            inside = await http.post(
+                url, content=body, headers=headers | {"X-HubSpot-Signature-v3": private}
+            )
             assert inside.status_code == 401
-            answer = await http.post(url, content=body, headers=headers | {"X-HubSpot-Signature-v3": public})
+            answer = await http.post(
+                url, content=body, headers=headers | {"X-HubSpot-Signature-v3": public}
+            )
         accepted(answer, 4)
         lead = await asyncio.to_thread(system.known, 4, email=email)
         assert lead["identifiers"]["external_id"] == [{"system": "hubspot", "id": contact}]
@@ -184,34 +236,62 @@ async def test_hubspot_behind_a_proxy_signs_the_public_address(system: System, e
         await connected.disconnect()
 
 
-def test_zoom_asks_who_is_there_and_then_tells_of_registrations_and_attendance(system: System, connected: Connected) -> None:
+def test_zoom_asks_who_is_there_and_then_tells_of_registrations_and_attendance(
+    system: System, connected: Connected
+) -> None:
     """An attendance that names only the registrant joins the registration."""
     connected.add("zoom", "token")
 
     def zoom(body: bytes, secret: str = "token") -> httpx.Response:
         stamp = str(int(present.now().timestamp()))
         signature = f"v0={hexed(secret, f'v0:{stamp}:'.encode(), body)}"
-        return send(system, "zoom", body, {"x-zm-request-timestamp": stamp, "x-zm-signature": signature})
+        return send(
+            system, "zoom", body, {"x-zm-request-timestamp": stamp, "x-zm-signature": signature}
+        )
 
-    hello = b'{"event":"endpoint.url_validation","payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"},"event_ts":1654503849680}'
+    hello = (
+        b'{"event":"endpoint.url_validation","payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"},'
+        b'"event_ts":1654503849680}'
+    )
     answer = zoom(hello)
     assert answer.status_code == 200
-    assert answer.json() == {"plainToken": "qgg8vlvZRS6UYooatFL8Aw", "encryptedToken": hexed("token", b"qgg8vlvZRS6UYooatFL8Aw")}
+    assert answer.json() == {
+        "plainToken": "qgg8vlvZRS6UYooatFL8Aw",
+        "encryptedToken": hexed("token", b"qgg8vlvZRS6UYooatFL8Aw"),
+    }
     assert zoom(hello, "another").status_code == 401
     email, registrant = system.address(), uuid.uuid4().hex
     changes = {"U0BBBBBBBBBBfrUz1Q": registrant}
     accepted(zoom(golden("zoom_registration.json", email=email, **changes)))
-    accepted(zoom(golden("zoom_joined.json", email=email, **changes, **{"2026-02-03T15:02:03Z": present.ago(minutes=1)})))
+    accepted(
+        zoom(
+            golden(
+                "zoom_joined.json",
+                email=email,
+                **changes,
+                **{"2026-02-03T15:02:03Z": present.ago(minutes=1)},
+            )
+        )
+    )
     lead = system.known(2, email=email)
     types = [item["type"] for item in system.timeline(lead["id"]) if item["kind"] == "event"]
     assert types == ["webinar_registered", "webinar_attended"]
-    assert zoom(b'{"event":"webinar.started","payload":{"object":{}}}').json() == {"accepted": 0, "ids": [], "rejected": []}
+    assert zoom(b'{"event":"webinar.started","payload":{"object":{}}}').json() == {
+        "accepted": 0,
+        "ids": [],
+        "rejected": [],
+    }
 
 
-def test_salesforce_reads_its_acknowledgement_whatever_became_of_the_message(system: System, connected: Connected) -> None:
+def test_salesforce_reads_its_acknowledgement_whatever_became_of_the_message(
+    system: System, connected: Connected
+) -> None:
     connected.add("salesforce", "s3cret")
     email, other = system.address(), system.address("bo")
-    changes = {"bo@plant.example": other, **{one: uuid.uuid4().hex for one in ("04l80000000nrC5BAAU", "04l80000000nrC6BAAU")}}
+    changes = {
+        "bo@plant.example": other,
+        **{one: uuid.uuid4().hex for one in ("04l80000000nrC5BAAU", "04l80000000nrC6BAAU")},
+    }
     changes |= {one: uuid.uuid4().hex for one in ("00Q8000000ABCDEEA4", "0038000000ABCDEEA4")}
     xml = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '""'}
     body = golden("salesforce.xml", email=email, **changes)
@@ -219,7 +299,10 @@ def test_salesforce_reads_its_acknowledgement_whatever_became_of_the_message(sys
     assert send(system, "salesforce", body, xml, params={"secret": "S3cret"}).status_code == 401
     for told in (body, body[:-20], b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'):
         answer = send(system, "salesforce", told, xml, params={"secret": "s3cret"})
-        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/xml; charset=utf-8")
+        assert (answer.status_code, answer.headers["content-type"]) == (
+            200,
+            "text/xml; charset=utf-8",
+        )
         assert "<Ack>true</Ack>" in answer.text
     lead = system.known(email=email)
     assert (lead["sales_status"], lead["traits"]["title"]) == ("disqualified", "Plant manager")
@@ -229,14 +312,19 @@ def test_salesforce_reads_its_acknowledgement_whatever_became_of_the_message(sys
 def test_calendly_raises_a_hand(system: System, connected: Connected) -> None:
     connected.add("calendly", "signing key")
     email, stamp = system.address(), str(int(present.now().timestamp()))
-    changes = {"2026-01-02T03:04:05.000000Z": present.ago(minutes=2), "invitees/CCCCCCCCCCCCCCCC": f"invitees/{uuid.uuid4().hex}"}
+    changes = {
+        "2026-01-02T03:04:05.000000Z": present.ago(minutes=2),
+        "invitees/CCCCCCCCCCCCCCCC": f"invitees/{uuid.uuid4().hex}",
+    }
     body = golden("calendly_created.json", email=email, **changes)
-    headers = {"Calendly-Webhook-Signature": f"t={stamp},v1={hexed('signing key', f'{stamp}.'.encode(), body)}"}
+    signature = hexed("signing key", f"{stamp}.".encode(), body)
+    headers = {"Calendly-Webhook-Signature": f"t={stamp},v1={signature}"}
     accepted(send(system, "calendly", body, headers))
     lead = system.known(email=email)
     assert (lead["stage"], lead["source"]) == ("decision", "newsletter")
     stale = str(int(stamp) - 301)
-    headers = {"Calendly-Webhook-Signature": f"t={stale},v1={hexed('signing key', f'{stale}.'.encode(), body)}"}
+    signature = hexed("signing key", f"{stale}.".encode(), body)
+    headers = {"Calendly-Webhook-Signature": f"t={stale},v1={signature}"}
     refused = send(system, "calendly", body, headers)
     assert (refused.status_code, refused.json()["type"].rpartition("#")[2]) == (401, "stale")
 
@@ -256,7 +344,9 @@ def test_every_mapped_sender_is_in_the_log_book(system: System) -> None:
     """What `ripeline sources` and the page show."""
 
     async def names() -> set[str]:
-        engine = create_async_engine(system.line["database"].replace("postgresql://", "postgresql+asyncpg://"))
+        engine = create_async_engine(
+            system.line["database"].replace("postgresql://", "postgresql+asyncpg://")
+        )
         async with engine.connect() as connection:
             told = await connection.exec_driver_sql("SELECT name FROM access.source WHERE served")
             known = {row.name for row in told}

@@ -20,15 +20,23 @@ class Story:
         self.system, self.email = system, system.address()
         self.cookie = f"cookie-{self.email}"
         self.visits = [
-            system.say(type="page_viewed", anonymous_id=self.cookie, url="https://www.millwarden.example/", occurred_at=at)
+            system.say(
+                type="page_viewed",
+                anonymous_id=self.cookie,
+                url="https://www.millwarden.example/",
+                occurred_at=at,
+            )
             for at in (present.ago(hours=30), present.ago(hours=4))
         ]
         self.stranger = system.known(2, anonymous_id=self.cookie)["id"]
         fields = {
-            "email": self.email, "name": "Ann Ames", "timezone": present.midday_zone(), "consent": "yes",
+            "email": self.email, "name": "Ann Ames", "timezone": present.midday_zone(),
+            "consent": "yes",
             "consent_text": "Write to me.", "_anonymous_id": self.cookie,
         }  # fmt: skip
-        answer = system.http.post(f"{system.ingest}/v1/forms/demo", params={"key": system.keys["public"]}, data=fields)
+        answer = system.http.post(
+            f"{system.ingest}/v1/forms/demo", params={"key": system.keys["public"]}, data=fields
+        )
         assert answer.status_code == 200, answer.text
         self.id = system.known(3, email=self.email)["id"]
         self.touch = until(lambda: next(iter(system.touches(self.id, status="sent")), None))
@@ -36,7 +44,10 @@ class Story:
 
     def link(self, kind: str) -> str:
         """The tracked link (`l`) or the way out (`u`) of the mail."""
-        found = re.search(rf"{re.escape(self.system.ingest)}/{kind}/[\w-]+", self.mail.get_body(("plain",)).get_content())
+        found = re.search(
+            rf"{re.escape(self.system.ingest)}/{kind}/[\w-]+",
+            self.mail.get_body(("plain",)).get_content(),
+        )
         assert found
         return found[0]
 
@@ -87,7 +98,10 @@ def test_the_ledger_sums_to_the_likelihood(story: Story) -> None:
     assert ledger["likelihood"] == story.system.ask(f"/v1/leads/{story.id}", at=at)["likelihood"]
     named = {line["event_id"] for line in ledger["lines"]}
     assert set(story.visits) <= named
-    assert all(line["text"] and {"at", "kind", "delta", "points"} <= line.keys() for line in ledger["lines"])
+    assert all(
+        line["text"] and {"at", "kind", "delta", "points"} <= line.keys()
+        for line in ledger["lines"]
+    )
 
 
 def test_the_past_can_be_asked_for(story: Story) -> None:
@@ -98,7 +112,10 @@ def test_the_past_can_be_asked_for(story: Story) -> None:
     assert then["as_of"] == first
     assert then["stage"] != "decision"
     assert then["likelihood"] < story.system.ask(f"/v1/leads/{story.id}")["likelihood"]
-    later = story.system.ask(f"/v1/leads/{story.id}", at=(datetime.fromisoformat(second) + timedelta(hours=1)).isoformat())
+    later = story.system.ask(
+        f"/v1/leads/{story.id}",
+        at=(datetime.fromisoformat(second) + timedelta(hours=1)).isoformat(),
+    )
     assert later["events_counted"] == 2
     before = f"{story.system.scorer}/v1/leads/{story.id}?at=2020-01-01T00:00:00Z"
     assert story.system.http.get(before, headers=story.system.key("query")).status_code == 404
@@ -111,9 +128,17 @@ def test_the_touch_suits_the_stage_and_went_out_once(story: Story) -> None:
     assert [touch["id"] for touch in sent] == [story.touch["id"]]
     assert len({(touch["announcement"], touch["program"]) for touch in touches}) == len(touches)
     touch = story.touch
-    assert (touch["content"], touch["channel"], touch["program"]) == (BOTTLING, "email", "practitioner-track")
+    assert (touch["content"], touch["channel"], touch["program"]) == (
+        BOTTLING,
+        "email",
+        "practitioner-track",
+    )
     assert touch["decided_at"] < touch["due_at"] <= touch["sent_at"]
-    announced = {item["id"]: item for item in story.system.timeline(story.id) if item["kind"] == "announcement"}
+    announced = {
+        item["id"]: item
+        for item in story.system.timeline(story.id)
+        if item["kind"] == "announcement"
+    }
     assert announced[touch["announcement"]]["stage"] == "decision"
     assert announced[touch["announcement"]]["cause"] in ("event", "merge")
 
@@ -137,7 +162,9 @@ def test_the_mail_can_be_left_by_one_click(story: Story) -> None:
 def test_a_click_leads_to_the_page_and_is_part_of_the_story(story: Story) -> None:
     """I7: the click answers the touch; a scanner's look at the same link weighs nothing (I5)."""
     system, page = story.system, story.system.playbook.content_by_id[BOTTLING].url
-    followed = system.http.get(story.link("l"), headers={"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"})
+    followed = system.http.get(
+        story.link("l"), headers={"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}
+    )
     assert (followed.status_code, followed.headers["location"]) == (302, page)
     scanned = system.http.get(story.link("l"), headers={"User-Agent": "Barracuda Sentinel"})
     assert (scanned.status_code, scanned.headers["location"]) == (302, page)
@@ -152,14 +179,20 @@ def test_a_click_leads_to_the_page_and_is_part_of_the_story(story: Story) -> Non
     assert human["content_id"] == BOTTLING
     kinds = {item["kind"] for item in system.timeline(story.id)}
     assert kinds == {"event", "announcement", "touch"}
-    for token in ("x", story.link("u").rpartition("/")[2], story.link("l").rpartition("/")[2].swapcase()):
+    for token in (
+        "x",
+        story.link("u").rpartition("/")[2],
+        story.link("l").rpartition("/")[2].swapcase(),
+    ):
         bent = system.http.get(f"{system.ingest}/l/{token}")
         assert bent.status_code == 404
         assert bent.headers["content-type"] == "application/problem+json"
 
 
 def test_who_leaves_gets_no_more_mail(story: Story) -> None:
-    """N6: opening the way out changes nothing, its button withdraws, and the next change of stage is withheld."""
+    """N6: opening the way out changes nothing, its button withdraws, and the next change of stage
+    is withheld.
+    """
     system, way_out = story.system, story.link("u")
     page = system.http.get(way_out)
     assert page.status_code == 200
@@ -178,7 +211,9 @@ def test_who_leaves_gets_no_more_mail(story: Story) -> None:
     until(withdrawn)
     system.say(type="purchased", email=story.email)
     until(lambda: system.ask(f"/v1/leads/{story.id}")["stage"] == "customer")
-    touch = until(lambda: next((one for one in system.touches(story.id) if one["stage"] == "customer"), None))
+    touch = until(
+        lambda: next((one for one in system.touches(story.id) if one["stage"] == "customer"), None)
+    )
     assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")
     assert touch["content"] is None
     assert not system.mails(story.email, touch["id"])

@@ -1,4 +1,6 @@
-"""The OpenAPI documents under generated requests: whatever they allow, and much that they do not, is answered below 500."""
+"""The OpenAPI documents under generated requests: whatever they allow, and much that they do not,
+is answered below 500.
+"""
 
 import re
 import subprocess
@@ -15,21 +17,33 @@ from tests.system.conftest import System
 
 EXAMPLES = 10
 ALIKE = "/v1/(identify|page|screen|group|alias)$|^/metrics$|/v1/hooks/(?!typeform|zapier)"
-# One handler with /v1/track; one that asks nothing; and of the webhooks one that signs and one that brings a key.
+# One handler with /v1/track; one that asks nothing; and of the webhooks one that signs and one that
+# brings a key.
 KEYS = {"ingest": "secret", "scorer": "query", "nurture": "query"}
 
 
 @pytest.mark.parametrize("service", KEYS)
-def test_no_generated_request_is_answered_with_a_5xx(system: System, service: str, tmp_path: Path) -> None:
+def test_no_generated_request_is_answered_with_a_5xx(
+    system: System, service: str, tmp_path: Path
+) -> None:
     """U3."""
     url = str(getattr(system, service))
     command = [
         str(Path(sys.executable).parent / "schemathesis"), "run", f"{url}/openapi.json", "--header",
-        f"Authorization: Bearer {system.keys[KEYS[service]]}", "--checks", "not_a_server_error", "--phases",
-        "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES), "--seed", "7", "--no-color", "--request-timeout", "10",
+        f"Authorization: Bearer {system.keys[KEYS[service]]}", "--checks", "not_a_server_error",
+        "--phases",
+        "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES), "--seed", "7", "--no-color",
+        "--request-timeout", "10",
         "--exclude-path-regex", ALIKE,
     ]  # fmt: skip
-    ran = subprocess.run(command, cwd=tmp_path, env=present.environment(), capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=present.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
     count = re.search(r"(\d+) generated, (\d+) passed", ran.stdout)
     assert count
@@ -42,7 +56,15 @@ def test_every_document_names_its_paths_and_how_to_sign_in(system: System, servi
     paths = set(document["paths"])
     assert {"/health/live", "/health/ready", "/metrics"} <= paths
     own = {
-        "ingest": {"/v1/events", "/v1/forms/{form}", "/v1/track", "/v1/batch", "/l/{token}", "/u/{token}", "/p/{token}"},
+        "ingest": {
+            "/v1/events",
+            "/v1/forms/{form}",
+            "/v1/track",
+            "/v1/batch",
+            "/l/{token}",
+            "/u/{token}",
+            "/p/{token}",
+        },
         "scorer": {
             "/v1/leads",
             "/v1/leads/lookup",
@@ -57,5 +79,7 @@ def test_every_document_names_its_paths_and_how_to_sign_in(system: System, servi
 
 async def test_whatever_was_accepted_could_be_applied(system: System) -> None:
     """O4: no generated event that got its 2xx ends as a dead letter."""
-    state = await read(Settings(database_url=system.line["database"], kafka_bootstrap=system.line["kafka"]))
+    state = await read(
+        Settings(database_url=system.line["database"], kafka_bootstrap=system.line["kafka"])
+    )
     assert state["dead_letters"] == 0

@@ -10,11 +10,21 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    async_playwright,
+    expect,
+)
 
-CHROMIUM = os.environ.get("RIPELINE_TEST_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+CHROMIUM = (
+    os.environ.get("RIPELINE_TEST_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+)
 QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -31,7 +41,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 async def visit(browser: Browser, system: Any, **options: Any) -> tuple[Page, list[str]]:
-    """A page that is signed in by the link, and a list of what goes wrong in it or leaves the site."""
+    """A page that is signed in by the link, and a list of what goes wrong in it or leaves
+    the site.
+    """
     context: BrowserContext = await browser.new_context(**options)
     page = await context.new_page()
     wrong: list[str] = []
@@ -42,7 +54,12 @@ async def visit(browser: Browser, system: Any, **options: Any) -> tuple[Page, li
 
     page.on("console", listen)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: None if request.url.startswith(system.scorer) else wrong.append(request.url))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith(system.scorer) else wrong.append(request.url)
+        ),
+    )
     await page.goto(f"{system.scorer}/sign-in?key={system.keys['query']}")
     return page, wrong
 
@@ -52,7 +69,9 @@ async def happened(system: Any, **said: Any) -> str:
     async with httpx.AsyncClient(timeout=10) as http:
         body = {"id": uuid.uuid4().hex, **said}
         posted = await http.post(
-            f"{system.ingest}/v1/events", json=body, headers={"Authorization": f"Bearer {system.keys['secret']}"}
+            f"{system.ingest}/v1/events",
+            json=body,
+            headers={"Authorization": f"Bearer {system.keys['secret']}"},
         )
         assert posted.status_code == 200, posted.text
 
@@ -79,7 +98,9 @@ def address() -> str:
     return f"jo-{uuid.uuid4().hex[:10]}@page-test.example"
 
 
-async def test_a_link_signs_in_and_the_key_stays_out_of_sight(system: Any, browser: Browser) -> None:
+async def test_a_link_signs_in_and_the_key_stays_out_of_sight(
+    system: Any, browser: Browser
+) -> None:
     page, wrong = await visit(browser, system)
     assert page.url == f"{system.scorer}/"
     await expect(page.get_by_role("heading", name="Pipeline by buying stage")).to_be_visible()
@@ -111,9 +132,16 @@ async def test_what_happens_appears_while_one_watches(system: Any, browser: Brow
     assert not wrong
 
 
-async def test_a_lead_shows_its_curve_its_points_and_what_was_decided(system: Any, browser: Browser) -> None:
+async def test_a_lead_shows_its_curve_its_points_and_what_was_decided(
+    system: Any, browser: Browser
+) -> None:
     email = address()
-    lead = await happened(system, type="demo_requested", email=email, traits={"name": "Grace", "title": "Plant manager"})
+    lead = await happened(
+        system,
+        type="demo_requested",
+        email=email,
+        traits={"name": "Grace", "title": "Plant manager"},
+    )
     page, wrong = await visit(browser, system)
 
     async def decided() -> bool:
@@ -127,14 +155,22 @@ async def test_a_lead_shows_its_curve_its_points_and_what_was_decided(system: An
     await page.get_by_text("The same as a table").click()
     await expect(page.locator("table.numbers")).to_contain_text("%")
     await expect(page.locator("table.ledger")).to_contain_text("Asked for a demo")
-    points = [float(one.replace("−", "-")) for one in await page.locator("table.ledger td.points").all_inner_texts()]
+    points = [
+        float(one.replace("−", "-"))
+        for one in await page.locator("table.ledger td.points").all_inner_texts()
+    ]
     assert sum(points[:-1]) == pytest.approx(points[-1], abs=0.05 * len(points))
     await expect(page.locator(".history")).to_contain_text("Asked for a demo")
     assert not wrong
 
 
 async def test_what_a_stranger_typed_is_text(system: Any, browser: Browser) -> None:
-    lead = await happened(system, type="demo_requested", email=address(), traits={"name": ODD, "company": f'"><img src=x>{ODD}'})
+    lead = await happened(
+        system,
+        type="demo_requested",
+        email=address(),
+        traits={"name": ODD, "company": f'"><img src=x>{ODD}'},
+    )
     page, wrong = await visit(browser, system)
     await expect(page.locator("#items")).to_contain_text(ODD, timeout=15_000)
     await page.goto(f"{system.scorer}/leads/{lead}")
@@ -144,7 +180,9 @@ async def test_what_a_stranger_typed_is_text(system: Any, browser: Browser) -> N
     assert not wrong
 
 
-async def test_a_lead_is_found_by_keyboard_and_its_address_stays_out_of_the_urls(system: Any, browser: Browser) -> None:
+async def test_a_lead_is_found_by_keyboard_and_its_address_stays_out_of_the_urls(
+    system: Any, browser: Browser
+) -> None:
     email = address()
     await happened(system, type="demo_requested", email=email)
     page, wrong = await visit(browser, system)
@@ -167,7 +205,12 @@ async def test_a_lead_is_found_by_keyboard_and_its_address_stays_out_of_the_urls
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_page_fits_a_phone(system: Any, browser: Browser, scheme: str) -> None:
-    lead = await happened(system, type="demo_requested", email=address(), traits={"name": "W" * 90, "company": "unbroken" * 12})
+    lead = await happened(
+        system,
+        type="demo_requested",
+        email=address(),
+        traits={"name": "W" * 90, "company": "unbroken" * 12},
+    )
     page, wrong = await visit(browser, system, viewport=PHONE, color_scheme=scheme)
     for path in ("/", f"/leads/{lead}", "/mail"):
         await page.goto(f"{system.scorer}{path}")
@@ -191,7 +234,9 @@ async def test_the_page_works_without_its_script(system: Any, browser: Browser) 
 async def test_sales_sets_its_status_on_the_leads_page(system: Any, browser: Browser) -> None:
     """U2, I6."""
     page, wrong = await visit(browser, system)
-    await page.goto(f"{system.scorer}/leads/{await happened(system, type='demo_requested', email=address())}")
+    await page.goto(
+        f"{system.scorer}/leads/{await happened(system, type='demo_requested', email=address())}"
+    )
     await page.locator("select[name=status]").select_option("disqualified")
     await page.get_by_label("Reason, to disqualify").select_option("bad_timing")
     await page.get_by_role("button", name="Say it").click()

@@ -1,4 +1,6 @@
-"""Segment's own JavaScript clients, unchanged but for their host: on a server in Node, and in a browser's page (I2)."""
+"""Segment's own JavaScript clients, unchanged but for their host: on a server in Node, and in a
+browser's page (I2).
+"""
 
 import shutil
 import subprocess
@@ -19,7 +21,8 @@ MODULES = NODE / "node_modules" / "@segment"
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Pricing</title>
 <script src="/analytics.js"></script><script>
 window.failed = [];
-window.analytics = AnalyticsNext.AnalyticsBrowser.load({{ writeKey: "{key}", cdnURL: "{ingest}" }}, {options});
+const settings = {{ writeKey: "{key}", cdnURL: "{ingest}" }};
+window.analytics = AnalyticsNext.AnalyticsBrowser.load(settings, {options});
 analytics.on("error", (error) => failed.push(String(error.code)));
 </script></html>"""
 
@@ -35,7 +38,13 @@ def test_the_client_for_node_tells_a_whole_story(system: System) -> None:
     user, cookie, email = f"user-{uuid.uuid4().hex}", uuid.uuid4().hex, system.address()
     arguments = [system.ingest, system.keys["secret"], user, cookie, email]
     node = shutil.which("node") or "node"
-    done = subprocess.run([node, NODE / "segment.mjs", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [node, NODE / "segment.mjs", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     lead = system.known(5, user_id=user)
     assert lead["identifiers"]["email"] == [email]
@@ -49,13 +58,25 @@ def test_the_client_for_node_tells_a_whole_story(system: System) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    ["{}", "{integrations: {'Segment.io': {deliveryStrategy: {strategy: 'batching', config: {size: 4, timeout: 500}}}}}"],
+    [
+        "{}",
+        "{integrations: {'Segment.io': {deliveryStrategy: {strategy: 'batching', config: "
+        "{size: 4, timeout: 500}}}}}",
+    ],
     ids=["one by one", "batching"],
 )
-async def test_the_client_for_browsers_asks_us_where_to_post_and_posts_across_origins(system: System, options: str) -> None:
-    """I2: `cdnURL` is all that changes; the settings that it fetches there lead it to us, with a public key."""
-    system.site.pages["/analytics.js"] = (MODULES / "analytics-next" / "dist" / "umd" / "index.js").read_text()
-    system.site.pages["/pricing"] = PAGE.format(key=system.keys["public"], ingest=system.ingest, options=options)
+async def test_the_client_for_browsers_asks_us_where_to_post_and_posts_across_origins(
+    system: System, options: str
+) -> None:
+    """I2: `cdnURL` is all that changes; the settings that it fetches there lead it to us, with a
+    public key.
+    """
+    system.site.pages["/analytics.js"] = (
+        MODULES / "analytics-next" / "dist" / "umd" / "index.js"
+    ).read_text()
+    system.site.pages["/pricing"] = PAGE.format(
+        key=system.keys["public"], ingest=system.ingest, options=options
+    )
     user, email = f"user-{uuid.uuid4().hex}", system.address()
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER_FLAGS)
@@ -70,8 +91,12 @@ async def test_the_client_for_browsers_asks_us_where_to_post_and_posts_across_or
     assert all(item["source"] == "segment:default" for item in events.values())
 
 
-async def _visit(context: BrowserContext, system: System, user: str, email: str) -> tuple[str, list[Any]]:
-    """A person looks at a page, says who it is, and asks for a demo; returns its anonymous id and what went wrong."""
+async def _visit(
+    context: BrowserContext, system: System, user: str, email: str
+) -> tuple[str, list[Any]]:
+    """A person looks at a page, says who it is, and asks for a demo; returns its anonymous id and
+    what went wrong.
+    """
     page = await context.new_page()
     await page.goto(f"{system.site.url}/pricing")
     script = """async ([user, email]) => {
@@ -89,7 +114,9 @@ async def _visit(context: BrowserContext, system: System, user: str, email: str)
 
 def test_the_settings_for_browsers_are_for_public_keys_only(system: System) -> None:
     address = f"{system.ingest}/v1/projects/{{}}/settings"
-    found = httpx.get(address.format(system.keys["public"]), headers={"Origin": "https://www.millwarden.example"})
+    found = httpx.get(
+        address.format(system.keys["public"]), headers={"Origin": "https://www.millwarden.example"}
+    )
     assert found.headers["access-control-allow-origin"] == "*"
     told = found.json()["integrations"]["Segment.io"]
     assert f"{told['protocol']}://{told['apiHost']}" == f"{system.ingest}/v1"
@@ -97,7 +124,9 @@ def test_the_settings_for_browsers_are_for_public_keys_only(system: System) -> N
     assert httpx.get(address.format("rl_nobody_" + "x" * 43)).status_code == 401
 
 
-def test_a_call_over_32_kilobytes_and_a_batch_over_500_are_refused_as_segment_does(system: System) -> None:
+def test_a_call_over_32_kilobytes_and_a_batch_over_500_are_refused_as_segment_does(
+    system: System,
+) -> None:
     user = f"user-{uuid.uuid4().hex}"
 
     def call(size: int) -> dict[str, Any]:
@@ -112,7 +141,9 @@ def test_a_call_over_32_kilobytes_and_a_batch_over_500_are_refused_as_segment_do
     parts = {f"p{n}": "x" * 7_000 for n in range(5)}
     mixed = system.post("/v1/batch", json={"batch": [call(100), call(100) | {"properties": parts}]})
     assert mixed.status_code == 200
-    assert [one["problem"]["type"].rpartition("#")[2] for one in mixed.json()["rejected"]] == ["too-large"]
+    assert [one["problem"]["type"].rpartition("#")[2] for one in mixed.json()["rejected"]] == [
+        "too-large"
+    ]
     whole = system.post("/v1/batch", json={"batch": [call(7_000) for _ in range(80)]})
     assert whole.status_code == 413
     assert whole.json()["type"].endswith("#too-large")

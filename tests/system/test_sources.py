@@ -1,4 +1,6 @@
-"""Sources: listed with their set-up, tried by a sample through the real door, and green on the page once they speak (I2, U4)."""
+"""Sources: listed with their set-up, tried by a sample through the real door, and green on the page
+once they speak (I2, U4).
+"""
 
 import asyncio
 import json
@@ -40,7 +42,10 @@ def test_every_source_is_listed_with_its_address_and_steps(system: System) -> No
         assert one["title"]
         assert one["steps"], one["name"]
         assert "{" not in one["address"]
-        assert not any(place in " ".join([*one["steps"], one["snippet"]]) for place in ("{address}", "{base}", "{key}"))
+        assert not any(
+            place in " ".join([*one["steps"], one["snippet"]])
+            for place in ("{address}", "{base}", "{key}")
+        )
     assert system.keys["public"] in found["forms"]["snippet"]
     assert run("sources", "show", "forms")["steps"] == found["forms"]["steps"]
     table = CliRunner().invoke(command_line, ["sources"])
@@ -53,10 +58,14 @@ def test_an_unknown_source_is_named_with_those_that_are_known(system: System) ->
     assert "no source 'nothing'" in str(done.exception)
 
 
-async def test_a_signed_sample_of_every_source_goes_through_the_real_door_into_a_lead(system: System) -> None:
+async def test_a_signed_sample_of_every_source_goes_through_the_real_door_into_a_lead(
+    system: System,
+) -> None:
     settings = current()
     every = [sources.named(settings, one["name"]) for one in await sources.listed(settings)]
-    tried = await asyncio.gather(*(sources.tried(settings, source, "") for source in every if source.sample))
+    tried = await asyncio.gather(
+        *(sources.tried(settings, source, "") for source in every if source.sample)
+    )
     assert {one["source"] for one in tried} == {source.door for source in every} - {"mailbox"}
     assert [(one["source"], one["status"], one["answer"]) for one in tried if not one["ok"]] == []
     for one in tried:
@@ -81,7 +90,15 @@ def test_a_secret_is_connected_shown_once_and_taken_back(system: System) -> None
     before = next(one["secrets"] for one in run("sources") if one["name"] == signing)
     made = run("sources", "connect", signing, "--name", "second")
     assert made["secret"]
-    given = run("sources", "connect", signing, "--secret", "a secret of the sender", "--expires", "2099-01-01")
+    given = run(
+        "sources",
+        "connect",
+        signing,
+        "--secret",
+        "a secret of the sender",
+        "--expires",
+        "2099-01-01",
+    )
     assert "secret" not in given
     held = {one["id"]: one for one in run("sources", "secrets")}
     assert held[made["id"]]["name"] == "second"
@@ -98,11 +115,18 @@ def test_a_source_that_brings_a_key_has_no_secret_to_connect(system: System) -> 
     assert "keys new secret" in str(done.exception)
 
 
-async def test_waiting_for_the_first_event_turns_green_on_the_page_by_itself(system: System) -> None:
-    engine = create_async_engine(system.line["database"].replace("postgresql://", "postgresql+asyncpg://"))
+async def test_waiting_for_the_first_event_turns_green_on_the_page_by_itself(
+    system: System,
+) -> None:
+    engine = create_async_engine(
+        system.line["database"].replace("postgresql://", "postgresql+asyncpg://")
+    )
     async with engine.begin() as connection:
         await connection.execute(
-            text("UPDATE access.source SET first_heard_at = NULL, last_heard_at = NULL, accepted = 0 WHERE name = 'cloudevents'")
+            text(
+                "UPDATE access.source SET first_heard_at = NULL, last_heard_at = NULL, "
+                "accepted = 0 WHERE name = 'cloudevents'"
+            )
         )
     await engine.dispose()
     async with async_playwright() as playwright:
@@ -111,9 +135,16 @@ async def test_waiting_for_the_first_event_turns_green_on_the_page_by_itself(sys
         await page.goto(f"{system.scorer}/sign-in?key={system.keys['query']}&to=/sources")
         state = page.locator("#cloudevents .heard")
         await expect(state).to_contain_text("waiting for your first event")
-        event = {"specversion": "1.0", "id": uuid.uuid4().hex, "source": "/shop", "type": "com.example.page_viewed"}
+        event = {
+            "specversion": "1.0",
+            "id": uuid.uuid4().hex,
+            "source": "/shop",
+            "type": "com.example.page_viewed",
+        }
         told = event | {"data": {"anonymous_id": uuid.uuid4().hex}}
-        posted = system.post("/v1/events", json=told, headers={"Content-Type": "application/cloudevents+json"})
+        posted = system.post(
+            "/v1/events", json=told, headers={"Content-Type": "application/cloudevents+json"}
+        )
         assert posted.status_code == 200
         await expect(state).to_contain_text("last heard")
         await expect(state).to_contain_text("1 accepted")

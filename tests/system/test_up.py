@@ -1,4 +1,6 @@
-"""`ripeline up` and `ripeline demo` on their embedded parts: what they promise, and that they leave nothing behind."""
+"""`ripeline up` and `ripeline demo` on their embedded parts: what they promise, and that they leave
+nothing behind.
+"""
 
 import json
 import os
@@ -25,7 +27,9 @@ from tests.system.conftest import until
 
 
 class Up:
-    """A running `ripeline up`, its lines, and the only folder in which it may leave temporary files."""
+    """A running `ripeline up`, its lines, and the only folder in which it may leave temporary
+    files.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -36,7 +40,9 @@ class Up:
         self.environment = present.environment() | {"TMPDIR": str(self.folder)}
         with self.log.open("ab") as log:
             command = tied([sys.executable, "-m", "services.ops", "up"])
-            self.process = subprocess.Popen(command, cwd=HOME, env=self.environment, stdout=subprocess.PIPE, stderr=log)
+            self.process = subprocess.Popen(
+                command, cwd=HOME, env=self.environment, stdout=subprocess.PIPE, stderr=log
+            )
         self._lines: Queue[dict[str, Any]] = Queue()
         threading.Thread(target=self._listen, daemon=True).start()
         self.line = self.next_line(60)
@@ -54,7 +60,13 @@ class Up:
     def children(self) -> list[int]:
         """The pids that the first line names."""
         pids = self.line["pids"]
-        return [*pids["ingest"], *pids["scorer"], *pids["nurture"], pids["postgres"], pids["broker"]]
+        return [
+            *pids["ingest"],
+            *pids["scorer"],
+            *pids["nurture"],
+            pids["postgres"],
+            pids["broker"],
+        ]
 
 
 def lives(pid: int) -> bool:
@@ -63,7 +75,11 @@ def lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z" if Path(f"/proc/{pid}").exists() else False
+    return (
+        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        if Path(f"/proc/{pid}").exists()
+        else False
+    )
 
 
 def ready(url: str) -> bool:
@@ -115,14 +131,19 @@ def test_other_commands_find_it_by_themselves(up: Up, monkeypatch: pytest.Monkey
         return state if state["idle"] else None
 
     state = until(idle, 30)
-    assert (state["lag"], state["outbox"]) == ({"scorer": 0, "nurture": 0}, {"scorer": 0, "nurture": 0})
+    assert (state["lag"], state["outbox"]) == (
+        {"scorer": 0, "nurture": 0},
+        {"scorer": 0, "nurture": 0},
+    )
     assert (state["undecided"], state["spool"], state["dead_letters"]) == (0, 0, 0)
     checked = CliRunner().invoke(command_line, ["verify", "--json"])
     assert checked.exit_code == 0
     assert json.loads(checked.stdout) == {"leads": 1, "mismatches": []}
 
 
-def test_commands_obey_a_database_that_is_named(up: Up, settings: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_obey_a_database_that_is_named(
+    up: Up, settings: Settings, kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever names a database means that one, whatever else runs here."""
     monkeypatch.setattr(tempfile, "tempdir", str(up.folder))
     monkeypatch.setenv("RIPELINE_DATABASE_URL", settings.database_url.get_secret_value())
@@ -154,7 +175,9 @@ def test_a_database_that_dies_comes_back_with_its_data(up: Up) -> None:
     key = {"Authorization": f"Bearer {up.line['keys']['query']}"}
 
     def known() -> bool:
-        found = httpx.post(f"{up.line['scorer']}/v1/leads/lookup", json={"email": "ann@firm.example"}, headers=key)
+        found = httpx.post(
+            f"{up.line['scorer']}/v1/leads/lookup", json={"email": "ann@firm.example"}, headers=key
+        )
         assert found.status_code in (200, 503)
         return found.status_code == 200
 
@@ -171,7 +194,9 @@ def test_after_sigterm_nothing_is_left(up: Up) -> None:
 
 
 @pytest.mark.parametrize("wish", [["--scorers", "2"], ["--nurtures", "3"]])
-def test_replicas_are_refused_on_the_in_memory_broker(wish: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replicas_are_refused_on_the_in_memory_broker(
+    wish: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in list(os.environ):
         if name.startswith("RIPELINE_"):
             monkeypatch.delenv(name)
@@ -182,20 +207,25 @@ def test_replicas_are_refused_on_the_in_memory_broker(wish: list[str], monkeypat
 
 
 def test_the_demo_counts_everything_and_reports_it(scratch: Path) -> None:
-    """U1, O4: 60 days in a few seconds, with duplicates, disorder and touches; and it too leaves nothing."""
+    """U1, O4: 60 days in a few seconds, with duplicates, disorder and touches; and it too leaves
+    nothing.
+    """
     folder = scratch / "demo"
     folder.mkdir()
     folder.chmod(0o755)
     began = time.monotonic()
     ran = subprocess.run(
-        [sys.executable, "-m", "services.ops", "demo", "--seconds", "12", "--rate", "30", "--seed", "7", "--json"],
-        cwd=HOME, env=present.environment() | {"TMPDIR": str(folder)}, capture_output=True, text=True, timeout=150,
+        [sys.executable, "-m", "services.ops", "demo", "--seconds", "12", "--rate", "30", "--seed",
+        "7", "--json"],
+        cwd=HOME, env=present.environment() | {"TMPDIR": str(folder)}, capture_output=True,
+        text=True, timeout=150,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert time.monotonic() - began > 12
     report = json.loads(ran.stdout.splitlines()[-1])
     assert set(report) >= {
-        "accepted", "counted", "duplicates_sent", "dead_letters", "leads", "transitions", "touches", "undecided_transitions",
+        "accepted", "counted", "duplicates_sent", "dead_letters", "leads", "transitions",
+        "touches", "undecided_transitions",
         "event_to_touch_ms", "stage_accuracy", "stage_accuracy_by_points", "simulated",
     }  # fmt: skip
     assert report["accepted"] == report["counted"] > 100
@@ -204,7 +234,12 @@ def test_the_demo_counts_everything_and_reports_it(scratch: Path) -> None:
     assert report["leads"] > 10
     assert report["transitions"] >= report["touches"]["sent"] > 0
     assert report["touches"]["withheld"]
-    assert 0 < report["event_to_touch_ms"]["p50"] <= report["event_to_touch_ms"]["p95"] <= report["event_to_touch_ms"]["p99"]
+    assert (
+        0
+        < report["event_to_touch_ms"]["p50"]
+        <= report["event_to_touch_ms"]["p95"]
+        <= report["event_to_touch_ms"]["p99"]
+    )
     assert 0 < report["stage_accuracy"] <= 1
     assert report["simulated"] is True
     assert list(folder.iterdir()) == []

@@ -217,7 +217,13 @@ CREATE TABLE nurture.brake (
 
 def upgrade() -> None:
     """Creates everything."""
-    for script in (ACCESS, SCORER, QUEUE.format(schema="scorer"), NURTURE, QUEUE.format(schema="nurture")):
+    for script in (
+        ACCESS,
+        SCORER,
+        QUEUE.format(schema="scorer"),
+        NURTURE,
+        QUEUE.format(schema="nurture"),
+    ):
         for statement in filter(str.strip, script.split(";\n")):
             op.execute(statement)
 

@@ -1,4 +1,6 @@
-"""Senders who sign: their secrets, when each source last spoke, tokens used once; keys with origins; mailboxes; writing back."""
+"""Senders who sign: their secrets, when each source last spoke, tokens used once; keys with
+origins; mailboxes; writing back.
+"""
 
 from alembic import op
 
@@ -61,6 +63,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Takes them out."""
-    op.execute("DROP TABLE scorer.writeback, access.mailbox, access.used_token, access.source, access.sender_secret")
+    op.execute(
+        "DROP TABLE scorer.writeback, access.mailbox, access.used_token, access.source, "
+        "access.sender_secret"
+    )
     op.execute("DROP TABLE nurture.undated_word")
     op.execute("ALTER TABLE access.api_key DROP COLUMN origins, DROP COLUMN last_used_at")

@@ -1,4 +1,6 @@
-"""Signed tokens of forms: they say when a form was shown, so that a robot that fills it in at once is known."""
+"""Signed tokens of forms: they say when a form was shown, so that a robot that fills it in at once
+is known.
+"""
 
 import base64
 import binascii
@@ -20,16 +22,23 @@ def issue(pepper: bytes, form: str, now: float) -> str:
 
 
 def age(pepper: bytes, form: str, token: str, now: float) -> float:
-    """Seconds since the form was shown. Raises Reject `form-token` where there is no token, it is old, or not for this form."""
+    """Seconds since the form was shown. Raises Reject `form-token` where there is no token, it is
+    old, or not for this form.
+    """
     if not token:
-        raise _unfit("a form without a token", "put what GET /v1/forms/{form}/token answers into the field `_token`")
+        raise _unfit(
+            "a form without a token",
+            "put what GET /v1/forms/{form}/token answers into the field `_token`",
+        )
     try:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     except (ValueError, binascii.Error):
         raw = b""
     said, seal = raw[: TIME.size], raw[TIME.size :]
     if len(said) < TIME.size or not hmac.compare_digest(seal, _seal(pepper, form, said)):
-        raise _unfit("a token that is not this form's", "use each form's own token, as it was given")
+        raise _unfit(
+            "a token that is not this form's", "use each form's own token, as it was given"
+        )
     seconds = now - TIME.unpack(said)[0] / 1000
     if seconds > LONGEST_S:
         raise _unfit("a token of another day", "load the page again, and send the form once more")

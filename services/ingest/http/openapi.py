@@ -10,17 +10,29 @@ _OBJECT = {"type": "object"}
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status"],
-    "properties": {"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "where": _TEXT, "detail": _TEXT},
+    "properties": {
+        "type": _TEXT,
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "where": _TEXT,
+        "detail": _TEXT,
+    },
 }
 INTERACTION: dict[str, Any] = {
     "type": "object",
     "required": ["type"],
     "properties": {
-        **dict.fromkeys(("id", "user_id", "email", "anonymous_id", "product", "content_id", "touch_id"), _TEXT),
+        **dict.fromkeys(
+            ("id", "user_id", "email", "anonymous_id", "product", "content_id", "touch_id"), _TEXT
+        ),
         **dict.fromkeys(("url", "company", "source", "campaign"), _TEXT),
         "type": {"type": "string", "example": "demo_requested"},
         "occurred_at": {"type": "string", "format": "date-time"},
-        "external_id": {"type": "object", "properties": {"system": _TEXT, "id": _TEXT}, "required": ["system", "id"]},
+        "external_id": {
+            "type": "object",
+            "properties": {"system": _TEXT, "id": _TEXT},
+            "required": ["system", "id"],
+        },
         "cost": {"type": "number"},
         "machine": {"type": "boolean"},
         "consent": {
@@ -52,14 +64,20 @@ _CLOUDEVENT = {
     },
 }
 _ANSWERS = {
-    "400": "Nothing was acceptable", "401": "No valid key", "403": "The key or the origin may not do this",
-    "408": "Too slow", "413": "Too large", "415": "Another content type", "429": "Too many; see Retry-After",
+    "400": "Nothing was acceptable", "401": "No valid key", "403": "The key or the origin may "
+    "not do this",
+    "408": "Too slow", "413": "Too large", "415": "Another content type", "429": "Too many; "
+    "see Retry-After",
     "503": "Not now; see Retry-After",
 }  # fmt: skip
 _SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"basic": []}, {"key": []}]
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`rl_<id>_<secret>`"},
-    "basic": {"type": "http", "scheme": "basic", "description": "the key as user name, no password"},
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "the key as user name, no password",
+    },
     "key": {"type": "apiKey", "in": "query", "name": "key", "description": "public keys only"},
 }
 
@@ -109,7 +127,8 @@ def form(example: Any) -> dict[str, Any]:
     fields = {
         "type": "object",
         "properties": dict.fromkeys(
-            ("email", "name", "consent", "_id", "_anonymous_id", "_key", "_next", "_hp", "_token"), _TEXT
+            ("email", "name", "consent", "_id", "_anonymous_id", "_key", "_next", "_hp", "_token"),
+            _TEXT,
         ),
     }
     media = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
@@ -121,5 +140,7 @@ def _post(content: dict[str, Any]) -> dict[str, Any]:
     return {
         "security": _SECURITY,
         "requestBody": {"required": True, "content": content},
-        "responses": {code: {"description": text, "content": problem} for code, text in _ANSWERS.items()},
+        "responses": {
+            code: {"description": text, "content": problem} for code, text in _ANSWERS.items()
+        },
     }

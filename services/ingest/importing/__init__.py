@@ -1,1 +1,3 @@
-"""Files: a table and a mapping become interactions, through the same normaliser as everything else."""
+"""Files: a table and a mapping become interactions, through the same normaliser as
+everything else.
+"""

@@ -9,14 +9,34 @@ from services.ingest.sources.segment import snake
 
 TRAIT = "trait"
 MEANINGS = {
-    "": "not used", "email": "e-mail address", "lead": "address or customer number", "user_id": "customer number",
-    "anonymous_id": "visitor id", "external_id": "id in the CRM", "type": "what happened", "time": "when",
-    "consent": "permission to write", "outcome": "became an opportunity", "company": "company", "source": "source",
-    "campaign": "campaign", "cost": "cost", "product": "product", "content_id": "content", "url": "address of a page",
+    "": "not used", "email": "e-mail address", "lead": "address or customer number",
+    "user_id": "customer number",
+    "anonymous_id": "visitor id", "external_id": "id in the CRM", "type": "what "
+    "happened", "time": "when",
+    "consent": "permission to write", "outcome": "became an opportunity", "company": "company",
+    "source": "source",
+    "campaign": "campaign", "cost": "cost", "product": "product", "content_id": "content",
+    "url": "address of a page",
     TRAIT: "attribute called …",
 }  # fmt: skip
-SIMPLE = ("email", "lead", "user_id", "anonymous_id", "company", "source", "campaign", "cost", "product", "content_id", "url")
-KINDS = {"leads": "one row a lead", "events": "one row an event", "suppressions": "addresses not to write to"}
+SIMPLE = (
+    "email",
+    "lead",
+    "user_id",
+    "anonymous_id",
+    "company",
+    "source",
+    "campaign",
+    "cost",
+    "product",
+    "content_id",
+    "url",
+)
+KINDS = {
+    "leads": "one row a lead",
+    "events": "one row an event",
+    "suppressions": "addresses not to write to",
+}
 MOST_TYPES = MAX_TYPES
 
 
@@ -30,9 +50,13 @@ class Choice(NamedTuple):
     trait: str
 
 
-def choices(header: Header, rows: Sequence[Sequence[str]], mapping: Mapping[str, Any]) -> list[Choice]:
+def choices(
+    header: Header, rows: Sequence[Sequence[str]], mapping: Mapping[str, Any]
+) -> list[Choice]:
     """What the mapping says of each column, in the file's order."""
-    said = {number: key for key in MEANINGS if (number := _number(header, mapping.get(key))) is not None}
+    said = {
+        number: key for key in MEANINGS if (number := _number(header, mapping.get(key))) is not None
+    }
     traits = mapping.get("traits")
     named = (
         {n: trait for trait, column in traits.items() if (n := header.find(column)) is not None}
@@ -50,7 +74,9 @@ def choices(header: Header, rows: Sequence[Sequence[str]], mapping: Mapping[str,
 
 
 def chosen(form: Mapping[str, str], header: Header, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping that a filled-in form asks for; what the form cannot say stays as it was before."""
+    """The mapping that a filled-in form asks for; what the form cannot say stays as it was
+    before.
+    """
     mapping: dict[str, Any] = {"kind": form.get("kind", "leads")}
     traits: dict[str, str] = {}
     for number, name in enumerate(header.names):
@@ -63,8 +89,12 @@ def chosen(form: Mapping[str, str], header: Header, before: Mapping[str, Any]) -
             told = _with(before.get(meaning), name) | _asked(meaning, form)
             mapping[meaning] = {key: value for key, value in told.items() if value}
     if "type" in mapping:
-        names = {value: form[key].strip() for key, value in _values(form) if form.get(key, "").strip()}
-        mapping["type"] = {"column": mapping["type"]["column"]} | ({"names": names} if names else {})
+        names = {
+            value: form[key].strip() for key, value in _values(form) if form.get(key, "").strip()
+        }
+        mapping["type"] = {"column": mapping["type"]["column"]} | (
+            {"names": names} if names else {}
+        )
     elif form.get("type", "").strip():
         mapping["type"] = form["type"].strip()
     if traits and mapping["kind"] != "suppressions":
@@ -73,7 +103,9 @@ def chosen(form: Mapping[str, str], header: Header, before: Mapping[str, Any]) -
     return mapping | {key: before[key] for key in kept if before.get(key)}
 
 
-def typed(header: Header, rows: Sequence[Sequence[str]], mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
+def typed(
+    header: Header, rows: Sequence[Sequence[str]], mapping: Mapping[str, Any]
+) -> list[tuple[str, str]]:
     """(value, type) of the column that says what happened."""
     said = mapping.get("type")
     number = _number(header, said)
@@ -94,7 +126,11 @@ def part(mapping: Mapping[str, Any], key: str, name: str) -> str:
 
 def _values(form: Mapping[str, str]) -> list[tuple[str, str]]:
     """(field of the type, value) of the table of types."""
-    return [(f"n{key[1:]}", value) for key, value in form.items() if key[:1] == "v" and key[1:].isdecimal()]
+    return [
+        (f"n{key[1:]}", value)
+        for key, value in form.items()
+        if key[:1] == "v" and key[1:].isdecimal()
+    ]
 
 
 def _number(header: Header, said: Any) -> int | None:
@@ -107,7 +143,11 @@ def _number(header: Header, said: Any) -> int | None:
 def _with(before: Any, name: str) -> dict[str, Any]:
     """What was said of a meaning, now of this column."""
     before = before[0] if isinstance(before, list) and before else before
-    kept = {key: value for key, value in before.items() if key != "constant"} if isinstance(before, dict) else {}
+    kept = (
+        {key: value for key, value in before.items() if key != "constant"}
+        if isinstance(before, dict)
+        else {}
+    )
     return kept | {"column": name}
 
 

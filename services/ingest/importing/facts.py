@@ -1,4 +1,6 @@
-"""What an importer has to know of the installation, so that a file means the same from wherever it is imported."""
+"""What an importer has to know of the installation, so that a file means the same from wherever it
+is imported.
+"""
 
 import msgspec
 
@@ -6,12 +8,20 @@ from services.shared.contracts.consent import SPEAKING_TYPES
 from services.shared.contracts.identity import Cleaner
 from services.shared.playbook.sections import Identity, Playbook, Sales
 
-OUTCOMES = ("purchased", "won", "lost", "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened")
+OUTCOMES = (
+    "purchased",
+    "won",
+    "lost",
+    "sales_accepted",
+    "sales_rejected",
+    "sales_disqualified",
+    "opportunity_opened",
+)
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """From the playbook: the company's time zone, the types of acts it knows, the outcome, words that identify nobody, reasons
-    of sales, and the fields of a CRM that are written by us.
+    """From the playbook: the company's time zone, the types of acts it knows, the outcome, words
+    that identify nobody, reasons of sales, and the fields of a CRM that are written by us.
     """
 
     zone: str
@@ -20,12 +30,18 @@ class Facts(msgspec.Struct, frozen=True):
     junk: list[str] = []
     role_mailboxes: list[str] = []
     free_mail_domains: list[str] = []
-    disqualify_reasons: list[str] = msgspec.field(default_factory=lambda: Sales().disqualify_reasons)
+    disqualify_reasons: list[str] = msgspec.field(
+        default_factory=lambda: Sales().disqualify_reasons
+    )
     ours: list[str] = []
 
     def cleaner(self) -> Cleaner:
         """Cleans identifiers as ingest and the scorer do."""
-        words = Identity(junk=self.junk, role_mailboxes=self.role_mailboxes, free_mail_domains=self.free_mail_domains)
+        words = Identity(
+            junk=self.junk,
+            role_mailboxes=self.role_mailboxes,
+            free_mail_domains=self.free_mail_domains,
+        )
         return Cleaner(words)
 
     def sales(self) -> Sales:
@@ -36,7 +52,14 @@ class Facts(msgspec.Struct, frozen=True):
 def facts_of(playbook: Playbook) -> Facts:
     """The facts under a playbook."""
     model, words = playbook.model, playbook.identity
-    types = {*model.mark_of_type, *playbook.engagement.acts, *OUTCOMES, *SPEAKING_TYPES, model.outcome, "identified"}
+    types = {
+        *model.mark_of_type,
+        *playbook.engagement.acts,
+        *OUTCOMES,
+        *SPEAKING_TYPES,
+        model.outcome,
+        "identified",
+    }
     return Facts(
         zone=playbook.company.timezone,
         types=sorted(types),

@@ -1,4 +1,6 @@
-"""A first mapping for a file that came without one: from the names of its columns and a few examples. Pure."""
+"""A first mapping for a file that came without one: from the names of its columns and a few
+examples. Pure.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +19,11 @@ NAMED = {
     "email": r"e_?mail(_?address)?|mail|work_email|email_1",
     "user_id": r"(user|customer|contact|case|lead|member)_?id|caseid|uuid",
     "type": r"(event|activity|action)(_?(type|name|id))?|type|what",
-    "time": r"(created?|event|sign_?up|registration|registered|order|opt_?in|complete)_?(at|on|date|time|timestamp)"
+    "time": r"(created?|event|sign_?up|registration|registered|order|opt_?in|complete)"
+    r"_?(at|on|date|time|timestamp)"
     r"|date|time|timestamp|when|created|completetimestamp|\w+_at",
-    "consent": r"(email_|marketing_)?(consent|opt_?in|opted_in|permission|subscribed)|newsletter|gdpr(_consent)?",
+    "consent": r"(email_|marketing_)?(consent|opt_?in|opted_in|permission|subscribed)"
+    r"|newsletter|gdpr(_consent)?",
     "company": r"company(_name)?|organi[sz]ation|account(_name)?|firm|employer",
     "source": r"(lead_|original_|utm_)?source|channel",
     "campaign": r"(utm_)?campaign(_name)?",
@@ -27,28 +31,44 @@ NAMED = {
     "external_id": r"record_id|salesforce_id|hubspot_id|external_id|crm_id|leid",
 }  # fmt: skip
 TRAITS = {
-    "title": r"(job_?)?title|position|role_title|jobtitle", "first_name": r"first_?name|given_?name|fname|vorname",
-    "last_name": r"last_?name|surname|family_?name|lname|nachname", "phone": r"(work_|mobile_)?(tele)?phone(_number)?|mobile",
-    "company_size": r"company_size|employees|number_of_employees|no_of_employees|headcount", "industry": r"industry|sector",
-    "country": r"country(_region)?|land", "language": r"(preferred_)?language", "timezone": r"time_?zone",
+    "title": r"(job_?)?title|position|role_title|jobtitle",
+    "first_name": r"first_?name|given_?name|fname|vorname",
+    "last_name": r"last_?name|surname|family_?name|lname|nachname",
+    "phone": r"(work_|mobile_)?(tele)?phone(_number)?|mobile",
+    "company_size": r"company_size|employees|number_of_employees|no_of_employees|headcount",
+    "industry": r"industry|sector",
+    "country": r"country(_region)?|land", "language": r"(preferred_)?language",
+    "timezone": r"time_?zone",
 }  # fmt: skip
 SUPPRESSION = re.compile(r"suppress|unsubscri|do.?not|opt.?out|bounce|cleaned", re.IGNORECASE)
 EXAMPLES = 5
 MAX_TYPES = 50  # a column of more different values names no types
 
 
-def guess(header: Header, rows: Sequence[Sequence[str]], file: str = "", types: Iterable[str] = ()) -> dict[str, Any]:
-    """A mapping, as it would stand in YAML; each column is used once. `rows` are examples, `types` those that are known."""
+def guess(
+    header: Header, rows: Sequence[Sequence[str]], file: str = "", types: Iterable[str] = ()
+) -> dict[str, Any]:
+    """A mapping, as it would stand in YAML; each column is used once. `rows` are examples, `types`
+    those that are known.
+    """
     free = {number: snake(name) for number, name in enumerate(header.names) if name}
     found: dict[str, str] = {}
     for key, pattern in NAMED.items():
-        fitting = [n for n, name in free.items() if re.fullmatch(pattern, name) and _fits(key, examples(rows, n))]
+        fitting = [
+            n
+            for n, name in free.items()
+            if re.fullmatch(pattern, name) and _fits(key, examples(rows, n))
+        ]
         if fitting and header.find(header.names[fitting[0]]) == fitting[0]:
             found[key] = header.names[fitting[0]]
             del free[fitting[0]]
     if "email" not in found:
         for n in free:
-            if (said := examples(rows, n)) and all(map(ADDRESS.fullmatch, said)) and header.find(header.names[n]) == n:
+            if (
+                (said := examples(rows, n))
+                and all(map(ADDRESS.fullmatch, said))
+                and header.find(header.names[n]) == n
+            ):
                 found["email"] = header.names[n]
                 del free[n]
                 break
@@ -59,19 +79,26 @@ def guess(header: Header, rows: Sequence[Sequence[str]], file: str = "", types: 
         del free[first]
     if mapping["kind"] == "suppressions":
         who = found.get("email") or found.get("lead")
-        return mapping | ({"email": who} if who else {"lead": header.names[0]}) | _part(found, "time")
+        return (
+            mapping | ({"email": who} if who else {"lead": header.names[0]}) | _part(found, "time")
+        )
     if mapping["kind"] == "leads" and (type_ := found.pop("type", "")):
         free[header.names.index(type_)] = snake(type_)
     mapping |= found
     if mapping["kind"] == "events":
-        mapping["type"] = {"column": found["type"], "names": _names(header, found["type"], rows, set(types))}
+        mapping["type"] = {
+            "column": found["type"],
+            "names": _names(header, found["type"], rows, set(types)),
+        }
     traits = {_trait(name): header.names[n] for n, name in free.items() if any(examples(rows, n))}
     return mapping | ({"traits": traits} if traits else {})
 
 
 def examples(rows: Sequence[Sequence[str]], column: int) -> list[str]:
     """A few different values of a column."""
-    return list(dict.fromkeys(row[column].strip() for row in rows if row[column].strip()))[:EXAMPLES]
+    return list(dict.fromkeys(row[column].strip() for row in rows if row[column].strip()))[
+        :EXAMPLES
+    ]
 
 
 def written(mapping: Mapping[str, Any]) -> str:
@@ -79,7 +106,9 @@ def written(mapping: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(mapping), sort_keys=False, allow_unicode=True, width=120)
 
 
-def _kind(header: Header, found: Mapping[str, str], rows: Sequence[Sequence[str]], file: str) -> str:
+def _kind(
+    header: Header, found: Mapping[str, str], rows: Sequence[Sequence[str]], file: str
+) -> str:
     if SUPPRESSION.search(file):
         return "suppressions"
     if "type" in found and "time" in found:
@@ -88,11 +117,17 @@ def _kind(header: Header, found: Mapping[str, str], rows: Sequence[Sequence[str]
     return "leads"
 
 
-def _names(header: Header, column: str, rows: Sequence[Sequence[str]], types: set[str]) -> dict[str, str]:
-    """What each value of the type's column would be; people correct what is no type that the model knows."""
+def _names(
+    header: Header, column: str, rows: Sequence[Sequence[str]], types: set[str]
+) -> dict[str, str]:
+    """What each value of the type's column would be; people correct what is no type that the model
+    knows.
+    """
     number = header.names.index(column)
     values = sorted({row[number].strip() for row in rows} - {""})
-    return {value: snake(value) for value in values if snake(value) in types or len(values) <= MAX_TYPES}
+    return {
+        value: snake(value) for value in values if snake(value) in types or len(values) <= MAX_TYPES
+    }
 
 
 def _part(found: Mapping[str, str], *names: str) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Files that people have brought to the page: on disk for an hour, mapped, tried and imported one after the other."""
+"""Files that people have brought to the page: on disk for an hour, mapped, tried and imported one
+after the other.
+"""
 
 import asyncio
 import secrets
@@ -49,7 +51,9 @@ class Job:
 
 
 class Brought:
-    """One file: its columns with examples, the mapping as it stands, and what has been done with it."""
+    """One file: its columns with examples, the mapping as it stands, and what has been done with
+    it.
+    """
 
     def __init__(self, folder: Path, name: str, key: Key) -> None:
         self.id, self.folder, self.name, self.key = folder.name, folder, name, key
@@ -78,10 +82,15 @@ class Brought:
         return given if isinstance(given, dict) else {}
 
     def look(self, facts: Facts) -> None:
-        """Reads the beginning, and guesses what the columns mean. Raises Reject where it is no table."""
+        """Reads the beginning, and guesses what the columns mean. Raises Reject where it is no
+        table.
+        """
         table = Table(self.table)
         try:
-            self.header, self.shape = table.header, f"{table.encoding}, delimiter {table.delimiter!r}"
+            self.header, self.shape = (
+                table.header,
+                f"{table.encoding}, delimiter {table.delimiter!r}",
+            )
             self.rows = [row.cells for row in islice(table.rows(), LOOKED_AT) if not row.reject]
         finally:
             table.close()
@@ -91,7 +100,9 @@ class Brought:
 class Desk:
     """Keeps the files below `folder`, which belongs to this process alone."""
 
-    def __init__(self, folder: Path, facts: Facts, pepper: bytes, publisher: Publisher, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, facts: Facts, pepper: bytes, publisher: Publisher, clock: Clock
+    ) -> None:
         self.folder, self.facts = folder, facts
         self._cleaner = facts.cleaner()
         self._normaliser = Normaliser(self._cleaner, pepper, facts.sales(), frozenset(facts.ours))
@@ -102,7 +113,11 @@ class Desk:
     def place(self, name: str, key: Key) -> Brought:
         """Room for a new file. Raises Reject `too-many`."""
         if len(self._files) >= MAX_FILES:
-            raise Reject(f"{MAX_FILES} files are here already", remedy="remove one, or wait an hour", kind="too-many")
+            raise Reject(
+                f"{MAX_FILES} files are here already",
+                remedy="remove one, or wait an hour",
+                kind="too-many",
+            )
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(mode=0o700, parents=True)
         brought = Brought(folder, name, key)
@@ -113,7 +128,11 @@ class Desk:
         """A file that was brought with this key. Raises Reject `not-found`."""
         brought = self._files.get(number)
         if not brought or brought.key.id != key.id:
-            raise Reject("this file is not here", remedy="bring it again; files are kept for an hour", kind="not-found")
+            raise Reject(
+                "this file is not here",
+                remedy="bring it again; files are kept for an hour",
+                kind="not-found",
+            )
         return brought
 
     def of(self, key: Key) -> Iterator[Brought]:
@@ -121,7 +140,9 @@ class Desk:
         return (one for one in reversed(self._files.values()) if one.key.id == key.id)
 
     def start(self, brought: Brought, report: Report) -> None:
-        """Begins a dry run or an import. Raises `Broken` or Reject where the mapping does not fit, or one is under way."""
+        """Begins a dry run or an import. Raises `Broken` or Reject where the mapping does not fit,
+        or one is under way.
+        """
         if brought.job and not brought.job.ended:
             raise Reject("it is under way already", remedy="wait until it has ended")
         plan = load(brought.text, "the mapping")
@@ -140,9 +161,11 @@ class Desk:
                 try:
                     with brought.rejected.open("w", encoding="utf-8-sig", newline="") as rejects:
                         await Import(
-                            table, Rows(plan, table.header, self.facts), self._normaliser, self._cleaner,
+                            table, Rows(plan, table.header, self.facts), self._normaliser,
+                            self._cleaner,
                             Nowhere() if job.report.dry_run else Broker(self._publisher),
-                            report=job.report, now=self._clock.now(), key=brought.key.name, rejects=rejects, progress=progress,
+                            report=job.report, now=self._clock.now(), key=brought.key.name,
+                            rejects=rejects, progress=progress,
                         ).run()  # fmt: skip
                 finally:
                     table.close()

@@ -7,7 +7,8 @@ from hashlib import blake2b
 from services.shared.contracts.identity import Identifier, Kind
 
 CACHE_KIB = 32 * 1024
-# Weak identifiers belong to the one person that they are linked to, strongest kinds first; linked to several they stand alone,
+# Weak identifiers belong to the one person that they are linked to, strongest kinds first; linked
+# to several they stand alone,
 # but for anonymous ids of two or three people, whose events these share.
 RESOLVE = """
 UPDATE name SET lead = (SELECT CASE WHEN min(s.lead) = max(s.lead) THEN min(s.lead)
@@ -26,7 +27,8 @@ class People:
             f"PRAGMA cache_size = -{CACHE_KIB}",
             "PRAGMA journal_mode = OFF",
             "CREATE TABLE name (id INTEGER PRIMARY KEY, kind INTEGER, lead INTEGER, acts INTEGER)",
-            "CREATE TABLE link (weak INTEGER, strong INTEGER, PRIMARY KEY (weak, strong)) WITHOUT ROWID",
+            "CREATE TABLE link (weak INTEGER, strong INTEGER, PRIMARY KEY (weak, strong)) "
+            "WITHOUT ROWID",
             "BEGIN",
         ):
             self._base.execute(statement)
@@ -44,7 +46,9 @@ class People:
                 weak.append((number, int(one.kind), number))
                 links.append((number, strongest))
         self._base.executemany(
-            "INSERT INTO name VALUES (?1, ?2, ?1, 1) ON CONFLICT (id) DO UPDATE SET acts = 1 WHERE acts = 0", acting.items()
+            "INSERT INTO name VALUES (?1, ?2, ?1, 1) ON CONFLICT (id) DO UPDATE SET acts = 1 "
+            "WHERE acts = 0",
+            acting.items(),
         )
         if links:
             self._base.executemany("INSERT OR IGNORE INTO name VALUES (?, ?, ?, 0)", weak)
@@ -63,4 +67,6 @@ class People:
 
 
 def _hashed(one: Identifier) -> int:
-    return int.from_bytes(blake2b(f"{int(one.kind)}{one.value}".encode(), digest_size=8).digest(), "big", signed=True)
+    return int.from_bytes(
+        blake2b(f"{int(one.kind)}{one.value}".encode(), digest_size=8).digest(), "big", signed=True
+    )

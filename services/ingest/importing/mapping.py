@@ -1,4 +1,6 @@
-"""The mapping of a file: which column means what, as typed YAML; every mistake is told with its line and remedy."""
+"""The mapping of a file: which column means what, as typed YAML; every mistake is told with its
+line and remedy.
+"""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -32,7 +34,8 @@ def _as(name: str) -> BeforeValidator:
 
 
 class Time(Part):
-    """When it happened: a column, in a strptime `format` where it is not ISO, or one moment for all rows.
+    """When it happened: a column, in a strptime `format` where it is not ISO, or one moment for all
+    rows.
 
     `zone` is that of times that name none; without it they are in the company's.
     """
@@ -58,7 +61,9 @@ class Time(Part):
 
 
 class Type(Part):
-    """What happened: a `name` for all rows (or of a column), or a column whose values `names` translates."""
+    """What happened: a `name` for all rows (or of a column), or a column whose values `names`
+    translates.
+    """
 
     name: str = ""
     column: str = ""
@@ -72,7 +77,9 @@ class Type(Part):
 
 
 class Said(Part):
-    """A word that goes with every row: a column's where a header has this name, else the word itself; or plainly one of both."""
+    """A word that goes with every row: a column's where a header has this name, else the word
+    itself; or plainly one of both.
+    """
 
     said: str = ""
     column: str = ""
@@ -93,7 +100,9 @@ class ExternalId(Part):
 
 
 class Consent(Part):
-    """A permission given or withdrawn: in every row, or where the column says one of `equals` (`*`: anything; left out: yes)."""
+    """A permission given or withdrawn: in every row, or where the column says one of `equals` (`*`:
+    anything; left out: yes).
+    """
 
     column: str = ""
     equals: Annotated[list[str], BeforeValidator(_list)] = []
@@ -112,7 +121,9 @@ class Consent(Part):
 
 
 class Outcome(Part):
-    """Where the column says one of `equals` (without it: yes) the playbook's outcome was reached, at `time`."""
+    """Where the column says one of `equals` (without it: yes) the playbook's outcome was reached,
+    at `time`.
+    """
 
     column: str
     equals: Annotated[list[str], BeforeValidator(_list)] = []
@@ -153,7 +164,11 @@ class Mapping(Part):
     @model_validator(mode="before")
     @classmethod
     def _without_blanks(cls, given: Any) -> Any:
-        return {name: value for name, value in given.items() if value != ""} if isinstance(given, dict) else given
+        return (
+            {name: value for name, value in given.items() if value != ""}
+            if isinstance(given, dict)
+            else given
+        )
 
     @field_validator("traits")
     @classmethod
@@ -165,7 +180,9 @@ class Mapping(Part):
     @model_validator(mode="after")
     def _makes_sense(self) -> "Mapping":
         if not self.external_id and not any(getattr(self, name) for name in IDENTIFIERS):
-            raise ValueError(f"nothing says who it is: name a column for {', '.join(IDENTIFIERS)} or external_id")
+            raise ValueError(
+                f"nothing says who it is: name a column for {', '.join(IDENTIFIERS)} or external_id"
+            )
         if self.kind == "events" and not self.type:
             raise ValueError("events need a `type`")
         if self.kind == "suppressions" and not (self.lead or self.email):
@@ -230,7 +247,11 @@ class Header:
     def like(self, name: str) -> str:
         """What to do about a column that is not there."""
         near = difflib.get_close_matches(name, self.names, 1)
-        return f"Did you mean {near[0]!r}?" if near else f"The columns are {', '.join(map(repr, self.names[:40]))}"
+        return (
+            f"Did you mean {near[0]!r}?"
+            if near
+            else f"The columns are {', '.join(map(repr, self.names[:40]))}"
+        )
 
 
 class Written:
@@ -244,7 +265,12 @@ class Written:
         if self.mapping.missing == "ignore":
             return
         problems = [
-            Problem(self._file, _line(self._node, where), f"{_path(where)}: no column {name!r} in the file", header.like(name))
+            Problem(
+                self._file,
+                _line(self._node, where),
+                f"{_path(where)}: no column {name!r} in the file",
+                header.like(name),
+            )
             for name, where in needed(self.mapping)
             if header.find(name) is None
         ]
@@ -260,9 +286,13 @@ def load(text: str, file: str) -> Written:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         what = f"not readable: {getattr(error, 'problem', None) or error}"
-        raise Broken([Problem(file, mark.line + 1 if mark else 1, what, "Mend the YAML there")]) from None
+        raise Broken(
+            [Problem(file, mark.line + 1 if mark else 1, what, "Mend the YAML there")]
+        ) from None
     if not isinstance(given, dict):
-        raise Broken([Problem(file, 1, "not a mapping", "Begin with `kind: leads` and `email: COLUMN`")])
+        raise Broken(
+            [Problem(file, 1, "not a mapping", "Begin with `kind: leads` and `email: COLUMN`")]
+        )
     try:
         return Written(Mapping.model_validate(given), file, node)
     except ValidationError as error:
@@ -296,13 +326,20 @@ def _problems(error: ValidationError, file: str, node: yaml.Node | None) -> Iter
         path = _path(where)
         if one["type"] == "extra_forbidden":
             near = difflib.get_close_matches(
-                str(where[-1]), [field.alias or name for name, field in Mapping.model_fields.items()], 1
+                str(where[-1]),
+                [field.alias or name for name, field in Mapping.model_fields.items()],
+                1,
             )
             remedy = f"Did you mean `{near[0]}`?" if near else "docs/importing.md lists every key"
             yield Problem(file, _line(node, where), f"{path}: no such key", remedy)
         else:
             what = one["msg"].removeprefix("Value error, ")
-            yield Problem(file, _line(node, where), f"{path}: {what}" if path else what, "docs/importing.md shows every key")
+            yield Problem(
+                file,
+                _line(node, where),
+                f"{path}: {what}" if path else what,
+                "docs/importing.md shows every key",
+            )
 
 
 def _path(where: Sequence[Step]) -> str:
@@ -310,14 +347,18 @@ def _path(where: Sequence[Step]) -> str:
 
 
 def _line(node: yaml.Node | None, where: Sequence[Step]) -> int:
-    """The line of a path like ("consent", 0, "column"); steps that the file does not spell out are passed over."""
+    """The line of a path like ("consent", 0, "column"); steps that the file does not spell out are
+    passed over.
+    """
     line = 1
     for step in where:
         if isinstance(node, yaml.MappingNode):
             found = next(((key, value) for key, value in node.value if key.value == step), None)
             if found:
                 line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        elif (
+            isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value)
+        ):
             node = node.value[step]
             line = node.start_mark.line + 1
     return line

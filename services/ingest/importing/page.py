@@ -1,4 +1,6 @@
-"""The page for files at `/import`: bring one, say what its columns mean, try it, import it; signed in by a secret key."""
+"""The page for files at `/import`: bring one, say what its columns mean, try it, import it; signed
+in by a secret key.
+"""
 
 import hashlib
 from collections.abc import Callable, Coroutine
@@ -31,15 +33,18 @@ from services.shared.playbook.loading import Broken
 
 HERE = Path(__file__).parent
 PATH = "/import"
-COOKIE = "ripeline_import"  # browsers do not tell the ports of a host apart: the scorer's page has another one
+# browsers do not tell the ports of a host apart: the scorer's page has another one
+COOKIE = "ripeline_import"
 MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 MAX_FORM_FIELDS = 10_000
 HEADERS = PLAIN | {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; "
         "frame-ancestors 'none'"
     ),
-    "Referrer-Policy": "same-origin",  # with less, browsers hide the origin of our own forms from us
+    # with less, browsers hide the origin of our own forms from us
+    "Referrer-Policy": "same-origin",
 }
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -47,9 +52,16 @@ Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 def mount(app: FastAPI, keys: Keys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock) -> None:
     """Adds the page, and what a distant importer asks first."""
 
-    @app.get("/v1/import", tags=["import"], response_model=None, openapi_extra={"security": [{"bearer": []}]})
+    @app.get(
+        "/v1/import",
+        tags=["import"],
+        response_model=None,
+        openapi_extra={"security": [{"bearer": []}]},
+    )
     async def facts(request: Request) -> Response:
-        """What an importer has to know of the playbook, so that a file means the same from wherever it is sent."""
+        """What an importer has to know of the playbook, so that a file means the same from wherever
+        it is sent.
+        """
         rates.key(keys.check(intake.presented(request.headers.get("authorization")), "secret").id)
         return Response(encode_bytes(desk.facts), media_type="application/json")
 
@@ -60,7 +72,12 @@ class Page:
     """The routes of the page."""
 
     def __init__(self, keys: Keys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock) -> None:
-        self._seats, self._rates, self._desk, self._clock = Seats(keys, pepper, "secret"), rates, desk, clock
+        self._seats, self._rates, self._desk, self._clock = (
+            Seats(keys, pepper, "secret"),
+            rates,
+            desk,
+            clock,
+        )
         env = Environment(
             loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
@@ -68,8 +85,10 @@ class Page:
         files = {file.name: file.read_bytes() for file in (HERE / "static").iterdir()}
         marks = {name: hashlib.sha256(body).hexdigest()[:12] for name, body in files.items()}
         env.globals |= {
-            "asset": lambda name: f"{PATH}/static/{name}?v={marks[name]}", "meanings": columns.MEANINGS, "kinds": columns.KINDS,
-            "part": columns.part, "max_days": MAX_DAYS, "megabytes": MAX_BYTES >> 20, "zone": desk.facts.zone,
+            "asset": lambda name: f"{PATH}/static/{name}?v={marks[name]}",
+            "meanings": columns.MEANINGS, "kinds": columns.KINDS,
+            "part": columns.part, "max_days": MAX_DAYS, "megabytes": MAX_BYTES >> 20,
+            "zone": desk.facts.zone,
             "types": desk.facts.types, "outcome": desk.facts.outcome,
         }  # fmt: skip
         self._env, self._files = env, files
@@ -95,7 +114,7 @@ class Page:
         router.add_api_route("/{number}/rejected.csv", self.rejected, **plain)
         return router
 
-    # -- signing in ----------------------------------------------------------------------------------------------------
+    # -- signing in -------------------------------------------------------------------------------
 
     async def sign_in(self) -> Response:
         """Where the key is pasted."""
@@ -111,7 +130,9 @@ class Page:
             return self._page("sign_in.html", STATUS[refused.kind], problem=refused)
         answer = _see(PATH)
         secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, cookie, path=PATH, httponly=True, samesite="strict", secure=secure)
+        answer.set_cookie(
+            COOKIE, cookie, path=PATH, httponly=True, samesite="strict", secure=secure
+        )
         return answer
 
     async def sign_out(self, request: Request) -> Response:
@@ -121,12 +142,14 @@ class Page:
         answer.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="strict")
         return answer
 
-    # -- files ---------------------------------------------------------------------------------------------------------
+    # -- files ------------------------------------------------------------------------------------
 
     async def start(self, request: Request) -> Response:
         """Where a file is chosen."""
         key = self._holder(request)
-        return self._page("start.html", files=list(self._desk.of(key)), most=MAX_FILES, problem=None)
+        return self._page(
+            "start.html", files=list(self._desk.of(key)), most=MAX_FILES, problem=None
+        )
 
     async def bring(self, request: Request) -> Response:
         """Takes a file."""
@@ -153,7 +176,9 @@ class Page:
         """Takes the mapping as text, or a template."""
         form, brought = await self._form(request), self._brought(request, number)
         template = mapping.template(form.get("template", ""))
-        return self._mapped(brought, template.read_text("utf-8") if template else form.get("text", ""))
+        return self._mapped(
+            brought, template.read_text("utf-8") if template else form.get("text", "")
+        )
 
     async def run(self, request: Request, number: str) -> Response:
         """Tries the file, or imports it."""
@@ -163,10 +188,14 @@ class Page:
         if said not in (HISTORY, NEW_LEADS):
             if not trying and brought.mapping.get("kind") != "suppressions":
                 remedy = "choose whether these are history or new leads"
-                return self._file(brought, [Reject("the import does not say what it is", remedy=remedy)])
+                return self._file(
+                    brought, [Reject("the import does not say what it is", remedy=remedy)]
+                )
             said = HISTORY
         if not days.isdecimal() or int(days) > MAX_DAYS:
-            return self._file(brought, [Reject("not a number of days", remedy=f"write 0 to {MAX_DAYS}")])
+            return self._file(
+                brought, [Reject("not a number of days", remedy=f"write 0 to {MAX_DAYS}")]
+            )
         report = Report(as_=said, days=int(days) if said == NEW_LEADS else 0, dry_run=trying)
         try:
             self._desk.start(brought, report)
@@ -194,16 +223,23 @@ class Page:
         brought = self._brought(request, number)
         if not brought.rejected.is_file() or not brought.job or not brought.job.ended:
             raise Reject("there is no such list yet", remedy="try the file first", kind="not-found")
-        return FileResponse(brought.rejected, headers=HEADERS, media_type="text/csv; charset=utf-8", filename="rejected.csv")
+        return FileResponse(
+            brought.rejected,
+            headers=HEADERS,
+            media_type="text/csv; charset=utf-8",
+            filename="rejected.csv",
+        )
 
     async def static(self, name: str) -> Response:
         """The page's own files."""
         if name not in self._files:
-            raise Reject("there is no such file", remedy="follow the links of the page", kind="not-found")
+            raise Reject(
+                "there is no such file", remedy="follow the links of the page", kind="not-found"
+            )
         headers = HEADERS | {"Cache-Control": "public, max-age=31536000, immutable"}
         return Response(self._files[name], headers=headers, media_type=MEDIA[Path(name).suffix])
 
-    # -- what all share ------------------------------------------------------------------------------------------------
+    # -- what all share ---------------------------------------------------------------------------
 
     def _holder(self, request: Request) -> Key:
         return self._seats.holder(request.cookies.get(COOKIE, ""))
@@ -216,7 +252,11 @@ class Page:
         _own(request)
         post = await intake.read(request, self._clock)
         try:
-            return dict(parse_qsl(post.body.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS))
+            return dict(
+                parse_qsl(
+                    post.body.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS
+                )
+            )
         except ValueError:
             raise Reject("the form cannot be read", remedy="load the page again") from None
 
@@ -244,7 +284,9 @@ class Page:
         )
 
     def _page(self, name: str, status: int = 200, **values: Any) -> Response:
-        return Response(self._env.get_template(name).render(values), status, HEADERS, "text/html; charset=utf-8")
+        return Response(
+            self._env.get_template(name).render(values), status, HEADERS, "text/html; charset=utf-8"
+        )
 
     def _route(self) -> type[APIRoute]:
         page = self
@@ -263,10 +305,15 @@ class Page:
                     except Reject as error:
                         return page._page("problem.html", STATUS.get(error.kind, 400), error=error)
                     except RequestValidationError:
-                        wrong = Reject("there is no such page", remedy="follow the links of the page itself")
+                        wrong = Reject(
+                            "there is no such page", remedy="follow the links of the page itself"
+                        )
                         return page._page("problem.html", 404, error=wrong)
                     except Retry:
-                        away = Reject("the database is away", remedy="it comes back by itself; load the page again")
+                        away = Reject(
+                            "the database is away",
+                            remedy="it comes back by itself; load the page again",
+                        )
                         return page._page("problem.html", 503, error=away)
 
                 return answer
@@ -275,7 +322,9 @@ class Page:
 
 
 def _own(request: Request) -> None:
-    """Checks that a form of this page sent the request, as far as the browser tells. Raises Reject `forbidden`."""
+    """Checks that a form of this page sent the request, as far as the browser tells. Raises Reject
+    `forbidden`.
+    """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin", "")
     if site != "same-origin" if site else urlsplit(origin).netloc != request.headers.get("host"):
         remedy = "use the form of this page"

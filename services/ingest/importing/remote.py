@@ -1,4 +1,6 @@
-"""Imports through another machine's ingest: the file is read here, its interactions are posted to `/v1/import`."""
+"""Imports through another machine's ingest: the file is read here, its interactions are posted to
+`/v1/import`.
+"""
 
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +32,12 @@ class Distant:
         self._http = aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(60))
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         await self._http.close()
 
     async def facts(self) -> Facts:
@@ -61,18 +68,27 @@ class Distant:
         headers = {"Content-Type": "application/json"} if body else {}
         try:
             params = self._params if body else None
-            async with self._http.request(method, self._url, data=body, headers=headers, params=params) as response:
+            async with self._http.request(
+                method, self._url, data=body, headers=headers, params=params
+            ) as response:
                 raw = await response.read()
                 if response.status in AWAY:
                     raise Retry(f"{self._url} answers {response.status}")
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
             raise Retry(f"{self._url} does not answer: {type(error).__name__}") from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise Reject(f"no such address: {type(error).__name__}", where="--to", remedy="write it as https://host") from error
+            raise Reject(
+                f"no such address: {type(error).__name__}",
+                where="--to",
+                remedy="write it as https://host",
+            ) from error
         try:
             answer: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
         except msgspec.MsgspecError:
-            answer = {"title": f"it answers {response.status}", "detail": "is this the address of Ripeline's ingest?"}
+            answer = {
+                "title": f"it answers {response.status}",
+                "detail": "is this the address of Ripeline's ingest?",
+            }
         if response.status != 200 and "rejected" not in answer:
             raise _reject(answer, "--to")
         return answer
@@ -82,5 +98,6 @@ def _reject(problem: dict[str, Any], where: str = "") -> Reject:
     """A problem document as the refusal that it was."""
     kind = str(problem.get("type", "")).rpartition("#")[2]
     return Reject(
-        str(problem.get("title", "refused")), where=where, remedy=str(problem.get("detail", "")), kind=kind or "invalid"
+        str(problem.get("title", "refused")), where=where, remedy=str(problem.get("detail", "")),
+        kind=kind or "invalid"
     )  # fmt: skip

@@ -1,4 +1,6 @@
-"""What a row means under its mapping: interactions whose ids derive from what they say, or why it cannot be taken. Pure."""
+"""What a row means under its mapping: interactions whose ids derive from what they say, or why it
+cannot be taken. Pure.
+"""
 
 import hashlib
 import re
@@ -10,7 +12,16 @@ from typing import Any
 from msgspec.structs import force_setattr
 
 from services.ingest.importing.facts import Facts
-from services.ingest.importing.mapping import ALL, ANY, IDENTIFIERS, WORDS, Header, Said, Written, needed
+from services.ingest.importing.mapping import (
+    ALL,
+    ANY,
+    IDENTIFIERS,
+    WORDS,
+    Header,
+    Said,
+    Written,
+    needed,
+)
 from services.ingest.importing.mapping import Consent as Rule
 from services.ingest.importing.times import Cells, reader
 from services.ingest.sources.contract import Item, Refused
@@ -20,11 +31,14 @@ from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
 
 YES = frozenset({
-    "yes", "y", "true", "t", "1", "x", "on", "ok", "ja", "oui", "si", "sí", "sim", "given", "granted", "subscribed", "optedin",
-    "optin", "doubleoptin", "consented", "consent", "agreed", "accepted", "allowed", "permitted", "confirmed", "checked", "✓",
+    "yes", "y", "true", "t", "1", "x", "on", "ok", "ja", "oui", "si", "sí", "sim", "given",
+    "granted", "subscribed", "optedin",
+    "optin", "doubleoptin", "consented", "consent", "agreed", "accepted", "allowed", "permitted",
+    "confirmed", "checked", "✓",
 })  # fmt: skip
 WITHDRAWN = frozenset({
-    "unsubscribed", "unsubscribe", "optedout", "optout", "withdrawn", "revoked", "refused", "denied", "donotemail", "donotmail",
+    "unsubscribed", "unsubscribe", "optedout", "optout", "withdrawn", "revoked", "refused",
+    "denied", "donotemail", "donotmail",
     "donotcontact", "blocked", "complained", "cleaned",
 })  # fmt: skip
 SUPPRESSED, IDENTIFIED = "consent_withdrawn", "identified"
@@ -43,22 +57,36 @@ class Rows:
         written.check(header)
         mapping = written.mapping
         self._header, self._facts, self._mapping = header, facts, mapping
-        self._names = {name: column for name in IDENTIFIERS if (column := self._column(getattr(mapping, name))) is not None}
+        self._names = {
+            name: column
+            for name in IDENTIFIERS
+            if (column := self._column(getattr(mapping, name))) is not None
+        }
         self._external = self._column(mapping.external_id.column) if mapping.external_id else None
         self._type = self._type_of()
         self._time = reader(mapping.time, header, facts.zone)
         self._is_dated = bool(mapping.time and mapping.time.column)
-        self._words = {name: word for name in WORDS if (word := self._said_of(getattr(mapping, name)))}
+        self._words = {
+            name: word for name in WORDS if (word := self._said_of(getattr(mapping, name)))
+        }
         self._cost = self._said_of(mapping.cost)
         self._consents = [self._consent(rule) for rule in mapping.consent]
         self._traits = self._columns_of_traits()
         outcome = mapping.outcome
         reached = self._column(outcome.column) if outcome else None
-        self._outcome = None if outcome is None or reached is None else (reached, _said(outcome.equals))
-        self._outcome_time = reader(outcome.time, header, facts.zone) if outcome and outcome.time else None
+        self._outcome = (
+            None if outcome is None or reached is None else (reached, _said(outcome.equals))
+        )
+        self._outcome_time = (
+            reader(outcome.time, header, facts.zone) if outcome and outcome.time else None
+        )
         self._cleaner = facts.cleaner()
         if not self._names and self._external is None:
-            raise Reject("no column of the file says who it is", where="file", remedy=f"it has {header.names[:40]}")
+            raise Reject(
+                "no column of the file says who it is",
+                where="file",
+                remedy=f"it has {header.names[:40]}",
+            )
 
     def read(self, cells: Cells) -> tuple[Item, ...] | Refused:
         """The interactions of a row that has a cell for each column."""
@@ -70,10 +98,14 @@ class Rows:
     def _read(self, cells: Cells) -> tuple[Item, ...]:
         who = self._who(cells)
         at = self._time(cells)
-        fields: dict[str, Any] = {name: value for name, word in self._words.items() if (value := word(cells))}
+        fields: dict[str, Any] = {
+            name: value for name, word in self._words.items() if (value := word(cells))
+        }
         if self._cost and (cost := self._cost(cells)):
             fields["cost"] = number(cost)
-        if self._traits and (traits := {trait: value for trait, n in self._traits if (value := cells[n].strip())}):
+        if self._traits and (
+            traits := {trait: value for trait, n in self._traits if (value := cells[n].strip())}
+        ):
             fields["traits"] = traits
         kind = self._mapping.kind
         if kind == "suppressions":
@@ -88,27 +120,43 @@ class Rows:
         if not reached:
             return (lead,)
         then = self._outcome_time(cells) if self._outcome_time else None
-        about: dict[str, Any] = {name: fields[name] for name in ("product", "source", "campaign") if name in fields}
+        about: dict[str, Any] = {
+            name: fields[name] for name in ("product", "source", "campaign") if name in fields
+        }
         return lead, _item(self._facts.outcome, then or at, who, about)
 
     def _who(self, cells: Cells) -> dict[str, Any]:
         """The identifiers of a row; `lead` is an address where it is one, else a user_id."""
-        who: dict[str, Any] = {name: value for name, n in self._names.items() if (value := cells[n].strip())}
+        who: dict[str, Any] = {
+            name: value for name, n in self._names.items() if (value := cells[n].strip())
+        }
         if lead := who.pop("lead", ""):
             if address := self._cleaner.address(lead):
                 who.setdefault("email", address)
             elif re.search(r"\S@\S", lead):
-                raise Reject("not a mail address", where="lead", remedy="write one like ann@example.com")
+                raise Reject(
+                    "not a mail address", where="lead", remedy="write one like ann@example.com"
+                )
             else:
                 who.setdefault("user_id", lead)
-        if self._external is not None and self._mapping.external_id and (named := cells[self._external].strip()):
+        if (
+            self._external is not None
+            and self._mapping.external_id
+            and (named := cells[self._external].strip())
+        ):
             who["external_id"] = ExternalId(self._mapping.external_id.system, named)
         return who
 
     def _suppression(self) -> tuple[Consent, ...]:
         rules = self._mapping.consent or [Rule(state="withdrawn", basis="suppression list")]
         return tuple(
-            Consent(channel=rule.channel, purpose=rule.purpose, state="withdrawn", basis=rule.basis, text=rule.text)
+            Consent(
+                channel=rule.channel,
+                purpose=rule.purpose,
+                state="withdrawn",
+                basis=rule.basis,
+                text=rule.text,
+            )
             for rule in rules
         )
 
@@ -118,7 +166,8 @@ class Rows:
     def _consent(self, rule: Rule) -> Callable[[Cells, datetime | None], Consent | None]:
         """How a row's word on a permission is read.
 
-        A permission without a date of its own, be it the row's, is the oldest of all: it overrules no refusal.
+        A permission without a date of its own, be it the row's, is the oldest of all: it overrules
+        no refusal.
         """
         column, words = self._column(rule.column) if rule.column else None, _said(rule.equals)
         dated = reader(rule.at, self._header, self._facts.zone) if rule.at else None
@@ -132,13 +181,16 @@ class Rows:
             since = own or (at if self._is_dated else None) or (EPOCH if state == "given" else None)
             when = None if since == at else since
             return Consent(
-                channel=rule.channel, purpose=rule.purpose, state=state, basis=basis(cells), text=text(cells), at=when
+                channel=rule.channel, purpose=rule.purpose, state=state, basis=basis(cells),
+                text=text(cells), at=when
             )  # fmt: skip
 
         return read
 
     def _type_of(self) -> Word:
-        """The type of a row: constant where the name is a type that the model knows or no column, else the column's value."""
+        """The type of a row: constant where the name is a type that the model knows or no column,
+        else the column's value.
+        """
         said = self._mapping.type
         if said is None:
             return lambda _: IDENTIFIED
@@ -159,10 +211,15 @@ class Rows:
     def _columns_of_traits(self) -> Sequence[tuple[str, int]]:
         """(trait, column); of `all`, those that nothing else uses."""
         mapping = self._mapping
-        if mapping.kind == "suppressions":  # nothing more is kept of people who want to be left alone
+        # nothing more is kept of people who want to be left alone
+        if mapping.kind == "suppressions":
             return []
         if isinstance(mapping.traits, dict):
-            return [(trait, n) for trait, column in mapping.traits.items() if (n := self._column(column)) is not None]
+            return [
+                (trait, n)
+                for trait, column in mapping.traits.items()
+                if (n := self._column(column)) is not None
+            ]
         if mapping.traits != ALL:
             return []
         words = [word for name in (*WORDS, "cost") if (word := getattr(mapping, name))]
@@ -194,7 +251,9 @@ class Rows:
 
 
 def number(text: str) -> float:
-    """An amount as people write it: `12.50`, `12,50 €`, `1.234,50`. Raises Reject, also for `1,234`, which is two things."""
+    """An amount as people write it: `12.50`, `12,50 €`, `1.234,50`. Raises Reject, also for
+    `1,234`, which is two things.
+    """
     amount = AMOUNT.fullmatch(text)
     plain = FILLING.sub("", amount[1]) if amount else ""
     point, comma = plain.rfind("."), plain.rfind(",")
@@ -207,7 +266,9 @@ def number(text: str) -> float:
     raise Reject("not a number", where="cost", remedy="write it as 1234.50")
 
 
-def _item(type_: str, at: datetime | None, who: Mapping[str, Any], fields: Mapping[str, Any]) -> Item:
+def _item(
+    type_: str, at: datetime | None, who: Mapping[str, Any], fields: Mapping[str, Any]
+) -> Item:
     """An interaction under the hash of what it says."""
     item = Item(type=type_, occurred_at=at, **who, **fields)
     force_setattr(item, "id", hashlib.blake2b(encode_bytes(item), digest_size=16).hexdigest())

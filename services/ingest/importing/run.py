@@ -1,4 +1,6 @@
-"""An import from the first row to the report: batches through the normaliser to the broker, or to a distant ingest."""
+"""An import from the first row to the report: batches through the normaliser to the broker, or to a
+distant ingest.
+"""
 
 import asyncio
 import csv
@@ -36,7 +38,9 @@ Progress = Callable[["Report", int], None]
 
 
 class Report(msgspec.Struct):
-    """What became of the rows; `as` and `days` say what the import was taken for, `events` how many were sent."""
+    """What became of the rows; `as` and `days` say what the import was taken for, `events` how many
+    were sent.
+    """
 
     rows: int = 0
     accepted: int = 0
@@ -70,7 +74,9 @@ class Batch(NamedTuple):
 
 
 class Sink(Protocol):
-    """Where batches go; returns rows that were refused there. Raises Retry, or Reject where all else would fail alike."""
+    """Where batches go; returns rows that were refused there. Raises Retry, or Reject where all
+    else would fail alike.
+    """
 
     encodes: bool
 
@@ -102,7 +108,9 @@ class Broker:
 
 
 class Rejects:
-    """Writes rejected rows as they were, with line, reason and remedy before them; no cell computes anything."""
+    """Writes rejected rows as they were, with line, reason and remedy before them; no cell computes
+    anything.
+    """
 
     def __init__(self, file: TextIO | None, names: Sequence[str]) -> None:
         self._writer = csv.writer(file) if file else None
@@ -111,7 +119,9 @@ class Rejects:
     def put(self, cells: Sequence[str]) -> None:
         """Writes a line."""
         if self._writer:
-            self._writer.writerow([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells])
+            self._writer.writerow(
+                [f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells]
+            )
 
 
 class Import:
@@ -122,7 +132,13 @@ class Import:
         report: Report, now: datetime, key: str = "default",
         rejects: TextIO | None = None, progress: Progress = lambda report, done: None,
     ) -> None:  # fmt: skip
-        self._table, self._rows, self._normaliser, self._cleaner, self._sink = table, rows, normaliser, cleaner, sink
+        self._table, self._rows, self._normaliser, self._cleaner, self._sink = (
+            table,
+            rows,
+            normaliser,
+            cleaner,
+            sink,
+        )
         self._rejects = Rejects(rejects, table.header.names)
         self._progress, self._now, self._door = progress, now, f"{DOOR}:{key}"
         self._flags = declared(report.as_, report.days)
@@ -131,7 +147,9 @@ class Import:
         self.report = report
 
     async def run(self) -> Report:
-        """Reads, sends and counts. Raises Retry where a dependency stays away, Reject where it refuses everything."""
+        """Reads, sends and counts. Raises Retry where a dependency stays away, Reject where it
+        refuses everything.
+        """
         under_way: deque[asyncio.Task[None]] = deque()
         rows = self._table.rows()
         try:
@@ -199,7 +217,9 @@ class Import:
     def _refuse(self, row: Row, reject: Reject) -> None:
         report, reason = self.report, reject.title
         report.rejected += 1
-        self._reasons[reason if reason in self._reasons or len(self._reasons) < MAX_REASONS else OTHER] += 1
+        self._reasons[
+            reason if reason in self._reasons or len(self._reasons) < MAX_REASONS else OTHER
+        ] += 1
         if len(report.first) < 20:
             report.first.append((row.line, str(reject), reject.remedy))
         self._rejects.put([str(row.line), reason, reject.remedy, *row.cells])

@@ -1,4 +1,6 @@
-"""A table of any encoding, delimiter and quoting that Excel and others write, row by row in constant memory."""
+"""A table of any encoding, delimiter and quoting that Excel and others write, row by row in
+constant memory.
+"""
 
 import codecs
 import csv
@@ -23,10 +25,23 @@ MAX_LINES = 200  # physical lines of one row
 DELIMITERS = ",;\t|"
 BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE,
+    "utf-16"),
 )  # fmt: skip
 WESTERN = "cp1252"
-OFFICE = (WESTERN, "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "mac_roman", "shift_jis", "gb18030", "big5", "euc_kr")
+OFFICE = (
+    WESTERN,
+    "cp1250",
+    "cp1251",
+    "cp1253",
+    "cp1254",
+    "cp1257",
+    "mac_roman",
+    "shift_jis",
+    "gb18030",
+    "big5",
+    "euc_kr",
+)
 SEPARATOR = re.compile(r"\ufeff?sep=(.)\r?\n?", re.IGNORECASE)
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
@@ -40,7 +55,9 @@ class Row(NamedTuple):
 
 
 class Table:
-    """A file as rows; opens it. Raises Reject where it holds no table, or another encoding or delimiter than it is said to."""
+    """A file as rows; opens it. Raises Reject where it holds no table, or another encoding or
+    delimiter than it is said to.
+    """
 
     def __init__(self, path: Path, encoding: str = "", delimiter: str = "") -> None:
         self.bytes = path.stat().st_size
@@ -58,7 +75,9 @@ class Table:
             self._text.readline()
             self._line = 1
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0':
-            raise Reject("no such delimiter", where="delimiter", remedy="name one character, e.g. `;`")
+            raise Reject(
+                "no such delimiter", where="delimiter", remedy="name one character, e.g. `;`"
+            )
         self.header = self._header()
 
     @property
@@ -83,14 +102,24 @@ class Table:
     def _header(self) -> Header:
         for row in self._records():
             if row.reject:
-                raise Reject(f"the header cannot be read: {row.reject.title}", where=f"line {row.line}", remedy=row.reject.remedy)
+                raise Reject(
+                    f"the header cannot be read: {row.reject.title}",
+                    where=f"line {row.line}",
+                    remedy=row.reject.remedy,
+                )
             if any(map(str.strip, row.cells)):
                 if len(row.cells) > MAX_COLUMNS:
                     raise Reject(
-                        f"more than {MAX_COLUMNS} columns", where=f"line {row.line}", remedy="leave out what nobody reads"
+                        f"more than {MAX_COLUMNS} columns",
+                        where=f"line {row.line}",
+                        remedy="leave out what nobody reads",
                     )
                 return Header(row.cells)
-        raise Reject("the file is empty", where="file", remedy="export it again, with the names of the columns in its first line")
+        raise Reject(
+            "the file is empty",
+            where="file",
+            remedy="export it again, with the names of the columns in its first line",
+        )
 
     def _records(self) -> Iterator[Row]:
         """Every record; after a broken one it goes on with the line that follows its first."""
@@ -119,7 +148,9 @@ class Table:
         return csv.reader(self._lines(), delimiter=self.delimiter, strict=True)
 
     def _lines(self) -> Iterator[str]:
-        """Physical lines; a record that swallows too many of them is cut off by an over-long cell."""
+        """Physical lines; a record that swallows too many of them is cut off by an
+        over-long cell.
+        """
         while line := self._pushed.popleft() if self._pushed else self._text.readline(MAX_LINE + 1):
             if len(line) > MAX_LINE:
                 self._skip_rest()
@@ -154,7 +185,9 @@ def encoding_of(path: Path) -> str:
             try:
                 decoder.decode(block)
             except UnicodeDecodeError:
-                odd += b"\n".join(line for line in block.split(b"\n") if not line.isascii())[:SAMPLE]
+                odd += b"\n".join(line for line in block.split(b"\n") if not line.isascii())[
+                    :SAMPLE
+                ]
                 break
         else:
             try:
@@ -170,7 +203,11 @@ def delimiter_of(sample: str) -> str:
     lines = lines[:-1] if len(sample) >= SAMPLE and len(lines) > 1 else lines
     best, found = (0, 0), ","
     for one in DELIMITERS:
-        counts = [len(cells) for cells in csv.reader(lines, delimiter=one) if cells] if _readable(lines, one) else []
+        counts = (
+            [len(cells) for cells in csv.reader(lines, delimiter=one) if cells]
+            if _readable(lines, one)
+            else []
+        )
         if counts and counts[0] > 1:
             rank = (sum(count == counts[0] for count in counts) * 100 // len(counts), counts[0])
             best, found = (rank, one) if rank > best else (best, found)
@@ -191,22 +228,34 @@ def _without_mark(start: bytes) -> str:
     half = len(start) // 2
     if half and start[1::2].count(0) > 0.4 * half and start[::2].count(0) < 0.1 * half:
         return "utf-16-le"
-    return "utf-16-be" if half and start[::2].count(0) > 0.4 * half and start[1::2].count(0) < 0.1 * half else ""
+    return (
+        "utf-16-be"
+        if half and start[::2].count(0) > 0.4 * half and start[1::2].count(0) < 0.1 * half
+        else ""
+    )
 
 
 def _likeliest(sample: bytes) -> str:
-    """Windows' Western encoding where it makes as good a text as any, for Excel writes it mostly; else the best guess."""
+    """Windows' Western encoding where it makes as good a text as any, for Excel writes it mostly;
+    else the best guess.
+    """
     matches = from_bytes(sample, cp_isolation=list(OFFICE))
     best = matches.best()
     good = [match for match in matches if best and match.chaos <= best.chaos]
-    return best.encoding if best and not any(WESTERN in match.could_be_from_charset for match in good) else WESTERN
+    return (
+        best.encoding
+        if best and not any(WESTERN in match.could_be_from_charset for match in good)
+        else WESTERN
+    )
 
 
 def _known(encoding: str) -> str:
     try:
         return codecs.lookup(encoding).name
     except LookupError:
-        raise Reject("no such encoding", where="encoding", remedy="name one like utf-8, utf-16 or cp1252") from None
+        raise Reject(
+            "no such encoding", where="encoding", remedy="name one like utf-8, utf-16 or cp1252"
+        ) from None
 
 
 def _fitted(row: Row, width: int) -> Row:
@@ -214,15 +263,25 @@ def _fitted(row: Row, width: int) -> Row:
     if len(row.cells) > width and not any(map(str.strip, row.cells[width:])):
         return Row(row.line, row.cells[:width])
     what = "more cells than columns" if len(row.cells) > width else "fewer cells than columns"
-    return Row(row.line, row.cells, Reject(what, where=f"line {row.line}", remedy="look for a missing or an unquoted delimiter"))
+    return Row(
+        row.line,
+        row.cells,
+        Reject(
+            what, where=f"line {row.line}", remedy="look for a missing or an unquoted delimiter"
+        ),
+    )
 
 
 def _broken(error: csv.Error) -> Reject:
     if "field limit" in str(error):
         return Reject(
-            "a cell is too long", remedy=f"shorten it to {MAX_CELL:,} characters, or look for a quote that is not closed"
+            "a cell is too long",
+            remedy=f"shorten it to {MAX_CELL:,} characters, or look for a quote that is not closed",
         )
-    return Reject("the quotes do not match", remedy='close every quote, and write a quote within quotes twice: ""')
+    return Reject(
+        "the quotes do not match",
+        remedy='close every quote, and write a quote within quotes twice: ""',
+    )
 
 
 def _unreadable(line: str, encoding: str) -> Reject:
@@ -230,4 +289,7 @@ def _unreadable(line: str, encoding: str) -> Reject:
         return Reject("a NUL character", remedy="take it out; no database keeps it")
     if len(line) > MAX_LINE:
         return Reject("a line is too long", remedy=f"shorten it to {MAX_LINE:,} characters")
-    return Reject("characters that cannot be read", remedy=f"save the file as UTF-8; it was read as {encoding}")
+    return Reject(
+        "characters that cannot be read",
+        remedy=f"save the file as UTF-8; it was read as {encoding}",
+    )

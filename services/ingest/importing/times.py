@@ -1,4 +1,6 @@
-"""Times as files write them: ISO in all its forms, seconds or milliseconds since 1970, or a format that the mapping names."""
+"""Times as files write them: ISO in all its forms, seconds or milliseconds since 1970, or a format
+that the mapping names.
+"""
 
 import re
 from collections.abc import Callable
@@ -21,7 +23,8 @@ Read = Callable[[Cells], datetime | None]
 
 
 def reader(time: Time | None, header: Header, zone: str) -> Read:
-    """How the moment of a row is read, in UTC: None where the row does not say. It raises Reject for what is no time.
+    """How the moment of a row is read, in UTC: None where the row does not say. It raises Reject
+    for what is no time.
 
     `zone` is that of times that name none, where the mapping does not say another.
     """
@@ -51,10 +54,17 @@ def parse(text: str, zone: tzinfo, form: str = "") -> datetime:
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         if form:
-            raise Reject("a time in another format", where="time", remedy=f"the mapping's format is {form!r}") from None
+            raise Reject(
+                "a time in another format", where="time", remedy=f"the mapping's format is {form!r}"
+            ) from None
         if DATE.fullmatch(text):
-            remedy = "say which is the day: in the mapping write `time: {column: …, format: '%d/%m/%Y'}`, or '%m/%d/%Y'"
-            raise Reject("a date that can be read in two ways", where="time", remedy=remedy) from None
+            remedy = (
+                "say which is the day: in the mapping write `time: {column: …, format: "
+                "'%d/%m/%Y'}`, or '%m/%d/%Y'"
+            )
+            raise Reject(
+                "a date that can be read in two ways", where="time", remedy=remedy
+            ) from None
         remedy = "write 2026-03-04 or 2026-03-04T05:06:07Z, or name the `format` in the mapping"
         raise Reject("not a time", where="time", remedy=remedy) from None
 
@@ -73,7 +83,9 @@ def _plain(text: str) -> datetime:
     except ValueError:
         if SINCE_1970.fullmatch(text):
             number = float(text)
-            return EPOCH + timedelta(seconds=number / 1000 if len(text.partition(".")[0]) > MILLIS else number)
+            return EPOCH + timedelta(
+                seconds=number / 1000 if len(text.partition(".")[0]) > MILLIS else number
+            )
     if slashed := YEAR_FIRST.fullmatch(text):
         year, month, day, rest = slashed.groups()
         text = f"{year}-{month:0>2}-{day:0>2}{rest}"

@@ -1,4 +1,6 @@
-"""A file on its way in: the multipart body goes to disk as it comes, within limits of size and time."""
+"""A file on its way in: the multipart body goes to disk as it comes, within limits of size and
+time.
+"""
 
 import asyncio
 from pathlib import Path
@@ -27,12 +29,16 @@ class Upload:
 
     async def receive(self, request: Request) -> str:
         """Writes the file and returns its name. Raises Reject `invalid`, `too-large`."""
-        boundary = parse_options_header(request.headers.get("content-type"))[1].get(b"boundary", b"")
+        boundary = parse_options_header(request.headers.get("content-type"))[1].get(
+            b"boundary", b""
+        )
         if not boundary:
             raise Reject("no file was sent", remedy="choose one, and send it by the form")
         callbacks = {
-            "on_part_begin": self._begin, "on_header_field": self._on_name, "on_header_value": self._on_value,
-            "on_header_end": self._on_header, "on_headers_finished": self._on_headers, "on_part_data": self._on_data,
+            "on_part_begin": self._begin, "on_header_field": self._on_name,
+            "on_header_value": self._on_value,
+            "on_header_end": self._on_header, "on_headers_finished": self._on_headers,
+            "on_part_data": self._on_data,
             "on_end": self._finish,
         }  # fmt: skip
         stream = aiter(request.stream())
@@ -78,7 +84,11 @@ class Upload:
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         self._left -= end - start
         if self._left < 0:
-            raise Reject("the file is too large", remedy="cut it in pieces, or use `ripeline import`", kind="too-large")
+            raise Reject(
+                "the file is too large",
+                remedy="cut it in pieces, or use `ripeline import`",
+                kind="too-large",
+            )
         if self._here:
             self._file.write(data[start:end])
 

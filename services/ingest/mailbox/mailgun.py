@@ -1,4 +1,6 @@
-"""Mailgun's routes: a received mail as a form, in its original form (`body-mime`) or taken apart; each signed with a token."""
+"""Mailgun's routes: a received mail as a form, in its original form (`body-mime`) or taken apart;
+each signed with a token.
+"""
 
 import hashlib
 import hmac
@@ -18,7 +20,8 @@ from services.shared.errors import Reject
 
 PATH = "/v1/hooks/mailgun-inbound"
 URLENCODED = "application/x-www-form-urlencoded"
-WINDOW = timedelta(hours=12)  # a repetition brings the first attempt's signature, up to eight hours later
+# a repetition brings the first attempt's signature, up to eight hours later
+WINDOW = timedelta(hours=12)
 
 _headers = msgspec.json.Decoder(list[tuple[str, str]]).decode
 
@@ -33,23 +36,39 @@ def parse(post: Post) -> list[Item | Refused]:
 
 
 def _mail(fields: dict[str, bytes], parts: Sequence[Part]) -> Mail:
-    """The mail from the fields that Mailgun made of it; without `message-headers`, every header is a field as well."""
+    """The mail from the fields that Mailgun made of it; without `message-headers`, every header is
+    a field as well.
+    """
     try:
         headers = _headers(fields.get("message-headers") or b"[]")
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise Reject("not a list of headers", where="message-headers", remedy="send it as Mailgun does") from None
+        raise Reject(
+            "not a list of headers", where="message-headers", remedy="send it as Mailgun does"
+        ) from None
     headers = headers or [(name, value.decode(errors="replace")) for name, value in fields.items()]
     if fields.get("sender") == b"":
         headers.append(("Return-Path", "<>"))
-    bodies = [("text/plain", fields.get("body-plain", b"")), ("text/html", fields.get("body-html", b""))]
+    bodies = [
+        ("text/plain", fields.get("body-plain", b"")),
+        ("text/html", fields.get("body-html", b"")),
+    ]
     return inbound.put_together(headers, [*bodies, *inbound.files(parts)])
 
 
 def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
-    """The signing key that fits the form's timestamp and token; that the token serves one body only is seen to elsewhere."""
-    fields = {part.name: part.value.decode(errors="replace") for part in either(post) if not part.is_file}
-    signed, given = fields.get("timestamp", "") + fields.get("token", ""), fields.get("signature", "")
-    fitting = signatures.fitting(secrets, lambda secret: signatures.same(_signature(secret, signed), given), "signature")
+    """The signing key that fits the form's timestamp and token; that the token serves one body only
+    is seen to elsewhere.
+    """
+    fields = {
+        part.name: part.value.decode(errors="replace") for part in either(post) if not part.is_file
+    }
+    signed, given = (
+        fields.get("timestamp", "") + fields.get("token", ""),
+        fields.get("signature", ""),
+    )
+    fitting = signatures.fitting(
+        secrets, lambda secret: signatures.same(_signature(secret, signed), given), "signature"
+    )
     signatures.fresh(fields.get("timestamp", ""), post.received_at, "timestamp", window=WINDOW)
     return fitting
 
@@ -60,7 +79,9 @@ def _signature(secret: str, signed: str) -> str:
 
 def once(post: Post) -> str:
     """The form's token."""
-    return next((part.value.decode(errors="replace") for part in either(post) if part.name == "token"), "")
+    return next(
+        (part.value.decode(errors="replace") for part in either(post) if part.name == "token"), ""
+    )
 
 
 def sample(address: str, now: datetime) -> Sample:
@@ -84,7 +105,11 @@ def sample(address: str, now: datetime) -> Sample:
 def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:
     """The sample with timestamp, token and signature."""
     timestamp, token = str(int(now.timestamp())), token_hex(25)
-    signed = {"timestamp": timestamp, "token": token, "signature": _signature(secret, timestamp + token)}
+    signed = {
+        "timestamp": timestamp,
+        "token": token,
+        "signature": _signature(secret, timestamp + token),
+    }
     return sample._replace(body=sample.body + b"&" + urlencode(signed).encode())
 
 

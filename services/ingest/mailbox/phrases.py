@@ -1,4 +1,6 @@
-"""The words by which a mail is known as a machine's answer, or as a wish to be left alone; in the languages of most leads."""
+"""The words by which a mail is known as a machine's answer, or as a wish to be left alone; in the
+languages of most leads.
+"""
 
 import re
 import unicodedata
@@ -25,8 +27,10 @@ cancellami, disiscrizione, annulla iscrizione, afmelden, uitschrijven, graag afm
 descadastrar, remover, avregistrera, avsluta, afmeld, avmeld, wypisz
 """
 
-# A phrase a line: words of which `/` separates alternatives, `x?` may be missing, `x*` goes on, `a_b` is two words; `…` leaves
-# up to thirty characters, `^` begins a clause, `$` ends the sentence; words in capitals stand for the lists below.
+# A phrase a line: words of which `/` separates alternatives, `x?` may be missing, `x*` goes on,
+# `a_b` is two words; `…` leaves
+# up to thirty characters, `^` begins a clause, `$` ends the sentence; words in capitals stand for
+# the lists below.
 _REFUSALS = """
 remove/delete/drop/erase/exclude please? ME
 take ME … off/out
@@ -114,14 +118,18 @@ ELSEWHERE = re.compile(  # "remove me from tomorrow's demo" speaks of an appoint
     r"\b(?:from|off|of|vom|von|aus|fur|de|du|del|della|van|voor|uit)(?:\W+[\w']+){0,2}?\W+(?:demo\w*|meeting|call|invit\w+"
     r"|webinar\w*|calendar|event|trial|account|thread|cc|termin\w*|besprechung|reunion|rendez-vous|riunione|cita|afspraak)\b"
 )
-CONDITION = re.compile(  # "if you no longer wish …" stands in the footers of people who write mailings themselves
-    r"\b(?:if you|should you|wenn sie|falls sie|sollten sie|si vous|si usted|si no|se non|als u|caso nao)\b.{0,60}"
+# "if you no longer wish …" stands in the footers of people who write mailings themselves
+CONDITION = re.compile(
+    r"\b(?:if you|should you|wenn sie|falls sie|sollten sie|si vous|si usted|si no|se non|als "
+    r"u|caso nao)\b.{0,60}"
     r"\b(?:wish|want|like|prefer|receiv\w*|wunschen|mochten|wollen|souhaitez|voulez|desea\w*|desidera\w*|wilt|deseje)\b"
 )
 CLOSING = re.compile(
     r"(?:(?:with )?(?:best|kind|warm)\s+(?:regards|wishes)|regards|sincerely|cheers"
-    r"|mit freundlichen grussen|(?:viele|beste|freundliche|liebe) grusse|cordialement|bien a vous|(?:un )?saludos?\b.{0,20}"
-    r"|atentamente|cordiali saluti|distinti saluti|met vriendelijke groet(?:en)?|atenciosamente|mvh|med vanlig halsning)\W*"
+    r"|mit freundlichen grussen|(?:viele|beste|freundliche|liebe) grusse|cordialement|bien a "
+    r"vous|(?:un )?saludos?\b.{0,20}"
+    r"|atentamente|cordiali saluti|distinti saluti|met vriendelijke "
+    r"groet(?:en)?|atenciosamente|mvh|med vanlig halsning)\W*"
 )
 SENTENCE = re.compile(r"[.!?;]+(?=\s|$)|\n\s*\n")
 ANSWER = re.compile(r"\s*(?:re|aw|sv|vs|antw|rv|rif|res|odp|回复|答复|返信)\s*(?:\[\d+\])?\s*[:：]")
@@ -143,14 +151,18 @@ def _compiled(phrase: str) -> re.Pattern[str]:
 def _word(token: str) -> str:
     named = "/".join(_LISTS.get(word, word) for word in token.rstrip("?").split("/"))
     words = "|".join(
-        r"\S{1,60}@\S{1,60}" if word == "ADDRESS" else re.escape(folded(word)).replace(r"\*", r"\w*").replace("_", r"\s+")
+        r"\S{1,60}@\S{1,60}"
+        if word == "ADDRESS"
+        else re.escape(folded(word)).replace(r"\*", r"\w*").replace("_", r"\s+")
         for word in named.split("/")
     )
     return rf"(?:(?:{words})(?:\W+|$))" + ("?" if "?" in token else "")
 
 
 AUTOMATIC = re.compile(rf"\W*(?:{_AUTOMATIC.replace(chr(10), '')})")
-WHOLE = frozenset(folded(word.strip()) for word in _WHOLE.replace("\n", ",").split(",") if word.strip())
+WHOLE = frozenset(
+    folded(word.strip()) for word in _WHOLE.replace("\n", ",").split(",") if word.strip()
+)
 REFUSALS = [_compiled(line) for line in _REFUSALS.splitlines() if line]
 
 
@@ -186,7 +198,9 @@ def _refused_in(piece: str) -> bool:
 
 def _before_closing(text: str) -> str:
     lines = text.splitlines()
-    end = next((number for number, line in enumerate(lines) if CLOSING.fullmatch(line.strip())), len(lines))
+    end = next(
+        (number for number, line in enumerate(lines) if CLOSING.fullmatch(line.strip())), len(lines)
+    )
     return "\n".join(lines[:end])
 
 

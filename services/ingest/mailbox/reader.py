@@ -1,7 +1,8 @@
-"""Reads a mailbox: each new mail takes the way of a webhook, and nothing in the mailbox is marked, moved or deleted.
+"""Reads a mailbox: each new mail takes the way of a webhook, and nothing in the mailbox is marked,
+moved or deleted.
 
-How far it has been read is noted after the broker has acknowledged: a crash reads some mails twice, and their ids make that
-harmless, as they do a mailbox that was moved or numbered anew.
+How far it has been read is noted after the broker has acknowledged: a crash reads some mails twice,
+and their ids make that harmless, as they do a mailbox that was moved or numbered anew.
 """
 
 import asyncio
@@ -33,7 +34,8 @@ from services.shared.telemetry import ACCEPTED, MAILBOX_READ, REFUSED
 
 log = structlog.get_logger()
 T = TypeVar("T")
-DOOR = f"{MAILBOX.door}:default"  # whatever the server is called: a mail that moves house stays the same event
+# whatever the server is called: a mail that moves house stays the same event
+DOOR = f"{MAILBOX.door}:default"
 LOCK = 7165
 LOT = 20  # mails between which the place is noted
 ANSWER_S = 10.0  # how long the server may take for an answer
@@ -65,7 +67,14 @@ class Address(NamedTuple):
             raise Reject("not the address of a mailbox", where="RIPELINE_IMAP_URL", remedy=remedy)
         secure = parts.scheme == "imaps"
         user, password = unquote(parts.username), unquote(parts.password or "")
-        return cls(secure, host, port or (993 if secure else 143), user, password, unquote(parts.path.strip("/")) or "INBOX")
+        return cls(
+            secure,
+            host,
+            port or (993 if secure else 143),
+            user,
+            password,
+            unquote(parts.path.strip("/")) or "INBOX",
+        )
 
     @property
     def name(self) -> str:
@@ -74,7 +83,9 @@ class Address(NamedTuple):
 
 
 class Session:
-    """A look into the mailbox; it blocks, at most `ANSWER_S` for each answer. Raises Retry, OSError, imaplib's error."""
+    """A look into the mailbox; it blocks, at most `ANSWER_S` for each answer. Raises Retry,
+    OSError, imaplib's error.
+    """
 
     def __init__(self, address: Address) -> None:
         self._imap = _connect(address)
@@ -94,7 +105,9 @@ class Session:
         return int(said[0])
 
     def new(self, first: int) -> list[int]:
-        """The next mails from the number `first` on, at most a lot; numbers may have gaps of any width."""
+        """The next mails from the number `first` on, at most a lot; numbers may have gaps of any
+        width.
+        """
         span = LOT
         while first < self.next_uid:
             last = min(first + span, self.next_uid) - 1
@@ -139,10 +152,17 @@ class Mailbox:
         clock: Clock,
     ) -> None:
         self._address, self._poll_s, self._engine = address, poll_s, engine
-        self._normaliser, self._delivery, self._heard, self._clock = normaliser, delivery, heard, clock
+        self._normaliser, self._delivery, self._heard, self._clock = (
+            normaliser,
+            delivery,
+            heard,
+            clock,
+        )
 
     async def watch(self, beat: Beat) -> None:
-        """Looks until cancelled; while the server, the broker or the database is away it waits longer each time."""
+        """Looks until cancelled; while the server, the broker or the database is away it waits
+        longer each time.
+        """
         wait, told = self._poll_s, ""
         while True:
             try:
@@ -161,7 +181,10 @@ class Mailbox:
         """Reads what is new, unless another process is at it."""
         async with self._engine.begin() as turn:
             if not await value(
-                turn, "SELECT pg_try_advisory_xact_lock(:lock, hashtext(:name))", lock=LOCK, name=self._address.name
+                turn,
+                "SELECT pg_try_advisory_xact_lock(:lock, hashtext(:name))",
+                lock=LOCK,
+                name=self._address.name,
             ):
                 beat()
                 return
@@ -184,7 +207,9 @@ class Mailbox:
             self._count(uids, read)
 
     def _mails(self, session: Session, uids: Sequence[int]) -> list[Receipt]:
-        """A receipt for each mail, of a slow server for the first ones only; runs in a thread of its own."""
+        """A receipt for each mail, of a slow server for the first ones only; runs in a thread of
+        its own.
+        """
         receipts: list[Receipt] = []
         enough = time.monotonic() + STEP_S / 2
         for uid in uids:
@@ -211,7 +236,9 @@ class Mailbox:
         """The number to read on from: the first where the mailbox is new, or numbered anew."""
         async with self._engine.connect() as connection:
             found = await rows(
-                connection, "SELECT validity, next_uid FROM access.mailbox WHERE name = :name", name=self._address.name
+                connection,
+                "SELECT validity, next_uid FROM access.mailbox WHERE name = :name",
+                name=self._address.name,
             )
         return int(found[0].next_uid) if found and found[0].validity == validity else 1
 
@@ -219,8 +246,10 @@ class Mailbox:
         async with self._engine.begin() as connection:
             await connection.execute(
                 text(
-                    "INSERT INTO access.mailbox (name, validity, next_uid) VALUES (:name, :validity, :next_uid) "
-                    "ON CONFLICT (name) DO UPDATE SET validity = excluded.validity, next_uid = excluded.next_uid"
+                    "INSERT INTO access.mailbox (name, validity, next_uid) VALUES (:name, "
+                    ":validity, :next_uid) "
+                    "ON CONFLICT (name) DO UPDATE SET validity = excluded.validity, next_uid = "
+                    "excluded.next_uid"
                 ),
                 {"name": self._address.name, "validity": validity, "next_uid": next_uid},
             )
@@ -230,7 +259,11 @@ def quoted(folder: str) -> str:
     """A folder's name as IMAP wants it: in quotes, and in its own UTF-7 (RFC 3501, 5.1.3)."""
 
     def shifted(match: re.Match[str]) -> str:
-        return "&" + base64.b64encode(match[0].encode("utf-16-be")).decode().rstrip("=").replace("/", ",") + "-"
+        return (
+            "&"
+            + base64.b64encode(match[0].encode("utf-16-be")).decode().rstrip("=").replace("/", ",")
+            + "-"
+        )
 
     plain = re.sub(r"[^\x20-\x7e]+", shifted, folder.replace("&", "&-"))
     return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

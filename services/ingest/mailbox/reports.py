@@ -1,17 +1,29 @@
-"""Reports that mail systems send about a mail of ours: that it bounced (RFC 3464), or that somebody called it spam (RFC 5965)."""
+"""Reports that mail systems send about a mail of ours: that it bounced (RFC 3464), or that somebody
+called it spam (RFC 5965).
+"""
 
 import re
 from email.message import Message
 from email.utils import getaddresses
 from typing import NamedTuple
 
-from services.ingest.mailbox.text import Mail, content, header, headers_in, own_words, parts, raw_header
+from services.ingest.mailbox.text import (
+    Mail,
+    content,
+    header,
+    headers_in,
+    own_words,
+    parts,
+    raw_header,
+)
 from services.ingest.sources.touches import touch_of
 
 MAX_REASON = 300
-HARD = re.compile(r"5\.1\.(?![78]\b)\d+|5\.2\.1|5\.4\.(?:1|4|310)")  # nobody is there; 5.1.7 and 5.1.8 are about the sender
+# nobody is there; 5.1.7 and 5.1.8 are about the sender
+HARD = re.compile(r"5\.1\.(?![78]\b)\d+|5\.2\.1|5\.4\.(?:1|4|310)")
 NOBODY = re.compile(
-    r"(?:user|mailbox|recipient|address|account)\b.{0,40}\b(?:unknown|not found|not exist|n't exist|disabled|invalid)\b"
+    r"(?:user|mailbox|recipient|address|account)\b.{0,40}\b(?:unknown|not found|not exist|n't "
+    r"exist|disabled|invalid)\b"
     r"|\b(?:no such|unknown|invalid) (?:user|mailbox|recipient|address|account|person)\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -32,7 +44,11 @@ class Report(NamedTuple):
 
 def report(mail: Mail) -> Report | None:
     """The report that this mail is; None for what people or their programs write."""
-    kind = str(mail.get_param("report-type", "")).lower() if mail.get_content_type() == "multipart/report" else ""
+    kind = (
+        str(mail.get_param("report-type", "")).lower()
+        if mail.get_content_type() == "multipart/report"
+        else ""
+    )
     if kind == "delivery-status":
         return _bounce(mail)
     if kind == "feedback-report":
@@ -48,12 +64,24 @@ def addresses(value: str) -> list[str]:
 
 
 def _bounce(mail: Mail) -> Report:
-    blocks = [block for part in _enclosed(mail, "message/delivery-status") for block in _children(part)]
-    told = next((block for block in blocks if raw_header(block, "action") or raw_header(block, "final-recipient")), None)
+    blocks = [
+        block for part in _enclosed(mail, "message/delivery-status") for block in _children(part)
+    ]
+    told = next(
+        (
+            block
+            for block in blocks
+            if raw_header(block, "action") or raw_header(block, "final-recipient")
+        ),
+        None,
+    )
     touch, recipient = _about(mail)
     if told is None:
         return Report("email_bounced", touch, recipient, {"type": "soft"})
-    action, status = raw_header(told, "action").lower(), raw_header(told, "status").partition(" ")[0]
+    action, status = (
+        raw_header(told, "action").lower(),
+        raw_header(told, "status").partition(" ")[0],
+    )
     named = raw_header(told, "original-recipient") or raw_header(told, "final-recipient")
     reason = header(told, "diagnostic-code").partition(";")[2].strip()[:MAX_REASON]
     recipient = recipient or named.rpartition(";")[2].strip()
@@ -64,45 +92,70 @@ def _bounce(mail: Mail) -> Report:
 
 
 def _plain_bounce(mail: Mail) -> Report:
-    """A bounce in prose, as old servers write them; our own headers stand in it, or in an enclosed message."""
+    """A bounce in prose, as old servers write them; our own headers stand in it, or in an enclosed
+    message.
+    """
     text = "\n".join(content(part) for part in parts(mail))
     touch, recipient = _about(mail)
     if not touch:
-        touch, recipient = touch_in(text), recipient or next(iter(addresses(raw_header(mail, "x-failed-recipients"))), "")
+        touch, recipient = (
+            touch_in(text),
+            recipient or next(iter(addresses(raw_header(mail, "x-failed-recipients"))), ""),
+        )
     found = STATUS.search(text)
     status, reason = (found[0] if found else ""), own_words(text)[:MAX_REASON]
-    return Report("email_bounced", touch, recipient, {"type": hardness(status, text), "status": status, "reason": reason})
+    return Report(
+        "email_bounced",
+        touch,
+        recipient,
+        {"type": hardness(status, text), "status": status, "reason": reason},
+    )
 
 
 def _complaint(mail: Mail) -> Report:
-    told = next((child for part in _enclosed(mail, "message/feedback-report") for child in _children(part)), Message())
+    told = next(
+        (child for part in _enclosed(mail, "message/feedback-report") for child in _children(part)),
+        Message(),
+    )
     kind = raw_header(told, "feedback-type").lower()
     touch, recipient = _about(mail)
     recipient = recipient or next(iter(addresses(raw_header(told, "original-rcpt-to"))), "")
-    return Report("email_complained" if kind in COMPLAINTS else "", touch, recipient, {"feedback": kind[:40]})
+    return Report(
+        "email_complained" if kind in COMPLAINTS else "", touch, recipient, {"feedback": kind[:40]}
+    )
 
 
 def hardness(status: str, reason: str) -> str:
-    """`hard` where nobody is at the address, by the status code or in so many words; all that may pass is `soft`."""
+    """`hard` where nobody is at the address, by the status code or in so many words; all that may
+    pass is `soft`.
+    """
     lasting = status.startswith("5") or not status
     return "hard" if HARD.fullmatch(status) or (lasting and NOBODY.search(reason)) else "soft"
 
 
 def touch_in(text: str) -> str:
     """The touch that our own headers name, quoted in a text."""
-    found = re.search(r"^[> ]*(?:X-Ripeline-Touch|Message-ID): *<?([0-9a-f-]{36})", text, re.IGNORECASE | re.MULTILINE)
+    found = re.search(
+        r"^[> ]*(?:X-Ripeline-Touch|Message-ID): *<?([0-9a-f-]{36})",
+        text,
+        re.IGNORECASE | re.MULTILINE,
+    )
     return touch_of(f"{found[1]}@ours") if found else ""
 
 
 def touch_written(mail: Mail) -> str:
     """The touch that made this mail, where it is one of ours."""
-    return touch_of(f"{raw_header(mail, 'x-ripeline-touch')}@ours") or touch_of(raw_header(mail, "message-id"))
+    return touch_of(f"{raw_header(mail, 'x-ripeline-touch')}@ours") or touch_of(
+        raw_header(mail, "message-id")
+    )
 
 
 def _about(mail: Mail) -> tuple[str, str]:
     """(touch, recipient) of the mail of ours that a report encloses, or answers."""
     for part in parts(mail, inside=True):
-        original = headers_in(content(part)) if part.get_content_type() == "text/rfc822-headers" else part
+        original = (
+            headers_in(content(part)) if part.get_content_type() == "text/rfc822-headers" else part
+        )
         if part is not mail and (touch := touch_written(original)):
             return touch, next(iter(addresses(raw_header(original, "to"))), "")
     return touch_of(raw_header(mail, "in-reply-to"), raw_header(mail, "references")), ""
@@ -114,4 +167,8 @@ def _enclosed(mail: Mail, kind: str) -> list[Mail]:
 
 def _children(part: Mail) -> list[Mail]:
     within = part.get_payload()
-    return [child for child in within if isinstance(child, Message)] if isinstance(within, list) else []
+    return (
+        [child for child in within if isinstance(child, Message)]
+        if isinstance(within, list)
+        else []
+    )

@@ -1,4 +1,6 @@
-"""SendGrid's Inbound Parse: a received mail as a form, in its original form (`email`) or taken apart; a secret in the address."""
+"""SendGrid's Inbound Parse: a received mail as a form, in its original form (`email`) or taken
+apart; a secret in the address.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -37,7 +39,10 @@ def parse(post: Post) -> list[Item | Refused]:
 
 def _mail(fields: dict[str, bytes], parts: Sequence[Part]) -> Mail:
     """The mail from the fields that SendGrid made of it, each in a charset of its own."""
-    headers = [(name, str(value)) for name, value in parsed(fields.get("headers", b"")[: inbound.MAX_MAIL]).raw_items()]
+    headers = [
+        (name, str(value))
+        for name, value in parsed(fields.get("headers", b"")[: inbound.MAX_MAIL]).raw_items()
+    ]
     try:
         charsets = _charsets(fields.get("charsets") or b"{}")
         if not _envelope(fields.get("envelope") or b"{}").from_:
@@ -45,7 +50,12 @@ def _mail(fields: dict[str, bytes], parts: Sequence[Part]) -> Mail:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         charsets = {}
     bodies = [
-        (f"text/{kind}", decoded(fields.get(name, b"")[: inbound.MAX_MAIL], charsets.get(name, "utf-8")).encode())
+        (
+            f"text/{kind}",
+            decoded(
+                fields.get(name, b"")[: inbound.MAX_MAIL], charsets.get(name, "utf-8")
+            ).encode(),
+        )
         for kind, name in (("plain", "text"), ("html", "html"))
     ]
     return inbound.put_together(headers, [*bodies, *inbound.files(parts)])
@@ -60,12 +70,23 @@ def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
 def sample(address: str, now: datetime) -> Sample:
     """Somebody's answer, taken apart."""
     headers = (
-        f"From: {address}\nSubject: Re: a question\nDate: {now.strftime('%a, %d %b %Y %H:%M:%S +0000')}\n"
+        f"From: {address}\nSubject: Re: a question\nDate: "
+        f"{now.strftime('%a, %d %b %Y %H:%M:%S +0000')}\n"
         f"Message-ID: <{token_hex(16)}@{address.rpartition('@')[2]}>\n"
     )
-    fields = {"headers": headers, "from": address, "subject": "Re: a question", "text": "Yes, that would help."}
-    said = [f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in fields.items()]
-    return Sample(f"{''.join(said)}--{BOUNDARY}--\r\n".encode(), f"{MULTIPART}; boundary={BOUNDARY}")
+    fields = {
+        "headers": headers,
+        "from": address,
+        "subject": "Re: a question",
+        "text": "Yes, that would help.",
+    }
+    said = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'
+        for name, text in fields.items()
+    ]
+    return Sample(
+        f"{''.join(said)}--{BOUNDARY}--\r\n".encode(), f"{MULTIPART}; boundary={BOUNDARY}"
+    )
 
 
 def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:

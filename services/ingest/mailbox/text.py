@@ -1,6 +1,8 @@
-"""What a mail says in words: its headers decoded, and its body without markup, quotations and signature.
+"""What a mail says in words: its headers decoded, and its body without markup, quotations and
+signature.
 
-Everybody may write to us, so nothing here takes more than linear time, and no charset can make it fail.
+Everybody may write to us, so nothing here takes more than linear time, and no charset can make it
+fail.
 """
 
 import codecs
@@ -18,15 +20,35 @@ MAX_HEADER = 4_000  # characters of a header that are read
 MAX_BODY = 64 * 1024  # bytes of a body that are read
 MAX_TEXT = 2_000  # characters of a person's own words that are kept
 MAX_PARTS = 200
-SLOW_CODECS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape"})  # of no mail, and the first two are slow
+# of no mail, and the first two are slow
+SLOW_CODECS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape"})
 
 TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^<>]*>|<[!?][^<>]*>")
 UNSEEN = frozenset({"head", "style", "script", "title"})
-BLOCKS = frozenset({"br", "p", "div", "tr", "li", "ul", "ol", "table", "hr", "pre", "h1", "h2", "h3", "h4", "blockquote"})
+BLOCKS = frozenset(
+    {
+        "br",
+        "p",
+        "div",
+        "tr",
+        "li",
+        "ul",
+        "ol",
+        "table",
+        "hr",
+        "pre",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "blockquote",
+    }
+)
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff\ud800-\udfff]")
 
 ATTRIBUTION = re.compile(  # "On Monday … wrote:", in one to three lines
-    r"\s*(?:On|Am|Le|El|Il|Op|Em|Den|På|Dnia|W dniu|\d{1,4}[./-]\d)\b[^\n]{0,80}?\d.{0,250}?\b(?:wrote|schrieb|a écrit|escribió"
+    r"\s*(?:On|Am|Le|El|Il|Op|Em|Den|På|Dnia|W "
+    r"dniu|\d{1,4}[./-]\d)\b[^\n]{0,80}?\d.{0,250}?\b(?:wrote|schrieb|a écrit|escribió"
     r"|ha scritto|schreef|escreveu|skrev|napisał|\(a\))\b[^\n:]{0,120}:\s*(?:\n|$)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -40,8 +62,10 @@ BELOW_FROM = re.compile(
     re.IGNORECASE,
 )
 SIGNATURE = re.compile(
-    r"\s*(?:--|—)\s*|\s*(?:Sent from|Get Outlook for|Von meinem \S+(?: \S+)? gesendet|Gesendet (?:von|mit)|Envoyé (?:de|depuis)"
-    r"|Enviado (?:desde|do|de)|Inviato da|Verstuurd vanaf|Verzonden vanaf|Skickat från|Sendt fra)\b.{0,80}",
+    r"\s*(?:--|—)\s*|\s*(?:Sent from|Get Outlook for|Von meinem \S+(?: \S+)? gesendet|Gesendet "
+    r"(?:von|mit)|Envoyé (?:de|depuis)"
+    r"|Enviado (?:desde|do|de)|Inviato da|Verstuurd vanaf|Verzonden vanaf|Skickat från|Sendt "
+    r"fra)\b.{0,80}",
     re.IGNORECASE,
 )
 
@@ -52,7 +76,9 @@ def parsed(raw: bytes) -> Mail:
 
 
 def raw_header(mail: Mail, name: str) -> str:
-    """The first header of this name in one line, encoded words as they came; '' where there is none."""
+    """The first header of this name in one line, encoded words as they came; '' where there is
+    none.
+    """
     value = next((value for key, value in mail.raw_items() if key.lower() == name), "")
     one_line = " ".join(str(value)[:MAX_HEADER].split())
     return decoded(one_line.encode("utf-8", "surrogateescape"), "utf-8")
@@ -65,7 +91,12 @@ def header(mail: Mail, name: str) -> str:
         pieces = decode_header(value)
     except HeaderParseError:
         return value
-    return clean("".join(piece if isinstance(piece, str) else decoded(piece, charset or "utf-8") for piece, charset in pieces))
+    return clean(
+        "".join(
+            piece if isinstance(piece, str) else decoded(piece, charset or "utf-8")
+            for piece, charset in pieces
+        )
+    )
 
 
 def decoded(data: bytes, charset: str) -> str:
@@ -90,7 +121,9 @@ def parts(mail: Mail, *, inside: bool = False) -> Iterator[Mail]:
     while waiting and seen < MAX_PARTS:
         part, seen = waiting.pop(), seen + 1
         within = part.get_payload()
-        if not isinstance(within, list) or (part.get_content_maintype() == "message" and not inside):
+        if not isinstance(within, list) or (
+            part.get_content_maintype() == "message" and not inside
+        ):
             yield part
         else:
             waiting += [one for one in reversed(within) if isinstance(one, Message)]
@@ -99,7 +132,11 @@ def parts(mail: Mail, *, inside: bool = False) -> Iterator[Mail]:
 def content(part: Mail) -> str:
     """A leaf's text, decoded."""
     data = part.get_payload(decode=True)
-    return decoded(data[:MAX_BODY], str(part.get_content_charset() or "utf-8")) if isinstance(data, bytes) else ""
+    return (
+        decoded(data[:MAX_BODY], str(part.get_content_charset() or "utf-8"))
+        if isinstance(data, bytes)
+        else ""
+    )
 
 
 def headers_in(text: str) -> Mail:
@@ -108,7 +145,9 @@ def headers_in(text: str) -> Mail:
 
 
 def body(mail: Mail) -> str:
-    """The text that a person reads: the first plain part, else the first of HTML without its markup."""
+    """The text that a person reads: the first plain part, else the first of HTML without its
+    markup.
+    """
     found: dict[str, str] = {}
     for part in parts(mail):
         kind = part.get_content_type()
@@ -147,8 +186,13 @@ def without_markup(page: str) -> str:
 
 
 def own_words(text: str) -> str:
-    """What the writer of a mail added: without what is quoted, wherever that stands, and without the signature."""
-    lines = [clean(line.replace("\xa0", " ")).rstrip() for line in re.split(r"\r\n|\r|\n", text[:MAX_BODY])]
+    """What the writer of a mail added: without what is quoted, wherever that stands, and without
+    the signature.
+    """
+    lines = [
+        clean(line.replace("\xa0", " ")).rstrip()
+        for line in re.split(r"\r\n|\r|\n", text[:MAX_BODY])
+    ]
     kept: list[str] = []
     number = 0
     while number < len(lines):
@@ -161,7 +205,9 @@ def own_words(text: str) -> str:
             if not _is_quoted(next(filter(None, lines[number : number + 3]), "")):
                 break
             continue
-        elif _rest_is_quoted(lines, number) or (SIGNATURE.fullmatch(line) and not _quote_follows(lines, number)):
+        elif _rest_is_quoted(lines, number) or (
+            SIGNATURE.fullmatch(line) and not _quote_follows(lines, number)
+        ):
             break
         elif not SIGNATURE.fullmatch(line):
             kept.append(line.strip())
@@ -180,7 +226,9 @@ def _quote_follows(lines: list[str], number: int) -> bool:
 
 def _attribution(lines: list[str], number: int) -> int:
     """How many lines the "On Monday … wrote:" has that begins here."""
-    if not lines[number].strip() or not (found := ATTRIBUTION.match("\n".join(lines[number : number + 3]))):
+    if not lines[number].strip() or not (
+        found := ATTRIBUTION.match("\n".join(lines[number : number + 3]))
+    ):
         return 0
     return found[0].rstrip().count("\n") + 1
 
@@ -194,7 +242,11 @@ def _forget_attribution(kept: list[str]) -> None:
 
 
 def _rest_is_quoted(lines: list[str], number: int) -> bool:
-    """Whether everything from here on is another mail: a divider, or the block of headers that Outlook puts above it."""
+    """Whether everything from here on is another mail: a divider, or the block of headers that
+    Outlook puts above it.
+    """
     if DIVIDER.fullmatch(lines[number]):
         return True
-    return bool(FROM.match(lines[number])) and any(BELOW_FROM.match(line) for line in lines[number + 1 : number + 5])
+    return bool(FROM.match(lines[number])) and any(
+        BELOW_FROM.match(line) for line in lines[number + 1 : number + 5]
+    )

@@ -7,10 +7,19 @@ from typing import Any
 import msgspec
 
 from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Source
-from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, lines, pieces, refused
+from services.ingest.sources.reading.json import (
+    TOO_DEEP,
+    UNREADABLE,
+    is_deep,
+    lines,
+    pieces,
+    refused,
+)
 from services.shared.clock import rfc3339
 
-NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+NDJSON = frozenset(
+    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
+)
 MEDIA = frozenset({"", "application/json"}) | NDJSON
 
 _read = msgspec.json.Decoder(Item).decode
@@ -45,7 +54,9 @@ def _read_without_nulls(piece: bytes, error: Exception) -> Item | Refused:
 
 
 def without_nulls(given: Any) -> Any:
-    """An interaction's fields without those that are null; what it says in traits and properties stays."""
+    """An interaction's fields without those that are null; what it says in traits and properties
+    stays.
+    """
     if not isinstance(given, dict):
         return given
     kept = {name: value for name, value in given.items() if value is not None}
@@ -58,7 +69,12 @@ def without_nulls(given: Any) -> Any:
 
 def sample(address: str, now: datetime) -> Sample:
     """Somebody asks for a demo."""
-    said = {"id": uuid.uuid4().hex, "type": "demo_requested", "email": address, "occurred_at": rfc3339(now)}
+    said = {
+        "id": uuid.uuid4().hex,
+        "type": "demo_requested",
+        "email": address,
+        "occurred_at": rfc3339(now),
+    }
     return Sample(msgspec.json.encode([said]), "application/json")
 
 
@@ -67,15 +83,23 @@ SOURCE = Source(
     parse,
     ("/v1/events",),
     MEDIA,
-    example={"id": "e-1", "type": "page_viewed", "anonymous_id": "a-1", "url": "https://www.example.com/pricing"},
+    example={
+        "id": "e-1",
+        "type": "page_viewed",
+        "anonymous_id": "a-1",
+        "url": "https://www.example.com/pricing",
+    },
     about=About(
         "Anything that can post JSON",
         [
             "Make a key: `ripeline keys new secret`.",
-            "Post to {address}: one event, an array of them, or one a line. Only `type` and one identifier are needed.",
-            "Give every event an `id` of your own, and post again whatever was not answered with 200: it counts once.",
+            "Post to {address}: one event, an array of them, or one a line. Only `type` and "
+            "one identifier are needed.",
+            "Give every event an `id` of your own, and post again whatever was not answered "
+            "with 200: it counts once.",
         ],
-        "curl {address} -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/json' \\\n"
+        "curl {address} -H 'Authorization: Bearer {secret}' -H 'Content-Type: "
+        "application/json' \\\n"
         """  -d '{"id": "first-1", "type": "demo_requested", "email": "jo@example.com"}'""",
     ),
     sample=sample,

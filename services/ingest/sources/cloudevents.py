@@ -1,7 +1,9 @@
-"""CloudEvents 1.0 in JSON, one or a batch, or in binary mode, the attributes in headers: `data` are the fields of an interaction.
+"""CloudEvents 1.0 in JSON, one or a batch, or in binary mode, the attributes in headers: `data` are
+the fields of an interaction.
 
-The type is that of `data`, else the event's own without a reversed domain before it and a version after it:
-`com.example.demo_requested.v1` is `demo_requested`. An id is unique within the event's source.
+The type is that of `data`, else the event's own without a reversed domain before it and a version
+after it: `com.example.demo_requested.v1` is `demo_requested`. An id is unique within the event's
+source.
 """
 
 import re
@@ -58,12 +60,18 @@ def is_binary(post: Post) -> bool:
 
 
 def read_binary(post: Post) -> Item | Refused:
-    """The event whose data is the body and whose attributes are headers, percent-encoded as the HTTP binding has it."""
+    """The event whose data is the body and whose attributes are headers, percent-encoded as the
+    HTTP binding has it.
+    """
     if is_deep(post.body):
         return Refused(None, TOO_DEEP)
-    given = {name: value for name in ATTRIBUTES if (value := post.headers.get(f"ce-{name}")) is not None}
+    given = {
+        name: value for name in ATTRIBUTES if (value := post.headers.get(f"ce-{name}")) is not None
+    }
     try:
-        event = msgspec.convert({name: _decoded(name, value) for name, value in given.items()}, CloudEvent)
+        event = msgspec.convert(
+            {name: _decoded(name, value) for name, value in given.items()}, CloudEvent
+        )
         _check(event)
     except Reject as reject:
         return Refused(None, reject)
@@ -78,7 +86,9 @@ def _decoded(name: str, value: str) -> str:
         return unquote(value.encode("ascii").decode(), errors="strict")
     except UnicodeError:
         remedy = "percent-encode the UTF-8 bytes of what is not ASCII"
-        raise Reject("the header is not percent-encoded UTF-8", where=f"ce-{name}", remedy=remedy) from None
+        raise Reject(
+            "the header is not percent-encoded UTF-8", where=f"ce-{name}", remedy=remedy
+        ) from None
 
 
 def read(piece: bytes) -> Item | Refused:
@@ -124,19 +134,38 @@ def _fields(data: bytes) -> Foreign:
 
 def _check(event: CloudEvent) -> None:
     if event.specversion != "1.0":
-        raise Reject(f"specversion {event.specversion[:20]!r}", where="/specversion", remedy="send CloudEvents 1.0")
+        raise Reject(
+            f"specversion {event.specversion[:20]!r}",
+            where="/specversion",
+            remedy="send CloudEvents 1.0",
+        )
     for name, value in (("id", event.id), ("source", event.source), ("type", event.type)):
         if not value:
-            raise Reject("a required attribute is empty", where=f"/{name}", remedy="CloudEvents 1.0 wants a text in it")
+            raise Reject(
+                "a required attribute is empty",
+                where=f"/{name}",
+                remedy="CloudEvents 1.0 wants a text in it",
+            )
     if len(event.source) > MAX_SOURCE:
-        raise Reject(f"longer than {MAX_SOURCE} characters", where="/source", remedy="use a shorter source")
+        raise Reject(
+            f"longer than {MAX_SOURCE} characters", where="/source", remedy="use a shorter source"
+        )
     if event.data_base64:
-        raise Reject("binary data", where="/data_base64", remedy="send the interaction's fields as an object in `data`")
+        raise Reject(
+            "binary data",
+            where="/data_base64",
+            remedy="send the interaction's fields as an object in `data`",
+        )
 
 
 def sample(address: str, now: datetime) -> Sample:
     """A demo request, told by a shop."""
-    told = {"specversion": "1.0", "id": uuid.uuid4().hex, "source": "/sample", "type": "com.example.demo_requested"}
+    told = {
+        "specversion": "1.0",
+        "id": uuid.uuid4().hex,
+        "source": "/sample",
+        "type": "com.example.demo_requested",
+    }
     body = msgspec.json.encode(told | {"time": rfc3339(now), "data": {"email": address}})
     return Sample(body, "application/cloudevents+json")
 
@@ -157,10 +186,13 @@ SOURCE = Source(
         "CloudEvents 1.0",
         [
             "Make a key: `ripeline keys new secret`.",
-            "Send structured JSON events, one or a batch, to {address}; `data` holds the fields of an interaction.",
+            "Send structured JSON events, one or a batch, to {address}; `data` holds the "
+            "fields of an interaction.",
         ],
-        "curl {address} -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/cloudevents+json' \\\n"
-        """  -d '{"specversion": "1.0", "id": "1", "source": "/shop", "type": "com.example.demo_requested", """
+        "curl {address} -H 'Authorization: Bearer {secret}' -H 'Content-Type: "
+        "application/cloudevents+json' \\\n"
+        """  -d '{"specversion": "1.0", "id": "1", "source": "/shop", """
+        """"type": "com.example.demo_requested", """
         """"data": {"email": "jo@example.com"}}'""",
     ),
     sample=sample,

@@ -1,4 +1,6 @@
-"""What a source gets and what it gives: the request as it came in, and the interactions that it states."""
+"""What a source gets and what it gives: the request as it came in, and the interactions that it
+states.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -11,7 +13,8 @@ MAX_ITEMS = 10_000
 
 
 class Post(NamedTuple):
-    """A request, its body read and unzipped; `media` is the content type without parameters, in lower case.
+    """A request, its body read and unzipped; `media` is the content type without parameters, in
+    lower case.
 
     `address` is the public one that the sender knows, with its query: some sign it.
     """
@@ -36,8 +39,8 @@ class Item(Interaction, frozen=True, omit_defaults=True, kw_only=True):
 class Foreign(Item, frozen=True, omit_defaults=True, kw_only=True):
     """An item of another format.
 
-    `origin` completes an id that is unique only within it; `said_at` is the sender's own time where `occurred_at` is
-    corrected by the receipt, so that a repetition is known as one.
+    `origin` completes an id that is unique only within it; `said_at` is the sender's own time where
+    `occurred_at` is corrected by the receipt, so that a repetition is known as one.
     """
 
     origin: str = ""
@@ -52,7 +55,9 @@ class Refused(NamedTuple):
 
 
 class Secret(NamedTuple):
-    """A secret shared with a sender; `name` stays through rotations and is part of an event's identity."""
+    """A secret shared with a sender; `name` stays through rotations and is part of an event's
+    identity.
+    """
 
     name: str
     value: str
@@ -78,7 +83,8 @@ class Sample(NamedTuple):
 class About(NamedTuple):
     """What a person needs to connect a source.
 
-    In steps and snippet `{address}` is the source's, `{base}` ingest's own, `{key}` the public key and `{secret}` one to be made.
+    In steps and snippet `{address}` is the source's, `{base}` ingest's own, `{key}` the public key
+    and `{secret}` one to be made.
     """
 
     title: str
@@ -109,14 +115,17 @@ def no_flags(_: Post) -> str:
 
 
 class Source(NamedTuple):
-    """A format: its door (part of an event's identity), paths and content types (none: any), and its answer.
+    """A format: its door (part of an event's identity), paths and content types (none: any), and
+    its answer.
 
-    A sender who signs has `verify`, which returns the secret that fits or raises Reject `signature` or `stale`; the others
-    bring an API key. `greet` answers a sender's first call, if it is one. `once` names the token of a scheme whose signature
-    does not cover the body, so that it serves one body only. `stop` is the status by which this sender learns that
-    repeating is of no use: it is given where nothing of a request is acceptable. `sample` makes a request about an address,
-    `sign(sample, secret, public address, now)` signs it, and `new_secret` makes what (the signer, the verifier) needs.
-    `scopes` are the keys that may post, `flags` reads from a request words that all of its events get.
+    A sender who signs has `verify`, which returns the secret that fits or raises Reject `signature`
+    or `stale`; the others bring an API key. `greet` answers a sender's first call, if it is one.
+    `once` names the token of a scheme whose signature does not cover the body, so that it serves
+    one body only. `stop` is the status by which this sender learns that repeating is of no use: it
+    is given where nothing of a request is acceptable. `sample` makes a request about an address,
+    `sign(sample, secret, public address, now)` signs it, and `new_secret` makes what (the signer,
+    the verifier) needs. `scopes` are the keys that may post, `flags` reads from a request words
+    that all of its events get.
     """
 
     door: str

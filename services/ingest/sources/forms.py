@@ -1,8 +1,10 @@
-"""Web forms, without JavaScript (urlencoded, multipart) or with it (JSON): one submission a request.
+"""Web forms, without JavaScript (urlencoded, multipart) or with it (JSON): one submission a
+request.
 
-`email` and `company` go where they belong, `utm_source` and `utm_campaign` say where the person came from, a ticked
-`consent` permits marketing by mail in the words of `consent_text`; every other field is a trait. Fields that begin with
-an underscore speak to us: `_id`, `_anonymous_id`, `_key`, `_next`, `_hp`, `_token`; further ones mean nothing.
+`email` and `company` go where they belong, `utm_source` and `utm_campaign` say where the person
+came from, a ticked `consent` permits marketing by mail in the words of `consent_text`; every other
+field is a trait. Fields that begin with an underscore speak to us: `_id`, `_anonymous_id`, `_key`,
+`_next`, `_hp`, `_token`; further ones mean nothing.
 """
 
 from datetime import datetime
@@ -13,7 +15,13 @@ import msgspec
 
 from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Source
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, mistake
-from services.ingest.sources.reading.multipart import MAX_PARTS, MULTIPART, not_utf8, parts, too_many
+from services.ingest.sources.reading.multipart import (
+    MAX_PARTS,
+    MULTIPART,
+    not_utf8,
+    parts,
+    too_many,
+)
 from services.shared.contracts.events import Consent
 
 URLENCODED = "application/x-www-form-urlencoded"
@@ -21,7 +29,9 @@ JSON = "application/json"
 MEDIA = frozenset({"", URLENCODED, MULTIPART, JSON})
 PATH = "/v1/forms/"
 NOT_TICKED = frozenset({"", "0", "false", "off", "no", "none", "null"})
-OWN = frozenset({"email", "company", "consent", "consent_text", "utm_source", "utm_campaign", "anonymous_id"})
+OWN = frozenset(
+    {"email", "company", "consent", "consent_text", "utm_source", "utm_campaign", "anonymous_id"}
+)
 
 Fields = dict[str, Any]
 
@@ -32,7 +42,9 @@ def parse(post: Post) -> list[Item | Refused]:
 
 
 def fields(post: Post) -> Fields:
-    """The form's fields; one that comes several times is a list. Raises Reject for a body that is no form."""
+    """The form's fields; one that comes several times is a list. Raises Reject for a body that is
+    no form.
+    """
     if post.media == JSON:
         return _json(post.body)
     pairs = _multipart(post) if post.media == MULTIPART else _urlencoded(post.body)
@@ -57,7 +69,11 @@ def text(found: Fields, name: str) -> str:
 
 def submission(form: str, found: Fields) -> Item:
     """The interaction that a filled-in form is."""
-    traits = {name: value for name, value in found.items() if name not in OWN and not name.startswith("_") and value != ""}
+    traits = {
+        name: value
+        for name, value in found.items()
+        if name not in OWN and not name.startswith("_") and value != ""
+    }
     given = Consent(state="given", basis="form", text=text(found, "consent_text"))
     return Item(
         id=text(found, "_id"),
@@ -87,7 +103,9 @@ def _json(body: bytes) -> Fields:
 
 def _urlencoded(body: bytes) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARTS)
+        return parse_qsl(
+            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARTS
+        )
     except UnicodeDecodeError:
         raise not_utf8() from None
     except ValueError:
@@ -104,7 +122,9 @@ def _multipart(post: Post) -> list[tuple[str, str]]:
 def sample(address: str, now: datetime) -> Sample:
     """A filled-in form."""
     return Sample(
-        urlencode({"email": address, "name": "A sample", "sent": now.isoformat()}).encode(), URLENCODED, path=f"{PATH}demo"
+        urlencode({"email": address, "name": "A sample", "sent": now.isoformat()}).encode(),
+        URLENCODED,
+        path=f"{PATH}demo",
     )
 
 
@@ -117,9 +137,12 @@ SOURCE = Source(
     about=About(
         "A web form, without JavaScript",
         [
-            "Let the form of your page post to {address}NAME, where NAME tells forms apart (`demo` and `contact` raise a hand).",
-            "A ticked box `consent` permits mails, in the words of `consent_text`; every other field is a trait.",
-            "Leave `_hp` empty and hidden: only robots fill it in. `_next` names the page that follows (RIPELINE_ALLOWED_PAGES).",
+            "Let the form of your page post to {address}NAME, where NAME tells forms apart "
+            "(`demo` and `contact` raise a hand).",
+            "A ticked box `consent` permits mails, in the words of `consent_text`; every other "
+            "field is a trait.",
+            "Leave `_hp` empty and hidden: only robots fill it in. `_next` names the page that "
+            "follows (RIPELINE_ALLOWED_PAGES).",
         ],
         '<form method="post" action="{address}demo?key={key}">\n'
         '  <label>E-mail <input name="email" type="email" required></label>\n'

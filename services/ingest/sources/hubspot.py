@@ -1,10 +1,13 @@
-"""HubSpot's webhooks, signature version 3: what changed in contacts, up to a hundred events a request.
+"""HubSpot's webhooks, signature version 3: what changed in contacts, up to a hundred events a
+request.
 
-An object's id identifies the contact as an external id, its e-mail address links it to a person. Stages that sales reached
-are outcomes, an opt-out is a withdrawal, everything else about a contact is a trait. Left out are deals and companies, whose
-events name no person (HubSpot moves the contact's lifecycle stage along), and the fields that we ourselves write.
+An object's id identifies the contact as an external id, its e-mail address links it to a person.
+Stages that sales reached are outcomes, an opt-out is a withdrawal, everything else about a contact
+is a trait. Left out are deals and companies, whose events name no person (HubSpot moves the
+contact's lifecycle stage along), and the fields that we ourselves write.
 
-HubSpot's `eventId` need not be unique, and two subscriptions may tell of one change: an event is known by what it says.
+HubSpot's `eventId` need not be unique, and two subscriptions may tell of one change: an event is
+known by what it says.
 """
 
 import base64
@@ -27,10 +30,12 @@ from services.shared.playbook.expressions import moment
 
 SYSTEM = "hubspot"
 SIGNATURE, TIMESTAMP = "X-HubSpot-Signature-v3", "X-HubSpot-Request-Timestamp"
-ESCAPED = re.compile("%(3A|2F|3F|40|21|24|27|28|29|2A|2C|3B)", re.IGNORECASE)  # what HubSpot decodes before it signs
+# what HubSpot decodes before it signs
+ESCAPED = re.compile("%(3A|2F|3F|40|21|24|27|28|29|2A|2C|3B)", re.IGNORECASE)
 CONTACT_TYPE = "0-1"  # of objects, where a subscription says only `object`
 OURS = {
-    "jobtitle": "title", "firstname": "first_name", "lastname": "last_name", "numberofemployees": "company_size",
+    "jobtitle": "title", "firstname": "first_name", "lastname": "last_name",
+    "numberofemployees": "company_size",
     "numemployees": "company_size",
 }  # fmt: skip  # HubSpot's names of what fit rules and mails call otherwise
 OUTCOMES: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
@@ -64,11 +69,15 @@ _event = msgspec.json.Decoder(Event).decode
 
 
 def source(own_fields: frozenset[str] = frozenset()) -> Source:
-    """The source; `own_fields` are the properties that we write back, whose changes say nothing new."""
+    """The source; `own_fields` are the properties that we write back, whose changes say nothing
+    new.
+    """
 
     def parse(post: Post) -> list[Item | Refused]:
         """Every event that tells of a contact, in order."""
-        return [said for piece in pieces(post.body) if (said := read(piece, own_fields)) is not None]
+        return [
+            said for piece in pieces(post.body) if (said := read(piece, own_fields)) is not None
+        ]
 
     return Source(
         "hubspot",
@@ -91,7 +100,9 @@ def read(piece: bytes, own_fields: frozenset[str]) -> Item | Refused | None:
     try:
         event = _event(piece)
         kind, _, change = event.subscription_type.partition(".")
-        about_contact = kind == "contact" or (kind == "object" and event.object_type_id == CONTACT_TYPE)
+        about_contact = kind == "contact" or (
+            kind == "object" and event.object_type_id == CONTACT_TYPE
+        )
         if not about_contact or change not in CHANGES or (event.property_name or "") in own_fields:
             return None
         fields = CHANGES[change](event)
@@ -104,7 +115,9 @@ def _common(event: Event, change: str) -> dict[str, Any]:
     try:
         at = moment(event.occurred_at)
     except ValueError:
-        raise Reject("a time out of range", where="/occurredAt", remedy="send milliseconds since 1970") from None
+        raise Reject(
+            "a time out of range", where="/occurredAt", remedy="send milliseconds since 1970"
+        ) from None
     contact = event.new_object_id or event.primary_object_id or event.object_id
     told = [
         event.portal_id,
@@ -132,12 +145,20 @@ def _deleted(_: Event) -> dict[str, Any]:
 
 def _forgotten(_: Event) -> dict[str, Any]:
     """Deleted because the person wanted it: at the least nobody writes to it any more."""
-    return {"type": "consent_withdrawn", "consent": (Consent(state="withdrawn", basis="privacy deletion in HubSpot"),)}
+    return {
+        "type": "consent_withdrawn",
+        "consent": (Consent(state="withdrawn", basis="privacy deletion in HubSpot"),),
+    }
 
 
 def _merged(event: Event) -> dict[str, Any]:
-    """The contact that remains; its own e-mail address, not this, says which leads are one person."""
-    return {"type": "crm_contacts_merged", "properties": {"merged": [str(one) for one in event.merged_object_ids or ()]}}
+    """The contact that remains; its own e-mail address, not this, says which leads are one
+    person.
+    """
+    return {
+        "type": "crm_contacts_merged",
+        "properties": {"merged": [str(one) for one in event.merged_object_ids or ()]},
+    }
 
 
 def _changed(event: Event) -> dict[str, Any] | None:
@@ -152,13 +173,18 @@ def _changed(event: Event) -> dict[str, Any] | None:
         return {"type": "identified", "company": value} if isinstance(value, str) else None
     traits = {OURS.get(name, name): value}
     if name.startswith(OPT_OUT) and value in ("true", True):
-        return {"type": "unsubscribed", "consent": (Consent(state="withdrawn", basis=name),), "traits": traits}
+        return {
+            "type": "unsubscribed",
+            "consent": (Consent(state="withdrawn", basis=name),),
+            "traits": traits,
+        }
     type_, properties = OUTCOMES.get((name, str(value)), ("identified", {}))
     return {"type": type_, "traits": traits, "properties": properties}
 
 
 CHANGES = {
-    "creation": _created, "deletion": _deleted, "privacyDeletion": _forgotten, "merge": _merged, "propertyChange": _changed,
+    "creation": _created, "deletion": _deleted, "privacyDeletion": _forgotten, "merge": _merged,
+    "propertyChange": _changed,
 }  # fmt: skip
 
 
@@ -172,7 +198,9 @@ def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
 
 
 def _signed(method: str, address: str, body: bytes, stamp: str) -> bytes:
-    """Method, public address, body and time; the address without the escapes that HubSpot does not sign."""
+    """Method, public address, body and time; the address without the escapes that HubSpot does not
+    sign.
+    """
     plain = ESCAPED.sub(lambda escape: chr(int(escape[1], 16)), address)
     return f"{method}{plain}".encode() + body + stamp.encode()
 
@@ -192,9 +220,18 @@ def sample(address: str, now: datetime) -> Sample:
     """A contact is made and becomes an opportunity."""
     contact, at = uuid.uuid4().int >> 80, int(now.timestamp() * 1000)
     common = {**EXAMPLE, "objectId": contact}
-    events = [{**common, "subscriptionType": "contact.creation", "occurredAt": at, "eventId": contact}]
-    for number, (name, value) in enumerate((("email", address), ("lifecyclestage", "opportunity")), 1):
-        changed = {"propertyName": name, "propertyValue": value, "occurredAt": at + number, "eventId": contact + number}
+    events = [
+        {**common, "subscriptionType": "contact.creation", "occurredAt": at, "eventId": contact}
+    ]
+    for number, (name, value) in enumerate(
+        (("email", address), ("lifecyclestage", "opportunity")), 1
+    ):
+        changed = {
+            "propertyName": name,
+            "propertyValue": value,
+            "occurredAt": at + number,
+            "eventId": contact + number,
+        }
         events.append(common | changed)
     return Sample(msgspec.json.encode(events), "application/json")
 
@@ -215,10 +252,15 @@ EXAMPLE = {
 ABOUT = About(
     "HubSpot: contacts and what sales made of them",
     [
-        "At HubSpot make a private app with the scope crm.objects.contacts.read; in its tab Webhooks enter {address}.",
-        "Subscribe to contacts: created, deleted, merged, deleted for privacy; and to changes of the properties `email`, "
-        "`lifecyclestage`, `hs_lead_status`, `hs_email_optout`, `jobtitle` and whatever your fit rules name.",
-        "Copy the app's client secret and run `ripeline sources connect hubspot --secret CLIENT_SECRET`.",
-        "RIPELINE_PUBLIC_URL must be the address that HubSpot calls, to the letter: it is part of what is signed.",
+        "At HubSpot make a private app with the scope crm.objects.contacts.read; in its tab "
+        "Webhooks enter {address}.",
+        "Subscribe to contacts: created, deleted, merged, deleted for privacy; and to changes "
+        "of the properties `email`, "
+        "`lifecyclestage`, `hs_lead_status`, `hs_email_optout`, `jobtitle` and whatever your "
+        "fit rules name.",
+        "Copy the app's client secret and run `ripeline sources connect hubspot --secret "
+        "CLIENT_SECRET`.",
+        "RIPELINE_PUBLIC_URL must be the address that HubSpot calls, to the letter: it is part "
+        "of what is signed.",
     ],
 )

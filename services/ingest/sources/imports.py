@@ -1,4 +1,6 @@
-"""What an import declares of its events: `?as=history`, or `?as=new_leads&days=7`; the items are in our own format."""
+"""What an import declares of its events: `?as=history`, or `?as=new_leads&days=7`; the items are in
+our own format.
+"""
 
 from services.ingest.sources import canonical
 from services.ingest.sources.contract import About, Post, Source
@@ -10,7 +12,8 @@ MAX_DAYS = 90
 ABOUT = About(
     "Files",
     [
-        "Run `ripeline import FILE.csv --mapping MAP.yaml --to {address} --key KEY`, or open /import at the same host",
+        "Run `ripeline import FILE.csv --mapping MAP.yaml --to {address} --key KEY`, or open "
+        "/import at the same host",
         "Programs of your own post our JSON to {address} with ?as=history, or ?as=new_leads&days=7",
     ],
 )
@@ -20,7 +23,11 @@ def flags(post: Post) -> str:
     """The word of a request. Raises Reject."""
     said, days = post.query.get("as", HISTORY), post.query.get("days", "1")
     if said not in (HISTORY, NEW_LEADS):
-        raise Reject("an import is history or new_leads", where="?as", remedy="say ?as=history, or ?as=new_leads&days=7")
+        raise Reject(
+            "an import is history or new_leads",
+            where="?as",
+            remedy="say ?as=history, or ?as=new_leads&days=7",
+        )
     if not days.isdecimal() or int(days) > MAX_DAYS:
         raise Reject("not a number of days", where="?days", remedy=f"say 0 to {MAX_DAYS}")
     return declared(said, int(days))

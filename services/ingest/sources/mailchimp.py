@@ -1,10 +1,12 @@
 """Mailchimp's audience webhooks: a urlencoded form, known by a secret in the address (`?secret=…`).
 
-Mailchimp first asks by GET whether somebody is there, and posts again for about an hour whatever is not answered with 2xx,
-so what is of no use is answered with 200. It names no event: one is known again by its raw body, which tells its time in UTC.
+Mailchimp first asks by GET whether somebody is there, and posts again for about an hour whatever is
+not answered with 2xx, so what is of no use is answered with 200. It names no event: one is known
+again by its raw body, which tells its time in UTC.
 
-Two addresses are one person only by a user id, which Mailchimp does not tell. So of a changed address the old one is written to
-no more, and the new one not before it agrees: that its subscription is in force is not said.
+Two addresses are one person only by a user id, which Mailchimp does not tell. So of a changed
+address the old one is written to no more, and the new one not before it agrees: that its
+subscription is in force is not said.
 """
 
 import hashlib
@@ -17,26 +19,46 @@ from urllib.parse import urlencode
 import msgspec
 
 from services.ingest.sources import forms, mails
-from services.ingest.sources.contract import About, Item, Post, Refused, Reply, Sample, Secret, Source
+from services.ingest.sources.contract import (
+    About,
+    Item,
+    Post,
+    Refused,
+    Reply,
+    Sample,
+    Secret,
+    Source,
+)
 from services.ingest.sources.reading.signatures import fitting, new_text, same
 from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
 
 SYSTEM = "mailchimp"
 MERGE = re.compile(r"data\[merges\]\[(\w+)\]")
-TRAITS = {"fname": "first_name", "lname": "last_name"}  # of Mailchimp's own fields; a company's own keep their names
-SUBSCRIBED, PROFILE, CHANGED = mails.Fate("consent_given"), mails.Fate("identified"), mails.Fate("email_changed")
+# of Mailchimp's own fields; a company's own keep their names
+TRAITS = {"fname": "first_name", "lname": "last_name"}
+SUBSCRIBED, PROFILE, CHANGED = (
+    mails.Fate("consent_given"),
+    mails.Fate("identified"),
+    mails.Fate("email_changed"),
+)
 
 
 def parse(post: Post) -> list[Item | Refused]:
-    """What is told of a person; of a changed address the old and the new one; of a campaign nothing."""
+    """What is told of a person; of a changed address the old and the new one; of a campaign
+    nothing.
+    """
     found, by_body = forms.fields(post), hashlib.sha256(post.body).hexdigest()[:32]
     kind = forms.text(found, "type")
     if kind == "campaign":
         return []
     try:
         at = _time(forms.text(found, "fired_at"))
-        return [*_changed(found, by_body, at)] if kind == "upemail" else [_read(kind, found, by_body, at)]
+        return (
+            [*_changed(found, by_body, at)]
+            if kind == "upemail"
+            else [_read(kind, found, by_body, at)]
+        )
     except Reject as reject:
         return [Refused(None, reject)]
 
@@ -74,9 +96,19 @@ def _fate(kind: str, found: forms.Fields) -> mails.Fate:
 
 
 def _changed(found: forms.Fields, by_body: str, at: datetime | None) -> Iterator[Item]:
-    for name, consent in (("old", (Consent(state="withdrawn", basis="the address has changed"),)), ("new", ())):
-        told = mails.told(CHANGED, id=f"{by_body}:{name}" if at else "", email=_data(found, f"{name}_email"), at=at)
-        yield msgspec.structs.replace(told, external_id=_external(_data(found, f"{name}_id")), consent=consent)
+    for name, consent in (
+        ("old", (Consent(state="withdrawn", basis="the address has changed"),)),
+        ("new", ()),
+    ):
+        told = mails.told(
+            CHANGED,
+            id=f"{by_body}:{name}" if at else "",
+            email=_data(found, f"{name}_email"),
+            at=at,
+        )
+        yield msgspec.structs.replace(
+            told, external_id=_external(_data(found, f"{name}_id")), consent=consent
+        )
 
 
 def _data(found: forms.Fields, name: str) -> str:
@@ -88,18 +120,32 @@ def _external(id: str) -> ExternalId | None:
 
 
 def _traits(found: forms.Fields) -> dict[str, str]:
-    """The merge fields that are filled in, by their tags in lower case; what lies deeper is left out."""
-    named = {match[1].lower(): forms.text(found, name) for name in found if (match := MERGE.fullmatch(name))}
-    return {TRAITS.get(name, name): value for name, value in named.items() if value and name != "email"}
+    """The merge fields that are filled in, by their tags in lower case; what lies deeper is left
+    out.
+    """
+    named = {
+        match[1].lower(): forms.text(found, name)
+        for name in found
+        if (match := MERGE.fullmatch(name))
+    }
+    return {
+        TRAITS.get(name, name): value for name, value in named.items() if value and name != "email"
+    }
 
 
 def _time(fired_at: str) -> datetime | None:
     """`2009-03-26 21:35:57` in UTC; None where nothing is said. Raises Reject."""
     try:
-        return datetime.strptime(fired_at, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC) if fired_at else None
+        return (
+            datetime.strptime(fired_at, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+            if fired_at
+            else None
+        )
     except ValueError:
         remedy = "write it as 2026-01-02 03:04:05, in UTC"
-        raise Reject("not a time as Mailchimp writes it", where="/fired_at", remedy=remedy) from None
+        raise Reject(
+            "not a time as Mailchimp writes it", where="/fired_at", remedy=remedy
+        ) from None
 
 
 def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
@@ -109,7 +155,9 @@ def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
 
 
 def greet(post: Post, secrets: Sequence[Secret]) -> Reply | None:
-    """Answers Mailchimp's question whether somebody is there: not under a wrong secret, so that it is seen while setting up."""
+    """Answers Mailchimp's question whether somebody is there: not under a wrong secret, so that it
+    is seen while setting up.
+    """
     if post.method == "POST":
         return None
     if "secret" in post.query:
@@ -144,15 +192,22 @@ SOURCE = Source(
     ("/v1/hooks/mailchimp",),
     frozenset({"", forms.URLENCODED}),
     stop=200,
-    example={"type": "unsubscribe", "fired_at": "2026-01-02 03:04:05", "data[email]": "ann@example.com", "data[action]": "unsub"},
+    example={
+        "type": "unsubscribe",
+        "fired_at": "2026-01-02 03:04:05",
+        "data[email]": "ann@example.com",
+        "data[action]": "unsub",
+    },
     about=About(
         "Mailchimp: who joins and leaves an audience",
         [
             "Run `ripeline sources connect mailchimp`: it shows a new secret, once.",
-            "At Mailchimp open Audience, More options, Audience settings, Webhooks, and create one with the address "
+            "At Mailchimp open Audience, More options, Audience settings, Webhooks, and create "
+            "one with the address "
             "{address}?secret=SECRET.",
             "Choose Subscribes, Unsubscribes, Profile updates, Cleaned emails and Email changes.",
-            "Choose changes by a subscriber and by an account admin; those by the API only if whom you add there has agreed.",
+            "Choose changes by a subscriber and by an account admin; those by the API only if "
+            "whom you add there has agreed.",
         ],
     ),
     verify=verify,

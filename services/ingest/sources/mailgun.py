@@ -1,9 +1,11 @@
-"""Mailgun's webhooks: one event a request, with a signature inside the body that covers a time and a token, not the event.
+"""Mailgun's webhooks: one event a request, with a signature inside the body that covers a time and
+a token, not the event.
 
-So the signature serves one body only: `once` is the signed text itself, wherever somebody moves the border between time and
-token. Mailgun posts again for eight hours, with the same signature, whatever is answered with other than 200 or 406; so the
-window is half a day, and used tokens are kept for longer. An event's id is unique within a day only, and one event may come
-by two webhooks: day and id are its identity.
+So the signature serves one body only: `once` is the signed text itself, wherever somebody moves the
+border between time and token. Mailgun posts again for eight hours, with the same signature,
+whatever is answered with other than 200 or 406; so the window is half a day, and used tokens are
+kept for longer. An event's id is unique within a day only, and one event may come by two webhooks:
+day and id are its identity.
 """
 
 import hashlib
@@ -24,13 +26,16 @@ from services.ingest.sources.reading.signatures import fitting, fresh, new_text,
 from services.shared.errors import Reject
 
 WINDOW = timedelta(hours=12)
-SECONDS = re.compile(r"[0-9]{1,12}")  # a looser reading would let the token's first digits pass for the time's last ones
+# a looser reading would let the token's first digits pass for the time's last ones
+SECONDS = re.compile(r"[0-9]{1,12}")
 FATES = {
-    "accepted": mails.PROCESSED, "delivered": mails.DELIVERED, "opened": mails.OPENED, "clicked": mails.CLICKED,
+    "accepted": mails.PROCESSED, "delivered": mails.DELIVERED, "opened": mails.OPENED,
+    "clicked": mails.CLICKED,
     "complained": mails.COMPLAINED, "unsubscribed": mails.LEFT, "rejected": mails.DROPPED,
 }  # fmt: skip
 FAILURES = {
-    "suppress-unsubscribe": mails.SUPPRESSED, "suppress-complaint": mails.SUPPRESSED, "suppress-bounce": mails.HARD,
+    "suppress-unsubscribe": mails.SUPPRESSED, "suppress-complaint": mails.SUPPRESSED,
+    "suppress-bounce": mails.HARD,
     "old": mails.SOFT, "espblock": mails.SOFT, "blacklisted": mails.SOFT, "greylisted": mails.SOFT,
 }  # fmt: skip  # permanent ones that say nothing of the address, or more than that it bounced
 
@@ -98,11 +103,17 @@ def _read(event: Event, signature: Signature) -> Item:
         id=f"{at:%Y-%m-%d}:{event.id}" if at and event.id else signature.token,
         email=event.recipient,
         at=at,
-        touch=mails.touch(mails.inside(event.user_variables, "touch_id"), mails.inside(event.message, "headers", "message-id")),
+        touch=mails.touch(
+            mails.inside(event.user_variables, "touch_id"),
+            mails.inside(event.message, "headers", "message-id"),
+        ),
         url=event.url,
         campaign=mails.first(event.tags),
-        reason=mails.inside(status, "message") or mails.inside(status, "description") or event.reason,
-        machine=event.event in ("opened", "clicked") and bool(mails.inside(event.client_info, "bot")),
+        reason=mails.inside(status, "message")
+        or mails.inside(status, "description")
+        or event.reason,
+        machine=event.event in ("opened", "clicked")
+        and bool(mails.inside(event.client_info, "bot")),
     )
 
 
@@ -111,7 +122,11 @@ def _fate(event: Event) -> mails.Fate:
     if event.event == "failed":
         if event.severity != "permanent":
             return mails.SOFT
-        bounce = mails.SOFT if mails.inside(event.delivery_status, "bounce-type") == "soft" else mails.HARD
+        bounce = (
+            mails.SOFT
+            if mails.inside(event.delivery_status, "bounce-type") == "soft"
+            else mails.HARD
+        )
         return FAILURES.get(mails.text(event.reason), bounce)
     if event.event not in FATES:
         raise mails.unknown(event.event, "/event-data/event")
@@ -136,14 +151,18 @@ def _signature(post: Post) -> Signature:
         return _signed(post.body).signature
     except UNREADABLE:
         remedy = "send Mailgun's JSON as it is, with its `signature`"
-        raise Reject("no signature in the body", where="/signature", remedy=remedy, kind="signature") from None
+        raise Reject(
+            "no signature in the body", where="/signature", remedy=remedy, kind="signature"
+        ) from None
 
 
 def _fits(key: str, given: Signature) -> bool:
     if not given.token or not SECONDS.fullmatch(str(given.timestamp)):
         return False
     digest = _digest(key, given.text)
-    return same(given.signature, digest) or (given.parent is not None and same(given.parent, digest))
+    return same(given.signature, digest) or (
+        given.parent is not None and same(given.parent, digest)
+    )
 
 
 def _digest(key: str, text: str) -> str:
@@ -154,7 +173,9 @@ def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:
     """Puts Mailgun's signature into the body."""
     stamp, token = str(int(now.timestamp())), random.token_hex(25)
     signature = {"timestamp": stamp, "token": token, "signature": _digest(secret, stamp + token)}
-    return sample._replace(body=msgspec.json.encode({"signature": signature, **msgspec.json.decode(sample.body)}))
+    return sample._replace(
+        body=msgspec.json.encode({"signature": signature, **msgspec.json.decode(sample.body)})
+    )
 
 
 def sample(address: str, now: datetime) -> Sample:
@@ -193,7 +214,8 @@ SOURCE = Source(
         [
             "At Mailgun open Send, Sending, Webhooks, and copy the HTTP webhook signing key.",
             "Run `ripeline sources connect mailgun --secret SIGNING_KEY`.",
-            "Add a webhook with the address {address} for each of: delivered, opened, clicked, permanent failure, temporary "
+            "Add a webhook with the address {address} for each of: delivered, opened, clicked, "
+            "permanent failure, temporary "
             "failure, spam complaints, unsubscribes.",
         ],
     ),

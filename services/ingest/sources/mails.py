@@ -1,7 +1,9 @@
-"""What the webhooks of mail tools share: what happened to a mail, whose it was, and values of any type read as texts.
+"""What the webhooks of mail tools share: what happened to a mail, whose it was, and values of any
+type read as texts.
 
-Leaving a part of a tool's lists (a group, a stream, one audience) is leaving them all: which part our mails belong to only
-the tool knows, and a refusal too many can be mended. Coming back to a part is noted as `resubscribed` and permits nothing.
+Leaving a part of a tool's lists (a group, a stream, one audience) is leaving them all: which part
+our mails belong to only the tool knows, and a refusal too many can be mended. Coming back to a part
+is noted as `resubscribed` and permits nothing.
 """
 
 from datetime import UTC, datetime
@@ -15,18 +17,25 @@ MAX_REASON = 500  # characters of what a mail server said
 
 
 class Fate(NamedTuple):
-    """What became of a mail or a subscription: a canonical type, and of a bounce whether it is for good."""
+    """What became of a mail or a subscription: a canonical type, and of a bounce whether it is for
+    good.
+    """
 
     type: str
     bounce: str = ""
 
 
-PROCESSED, DROPPED, DELIVERED = Fate("email_processed"), Fate("email_dropped"), Fate("email_delivered")
+PROCESSED, DROPPED, DELIVERED = (
+    Fate("email_processed"),
+    Fate("email_dropped"),
+    Fate("email_delivered"),
+)
 HARD, SOFT = Fate("email_bounced", "hard"), Fate("email_bounced", "soft")
 OPENED, CLICKED, COMPLAINED = Fate("email_opened"), Fate("email_clicked"), Fate("email_complained")
 ANSWERED = Fate("email_replied")
 LEFT, BACK = Fate("unsubscribed"), Fate("resubscribed")
-SUPPRESSED = Fate("consent_withdrawn")  # the tool sends no more, for a reason of former days or its owner's: no act of now
+# the tool sends no more, for a reason of former days or its owner's: no act of now
+SUPPRESSED = Fate("consent_withdrawn")
 
 
 def told(
@@ -59,12 +68,16 @@ def told(
 
 
 def touch(custom: object, *message_ids: object) -> str:
-    """The touch that a mail was: as the sender's own argument `touch_id` says, else by its Message-ID; '' where neither does."""
+    """The touch that a mail was: as the sender's own argument `touch_id` says, else by its
+    Message-ID; '' where neither does.
+    """
     return text(custom) or touch_of(*message_ids)
 
 
 def text(value: object) -> str:
-    """A value that is a text; '' for any other: what a tool adds around an event must not spoil it."""
+    """A value that is a text; '' for any other: what a tool adds around an event must not
+    spoil it.
+    """
     return value if isinstance(value, str) else ""
 
 
@@ -92,4 +105,8 @@ def moment(seconds: float | None, where: str) -> datetime | None:
 
 def unknown(name: str, where: str) -> Reject:
     """The refusal of an event that we have no word for."""
-    return Reject(f"no event {name[:50]!r}", where=where, remedy="choose at the sender the events that `ripeline sources` names")
+    return Reject(
+        f"no event {name[:50]!r}",
+        where=where,
+        remedy="choose at the sender the events that `ripeline sources` names",
+    )

@@ -1,7 +1,9 @@
-"""Senders that the playbook maps: any JSON, form or XML, by an expression for each field of an interaction.
+"""Senders that the playbook maps: any JSON, form or XML, by an expression for each field of an
+interaction.
 
-What is null, false or an empty text leaves its field out; in traits as well, for a sender that is silent about a thing does not
-take it back. An item whose expression fails is refused with the field's name, and harms no other.
+What is null, false or an empty text leaves its field out; in traits as well, for a sender that is
+silent about a thing does not take it back. An item whose expression fails is refused with the
+field's name, and harms no other.
 """
 
 import math
@@ -16,9 +18,26 @@ import msgspec
 import xmltodict
 
 from services.ingest.sources import forms
-from services.ingest.sources.contract import About, Item, Post, Refused, Reply, Sample, Secret, Source, report
+from services.ingest.sources.contract import (
+    About,
+    Item,
+    Post,
+    Refused,
+    Reply,
+    Sample,
+    Secret,
+    Source,
+    report,
+)
 from services.ingest.sources.reading import schemes
-from services.ingest.sources.reading.json import BOM, MAX_DEPTH, TOO_DEEP, UNREADABLE, is_deep, mistake
+from services.ingest.sources.reading.json import (
+    BOM,
+    MAX_DEPTH,
+    TOO_DEEP,
+    UNREADABLE,
+    is_deep,
+    mistake,
+)
 from services.ingest.sources.reading.signatures import fitting
 from services.shared.clock import rfc3339
 from services.shared.contracts.events import Consent, ExternalId, encode_bytes
@@ -29,7 +48,18 @@ from services.shared.playbook.senders import WHOLE, Challenge, Sender, expressio
 MAX_ITEMS = 1_000  # a request's expressions take a quarter of a second at most
 MAX_ELEMENTS = 100_000
 STATES = ("given", "withdrawn")
-TEXTS = ("user_id", "email", "anonymous_id", "product", "content_id", "url", "touch_id", "company", "source", "campaign")
+TEXTS = (
+    "user_id",
+    "email",
+    "anonymous_id",
+    "product",
+    "content_id",
+    "url",
+    "touch_id",
+    "company",
+    "source",
+    "campaign",
+)
 
 _any = msgspec.json.Decoder().decode
 
@@ -42,7 +72,11 @@ def source(rule: Sender) -> Source:
         return made_sample(rule, address, now)
 
     def answer(ids: list[str], rejected: list[dict[str, Any]]) -> dict[str, Any] | Reply:
-        return Reply(rule.answer.body.encode(), rule.answer.media) if rule.answer else report(ids, rejected)
+        return (
+            Reply(rule.answer.body.encode(), rule.answer.media)
+            if rule.answer
+            else report(ids, rejected)
+        )
 
     return Source(
         rule.id,
@@ -53,7 +87,8 @@ def source(rule: Sender) -> Source:
         about=About(rule.title, rule.steps),
         verify=scheme and scheme.verify,
         greet=_greeting(rule, rule.challenge, scheme) if rule.challenge and scheme else None,
-        stop=200 if scheme else 400,  # webhooks come again or are switched off when they hear no; a person's own script learns
+        # webhooks come again or are switched off when they hear no; a person's own script learns
+        stop=200 if scheme else 400,
         sample=sample,
         sign=scheme and scheme.sign,
         new_secret=scheme and scheme.new_secret,
@@ -67,7 +102,9 @@ class Mapping:
         self._format, self._types = rule.format, rule.types
         self._items = Expression(rule.items, "") if rule.items else None
         self._when = Expression(rule.when, "") if rule.when else None
-        found = {path: Expression(text, f"/{'/'.join(path)}") for path, text in expressions(rule.fields)}
+        found = {
+            path: Expression(text, f"/{'/'.join(path)}") for path, text in expressions(rule.fields)
+        }
         self._fields = {path[0]: expression for path, expression in found.items() if len(path) == 1}
         self._inner: dict[str, dict[str, Expression]] = {}
         for path, expression in found.items():
@@ -81,7 +118,11 @@ class Mapping:
         found = self._items(body, asked) if self._items else body
         items = found if isinstance(found, list) else [] if found is None else [found]
         if len(items) > MAX_ITEMS:
-            raise Reject(f"{len(items):,} items in one request", remedy=f"send at most {MAX_ITEMS:,} at once", kind="too-large")
+            raise Reject(
+                f"{len(items):,} items in one request",
+                remedy=f"send at most {MAX_ITEMS:,} at once",
+                kind="too-large",
+            )
         return [said for item in items if (said := self._read(item, asked)) is not None]
 
     def _read(self, item: Any, asked: Asked) -> Item | Refused | None:
@@ -104,7 +145,9 @@ class Mapping:
             id=name,
             type=type_,
             occurred_at=_time(at(item, asked), "/occurred_at") if at else None,
-            cost=_number(self._fields["cost"](item, asked), "/cost") if "cost" in self._fields else None,
+            cost=_number(self._fields["cost"](item, asked), "/cost")
+            if "cost" in self._fields
+            else None,
             machine=bool("machine" in self._fields and self._fields["machine"](item, asked)),
             external_id=self._external_id(item, asked),
             consent=self._consent(item, asked),
@@ -118,14 +161,29 @@ class Mapping:
 
     def _texts(self, name: str, item: Any, asked: Asked) -> dict[str, str]:
         inner = self._inner.get(name, {})
-        return {key: _text(expression(item, asked), f"/{name}/{key}") for key, expression in inner.items() if key != "at"}
+        return {
+            key: _text(expression(item, asked), f"/{name}/{key}")
+            for key, expression in inner.items()
+            if key != "at"
+        }
 
     def _object(self, name: str, item: Any, asked: Asked) -> dict[str, Any]:
-        found = {key: expression(item, asked) for key, expression in self._inner.get(name, {}).items()}
+        found = {
+            key: expression(item, asked) for key, expression in self._inner.get(name, {}).items()
+        }
         whole = found.pop(WHOLE, None) or {}
         if not isinstance(whole, dict):
-            raise Reject("not an object", where=f"/{name}/{WHOLE}", remedy="let the expression give names and values")
-        return {key: value for told in (whole, found) for key, value in told.items() if value is not None and value != ""}
+            raise Reject(
+                "not an object",
+                where=f"/{name}/{WHOLE}",
+                remedy="let the expression give names and values",
+            )
+        return {
+            key: value
+            for told in (whole, found)
+            for key, value in told.items()
+            if value is not None and value != ""
+        }
 
     def _external_id(self, item: Any, asked: Asked) -> ExternalId | None:
         said = self._texts("external_id", item, asked)
@@ -136,7 +194,11 @@ class Mapping:
         if "state" not in said:
             return ()
         if said["state"] not in STATES:
-            raise Reject(f"no state {said['state'][:20]!r}", where="/consent/state", remedy="use given or withdrawn")
+            raise Reject(
+                f"no state {said['state'][:20]!r}",
+                where="/consent/state",
+                remedy="use given or withdrawn",
+            )
         at = self._inner["consent"].get("at")
         return (Consent(**said, at=_time(at(item, asked), "/consent/at") if at else None),)  # type: ignore[arg-type]
 
@@ -156,23 +218,33 @@ def read(post: Post, format: str) -> Any:
 
 
 def _xml(body: bytes) -> Any:
-    """Elements by their names without prefix, attributes after an @; nil is null, several alike are a list."""
+    """Elements by their names without prefix, attributes after an @; nil is null, several alike are
+    a list.
+    """
     try:
         _check_xml(body)
         return xmltodict.parse(body, postprocessor=_plain)  # type: ignore[arg-type]  # it may leave something out
-    except (expat.ExpatError, ValueError, LookupError) as error:  # the last two: of an encoding that nobody knows
-        raise Reject(f"XML is malformed: {error}", remedy="send one whole XML document in UTF-8") from None
+    # the last two: of an encoding that nobody knows
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        raise Reject(
+            f"XML is malformed: {error}", remedy="send one whole XML document in UTF-8"
+        ) from None
 
 
 def _plain(_: Any, name: str, value: Any) -> tuple[str, Any] | None:
     if name.startswith("@xmlns"):
         return None
     sign, local = "@" if name.startswith("@") else "", name.rpartition(":")[2].removeprefix("@")
-    return sign + local, None if isinstance(value, dict) and value.get("@nil") in ("true", "1") else value
+    return sign + local, None if isinstance(value, dict) and value.get("@nil") in (
+        "true",
+        "1",
+    ) else value
 
 
 def _check_xml(body: bytes) -> None:
-    """Looks for what makes a small document large: entities, depth, elements without end. Raises Reject, ExpatError."""
+    """Looks for what makes a small document large: entities, depth, elements without end. Raises
+    Reject, ExpatError.
+    """
     depth = count = 0
 
     def begin(_: str, __: Any) -> None:
@@ -181,7 +253,11 @@ def _check_xml(body: bytes) -> None:
         if depth > MAX_DEPTH:
             raise TOO_DEEP
         if count > MAX_ELEMENTS:
-            raise Reject(f"more than {MAX_ELEMENTS:,} elements", remedy="send fewer at once", kind="too-large")
+            raise Reject(
+                f"more than {MAX_ELEMENTS:,} elements",
+                remedy="send fewer at once",
+                kind="too-large",
+            )
 
     def end(_: str) -> None:
         nonlocal depth
@@ -191,7 +267,11 @@ def _check_xml(body: bytes) -> None:
         raise Reject("a document type", remedy="leave the DOCTYPE out: it could declare entities")
 
     parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = begin, end, declared
+    parser.StartElementHandler, parser.EndElementHandler, parser.StartDoctypeDeclHandler = (
+        begin,
+        end,
+        declared,
+    )
     parser.Parse(body, True)
 
 
@@ -202,7 +282,9 @@ def _text(found: Any, where: str) -> str:
         return found.strip()
     if isinstance(found, int | float) and found is not True:
         return str(found)
-    raise Reject("neither a text nor a number", where=where, remedy="let the expression find one value")
+    raise Reject(
+        "neither a text nor a number", where=where, remedy="let the expression find one value"
+    )
 
 
 def _time(found: Any, where: str) -> datetime | None:
@@ -213,7 +295,11 @@ def _time(found: Any, where: str) -> datetime | None:
             return moment(found)
     except ValueError:
         pass
-    raise Reject("not a time", where=where, remedy="send seconds or milliseconds since 1970, or 2026-01-02T03:04:05Z")
+    raise Reject(
+        "not a time",
+        where=where,
+        remedy="send seconds or milliseconds since 1970, or 2026-01-02T03:04:05Z",
+    )
 
 
 def _number(found: Any, where: str) -> float | None:
@@ -228,9 +314,16 @@ def _number(found: Any, where: str) -> float | None:
     return number
 
 
-def _greeting(rule: Sender, challenge: Challenge, scheme: schemes.Scheme) -> Callable[[Post, Sequence[Secret]], Reply | None]:
-    """Answers a first call; what comes as POST has to be signed, as all events are. Raises Reject."""
-    when, said = Expression(challenge.when, "/challenge"), Expression(challenge.answer, "/challenge")
+def _greeting(
+    rule: Sender, challenge: Challenge, scheme: schemes.Scheme
+) -> Callable[[Post, Sequence[Secret]], Reply | None]:
+    """Answers a first call; what comes as POST has to be signed, as all events are. Raises
+    Reject.
+    """
+    when, said = (
+        Expression(challenge.when, "/challenge"),
+        Expression(challenge.answer, "/challenge"),
+    )
 
     def greet(post: Post, secrets: Sequence[Secret]) -> Reply | None:
         signed = scheme.verify(post, secrets) if post.method == "POST" else None
@@ -238,8 +331,14 @@ def _greeting(rule: Sender, challenge: Challenge, scheme: schemes.Scheme) -> Cal
         if not when(body, Asked(body, post.headers, post.query)):
             return None
         secret = signed or fitting(secrets, lambda _: True, "challenge")
-        answer = said(body, Challenged(secret.value, signed is not None, body, post.headers, post.query))
-        return Reply(answer.encode()) if isinstance(answer, str) else Reply(encode_bytes(answer), "application/json")
+        answer = said(
+            body, Challenged(secret.value, signed is not None, body, post.headers, post.query)
+        )
+        return (
+            Reply(answer.encode())
+            if isinstance(answer, str)
+            else Reply(encode_bytes(answer), "application/json")
+        )
 
     return greet
 

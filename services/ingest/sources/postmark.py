@@ -1,7 +1,9 @@
-"""Postmark's webhooks: one record a request, told apart by `RecordType`; no signature, but a password in the address (Basic).
+"""Postmark's webhooks: one record a request, told apart by `RecordType`; no signature, but a
+password in the address (Basic).
 
-Postmark posts again (a bounce for about ten hours, the others three times) whatever is not answered with 200, and stops at
-403. Only bounces and complaints bear an id: the others are known again by their raw body, which tells its time.
+Postmark posts again (a bounce for about ten hours, the others three times) whatever is not answered
+with 200, and stops at 403. Only bounces and complaints bear an id: the others are known again by
+their raw body, which tells its time.
 """
 
 import base64
@@ -22,14 +24,21 @@ from services.shared.clock import rfc3339
 from services.shared.errors import Reject
 
 FATES = {
-    "Delivery": mails.DELIVERED, "Open": mails.OPENED, "Click": mails.CLICKED, "SpamComplaint": mails.COMPLAINED,
+    "Delivery": mails.DELIVERED, "Open": mails.OPENED, "Click": mails.CLICKED,
+    "SpamComplaint": mails.COMPLAINED,
 }  # fmt: skip
 BOUNCES = {
-    "HardBounce": mails.HARD, "BadEmailAddress": mails.HARD, "SpamComplaint": mails.COMPLAINED, "Unsubscribe": mails.LEFT,
+    "HardBounce": mails.HARD, "BadEmailAddress": mails.HARD, "SpamComplaint": mails.COMPLAINED,
+    "Unsubscribe": mails.LEFT,
     "ManuallyDeactivated": mails.SUPPRESSED,
 }  # fmt: skip  # the others are for a time, unless Postmark made the address inactive
-AUTOMATIC = frozenset({"AutoResponder", "AddressChange", "ChallengeVerification"})  # it arrived, and a program answered
-SUPPRESSIONS = {"HardBounce": mails.HARD, "SpamComplaint": mails.COMPLAINED, "ManualSuppression": mails.LEFT}
+# it arrived, and a program answered
+AUTOMATIC = frozenset({"AutoResponder", "AddressChange", "ChallengeVerification"})
+SUPPRESSIONS = {
+    "HardBounce": mails.HARD,
+    "SpamComplaint": mails.COMPLAINED,
+    "ManualSuppression": mails.LEFT,
+}
 
 
 class Record(msgspec.Struct, rename="pascal"):
@@ -80,7 +89,10 @@ def _read(record: Record, body: bytes) -> Item:
         touch=mails.touch(mails.inside(record.metadata, "touch_id")),
         url=record.original_link,
         campaign=record.tag,
-        reason=mails.text(record.details) or record.description or record.suppression_reason or record.type,
+        reason=mails.text(record.details)
+        or record.description
+        or record.suppression_reason
+        or record.type,
         machine=fate is mails.ANSWERED,
     )
 
@@ -103,7 +115,9 @@ def _fate(record: Record) -> mails.Fate:
 
 
 def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
-    """The password that fits, whatever the user's name. Raises Reject `not-connected`, `signature`."""
+    """The password that fits, whatever the user's name. Raises Reject `not-connected`,
+    `signature`.
+    """
     given = _password(post.headers.get("authorization", ""))
     return fitting(secrets, lambda password: same(given, password), "Authorization")
 
@@ -111,7 +125,11 @@ def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
 def _password(authorization: str) -> str:
     scheme, _, given = authorization.partition(" ")
     try:
-        return base64.b64decode(given, validate=True).decode().partition(":")[2] if scheme.lower() == "basic" else ""
+        return (
+            base64.b64decode(given, validate=True).decode().partition(":")[2]
+            if scheme.lower() == "basic"
+            else ""
+        )
     except (binascii.Error, ValueError):
         return ""
 
@@ -154,9 +172,11 @@ SOURCE = Source(
         "Postmark: what happened to our mails",
         [
             "Run `ripeline sources connect postmark`: it shows a new secret, once.",
-            "At Postmark open the server, its message stream, Webhooks, Add webhook, and enter the address {address}.",
+            "At Postmark open the server, its message stream, Webhooks, Add webhook, and enter "
+            "the address {address}.",
             "Under Basic auth credentials enter any user name, and the secret as the password.",
-            "Choose Open, Click, Delivery, Bounce, Spam Complaint and Subscription Change, and save.",
+            "Choose Open, Click, Delivery, Bounce, Spam Complaint and Subscription Change, and "
+            "save.",
         ],
     ),
     verify=verify,

@@ -1,10 +1,11 @@
 """Segment's HTTP API: track, identify, page, screen, group, alias, and batches of them.
 
-Browsers post to paths of one letter (`/v1/t` is `track`), as text, so that no preflight is needed. An event may have 32 KB, a
-batch 500 KB, as at Segment.
+Browsers post to paths of one letter (`/v1/t` is `track`), as text, so that no preflight is needed.
+An event may have 32 KB, a batch 500 KB, as at Segment.
 
-An event's name in snake case is its type, so "Demo Requested" is `demo_requested`; names that Segment's own e-mail and
-shop specifications fix are translated. Times follow Segment's rule: received − (sentAt − timestamp).
+An event's name in snake case is its type, so "Demo Requested" is `demo_requested`; names that
+Segment's own e-mail and shop specifications fix are translated. Times follow Segment's rule:
+received − (sentAt − timestamp).
 """
 
 import hashlib
@@ -18,7 +19,16 @@ from urllib.parse import urlsplit
 import msgspec
 
 from services.ingest.sources.contract import About, Foreign, Item, Post, Refused, Sample, Source
-from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, counted, cut_by_hand, is_deep, mistake, pieces, refused
+from services.ingest.sources.reading.json import (
+    TOO_DEEP,
+    UNREADABLE,
+    counted,
+    cut_by_hand,
+    is_deep,
+    mistake,
+    pieces,
+    refused,
+)
 from services.shared.clock import rfc3339
 from services.shared.errors import Reject
 
@@ -27,7 +37,8 @@ LETTERS = {call[0]: call for call in (*CALLS, "batch")}
 PATHS = tuple(f"/v1/{call}" for call in (*LETTERS.values(), *LETTERS))
 MAX_CALL, MAX_BATCH = 32 * 1024, 500 * 1024  # bytes
 FIXED_NAMES = {
-    "order_completed": "purchased", "email_link_clicked": "email_clicked", "email_marked_as_spam": "email_complained",
+    "order_completed": "purchased", "email_link_clicked": "email_clicked",
+    "email_marked_as_spam": "email_complained",
     "email_unsubscribed": "unsubscribed", "unsubscribe": "unsubscribed",
 }  # fmt: skip
 OPENING = re.compile(rb'"batch"\s*:\s*\[')
@@ -135,7 +146,9 @@ def answer(_: list[str], rejected: list[dict[str, Any]]) -> dict[str, Any]:
     return {"success": True, "rejected": rejected} if rejected else {"success": True}
 
 
-def read(piece: bytes, kind: str, received_at: datetime, batch: Batch | None = None) -> Item | Refused:
+def read(
+    piece: bytes, kind: str, received_at: datetime, batch: Batch | None = None
+) -> Item | Refused:
     """One call; in a batch its kind is its type."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
@@ -143,7 +156,9 @@ def read(piece: bytes, kind: str, received_at: datetime, batch: Batch | None = N
         return refused(piece, _too_large("call", MAX_CALL))
     try:
         call = _call(piece)
-        fields = _fields(call, kind or call.type or "", call.context or (batch.context if batch else None))
+        fields = _fields(
+            call, kind or call.type or "", call.context or (batch.context if batch else None)
+        )
     except (Reject, *UNREADABLE) as error:
         return refused(piece, error)
     said_at = _aware(call.timestamp)
@@ -158,17 +173,26 @@ def read(piece: bytes, kind: str, received_at: datetime, batch: Batch | None = N
 def _fields(call: Call, kind: str, context: Context | None) -> dict[str, Any]:
     """The interaction's fields: those that all calls have, and those of this kind."""
     if kind not in _SHAPES:
-        raise Reject(f"no call {kind[:50]!r}", where="/type", remedy=f"use one of {', '.join(CALLS)}")
+        raise Reject(
+            f"no call {kind[:50]!r}", where="/type", remedy=f"use one of {', '.join(CALLS)}"
+        )
     properties = call.properties or {}
     fields: dict[str, Any] = {
         "user_id": _text(call.user_id),
         "anonymous_id": _text(call.anonymous_id),
-        "email": _email(call.traits if kind == "identify" else None, context.traits if context else None, properties),
+        "email": _email(
+            call.traits if kind == "identify" else None,
+            context.traits if context else None,
+            properties,
+        ),
         "properties": properties,
     }
     if context:
         if context.campaign:
-            fields |= {"campaign": context.campaign.name or "", "source": context.campaign.source or ""}
+            fields |= {
+                "campaign": context.campaign.name or "",
+                "source": context.campaign.source or "",
+            }
         if context.page and context.page.url:
             fields["url"] = context.page.url
     for name in ("url", "content_id", "touch_id"):
@@ -179,7 +203,11 @@ def _fields(call: Call, kind: str, context: Context | None) -> dict[str, Any]:
 
 def _track(call: Call, _: dict[str, Any]) -> dict[str, Any]:
     if not call.event:
-        raise Reject("a track call without an event", where="/event", remedy='name it: "event": "Demo Requested"')
+        raise Reject(
+            "a track call without an event",
+            where="/event",
+            remedy='name it: "event": "Demo Requested"',
+        )
     return {"type": snake(call.event)}
 
 
@@ -187,11 +215,18 @@ def _identify(call: Call, _: dict[str, Any]) -> dict[str, Any]:
     traits = call.traits or {}
     company = traits.get("company")
     company = company.get("name") if isinstance(company, dict) else company
-    return {"type": "identified", "traits": traits, "company": company if isinstance(company, str) else ""}
+    return {
+        "type": "identified",
+        "traits": traits,
+        "company": company if isinstance(company, str) else "",
+    }
 
 
 def _page(call: Call, properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "page_viewed", "properties": {"name": call.name, **properties} if call.name else properties}
+    return {
+        "type": "page_viewed",
+        "properties": {"name": call.name, **properties} if call.name else properties,
+    }
 
 
 def _screen(call: Call, properties: dict[str, Any]) -> dict[str, Any]:
@@ -202,19 +237,32 @@ def _group(call: Call, _: dict[str, Any]) -> dict[str, Any]:
     traits, group = call.traits or {}, _text(call.group_id)
     name = traits.get("name")
     company = name if isinstance(name, str) and name else group
-    return {"type": "grouped", "company": company, "properties": {"group_id": group, "traits": traits}}
+    return {
+        "type": "grouped",
+        "company": company,
+        "properties": {"group_id": group, "traits": traits},
+    }
 
 
 def _alias(call: Call, _: dict[str, Any]) -> dict[str, Any]:
     return {"type": "aliased", "anonymous_id": _text(call.previous_id)}
 
 
-_SHAPES = {"track": _track, "identify": _identify, "page": _page, "screen": _screen, "group": _group, "alias": _alias}
+_SHAPES = {
+    "track": _track,
+    "identify": _identify,
+    "page": _page,
+    "screen": _screen,
+    "group": _group,
+    "alias": _alias,
+}
 
 
 def _too_large(what: str, limit: int) -> Reject:
     remedy = f"send at most {limit // 1024} KB; Segment's own limit is the same"
-    return Reject(f"the {what} is over {limit // 1024} KB", where="body", remedy=remedy, kind="too-large")
+    return Reject(
+        f"the {what} is over {limit // 1024} KB", where="body", remedy=remedy, kind="too-large"
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -239,7 +287,9 @@ def _aware(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
 
 
-def _corrected(said_at: datetime | None, sent_at: datetime | None, received_at: datetime) -> datetime | None:
+def _corrected(
+    said_at: datetime | None, sent_at: datetime | None, received_at: datetime
+) -> datetime | None:
     """The time by our clock, whatever the sender's shows."""
     if not said_at or not sent_at:
         return said_at
@@ -250,7 +300,9 @@ def _corrected(said_at: datetime | None, sent_at: datetime | None, received_at: 
 
 
 def browser_settings(key: str, public_url: str) -> dict[str, Any]:
-    """What `@segment/analytics-next` asks its `cdnURL` for: where to post, and that there is nothing else to load."""
+    """What `@segment/analytics-next` asks its `cdnURL` for: where to post, and that there is
+    nothing else to load.
+    """
     host = urlsplit(public_url)
     return {
         "integrations": {
@@ -272,10 +324,24 @@ def sample(address: str, now: datetime) -> Sample:
     """A batch of two calls: who somebody is, and what they asked for."""
     user, at = f"sample-{uuid.uuid4().hex[:12]}", rfc3339(now)
     calls = [
-        {"type": "identify", "messageId": uuid.uuid4().hex, "userId": user, "traits": {"email": address}, "timestamp": at},
-        {"type": "track", "messageId": uuid.uuid4().hex, "userId": user, "event": "Demo Requested", "timestamp": at},
+        {
+            "type": "identify",
+            "messageId": uuid.uuid4().hex,
+            "userId": user,
+            "traits": {"email": address},
+            "timestamp": at,
+        },
+        {
+            "type": "track",
+            "messageId": uuid.uuid4().hex,
+            "userId": user,
+            "event": "Demo Requested",
+            "timestamp": at,
+        },
     ]
-    return Sample(msgspec.json.encode({"batch": calls, "sentAt": at}), "application/json", path="/v1/batch")
+    return Sample(
+        msgspec.json.encode({"batch": calls, "sentAt": at}), "application/json", path="/v1/batch"
+    )
 
 
 SOURCE = Source(
@@ -284,12 +350,19 @@ SOURCE = Source(
     PATHS,
     answer=answer,
     key_in=write_key,
-    example={"messageId": "m-1", "anonymousId": "a-1", "event": "Demo Requested", "timestamp": "2026-01-02T03:04:05Z"},
+    example={
+        "messageId": "m-1",
+        "anonymousId": "a-1",
+        "event": "Demo Requested",
+        "timestamp": "2026-01-02T03:04:05Z",
+    },
     about=About(
         "Segment's libraries, on servers and in browsers",
         [
-            "On a server: make a key (`ripeline keys new secret`), give it as the write key, and {base} as the host.",
-            "In a page: load `@segment/analytics-next` with the public key and `cdnURL`, as below. Nothing else changes.",
+            "On a server: make a key (`ripeline keys new secret`), give it as the write key, "
+            "and {base} as the host.",
+            "In a page: load `@segment/analytics-next` with the public key and `cdnURL`, as "
+            "below. Nothing else changes.",
         ],
         "import { AnalyticsBrowser } from '@segment/analytics-next'\n"
         "const analytics = AnalyticsBrowser.load({ writeKey: '{key}', cdnURL: '{base}' })\n"

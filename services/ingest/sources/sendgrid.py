@@ -1,8 +1,10 @@
-"""Twilio SendGrid's Event Webhook: an array of events, signed by ECDSA (P-256, SHA-256) over the time and the raw body.
+"""Twilio SendGrid's Event Webhook: an array of events, signed by ECDSA (P-256, SHA-256) over the
+time and the raw body.
 
-SendGrid posts again for a day whatever is not answered with 2xx, and does not say whether it signs again: the window is a
-day. That costs nothing, since the signature covers the whole body and each event its id, so a replay counts nothing twice.
-For the same reason a batch without a sound event is answered with 200: repeated, it would be no better.
+SendGrid posts again for a day whatever is not answered with 2xx, and does not say whether it signs
+again: the window is a day. That costs nothing, since the signature covers the whole body and each
+event its id, so a replay counts nothing twice. For the same reason a batch without a sound event is
+answered with 200: repeated, it would be no better.
 """
 
 import base64
@@ -32,18 +34,24 @@ from services.ingest.sources.reading.json import UNREADABLE, counted, pieces, re
 from services.ingest.sources.reading.signatures import fitting, fresh
 from services.shared.errors import Reject
 
-SIGNATURE, TIMESTAMP = "x-twilio-email-event-webhook-signature", "x-twilio-email-event-webhook-timestamp"
+SIGNATURE, TIMESTAMP = (
+    "x-twilio-email-event-webhook-signature",
+    "x-twilio-email-event-webhook-timestamp",
+)
 WINDOW = timedelta(hours=25)
 ALGORITHM = ec.ECDSA(hashes.SHA256())
 ARMOUR = re.compile(r"-----[A-Z ]+-----|\s")  # a key may be given as PEM, too
 FATES = {
-    "processed": mails.PROCESSED, "deferred": mails.SOFT, "delivered": mails.DELIVERED, "open": mails.OPENED,
-    "click": mails.CLICKED, "spamreport": mails.COMPLAINED, "unsubscribe": mails.LEFT, "group_unsubscribe": mails.LEFT,
+    "processed": mails.PROCESSED, "deferred": mails.SOFT, "delivered": mails.DELIVERED,
+    "open": mails.OPENED,
+    "click": mails.CLICKED, "spamreport": mails.COMPLAINED, "unsubscribe": mails.LEFT,
+    "group_unsubscribe": mails.LEFT,
     "group_resubscribe": mails.BACK,
 }  # fmt: skip
+# Words in the reason why SendGrid did not even try; where none of them stands the fault is ours.
 DROPS = {
     "unsubscribed": mails.SUPPRESSED, "spam reporting": mails.SUPPRESSED, "bounced": mails.HARD,
-}  # fmt: skip  # words in the reason why SendGrid did not even try; where none of them stands the fault is ours
+}  # fmt: skip
 
 
 class Event(msgspec.Struct, rename={"smtp_id": "smtp-id"}):
@@ -107,7 +115,9 @@ def _fate(event: Event) -> mails.Fate:
     if found := FATES.get(event.event):
         return found
     if event.event == "bounce":
-        kind = mails.text(event.type) or ("bounce" if mails.text(event.status).startswith("5") else "blocked")
+        kind = mails.text(event.type) or (
+            "bounce" if mails.text(event.status).startswith("5") else "blocked"
+        )
         return mails.HARD if kind == "bounce" else mails.SOFT
     if event.event == "dropped":
         reason = mails.text(event.reason).lower()
@@ -118,7 +128,9 @@ def _fate(event: Event) -> mails.Fate:
 
 
 def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
-    """The public key that fits the signature. Raises Reject `not-connected`, `signature`, `stale`."""
+    """The public key that fits the signature. Raises Reject `not-connected`, `signature`,
+    `stale`.
+    """
     stamp, given = post.headers.get(TIMESTAMP, ""), post.headers.get(SIGNATURE, "")
     signed = stamp.encode() + post.body
     secret = fitting(secrets, lambda key: _signed_by(key, given, signed), SIGNATURE)
@@ -203,10 +215,13 @@ SOURCE = Source(
     about=About(
         "Twilio SendGrid: what happened to our mails",
         [
-            "At SendGrid open Settings, Mail Settings, Event Webhooks, and create one with the address {address}.",
-            "Choose Delivered, Deferred, Bounced, Dropped, Opened, Clicked, Spam Reports, Unsubscribed, Group Unsubscribes.",
+            "At SendGrid open Settings, Mail Settings, Event Webhooks, and create one with the "
+            "address {address}.",
+            "Choose Delivered, Deferred, Bounced, Dropped, Opened, Clicked, Spam Reports, "
+            "Unsubscribed, Group Unsubscribes.",
             "Turn on Signed Event Webhook, save, and copy the verification key.",
-            "Run `ripeline sources connect sendgrid --secret VERIFICATION_KEY`, then Test Integration at SendGrid.",
+            "Run `ripeline sources connect sendgrid --secret VERIFICATION_KEY`, then Test "
+            "Integration at SendGrid.",
         ],
     ),
     verify=verify,

@@ -1,4 +1,6 @@
-"""Which of our mails another system's message id means: the Message-ID of a mail of ours is its touch's id at our domain."""
+"""Which of our mails another system's message id means: the Message-ID of a mail of ours is its
+touch's id at our domain.
+"""
 
 import re
 

@@ -1,9 +1,10 @@
 """Typeform's webhook: one response to a form a request, signed by HMAC-SHA256 over the raw body.
 
-Answers are traits, named by the reference that the form's maker gave the question, else by its words. A hidden field goes where
-its name belongs. A legal block permits mails, in the words shown, unless its reference begins with `terms` or `privacy`; so does
-a yes to a question with the reference `consent`.
-Typeform repeats for hours and switches a webhook off that answers 404 or 410: neither is ever said here.
+Answers are traits, named by the reference that the form's maker gave the question, else by its
+words. A hidden field goes where its name belongs. A legal block permits mails, in the words shown,
+unless its reference begins with `terms` or `privacy`; so does a yes to a question with the
+reference `consent`. Typeform repeats for hours and switches a webhook off that answers 404 or 410:
+neither is ever said here.
 """
 
 import base64
@@ -25,14 +26,18 @@ from services.shared.contracts.events import Consent
 from services.shared.playbook.expressions import snake
 
 SIGNATURE = "Typeform-Signature"
-MADE_UP = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9A-HJKMNP-TV-Z]{26}")  # references that nobody chose
+# references that nobody chose
+MADE_UP = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9A-HJKMNP-TV-Z]{26}")
 RECALLED = re.compile(r"\{\{.*?\}\}")  # an earlier answer within a question
 MAX_NAME = 100
-PLAIN = ("text", "email", "phone_number", "url", "file_url", "date", "boolean", "number")  # types whose value is one
+# types whose value is one
+PLAIN = ("text", "email", "phone_number", "url", "file_url", "date", "boolean", "number")
 OTHER_LEGAL = ("terms", "privacy")
 HIDDEN = {
-    "user_id": "user_id", "anonymous_id": "anonymous_id", "touch_id": "touch_id", "content_id": "content_id",
-    "product": "product", "company": "company", "utm_source": "source", "source": "source", "utm_campaign": "campaign",
+    "user_id": "user_id", "anonymous_id": "anonymous_id", "touch_id": "touch_id",
+    "content_id": "content_id",
+    "product": "product", "company": "company", "utm_source": "source", "source": "source",
+    "utm_campaign": "campaign",
     "campaign": "campaign",
 }  # fmt: skip  # fields of an interaction by names of hidden fields
 
@@ -123,7 +128,9 @@ _event = msgspec.json.Decoder(Event).decode
 
 
 def parse(post: Post) -> list[Item | Refused]:
-    """The one response; nothing for events of other types, such as a form that was begun and left."""
+    """The one response; nothing for events of other types, such as a form that was begun
+    and left.
+    """
     if is_deep(post.body):
         return [refused(post.body, TOO_DEEP)]
     try:
@@ -131,21 +138,37 @@ def parse(post: Post) -> list[Item | Refused]:
     except UNREADABLE as error:
         return [refused(post.body, error)]
     response = event.form_response
-    return [_read(response, event.event_id)] if event.event_type == "form_response" and response else []
+    return (
+        [_read(response, event.event_id)]
+        if event.event_type == "form_response" and response
+        else []
+    )
 
 
 def _read(response: Response, event_id: str) -> Item:
-    hidden = {name.lower(): text for name, value in (response.hidden or {}).items() if (text := _text(value))}
-    titles = {field.id: field.title or "" for field in response.definition.fields} if response.definition else {}
+    hidden = {
+        name.lower(): text
+        for name, value in (response.hidden or {}).items()
+        if (text := _text(value))
+    }
+    titles = (
+        {field.id: field.title or "" for field in response.definition.fields}
+        if response.definition
+        else {}
+    )
     answers = [(_name(answer.field, titles), answer) for answer in response.answers or ()]
-    address = next((answer for _, answer in answers if answer.type == "email" and answer.email), None)
+    address = next(
+        (answer for _, answer in answers if answer.type == "email" and answer.email), None
+    )
     asked = {name for name, answer in answers if _permits(name, answer)}
     traits = {
         name: value
         for name, answer in answers
         if name not in asked and answer is not address and (value := _value(answer)) is not None
     }
-    fields: dict[str, Any] = {field: hidden[name] for name, field in reversed(HIDDEN.items()) if name in hidden}
+    fields: dict[str, Any] = {
+        field: hidden[name] for name, field in reversed(HIDDEN.items()) if name in hidden
+    }
     if isinstance(company := traits.pop("company", None), str):
         fields["company"] = company
     return Item(
@@ -165,8 +188,14 @@ def _read(response: Response, event_id: str) -> Item:
 
 
 def _properties(response: Response, hidden: dict[str, str]) -> dict[str, Any]:
-    worked_out = {one.key: one.text if one.number is None else one.number for one in response.variables or ()}
-    score = {"score": response.calculated.score} if response.calculated and response.calculated.score is not None else {}
+    worked_out = {
+        one.key: one.text if one.number is None else one.number for one in response.variables or ()
+    }
+    score = (
+        {"score": response.calculated.score}
+        if response.calculated and response.calculated.score is not None
+        else {}
+    )
     rest = {name: value for name, value in hidden.items() if name not in HIDDEN and name != "email"}
     return {**rest, **worked_out, **score, "form": response.form_id}
 
@@ -220,11 +249,24 @@ def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:
 def sample(address: str, now: datetime) -> Sample:
     """Somebody asks for a demo and permits mails."""
     questions = [
-        {"id": "JwWggjAKtOkA", "ref": "first_name", "type": "short_text", "title": "What is your first name?"},
+        {
+            "id": "JwWggjAKtOkA",
+            "ref": "first_name",
+            "type": "short_text",
+            "title": "What is your first name?",
+        },
         {"id": "SMEUb7VJz92Q", "ref": "email", "type": "email", "title": "Where may we write to?"},
-        {"id": "RUqkXSeXBXSd", "ref": "consent", "type": "legal", "title": "Write to me once a week"},
+        {
+            "id": "RUqkXSeXBXSd",
+            "ref": "consent",
+            "type": "legal",
+            "title": "Write to me once a week",
+        },
     ]
-    answers: list[dict[str, Any]] = [{"type": "text", "text": "Ann"}, {"type": "email", "email": address}]
+    answers: list[dict[str, Any]] = [
+        {"type": "text", "text": "Ann"},
+        {"type": "email", "email": address},
+    ]
     answers.append({"type": "boolean", "boolean": True})
     for answer, question in zip(answers, questions, strict=True):
         answer["field"] = {name: question[name] for name in ("id", "ref", "type")}
@@ -235,10 +277,17 @@ def sample(address: str, now: datetime) -> Sample:
         "definition": {"id": "demo", "title": "Ask for a demo", "fields": questions},
         "answers": answers,
     }
-    return Sample(msgspec.json.encode(EXAMPLE | {"event_id": uuid.uuid4().hex, "form_response": response}), "application/json")
+    return Sample(
+        msgspec.json.encode(EXAMPLE | {"event_id": uuid.uuid4().hex, "form_response": response}),
+        "application/json",
+    )
 
 
-EXAMPLE = {"event_id": "LtWXD3crgy", "event_type": "form_response", "form_response": {"form_id": "demo", "token": "a3a12ec67a"}}
+EXAMPLE = {
+    "event_id": "LtWXD3crgy",
+    "event_type": "form_response",
+    "form_response": {"form_id": "demo", "token": "a3a12ec67a"},
+}
 SOURCE = Source(
     "typeform",
     parse,
@@ -249,9 +298,12 @@ SOURCE = Source(
         "Typeform",
         [
             "Run `ripeline sources connect typeform`: it shows a new secret, once.",
-            "At Typeform open the form, Connect, Webhooks, add one with the address {address}, enter the secret, switch it on.",
-            "Give questions whose answers count a reference of their own: `title`, `company_size`. It is the trait's name.",
-            "For a form that raises a hand add its id to `pages` in score.yaml; `View deliveries` sends a test.",
+            "At Typeform open the form, Connect, Webhooks, add one with the address {address}, "
+            "enter the secret, switch it on.",
+            "Give questions whose answers count a reference of their own: `title`, "
+            "`company_size`. It is the trait's name.",
+            "For a form that raises a hand add its id to `pages` in score.yaml; `View "
+            "deliveries` sends a test.",
         ],
     ),
     verify=verify,

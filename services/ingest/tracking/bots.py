@@ -21,9 +21,11 @@ APPLE = "Mozilla/5.0"  # the whole of it
 
 
 def follows(method: str, headers: Mapping[str, str]) -> bool:
-    """Whether a machine follows a link: it names itself, is no browser, or looks before the person does.
+    """Whether a machine follows a link: it names itself, is no browser, or looks before the person
+    does.
 
-    Every browser's name begins with Mozilla/; `cubot` is a telephone. Image proxies never follow links.
+    Every browser's name begins with Mozilla/; `cubot` is a telephone. Image proxies never follow
+    links.
     """
     agent = headers.get("user-agent", "")
     return _ahead(method, headers) or not agent.startswith(BROWSERS) or bool(MACHINES.search(agent))
@@ -32,23 +34,27 @@ def follows(method: str, headers: Mapping[str, str]) -> bool:
 def opens(method: str, headers: Mapping[str, str]) -> bool:
     """Whether a machine loads the open pixel.
 
-    Mail programs go by many names, so only known scanners are machines. The proxies of Gmail and Yahoo load a picture when
-    the person opens the mail: that is the person's open. Apple's privacy protection loads every picture of every mail that
-    was delivered, under the bare name Mozilla/5.0: that tells nothing of the person.
+    Mail programs go by many names, so only known scanners are machines. The proxies of Gmail and
+    Yahoo load a picture when the person opens the mail: that is the person's open. Apple's privacy
+    protection loads every picture of every mail that was delivered, under the bare name
+    Mozilla/5.0: that tells nothing of the person.
     """
     agent = headers.get("user-agent", "").strip()
     return _ahead(method, headers) or agent in ("", APPLE) or bool(SCANNERS.search(agent))
 
 
 def _ahead(method: str, headers: Mapping[str, str]) -> bool:
-    return method == "HEAD" or any("pre" in headers.get(name, "").lower() for name in AHEAD_OF_PEOPLE)
+    return method == "HEAD" or any(
+        "pre" in headers.get(name, "").lower() for name in AHEAD_OF_PEOPLE
+    )
 
 
 class Followed:
     """Which links of a mail were followed in the last seconds, by anybody.
 
-    In memory and of this process alone: behind several replicas the links of one scan may go to different ones, and are then
-    not seen together. What a scanner does under its own name, or with the hidden link, is seen by each.
+    In memory and of this process alone: behind several replicas the links of one scan may go to
+    different ones, and are then not seen together. What a scanner does under its own name, or with
+    the hidden link, is seen by each.
     """
 
     def __init__(self, most: int = MOST) -> None:
@@ -56,7 +62,9 @@ class Followed:
         self._lately: OrderedDict[str, dict[str, float]] = OrderedDict()
 
     def others(self, touch_id: str, link: str, now: float) -> set[str]:
-        """Notes that this link of the mail is followed (`now` in s); returns which other ones were, a moment ago."""
+        """Notes that this link of the mail is followed (`now` in s); returns which other ones were,
+        a moment ago.
+        """
         before = self._lately.pop(touch_id, {})
         fresh = {name: at for name, at in before.items() if now - at <= WITHIN_S}
         self._lately[touch_id] = fresh | {link: now}

@@ -1,4 +1,6 @@
-"""The few pages that people see: thanks for a form, the way out of our mails, and their preferences. They load nothing."""
+"""The few pages that people see: thanks for a form, the way out of our mails, and their
+preferences. They load nothing.
+"""
 
 from collections.abc import Sequence
 from datetime import date
@@ -18,21 +20,30 @@ from services.shared.playbook.sections import Playbook
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-PACES = {USUAL: "As usual", "weekly": "At most one mail a week", "monthly": "At most one mail a month"}
+PACES = {
+    USUAL: "As usual",
+    "weekly": "At most one mail a week",
+    "monthly": "At most one mail a month",
+}
 
 
 class Pages:
-    """Knows the company's name and the topics of its library; `ways` are the tokens (leave, preferences) of a person."""
+    """Knows the company's name and the topics of its library; `ways` are the tokens (leave,
+    preferences) of a person.
+    """
 
     def __init__(self, playbook: Playbook) -> None:
         self._company, self._topics = playbook.company, preferences.topics_of(playbook)
         folder = FileSystemLoader(Path(__file__).parent / "templates")
-        self._templates = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+        self._templates = Environment(
+            loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
         self._templates.filters |= {"plain": plain, "day": day}
 
     def thanks(self) -> HTMLResponse:
@@ -47,13 +58,21 @@ class Pages:
         """After it, with the way back."""
         return self._page("left.html", ways=ways)
 
-    def preferences(self, ways: tuple[str, str], *, said: Said | None = None, back: bool = False) -> HTMLResponse:
-        """The page of preferences; `said` is what was saved just now, `back` that the person came back."""
-        return self._page("preferences.html", ways=ways, **self._choices(said or {}), back=back, wrong=None)
+    def preferences(
+        self, ways: tuple[str, str], *, said: Said | None = None, back: bool = False
+    ) -> HTMLResponse:
+        """The page of preferences; `said` is what was saved just now, `back` that the person came
+        back.
+        """
+        return self._page(
+            "preferences.html", ways=ways, **self._choices(said or {}), back=back, wrong=None
+        )
 
     def mistaken(self, ways: tuple[str, str], wrong: Reject) -> HTMLResponse:
         """The same, after a form that could not be read."""
-        return self._page("preferences.html", wrong.kind, ways=ways, **self._choices({}), back=False, wrong=wrong)
+        return self._page(
+            "preferences.html", wrong.kind, ways=ways, **self._choices({}), back=False, wrong=wrong
+        )
 
     def broken(self, wrong: Reject) -> HTMLResponse:
         """Where a person stands before a link that leads nowhere, or comes at a bad moment."""
@@ -61,10 +80,13 @@ class Pages:
 
     def _choices(self, said: Said) -> dict[str, Any]:
         return {
-            "topics": self._topics, "paces": PACES, "pauses": list(preferences.MONTHS), "saved": bool(said),
-            "chosen": said[TOPICS] or self._topics if TOPICS in said else (), "topics_said": TOPICS in said,
+            "topics": self._topics, "paces": PACES, "pauses": list(preferences.MONTHS),
+            "saved": bool(said),
+            "chosen": said[TOPICS] or self._topics if TOPICS in said else (),
+            "topics_said": TOPICS in said,
             "pace": (said[PACE] or USUAL) if PACE in said else "",
-            "until": said.get(PAUSED_UNTIL), "pause_ended": PAUSED_UNTIL in said and not said[PAUSED_UNTIL],
+            "until": said.get(PAUSED_UNTIL),
+            "pause_ended": PAUSED_UNTIL in said and not said[PAUSED_UNTIL],
         }  # fmt: skip
 
     def _page(self, name: str, problem: str = "", **values: Any) -> HTMLResponse:
@@ -75,7 +97,10 @@ class Pages:
 
 def plain(topics: str | Sequence[str]) -> str:
     """Topics as people write them: Downtime; Downtime, Cost and Tools."""
-    named = [topic.replace("_", " ").replace("-", " ").strip() for topic in ([topics] if isinstance(topics, str) else topics)]
+    named = [
+        topic.replace("_", " ").replace("-", " ").strip()
+        for topic in ([topics] if isinstance(topics, str) else topics)
+    ]
     named = [name[:1].upper() + name[1:] for name in named]
     return f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else "".join(named)
 

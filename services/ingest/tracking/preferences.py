@@ -1,4 +1,6 @@
-"""What a person may say about our mails on its page, read from the form: which topics, how often, not now. Pure."""
+"""What a person may say about our mails on its page, read from the form: which topics, how often,
+not now. Pure.
+"""
 
 from calendar import monthrange
 from collections.abc import Mapping, Sequence
@@ -34,7 +36,9 @@ def said(found: Fields, topics: Sequence[str], today: date) -> Said:
         traits[TOPICS] = _topics(found.get("topics"), topics)
     if pace := text(found, "pace"):
         if pace != USUAL and pace not in GAPS:
-            raise Reject("we do not know this pace", where="pace", remedy="choose one of those shown")
+            raise Reject(
+                "we do not know this pace", where="pace", remedy="choose one of those shown"
+            )
         traits[PACE] = None if pace == USUAL else pace
     if pause := text(found, "pause"):
         traits[PAUSED_UNTIL] = _until(pause, text(found, "until"), today)
@@ -44,11 +48,18 @@ def said(found: Fields, topics: Sequence[str], today: date) -> Said:
 
 
 def interactions(touch_id: str, traits: Said) -> list[Item]:
-    """The same as interactions: a `not_now` where somebody asks for a pause, else a `preference_set` (I4)."""
+    """The same as interactions: a `not_now` where somebody asks for a pause, else a
+    `preference_set` (I4).
+    """
     pause = {name: value for name, value in traits.items() if name == PAUSED_UNTIL and value}
     rest = {name: value for name, value in traits.items() if name not in pause}
     return [
-        Item(type=type_, touch_id=touch_id, traits=part, properties={_short(name): value for name, value in part.items()})
+        Item(
+            type=type_,
+            touch_id=touch_id,
+            traits=part,
+            properties={_short(name): value for name, value in part.items()},
+        )
         for type_, part in (("not_now", pause), ("preference_set", rest))
         if part
     ]
@@ -58,7 +69,11 @@ def _topics(given: object, topics: Sequence[str]) -> list[str] | None:
     """The topics ticked; None where that is all of them, so that new ones are among them too."""
     ticked = [topic for topic in topics if topic in (given if isinstance(given, list) else [given])]
     if not ticked:
-        raise Reject("no topic is ticked", where="topics", remedy="tick at least one, or leave by the button below")
+        raise Reject(
+            "no topic is ticked",
+            where="topics",
+            remedy="tick at least one, or leave by the button below",
+        )
     return None if len(ticked) == len(topics) else ticked
 
 
@@ -73,7 +88,11 @@ def _until(pause: str, day: str, today: date) -> str | None:
     try:
         until = date.fromisoformat(day)
     except ValueError:
-        raise Reject("this is no date", where="until", remedy="write it as year-month-day, such as 2030-01-31") from None
+        raise Reject(
+            "this is no date",
+            where="until",
+            remedy="write it as year-month-day, such as 2030-01-31",
+        ) from None
     if until <= today:
         raise Reject("this day is not in the future", where="until", remedy="choose a later one")
     return until.isoformat()

@@ -1,4 +1,6 @@
-"""Channels: how a touch leaves. Each sends one message and raises Reject (never), Retry (not yet) or Uncertain."""
+"""Channels: how a touch leaves. Each sends one message and raises Reject (never), Retry (not yet)
+or Uncertain.
+"""
 
 
 class Uncertain(Exception):

@@ -30,7 +30,10 @@ class Email:
         url, begun = self._url, False
         implicit = url.scheme == "smtps"
         client = aiosmtplib.SMTP(
-            hostname=url.hostname, port=url.port or (465 if implicit else 25), use_tls=implicit, timeout=self._timeout
+            hostname=url.hostname,
+            port=url.port or (465 if implicit else 25),
+            use_tls=implicit,
+            timeout=self._timeout,
         )
         try:
             await client.connect()
@@ -54,7 +57,9 @@ class Email:
 
 
 def compose(message: Message, sender: str, at: datetime) -> EmailMessage:
-    """The mail. Raises ValueError for what no header can hold, or what would be read as another address."""
+    """The mail. Raises ValueError for what no header can hold, or what would be read as another
+    address.
+    """
     mail = EmailMessage()
     mail["From"] = sender
     mail["To"] = message.recipient
@@ -62,7 +67,9 @@ def compose(message: Message, sender: str, at: datetime) -> EmailMessage:
         raise ValueError("the address would be read as another one")
     mail["Subject"] = message.subject
     mail["Date"] = format_datetime(at)
-    mail["Message-ID"] = f"<{message.touch_id}@{parseaddr(sender)[1].rpartition('@')[2] or 'localhost'}>"
+    mail["Message-ID"] = (
+        f"<{message.touch_id}@{parseaddr(sender)[1].rpartition('@')[2] or 'localhost'}>"
+    )
     mail["X-Ripeline-Touch"] = message.touch_id
     for name, value in carried(message.touch_id).items():
         mail[name] = value
@@ -74,7 +81,8 @@ def compose(message: Message, sender: str, at: datetime) -> EmailMessage:
 
 
 def carried(touch_id: str) -> dict[str, str]:
-    """The headers under which SendGrid, Mailgun and Postmark give the touch back with every event; for others they mean nothing.
+    """The headers under which SendGrid, Mailgun and Postmark give the touch back with every event;
+    for others they mean nothing.
 
     Postmark keeps our Message-ID, by which an answer finds its touch, only when told to.
     """

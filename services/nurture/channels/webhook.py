@@ -1,4 +1,6 @@
-"""Signed webhooks (Standard Webhooks): the touch's id is the message id, so a repetition is recognised."""
+"""Signed webhooks (Standard Webhooks): the touch's id is the message id, so a repetition is
+recognised.
+"""
 
 import msgspec
 
@@ -19,9 +21,12 @@ class Webhook:
     async def send(self, message: Message, touch: Touch) -> None:
         """Returns on a 2xx. Raises Reject on any 3xx or 4xx but 408 and 429, Retry on the rest."""
         body = msgspec.json.encode({
-            "type": "touch.due", "touch": touch.id, "lead": touch.lead, "program": touch.program, "content": touch.content,
-            "recipient": message.recipient, "subject": message.subject, "text": message.text, "html": message.html,
-            "link": message.link, "unsubscribe": message.unsubscribe, "preferences": message.preferences,
+            "type": "touch.due", "touch": touch.id, "lead": touch.lead, "program": touch.program,
+            "content": touch.content,
+            "recipient": message.recipient, "subject": message.subject, "text": message.text,
+            "html": message.html,
+            "link": message.link, "unsubscribe": message.unsubscribe,
+            "preferences": message.preferences,
         })  # fmt: skip
         status = await self._hook.post(touch.id, body)
         if 300 <= status < 500 and status not in (408, 429):

@@ -1,4 +1,6 @@
-"""The choice: which content moves this lead one step on, and on which grounds none may go out. Pure."""
+"""The choice: which content moves this lead one step on, and on which grounds none may go out.
+Pure.
+"""
 
 import hashlib
 import re
@@ -21,9 +23,11 @@ WITH_SALES = frozenset({"accepted", "opportunity"})
 
 
 class Lead(msgspec.Struct, frozen=True):
-    """What is known of a lead at the moment of a decision; `sent` are the instants of touches of the last days.
+    """What is known of a lead at the moment of a decision; `sent` are the instants of touches of
+    the last days.
 
-    Where a person has asserted the stage, the snapshot says that one; `paused_until` where a person has paused the lead.
+    Where a person has asserted the stage, the snapshot says that one; `paused_until` where a person
+    has paused the lead.
     """
 
     id: str
@@ -82,40 +86,69 @@ class Chooser:
             and (not program.personas or persona.id in program.personas)
         ]
 
-    def decide(self, lead: Lead, occasion: Occasion, program: Program | None, now: datetime) -> Send | Withhold:
+    def decide(
+        self, lead: Lead, occasion: Occasion, program: Program | None, now: datetime
+    ) -> Send | Withhold:
         """The next touch of one program, or the first ground against any."""
         snapshot = lead.snapshot
         if occasion.stage == UNKNOWN:
-            return Withhold("unknown_stage", "the evidence is too thin to say where the lead stands")
+            return Withhold(
+                "unknown_stage", "the evidence is too thin to say where the lead stands"
+            )
         if history := _history(occasion.imported, now - occasion.cause_at, "change itself"):
             return history
         if snapshot.stage != occasion.stage:
             return Withhold("superseded", f"the lead has moved on to {snapshot.stage}")
         if self.held_out(lead):
-            return Withhold("holdout", "the account is in the permanent hold-out that shows what nurturing does")
+            return Withhold(
+                "holdout", "the account is in the permanent hold-out that shows what nurturing does"
+            )
         if program is None:
-            return Withhold("nothing_suitable", "no live program is for this stage, product and persona")
+            return Withhold(
+                "nothing_suitable", "no live program is for this stage, product and persona"
+            )
         if against := self.against(lead, now):
             return against
         content = self.choose(lead, occasion.stage, program, now)
         if content is None:
-            return Withhold("nothing_suitable", f"the program {program.id} has no further item for {occasion.stage}")
+            return Withhold(
+                "nothing_suitable",
+                f"the program {program.id} has no further item for {occasion.stage}",
+            )
         if content.sample and not self.sink and program.channel == "email":
-            return Withhold("sample", "the item is a sample and the mail server is not a local sink")
+            return Withhold(
+                "sample", "the item is a sample and the mail server is not a local sink"
+            )
         due_at, waits = self.due(snapshot, now, _ramp(occasion.imported, lead.id))
-        return Send(content, due_at, waits, f"the next of {program.id} for {occasion.stage}: {content.title}")
+        return Send(
+            content,
+            due_at,
+            waits,
+            f"the next of {program.id} for {occasion.stage}: {content.title}",
+        )
 
     def answers(self, request: Request, product: str) -> list[tuple[Program, Content]]:
         """What the live programs hand over for a request (N12)."""
         found = []
         for program in self.playbook.programs:
-            name = program.answers.get(request.type) or (request.content if request.content in program.items else "")
-            if program.state == "live" and program.trigger == "request" and program.product == product and name:
+            name = program.answers.get(request.type) or (
+                request.content if request.content in program.items else ""
+            )
+            if (
+                program.state == "live"
+                and program.trigger == "request"
+                and program.product == product
+                and name
+            ):
                 found.append((program, self.playbook.content_by_id[name]))
         return found
 
-    def answer(self, lead: Lead, request: Request, program: Program, content: Content, now: datetime) -> Send | Withhold:
-        """A requested thing goes out at once, outside caps, quiet hours and hold-out, whatever the stage."""
+    def answer(
+        self, lead: Lead, request: Request, program: Program, content: Content, now: datetime
+    ) -> Send | Withhold:
+        """A requested thing goes out at once, outside caps, quiet hours and hold-out, whatever the
+        stage.
+        """
         if history := _history(request.imported, now - request.at, "request"):
             return history
         if refused := self.refused_since(lead, request.at):
@@ -123,14 +156,24 @@ class Chooser:
         if not lead.snapshot.email:
             return Withhold("no_consent", "no address is known")
         if content.sample and not self.sink and program.channel == "email":
-            return Withhold("sample", "the item is a sample and the mail server is not a local sink")
+            return Withhold(
+                "sample", "the item is a sample and the mail server is not a local sink"
+            )
         ramp = _ramp(request.imported, lead.id)
-        return Send(content, now + ramp, "ramp" if ramp else "", f"the lead asked for it: {content.title}")
+        return Send(
+            content, now + ramp, "ramp" if ramp else "", f"the lead asked for it: {content.title}"
+        )
 
     def refused_since(self, lead: Lead, at: datetime) -> Withhold | None:
-        """What somebody asks for comes, whatever they refused before it; who leaves afterwards does not get it any more."""
+        """What somebody asks for comes, whatever they refused before it; who leaves afterwards does
+        not get it any more.
+        """
         said = lead.consent
-        return Withhold("no_consent", _said(said)) if said and said.state == "withdrawn" and said.at > at else None
+        return (
+            Withhold("no_consent", _said(said))
+            if said and said.state == "withdrawn" and said.at > at
+            else None
+        )
 
     def is_live(self, program: str) -> bool:
         """Whether the program exists and sends."""
@@ -142,14 +185,21 @@ class Chooser:
         return [program.id for program in self.playbook.programs if program.trigger == "request"]
 
     def against(self, lead: Lead, now: datetime) -> Withhold | None:
-        """Grounds that hold for every content: a person or sales has the lead, no permission, too much already."""
+        """Grounds that hold for every content: a person or sales has the lead, no permission, too
+        much already.
+        """
         if lead.paused_until and now < lead.paused_until:
-            return Withhold("superseded", f"a person has paused the lead until {lead.paused_until:%Y-%m-%d}")
+            return Withhold(
+                "superseded", f"a person has paused the lead until {lead.paused_until:%Y-%m-%d}"
+            )
         if lead.snapshot.sales_status in WITH_SALES:
             return Withhold("superseded", "sales is working with the lead")
         if not lead.snapshot.email or not self.permitted(lead.consent):
             return Withhold(
-                "no_consent", "no permission to write to this lead is known" if not lead.consent else _said(lead.consent)
+                "no_consent",
+                "no permission to write to this lead is known"
+                if not lead.consent
+                else _said(lead.consent),
             )
         if asked := self._asked(lead, now):
             return asked
@@ -158,7 +208,9 @@ class Chooser:
         if len(week) >= cadence.per_week:
             return Withhold("capped", f"{len(week)} touches in seven days")
         if week and now - max(week) < timedelta(hours=cadence.min_hours_between):
-            return Withhold("capped", f"the last touch was less than {cadence.min_hours_between:g} hours ago")
+            return Withhold(
+                "capped", f"the last touch was less than {cadence.min_hours_between:g} hours ago"
+            )
         return None
 
     def _asked(self, lead: Lead, now: datetime) -> Withhold | None:
@@ -184,7 +236,9 @@ class Chooser:
         return next((item for item in items if self.eligible(lead, stage, item, now)), None)
 
     def eligible(self, lead: Lead, stage: str, item: Content, now: datetime) -> bool:
-        """For this stage, persona, product, language and country, not seen, its prerequisites met, not too commercial."""
+        """For this stage, persona, product, language and country, not seen, its prerequisites met,
+        not too commercial.
+        """
         traits = lead.snapshot.traits
         language = str(traits.get("language") or self.playbook.company.language).lower()[:2]
         return (
@@ -195,7 +249,10 @@ class Chooser:
             and (not item.personas or self.persona(traits).id in item.personas)
             and (not item.products or lead.snapshot.product in item.products)
             and item.language.lower()[:2] == language
-            and (not item.countries or str(traits.get("country", "")).lower() in {c.lower() for c in item.countries})
+            and (
+                not item.countries
+                or str(traits.get("country", "")).lower() in {c.lower() for c in item.countries}
+            )
             and not item.service
             and wanted(item, traits)
             and (item.valid_until is None or now.date() <= item.valid_until)
@@ -212,12 +269,20 @@ class Chooser:
         """By hash of the company's domain; of the address where anybody can have one there."""
         holdout, email = self.playbook.holdout, lead.snapshot.email
         domain = email.rpartition("@")[2]
-        unit = (email if self._cleaner.is_free_mail(domain) else domain) or lead.snapshot.user_id or lead.id
+        unit = (
+            (email if self._cleaner.is_free_mail(domain) else domain)
+            or lead.snapshot.user_id
+            or lead.id
+        )
         drawn = hashlib.sha256(f"{holdout.salt}:{unit}".encode()).digest()
         return int.from_bytes(drawn[:8], "big") / 2**64 < holdout.share
 
-    def due(self, snapshot: Snapshot, now: datetime, ramp: timedelta = timedelta()) -> tuple[datetime, str]:
-        """When a touch may go out, and what it waits for: its turn, the lead leaves the site, the night or the week-end ends."""
+    def due(
+        self, snapshot: Snapshot, now: datetime, ramp: timedelta = timedelta()
+    ) -> tuple[datetime, str]:
+        """When a touch may go out, and what it waits for: its turn, the lead leaves the site, the
+        night or the week-end ends.
+        """
         due_at, reason = now + ramp, "ramp" if ramp else ""
         if snapshot.last_act_at:
             leaves = snapshot.last_act_at + timedelta(minutes=self.playbook.cadence.on_site_minutes)
@@ -235,7 +300,9 @@ class Chooser:
             night = start <= hour < end if start <= end else hour >= start or hour < end
             if not night and local.weekday() in cadence.working_days:
                 return local.astimezone(UTC)
-            tomorrow = local + timedelta(days=1) if (night and hour >= start > end) or not night else local
+            tomorrow = (
+                local + timedelta(days=1) if (night and hour >= start > end) or not night else local
+            )
             local = tomorrow.replace(hour=end, minute=0, second=0, microsecond=0)
         return moment
 
@@ -253,7 +320,9 @@ def wanted(item: Content, traits: Mapping[str, Any]) -> bool:
 
 
 def _history(imported: str, age: timedelta, what: str) -> Withhold | None:
-    """What lies too far back to be answered, or was imported as such; new leads are new whenever it happened."""
+    """What lies too far back to be answered, or was imported as such; new leads are new whenever it
+    happened.
+    """
     if imported == HISTORY:
         return Withhold("history", "it comes from an import of history")
     if age > OVER and not imported:
@@ -262,7 +331,9 @@ def _history(imported: str, age: timedelta, what: str) -> Withhold | None:
 
 
 def _ramp(imported: str, lead: str) -> timedelta:
-    """How long an imported new lead waits for its turn: drawn from its id, evenly over the days of the import."""
+    """How long an imported new lead waits for its turn: drawn from its id, evenly over the days of
+    the import.
+    """
     days = imported.partition(":")[2]
     drawn = int.from_bytes(hashlib.sha256(f"ramp:{lead}".encode()).digest()[:8], "big") / 2**64
     return timedelta(days=int(days) * drawn) if days.isdecimal() else timedelta()
@@ -276,7 +347,11 @@ def latest(words: Sequence[Word | None]) -> Word | None:
 
 def _said(consent: Word) -> str:
     when = f"{consent.at:%Y-%m-%d}"
-    return f"the lead took the permission back on {when}" if consent.state == "withdrawn" else "the permission is not confirmed"
+    return (
+        f"the lead took the permission back on {when}"
+        if consent.state == "withdrawn"
+        else "the permission is not confirmed"
+    )
 
 
 def _day(value: object) -> date | None:

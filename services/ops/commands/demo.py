@@ -1,4 +1,6 @@
-"""`ripeline demo`: the embedded system under seeded traffic of simulated people, live or measured as JSON."""
+"""`ripeline demo`: the embedded system under seeded traffic of simulated people, live or measured
+as JSON.
+"""
 
 import asyncio
 import json
@@ -30,7 +32,8 @@ from services.shared.settings import Settings
 
 DAYS = 60.0
 FIRST_MINUTE_S = 60.0
-HEAD_START_S = 4.0  # what the services take to start, during which the compressed clock stands still
+# what the services take to start, during which the compressed clock stands still
+HEAD_START_S = 4.0
 IDLE_S = 180.0
 LOOK_S = 1.0
 DEFAULT_RATE, DEFAULT_SEED = 50.0, 7
@@ -42,11 +45,19 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    seconds: Annotated[float | None, typer.Option(min=5, help="60 days in these seconds, then a report.")] = None,
-    rate: Annotated[float, typer.Option(min=1, max=2000, help="Events a second while time is compressed.")] = DEFAULT_RATE,
+    seconds: Annotated[
+        float | None, typer.Option(min=5, help="60 days in these seconds, then a report.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=1, max=2000, help="Events a second while time is compressed.")
+    ] = DEFAULT_RATE,
     seed: Annotated[int, typer.Option(help="The same seed brings the same people.")] = DEFAULT_SEED,
-    as_json: Annotated[bool, typer.Option("--json", help="The last line of stdout is the report as JSON.")] = False,
-    playbook: Annotated[Path | None, typer.Option(help="Folder of the playbook.", exists=True, file_okay=False)] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The last line of stdout is the report as JSON.")
+    ] = False,
+    playbook: Annotated[
+        Path | None, typer.Option(help="Folder of the playbook.", exists=True, file_okay=False)
+    ] = None,
 ) -> None:
     """Nurture simulated people: live on a page until Ctrl-C, or for --seconds with a report."""
     if seconds is None:
@@ -68,7 +79,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def _stage(seconds: float, rate: float, seed: int, playbook: Path | None, tell: Any) -> AsyncIterator[Stage]:
+async def _stage(
+    seconds: float, rate: float, seed: int, playbook: Path | None, tell: Any
+) -> AsyncIterator[Stage]:
     """Starts all, with a clock that runs 60 days in `seconds` and then is the wall clock."""
     began = time.monotonic()
     clocks: list[Clock] = []
@@ -83,7 +96,10 @@ async def _stage(seconds: float, rate: float, seed: int, playbook: Path | None, 
 
     # a simulated person's mail never leaves this machine, whatever is set for real use
     environ = {"RIPELINE_ENVIRONMENT": "demo", "RIPELINE_SMTP_URL": ""}
-    async with Embedded(Wish(playbook=playbook), environ, start_clock, tell) as system, _http() as http:
+    async with (
+        Embedded(Wish(playbook=playbook), environ, start_clock, tell) as system,
+        _http() as http,
+    ):
         clock = clocks[0]
         start_us = int((clock.origin + clock.seconds - clock.days * 86_400) * US)
         people = simulator.population(world, seed, max(int(seconds * rate), 1), DAYS)
@@ -104,20 +120,35 @@ def _http() -> aiohttp.ClientSession:
     )
 
 
-async def _measured(seconds: float, rate: float, seed: int, as_json: bool, playbook: Path | None) -> int:
+async def _measured(
+    seconds: float, rate: float, seed: int, as_json: bool, playbook: Path | None
+) -> int:
     err = Console(stderr=True, highlight=False)
-    async with _stage(seconds, rate, seed, playbook, lambda told: err.print(json.dumps(told))) as stage:
-        err.print(f"{len(stage.traffic.people)} simulated people; {DAYS:.0f} days pass in {seconds:g} s.")
+    async with _stage(
+        seconds, rate, seed, playbook, lambda told: err.print(json.dumps(told))
+    ) as stage:
+        err.print(
+            f"{len(stage.traffic.people)} simulated people; {DAYS:.0f} days pass in {seconds:g} s."
+        )
         await _unless_broken(stage, stage.traffic.run(DAYS))
         state = await _idle(stage.system.settings)
         tally = stage.traffic.tally
         books = await stage.reader.books()
         accuracy = await reckoning.stage_accuracy(
-            stage.reader, books, tally, stage.traffic.people, stage.world, stage.start_us, DAYS, seed
+            stage.reader,
+            books,
+            tally,
+            stage.traffic.people,
+            stage.world,
+            stage.start_us,
+            DAYS,
+            seed,
         )
         run = stage.traffic.run_prefix
         result = reckoning.report(books, tally, run, int(state["dead_letters"]), accuracy)
-        failings = reckoning.failings(books, tally, run) + [f"Refused by ingest: {one}" for one in set(tally.rejected)]
+        failings = reckoning.failings(books, tally, run) + [
+            f"Refused by ingest: {one}" for one in set(tally.rejected)
+        ]
     for sentence in failings:
         print(f"ripeline: {sentence}", file=sys.stderr)
     print(json.dumps(result) if as_json else _in_words(result), flush=True)
@@ -150,7 +181,9 @@ def _leaves(error: BaseException | None) -> list[BaseException]:
 
 
 async def _idle(settings: Settings) -> dict[str, Any]:
-    """Waits until twice nothing is left to do; returns the last status. Raises `Failed` after a while."""
+    """Waits until twice nothing is left to do; returns the last status. Raises `Failed` after a
+    while.
+    """
     give_up = time.monotonic() + IDLE_S
     seen = 0
     while True:
@@ -165,11 +198,14 @@ async def _idle(settings: Settings) -> dict[str, Any]:
 
 def _in_words(result: dict[str, Any]) -> str:
     touches, ms = result["touches"], result["event_to_touch_ms"]
-    withheld = ", ".join(f"{count} {reason}" for reason, count in touches["withheld"].items()) or "none"
+    withheld = (
+        ", ".join(f"{count} {reason}" for reason, count in touches["withheld"].items()) or "none"
+    )
     lines = [
         f"{result['accepted']} events accepted, {result['counted']} counted, "
         + f"{result['duplicates_sent']} sent twice, {result['dead_letters']} dead letters.",
-        f"{result['leads']} leads, {result['transitions']} stage changes, " + f"{result['undecided_transitions']} undecided.",
+        f"{result['leads']} leads, {result['transitions']} stage changes, "
+        + f"{result['undecided_transitions']} undecided.",
         f"{touches['sent']} touches sent; withheld: {withheld}.",
         f"From event to touch: {ms['p50']} ms (p50), {ms['p95']} ms (p95), {ms['p99']} ms (p99).",
         f"Stage, on simulated people: macro recall {result['stage_accuracy']}, "
@@ -181,7 +217,9 @@ def _in_words(result: dict[str, Any]) -> str:
 async def _live(rate: float, seed: int, playbook: Path | None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     console.print("Starting PostgreSQL, an in-memory broker, ingest, scorer and nurture …")
-    async with _stage(FIRST_MINUTE_S, rate, seed, playbook, lambda told: console.print(json.dumps(told))) as stage:
+    async with _stage(
+        FIRST_MINUTE_S, rate, seed, playbook, lambda told: console.print(json.dumps(told))
+    ) as stage:
         line = stage.system.line()
         console.print(f"\nThe page:  {line['scorer']}/sign-in?key={line['keys']['query']}")
         console.print(f"Post to:   {line['ingest']}/v1/events   mail lands in {line['mail']}")
@@ -204,7 +242,11 @@ async def _both(*works: Any) -> None:
 
 async def _summary(stage: Stage, console: Console) -> None:
     """A line each second, over itself on a terminal; the first touch gets a line of its own."""
-    live = Live(Text(""), console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+    live = (
+        Live(Text(""), console=console, auto_refresh=False, transient=True)
+        if console.is_terminal
+        else None
+    )
     first = True
     with live or nullcontext():
         while True:
@@ -213,7 +255,10 @@ async def _summary(stage: Stage, console: Console) -> None:
             sent = [touch for touch in touches if touch["status"] == "sent"]
             if first and sent:
                 first = False
-                console.print(f"The first touch went out {time.monotonic() - stage.began:.1f} s after the start.")
+                console.print(
+                    f"The first touch went out {time.monotonic() - stage.began:.1f} "
+                    "s after the start."
+                )
             text = summary(stage, touches, sent, leads)
             if live:
                 live.update(Text(text), refresh=True)
@@ -231,7 +276,9 @@ async def _looked(stage: Stage) -> tuple[list[dict[str, Any]], int]:
         return [], 0
 
 
-def summary(stage: Stage, touches: list[dict[str, Any]], sent: list[dict[str, Any]], leads: int) -> str:
+def summary(
+    stage: Stage, touches: list[dict[str, Any]], sent: list[dict[str, Any]], leads: int
+) -> str:
     """The state of things in one line."""
     counts = Counter(touch["status"] for touch in touches)
     day = (stage.clock.now_us() - stage.start_us) / DAY

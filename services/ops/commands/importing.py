@@ -1,4 +1,6 @@
-"""`ripeline import`: a file of leads, events or suppressions becomes interactions, here or through a distant ingest."""
+"""`ripeline import`: a file of leads, events or suppressions becomes interactions, here or through
+a distant ingest.
+"""
 
 import asyncio
 import gc
@@ -35,8 +37,10 @@ from services.shared.playbook.loading import Broken, load
 from services.shared.settings import Settings
 
 LOOKED_AT = 200  # rows from which a mapping is guessed
-HELD_BACK = 20_000  # records that may wait in the in-memory broker, which drops what it has no room for
-YOUNG = 50_000  # rows make objects that die with their batch; looking for cycles among them costs an eighth
+# records that may wait in the in-memory broker, which drops what it has no room for
+HELD_BACK = 20_000
+# rows make objects that die with their batch; looking for cycles among them costs an eighth
+YOUNG = 50_000
 console = Console(stderr=True)
 
 HELP = """Import a CSV file: leads, events, or addresses that must not be written to.
@@ -70,25 +74,50 @@ def register(app: typer.Typer, current: Callable[[], Settings]) -> None:
 
     @app.command("import", help=HELP)
     def import_file(
-        file: Annotated[Path | None, typer.Argument(help="The CSV file, of any encoding and delimiter.")] = None,
-        mapping: Annotated[str, typer.Option("--mapping", help="YAML file of the mapping, or a template's name.")] = "",
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; say what would happen.")] = False,
-        as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout.")] = False,
+        file: Annotated[
+            Path | None, typer.Argument(help="The CSV file, of any encoding and delimiter.")
+        ] = None,
+        mapping: Annotated[
+            str, typer.Option("--mapping", help="YAML file of the mapping, or a template's name.")
+        ] = "",
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Send nothing; say what would happen.")
+        ] = False,
+        as_json: Annotated[
+            bool, typer.Option("--json", help="End with one line of JSON on stdout.")
+        ] = False,
         said: Annotated[
             Literal["history", "new_leads"] | None,
-            typer.Option("--as", help="history moves the score and sends nothing; new_leads enters programs now."),
+            typer.Option(
+                "--as",
+                help="history moves the score and sends nothing; new_leads enters programs now.",
+            ),
         ] = None,
-        days: Annotated[int | None, typer.Option(min=0, max=MAX_DAYS, help="Over how many days new leads are let in.")] = None,
-        to: Annotated[str, typer.Option("--to", help="Address of a distant ingest; else the services' settings.")] = "",
-        key: Annotated[str, typer.Option("--key", envvar="RIPELINE_SECRET_KEY", help="Secret key for --to.")] = "",
-        rejects: Annotated[Path | None, typer.Option("--rejects", help="CSV of rejected rows with their reasons.")] = None,
-        templates: Annotated[bool, typer.Option("--templates", help="List the mappings that come along.")] = False,
+        days: Annotated[
+            int | None,
+            typer.Option(min=0, max=MAX_DAYS, help="Over how many days new leads are let in."),
+        ] = None,
+        to: Annotated[
+            str,
+            typer.Option("--to", help="Address of a distant ingest; else the services' settings."),
+        ] = "",
+        key: Annotated[
+            str, typer.Option("--key", envvar="RIPELINE_SECRET_KEY", help="Secret key for --to.")
+        ] = "",
+        rejects: Annotated[
+            Path | None, typer.Option("--rejects", help="CSV of rejected rows with their reasons.")
+        ] = None,
+        templates: Annotated[
+            bool, typer.Option("--templates", help="List the mappings that come along.")
+        ] = False,
     ) -> None:
         if templates:
             return _list_templates()
         try:
             if file is None:
-                raise Reject("no file is named", where="FILE", remedy="run `ripeline import --help`")
+                raise Reject(
+                    "no file is named", where="FILE", remedy="run `ripeline import --help`"
+                )
             plan = mappings.read(mapping) if mapping else _guessed(file, current, dry_run=dry_run)
             job = Job(file, plan, _declared(plan, said, days, dry_run=dry_run), rejects)
             report = asyncio.run(_through(job, to, key) if to else _here(job, current()))
@@ -102,7 +131,9 @@ def register(app: typer.Typer, current: Callable[[], Settings]) -> None:
 
 
 def _guessed(file: Path, current: Callable[[], Settings], *, dry_run: bool) -> Written:
-    """The mapping that the file's columns suggest, shown; without a person to agree it serves a dry run only."""
+    """The mapping that the file's columns suggest, shown; without a person to agree it serves a dry
+    run only.
+    """
     table = _open(file)
     try:
         rows = [row.cells for row in islice(table.rows(), LOOKED_AT) if not row.reject]
@@ -111,12 +142,18 @@ def _guessed(file: Path, current: Callable[[], Settings], *, dry_run: bool) -> W
     text = written(guess(table.header, rows, file.name, facts_of(load(current().playbook)).types))
     _say(f"No mapping was given. The columns suggest this one:\n\n{text}")
     if not dry_run and not (_is_terminal() and typer.confirm("Import with it?", err=True)):
-        raise Reject("no mapping was given", where="--mapping", remedy="save the one above to a file, correct it, and name it")
+        raise Reject(
+            "no mapping was given",
+            where="--mapping",
+            remedy="save the one above to a file, correct it, and name it",
+        )
     return mappings.load(text, "the guessed mapping")
 
 
 def _declared(plan: Written, said: str | None, days: int | None, *, dry_run: bool) -> Report:
-    """What the import says that it is: by option, else by mapping; asked where a person can answer, else history."""
+    """What the import says that it is: by option, else by mapping; asked where a person can answer,
+    else history.
+    """
     chosen = said or plan.mapping.as_
     if not chosen and plan.mapping.kind == "suppressions":
         chosen = HISTORY
@@ -124,9 +161,16 @@ def _declared(plan: Written, said: str | None, days: int | None, *, dry_run: boo
         _say("history: moves the score, sends nothing of its own. new_leads: enters programs now.")
         chosen = typer.prompt("Is this history or new_leads?", default=HISTORY, err=True)
         if chosen not in (HISTORY, NEW_LEADS):
-            raise Reject(f"neither history nor new_leads: {chosen[:40]!r}", where="--as", remedy="answer one of the two")
+            raise Reject(
+                f"neither history nor new_leads: {chosen[:40]!r}",
+                where="--as",
+                remedy="answer one of the two",
+            )
     if not chosen:
-        _say("Taken as history, which sends nothing of its own; say --as new_leads for leads that enter programs now.")
+        _say(
+            "Taken as history, which sends nothing of its own; say --as new_leads for leads "
+            "that enter programs now."
+        )
     over = plan.mapping.days if days is None else days
     return Report(as_=chosen or HISTORY, days=over if chosen == NEW_LEADS else 0, dry_run=dry_run)
 
@@ -147,7 +191,9 @@ async def _here(job: Job, settings: Settings) -> Report:
 async def _through(job: Job, to: str, key: str) -> Report:
     """The same by way of a distant ingest, which says what its playbook knows."""
     async with Distant(to, key, job.report.as_, job.report.days) as distant:
-        return await _import(job, await distant.facts(), Nowhere() if job.report.dry_run else distant, None)
+        return await _import(
+            job, await distant.facts(), Nowhere() if job.report.dry_run else distant, None
+        )
 
 
 async def _import(job: Job, facts: Facts, sink: Sink, settings: Settings | None) -> Report:
@@ -161,10 +207,15 @@ async def _import(job: Job, facts: Facts, sink: Sink, settings: Settings | None)
     with ExitStack() as stack:
         stack.callback(table.close)
         rows = Rows(job.written, table.header, facts)
-        rejects = stack.enter_context(job.rejects.open("w", encoding="utf-8-sig", newline="")) if job.rejects else None
+        rejects = (
+            stack.enter_context(job.rejects.open("w", encoding="utf-8-sig", newline=""))
+            if job.rejects
+            else None
+        )
         advance = stack.enter_context(_bar(table.bytes, dry_run=job.report.dry_run))
         running = Import(
-            table, rows, Normaliser(cleaner, pepper, facts.sales(), frozenset(facts.ours)), cleaner, sink,
+            table, rows, Normaliser(cleaner, pepper, facts.sales(), frozenset(facts.ours)),
+            cleaner, sink,
             report=job.report, now=clock.now(), rejects=rejects, progress=advance,
         )  # fmt: skip
         return await running.run()
@@ -189,7 +240,9 @@ def _open(file: Path, encoding: str = "", delimiter: str = "") -> Table:
     try:
         return Table(file, encoding, delimiter)
     except OSError as error:
-        raise Reject(f"cannot be read: {error.strerror}", where=file.name, remedy="name a CSV file") from None
+        raise Reject(
+            f"cannot be read: {error.strerror}", where=file.name, remedy="name a CSV file"
+        ) from None
 
 
 def _list_templates() -> None:
@@ -205,7 +258,10 @@ def _tell(report: Report, file: Path, *, as_json: bool) -> None:
     if as_json:
         return print(json.dumps(report.as_json()))
     verb = "would be accepted" if report.dry_run else "accepted"
-    print(f"{file.name}: {report.rows:,} rows, {report.accepted:,} {verb}, {report.rejected:,} rejected, {report.leads:,} leads")
+    print(
+        f"{file.name}: {report.rows:,} rows, {report.accepted:,} {verb}, {report.rejected:,} "
+        f"rejected, {report.leads:,} leads"
+    )
     for reason, count in report.reasons.items():
         print(f"  {count:>9,}  {reason}")
 
@@ -213,12 +269,21 @@ def _tell(report: Report, file: Path, *, as_json: bool) -> None:
 @contextmanager
 def _bar(size: int, *, dry_run: bool) -> Iterator[Callable[[Report, int], None]]:
     """A progress bar on stderr, where somebody looks at it."""
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("reading" if dry_run else "importing", total=max(size, 1))
 
         def advance(report: Report, done: int) -> None:
-            progress.update(task, completed=done, description=f"{report.rows:,} rows, {report.rejected:,} rejected")
+            progress.update(
+                task,
+                completed=done,
+                description=f"{report.rows:,} rows, {report.rejected:,} rejected",
+            )
 
         yield advance
 

@@ -1,4 +1,6 @@
-"""API keys from the command line: made, listed, rotated and revoked, each of it in force within a second."""
+"""API keys from the command line: made, listed, rotated and revoked, each of it in force within a
+second.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -25,7 +27,11 @@ class Made(NamedTuple):
 
 
 async def make(
-    engine: AsyncEngine, name: str, scope: Scope, origins: Sequence[str] | None = None, expires_at: datetime | None = None
+    engine: AsyncEngine,
+    name: str,
+    scope: Scope,
+    origins: Sequence[str] | None = None,
+    expires_at: datetime | None = None,
 ) -> Made:
     """A new key; without origins those of the settings count."""
     key, own = new_key(), [plain_origin(one) for one in origins or ()] or None
@@ -38,7 +44,8 @@ async def listed(engine: AsyncEngine) -> list[dict[str, Any]]:
     async with engine.connect() as connection:
         found = await rows(
             connection,
-            "SELECT id, name, scope, origins, created_at, last_used_at, expires_at FROM access.api_key "
+            "SELECT id, name, scope, origins, created_at, last_used_at, expires_at FROM "
+            "access.api_key "
             "WHERE revoked_at IS NULL ORDER BY created_at DESC, id",
         )
     return [
@@ -47,16 +54,25 @@ async def listed(engine: AsyncEngine) -> list[dict[str, Any]]:
             "name": row.name,
             "scope": row.scope,
             "origins": row.origins,
-            **{time: (at := getattr(row, time)) and rfc3339(at) for time in ("created_at", "last_used_at", "expires_at")},
+            **{
+                time: (at := getattr(row, time)) and rfc3339(at)
+                for time in ("created_at", "last_used_at", "expires_at")
+            },
         }
         for row in found
     ]
 
 
 async def rotate(engine: AsyncEngine, number: str, grace: timedelta) -> Made:
-    """A new key of the same name, scope and origins; the old one expires after the grace period. Raises Reject."""
+    """A new key of the same name, scope and origins; the old one expires after the grace period.
+    Raises Reject.
+    """
     async with engine.connect() as connection:
-        found = await rows(connection, "SELECT * FROM access.api_key WHERE id = :id AND revoked_at IS NULL", id=number)
+        found = await rows(
+            connection,
+            "SELECT * FROM access.api_key WHERE id = :id AND revoked_at IS NULL",
+            id=number,
+        )
     if not found:
         raise _unknown(number)
     old = found[0]
@@ -73,11 +89,19 @@ async def revoke(engine: AsyncEngine, number: str) -> None:
     """Takes a key out of force. Raises Reject."""
     async with engine.begin() as connection:
         done = await connection.execute(
-            text("UPDATE access.api_key SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL"), {"id": number}
+            text(
+                "UPDATE access.api_key SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL"
+            ),
+            {"id": number},
         )
     if not done.rowcount:
         raise _unknown(number)
 
 
 def _unknown(number: str) -> Reject:
-    return Reject(f"no key {number[:40]!r} in force", where="id", remedy="see `ripeline keys list`", kind="not-found")
+    return Reject(
+        f"no key {number[:40]!r} in force",
+        where="id",
+        remedy="see `ripeline keys list`",
+        kind="not-found",
+    )

@@ -22,12 +22,19 @@ SPAN = re.compile(r"(\d{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-Id = Annotated[str, typer.Argument(help="An id from `ripeline keys list`: the part of the key between its two underscores.")]
+Id = Annotated[
+    str,
+    typer.Argument(
+        help="An id from `ripeline keys list`: the part of the key between its two underscores."
+    ),
+]
 
 
 def command(current: Callable[[], Settings]) -> typer.Typer:
     """The group of commands; `current` finds the settings of the running system."""
-    app = typer.Typer(no_args_is_help=True, help="API keys: what is changed here holds within a second.")
+    app = typer.Typer(
+        no_args_is_help=True, help="API keys: what is changed here holds within a second."
+    )
 
     def done(work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
         async def run() -> T:
@@ -41,45 +48,72 @@ def command(current: Callable[[], Settings]) -> typer.Typer:
 
     @app.command("new")
     def new(
-        scope: Annotated[Literal["secret", "public", "query"], typer.Argument(help="What it opens.")],
+        scope: Annotated[
+            Literal["secret", "public", "query"], typer.Argument(help="What it opens.")
+        ],
         name: Annotated[
-            str, typer.Option(help="Stays the same through rotations: it is part of an event's identity.")
+            str,
+            typer.Option(
+                help="Stays the same through rotations: it is part of an event's identity."
+            ),
         ] = "default",
         origins: Annotated[
-            str, typer.Option(help="Comma-separated: where pages with this public key may stand, e.g. https://www.example.com")
+            str,
+            typer.Option(
+                help="Comma-separated: where pages with this public key may "
+                "stand, e.g. https://www.example.com"
+            ),
         ] = "",
-        expires: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="UTC.")] = None,
+        expires: Annotated[
+            datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="UTC.")
+        ] = None,
         as_json: Json = False,
     ) -> None:
         """Make a key and show it once."""
         if origins and scope != "public":
-            raise typer.BadParameter("only pages have an origin: use it with a public key", param_hint="--origins")
+            raise typer.BadParameter(
+                "only pages have an origin: use it with a public key", param_hint="--origins"
+            )
         allowed = [one for one in origins.split(",") if one.strip()]
         until = expires.replace(tzinfo=UTC) if expires else None
         _show(done(lambda engine: keys.make(engine, name, scope, allowed, until)), as_json)
 
     @app.command("list")
     def listing(as_json: Json = False) -> None:
-        """List the keys that are not revoked; the keys themselves are kept by nobody but their holders."""
+        """List the keys that are not revoked; the keys themselves are kept by nobody but their
+        holders.
+        """
         found = done(keys.listed)
         if as_json:
             return print(json.dumps(found))
         table = Table("id", "name", "scope", "origins", "created", "last used", "expires")
         for one in found:
             times = [_minute(one[name]) for name in ("created_at", "last_used_at", "expires_at")]
-            table.add_row(one["id"], one["name"], one["scope"], "\n".join(one["origins"] or ["of the settings"]), *times)
+            table.add_row(
+                one["id"],
+                one["name"],
+                one["scope"],
+                "\n".join(one["origins"] or ["of the settings"]),
+                *times,
+            )
         return Console().print(table)
 
     @app.command("rotate")
     def rotate(
         number: Id,
-        grace: Annotated[str, typer.Option(help="How long the old key serves on: 30m, 24h, 7d; 0s ends it now.")] = "7d",
+        grace: Annotated[
+            str, typer.Option(help="How long the old key serves on: 30m, 24h, 7d; 0s ends it now.")
+        ] = "7d",
         as_json: Json = False,
     ) -> None:
-        """Make another key of the same name, scope and origins; the old one expires after the grace period."""
+        """Make another key of the same name, scope and origins; the old one expires after the grace
+        period.
+        """
         span = SPAN.fullmatch(grace)
         if not span:
-            raise typer.BadParameter("write a number and s, m, h or d, as in 24h", param_hint="--grace")
+            raise typer.BadParameter(
+                "write a number and s, m, h or d, as in 24h", param_hint="--grace"
+            )
         after = timedelta(**{UNITS[span[2]]: int(span[1])})
         _show(done(lambda engine: keys.rotate(engine, number, after)), as_json)
 

@@ -15,9 +15,11 @@ SCOPES: tuple[Scope, ...] = ("secret", "public", "query")
 
 
 async def provision(settings: Settings) -> dict[str, Any]:
-    """Migrates, creates topics, registers the keys of the settings; makes keys where there are none at all.
+    """Migrates, creates topics, registers the keys of the settings; makes keys where there are none
+    at all.
 
-    Returns {"topics": created, "keys": {scope: key made now}}. Waits while database or broker are starting.
+    Returns {"topics": created, "keys": {scope: key made now}}. Waits while database or broker are
+    starting.
     """
     engine = open_engine(settings)
     try:
@@ -28,7 +30,10 @@ async def provision(settings: Settings) -> dict[str, Any]:
             given = getattr(settings, f"{scope}_key").get_secret_value()
             async with engine.connect() as connection:
                 known = (
-                    await connection.execute(text("SELECT 1 FROM access.api_key WHERE scope = :scope LIMIT 1"), {"scope": scope})
+                    await connection.execute(
+                        text("SELECT 1 FROM access.api_key WHERE scope = :scope LIMIT 1"),
+                        {"scope": scope},
+                    )
                 ).first()
             if given:
                 await register(engine, given, "default", scope)

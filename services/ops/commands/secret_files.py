@@ -1,4 +1,6 @@
-"""The first secrets of an installation: API keys, pepper, passwords, what signs webhooks; each a file, written once."""
+"""The first secrets of an installation: API keys, pepper, passwords, what signs webhooks; each a
+file, written once.
+"""
 
 import base64
 import os
@@ -23,7 +25,8 @@ def new_signer() -> str:
 
 FILES = {
     "ripeline_pepper": (new_secret, OWNER_ONLY),
-    "ripeline_database_password": (new_secret, GROUP_TOO),  # PostgreSQL, another user, is in our group
+    # PostgreSQL, another user, is in our group
+    "ripeline_database_password": (new_secret, GROUP_TOO),
     "ripeline_secret_key": (new_key, OWNER_ONLY),
     "ripeline_public_key": (new_key, OWNER_ONLY),
     "ripeline_query_key": (new_key, OWNER_ONLY),

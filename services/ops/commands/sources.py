@@ -1,4 +1,6 @@
-"""`ripeline sources`: who can post here, how to set it up there, and a sample through the real door."""
+"""`ripeline sources`: who can post here, how to set it up there, and a sample through the real
+door.
+"""
 
 import asyncio
 import json
@@ -37,13 +39,17 @@ async def listed(settings: Settings) -> list[dict[str, Any]]:
             spoke = {row.name: row for row in await rows(connection, "SELECT * FROM access.source")}
             held = await rows(
                 connection,
-                "SELECT source, count(*) AS secrets FROM access.sender_secret WHERE revoked_at IS NULL "
+                "SELECT source, count(*) AS secrets FROM access.sender_secret WHERE revoked_at "
+                "IS NULL "
                 "AND (expires_at IS NULL OR expires_at > now()) GROUP BY source",
             )
     finally:
         await engine.dispose()
     secrets = {row.source: row.secrets for row in held}
-    return [_told(source, settings, spoke.get(source.door), secrets.get(source.door, 0)) for source in _sources(settings)]
+    return [
+        _told(source, settings, spoke.get(source.door), secrets.get(source.door, 0))
+        for source in _sources(settings)
+    ]
 
 
 def _told(source: Source, settings: Settings, spoke: Any, secrets: int) -> dict[str, Any]:
@@ -60,7 +66,9 @@ def _told(source: Source, settings: Settings, spoke: Any, secrets: int) -> dict[
         "refused": spoke.refused if spoke else 0,
         "last_refusal": (spoke.last_refusal or None) if spoke else None,
         "steps": about["steps"],
-        "snippet": about["snippet"].replace("{key}", settings.public_key.get_secret_value() or "PUBLIC_KEY"),
+        "snippet": about["snippet"].replace(
+            "{key}", settings.public_key.get_secret_value() or "PUBLIC_KEY"
+        ),
     }
 
 
@@ -76,15 +84,23 @@ def named(settings: Settings, name: str) -> Source:
     return there[name]
 
 
-async def connect(settings: Settings, source: Source, given: str, name: str, expires_at: datetime | None) -> tuple[str, str]:
-    """Keeps a secret of a signing sender, a new one where none is given; returns its id and itself."""
+async def connect(
+    settings: Settings, source: Source, given: str, name: str, expires_at: datetime | None
+) -> tuple[str, str]:
+    """Keeps a secret of a signing sender, a new one where none is given; returns its id and
+    itself.
+    """
     if source.verify is None or source.new_secret is None:
-        raise Reject(f"{source.door} brings an API key", remedy="make one with `ripeline keys new secret`")
+        raise Reject(
+            f"{source.door} brings an API key", remedy="make one with `ripeline keys new secret`"
+        )
     secret = given or source.new_secret()[1]
     engine = open_engine(settings)
     try:
         async with engine.begin() as connection:
-            return await senders.connect(connection, _vault(settings), source.door, secret, name, expires_at), secret
+            return await senders.connect(
+                connection, _vault(settings), source.door, secret, name, expires_at
+            ), secret
     finally:
         await engine.dispose()
 
@@ -96,14 +112,16 @@ async def secrets(settings: Settings) -> list[dict[str, Any]]:
         async with engine.connect() as connection:
             found = await rows(
                 connection,
-                "SELECT id, source, name, created_at, expires_at FROM access.sender_secret WHERE revoked_at IS NULL "
+                "SELECT id, source, name, created_at, expires_at FROM access.sender_secret "
+                "WHERE revoked_at IS NULL "
                 "AND (expires_at IS NULL OR expires_at > now()) ORDER BY source, created_at",
             )
     finally:
         await engine.dispose()
     return [
         {
-            "id": row.id, "source": row.source, "name": row.name, "created_at": rfc3339(row.created_at),
+            "id": row.id, "source": row.source, "name": row.name,
+            "created_at": rfc3339(row.created_at),
             "expires_at": rfc3339(row.expires_at) if row.expires_at else None,
         }
         for row in found
@@ -123,8 +141,8 @@ async def disconnect(settings: Settings, ids: list[str]) -> int:
 async def tried(settings: Settings, source: Source, url: str) -> dict[str, Any]:
     """Sends a signed sample through the real door and follows it into a lead.
 
-    It makes a key or a secret of its own for the purpose and takes it back. Returns {source, status, answer, lead, stage,
-    events, seconds, ok}.
+    It makes a key or a secret of its own for the purpose and takes it back. Returns {source,
+    status, answer, lead, stage, events, seconds, ok}.
     """
     if source.sample is None:
         raise Reject(f"{source.door} has no sample", remedy="let the sender itself send a test")
@@ -137,16 +155,28 @@ async def tried(settings: Settings, source: Source, url: str) -> dict[str, Any]:
     finally:
         await engine.dispose()
     seconds = round(time.monotonic() - began, 2)
-    return {"source": source.door, **found, **(lead or {"lead": None}), "seconds": seconds, "ok": lead is not None}
+    return {
+        "source": source.door,
+        **found,
+        **(lead or {"lead": None}),
+        "seconds": seconds,
+        "ok": lead is not None,
+    }
 
 
-async def _signed(engine: AsyncEngine, settings: Settings, source: Source, address: str, url: str) -> dict[str, Any]:
+async def _signed(
+    engine: AsyncEngine, settings: Settings, source: Source, address: str, url: str
+) -> dict[str, Any]:
     if source.new_secret is None or source.sign is None or source.sample is None:
-        raise Reject(f"no sample of {source.door} can be signed", remedy="let the sender itself send a test")
+        raise Reject(
+            f"no sample of {source.door} can be signed", remedy="let the sender itself send a test"
+        )
     signer, verifier = source.new_secret()
     async with engine.begin() as connection:
         expires_at = datetime.now(UTC) + TEMPORARY
-        number = await senders.connect(connection, _vault(settings), source.door, verifier, TEST, expires_at)
+        number = await senders.connect(
+            connection, _vault(settings), source.door, verifier, TEST, expires_at
+        )
     try:
         await asyncio.sleep(TAKES_EFFECT_S)
         now = Clock.parse(settings.clock).now()
@@ -158,7 +188,9 @@ async def _signed(engine: AsyncEngine, settings: Settings, source: Source, addre
             await senders.disconnect(connection, [number])
 
 
-async def _keyed(engine: AsyncEngine, settings: Settings, source: Source, address: str, url: str) -> dict[str, Any]:
+async def _keyed(
+    engine: AsyncEngine, settings: Settings, source: Source, address: str, url: str
+) -> dict[str, Any]:
     assert source.sample
     key = new_key()
     await register(engine, key, TEST, "secret")
@@ -170,25 +202,34 @@ async def _keyed(engine: AsyncEngine, settings: Settings, source: Source, addres
         match = FORM.fullmatch(key)
         async with engine.begin() as connection:
             await connection.execute(
-                text("UPDATE access.api_key SET revoked_at = now() WHERE id = :id"), {"id": match[1] if match else ""}
+                text("UPDATE access.api_key SET revoked_at = now() WHERE id = :id"),
+                {"id": match[1] if match else ""},
             )
 
 
-async def _post(settings: Settings, source: Source, sample: Any, url: str, extra: dict[str, str]) -> dict[str, Any]:
+async def _post(
+    settings: Settings, source: Source, sample: Any, url: str, extra: dict[str, str]
+) -> dict[str, Any]:
     base = (url or settings.ingest_url or settings.public_url).rstrip("/")
-    headers = dict(sample.headers) | extra | {"Content-Type": sample.headers.get("Content-Type", sample.media)}
+    headers = (
+        dict(sample.headers)
+        | extra
+        | {"Content-Type": sample.headers.get("Content-Type", sample.media)}
+    )
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PATIENCE_S)) as http,
             http.post(
-                base + (sample.path or source.paths[0]), data=sample.body, headers=headers, params=dict(sample.query),
+                base + (sample.path or source.paths[0]), data=sample.body, headers=headers,
+                params=dict(sample.query),
                 allow_redirects=False,
             ) as answer,
         ):  # fmt: skip
             return {"status": answer.status, "answer": _read(await answer.text())}
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Reject(
-            f"nobody answers at {base}: {type(error).__name__}", remedy="start ingest, or say where it is with --url"
+            f"nobody answers at {base}: {type(error).__name__}",
+            remedy="start ingest, or say where it is with --url",
         ) from error
 
 
@@ -206,13 +247,18 @@ async def _lead(engine: AsyncEngine, address: str) -> dict[str, Any] | None:
         async with engine.connect() as connection:
             found = await rows(
                 connection,
-                "SELECT i.lead_id, s.stage, (SELECT count(*) FROM scorer.event e WHERE e.lead_id = i.lead_id) AS events "
+                "SELECT i.lead_id, s.stage, (SELECT count(*) FROM scorer.event e WHERE "
+                "e.lead_id = i.lead_id) AS events "
                 "FROM scorer.identifier i JOIN scorer.lead_state s ON s.lead_id = i.lead_id "
                 "WHERE i.kind = :kind AND i.value = :address LIMIT 1",
                 kind=int(Kind.EMAIL), address=address,
             )  # fmt: skip
         if found:
-            return {"lead": str(found[0].lead_id), "stage": found[0].stage, "events": found[0].events}
+            return {
+                "lead": str(found[0].lead_id),
+                "stage": found[0].stage,
+                "events": found[0].events,
+            }
         await asyncio.sleep(0.1)
     return None
 

@@ -23,7 +23,8 @@ def command(current: Callable[[], Settings]) -> typer.Typer:
     """The group of commands; `current` finds the settings of the running system."""
     app = typer.Typer(
         invoke_without_command=True,
-        help="List who can post here, with address, set-up and when it last spoke. `ripeline sources show NAME` tells the steps.",
+        help="List who can post here, with address, set-up and when it last spoke. `ripeline "
+        "sources show NAME` tells the steps.",
     )
 
     @app.callback()
@@ -39,7 +40,12 @@ def command(current: Callable[[], Settings]) -> typer.Typer:
             heard = (one["last_heard_at"] or "")[:16].replace("T", " ") or "waiting …"
             refused = f"{one['refused']} ({one['last_refusal']})" if one["refused"] else "0"
             table.add_row(
-                f"[bold]{one['name']}[/]\n{escape(one['title'])}", one["address"], brings, heard, str(one["accepted"]), refused
+                f"[bold]{one['name']}[/]\n{escape(one['title'])}",
+                one["address"],
+                brings,
+                heard,
+                str(one["accepted"]),
+                refused,
             )
         return Console().print(table)
 
@@ -60,15 +66,29 @@ def command(current: Callable[[], Settings]) -> typer.Typer:
     @app.command("connect")
     def connect(
         name: Name,
-        secret: Annotated[str, typer.Option(help="What the sender shows you; without it a new one is made and shown once.")] = "",
-        secret_file: Annotated[Path | None, typer.Option(help="A file that holds it.", exists=True, dir_okay=False)] = None,
+        secret: Annotated[
+            str,
+            typer.Option(
+                help="What the sender shows you; without it a new one is made and shown once."
+            ),
+        ] = "",
+        secret_file: Annotated[
+            Path | None, typer.Option(help="A file that holds it.", exists=True, dir_okay=False)
+        ] = None,
         called: Annotated[
-            str, typer.Option("--name", help="Tells two accounts of one sender apart; stays through rotations.")
+            str,
+            typer.Option(
+                "--name", help="Tells two accounts of one sender apart; stays through rotations."
+            ),
         ] = "default",
-        expires: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="UTC.")] = None,
+        expires: Annotated[
+            datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="UTC.")
+        ] = None,
         as_json: Json = False,
     ) -> None:
-        """Give a signing sender's secret; several may be in force at once, so rotate by connecting the new one first."""
+        """Give a signing sender's secret; several may be in force at once, so rotate by connecting
+        the new one first.
+        """
         settings = current()
         source = sources.named(settings, name)
         given = secret_file.read_text().strip() if secret_file else secret
@@ -89,21 +109,30 @@ def command(current: Callable[[], Settings]) -> typer.Typer:
             return print(json.dumps(found))
         table = Table("id", "source", "name", "since", "until")
         for one in found:
-            table.add_row(one["id"], one["source"], one["name"], one["created_at"], one["expires_at"] or "")
+            table.add_row(
+                one["id"], one["source"], one["name"], one["created_at"], one["expires_at"] or ""
+            )
         Console().print(table)
 
     @app.command("disconnect")
-    def disconnect(ids: Annotated[list[str], typer.Argument(help="Ids from `ripeline sources secrets`.")]) -> None:
+    def disconnect(
+        ids: Annotated[list[str], typer.Argument(help="Ids from `ripeline sources secrets`.")],
+    ) -> None:
         """Take secrets back; within a second they open nothing."""
         print(f"{asyncio.run(sources.disconnect(current(), ids))} taken back")
 
     @app.command("test")
     def test(
         name: Name,
-        url: Annotated[str, typer.Option(help="Where ingest is reached from here, if not at its public address.")] = "",
+        url: Annotated[
+            str,
+            typer.Option(help="Where ingest is reached from here, if not at its public address."),
+        ] = "",
         as_json: Json = False,
     ) -> None:
-        """Send a signed sample through the real door and follow it into a lead; exit code 1 where it does not arrive."""
+        """Send a signed sample through the real door and follow it into a lead; exit code 1 where
+        it does not arrive.
+        """
         settings = current()
         found = asyncio.run(sources.tried(settings, sources.named(settings, name), url))
         if as_json:
@@ -118,6 +147,12 @@ def command(current: Callable[[], Settings]) -> typer.Typer:
 def _tell(found: dict[str, Any]) -> None:
     print(f"{found['source']} answered {found['status']}: {json.dumps(found['answer'])}")
     if found["ok"]:
-        print(f"it is lead {found['lead']}, stage {found['stage']}, {found['events']} events, after {found['seconds']} s")
+        print(
+            f"it is lead {found['lead']}, stage {found['stage']}, {found['events']} events, "
+            f"after {found['seconds']} s"
+        )
     elif found["status"] == 200:
-        print("it was accepted, but no lead has come of it yet: is the scorer running? See `ripeline status`.")
+        print(
+            "it was accepted, but no lead has come of it yet: is the scorer running? See "
+            "`ripeline status`."
+        )

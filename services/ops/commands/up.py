@@ -14,7 +14,8 @@ from services.ops.embedded.state import Failed
 from services.ops.embedded.system import Embedded, Wish
 
 NOTE = (
-    "Embedded: for trying out. The in-memory broker serves one consumer a group, holds 5 MB a partition, "
+    "Embedded: for trying out. The in-memory broker serves one consumer a group, holds 5 MB a "
+    "partition, "
     "and nothing in it outlives this command."
 )
 
@@ -25,10 +26,16 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    scorers: Annotated[int, typer.Option(help="Scorer processes; more than one needs RIPELINE_KAFKA_BOOTSTRAP.")] = 1,
+    scorers: Annotated[
+        int, typer.Option(help="Scorer processes; more than one needs RIPELINE_KAFKA_BOOTSTRAP.")
+    ] = 1,
     nurtures: Annotated[int, typer.Option(help="Nurture processes; likewise.")] = 1,
-    nurture: Annotated[bool, typer.Option("--nurture/--no-nurture", help="Leave nurture out.")] = True,
-    playbook: Annotated[Path | None, typer.Option(help="Folder of the playbook.", exists=True, file_okay=False)] = None,
+    nurture: Annotated[
+        bool, typer.Option("--nurture/--no-nurture", help="Leave nurture out.")
+    ] = True,
+    playbook: Annotated[
+        Path | None, typer.Option(help="Folder of the playbook.", exists=True, file_okay=False)
+    ] = None,
 ) -> None:
     """Start the embedded system and keep it running until Ctrl-C or SIGTERM."""
     wish = Wish(scorers, nurtures, nurture, playbook)

@@ -1,4 +1,6 @@
-"""Folds every lead again from its events and compares with what is stored: the one invariant, checked in place."""
+"""Folds every lead again from its events and compares with what is stored: the one invariant,
+checked in place.
+"""
 
 import uuid
 from collections.abc import Callable
@@ -31,19 +33,24 @@ async def verify(settings: Settings, progress: Callable[[int], None]) -> dict[st
             while True:
                 found = await rows(
                     connection,
-                    "SELECT id, profile FROM scorer.lead WHERE id > :last AND merged_into IS NULL ORDER BY id LIMIT :limit",
+                    "SELECT id, profile FROM scorer.lead WHERE id > :last AND merged_into IS "
+                    "NULL ORDER BY id LIMIT :limit",
                     last=last, limit=BATCH,
                 )  # fmt: skip
                 if not found:
                     return {"leads": count, "mismatches": mismatches}
                 last, count = found[-1].id, count + len(found)
-                mismatches += await _compare(Store(connection), scoring, {row.id: row.profile for row in found})
+                mismatches += await _compare(
+                    Store(connection), scoring, {row.id: row.profile for row in found}
+                )
                 progress(len(found))
     finally:
         await engine.dispose()
 
 
-async def _compare(store: Store, scoring: Scoring, profiles: dict[uuid.UUID, bytes]) -> list[dict[str, str]]:
+async def _compare(
+    store: Store, scoring: Scoring, profiles: dict[uuid.UUID, bytes]
+) -> list[dict[str, str]]:
     """What of these leads differs from a fold of their events."""
     events, states = await store.events(profiles), await store.states(profiles)
     wrong: list[tuple[uuid.UUID, str]] = []

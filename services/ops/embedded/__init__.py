@@ -1,1 +1,3 @@
-"""What starts and stops processes: PostgreSQL, the in-memory broker, the mail sink, the services."""
+"""What starts and stops processes: PostgreSQL, the in-memory broker, the mail sink, the
+services.
+"""

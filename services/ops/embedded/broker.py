@@ -1,4 +1,6 @@
-"""An in-memory broker that speaks Kafka's protocol, for trying out; its first line tells its address."""
+"""An in-memory broker that speaks Kafka's protocol, for trying out; its first line tells its
+address.
+"""
 
 import json
 import signal
@@ -10,13 +12,16 @@ from services.ops.embedded.processes import die_with_parent
 
 STOPPING = {signal.SIGTERM, signal.SIGINT}
 NOTICE = (
-    "in-memory broker, for trying out: one consumer a group, 5 MB a partition, and nothing survives it; "
+    "in-memory broker, for trying out: one consumer a group, 5 MB a partition, and nothing "
+    "survives it; "
     "use Apache Kafka for anything that matters"
 )
 
 
 def main() -> None:
-    """Serve on a port of its own choice until SIGTERM, or until the process that started it ends."""
+    """Serve on a port of its own choice until SIGTERM, or until the process that started it
+    ends.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     die_with_parent()
     cluster = Producer({"bootstrap.servers": "unused", "test.mock.num.brokers": 1, "log_level": 3})

@@ -12,7 +12,9 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 
 class Folder:
-    """Keeps each mail as it came, under names that sort by arrival; a reader never sees half a file."""
+    """Keeps each mail as it came, under names that sort by arrival; a reader never sees half a
+    file.
+    """
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
@@ -31,7 +33,9 @@ async def serve(folder: Path, host: str = "127.0.0.1", port: int = 0) -> asyncio
     """Listen there; port 0 takes a free one. Close the server to stop it."""
     keeper = Folder(folder)
     loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: SMTP(keeper, enable_SMTPUTF8=True, hostname="sink"), host, port)
+    return await loop.create_server(
+        lambda: SMTP(keeper, enable_SMTPUTF8=True, hostname="sink"), host, port
+    )
 
 
 def address(server: asyncio.Server) -> str:

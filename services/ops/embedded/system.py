@@ -1,4 +1,6 @@
-"""The whole system without Docker or Java: a real PostgreSQL, an in-memory broker, services as processes."""
+"""The whole system without Docker or Java: a real PostgreSQL, an in-memory broker, services as
+processes.
+"""
 
 import asyncio
 import json
@@ -46,17 +48,25 @@ class Wish:
     def check(self, environ: Mapping[str, str]) -> None:
         """Raises `Failed` for what cannot be had."""
         if self.scorers < 1 or self.nurtures < 1:
-            raise Failed("at least one scorer and one nurture are needed; --no-nurture leaves nurture out", 2)
+            raise Failed(
+                "at least one scorer and one nurture are needed; --no-nurture leaves nurture out", 2
+            )
         if (self.scorers > 1 or self.nurtures > 1) and not environ.get("RIPELINE_KAFKA_BOOTSTRAP"):
             raise Failed(
-                "the in-memory broker serves one consumer a group, so replicas cannot share the work on it: "
-                "set RIPELINE_KAFKA_BOOTSTRAP to an Apache Kafka, or leave --scorers and --nurtures at 1",
+                "the in-memory broker serves one consumer a group, so replicas cannot share "
+                "the work on it: "
+                "set RIPELINE_KAFKA_BOOTSTRAP to an Apache Kafka, or leave --scorers and "
+                "--nurtures at 1",
                 2,
             )
 
     def replicas(self) -> list[tuple[str, int]]:
         """(service, number) of each process, in the order in which they are stopped."""
-        counts = {"ingest": 1, "scorer": self.scorers, "nurture": self.nurtures if self.nurture else 0}
+        counts = {
+            "ingest": 1,
+            "scorer": self.scorers,
+            "nurture": self.nurtures if self.nurture else 0,
+        }
         return [(service, number) for service, n in counts.items() for number in range(n)]
 
 
@@ -80,10 +90,13 @@ class Child:
         return f"http://{HOST}:{self.port}"
 
     async def start(self, stdout: int | None = None) -> asyncio.subprocess.Process:
-        """Starts it in a session of its own, so that Ctrl-C reaches us alone; it dies when we die."""
+        """Starts it in a session of its own, so that Ctrl-C reaches us alone; it dies when
+        we die.
+        """
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *tied([sys.executable, *self.arguments]), env=self.environ, cwd=HOME, start_new_session=True,
+                *tied([sys.executable, *self.arguments]), env=self.environ, cwd=HOME,
+                start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL, stdout=stdout or log, stderr=log,
             )  # fmt: skip
         return self.process
@@ -103,7 +116,9 @@ class Child:
 
     def tail(self) -> str:
         """The last lines of its log."""
-        lines = self.log.read_text("utf-8", "replace").splitlines()[-TAIL:] if self.log.exists() else []
+        lines = (
+            self.log.read_text("utf-8", "replace").splitlines()[-TAIL:] if self.log.exists() else []
+        )
         return "\n".join(f"  {line}" for line in lines)
 
 
@@ -111,8 +126,9 @@ class Child:
 class Embedded:
     """Starts everything on entry, starts again what dies, and leaves nothing behind on exit.
 
-    `environ` overrides what the services would get from ours; `clock`, asked once the parts stand and before
-    the services start, is their clock; `tell` gets a JSON-able dict for each service that was started again.
+    `environ` overrides what the services would get from ours; `clock`, asked once the parts stand
+    and before the services start, is their clock; `tell` gets a JSON-able dict for each service
+    that was started again.
     """
 
     wish: Wish = field(default_factory=Wish)
@@ -141,7 +157,12 @@ class Embedded:
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.stop()
 
     @property
@@ -163,7 +184,9 @@ class Embedded:
     @property
     def settings(self) -> Settings:
         """The settings that the services run with."""
-        return Settings.of({name: value for name, value in self.variables.items() if os.environ.get(name) != value})
+        return Settings.of(
+            {name: value for name, value in self.variables.items() if os.environ.get(name) != value}
+        )
 
     def url(self, service: str) -> str:
         """Where the first process of a service listens; empty where it was left out."""
@@ -171,15 +194,23 @@ class Embedded:
 
     def line(self) -> dict[str, Any]:
         """What a person with curl needs to know."""
-        pids = {service: [child.pid for child in self._services if child.name == service] for service in PORTS}
+        pids = {
+            service: [child.pid for child in self._services if child.name == service]
+            for service in PORTS
+        }
         given = self.variables
         return {
             **{service: self.url(service) for service in PORTS},
-            "keys": {scope: given[f"RIPELINE_{scope.upper()}_KEY"] for scope in ("secret", "public", "query")},
+            "keys": {
+                scope: given[f"RIPELINE_{scope.upper()}_KEY"]
+                for scope in ("secret", "public", "query")
+            },
             "mail": str(self.mail),
             "pids": {
                 **pids,
-                "postgres": self._postgres.pid if self._postgres and self._postgres.running else None,
+                "postgres": self._postgres.pid
+                if self._postgres and self._postgres.running
+                else None,
                 "broker": self._broker.pid if self._broker else None,
             },
             "database": given["RIPELINE_DATABASE_URL"],
@@ -212,7 +243,11 @@ class Embedded:
             "RIPELINE_KAFKA_SESSION_TIMEOUT_MS": "6000",
         }
         mine |= {f"RIPELINE_{scope}_KEY": new_key() for scope in ("SECRET", "PUBLIC", "QUERY")}
-        given = {name: value for name, value in os.environ.items() if name.startswith("RIPELINE_") and value}
+        given = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith("RIPELINE_") and value
+        }
         given.pop("RIPELINE_PORT", None)
         variables = mine | given | dict(self.environ)
         if self.wish.playbook:
@@ -275,8 +310,12 @@ class Embedded:
         self._watchers = [asyncio.create_task(self._watch(child)) for child in self._services]
         self._watchers.append(asyncio.create_task(self._watch_parts()))
 
-    def _child(self, name: str, arguments: list[str], own: Mapping[str, str] | None = None, number: int = 0) -> Child:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("RIPELINE_")}
+    def _child(
+        self, name: str, arguments: list[str], own: Mapping[str, str] | None = None, number: int = 0
+    ) -> Child:
+        plain = {
+            name: value for name, value in os.environ.items() if not name.startswith("RIPELINE_")
+        }
         log = self.folder / "log" / f"{name}-{number}.log"
         return Child(name, arguments, plain | self.variables | dict(own or {}), log)
 
@@ -293,11 +332,19 @@ class Embedded:
             self.tell({"service": child.name, "pid": child.pid})
 
     async def _watch_parts(self) -> None:
-        """Starts PostgreSQL again on its data; with the in-memory broker all that waited in it is gone."""
+        """Starts PostgreSQL again on its data; with the in-memory broker all that waited in it is
+        gone.
+        """
         while True:
             await asyncio.sleep(0.5)
-            if self._broker and self._broker.process and self._broker.process.returncode is not None:
-                return self._fall(f"the in-memory broker died, and what it held with it:\n{self._broker.tail()}")
+            if (
+                self._broker
+                and self._broker.process
+                and self._broker.process.returncode is not None
+            ):
+                return self._fall(
+                    f"the in-memory broker died, and what it held with it:\n{self._broker.tail()}"
+                )
             if self._postgres and not self._postgres.running:
                 try:
                     self._postgres.start()
@@ -311,13 +358,17 @@ class Embedded:
         self.broken.set()
 
     async def stop(self) -> None:
-        """Ends services, then what they stand on; removes the temporary folder. May be called twice."""
+        """Ends services, then what they stand on; removes the temporary folder. May be called
+        twice.
+        """
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         self._watchers.clear()
         for service in PORTS:
-            await asyncio.gather(*(child.stop() for child in self._services if child.name == service))
+            await asyncio.gather(
+                *(child.stop() for child in self._services if child.name == service)
+            )
         if self._broker:
             await self._broker.stop()
         if self._postgres:
@@ -347,7 +398,9 @@ async def _ready(http: aiohttp.ClientSession, child: Child) -> None:
         if child.process is None or child.process.returncode is not None:
             raise Failed(f"{child.name} ended before it was ready:\n{child.tail()}")
         with suppress(aiohttp.ClientError, TimeoutError):
-            async with http.get(f"{child.url}/health/ready", timeout=aiohttp.ClientTimeout(2)) as response:
+            async with http.get(
+                f"{child.url}/health/ready", timeout=aiohttp.ClientTimeout(2)
+            ) as response:
                 if response.status == 200:
                     return
         await asyncio.sleep(0.1)

@@ -1,4 +1,6 @@
-"""Reads all back over HTTP after a run, and says whether it was counted, decided once, and estimated well."""
+"""Reads all back over HTTP after a run, and says whether it was counted, decided once, and
+estimated well.
+"""
 
 import asyncio
 import random
@@ -51,11 +53,15 @@ class Reader:
 
     async def touches(self) -> list[dict[str, Any]]:
         """Every touch."""
-        return [touch async for touch in self._all(f"{self._nurture}/v1/touches?limit=500", "touches")]
+        return [
+            touch async for touch in self._all(f"{self._nurture}/v1/touches?limit=500", "touches")
+        ]
 
     async def count_leads(self) -> int:
         """How many leads there are."""
-        return len({lead["id"] async for lead in self._all(f"{self._scorer}/v1/leads?limit=200", "leads")})
+        return len(
+            {lead["id"] async for lead in self._all(f"{self._scorer}/v1/leads?limit=200", "leads")}
+        )
 
     async def stage(self, lead: str, at: str) -> str:
         """The published stage of a lead at a moment; `unknown` where it was not there yet."""
@@ -89,10 +95,16 @@ class Reader:
 
 
 def report(
-    books: Books, tally: Tally, run: str, dead_letters: int, accuracy: tuple[float | None, float | None]
+    books: Books,
+    tally: Tally,
+    run: str,
+    dead_letters: int,
+    accuracy: tuple[float | None, float | None],
 ) -> dict[str, Any]:
     """The result of a run, one JSON object."""
-    withheld = Counter(str(touch["reason"]) for touch in books.touches if touch["status"] == "withheld")
+    withheld = Counter(
+        str(touch["reason"]) for touch in books.touches if touch["status"] == "withheld"
+    )
     return {
         "accepted": len(tally.accepted),
         "counted": len(_counted(books, tally, run)),
@@ -106,7 +118,11 @@ def report(
         },
         "undecided_transitions": len(_undecided(books)),
         "event_to_touch_ms": percentiles(
-            [float(touch["decision_ms"]) for touch in books.touches if touch.get("decision_ms") is not None]
+            [
+                float(touch["decision_ms"])
+                for touch in books.touches
+                if touch.get("decision_ms") is not None
+            ]
         ),
         "stage_accuracy": accuracy[0],
         "stage_accuracy_by_points": accuracy[1],
@@ -121,12 +137,20 @@ def failings(books: Books, tally: Tally, run: str) -> list[str]:
     if lost := tally.accepted - counted:
         said.append(f"{len(lost)} events were accepted and not counted, {min(lost)} for one.")
     if extra := counted - tally.accepted:
-        said.append(f"{len(extra)} events were counted without having been accepted, {min(extra)} for one.")
+        said.append(
+            f"{len(extra)} events were counted without having been accepted, {min(extra)} for one."
+        )
     if undecided := _undecided(books):
         said.append(f"{len(undecided)} stage changes have no decision, {min(undecided)} for one.")
-    decided = Counter((touch["announcement"], touch["program"]) for touch in books.touches if touch["announcement"])
+    decided = Counter(
+        (touch["announcement"], touch["program"])
+        for touch in books.touches
+        if touch["announcement"]
+    )
     if twice := [one for one, times in decided.items() if times > 1]:
-        said.append(f"{len(twice)} stage changes were answered twice by one program, {twice[0][0]} for one.")
+        said.append(
+            f"{len(twice)} stage changes were answered twice by one program, {twice[0][0]} for one."
+        )
     if twice_out := [touch for touch, times in tally.mails.items() if times > 1]:
         said.append(f"{len(twice_out)} touches went out twice, {twice_out[0]} for one.")
     return said
@@ -144,7 +168,10 @@ def _undecided(books: Books) -> set[str]:
 def percentiles(values: list[float]) -> dict[str, float | None]:
     """Nearest-rank percentiles of milliseconds; none without values."""
     ordered = sorted(values)
-    return {f"p{p}": round(ordered[max(-(-p * len(ordered) // 100), 1) - 1], 1) if ordered else None for p in (50, 95, 99)}
+    return {
+        f"p{p}": round(ordered[max(-(-p * len(ordered) // 100), 1) - 1], 1) if ordered else None
+        for p in (50, 95, 99)
+    }
 
 
 async def stage_accuracy(
@@ -157,25 +184,43 @@ async def stage_accuracy(
     days: float,
     seed: int,
 ) -> tuple[float | None, float | None]:
-    """Macro recall of the published stage against the hidden one, and of the best plain points thresholds.
+    """Macro recall of the published stage against the hidden one, and of the best plain points
+    thresholds.
 
-    Looks at up to 400 people at four moments each, once they have done anything and until their outcome.
+    Looks at up to 400 people at four moments each, once they have done anything and until their
+    outcome.
     """
     lead_of = _lead_by_identifier(books.leads)
     seen = [person for person in people if tally.done[person.index]]
     chosen = random.Random(f"{seed}/sample").sample(seen, min(len(seen), SAMPLED_PEOPLE))
-    looks = [(person, share * days) for person in chosen for share in SAMPLED_AT if first_act(tally, person) <= share * days]
+    looks = [
+        (person, share * days)
+        for person in chosen
+        for share in SAMPLED_AT
+        if first_act(tally, person) <= share * days
+    ]
     looks = [(person, day) for person, day in looks if person.stage_at(day) is not None]
 
     async def published(person: Person, day: float) -> str:
-        lead = next((lead_of[name] for name in (person.email, *person.anonymous_ids) if name in lead_of), "")
-        return await reader.stage(lead, rfc3339(from_us(start_us + int(day * DAY)))) if lead else "unknown"
+        lead = next(
+            (lead_of[name] for name in (person.email, *person.anonymous_ids) if name in lead_of), ""
+        )
+        return (
+            await reader.stage(lead, rfc3339(from_us(start_us + int(day * DAY))))
+            if lead
+            else "unknown"
+        )
 
     named = await asyncio.gather(*(published(person, day) for person, day in looks))
     hidden = [person.stage_at(day) or 0 for person, day in looks]
     pairs = zip(map(world.stage_name, hidden), named, strict=True)
-    scores = [points.score(kind for at, kind in tally.done[person.index] if at <= day) for person, day in looks]
-    return _rounded(points.macro_recall(pairs)), _rounded(points.best_macro_recall(list(zip(scores, hidden, strict=True))))
+    scores = [
+        points.score(kind for at, kind in tally.done[person.index] if at <= day)
+        for person, day in looks
+    ]
+    return _rounded(points.macro_recall(pairs)), _rounded(
+        points.best_macro_recall(list(zip(scores, hidden, strict=True)))
+    )
 
 
 def first_act(tally: Tally, person: Person) -> float:
@@ -184,7 +229,12 @@ def first_act(tally: Tally, person: Person) -> float:
 
 
 def _lead_by_identifier(leads: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    return {str(value): lead for lead, body in leads.items() for values in body["identifiers"].values() for value in values}
+    return {
+        str(value): lead
+        for lead, body in leads.items()
+        for values in body["identifiers"].values()
+        for value in values
+    }
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,18 +1,29 @@
-"""Who the simulated people are: their names, kinds and rates, none of them taken from the estimate."""
+"""Who the simulated people are: their names, kinds and rates, none of them taken from the
+estimate.
+"""
 
 from dataclasses import dataclass
 
-CONSENT_TEXT = "Yes, send me the guides and tell me when there is something new. I can leave at any time."
+CONSENT_TEXT = (
+    "Yes, send me the guides and tell me when there is something new. I can leave at any time."
+)
 GIVEN, FAMILY, COMPANIES = (
-    ("Ada", "Bruno", "Chiara", "Dario", "Esi", "Farid", "Greta", "Hana", "Ivo", "Jelena", "Kofi", "Lin",
-     "Mara", "Nils", "Oona", "Priya", "Quentin", "Rosa", "Samir", "Tove", "Umar", "Vera", "Wanda", "Yusuf",
+    ("Ada", "Bruno", "Chiara", "Dario", "Esi", "Farid", "Greta", "Hana", "Ivo", "Jelena", "Kofi",
+    "Lin",
+     "Mara", "Nils", "Oona", "Priya", "Quentin", "Rosa", "Samir", "Tove", "Umar", "Vera", "Wanda",
+     "Yusuf",
      "Zoe"),
-    ("Albrecht", "Boateng", "Costa", "Dvorak", "Eriksen", "Fontaine", "Gupta", "Haddad", "Ito", "Jansen",
-     "Kowalski", "Larsen", "Moreau", "Novak", "Okafor", "Petrov", "Quist", "Rossi", "Santos", "Tanaka",
+    ("Albrecht", "Boateng", "Costa", "Dvorak", "Eriksen", "Fontaine", "Gupta", "Haddad", "Ito",
+    "Jansen",
+     "Kowalski", "Larsen", "Moreau", "Novak", "Okafor", "Petrov", "Quist", "Rossi", "Santos",
+     "Tanaka",
      "Ueda", "Varga", "Weber"),
-    ("harbour-logistics", "alder-bakery", "brightmill", "cobalt-foods", "dune-glass", "elm-and-sons",
-     "fjord-retail", "granite-works", "heron-plastics", "ionic-metals", "juniper-paper", "kestrel-tools",
-     "lumen-lamps", "mosaic-tiles", "northgate-rail", "orchard-juices", "pinecrest-timber", "quarry-print",
+    ("harbour-logistics", "alder-bakery", "brightmill", "cobalt-foods", "dune-glass",
+    "elm-and-sons",
+     "fjord-retail", "granite-works", "heron-plastics", "ionic-metals", "juniper-paper",
+     "kestrel-tools",
+     "lumen-lamps", "mosaic-tiles", "northgate-rail", "orchard-juices", "pinecrest-timber",
+     "quarry-print",
      "river-textiles", "saltmarsh-farms"),
 )  # fmt: skip
 
@@ -33,15 +44,18 @@ class Persona:
 
 PERSONAS = (
     Persona(
-        "practitioner", 0.5, ("Maintenance Planner", "Reliability Engineer", "Operations Analyst"), (30, 900),
+        "practitioner", 0.5, ("Maintenance Planner", "Reliability Engineer", "Operations "
+        "Analyst"), (30, 900),
         (70, 40, 28, 22),
-        ((0, 0.85, 0.15, 0, 0), (0.45, 0, 0.55, 0, 0), (0.35, 0.2, 0, 0.45, 0), (0.3, 0, 0.4, 0, 0.3)),
+        ((0, 0.85, 0.15, 0, 0), (0.45, 0, 0.55, 0, 0), (0.35, 0.2, 0, 0.45, 0), (0.3, 0, 0.4, 0,
+        0.3)),
         1.1, 1.0,
     ),
     Persona(
         "buyer", 0.32, ("Head of Operations", "Plant Director", "Managing Director"), (80, 4000),
         (60, 28, 22, 18),
-        ((0, 0.7, 0.3, 0, 0), (0.35, 0, 0.65, 0, 0), (0.3, 0.15, 0, 0.55, 0), (0.25, 0, 0.3, 0, 0.45)),
+        ((0, 0.7, 0.3, 0, 0), (0.35, 0, 0.65, 0, 0), (0.3, 0.15, 0, 0.55, 0), (0.25, 0, 0.3, 0,
+        0.45)),
         0.85, 1.2,
     ),
     Persona(

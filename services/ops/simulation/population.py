@@ -1,8 +1,9 @@
-"""Simulated people with a hidden buying stage: what each of them does, from a seed, without clock and IO.
+"""Simulated people with a hidden buying stage: what each of them does, from a seed, without clock
+and IO.
 
-They differ in kind from the estimate that is tried on them: a stage lasts a gamma time, no exponential one;
-visits come in clusters (Weibull gaps) of whole sessions; and every person is more or less active than others,
-whatever the stage. All rates are our own (`personas`).
+They differ in kind from the estimate that is tried on them: a stage lasts a gamma time, no
+exponential one; visits come in clusters (Weibull gaps) of whole sessions; and every person is more
+or less active than others, whatever the stage. All rates are our own (`personas`).
 """
 
 import random
@@ -60,7 +61,9 @@ class World:
 
     @classmethod
     def of(cls, playbook: Playbook) -> "World":
-        """The world of a playbook; hidden stages and its own are matched by their place in the order."""
+        """The world of a playbook; hidden stages and its own are matched by their place in the
+        order.
+        """
         names = playbook.model.stages
         library: list[list[Page]] = [[] for _ in range(STAGES)]
         for item in playbook.content:
@@ -95,7 +98,9 @@ def _scaled(place: int, count: int, onto: int) -> int:
 
 @dataclass(frozen=True)
 class Act:
-    """One event as it is posted: when it happened and when it is sent, in days since the beginning."""
+    """One event as it is posted: when it happened and when it is sent, in days since the
+    beginning.
+    """
 
     person: int
     id: str
@@ -144,7 +149,9 @@ class Person:
 
 
 def population(world: World, seed: int, events: int, days: float = 60.0) -> list[Person]:
-    """Seeded people who together do at least `events` distinct things in `days` days, about ten each."""
+    """Seeded people who together do at least `events` distinct things in `days` days, about ten
+    each.
+    """
     people: list[Person] = []
     total = 0
     while total < events:
@@ -157,7 +164,9 @@ def population(world: World, seed: int, events: int, days: float = 60.0) -> list
     return people
 
 
-def person(world: World, seed: int, index: int, days: float, arrives: float | None = None) -> Person:
+def person(
+    world: World, seed: int, index: int, days: float, arrives: float | None = None
+) -> Person:
     """The index-th person of a seed, with a path and acts up to day `days`."""
     rng = random.Random(f"{seed}/{index}")
     who = _somebody(rng, seed, index, _arrival(rng, days) if arrives is None else arrives)
@@ -189,7 +198,9 @@ def _somebody(rng: random.Random, seed: int, index: int, arrives: float) -> Pers
         index=index, persona=persona, traits=traits, arrives=arrives, rng=rng,
         email=f"{given}.{family}.{seed}-{index}@{company}.example".lower(),
         user_id=f"user-{seed}-{index}" if rng.random() < 0.5 else "",
-        anonymous_ids=tuple(f"visitor-{seed}-{index}-{rng.getrandbits(48):012x}" for _ in range(devices)),
+        anonymous_ids=tuple(
+            f"visitor-{seed}-{index}-{rng.getrandbits(48):012x}" for _ in range(devices)
+        ),
         crm_id=f"crm-{seed}-{index}",
         activity=persona.activity * rng.gammavariate(1.6, 1 / 1.6),
         consents=rng.random() < 0.85,
@@ -223,7 +234,9 @@ def _give_acts(world: World, who: Person, days: float) -> None:
         while (at := at + _gap(rng, who, leg.stage)) < end:
             acts += session(world, who, at)
         if who.known_since is not None and who.left_at is None:
-            leaves = max(leg.since, who.known_since) + rng.expovariate(UNSUBSCRIBES_A_DAY[leg.stage])
+            leaves = max(leg.since, who.known_since) + rng.expovariate(
+                UNSUBSCRIBES_A_DAY[leg.stage]
+            )
             if leaves < end:
                 who.left_at = leaves
                 acts.append(_act(who, leaves, "events", "unsubscribed", {"email": who.email}))
@@ -233,7 +246,9 @@ def _give_acts(world: World, who: Person, days: float) -> None:
 
 
 def _gap(rng: random.Random, who: Person, stage: int) -> float:
-    """Days to the next session: Weibull with shape .8, so that sessions come in clusters; mean 1 / rate."""
+    """Days to the next session: Weibull with shape .8, so that sessions come in clusters; mean 1 /
+    rate.
+    """
     return rng.weibullvariate(1 / 1.133, 0.8) / (SESSIONS_A_DAY[stage] * who.activity)
 
 
@@ -246,19 +261,35 @@ def session(world: World, who: Person, at: float) -> Iterator[Act]:
     seen: dict[str, Any] = {"anonymous_id": device}
     if who.user_id and device in who.linked and rng.random() < 0.6:
         seen["user_id"] = who.user_id
-    campaign = {"source": rng.choice(("search", "newsletter", "social", "partner"))} if rng.random() < 0.3 else {}
-    yield _view(who, at, seen | campaign, world.website + rng.choice(("/", "/", "/about", "/customers", "/blog")))
+    campaign = (
+        {"source": rng.choice(("search", "newsletter", "social", "partner"))}
+        if rng.random() < 0.3
+        else {}
+    )
+    yield _view(
+        who,
+        at,
+        seen | campaign,
+        world.website + rng.choice(("/", "/", "/about", "/customers", "/blog")),
+    )
     for name, chances in IN_A_SESSION.items():
         if rng.random() < chances[stage]:
             at += rng.uniform(0.5, 6) * MINUTE
             yield from _ACTS[name](world, who, at, seen)
     while rng.random() < 0.35:
         at += rng.uniform(0.3, 4) * MINUTE
-        yield _view(who, at, seen, f"{world.website}/{rng.choice(('product', 'customers', 'docs', 'changelog'))}")
+        yield _view(
+            who,
+            at,
+            seen,
+            f"{world.website}/{rng.choice(('product', 'customers', 'docs', 'changelog'))}",
+        )
     yield from _leave_address(world, who, at + rng.uniform(0.5, 3) * MINUTE, seen, stage)
 
 
-def _act(who: Person, at: float, door: Door, kind: str, fields: dict[str, Any], form: str = "") -> Act:
+def _act(
+    who: Person, at: float, door: Door, kind: str, fields: dict[str, Any], form: str = ""
+) -> Act:
     """An act with the fate of its message: sent at once, late, very late, or twice."""
     rng = who.rng
     delay = rng.uniform(0, 0.5) * MINUTE
@@ -287,7 +318,13 @@ def _reader(stage: int) -> Any:
         yield _view(who, at, seen, page.url)
         if who.rng.random() < 0.3:
             kind = "video_watched" if "video" in page.format else "content_downloaded"
-            yield _act(who, at + 2 * MINUTE, "events", kind, seen | {"content_id": page.content_id, "url": page.url})
+            yield _act(
+                who,
+                at + 2 * MINUTE,
+                "events",
+                kind,
+                seen | {"content_id": page.content_id, "url": page.url},
+            )
 
     return read
 
@@ -327,7 +364,13 @@ def _talk(world: World, who: Person, at: float, seen: dict[str, Any]) -> Iterato
 
 
 def _social(world: World, who: Person, at: float, seen: dict[str, Any]) -> Iterator[Act]:
-    yield _act(who, at, "events", who.rng.choice(("social_engaged", "ad_clicked")), seen | {"source": "social"})
+    yield _act(
+        who,
+        at,
+        "events",
+        who.rng.choice(("social_engaged", "ad_clicked")),
+        seen | {"source": "social"},
+    )
 
 
 _ACTS: dict[str, Any] = {
@@ -343,7 +386,9 @@ _ACTS: dict[str, Any] = {
 }
 
 
-def _leave_address(world: World, who: Person, at: float, seen: dict[str, Any], stage: int) -> Iterator[Act]:
+def _leave_address(
+    world: World, who: Person, at: float, seen: dict[str, Any], stage: int
+) -> Iterator[Act]:
     """An anonymous visitor may become known; a known one's second device is found out in time."""
     rng = who.rng
     if who.known_since is None:
@@ -410,4 +455,8 @@ def answer_to_mail(who: Person, day: float, rng: random.Random) -> Literal["", "
     fate = rng.random()
     if fate < LEAVES_BY_MAIL[stage]:
         return "leave"
-    return "follow" if fate < LEAVES_BY_MAIL[stage] + ANSWERS_MAIL[stage] * min(who.activity, 1.5) else ""
+    return (
+        "follow"
+        if fate < LEAVES_BY_MAIL[stage] + ANSWERS_MAIL[stage] * min(who.activity, 1.5)
+        else ""
+    )

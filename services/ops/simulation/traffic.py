@@ -1,4 +1,6 @@
-"""Drives simulated people over HTTP as the clock goes, late and twice, and lets them answer their mail."""
+"""Drives simulated people over HTTP as the clock goes, late and twice, and lets them answer their
+mail.
+"""
 
 import asyncio
 import heapq
@@ -27,7 +29,8 @@ PATIENCE_S = 60.0
 SINGLES = 0.4  # share of canonical events that are posted one by one while they are few
 LIVE_VISIT_S = 2.0  # mean pause between visits once time runs at life's pace
 MACHINE_OPENS = 0.1
-BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}  # others are machines
+# others are machines
+BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
 LINK = re.compile(r"https?://[^\s\"'<>()]+/l/[^\s\"'<>()]+")
 
 
@@ -54,14 +57,19 @@ class Tally:
     clicks: int = 0
     unsubscribed: int = 0
     mails: Counter[str] = field(default_factory=Counter)
-    done: defaultdict[int, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))
+    done: defaultdict[int, list[tuple[float, str]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
 
 class Traffic:
-    """The people of a world at the door of one ingest; `run` prefixes every id, so no two runs share one."""
+    """The people of a world at the door of one ingest; `run` prefixes every id, so no two runs
+    share one.
+    """
 
     def __init__(
-        self, http: aiohttp.ClientSession, ingest: str, keys: dict[str, str], clock: Clock, start_us: int,
+        self, http: aiohttp.ClientSession, ingest: str, keys: dict[str, str], clock: Clock,
+        start_us: int,
         world: World, people: Sequence[Person], *, run: str, seed: int, mail: Path,
     ) -> None:  # fmt: skip
         self.tally = Tally()
@@ -85,7 +93,9 @@ class Traffic:
         return (self._clock.now_us() - self._start_us) / DAY
 
     async def run(self, days: float | None) -> None:
-        """Sends what is due until day `days`, then all the rest at once; without `days`, on and on."""
+        """Sends what is due until day `days`, then all the rest at once; without `days`, on
+        and on.
+        """
         next_visit = 0.0
         while days is None or self.day() < days:
             now = self.day()
@@ -154,7 +164,10 @@ class Traffic:
 
     async def _post_events(self, acts: list[tuple[Act, bool]]) -> None:
         items = [canonical(act, self.run_prefix, self._start_us) for act, _ in acts]
-        headers = {"Authorization": f"Bearer {self._keys['secret']}", "Content-Type": "application/json"}
+        headers = {
+            "Authorization": f"Bearer {self._keys['secret']}",
+            "Content-Type": "application/json",
+        }
         if len(items) == 1:
             body = msgspec.json.encode(items[0])
         elif self._rng.random() < 0.3:
@@ -167,10 +180,15 @@ class Traffic:
 
     async def _post_segment(self, acts: list[tuple[Act, bool]]) -> None:
         sent_at = rfc3339(self._clock.now())
-        items = [segment_message(act, self.run_prefix, self._start_us) | {"sentAt": sent_at} for act, _ in acts]
+        items = [
+            segment_message(act, self.run_prefix, self._start_us) | {"sentAt": sent_at}
+            for act, _ in acts
+        ]
         basic = aiohttp.BasicAuth(self._keys["secret"], "").encode()
         headers = {"Authorization": basic, "Content-Type": "application/json"}
-        answer = await self._post("/v1/batch", msgspec.json.encode({"batch": items, "sentAt": sent_at}), headers)
+        answer = await self._post(
+            "/v1/batch", msgspec.json.encode({"batch": items, "sentAt": sent_at}), headers
+        )
         self._count(acts, answer.get("rejected", []))
 
     async def _post_form(self, act: Act) -> None:
@@ -197,7 +215,9 @@ class Traffic:
                 self.tally.done[act.person].append((act.at, act.type))
 
     async def _post(self, path: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
-        """Posts until there is a 2xx or a refusal; a sender that gets 503, or nobody, comes again."""
+        """Posts until there is a 2xx or a refusal; a sender that gets 503, or nobody, comes
+        again.
+        """
         loop = asyncio.get_running_loop()
         give_up, pause, where = loop.time() + PATIENCE_S, 0.1, f"POST {path.partition('?')[0]}"
         while True:
@@ -230,7 +250,9 @@ class Traffic:
             mail = read_mail(self._mail / name)
             touch = str(mail.get("Message-ID", name)).strip("<> ").partition("@")[0]
             self.tally.mails[touch] += 1
-            who = self._by_email.get(str(mail.get("To", "")).strip("<> ").rpartition("<")[2].lower())
+            who = self._by_email.get(
+                str(mail.get("To", "")).strip("<> ").rpartition("<")[2].lower()
+            )
             if who:
                 self._plan_answer(who, mail, touch, now)
 
@@ -245,8 +267,14 @@ class Traffic:
         if does == "leave":
             link = str(mail.get("List-Unsubscribe", "")).partition("<")[2].partition(">")[0]
         if does and link:
-            when = now + rng.uniform(2, 600) * MINUTE if self._clock.compressed else now + rng.uniform(0.2, 3) * MINUTE
-            heapq.heappush(self._later, (when, next(self._order), Answer(who.index, does, link), False))
+            when = (
+                now + rng.uniform(2, 600) * MINUTE
+                if self._clock.compressed
+                else now + rng.uniform(0.2, 3) * MINUTE
+            )
+            heapq.heappush(
+                self._later, (when, next(self._order), Answer(who.index, does, link), False)
+            )
 
     async def _answer(self, answer: Answer) -> None:
         """Follows the tracked link to the page behind it, or unsubscribes with one click."""
@@ -260,7 +288,10 @@ class Traffic:
                         who.left_at = self.day()
                         self.tally.done[who.index].append((self.day(), "unsubscribed"))
                 return
-            async with self._gate, self._http.get(answer.link, headers=BROWSER, allow_redirects=False) as response:
+            async with (
+                self._gate,
+                self._http.get(answer.link, headers=BROWSER, allow_redirects=False) as response,
+            ):
                 target = response.headers.get("Location", "")
         except (aiohttp.ClientError, TimeoutError):
             return  # a person who gets no page does not try again
@@ -273,7 +304,12 @@ class Traffic:
 
 def canonical(act: Act, run: str, start_us: int) -> dict[str, Any]:
     """An act as an item of `POST /v1/events`."""
-    return {"id": run + act.id, "type": act.type, "occurred_at": _moment(act, start_us), **act.fields}
+    return {
+        "id": run + act.id,
+        "type": act.type,
+        "occurred_at": _moment(act, start_us),
+        **act.fields,
+    }
 
 
 def segment_message(act: Act, run: str, start_us: int) -> dict[str, Any]:
@@ -283,7 +319,10 @@ def segment_message(act: Act, run: str, start_us: int) -> dict[str, Any]:
     message |= {"anonymousId": fields["anonymous_id"]} if "anonymous_id" in fields else {}
     message |= {"userId": fields["user_id"]} if "user_id" in fields else {}
     if act.type == "identified":
-        return message | {"type": "identify", "traits": fields.get("traits", {}) | {"email": fields["email"]}}
+        return message | {
+            "type": "identify",
+            "traits": fields.get("traits", {}) | {"email": fields["email"]},
+        }
     return message | {"type": "page", "properties": {"url": fields.get("url", "")}}
 
 

@@ -1,4 +1,6 @@
-"""Tells a CRM's flow, by signed webhooks, what has become of its leads: at least once each, under an id that stays."""
+"""Tells a CRM's flow, by signed webhooks, what has become of its leads: at least once each, under
+an id that stays.
+"""
 
 import asyncio
 import uuid
@@ -28,12 +30,20 @@ GONE = 410
 
 
 class Writer:
-    """Sends what is due. A receiver that answers 410 is left alone until the scorer starts anew; nothing owed is lost by it."""
+    """Sends what is due. A receiver that answers 410 is left alone until the scorer starts anew;
+    nothing owed is lost by it.
+    """
 
-    def __init__(self, settings: Settings, engine: AsyncEngine, scoring: Scoring, queries: Queries) -> None:
+    def __init__(
+        self, settings: Settings, engine: AsyncEngine, scoring: Scoring, queries: Queries
+    ) -> None:
         url, secret = settings.crm_url.get_secret_value(), settings.crm_secret.get_secret_value()
         if not secret:
-            raise Reject("no secret to sign with", where="RIPELINE_CRM_SECRET", remedy="set it to whsec_ and 32 bytes in base64")
+            raise Reject(
+                "no secret to sign with",
+                where="RIPELINE_CRM_SECRET",
+                remedy="set it to whsec_ and 32 bytes in base64",
+            )
         self._hook = SignedWebhook(settings, url, secret, "RIPELINE_CRM_URL")
         self._engine, self._scoring, self._queries = engine, scoring, queries
         self._rules = scoring.playbook.crm
@@ -64,7 +74,8 @@ class Writer:
     async def _tell(self, one: Owed) -> None:
         try:
             leads, why = await self._look(one.lead)
-        except (Moved, Reject):  # the lead lives on under another id, which is owed for itself, or is no more
+        # the lead lives on under another id, which is owed for itself, or is no more
+        except (Moved, Reject):
             return await self._settle(one, "moved", None)
         told = told_of(leads)
         if not worth_telling(self._rules, one.told, told):
@@ -80,11 +91,17 @@ class Writer:
         if status != GONE:
             return await self._fail(one, f"the CRM's webhook said {status}")
         self.gone = True
-        log.error("writeback_stopped", reason="the CRM's webhook is gone (410)", remedy="set RIPELINE_CRM_URL anew and restart")
+        log.error(
+            "writeback_stopped",
+            reason="the CRM's webhook is gone (410)",
+            remedy="set RIPELINE_CRM_URL anew and restart",
+        )
         async with self._engine.begin() as connection:
             await owed.release(connection, one)
 
-    async def _look(self, lead: uuid.UUID) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
+    async def _look(
+        self, lead: uuid.UUID
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
         """The lead as the API shows it, and its reasons, by product. Raises Moved or Reject."""
         journey, library = self._scoring.fold, self._scoring.playbook.content_by_id
         leads, why = {}, {}
@@ -107,4 +124,10 @@ class Writer:
         async with self._engine.begin() as connection:
             again = await owed.failed(connection, one, problem)
         WRITTEN_BACK.labels("failed" if again else "given_up").inc()
-        log.warning("writeback_failed", lead_id=str(one.lead), attempt=one.attempts + 1, again=again, reason=problem)
+        log.warning(
+            "writeback_failed",
+            lead_id=str(one.lead),
+            attempt=one.attempts + 1,
+            again=again,
+            reason=problem,
+        )

@@ -35,27 +35,44 @@ class Told(msgspec.Struct, array_like=True, frozen=True):
 
 
 def worth_telling(rules: Crm, before: Told | None, now: Told) -> bool:
-    """Whether something of what the playbook lists under `crm.when` has changed since the CRM was last told."""
+    """Whether something of what the playbook lists under `crm.when` has changed since the CRM was
+    last told.
+    """
     before = before or Told()
     if "sales_changed" in rules.when and now.sales != before.sales:
         return True
-    return any(_changed(rules, before.products.get(name, Numbers()), numbers) for name, numbers in now.products.items())
+    return any(
+        _changed(rules, before.products.get(name, Numbers()), numbers)
+        for name, numbers in now.products.items()
+    )
 
 
 def _changed(rules: Crm, before: Numbers, now: Numbers) -> bool:
     chance = 100 * abs((now.likelihood or 0.0) - (before.likelihood or 0.0))
-    moved = max(chance, abs(now.fit - before.fit), abs(now.engagement - before.engagement)) >= rules.min_change
+    moved = (
+        max(chance, abs(now.fit - before.fit), abs(now.engagement - before.engagement))
+        >= rules.min_change
+    )
     return (
         ("stage_changed" in rules.when and now.stage != before.stage)
         or ("qualified" in rules.when and now.qualified != before.qualified)
-        or ("score_moved" in rules.when and (moved or band(now.likelihood) != band(before.likelihood)))
+        or (
+            "score_moved" in rules.when
+            and (moved or band(now.likelihood) != band(before.likelihood))
+        )
     )
 
 
 def told_of(leads: Mapping[str, Mapping[str, Any]]) -> Told:
     """The same of leads as the API shows them, by product."""
     numbers = {
-        product: Numbers(lead["stage"], lead["qualified"], lead["likelihood"], lead["fit"]["score"], lead["engagement"])
+        product: Numbers(
+            lead["stage"],
+            lead["qualified"],
+            lead["likelihood"],
+            lead["fit"]["score"],
+            lead["engagement"],
+        )
         for product, lead in leads.items()
     }
     first = next(iter(leads.values()))
@@ -67,8 +84,12 @@ def outcome(status: str | None, reason: str | None) -> str:
     return f"{status}: {reason}" if reason else status or ""
 
 
-def reasons(lines: Sequence[Line], content: Mapping[str, str], library: Mapping[str, Content]) -> list[str]:
-    """The three things that moved the likelihood most, largest first, in words with their points; `content` by event id."""
+def reasons(
+    lines: Sequence[Line], content: Mapping[str, str], library: Mapping[str, Content]
+) -> list[str]:
+    """The three things that moved the likelihood most, largest first, in words with their points;
+    `content` by event id.
+    """
     weights: dict[str, float] = {}
     points: dict[str, list[float]] = {}
     for line in lines:
@@ -83,28 +104,46 @@ def reasons(lines: Sequence[Line], content: Mapping[str, str], library: Mapping[
 def _reason(text: str, points: Sequence[float]) -> str:
     times = f", {len(points)} times" if len(points) > 1 else ""
     moved = signed(sum(points))
-    return f"{text}{times}" if moved == "0.0" else f"{text}{times} ({moved})"  # an outcome ends the count and adds nothing
+    # an outcome ends the count and adds nothing
+    return f"{text}{times}" if moved == "0.0" else f"{text}{times} ({moved})"
 
 
-def message(rules: Crm, leads: Mapping[str, Mapping[str, Any]], why: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The body of a message, from leads as the API shows them and their reasons, by product; the first product leads."""
+def message(
+    rules: Crm, leads: Mapping[str, Mapping[str, Any]], why: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """The body of a message, from leads as the API shows them and their reasons, by product; the
+    first product leads.
+    """
     first = next(iter(leads.values()))
     known = document(rules, leads, why)
     fields = {name: _found(expression, known) for name, expression in rules.fields.items()}
     data = {
-        "lead": first["id"], "version": first["version"], "system": rules.system, "external_id": known["external_id"],
+        "lead": first["id"], "version": first["version"], "system": rules.system,
+        "external_id": known["external_id"],
         "email": known["email"], "fields": fields,
     }  # fmt: skip
     return {"type": "lead.scored", "timestamp": first["as_of"], "data": data}
 
 
-def document(rules: Crm, leads: Mapping[str, Mapping[str, Any]], why: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def document(
+    rules: Crm, leads: Mapping[str, Mapping[str, Any]], why: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     """What the playbook's expressions are asked of."""
     products = {product: _standing(lead, why[product]) for product, lead in leads.items()}
     first = next(iter(leads.values()))
     system = rules.system.strip().lower()
-    externals = [one["id"] for one in first["identifiers"]["external_id"] if one["system"] == system]
-    same = ("sales_status", "sales_reason", "source", "campaign", "last_event_at", "as_of", "version")
+    externals = [
+        one["id"] for one in first["identifiers"]["external_id"] if one["system"] == system
+    ]
+    same = (
+        "sales_status",
+        "sales_reason",
+        "source",
+        "campaign",
+        "last_event_at",
+        "as_of",
+        "version",
+    )
     return {
         "lead": {"id": first["id"], "traits": first["traits"], "identifiers": first["identifiers"]},
         "external_id": next(iter(externals), None),
@@ -116,13 +155,17 @@ def document(rules: Crm, leads: Mapping[str, Mapping[str, Any]], why: Mapping[st
 
 
 def _standing(lead: Mapping[str, Any], why: Sequence[str]) -> dict[str, Any]:
-    """Where the lead stands for one product; of a likelihood people see the band until it is calibrated."""
+    """Where the lead stands for one product; of a likelihood people see the band until it is
+    calibrated.
+    """
     return {
         "product": lead["product"],
         "stage": lead["stage"],
         "stage_since": lead["stage_since"],
         "confidence": round(lead["confidence"], 3),
-        "likelihood": round(lead["likelihood"], 4) if lead["calibrated"] and lead["likelihood"] is not None else None,
+        "likelihood": round(lead["likelihood"], 4)
+        if lead["calibrated"] and lead["likelihood"] is not None
+        else None,
         "band": band(lead["likelihood"]) or "settled",
         "fit": round(lead["fit"]["score"], 1),
         "grade": lead["fit"]["grade"],

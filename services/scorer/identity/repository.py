@@ -1,4 +1,6 @@
-"""Resolves a batch's identities against the database: reads the neighbourhood, lets `identity` decide, locks, moves events."""
+"""Resolves a batch's identities against the database: reads the neighbourhood, lets `identity`
+decide, locks, moves events.
+"""
 
 import os
 import time
@@ -37,9 +39,11 @@ class Verdict(NamedTuple):
 
 @dataclass
 class Plan:
-    """Who owns what after the batch: nodes as decided, what changes in the tables, and every lead that it touches.
+    """Who owns what after the batch: nodes as decided, what changes in the tables, and every lead
+    that it touches.
 
-    Those `born` are leads of identifiers that this very transaction is the first to hear of: nobody else can see them.
+    Those `born` are leads of identifiers that this very transaction is the first to hear of: nobody
+    else can see them.
     """
 
     nodes: dict[Identifier, Node]
@@ -55,7 +59,9 @@ class Plan:
     born: set[uuid.UUID] = field(default_factory=set)
 
     def identifiers_of_born(self) -> dict[uuid.UUID, list[Identifier]]:
-        """The identifiers of new leads, strongest first: whatever belongs to them belongs since this batch."""
+        """The identifiers of new leads, strongest first: whatever belongs to them belongs since
+        this batch.
+        """
         found: dict[uuid.UUID, list[Identifier]] = {lead: [] for lead in self.born}
         for node in ({node.id: node for node in self.nodes.values()} | self.graph.nodes).values():
             if node.lead in self.born:
@@ -75,7 +81,9 @@ class Ownership:
         self._settled: set[int] = set()
 
     async def plan(self, arrivals: list[Arrival], losers: Iterable[Known]) -> Plan:
-        """Decides for the batch, locking nothing: call again after locking `leads`, until they are all locked or born."""
+        """Decides for the batch, locking nothing: call again after locking `leads`, until they are
+        all locked or born.
+        """
         plan = Plan(await self._nodes(arrivals), born=self._born)
         ids = {one: node.id for one, node in plan.nodes.items()}
         pairs = {(ids[weak], ids[a.ids[0]]) for a in arrivals for weak in a.ids[1:]}
@@ -84,7 +92,10 @@ class Ownership:
         undecided = {weak for weak, _ in plan.new_links | plan.dropped}
         undecided |= {node.id for node in plan.nodes.values() if node.lead is None}
         undecided -= self._settled
-        plan.verdicts, plan.overruled = _verdicts_of(arrivals, plan.nodes), {loser.uid for loser in losers}
+        plan.verdicts, plan.overruled = (
+            _verdicts_of(arrivals, plan.nodes),
+            {loser.uid for loser in losers},
+        )
         judged = await self._judged(plan)
         if undecided | judged:
             await self._decide(plan, undecided, judged)
@@ -95,17 +106,31 @@ class Ownership:
     async def _decide(self, plan: Plan, undecided: set[int], judged: set[int]) -> None:
         """Loads what depends on the undecided and what they depend on, and assigns."""
         graph = plan.graph
-        users = judged | {node.id for node in plan.nodes.values() if node.id in undecided and node.kind is Kind.USER}
+        users = judged | {
+            node.id
+            for node in plan.nodes.values()
+            if node.id in undecided and node.kind is Kind.USER
+        }
         graph.same = await self._verdicts(plan, users)
-        undecided = await self._dependents(undecided | users | {i for pair in graph.same for i in pair})
-        found = await rows(self._connection, "SELECT weak, strong FROM scorer.link WHERE weak = ANY(:ids)", ids=sorted(undecided))
-        for weak, strong in ({(row.weak, row.strong) for row in found} | plan.new_links) - plan.dropped:
+        undecided = await self._dependents(
+            undecided | users | {i for pair in graph.same for i in pair}
+        )
+        found = await rows(
+            self._connection,
+            "SELECT weak, strong FROM scorer.link WHERE weak = ANY(:ids)",
+            ids=sorted(undecided),
+        )
+        for weak, strong in (
+            {(row.weak, row.strong) for row in found} | plan.new_links
+        ) - plan.dropped:
             graph.links.setdefault(weak, set()).add(strong)
         graph.nodes = {node.id: node for node in plan.nodes.values()}
         left: dict[int, set[int]] = defaultdict(set)
         for weak, former in plan.dropped:
             left[weak].add(former)
-        strong = {i for targets in graph.links.values() for i in targets} | {i for pair in graph.same for i in pair}
+        strong = {i for targets in graph.links.values() for i in targets} | {
+            i for pair in graph.same for i in pair
+        }
         strong |= {former for _, former in plan.dropped}
         await self._load_by_id(graph, (strong | undecided) - set(graph.nodes))
         before = {i: (node.lead, node.home) for i, node in graph.nodes.items()}
@@ -115,7 +140,11 @@ class Ownership:
             if (node.lead, node.home) != (lead, home):
                 plan.changed.append(node)
             if i in split:
-                near = {before[s][0] for s in graph.links.get(i, set()) | left[i]} | split[i].leads | {lead, home}
+                near = (
+                    {before[s][0] for s in graph.links.get(i, set()) | left[i]}
+                    | split[i].leads
+                    | {lead, home}
+                )
                 plan.split[i] = {one for one in near if one}
             elif node.lead and lead and node.lead != lead:
                 plan.moves.append((i, lead, node.lead))
@@ -140,10 +169,13 @@ class Ownership:
         return {row.id: row for row in found}
 
     async def apply(self, plan: Plan) -> set[uuid.UUID]:
-        """Writes links and owners, moves the stored events of what moved; returns leads that must be folded anew."""
+        """Writes links and owners, moves the stored events of what moved; returns leads that must
+        be folded anew.
+        """
         if plan.new_links:
             await self._run(
-                "INSERT INTO scorer.link SELECT * FROM unnest(CAST(:weak AS bigint[]), CAST(:strong AS bigint[])) "
+                "INSERT INTO scorer.link SELECT * FROM unnest(CAST(:weak AS bigint[]), "
+                "CAST(:strong AS bigint[])) "
                 "ON CONFLICT DO NOTHING",
                 **_columns(plan.new_links),
             )
@@ -155,41 +187,55 @@ class Ownership:
             )
         if plan.changed:
             await self._run(
-                "UPDATE scorer.identifier i SET lead_id = n.lead, home = n.home FROM unnest(CAST(:ids AS bigint[]), "
-                "CAST(:leads AS uuid[]), CAST(:homes AS uuid[])) AS n(id, lead, home) WHERE i.id = n.id",
+                "UPDATE scorer.identifier i SET lead_id = n.lead, home = n.home FROM "
+                "unnest(CAST(:ids AS bigint[]), "
+                "CAST(:leads AS uuid[]), CAST(:homes AS uuid[])) AS n(id, lead, home) WHERE "
+                "i.id = n.id",
                 ids=[node.id for node in plan.changed],
                 leads=[node.lead for node in plan.changed],
                 homes=[node.home for node in plan.changed],
             )
-            await self._run(  # every lead has a row from the first, else it could not be locked; those born are written later
-                "INSERT INTO scorer.lead (id, profile) SELECT id, :blank FROM unnest(CAST(:leads AS uuid[])) AS n(id) "
+            # every lead has a row from the first, else it could not be locked; those born are
+            # written later
+            await self._run(
+                "INSERT INTO scorer.lead (id, profile) SELECT id, :blank FROM "
+                "unnest(CAST(:leads AS uuid[])) AS n(id) "
                 "ORDER BY id ON CONFLICT DO NOTHING",
-                leads=sorted({node.lead for node in plan.changed if node.lead} - plan.born), blank=BLANK,
+                leads=sorted({node.lead for node in plan.changed if node.lead} - plan.born),
+                blank=BLANK,
             )  # fmt: skip
         if plan.overruled:
-            await self._run("DELETE FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.overruled))
+            await self._run(
+                "DELETE FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.overruled)
+            )
         for verdict in plan.verdicts:
             await self._run(
-                "INSERT INTO scorer.verdict VALUES (:low, :high, :said_at, :uid, :same) ON CONFLICT DO NOTHING",
+                "INSERT INTO scorer.verdict VALUES (:low, :high, :said_at, :uid, :same) ON "
+                "CONFLICT DO NOTHING",
                 **verdict._asdict(),
             )
         anew: set[uuid.UUID] = set()
         for node, old, new in plan.moves:
             moved = await self._connection.execute(
-                text("UPDATE scorer.event SET lead_id = :new WHERE lead_id = :old AND anchor = :node"),
+                text(
+                    "UPDATE scorer.event SET lead_id = :new WHERE lead_id = :old AND anchor = :node"
+                ),
                 {"node": node, "old": old, "new": new},
             )
             anew |= {old, new} if moved.rowcount else {old}
         return anew
 
     async def distribute(self, plan: Plan, arrivals: list[Arrival]) -> set[uuid.UUID]:
-        """Gives the events of split anonymous ids, stored and new, to the person of the nearest link in time."""
+        """Gives the events of split anonymous ids, stored and new, to the person of the nearest
+        link in time.
+        """
         anew: set[uuid.UUID] = set()
         for node, leads in plan.split.items():
             links = await self._timed_links(plan, node, leads, arrivals)
             stored = await rows(
                 self._connection,
-                "SELECT uid, occurred_at, lead_id FROM scorer.event WHERE lead_id = ANY(:leads) AND anchor = :node",
+                "SELECT uid, occurred_at, lead_id FROM scorer.event WHERE lead_id = "
+                "ANY(:leads) AND anchor = :node",
                 leads=sorted(leads), node=node,
             )  # fmt: skip
             right = [(row, nearest(links, row.occurred_at)) for row in stored]
@@ -207,7 +253,9 @@ class Ownership:
                     arrival.lead = nearest(links, arrival.at)
         return anew
 
-    async def _timed_links(self, plan: Plan, node: int, leads: set[uuid.UUID], arrivals: list[Arrival]) -> list[TimedLink]:
+    async def _timed_links(
+        self, plan: Plan, node: int, leads: set[uuid.UUID], arrivals: list[Arrival]
+    ) -> list[TimedLink]:
         stored = await rows(
             self._connection,
             "SELECT uid, occurred_at, anchor, lead_id FROM scorer.event "
@@ -222,10 +270,12 @@ class Ownership:
         ]
         return sorted(links)
 
-    # -- reading ---------------------------------------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------------
 
     async def _nodes(self, arrivals: Iterable[Arrival]) -> dict[Identifier, Node]:
-        """The rows of all identifiers; the missing ones are made, in order, so that two makers never wait crosswise."""
+        """The rows of all identifiers; the missing ones are made, in order, so that two makers
+        never wait crosswise.
+        """
         wanted = {one for arrival in arrivals for one in arrival.ids}
         bound: dict[Identifier, set[Identifier]] = defaultdict(set)
         for arrival in arrivals:
@@ -242,21 +292,29 @@ class Ownership:
                 found |= await self._find(wanted - found.keys())
         return found
 
-    async def _make(self, missing: list[Identifier], bound: dict[Identifier, set[Identifier]]) -> dict[Identifier, Node]:
-        """Adds identifiers; returns those in whose making no other transaction was faster, which nobody else can see yet.
+    async def _make(
+        self, missing: list[Identifier], bound: dict[Identifier, set[Identifier]]
+    ) -> dict[Identifier, Node]:
+        """Adds identifiers; returns those in whose making no other transaction was faster, which
+        nobody else can see yet.
 
-        A new one that nothing binds has a lead of its own, and a new one that is bound to just one such follows it: so much
-        is settled without a look at the graph.
+        A new one that nothing binds has a lead of its own, and a new one that is bound to just one
+        such follows it: so much is settled without a look at the graph.
         """
         alone = [one for one in missing if one not in bound]
         homes = dict(zip(alone, mint(len(alone)), strict=True))
         leads = homes | {
-            one: homes[strong] for one in missing if len(bound.get(one, ())) == 1 for strong in bound[one] if strong in homes
+            one: homes[strong]
+            for one in missing
+            if len(bound.get(one, ())) == 1
+            for strong in bound[one]
+            if strong in homes
         }
         made = _named(
             await rows(
                 self._connection,
-                "INSERT INTO scorer.identifier (kind, value, lead_id, home) SELECT * FROM unnest(CAST(:kinds AS smallint[]), "
+                "INSERT INTO scorer.identifier (kind, value, lead_id, home) SELECT * FROM "
+                "unnest(CAST(:kinds AS smallint[]), "
                 "CAST(:words AS text[]), CAST(:leads AS uuid[]), CAST(:homes AS uuid[])) "
                 "ON CONFLICT DO NOTHING RETURNING id, kind, value, lead_id, home",
                 kinds=[int(one.kind) for one in missing],
@@ -276,8 +334,10 @@ class Ownership:
         return _named(
             await rows(
                 self._connection,
-                "SELECT i.id, i.kind, i.value, i.lead_id, i.home FROM unnest(CAST(:kinds AS smallint[]), "
-                "CAST(:words AS text[])) AS w(kind, value) JOIN scorer.identifier i USING (kind, value)",
+                "SELECT i.id, i.kind, i.value, i.lead_id, i.home FROM unnest(CAST(:kinds AS "
+                "smallint[]), "
+                "CAST(:words AS text[])) AS w(kind, value) JOIN scorer.identifier i USING "
+                "(kind, value)",
                 kinds=[int(one.kind) for one in words],
                 words=[one.value for one in words],
             )
@@ -297,7 +357,8 @@ class Ownership:
             return set()
         found = await rows(
             self._connection,
-            "SELECT l.weak, l.strong FROM unnest(CAST(:weak AS bigint[]), CAST(:strong AS bigint[])) AS w(weak, strong) "
+            "SELECT l.weak, l.strong FROM unnest(CAST(:weak AS bigint[]), CAST(:strong AS "
+            "bigint[])) AS w(weak, strong) "
             "JOIN scorer.link l USING (weak, strong)",
             **_columns(pairs),
         )
@@ -308,7 +369,9 @@ class Ownership:
         found, front = set(ids), set(ids)
         while front:
             below = await rows(
-                self._connection, "SELECT DISTINCT weak FROM scorer.link WHERE strong = ANY(:ids)", ids=sorted(front)
+                self._connection,
+                "SELECT DISTINCT weak FROM scorer.link WHERE strong = ANY(:ids)",
+                ids=sorted(front),
             )
             front = {row.weak for row in below} - found
             found |= front
@@ -322,9 +385,11 @@ class Ownership:
             for weak in loser.weaker:
                 other = await rows(
                     self._connection,
-                    "SELECT 1 FROM scorer.event WHERE lead_id = :lead AND anchor = :anchor AND uid <> ALL(:uids) "
+                    "SELECT 1 FROM scorer.event WHERE lead_id = :lead AND anchor = :anchor AND "
+                    "uid <> ALL(:uids) "
                     "AND weaker @> ARRAY[CAST(:weak AS bigint)] LIMIT 1",
-                    lead=loser.lead, anchor=loser.anchor, uids=[one.uid for one in losers], weak=weak,
+                    lead=loser.lead, anchor=loser.anchor, uids=[one.uid for one in losers],
+                    weak=weak,
                 )  # fmt: skip
                 if not other:
                     dropped.add((weak, loser.anchor))
@@ -335,7 +400,9 @@ class Ownership:
         found = []
         if plan.overruled:
             found = await rows(
-                self._connection, "SELECT low, high FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.overruled)
+                self._connection,
+                "SELECT low, high FROM scorer.verdict WHERE uid = ANY(:uids)",
+                uids=sorted(plan.overruled),
             )
         return {i for one in (*found, *plan.verdicts) for i in (one.low, one.high)}
 
@@ -346,14 +413,18 @@ class Ownership:
         while front:
             stored = await rows(
                 self._connection,
-                "SELECT low, high, said_at, uid, same FROM scorer.verdict WHERE (low = ANY(:ids) OR high = ANY(:ids)) "
+                "SELECT low, high, said_at, uid, same FROM scorer.verdict WHERE (low = "
+                "ANY(:ids) OR high = ANY(:ids)) "
                 "AND uid <> ALL(:overruled)",
                 ids=sorted(front), overruled=sorted(plan.overruled),
             )  # fmt: skip
             last: dict[Link, Any] = {}
             for one in (*stored, *(v for v in plan.verdicts if v.low in front or v.high in front)):
                 pair = one.low, one.high
-                if pair not in last or (one.said_at, one.uid) > (last[pair].said_at, last[pair].uid):
+                if pair not in last or (one.said_at, one.uid) > (
+                    last[pair].said_at,
+                    last[pair].uid,
+                ):
                     last[pair] = one
             pairs |= {pair for pair, one in last.items() if one.same}
             front = {i for pair in pairs for i in pair} - known
@@ -366,16 +437,24 @@ class Ownership:
 
 def _named(found: Iterable[Any]) -> dict[Identifier, Node]:
     """Rows of `scorer.identifier` in hand."""
-    nodes = [Node(number, KINDS[kind], value, lead, home) for number, kind, value, lead, home in found]
+    nodes = [
+        Node(number, KINDS[kind], value, lead, home) for number, kind, value, lead, home in found
+    ]
     return {Identifier(node.kind, node.value): node for node in nodes}
 
 
 def mint(count: int) -> list[uuid.UUID]:
-    """Ids for new leads: UUIDs of version 7 (RFC 9562), which rise with time, so that what is new lies side by side on disk."""
+    """Ids for new leads: UUIDs of version 7 (RFC 9562), which rise with time, so that what is new
+    lies side by side on disk.
+    """
     head = (time.time_ns() // 1_000_000).to_bytes(6)
     noise = os.urandom(10 * count)
     return [
-        UUID(head + bytes((noise[i] & 0x0F | 0x70, noise[i + 1], noise[i + 2] & 0x3F | 0x80)) + noise[i + 3 : i + 10])
+        UUID(
+            head
+            + bytes((noise[i] & 0x0F | 0x70, noise[i + 1], noise[i + 2] & 0x3F | 0x80))
+            + noise[i + 3 : i + 10]
+        )
         for i in range(0, 10 * count, 10)
     ]
 

@@ -1,8 +1,9 @@
 """Who an event belongs to: a function of the set of links and verdicts, never of arrival.
 
-A `user_id` is a person. An address or external id belongs to the one person that it is linked to, and stays by itself where
-there are none or several. An anonymous id's events belong to the person of its nearest link in time; linked to more than
-three people it is shared and joins nobody. Links run from the weaker identifiers of an event to its strongest.
+A `user_id` is a person. An address or external id belongs to the one person that it is linked to,
+and stays by itself where there are none or several. An anonymous id's events belong to the person
+of its nearest link in time; linked to more than three people it is shared and joins nobody. Links
+run from the weaker identifiers of an event to its strongest.
 """
 
 import uuid
@@ -18,7 +19,9 @@ SHARED_ABOVE = 3
 
 @dataclass
 class Node:
-    """An identifier: the lead its events belong to (None where they are split by time), and the lead it had alone."""
+    """An identifier: the lead its events belong to (None where they are split by time), and the
+    lead it had alone.
+    """
 
     id: int
     kind: Kind
@@ -35,20 +38,28 @@ class Split(NamedTuple):
 
 @dataclass
 class Graph:
-    """The neighbourhood of what is to be decided: nodes, links weak → strong, and pairs of users judged the same."""
+    """The neighbourhood of what is to be decided: nodes, links weak → strong, and pairs of users
+    judged the same.
+    """
 
     nodes: dict[int, Node] = field(default_factory=dict)
     links: dict[int, set[int]] = field(default_factory=dict)
     same: set[tuple[int, int]] = field(default_factory=set)
 
 
-def assign(graph: Graph, undecided: Iterable[int], mint: Callable[[Node], uuid.UUID]) -> dict[int, Split]:
-    """Sets `lead` and `home` of the undecided nodes, strongest kinds first; returns those that are split by time.
+def assign(
+    graph: Graph, undecided: Iterable[int], mint: Callable[[Node], uuid.UUID]
+) -> dict[int, Split]:
+    """Sets `lead` and `home` of the undecided nodes, strongest kinds first; returns those that are
+    split by time.
 
     The others of the graph keep what they have.
     """
     split: dict[int, Split] = {}
-    order = sorted({graph.nodes[i].id for i in undecided}, key=lambda i: (graph.nodes[i].kind, graph.nodes[i].value))
+    order = sorted(
+        {graph.nodes[i].id for i in undecided},
+        key=lambda i: (graph.nodes[i].kind, graph.nodes[i].value),
+    )
     groups = _groups(graph)
     for i in order:
         node = graph.nodes[i]
@@ -75,7 +86,9 @@ def _own(node: Node, mint: Callable[[Node], uuid.UUID]) -> uuid.UUID:
 
 
 def _groups(graph: Graph) -> dict[int, int]:
-    """The representative of each user that a verdict joined to others: the least id of its group."""
+    """The representative of each user that a verdict joined to others: the least id of its
+    group.
+    """
     root: dict[int, int] = {}
 
     def find(i: int) -> int:
@@ -99,12 +112,16 @@ class TimedLink(NamedTuple):
 
 
 def nearest(links: list[TimedLink], at: int) -> uuid.UUID:
-    """The lead of the last link at or before `at`, else of the first after; `links` sorted by (at, uid), not empty."""
+    """The lead of the last link at or before `at`, else of the first after; `links` sorted by (at,
+    uid), not empty.
+    """
     index = bisect_right(links, at, key=lambda link: link.at)
     return links[max(index - 1, 0)].lead
 
 
-def reviews(links: Mapping[int, set[int]], nodes: Mapping[int, Node], same: set[tuple[int, int]]) -> list[tuple[int, list[int]]]:
+def reviews(
+    links: Mapping[int, set[int]], nodes: Mapping[int, Node], same: set[tuple[int, int]]
+) -> list[tuple[int, list[int]]]:
     """(address or external id, its several users): what a person should judge."""
     groups = _groups(Graph(dict(nodes), dict(links), same))
     found = []

@@ -1,4 +1,6 @@
-"""The ledger: why this number. Lines telescope the logit of the displayed likelihood from the start to `now`."""
+"""The ledger: why this number. Lines telescope the logit of the displayed likelihood from the start
+to `now`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +15,28 @@ from services.scorer.model.stage_filter import F
 from services.shared.clock import DAY, from_us, rfc3339
 
 PHRASES = {
-    "visit": "visited the site", "content_awareness": "took in content for people who see the problem",
-    "content_consideration": "took in content for people who compare ways", "content_decision": "took in content for deciding",
-    "webinar": "attended a webinar or event", "pricing": "looked at prices", "enquiry": "enquired", "demo": "asked for a demo",
-    "reply": "replied", "conversation": "talked with us", "unsubscribe": "unsubscribed or complained",
-    "open": "opened our mail", "no_open": "did not open our mail in time", "click": "clicked in our mail",
-    "no_click": "did not click in our mail in time", "outcome": "became an opportunity", "purchase": "bought",
+    "visit": "visited the site", "content_awareness": "took in content for people who see the "
+    "problem",
+    "content_consideration": "took in content for people who compare ways",
+    "content_decision": "took in content for deciding",
+    "webinar": "attended a webinar or event", "pricing": "looked at prices", "enquiry": "enquired",
+    "demo": "asked for a demo",
+    "reply": "replied", "conversation": "talked with us", "unsubscribe": "unsubscribed or "
+    "complained",
+    "open": "opened our mail", "no_open": "did not open our mail in time", "click": "clicked "
+    "in our mail",
+    "no_click": "did not click in our mail in time", "outcome": "became an "
+    "opportunity", "purchase": "bought",
     "restart": "the opportunity ended, the journey starts anew",
 }  # fmt: skip
 SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
-KINDS = {"no_open": "no_open", "no_click": "no_click", "outcome": "outcome", "purchase": "outcome", "restart": "restart"}
+KINDS = {
+    "no_open": "no_open",
+    "no_click": "no_click",
+    "outcome": "outcome",
+    "purchase": "outcome",
+    "restart": "restart",
+}
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -37,7 +51,9 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """`start` + Σ delta = logit(likelihood); `sum` is that sum. A lead whose outcome has happened has no likelihood."""
+    """`start` + Σ delta = logit(likelihood); `sum` is that sum. A lead whose outcome has happened
+    has no likelihood.
+    """
 
     likelihood: float | None
     start: float
@@ -64,15 +80,28 @@ class _Book:
         return max(-LOGIT_LIMIT, min(LOGIT_LIMIT, self._stage + effect))
 
     def step(
-        self, at: int, kind: str, text: str, event_id: str | None, *, stage: F | None = None, fit: float | None = None
+        self,
+        at: int,
+        kind: str,
+        text: str,
+        event_id: str | None,
+        *,
+        stage: F | None = None,
+        fit: float | None = None,
     ) -> None:
         """Moves one part; a step that moves nothing leaves no line."""
-        self._stage = float(logit(self._journey.model.outcome_probability(stage))[0]) if stage is not None else self._stage
+        self._stage = (
+            float(logit(self._journey.model.outcome_probability(stage))[0])
+            if stage is not None
+            else self._stage
+        )
         self._fit = fit if fit is not None else self._fit
         before, self.z = self.z, self._total()
         if self.z != before or kind != "silence":
             points = 100 * float(probability(np.array(self.z)) - probability(np.array(before)))
-            self.lines.append(Line(rfc3339(from_us(at)), kind, event_id, text, self.z - before, points))
+            self.lines.append(
+                Line(rfc3339(from_us(at)), kind, event_id, text, self.z - before, points)
+            )
 
 
 def explain(journey: Journey, product: str, events: Sequence[Event], now: int) -> Ledger:
@@ -92,10 +121,24 @@ def explain(journey: Journey, product: str, events: Sequence[Event], now: int) -
         if over and signal not in ("restart", "purchase"):
             continue
         if last is not None and row.at > last and not over:
-            book.step(row.at, "silence", f"{_days(row.at - last)} without a sign", None, stage=silent)
+            book.step(
+                row.at, "silence", f"{_days(row.at - last)} without a sign", None, stage=silent
+            )
         event = by_uid.get(row.uid)
-        book.step(row.at, KINDS.get(signal, "event"), _words(signal, event, row), event.data.id if event else None, stage=after)
-        over = PHRASES[signal] if signal in ("outcome", "purchase") else "" if signal == "restart" else over
+        book.step(
+            row.at,
+            KINDS.get(signal, "event"),
+            _words(signal, event, row),
+            event.data.id if event else None,
+            stage=after,
+        )
+        over = (
+            PHRASES[signal]
+            if signal in ("outcome", "purchase")
+            else ""
+            if signal == "restart"
+            else over
+        )
         last = row.at
     aside.tell(book, until=now)
     if last is not None and now > last and not ended:
@@ -104,11 +147,15 @@ def explain(journey: Journey, product: str, events: Sequence[Event], now: int) -
     likelihood = None if ended else float(probability(np.array(book.z)))
     note = f"The lead {over}: there is nothing left to predict." if ended else ""
     fold_hash = journey.playbook.fold_hash
-    return Ledger(likelihood, book.start, book.lines, total, rfc3339(from_us(now)), product, fold_hash, note)
+    return Ledger(
+        likelihood, book.start, book.lines, total, rfc3339(from_us(now)), product, fold_hash, note
+    )
 
 
 class _Aside:
-    """Tells the book what is no instant of the filter: what changes fit, traits by the last word said, and scanners' clicks."""
+    """Tells the book what is no instant of the filter: what changes fit, traits by the last word
+    said, and scanners' clicks.
+    """
 
     def __init__(self, journey: Journey, product: str, events: Sequence[Event]) -> None:
         self._journey, self._events, self._next = journey, events, 0
@@ -117,20 +164,33 @@ class _Aside:
         self._fit = journey.fit.points({})
 
     def tell(self, book: _Book, until: int) -> None:
-        """Learns the events up to `until`, with a line where fit changed, and for a person's click that was none."""
+        """Learns the events up to `until`, with a line where fit changed, and for a person's click
+        that was none.
+        """
         while self._next < len(self._events) and self._events[self._next].at <= until:
             event = self._events[self._next]
             self._next += 1
             if event.uid in self._scanned:
-                book.step(event.at, "machine", f"{SCANNED} [touch {event.data.touch_id}]", event.data.id)
+                book.step(
+                    event.at, "machine", f"{SCANNED} [touch {event.data.touch_id}]", event.data.id
+                )
             if not event.data.traits and not event.data.email and not event.data.company:
                 continue
             learn(self._profile, event)
             traits = self._profile.fit_traits()
             fit = self._journey.fit.points(traits)
             if fit != self._fit:
-                why = "; ".join(reason for reason, _ in self._journey.fit.reasons(traits)) or "no rule holds"
-                book.step(event.at, "attributes", f"fit {self._fit:g} → {fit:g}: {why}", event.data.id, fit=fit)
+                why = (
+                    "; ".join(reason for reason, _ in self._journey.fit.reasons(traits))
+                    or "no rule holds"
+                )
+                book.step(
+                    event.at,
+                    "attributes",
+                    f"fit {self._fit:g} → {fit:g}: {why}",
+                    event.data.id,
+                    fit=fit,
+                )
                 self._fit = fit
 
 

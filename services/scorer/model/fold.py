@@ -1,7 +1,9 @@
-"""The fold: a lead's state as a pure function of the set of its events, vectorised over lanes (lead, product).
+"""The fold: a lead's state as a pure function of the set of its events, vectorised over lanes
+(lead, product).
 
-`Journey.fold` takes lanes' states and their new events in order and returns the new states; from the void state and all
-events it gives, bit for bit, what any sequence of smaller folds gives. `Journey.view` looks at states from a moment.
+`Journey.fold` takes lanes' states and their new events in order and returns the new states; from
+the void state and all events it gives, bit for bit, what any sequence of smaller folds gives.
+`Journey.view` looks at states from a moment.
 """
 
 from bisect import bisect_left
@@ -33,7 +35,8 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class OpenTouch(msgspec.Struct, array_like=True):
-    """A sent touch whose windows are not closed; a factor is 0 awaited, 1 folded (for or against), 2 cancelled or not tracked.
+    """A sent touch whose windows are not closed; a factor is 0 awaited, 1 folded (for or against),
+    2 cancelled or not tracked.
 
     `clicked_at` is the click that was folded, `scanned_at` the last one by a machine.
     """
@@ -75,7 +78,9 @@ class Machines(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One instant of a lane: when, the signal's code or −1, the engagement rule or −1, and the event behind it."""
+    """One instant of a lane: when, the signal's code or −1, the engagement rule or −1, and the
+    event behind it.
+    """
 
     at: int
     code: int
@@ -131,7 +136,11 @@ class Columns:
         out["belief"], out["session"], out["points"] = self.belief.T, self.session.T, self.points.T
         out["window"], out["used"] = self.window.T, self.used.T
         out["stage"], out["since"] = self.published
-        out["evidence_at"], out["ended"], out["points_at"] = self.evidence_at, self.ended, self.points_at
+        out["evidence_at"], out["ended"], out["points_at"] = (
+            self.evidence_at,
+            self.ended,
+            self.points_at,
+        )
         return out
 
 
@@ -152,8 +161,10 @@ class Journey:
         k, m = self.model.k, self.model.sessions
         g, r = len(self.engagement.groups), len(self.engagement.acts)
         self.dtype = np.dtype([
-            ("belief", "<f8", (k,)), ("evidence_at", "<i8"), ("stage", "<i8"), ("since", "<i8"), ("ended", "<i8"),
-            ("session", "<i8", (m,)), ("points", "<f8", (g,)), ("points_at", "<i8"), ("window", "<i8", (r,)),
+            ("belief", "<f8", (k,)), ("evidence_at", "<i8"), ("stage", "<i8"), ("since", "<i8"),
+            ("ended", "<i8"),
+            ("session", "<i8", (m,)), ("points", "<f8", (g,)), ("points_at", "<i8"), ("window",
+            "<i8", (r,)),
             ("used", "<i8", (r,)),
         ])  # fmt: skip
         void = np.zeros(1, self.dtype)
@@ -171,12 +182,14 @@ class Journey:
         """Whether the event makes an instant; what does not never calls for a fold."""
         return self.reader.read(event).weighs
 
-    # -- folding ---------------------------------------------------------------------------------------------------
+    # -- folding ----------------------------------------------------------------------------------
 
     def fold(self, lanes: Sequence[Lane], events: Sequence[Sequence[Event]]) -> list[Lane]:
-        """States after `events[i]` on `lanes[i]`: sorted by (at, uid), all beyond the lane's position.
+        """States after `events[i]` on `lanes[i]`: sorted by (at, uid), all beyond the lane's
+        position.
 
-        A machine's open or click that undoes what was folded before is found by `cancels`; fold such a lane from void.
+        A machine's open or click that undoes what was folded before is found by `cancels`; fold
+        such a lane from void.
         """
         rows, out = [], []
         for lane, new in zip(lanes, events, strict=True):
@@ -197,7 +210,8 @@ class Journey:
     def cancels(self, lane: Lane, event: Event) -> bool:
         """Whether what a machine did may undo what has been folded.
 
-        An open: its touch's open factor is in, or the touch is forgotten. A click: a person's lies beside it.
+        An open: its touch's open factor is in, or the touch is forgotten. A click: a person's lies
+        beside it.
         """
         about = self.reader.read(event.data).about if event.data.machine else ""
         if not about:
@@ -209,14 +223,26 @@ class Journey:
         return event.at - (touch.clicked_at if touch else early.click) <= BESIDE
 
     def scanned(self, product: str, events: Sequence[Event]) -> set[str]:
-        """Of all events of a lane, the people's clicks that are a machine's by what lies beside them."""
+        """Of all events of a lane, the people's clicks that are a machine's by what lies beside
+        them.
+        """
         others = set(self.playbook.products) - {product}
-        clicks = [e for e in events if e.data.product not in others and self.reader.read(e.data).about == "click"]
+        clicks = [
+            e
+            for e in events
+            if e.data.product not in others and self.reader.read(e.data).about == "click"
+        ]
         by_machine = _machines((event, "click") for event in clicks)
-        return {e.uid for e in clicks if not e.data.machine and _beside(by_machine.clicks.get(e.data.touch_id, ()), e.at)}
+        return {
+            e.uid
+            for e in clicks
+            if not e.data.machine and _beside(by_machine.clicks.get(e.data.touch_id, ()), e.at)
+        }
 
     def rows(self, lane: Lane, events: Sequence[Event]) -> tuple[list[Row], Lane]:
-        """Turns events into instants, with the deadlines of touches between them; returns them and the lane without record."""
+        """Turns events into instants, with the deadlines of touches between them; returns them and
+        the lane without record.
+        """
         read, products = self.reader.read, self.playbook.products
         shared = self.model.shared_offset if len(products) > 1 else 0
         rows: list[Row] = []
@@ -234,7 +260,11 @@ class Journey:
             if reading.about:
                 touching.append((len(rows), event, reading))
             else:
-                code = reading.code + shared if shared and not named and reading.code >= 0 else reading.code
+                code = (
+                    reading.code + shared
+                    if shared and not named and reading.code >= 0
+                    else reading.code
+                )
                 rows.append(new_row(Row, (event.at, code, reading.rule, event.uid, "")))
         pending = lane.pending
         if (touching or pending) and last != lane.position:
@@ -242,7 +272,11 @@ class Journey:
         return rows, Lane(lane.product, b"", pending, *last)
 
     def _with_touches(
-        self, pending: Pending, rows: list[Row], touching: list[tuple[int, Event, Reading]], last: tuple[int, str]
+        self,
+        pending: Pending,
+        rows: list[Row],
+        touching: list[tuple[int, Event, Reading]],
+        last: tuple[int, str],
     ) -> tuple[list[Row], bytes]:
         """Merges plain rows with what touches, their answers and their deadlines add."""
         machines = _machines((event, reading.about) for _, event, reading in touching)
@@ -263,13 +297,19 @@ class Journey:
         keep = bool(pending.touches or pending.early)
         return out, msgspec.msgpack.encode(pending) if keep else b""
 
-    def _touch(self, pending: Pending, event: Event, reading: Reading, machines: Machines) -> list[Row]:
+    def _touch(
+        self, pending: Pending, event: Event, reading: Reading, machines: Machines
+    ) -> list[Row]:
         """What a send, an open or a click adds; changes `pending`."""
         data, about = event.data, reading.about
         touch = _touch_of(pending, event)
         if about == "send":
             return [] if touch else self._sent(pending, event, machines)
-        if about == "click" and not data.machine and _scanned(touch or pending.early.get(data.touch_id), event, machines):
+        if (
+            about == "click"
+            and not data.machine
+            and _scanned(touch or pending.early.get(data.touch_id), event, machines)
+        ):
             return []
         if touch is None:
             self._answered_early(pending, event, about)
@@ -293,16 +333,24 @@ class Journey:
         oldest = event.at - max(self.model.window.values())
         for name in [name for name, early in pending.early.items() if early.last < oldest]:
             del pending.early[name]
-        field = {"open": "machine_open", "click": "scanned_at"}[about] if event.data.machine else about
+        field = (
+            {"open": "machine_open", "click": "scanned_at"}[about] if event.data.machine else about
+        )
         setattr(pending.early.setdefault(event.data.touch_id, Early()), field, event.at)
 
     def _sent(self, pending: Pending, event: Event, machines: Machines) -> list[Row]:
-        """A send opens its windows; what answered it before counts now, at most one window early."""
+        """A send opens its windows; what answered it before counts now, at most one window
+        early.
+        """
         data, oldest = event.data, event.at - max(self.model.window.values())
-        opens, clicks = (bool(data.properties.get(key)) for key in ("opens_tracked", "clicks_tracked"))
+        opens, clicks = (
+            bool(data.properties.get(key)) for key in ("opens_tracked", "clicks_tracked")
+        )
         early = pending.early.pop(data.touch_id, Early())
         cancelled = max(early.machine_open, machines.opens.get(data.touch_id, NEVER)) >= oldest
-        touch = OpenTouch(data.touch_id, event.at, 0 if opens and not cancelled else 2, 0 if clicks else 2)
+        touch = OpenTouch(
+            data.touch_id, event.at, 0 if opens and not cancelled else 2, 0 if clicks else 2
+        )
         touch.scanned_at = early.scanned_at
         pending.touches.append(touch)
         return [
@@ -312,7 +360,9 @@ class Journey:
         ]
 
     def deadlines(self, pending: Pending, until: int, *, inclusive: bool) -> list[Row]:
-        """The no-opens and no-clicks that are due before `until`, in order; forgets touches whose windows are closed."""
+        """The no-opens and no-clicks that are due before `until`, in order; forgets touches whose
+        windows are closed.
+        """
         due: list[tuple[int, str, str]] = []
         limit = until + 1 if inclusive else until
         for touch in pending.touches:
@@ -325,28 +375,47 @@ class Journey:
         due.sort()
         return [Row(at, self.model.code[f"no_{kind}"], -1, "", touch) for at, touch, kind in due]
 
-    # -- the kernel ------------------------------------------------------------------------------------------------
+    # -- the kernel -------------------------------------------------------------------------------
 
     def _columns(self, lanes: Sequence[Lane]) -> Columns:
         return Columns(np.frombuffer(b"".join(lane.record for lane in lanes), self.dtype))
 
-    def _run(self, columns: Columns, rows: Sequence[Sequence[Row]], observe: Observer | None = None) -> None:
+    def _run(
+        self, columns: Columns, rows: Sequence[Sequence[Row]], observe: Observer | None = None
+    ) -> None:
         """Folds `rows[i]` into lane i: the j-th row of every lane at once."""
         counts = np.array([len(made) for made in rows], np.int64)
         flat = list(chain.from_iterable(rows))
         if not flat:
             return
-        at, code, act = (np.fromiter(map(itemgetter(n), flat), np.int64, len(flat)) for n in range(3))
+        at, code, act = (
+            np.fromiter(map(itemgetter(n), flat), np.int64, len(flat)) for n in range(3)
+        )
         first = np.concatenate(([0], np.cumsum(counts)[:-1]))
         order = np.argsort(-counts, kind="stable")
         lengths = counts[order]
         for j in range(int(lengths[0])):
             lanes = order[: int(np.searchsorted(-lengths, -j, side="left"))]
             at_j = first[lanes] + j
-            self._round(columns, lanes, at[at_j], code[at_j], act[at_j], rows[0][j] if observe else None, observe)
+            self._round(
+                columns,
+                lanes,
+                at[at_j],
+                code[at_j],
+                act[at_j],
+                rows[0][j] if observe else None,
+                observe,
+            )
 
     def _round(
-        self, c: Columns, lanes: I, at: I, code: I, act: I, row: Row | None = None, observe: Observer | None = None
+        self,
+        c: Columns,
+        lanes: I,
+        at: I,
+        code: I,
+        act: I,
+        row: Row | None = None,
+        observe: Observer | None = None,
     ) -> None:
         """One row of each of `lanes`."""
         fresh = self._fresh(c, lanes, at, code)
@@ -365,7 +434,8 @@ class Journey:
             self._filter(c, lanes[some], at[some], code[some], row, observe)
 
     def _fresh(self, c: Columns, lanes: I, at: I, code: I) -> B:
-        """False where the same mark, or word of sales, opened a session less than its gap before; opens sessions.
+        """False where the same mark, or word of sales, opened a session less than its gap before;
+        opens sessions.
 
         Another word of sales ends those of the rest: won, lost and won again are three facts.
         """
@@ -395,7 +465,9 @@ class Journey:
         c.points[:, lanes] = points
         c.points_at[lanes] = at
 
-    def _filter(self, c: Columns, lanes: I, at: I, code: I, row: Row | None, observe: Observer | None) -> None:
+    def _filter(
+        self, c: Columns, lanes: I, at: I, code: I, row: Row | None, observe: Observer | None
+    ) -> None:
         """Silence, then the signal, then the published stage."""
         model = self.model
         belief, evidence_at = c.belief[:, lanes], c.evidence_at[lanes]
@@ -413,7 +485,9 @@ class Journey:
         want = np.where(model.forced[code] >= 0, model.forced[code], want)
         published = model.publish(published, want, at, np.ones(at.size, np.bool_))
         forced = (model.forced[code] >= 0) & (published.stage != model.forced[code])
-        published = Publication(np.where(forced, want, published.stage), np.where(forced, at, published.since))
+        published = Publication(
+            np.where(forced, want, published.stage), np.where(forced, at, published.since)
+        )
         if observe and row:
             observe(row, silent, after)
         c.belief[:, lanes] = after
@@ -421,7 +495,7 @@ class Journey:
         c.published.stage[lanes], c.published.since[lanes] = published
         c.ended[lanes] = np.where(ends, at, np.where(restart, NEVER, c.ended[lanes]))
 
-    # -- looking ---------------------------------------------------------------------------------------------------
+    # -- looking ----------------------------------------------------------------------------------
 
     def view(self, lanes: Sequence[Lane], now: Sequence[int], fits: Sequence[float]) -> list[View]:
         """The lanes as they look at `now[i]`: silence since the last evidence included."""
@@ -433,15 +507,28 @@ class Journey:
         ]
         self._run(columns, rows)
         model, free = self.model, columns.ended == NEVER
-        stage, since = model.review(columns.belief, columns.evidence_at, until, columns.published, free, inclusive=True)
+        stage, since = model.review(
+            columns.belief, columns.evidence_at, until, columns.published, free, inclusive=True
+        )
         days = np.where(free & (columns.evidence_at > NEVER), until - columns.evidence_at, 0) / DAY
         belief = np.where(days > 0, model.advance(columns.belief, days), columns.belief)
         chance = likelihood(model, self.fit, belief, np.array(fits, float), columns.ended)
-        points = self.engagement.shown(self.engagement.decayed(columns.points, columns.points_at, until))
+        points = self.engagement.shown(
+            self.engagement.decayed(columns.points, columns.points_at, until)
+        )
         names = [*self.playbook.stages, UNKNOWN]
         reviews, beliefs = self._reviews(columns, until), belief.T.tolist()
         looks = zip(
-            stage.tolist(), since.tolist(), beliefs, chance.tolist(), fits, points.tolist(), reviews, pendings, now, strict=True
+            stage.tolist(),
+            since.tolist(),
+            beliefs,
+            chance.tolist(),
+            fits,
+            points.tolist(),
+            reviews,
+            pendings,
+            now,
+            strict=True,
         )
         return [
             View(
@@ -463,10 +550,15 @@ class Journey:
         day = np.searchsorted(review_us, until - columns.evidence_at, side="right")
         ahead = (columns.ended == NEVER) & (columns.evidence_at > NEVER) & (day < review_us.size)
         instants = columns.evidence_at + review_us[np.minimum(day, review_us.size - 1)]
-        return [instant if due else None for instant, due in zip(instants.tolist(), ahead.tolist(), strict=True)]
+        return [
+            instant if due else None
+            for instant, due in zip(instants.tolist(), ahead.tolist(), strict=True)
+        ]
 
     def _next(self, review: int | None, pending: Pending, now: int) -> int | None:
-        """The next instant at which silence may change something: a review day, or the end of a touch's window."""
+        """The next instant at which silence may change something: a review day, or the end of a
+        touch's window.
+        """
         instants = [
             touch.sent_at + window
             for touch in pending.touches
@@ -475,10 +567,14 @@ class Journey:
         ]
         return min([*instants, *([review] if review is not None else [])], default=None)
 
-    def trace(self, product: str, events: Sequence[Event], now: int, observe: Observer) -> tuple[F, int, bool]:
-        """Folds one lane from the start, telling `observe(row, belief after silence, belief after the row)` each instant.
+    def trace(
+        self, product: str, events: Sequence[Event], now: int, observe: Observer
+    ) -> tuple[F, int, bool]:
+        """Folds one lane from the start, telling `observe(row, belief after silence, belief after
+        the row)` each instant.
 
-        Returns the belief at `now` (K, 1), when the last evidence was, and whether the outcome has happened.
+        Returns the belief at `now` (K, 1), when the last evidence was, and whether the outcome has
+        happened.
         """
         lane = self.void(product)
         rows, after = self.rows(lane, events)
@@ -505,7 +601,9 @@ def _machines(events: Iterable[tuple[Event, str]]) -> Machines:
 
 
 def _scanned(known: OpenTouch | Early | None, click: Event, machines: Machines) -> bool:
-    """Whether a machine clicked beside a person's click: in this batch, before or after it, or last before the batch."""
+    """Whether a machine clicked beside a person's click: in this batch, before or after it, or last
+    before the batch.
+    """
     past = known is not None and click.at - known.scanned_at <= BESIDE
     return past or _beside(machines.clicks.get(click.data.touch_id, ()), click.at)
 

@@ -1,4 +1,6 @@
-"""What an interaction means under the playbook: its type, content, signal for the filter and rule for engagement."""
+"""What an interaction means under the playbook: its type, content, signal for the filter and rule
+for engagement.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,12 +12,18 @@ from services.shared.playbook.sections import Content, Playbook
 NOTHING = -1
 MEMORY = 100_000
 BY_CONTENT = "by the content's latest stage"
-OUTCOMES = {"purchased": "purchase", "won": "purchase", "lost": "restart", "sales_rejected": "restart"}
+OUTCOMES = {
+    "purchased": "purchase",
+    "won": "purchase",
+    "lost": "restart",
+    "sales_rejected": "restart",
+}
 SEEN_BY_URL = frozenset({"page_viewed", "link_clicked"})
 
 
 class Reading(NamedTuple):
-    """`signal` names a mark or a special of the filter, with its code; `rule` numbers an engagement rule, −1 for none.
+    """`signal` names a mark or a special of the filter, with its code; `rule` numbers an engagement
+    rule, −1 for none.
 
     `about` is '', send, open or click; what does not `weigh` makes no instant in the fold.
     """
@@ -32,10 +40,14 @@ class Reading(NamedTuple):
 class Reader:
     """Reads interactions; equal facts are read once."""
 
-    def __init__(self, playbook: Playbook, codes: Mapping[str, int], rules: Mapping[str, int]) -> None:
+    def __init__(
+        self, playbook: Playbook, codes: Mapping[str, int], rules: Mapping[str, int]
+    ) -> None:
         self._model, self._codes, self._rules = playbook.model, codes, rules
         self._content = playbook.content_by_id
-        self._addresses = AddressBook((url, item.id) for item in playbook.content for url in (item.url, *item.urls))
+        self._addresses = AddressBook(
+            (url, item.id) for item in playbook.content for url in (item.url, *item.urls)
+        )
         self._forms = {form: item.id for item in playbook.content for form in item.forms}
         self._pages = AddressBook((url, rule.type) for rule in playbook.pages for url in rule.urls)
         self._form_types = {form: rule.type for rule in playbook.pages for form in rule.forms}
@@ -45,13 +57,22 @@ class Reader:
         """The reading of one interaction."""
         form = event.properties.get("form") if event.properties else None
         try:
-            return self._known[event.type, event.content_id, event.url, event.machine, event.touch_id == "", form]
+            return self._known[
+                event.type, event.content_id, event.url, event.machine, event.touch_id == "", form
+            ]
         except (KeyError, TypeError):
             reading = self._read(event, str(form or ""))
             if len(self._known) > MEMORY:
                 self._known.clear()
             if form is None or isinstance(form, str):
-                key = (event.type, event.content_id, event.url, event.machine, event.touch_id == "", form)
+                key = (
+                    event.type,
+                    event.content_id,
+                    event.url,
+                    event.machine,
+                    event.touch_id == "",
+                    form,
+                )
                 self._known[key] = reading
             return reading
 
@@ -61,7 +82,9 @@ class Reader:
         if (
             not content
             and url
-            and type_ in SEEN_BY_URL | {"email_clicked", "form_submitted", "content_downloaded", "video_watched"}
+            and type_
+            in SEEN_BY_URL
+            | {"email_clicked", "form_submitted", "content_downloaded", "video_watched"}
         ):
             content = self._addresses.find(url) or ""
         if type_ == "page_viewed" and not content and url:
@@ -74,7 +97,9 @@ class Reader:
         if mark == "given_send":
             if not event.touch_id:
                 return Reading(type_, content)
-            return Reading(type_, content, about="open" if type_ == "email_opened" else "click", weighs=True)
+            return Reading(
+                type_, content, about="open" if type_ == "email_opened" else "click", weighs=True
+            )
         if machine:
             return Reading(type_, content)
         if type_ == self._model.outcome:
@@ -86,10 +111,14 @@ class Reader:
     def _signal(self, type_: str, content: str, signal: str) -> Reading:
         code = self._codes.get(signal, NOTHING)
         rule = self._rules.get(type_, self._rules.get(signal, NOTHING))
-        return Reading(type_, content, signal, code, rule, weighs=code != NOTHING or rule != NOTHING)
+        return Reading(
+            type_, content, signal, code, rule, weighs=code != NOTHING or rule != NOTHING
+        )
 
     def _by_content(self, type_: str, content_id: str, mark: str) -> str:
-        """The content's own mark where the act was about content; else the type's mark, or nothing."""
+        """The content's own mark where the act was about content; else the type's mark, or
+        nothing.
+        """
         by_content = mark.startswith(BY_CONTENT)
         item = self._content.get(content_id)
         if item and (by_content or type_ in SEEN_BY_URL):

@@ -1,6 +1,8 @@
-"""What is known of a person apart from the fold: traits, consent, first source, sales status; each the last word said.
+"""What is known of a person apart from the fold: traits, consent, first source, sales status; each
+the last word said.
 
-A profile is a join of its events: merging needs no order, so late events and unions of leads cost nothing.
+A profile is a join of its events: merging needs no order, so late events and unions of leads cost
+nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +23,9 @@ MAX_REASON = 500
 
 
 class Permission(msgspec.Struct, array_like=True, frozen=True):
-    """The last word on a channel and purpose for an address; the empty address means all of the person's."""
+    """The last word on a channel and purpose for an address; the empty address means all of the
+    person's.
+    """
 
     at: int
     refused: bool
@@ -98,8 +102,12 @@ def learn(profile: Profile, event: Event) -> None:
         profile.company = (at, uid, data.company)
     if data.source and (not profile.source or (at, uid) < profile.source[:2]):
         profile.source = (at, uid, data.source, data.campaign)
-    if (status := STATUS_OF.get(data.type)) and (not profile.sales or (at, uid) >= profile.sales[:2]):
-        profile.sales = Outcome(at, uid, status, str(data.properties.get("reason") or "")[:MAX_REASON])
+    if (status := STATUS_OF.get(data.type)) and (
+        not profile.sales or (at, uid) >= profile.sales[:2]
+    ):
+        profile.sales = Outcome(
+            at, uid, status, str(data.properties.get("reason") or "")[:MAX_REASON]
+        )
     for consent in consents_of(data):
         key = f"{data.email}\t{consent.channel}\t{consent.purpose}"
         said_at = to_us(consent.at) if consent.at else at
@@ -109,14 +117,20 @@ def learn(profile: Profile, event: Event) -> None:
 
 
 ON_SITE = frozenset({
-    "page_viewed", "form_submitted", "content_downloaded", "video_watched", "pricing_viewed", "enquired",
-    "demo_requested", "trial_started", "webinar_registered", "survey_answered", "preference_set", "link_clicked",
+    "page_viewed", "form_submitted", "content_downloaded", "video_watched", "pricing_viewed",
+    "enquired",
+    "demo_requested", "trial_started", "webinar_registered", "survey_answered", "preference_set",
+    "link_clicked",
     "email_clicked",
 })  # fmt: skip
 
 
-def permission(profile: Profile, address: str, channel: str = "email", purpose: str = "marketing") -> Permission | None:
-    """The last word for this address; at equal times the refusal wins; None where nothing was said."""
+def permission(
+    profile: Profile, address: str, channel: str = "email", purpose: str = "marketing"
+) -> Permission | None:
+    """The last word for this address; at equal times the refusal wins; None where nothing
+    was said.
+    """
     said = [profile.consent.get(f"{where}\t{channel}\t{purpose}") for where in {address, ""}]
     last: Permission | None = None
     for one in said:
@@ -136,12 +150,20 @@ class Exclusions:
         self._rules = list(rules)
         self._domains = tuple(f".{domain}" for rule in self._rules for domain in rule.domains)
         self._emails = frozenset(email for rule in self._rules for email in rule.emails)
-        self._words = [(rule.trait, frozenset(one.lower() for one in rule.one_of)) for rule in self._rules if rule.trait]
+        self._words = [
+            (rule.trait, frozenset(one.lower() for one in rule.one_of))
+            for rule in self._rules
+            if rule.trait
+        ]
 
     def reason(self, emails: Sequence[str], traits: Mapping[str, Any]) -> str:
         """The reason for which these are not a lead's addresses or traits; '' where they are."""
-        suspect = not self._emails.isdisjoint(emails) or any(_within(email, self._domains) for email in emails)
-        if not suspect and not any(str(traits[trait]).lower() in words for trait, words in self._words if trait in traits):
+        suspect = not self._emails.isdisjoint(emails) or any(
+            _within(email, self._domains) for email in emails
+        )
+        if not suspect and not any(
+            str(traits[trait]).lower() in words for trait, words in self._words if trait in traits
+        ):
             return ""  # nearly everybody
         return next((rule.reason for rule in self._rules if _excludes(rule, emails, traits)), "")
 
@@ -155,4 +177,8 @@ def _excludes(rule: Exclusion, emails: Sequence[str], traits: Mapping[str, Any])
     barred = tuple(f".{domain}" for domain in rule.domains)
     told = traits.get(rule.trait) if rule.trait else None
     named = told is not None and str(told).lower() in {one.lower() for one in rule.one_of}
-    return named or not set(rule.emails).isdisjoint(emails) or any(_within(email, barred) for email in emails)
+    return (
+        named
+        or not set(rule.emails).isdisjoint(emails)
+        or any(_within(email, barred) for email in emails)
+    )

@@ -1,4 +1,6 @@
-"""Fit (who they are), engagement (what they do, decaying) and likelihood (will they buy), as pure functions."""
+"""Fit (who they are), engagement (what they do, decaying) and likelihood (will they buy), as pure
+functions.
+"""
 
 import re
 from collections.abc import Mapping
@@ -27,12 +29,18 @@ def probability(z: F) -> F:
 
 
 class FitScore:
-    """Declared rules over traits: 0 to 100 points and a grade; `effect` is what fit adds to the likelihood's logit."""
+    """Declared rules over traits: 0 to 100 points and a grade; `effect` is what fit adds to the
+    likelihood's logit.
+    """
 
     def __init__(self, rules: Fit) -> None:
         self._fit = rules
-        self._words = {id(rule): frozenset(word.lower() for word in rule.one_of) for rule in rules.rules}
-        self._patterns = {rule.matches: re.compile(rule.matches, re.I) for rule in rules.rules if rule.matches}
+        self._words = {
+            id(rule): frozenset(word.lower() for word in rule.one_of) for rule in rules.rules
+        }
+        self._patterns = {
+            rule.matches: re.compile(rule.matches, re.I) for rule in rules.rules if rule.matches
+        }
         self._grades = sorted(rules.grades.items(), key=lambda grade: -grade[1])
         self._traits = list(dict.fromkeys(rule.trait for rule in rules.rules))
         self._of_text = lru_cache(maxsize=MEMORY)(self._holding)  # words come again and again
@@ -63,17 +71,27 @@ class FitScore:
         held = 0
         for trait in self._traits:
             value = traits.get(trait)
-            held |= self._of_text(trait, value) if value is None or type(value) is str else self._holding(trait, value)
+            held |= (
+                self._of_text(trait, value)
+                if value is None or type(value) is str
+                else self._holding(trait, value)
+            )
         return held
 
     def _holding(self, trait: str, value: Any) -> int:
-        return sum(1 << n for n, rule in enumerate(self._fit.rules) if rule.trait == trait and self._holds(rule, value))
+        return sum(
+            1 << n
+            for n, rule in enumerate(self._fit.rules)
+            if rule.trait == trait and self._holds(rule, value)
+        )
 
     def _chosen(self, held: int) -> list[FitRule]:
         return [rule for n, rule in enumerate(self._fit.rules) if held >> n & 1]
 
     def _sum(self, held: int) -> float:
-        return min(100.0, max(0.0, self._fit.base + sum(rule.points for rule in self._chosen(held))))
+        return min(
+            100.0, max(0.0, self._fit.base + sum(rule.points for rule in self._chosen(held)))
+        )
 
     def _holds(self, rule: FitRule, value: Any) -> bool:
         if rule.present is not None:
@@ -94,12 +112,16 @@ class FitScore:
 
 
 class EngagementScore:
-    """Decayed points by group: E ← E·2^(−Δ/half-life) + points; shown as the sum of the capped groups, 0 to 100."""
+    """Decayed points by group: E ← E·2^(−Δ/half-life) + points; shown as the sum of the capped
+    groups, 0 to 100.
+    """
 
     def __init__(self, rules: Engagement) -> None:
         self.groups = list(rules.groups)
         self.cap: F = np.array([group.cap for group in rules.groups.values()], float)
-        self.rate: F = np.array([1 / (group.half_life_days * DAY) for group in rules.groups.values()])
+        self.rate: F = np.array(
+            [1 / (group.half_life_days * DAY) for group in rules.groups.values()]
+        )
         self.acts = list(rules.acts)
         self.rule = {name: i for i, name in enumerate(self.acts)}
         acts = rules.acts.values()

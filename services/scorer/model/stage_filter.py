@@ -1,8 +1,10 @@
-"""The stage filter: belief over buying stages under a marked Markovian arrival process, and the published stage.
+"""The stage filter: belief over buying stages under a marked Markovian arrival process, and the
+published stage.
 
-Arrays are (K, L): K stages in rows, L lanes in columns. Every operation is elementwise over lanes in a fixed order, so a
-lane's numbers do not depend on its batch: the state can be compared bit for bit. Formulas: Scott & Smyth (2003) for the
-process, Netzer, Lattin & Srinivasan (2008) for the funnel.
+Arrays are (K, L): K stages in rows, L lanes in columns. Every operation is elementwise over lanes
+in a fixed order, so a lane's numbers do not depend on its batch: the state can be compared bit for
+bit. Formulas: Scott & Smyth (2003) for the process, Netzer, Lattin & Srinivasan (2008) for the
+funnel.
 """
 
 from typing import NamedTuple
@@ -55,7 +57,9 @@ class StageModel:
         self.window = {kind: int(given.days * DAY) for kind, given in model.given_send.items()}
 
     def _tables(self, weight: float) -> None:
-        """Factors and chances to jump (K, 2S), and where to (2S); the second S for events that name none of several products."""
+        """Factors and chances to jump (K, 2S), and where to (2S); the second S for events that name
+        none of several products.
+        """
         model, k, s = self.model, self.k, len(self.signals)
         factor, chance, target = np.ones((s, k)), np.zeros((s, k)), np.zeros(s, np.int64)
         for mark, rate in model.rate.items():
@@ -67,7 +71,8 @@ class StageModel:
         self.factor: F = np.ascontiguousarray(np.concatenate([factor, factor**weight]).T)
         self.chance: F = np.ascontiguousarray(np.concatenate([chance, chance * weight]).T)
         self.target: I = np.concatenate([target, target])
-        marks, words = len(self.marks), len(SPECIAL)  # both count once a session, what answers a send needs none
+        # both count once a session, what answers a send needs none
+        marks, words = len(self.marks), len(SPECIAL)
         self.sessions = marks + words
         sessions = [*range(marks), *[-1] * (s - self.sessions), *range(marks, self.sessions)]
         self.session_of_code: I = np.array(sessions * 2, np.int64)
@@ -84,7 +89,9 @@ class StageModel:
         self.shared_offset = s
 
     def _jump(self, mark: str) -> tuple[F, int]:
-        """B_m: with these chances (K) a stage moves to the target, from before it by `up`, from beyond it by `down`."""
+        """B_m: with these chances (K) a stage moves to the target, from before it by `up`, from
+        beyond it by `down`.
+        """
         jump = self.model.jump[mark]
         target, stage = self.stages.index(jump.target), np.arange(self.k)
         return np.where(stage < target, jump.up, np.where(stage > target, jump.down, 0.0)), target
@@ -109,11 +116,15 @@ class StageModel:
         self.v: F = 1 - expm(g * model.horizon_days) @ np.ones(k)
         self.basis = self._eigenbasis()
         self.reviews: F = np.ascontiguousarray(
-            np.array([expm(self.d0 * day) for day in model.review_days]).transpose(1, 2, 0)[..., None]
+            np.array([expm(self.d0 * day) for day in model.review_days]).transpose(1, 2, 0)[
+                ..., None
+            ]
         )
 
     def _eigenbasis(self) -> tuple[F, F, F] | None:
-        """(values, V, V⁻¹) of D0 from the model's file where it fits, else worked out; None where ill-conditioned."""
+        """(values, V, V⁻¹) of D0 from the model's file where it fits, else worked out; None where
+        ill-conditioned.
+        """
         held = self.model.eigenbasis
         if held and held.of == self.model.parameters_hash:
             return np.array(held.values), np.array(held.vectors), np.array(held.inverse)
@@ -127,7 +138,9 @@ class StageModel:
         if self.basis is None:
             return None
         values, vectors, inverse = (array.tolist() for array in self.basis)
-        return Eigenbasis(of=self.model.parameters_hash, values=values, vectors=vectors, inverse=inverse)
+        return Eigenbasis(
+            of=self.model.parameters_hash, values=values, vectors=vectors, inverse=inverse
+        )
 
     def advance(self, belief: F, days: F) -> F:
         """Belief (K, L) after `days` (L) without evidence: a·exp(D0·Δ), normalised."""
@@ -148,7 +161,11 @@ class StageModel:
 
     def candidate(self, belief: F) -> I:
         """The stage (L) that a belief (K, L) would publish, KEEP where it is not clear enough."""
-        best, top, second = np.zeros(belief.shape[1], np.int64), belief[0], np.full(belief.shape[1], -1.0)
+        best, top, second = (
+            np.zeros(belief.shape[1], np.int64),
+            belief[0],
+            np.full(belief.shape[1], -1.0),
+        )
         for k in range(1, self.k):
             ahead = belief[k] > top
             second = np.maximum(second, np.minimum(top, belief[k]))
@@ -163,7 +180,9 @@ class StageModel:
         move = free & (want != KEEP) & ((want > now.stage) | down)
         return Publication(np.where(move, want, now.stage), np.where(move, at, now.since))
 
-    def review(self, belief: F, evidence_at: I, until: I, now: Publication, free: B, *, inclusive: bool) -> Publication:
+    def review(
+        self, belief: F, evidence_at: I, until: I, now: Publication, free: B, *, inclusive: bool
+    ) -> Publication:
         """The published stage (L) after the review days between the last evidence and `until`."""
         elapsed = np.where(free & (evidence_at > NEVER), until - evidence_at, 0)
         if not inclusive:
@@ -176,7 +195,9 @@ class StageModel:
         reached = np.searchsorted(-lasting, -self.review_us, side="right")
         reached = reached[reached > 0]
         part = np.ascontiguousarray(belief[:, some])
-        looks = np.concatenate([_mix(part[:, :n], self.reviews[..., day, 0]) for day, n in enumerate(reached)], axis=1)
+        looks = np.concatenate(
+            [_mix(part[:, :n], self.reviews[..., day, 0]) for day, n in enumerate(reached)], axis=1
+        )
         wants = np.split(self.candidate(normalise(looks)), np.cumsum(reached)[:-1])
         stage, since, began = now.stage[some], now.since[some], evidence_at[some]
         everyone = np.ones(some.size, np.bool_)

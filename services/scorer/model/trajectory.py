@@ -1,4 +1,6 @@
-"""A lead's curve: belief over stages and likelihood through time, from one fold, as shapes for a picture."""
+"""A lead's curve: belief over stages and likelihood through time, from one fold, as shapes for a
+picture.
+"""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -42,8 +44,12 @@ class Curve(msgspec.Struct, frozen=True):
         return None if np.isnan(self.likelihood[index]) else float(self.likelihood[index])
 
 
-def curve(journey: Journey, product: str, events: Sequence[Event], now: int, instants: int = 100) -> Curve:
-    """What was believed at `instants` moments between the first event and `now` (µs), and around each evidence."""
+def curve(
+    journey: Journey, product: str, events: Sequence[Event], now: int, instants: int = 100
+) -> Curve:
+    """What was believed at `instants` moments between the first event and `now` (µs), and around
+    each evidence.
+    """
     model = journey.model
     rows: list[Row] = []
     beliefs: list[F] = [model.start]
@@ -64,7 +70,9 @@ def curve(journey: Journey, product: str, events: Sequence[Event], now: int, ins
         days = (at[silent] - before[silent]) / DAY
         belief[:, silent] = model.advance(np.ascontiguousarray(belief[:, silent]), days)
     fits = _fits(journey, events, at)
-    return Curve(list(model.stages), at, belief, likelihood(model, journey.fit, belief, fits, ended[last]))
+    return Curve(
+        list(model.stages), at, belief, likelihood(model, journey.fit, belief, fits, ended[last])
+    )
 
 
 def _ended(journey: Journey, rows: Sequence[Row]) -> I:
@@ -72,12 +80,20 @@ def _ended(journey: Journey, rows: Sequence[Row]) -> I:
     ended = [NEVER]
     for row in rows:
         signal = journey.model.signals[row.code % journey.model.shared_offset]
-        ended.append(row.at if signal in ("outcome", "purchase") else NEVER if signal == "restart" else ended[-1])
+        ended.append(
+            row.at
+            if signal in ("outcome", "purchase")
+            else NEVER
+            if signal == "restart"
+            else ended[-1]
+        )
     return np.array(ended, np.int64)
 
 
 def _instants(rows: I, first: int, now: int, count: int) -> I:
-    """Even steps from a little before the first event to now, and both sides of each jump where there is room."""
+    """Even steps from a little before the first event to now, and both sides of each jump where
+    there is room.
+    """
     lead_in = max((now - first) // 40, DAY // 24)
     grid = np.linspace(first - lead_in, now, count).astype(np.int64)
     grid[-1] = now
@@ -97,7 +113,9 @@ def _fits(journey: Journey, events: Sequence[Event], at: I) -> F:
 
 
 def areas(seen: Curve) -> list[str]:
-    """One closed SVG path a stage, stacked, the first stage at the bottom, in a box of WIDTH × HEIGHT."""
+    """One closed SVG path a stage, stacked, the first stage at the bottom, in a box of WIDTH ×
+    HEIGHT.
+    """
     xs = [WIDTH * seen.x(int(at)) for at in seen.at]
     edges = np.vstack((np.zeros(seen.at.size), np.cumsum(seen.belief, axis=0)))
     edges[-1] = 1.0
@@ -110,19 +128,24 @@ def areas(seen: Curve) -> list[str]:
 
 
 def line(seen: Curve, most: float) -> str:
-    """The likelihood as an SVG path with `most` at the top; broken where there was nothing to predict."""
+    """The likelihood as an SVG path with `most` at the top; broken where there was nothing to
+    predict.
+    """
     path, drawing = "", False
     for at, chance in zip(seen.at, seen.likelihood, strict=True):
         if np.isnan(chance):
             drawing = False
             continue
-        path += f"{'L' if drawing else 'M'}{_joined([(WIDTH * seen.x(int(at)), HEIGHT * (1 - chance / most))])}"
+        point = WIDTH * seen.x(int(at)), HEIGHT * (1 - chance / most)
+        path += f"{'L' if drawing else 'M'}{_joined([point])}"
         drawing = True
     return path
 
 
 def ceiling(seen: Curve) -> float:
-    """The likelihood at the top of the picture, so that low lines stay readable and high ones inside."""
+    """The likelihood at the top of the picture, so that low lines stay readable and high ones
+    inside.
+    """
     known = seen.likelihood[~np.isnan(seen.likelihood)]
     return min(1.0, max(0.4, 1.15 * float(known.max()))) if known.size else 0.4
 

@@ -1,4 +1,6 @@
-"""What the scorer says to others after a fold: stage changes once each, engagement, qualification, merges."""
+"""What the scorer says to others after a fold: stage changes once each, engagement, qualification,
+merges.
+"""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -35,7 +37,16 @@ TOO_OLD_US = TOO_OLD // timedelta(microseconds=1)
 ENGAGED_EVERY_SECONDS = 300
 CONSUMED = ON_SITE - {"preference_set"} | {"email_replied"}
 ASKED = frozenset({"demo_requested", "enquired", "trial_started"})
-ALWAYS_TOLD = frozenset({"email_replied", "survey_answered", "preference_set", "not_now", "webinar_attended", "event_attended"})
+ALWAYS_TOLD = frozenset(
+    {
+        "email_replied",
+        "survey_answered",
+        "preference_set",
+        "not_now",
+        "webinar_attended",
+        "event_attended",
+    }
+)
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -54,7 +65,9 @@ NONE = Evidence()
 def settle(
     journey: Journey, leads: Sequence[LeadRow], now: int, evidence: Mapping[uuid.UUID, Evidence]
 ) -> tuple[list[dict[str, Any]], list[Outgoing]]:
-    """Looks at leads from `now`, sets their states' views, and returns announcements with all outgoing changes."""
+    """Looks at leads from `now`, sets their states' views, and returns announcements with all
+    outgoing changes.
+    """
     pairs = [(lead, state) for lead in leads for state in lead.states.values()]
     moments = [max(now, lead.profile.last_at, state.lane.last_at) for lead, state in pairs]
     fits = [journey.fit.points(lead.profile.fit_traits()) for lead, _ in pairs]
@@ -63,7 +76,10 @@ def settle(
     changes: list[Outgoing] = []
     for (lead, state), moment, view in zip(pairs, moments, views, strict=True):
         state.view, state.as_of = view, moment
-        before, state.qualified = state.qualified, journey.fit.qualified(view.fit) and not lead.excluded
+        before, state.qualified = (
+            state.qualified,
+            journey.fit.qualified(view.fit) and not lead.excluded,
+        )
         state.snapshot = None
         if state.qualified and not before:
             changes.append(_outgoing("lead.qualified.v1", lead, state, view, from_us(now), NONE))
@@ -76,18 +92,32 @@ def settle(
         if merged := evidence.get(lead.id, NONE).merged:
             state = next(iter(lead.states.values()))
             if state.view:
-                changes.insert(0, _outgoing("lead.merged.v1", lead, state, state.view, from_us(now), NONE, merged=merged))
+                changes.insert(
+                    0,
+                    _outgoing(
+                        "lead.merged.v1", lead, state, state.view, from_us(now), NONE, merged=merged
+                    ),
+                )
     return said, changes
 
 
 def _announcement(
     journey: Journey, lead: LeadRow, state: State, view: View, now: int, evidence: Evidence
 ) -> dict[str, Any] | None:
-    """The announcement that is due, numbered; None where the stage is as last said, or nothing may be said."""
+    """The announcement that is due, numbered; None where the stage is as last said, or nothing may
+    be said.
+    """
     cause_at = view.stage_since if view.stage_since is not None else now
-    if view.stage == state.announced.stage or lead.provisional or lead.excluded or cause_at < now - TOO_OLD_US:
+    if (
+        view.stage == state.announced.stage
+        or lead.provisional
+        or lead.excluded
+        or cause_at < now - TOO_OLD_US
+    ):
         return None
-    if state.lane.last_at < now - TOO_OLD_US or (evidence.arrivals and all("old" in a.flags.split() for a in evidence.arrivals)):
+    if state.lane.last_at < now - TOO_OLD_US or (
+        evidence.arrivals and all("old" in a.flags.split() for a in evidence.arrivals)
+    ):
         return None
     by = _behind(journey, evidence, cause_at)
     newest = by is not None and by.at >= lead.profile.last_at
@@ -120,14 +150,20 @@ def _announcement(
 
 
 def _behind(journey: Journey, evidence: Evidence, at: int) -> Arrival | None:
-    """The new event of that instant that made the stage: one that forces it, else the last in the fold's order."""
-    there = sorted((a for a in evidence.arrivals if a.at == at and journey.weighs(a.data)), key=lambda a: a.uid)
+    """The new event of that instant that made the stage: one that forces it, else the last in the
+    fold's order.
+    """
+    there = sorted(
+        (a for a in evidence.arrivals if a.at == at and journey.weighs(a.data)), key=lambda a: a.uid
+    )
     forcing = [a for a in there if journey.reader.read(a.data).signal in ("demo", "purchase")]
     best = forcing or there
     return best[-1] if best else None
 
 
-def _changed(lead: LeadRow, state: State, view: View, said: dict[str, Any], evidence: Evidence) -> Outgoing:
+def _changed(
+    lead: LeadRow, state: State, view: View, said: dict[str, Any], evidence: Evidence
+) -> Outgoing:
     change = Change(
         lead=str(lead.id),
         version=lead.version,
@@ -143,7 +179,13 @@ def _changed(lead: LeadRow, state: State, view: View, said: dict[str, Any], evid
         imported=imported(evidence),
     )
     posted = max((arrival.posted_at for arrival in evidence.arrivals), default=0.0)
-    event = ChangeEvent(id=said["id"], type="lead.stage_changed.v1", time=said["announced_at"], data=change, postedat=posted)
+    event = ChangeEvent(
+        id=said["id"],
+        type="lead.stage_changed.v1",
+        time=said["announced_at"],
+        data=change,
+        postedat=posted,
+    )
     return Outgoing(CHANGES, str(lead.id), encode(event))
 
 
@@ -155,13 +197,25 @@ def _snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
 
 
 def imported(evidence: Evidence) -> str:
-    """What an import says that it is, where nothing else is behind a change; of several, new leads over the longest time."""
-    said = {imported_as(a.flags) for a in evidence.arrivals if not a.data.machine and a.data.type != TOUCH_SENT}
-    return "" if "" in said else max(said, default="", key=lambda word: (word.startswith(NEW_LEADS), len(word), word))
+    """What an import says that it is, where nothing else is behind a change; of several, new leads
+    over the longest time.
+    """
+    said = {
+        imported_as(a.flags)
+        for a in evidence.arrivals
+        if not a.data.machine and a.data.type != TOUCH_SENT
+    }
+    return (
+        ""
+        if "" in said
+        else max(said, default="", key=lambda word: (word.startswith(NEW_LEADS), len(word), word))
+    )
 
 
 def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
-    """What nurture needs to know of the lead; an address that belongs to several people is nobody's to write to."""
+    """What nurture needs to know of the lead; an address that belongs to several people is nobody's
+    to write to.
+    """
     profile = lead.profile
     owned = [one.value for one in lead.identifiers if one.kind in (Kind.EMAIL, Kind.ROLE)]
     address = profile.email if profile.email in owned else next(iter(owned), "")
@@ -188,9 +242,11 @@ def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
 
 
 def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
-    """Content consumed, answers, permissions and sales' words at once; any other human act at most every five minutes.
+    """Content consumed, answers, permissions and sales' words at once; any other human act at most
+    every five minutes.
 
-    Such another act of a lead of which nothing was ever told stays untold: what is told later carries a snapshot of its own.
+    Such another act of a lead of which nothing was ever told stays untold: what is told later
+    carries a snapshot of its own.
     """
     human, telling, sales = False, evidence.moved, False
     content: set[str] = set()
@@ -203,7 +259,15 @@ def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) 
         if reading.content and data.type in CONSUMED:
             content.add(reading.content)
         if reading.type in ASKED or (data.type == "form_submitted" and reading.content):
-            requests.append(Request(arrival.uid, reading.type, from_us(arrival.at), reading.content, imported_as(arrival.flags)))
+            requests.append(
+                Request(
+                    arrival.uid,
+                    reading.type,
+                    from_us(arrival.at),
+                    reading.content,
+                    imported_as(arrival.flags),
+                )
+            )
         sales = sales or data.type in STATUS_OF or data.type.startswith("sales_")
         telling = telling or data.type in ALWAYS_TOLD or bool(consents_of(data))
     if not human or not (telling or sales or content or requests or _rested(lead, now)):
@@ -211,7 +275,16 @@ def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) 
     lead.engaged_at = now
     kind = "lead.sales_changed.v1" if sales else "lead.engaged.v1"
     return [
-        _outgoing(kind, lead, state, state.view, now, evidence, content=tuple(sorted(content)), requests=tuple(requests))
+        _outgoing(
+            kind,
+            lead,
+            state,
+            state.view,
+            now,
+            evidence,
+            content=tuple(sorted(content)),
+            requests=tuple(requests),
+        )
         for state in lead.states.values()
         if state.view
     ]
@@ -226,7 +299,8 @@ def _rested(lead: LeadRow, now: datetime) -> bool:
 
 def _outgoing(
     kind: str, lead: LeadRow, state: State, view: View, now: datetime, evidence: Evidence,
-    *, content: tuple[str, ...] = (), merged: Sequence[uuid.UUID] = (), requests: tuple[Request, ...] = (),
+    *, content: tuple[str, ...] = (), merged: Sequence[uuid.UUID] = (), requests: tuple[Request,
+    ...] = (),
 ) -> Outgoing:  # fmt: skip
     change = Change(
         lead=str(lead.id),
@@ -239,5 +313,10 @@ def _outgoing(
         requests=requests,
     )
     ids = sorted(arrival.uid for arrival in evidence.arrivals)
-    event = ChangeEvent(id=derived(kind, lead.id, state.lane.product, lead.version, *ids), type=kind, time=now, data=change)
+    event = ChangeEvent(
+        id=derived(kind, lead.id, state.lane.product, lead.version, *ids),
+        type=kind,
+        time=now,
+        data=change,
+    )
     return Outgoing(CHANGES, str(lead.id), encode(event))

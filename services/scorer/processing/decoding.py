@@ -1,4 +1,6 @@
-"""What arrives from the topics, decoded and checked: interactions, and our own sends in the same form."""
+"""What arrives from the topics, decoded and checked: interactions, and our own sends in the same
+form.
+"""
 
 import re
 import uuid
@@ -27,7 +29,11 @@ def from_interaction(value: bytes, cleaner: Cleaner) -> Arrival:
     try:
         envelope = decode_envelope(value)
         if envelope.type != "interaction.v1":
-            raise Reject(f"unknown type {envelope.type!r}", where="type", remedy="replay it with a scorer that knows it")
+            raise Reject(
+                f"unknown type {envelope.type!r}",
+                where="type",
+                remedy="replay it with a scorer that knows it",
+            )
         data = decode_interaction(envelope.data)
         body = bytes(envelope.data).decode()
         uid = envelope.id if UID.fullmatch(envelope.id) else uuid.UUID(envelope.id).hex
@@ -38,9 +44,24 @@ def from_interaction(value: bytes, cleaner: Cleaner) -> Arrival:
         raise Reject("a NUL character", where="data", remedy="take it out and replay")
     ids = cleaner.identifiers(data)
     if not ids:
-        raise Reject("identifies nobody", where="data", remedy="add user_id, email, anonymous_id or external_id")
+        raise Reject(
+            "identifies nobody",
+            where="data",
+            remedy="add user_id, email, anonymous_id or external_id",
+        )
     flags, source = envelope.flags, envelope.source
-    return Arrival(uid, to_us(envelope.time), digest, envelope.receivedat, source, flags, envelope.postedat, data, body, ids)
+    return Arrival(
+        uid,
+        to_us(envelope.time),
+        digest,
+        envelope.receivedat,
+        source,
+        flags,
+        envelope.postedat,
+        data,
+        body,
+        ids,
+    )
 
 
 def from_touch(event: TouchEvent, cleaner: Cleaner) -> Arrival | None:
@@ -52,7 +73,11 @@ def from_touch(event: TouchEvent, cleaner: Cleaner) -> Arrival | None:
     ids = cleaner.identifiers(data)
     uid = uuid.UUID(touch.id).hex
     body = encode_bytes(data).decode()
-    return Arrival(uid, to_us(touch.sent_at), "00", event.time, "nurture", "", 0.0, data, body, ids) if ids else None
+    return (
+        Arrival(uid, to_us(touch.sent_at), "00", event.time, "nurture", "", 0.0, data, body, ids)
+        if ids
+        else None
+    )
 
 
 def _as_interaction(touch: Touch) -> Interaction:

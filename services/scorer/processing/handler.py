@@ -1,4 +1,6 @@
-"""The heart of the scorer: a consumed batch becomes lead states, announcements and outgoing events in one transaction."""
+"""The heart of the scorer: a consumed batch becomes lead states, announcements and outgoing events
+in one transaction.
+"""
 
 import uuid
 from collections.abc import Sequence
@@ -44,7 +46,9 @@ class Work:
 
 
 class Handler:
-    """Applies batches; knows no Kafka and never commits. `crm` are the rules of write-back, None where there is none."""
+    """Applies batches; knows no Kafka and never commits. `crm` are the rules of write-back, None
+    where there is none.
+    """
 
     def __init__(self, scoring: Scoring, crm: Crm | None = None) -> None:
         self.scoring, self.crm = scoring, crm
@@ -62,7 +66,9 @@ class Handler:
         return Decoded([sent] if sent else [], [(event.type, event.time, event.data)])
 
     async def apply(self, connection: AsyncConnection, decoded: Sequence[Decoded]) -> int:
-        """Applies a batch inside the caller's transaction; returns how many records it left in the outbox."""
+        """Applies a batch inside the caller's transaction; returns how many records it left in the
+        outbox.
+        """
         store = Store(connection)
         touches = [touch for one in decoded for touch in one.touches]
         arrivals = [arrival for one in decoded for arrival in one.arrivals]
@@ -71,7 +77,9 @@ class Handler:
             await store.keep_touches(touches)
         return left
 
-    async def _take_in(self, connection: AsyncConnection, store: Store, arrivals: list[Arrival]) -> int:
+    async def _take_in(
+        self, connection: AsyncConnection, store: Store, arrivals: list[Arrival]
+    ) -> int:
         """1 what is new, 2 whose it is, 3 fold, 4 write and announce."""
         arrivals, losers = await self._distinct(store, arrivals)
         if not arrivals:
@@ -93,8 +101,12 @@ class Handler:
         APPLIED.inc(len(arrivals))
         return len(said)
 
-    async def _distinct(self, store: Store, arrivals: list[Arrival]) -> tuple[list[Arrival], list[Known]]:
-        """Events that are new or beat the stored body under their id, and the stored ones that they beat."""
+    async def _distinct(
+        self, store: Store, arrivals: list[Arrival]
+    ) -> tuple[list[Arrival], list[Known]]:
+        """Events that are new or beat the stored body under their id, and the stored ones that they
+        beat.
+        """
         best: dict[str, Arrival] = {}
         for arrival in arrivals:
             other = best.get(arrival.uid)
@@ -122,16 +134,25 @@ class Handler:
         return new, losers
 
     async def _own(
-        self, connection: AsyncConnection, store: Store, work: Work, arrivals: list[Arrival], losers: list[Known]
+        self,
+        connection: AsyncConnection,
+        store: Store,
+        work: Work,
+        arrivals: list[Arrival],
+        losers: list[Known],
     ) -> Plan:
-        """Locks every lead concerned, then decides whose the events are, on what holds under the locks."""
+        """Locks every lead concerned, then decides whose the events are, on what holds under the
+        locks.
+        """
         ownership = Ownership(connection)
         locked: dict[uuid.UUID, Any] = {}
         plan = await ownership.plan(arrivals, losers)
         while need := plan.leads - plan.born - set(locked):
             locked |= dict.fromkeys(need) | await ownership.lock(need)
             plan = await ownership.plan(arrivals, losers)
-        if losers and await store.known(one.uid.hex for one in losers) != {one.uid.hex: one for one in losers}:
+        if losers and await store.known(one.uid.hex for one in losers) != {
+            one.uid.hex: one for one in losers
+        }:
             raise Retry("another process took a repeated event away")
         work.leads = {lead: lead_row(row) for lead, row in locked.items() if row}
         if losers:
@@ -140,9 +161,13 @@ class Handler:
         for arrival in arrivals:
             arrival.lead = plan.nodes[arrival.ids[0]].lead
         work.anew |= await ownership.distribute(plan, arrivals)
-        left = {old for _, old, _ in plan.moves} | {old for near in plan.split.values() for old in near}
+        left = {old for _, old, _ in plan.moves} | {
+            old for near in plan.split.values() for old in near
+        }
         if left := left & set(work.leads):
-            lived_in = await store.peopled(plan.leads) | {arrival.lead for arrival in arrivals if arrival.lead}
+            lived_in = await store.peopled(plan.leads) | {
+                arrival.lead for arrival in arrivals if arrival.lead
+            }
             target = {old: new for _, old, new in plan.moves if new in lived_in}
             for near in plan.split.values():
                 target |= {old: min(near & lived_in) for old in near - set(target)}
@@ -173,23 +198,32 @@ class Handler:
             said = state.announced
             if mine is None:
                 blank = Announced(said.stage, 0, said.at)
-                into.states[product] = State(self.scoring.fold.void(product), self.scoring.playbook.fold_hash, blank)
+                into.states[product] = State(
+                    self.scoring.fold.void(product), self.scoring.playbook.fold_hash, blank
+                )
             elif said.at and (not mine.announced.at or said.at > mine.announced.at):
                 mine.announced = Announced(said.stage, mine.announced.seq, said.at)
 
     def _describe(self, lead: LeadRow) -> None:
-        """What follows from the identifiers: known only by other systems' ids, and nothing to announce, or not."""
+        """What follows from the identifiers: known only by other systems' ids, and nothing to
+        announce, or not.
+        """
         kinds = {one.kind for one in lead.identifiers}
         lead.provisional = bool(kinds) and kinds == {Kind.EXTERNAL}
 
     async def _fold(self, store: Store, work: Work, groups: dict[uuid.UUID, list[Arrival]]) -> None:
-        """Folds new events onto their leads' states, all leads at once; from the start where the order calls for it."""
+        """Folds new events onto their leads' states, all leads at once; from the start where the
+        order calls for it.
+        """
         fresh: dict[uuid.UUID, list[Event]] = {}
         for lead in work.leads.values():
-            events = sorted((arrival.event for arrival in groups.get(lead.id, ())), key=lambda e: (e.at, e.uid))
+            events = sorted(
+                (arrival.event for arrival in groups.get(lead.id, ())), key=lambda e: (e.at, e.uid)
+            )
             fresh[lead.id] = events
             lead.states = {
-                product: lead.states.get(product) or self._blank(product) for product in self.scoring.playbook.products
+                product: lead.states.get(product) or self._blank(product)
+                for product in self.scoring.playbook.products
             }
             if any(self._out_of_order(state, events) for state in lead.states.values()):
                 work.late.add(lead.id)
@@ -219,12 +253,15 @@ class Handler:
         return State(self.scoring.fold.void(product), self.scoring.playbook.fold_hash, Announced())
 
     async def renew(self, store: Store, leads: Sequence[LeadRow]) -> set[uuid.UUID]:
-        """Folds leads anew whose states were made under another playbook or model; returns which."""
+        """Folds leads anew whose states were made under another playbook or model; returns
+        which.
+        """
         fold_hash, products = self.scoring.playbook.fold_hash, self.scoring.playbook.products
         old = [
             lead
             for lead in leads
-            if {s.fold_hash for s in lead.states.values()} != {fold_hash} or set(lead.states) != set(products)
+            if {s.fold_hash for s in lead.states.values()} != {fold_hash}
+            or set(lead.states) != set(products)
         ]
         events = await store.events(lead.id for lead in old) if old else {}
         for product in products if old else ():
@@ -232,7 +269,9 @@ class Handler:
             for lead, lane in zip(old, lanes, strict=True):
                 known = lead.states.get(product)
                 announced = known.announced if known else Announced()
-                lead.states[product] = State(lane, fold_hash, announced, bool(known and known.qualified))
+                lead.states[product] = State(
+                    lane, fold_hash, announced, bool(known and known.qualified)
+                )
         for lead in old:
             self.exclude(lead)
             lead.states = {product: lead.states[product] for product in products}
@@ -243,9 +282,13 @@ class Handler:
             return True
         weigh, cancels = self.scoring.fold.weighs, self.scoring.fold.cancels
         position = state.lane.position
-        return any(weigh(e.data) and ((e.at, e.uid) <= position or cancels(state.lane, e)) for e in events)
+        return any(
+            weigh(e.data) and ((e.at, e.uid) <= position or cancels(state.lane, e)) for e in events
+        )
 
-    async def _announce(self, store: Store, work: Work, groups: dict[uuid.UUID, list[Arrival]]) -> list[Outgoing]:
+    async def _announce(
+        self, store: Store, work: Work, groups: dict[uuid.UUID, list[Arrival]]
+    ) -> list[Outgoing]:
         """Looks at every lead from now, says what changed, and writes."""
         now = self.scoring.clock.now_us()
         merged: dict[uuid.UUID, list[uuid.UUID]] = {}

@@ -1,4 +1,6 @@
-"""Looks at leads without new events: those whose review day has come, for silence, and those folded under another playbook."""
+"""Looks at leads without new events: those whose review day has come, for silence, and those folded
+under another playbook.
+"""
 
 import asyncio
 import time
@@ -26,7 +28,9 @@ RENEW_SECONDS = 60.0
 class Sweeper:
     """Takes only due leads; late, twice or never changes nothing but the delay."""
 
-    def __init__(self, engine: AsyncEngine, handler: Handler, poll_seconds: float, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: AsyncEngine, handler: Handler, poll_seconds: float, wake: Callable[[], None]
+    ) -> None:
         self._engine, self._handler, self._poll_seconds = engine, handler, poll_seconds
         self._wake = wake
 
@@ -51,14 +55,17 @@ class Sweeper:
     async def sweep(self) -> int:
         """One batch of leads whose review is due; returns how many were looked at."""
         return await self._look_at(
-            "SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now ORDER BY next_review_at LIMIT :limit",
+            "SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now ORDER BY "
+            "next_review_at LIMIT :limit",
             now=self._handler.scoring.clock.now_us(),
         )
 
     async def renew(self) -> int:
-        """One batch of leads whose state was made under another playbook or model; goes on where it was left.
+        """One batch of leads whose state was made under another playbook or model; goes on where it
+        was left.
 
-        States of products that the playbook no longer has rest: their announcements' numbers must not be given again.
+        States of products that the playbook no longer has rest: their announcements' numbers must
+        not be given again.
         """
         playbook = self._handler.scoring.playbook
         async with self._engine.begin() as connection:
@@ -70,7 +77,8 @@ class Sweeper:
                 {"products": playbook.products},
             )
         return await self._look_at(
-            "SELECT lead_id FROM scorer.lead_state WHERE fold_hash <> :fold_hash AND product = ANY(:products) LIMIT :limit",
+            "SELECT lead_id FROM scorer.lead_state WHERE fold_hash <> :fold_hash AND product = "
+            "ANY(:products) LIMIT :limit",
             fold_hash=playbook.fold_hash,
             products=playbook.products,
         )
@@ -92,7 +100,10 @@ class Sweeper:
             states = await store.states(lead.id for lead in leads)
             identifiers = await store.identifiers(lead.id for lead in leads)
             for lead in leads:
-                lead.states, lead.identifiers = states.get(lead.id, {}), identifiers.get(lead.id, [])
+                lead.states, lead.identifiers = (
+                    states.get(lead.id, {}),
+                    identifiers.get(lead.id, []),
+                )
                 lead.version += 1
             leads = [lead for lead in leads if lead.states]
             renewed = await handler.renew(store, leads)

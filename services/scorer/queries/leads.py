@@ -1,4 +1,6 @@
-"""Reading leads: lists by stored numbers, single leads at any moment, timelines; what the API and the page show."""
+"""Reading leads: lists by stored numbers, single leads at any moment, timelines; what the API and
+the page show.
+"""
 
 import uuid
 from collections.abc import Sequence
@@ -27,7 +29,12 @@ ORDERS = {
     "fit": "s.fit",
     "last_event_at": "s.last_event_at",
 }
-FIELD_OF_KIND = {Kind.USER: "user_id", Kind.EMAIL: "email", Kind.ROLE: "email", Kind.ANONYMOUS: "anonymous_id"}
+FIELD_OF_KIND = {
+    Kind.USER: "user_id",
+    Kind.EMAIL: "email",
+    Kind.ROLE: "email",
+    Kind.ANONYMOUS: "anonymous_id",
+}
 
 
 class Moved(Exception):
@@ -69,33 +76,45 @@ class Queries:
         """The present (µs) of the system's clock."""
         return self._scoring.clock.now_us()
 
-    # -- leads -----------------------------------------------------------------------------------------------------
+    # -- leads ------------------------------------------------------------------------------------
 
     async def leads(self, asked: Filter) -> dict[str, Any]:
-        """A page of leads by stored numbers with their `as_of`, highest first; `next` continues it."""
+        """A page of leads by stored numbers with their `as_of`, highest first; `next`
+        continues it.
+        """
         column = ORDERS[asked.order]
-        after, conditions = self._open_cursor(asked), ["s.listed", "s.product = :product", "s.last_event_at > :never"]
+        after, conditions = (
+            self._open_cursor(asked),
+            ["s.listed", "s.product = :product", "s.last_event_at > :never"],
+        )
         asks = {
             "stage": "s.stage =",
             "min_likelihood": "s.likelihood >=",
             "min_fit": "s.fit >=",
             "min_engagement": "s.engagement >=",
         }
-        values: dict[str, Any] = {"product": asked.product, "limit": asked.limit + 1, "never": -(1 << 61)}
+        values: dict[str, Any] = {
+            "product": asked.product,
+            "limit": asked.limit + 1,
+            "never": -(1 << 61),
+        }
         for name, test in asks.items():
             if (wanted := getattr(asked, name)) not in (None, ""):
                 conditions.append(f"{test} :{name}")
                 values[name] = wanted
         if after:
             conditions.append(
-                f"({column}, s.lead_id) < (CAST(:after AS {'bigint' if asked.order == 'last_event_at' else 'float8'}), :after_id)"
+                f"({column}, s.lead_id) < (CAST(:after AS "
+                f"{'bigint' if asked.order == 'last_event_at' else 'float8'}), :after_id)"
             )
             values |= {"after": after[0], "after_id": uuid.UUID(after[1])}
         async with self._engine.connect() as connection:
             found = await rows(
                 connection,
-                f"SELECT {', '.join('s.' + c for c in STATE_COLUMNS.split(', '))}, l.profile, l.version, {column} AS sorted "
-                f"FROM scorer.lead_state s JOIN scorer.lead l ON l.id = s.lead_id WHERE {' AND '.join(conditions)} "
+                f"SELECT {', '.join('s.' + c for c in STATE_COLUMNS.split(', '))}, l.profile, "
+                f"l.version, {column} AS sorted "
+                "FROM scorer.lead_state s JOIN scorer.lead l ON l.id = s.lead_id WHERE "
+                f"{' AND '.join(conditions)} "
                 f"ORDER BY {column} DESC, s.lead_id DESC LIMIT :limit",
                 **values,
             )
@@ -106,21 +125,36 @@ class Queries:
         profiles = [unpack_profile(row.profile) for row in page]
         views = self._views(states, profiles, [state.as_of for state in states])
         leads = [
-            self._present(row.lead_id, row.version, identifiers.get(row.lead_id, []), state, profile, view, state.as_of)
+            self._present(
+                row.lead_id,
+                row.version,
+                identifiers.get(row.lead_id, []),
+                state,
+                profile,
+                view,
+                state.as_of,
+            )
             for row, state, profile, view in zip(page, states, profiles, views, strict=True)
         ]
         last = page[-1] if len(found) > asked.limit else None
-        return {"leads": leads, "next": self._cursor(asked, last.sorted, last.lead_id) if last else None}
+        return {
+            "leads": leads,
+            "next": self._cursor(asked, last.sorted, last.lead_id) if last else None,
+        }
 
     async def lead(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> dict[str, Any]:
-        """One lead now, or as its events up to `at` (µs) make it. Raises Moved, or Reject `not-found`."""
+        """One lead now, or as its events up to `at` (µs) make it. Raises Moved, or Reject
+        `not-found`.
+        """
         async with self._engine.connect() as connection:
             columns = ", ".join(f"s.{name}" for name in STATE_COLUMNS.split(", "))
             found = await rows(
                 connection,
                 f"SELECT l.merged_into, l.version, l.profile, {columns}, "
-                "ARRAY(SELECT (kind, value) FROM scorer.identifier i WHERE i.lead_id = l.id ORDER BY kind, value) AS named "
-                "FROM scorer.lead l LEFT JOIN scorer.lead_state s ON s.lead_id = l.id AND s.product = :product "
+                "ARRAY(SELECT (kind, value) FROM scorer.identifier i WHERE i.lead_id = l.id "
+                "ORDER BY kind, value) AS named "
+                "FROM scorer.lead l LEFT JOIN scorer.lead_state s ON s.lead_id = l.id AND "
+                "s.product = :product "
                 "WHERE l.id = :lead",
                 lead=lead_id,
                 product=product,
@@ -138,10 +172,15 @@ class Queries:
                 events = (await store.events([lead_id], at)).get(lead_id, [])
                 if not events:
                     raise Reject(
-                        "nothing was known of the lead then", where="at", remedy="ask for a later time", kind="not-found"
+                        "nothing was known of the lead then",
+                        where="at",
+                        remedy="ask for a later time",
+                        kind="not-found",
                     )
                 profile = profile_of(events)
-                state = State(self.journey.fold_all(product, [events])[0], state.fold_hash, state.announced)
+                state = State(
+                    self.journey.fold_all(product, [events])[0], state.fold_hash, state.announced
+                )
         moment = at if at is not None else max(self.now(), profile.last_at, state.lane.last_at)
         view = self._views([state], [profile], [moment])[0]
         return self._present(lead_id, row.version, identifiers, state, profile, view, moment)
@@ -157,14 +196,23 @@ class Queries:
             )  # fmt: skip
         if found is None:
             raise Reject(
-                "no lead has this identifier", where=where, remedy="it becomes known with its first event", kind="not-found"
+                "no lead has this identifier",
+                where=where,
+                remedy="it becomes known with its first event",
+                kind="not-found",
             )
         return uuid.UUID(str(found))
 
     async def strongest(self, lead_id: uuid.UUID) -> Identifier:
-        """The best name of a lead, or of the one that it was merged into. Raises Reject `not-found`."""
+        """The best name of a lead, or of the one that it was merged into. Raises Reject
+        `not-found`.
+        """
         async with self._engine.connect() as connection:
-            living = await value(connection, "SELECT coalesce(merged_into, id) FROM scorer.lead WHERE id = :id", id=lead_id)
+            living = await value(
+                connection,
+                "SELECT coalesce(merged_into, id) FROM scorer.lead WHERE id = :id",
+                id=lead_id,
+            )
             named = (await Store(connection).identifiers([living])).get(living) if living else None
         if not named:
             raise _unknown(lead_id)
@@ -173,7 +221,9 @@ class Queries:
     async def explain(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> Ledger:
         """The ledger of one lead's likelihood."""
         events = await self.events(lead_id, at)
-        return explain(self.journey, product, events, at if at is not None else max(self.now(), events[-1].at))
+        return explain(
+            self.journey, product, events, at if at is not None else max(self.now(), events[-1].at)
+        )
 
     async def events(self, lead_id: uuid.UUID, until: int | None = None) -> list[Event]:
         """All events of one lead in order. Raises Moved, or Reject `not-found`."""
@@ -181,7 +231,12 @@ class Queries:
             await self._row(connection, lead_id)
             events = (await Store(connection).events([lead_id], until)).get(lead_id, [])
         if not events:
-            raise Reject("nothing was known of the lead then", where="at", remedy="ask for a later time", kind="not-found")
+            raise Reject(
+                "nothing was known of the lead then",
+                where="at",
+                remedy="ask for a later time",
+                kind="not-found",
+            )
         return events
 
     async def timeline(self, lead_id: uuid.UUID, limit: int, cursor: str) -> dict[str, Any]:
@@ -193,27 +248,37 @@ class Queries:
                 connection,
                 """
                 SELECT * FROM (
-                    SELECT to_timestamp(0) + occurred_at * interval '1 microsecond' AS at, 'event' AS kind,
-                           uid AS ref, source, flags, conflict, body FROM scorer.event WHERE lead_id = :lead
+                    SELECT to_timestamp(0) + occurred_at * interval '1 microsecond' AS at,
+                        'event' AS kind, uid AS ref, source, flags, conflict, body
+                    FROM scorer.event WHERE lead_id = :lead
                     UNION ALL
                     SELECT announced_at, 'announcement', id, cause, from_stage, false,
-                           json_build_object('from', from_stage, 'stage', stage, 'cause', cause, 'cause_at', cause_at,
-                           'cause_event', cause_event, 'seq', seq, 'product', product, 'likelihood', likelihood)::text
+                        json_build_object('from', from_stage, 'stage', stage, 'cause', cause,
+                        'cause_at', cause_at, 'cause_event', cause_event, 'seq', seq,
+                        'product', product, 'likelihood', likelihood)::text
                     FROM scorer.announcement WHERE lead_id = :lead
                         OR lead_id IN (SELECT id FROM scorer.lead WHERE merged_into = :lead)
                     UNION ALL
-                    SELECT at, 'touch', id, status, reason, false, body FROM scorer.touch WHERE lead_id = :lead
+                    SELECT at, 'touch', id, status, reason, false, body
+                    FROM scorer.touch WHERE lead_id = :lead
                 ) AS items
-                WHERE CAST(:at AS timestamptz) IS NULL OR (at, ref) > (CAST(:at AS timestamptz), CAST(:ref AS uuid))
+                WHERE CAST(:at AS timestamptz) IS NULL
+                    OR (at, ref) > (CAST(:at AS timestamptz), CAST(:ref AS uuid))
                 ORDER BY at, ref LIMIT :limit
                 """,
                 lead=lead_id, limit=limit + 1,
-                at=datetime.fromisoformat(after[0]) if after else None, ref=uuid.UUID(after[1]) if after else None,
+                at=datetime.fromisoformat(after[0]) if after else None,
+                ref=uuid.UUID(after[1]) if after else None,
             )  # fmt: skip
         page = found[:limit]
         items = [item for row in page if (item := self._item(row))]
         last = page[-1] if len(found) > limit else None
-        return {"items": items, "next": self._seal.close(str(lead_id), last.at.isoformat(), str(last.ref)) if last else None}
+        return {
+            "items": items,
+            "next": self._seal.close(str(lead_id), last.at.isoformat(), str(last.ref))
+            if last
+            else None,
+        }
 
     def _item(self, row: Any) -> dict[str, Any] | None:
         at = rfc3339(row.at)
@@ -247,17 +312,25 @@ class Queries:
             "flags": row.flags or None,
         }
 
-    async def _renew(self, store: Store, leads: Sequence[uuid.UUID], states: Sequence[State]) -> None:
+    async def _renew(
+        self, store: Store, leads: Sequence[uuid.UUID], states: Sequence[State]
+    ) -> None:
         """States of another playbook are folded anew before they are shown."""
         current = self._scoring.playbook.fold_hash
-        old = [(lead, state) for lead, state in zip(leads, states, strict=True) if state.fold_hash != current]
+        old = [
+            (lead, state)
+            for lead, state in zip(leads, states, strict=True)
+            if state.fold_hash != current
+        ]
         events = await store.events(lead for lead, _ in old) if old else {}
         for lead, state in old:
             state.lane = self.journey.fold_all(state.lane.product, [events.get(lead, [])])[0]
 
-    # -- presenting ------------------------------------------------------------------------------------------------
+    # -- presenting -------------------------------------------------------------------------------
 
-    def _views(self, states: Sequence[State], profiles: Sequence[Profile], moments: Sequence[int]) -> list[View]:
+    def _views(
+        self, states: Sequence[State], profiles: Sequence[Profile], moments: Sequence[int]
+    ) -> list[View]:
         fits = [self.journey.fit.points(profile.fit_traits()) for profile in profiles]
         return self.journey.view([state.lane for state in states], moments, fits) if states else []
 
@@ -299,14 +372,18 @@ class Queries:
         }
 
     async def _row(self, connection: AsyncConnection, lead_id: uuid.UUID) -> Any:
-        found = await rows(connection, "SELECT id, merged_into, version, profile FROM scorer.lead WHERE id = :id", id=lead_id)
+        found = await rows(
+            connection,
+            "SELECT id, merged_into, version, profile FROM scorer.lead WHERE id = :id",
+            id=lead_id,
+        )
         if not found:
             raise _unknown(lead_id)
         if found[0].merged_into:
             raise Moved(found[0].merged_into)
         return found[0]
 
-    # -- cursors: sealed, so that they can be neither read into nor bent --------------------------------------------
+    # -- cursors: sealed, so that they can be neither read into nor bent --------------------------
 
     def _cursor(self, asked: Filter, sorted_by: Any, lead_id: uuid.UUID) -> str:
         return self._seal.close(_scope(asked), sorted_by, str(lead_id))
@@ -320,7 +397,12 @@ def _scope(asked: Filter) -> str:
 
 
 def _unknown(lead_id: uuid.UUID) -> Reject:
-    return Reject(f"no lead {lead_id}", where="id", remedy="look it up with POST /v1/leads/lookup", kind="not-found")
+    return Reject(
+        f"no lead {lead_id}",
+        where="id",
+        remedy="look it up with POST /v1/leads/lookup",
+        kind="not-found",
+    )
 
 
 def _time(instant: int | None) -> str | None:
@@ -344,7 +426,8 @@ def _consents(profile: Profile) -> list[dict[str, Any]]:
     for key, said in sorted(profile.consent.items()):
         address, channel, purpose = key.split("\t")
         found.append({
-            "address": address or None, "channel": channel, "purpose": purpose, "state": "withdrawn" if said.refused else "given",
+            "address": address or None, "channel": channel, "purpose": purpose,
+            "state": "withdrawn" if said.refused else "given",
             "basis": said.basis or None, "at": _time(said.at), "text": said.text or None,
         })  # fmt: skip
     return found
@@ -361,5 +444,9 @@ def parse_time(text: str) -> int:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None or not 1900 <= moment.year < 2200:
-        raise Reject("not a time with a zone between 1900 and 2200", where="at", remedy="write it like 2026-01-31T12:00:00Z")
+        raise Reject(
+            "not a time with a zone between 1900 and 2200",
+            where="at",
+            remedy="write it like 2026-01-31T12:00:00Z",
+        )
     return to_us(moment)

@@ -11,7 +11,9 @@ AWAY = "The database is away; what you see is the last that was known."
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """What the page shows now: `parts` are replaced as a whole, `items` (newest first, by key) are added."""
+    """What the page shows now: `parts` are replaced as a whole, `items` (newest first, by key) are
+    added.
+    """
 
     parts: dict[str, str]
     items: dict[str, str]

@@ -1,4 +1,6 @@
-"""How the page is put together: templates with everything escaped, own assets, and headers that let nothing else in."""
+"""How the page is put together: templates with everything escaped, own assets, and headers that let
+nothing else in.
+"""
 
 import hashlib
 from datetime import datetime
@@ -17,10 +19,15 @@ from services.shared.contracts.events import Touch
 from services.shared.playbook.sections import Playbook
 
 HERE = Path(__file__).parent
-MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+MEDIA = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self'; "
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src "
+        "'self'; frame-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -31,21 +38,27 @@ HEADERS = {
 }
 MAIL_HEADERS = HEADERS | {
     "Content-Security-Policy": (
-        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'; "
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action "
+        "'none'; base-uri 'none'; "
         "frame-ancestors 'self'"
     )
 }
-# Links of a mail that is only looked at lead nowhere: a sandbox without pop-ups opens no other page.
+# Links of a mail that is only looked at lead nowhere: a sandbox without pop-ups opens no other
+# page.
 MAIL_HEAD = '<!doctype html><meta charset="utf-8"><base target="_blank">'
 
 
 class Assets:
-    """The page's own files, in memory, named with a hash of their content so that browsers may keep them."""
+    """The page's own files, in memory, named with a hash of their content so that browsers may keep
+    them.
+    """
 
     def __init__(self, folder: Path = HERE / "static") -> None:
         files = [file for file in folder.iterdir() if file.suffix in MEDIA]
         self._files = {file.name: (file.read_bytes(), MEDIA[file.suffix]) for file in files}
-        self._hash = {name: hashlib.sha256(body).hexdigest()[:12] for name, (body, _) in self._files.items()}
+        self._hash = {
+            name: hashlib.sha256(body).hexdigest()[:12] for name, (body, _) in self._files.items()
+        }
 
     def address(self, name: str) -> str:
         """Where a file is to be had."""
@@ -56,11 +69,15 @@ class Assets:
         if name not in self._files:
             return Response("not found", 404, HEADERS, "text/plain")
         body, media = self._files[name]
-        return Response(body, 200, HEADERS | {"Cache-Control": "public, max-age=31536000, immutable"}, media)
+        return Response(
+            body, 200, HEADERS | {"Cache-Control": "public, max-age=31536000, immutable"}, media
+        )
 
 
 class Renderer:
-    """Templates with the page's own words as filters; times in the company's zone, which they name."""
+    """Templates with the page's own words as filters; times in the company's zone, which
+    they name.
+    """
 
     def __init__(self, playbook: Playbook, assets: Assets) -> None:
         self._zone, self._stages = ZoneInfo(playbook.company.timezone), playbook.stages
@@ -72,15 +89,19 @@ class Renderer:
             lstrip_blocks=True,
         )
         env.filters |= {
-            "when": self.when, "day": self.day, "tint": self.tint, "plain": words.plain, "band": words.band,
-            "signed": words.signed, "sureness": words.sureness, "reasoned": words.reasoned, "from_us": from_us, "us": to_us,
+            "when": self.when, "day": self.day, "tint": self.tint, "plain": words.plain,
+            "band": words.band,
+            "signed": words.signed, "sureness": words.sureness, "reasoned": words.reasoned,
+            "from_us": from_us, "us": to_us,
             "tick": self.tick, "coded": coded,
         }  # fmt: skip
         env.globals |= {
-            "asset": assets.address, "company": playbook.company.name, "chance": words.chance, "statuses": words.STATUSES,
+            "asset": assets.address, "company": playbook.company.name, "chance": words.chance,
+            "statuses": words.STATUSES,
             "titled": lambda content: words.titled(content, playbook.content_by_id),
             "program": {one.id: one.name for one in playbook.programs}.get,
-            "areas": curve.areas, "line": curve.line, "ceiling": curve.ceiling, "bands": words.BANDS,
+            "areas": curve.areas, "line": curve.line, "ceiling": curve.ceiling,
+            "bands": words.BANDS,
         }  # fmt: skip
         self._env = env
 
@@ -103,26 +124,38 @@ class Renderer:
     def tick(self, instant: int, shown: curve.Curve) -> str:
         """An instant on the axis: the date, or the time of day where little time is shown."""
         moment = from_us(instant).astimezone(self._zone)
-        return f"{moment.day} {moment:%b}" if shown.at[-1] - shown.at[0] > 3 * DAY else f"{moment.day} {moment:%b %H:%M}"
+        return (
+            f"{moment.day} {moment:%b}"
+            if shown.at[-1] - shown.at[0] > 3 * DAY
+            else f"{moment.day} {moment:%b %H:%M}"
+        )
 
     def _timed(self, moment: datetime | str | None, form: str) -> Markup:
         if moment is None:
             return Markup("&ndash;")
         moment = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-        return Markup('<time datetime="{}">{}</time>').format(rfc3339(moment), form.format(moment.astimezone(self._zone)))
+        return Markup('<time datetime="{}">{}</time>').format(
+            rfc3339(moment), form.format(moment.astimezone(self._zone))
+        )
 
     def tint(self, tone: str) -> str:
         """The class that colours a stage or a status."""
         if tone in self._stages[:-1]:
             return f"stage stage-{self._stages.index(tone) % 8}"
-        return f"stage stage-{tone}" if tone in ("unknown", self._stages[-1]) else f"status status-{tone}"
+        return (
+            f"stage stage-{tone}"
+            if tone in ("unknown", self._stages[-1])
+            else f"status status-{tone}"
+        )
 
 
 def coded(sentence: str) -> Markup:
     """What stands between backticks, as code."""
     code = Markup("<code>{}</code>")
     parts = sentence.split("`")
-    return Markup().join(code.format(part) if number % 2 else escape(part) for number, part in enumerate(parts))
+    return Markup().join(
+        code.format(part) if number % 2 else escape(part) for number, part in enumerate(parts)
+    )
 
 
 def mail_document(touch: Touch) -> Response:

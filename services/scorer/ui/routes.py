@@ -1,4 +1,6 @@
-"""The page for people: pipeline, live stream, leads, one lead in full, mails; server-rendered, signed in by a query key."""
+"""The page for people: pipeline, live stream, leads, one lead in full, mails; server-rendered,
+signed in by a query key.
+"""
 
 import re
 import uuid
@@ -38,7 +40,13 @@ Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def mount(
-    app: FastAPI, settings: Settings, engine: AsyncEngine, scoring: Scoring, queries: Queries, keys: Keys, outcomes: Outcomes
+    app: FastAPI,
+    settings: Settings,
+    engine: AsyncEngine,
+    scoring: Scoring,
+    queries: Queries,
+    keys: Keys,
+    outcomes: Outcomes,
 ) -> None:
     """Adds the page to the scorer's application; starts nothing before somebody watches."""
     app.include_router(Page(settings, engine, scoring, queries, keys, outcomes).router())
@@ -48,9 +56,20 @@ class Page:
     """The routes of the page."""
 
     def __init__(
-        self, settings: Settings, engine: AsyncEngine, scoring: Scoring, queries: Queries, keys: Keys, outcomes: Outcomes
+        self,
+        settings: Settings,
+        engine: AsyncEngine,
+        scoring: Scoring,
+        queries: Queries,
+        keys: Keys,
+        outcomes: Outcomes,
     ) -> None:
-        self._settings, self._scoring, self._queries, self._outcomes = settings, scoring, queries, outcomes
+        self._settings, self._scoring, self._queries, self._outcomes = (
+            settings,
+            scoring,
+            queries,
+            outcomes,
+        )
         self._engine, self._public_key = engine, settings.public_key.get_secret_value()
         self._views = PageViews(engine, scoring, queries)
         self._seats = Seats(keys, settings.pepper.get_secret_value().encode())
@@ -61,7 +80,9 @@ class Page:
 
     def router(self) -> APIRouter:
         """All routes; those for people answer in HTML also when something is wrong."""
-        router = APIRouter(route_class=self._route(), include_in_schema=False, default_response_class=Response)
+        router = APIRouter(
+            route_class=self._route(), include_in_schema=False, default_response_class=Response
+        )
         signed: dict[str, Any] = {"dependencies": [Depends(self._holder)], "response_model": None}
         open_: dict[str, Any] = {"response_model": None}
         router.add_api_route("/", self.home, **signed)
@@ -78,7 +99,7 @@ class Page:
         router.add_api_route("/static/{name}", self.static, **open_)
         return router
 
-    # -- signing in ----------------------------------------------------------------------------------------------------
+    # -- signing in -------------------------------------------------------------------------------
 
     def _holder(self, request: Request) -> Key:
         return self._seats.holder(request.cookies.get(COOKIE, ""))
@@ -90,7 +111,11 @@ class Page:
         to: Annotated[str, Query(max_length=100)] = "/",
     ) -> Response:
         """Signs in by a link, or shows where to paste the key."""
-        return self._seated(request, key, to) if key else self._render.page("sign_in.html", to=_ours(to), problem=None)
+        return (
+            self._seated(request, key, to)
+            if key
+            else self._render.page("sign_in.html", to=_ours(to), problem=None)
+        )
 
     async def signed_in(
         self,
@@ -105,9 +130,13 @@ class Page:
         try:
             cookie = self._seats.open(key)
         except Reject as error:
-            return self._render.page("sign_in.html", STATUS[error.kind], to=_ours(to), problem=error)
+            return self._render.page(
+                "sign_in.html", STATUS[error.kind], to=_ours(to), problem=error
+            )
         answer = _see(_ours(to))
-        answer.set_cookie(COOKIE, cookie, httponly=True, samesite="lax", secure=request.url.scheme == "https")
+        answer.set_cookie(
+            COOKIE, cookie, httponly=True, samesite="lax", secure=request.url.scheme == "https"
+        )
         return answer
 
     async def sign_out(self) -> Response:
@@ -116,7 +145,7 @@ class Page:
         answer.delete_cookie(COOKIE, httponly=True, samesite="lax")
         return answer
 
-    # -- many leads ----------------------------------------------------------------------------------------------------
+    # -- many leads -------------------------------------------------------------------------------
 
     async def home(
         self,
@@ -129,12 +158,24 @@ class Page:
         return await self._home(product, stage, order, cursor)
 
     async def _home(
-        self, product: str = "", stage: str = "", order: str = "likelihood", cursor: str = "", *, problem: Reject | None = None
+        self,
+        product: str = "",
+        stage: str = "",
+        order: str = "likelihood",
+        cursor: str = "",
+        *,
+        problem: Reject | None = None,
     ) -> Response:
         product = self._product(product)
         if order not in ORDERS or stage not in ("", *self._views.stages):
-            raise Reject("no such list of leads", where="stage, order", remedy="choose from the page's own lists")
-        listed = await self._queries.leads(Filter(product, stage, order=order, limit=PER_PAGE, cursor=cursor))
+            raise Reject(
+                "no such list of leads",
+                where="stage, order",
+                remedy="choose from the page's own lists",
+            )
+        listed = await self._queries.leads(
+            Filter(product, stage, order=order, limit=PER_PAGE, cursor=cursor)
+        )
         pipeline = await self._views.pipeline()
         return self._page(
             "home.html",
@@ -188,15 +229,19 @@ class Page:
         pipeline, items = await self._views.pipeline(), await self._views.recent()
         common = self._common()
         parts = {
-            f"pipeline:{product}": self._render.fragment("_pipeline.html", pipeline=counts, product=product, **common)
+            f"pipeline:{product}": self._render.fragment(
+                "_pipeline.html", pipeline=counts, product=product, **common
+            )
             for product, counts in pipeline.items()
         }
         for source in await sources(self._engine, self._public_key):
             parts[f"source:{source.name}"] = self._render.fragment("_source.html", source=source)
         parts["notices"] = self._render.fragment("_notices.html", **common)
-        return Sight(parts, {item.key: self._render.fragment("_item.html", item=item) for item in items})
+        return Sight(
+            parts, {item.key: self._render.fragment("_item.html", item=item) for item in items}
+        )
 
-    # -- one lead, and mails -------------------------------------------------------------------------------------------
+    # -- one lead, and mails ----------------------------------------------------------------------
 
     async def lead(
         self,
@@ -204,7 +249,9 @@ class Page:
         product: Annotated[str, Query(max_length=200)] = "",
         whole: Annotated[bool, Query(alias="all")] = False,
     ) -> Response:
-        """One lead: where it stands, why, and what happened; 308 where it was merged into another."""
+        """One lead: where it stands, why, and what happened; 308 where it was merged into
+        another.
+        """
         product = self._product(product)
         portrait = await self._views.portrait(lead_id, product, whole=whole)
         return self._page(
@@ -227,11 +274,20 @@ class Page:
         reason: Annotated[str, Form(max_length=500)] = "",
         fact: Annotated[str, Form(max_length=100)] = "",
     ) -> Response:
-        """Takes sales' word from the lead's page; the form's own id makes of two clicks one fact."""
+        """Takes sales' word from the lead's page; the form's own id makes of two clicks one
+        fact.
+        """
         if from_elsewhere(request):
-            raise Reject("this form is not ours", where="Origin", remedy="use the form on the lead's page", kind="forbidden")
+            raise Reject(
+                "this form is not ours",
+                where="Origin",
+                remedy="use the form on the lead's page",
+                kind="forbidden",
+            )
         if status not in TYPE_OF:
-            raise Reject("no such status", where="status", remedy=f"choose one of {', '.join(TYPE_OF)}")
+            raise Reject(
+                "no such status", where="status", remedy=f"choose one of {', '.join(TYPE_OF)}"
+            )
         await self._outcomes.report(lead_id, Said(status=status, reason=reason, id=fact))
         return _see(f"/leads/{lead_id}")
 
@@ -243,7 +299,9 @@ class Page:
     async def sources(self) -> Response:
         """Who can post here, how to set it up, and when it last spoke."""
         found = await sources(self._engine, self._public_key)
-        return self._page("sources.html", here="sources", sources=found, ingest=self._settings.public_url)
+        return self._page(
+            "sources.html", here="sources", sources=found, ingest=self._settings.public_url
+        )
 
     async def mail_of(self, touch_id: uuid.UUID) -> Response:
         """The mail itself, for the sandboxed frame."""
@@ -253,11 +311,16 @@ class Page:
         """The page's own files."""
         return self._assets.answer(name)
 
-    # -- what all share ------------------------------------------------------------------------------------------------
+    # -- what all share ---------------------------------------------------------------------------
 
     def _product(self, product: str) -> str:
         if product and product not in self._queries.products:
-            raise Reject("no such product", where="product", remedy="choose from the page's own list", kind="not-found")
+            raise Reject(
+                "no such product",
+                where="product",
+                remedy="choose from the page's own list",
+                kind="not-found",
+            )
         return product or self._queries.products[0]
 
     def _common(self) -> dict[str, Any]:
@@ -288,12 +351,17 @@ class Page:
                     except Reject as error:
                         return page._problem(STATUS.get(error.kind, 400), error)
                     except RequestValidationError:
-                        wrong = Reject("there is no such page", remedy="follow the links of the page itself")
+                        wrong = Reject(
+                            "there is no such page", remedy="follow the links of the page itself"
+                        )
                         return page._problem(404, wrong)
                     except Exception as error:
                         if not isinstance(error, Retry) and not is_transient(error):
                             raise
-                        away = Reject("the database is away", remedy="it comes back by itself; load the page again")
+                        away = Reject(
+                            "the database is away",
+                            remedy="it comes back by itself; load the page again",
+                        )
                         return page._problem(503, away)
 
                 return answer

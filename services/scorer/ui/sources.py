@@ -1,4 +1,6 @@
-"""What the page shows of the sources that ingest serves: how to set each up, and when it last spoke."""
+"""What the page shows of the sources that ingest serves: how to set each up, and when it last
+spoke.
+"""
 
 from datetime import datetime
 
@@ -28,12 +30,16 @@ class SourceView(msgspec.Struct, frozen=True):
 
 
 async def sources(engine: AsyncEngine, public_key: str) -> list[SourceView]:
-    """The sources that are served: those that speak first, then those that sign and wait for a secret last."""
+    """The sources that are served: those that speak first, then those that sign and wait for a
+    secret last.
+    """
     async with engine.connect() as connection:
         found = await rows(
             connection,
-            "SELECT s.*, EXISTS (SELECT 1 FROM access.sender_secret k WHERE k.source = s.name AND k.revoked_at IS NULL "
-            "AND (k.expires_at IS NULL OR k.expires_at > now())) AS connected FROM access.source s WHERE s.served "
+            "SELECT s.*, EXISTS (SELECT 1 FROM access.sender_secret k WHERE k.source = s.name "
+            "AND k.revoked_at IS NULL "
+            "AND (k.expires_at IS NULL OR k.expires_at > now())) AS connected FROM "
+            "access.source s WHERE s.served "
             "ORDER BY s.first_heard_at IS NULL, CAST(s.about ->> 'signs' AS boolean), s.name",
         )
     return [

@@ -1,4 +1,6 @@
-"""What the page shows, read from the scorer's tables: the pipeline, what is new, one lead in full, the mails sent."""
+"""What the page shows, read from the scorer's tables: the pipeline, what is new, one lead in full,
+the mails sent.
+"""
 
 import asyncio
 import re
@@ -35,7 +37,9 @@ read_touch = msgspec.json.Decoder(Touch).decode
 
 
 class StageCount(msgspec.Struct, frozen=True):
-    """Listed leads of one stage, and their mean likelihood; None where nothing is left to predict."""
+    """Listed leads of one stage, and their mean likelihood; None where nothing is left to
+    predict.
+    """
 
     stage: str
     leads: int = 0
@@ -44,7 +48,9 @@ class StageCount(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One line of a stream or timeline; `kind` is event, announcement or touch, `tone` a stage or a status."""
+    """One line of a stream or timeline; `kind` is event, announcement or touch, `tone` a stage or a
+    status.
+    """
 
     key: str
     at: datetime
@@ -68,7 +74,9 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """The ledger for people: points that add up to `total`, of 100; `earlier` lines are summed up."""
+    """The ledger for people: points that add up to `total`, of 100; `earlier` lines are
+    summed up.
+    """
 
     start: float
     earlier: int
@@ -115,7 +123,7 @@ class PageViews:
         """All stages that a lead may be in, the unknown one first."""
         return [UNKNOWN, *self._scoring.playbook.stages]
 
-    # -- many leads --------------------------------------------------------------------------------------------------
+    # -- many leads -------------------------------------------------------------------------------
 
     async def pipeline(self) -> dict[str, list[StageCount]]:
         """Listed leads by product and stage; a count that takes long is taken seldom."""
@@ -126,12 +134,17 @@ class PageViews:
         async with self._engine.connect() as connection:
             found = await rows(
                 connection,
-                "SELECT product, stage, count(*) AS leads, count(*) FILTER (WHERE qualified) AS qualified, "
-                "avg(likelihood) AS likelihood FROM scorer.lead_state WHERE listed AND last_event_at > :never "
+                "SELECT product, stage, count(*) AS leads, count(*) FILTER (WHERE qualified) "
+                "AS qualified, "
+                "avg(likelihood) AS likelihood FROM scorer.lead_state WHERE listed AND "
+                "last_event_at > :never "
                 "GROUP BY product, stage",
                 never=-(1 << 61),
             )
-        counts = {(r.product, r.stage): StageCount(r.stage, r.leads, r.qualified, r.likelihood) for r in found}
+        counts = {
+            (r.product, r.stage): StageCount(r.stage, r.leads, r.qualified, r.likelihood)
+            for r in found
+        }
         pipeline = {
             product: [counts.get((product, stage), StageCount(stage)) for stage in self.stages]
             for product in self._queries.products
@@ -145,41 +158,64 @@ class PageViews:
         async with self._engine.connect() as connection:
             changes = await rows(
                 connection,
-                "SELECT a.*, coalesce(l.merged_into, a.lead_id) AS lives FROM scorer.announcement a "
-                "LEFT JOIN scorer.lead l ON l.id = a.lead_id ORDER BY a.announced_at DESC, a.id LIMIT :limit",
+                "SELECT a.*, coalesce(l.merged_into, a.lead_id) AS lives FROM "
+                "scorer.announcement a "
+                "LEFT JOIN scorer.lead l ON l.id = a.lead_id ORDER BY a.announced_at DESC, "
+                "a.id LIMIT :limit",
                 limit=limit,
             )
             touches = await rows(
                 connection,
-                "SELECT id, lead_id AS lives, at, body FROM scorer.touch ORDER BY at DESC, id LIMIT :limit",
+                "SELECT id, lead_id AS lives, at, body FROM scorer.touch ORDER BY at DESC, id "
+                "LIMIT :limit",
                 limit=limit,
             )
         names = await self._names({row.lives for row in (*changes, *touches)})
         items = [_change(row, row.lives, names.get(row.lives, "")) for row in changes]
-        items += [self._touch(row.at, read_touch(row.body), row.lives, names.get(row.lives, "")) for row in touches]
+        items += [
+            self._touch(row.at, read_touch(row.body), row.lives, names.get(row.lives, ""))
+            for row in touches
+        ]
         return sorted(items, key=lambda item: (item.at, item.kind == "touch"), reverse=True)[:limit]
 
     async def _names(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
         async with self._engine.connect() as connection:
             leads = list(leads)
-            found = await rows(connection, "SELECT id, profile FROM scorer.lead WHERE id = ANY(:leads)", leads=leads)
+            found = await rows(
+                connection,
+                "SELECT id, profile FROM scorer.lead WHERE id = ANY(:leads)",
+                leads=leads,
+            )
             identifiers = await Store(connection).identifiers(leads)
-        return {r.id: who(unpack_profile(r.profile).known_traits(), identifiers.get(r.id, []))[0] for r in found}
+        return {
+            r.id: who(unpack_profile(r.profile).known_traits(), identifiers.get(r.id, []))[0]
+            for r in found
+        }
 
     async def names(self, leads: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str]]:
         """(name, what tells them apart) of leads as `Queries.leads` gives them, by id."""
         async with self._engine.connect() as connection:
-            identifiers = await Store(connection).identifiers(uuid.UUID(lead["id"]) for lead in leads)
-        return {lead["id"]: who(lead["traits"], identifiers.get(uuid.UUID(lead["id"]), [])) for lead in leads}
+            identifiers = await Store(connection).identifiers(
+                uuid.UUID(lead["id"]) for lead in leads
+            )
+        return {
+            lead["id"]: who(lead["traits"], identifiers.get(uuid.UUID(lead["id"]), []))
+            for lead in leads
+        }
 
     async def find(self, email: str, cleaner: Cleaner) -> uuid.UUID:
         """The lead with this address. Raises Reject `not-found`."""
         named = cleaner.identifiers(Interaction(id="", type="", email=email))
         if not named or "\0" in email:
-            raise Reject("this is no mail address", where="email", remedy="write it like jo@example.com", kind="not-found")
+            raise Reject(
+                "this is no mail address",
+                where="email",
+                remedy="write it like jo@example.com",
+                kind="not-found",
+            )
         return await self._queries.lookup(named[0])
 
-    # -- one lead ----------------------------------------------------------------------------------------------------
+    # -- one lead ---------------------------------------------------------------------------------
 
     async def portrait(self, lead_id: uuid.UUID, product: str, *, whole: bool = False) -> Portrait:
         """One lead as of this moment. Raises Moved, or Reject `not-found`."""
@@ -189,13 +225,16 @@ class PageViews:
         async with self._engine.connect() as connection:
             changes = await rows(
                 connection,
-                "SELECT * FROM scorer.announcement WHERE product = :product AND (lead_id = :lead OR lead_id IN "
-                "(SELECT id FROM scorer.lead WHERE merged_into = :lead)) ORDER BY announced_at DESC, seq DESC LIMIT 500",
+                "SELECT * FROM scorer.announcement WHERE product = :product AND (lead_id = "
+                ":lead OR lead_id IN "
+                "(SELECT id FROM scorer.lead WHERE merged_into = :lead)) ORDER BY announced_at "
+                "DESC, seq DESC LIMIT 500",
                 lead=lead_id, product=product,
             )  # fmt: skip
             touches = await rows(
                 connection,
-                "SELECT at, body FROM scorer.touch WHERE lead_id = :lead ORDER BY at DESC, id LIMIT :limit",
+                "SELECT at, body FROM scorer.touch WHERE lead_id = :lead ORDER BY at DESC, id "
+                "LIMIT :limit",
                 lead=lead_id, limit=TOUCHES,
             )  # fmt: skip
             identifiers = (await Store(connection).identifiers([lead_id])).get(lead_id, [])
@@ -242,20 +281,36 @@ class PageViews:
         text, touch = ledger_text(line.text, content if line.kind == "event" else "", self._library)
         return Told(line.at, text, line.kind, line.points, touch)
 
-    def _history(self, events: Sequence[Event], changes: Sequence[Item], mails: Sequence[Mail]) -> list[Item]:
+    def _history(
+        self, events: Sequence[Event], changes: Sequence[Item], mails: Sequence[Mail]
+    ) -> list[Item]:
         read = self._scoring.fold.reader.read
         items = [*changes, *(self._touch(mail.at, mail.touch) for mail in mails)]
         for event in events:
             if event.data.type != TOUCH_SENT:
                 text, note = did(event.data, read(event.data), self._library)
                 items.append(Item(event.uid, from_us(event.at), "event", text, note=note))
-        return sorted(items, key=lambda item: (item.at, item.kind != "event", item.key), reverse=True)
+        return sorted(
+            items, key=lambda item: (item.at, item.kind != "event", item.key), reverse=True
+        )
 
-    def _touch(self, at: datetime, touch: Touch, lead: uuid.UUID | None = None, name: str = "") -> Item:
+    def _touch(
+        self, at: datetime, touch: Touch, lead: uuid.UUID | None = None, name: str = ""
+    ) -> Item:
         text = decided(touch, self._library)
-        return Item(f"{touch.id}-{touch.status}", at, "touch", text, touch.status, touch.why, lead, name, touch.content)
+        return Item(
+            f"{touch.id}-{touch.status}",
+            at,
+            "touch",
+            text,
+            touch.status,
+            touch.why,
+            lead,
+            name,
+            touch.content,
+        )
 
-    # -- mails -------------------------------------------------------------------------------------------------------
+    # -- mails ------------------------------------------------------------------------------------
 
     async def mails(self, before: str = "", limit: int = 20) -> tuple[list[Mail], str]:
         """Mails sent, newest first, and where the following page begins or ''."""
@@ -263,23 +318,32 @@ class PageViews:
         async with self._engine.connect() as connection:
             found = await rows(
                 connection,
-                "SELECT id, lead_id, at, body FROM scorer.touch WHERE status IN ('sent', 'unknown') "
-                f"{'AND (at, id) < (:at, :id)' if before else ''} ORDER BY at DESC, id DESC LIMIT :limit",
+                "SELECT id, lead_id, at, body FROM scorer.touch WHERE status IN ('sent', "
+                "'unknown') "
+                f"{'AND (at, id) < (:at, :id)' if before else ''} ORDER BY at DESC, id DESC "
+                "LIMIT :limit",
                 limit=limit + 1,
                 **place,
             )
         page = found[:limit]
         names = await self._names({row.lead_id for row in page})
-        mails = [Mail(r.at, _owned(read_touch(r.body), r.lead_id), names.get(r.lead_id, "")) for r in page]
+        mails = [
+            Mail(r.at, _owned(read_touch(r.body), r.lead_id), names.get(r.lead_id, ""))
+            for r in page
+        ]
         following = f"{to_us(page[-1].at)}-{page[-1].id}" if len(found) > limit else ""
         return mails, following
 
     async def touch(self, touch_id: uuid.UUID) -> Touch:
         """One touch with its mail. Raises Reject `not-found`."""
         async with self._engine.connect() as connection:
-            found = await rows(connection, "SELECT body FROM scorer.touch WHERE id = :id", id=touch_id)
+            found = await rows(
+                connection, "SELECT body FROM scorer.touch WHERE id = :id", id=touch_id
+            )
         if not found:
-            raise Reject("no such touch", where="id", remedy="open it from the lead's page", kind="not-found")
+            raise Reject(
+                "no such touch", where="id", remedy="open it from the lead's page", kind="not-found"
+            )
         return read_touch(found[0].body)
 
 
@@ -300,4 +364,6 @@ def _place(before: str) -> dict[str, Any]:
             raise ValueError
         return {"at": from_us(int(match[1])), "id": uuid.UUID(match[2])}
     except (ValueError, OverflowError):
-        raise Reject("no such place in the list", where="before", remedy="begin again at the newest mail") from None
+        raise Reject(
+            "no such place in the list", where="before", remedy="begin again at the newest mail"
+        ) from None

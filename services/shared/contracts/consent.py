@@ -3,18 +3,24 @@
 from services.shared.contracts.events import REFUSING_TYPES, Consent, Interaction
 
 HARD_BOUNCES = frozenset({"hard", "permanent", "bounce", "hardbounce"})
-DOUBLE_OPT_IN = "double_opt_in"  # the basis of a permission that was confirmed from the mailbox itself
+# the basis of a permission that was confirmed from the mailbox itself
+DOUBLE_OPT_IN = "double_opt_in"
 SPEAKING_TYPES = REFUSING_TYPES | {"consent_given", "email_bounced"}  # those that may imply one
 
 
 def consents_of(data: Interaction) -> tuple[Consent, ...]:
-    """The consents an interaction carries, or that its type implies: an unsubscribe, a complaint, a hard bounce."""
+    """The consents an interaction carries, or that its type implies: an unsubscribe, a complaint, a
+    hard bounce.
+    """
     if data.consent:
         return tuple(data.consent)
     if data.machine or data.type not in SPEAKING_TYPES:
         return ()
     if data.type == "consent_given":
         return (Consent(state="given", basis=data.type),)
-    if data.type == "email_bounced" and str(data.properties.get("type", "")).lower() not in HARD_BOUNCES:
+    if (
+        data.type == "email_bounced"
+        and str(data.properties.get("type", "")).lower() not in HARD_BOUNCES
+    ):
         return ()
     return (Consent(state="withdrawn", basis=data.type),)

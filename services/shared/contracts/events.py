@@ -1,4 +1,6 @@
-"""Contracts of the topics: frozen, versioned structs in CloudEvents 1.0 envelopes, and how they are encoded."""
+"""Contracts of the topics: frozen, versioned structs in CloudEvents 1.0 envelopes, and how they are
+encoded.
+"""
 
 import hashlib
 import uuid
@@ -15,7 +17,8 @@ TOUCHES = "nurture.touches"
 TOPICS = (INTERACTIONS, CHANGES, CONSENTS, TOUCHES)
 
 NAMESPACE = uuid.UUID("6f0d4c56-6b0f-5d0e-9a54-3a8f1d1c7e21")
-TOUCH_SYSTEM = "ripeline.touch"  # the external-id system that ties a click or a reply to the touch's recipient
+# the external-id system that ties a click or a reply to the touch's recipient
+TOUCH_SYSTEM = "ripeline.touch"
 TOUCH_SENT = "touch_sent"  # our own sends, in the form of interactions
 REFUSING_TYPES = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
 HISTORY, NEW_LEADS = "history", "new_leads"  # what an import says that its events are
@@ -31,7 +34,9 @@ class ExternalId(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Consent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A permission given or taken: for a channel and purpose, on a basis, with the wording shown."""
+    """A permission given or taken: for a channel and purpose, on a basis, with the wording
+    shown.
+    """
 
     channel: str = "email"
     purpose: str = "marketing"
@@ -73,10 +78,12 @@ class Word(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """The envelope of an interaction: `id` is (door and key's name, sender's id) hashed, `time` when it happened.
+    """The envelope of an interaction: `id` is (door and key's name, sender's id) hashed, `time`
+    when it happened.
 
-    `data` are the interaction as it was written, `digest` the hash of what the sender said, `postedat` the machine's time
-    of acceptance, whatever the clock; `flags` are words: what was mended, and what an import says that it is.
+    `data` are the interaction as it was written, `digest` the hash of what the sender said,
+    `postedat` the machine's time of acceptance, whatever the clock; `flags` are words: what was
+    mended, and what an import says that it is.
     """
 
     id: str
@@ -91,7 +98,9 @@ class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What nurture needs to know of a lead, so that it never reads the scorer's tables; consents by `channel:purpose`."""
+    """What nurture needs to know of a lead, so that it never reads the scorer's tables; consents by
+    `channel:purpose`.
+    """
 
     stage: str
     belief: dict[str, float] = {}
@@ -108,7 +117,9 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something that the lead asked for by name: a form's content, a demo, a call; `imported` as in `Change`."""
+    """Something that the lead asked for by name: a form's content, a demo, a call; `imported` as in
+    `Change`.
+    """
 
     uid: str
     type: str
@@ -118,7 +129,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """An event on `lead.changes`; `seq` numbers announcements of a (lead, product), 0 where the stage is unchanged.
+    """An event on `lead.changes`; `seq` numbers announcements of a (lead, product), 0 where the
+    stage is unchanged.
 
     `imported` is `history` or `new_leads:DAYS` where nothing but an import is behind it.
     """
@@ -141,7 +153,9 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Envelope of `lead.stage_changed.v1`, `lead.engaged.v1`, `lead.qualified.v1`, `lead.sales_changed.v1`, `lead.merged.v1`."""
+    """Envelope of `lead.stage_changed.v1`, `lead.engaged.v1`, `lead.qualified.v1`,
+    `lead.sales_changed.v1`, `lead.merged.v1`.
+    """
 
     id: str
     type: str
@@ -154,7 +168,8 @@ class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):
 class ConsentChanged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A permission changed for an address, named by its HMAC.
 
-    An `undated` word counts from its receipt, and under its event's id only once: said again it is no later.
+    An `undated` word counts from its receipt, and under its event's id only once: said again it is
+    no later.
     """
 
     address: str
@@ -215,7 +230,8 @@ class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 _ENVELOPE = b'{"specversion":"1.0","datacontenttype":"application/json",'
 _SPACE = NAMESPACE.bytes
-_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))  # RFC 9562: the variant's two bits are 10
+# RFC 9562: the variant's two bits are 10
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 encode_bytes = _encode
@@ -235,11 +251,14 @@ def derived(*parts: object) -> str:
     """A deterministic uuid5 of the parts, e.g. an announcement's or a touch's id."""
     name = "\0".join(map(str, parts)).encode()
     h = hashlib.sha1(_SPACE + name, usedforsecurity=False).hexdigest()
-    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"  # a UUID object would cost more than all else
+    # a UUID object would cost more than all else
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
 def keyed_hash(pepper: bytes, value: str) -> str:
-    """HMAC-SHA256 of an identifier, 32 hex digits: what stands in keys and links instead of personal data."""
+    """HMAC-SHA256 of an identifier, 32 hex digits: what stands in keys and links instead of
+    personal data.
+    """
     one, other = _hmac_halves(pepper)
     inner, outer = one.copy(), other.copy()
     inner.update(value.encode())
@@ -249,13 +268,18 @@ def keyed_hash(pepper: bytes, value: str) -> str:
 
 @lru_cache(maxsize=16)
 def _hmac_halves(pepper: bytes) -> tuple[Any, Any]:
-    """HMAC's two hashes (RFC 2104) once they have taken the key: starting from these halves the time of each digest."""
+    """HMAC's two hashes (RFC 2104) once they have taken the key: starting from these halves the
+    time of each digest.
+    """
     key = (hashlib.sha256(pepper).digest() if len(pepper) > 64 else pepper).ljust(64, b"\0")
-    return hashlib.sha256(bytes(b ^ 0x36 for b in key)), hashlib.sha256(bytes(b ^ 0x5C for b in key))
+    return hashlib.sha256(bytes(b ^ 0x36 for b in key)), hashlib.sha256(
+        bytes(b ^ 0x5C for b in key)
+    )
 
 
 def imported_as(flags: str) -> str:
-    """What an import says that an event is, in its envelope's flags: `history`, `new_leads:DAYS`; '' for what is live.
+    """What an import says that an event is, in its envelope's flags: `history`, `new_leads:DAYS`;
+    '' for what is live.
 
     What is too old to announce anything is history, whatever the import says.
     """
@@ -275,12 +299,13 @@ def envelope(
     said_at: datetime | None = None,
     scope: str = "",
 ) -> tuple[str, bytes]:
-    """Returns (uid, encoded `interaction.v1`); without `occurred_at` the receipt counts as the time.
+    """Returns (uid, encoded `interaction.v1`); without `occurred_at` the receipt counts as the
+    time.
 
     `scope` is within what the interaction's id is unique, where that is not its source.
 
-    The digest covers what the sender said and nothing of the receipt, so a resent item has the same one: `said_at` is the
-    sender's own time where `occurred_at` is another, corrected one.
+    The digest covers what the sender said and nothing of the receipt, so a resent item has the same
+    one: `said_at` is the sender's own time where `occurred_at` is another, corrected one.
     """
     data, uid = _encode(interaction), event_uid(scope or source, interaction.id)
     told = said_at or occurred_at

@@ -12,7 +12,8 @@ from services.shared.playbook.sections import Identity
 class Kind(IntEnum):
     """Strength of an identifier: the smaller, the stronger."""
 
-    __hash__ = int.__hash__  # identifiers are keys everywhere, and an enumeration's own hash is slow
+    # identifiers are keys everywhere, and an enumeration's own hash is slow
+    __hash__ = int.__hash__
 
     USER = 0
     EMAIL = 1
@@ -34,7 +35,8 @@ class Identifier(NamedTuple):
 SEPARATOR = "\t"
 OURS = "ripeline."  # systems under which nobody else may name a lead
 ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
-ADDRESS = re.compile(rf"{ATOM}(\.{ATOM})*@[a-z0-9-]+(\.[a-z0-9-]+)+")  # what every mail program reads in the same way
+# what every mail program reads in the same way
+ADDRESS = re.compile(rf"{ATOM}(\.{ATOM})*@[a-z0-9-]+(\.[a-z0-9-]+)+")
 ENCODED = "=?"  # ... but for encoded words
 
 
@@ -67,7 +69,9 @@ class Cleaner:
         return domain in self._free
 
     def identifiers(self, event: Interaction) -> list[Identifier]:
-        """Usable identifiers, strongest first; a role address stands alone; empty where the event names nobody."""
+        """Usable identifiers, strongest first; a role address stands alone; empty where the event
+        names nobody.
+        """
         found: list[Identifier] = []
         if event.user_id and (user := self.plain(event.user_id)):
             found.append(Identifier(Kind.USER, user))
@@ -85,7 +89,9 @@ class Cleaner:
         return found
 
     def strongest(self, event: Interaction) -> str:
-        """The first of the identifiers as `kind:value`, by which records are keyed; '' where the event names nobody."""
+        """The first of the identifiers as `kind:value`, by which records are keyed; '' where the
+        event names nobody.
+        """
         if event.user_id and (user := self.plain(event.user_id)):
             return f"user:{user}"
         if event.email and (email := self.address(event.email)):

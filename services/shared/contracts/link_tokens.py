@@ -1,6 +1,8 @@
-"""Signed tokens in mails: what following one means, short, without personal data and without a way to bend it.
+"""Signed tokens in mails: what following one means, short, without personal data and without a way
+to bend it.
 
-A token is base64url of a seal and a body: one letter for its kind, the touch's 16 bytes, and what else the kind says.
+A token is base64url of a seal and a body: one letter for its kind, the touch's 16 bytes, and what
+else the kind says.
 """
 
 import base64
@@ -69,7 +71,12 @@ def open_token(pepper: bytes, token: str) -> Claim:
             return msgspec.msgpack.decode(body, type=LinkClaim | UnsubscribeClaim)
     except (ValueError, msgspec.DecodeError):
         pass
-    raise Reject("this link is not one of ours", where="token", remedy="use the link as it stood in the mail", kind="not-found")
+    raise Reject(
+        "this link is not one of ours",
+        where="token",
+        remedy="use the link as it stood in the mail",
+        kind="not-found",
+    )
 
 
 def _body(claim: Claim) -> bytes:
@@ -105,8 +112,12 @@ def _text(raw: bytes) -> str:
 
 
 def _raw(token: str) -> bytes:
-    """The bytes of a token, if it is written as we write it: of one token there are no two spellings."""
-    raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)) if len(token) <= LONGEST else b""
+    """The bytes of a token, if it is written as we write it: of one token there are no two
+    spellings.
+    """
+    raw = (
+        base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)) if len(token) <= LONGEST else b""
+    )
     return raw if _text(raw) == token else b""
 
 

@@ -1,4 +1,6 @@
-"""What people ask of our mails: traits that their page writes and nurture obeys; the last word counts, null lifts it."""
+"""What people ask of our mails: traits that their page writes and nurture obeys; the last word
+counts, null lifts it.
+"""
 
 from datetime import timedelta
 

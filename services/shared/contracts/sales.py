@@ -9,7 +9,8 @@ from services.shared.clock import rfc3339
 from services.shared.errors import Reject
 
 TYPE_OF = {
-    "accepted": "sales_accepted", "rejected": "sales_rejected", "disqualified": "sales_disqualified",
+    "accepted": "sales_accepted", "rejected": "sales_rejected",
+    "disqualified": "sales_disqualified",
     "opportunity": "opportunity_opened", "won": "won", "lost": "lost",
 }  # fmt: skip
 STATUS_OF = {type_: status for status, type_ in TYPE_OF.items()}
@@ -18,18 +19,24 @@ STATUS_OF = {type_: status for status, type_ in TYPE_OF.items()}
 def scope_of(type_: str, origin: str = "") -> str:
     """Within what an id of such a fact is unique: its word, not the door and key by which it came.
 
-    A deal's id may so stand for its opening and for its end. `origin` is that of formats whose ids are unique only within one.
+    A deal's id may so stand for its opening and for its end. `origin` is that of formats whose ids
+    are unique only within one.
     """
     return f"sales:{type_}:{origin}" if origin else f"sales:{type_}"
 
 
 def made_id(at: datetime, who: str, product: str) -> str:
-    """The id of a fact that came without one, from its time, the strongest identifier and the product."""
+    """The id of a fact that came without one, from its time, the strongest identifier and the
+    product.
+    """
     return hashlib.sha256("\0".join((rfc3339(at), who, product)).encode()).hexdigest()[:32]
 
 
-def shaped(type_: str, said: dict[str, Any], reasons: Sequence[str], where: str = "/properties/reason") -> dict[str, Any]:
-    """The properties in the order of their names, a reason for disqualifying as the playbook writes it.
+def shaped(
+    type_: str, said: dict[str, Any], reasons: Sequence[str], where: str = "/properties/reason"
+) -> dict[str, Any]:
+    """The properties in the order of their names, a reason for disqualifying as the playbook writes
+    it.
 
     Raises Reject where that reason is missing or not on the list.
     """

@@ -1,1 +1,3 @@
-"""HTTP for all services: problem documents, limits, API keys, sign-in, cursors, signed webhooks, the server."""
+"""HTTP for all services: problem documents, limits, API keys, sign-in, cursors, signed webhooks,
+the server.
+"""

@@ -1,4 +1,6 @@
-"""API keys `rl_<id>_<secret>`: kept hashed, scoped, read again every second so that a revocation holds at once."""
+"""API keys `rl_<id>_<secret>`: kept hashed, scoped, read again every second so that a revocation
+holds at once.
+"""
 
 import asyncio
 import hashlib
@@ -28,7 +30,9 @@ FORM = re.compile(r"rl_([0-9a-z]{1,32})_([A-Za-z0-9_-]{20,100})")
 
 @dataclass(frozen=True)
 class Key:
-    """A key that may be used; `name` stays the same through rotations and is part of an event's identity."""
+    """A key that may be used; `name` stays the same through rotations and is part of an event's
+    identity.
+    """
 
     id: str
     name: str
@@ -62,16 +66,24 @@ async def register(
     origins: Sequence[str] | None = None,
     expires_at: datetime | None = None,
 ) -> str:
-    """Makes a key usable and returns its id; twice is once. Raises Reject when it is not of the form."""
+    """Makes a key usable and returns its id; twice is once. Raises Reject when it is not of the
+    form.
+    """
     match = FORM.fullmatch(key)
     if not match:
-        raise Reject("not an API key", where=f"key {name}", remedy="make one with `ripeline keys new`", kind="key-form")
+        raise Reject(
+            "not an API key",
+            where=f"key {name}",
+            remedy="make one with `ripeline keys new`",
+            kind="key-form",
+        )
     async with engine.begin() as connection:
         await connection.execute(
             text(
                 "INSERT INTO access.api_key (id, name, scope, hash, origins, expires_at) "
                 "VALUES (:id, :name, :scope, :hash, :origins, :expires_at) "
-                "ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, name = excluded.name, scope = excluded.scope"
+                "ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, name = excluded.name, "
+                "scope = excluded.scope"
             ),
             {
                 "id": match[1],
@@ -97,11 +109,16 @@ class Keys:
         self.loaded = False
 
     async def load(self) -> None:
-        """Reads them, and now and then writes down which were used; raises Retry while the database is away."""
+        """Reads them, and now and then writes down which were used; raises Retry while the database
+        is away.
+        """
         try:
             async with self._engine.begin() as connection:
                 found = await connection.execute(
-                    text("SELECT id, name, scope, hash, expires_at, origins FROM access.api_key WHERE revoked_at IS NULL")
+                    text(
+                        "SELECT id, name, scope, hash, expires_at, origins FROM "
+                        "access.api_key WHERE revoked_at IS NULL"
+                    )
                 )
                 self._keys = {row.id: _key(row) for row in found}
                 self.loaded = True
@@ -112,12 +129,17 @@ class Keys:
             if "access.api_key" in str(error):
                 raise Retry("the database is not migrated yet: run `ripeline provision`") from error
             raise
-        self._origins = frozenset[str]().union(*(key.origins for key in self._keys.values() if key.origins))
+        self._origins = frozenset[str]().union(
+            *(key.origins for key in self._keys.values() if key.origins)
+        )
 
     async def _note_used(self, connection: AsyncConnection) -> None:
         if self._used and time.monotonic() - self._noted_at > NOTED_EVERY_S:
             used, self._used, self._noted_at = sorted(self._used), set(), time.monotonic()
-            await connection.execute(text("UPDATE access.api_key SET last_used_at = now() WHERE id = ANY(:used)"), {"used": used})
+            await connection.execute(
+                text("UPDATE access.api_key SET last_used_at = now() WHERE id = ANY(:used)"),
+                {"used": used},
+            )
 
     async def refresh(self, beat: Beat) -> None:
         """Reads them again every second; while the database is away those known stay in force."""
@@ -133,7 +155,9 @@ class Keys:
         return bool(self._origins & {"*", origin})
 
     def check(self, given: str, *scopes: Scope) -> Key:
-        """The key that `given` is. Raises Reject of kind `unauthorized` or `forbidden`, Retry before keys were ever read."""
+        """The key that `given` is. Raises Reject of kind `unauthorized` or `forbidden`, Retry
+        before keys were ever read.
+        """
         if not self.loaded:
             raise Retry("the database that holds the keys has not answered yet")
         match = FORM.fullmatch(given or "")
@@ -163,7 +187,9 @@ def _key(row: Any) -> Key:
 
 
 async def refreshed(load: Callable[[], Awaitable[None]], beat: Beat, waits: str) -> None:
-    """Calls `load` once a second until cancelled; while it raises Retry what was loaded before stays."""
+    """Calls `load` once a second until cancelled; while it raises Retry what was loaded before
+    stays.
+    """
     told = ""
     while True:
         beat()

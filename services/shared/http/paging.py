@@ -1,4 +1,6 @@
-"""Cursors of keyset paging: sealed for their list, so that they can be neither bent nor used elsewhere."""
+"""Cursors of keyset paging: sealed for their list, so that they can be neither bent nor used
+elsewhere.
+"""
 
 import base64
 import binascii
@@ -33,7 +35,9 @@ class Seal:
             return place, str(last)
         except (ValueError, binascii.Error):
             raise Reject(
-                "the cursor does not belong to this list", where="cursor", remedy="begin again without a cursor"
+                "the cursor does not belong to this list",
+                where="cursor",
+                remedy="begin again without a cursor",
             ) from None
 
     def _mac(self, scope: str, body: bytes) -> bytes:

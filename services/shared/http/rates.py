@@ -1,7 +1,9 @@
-"""How many requests one sender may make: in memory of this process, bounded however many senders there are.
+"""How many requests one sender may make: in memory of this process, bounded however many senders
+there are.
 
-The words of a limit ("20000/10seconds") and their meaning are those of the library `limits`. Its store in memory is not used: it
-keeps everybody for a whole window and starts a thread to look through them all.
+The words of a limit ("20000/10seconds") and their meaning are those of the library `limits`. Its
+store in memory is not used: it keeps everybody for a whole window and starts a thread to look
+through them all.
 """
 
 import time
@@ -25,10 +27,15 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class TooMany(Reject):
-    """A request over the limit; `headers` say which limit, and after how many seconds there is room again."""
+    """A request over the limit; `headers` say which limit, and after how many seconds there is room
+    again.
+    """
 
     def __init__(self, whose: str, seconds: int, headers: Headers) -> None:
-        remedy = "send it again after the seconds in Retry-After; fewer requests with more events each do as much"
+        remedy = (
+            "send it again after the seconds in Retry-After; fewer requests with more "
+            "events each do as much"
+        )
         super().__init__(f"too many requests of this {whose}", remedy=remedy, kind="too-many")
         self.headers = [*headers, (b"retry-after", b"%d" % seconds)]
 
@@ -47,7 +54,10 @@ class Rate:
         limit = parse(words)
         self._whose, self._room = whose, room
         self._most, self._seconds = limit.amount, limit.get_expiry()
-        self._policy = (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (whose.encode(), self._most, self._seconds))
+        self._policy = (
+            b"ratelimit-policy",
+            b'"%s";q=%d;w=%d' % (whose.encode(), self._most, self._seconds),
+        )
         self._windows: OrderedDict[str, Window] = OrderedDict()  # in the order in which they end
 
     @property
@@ -56,7 +66,9 @@ class Rate:
         return len(self._windows)
 
     def count(self, who: str) -> Headers:
-        """Counts one request and returns the header fields that tell where its sender stands. Raises TooMany."""
+        """Counts one request and returns the header fields that tell where its sender stands.
+        Raises TooMany.
+        """
         now = time.monotonic()
         window = self._windows.get(who)
         if window is None or window.ends <= now:
@@ -71,7 +83,9 @@ class Rate:
 
     def _begin(self, who: str, now: float) -> Window:
         self._windows.pop(who, None)
-        while self._windows and (len(self._windows) >= self._room or next(iter(self._windows.values())).ends <= now):
+        while self._windows and (
+            len(self._windows) >= self._room or next(iter(self._windows.values())).ends <= now
+        ):
             self._windows.popitem(last=False)
         window = self._windows[who] = Window(now + self._seconds)
         return window
@@ -82,7 +96,9 @@ class Rates:
 
     def __init__(self, settings: Settings) -> None:
         self._of_key = Rate("key", settings.rate_per_key) if settings.rate_per_key else None
-        self._of_address = Rate("address", settings.rate_per_address) if settings.rate_per_address else None
+        self._of_address = (
+            Rate("address", settings.rate_per_address) if settings.rate_per_address else None
+        )
 
     def key(self, name: str) -> Headers:
         """Counts a request of somebody who has signed in. Raises TooMany."""
@@ -93,7 +109,9 @@ class Rates:
         return self._of_address.count(network(request)) if self._of_address else ()
 
     def guessed(self, request: Request, reject: Reject) -> Reject:
-        """The refusal of a request; `too-many` in its stead where an address tries keys or signatures again and again."""
+        """The refusal of a request; `too-many` in its stead where an address tries keys or
+        signatures again and again.
+        """
         if reject.kind in GUESSES:
             try:
                 self.address(request)
@@ -103,7 +121,9 @@ class Rates:
 
 
 def network(request: Request) -> str:
-    """Where a request comes from: its IPv4 address, or its IPv6 network of 64 bits, all of which one sender may use."""
+    """Where a request comes from: its IPv4 address, or its IPv6 network of 64 bits, all of which
+    one sender may use.
+    """
     return _network(request.client.host) if request.client else ""
 
 

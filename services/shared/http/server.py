@@ -25,7 +25,9 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-async def serve(app: ASGIApp, settings: Settings, service: str, *tasks: Coroutine[Any, Any, Any]) -> None:
+async def serve(
+    app: ASGIApp, settings: Settings, service: str, *tasks: Coroutine[Any, Any, Any]
+) -> None:
     """Serves HTTP and runs the loops until SIGTERM or SIGINT; a failed loop ends the service."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,4 +1,6 @@
-"""Posts signed webhooks (Standard Webhooks) to an address of the settings, and to no host inside our own network."""
+"""Posts signed webhooks (Standard Webhooks) to an address of the settings, and to no host inside
+our own network.
+"""
 
 import base64
 import binascii
@@ -22,7 +24,8 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 class SignedWebhook:
     """Posts to one address; connects only to what was checked, and follows no redirect.
 
-    `setting` is the name of the address's setting in messages. Outside production any address may be called.
+    `setting` is the name of the address's setting in messages. Outside production any address may
+    be called.
     """
 
     def __init__(self, settings: Settings, url: str, secret: str, setting: str) -> None:
@@ -32,22 +35,35 @@ class SignedWebhook:
             self._secret = base64.b64decode(secret.removeprefix("whsec_"))
         except binascii.Error:
             where = setting.replace("_URL", "_SECRET")
-            raise Reject("not a secret of Standard Webhooks", where=where, remedy="write whsec_ and base64") from None
+            raise Reject(
+                "not a secret of Standard Webhooks", where=where, remedy="write whsec_ and base64"
+            ) from None
 
     async def post(self, message_id: str, body: bytes) -> int:
-        """The status of the answer, whatever it is. Raises Reject where the address may not be called, Retry without answer."""
+        """The status of the answer, whatever it is. Raises Reject where the address may not be
+        called, Retry without answer.
+        """
         host = urlsplit(self._url).hostname or ""
         if not self._url:
             remedy = f"set it, with {self._setting.replace('_URL', '_SECRET')}"
             raise Reject("no webhook is set", where=self._setting, remedy=remedy)
         if not self._anywhere and _is_literal(host) and not is_public(host):
-            raise Reject(f"{host} is not a public address", where=self._setting, remedy="name a public host")
-        connector = aiohttp.TCPConnector(resolver=None if self._anywhere else PublicResolver(), use_dns_cache=False)
+            raise Reject(
+                f"{host} is not a public address", where=self._setting, remedy="name a public host"
+            )
+        connector = aiohttp.TCPConnector(
+            resolver=None if self._anywhere else PublicResolver(), use_dns_cache=False
+        )
         timeout = aiohttp.ClientTimeout(total=self._timeout)
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.post(self._url, data=body, headers=self._headers(message_id, body), allow_redirects=False) as answer,
+                session.post(
+                    self._url,
+                    data=body,
+                    headers=self._headers(message_id, body),
+                    allow_redirects=False,
+                ) as answer,
             ):
                 return answer.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -70,7 +86,9 @@ class PublicResolver(AbstractResolver):
     def __init__(self) -> None:
         self._resolver = ThreadedResolver()
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
         """The addresses, all of them checked."""
         found = await self._resolver.resolve(host, port, family)
         if not found or not all(is_public(one["host"]) for one in found):

@@ -1,4 +1,6 @@
-"""Consuming: batches from Kafka, one transaction each, poison bisected, the group offset after the commit."""
+"""Consuming: batches from Kafka, one transaction each, poison bisected, the group offset after the
+commit.
+"""
 
 import asyncio
 import time
@@ -35,10 +37,13 @@ class Applier(Protocol[D]):
 
 
 class Consumer(Generic[D]):
-    """Feeds an applier from topics; correctness rests on its transaction, the offset is only where to go on."""
+    """Feeds an applier from topics; correctness rests on its transaction, the offset is only where
+    to go on.
+    """
 
     def __init__(
-        self, engine: AsyncEngine, subscription: Callable[[], Subscription], applier: Applier[D], schema: Schema,
+        self, engine: AsyncEngine, subscription: Callable[[], Subscription], applier: Applier[D],
+        schema: Schema,
         *, batch: int, after: Callable[[int], None],
     ) -> None:  # fmt: skip
         self._engine, self._subscription, self._applier = engine, subscription, applier
@@ -47,7 +52,9 @@ class Consumer(Generic[D]):
         self.ready = False
 
     async def run(self, beat: Beat) -> None:
-        """Consumes until cancelled; what is under way then is finished or repeated, never half done."""
+        """Consumes until cancelled; what is under way then is finished or repeated, never half
+        done.
+        """
         while True:
             subscription = self._subscription()
             try:
@@ -64,16 +71,23 @@ class Consumer(Generic[D]):
                 self.ready = False
                 await subscription.close()
 
-    async def _turn(self, subscription: Subscription, polled: dict[TopicPartition, list[Record]], beat: Beat) -> None:
+    async def _turn(
+        self, subscription: Subscription, polled: dict[TopicPartition, list[Record]], beat: Beat
+    ) -> None:
         if not polled:
             return
         parts = sorted(polled)
         lanes = min(LANES, len(parts), 1 + sum(map(len, polled.values())) // WORTH)
-        work = [[record for part in parts[lane::lanes] for record in polled[part]] for lane in range(lanes)]
+        work = [
+            [record for part in parts[lane::lanes] for record in polled[part]]
+            for lane in range(lanes)
+        ]
         left = await asyncio.gather(*(self.take(records, beat) for records in work))
         fault_point("between_database_and_offset_commit")
         self._after(sum(left))
-        await subscription.commit({part: records[-1].offset + 1 for part, records in polled.items()})
+        await subscription.commit(
+            {part: records[-1].offset + 1 for part, records in polled.items()}
+        )
 
     async def take(self, records: list[Record], beat: Beat) -> int:
         """Applies records in one transaction, bisecting around what can never be applied."""
@@ -89,7 +103,12 @@ class Consumer(Generic[D]):
                 if is_transient(error):
                     raise Retry(f"the database is away or busy: {type(error).__name__}") from error
                 if len(records) == 1:
-                    log.error("record_buried", topic=records[0].topic, offset=records[0].offset, exc_info=error)
+                    log.error(
+                        "record_buried",
+                        topic=records[0].topic,
+                        offset=records[0].offset,
+                        exc_info=error,
+                    )
                     reason = f"{type(error).__name__}: {error}"
                     return await self._commit(records, [], [(records[0], reason)])
                 raise _Poisoned from error
@@ -112,10 +131,17 @@ class Consumer(Generic[D]):
                 rejected.append((record, str(error)))
         return sound, rejected
 
-    async def _commit(self, records: list[Record], sound: list[D], rejected: list[tuple[Record, str]]) -> int:
+    async def _commit(
+        self, records: list[Record], sound: list[D], rejected: list[tuple[Record, str]]
+    ) -> int:
         async with self._engine.begin() as connection:
             for record, reason in rejected:
-                log.error("record_buried", topic=record.topic, partition=record.partition, offset=record.offset)
+                log.error(
+                    "record_buried",
+                    topic=record.topic,
+                    partition=record.partition,
+                    offset=record.offset,
+                )
                 await outbox.bury(connection, self._schema, record, reason)
             left = await self._applier.apply(connection, sound) if sound else 0
             await outbox.advance(connection, self._schema, records)

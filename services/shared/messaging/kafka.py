@@ -1,4 +1,6 @@
-"""Kafka: the only importer of aiokafka. Producing on batches with acknowledgement, consuming with offsets by hand."""
+"""Kafka: the only importer of aiokafka. Producing on batches with acknowledgement, consuming with
+offsets by hand.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -9,13 +11,26 @@ from typing import Any, NamedTuple
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, TopicAlreadyExistsError, UnknownProducerId
+from aiokafka.errors import (
+    KafkaError,
+    OutOfOrderSequenceNumber,
+    TopicAlreadyExistsError,
+    UnknownProducerId,
+)
 
 from services.shared.contracts.events import TOPICS
 from services.shared.errors import Retry
 from services.shared.settings import Settings
 
-__all__ = ["EndOffsets", "Outgoing", "Publisher", "Record", "Subscription", "TopicPartition", "make_topics"]
+__all__ = [
+    "EndOffsets",
+    "Outgoing",
+    "Publisher",
+    "Record",
+    "Subscription",
+    "TopicPartition",
+    "make_topics",
+]
 
 log = structlog.get_logger()
 ACKNOWLEDGE_SECONDS = 5.0
@@ -79,11 +94,15 @@ class Publisher:
                 self._producer = producer
             return self._producer
 
-    async def publish(self, records: Sequence[Outgoing], timeout: float = ACKNOWLEDGE_SECONDS) -> None:
-        """Returns when the broker has acknowledged every record; raises Retry when it could not in time.
+    async def publish(
+        self, records: Sequence[Outgoing], timeout: float = ACKNOWLEDGE_SECONDS
+    ) -> None:
+        """Returns when the broker has acknowledged every record; raises Retry when it could not in
+        time.
 
-        After Retry some records may still arrive: their ids catch the repetition. While the broker is away one call at a time
-        asks for all, and the others raise at once: nobody waits in vain, and nothing piles up in the producer.
+        After Retry some records may still arrive: their ids catch the repetition. While the broker
+        is away one call at a time asks for all, and the others raise at once: nobody waits in vain,
+        and nothing piles up in the producer.
         """
         if not records:
             return
@@ -102,7 +121,9 @@ class Publisher:
         try:
             async with asyncio.timeout(timeout):
                 producer = await self._open()
-                waiting = await (self._one_by_one if len(records) <= SINGLES else self._in_batches)(producer, records)
+                waiting = await (self._one_by_one if len(records) <= SINGLES else self._in_batches)(
+                    producer, records
+                )
                 await asyncio.gather(*waiting)
             self.away = False
         except (OutOfOrderSequenceNumber, UnknownProducerId) as error:
@@ -112,22 +133,36 @@ class Publisher:
             self.away = True
             raise Retry(f"the broker did not acknowledge: {type(error).__name__}") from error
 
-    async def _one_by_one(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
-        counts = {topic: len(await producer.partitions_for(topic)) for topic in {record.topic for record in records}}
+    async def _one_by_one(
+        self, producer: AIOKafkaProducer, records: Sequence[Outgoing]
+    ) -> list[Any]:
+        counts = {
+            topic: len(await producer.partitions_for(topic))
+            for topic in {record.topic for record in records}
+        }
         return [
-            await producer.send(r.topic, r.value, r.key.encode(), partition=partition_of(r.key, counts[r.topic])) for r in records
+            await producer.send(
+                r.topic, r.value, r.key.encode(), partition=partition_of(r.key, counts[r.topic])
+            )
+            for r in records
         ]
 
-    async def _in_batches(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> list[Any]:
+    async def _in_batches(
+        self, producer: AIOKafkaProducer, records: Sequence[Outgoing]
+    ) -> list[Any]:
         lanes: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
         counts: dict[str, int] = {}
         for record in records:
             if record.topic not in counts:
                 counts[record.topic] = len(await producer.partitions_for(record.topic))
             lanes[record.topic, partition_of(record.key, counts[record.topic])].append(record)
-        return [asyncio.ensure_future(self._lane(producer, *lane, part)) for lane, part in lanes.items()]
+        return [
+            asyncio.ensure_future(self._lane(producer, *lane, part)) for lane, part in lanes.items()
+        ]
 
-    async def _lane(self, producer: AIOKafkaProducer, topic: str, partition: int, records: list[Outgoing]) -> None:
+    async def _lane(
+        self, producer: AIOKafkaProducer, topic: str, partition: int, records: list[Outgoing]
+    ) -> None:
         acknowledged = []
         batch = producer.create_batch()
         for record in records:
@@ -136,7 +171,9 @@ class Publisher:
                 acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
                 batch = producer.create_batch()
                 if batch.append(key=key, value=record.value, timestamp=None) is None:
-                    acknowledged.append(await producer.send(topic, record.value, key, partition=partition))
+                    acknowledged.append(
+                        await producer.send(topic, record.value, key, partition=partition)
+                    )
         if batch.record_count():
             acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*acknowledged)
@@ -178,13 +215,19 @@ class Subscription:
         """At most `limit` records by partition, in order."""
         got = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=limit)
         return {
-            part: [Record(part.topic, part.partition, r.offset, r.key, r.value or b"") for r in records]
+            part: [
+                Record(part.topic, part.partition, r.offset, r.key, r.value or b"") for r in records
+            ]
             for part, records in got.items()
         }
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> None:
-        """Moves the group's resume point; a partition that was taken away in between is left to its new owner."""
-        mine = {part: offset for part, offset in offsets.items() if part in self._consumer.assignment()}
+        """Moves the group's resume point; a partition that was taken away in between is left to its
+        new owner.
+        """
+        mine = {
+            part: offset for part, offset in offsets.items() if part in self._consumer.assignment()
+        }
         if not mine:
             return
         try:
@@ -211,17 +254,25 @@ class EndOffsets:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def of(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-        """The next offset of every partition of the topics. Raises Retry while the broker is away."""
+        """The next offset of every partition of the topics. Raises Retry while the broker
+        is away.
+        """
         try:
             async with asyncio.timeout(10):
                 if self._consumer is None:
                     consumer = AIOKafkaConsumer(
-                        *TOPICS, bootstrap_servers=self._settings.kafka_bootstrap, enable_auto_commit=False
+                        *TOPICS,
+                        bootstrap_servers=self._settings.kafka_bootstrap,
+                        enable_auto_commit=False,
                     )
                     self._consumer = consumer
                     await consumer.start()
                 consumer = self._consumer
-                parts = [TopicPartition(t, p) for t in topics for p in consumer.partitions_for_topic(t) or ()]
+                parts = [
+                    TopicPartition(t, p)
+                    for t in topics
+                    for p in consumer.partitions_for_topic(t) or ()
+                ]
                 ends = await consumer.end_offsets(parts) if parts else {}
                 return {(part.topic, part.partition): offset for part, offset in ends.items()}
         except (KafkaError, OSError, TimeoutError) as error:
@@ -236,7 +287,9 @@ class EndOffsets:
 
 
 async def make_topics(settings: Settings) -> list[str]:
-    """Creates the missing topics; a broker that makes topics on first use (the in-memory one) is left alone."""
+    """Creates the missing topics; a broker that makes topics on first use (the in-memory one) is
+    left alone.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
     try:
         async with asyncio.timeout(20):
@@ -244,7 +297,9 @@ async def make_topics(settings: Settings) -> list[str]:
             existing = set(await admin.list_topics())
             config = {"retention.ms": str(RETENTION_MS), "cleanup.policy": "delete"}
             missing = [
-                NewTopic(t, settings.kafka_partitions, settings.kafka_replication, topic_configs=config)
+                NewTopic(
+                    t, settings.kafka_partitions, settings.kafka_replication, topic_configs=config
+                )
                 for t in TOPICS
                 if t not in existing
             ]
@@ -261,7 +316,9 @@ async def make_topics(settings: Settings) -> list[str]:
 
 
 async def _topics_on_first_use(settings: Settings, error: Exception) -> list[str]:
-    """A broker that makes topics when they are asked for needs no more; another without controller is not up yet."""
+    """A broker that makes topics when they are asked for needs no more; another without controller
+    is not up yet.
+    """
     ends = EndOffsets(settings)
     try:
         found = {topic for topic, _ in await ends.of(TOPICS)}

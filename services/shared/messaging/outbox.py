@@ -1,4 +1,6 @@
-"""What a service's transaction leaves behind for others: outgoing records, dead letters, and how far it has read."""
+"""What a service's transaction leaves behind for others: outgoing records, dead letters, and how
+far it has read.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,7 +30,9 @@ async def put(connection: AsyncConnection, schema: Schema, records: Sequence[Out
 
 
 async def bury(connection: AsyncConnection, schema: Schema, record: Record, reason: str) -> None:
-    """Keeps a record that can never be applied, with its raw bytes and the reason; twice is once."""
+    """Keeps a record that can never be applied, with its raw bytes and the reason; twice is
+    once.
+    """
     await connection.execute(
         text(
             f'INSERT INTO {schema}.dead_letter (topic, partition, "offset", key, value, reason) '
@@ -61,9 +65,13 @@ async def advance(connection: AsyncConnection, schema: Schema, records: Sequence
 
 
 class Relay:
-    """Publishes what is in the outbox and takes it out after the acknowledgement; a repetition does no harm."""
+    """Publishes what is in the outbox and takes it out after the acknowledgement; a repetition does
+    no harm.
+    """
 
-    def __init__(self, engine: AsyncEngine, publisher: Publisher, schema: Schema, poll_seconds: float) -> None:
+    def __init__(
+        self, engine: AsyncEngine, publisher: Publisher, schema: Schema, poll_seconds: float
+    ) -> None:
         self._engine, self._publisher, self._schema = engine, publisher, schema
         self._poll_seconds = poll_seconds
         self._woken = asyncio.Event()
@@ -81,7 +89,11 @@ class Relay:
             except Exception as error:
                 if not isinstance(error, Retry) and not is_transient(error):
                     raise
-                why = str(error) if isinstance(error, Retry) else f"the database is away: {type(error).__name__}"
+                why = (
+                    str(error)
+                    if isinstance(error, Retry)
+                    else f"the database is away: {type(error).__name__}"
+                )
                 log.warning("relay_waits", schema=self._schema, reason=why)
                 sent = 0
                 await asyncio.sleep(self._poll_seconds)
@@ -97,12 +109,15 @@ class Relay:
         async with self._engine.begin() as connection:
             found = await rows(
                 connection,
-                f"DELETE FROM {self._schema}.outbox WHERE id = ANY(ARRAY(SELECT id FROM {self._schema}.outbox ORDER BY id "
+                f"DELETE FROM {self._schema}.outbox WHERE id = ANY(ARRAY(SELECT id FROM "
+                f"{self._schema}.outbox ORDER BY id "
                 f"LIMIT {BATCH} FOR UPDATE SKIP LOCKED)) RETURNING id, topic, key, value",
             )
             if found:  # the deletion holds only if the broker acknowledges
                 found.sort(key=attrgetter("id"))
-                await self._publisher.publish([Outgoing(topic, key, value) for _, topic, key, value in found])
+                await self._publisher.publish(
+                    [Outgoing(topic, key, value) for _, topic, key, value in found]
+                )
                 fault_point("between_publish_and_mark")
         OUTBOX_PUBLISHED.labels(self._schema).inc(len(found))
         return len(found)

@@ -1,4 +1,6 @@
-"""Web addresses as rules name them: compared without scheme and tracking parameters, `*` standing for anything."""
+"""Web addresses as rules name them: compared without scheme and tracking parameters, `*` standing
+for anything.
+"""
 
 import re
 from collections.abc import Iterable
@@ -7,17 +9,25 @@ TRACKING = re.compile(r"^(utm_|mc_|hsa_|_hs|pk_)|^(gclid|fbclid|msclkid|dclid|yc
 
 
 def plain_address(url: str) -> str:
-    """An address without scheme, `www.`, tracking parameters, fragment and trailing slash, in lower case."""
+    """An address without scheme, `www.`, tracking parameters, fragment and trailing slash, in lower
+    case.
+    """
     bare = url.partition("#")[0]
     bare = re.sub(r"^[a-z][a-z0-9+.-]*://", "", bare, flags=re.I)
     path, _, query = bare.partition("?")
-    kept = [pair for pair in query.split("&") if pair and not TRACKING.search(pair.partition("=")[0].lower())]
+    kept = [
+        pair
+        for pair in query.split("&")
+        if pair and not TRACKING.search(pair.partition("=")[0].lower())
+    ]
     path = path.removeprefix("www.").rstrip("/").lower()
     return f"{path}?{'&'.join(kept)}" if kept else path
 
 
 class AddressBook:
-    """Finds which rule an address belongs to; `*` in a pattern stands for anything. First pattern wins."""
+    """Finds which rule an address belongs to; `*` in a pattern stands for anything. First pattern
+    wins.
+    """
 
     def __init__(self, patterns: Iterable[tuple[str, str]]) -> None:
         self._exact: dict[str, str] = {}
@@ -25,7 +35,9 @@ class AddressBook:
         for pattern, name in patterns:
             plain = plain_address(pattern)
             if "*" in plain:
-                self._globs.append((re.compile(".*".join(map(re.escape, plain.split("*"))) + r"(\?.*)?"), name))
+                self._globs.append(
+                    (re.compile(".*".join(map(re.escape, plain.split("*"))) + r"(\?.*)?"), name)
+                )
             else:
                 self._exact.setdefault(plain, name)
 

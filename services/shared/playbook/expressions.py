@@ -1,4 +1,6 @@
-"""JMESPath expressions of the playbook, compiled once, with the few functions that mappings need beside JMESPath's own."""
+"""JMESPath expressions of the playbook, compiled once, with the few functions that mappings need
+beside JMESPath's own.
+"""
 
 import hashlib
 import hmac
@@ -17,16 +19,21 @@ from services.shared.errors import Reject
 MAX_SECONDS = 100_000_000_000  # a time beyond the year 5138 is one in milliseconds
 WORD = re.compile(r"[^\W_]+")
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)  # of an expression on odd data
+# of an expression on odd data
+FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
 
 def snake(name: str) -> str:
-    """A name in snake case: "Job title" and "jobTitle" are `job_title`; one without letters stays as it is."""
+    """A name in snake case: "Job title" and "jobTitle" are `job_title`; one without letters stays
+    as it is.
+    """
     return "_".join(WORD.findall(HUMP.sub(" ", name))).lower() or name
 
 
 def moment(given: str | float) -> datetime:
-    """A time in seconds or milliseconds since 1970, or in ISO 8601 (without a zone: UTC). Raises ValueError."""
+    """A time in seconds or milliseconds since 1970, or in ISO 8601 (without a zone: UTC). Raises
+    ValueError.
+    """
     if isinstance(given, str):
         try:
             given = float(given)
@@ -40,10 +47,15 @@ def moment(given: str | float) -> datetime:
 
 
 class Asked(Functions):
-    """What expressions may ask of a request: its `body()`, a `header()`, a parameter of its `query()`; and forms of text."""
+    """What expressions may ask of a request: its `body()`, a `header()`, a parameter of its
+    `query()`; and forms of text.
+    """
 
     def __init__(
-        self, body: Any = None, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
+        self,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> None:
         self._body, self._headers, self._query = body, headers or {}, query or {}
 
@@ -81,8 +93,14 @@ class Asked(Functions):
 
     @signature({"types": ["array", "null"]}, {"types": ["string"]}, {"types": ["string"]})
     def _func_named(self, pairs: list[Any] | None, name: str, value: str) -> dict[str, Any]:
-        """An object of a list of objects with a name and a value each: questions and their answers."""
-        told = (pair for pair in pairs or () if isinstance(pair, dict) and isinstance(pair.get(name), str))
+        """An object of a list of objects with a name and a value each: questions and their
+        answers.
+        """
+        told = (
+            pair
+            for pair in pairs or ()
+            if isinstance(pair, dict) and isinstance(pair.get(name), str)
+        )
         return {snake(pair[name]): pair.get(value) for pair in told}
 
     @signature({"types": ["object"]}, {"types": ["array-string"]})
@@ -91,15 +109,23 @@ class Asked(Functions):
 
 
 class Challenged(Asked):
-    """A sender's first call, which has to be answered with an `hmac()` (SHA-256, hex) under the secret shared with it.
+    """A sender's first call, which has to be answered with an `hmac()` (SHA-256, hex) under the
+    secret shared with it.
 
-    Where the call itself is not signed, only a plain token is signed for it: with anything else a stranger would get signatures
-    of events that he made up.
+    Where the call itself is not signed, only a plain token is signed for it: with anything else a
+    stranger would get signatures of events that he made up.
     """
 
     TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
-    def __init__(self, secret: str, signed: bool, body: Any, headers: Mapping[str, str], query: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        secret: str,
+        signed: bool,
+        body: Any,
+        headers: Mapping[str, str],
+        query: Mapping[str, str],
+    ) -> None:
         super().__init__(body, headers, query)
         self._secret, self._signed = secret, signed
 
@@ -111,7 +137,9 @@ class Challenged(Asked):
 
 
 class Expression:
-    """One expression; `where` is the pointer that a failure names. Raises JMESPathError where it is none."""
+    """One expression; `where` is the pointer that a failure names. Raises JMESPathError where it is
+    none.
+    """
 
     def __init__(self, text: str, where: str) -> None:
         self._search: Callable[..., Any] = jmespath.compile(text).search
@@ -122,8 +150,13 @@ class Expression:
         try:
             return self._search(value, options=jmespath.Options(custom_functions=asked))
         except FAILURES as error:
-            title = f"the expression failed: {str(error).partition(chr(10))[0][:200] or type(error).__name__}"
-            raise Reject(title, where=self._where, remedy="compare the request with the sender's mapping") from None
+            title = (
+                "the expression failed: "
+                f"{str(error).partition(chr(10))[0][:200] or type(error).__name__}"
+            )
+            raise Reject(
+                title, where=self._where, remedy="compare the request with the sender's mapping"
+            ) from None
 
 
 def problem_of(text: str, functions: type[Asked] = Asked) -> str:
@@ -143,7 +176,11 @@ def _misused(call: dict[str, Any], functions: type[Asked]) -> str:
     wanted = known["signature"]
     variadic = bool(wanted) and wanted[-1].get("variadic", False)
     right = given >= len(wanted) if variadic else given == len(wanted)
-    return "" if right else f"{name}() takes {len(wanted)}{' or more' if variadic else ''}, not {given}"
+    return (
+        ""
+        if right
+        else f"{name}() takes {len(wanted)}{' or more' if variadic else ''}, not {given}"
+    )
 
 
 def _calls(node: Any) -> Iterable[dict[str, Any]]:

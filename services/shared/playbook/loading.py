@@ -28,11 +28,14 @@ class Broken(Exception):
 
 
 SECTIONS = {
-    "company": "playbook.yaml", "products": "playbook.yaml", "unnamed_product_weight": "playbook.yaml",
+    "company": "playbook.yaml", "products": "playbook.yaml",
+    "unnamed_product_weight": "playbook.yaml",
     "open_pixel": "playbook.yaml", "cadence": "playbook.yaml", "holdout": "playbook.yaml",
-    "consent": "playbook.yaml", "personas": "playbook.yaml", "sales": "playbook.yaml", "crm": "playbook.yaml",
+    "consent": "playbook.yaml", "personas": "playbook.yaml", "sales": "playbook.yaml",
+    "crm": "playbook.yaml",
     "identity": "identity.yaml",
-    "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml", "pages": "score.yaml",
+    "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml",
+    "pages": "score.yaml",
     "content": "content.yaml", "programs": "programs.yaml", "model": "model.json",
     "senders": "senders.yaml",
 }  # fmt: skip
@@ -40,7 +43,9 @@ OPTIONAL = frozenset({"senders.yaml"})
 
 
 def load(folder: Path) -> Playbook:
-    """Reads and validates a playbook folder. Raises `Broken` with every problem, each with file, line and remedy."""
+    """Reads and validates a playbook folder. Raises `Broken` with every problem, each with file,
+    line and remedy.
+    """
     sources: dict[str, tuple[str, yaml.Node | None]] = {}
     raw: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -52,7 +57,9 @@ def load(folder: Path) -> Playbook:
         except FileNotFoundError:
             if file in OPTIONAL:
                 continue
-            problems.append(Problem(file, 1, "the file is missing", f"Put {file} into {folder.name}/"))
+            problems.append(
+                Problem(file, 1, "the file is missing", f"Put {file} into {folder.name}/")
+            )
             continue
         except (yaml.YAMLError, ValueError) as error:
             mark = getattr(error, "problem_mark", None)
@@ -63,20 +70,30 @@ def load(folder: Path) -> Playbook:
         if file == "model.json":
             data = {"model": data}
         if not isinstance(data, dict):
-            problems.append(Problem(file, 1, "not a mapping", "Start with section names, e.g. `programs:`"))
+            problems.append(
+                Problem(file, 1, "not a mapping", "Start with section names, e.g. `programs:`")
+            )
             continue
         for section, value in data.items():
             sources[section] = (file, node)
             raw[section] = value
             if SECTIONS.get(section, file) != file:
-                problems.append(Problem(file, 1, f"section {section!r} belongs into {SECTIONS[section]}", "Move it"))
+                problems.append(
+                    Problem(
+                        file, 1, f"section {section!r} belongs into {SECTIONS[section]}", "Move it"
+                    )
+                )
     if problems:
         raise Broken(problems)
     try:
         playbook = Playbook.model_validate(raw)
     except ValidationError as error:
-        raise Broken([_located(sources, tuple(one["loc"]), one["msg"]) for one in error.errors()]) from None
-    problems = [_located(sources, loc, what, remedy) for loc, what, remedy in contradictions(playbook)]
+        raise Broken(
+            [_located(sources, tuple(one["loc"]), one["msg"]) for one in error.errors()]
+        ) from None
+    problems = [
+        _located(sources, loc, what, remedy) for loc, what, remedy in contradictions(playbook)
+    ]
     if problems:
         raise Broken(problems)
     return playbook
@@ -97,7 +114,9 @@ def _located(
             if found is None:
                 break
             line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        elif (
+            isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value)
+        ):
             node = node.value[step]
             line = node.start_mark.line + 1
         else:

@@ -1,4 +1,6 @@
-"""The playbook's sections: everything a company decides about its leads, as frozen, typed models."""
+"""The playbook's sections: everything a company decides about its leads, as frozen, typed
+models.
+"""
 
 import hashlib
 import json
@@ -90,7 +92,9 @@ class Exclusion(Part):
 
 
 class Persona(Part):
-    """A kind of reader; the first whose trait matches wins, the last without a rule is the default."""
+    """A kind of reader; the first whose trait matches wins, the last without a rule is the
+    default.
+    """
 
     id: str
     name: str
@@ -109,7 +113,9 @@ class Content(Part):
     format: str
     topic: str
     angle: str = ""
-    distance: int = Field(ge=0, le=3, description="0 education, 1 solution, 2 our product, 3 an offer")
+    distance: int = Field(
+        ge=0, le=3, description="0 education, 1 solution, 2 our product, 3 an offer"
+    )
     url: str
     urls: list[str] = []
     forms: list[str] = []
@@ -128,8 +134,8 @@ class Content(Part):
 class Program(Part):
     """A series of items in the author's order, for a product and personas.
 
-    With `trigger: request` it hands over what a lead asked for, at once: an item of it by its form, or what `answers` names for
-    a type of act.
+    With `trigger: request` it hands over what a lead asked for, at once: an item of it by its form,
+    or what `answers` names for a type of act.
     """
 
     id: str
@@ -169,16 +175,19 @@ class Sales(Part):
     """What sales may give as the reason when it disqualifies a lead."""
 
     disqualify_reasons: list[str] = Field(
-        ["no_budget", "no_authority", "no_need", "bad_timing", "too_small", "not_our_market", "competitor", "student",
+        ["no_budget", "no_authority", "no_need", "bad_timing", "too_small", "not_our_market",
+        "competitor", "student",
          "bad_data", "other"],
         min_length=1,
     )  # fmt: skip
 
 
 class Crm(Part):
-    """What is written back to a CRM: `fields` of its own by JMESPath expressions over what is known, and when.
+    """What is written back to a CRM: `fields` of its own by JMESPath expressions over what is
+    known, and when.
 
-    Nothing is written while `fields` is empty. `min_change` counts points of 100: of fit, engagement and likelihood.
+    Nothing is written while `fields` is empty. `min_change` counts points of 100: of fit,
+    engagement and likelihood.
     """
 
     system: str = ""
@@ -215,7 +224,9 @@ class Hysteresis(Part):
 
 
 class Eigenbasis(Part):
-    """V·diag(exp(values·Δ))·inverse = exp(D0·Δ), worked out once for the parameters whose hash is `of`."""
+    """V·diag(exp(values·Δ))·inverse = exp(D0·Δ), worked out once for the parameters whose hash is
+    `of`.
+    """
 
     of: str
     values: list[float]
@@ -304,9 +315,22 @@ class Playbook(Part):
     @cached_property
     def fold_hash(self) -> str:
         """Hash of all that the fold depends on; state of another hash is void."""
-        content = [item.model_dump(include={"id", "stages", "url", "urls", "forms"}) for item in self.content]
+        content = [
+            item.model_dump(include={"id", "stages", "url", "urls", "forms"})
+            for item in self.content
+        ]
         fold = self.model_dump(
             mode="json",
-            include={"products", "unnamed_product_weight", "pages", "fit", "engagement", "exclusions", "model"},
+            include={
+                "products",
+                "unnamed_product_weight",
+                "pages",
+                "fit",
+                "engagement",
+                "exclusions",
+                "model",
+            },
         )
-        return hashlib.sha256(json.dumps([FOLD, fold, content], sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            json.dumps([FOLD, fold, content], sort_keys=True).encode()
+        ).hexdigest()[:16]

@@ -1,4 +1,6 @@
-"""How a sender that posts in a form of its own is read: the section `senders` of the playbook, each expression in JMESPath."""
+"""How a sender that posts in a form of its own is read: the section `senders` of the playbook, each
+expression in JMESPath.
+"""
 
 import re
 from collections.abc import Iterable
@@ -20,8 +22,9 @@ class Rule(BaseModel):
 class Hmac(Rule):
     """A signature by a shared secret (HMAC-SHA256): the header that holds it, and what is signed.
 
-    `value` is the header's form: `v0={signature}`, or `t={timestamp},v1={signature}` where it holds the time as well. The time
-    is in seconds or milliseconds, and may be `window` seconds away from ours.
+    `value` is the header's form: `v0={signature}`, or `t={timestamp},v1={signature}` where it holds
+    the time as well. The time is in seconds or milliseconds, and may be `window` seconds away from
+    ours.
     """
 
     header: str
@@ -34,7 +37,9 @@ class Hmac(Rule):
 
 
 class Challenge(Rule):
-    """A first call to see who answers: `when` tells it, `answer` (a text or an object) goes back."""
+    """A first call to see who answers: `when` tells it, `answer` (a text or an object) goes
+    back.
+    """
 
     when: str
     answer: str
@@ -64,7 +69,8 @@ class ConsentFields(Rule):
 
 
 class Fields(Rule):
-    """An expression for each field of an interaction; what finds null, false or an empty text leaves its field out.
+    """An expression for each field of an interaction; what finds null, false or an empty text
+    leaves its field out.
 
     In traits and properties `*` finds a whole object, to which the others are added.
     """
@@ -93,9 +99,9 @@ class Fields(Rule):
 class Sender(Rule):
     """A sender: how it proves itself, what of it counts, and a sample by which it can be tried.
 
-    `items` finds the things that happened in a body (without it: the body, or each element of a list), `when` says which of
-    them count, `types` translates their names into ours and leaves out those that it does not list. `{{email}}`, `{{now}}` and
-    `{{id}}` in `sample` are filled in.
+    `items` finds the things that happened in a body (without it: the body, or each element of a
+    list), `when` says which of them count, `types` translates their names into ours and leaves out
+    those that it does not list. `{{email}}`, `{{now}}` and `{{id}}` in `sample` are filled in.
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
@@ -122,14 +128,26 @@ def contradictions(senders: list[Sender]) -> Iterable[tuple[Path, str, str]]:
         seen.add(sender.id)
         for path, text, functions in _expressions(sender):
             if what := problem_of(text, functions):
-                yield (*at, *path), what, "Mend the expression; a fixed text stands in quotes: \"'like this'\""
+                yield (
+                    (*at, *path),
+                    what,
+                    "Mend the expression; a fixed text stands in quotes: \"'like this'\"",
+                )
         if isinstance(sender.verify, Hmac):
             for name, what, remedy in _unsound(sender.verify):
                 yield (*at, "verify", name), what, remedy
         if sender.challenge and sender.verify == "key":
-            yield (*at, "challenge"), "a sender that brings an API key greets nobody", "Take it out, or verify by a secret"
+            yield (
+                (*at, "challenge"),
+                "a sender that brings an API key greets nobody",
+                "Take it out, or verify by a secret",
+            )
         if (sender.format == "xml") != isinstance(sender.sample, str):
-            yield (*at, "sample"), f"not a sample in {sender.format}", "Write XML as a text, anything else as YAML"
+            yield (
+                (*at, "sample"),
+                f"not a sample in {sender.format}",
+                "Write XML as a text, anything else as YAML",
+            )
         if sender.format == "form" and not isinstance(sender.sample, dict):
             yield (*at, "sample"), "not a form", "Write names and values"
 
@@ -144,14 +162,30 @@ def _unsound(rule: Hmac) -> Iterable[tuple[str, str, str]]:
             "Write {signature}, with {timestamp} beside it where the header holds the time",
         )
     if any(not piece.partition("{")[0] for piece in rule.value.split(",")) and "," in rule.value:
-        yield "value", "parts that cannot be told apart", "Begin every part with its name: `t={timestamp},v1={signature}`"
+        yield (
+            "value",
+            "parts that cannot be told apart",
+            "Begin every part with its name: `t={timestamp},v1={signature}`",
+        )
     if "body" not in signed or signed - {"body", "timestamp", "id"}:
-        yield "signed", "not a form of what is signed", "Write {body}, with {timestamp} and {id} where they are signed as well"
+        yield (
+            "signed",
+            "not a form of what is signed",
+            "Write {body}, with {timestamp} and {id} where they are signed as well",
+        )
     timed = bool(rule.timestamp) or "timestamp" in held
     if timed != ("timestamp" in signed):
-        yield "timestamp", "a time that is not signed, or not sent", "Name the header of the time, and {timestamp} in `signed`"
+        yield (
+            "timestamp",
+            "a time that is not signed, or not sent",
+            "Name the header of the time, and {timestamp} in `signed`",
+        )
     if bool(rule.id) != ("id" in signed):
-        yield "id", "an id that is not signed, or not sent", "Name the header of the id, and {id} in `signed`"
+        yield (
+            "id",
+            "an id that is not signed, or not sent",
+            "Name the header of the id, and {id} in `signed`",
+        )
 
 
 def _expressions(sender: Sender) -> Iterable[tuple[Path, str, type[Asked]]]:
@@ -169,5 +203,9 @@ def _expressions(sender: Sender) -> Iterable[tuple[Path, str, type[Asked]]]:
 def expressions(fields: Fields) -> Iterable[tuple[tuple[str, ...], str]]:
     """(path, expression) of every field that has one."""
     for name, given in fields.model_dump(exclude_none=True).items():
-        found = {(name, inner): text for inner, text in given.items()} if isinstance(given, dict) else {(name,): given}
+        found = (
+            {(name, inner): text for inner, text in given.items()}
+            if isinstance(given, dict)
+            else {(name,): given}
+        )
         yield from ((path, text) for path, text in found.items() if text)

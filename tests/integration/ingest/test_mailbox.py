@@ -1,4 +1,6 @@
-"""The mailbox's reader with a real IMAP server and a real database: places, gaps, TLS, and servers that are away."""
+"""The mailbox's reader with a real IMAP server and a real database: places, gaps, TLS, and servers
+that are away.
+"""
 
 import asyncio
 import datetime
@@ -43,7 +45,11 @@ class Broker:
     async def publish(self, records: Sequence[Outgoing]) -> None:
         if self.away:
             raise Retry("the broker did not acknowledge")
-        said = [decode_interaction(decode_envelope(record.value).data) for record in records if record.topic == INTERACTIONS]
+        said = [
+            decode_interaction(decode_envelope(record.value).data)
+            for record in records
+            if record.topic == INTERACTIONS
+        ]
         self.people += [one.email for one in said]
 
 
@@ -61,13 +67,20 @@ def certificate(tmp_path_factory: pytest.TempPathFactory, scratch: Path) -> tupl
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
     files = scratch / "imap.pem", scratch / "imap.key"
     files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     files[1].write_bytes(key.private_bytes(*form))
     return files
 
@@ -108,7 +121,10 @@ def made(engine: AsyncEngine, broker: Broker, default_playbook: Playbook, truste
 
 
 def written(*people: str) -> list[bytes]:
-    return [f"From: {one}@b.de\r\nSubject: Re: x\r\nMessage-ID: <{one}@b.de>\r\n\r\nYes.\r\n".encode() for one in people]
+    return [
+        f"From: {one}@b.de\r\nSubject: Re: x\r\nMessage-ID: <{one}@b.de>\r\n\r\nYes.\r\n".encode()
+        for one in people
+    ]
 
 
 def still() -> None:
@@ -130,7 +146,9 @@ async def test_every_mail_is_read_once_in_order_and_a_refused_one_holds_nothing_
     assert broker.people[-2:] == ["big@b.de", "later@b.de"]
 
 
-async def test_what_the_broker_did_not_acknowledge_is_read_again(server: MailServer, made: Make, broker: Broker) -> None:
+async def test_what_the_broker_did_not_acknowledge_is_read_again(
+    server: MailServer, made: Make, broker: Broker
+) -> None:
     """Promise 1: the place is noted after the acknowledgement."""
     server.deliver(*written("a"), folder="Away")
     box, broker.away = made(at(server, "Away")), True
@@ -141,7 +159,9 @@ async def test_what_the_broker_did_not_acknowledge_is_read_again(server: MailSer
     assert broker.people == ["a@b.de"]
 
 
-async def test_gaps_in_the_numbers_are_crossed_and_new_numbers_begin_anew(server: MailServer, made: Make, broker: Broker) -> None:
+async def test_gaps_in_the_numbers_are_crossed_and_new_numbers_begin_anew(
+    server: MailServer, made: Make, broker: Broker
+) -> None:
     """UIDs have gaps of any width; with another UIDVALIDITY they mean other mails."""
     server.deliver(*written("a"), folder="Gaps")
     imap = server.connected()
@@ -164,11 +184,18 @@ async def test_gaps_in_the_numbers_are_crossed_and_new_numbers_begin_anew(server
     assert broker.people == ["a@b.de", "b@b.de", "c@b.de"]
 
 
-async def test_of_two_processes_one_looks(server: MailServer, made: Make, broker: Broker, engine: AsyncEngine) -> None:
+async def test_of_two_processes_one_looks(
+    server: MailServer, made: Make, broker: Broker, engine: AsyncEngine
+) -> None:
     server.deliver(*written("a"), folder="Two")
     address = at(server, "Two")
     async with engine.begin() as turn:
-        assert await value(turn, "SELECT pg_try_advisory_xact_lock(:lock, hashtext(:name))", lock=LOCK, name=address.name)
+        assert await value(
+            turn,
+            "SELECT pg_try_advisory_xact_lock(:lock, hashtext(:name))",
+            lock=LOCK,
+            name=address.name,
+        )
         await made(address).look(still)
         assert broker.people == []
     await asyncio.gather(made(address).look(still), made(address).look(still))
@@ -183,7 +210,10 @@ async def test_tls_from_the_start_and_after_starttls_with_a_certificate_that_is_
     await made(at(server, "Secret")._replace(secure=True, port=server.tls_port)).look(still)
     assert broker.people == ["a@b.de"]
     monkeypatch.setenv("SSL_CERT_FILE", "/dev/null")
-    for address in (at(server, "Secret"), at(server, "Secret")._replace(secure=True, port=server.tls_port)):
+    for address in (
+        at(server, "Secret"),
+        at(server, "Secret")._replace(secure=True, port=server.tls_port),
+    ):
         with pytest.raises(ssl.SSLCertVerificationError):
             await made(address).look(still)
 
@@ -191,7 +221,10 @@ async def test_tls_from_the_start_and_after_starttls_with_a_certificate_that_is_
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"password": "wrong"}, "the mail server refuses the user or password of RIPELINE_IMAP_URL"),
+        (
+            {"password": "wrong"},
+            "the mail server refuses the user or password of RIPELINE_IMAP_URL",
+        ),
         ({"folder": "Nowhere"}, "the mailbox of RIPELINE_IMAP_URL has no such folder"),
     ],
 )
@@ -203,7 +236,9 @@ async def test_a_wrong_setting_is_told_without_its_words(
     assert str(caught.value) == reason
 
 
-async def test_it_waits_for_a_server_that_is_away_and_goes_on_by_itself(server: MailServer, made: Make, broker: Broker) -> None:
+async def test_it_waits_for_a_server_that_is_away_and_goes_on_by_itself(
+    server: MailServer, made: Make, broker: Broker
+) -> None:
     """O4: the loop turns all the while, so that no watchdog ends the process."""
     server.deliver(*written("a"), folder="Later")
     door, turns = Door(f"127.0.0.1:{server.port}"), 0
@@ -246,9 +281,15 @@ async def test_a_server_that_hangs_is_left_and_the_thread_with_it(
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("imaps://a%40b.de:p%2Fw@mx.example/INBOX", Address(True, "mx.example", 993, "a@b.de", "p/w", "INBOX")),
+        (
+            "imaps://a%40b.de:p%2Fw@mx.example/INBOX",
+            Address(True, "mx.example", 993, "a@b.de", "p/w", "INBOX"),
+        ),
         ("imap://u:p@mx.example:1143", Address(False, "mx.example", 1143, "u", "p", "INBOX")),
-        ("imaps://u:p@mx.example/Ordner/Antworten%20%C3%A4/", Address(True, "mx.example", 993, "u", "p", "Ordner/Antworten ä")),
+        (
+            "imaps://u:p@mx.example/Ordner/Antworten%20%C3%A4/",
+            Address(True, "mx.example", 993, "u", "p", "Ordner/Antworten ä"),
+        ),
     ],
 )
 def test_the_setting_names_server_user_and_folder(url: str, address: Address) -> None:
@@ -256,7 +297,14 @@ def test_the_setting_names_server_user_and_folder(url: str, address: Address) ->
 
 
 @pytest.mark.parametrize(
-    "url", ["mx.example", "https://u:secret@mx.example/", "imap://mx.example/", "imaps://u:secret@mx:port/", "imaps://u:secret@"]
+    "url",
+    [
+        "mx.example",
+        "https://u:secret@mx.example/",
+        "imap://mx.example/",
+        "imaps://u:secret@mx:port/",
+        "imaps://u:secret@",
+    ],
 )
 def test_a_setting_that_is_none_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(Reject) as caught:
@@ -280,7 +328,9 @@ def test_a_folders_name_goes_over_the_wire_in_imaps_own_utf7(folder: str, wire: 
     assert quoted(folder) == wire
 
 
-async def test_without_tls_no_password_leaves_this_machine(monkeypatch: pytest.MonkeyPatch, scratch: Path) -> None:
+async def test_without_tls_no_password_leaves_this_machine(
+    monkeypatch: pytest.MonkeyPatch, scratch: Path
+) -> None:
     """Security: a server elsewhere that offers none is not signed in to."""
     plain = MailServer(scratch / "imap-plain")
     plain.start()

@@ -1,4 +1,6 @@
-"""Nurture on a real database: one decision a change and program, grounds checked again, what a crash leaves (N6, N11, N14)."""
+"""Nurture on a real database: one decision a change and program, grounds checked again, what a
+crash leaves (N6, N11, N14).
+"""
 
 import asyncio
 import base64
@@ -105,9 +107,13 @@ class Hook:
 
 
 class Bench:
-    """Nurture's handler and scheduler, fed by hand, with a real mail server and a real webhook behind them."""
+    """Nurture's handler and scheduler, fed by hand, with a real mail server and a real webhook
+    behind them.
+    """
 
-    def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook, mail: Path, hook: Hook) -> None:
+    def __init__(
+        self, settings: Settings, engine: AsyncEngine, playbook: Playbook, mail: Path, hook: Hook
+    ) -> None:
         self.settings, self.engine, self.mail, self.hook = settings, engine, mail, hook
         self.clock = type("Here", (Stopped,), {})()
         self.pepper = settings.pepper.get_secret_value().encode()
@@ -118,20 +124,30 @@ class Bench:
         """Decides by this playbook from now on."""
         self.chooser = Chooser(playbook, sink=True)
         self.handler = Handler(self.chooser, self.clock, self.pepper)
-        self.scheduler = Scheduler(self.settings, self.engine, self.chooser, self.clock, Open(), lambda: None)  # type: ignore[arg-type]
+        self.scheduler = Scheduler(
+            self.settings, self.engine, self.chooser, self.clock, Open(), lambda: None
+        )  # type: ignore[arg-type]
 
     def at(self, moment: datetime) -> None:
         type(self.clock).at = moment
 
     def record(self, event: ChangeEvent | ConsentEvent) -> Record:
         self.offset += 1
-        return Record(CONSENTS if isinstance(event, ConsentEvent) else CHANGES, 0, self.offset, b"k", encode(event))
+        return Record(
+            CONSENTS if isinstance(event, ConsentEvent) else CHANGES,
+            0,
+            self.offset,
+            b"k",
+            encode(event),
+        )
 
     async def take(self, *events: ChangeEvent | ConsentEvent) -> None:
         def never() -> Any:
             raise AssertionError("no broker here")
 
-        consumer = Consumer(self.engine, never, self.handler, "nurture", batch=100, after=lambda _: None)
+        consumer = Consumer(
+            self.engine, never, self.handler, "nurture", batch=100, after=lambda _: None
+        )
         await consumer.take([self.record(event) for event in events], lambda: None)
 
     async def ask(self, statement: str, **values: Any) -> list[Any]:
@@ -149,7 +165,10 @@ class Bench:
         return [(row.status, row.reason) for row in await self.touches()]
 
     async def told(self) -> list[TouchEvent]:
-        return [decode_touch(row.value) for row in await self.ask("SELECT value FROM nurture.outbox ORDER BY id")]
+        return [
+            decode_touch(row.value)
+            for row in await self.ask("SELECT value FROM nurture.outbox ORDER BY id")
+        ]
 
     def mails(self) -> list[Any]:
         return [message_from_bytes(file.read_bytes()) for file in sorted(self.mail.glob("*.eml"))]
@@ -160,7 +179,8 @@ class Bench:
         with pytest.raises(ConnectionAbortedError):
             await dying.turn()
         await self.do(
-            "UPDATE nurture.touch SET sending_since = sending_since - make_interval(secs => :ago) WHERE status = 'sending'",
+            "UPDATE nurture.touch SET sending_since = sending_since - make_interval(secs => "
+            ":ago) WHERE status = 'sending'",
             ago=self.settings.sending_timeout_s * 1.5 + 6,
         )
 
@@ -172,7 +192,9 @@ def _plain_logs() -> None:
 
 
 @pytest.fixture
-async def bench(settings: Settings, engine: AsyncEngine, default_playbook: Playbook, tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(
+    settings: Settings, engine: AsyncEngine, default_playbook: Playbook, tmp_path: Path
+) -> AsyncIterator[Bench]:
     hook, server = Hook(), await sink.serve(tmp_path / "mail")
     given = {
         "smtp_url": f"smtp://{sink.address(server)}",
@@ -182,7 +204,9 @@ async def bench(settings: Settings, engine: AsyncEngine, default_playbook: Playb
     }
     held = Settings(**(settings.model_dump() | given))
     holdout = default_playbook.holdout.model_copy(update={"share": 0.0})
-    yield Bench(held, engine, with_parts(default_playbook, holdout=holdout), tmp_path / "mail", hook)
+    yield Bench(
+        held, engine, with_parts(default_playbook, holdout=holdout), tmp_path / "mail", hook
+    )
     await hook.close()
     server.close()
 
@@ -194,51 +218,78 @@ def with_parts(playbook: Playbook, **parts: Any) -> Playbook:
 
 def by_webhook(playbook: Playbook) -> Playbook:
     """All programs send by webhook."""
-    return with_parts(playbook, programs=[one.model_copy(update={"channel": "webhook"}) for one in playbook.programs])
+    return with_parts(
+        playbook,
+        programs=[one.model_copy(update={"channel": "webhook"}) for one in playbook.programs],
+    )
 
 
 LEAD = str(uuid.UUID(int=7))
 
 
 def change(
-    stage: str = "decision", *, lead: str = LEAD, seq: int = 1, version: int = 1, cause_at: datetime = NOON,
-    kind: str = "lead.stage_changed.v1", content: tuple[str, ...] = (), merged: tuple[str, ...] = (), **snapshot: Any,
+    stage: str = "decision", *, lead: str = LEAD, seq: int = 1, version: int = 1,
+    cause_at: datetime = NOON,
+    kind: str = "lead.stage_changed.v1", content: tuple[str, ...] = (), merged: tuple[str,
+    ...] = (), **snapshot: Any,
 ) -> ChangeEvent:  # fmt: skip
     known: dict[str, Any] = {
-        "stage": stage, "email": "ann@firm.example", "traits": {"timezone": "UTC", "name": "Ann Ames"},
+        "stage": stage, "email": "ann@firm.example", "traits": {"timezone": "UTC",
+        "name": "Ann Ames"},
         "consents": {"email:marketing": Word("given", NOON - timedelta(days=1), "form")},
     }  # fmt: skip
     data = Change(
-        lead=lead, version=version, seq=seq, stage=stage, cause="event", cause_at=cause_at, content=content, merged=merged,
+        lead=lead, version=version, seq=seq, stage=stage, cause="event", cause_at=cause_at,
+        content=content, merged=merged,
         snapshot=Snapshot(**(known | snapshot)),
     )  # fmt: skip
-    return ChangeEvent(id=derived(kind, lead, seq, version), type=kind, time=cause_at, data=data, postedat=time.time())
+    return ChangeEvent(
+        id=derived(kind, lead, seq, version),
+        type=kind,
+        time=cause_at,
+        data=data,
+        postedat=time.time(),
+    )
 
 
 def engaged(version: int, **more: Any) -> ChangeEvent:
     return change(kind="lead.engaged.v1", seq=0, version=version, **more)
 
 
-def refusal(bench: Bench, at: datetime, state: Any = "withdrawn", email: str = "ann@firm.example") -> ConsentEvent:
+def refusal(
+    bench: Bench, at: datetime, state: Any = "withdrawn", email: str = "ann@firm.example"
+) -> ConsentEvent:
     address = keyed_hash(bench.pepper, f"email:{email}")
     said = ConsentChanged(address=address, channel="email", purpose="marketing", state=state, at=at)
     return ConsentEvent(id=uuid.uuid4().hex, time=at, data=said)
 
 
-# -- one announcement, one touch a program ---------------------------------------------------------------------------
+# -- one announcement, one touch a program --------------------------------------------------------
 
 
-async def test_one_announcement_brings_one_decision_a_program_however_often_it_comes(bench: Bench) -> None:
+async def test_one_announcement_brings_one_decision_a_program_however_often_it_comes(
+    bench: Bench,
+) -> None:
     """N11: replays, a batch with itself, and two processes at once."""
     first = change()
     await bench.take(first, first)
     await asyncio.gather(*(bench.take(first) for _ in range(4)))
     (touch,) = await bench.touches()
-    assert (touch.status, touch.content, touch.program, touch.channel) == ("due", BOTTLING, "practitioner-track", "email")
+    assert (touch.status, touch.content, touch.program, touch.channel) == (
+        "due",
+        BOTTLING,
+        "practitioner-track",
+        "email",
+    )
     assert str(touch.announcement_id) == first.id
     assert 0 <= touch.decision_ms < 60_000
     (told,) = await bench.told()
-    assert (told.type, told.data.id, told.data.status, told.data.propensity) == ("touch.decided.v1", str(touch.id), "due", 1.0)
+    assert (told.type, told.data.id, told.data.status, told.data.propensity) == (
+        "touch.decided.v1",
+        str(touch.id),
+        "due",
+        1.0,
+    )
 
 
 async def test_two_programs_decide_each_for_itself(bench: Bench) -> None:
@@ -247,7 +298,10 @@ async def test_two_programs_decide_each_for_itself(bench: Bench) -> None:
     bench.use(with_parts(bench.chooser.playbook, programs=[*own, twin]))
     await bench.take(change())
     found = {row.program: (row.status, row.content) for row in await bench.touches()}
-    assert found == {"practitioner-track": ("due", BOTTLING), "twin": ("due", "article-where-data-lives")}
+    assert found == {
+        "practitioner-track": ("due", BOTTLING),
+        "twin": ("due", "article-where-data-lives"),
+    }
 
 
 async def test_a_decision_not_to_send_is_a_decision_too(bench: Bench) -> None:
@@ -274,11 +328,17 @@ async def test_touches_and_what_was_seen_follow_a_merged_lead(bench: Bench) -> N
     await bench.take(change(seq=2, version=6), change(lead=other, seq=9, version=7))
     found = await bench.touches()
     assert {str(row.lead_id) for row in found} == {LEAD}
-    assert sorted(await bench.outcome()) == [("sent", ""), ("withheld", "capped"), ("withheld", "capped")]
-    assert {str(row.lead_id) for row in await bench.ask("SELECT lead_id FROM nurture.seen")} == {LEAD}
+    assert sorted(await bench.outcome()) == [
+        ("sent", ""),
+        ("withheld", "capped"),
+        ("withheld", "capped"),
+    ]
+    assert {str(row.lead_id) for row in await bench.ask("SELECT lead_id FROM nurture.seen")} == {
+        LEAD
+    }
 
 
-# -- sending ---------------------------------------------------------------------------------------------------------
+# -- sending --------------------------------------------------------------------------------------
 
 
 async def test_a_due_touch_is_mailed_once_and_told(bench: Bench) -> None:
@@ -308,12 +368,29 @@ async def test_a_due_touch_is_mailed_once_and_told(bench: Bench) -> None:
         (lambda bench: engaged(2, content=(BOTTLING,)), "superseded"),
         (lambda bench: engaged(2, traits={"timezone": "UTC", "language": "de"}), "superseded"),
         (lambda bench: engaged(2, email=""), "no_consent"),
-        (lambda bench: engaged(2, traits={"timezone": "UTC", "mail_paused_until": "2026-05-14"}), "preference"),
-        (lambda bench: engaged(2, traits={"timezone": "UTC", "mail_topics": ["cost"]}), "preference"),
+        (
+            lambda bench: engaged(2, traits={"timezone": "UTC", "mail_paused_until": "2026-05-14"}),
+            "preference",
+        ),
+        (
+            lambda bench: engaged(2, traits={"timezone": "UTC", "mail_topics": ["cost"]}),
+            "preference",
+        ),
     ],
-    ids=["refused", "moved on", "with sales", "found by itself", "other language", "no address", "paused", "other topic"],
+    ids=[
+        "refused",
+        "moved on",
+        "with sales",
+        "found by itself",
+        "other language",
+        "no address",
+        "paused",
+        "other topic",
+    ],
 )
-async def test_every_ground_is_checked_again_at_sending(bench: Bench, overtaken: Any, reason: str) -> None:
+async def test_every_ground_is_checked_again_at_sending(
+    bench: Bench, overtaken: Any, reason: str
+) -> None:
     """N6: what has been overtaken since the decision is not sent, and that is told."""
     await bench.take(change())
     assert await bench.outcome() == [("due", "")]
@@ -322,7 +399,11 @@ async def test_every_ground_is_checked_again_at_sending(bench: Bench, overtaken:
     assert await bench.outcome() == [("withheld", reason)]
     assert bench.mails() == []
     last = (await bench.told())[-1]
-    assert (last.type, last.data.status, last.data.reason) == ("touch.decided.v1", "withheld", reason)
+    assert (last.type, last.data.status, last.data.reason) == (
+        "touch.decided.v1",
+        "withheld",
+        reason,
+    )
 
 
 async def test_a_monthly_pace_looks_back_a_whole_month(bench: Bench) -> None:
@@ -346,7 +427,12 @@ async def test_an_older_snapshot_and_an_older_word_change_nothing(bench: Bench) 
 
 
 async def test_a_refusal_at_the_same_instant_as_the_permission_wins(bench: Bench) -> None:
-    await bench.take(refusal(bench, NOON, "given"), refusal(bench, NOON), refusal(bench, NOON, "given"), change(consents={}))
+    await bench.take(
+        refusal(bench, NOON, "given"),
+        refusal(bench, NOON),
+        refusal(bench, NOON, "given"),
+        change(consents={}),
+    )
     assert await bench.outcome() == [("withheld", "no_consent")]
 
 
@@ -356,7 +442,11 @@ async def test_who_came_back_to_the_site_is_not_written_to_until_it_left(bench: 
     await bench.take(engaged(2, last_act_at=NOON - timedelta(minutes=5)))
     await bench.scheduler.turn()
     (touch,) = await bench.touches()
-    assert (touch.status, touch.reason, touch.due_at) == ("due", "on_site", NOON + timedelta(minutes=25))
+    assert (touch.status, touch.reason, touch.due_at) == (
+        "due",
+        "on_site",
+        NOON + timedelta(minutes=25),
+    )
     bench.at(NOON + timedelta(minutes=24))
     await bench.scheduler.turn()
     assert bench.mails() == []
@@ -376,7 +466,9 @@ async def test_a_touch_in_the_night_waits_for_the_morning_of_its_lead(bench: Ben
     assert touch.due_at == datetime.fromisoformat("2026-05-14T06:00+09:00")
 
 
-async def test_two_touches_due_at_once_for_one_lead_do_not_pass_the_cap_together(bench: Bench) -> None:
+async def test_two_touches_due_at_once_for_one_lead_do_not_pass_the_cap_together(
+    bench: Bench,
+) -> None:
     own = bench.chooser.playbook.programs
     twin = own[0].model_copy(update={"id": "twin", "items": ["article-where-data-lives"]})
     bench.use(with_parts(bench.chooser.playbook, programs=[*own, twin]))
@@ -387,10 +479,13 @@ async def test_two_touches_due_at_once_for_one_lead_do_not_pass_the_cap_together
     assert len(bench.mails()) == 1
 
 
-async def test_the_brake_holds_everything_and_lets_go_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_brake_holds_everything_and_lets_go_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """N14: by the command that people have."""
     monkeypatch.setenv("RIPELINE_DATABASE_URL", bench.settings.database_url.get_secret_value())
-    monkeypatch.setattr(tempfile, "tempdir", str(bench.mail.parent))  # no other system of this user is found there
+    # no other system of this user is found there
+    monkeypatch.setattr(tempfile, "tempdir", str(bench.mail.parent))
     await bench.take(change())
 
     async def brake(way: str) -> None:
@@ -406,10 +501,12 @@ async def test_the_brake_holds_everything_and_lets_go_again(bench: Bench, monkey
     assert await bench.outcome() == [("sent", "")]
 
 
-# -- what a crash leaves ---------------------------------------------------------------------------------------------
+# -- what a crash leaves --------------------------------------------------------------------------
 
 
-async def test_a_mail_whose_sender_died_on_the_wire_is_unknown_and_never_repeated(bench: Bench) -> None:
+async def test_a_mail_whose_sender_died_on_the_wire_is_unknown_and_never_repeated(
+    bench: Bench,
+) -> None:
     """N11: it may have arrived; it counts against the caps."""
     await bench.take(change())
     await bench.die_on_the_wire()
@@ -432,7 +529,9 @@ async def test_what_is_still_on_the_wire_is_left_alone(bench: Bench) -> None:
     assert bench.mails() == []
 
 
-async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(bench: Bench) -> None:
+async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(
+    bench: Bench,
+) -> None:
     """N7, N11: its receiver knows the repetition by `webhook-id` (Standard Webhooks)."""
     bench.use(by_webhook(bench.chooser.playbook))
     await bench.take(change())
@@ -447,10 +546,16 @@ async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(
         assert headers["webhook-id"] == str(touch.id)
         assert abs(int(headers["webhook-timestamp"]) - time.time()) < 30
         signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        expected = base64.b64encode(hmac.digest(base64.b64decode(SECRET), signed, hashlib.sha256)).decode()
+        expected = base64.b64encode(
+            hmac.digest(base64.b64decode(SECRET), signed, hashlib.sha256)
+        ).decode()
         assert headers["webhook-signature"] == f"v1,{expected}"
         said = json.loads(body)
-        assert (said["type"], said["touch"], said["recipient"]) == ("touch.due", str(touch.id), "ann@firm.example")
+        assert (said["type"], said["touch"], said["recipient"]) == (
+            "touch.due",
+            str(touch.id),
+            "ann@firm.example",
+        )
         assert said["unsubscribe"].startswith(f"{bench.settings.public_url}/u/")
         assert said["preferences"].startswith(f"{bench.settings.public_url}/p/")
     assert bench.hook.got[0][1] == bench.hook.got[1][1]
@@ -458,9 +563,12 @@ async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(
 
 
 @pytest.mark.parametrize(
-    ("status", "outcome"), [(410, "failed"), (302, "failed"), (400, "failed"), (503, "due"), (429, "due"), (408, "due")]
+    ("status", "outcome"),
+    [(410, "failed"), (302, "failed"), (400, "failed"), (503, "due"), (429, "due"), (408, "due")],
 )
-async def test_a_webhooks_answer_says_whether_to_try_again(bench: Bench, status: int, outcome: str) -> None:
+async def test_a_webhooks_answer_says_whether_to_try_again(
+    bench: Bench, status: int, outcome: str
+) -> None:
     bench.use(by_webhook(bench.chooser.playbook))
     bench.hook.status = status
     await bench.take(change())
@@ -507,7 +615,7 @@ async def test_a_mail_server_that_is_away_is_tried_again_later(bench: Bench) -> 
     assert len(bench.mails()) == 1
 
 
-# -- the gate --------------------------------------------------------------------------------------------------------
+# -- the gate -------------------------------------------------------------------------------------
 
 
 class Ends:
@@ -534,10 +642,12 @@ async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Benc
     assert not await gate.passed()
 
 
-# -- attacks ---------------------------------------------------------------------------------------------------------
+# -- attacks --------------------------------------------------------------------------------------
 
 
-async def test_an_announcement_that_comes_again_after_the_persona_changed_stays_decided(bench: Bench) -> None:
+async def test_an_announcement_that_comes_again_after_the_persona_changed_stays_decided(
+    bench: Bench,
+) -> None:
     """N11: another program would answer for the new persona."""
     first = change(traits={"timezone": "UTC", "title": "Maintenance manager"})
     await bench.take(first)
@@ -555,11 +665,15 @@ async def test_merges_in_any_order_end_at_the_living_lead(bench: Bench) -> None:
 
 
 async def test_a_process_that_slept_since_its_check_sends_nothing(bench: Bench) -> None:
-    """SIGSTOP between `sending` and the wire; meanwhile the touch was given up and the lead refused."""
+    """SIGSTOP between `sending` and the wire; meanwhile the touch was given up and the lead
+    refused.
+    """
     await bench.take(change())
     ready, _ = await bench.scheduler._take()
     ((touch, lead),) = ready
-    await bench.scheduler._send(touch, lead, time.monotonic() - bench.settings.sending_timeout_s - 1)
+    await bench.scheduler._send(
+        touch, lead, time.monotonic() - bench.settings.sending_timeout_s - 1
+    )
     assert bench.mails() == []
     assert await bench.outcome() == [("sending", "")]
 
@@ -579,8 +693,10 @@ async def test_two_processes_keep_one_leads_caps(bench: Bench) -> None:
     """N5: touches of two announcements of one lead are due at once."""
     await bench.take(change())
     await bench.do(
-        "INSERT INTO nurture.touch SELECT gen_random_uuid(), gen_random_uuid(), program, lead_id, product, stage, "
-        "'article-where-data-lives', channel, status, reason, why, propensity, decided_at, decision_ms, due_at FROM nurture.touch"
+        "INSERT INTO nurture.touch SELECT gen_random_uuid(), gen_random_uuid(), program, "
+        "lead_id, product, stage, "
+        "'article-where-data-lives', channel, status, reason, why, propensity, decided_at, "
+        "decision_ms, due_at FROM nurture.touch"
     )
     twin = Scheduler(bench.settings, bench.engine, bench.chooser, bench.clock, Open(), lambda: None)  # type: ignore[arg-type]
     await asyncio.gather(bench.scheduler.turn(), twin.turn())
@@ -599,12 +715,22 @@ async def test_a_program_that_is_no_longer_live_sends_nothing_that_was_due(bench
 
 @pytest.mark.parametrize(
     "address",
-    ["ä@b.cc", "a\u200b@b.cc", "a\x01@b.cc", "x:victim@c.dd", "=?utf-8?q?x?=@b.cc", "a()@b.cc", "a@b.cc\r\nBcc: c@d.ee"],
+    [
+        "ä@b.cc",
+        "a\u200b@b.cc",
+        "a\x01@b.cc",
+        "x:victim@c.dd",
+        "=?utf-8?q?x?=@b.cc",
+        "a()@b.cc",
+        "a@b.cc\r\nBcc: c@d.ee",
+    ],
 )
 async def test_an_address_that_cannot_be_written_to_fails_alone(bench: Bench, address: str) -> None:
     """One poisoned lead neither stops the others nor reaches anybody else."""
     assert bench.handler._chooser._cleaner.address(address) == ""
-    await bench.take(change(email=address), change(lead=str(uuid.UUID(int=8)), email="good@firm.example"))
+    await bench.take(
+        change(email=address), change(lead=str(uuid.UUID(int=8)), email="good@firm.example")
+    )
     await bench.scheduler.turn()
     assert sorted(status for status, _ in await bench.outcome()) == ["failed", "sent"]
     assert [mail["To"] for mail in bench.mails()] == ["good@firm.example"]
@@ -614,21 +740,35 @@ def asking(bench: Bench, **snapshot: Any) -> ChangeEvent:
     """A lead asks for a thing, at night, and all programs answer; nearly everybody is held out."""
     playbook = bench.chooser.playbook
     live = [one.model_copy(update={"state": "live"}) for one in playbook.programs]
-    bench.use(with_parts(playbook, programs=live, holdout=playbook.holdout.model_copy(update={"share": 0.9})))
+    bench.use(
+        with_parts(
+            playbook, programs=live, holdout=playbook.holdout.model_copy(update={"share": 0.9})
+        )
+    )
     bench.at(NOON.replace(hour=2))
     asked = Request(uuid.uuid4().hex, "form_submitted", bench.clock.at, "whitepaper-four-kinds")
     event = engaged(2, last_act_at=bench.clock.at, consents={}, **snapshot)
-    return msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, requests=(asked,)))
+    return msgspec.structs.replace(
+        event, data=msgspec.structs.replace(event.data, requests=(asked,))
+    )
 
 
 async def test_what_was_asked_for_goes_out_at_once_outside_caps_and_hours(bench: Bench) -> None:
-    """N12: and outside the pace and the pause that the lead has asked for, and whatever it refused before."""
-    event = asking(bench, traits={"timezone": "UTC", "mail_paused_until": "2030-01-01", "mail_pace": "monthly"})
+    """N12: and outside the pace and the pause that the lead has asked for, and whatever it refused
+    before.
+    """
+    event = asking(
+        bench, traits={"timezone": "UTC", "mail_paused_until": "2030-01-01", "mail_pace": "monthly"}
+    )
     await bench.take(refusal(bench, bench.clock.at - timedelta(days=1)), event, event)
     await bench.take(event)
     await bench.scheduler.turn()
     (touch,) = await bench.touches()
-    assert (touch.program, touch.content, touch.status) == ("requested", "whitepaper-four-kinds", "sent")
+    assert (touch.program, touch.content, touch.status) == (
+        "requested",
+        "whitepaper-four-kinds",
+        "sent",
+    )
     assert len(bench.mails()) == 1
 
 
@@ -664,7 +804,15 @@ async def test_a_person_pauses_a_lead_until_a_date(bench: Bench) -> None:
 
 async def test_a_person_asserts_a_stage_until_it_is_taken_back(bench: Bench) -> None:
     """N14: the estimate may say another one meanwhile."""
-    await asyncio.to_thread(said, bench, "assert", LEAD, "consideration", "--until", f"{NOON + timedelta(days=9):%Y-%m-%d}")
+    await asyncio.to_thread(
+        said,
+        bench,
+        "assert",
+        LEAD,
+        "consideration",
+        "--until",
+        f"{NOON + timedelta(days=9):%Y-%m-%d}",
+    )
     await bench.take(change())
     assert await bench.outcome() == [("withheld", "superseded")]
     await asyncio.to_thread(said, bench, "release", LEAD)

@@ -1,4 +1,6 @@
-"""Bulk writing on a real database: part of the transaction, and honest about what went wrong (O4)."""
+"""Bulk writing on a real database: part of the transaction, and honest about what went
+wrong (O4).
+"""
 
 import asyncio
 import uuid
@@ -19,7 +21,9 @@ async def count(engine: AsyncEngine) -> int:
         return int(await value(connection, "SELECT count(*) FROM nurture.merged"))
 
 
-async def test_what_was_copied_goes_with_its_transaction_even_as_its_first_statement(engine: AsyncEngine) -> None:
+async def test_what_was_copied_goes_with_its_transaction_even_as_its_first_statement(
+    engine: AsyncEngine,
+) -> None:
     async with engine.connect() as connection:
         await copy(connection, MERGED, PAIRS)
         assert await value(connection, "SELECT count(*) FROM nurture.merged") == 3
@@ -30,7 +34,9 @@ async def test_what_was_copied_goes_with_its_transaction_even_as_its_first_state
     assert await count(engine) == 3
 
 
-async def test_a_row_that_is_there_already_is_refused_by_copy_and_written_over_by_overwrite(engine: AsyncEngine) -> None:
+async def test_a_row_that_is_there_already_is_refused_by_copy_and_written_over_by_overwrite(
+    engine: AsyncEngine,
+) -> None:
     async with engine.begin() as connection:
         await copy(connection, MERGED, PAIRS[:1])
     with pytest.raises(UniqueViolationError) as caught:
@@ -41,11 +47,20 @@ async def test_a_row_that_is_there_already_is_refused_by_copy_and_written_over_b
     async with engine.begin() as connection:
         await overwrite(connection, MERGED, [(PAIRS[0][0], PAIRS[2][1]), PAIRS[1]])
         await overwrite(connection, MERGED, [])
-        assert await value(connection, "SELECT into_lead FROM nurture.merged WHERE lead_id = :id", id=PAIRS[0][0]) == PAIRS[2][1]
+        assert (
+            await value(
+                connection,
+                "SELECT into_lead FROM nurture.merged WHERE lead_id = :id",
+                id=PAIRS[0][0],
+            )
+            == PAIRS[2][1]
+        )
     assert await count(engine) == 2
 
 
-async def test_a_connection_lost_before_a_copy_passes_by_itself_and_the_pool_heals(engine: AsyncEngine) -> None:
+async def test_a_connection_lost_before_a_copy_passes_by_itself_and_the_pool_heals(
+    engine: AsyncEngine,
+) -> None:
     async def cut() -> None:
         async with engine.begin() as connection:
             own = await value(connection, "SELECT pg_backend_pid()")

@@ -1,4 +1,6 @@
-"""Writing back on a real database to a real receiver: what goes out, once, signed, again after failures (D6, U3)."""
+"""Writing back on a real database to a real receiver: what goes out, once, signed, again after
+failures (D6, U3).
+"""
 
 import asyncio
 import json
@@ -33,7 +35,10 @@ from tests.support import present
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CONTACT = ExternalId("hubspot", "701")
-RULES = Crm(system="hubspot", fields={"our_stage": "stage", "our_chance": "band", "our_why": "join('; ', reasons)"})
+RULES = Crm(
+    system="hubspot",
+    fields={"our_stage": "stage", "our_chance": "band", "our_why": "join('; ', reasons)"},
+)
 ANN = "ann@firm.example"
 
 
@@ -85,10 +90,14 @@ class Receiver:
 class Bench:
     """A scorer's handler and writer, fed by hand through ingest's normaliser."""
 
-    def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook, receiver: Receiver) -> None:
+    def __init__(
+        self, settings: Settings, engine: AsyncEngine, playbook: Playbook, receiver: Receiver
+    ) -> None:
         self.settings, self.engine, self.receiver = settings, engine, receiver
         self.handler = Handler(Scoring.of(playbook, type("Here", (Ahead,), {})()), playbook.crm)
-        self.normaliser = Normaliser(Cleaner(playbook.identity), b"pepper", playbook.sales, frozenset(playbook.crm.fields))
+        self.normaliser = Normaliser(
+            Cleaner(playbook.identity), b"pepper", playbook.sales, frozenset(playbook.crm.fields)
+        )
         self.writer = self.new_writer()
 
     def new_writer(self) -> Writer:
@@ -97,22 +106,28 @@ class Bench:
         return Writer(self.settings, self.engine, self.handler.scoring, queries)
 
     async def happened(self, type_: str, **said: Any) -> None:
-        receipt = self.normaliser.take([Item(**{"type": type_} | said)], Receipt("canonical:crm", present.now(), 0.0))
+        receipt = self.normaliser.take(
+            [Item(**{"type": type_} | said)], Receipt("canonical:crm", present.now(), 0.0)
+        )
         assert receipt.ids
-        decoded = [self.handler.decode(Record(one.topic, 0, 0, b"", one.value)) for one in receipt.records]
+        decoded = [
+            self.handler.decode(Record(one.topic, 0, 0, b"", one.value)) for one in receipt.records
+        ]
         async with self.engine.begin() as connection:
             await self.handler.apply(connection, decoded)
 
     async def turn(self) -> int:
         """The writer's turn with all that is owed due now; leases apart."""
         await self.do(
-            "UPDATE scorer.writeback SET due_at = now() - interval '1 second' WHERE due_at < now() + interval '2 seconds'"
+            "UPDATE scorer.writeback SET due_at = now() - interval '1 second' WHERE due_at < "
+            "now() + interval '2 seconds'"
         )
         return await self.writer.turn()
 
     async def owed(self) -> list[Any]:
         return await self.ask(
-            "SELECT sequence, attempts, problem, told, extract(epoch FROM due_at - now())::float8 AS wait FROM scorer.writeback"
+            "SELECT sequence, attempts, problem, told, extract(epoch FROM due_at - "
+            "now())::float8 AS wait FROM scorer.writeback"
         )
 
     async def ask(self, statement: str, **values: Any) -> list[Any]:
@@ -131,10 +146,14 @@ def _plain_logs() -> None:
 
 
 @pytest.fixture
-async def bench(settings: Settings, engine: AsyncEngine, default_playbook: Playbook) -> AsyncIterator[Bench]:
+async def bench(
+    settings: Settings, engine: AsyncEngine, default_playbook: Playbook
+) -> AsyncIterator[Bench]:
     receiver = Receiver()
     given = {"crm_url": await receiver.serve(), "crm_secret": SECRET, "sending_timeout_s": 2.0}
-    playbook = Playbook(**{name: getattr(default_playbook, name) for name in Playbook.model_fields} | {"crm": RULES})
+    playbook = Playbook(
+        **{name: getattr(default_playbook, name) for name in Playbook.model_fields} | {"crm": RULES}
+    )
     yield Bench(Settings(**(settings.model_dump() | given)), engine, playbook, receiver)
     receiver.busy.set()
     await receiver.close()
@@ -199,7 +218,9 @@ async def test_silence_is_told_too(bench: Bench) -> None:
         {"email": "someone@mail.millwarden.example"},
     ],
 )
-async def test_whom_the_crm_cannot_find_or_who_is_no_lead_is_not_told_of(bench: Bench, named: dict[str, Any]) -> None:
+async def test_whom_the_crm_cannot_find_or_who_is_no_lead_is_not_told_of(
+    bench: Bench, named: dict[str, Any]
+) -> None:
     """A visitor, an id that waits for its link (D6), an employee (D7)."""
     await bench.happened("demo_requested", id="d", **named)
     assert await bench.turn() == 0
@@ -230,11 +251,18 @@ async def test_what_the_crm_says_back_of_it_makes_no_further_message(bench: Benc
     """D6: the loop is broken, whichever way our own fields come home."""
     await ann(bench)
     await bench.turn()
-    fields, (before,) = bench.receiver.read()["fields"], await bench.ask("SELECT version FROM scorer.lead")
+    fields, (before,) = (
+        bench.receiver.read()["fields"],
+        await bench.ask("SELECT version FROM scorer.lead"),
+    )
     for number, said in enumerate(({"external_id": CONTACT}, {"email": ANN})):
         await bench.happened("identified", id=f"echo-{number}", traits=fields, **said)
-    assert [row.version for row in await bench.ask("SELECT version FROM scorer.lead")] == [before.version]
-    await bench.happened("identified", id="both", traits=fields | {"phone": "1"}, email=ANN, external_id=CONTACT)
+    assert [row.version for row in await bench.ask("SELECT version FROM scorer.lead")] == [
+        before.version
+    ]
+    await bench.happened(
+        "identified", id="both", traits=fields | {"phone": "1"}, email=ANN, external_id=CONTACT
+    )
     assert await bench.turn() == 0
     (lead,) = await bench.ask("SELECT body FROM scorer.event WHERE body LIKE '%\"phone\"%'")
     assert json.loads(lead.body)["traits"] == {"phone": "1"}
@@ -322,12 +350,17 @@ async def test_what_changes_while_a_message_is_on_the_wire_is_told_after_it(benc
     bench.receiver.busy.set()
     await first
     await bench.turn()
-    assert [bench.receiver.read(n)["fields"]["our_stage"] for n in (0, 1)] == ["decision", "customer"]
+    assert [bench.receiver.read(n)["fields"]["our_stage"] for n in (0, 1)] == [
+        "decision",
+        "customer",
+    ]
     assert len(set(bench.receiver.ids)) == 2
     assert [row.wait for row in await bench.owed()] == [None]
 
 
-async def test_a_writer_that_dies_before_it_noted_the_answer_repeats_it_under_the_same_id(bench: Bench) -> None:
+async def test_a_writer_that_dies_before_it_noted_the_answer_repeats_it_under_the_same_id(
+    bench: Bench,
+) -> None:
     """O4: at least once; the receiver knows the repetition."""
     await ann(bench)
 
@@ -358,7 +391,10 @@ async def test_in_production_no_address_of_our_own_network_is_called(bench: Benc
     """Security: neither a literal address nor a name that leads to one."""
     await ann(bench)
     for url, problem in (
-        ("http://127.0.0.1:9/in", "RIPELINE_CRM_URL: 127.0.0.1 is not a public address: name a public host"),
+        (
+            "http://127.0.0.1:9/in",
+            "RIPELINE_CRM_URL: 127.0.0.1 is not a public address: name a public host",
+        ),
         (
             "http://[::ffff:169.254.169.254]/in",
             "RIPELINE_CRM_URL: ::ffff:169.254.169.254 is not a public address: name a public host",
@@ -366,7 +402,9 @@ async def test_in_production_no_address_of_our_own_network_is_called(bench: Benc
         ("http://localhost:9/in", "the webhook is away: ClientConnectorDNSError"),
         ("file:///etc/passwd", "the webhook is away: NonHttpUrlClientError"),
     ):
-        bench.settings = bench.settings.model_copy(update={"environment": "production", "crm_url": SecretStr(url)})
+        bench.settings = bench.settings.model_copy(
+            update={"environment": "production", "crm_url": SecretStr(url)}
+        )
         bench.writer = bench.new_writer()
         await bench.do("UPDATE scorer.writeback SET due_at = now()")
         await bench.turn()
@@ -374,9 +412,12 @@ async def test_in_production_no_address_of_our_own_network_is_called(bench: Benc
 
 
 @pytest.mark.parametrize(
-    ("secret", "problem"), [("", "no secret to sign with"), ("whsec_a", "not a secret of Standard Webhooks")]
+    ("secret", "problem"),
+    [("", "no secret to sign with"), ("whsec_a", "not a secret of Standard Webhooks")],
 )
-def test_without_a_sound_secret_the_writer_does_not_start(bench: Bench, secret: str, problem: str) -> None:
+def test_without_a_sound_secret_the_writer_does_not_start(
+    bench: Bench, secret: str, problem: str
+) -> None:
     bench.settings = bench.settings.model_copy(update={"crm_secret": SecretStr(secret)})
     with pytest.raises(Reject) as refused:
         bench.new_writer()

@@ -1,4 +1,6 @@
-"""A changed playbook: everybody is folded anew, state of another hash is never shown or compared, changes are said once."""
+"""A changed playbook: everybody is folded anew, state of another hash is never shown or compared,
+changes are said once.
+"""
 
 import uuid
 
@@ -19,7 +21,9 @@ from tests.support.histories import DAY, Said, records
 
 
 def changed(playbook: Playbook) -> Playbook:
-    """Another group of points, which changes the record's size, and a stage that publishes only when it is nearly sure."""
+    """Another group of points, which changes the record's size, and a stage that publishes only
+    when it is nearly sure.
+    """
     body = playbook.model_dump()
     body["engagement"]["groups"]["extra"] = PointGroup(cap=5).model_dump()
     body["model"]["hysteresis"]["publish_at"] = 0.97
@@ -30,10 +34,20 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
     engine: AsyncEngine, settings: Settings, default_playbook: Playbook
 ) -> None:
     clock = present.CLOCK
-    before, after = Handler(Scoring.of(default_playbook, clock)), Handler(Scoring.of(changed(default_playbook), clock))
+    before, after = (
+        Handler(Scoring.of(default_playbook, clock)),
+        Handler(Scoring.of(changed(default_playbook), clock)),
+    )
     recent = clock.now_us() - DAY
     said = [
-        Said(recent + n, Interaction(id=f"e{n}", type="demo_requested" if n % 2 else "page_viewed", email=f"p{n}@firm.example"))
+        Said(
+            recent + n,
+            Interaction(
+                id=f"e{n}",
+                type="demo_requested" if n % 2 else "page_viewed",
+                email=f"p{n}@firm.example",
+            ),
+        )
         for n in range(40)
     ]
     async with engine.begin() as connection:
@@ -46,9 +60,13 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
         pass
     assert await sweeper.renew() == 0
     async with engine.connect() as connection:
-        causes = await rows(connection, "SELECT cause, count(*) AS n FROM scorer.announcement GROUP BY cause")
+        causes = await rows(
+            connection, "SELECT cause, count(*) AS n FROM scorer.announcement GROUP BY cause"
+        )
         states = await Store(connection).states(uuid.UUID(lead["id"]) for lead in listed["leads"])
     assert {row.cause: row.n for row in causes} == {"event": 40, "model": 20}
-    assert {state.fold_hash for mine in states.values() for state in mine.values()} == {after.scoring.playbook.fold_hash}
+    assert {state.fold_hash for mine in states.values() for state in mine.values()} == {
+        after.scoring.playbook.fold_hash
+    }
     checked = await verify(settings, lambda _: None)
     assert checked["leads"] == 40

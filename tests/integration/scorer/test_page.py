@@ -30,7 +30,13 @@ ODD = "<script>alert(1)</script>"
 class Site:
     """A scorer with its page and nobody signed in."""
 
-    def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook, clock: Clock = present.CLOCK) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: AsyncEngine,
+        playbook: Playbook,
+        clock: Clock = present.CLOCK,
+    ) -> None:
         scoring = Scoring.of(playbook, clock)
         self.engine, self.handler, self.keys = engine, Handler(scoring), Keys(engine)
         app = create_app(settings, engine, scoring, self.keys, dict, Publisher(settings))
@@ -48,11 +54,19 @@ class Site:
     async def happened(self, *interactions: Interaction, days_ago: float = 1) -> None:
         at = NOW - timedelta(days=days_ago)
         records = [
-            Record(INTERACTIONS, 0, 0, b"", envelope(one, source="test", occurred_at=at, received_at=at, posted_at=0)[1])
+            Record(
+                INTERACTIONS,
+                0,
+                0,
+                b"",
+                envelope(one, source="test", occurred_at=at, received_at=at, posted_at=0)[1],
+            )
             for one in interactions
         ]
         async with self.engine.begin() as connection:
-            await self.handler.apply(connection, [self.handler.decode(record) for record in records])
+            await self.handler.apply(
+                connection, [self.handler.decode(record) for record in records]
+            )
 
     async def lead(self, email: str) -> str:
         answer = await self.http.post("/find", data={"email": email})
@@ -66,7 +80,9 @@ class Site:
 
 
 @pytest.fixture
-async def site(settings: Settings, engine: AsyncEngine, default_playbook: Playbook) -> AsyncIterator[Site]:
+async def site(
+    settings: Settings, engine: AsyncEngine, default_playbook: Playbook
+) -> AsyncIterator[Site]:
     site = Site(settings, engine, default_playbook)
     await site.open()
     yield site
@@ -74,7 +90,9 @@ async def site(settings: Settings, engine: AsyncEngine, default_playbook: Playbo
 
 
 def demo(email: str, name: str = "Jo Day", **more: object) -> Interaction:
-    return Interaction(id=email, type="demo_requested", email=email, traits={"name": name, "title": ODD}, **more)  # type: ignore[arg-type]
+    return Interaction(
+        id=email, type="demo_requested", email=email, traits={"name": name, "title": ODD}, **more
+    )  # type: ignore[arg-type]
 
 
 async def test_nobody_sees_anything_without_a_key(site: Site) -> None:
@@ -92,7 +110,12 @@ async def test_only_a_query_key_signs_in_and_only_to_our_own_pages(site: Site) -
     assert (await site.http.get("/sign-in", params={"key": "nonsense"})).status_code == 401
     assert (await site.http.post("/sign-in", data={"key": site.secret})).status_code == 403
     assert not site.http.cookies
-    for to, lands in (("/mail", "/mail"), ("//evil.example/", "/"), ("https://evil.example", "/"), ("/mail\r\nX: y", "/")):
+    for to, lands in (
+        ("/mail", "/mail"),
+        ("//evil.example/", "/"),
+        ("https://evil.example", "/"),
+        ("/mail\r\nX: y", "/"),
+    ):
         answer = await site.http.post("/sign-in", data={"key": site.key, "to": to})
         assert (answer.status_code, answer.headers["location"]) == (303, lands)
     cookie = answer.headers["set-cookie"]
@@ -105,7 +128,9 @@ async def test_only_a_query_key_signs_in_and_only_to_our_own_pages(site: Site) -
 async def test_a_revoked_key_ends_the_session(site: Site) -> None:
     await site.sign_in()
     async with site.engine.begin() as connection:
-        await connection.execute(text("UPDATE access.api_key SET revoked_at = now() WHERE name = 'people'"))
+        await connection.execute(
+            text("UPDATE access.api_key SET revoked_at = now() WHERE name = 'people'")
+        )
     await site.keys.load()
     assert (await site.http.get("/")).status_code == 303
 
@@ -126,7 +151,15 @@ async def test_an_empty_page_says_what_to_do(site: Site) -> None:
 
 async def test_every_answer_lets_nothing_in(site: Site) -> None:
     await site.sign_in()
-    for path in ("/", "/mail", "/sign-in", "/static/page.css", "/leads/nobody", f"/leads/{uuid.uuid4()}", "/?stage=none"):
+    for path in (
+        "/",
+        "/mail",
+        "/sign-in",
+        "/static/page.css",
+        "/leads/nobody",
+        f"/leads/{uuid.uuid4()}",
+        "/?stage=none",
+    ):
         headers = (await site.http.get(path)).headers
         assert headers["content-security-policy"].startswith("default-src 'none'")
         assert "unsafe" not in headers["content-security-policy"]
@@ -150,13 +183,19 @@ async def test_a_lead_is_shown_in_full_and_what_it_typed_stays_text(site: Site) 
 async def test_the_points_shown_add_up_to_the_sum_shown(site: Site) -> None:
     await site.sign_in()
     for n in range(30):
-        one = Interaction(id=f"v{n}", type=("page_viewed", "pricing_viewed")[n % 2], email="jo@firm.example")
+        one = Interaction(
+            id=f"v{n}", type=("page_viewed", "pricing_viewed")[n % 2], email="jo@firm.example"
+        )
         await site.happened(one, days_ago=31 - n)
     path = await site.lead("jo@firm.example")
     for address, collapsed in ((path, True), (f"{path}?all=1", False)):
         page = (await site.http.get(address)).text
         assert ("earlier steps together" in page) is collapsed
-        ledger = page[page.index('<table class="ledger">') : page.index("</table>", page.index('<table class="ledger">'))]
+        ledger = page[
+            page.index('<table class="ledger">') : page.index(
+                "</table>", page.index('<table class="ledger">')
+            )
+        ]
         found = re.findall(r'<td class="points[^"]*">([^<]+)</td>', ledger)
         points = [float(one.replace("−", "-")) for one in found]
         assert sum(points[:-1]) == pytest.approx(points[-1], abs=0.05 * len(points))
@@ -165,7 +204,9 @@ async def test_the_points_shown_add_up_to_the_sum_shown(site: Site) -> None:
 async def test_pipeline_and_list_agree_and_can_be_narrowed_and_paged(site: Site) -> None:
     await site.sign_in()
     await site.happened(*(demo(f"p{n:02}@firm.example", f"Person {n:02}") for n in range(30)))
-    await site.happened(Interaction(id="b", type="purchased", email="p00@firm.example"), days_ago=0.5)
+    await site.happened(
+        Interaction(id="b", type="purchased", email="p00@firm.example"), days_ago=0.5
+    )
     home = (await site.http.get("/", params={"stage": "decision"})).text
     assert "30 leads, as of" in home
     assert home.count('<th scope="row">') == 25
@@ -174,14 +215,18 @@ async def test_pipeline_and_list_agree_and_can_be_narrowed_and_paged(site: Site)
     rest = (await site.http.get(following[1].replace("&amp;", "&"))).text
     assert rest.count('<th scope="row">') == 4
     assert "Person 00" not in home[home.index('id="leads"') : home.index("stream-title")]
-    assert "Nobody is in Awareness" in (await site.http.get("/", params={"stage": "awareness"})).text
+    assert (
+        "Nobody is in Awareness" in (await site.http.get("/", params={"stage": "awareness"})).text
+    )
 
 
 async def test_what_is_asked_wrongly_is_answered_for_people(site: Site) -> None:
     await site.sign_in()
     asked = [
-        ("/?stage=none", 400), ("/?order=none", 400), ("/?cursor=bent", 400), ("/?product=none", 404), ("/leads/nobody", 404),
-        (f"/leads/{uuid.uuid4()}", 404), ("/mail?before=bent", 400), (f"/touches/{uuid.uuid4()}/mail", 404),
+        ("/?stage=none", 400), ("/?order=none", 400), ("/?cursor=bent", 400), ("/?product=none",
+        404), ("/leads/nobody", 404),
+        (f"/leads/{uuid.uuid4()}", 404), ("/mail?before=bent", 400),
+        (f"/touches/{uuid.uuid4()}/mail", 404),
     ]  # fmt: skip
     for path, status in asked:
         answer = await site.http.get(path)
@@ -205,7 +250,8 @@ async def test_a_lead_that_lives_on_elsewhere_is_followed(site: Site) -> None:
     await site.happened(demo("jo@firm.example"), demo("jo@home.example"))
     before = {await site.lead("jo@firm.example"), await site.lead("jo@home.example")}
     same = [
-        Interaction(id=f"i{mail}", type="identified", user_id="u1", email=mail) for mail in ("jo@firm.example", "jo@home.example")
+        Interaction(id=f"i{mail}", type="identified", user_id="u1", email=mail)
+        for mail in ("jo@firm.example", "jo@home.example")
     ]
     await site.happened(*same, days_ago=0.5)
     after = await site.lead("jo@firm.example")
@@ -221,7 +267,14 @@ async def test_a_mail_is_read_in_a_cage_and_a_decision_in_words(site: Site) -> N
     await site.sign_in()
     await site.happened(demo("jo@firm.example"))
     path = await site.lead("jo@firm.example")
-    sent = await site.touched(path, status="sent", subject=ODD, html="<p style='color:red'>Hello</p>", text=ODD, stage="decision")
+    sent = await site.touched(
+        path,
+        status="sent",
+        subject=ODD,
+        html="<p style='color:red'>Hello</p>",
+        text=ODD,
+        stage="decision",
+    )
     await site.touched(path, status="withheld", reason="holdout", stage="decision")
     for page in (await site.http.get(path), await site.http.get("/mail")):
         frame = re.search(r"<iframe[^>]*>", page.text)
@@ -238,12 +291,22 @@ async def test_mails_are_paged_newest_first(site: Site) -> None:
     await site.sign_in()
     await site.happened(demo("jo@firm.example"))
     path = await site.lead("jo@firm.example")
-    sent = {(await site.touched(path, status="sent", subject=f"Mail {n}", text="x")).subject for n in range(25)}
+    sent = {
+        (await site.touched(path, status="sent", subject=f"Mail {n}", text="x")).subject
+        for n in range(25)
+    }
     first = (await site.http.get("/mail")).text
     older = re.search(r'rel="next" href="([^"]+)"', first)
     assert older
     second = (await site.http.get(older[1])).text
-    assert {*re.findall(r"<h2>(Mail \d+)</h2>", first), *re.findall(r"<h2>(Mail \d+)</h2>", second)} == sent
+    assert {
+        *re.findall(r"<h2>(Mail \d+)</h2>", first),
+        *re.findall(
+            r"<h2>(Mail "
+            r"\d+)</h2>",
+            second,
+        ),
+    } == sent
     assert 'rel="next"' not in second
 
 
@@ -251,9 +314,16 @@ async def test_notices_tell_a_compressed_clock_and_a_sample_playbook(
     settings: Settings, engine: AsyncEngine, default_playbook: Playbook
 ) -> None:
     own = default_playbook.model_copy(
-        update={"content": [item.model_copy(update={"sample": False}) for item in default_playbook.content]}
+        update={
+            "content": [
+                item.model_copy(update={"sample": False}) for item in default_playbook.content
+            ]
+        }
     )
-    for playbook, clock, told in ((default_playbook, Clock(NOW.timestamp(), 60, 9999), True), (own, present.CLOCK, False)):
+    for playbook, clock, told in (
+        (default_playbook, Clock(NOW.timestamp(), 60, 9999), True),
+        (own, present.CLOCK, False),
+    ):
         site = Site(settings, engine, playbook, clock)
         await site.open()
         await site.sign_in()
@@ -278,8 +348,10 @@ async def test_the_stream_tells_what_is_new_without_being_asked(site: Site) -> N
         await sent.put(bytes(message.get("body", b"")).decode())  # type: ignore[call-overload]
 
     scope = {
-        "type": "http", "method": "GET", "path": "/stream", "raw_path": b"/stream", "query_string": b"", "root_path": "",
-        "scheme": "http", "http_version": "1.1", "headers": [(b"cookie", f"ripeline_session={cookie}".encode())],
+        "type": "http", "method": "GET", "path": "/stream", "raw_path": b"/stream",
+        "query_string": b"", "root_path": "",
+        "scheme": "http", "http_version": "1.1", "headers": [(b"cookie",
+        f"ripeline_session={cookie}".encode())],
         "asgi": {"version": "3.0"}, "client": None, "server": ("page", 80),
     }  # fmt: skip
     app = site.http._transport.app  # type: ignore[attr-defined]

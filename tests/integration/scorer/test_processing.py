@@ -1,4 +1,6 @@
-"""The scorer's transaction on a real database: poison, absence, races, and what it announces (D1, D2, G4, N11, O4)."""
+"""The scorer's transaction on a real database: poison, absence, races, and what it announces (D1,
+D2, G4, N11, O4).
+"""
 
 import asyncio
 import itertools
@@ -51,7 +53,9 @@ class Stopped(Clock):
 class Bench:
     """A scorer's handler on a database, fed by hand."""
 
-    def __init__(self, engine: AsyncEngine, playbook: Playbook, handler: type[Handler] = Handler) -> None:
+    def __init__(
+        self, engine: AsyncEngine, playbook: Playbook, handler: type[Handler] = Handler
+    ) -> None:
         self.engine = engine
         self.clock = type("Here", (Stopped,), {})()
         self.handler = handler(Scoring.of(playbook, self.clock))
@@ -62,10 +66,13 @@ class Bench:
         type(self.clock).at = moment
         return self
 
-    def record(self, data: Interaction, at: int, *, received: int | None = None, posted: float = 0.0) -> Record:
+    def record(
+        self, data: Interaction, at: int, *, received: int | None = None, posted: float = 0.0
+    ) -> Record:
         """An interaction as it comes from Kafka."""
         _, value = envelope(
-            data, source="test:default", occurred_at=from_us(at), received_at=from_us(received or self.clock.now_us()),
+            data, source="test:default", occurred_at=from_us(at),
+            received_at=from_us(received or self.clock.now_us()),
             posted_at=posted,
         )  # fmt: skip
         return self.raw(value)
@@ -101,7 +108,9 @@ class Bench:
         return await self.ask("SELECT * FROM scorer.announcement ORDER BY announced_at, seq")
 
     async def outgoing(self, kind: str = "lead.stage_changed.v1") -> list[ChangeEvent]:
-        found = await self.ask("SELECT value FROM scorer.outbox WHERE topic = :topic ORDER BY id", topic=CHANGES)
+        found = await self.ask(
+            "SELECT value FROM scorer.outbox WHERE topic = :topic ORDER BY id", topic=CHANGES
+        )
         events = [decode_change(row.value) for row in found]
         return [event for event in events if event.type == kind]
 
@@ -109,7 +118,10 @@ class Bench:
         return await self.ask("SELECT id FROM scorer.lead WHERE merged_into IS NULL")
 
     async def stages(self) -> list[str]:
-        return [row.stage for row in await self.ask("SELECT stage FROM scorer.lead_state ORDER BY stage")]
+        return [
+            row.stage
+            for row in await self.ask("SELECT stage FROM scorer.lead_state ORDER BY stage")
+        ]
 
     def sweeper(self) -> Sweeper:
         return Sweeper(self.engine, self.handler, 0.1, lambda: None)
@@ -131,24 +143,47 @@ class Choking(Handler):
 
     async def apply(self, connection: AsyncConnection, decoded: Sequence[Decoded]) -> int:
         left = await super().apply(connection, decoded)
-        if any(arrival.data.properties.get("poison") for one in decoded for arrival in one.arrivals):
+        if any(
+            arrival.data.properties.get("poison") for one in decoded for arrival in one.arrivals
+        ):
             raise ZeroDivisionError("choked")
         return left
 
 
-# -- poison and absence ----------------------------------------------------------------------------------------------
+# -- poison and absence ---------------------------------------------------------------------------
 
 
-async def test_poison_is_buried_alone_with_its_bytes_and_its_reason(engine: AsyncEngine, default_playbook: Playbook) -> None:
+async def test_poison_is_buried_alone_with_its_bytes_and_its_reason(
+    engine: AsyncEngine, default_playbook: Playbook
+) -> None:
     """O3: found by halves; every neighbour is applied, once, and the offset moves past all."""
     bench = Bench(engine, default_playbook, Choking)
     sound = [Interaction(id=f"s{n}", type="page_viewed", user_id=f"u{n}") for n in range(20)]
     records = [bench.record(one, NOON - n * HOUR) for n, one in enumerate(sound)]
-    choking = bench.record(Interaction(id="p", type="page_viewed", user_id="u3", properties={"poison": True}), NOON)
-    unreadable = [bench.raw(b"{}"), bench.raw(b"\xff\x00"), bench.raw(encode(_touch()), INTERACTIONS), bench.raw(b"[]", TOUCHES)]
-    mixed = [*records[:7], unreadable[0], unreadable[1], *records[7:15], choking, *records[15:], unreadable[2], unreadable[3]]
+    choking = bench.record(
+        Interaction(id="p", type="page_viewed", user_id="u3", properties={"poison": True}), NOON
+    )
+    unreadable = [
+        bench.raw(b"{}"),
+        bench.raw(b"\xff\x00"),
+        bench.raw(encode(_touch()), INTERACTIONS),
+        bench.raw(b"[]", TOUCHES),
+    ]
+    mixed = [
+        *records[:7],
+        unreadable[0],
+        unreadable[1],
+        *records[7:15],
+        choking,
+        *records[15:],
+        unreadable[2],
+        unreadable[3],
+    ]
     await bench.take(*mixed)
-    letters = {row.offset: row for row in await bench.ask('SELECT topic, "offset", value, reason FROM scorer.dead_letter')}
+    letters = {
+        row.offset: row
+        for row in await bench.ask('SELECT topic, "offset", value, reason FROM scorer.dead_letter')
+    }
     assert set(letters) == {record.offset for record in (choking, *unreadable)}
     assert letters[choking.offset].reason == "ZeroDivisionError: choked"
     assert letters[choking.offset].value == choking.value
@@ -157,7 +192,10 @@ async def test_poison_is_buried_alone_with_its_bytes_and_its_reason(engine: Asyn
     assert letters[unreadable[3].offset].topic == TOUCHES
     assert await bench.one("SELECT count(*) FROM scorer.event") == 20
     assert len(await bench.leads()) == 20
-    assert await bench.one("SELECT next_offset FROM scorer.progress WHERE topic = :t", t=INTERACTIONS) == bench.offset
+    assert (
+        await bench.one("SELECT next_offset FROM scorer.progress WHERE topic = :t", t=INTERACTIONS)
+        == bench.offset
+    )
     await bench.take(*mixed)
     assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 5
     assert await bench.one("SELECT count(*) FROM scorer.event") == 20
@@ -177,21 +215,31 @@ async def test_what_the_database_itself_refuses_is_poison_too(bench: Bench) -> N
     assert await bench.one("SELECT count(*) FROM scorer.event") == 2
 
 
-async def test_a_database_that_is_away_fills_no_dead_letters(bench: Bench, settings: Settings) -> None:
+async def test_a_database_that_is_away_fills_no_dead_letters(
+    bench: Bench, settings: Settings
+) -> None:
     """The batch waits, and is applied once it is back."""
     url, _, name = settings.database_url.get_secret_value().rpartition("/")
-    admin = create_async_engine(f"{url.replace('postgresql:', 'postgresql+asyncpg:')}/postgres", isolation_level="AUTOCOMMIT")
+    admin = create_async_engine(
+        f"{url.replace('postgresql:', 'postgresql+asyncpg:')}/postgres",
+        isolation_level="AUTOCOMMIT",
+    )
 
     async def allow(yes: bool) -> None:
         async with admin.connect() as connection:
             await connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {yes}"))
             if not yes:
-                gone = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+                gone = (
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+                )
                 await connection.execute(text(gone), {"name": name})
 
     await bench.said("page_viewed", NOON, user_id="u")
     await allow(False)
-    batch = [bench.record(Interaction(id=f"e{n}", type="page_viewed", user_id="u"), NOON + n) for n in range(8)]
+    batch = [
+        bench.record(Interaction(id=f"e{n}", type="page_viewed", user_id="u"), NOON + n)
+        for n in range(8)
+    ]
     waiting = asyncio.create_task(bench.take(*batch))
     await asyncio.sleep(1.0)
     assert not waiting.done()
@@ -203,14 +251,25 @@ async def test_a_database_that_is_away_fills_no_dead_letters(bench: Bench, setti
 
 
 async def test_racing_handlers_count_everything_once(bench: Bench) -> None:
-    """O4: the same batches in several processes at once, as after a rebalance; strangers meet and merge meanwhile."""
+    """O4: the same batches in several processes at once, as after a rebalance; strangers meet and
+    merge meanwhile.
+    """
     people = range(6)
     batches = [
         [
-            bench.record(Interaction(id=f"v{b}-{n}", type="pricing_viewed", anonymous_id=f"a{n}"), NOON - b * HOUR)
+            bench.record(
+                Interaction(id=f"v{b}-{n}", type="pricing_viewed", anonymous_id=f"a{n}"),
+                NOON - b * HOUR,
+            )
             if b % 3
             else bench.record(
-                Interaction(id=f"v{b}-{n}", type="demo_requested", anonymous_id=f"a{n}", email=f"p{n}@f.example"), NOON
+                Interaction(
+                    id=f"v{b}-{n}",
+                    type="demo_requested",
+                    anonymous_id=f"a{n}",
+                    email=f"p{n}@f.example",
+                ),
+                NOON,
             )
             for n in people
         ]
@@ -229,17 +288,24 @@ async def test_racing_handlers_count_everything_once(bench: Bench) -> None:
     said = await bench.announced()
     assert len({(row.lead_id, row.product, row.seq) for row in said}) == len(said)
     per_lead = await bench.ask("SELECT lead_id, announced_seq FROM scorer.lead_state")
-    numbers = {row.lead_id: sorted(one.seq for one in said if one.lead_id == row.lead_id) for row in per_lead}
+    numbers = {
+        row.lead_id: sorted(one.seq for one in said if one.lead_id == row.lead_id)
+        for row in per_lead
+    }
     assert all(numbers[row.lead_id] == list(range(1, row.announced_seq + 1)) for row in per_lead)
     assert len(await bench.outgoing()) == len(said)
 
 
-# -- announcements ---------------------------------------------------------------------------------------------------
+# -- announcements --------------------------------------------------------------------------------
 
 
 async def test_a_stage_is_announced_once_with_its_cause_and_a_snapshot(bench: Bench) -> None:
     """G4, N11."""
-    demo = bench.record(Interaction(id="d", type="demo_requested", email="a@f.example", traits={"name": "Ann"}), NOON, posted=7.5)
+    demo = bench.record(
+        Interaction(id="d", type="demo_requested", email="a@f.example", traits={"name": "Ann"}),
+        NOON,
+        posted=7.5,
+    )
     await bench.take(demo)
     await bench.take(demo, demo)
     said = await bench.announced()
@@ -248,46 +314,76 @@ async def test_a_stage_is_announced_once_with_its_cause_and_a_snapshot(bench: Be
     ]
     assert said[0].cause_at == from_us(NOON)
     (event,) = await bench.outgoing()
-    assert (event.id, event.postedat, event.data.stage, event.data.seq) == (str(said[0].id), 7.5, "decision", 1)
+    assert (event.id, event.postedat, event.data.stage, event.data.seq) == (
+        str(said[0].id),
+        7.5,
+        "decision",
+        1,
+    )
     snapshot = event.data.snapshot
     assert snapshot
-    assert (snapshot.stage, snapshot.email, snapshot.traits["name"]) == ("decision", "a@f.example", "Ann")
+    assert (snapshot.stage, snapshot.email, snapshot.traits["name"]) == (
+        "decision",
+        "a@f.example",
+        "Ann",
+    )
     assert sum(snapshot.belief.values()) == pytest.approx(1)
 
 
-async def test_an_act_that_says_nothing_is_told_only_of_a_lead_that_others_know_and_at_most_every_five_minutes(
+async def test_an_act_without_news_is_published_only_of_known_leads_and_every_five_minutes(
     bench: Bench,
 ) -> None:
-    """What nobody was told of a stranger comes with the snapshot of the first thing that is worth telling."""
+    """What nobody was told of a stranger comes with the snapshot of the first thing that is worth
+    telling.
+    """
     minute = HOUR // 60
-    await bench.said("identified", NOON - 20 * minute, email="a@f.example", traits={"title": "Plant manager"})
-    await bench.said("identified", NOON - 10 * minute, email="a@f.example", traits={"country": "DE"})
+    await bench.said(
+        "identified", NOON - 20 * minute, email="a@f.example", traits={"title": "Plant manager"}
+    )
+    await bench.said(
+        "identified", NOON - 10 * minute, email="a@f.example", traits={"country": "DE"}
+    )
     assert await bench.outgoing("lead.engaged.v1") == []
     await bench.said("demo_requested", NOON, email="a@f.example")
     for later in (1, 6, 7, 12):
         await bench.said("page_viewed", NOON + later * minute, email="a@f.example")
     told = await bench.outgoing("lead.engaged.v1")
-    assert [event.time for event in told] == [from_us(NOON + minutes * minute) for minutes in (0, 6, 12)]
+    assert [event.time for event in told] == [
+        from_us(NOON + minutes * minute) for minutes in (0, 6, 12)
+    ]
     assert [request.type for request in told[0].data.requests] == ["demo_requested"]
-    assert [event.data.snapshot and event.data.snapshot.traits.get("title") for event in told] == ["Plant manager"] * 3
+    assert [event.data.snapshot and event.data.snapshot.traits.get("title") for event in told] == [
+        "Plant manager"
+    ] * 3
 
 
 async def test_the_snapshot_of_a_qualified_lead_says_that_it_is_qualified(bench: Bench) -> None:
-    await bench.said("identified", NOON, email="a@f.example", traits={"title": "Plant manager", "company_size": 300})
+    await bench.said(
+        "identified",
+        NOON,
+        email="a@f.example",
+        traits={"title": "Plant manager", "company_size": 300},
+    )
     (event,) = await bench.outgoing("lead.qualified.v1")
     assert event.data.snapshot
     assert event.data.snapshot.qualified
 
 
-async def test_a_late_event_that_changes_the_stage_is_announced_once_as_late_evidence(bench: Bench) -> None:
+async def test_a_late_event_that_changes_the_stage_is_announced_once_as_late_evidence(
+    bench: Bench,
+) -> None:
     await bench.said("demo_requested", NOON - 3 * DAY, email="a@f.example")
     await bench.said("page_viewed", NOON, email="a@f.example")
     assert [row.stage for row in await bench.announced()] == ["decision"]
-    bought = bench.record(Interaction(id="late", type="purchased", email="a@f.example"), NOON - 2 * DAY)
+    bought = bench.record(
+        Interaction(id="late", type="purchased", email="a@f.example"), NOON - 2 * DAY
+    )
     await bench.take(bought)
     await bench.take(bought)
     said = await bench.announced()
-    assert [(row.seq, row.stage, row.cause, row.cause_event) for row in said[1:]] == [(2, "customer", "late_evidence", "late")]
+    assert [(row.seq, row.stage, row.cause, row.cause_event) for row in said[1:]] == [
+        (2, "customer", "late_evidence", "late")
+    ]
     assert said[1].cause_at == from_us(NOON - 2 * DAY)
 
 
@@ -298,7 +394,9 @@ async def test_a_late_event_that_changes_no_stage_announces_nothing(bench: Bench
     assert await bench.one("SELECT count(*) FROM scorer.event") == 2
 
 
-async def test_a_cause_of_long_ago_is_announced_with_its_time_and_one_too_old_not_at_all(bench: Bench) -> None:
+async def test_a_cause_of_long_ago_is_announced_with_its_time_and_one_too_old_not_at_all(
+    bench: Bench,
+) -> None:
     """Eight days make `history` of it at nurture; 400 days make it nothing."""
     bench.at(NOON)
     await bench.said("purchased", NOON - 8 * DAY, email="a@f.example")
@@ -308,7 +406,9 @@ async def test_a_cause_of_long_ago_is_announced_with_its_time_and_one_too_old_no
     assert await bench.stages() == ["customer", "customer"]
 
 
-async def test_a_lead_known_by_another_systems_id_alone_announces_nothing_until_it_is_linked(bench: Bench) -> None:
+async def test_a_lead_known_by_another_systems_id_alone_announces_nothing_until_it_is_linked(
+    bench: Bench,
+) -> None:
     """D6."""
     crm = ExternalId("crm", "77")
     await bench.said("demo_requested", NOON - HOUR, external_id=crm)
@@ -321,7 +421,10 @@ async def test_a_lead_known_by_another_systems_id_alone_announces_nothing_until_
     assert [(row.stage, row.seq) for row in said] == [("decision", 1)]
     (lead,) = await bench.leads()
     assert said[0].lead_id == lead.id
-    assert await bench.one("SELECT count(*) FROM scorer.event WHERE lead_id = :lead", lead=lead.id) == 3
+    assert (
+        await bench.one("SELECT count(*) FROM scorer.event WHERE lead_id = :lead", lead=lead.id)
+        == 3
+    )
     (event,) = await bench.outgoing()
     assert event.data.snapshot
     assert event.data.snapshot.email == "a@f.example"
@@ -329,14 +432,18 @@ async def test_a_lead_known_by_another_systems_id_alone_announces_nothing_until_
 
 async def test_a_role_address_with_an_external_id_alone_stays_what_it_is(bench: Bench) -> None:
     """D2: a desk's mailbox is a lead that may be told of."""
-    await bench.said("demo_requested", NOON, email="info@f.example", external_id=ExternalId("crm", "1"))
+    await bench.said(
+        "demo_requested", NOON, email="info@f.example", external_id=ExternalId("crm", "1")
+    )
     assert [row.stage for row in await bench.announced()] == ["decision"]
     assert await bench.one("SELECT count(*) FROM scorer.identifier") == 1
 
 
 async def test_the_same_id_with_another_body_is_flagged_and_the_smaller_wins(bench: Bench) -> None:
     first = bench.record(Interaction(id="x", type="page_viewed", email="a@f.example"), NOON - HOUR)
-    earlier = bench.record(Interaction(id="x", type="demo_requested", email="b@f.example"), NOON - 2 * HOUR)
+    earlier = bench.record(
+        Interaction(id="x", type="demo_requested", email="b@f.example"), NOON - 2 * HOUR
+    )
     await bench.take(first)
     assert await bench.ask("SELECT 1 FROM scorer.event WHERE conflict") == []
     await bench.take(earlier)
@@ -352,7 +459,9 @@ async def test_the_same_id_with_another_body_is_flagged_and_the_smaller_wins(ben
 
 
 async def test_after_a_merge_the_latest_announcement_of_both_is_the_last_one(bench: Bench) -> None:
-    """Each said something; the union continues from the later word, under the number of the lead that lives."""
+    """Each said something; the union continues from the later word, under the number of the lead
+    that lives.
+    """
     bench.at(NOON - DAY)
     await bench.said("demo_requested", NOON - 5 * HOUR, email="a@f.example")
     await bench.said("purchased", NOON - 4 * HOUR, anonymous_id="c")
@@ -362,7 +471,9 @@ async def test_after_a_merge_the_latest_announcement_of_both_is_the_last_one(ben
     (lead,) = await bench.leads()
     assert lead.id == before["decision"].lead_id
     assert len(await bench.announced()) == 2
-    (state,) = await bench.ask("SELECT stage, announced_stage, announced_seq, announced_at FROM scorer.lead_state")
+    (state,) = await bench.ask(
+        "SELECT stage, announced_stage, announced_seq, announced_at FROM scorer.lead_state"
+    )
     assert (state.stage, state.announced_stage, state.announced_seq) == ("customer", "customer", 1)
     assert state.announced_at == before["customer"].announced_at
     (merged,) = await bench.outgoing("lead.merged.v1")
@@ -380,11 +491,13 @@ async def test_a_merge_that_changes_the_stage_says_so(bench: Bench) -> None:
     (lead,) = await bench.leads()
     last = (await bench.announced())[-1]
     assert last.stage == "decision"
-    (state,) = await bench.ask("SELECT stage, announced_stage FROM scorer.lead_state WHERE lead_id = :lead", lead=lead.id)
+    (state,) = await bench.ask(
+        "SELECT stage, announced_stage FROM scorer.lead_state WHERE lead_id = :lead", lead=lead.id
+    )
     assert (state.stage, state.announced_stage) == ("decision", "decision")
 
 
-# -- silence ---------------------------------------------------------------------------------------------------------
+# -- silence --------------------------------------------------------------------------------------
 
 
 async def silent_until(bench: Bench, days: int) -> None:
@@ -398,7 +511,9 @@ async def silent_until(bench: Bench, days: int) -> None:
 async def test_silence_is_announced_once_however_often_and_late_the_sweeper_comes(
     bench: Bench, engine: AsyncEngine, default_playbook: Playbook
 ) -> None:
-    """S4: twice at once, daily, or after months in one go: the last word and its time are the same."""
+    """S4: twice at once, daily, or after months in one go: the last word and its time are
+    the same.
+    """
     await bench.said("demo_requested", NOON, email="daily@f.example")
     await silent_until(bench, 200)
     daily = [(row.stage, row.cause, row.cause_at) for row in await bench.announced()]
@@ -428,7 +543,9 @@ async def test_silence_is_announced_once_however_often_and_late_the_sweeper_come
     assert len({(row.record, row.pending, row.stage) for row in records}) == 1
 
 
-async def test_a_send_that_stays_without_answer_lowers_the_likelihood_and_never_raises_it(bench: Bench) -> None:
+async def test_a_send_that_stays_without_answer_lowers_the_likelihood_and_never_raises_it(
+    bench: Bench,
+) -> None:
     """S4."""
     await bench.said("demo_requested", NOON, email="a@f.example")
     likelihood = "SELECT likelihood FROM scorer.lead_state"
@@ -444,14 +561,17 @@ async def test_a_send_that_stays_without_answer_lowers_the_likelihood_and_never_
     other.at(NOON + HOUR)
     await silent_until(other, 9)
     unsent = await other.one(
-        "SELECT likelihood FROM scorer.lead_state s JOIN scorer.identifier i USING (lead_id) WHERE i.value = 'b@f.example'"
+        "SELECT likelihood FROM scorer.lead_state s JOIN scorer.identifier i USING (lead_id) "
+        "WHERE i.value = 'b@f.example'"
     )
     assert silent < unsent
 
 
 def _touch(sent_at: int = NOON) -> TouchEvent:
     touch = Touch(
-        id=str(uuid.uuid4()), lead=str(uuid.uuid4()), status="sent", recipient="a@f.example", content="case-study-bottling",
-        decided_at=from_us(sent_at) - timedelta(minutes=1), sent_at=from_us(sent_at), clicks_tracked=True, opens_tracked=True,
+        id=str(uuid.uuid4()), lead=str(uuid.uuid4()), status="sent", recipient="a@f.example",
+        content="case-study-bottling",
+        decided_at=from_us(sent_at) - timedelta(minutes=1), sent_at=from_us(sent_at),
+        clicks_tracked=True, opens_tracked=True,
     )  # fmt: skip
     return TouchEvent(id=str(uuid.uuid4()), type="touch.sent.v1", time=from_us(sent_at), data=touch)

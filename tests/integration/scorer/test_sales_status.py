@@ -1,4 +1,6 @@
-"""Sales' status call on a real database, in process: who may, what it refuses, and that a fact counts once (I6, D6)."""
+"""Sales' status call on a real database, in process: who may, what it refuses, and that a fact
+counts once (I6, D6).
+"""
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -31,7 +33,9 @@ BOUGHT = "2026-03-02T09:00:00+01:00"
 
 
 class Broker:
-    """Stands for broker and consumer: what is published is applied at once, or waits, or cannot be had."""
+    """Stands for broker and consumer: what is published is applied at once, or waits, or cannot be
+    had.
+    """
 
     def __init__(self, engine: AsyncEngine, handler: Handler) -> None:
         self._engine, self._handler = engine, handler
@@ -47,7 +51,10 @@ class Broker:
 
     async def deliver(self) -> None:
         waiting, self.waiting = self.waiting, []
-        decoded = [self._handler.decode(Record(one.topic, 0, n, b"", one.value)) for n, one in enumerate(waiting)]
+        decoded = [
+            self._handler.decode(Record(one.topic, 0, n, b"", one.value))
+            for n, one in enumerate(waiting)
+        ]
         async with self._engine.begin() as connection:
             await self._handler.apply(connection, decoded)
 
@@ -59,7 +66,9 @@ class Bench:
         self.engine, self.keys = engine, Keys(engine)
         self.handler = Handler(Scoring.of(playbook, present.CLOCK))
         self.broker = Broker(engine, self.handler)
-        self.normaliser = Normaliser(Cleaner(playbook.identity), settings.pepper.get_secret_value().encode(), playbook.sales)
+        self.normaliser = Normaliser(
+            Cleaner(playbook.identity), settings.pepper.get_secret_value().encode(), playbook.sales
+        )
         app = create_app(settings, engine, self.handler.scoring, self.keys, dict, self.broker)  # type: ignore[arg-type]
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://scorer")
         self.given = {scope: new_key() for scope in ("secret", "public", "query")}
@@ -96,8 +105,10 @@ class Bench:
 
     async def words(self) -> list[Any]:
         """Sales' words in the store."""
-        return await self.rows("SELECT uid, source, conflict, flags, body FROM scorer.event WHERE body LIKE '%sales_%' OR "
-                               "body LIKE '%\"won\"%' OR body LIKE '%opportunity_opened%' OR body LIKE '%\"lost\"%'")  # fmt: skip
+        return await self.rows("SELECT uid, source, conflict, flags, body FROM scorer.event "
+        "WHERE body LIKE '%sales_%' OR "
+                               "body LIKE '%\"won\"%' OR body LIKE '%opportunity_opened%' OR "
+                               "body LIKE '%\"lost\"%'")  # fmt: skip
 
     async def rows(self, statement: str, **values: Any) -> list[Any]:
         async with self.engine.connect() as connection:
@@ -105,7 +116,9 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(settings: Settings, engine: AsyncEngine, default_playbook: Playbook) -> AsyncIterator[Bench]:
+async def bench(
+    settings: Settings, engine: AsyncEngine, default_playbook: Playbook
+) -> AsyncIterator[Bench]:
     bench = Bench(settings, engine, default_playbook)
     await bench.open()
     yield bench
@@ -116,7 +129,13 @@ async def bench(settings: Settings, engine: AsyncEngine, default_playbook: Playb
 async def ann(bench: Bench) -> str:
     """A lead known by address and the CRM's id."""
     await bench.happened(
-        Item(id="d", type="demo_requested", email="ann@firm.example", external_id=CONTACT, occurred_at=NOW - timedelta(days=1))
+        Item(
+            id="d",
+            type="demo_requested",
+            email="ann@firm.example",
+            external_id=CONTACT,
+            occurred_at=NOW - timedelta(days=1),
+        )
     )
     return str((await bench.lead("ann@firm.example"))["id"])
 
@@ -130,10 +149,16 @@ def refused(answer: httpx.Response, status: int, kind: str, where: str) -> str:
     return str(body["detail"])
 
 
-@pytest.mark.parametrize("status", ["accepted", "rejected", "disqualified", "opportunity", "won", "lost"])
-async def test_the_answer_is_the_lead_with_what_was_said(bench: Bench, ann: str, status: str) -> None:
+@pytest.mark.parametrize(
+    "status", ["accepted", "rejected", "disqualified", "opportunity", "won", "lost"]
+)
+async def test_the_answer_is_the_lead_with_what_was_said(
+    bench: Bench, ann: str, status: str
+) -> None:
     """I6."""
-    lead = await bench.told(ann, status=status, reason="no budget" if status == "disqualified" else "")
+    lead = await bench.told(
+        ann, status=status, reason="no budget" if status == "disqualified" else ""
+    )
     assert (lead["id"], lead["sales_status"]) == (ann, status)
     assert lead["sales_reason"] == ("no_budget" if status == "disqualified" else None)
     assert len(await bench.words()) == 1
@@ -147,7 +172,9 @@ async def test_an_outcome_reaches_likelihood_and_stage(bench: Bench, ann: str) -
 
 
 @pytest.mark.parametrize("lead", ["{ann}", "HubSpot:701", "hubspot%3A701"])
-async def test_a_lead_is_named_by_its_own_id_or_another_systems(bench: Bench, ann: str, lead: str) -> None:
+async def test_a_lead_is_named_by_its_own_id_or_another_systems(
+    bench: Bench, ann: str, lead: str
+) -> None:
     """D6, U3: for the status and for every question."""
     name = lead.format(ann=ann)
     assert (await bench.told(name, status="accepted"))["id"] == ann
@@ -167,12 +194,16 @@ async def test_the_same_fact_by_both_ways_counts_once(bench: Bench, ann: str) ->
     )
     await bench.happened(event)
     for _ in range(2):
-        lead = await bench.told("hubspot:701", status="won", id="deal-7", at=BOUGHT, note="x", value=5)
+        lead = await bench.told(
+            "hubspot:701", status="won", id="deal-7", at=BOUGHT, note="x", value=5
+        )
     (word,) = await bench.words()
     assert (word.conflict, lead["events_counted"]) == (False, 2)
 
 
-async def test_said_first_by_the_call_and_then_as_an_event_it_is_one_fact_too(bench: Bench, ann: str) -> None:
+async def test_said_first_by_the_call_and_then_as_an_event_it_is_one_fact_too(
+    bench: Bench, ann: str
+) -> None:
     at = NOW - timedelta(hours=1)
     await bench.told(ann, status="opportunity", id="deal-7", at=at.isoformat())
     event = Item(id="deal-7", type="opportunity_opened", email="ann@firm.example", occurred_at=at)
@@ -184,20 +215,33 @@ async def test_said_first_by_the_call_and_then_as_an_event_it_is_one_fact_too(be
 async def test_without_an_id_time_word_and_lead_make_the_fact(bench: Bench, ann: str) -> None:
     for _ in range(2):
         await bench.told("hubspot:701", status="won", at=BOUGHT)
-    await bench.happened(Item(type="won", external_id=CONTACT, occurred_at=datetime.fromisoformat(BOUGHT)))
+    await bench.happened(
+        Item(type="won", external_id=CONTACT, occurred_at=datetime.fromisoformat(BOUGHT))
+    )
     assert len(await bench.words()) == 1
     await bench.told("hubspot:701", status="won", at=BOUGHT, product="default")
     await bench.told("hubspot:701", status="lost", at=BOUGHT)
     assert len(await bench.words()) == 3
 
 
-async def test_an_unknown_external_id_waits_and_the_link_brings_its_word_along(bench: Bench) -> None:
-    """D6: it is answered under a provisional lead at once, and belongs to the person once the two are linked."""
+async def test_an_unknown_external_id_waits_and_the_link_brings_its_word_along(
+    bench: Bench,
+) -> None:
+    """D6: it is answered under a provisional lead at once, and belongs to the person once the two
+    are linked.
+    """
     waiting = await bench.told("hubspot:9", status="opportunity")
     assert waiting["identifiers"]["external_id"] == [{"system": "hubspot", "id": "9"}]
     await bench.happened(Item(id="a", type="demo_requested", email="bo@firm.example"))
     assert (await bench.lead("bo@firm.example"))["sales_status"] is None
-    await bench.happened(Item(id="b", type="identified", email="bo@firm.example", external_id=ExternalId("hubspot", "9")))
+    await bench.happened(
+        Item(
+            id="b",
+            type="identified",
+            email="bo@firm.example",
+            external_id=ExternalId("hubspot", "9"),
+        )
+    )
     lead = await bench.lead("bo@firm.example")
     assert (lead["sales_status"], lead["likelihood"]) == ("opportunity", None)
     assert (await bench.ask("hubspot:9")).json()["id"] == lead["id"]
@@ -208,13 +252,25 @@ async def test_an_unknown_external_id_waits_and_the_link_brings_its_word_along(b
 async def test_the_link_may_come_first_and_the_score_is_the_same(bench: Bench) -> None:
     """D6: in either order."""
     at = NOW - timedelta(hours=3)
-    link = Item(id="b", type="identified", email="cy@firm.example", external_id=ExternalId("hubspot", "5"), occurred_at=at)
+    link = Item(
+        id="b",
+        type="identified",
+        email="cy@firm.example",
+        external_id=ExternalId("hubspot", "5"),
+        occurred_at=at,
+    )
     await bench.happened(link)
     after = await bench.told("hubspot:5", status="won", at=(at + timedelta(hours=1)).isoformat())
     waiting = await bench.told("hubspot:6", status="won", at=(at + timedelta(hours=1)).isoformat())
     assert waiting["id"] != after["id"]
     await bench.happened(
-        Item(id="c", type="identified", email="di@firm.example", external_id=ExternalId("hubspot", "6"), occurred_at=at)
+        Item(
+            id="c",
+            type="identified",
+            email="di@firm.example",
+            external_id=ExternalId("hubspot", "6"),
+            occurred_at=at,
+        )
     )
     before = await bench.lead("di@firm.example")
     same = ("stage", "stage_since", "belief", "sales_status", "fit", "events_counted")
@@ -224,9 +280,13 @@ async def test_the_link_may_come_first_and_the_score_is_the_same(bench: Bench) -
 async def test_a_lead_that_was_merged_is_followed(bench: Bench, ann: str) -> None:
     """Nobody posts twice for a redirect."""
     await bench.happened(Item(id="v", type="pricing_viewed", anonymous_id="cookie"))
-    found = await bench.http.post("/v1/leads/lookup", json={"anonymous_id": "cookie"}, headers=bench.key())
+    found = await bench.http.post(
+        "/v1/leads/lookup", json={"anonymous_id": "cookie"}, headers=bench.key()
+    )
     stranger = found.json()["id"]
-    await bench.happened(Item(id="l", type="identified", anonymous_id="cookie", email="ann@firm.example"))
+    await bench.happened(
+        Item(id="l", type="identified", anonymous_id="cookie", email="ann@firm.example")
+    )
     assert (await bench.ask(stranger)).status_code == 308
     lead = await bench.told(stranger, status="accepted")
     assert (lead["id"], lead["sales_status"]) == (ann, "accepted")
@@ -234,16 +294,27 @@ async def test_a_lead_that_was_merged_is_followed(bench: Bench, ann: str) -> Non
 
 @pytest.mark.parametrize(
     "named",
-    [{"user_id": "u"}, {"email": "info@firm.example"}, {"anonymous_id": "a"}, {"touch_id": str(uuid.UUID(int=3))}],
+    [
+        {"user_id": "u"},
+        {"email": "info@firm.example"},
+        {"anonymous_id": "a"},
+        {"touch_id": str(uuid.UUID(int=3))},
+    ],
 )
-async def test_a_lead_of_any_kind_of_identifier_can_be_spoken_of(bench: Bench, named: dict[str, str]) -> None:
+async def test_a_lead_of_any_kind_of_identifier_can_be_spoken_of(
+    bench: Bench, named: dict[str, str]
+) -> None:
     await bench.happened(Item(id="1", type="page_viewed", **named))
     (row,) = await bench.rows("SELECT id FROM scorer.lead")
-    assert (await bench.told(str(row.id), status="rejected", reason="our own words"))["sales_reason"] == "our own words"
+    assert (await bench.told(str(row.id), status="rejected", reason="our own words"))[
+        "sales_reason"
+    ] == "our own words"
     assert len(await bench.rows("SELECT id FROM scorer.lead")) == 1
 
 
-async def test_what_is_safe_but_not_applied_yet_is_answered_202(bench: Bench, ann: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_safe_but_not_applied_yet_is_answered_202(
+    bench: Bench, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outcomes, "WAIT_S", 0.1)
     bench.broker.state = "slow"
     answer = await bench.say(ann, status="won", id="deal-1")
@@ -264,13 +335,22 @@ async def test_without_a_broker_nothing_is_accepted(bench: Bench, ann: str) -> N
 async def test_only_sales_and_machines_of_ours_may_say_it(bench: Bench, ann: str) -> None:
     assert (await bench.say(ann, "secret", status="accepted")).status_code == 200
     refused(await bench.say(ann, "public", status="accepted"), 403, "forbidden", "Authorization")
-    refused(await bench.http.post(f"/v1/leads/{ann}/status", json={"status": "won"}), 401, "unauthorized", "Authorization")
+    refused(
+        await bench.http.post(f"/v1/leads/{ann}/status", json={"status": "won"}),
+        401,
+        "unauthorized",
+        "Authorization",
+    )
 
 
 @pytest.mark.parametrize("reason", ["", "bored"])
-async def test_disqualifying_names_a_reason_of_the_playbook(bench: Bench, ann: str, reason: str) -> None:
+async def test_disqualifying_names_a_reason_of_the_playbook(
+    bench: Bench, ann: str, reason: str
+) -> None:
     """I6, H2."""
-    remedy = refused(await bench.say(ann, status="disqualified", reason=reason), 400, "invalid", "body.reason")
+    remedy = refused(
+        await bench.say(ann, status="disqualified", reason=reason), 400, "invalid", "body.reason"
+    )
     assert "no_budget" in remedy
     assert await bench.words() == []
 
@@ -302,7 +382,15 @@ async def test_what_cannot_be_said_is_refused_with_its_place(
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'"won"', b'{"status": "won", "note": "\\ud800"}', b'{"status": "won", "value": 1e400}']
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"won"',
+        b'{"status": "won", "note": "\\ud800"}',
+        b'{"status": "won", "value": 1e400}',
+    ],
 )
 async def test_what_is_no_sound_json_is_refused(bench: Bench, ann: str, body: bytes) -> None:
     headers = bench.key() | {"Content-Type": "application/json"}
@@ -322,27 +410,35 @@ async def test_a_lead_that_is_none_is_refused(bench: Bench) -> None:
     refused(await bench.ask("crm:77/timeline"), 404, "not-found", "path.lead_id")
 
 
-async def test_a_word_of_long_ago_is_marked_so_and_a_number_of_any_size_is_kept(bench: Bench, ann: str) -> None:
+async def test_a_word_of_long_ago_is_marked_so_and_a_number_of_any_size_is_kept(
+    bench: Bench, ann: str
+) -> None:
     await bench.told(ann, status="won", at="2021-01-01T00:00:00Z", value=1e300)
     (word,) = await bench.words()
     assert word.flags == "old"
     assert "1e300" in word.body
 
 
-# -- on the page -----------------------------------------------------------------------------------------------------
+# -- on the page ----------------------------------------------------------------------------------
 
 
 async def sign_in(bench: Bench) -> None:
-    assert (await bench.http.get("/sign-in", params={"key": bench.given["query"]})).status_code == 303
+    assert (
+        await bench.http.get("/sign-in", params={"key": bench.given["query"]})
+    ).status_code == 303
 
 
-async def test_the_page_takes_sales_word_and_shows_it_with_its_reason(bench: Bench, ann: str) -> None:
+async def test_the_page_takes_sales_word_and_shows_it_with_its_reason(
+    bench: Bench, ann: str
+) -> None:
     """U2."""
     await sign_in(bench)
     form = {"status": "disqualified", "reason": "bad_timing", "fact": str(uuid.uuid4())}
     for _ in range(2):
         answer = await bench.http.post(
-            f"/leads/{ann}/status", data=form, headers={"Sec-Fetch-Site": "same-origin", "Origin": "null"}
+            f"/leads/{ann}/status",
+            data=form,
+            headers={"Sec-Fetch-Site": "same-origin", "Origin": "null"},
         )
         assert (answer.status_code, answer.headers["location"]) == (303, f"/leads/{ann}")
     assert len(await bench.words()) == 1
@@ -353,7 +449,10 @@ async def test_the_page_takes_sales_word_and_shows_it_with_its_reason(bench: Ben
 
 async def test_the_page_says_what_is_missing(bench: Bench, ann: str) -> None:
     await sign_in(bench)
-    for form, words in (({"status": "disqualified"}, "not our market"), ({"status": "loved"}, "accepted, rejected")):
+    for form, words in (
+        ({"status": "disqualified"}, "not our market"),
+        ({"status": "loved"}, "accepted, rejected"),
+    ):
         answer = await bench.http.post(f"/leads/{ann}/status", data=form)
         assert answer.status_code == 400
         assert words in answer.text
@@ -361,12 +460,21 @@ async def test_the_page_says_what_is_missing(bench: Bench, ann: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}]
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+    ],
 )
-async def test_a_form_on_another_site_cannot_speak_for_sales(bench: Bench, ann: str, headers: dict[str, str]) -> None:
+async def test_a_form_on_another_site_cannot_speak_for_sales(
+    bench: Bench, ann: str, headers: dict[str, str]
+) -> None:
     await sign_in(bench)
     answer = await bench.http.post(f"/leads/{ann}/status", data={"status": "won"}, headers=headers)
     assert answer.status_code == 403
     bench.http.cookies.clear()
-    assert (await bench.http.post(f"/leads/{ann}/status", data={"status": "won"})).status_code == 303
+    assert (
+        await bench.http.post(f"/leads/{ann}/status", data={"status": "won"})
+    ).status_code == 303
     assert await bench.words() == []

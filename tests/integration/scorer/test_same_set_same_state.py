@@ -1,4 +1,6 @@
-"""The one invariant on the real store: the same set of events gives the same state, bit for bit (D1, D2, O4)."""
+"""The one invariant on the real store: the same set of events gives the same state, bit for bit
+(D1, D2, O4).
+"""
 
 import asyncio
 import random
@@ -30,7 +32,9 @@ def consumer(engine: AsyncEngine, handler: Handler) -> Consumer[Any]:
     return Consumer(engine, never, handler, "scorer", batch=100, after=lambda _: None)
 
 
-async def feed(engine: AsyncEngine, handler: Handler, arriving: list[Record], rng: random.Random, lanes: int) -> None:
+async def feed(
+    engine: AsyncEngine, handler: Handler, arriving: list[Record], rng: random.Random, lanes: int
+) -> None:
     """Applies records in batches of random sizes, in `lanes` at once."""
     taker = consumer(engine, handler)
 
@@ -47,11 +51,17 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
     """States keyed by who their events are, not by lead id; leads without events do not count."""
     async with engine.connect() as connection:
         leads = {
-            r.id: r for r in await rows(connection, "SELECT id, profile, provisional FROM scorer.lead WHERE merged_into IS NULL")
+            r.id: r
+            for r in await rows(
+                connection,
+                "SELECT id, profile, provisional FROM scorer.lead WHERE merged_into IS NULL",
+            )
         }
         store = Store(connection)
         states, events = await store.states(leads), await store.events(leads)
-        conflicts = {r.uid.hex for r in await rows(connection, "SELECT uid FROM scorer.event WHERE conflict")}
+        conflicts = {
+            r.uid.hex for r in await rows(connection, "SELECT uid FROM scorer.event WHERE conflict")
+        }
         letters = await rows(connection, "SELECT reason FROM scorer.dead_letter")
     assert not letters
     out = {}
@@ -59,7 +69,12 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
         lane = states[lead]["default"].lane
         key = tuple(event.uid for event in mine)
         flags = tuple(event.uid in conflicts for event in mine)
-        out[key] = (lane, canonical(unpack_profile(leads[lead].profile)), leads[lead].provisional, flags)
+        out[key] = (
+            lane,
+            canonical(unpack_profile(leads[lead].profile)),
+            leads[lead].provisional,
+            flags,
+        )
     return out
 
 
@@ -67,12 +82,19 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
 async def test_any_arrival_of_the_same_set_gives_the_same_state(
     seed: int, engine: AsyncEngine, settings: Settings, default_playbook: Playbook
 ) -> None:
-    """Once in order and alone, then shuffled, doubled, in other batches, by three processes at once."""
+    """Once in order and alone, then shuffled, doubled, in other batches, by three processes at
+    once.
+    """
     rng = random.Random(seed)
     handler = Handler(Scoring.of(default_playbook, present.CLOCK))
-    all_records = records(history(rng, people=rng.choice([2, 3, 5]), length=rng.choice([10, 25, 40])), sends(rng))
+    all_records = records(
+        history(rng, people=rng.choice([2, 3, 5]), length=rng.choice([10, 25, 40])), sends(rng)
+    )
     async with engine.begin() as connection:
-        tables = "event, identifier, link, verdict, lead, lead_state, announcement, touch, outbox, dead_letter, progress"
+        tables = (
+            "event, identifier, link, verdict, lead, lead_state, announcement, touch, "
+            "outbox, dead_letter, progress"
+        )
         reset = "TRUNCATE " + ", ".join(f"scorer.{one.strip()}" for one in tables.split(","))
         await connection.exec_driver_sql(reset)
     await feed(engine, handler, all_records, rng, lanes=1)

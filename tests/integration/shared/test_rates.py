@@ -31,12 +31,21 @@ async def test_questions_are_counted_by_key_and_guesses_by_address(
     app: FastAPI = (
         nurture(limited, engine, keys, dict)
         if service == "nurture"
-        else scorer(limited, engine, Scoring.of(default_playbook, present.CLOCK), keys, dict, Publisher(limited))
+        else scorer(
+            limited,
+            engine,
+            Scoring.of(default_playbook, present.CLOCK),
+            keys,
+            dict,
+            Publisher(limited),
+        )
     )
     key, path = new_key(), "/v1/touches" if service == "nurture" else "/v1/leads"
     number = await register(engine, key, "sales", "query")
     await keys.load()
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as http:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://service"
+    ) as http:
 
         async def ask(given: str) -> httpx.Response:
             return await http.get(path, headers={"Authorization": f"Bearer {given}"})
@@ -49,5 +58,7 @@ async def test_questions_are_counted_by_key_and_guesses_by_address(
         assert 0 < int(refused.headers["retry-after"]) <= 60
     await keys.load()
     async with engine.connect() as connection:
-        [row] = await rows(connection, "SELECT last_used_at FROM access.api_key WHERE id = :id", id=number)
+        [row] = await rows(
+            connection, "SELECT last_used_at FROM access.api_key WHERE id = :id", id=number
+        )
     assert row.last_used_at is not None

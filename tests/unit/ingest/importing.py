@@ -24,7 +24,9 @@ def rows_of(mapping: str, *header: str) -> Rows:
 
 
 def items(mapping: str, **cells: str) -> tuple[Item, ...]:
-    """The interactions of one row, given as column: cell; `_` in a column's name stands for a space."""
+    """The interactions of one row, given as column: cell; `_` in a column's name stands for a
+    space.
+    """
     found = read(mapping, **cells)
     assert not isinstance(found, Refused), found.reject
     return found

@@ -1,4 +1,6 @@
-"""Who follows a link or loads the pixel: people by whatever program, scanners by name, haste or habit (I5)."""
+"""Who follows a link or loads the pixel: people by whatever program, scanners by name, haste or
+habit (I5).
+"""
 
 import pytest
 
@@ -7,16 +9,21 @@ from services.ingest.tracking.bots import Followed, follows, opens
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PEOPLE = [
     FIREFOX,
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148",
-    "Mozilla/5.0 (Linux; Android 9; CUBOT X19) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Mobile Safari/537.36",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/140.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like "
+    "Gecko) Version/18.5 Mobile/15E148",
+    "Mozilla/5.0 (Linux; Android 9; CUBOT X19) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/120.0.0.0 Mobile Safari/537.36",
 ]
 GMAIL = "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)"
 YAHOO = "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html"
 OUTLOOK = "Microsoft Office/16.0 (Windows NT 10.0; Microsoft Outlook 16.0.17328; Pro)"
 SCANNERS = [
-    "Barracuda Sentinel (EE)", "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
-    f"{FIREFOX} Mimecast", "Mozilla/5.0 proofpoint url defense", "Mozilla/5.0 (compatible; CiscoSecureEmail)",
+    "Barracuda Sentinel (EE)", "Mozilla/5.0 (compatible; bingbot/2.0; "
+    "+http://www.bing.com/bingbot.htm)",
+    f"{FIREFOX} Mimecast", "Mozilla/5.0 proofpoint url defense", "Mozilla/5.0 (compatible; "
+    "CiscoSecureEmail)",
 ]  # fmt: skip
 
 
@@ -32,7 +39,10 @@ def test_scanners_that_name_themselves_are_machines(agent: str) -> None:
     assert opens("GET", {"user-agent": agent})
 
 
-@pytest.mark.parametrize("agent", ["", "curl/8.14", "python-requests/2.32", "Go-http-client/2.0", "Slackbot-LinkExpanding 1.0"])
+@pytest.mark.parametrize(
+    "agent",
+    ["", "curl/8.14", "python-requests/2.32", "Go-http-client/2.0", "Slackbot-LinkExpanding 1.0"],
+)
 def test_what_follows_a_link_and_is_no_browser_is_a_machine(agent: str) -> None:
     assert follows("GET", {"user-agent": agent} if agent else {})
 
@@ -51,7 +61,12 @@ def test_apples_privacy_protection_opens_for_nobody() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("sec-purpose", "prefetch;prerender"), ("purpose", "prefetch"), ("x-purpose", "preview"), ("x-moz", "prefetch")],
+    [
+        ("sec-purpose", "prefetch;prerender"),
+        ("purpose", "prefetch"),
+        ("x-purpose", "preview"),
+        ("x-moz", "prefetch"),
+    ],
 )
 def test_who_looks_ahead_of_a_person_is_a_machine(name: str, value: str) -> None:
     assert follows("GET", {"user-agent": FIREFOX, name: value})

@@ -38,7 +38,9 @@ def test_one_object_is_one_interaction_with_all_its_fields() -> None:
 
 
 def test_a_null_is_as_good_as_a_field_left_out_but_stays_in_traits() -> None:
-    [item] = read(b'{"type":"x","email":null,"consent":[{"state":"given","at":null}],"cost":null,"traits":{"a":null}}')
+    [item] = read(
+        b'{"type":"x","email":null,"consent":[{"state":"given","at":null}],"cost":null,"traits":{"a":null}}'
+    )
     assert isinstance(item, Item)
     assert (item.email, item.cost, item.traits) == ("", None, {"a": None})
 
@@ -53,19 +55,29 @@ def test_lines_are_items_and_empty_lines_are_not() -> None:
     [
         (b'{"type":"x","user_id":"u","properties":{"n":NaN}}', "", "JSON is malformed"),
         (b'{"type":"x","user_id":"u","properties":{"n":1e400}}', "/properties", "out of range"),
-        (b'{"type":"x","user_id":"u","consent":[{"state":"perhaps"}]}', "/consent/0/state", "Invalid enum"),
+        (
+            b'{"type":"x","user_id":"u","consent":[{"state":"perhaps"}]}',
+            "/consent/0/state",
+            "Invalid enum",
+        ),
         (b'{"type":"x","user_id":"u","occurred_at":"yesterday"}', "/occurred_at", "RFC3339"),
         (b'{"type":"x","user_id":7}', "/user_id", "Expected `str`"),
         (b'{"user_id":"u"}', "/type", "missing"),
         (b'{"type":"x","user_id":"\xff"}', "", "UTF-8"),
         (rb'{"type":"x","user_id":"\ud800"}', "", "lone surrogate"),
         (b'{"type":"x","user_id":"u","a":' + b"[" * 40 + b"]" * 40 + b"}", "", "deeper than 32"),
-        (b'{"type":"x","user_id":"u","a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "", "deeper than 32"),
+        (
+            b'{"type":"x","user_id":"u","a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            "",
+            "deeper than 32",
+        ),
         (b'"text"', "", "Expected `object`"),
         (b"", "", "malformed"),
     ],
 )
-def test_a_broken_item_is_refused_and_its_neighbours_are_not(bad: bytes, where: str, what: str) -> None:
+def test_a_broken_item_is_refused_and_its_neighbours_are_not(
+    bad: bytes, where: str, what: str
+) -> None:
     """Bad input: what, where, how to mend it; a refused item never takes its neighbours with it."""
     first, broken, last = read(b"[" + GOOD + b"," + bad + b" , " + GOOD + b"]")
     assert isinstance(first, Item)
@@ -82,7 +94,9 @@ def test_brackets_and_quotes_inside_texts_do_not_cut_an_item() -> None:
     assert [type(item) for item in items] == [Item, Refused, Item]
 
 
-@pytest.mark.parametrize("body", [b"", b"  ", b"[", b"[1,2", b'[{"a":1}] x', b"[]", b'["' + b'\\"' * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"  ", b"[", b"[1,2", b'[{"a":1}] x', b"[]", b'["' + b'\\"' * 100_000]
+)
 def test_a_body_that_cannot_be_cut_is_refused_whole(body: bytes) -> None:
     with pytest.raises(Reject) as caught:
         read(body)

@@ -10,7 +10,13 @@ from services.ingest.sources.cloudevents import own_type, parse
 from services.ingest.sources.contract import Foreign, Item, Post, Refused
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-EVENT = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "demo_requested", "data": {"email": "a@b.de"}}
+EVENT = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "/shop",
+    "type": "demo_requested",
+    "data": {"email": "a@b.de"},
+}
 
 
 def read(body: Any) -> list[Item | Refused]:
@@ -21,7 +27,12 @@ def test_data_are_the_interaction_and_the_attributes_its_id_type_and_time() -> N
     """I2: CloudEvents come in as they are."""
     [item] = read(EVENT | {"time": "2026-01-02T03:04:05Z"})
     assert isinstance(item, Foreign)
-    assert (item.id, item.type, item.email, item.origin) == ("1", "demo_requested", "a@b.de", "/shop")
+    assert (item.id, item.type, item.email, item.origin) == (
+        "1",
+        "demo_requested",
+        "a@b.de",
+        "/shop",
+    )
     assert item.occurred_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -33,7 +44,13 @@ def test_the_types_of_the_data_win_over_those_of_the_event() -> None:
 
 @pytest.mark.parametrize(
     ("given", "ours"),
-    [("won", "won"), ("com.example.won", "won"), ("com.example.won.v2", "won"), ("won.v1", "won"), ("v1", "v1")],
+    [
+        ("won", "won"),
+        ("com.example.won", "won"),
+        ("com.example.won.v2", "won"),
+        ("won.v1", "won"),
+        ("v1", "v1"),
+    ],
 )
 def test_a_domain_before_and_a_version_after_a_type_fall_away(given: str, ours: str) -> None:
     assert own_type(given) == ours
@@ -46,9 +63,21 @@ def test_a_source_cannot_speak_beyond_its_place() -> None:
 
 
 def test_a_batch_keeps_the_sound_events() -> None:
-    items = read([EVENT, EVENT | {"specversion": "0.3"}, EVENT | {"id": ""}, EVENT | {"data": {"user_id": 7}}, EVENT])
+    items = read(
+        [
+            EVENT,
+            EVENT | {"specversion": "0.3"},
+            EVENT | {"id": ""},
+            EVENT | {"data": {"user_id": 7}},
+            EVENT,
+        ]
+    )
     assert [isinstance(item, Refused) for item in items] == [False, True, True, True, False]
-    assert [item.reject.where for item in items if isinstance(item, Refused)] == ["/specversion", "/id", "/data/user_id"]
+    assert [item.reject.where for item in items if isinstance(item, Refused)] == [
+        "/specversion",
+        "/id",
+        "/data/user_id",
+    ]
 
 
 def test_binary_data_are_refused_with_a_remedy() -> None:
@@ -62,7 +91,13 @@ def test_the_official_library_is_understood() -> None:
     from cloudevents.core.bindings.http import to_structured_event
     from cloudevents.core.v1.event import CloudEvent
 
-    attributes = {"type": "com.example.enquired", "source": "/site", "id": "7", "specversion": "1.0", "time": NOW}
+    attributes = {
+        "type": "com.example.enquired",
+        "source": "/site",
+        "id": "7",
+        "specversion": "1.0",
+        "time": NOW,
+    }
     message = to_structured_event(CloudEvent(attributes, {"user_id": "u-1"}))
     body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
     [item] = parse(Post("/v1/events", body, NOW, "application/cloudevents+json"))
@@ -71,16 +106,34 @@ def test_the_official_library_is_understood() -> None:
 
 
 def binary(body: bytes = b'{"email": "a@b.de"}', **headers: str) -> Item | Refused:
-    given = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/shop", "ce-type": "com.example.demo_requested"}
+    given = {
+        "ce-specversion": "1.0",
+        "ce-id": "1",
+        "ce-source": "/shop",
+        "ce-type": "com.example.demo_requested",
+    }
     given |= {name.replace("_", "-"): value for name, value in headers.items()}
-    [item] = parse(Post("/v1/events", body, NOW, "application/json", {name: value for name, value in given.items() if value}))
+    [item] = parse(
+        Post(
+            "/v1/events",
+            body,
+            NOW,
+            "application/json",
+            {name: value for name, value in given.items() if value},
+        )
+    )
     return item
 
 
 def test_in_binary_mode_the_attributes_are_headers_and_the_body_the_data() -> None:
     item = binary(ce_id="caf%C3%A9", ce_time="2026-01-02T03:04:05Z")
     assert isinstance(item, Foreign)
-    assert (item.id, item.type, item.email, item.origin) == ("café", "demo_requested", "a@b.de", "/shop")
+    assert (item.id, item.type, item.email, item.origin) == (
+        "café",
+        "demo_requested",
+        "a@b.de",
+        "/shop",
+    )
     assert item.occurred_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert isinstance(binary(b""), Foreign)
 
@@ -95,9 +148,15 @@ def test_headers_that_are_no_percent_encoded_utf_8_are_refused(bad: str) -> None
 
 @pytest.mark.parametrize(
     ("headers", "where"),
-    [({"ce_id": ""}, "/id"), ({"ce_specversion": "0.3"}, "/specversion"), ({"ce_time": "yesterday"}, "/time")],
+    [
+        ({"ce_id": ""}, "/id"),
+        ({"ce_specversion": "0.3"}, "/specversion"),
+        ({"ce_time": "yesterday"}, "/time"),
+    ],
 )
-def test_a_missing_or_wrong_attribute_of_a_binary_event_is_named(headers: dict[str, str], where: str) -> None:
+def test_a_missing_or_wrong_attribute_of_a_binary_event_is_named(
+    headers: dict[str, str], where: str
+) -> None:
     item = binary(**headers)
     assert isinstance(item, Refused)
     assert item.reject.where == where

@@ -27,7 +27,11 @@ def test_no_part_of_a_token_is_one(cut: int) -> None:
 
 def test_another_form_another_pepper_and_another_day_are_refused() -> None:
     token = issue(PEPPER, "demo", NOW)
-    for pepper, form, now in ((PEPPER, "contact", NOW), (b"other", "demo", NOW), (PEPPER, "demo", NOW + LONGEST_S + 1)):
+    for pepper, form, now in (
+        (PEPPER, "contact", NOW),
+        (b"other", "demo", NOW),
+        (PEPPER, "demo", NOW + LONGEST_S + 1),
+    ):
         with pytest.raises(Reject) as refused:
             age(pepper, form, token, now)
         assert refused.value.kind == "form-token"

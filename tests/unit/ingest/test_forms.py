@@ -26,36 +26,62 @@ def submitted(body: bytes, content_type: str = "application/x-www-form-urlencode
 
 
 def parts(*pairs: tuple[str, str], after: str = "") -> bytes:
-    said = "".join(f'--xx\r\nContent-Disposition: form-data; name="{name}"{after}\r\n\r\n{value}\r\n' for name, value in pairs)
+    said = "".join(
+        f'--xx\r\nContent-Disposition: form-data; name="{name}"{after}\r\n\r\n{value}\r\n'
+        for name, value in pairs
+    )
     return f"{said}--xx--\r\n".encode()
 
 
 def test_all_three_encodings_say_the_same() -> None:
     """I2: a plain HTML form without JavaScript, or one with it."""
-    url = submitted(b"email=a%40b.de&name=Ann+L&consent=on&consent_text=Yes&_id=7&_anonymous_id=v-1")
+    url = submitted(
+        b"email=a%40b.de&name=Ann+L&consent=on&consent_text=Yes&_id=7&_anonymous_id=v-1"
+    )
     pairs = [("email", "a@b.de"), ("name", "Ann L"), ("consent", "on"), ("consent_text", "Yes")]
     multi = submitted(parts(*pairs, ("_id", "7"), ("_anonymous_id", "v-1")), MULTIPART)
     json = submitted(
-        b'{"email":"a@b.de","name":"Ann L","consent":true,"consent_text":"Yes","_id":7,"_anonymous_id":"v-1"}', "application/json"
+        b'{"email":"a@b.de","name":"Ann '
+        b'L","consent":true,"consent_text":"Yes","_id":7,"_anonymous_id":"v-1"}',
+        "application/json",
     )
     assert url == multi == json
-    assert (url.id, url.type, url.email, url.anonymous_id) == ("7", "form_submitted", "a@b.de", "v-1")
+    assert (url.id, url.type, url.email, url.anonymous_id) == (
+        "7",
+        "form_submitted",
+        "a@b.de",
+        "v-1",
+    )
     assert (url.traits, url.properties) == ({"name": "Ann L"}, {"form": "contact"})
 
 
 def test_a_ticked_box_is_consent_in_the_words_shown() -> None:
     """I7: channel, purpose, basis and wording."""
     [said] = submitted(b"email=a@b.de&consent=on&consent_text=Write+to+me").consent
-    assert said == Consent(state="given", channel="email", purpose="marketing", basis="form", text="Write to me")
+    assert said == Consent(
+        state="given", channel="email", purpose="marketing", basis="form", text="Write to me"
+    )
 
 
-@pytest.mark.parametrize("box", [b"", b"&consent=", b"&consent=0", b"&consent=off", b"&consent=False", b"&consent=1&consent=no"])
+@pytest.mark.parametrize(
+    "box",
+    [
+        b"",
+        b"&consent=",
+        b"&consent=0",
+        b"&consent=off",
+        b"&consent=False",
+        b"&consent=1&consent=no",
+    ],
+)
 def test_a_box_that_is_not_ticked_permits_nothing(box: bytes) -> None:
     assert submitted(b"email=a@b.de" + box).consent == ()
 
 
 def test_further_fields_are_traits_and_those_with_an_underscore_are_not() -> None:
-    item = submitted(b"email=a@b.de&size=10&topic=a&topic=b&empty=&company=Acme&utm_source=ad&utm_campaign=spring&_x=1&_hp=")
+    item = submitted(
+        b"email=a@b.de&size=10&topic=a&topic=b&empty=&company=Acme&utm_source=ad&utm_campaign=spring&_x=1&_hp="
+    )
     assert item.traits == {"size": "10", "topic": ["a", "b"]}
     assert (item.company, item.source, item.campaign) == ("Acme", "ad", "spring")
 

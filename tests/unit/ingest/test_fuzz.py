@@ -1,4 +1,6 @@
-"""Whatever comes in ends in interactions or in a refusal: every parser, check and decoder of the doors."""
+"""Whatever comes in ends in interactions or in a refusal: every parser, check and decoder of the
+doors.
+"""
 
 import contextlib
 import json
@@ -30,17 +32,25 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DATA = HOME / "tests" / "data"
 RULES = loading.load(HOME / "deploy" / "playbook")
 PARSERS = [*served(RULES), FORMS, MAILBOX]
-NORMALISER = Normaliser(Cleaner(RULES.identity), b"pepper", RULES.sales, frozenset(RULES.crm.fields))
+NORMALISER = Normaliser(
+    Cleaner(RULES.identity), b"pepper", RULES.sales, frozenset(RULES.crm.fields)
+)
 WORDS = [
-    b"null", b"true", b"NaN", b"1e400", b"-1e999", b"9223372036854775808", b"-1", b'""', b"[]", b"{}", b"[[[[", b"}}}}", b'"',
-    b"\\ud83d", b"\\u0000", b"\xff\xfe", b"\xc0\xa0", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\0", b"%00", b"%FF", b"%", b"&", b"=",
-    b"\r\n\r\n", b"--", b"@", b"a@b.example", b"0000-00-00T00:00:00Z", b"9999-12-31T23:59:59Z", b"2026-02-30",
-    b"=?utf-8?B?/w==?=", b"Content-Type: message/rfc822\r\n\r\n", b"Content-Transfer-Encoding: base64\r\n\r\n",
+    b"null", b"true", b"NaN", b"1e400", b"-1e999", b"9223372036854775808", b"-1", b'""', b"[]",
+    b"{}", b"[[[[", b"}}}}", b'"',
+    b"\\ud83d", b"\\u0000", b"\xff\xfe", b"\xc0\xa0", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\0",
+    b"%00", b"%FF", b"%", b"&", b"=",
+    b"\r\n\r\n", b"--", b"@", b"a@b.example", b"0000-00-00T00:00:00Z", b"9999-12-31T23:59:59Z",
+    b"2026-02-30",
+    b"=?utf-8?B?/w==?=", b"Content-Type: message/rfc822\r\n\r\n", b"Content-Transfer-Encoding: "
+    b"base64\r\n\r\n",
     b"charset=utf-7", b"x" * 9000,
 ]  # fmt: skip
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
@@ -48,29 +58,43 @@ PLAIN = st.recursive(
 def limited(cases: int) -> Any:
     """So many cases of one parser, the same ones every time where they are few."""
     return settings(
-        max_examples=cases, deadline=None, derandomize=cases < 1000, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=cases,
+        deadline=None,
+        derandomize=cases < 1000,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
 
 
 def seeds(source: Source) -> list[Sample]:
-    """Requests as they should be: the sample, signed where its sender signs, and the documented example."""
+    """Requests as they should be: the sample, signed where its sender signs, and the documented
+    example.
+    """
     made = []
     if source.sample:
         made.append(source.sample("jo@fuzz.example", NOW))
         if source.sign and source.new_secret:
-            made.append(source.sign(made[0], source.new_secret()[0], "https://fuzz.example" + source.paths[0], NOW))
+            made.append(
+                source.sign(
+                    made[0], source.new_secret()[0], "https://fuzz.example" + source.paths[0], NOW
+                )
+            )
     if source.example is not None:
         made.append(Sample(json.dumps(source.example).encode(), "application/json"))
     media = made[0].media if made else "application/json"
     files = (
-        (DATA / "senders").glob(f"{source.door.replace('-', '_')}*") if source is not MAILBOX else (DATA / "mail").glob("*.eml")
+        (DATA / "senders").glob(f"{source.door.replace('-', '_')}*")
+        if source is not MAILBOX
+        else (DATA / "mail").glob("*.eml")
     )
     made += [Sample(file.read_bytes(), media) for file in sorted(files)]
     return made or [Sample(b"{}", "application/json")]
 
 
 def mutated(body: bytes, rng: random.Random) -> bytes:
-    """A body with some of its bytes flipped, cut, doubled, or replaced by what has broken parsers before."""
+    """A body with some of its bytes flipped, cut, doubled, or replaced by what has broken parsers
+    before.
+    """
     changed = bytearray(body)
     for _ in range(rng.randrange(1, 6)):
         at, to = sorted(rng.randrange(len(changed) + 1) for _ in range(2))
@@ -108,7 +132,9 @@ def body_of(sample: Sample, rng: random.Random, raw: bytes, other: Any) -> bytes
         return raw
     if act < 4:
         try:
-            return json.dumps(exchanged(json.loads(sample.body), rng, other)).encode("utf-8", "surrogatepass")
+            return json.dumps(exchanged(json.loads(sample.body), rng, other)).encode(
+                "utf-8", "surrogatepass"
+            )
         except ValueError:
             pass
     return mutated(sample.body, rng)
@@ -153,13 +179,22 @@ def fuzz(source: Source, cases: int) -> None:
         sample = rng.choice(sound)
         body = body_of(sample, rng, raw, other)
         media = sample.media if rng.random() < 0.9 else rng.choice(medias)
-        headers = {name.lower(): value for name, value in sample.headers.items()} | {"content-type": media}
+        headers = {name.lower(): value for name, value in sample.headers.items()} | {
+            "content-type": media
+        }
         if headers and rng.random() < 0.3:
             name = rng.choice(sorted(headers))
             headers[name] = mutated(headers[name].encode(), rng).decode("latin-1")
         path = sample.path or rng.choice(list(source.paths) or [""])
         post = Post(
-            path, body, NOW, media.partition(";")[0].strip().lower(), headers, sample.query, "POST", "https://fuzz.example/"
+            path,
+            body,
+            NOW,
+            media.partition(";")[0].strip().lower(),
+            headers,
+            sample.query,
+            "POST",
+            "https://fuzz.example/",
         )
         settles(source, post, secrets)
 
@@ -170,7 +205,10 @@ def decode(cases: int) -> None:
     seal = Seal(b"pepper")
 
     @limited(cases)
-    @given(st.binary(max_size=400) | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")))
+    @given(
+        st.binary(max_size=400)
+        | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass"))
+    )
     def run(raw: bytes) -> None:
         text = raw.decode("latin-1")
         assert isinstance(presented(text), str)

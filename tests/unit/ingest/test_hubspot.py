@@ -1,4 +1,6 @@
-"""HubSpot: the signature over method, public address, body and time; contacts' changes as what they mean."""
+"""HubSpot: the signature over method, public address, body and time; contacts' changes as what they
+mean.
+"""
 
 import base64
 import hashlib
@@ -31,10 +33,16 @@ def post(body: bytes, address: str = ADDRESS, **headers: str) -> Post:
     return Post("/v1/hooks/hubspot", body, NOW, "application/json", headers, address=address)
 
 
-def signed(body: bytes, *, signed_address: str = ADDRESS, stamp: int = MS, address: str = ADDRESS) -> Post:
+def signed(
+    body: bytes, *, signed_address: str = ADDRESS, stamp: int = MS, address: str = ADDRESS
+) -> Post:
     text = b"POST" + signed_address.encode() + body + str(stamp).encode()
     signature = base64.b64encode(hmac.new(b"client-secret", text, hashlib.sha256).digest()).decode()
-    return post(body, address, **{"x-hubspot-signature-v3": signature, "x-hubspot-request-timestamp": str(stamp)})
+    return post(
+        body,
+        address,
+        **{"x-hubspot-signature-v3": signature, "x-hubspot-request-timestamp": str(stamp)},
+    )
 
 
 def verified(given: Post) -> str:
@@ -47,7 +55,12 @@ def read(*events: dict[str, Any], by: Source = HUBSPOT) -> list[Item | Refused]:
 
 
 def changed(name: str, value: Any, **more: Any) -> dict[str, Any]:
-    told = {"subscriptionType": "contact.propertyChange", "occurredAt": MS, "objectId": 123, "portalId": 33}
+    told = {
+        "subscriptionType": "contact.propertyChange",
+        "occurredAt": MS,
+        "objectId": 123,
+        "portalId": 33,
+    }
     return told | {"propertyName": name, "propertyValue": value} | more
 
 
@@ -58,11 +71,15 @@ def only(event: dict[str, Any]) -> Item:
 
 
 def test_a_request_tells_of_contacts_what_they_mean_here() -> None:
-    """D6, I6: the object's id is an external id, its address links it, sales' stages are outcomes; deals name nobody."""
+    """D6, I6: the object's id is an external id, its address links it, sales' stages are outcomes;
+    deals name nobody.
+    """
     items = [item for item in HUBSPOT.parse(post(GOLDEN)) if isinstance(item, Item)]
     assert [(item.type, item.external_id and item.external_id.id) for item in items] == [
-        ("crm_contact_created", "123"), ("identified", "123"), ("identified", "123"), ("opportunity_opened", "123"),
-        ("sales_disqualified", "123"), ("unsubscribed", "123"), ("crm_contacts_merged", "130"), ("crm_contact_deleted", "126"),
+        ("crm_contact_created", "123"), ("identified", "123"), ("identified", "123"),
+        ("opportunity_opened", "123"),
+        ("sales_disqualified", "123"), ("unsubscribed", "123"), ("crm_contacts_merged", "130"),
+        ("crm_contact_deleted", "126"),
         ("consent_withdrawn", "127"),
     ]  # fmt: skip
     assert {item.external_id.system for item in items if item.external_id} == {"hubspot"}
@@ -110,9 +127,18 @@ def test_a_change_is_the_same_whichever_subscription_or_attempt_tells_it() -> No
     """HubSpot's eventId is not unique, and it repeats for a day."""
     first = only(changed("industry", "Food", eventId=1, subscriptionId=2, attemptNumber=0))
     again = only(changed("industry", "Food", eventId=1, subscriptionId=2, attemptNumber=3))
-    general = {"subscriptionType": "object.propertyChange", "objectTypeId": "0-1", "eventId": 9, "subscriptionId": 4}
+    general = {
+        "subscriptionType": "object.propertyChange",
+        "objectTypeId": "0-1",
+        "eventId": 9,
+        "subscriptionId": 4,
+    }
     assert first == again == only(changed("industry", "Food") | general)
-    others = [changed("industry", "Steel"), changed("industry", "Food", objectId=124), changed("industry", "Food", portalId=34)]
+    others = [
+        changed("industry", "Steel"),
+        changed("industry", "Food", objectId=124),
+        changed("industry", "Food", portalId=34),
+    ]
     assert first.id not in {only(other).id for other in others}
     assert first.id != only(changed("industry", "Food", occurredAt=MS + 1)).id
 
@@ -120,7 +146,11 @@ def test_a_change_is_the_same_whichever_subscription_or_attempt_tells_it() -> No
 def test_what_we_wrote_ourselves_does_not_come_back_as_news() -> None:
     """The loop: our fields, by name, whoever changed them."""
     ours = source(frozenset({"ripeline_stage", "ripeline_score"}))
-    events = [changed("ripeline_stage", "decision"), changed("industry", "Food"), changed("ripeline_score", "80")]
+    events = [
+        changed("ripeline_stage", "decision"),
+        changed("industry", "Food"),
+        changed("ripeline_score", "80"),
+    ]
     [item] = read(*events, by=ours)
     assert isinstance(item, Item)
     assert item.traits == {"industry": "Food"}
@@ -132,7 +162,8 @@ def test_what_we_wrote_ourselves_does_not_come_back_as_news() -> None:
     [
         {"subscriptionType": "deal.creation"}, {"subscriptionType": "company.propertyChange"},
         {"subscriptionType": "contact.associationChange"}, {"subscriptionType": "contact.restore"},
-        {"subscriptionType": "object.creation", "objectTypeId": "0-3"}, {"subscriptionType": "something"},
+        {"subscriptionType": "object.creation", "objectTypeId": "0-3"},
+        {"subscriptionType": "something"},
     ],
 )  # fmt: skip
 def test_what_names_no_person_is_left_out(told: dict[str, Any]) -> None:
@@ -143,9 +174,18 @@ def test_what_names_no_person_is_left_out(told: dict[str, Any]) -> None:
     ("told", "where"),
     [
         ({"objectId": 1, "subscriptionType": "contact.creation"}, "/occurredAt"),
-        ({"objectId": 1, "subscriptionType": "contact.creation", "occurredAt": "now"}, "/occurredAt"),
-        ({"objectId": 1, "subscriptionType": "contact.creation", "occurredAt": 10**18}, "/occurredAt"),
-        ({"objectId": 1, "subscriptionType": "contact.propertyChange", "occurredAt": MS}, "/propertyName"),
+        (
+            {"objectId": 1, "subscriptionType": "contact.creation", "occurredAt": "now"},
+            "/occurredAt",
+        ),
+        (
+            {"objectId": 1, "subscriptionType": "contact.creation", "occurredAt": 10**18},
+            "/occurredAt",
+        ),
+        (
+            {"objectId": 1, "subscriptionType": "contact.propertyChange", "occurredAt": MS},
+            "/propertyName",
+        ),
     ],
 )
 def test_a_broken_event_is_refused_and_harms_no_other(told: dict[str, Any], where: str) -> None:
@@ -157,7 +197,9 @@ def test_a_broken_event_is_refused_and_harms_no_other(told: dict[str, Any], wher
 
 
 def test_external_ids_may_be_texts() -> None:
-    assert only(changed("industry", "Food", objectId="abc")).external_id == ExternalId("hubspot", "abc")
+    assert only(changed("industry", "Food", objectId="abc")).external_id == ExternalId(
+        "hubspot", "abc"
+    )
 
 
 def test_a_signed_request_fits_behind_a_proxy() -> None:
@@ -195,7 +237,9 @@ def test_a_request_of_other_minutes_is_refused(away: int) -> None:
 def test_a_time_that_was_not_signed_does_not_fit() -> None:
     good = signed(GOLDEN)
     with pytest.raises(Reject, match="does not fit"):
-        verified(good._replace(headers={**good.headers, "x-hubspot-request-timestamp": str(MS + 1)}))
+        verified(
+            good._replace(headers={**good.headers, "x-hubspot-request-timestamp": str(MS + 1)})
+        )
     with pytest.raises(Reject):
         verified(good._replace(headers={}))
 
@@ -209,16 +253,24 @@ def test_a_sample_fits_and_is_a_lead() -> None:
     assert HUBSPOT.verify
     assert HUBSPOT.verify(given, [Secret("default", signer)]).name == "default"
     items = [item for item in HUBSPOT.parse(given) if isinstance(item, Item)]
-    assert [item.type for item in items] == ["crm_contact_created", "identified", "opportunity_opened"]
+    assert [item.type for item in items] == [
+        "crm_contact_created",
+        "identified",
+        "opportunity_opened",
+    ]
     assert items[1].email == "ann@x.example"
     assert len({item.external_id for item in items}) == 1
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10
+)
 EVENTS = st.lists(st.fixed_dictionaries(
-    {"subscriptionType": st.sampled_from([f"contact.{one}" for one in ("creation", "propertyChange", "merge")])},
-    optional={"occurredAt": st.integers() | JSON, "objectId": JSON, "propertyName": st.text() | st.sampled_from(["email"]),
+    {"subscriptionType": st.sampled_from([f"contact.{one}" for one in ("creation",
+    "propertyChange", "merge")])},
+    optional={"occurredAt": st.integers() | JSON, "objectId": JSON,
+    "propertyName": st.text() | st.sampled_from(["email"]),
               "propertyValue": JSON, "mergedObjectIds": JSON},
 ), min_size=1)  # fmt: skip
 

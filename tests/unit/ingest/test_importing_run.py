@@ -1,4 +1,6 @@
-"""Imports from rows to the report, without servers: what is counted, what is sent, what happens while a dependency is away."""
+"""Imports from rows to the report, without servers: what is counted, what is sent, what happens
+while a dependency is away.
+"""
 
 import csv
 import io
@@ -37,7 +39,9 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 class Kept:
-    """A sink that keeps what comes; `away` times it is away first, and it refuses rows that hold `refused`."""
+    """A sink that keeps what comes; `away` times it is away first, and it refuses rows that hold
+    `refused`.
+    """
 
     encodes = True
 
@@ -52,16 +56,29 @@ class Kept:
             raise Retry("away")
         self.records += batch.records
         self.items += [item for taken in batch.taken for item in taken.items]
-        return [(taken.row, Reject("refused there")) for taken in batch.taken if self.refused and self.refused in taken.row.cells]
+        return [
+            (taken.row, Reject("refused there"))
+            for taken in batch.taken
+            if self.refused and self.refused in taken.row.cells
+        ]
 
 
-async def imported(path: Path, mapping: str, sink: Any, rejects: io.StringIO | None = None, **said: Any) -> Report:
+async def imported(
+    path: Path, mapping: str, sink: Any, rejects: io.StringIO | None = None, **said: Any
+) -> Report:
     table = Table(path)
     try:
         cleaner = FACTS.cleaner()
         rows = Rows(load(mapping, "map.yaml"), table.header, FACTS)
         return await Import(
-            table, rows, Normaliser(cleaner, b"pepper"), cleaner, sink, report=Report(**said), now=NOW, rejects=rejects
+            table,
+            rows,
+            Normaliser(cleaner, b"pepper"),
+            cleaner,
+            sink,
+            report=Report(**said),
+            now=NOW,
+            rejects=rejects,
         ).run()
     finally:
         table.close()
@@ -76,14 +93,20 @@ def file(folder: Path, *lines: str) -> Path:
 async def test_a_batch_is_what_ingest_would_have_made_of_it(tmp_path: Path) -> None:
     sink = Kept()
     path = file(tmp_path, "E,T,OK", "Ann@X.example,2026-03-04,yes")
-    report = await imported(path, "kind: leads\nemail: E\ntime: T\nconsent: OK", sink, as_=NEW_LEADS, days=7)
+    report = await imported(
+        path, "kind: leads\nemail: E\ntime: T\nconsent: OK", sink, as_=NEW_LEADS, days=7
+    )
     record, consent = sink.records
     event = decode_envelope(record.value)
     assert (record.topic, consent.topic) == (INTERACTIONS, CONSENTS)
     assert (event.source, event.flags, event.receivedat) == ("import:default", "new_leads:7", NOW)
-    assert (decode_interaction(event.data).email, decode_consent(consent.value).data.state) == ("ann@x.example", "given")
+    assert (decode_interaction(event.data).email, decode_consent(consent.value).data.state) == (
+        "ann@x.example",
+        "given",
+    )
     assert report.as_json() == {
-        "rows": 1, "accepted": 1, "rejected": 0, "leads": 1, "reasons": {}, "events": 1, "as": "new_leads", "days": 7,
+        "rows": 1, "accepted": 1, "rejected": 0, "leads": 1, "reasons": {}, "events": 1,
+        "as": "new_leads", "days": 7,
         "dry_run": False,
     }  # fmt: skip
 
@@ -92,7 +115,9 @@ async def test_a_row_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
     """The outcome of a lead that is refused does not go out alone."""
     path = file(tmp_path, "E,N,Deal", f"a@x.example,{'n' * 9000},won", "b@x.example,n,won")
     sink = Kept()
-    report = await imported(path, "kind: leads\nemail: E\ntraits: {n: N}\noutcome: {column: Deal, equals: won}", sink)
+    report = await imported(
+        path, "kind: leads\nemail: E\ntraits: {n: N}\noutcome: {column: Deal, equals: won}", sink
+    )
     assert (report.accepted, report.rejected, report.events, len(sink.records)) == (1, 1, 2, 2)
     assert report.reasons == {"a text over 8 KB": 1}
 
@@ -100,11 +125,18 @@ async def test_a_row_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
 async def test_what_is_refused_at_the_other_end_is_reported_like_the_rest(tmp_path: Path) -> None:
     path = file(tmp_path, "E", *(f"p{n}@x.example" for n in range(2_500)))
     report = await imported(path, "kind: leads\nemail: E", Kept(refused="p1700@x.example"))
-    assert (report.rows, report.accepted, report.leads, report.reasons) == (2_500, 2_499, 2_499, {"refused there": 1})
+    assert (report.rows, report.accepted, report.leads, report.reasons) == (
+        2_500,
+        2_499,
+        2_499,
+        {"refused there": 1},
+    )
     assert report.first[0][0] == 1_702
 
 
-async def test_it_waits_for_what_is_away_and_gives_up_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_waits_for_what_is_away_and_gives_up_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = file(tmp_path, "E", "a@x.example")
     assert (await imported(path, "kind: leads\nemail: E", Kept(away=1))).accepted == 1
     monkeypatch.setattr(run, "PATIENCE_S", 0.1)
@@ -116,14 +148,21 @@ async def test_rejected_rows_go_to_a_table_that_computes_nothing(tmp_path: Path)
     """Attack: a CSV formula."""
     out = io.StringIO(newline="")
     cells = ['"=1+1"', "+1", "-1", "@SUM(A1)", '"\t=1"']
-    await imported(file(tmp_path, "E;=N", *(f"nobody;{cell}" for cell in cells)), "kind: leads\nemail: E", Nowhere(), out)
+    await imported(
+        file(tmp_path, "E;=N", *(f"nobody;{cell}" for cell in cells)),
+        "kind: leads\nemail: E",
+        Nowhere(),
+        out,
+    )
     table = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
     assert table[0] == ["line", "reason", "remedy", "E", "'=N"]
     assert [row[4] for row in table[1:]] == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1"]
     assert {row[1] for row in table[1:]} == {"not a mail address"}
 
 
-async def test_reasons_do_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reasons_do_not_grow_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run, "MAX_REASONS", 1)
     path = file(tmp_path, "E,T", "nobody,", "a@x.example,soon", "nobody,")
     report = await imported(path, "kind: leads\nemail: E\ntime: T", Nowhere())
@@ -131,13 +170,16 @@ async def test_reasons_do_not_grow_without_end(tmp_path: Path, monkeypatch: pyte
 
 
 _people = st.lists(
-    st.lists(st.tuples(st.sampled_from([Kind.USER, Kind.EMAIL, Kind.EXTERNAL, Kind.ANONYMOUS]), st.sampled_from("abcde")),
+    st.lists(st.tuples(st.sampled_from([Kind.USER, Kind.EMAIL, Kind.EXTERNAL, Kind.ANONYMOUS]),
+    st.sampled_from("abcde")),
              min_size=1, max_size=3, unique_by=lambda one: one[0]), max_size=14,
 )  # fmt: skip
 
 
 @given(rows=_people)
-def test_leads_are_counted_as_the_scorer_will_tell_them_apart(rows: list[list[tuple[Kind, str]]]) -> None:
+def test_leads_are_counted_as_the_scorer_will_tell_them_apart(
+    rows: list[list[tuple[Kind, str]]],
+) -> None:
     """D1, D2: linked identifiers are one person, shared ones nobody's."""
     named = [sorted(Identifier(kind, value) for kind, value in row) for row in rows]
     people = People()
@@ -148,8 +190,12 @@ def test_leads_are_counted_as_the_scorer_will_tell_them_apart(rows: list[list[tu
 
 def _leads(rows: Sequence[Sequence[Identifier]]) -> int:
     """The same by the scorer's own rules."""
-    numbers = {one: number for number, one in enumerate(dict.fromkeys(one for row in rows for one in row))}
-    graph = Graph({number: Node(number, one.kind, one.value, None, None) for one, number in numbers.items()})
+    numbers = {
+        one: number for number, one in enumerate(dict.fromkeys(one for row in rows for one in row))
+    }
+    graph = Graph(
+        {number: Node(number, one.kind, one.value, None, None) for one, number in numbers.items()}
+    )
     for row in rows:
         for weak in row[1:]:
             graph.links.setdefault(numbers[weak], set()).add(numbers[row[0]])

@@ -1,4 +1,6 @@
-"""Files as Excel and others write them: encoding, delimiter, quoting, and rows that are broken (I3)."""
+"""Files as Excel and others write them: encoding, delimiter, quoting, and rows that are broken
+(I3).
+"""
 
 import random
 from pathlib import Path
@@ -15,10 +17,16 @@ from services.shared.playbook.loading import Broken
 from tests.unit.ingest.importing import FACTS
 
 GERMAN = "Name;Straße;Ort\r\nJürgen Müller;Höhenweg 7;Köln\r\nÅsa Çelik;Gänsemarkt 1;Düren\r\n"
-CELLS = [["Name", "Straße", "Ort"], ["Jürgen Müller", "Höhenweg 7", "Köln"], ["Åsa Çelik", "Gänsemarkt 1", "Düren"]]
+CELLS = [
+    ["Name", "Straße", "Ort"],
+    ["Jürgen Müller", "Höhenweg 7", "Köln"],
+    ["Åsa Çelik", "Gänsemarkt 1", "Düren"],
+]
 
 
-def table(path: Path, content: bytes | str, written: str = "utf-8", **said: str) -> tuple[Table, list[Row]]:
+def table(
+    path: Path, content: bytes | str, written: str = "utf-8", **said: str
+) -> tuple[Table, list[Row]]:
     path.write_bytes(content if isinstance(content, bytes) else content.encode(written))
     found = Table(path, **said)
     try:
@@ -32,7 +40,18 @@ def refusals(rows: list[Row]) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "latin-1", "iso8859_15"]
+    "encoding",
+    [
+        "utf-8",
+        "utf-8-sig",
+        "utf-16",
+        "utf-16-le",
+        "utf-16-be",
+        "utf-32",
+        "cp1252",
+        "latin-1",
+        "iso8859_15",
+    ],
 )
 def test_every_encoding_that_office_programs_write_is_read(tmp_path: Path, encoding: str) -> None:
     found, rows = table(tmp_path / "f.csv", GERMAN, encoding)
@@ -63,7 +82,9 @@ def test_the_first_odd_byte_may_come_late(tmp_path: Path) -> None:
 
 
 def test_a_person_may_say_the_encoding_and_the_delimiter(tmp_path: Path) -> None:
-    found, rows = table(tmp_path / "f.csv", "a~b\nł~1,2\n".encode("cp1250"), encoding="cp1250", delimiter="~")
+    found, rows = table(
+        tmp_path / "f.csv", "a~b\nł~1,2\n".encode("cp1250"), encoding="cp1250", delimiter="~"
+    )
     assert (found.header.names, rows[0].cells) == (["a", "b"], ["ł", "1,2"])
     for said in ({"encoding": "klingon"}, {"delimiter": "\n"}):
         with pytest.raises(Reject):
@@ -81,7 +102,10 @@ def test_every_delimiter_and_line_end_is_found(tmp_path: Path, delimiter: str, e
 
 
 def test_excels_sep_line_names_the_delimiter(tmp_path: Path) -> None:
-    found, rows = table(tmp_path / "f.csv", '\ufeffsep=;\r\nName;Note\r\nAnn;"two\r\nlines, and a ""quote"""\r\nBo;\r\n')
+    found, rows = table(
+        tmp_path / "f.csv",
+        '\ufeffsep=;\r\nName;Note\r\nAnn;"two\r\nlines, and a ""quote"""\r\nBo;\r\n',
+    )
     assert found.header.names == ["Name", "Note"]
     assert rows == [Row(3, ["Ann", 'two\r\nlines, and a "quote"']), Row(5, ["Bo", ""])]
 
@@ -97,11 +121,16 @@ def test_one_column_needs_no_delimiter(tmp_path: Path) -> None:
 
 
 def test_broken_rows_are_reported_where_they_stand_and_harm_no_other(tmp_path: Path) -> None:
-    body = 'a,b\n1,2\n"open,2\n3\n4,5,6\n7,\x008\n"x"y,1\n9,10,,\n,\n"long' + "g" * (MAX_CELL + 1) + '",1\n11,12\n'
+    body = (
+        'a,b\n1,2\n"open,2\n3\n4,5,6\n7,\x008\n"x"y,1\n9,10,,\n,\n"long'
+        + "g" * (MAX_CELL + 1)
+        + '",1\n11,12\n'
+    )
     _, rows = table(tmp_path / "f.csv", body)
     assert [row.cells for row in rows if not row.reject] == [["1", "2"], ["9", "10"], ["11", "12"]]
     assert refusals(rows) == [
-        (3, "the quotes do not match"), (4, "fewer cells than columns"), (5, "more cells than columns"),
+        (3, "the quotes do not match"), (4, "fewer cells than columns"), (5, "more cells than "
+        "columns"),
         (6, "a NUL character"), (7, "the quotes do not match"), (10, "a cell is too long"),
     ]  # fmt: skip
 
@@ -134,7 +163,9 @@ _scribble = st.binary(max_size=400) | st.lists(st.sampled_from(_PIECES), max_siz
 
 
 @given(content=_scribble)
-def test_any_bytes_end_in_rows_or_a_refusal(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_bytes_end_in_rows_or_a_refusal(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     """I3: whatever is brought as a file, each row is read or reported, and nothing crashes."""
     path = tmp_path_factory.getbasetemp() / "any.csv"
     try:
@@ -152,5 +183,7 @@ def test_a_shuffled_alphabet_of_quotes_always_reads_the_rows_after_it(tmp_path: 
     rng = random.Random(7)
     for _ in range(200):
         mess = "".join(rng.choice('",\nab') for _ in range(30))
-        rows = table(tmp_path / "f.csv", f"a,b\n{mess}\n{'clean,row' + chr(10)}" * 1 + "clean,row\n" * 3)[1]
+        rows = table(
+            tmp_path / "f.csv", f"a,b\n{mess}\n{'clean,row' + chr(10)}" * 1 + "clean,row\n" * 3
+        )[1]
         assert sum(row.cells == ["clean", "row"] for row in rows) >= 2

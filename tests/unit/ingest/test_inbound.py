@@ -1,4 +1,6 @@
-"""Inbound mail: people's answers, machines' answers, bounces, complaints and refusals, from mails as programs write them."""
+"""Inbound mail: people's answers, machines' answers, bounces, complaints and refusals, from mails
+as programs write them.
+"""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +20,10 @@ from services.shared.contracts.consent import consents_of
 MAILS = Path(__file__).parents[2] / "data" / "mail"
 NOW = datetime(2026, 11, 3, 14, tzinfo=UTC)
 TOUCH = "3f2b8c1e-5d47-5a90-9c1b-7a6e4d2f1b08"
-HEAD = "From: Ann <ann@acme.example>\nDate: Tue, 3 Nov 2026 10:00:00 +0000\nMessage-ID: <1@acme.example>\n"
+HEAD = (
+    "From: Ann <ann@acme.example>\nDate: Tue, 3 Nov 2026 10:00:00 +0000\nMessage-ID: "
+    "<1@acme.example>\n"
+)
 
 
 def golden(name: str) -> list[Item | Refused]:
@@ -32,7 +37,9 @@ def one(mail: str | bytes) -> Item:
 
 
 def answer(text: str, head: str = HEAD) -> list[Item | Refused]:
-    return read(f"{head}Subject: Re: x\nIn-Reply-To: <{TOUCH}@ours.example>\n\n{text}".encode(), NOW)
+    return read(
+        f"{head}Subject: Re: x\nIn-Reply-To: <{TOUCH}@ours.example>\n\n{text}".encode(), NOW
+    )
 
 
 ANSWERS = {
@@ -40,10 +47,14 @@ ANSWERS = {
         "Ann.Ames@acme.example",
         "That is us exactly – line 3 stops twice a week.\n\nCould we talk on Thursday?\n\nAnn",
     ),
-    "gmail_html_only": ("juergen@acme.example", "Gern & bald:\nnächste Woche.\n\nPS: auch am Freitag."),
+    "gmail_html_only": (
+        "juergen@acme.example",
+        "Gern & bald:\nnächste Woche.\n\nPS: auch am Freitag.",
+    ),
     "outlook_top": (
         "bruno.berger@contoso.example",
-        "Guten Tag,\n\nbitte schicken Sie mir die Zahlen für zwei Linien.\n\nMit freundlichen Grüßen\nBruno Berger",
+        "Guten Tag,\n\nbitte schicken Sie mir die Zahlen für zwei Linien.\n\nMit freundlichen "
+        "Grüßen\nBruno Berger",
     ),
     "thunderbird_bottom": ("carla@conti.example", "The labeller.\n\nAnd the capper, a little."),
     "iphone_short": ("dora@dahl.example", "Yes please"),
@@ -60,7 +71,12 @@ def test_a_persons_answer_is_joined_to_its_touch_and_keeps_only_their_own_words(
     [item] = golden(name)
     assert isinstance(item, Item)
     email, text = ANSWERS[name]
-    assert (item.type, item.machine, item.touch_id, item.email) == ("email_replied", False, TOUCH, email)
+    assert (item.type, item.machine, item.touch_id, item.email) == (
+        "email_replied",
+        False,
+        TOUCH,
+        email,
+    )
     assert (item.properties.get("text"), item.consent) == (text, ())
 
 
@@ -76,20 +92,30 @@ def test_a_persons_answer_is_joined_to_its_touch_and_keeps_only_their_own_words(
         ("ticket_acknowledged", "support@otto.example", TOUCH),
     ],
 )
-def test_what_a_machine_answers_weighs_nothing_and_refuses_nothing(name: str, email: str, touch: str) -> None:
+def test_what_a_machine_answers_weighs_nothing_and_refuses_nothing(
+    name: str, email: str, touch: str
+) -> None:
     """I10: auto-replies, whatever their text says of removing."""
     [item] = golden(name)
     assert isinstance(item, Item)
-    assert (item.type, item.machine, item.email, item.touch_id) == ("email_replied", True, email, touch)
+    assert (item.type, item.machine, item.email, item.touch_id) == (
+        "email_replied",
+        True,
+        email,
+        touch,
+    )
     assert consents_of(item) == ()
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        "Auto-Submitted: auto-replied", "Auto-Submitted: auto-generated (vacation)", "X-Autoreply: yes", "X-Autorespond: 1",
-        "Precedence: bulk", "Precedence: auto_reply", "X-Loop: ann@acme.example", "Return-Path: <>", "List-Id: <a.b.example>",
-        "X-MS-Exchange-Generated-Message-Source: Mailbox Rules Agent", "Content-Type: multipart/report; report-type=x",
+        "Auto-Submitted: auto-replied", "Auto-Submitted: auto-generated (vacation)",
+        "X-Autoreply: yes", "X-Autorespond: 1",
+        "Precedence: bulk", "Precedence: auto_reply", "X-Loop: ann@acme.example",
+        "Return-Path: <>", "List-Id: <a.b.example>",
+        "X-MS-Exchange-Generated-Message-Source: Mailbox Rules Agent", "Content-Type: "
+        "multipart/report; report-type=x",
     ],
 )  # fmt: skip
 def test_each_mark_of_a_machine_is_enough(header: str) -> None:
@@ -100,7 +126,14 @@ def test_each_mark_of_a_machine_is_enough(header: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["Auto-Submitted: no", "X-Auto-Response-Suppress: All", "Precedence: normal", "X-Autoreply: no", "X-Priority: 1"]
+    "header",
+    [
+        "Auto-Submitted: no",
+        "X-Auto-Response-Suppress: All",
+        "Precedence: normal",
+        "X-Autoreply: no",
+        "X-Priority: 1",
+    ],
 )
 def test_what_people_s_programs_add_is_no_mark_of_a_machine(header: str) -> None:
     """I10: Outlook asks others for silence in people's own mails."""
@@ -112,30 +145,54 @@ def test_what_people_s_programs_add_is_no_mark_of_a_machine(header: str) -> None
 @pytest.mark.parametrize(
     ("subject", "automatic"),
     [
-        ("Automatic reply: Hello", True), ("Auto: Out of Office", False), ("Out of office: Hello", True), ("OOO until Monday",
+        ("Automatic reply: Hello", True), ("Auto: Out of Office", False), ("Out of office: "
+        "Hello", True), ("OOO until Monday",
         True),
-        ("Abwesenheitsnotiz: Hallo", True), ("Automatische Antwort: Hallo", True), ("Absence du bureau : Bonjour", True),
-        ("Respuesta automática: Hola", True), ("Risposta automatica: Ciao", True), ("Automatisch antwoord: Hoi", True),
-        ("Autosvar: Hej", True), ("Ann Ames is out of the office", True), ("Autom. svar", False), ("自動応答: こんにちは", True),
-        ("Re: Automatic reply: Hello", False), ("AW: Abwesenheitsnotiz: Hallo", False), ("Re: Out of office chairs", False),
+        ("Abwesenheitsnotiz: Hallo", True), ("Automatische Antwort: Hallo", True), ("Absence "
+        "du bureau : Bonjour", True),
+        ("Respuesta automática: Hola", True), ("Risposta automatica: Ciao", True),
+        ("Automatisch antwoord: Hoi", True),
+        ("Autosvar: Hej", True), ("Ann Ames is out of the office", True), ("Autom. "
+        "svar", False), ("自動応答: こんにちは", True),
+        ("Re: Automatic reply: Hello", False), ("AW: Abwesenheitsnotiz: Hallo", False), ("Re: "
+        "Out of office chairs", False),
         ("Automation of line 3", False), ("", False),
     ],
 )  # fmt: skip
-def test_the_subject_of_an_absence_gives_a_machine_away_but_an_answer_to_one_is_a_persons(subject: str, automatic: bool) -> None:
+def test_the_subject_of_an_absence_gives_a_machine_away_but_an_answer_to_one_is_a_persons(
+    subject: str, automatic: bool
+) -> None:
     assert sounds_automatic(subject) is automatic
 
 
 @pytest.mark.parametrize(
     ("name", "type_", "email", "properties"),
     [
-        ("bounce_postfix", "email_bounced", "quentin@quarry.example", {"type": "hard", "status": "5.1.1"}),
-        ("bounce_exchange_full", "email_bounced", "rosa@rivers.example", {"type": "soft", "status": "5.2.2"}),
+        (
+            "bounce_postfix",
+            "email_bounced",
+            "quentin@quarry.example",
+            {"type": "hard", "status": "5.1.1"},
+        ),
+        (
+            "bounce_exchange_full",
+            "email_bounced",
+            "rosa@rivers.example",
+            {"type": "soft", "status": "5.2.2"},
+        ),
         ("bounce_qmail", "email_bounced", "", {"type": "hard", "status": "5.1.1"}),
-        ("delayed_sendmail", "email_bounced", "tilda@tarn.example", {"type": "soft", "status": "4.4.1"}),
+        (
+            "delayed_sendmail",
+            "email_bounced",
+            "tilda@tarn.example",
+            {"type": "soft", "status": "4.4.1"},
+        ),
         ("complaint_arf", "email_complained", "ulla@isp.example", {"feedback": "abuse"}),
     ],
 )
-def test_reports_are_about_the_recipient_of_our_mail(name: str, type_: str, email: str, properties: dict[str, str]) -> None:
+def test_reports_are_about_the_recipient_of_our_mail(
+    name: str, type_: str, email: str, properties: dict[str, str]
+) -> None:
     """I10, N6: a hard bounce and a complaint withdraw consent; what may pass does not."""
     [item] = golden(name)
     assert isinstance(item, Item)
@@ -148,9 +205,12 @@ def test_reports_are_about_the_recipient_of_our_mail(name: str, type_: str, emai
 @pytest.mark.parametrize(
     ("status", "reason", "kind"),
     [
-        ("5.1.1", "", "hard"), ("5.1.10", "", "hard"), ("5.2.1", "", "hard"), ("5.4.1", "", "hard"), ("5.4.310", "", "hard"),
-        ("5.0.0", "550 no such user here", "hard"), ("", "550 Mailbox does not exist", "hard"), ("5.1.8", "", "soft"),
-        ("5.2.2", "", "soft"), ("5.7.1", "blocked by policy", "soft"), ("4.2.1", "", "soft"), ("4.4.7", "user unknown", "soft"),
+        ("5.1.1", "", "hard"), ("5.1.10", "", "hard"), ("5.2.1", "", "hard"), ("5.4.1", "",
+        "hard"), ("5.4.310", "", "hard"),
+        ("5.0.0", "550 no such user here", "hard"), ("", "550 Mailbox does not exist", "hard"),
+        ("5.1.8", "", "soft"),
+        ("5.2.2", "", "soft"), ("5.7.1", "blocked by policy", "soft"), ("4.2.1", "", "soft"),
+        ("4.4.7", "user unknown", "soft"),
         ("5.3.4", "", "soft"), ("", "", "soft"),
     ],
 )  # fmt: skip
@@ -160,13 +220,24 @@ def test_only_an_address_where_nobody_is_bounces_hard(status: str, reason: str, 
 
 
 def test_a_report_of_success_is_a_delivery() -> None:
-    mail = (MAILS / "bounce_postfix.eml").read_text().replace("Action: failed\nStatus: 5.1.1", "Action: relayed\nStatus: 2.1.5")
+    mail = (
+        (MAILS / "bounce_postfix.eml")
+        .read_text()
+        .replace("Action: failed\nStatus: 5.1.1", "Action: relayed\nStatus: 2.1.5")
+    )
     delivered = one(mail)
-    assert (delivered.type, delivered.email, delivered.touch_id) == ("email_delivered", "quentin@quarry.example", TOUCH)
+    assert (delivered.type, delivered.email, delivered.touch_id) == (
+        "email_delivered",
+        "quentin@quarry.example",
+        TOUCH,
+    )
 
 
 def test_a_bounce_in_prose_does_not_take_an_ip_address_for_a_status() -> None:
-    mail = f"From: MAILER-DAEMON@x.example\n\nHost 198.5.1.1 is busy. Later: 4.4.1\n\nMessage-ID: <{TOUCH}@ours.example>\n"
+    mail = (
+        "From: MAILER-DAEMON@x.example\n\nHost 198.5.1.1 is busy. Later: "
+        f"4.4.1\n\nMessage-ID: <{TOUCH}@ours.example>\n"
+    )
     assert one(mail).properties["status"] == "4.4.1"
     assert one(mail).properties["type"] == "soft"
 
@@ -179,10 +250,16 @@ def test_a_report_without_the_original_is_joined_by_what_it_answers() -> None:
     )
     [item] = read(f"In-Reply-To: <{TOUCH}@millwarden.example>\n{mail[0]}".encode(), NOW)
     assert isinstance(item, Item)
-    assert (item.type, item.touch_id, item.email) == ("email_bounced", TOUCH, "quentin@quarry.example")
+    assert (item.type, item.touch_id, item.email) == (
+        "email_bounced",
+        TOUCH,
+        "quentin@quarry.example",
+    )
 
 
-@pytest.mark.parametrize(("name", "kind"), [("backscatter", "not-ours"), ("list_mail", "bulk-mail")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("backscatter", "not-ours"), ("list_mail", "bulk-mail")]
+)
 def test_what_is_not_about_us_becomes_nobodys_event(name: str, kind: str) -> None:
     """A forged bounce cannot silence a stranger, a newsletter makes no lead."""
     [item] = golden(name)
@@ -191,7 +268,9 @@ def test_what_is_not_about_us_becomes_nobodys_event(name: str, kind: str) -> Non
 
 
 def test_a_strangers_mail_is_no_answer() -> None:
-    """Advertisement to our address does not become a warm lead; its own way out is not a refusal."""
+    """Advertisement to our address does not become a warm lead; its own way out is not a
+    refusal.
+    """
     [item] = golden("strangers_offer")
     assert isinstance(item, Item)
     assert (item.type, item.consent) == ("email_received", ())
@@ -216,9 +295,15 @@ def test_a_wish_to_be_left_alone_is_a_refusal_by_the_writer_and_by_the_recipient
     written, received = golden("remove_me")
     assert isinstance(written, Item)
     assert isinstance(received, Item)
-    assert (written.type, written.email, written.touch_id) == ("unsubscribed", "fritz.private@mail.example", TOUCH)
+    assert (written.type, written.email, written.touch_id) == (
+        "unsubscribed",
+        "fritz.private@mail.example",
+        TOUCH,
+    )
     assert (received.type, received.email, received.touch_id) == ("consent_withdrawn", "", TOUCH)
-    assert {said.state for item in (written, received) for said in consents_of(item)} == {"withdrawn"}
+    assert {said.state for item in (written, received) for said in consents_of(item)} == {
+        "withdrawn"
+    }
     assert written.id != received.id
 
 
@@ -237,35 +322,53 @@ def test_a_question_about_somebody_else_and_a_footer_for_others_are_no_refusal()
 
 
 REFUSALS = [
-    "Please remove me from your list.", "unsubscribe", "UNSUBSCRIBE!!", "Stop.", "Please take me off your mailing list, thanks",
-    "please stop mailing me", "Stop sending me these emails", "Don’t contact me again", "do not email me any more",
-    "I no longer wish to receive your newsletter", "I don't want any more emails from you", "No more emails please",
-    "Hi Ann, please unsubscribe", "How do I unsubscribe?", "Could you please unsubscribe me from this", "I would like to opt out",
-    "Remove ann@acme.example from your list", "Delete my data.", "I withdraw my consent to marketing", "Leave me alone",
+    "Please remove me from your list.", "unsubscribe", "UNSUBSCRIBE!!", "Stop.", "Please take "
+    "me off your mailing list, thanks",
+    "please stop mailing me", "Stop sending me these emails", "Don’t contact me "
+    "again", "do not email me any more",
+    "I no longer wish to receive your newsletter", "I don't want any more emails from "
+    "you", "No more emails please",
+    "Hi Ann, please unsubscribe", "How do I unsubscribe?", "Could you please unsubscribe me "
+    "from this", "I would like to opt out",
+    "Remove ann@acme.example from your list", "Delete my data.", "I withdraw my consent to "
+    "marketing", "Leave me alone",
     "Interesting, but please\ntake me off your\nlist.", "Not interested. Please remove me.",
     "I'm not interested, stop writing to me",
-    "Bitte melden Sie mich vom Newsletter ab", "Bitte nehmen Sie mich aus Ihrem Verteiler", "Bitte keine weiteren Mails.",
-    "Ich möchte keine E-Mails mehr erhalten", "Bitte tragen Sie mich aus", "Löschen Sie meine Daten", "Bitte abmelden",
-    "Bitte meine Adresse aus dem Verteiler löschen", "Schreiben Sie mir bitte nicht mehr.", "Veuillez me désabonner",
-    "Merci de me retirer de votre liste", "Désabonnez-moi svp", "Ne m'envoyez plus de mails", "Desabonnez-moi",
-    "Je ne souhaite plus recevoir vos e-mails", "Por favor, darme de baja", "No me envíen más correos",
+    "Bitte melden Sie mich vom Newsletter ab", "Bitte nehmen Sie mich aus Ihrem "
+    "Verteiler", "Bitte keine weiteren Mails.",
+    "Ich möchte keine E-Mails mehr erhalten", "Bitte tragen Sie mich aus", "Löschen Sie meine "
+    "Daten", "Bitte abmelden",
+    "Bitte meine Adresse aus dem Verteiler löschen", "Schreiben Sie mir bitte nicht "
+    "mehr.", "Veuillez me désabonner",
+    "Merci de me retirer de votre liste", "Désabonnez-moi svp", "Ne m'envoyez plus de "
+    "mails", "Desabonnez-moi",
+    "Je ne souhaite plus recevoir vos e-mails", "Por favor, darme de baja", "No me envíen más "
+    "correos",
     "no quiero recibir mas correos", "Eliminen mi correo de la lista", "Cancellatemi dalla lista",
-    "Non desidero più ricevere le vostre mail", "Graag uitschrijven", "Schrijf mij uit van de nieuwsbrief",
+    "Non desidero più ricevere le vostre mail", "Graag uitschrijven", "Schrijf mij uit van de "
+    "nieuwsbrief",
     "Geen mails meer graag",
     "Não quero mais receber e-mails", "Removam-me da lista",
 ]  # fmt: skip
 NO_REFUSALS = [
-    "how do I unsubscribe my colleague from the demo?", "Can we remove me from the demo on Monday and add Bob?",
+    "how do I unsubscribe my colleague from the demo?", "Can we remove me from the demo on "
+    "Monday and add Bob?",
     "Please don't remove me from your list!", "How does your tool handle unsubscribe requests?",
     "Does it let customers unsubscribe?", "We had to stop sending manual reports every Friday",
     "What are your unsubscribe rates?",
     "Our legal team asks how opt out works in your product", "I don't want to miss the webinar",
-    "Do not contact me before Monday please", "Not interested right now, maybe next year", "Yes, please send me the paper.",
-    "If you no longer wish to receive emails from us, unsubscribe here", "Can you delete the duplicates in our database?",
-    "Melden Sie mich bitte für das Webinar an", "Bitte melden Sie mich vom Webinar am Montag ab", "Ich melde mich nächste Woche",
-    "Könnten Sie mich bitte anrufen?", "Wir haben keine Zeit mehr vor Weihnachten", "Pouvez-vous me rappeler demain ?",
-    "¿Pueden enviarme más información?", "no me han enviado la oferta", "Non ho ricevuto la mail", "Ik meld me volgende week",
-    "Can you stop by our office next week?", "I never received your mail", "We stop the line for maintenance every Sunday",
+    "Do not contact me before Monday please", "Not interested right now, maybe next "
+    "year", "Yes, please send me the paper.",
+    "If you no longer wish to receive emails from us, unsubscribe here", "Can you delete the "
+    "duplicates in our database?",
+    "Melden Sie mich bitte für das Webinar an", "Bitte melden Sie mich vom Webinar am Montag "
+    "ab", "Ich melde mich nächste Woche",
+    "Könnten Sie mich bitte anrufen?", "Wir haben keine Zeit mehr vor Weihnachten",
+    "Pouvez-vous me rappeler demain ?",
+    "¿Pueden enviarme más información?", "no me han enviado la oferta", "Non ho ricevuto la "
+    "mail", "Ik meld me volgende week",
+    "Can you stop by our office next week?", "I never received your mail", "We stop the line "
+    "for maintenance every Sunday",
     "Take me through the numbers", "Wir nehmen uns das mal vor", "",
 ]  # fmt: skip
 
@@ -293,8 +396,14 @@ def test_other_words_are_not(text: str) -> None:
         ("> Hello\nYes.\n> And?\nNo.", "Yes.\nNo."),
         ("Yes.\n-- \nAnn\n+49 1", "Yes."),
         ("My answers:\n\n> One?\n\nYes.", "My answers:\n\nYes."),
-        ("From: the line, we see 3 stops.\nNothing else.", "From: the line, we see 3 stops.\nNothing else."),
-        ("On 3 November we start. She wrote: go.\nOk?", "On 3 November we start. She wrote: go.\nOk?"),
+        (
+            "From: the line, we see 3 stops.\nNothing else.",
+            "From: the line, we see 3 stops.\nNothing else.",
+        ),
+        (
+            "On 3 November we start. She wrote: go.\nOk?",
+            "On 3 November we start. She wrote: go.\nOk?",
+        ),
         ("a\x00b\u202ec\r\nd", "abc\nd"),
     ],
 )
@@ -303,7 +412,10 @@ def test_own_words_are_what_is_neither_quoted_nor_a_signature(mail: str, own: st
 
 
 def test_markup_leaves_words_and_keeps_quotations_apart() -> None:
-    page = "<style>p{}</style><p>A &lt;b&gt;<br>C</p><blockquote><p>quoted</p></blockquote><!-- x --><script>1</script>D <3"
+    page = (
+        "<style>p{}</style><p>A "
+        "&lt;b&gt;<br>C</p><blockquote><p>quoted</p></blockquote><!-- x --><script>1</script>D <3"
+    )
     lines = [line for line in without_markup(page).splitlines() if line.strip(" >")]
     assert lines == ["A <b>", "C", "> quoted", "D <3"]
 
@@ -325,17 +437,23 @@ def test_a_clock_that_is_wrong_leaves_the_time_of_receipt(date: str) -> None:
 
 
 def test_a_wish_counts_from_its_arrival_and_no_earlier_permission_outlives_it() -> None:
-    """N6: the writer's clock may be behind, and headers tell seconds only; the same whenever it is read."""
+    """N6: the writer's clock may be behind, and headers tell seconds only; the same whenever it is
+    read.
+    """
     head = "Received: from a by mx.ours.example; Tue, 3 Nov 2026 11:00:07 +0000\n" + HEAD
     for at in (NOW, NOW + timedelta(days=9)):
         [refused] = read(f"{head}Subject: unsubscribe\n\n".encode(), at)
         assert isinstance(refused, Item)
         assert refused.occurred_at == datetime(2026, 11, 3, 10, tzinfo=UTC)
-        assert [said.at for said in refused.consent] == [datetime(2026, 11, 3, 11, 0, 8, tzinfo=UTC)]
+        assert [said.at for said in refused.consent] == [
+            datetime(2026, 11, 3, 11, 0, 8, tzinfo=UTC)
+        ]
     [unknown] = read(b"From: a@b.de\nSubject: unsubscribe\n\n", NOW)
     assert isinstance(unknown, Item)
     assert [said.at for said in unknown.consent] == [None]
-    undated = one("Received: by mx; Tue, 3 Nov 2026 11:00:07 +0000\nFrom: a@b.de\nSubject: Re: x\n\nYes")
+    undated = one(
+        "Received: by mx; Tue, 3 Nov 2026 11:00:07 +0000\nFrom: a@b.de\nSubject: Re: x\n\nYes"
+    )
     assert undated.occurred_at == datetime(2026, 11, 3, 11, 0, 7, tzinfo=UTC)
 
 
@@ -358,7 +476,10 @@ def test_without_a_sender_the_touch_tells_who_it_was() -> None:
 
 def test_of_a_thread_the_nearest_mail_of_ours_is_answered() -> None:
     older = TOUCH.replace("3f", "00")
-    head = f"{HEAD}Subject: Re: x\nReferences: <{older}@ours.example> <x@acme.example> <{TOUCH}@ours.example>\n"
+    head = (
+        f"{HEAD}Subject: Re: x\nReferences: <{older}@ours.example> <x@acme.example> "
+        f"<{TOUCH}@ours.example>\n"
+    )
     assert one(f"{head}In-Reply-To: <x@acme.example>\n\nYes").touch_id == TOUCH
 
 
@@ -369,20 +490,28 @@ def test_of_a_long_mail_the_beginning_is_read() -> None:
 
 
 def test_a_mail_of_a_thousand_boxes_is_refused_at_once() -> None:
-    nested = "".join(f'Content-Type: multipart/mixed; boundary="b{n}"\n\n--b{n}\n' for n in range(1000))
+    nested = "".join(
+        f'Content-Type: multipart/mixed; boundary="b{n}"\n\n--b{n}\n' for n in range(1000)
+    )
     [item] = read(nested.encode(), NOW)
     assert isinstance(item, Refused)
     assert item.reject.kind == "unreadable-mail"
 
 
 PIECES = st.sampled_from([
-    b"From: ", b"a@b.de", b"<", b">", b"\n", b"\r\n", b"\n\n", b" ", b"Subject: ", b"Re: ", b"=?utf-8?q?", b"=?x?b?", b"?=",
+    b"From: ", b"a@b.de", b"<", b">", b"\n", b"\r\n", b"\n\n", b" ", b"Subject: ", b"Re: ",
+    b"=?utf-8?q?", b"=?x?b?", b"?=",
     b"Date: ",
-    b"Content-Type: ", b"text/html", b"text/plain", b"multipart/report; report-type=", b"delivery-status", b"feedback-report",
-    b"; boundary=b", b"--b", b"--b--", b"message/delivery-status", b"message/rfc822", b"message/feedback-report", b"; charset=",
-    b"idna", b"utf-16", b"hex", b"\x00", b"\xff", b"Content-Transfer-Encoding: ", b"base64", b"quoted-printable", b"uuencode",
-    b"In-Reply-To: <3f2b8c1e-5d47-5a90-9c1b-7a6e4d2f1b08@x>", b"Action: failed", b"Status: 5.1.1", b"text/calendar",
-    b"METHOD:REPLY", b"<blockquote>", b"</p>", b"&#x110000;", b"X-Ripeline-Touch: ", b"Feedback-Type: abuse", b"(", b'"', b";",
+    b"Content-Type: ", b"text/html", b"text/plain", b"multipart/report; report-type=",
+    b"delivery-status", b"feedback-report",
+    b"; boundary=b", b"--b", b"--b--", b"message/delivery-status", b"message/rfc822",
+    b"message/feedback-report", b"; charset=",
+    b"idna", b"utf-16", b"hex", b"\x00", b"\xff", b"Content-Transfer-Encoding: ", b"base64",
+    b"quoted-printable", b"uuencode",
+    b"In-Reply-To: <3f2b8c1e-5d47-5a90-9c1b-7a6e4d2f1b08@x>", b"Action: failed", b"Status: "
+    b"5.1.1", b"text/calendar",
+    b"METHOD:REPLY", b"<blockquote>", b"</p>", b"&#x110000;", b"X-Ripeline-Touch: ",
+    b"Feedback-Type: abuse", b"(", b'"', b";",
     b":",
 ])  # fmt: skip
 
@@ -398,5 +527,11 @@ def test_any_bytes_end_in_items_or_refusals(raw: bytes) -> None:
     assert found
     for item in found:
         assert isinstance(item, Item | Refused)
-        texts: list[Any] = [item.email, *item.properties.values()] if isinstance(item, Item) else [item.reject.remedy]
-        assert all(isinstance(text, str) and text == text.encode("utf-8").decode() for text in texts)
+        texts: list[Any] = (
+            [item.email, *item.properties.values()]
+            if isinstance(item, Item)
+            else [item.reject.remedy]
+        )
+        assert all(
+            isinstance(text, str) and text == text.encode("utf-8").decode() for text in texts
+        )

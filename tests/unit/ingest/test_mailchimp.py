@@ -58,10 +58,14 @@ def test_every_event_of_the_documentation_is_read_and_a_campaign_tells_of_nobody
     ]
 
 
-def test_who_joins_permits_mail_and_who_leaves_complains_or_cannot_be_reached_refuses_it_at_once() -> None:
-    """N6: by `lead.consents`; an address that was given up is written to no more, its successor not before it agrees."""
+def test_who_joins_permits_mail_and_who_leaves_or_cannot_be_reached_refuses_it() -> None:
+    """N6: by `lead.consents`; an address that was given up is written to no more, its successor not
+    before it agrees.
+    """
     withdrawn = ("gus", "fay", "ida", "old", "ben", "eve")
-    assert words(EVERY) == {"ann@example.com": ["given"]} | {f"{name}@example.com": ["withdrawn"] for name in withdrawn}
+    assert words(EVERY) == {"ann@example.com": ["given"]} | {
+        f"{name}@example.com": ["withdrawn"] for name in withdrawn
+    }
 
 
 def test_a_subscriber_brings_traits_and_the_proof_of_consent() -> None:
@@ -89,8 +93,15 @@ def test_a_changed_address_joins_nobody() -> None:
     """D2: two people are never merged silently; neither event tells the other's address."""
     old, new = items(parsed(LINES[5]))
     assert (old.email, old.external_id) == ("old@example.com", None)
-    assert (new.email, new.external_id, new.consent) == ("new@example.com", ExternalId("mailchimp", "51da8c3259"), ())
-    assert not {"old@example.com", "new@example.com"} & {*map(str, old.properties.values()), *map(str, new.properties.values())}
+    assert (new.email, new.external_id, new.consent) == (
+        "new@example.com",
+        ExternalId("mailchimp", "51da8c3259"),
+        (),
+    )
+    assert not {"old@example.com", "new@example.com"} & {
+        *map(str, old.properties.values()),
+        *map(str, new.properties.values()),
+    }
 
 
 def test_an_event_that_comes_again_has_the_same_identity() -> None:
@@ -101,18 +112,25 @@ def test_an_event_that_comes_again_has_the_same_identity() -> None:
 
 
 def test_what_is_no_event_is_refused_by_its_place() -> None:
-    for body, where in ((changed(1, type="won"), "/type"), ("", "/type"), (changed(1, fired_at="yesterday"), "/fired_at")):
+    for body, where in (
+        (changed(1, type="won"), "/type"),
+        ("", "/type"),
+        (changed(1, fired_at="yesterday"), "/fired_at"),
+    ):
         [refused] = parsed(body)
         assert isinstance(refused, Refused)
         assert refused.reject.where == where
-    assert taken(parsed("type=unsubscribe&fired_at=2026-11-01+12:40:00")).refused[0][2].kind == "no-identifier"
+    assert (
+        taken(parsed("type=unsubscribe&fired_at=2026-11-01+12:40:00")).refused[0][2].kind
+        == "no-identifier"
+    )
     with pytest.raises(Reject):
         parsed("&".join(f"data[{n}]=1" for n in range(10_000)))
     with pytest.raises(Reject):
         parse(post(SOURCE, b"type=%ff", media=FORM))
 
 
-# -- secret ----------------------------------------------------------------------------------------------------------
+# -- secret ---------------------------------------------------------------------------------------
 
 
 def asking(secret: str | None, method: str = "POST") -> Post:
@@ -126,7 +144,9 @@ def test_the_secret_in_the_address_fits_and_while_it_changes_the_old_one_too() -
     assert refusal(SOURCE, asking(OLD.value), NEW) == "signature"
 
 
-@pytest.mark.parametrize("given", [None, "", "the new secre", "the new secret ", "dhe new secret", "\ufffd"])
+@pytest.mark.parametrize(
+    "given", [None, "", "the new secre", "the new secret ", "dhe new secret", "\ufffd"]
+)
 def test_a_wrong_secret_does_not_fit(given: str | None) -> None:
     assert refusal(SOURCE, asking(given), NEW) == "signature"
 
@@ -144,12 +164,18 @@ def test_the_sample_is_a_request_as_mailchimp_makes_it() -> None:
     check_sample(SOURCE)
 
 
-# -- whatever comes --------------------------------------------------------------------------------------------------
+# -- whatever comes -------------------------------------------------------------------------------
 
 NAMES = st.sampled_from([name for line in LINES for name, _ in parse_qsl(line)]) | TEXTS
-PAIRS = st.lists(st.tuples(NAMES, st.sampled_from([v for line in LINES for _, v in parse_qsl(line)]) | TEXTS), max_size=12)
+PAIRS = st.lists(
+    st.tuples(NAMES, st.sampled_from([v for line in LINES for _, v in parse_qsl(line)]) | TEXTS),
+    max_size=12,
+)
 
 
-@given(PAIRS.map(lambda pairs: urlencode(pairs, errors="surrogatepass").encode()) | st.binary(max_size=200))
+@given(
+    PAIRS.map(lambda pairs: urlencode(pairs, errors="surrogatepass").encode())
+    | st.binary(max_size=200)
+)
 def test_whatever_form_comes_it_is_read_or_refused(body: bytes) -> None:
     assert is_clear(parse, post(SOURCE, body, media=FORM))

@@ -84,7 +84,9 @@ def test_every_event_of_the_documentation_is_read() -> None:
 
 def test_who_leaves_complains_or_cannot_be_reached_is_refused_mail_at_once() -> None:
     """N6: by `lead.consents`; also who leaves one of the lists only."""
-    assert words(EVERY) == {f"{name}@example.com": ["withdrawn"] for name in ("ben", "cleo", "dan", "eve", "gus", "fay")}
+    assert words(EVERY) == {
+        f"{name}@example.com": ["withdrawn"] for name in ("ben", "cleo", "dan", "eve", "gus", "fay")
+    }
 
 
 def test_an_event_tells_when_what_and_why() -> None:
@@ -110,7 +112,10 @@ def test_what_mailgun_knows_as_a_bot_is_flagged() -> None:
 def test_an_event_that_comes_again_or_by_a_second_webhook_has_the_same_identity() -> None:
     """O4: its id is unique within a day."""
     assert uids(parsed(EVENTS[2])) == uids(parsed(EVENTS[2], token="another"))
-    [first], [next_day] = uids(parsed(EVENTS[2])), uids(parsed(EVENTS[2] | {"timestamp": EVENTS[2]["timestamp"] + 86_400}))
+    [first], [next_day] = (
+        uids(parsed(EVENTS[2])),
+        uids(parsed(EVENTS[2] | {"timestamp": EVENTS[2]["timestamp"] + 86_400})),
+    )
     assert first != next_day
     without = {name: value for name, value in EVENTS[2].items() if name != "id"}
     assert uids(parsed(without)) == uids(parsed(without))
@@ -130,7 +135,7 @@ def test_what_is_no_event_is_refused_by_its_place() -> None:
     assert taken(parsed({"event": "opened"})).refused[0][2].kind == "no-identifier"
 
 
-# -- signature -------------------------------------------------------------------------------------------------------
+# -- signature ------------------------------------------------------------------------------------
 
 
 def test_a_signature_made_in_so_many_words_fits_and_so_does_a_parent_accounts() -> None:
@@ -166,7 +171,9 @@ def test_a_changed_or_swapped_part_of_the_signature_does_not_fit(changes: dict[s
     assert refusal(SOURCE, request(**changes), NEW) == "signature"
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"signature":{}}', b"token=a&timestamp=1", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"signature":{}}', b"token=a&timestamp=1", b"[" * 100_000]
+)
 def test_a_body_without_a_signature_does_not_fit(body: bytes) -> None:
     assert refusal(SOURCE, post(SOURCE, body), NEW) == "signature"
 
@@ -179,7 +186,9 @@ def test_mailguns_repetitions_of_eight_hours_fit_and_nothing_older_or_from_the_f
 
 
 def test_a_token_whose_beginning_is_moved_into_the_time_is_no_new_token() -> None:
-    """`1793538000` and `e04f…` sign the same as `1793538000e0` and `4f…`, which are the same moment."""
+    """`1793538000` and `e04f…` sign the same as `1793538000e0` and `4f…`, which are the same
+    moment.
+    """
     moved = request(timestamp=STAMP + TOKEN[:2], token=TOKEN[2:])
     assert float(STAMP + TOKEN[:2]) == float(STAMP)
     assert refusal(SOURCE, moved, NEW) == "signature"
@@ -188,15 +197,19 @@ def test_a_token_whose_beginning_is_moved_into_the_time_is_no_new_token() -> Non
 
 def test_the_sample_is_a_request_as_mailgun_makes_it() -> None:
     check_sample(SOURCE)
-    one, other = (posted(SOURCE, sign(sample("a@b.example", NOW), "key", "", NOW)) for _ in range(2))
+    one, other = (
+        posted(SOURCE, sign(sample("a@b.example", NOW), "key", "", NOW)) for _ in range(2)
+    )
     assert once(one) != once(other)
 
 
-# -- whatever comes --------------------------------------------------------------------------------------------------
+# -- whatever comes -------------------------------------------------------------------------------
 
 
 @given(spoiled(EVENTS), st.booleans())
-def test_whatever_type_a_field_has_the_event_is_an_item_or_a_refusal(event: dict[str, Any], whole: bool) -> None:
+def test_whatever_type_a_field_has_the_event_is_an_item_or_a_refusal(
+    event: dict[str, Any], whole: bool
+) -> None:
     body = signed(event) if whole else encoded(event)
     assert is_clear(parse, post(SOURCE, body))
 

@@ -1,4 +1,6 @@
-"""Mapped senders: every recipe with a request as its sender's documentation has it, and what a mapping does with odd ones."""
+"""Mapped senders: every recipe with a request as its sender's documentation has it, and what a
+mapping does with odd ones.
+"""
 
 import hashlib
 import hmac
@@ -37,7 +39,14 @@ def shipped(default_playbook: Playbook) -> dict[str, Source]:
 
 def post(body: bytes | Any, **more: Any) -> Post:
     told = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return Post("/v1/hooks/x", told, NOW, more.pop("media", "application/json"), more.pop("headers", {}), **more)
+    return Post(
+        "/v1/hooks/x",
+        told,
+        NOW,
+        more.pop("media", "application/json"),
+        more.pop("headers", {}),
+        **more,
+    )
 
 
 def golden(shipped: dict[str, Source], name: str, file: str, **more: Any) -> Item:
@@ -49,7 +58,9 @@ def golden(shipped: dict[str, Source], name: str, file: str, **more: Any) -> Ite
 def mapped(
     body: bytes | Any, fields: dict[str, Any], *, request: dict[str, Any] | None = None, **rule: Any
 ) -> list[Item | Refused]:
-    built = source(Sender.model_validate(GIVEN | {"id": "x", "fields": {"type": "'x'"} | fields} | rule))
+    built = source(
+        Sender.model_validate(GIVEN | {"id": "x", "fields": {"type": "'x'"} | fields} | rule)
+    )
     return built.parse(post(body, **(request or {})))
 
 
@@ -59,7 +70,7 @@ def one(body: Any, **fields: Any) -> Item:
     return item
 
 
-# -- recipes -----------------------------------------------------------------------------------------------------------
+# -- recipes --------------------------------------------------------------------------------------
 
 
 def test_zoom_a_registration(shipped: dict[str, Source]) -> None:
@@ -73,21 +84,31 @@ def test_zoom_a_registration(shipped: dict[str, Source]) -> None:
         source="webinar",
         campaign="Planning without spreadsheets",
         traits={
-            "how_many_machines": "60", "first_name": "Zoë", "last_name": "Miller", "title": "Plant manager",
+            "how_many_machines": "60", "first_name": "Zoë", "last_name": "Miller",
+            "title": "Plant manager",
             "phone": "+44 20 7183 8750", "country": "GB", "industry": "Food",
         },
-        properties={"form": "99887766554", "topic": "Planning without spreadsheets", "starts_at": "2026-02-03T15:00:00Z"},
+        properties={"form": "99887766554", "topic": "Planning without spreadsheets",
+        "starts_at": "2026-02-03T15:00:00Z"},
     )  # fmt: skip
 
 
-def test_zoom_attendance_joins_the_registration_by_its_id_and_a_stranger_is_left_out(shipped: dict[str, Source]) -> None:
+def test_zoom_attendance_joins_the_registration_by_its_id_and_a_stranger_is_left_out(
+    shipped: dict[str, Source],
+) -> None:
     item = golden(shipped, "zoom", "zoom_joined.json")
-    assert (item.type, item.email, item.external_id) == ("webinar_attended", "", ExternalId("zoom", "U0BBBBBBBBBBfrUz1Q"))
+    assert (item.type, item.email, item.external_id) == (
+        "webinar_attended",
+        "",
+        ExternalId("zoom", "U0BBBBBBBBBBfrUz1Q"),
+    )
     assert item.occurred_at == datetime(2026, 2, 3, 15, 2, 3, tzinfo=UTC)
     body = msgspec.json.decode((DATA / "zoom_joined.json").read_bytes())
     body["payload"]["object"]["participant"]["registrant_id"] = ""
     assert shipped["zoom"].parse(post(body)) == []
-    assert shipped["zoom"].parse(post({"event": "webinar.started", "payload": {"object": {}}})) == []
+    assert (
+        shipped["zoom"].parse(post({"event": "webinar.started", "payload": {"object": {}}})) == []
+    )
 
 
 def test_zoom_asks_first_and_is_answered_only_when_it_signed(shipped: dict[str, Source]) -> None:
@@ -95,7 +116,13 @@ def test_zoom_asks_first_and_is_answered_only_when_it_signed(shipped: dict[str, 
     zoom, secrets = shipped["zoom"], [Secret("default", "token")]
     assert zoom.sign
     assert zoom.greet
-    asked = post({"event": "endpoint.url_validation", "event_ts": 1, "payload": {"plainToken": "qgg8vlvZRS6UYooatFL8Aw"}})
+    asked = post(
+        {
+            "event": "endpoint.url_validation",
+            "event_ts": 1,
+            "payload": {"plainToken": "qgg8vlvZRS6UYooatFL8Aw"},
+        }
+    )
     signed = zoom.sign(zoom.sample("a@x.example", NOW)._replace(body=asked.body), "token", "", NOW)  # type: ignore[misc]
     reply = zoom.greet(asked._replace(headers=signed.headers), secrets)
     assert reply is not None
@@ -113,7 +140,12 @@ def test_zoom_asks_first_and_is_answered_only_when_it_signed(shipped: dict[str, 
 
 def test_livestorm_attendance(shipped: dict[str, Source]) -> None:
     item = golden(shipped, "livestorm", "livestorm_attended.json")
-    assert (item.type, item.email, item.company, item.source) == ("webinar_attended", "zoe@plant.example", "Plant Ltd", "partner")
+    assert (item.type, item.email, item.company, item.source) == (
+        "webinar_attended",
+        "zoe@plant.example",
+        "Plant Ltd",
+        "partner",
+    )
     assert item.traits == {"first_name": "Zoë", "last_name": "Miller", "title": "Plant manager"}
     assert item.properties["share_attended"] == 87.5
     assert item.occurred_at == datetime(2026, 2, 3, 15, 3, 20, tzinfo=UTC)
@@ -123,10 +155,18 @@ def test_livestorm_attendance(shipped: dict[str, Source]) -> None:
 
 
 def test_calendly_a_demo_made_and_called_off(shipped: dict[str, Source]) -> None:
-    made, off = (golden(shipped, "calendly", f"calendly_{what}.json") for what in ("created", "canceled"))
-    assert (made.type, made.email, made.source, made.campaign) == ("demo_requested", "zoe@plant.example", "newsletter", "spring")
+    made, off = (
+        golden(shipped, "calendly", f"calendly_{what}.json") for what in ("created", "canceled")
+    )
+    assert (made.type, made.email, made.source, made.campaign) == (
+        "demo_requested",
+        "zoe@plant.example",
+        "newsletter",
+        "spring",
+    )
     assert made.traits == {
-        "company_size": "120", "what_shall_we_talk_about": "Spare parts", "first_name": "Zoë", "last_name": "van der Miller",
+        "company_size": "120", "what_shall_we_talk_about": "Spare parts", "first_name": "Zoë",
+        "last_name": "van der Miller",
         "timezone": "Europe/Amsterdam", "phone": "+31 20 123 4567",
     }  # fmt: skip
     assert (off.type, off.properties["reason"]) == ("meeting_canceled", "No time this month")
@@ -141,7 +181,9 @@ def test_calendly_a_demo_made_and_called_off(shipped: dict[str, Source]) -> None
         ({"old_invitee": "https://api.calendly.com/x"}, "meeting_rescheduled"),
     ],
 )
-def test_calendly_other_appointments(shipped: dict[str, Source], changes: dict[str, Any], type_: str) -> None:
+def test_calendly_other_appointments(
+    shipped: dict[str, Source], changes: dict[str, Any], type_: str
+) -> None:
     body = msgspec.json.decode((DATA / "calendly_created.json").read_bytes())
     body["payload"] |= changes
     [item] = shipped["calendly"].parse(post(body))
@@ -156,8 +198,17 @@ def test_linkedin_by_an_automation_tool(shipped: dict[str, Source]) -> None:
     """I7, M4: what the lead cost, and the words under which it agreed."""
     item = golden(shipped, "linkedin", "linkedin.json")
     assert (item.type, item.source, item.cost) == ("form_submitted", "linkedin", 41.5)
-    assert item.consent == (Consent(state="given", basis="lead form", text="Millwarden may write to me about maintenance."),)
-    assert item.traits == {"first_name": "Zoë", "last_name": "Miller", "country": "GB", "title": "Plant manager"}
+    assert item.consent == (
+        Consent(
+            state="given", basis="lead form", text="Millwarden may write to me about maintenance."
+        ),
+    )
+    assert item.traits == {
+        "first_name": "Zoë",
+        "last_name": "Miller",
+        "country": "GB",
+        "title": "Plant manager",
+    }
     assert item.properties == {"form": "Maintenance checklist"}
 
 
@@ -172,10 +223,18 @@ def test_salesforce_notifications_and_their_acknowledgement(shipped: dict[str, S
     lead, contact = salesforce.parse(post((DATA / "salesforce.xml").read_bytes(), media="text/xml"))
     assert isinstance(lead, Item)
     assert isinstance(contact, Item)
-    assert (lead.id, lead.type, lead.properties) == ("04l80000000nrC5BAAU", "sales_disqualified", {"reason": "other"})
-    assert (lead.external_id, lead.company) == (ExternalId("salesforce", "00Q8000000ABCDEEA4"), "Plant & Sons")
+    assert (lead.id, lead.type, lead.properties) == (
+        "04l80000000nrC5BAAU",
+        "sales_disqualified",
+        {"reason": "other"},
+    )
+    assert (lead.external_id, lead.company) == (
+        ExternalId("salesforce", "00Q8000000ABCDEEA4"),
+        "Plant & Sons",
+    )
     assert lead.traits == {
-        "Status": "Closed - Not Converted", "first_name": "Zoë", "last_name": "Miller", "title": "Plant manager",
+        "Status": "Closed - Not Converted", "first_name": "Zoë", "last_name": "Miller",
+        "title": "Plant manager",
         "company_size": "120",
     }  # fmt: skip
     assert (contact.type, contact.traits, contact.email) == ("identified", {}, "bo@plant.example")
@@ -202,7 +261,12 @@ def test_zapier_takes_whatever_a_flow_says(shipped: dict[str, Source]) -> None:
 def test_standard_webhooks_and_svix(shipped: dict[str, Source]) -> None:
     for name, header in (("standard-webhooks", "webhook-id"), ("svix", "svix-id")):
         item = golden(shipped, name, "standard_webhooks.json", headers={header: "msg_1"})
-        assert (item.id, item.type, item.user_id, item.company) == ("msg_1", "trial_started", "u-77", "Plant Ltd")
+        assert (item.id, item.type, item.user_id, item.company) == (
+            "msg_1",
+            "trial_started",
+            "u-77",
+            "Plant Ltd",
+        )
         assert (item.traits, item.properties) == ({"title": "Plant manager"}, {"plan": "team"})
 
 
@@ -233,10 +297,17 @@ def test_the_walk_through_of_the_document_works_as_it_stands() -> None:
 def test_the_documents_signatures_are_sound_and_its_first_call_by_get_is_answered() -> None:
     for line in block("### Signatures", "yaml").splitlines():
         verify = yaml.safe_load(line)["verify"]
-        rule = Sender.model_validate(GIVEN | {"id": "x", "fields": {"type": "'x'"}, "verify": verify})
+        rule = Sender.model_validate(
+            GIVEN | {"id": "x", "fields": {"type": "'x'"}, "verify": verify}
+        )
         assert list(contradictions([rule])) == []
     hello = yaml.safe_load(block("## Senders with a first call by GET", "yaml"))["challenge"]
-    given = GIVEN | {"id": "x", "fields": {"type": "'x'"}, "verify": {"header": "X-LI-Signature"}, "challenge": hello}
+    given = GIVEN | {
+        "id": "x",
+        "fields": {"type": "'x'"},
+        "verify": {"header": "X-LI-Signature"},
+        "challenge": hello,
+    }
     greet = source(Sender.model_validate(given)).greet
     assert greet
     asked = post(b"", method="GET", query={"challengeCode": "890e4665-4dfe-4ab1-b689-ed553bceeed0"})
@@ -271,26 +342,51 @@ def test_every_entry_tells_its_steps_and_its_sample_is_a_lead(default_playbook: 
             assert one_.verify(sent, known).name == "default", one_.door
         items = [item for item in one_.parse(sent) if isinstance(item, Item)]
         assert any(item.email == "ann@x.example" for item in items), one_.door
-        assert all(item.occurred_at is None or abs(item.occurred_at - NOW) < timedelta(minutes=1) for item in items), one_.door
+        assert all(
+            item.occurred_at is None or abs(item.occurred_at - NOW) < timedelta(minutes=1)
+            for item in items
+        ), one_.door
         assert one_.about.title
         assert any("{address}" in step for step in one_.about.steps), one_.door
         assert any("ripeline " in step for step in one_.about.steps), one_.door
 
 
-# -- mapping -----------------------------------------------------------------------------------------------------------
+# -- mapping --------------------------------------------------------------------------------------
 
 
 def test_what_finds_nothing_leaves_its_field_out() -> None:
     """A sender that is silent about a trait does not take it back."""
-    item = one({"a": None, "b": "", "n": 0}, email="a", user_id="missing && 'x'", traits={"a": "a", "b": "b", "n": "n"}, cost="a")
+    item = one(
+        {"a": None, "b": "", "n": 0},
+        email="a",
+        user_id="missing && 'x'",
+        traits={"a": "a", "b": "b", "n": "n"},
+        cost="a",
+    )
     assert item == Item(type="x", traits={"n": 0})
-    whole = one({"a": {"x": 1, "y": None, "z": 2}, "z": None}, traits={"*": "a", "z": "z"}, properties={"*": "missing"})
+    whole = one(
+        {"a": {"x": 1, "y": None, "z": 2}, "z": None},
+        traits={"*": "a", "z": "z"},
+        properties={"*": "missing"},
+    )
     assert (whole.traits, whole.properties) == ({"x": 1, "z": 2}, {})
 
 
 def test_numbers_stand_for_texts_and_texts_for_numbers_and_times() -> None:
-    item = one({"n": 99887766554, "t": "1767323045", "c": "12.50"}, id="n", occurred_at="t", cost="c", user_id="n", machine="n")
-    assert (item.id, item.user_id, item.cost, item.machine) == ("99887766554", "99887766554", 12.5, True)
+    item = one(
+        {"n": 99887766554, "t": "1767323045", "c": "12.50"},
+        id="n",
+        occurred_at="t",
+        cost="c",
+        user_id="n",
+        machine="n",
+    )
+    assert (item.id, item.user_id, item.cost, item.machine) == (
+        "99887766554",
+        "99887766554",
+        12.5,
+        True,
+    )
     assert item.occurred_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -312,7 +408,9 @@ def test_numbers_stand_for_texts_and_texts_for_numbers_and_times() -> None:
         ({"type": "a"}, "/type"),
     ],
 )
-def test_a_field_that_cannot_be_read_is_refused_with_its_name(fields: dict[str, Any], where: str) -> None:
+def test_a_field_that_cannot_be_read_is_refused_with_its_name(
+    fields: dict[str, Any], where: str
+) -> None:
     [broken] = mapped({"id": "1", "a": {"b": True}}, {"id": "id"} | fields)
     assert isinstance(broken, Refused)
     assert broken.reject.where == where
@@ -321,19 +419,35 @@ def test_a_field_that_cannot_be_read_is_refused_with_its_name(fields: dict[str, 
 
 
 def test_a_broken_item_harms_no_other() -> None:
-    broken, sound = mapped([{"id": "1", "mail": []}, {"id": "2", "mail": "a@x.example"}], {"id": "id", "email": "mail"})
+    broken, sound = mapped(
+        [{"id": "1", "mail": []}, {"id": "2", "mail": "a@x.example"}], {"id": "id", "email": "mail"}
+    )
     assert isinstance(broken, Refused)
     assert sound == Item(id="2", type="x", email="a@x.example")
 
 
 def test_items_are_found_in_the_body_filtered_and_their_types_translated() -> None:
     body = {
-        "batch": [{"k": "signup", "ok": True}, {"k": "ping", "ok": True}, {"k": "signup"}, {"k": "buy", "ok": True}],
+        "batch": [
+            {"k": "signup", "ok": True},
+            {"k": "ping", "ok": True},
+            {"k": "signup"},
+            {"k": "buy", "ok": True},
+        ],
         "by": "m",
     }
     fields = {"type": "k", "user_id": "body().by"}
-    items = mapped(body, fields, items="batch", when="ok", types={"signup": "trial_started", "buy": "purchased"})
-    assert [(item.type, item.user_id) for item in items if isinstance(item, Item)] == [("trial_started", "m"), ("purchased", "m")]
+    items = mapped(
+        body,
+        fields,
+        items="batch",
+        when="ok",
+        types={"signup": "trial_started", "buy": "purchased"},
+    )
+    assert [(item.type, item.user_id) for item in items if isinstance(item, Item)] == [
+        ("trial_started", "m"),
+        ("purchased", "m"),
+    ]
     assert mapped(body, fields, items="nothing") == []
     assert len(mapped({"batch": {"k": "x"}}, fields, items="batch")) == 1
     assert len(mapped([{"k": "x"}, {"k": "y"}], fields)) == 2
@@ -349,7 +463,9 @@ def test_a_request_of_too_many_items_is_refused_whole() -> None:
 def test_forms_are_mapped_as_well() -> None:
     body = b"email=a%40b.de&topic=x&topic=y"
     request = {"media": "application/x-www-form-urlencoded"}
-    [item] = mapped(body, {"email": "email", "traits": {"topics": "topic"}}, format="form", request=request)
+    [item] = mapped(
+        body, {"email": "email", "traits": {"topics": "topic"}}, format="form", request=request
+    )
     assert isinstance(item, Item)
     assert (item.email, item.traits) == ("a@b.de", {"topics": ["x", "y"]})
 
@@ -379,14 +495,26 @@ def test_xml_that_is_broken_or_made_to_swell_is_refused(body: bytes) -> None:
 
 
 def test_xml_is_read_without_prefixes_and_nil_is_nothing() -> None:
-    body = b'<s:a xmlns:s="u" xmlns:i="v"><s:b i:nil="true"/><s:c i:type="t">1</s:c><s:d>x</s:d><s:d>y</s:d></s:a>'
+    body = (
+        b'<s:a xmlns:s="u" xmlns:i="v"><s:b i:nil="true"/><s:c '
+        b'i:type="t">1</s:c><s:d>x</s:d><s:d>y</s:d></s:a>'
+    )
     [item] = mapped(body, {"properties": {"*": "a"}}, format="xml", sample="<a/>")
     assert isinstance(item, Item)
     assert item.properties == {"c": {"@type": "t", "#text": "1"}, "d": ["x", "y"]}
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"\xff", b'{"a":1e400}', b'"\\ud800"', b"[" * 100_000, b'{"a":' * 100 + b"1" + b"}" * 100]
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b'{"a":1e400}',
+        b'"\\ud800"',
+        b"[" * 100_000,
+        b'{"a":' * 100 + b"1" + b"}" * 100,
+    ],
 )
 def test_json_that_is_broken_is_refused(body: bytes) -> None:
     with pytest.raises(Reject) as refused:
@@ -401,15 +529,30 @@ def test_an_id_that_everybody_has_may_not_be_mapped(default_playbook: Playbook) 
             served(default_playbook.model_copy(update={"senders": [again]}))
 
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["given", "1767323045", "true"])
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["given", "1767323045", "true"])
+)
 KEYS = st.sampled_from([
-    "event", "payload", "object", "registrant", "participant", "email", "id", "data", "attributes", "role", "meta", "type",
-    "questions_and_answers", "scheduled_event", "name", "timestamp", "traits", "consent", "occurred_at",
+    "event", "payload", "object", "registrant", "participant", "email", "id", "data", "attributes",
+    "role", "meta", "type",
+    "questions_and_answers", "scheduled_event", "name", "timestamp", "traits", "consent",
+    "occurred_at",
 ])  # fmt: skip
-JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=12)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=12
+)
 
 
-@given(st.binary() | JSON.map(msgspec.json.encode) | st.text().map(lambda text: f"<a><b>{text}</b></a>".encode()))
+@given(
+    st.binary()
+    | JSON.map(msgspec.json.encode)
+    | st.text().map(lambda text: f"<a><b>{text}</b></a>".encode())
+)
 def test_whatever_comes_ends_in_items_or_a_refusal(shipped: dict[str, Source], body: bytes) -> None:
     for one_ in shipped.values():
         try:

@@ -33,18 +33,24 @@ from services.shared.playbook.sections import Identity
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 PEPPER = b"pepper"
-WORDS = Identity(junk=["null", "guest"], role_mailboxes=["info"], free_mail_domains=["mail.example"])
+WORDS = Identity(
+    junk=["null", "guest"], role_mailboxes=["info"], free_mail_domains=["mail.example"]
+)
 NORMALISER = Normaliser(Cleaner(WORDS), PEPPER)
 
 
-def take(*items: Item | Refused, at: datetime = NOW, door: str = "canonical:default", many: bool = True) -> Receipt:
+def take(
+    *items: Item | Refused, at: datetime = NOW, door: str = "canonical:default", many: bool = True
+) -> Receipt:
     return NORMALISER.take(items, Receipt(door, at, 1.0, many=many))
 
 
 def wired(*items: Item, **how: Any) -> list[InteractionEvent]:
     receipt = take(*items, **how)
     assert not receipt.refused, receipt.refused[0][2]
-    return [decode_envelope(record.value) for record in receipt.records if record.topic == INTERACTIONS]
+    return [
+        decode_envelope(record.value) for record in receipt.records if record.topic == INTERACTIONS
+    ]
 
 
 def refused(item: Item) -> Reject:
@@ -61,7 +67,11 @@ def test_a_record_carries_who_said_it_when_and_what() -> None:
     """I7: nothing of the interaction is lost on the way."""
     at = datetime(2026, 10, 1, 9, tzinfo=timezone(timedelta(hours=2)))
     [event] = wired(item(occurred_at=at, traits={"a": "ä"}, cost=2.0))
-    assert (event.source, event.id, event.flags) == ("canonical:default", event_uid("canonical:default", "1"), "")
+    assert (event.source, event.id, event.flags) == (
+        "canonical:default",
+        event_uid("canonical:default", "1"),
+        "",
+    )
     assert (event.time, event.receivedat, event.postedat) == (at, NOW, 1.0)
     said = decode_interaction(event.data)
     assert said == Interaction(id="1", type="x", user_id="u", traits={"a": "ä"}, cost=2.0)
@@ -71,7 +81,12 @@ def test_a_record_carries_who_said_it_when_and_what() -> None:
 def test_the_same_item_again_has_the_same_identity_and_digest_whenever_it_comes() -> None:
     """Reliability: a repetition is known as one."""
     ahead = NOW + timedelta(days=3)
-    for fields in ({}, {"occurred_at": NOW}, {"occurred_at": ahead}, {"id": "", "occurred_at": NOW}):
+    for fields in (
+        {},
+        {"occurred_at": NOW},
+        {"occurred_at": ahead},
+        {"id": "", "occurred_at": NOW},
+    ):
         [first], [later] = wired(item(**fields)), wired(item(**fields), at=NOW + timedelta(hours=1))
         assert (first.id, first.digest) == (later.id, later.digest)
     [one], [other] = wired(item(occurred_at=NOW)), wired(item(occurred_at=NOW - timedelta(1)))
@@ -81,7 +96,10 @@ def test_the_same_item_again_has_the_same_identity_and_digest_whenever_it_comes(
 def test_a_corrected_time_does_not_make_a_repetition_another_event() -> None:
     """Segment's skew rule moves the time at each receipt; what the sender said stays."""
     said = NOW - timedelta(days=1)
-    first, later = (Foreign(id="1", type="x", user_id="u", said_at=said, occurred_at=NOW - timedelta(s)) for s in (1, 2))
+    first, later = (
+        Foreign(id="1", type="x", user_id="u", said_at=said, occurred_at=NOW - timedelta(s))
+        for s in (1, 2)
+    )
     [one], [other] = wired(first), wired(later)
     assert one.digest == other.digest
     assert one.time != other.time
@@ -100,7 +118,11 @@ def test_far_future_is_clamped_and_far_past_is_flagged() -> None:
     assert recent.flags == ""
 
 
-@pytest.mark.parametrize("at", [datetime(2026, 1, 1), datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=23)))])  # noqa: DTZ001
+NO_ZONE = datetime(2026, 1, 1)  # noqa: DTZ001
+NO_MOMENT = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=23)))
+
+
+@pytest.mark.parametrize("at", [NO_ZONE, NO_MOMENT])
 def test_a_time_that_is_no_moment_is_refused(at: datetime) -> None:
     assert refused(item(occurred_at=at)).where == "/occurred_at"
 
@@ -114,13 +136,23 @@ def test_an_item_without_id_gets_a_hash_with_a_time_and_chance_without() -> None
     assert take(item(id="", occurred_at=NOW, traits={"a": 1})).ids[0] != timed[0]
 
 
-@pytest.mark.parametrize("fields", [{"user_id": ""}, {"user_id": " Null "}, {"user_id": "guest", "anonymous_id": "null"}])
+@pytest.mark.parametrize(
+    "fields", [{"user_id": ""}, {"user_id": " Null "}, {"user_id": "guest", "anonymous_id": "null"}]
+)
 def test_an_item_that_identifies_nobody_is_refused(fields: dict[str, str]) -> None:
     """D2: junk identifies nobody."""
     assert refused(item(**fields)).kind == "no-identifier"
 
 
-BAD_ADDRESSES = ["nope", "a@b", "@b.de", "a b@c.de", "a@b.de\r\nBcc: x@y.de", "a@b.de,c@d.de", "x" * 260 + "@b.de"]
+BAD_ADDRESSES = [
+    "nope",
+    "a@b",
+    "@b.de",
+    "a b@c.de",
+    "a@b.de\r\nBcc: x@y.de",
+    "a@b.de,c@d.de",
+    "x" * 260 + "@b.de",
+]
 
 
 @pytest.mark.parametrize("email", BAD_ADDRESSES)
@@ -168,36 +200,69 @@ def test_what_no_store_can_keep_is_refused_at_its_place(fields: dict[str, Any], 
 
 
 def test_the_largest_that_fits_is_accepted() -> None:
-    assert take(item(traits={"a": "x" * 8192, "b": 2**63 - 1, "c": -(2**63)}, user_id="u" * 512)).ids == ["1"]
+    assert take(
+        item(traits={"a": "x" * 8192, "b": 2**63 - 1, "c": -(2**63)}, user_id="u" * 512)
+    ).ids == ["1"]
     assert refused(item(properties={str(n): "x" * 8000 for n in range(70)})).kind == "too-large"
 
 
 def test_a_refused_item_takes_no_neighbour_with_it_and_tells_its_place() -> None:
-    receipt = take(item(id="a"), item(id="b", type=""), Refused(None, Reject("broken", where="/x")), item(id="c"))
+    receipt = take(
+        item(id="a"),
+        item(id="b", type=""),
+        Refused(None, Reject("broken", where="/x")),
+        item(id="c"),
+    )
     assert receipt.ids == ["a", "c"]
-    assert [(index, name, reject.where) for index, name, reject in receipt.refused] == [(1, "b", "/1/type"), (2, None, "/2/x")]
+    assert [(index, name, reject.where) for index, name, reject in receipt.refused] == [
+        (1, "b", "/1/type"),
+        (2, None, "/2/x"),
+    ]
 
 
 def test_records_are_keyed_by_the_strongest_identifier_and_hold_no_personal_data_in_keys() -> None:
     """D1; keys are keyed hashes."""
-    keys = [record.key for record in take(item(email="a@b.de"), item(user_id="", email="A@b.de", anonymous_id="v")).records]
+    keys = [
+        record.key
+        for record in take(
+            item(email="a@b.de"), item(user_id="", email="A@b.de", anonymous_id="v")
+        ).records
+    ]
     assert keys == [keyed_hash(PEPPER, "user:u"), keyed_hash(PEPPER, "email:a@b.de")]
 
 
 NAMES = st.sampled_from(["", " ", "null", "Guest", "u-1", "v-2"])
 ADDRESSES = st.sampled_from(["", "nope", "null", "info@x.de", "Ann@x.de"])
-EXTERNALS = st.sampled_from([None, ExternalId("crm", "7"), ExternalId("", "7"), ExternalId("CRM ", "null")])
-PREFIXES = {Kind.USER: "user", Kind.EMAIL: "email", Kind.ROLE: "email", Kind.EXTERNAL: "external", Kind.ANONYMOUS: "anonymous"}
+EXTERNALS = st.sampled_from(
+    [None, ExternalId("crm", "7"), ExternalId("", "7"), ExternalId("CRM ", "null")]
+)
+PREFIXES = {
+    Kind.USER: "user",
+    Kind.EMAIL: "email",
+    Kind.ROLE: "email",
+    Kind.EXTERNAL: "external",
+    Kind.ANONYMOUS: "anonymous",
+}
 
 
 @given(NAMES, ADDRESSES, NAMES, EXTERNALS, st.sampled_from(["", "t-1"]))
 def test_the_strongest_identifier_is_the_first_of_all(
     user: str, email: str, anonymous: str, external: ExternalId | None, touch: str
 ) -> None:
-    event = Interaction(id="1", type="x", user_id=user, email=email, anonymous_id=anonymous, external_id=external, touch_id=touch)
+    event = Interaction(
+        id="1",
+        type="x",
+        user_id=user,
+        email=email,
+        anonymous_id=anonymous,
+        external_id=external,
+        touch_id=touch,
+    )
     cleaner = Cleaner(WORDS)
     found = cleaner.identifiers(event)
-    assert cleaner.strongest(event) == (f"{PREFIXES[found[0].kind]}:{found[0].value}" if found else "")
+    assert cleaner.strongest(event) == (
+        f"{PREFIXES[found[0].kind]}:{found[0].value}" if found else ""
+    )
     assert SEPARATOR not in user
 
 
@@ -237,7 +302,10 @@ def test_some_types_imply_a_consent(fields: dict[str, Any], states: list[str]) -
 def test_a_consent_from_the_future_counts_from_its_event() -> None:
     ahead = (Consent(state="given", at=NOW + timedelta(days=9)),)
     receipt = take(item(email="a@b.de", occurred_at=NOW - timedelta(1), consent=ahead))
-    event, said = decode_envelope(receipt.records[0].value), decode_consent(receipt.records[1].value)
+    event, said = (
+        decode_envelope(receipt.records[0].value),
+        decode_consent(receipt.records[1].value),
+    )
     assert (event.flags, said.data.at) == ("clamped", NOW - timedelta(1))
 
 
@@ -251,28 +319,47 @@ def test_ids_are_unique_within_a_foreign_events_origin() -> None:
 
 def test_a_record_is_a_cloud_event() -> None:
     record = msgspec.json.decode(take(item()).records[0].value)
-    assert (record["specversion"], record["type"], record["datacontenttype"]) == ("1.0", "interaction.v1", "application/json")
+    assert (record["specversion"], record["type"], record["datacontenttype"]) == (
+        "1.0",
+        "interaction.v1",
+        "application/json",
+    )
 
 
-# -- imports ---------------------------------------------------------------------------------------------------------
+# -- imports --------------------------------------------------------------------------------------
 
 
-def test_what_an_import_says_that_it_is_stands_beside_what_was_mended_and_outside_the_digest() -> None:
+def test_what_an_import_says_that_it_is_stands_beside_what_was_mended_and_outside_the_digest() -> (
+    None
+):
     """I3: the same file under another word is the same set of events."""
     events = []
     for flags in ("history", "new_leads:7", ""):
-        receipt = NORMALISER.take([item(occurred_at=NOW - timedelta(days=500))], Receipt("import:default", NOW, 1.0, flags=flags))
+        receipt = NORMALISER.take(
+            [item(occurred_at=NOW - timedelta(days=500))],
+            Receipt("import:default", NOW, 1.0, flags=flags),
+        )
         events.append(decode_envelope(receipt.records[0].value))
     assert [event.flags for event in events] == ["old history", "old new_leads:7", "old"]
     assert len({(event.id, event.digest) for event in events}) == 1
     assert [imported_as(event.flags) for event in events] == ["history", "history", ""]
-    assert [imported_as(flags) for flags in ("clamped new_leads:7", "clamped", "")] == ["new_leads:7", "", ""]
+    assert [imported_as(flags) for flags in ("clamped new_leads:7", "clamped", "")] == [
+        "new_leads:7",
+        "",
+        "",
+    ]
 
 
 def test_a_word_on_a_permission_tells_whether_it_bears_a_date() -> None:
     def undated(**fields: Any) -> list[bool]:
-        given = item(email="a@b.example", consent=(Consent(state="given", **fields.pop("consent", {})),), **fields)
-        return [decode_consent(r.value).data.undated for r in take(given).records if r.topic == CONSENTS]
+        given = item(
+            email="a@b.example",
+            consent=(Consent(state="given", **fields.pop("consent", {})),),
+            **fields,
+        )
+        return [
+            decode_consent(r.value).data.undated for r in take(given).records if r.topic == CONSENTS
+        ]
 
     assert undated() == [True]
     assert undated(occurred_at=NOW) == [False]

@@ -76,7 +76,9 @@ def test_every_record_of_the_documentation_is_read() -> None:
 
 
 def test_who_leaves_complains_or_cannot_be_reached_is_refused_mail_at_once() -> None:
-    """N6: by `lead.consents`; that the owner takes an address off the list again permits nothing."""
+    """N6: by `lead.consents`; that the owner takes an address off the list again permits
+    nothing.
+    """
     withdrawn = ("ben", "cleo", "dan", "fay", "gus", "hal", "ida")
     assert words(EVERY) == {f"{name}@example.com": ["withdrawn"] for name in withdrawn}
 
@@ -92,8 +94,12 @@ def test_who_leaves_complains_or_cannot_be_reached_is_refused_mail_at_once() -> 
         ("NewInTheirList", True, "hard"),
     ],
 )
-def test_a_bounce_is_hard_where_postmark_writes_to_the_address_no_more(kind: str, inactive: bool, fate: str) -> None:
-    assert told(parsed(bounce(kind, Inactive=inactive))) == [("ann@example.com", "email_bounced", fate)]
+def test_a_bounce_is_hard_where_postmark_writes_to_the_address_no_more(
+    kind: str, inactive: bool, fate: str
+) -> None:
+    assert told(parsed(bounce(kind, Inactive=inactive))) == [
+        ("ann@example.com", "email_bounced", fate)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["AutoResponder", "AddressChange", "ChallengeVerification"])
@@ -105,13 +111,22 @@ def test_the_answer_of_a_program_is_flagged_and_refuses_nothing(kind: str) -> No
 
 
 def test_a_deactivation_by_the_owner_is_no_act_of_the_lead() -> None:
-    assert told(parsed(bounce("ManuallyDeactivated"))) == [("ann@example.com", "consent_withdrawn", "")]
+    assert told(parsed(bounce("ManuallyDeactivated"))) == [
+        ("ann@example.com", "consent_withdrawn", "")
+    ]
     assert told(parsed(bounce("SpamComplaint"))) == [("ann@example.com", "email_complained", "")]
 
 
 @pytest.mark.parametrize("said", [True, None, "true", 1])
-def test_a_change_of_a_subscription_is_a_refusal_unless_it_says_that_it_is_none(said: object) -> None:
-    change = {"RecordType": "SubscriptionChange", "Recipient": "ann@example.com", "Origin": "Recipient", "SuppressSending": said}
+def test_a_change_of_a_subscription_is_a_refusal_unless_it_says_that_it_is_none(
+    said: object,
+) -> None:
+    change = {
+        "RecordType": "SubscriptionChange",
+        "Recipient": "ann@example.com",
+        "Origin": "Recipient",
+        "SuppressSending": said,
+    }
     assert words(parsed(change)) == {"ann@example.com": ["withdrawn"]}
 
 
@@ -121,7 +136,11 @@ def test_a_record_tells_when_what_why_and_of_which_touch() -> None:
     assert delivery.touch_id == TOUCH
     assert taken([delivery]).records
     assert delivery.occurred_at == datetime(2026, 11, 1, 12, 40, 0, 273539, tzinfo=UTC)
-    assert (click.url, click.campaign, click.touch_id) == ("https://www.example.com/pricing", "autumn", "")
+    assert (click.url, click.campaign, click.touch_id) == (
+        "https://www.example.com/pricing",
+        "autumn",
+        "",
+    )
     assert hard.properties == {"type": "hard", "reason": "Test bounce details"}
 
 
@@ -145,7 +164,7 @@ def test_what_is_no_record_is_refused_by_its_place() -> None:
     assert taken(parsed({"RecordType": "Open"})).refused[0][2].kind == "no-identifier"
 
 
-# -- password --------------------------------------------------------------------------------------------------------
+# -- password -------------------------------------------------------------------------------------
 
 
 def test_the_password_fits_under_any_name_and_while_it_changes_the_old_one_too() -> None:
@@ -156,18 +175,32 @@ def test_the_password_fits_under_any_name_and_while_it_changes_the_old_one_too()
     assert refusal(SOURCE, asking(OLD.value), NEW) == "signature"
 
 
-@pytest.mark.parametrize("password", ["", "the new secre", "the new secret ", "the new secret\0", "dhe new secret"])
+@pytest.mark.parametrize(
+    "password", ["", "the new secre", "the new secret ", "the new secret\0", "dhe new secret"]
+)
 def test_a_wrong_password_does_not_fit(password: str) -> None:
     assert refusal(SOURCE, asking(password), NEW) == "signature"
 
 
 @pytest.mark.parametrize(
     "authorization",
-    ["", "Basic", "Basic !", "Basic dGhlIG5ldyBzZWNyZXQ=", "Bearer the new secret", "Basic /w==", "Basic ä", "the new secret"],
+    [
+        "",
+        "Basic",
+        "Basic !",
+        "Basic dGhlIG5ldyBzZWNyZXQ=",
+        "Bearer the new secret",
+        "Basic /w==",
+        "Basic ä",
+        "the new secret",
+    ],
 )
 def test_what_brings_no_password_does_not_fit(authorization: str) -> None:
     """Also the secret as the user's name, and bytes that are no text."""
-    assert refusal(SOURCE, post(SOURCE, b"{}", headers={"authorization": authorization}), NEW) == "signature"
+    assert (
+        refusal(SOURCE, post(SOURCE, b"{}", headers={"authorization": authorization}), NEW)
+        == "signature"
+    )
     assert refusal(SOURCE, post(SOURCE, b"{}"), NEW) == "signature"
 
 
@@ -175,11 +208,13 @@ def test_the_sample_is_a_request_as_postmark_makes_it() -> None:
     check_sample(SOURCE)
 
 
-# -- whatever comes --------------------------------------------------------------------------------------------------
+# -- whatever comes -------------------------------------------------------------------------------
 
 
 @given(spoiled(RECORDS))
-def test_whatever_type_a_field_has_the_record_is_an_item_or_a_refusal(record: dict[str, Any]) -> None:
+def test_whatever_type_a_field_has_the_record_is_an_item_or_a_refusal(
+    record: dict[str, Any],
+) -> None:
     assert is_clear(parse, post(SOURCE, encoded(record)))
 
 

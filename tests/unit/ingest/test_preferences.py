@@ -1,4 +1,6 @@
-"""What people ask of our mails: read from the form (I4), told on the page, obeyed by the choice (N9)."""
+"""What people ask of our mails: read from the form (I4), told on the page, obeyed by the choice
+(N9).
+"""
 
 from datetime import date
 from typing import Any
@@ -20,7 +22,10 @@ WAYS = ("way-out", "preferences")
     ("form", "traits"),
     [
         ({"topics": "cost"}, {"mail_topics": ["cost"]}),
-        ({"topics": ["tools", "cost", "moon"], "save": "topics"}, {"mail_topics": ["cost", "tools"]}),
+        (
+            {"topics": ["tools", "cost", "moon"], "save": "topics"},
+            {"mail_topics": ["cost", "tools"]},
+        ),
         ({"topics": TOPICS}, {"mail_topics": None}),
         ({"topics": "cost", "save": "all"}, {"mail_topics": None}),
         ({"pace": "weekly"}, {"mail_pace": "weekly"}),
@@ -42,10 +47,13 @@ def test_a_form_says_only_what_was_chosen(form: dict[str, Any], traits: dict[str
 @pytest.mark.parametrize(
     ("form", "where"),
     [
-        ({}, ""), ({"save": "pace"}, ""), ({"save": "topics"}, "topics"), ({"topics": "moon"}, "topics"),
-        ({"topics": {"cost": 1}}, "topics"), ({"pace": "hourly"}, "pace"), ({"pause": "for good"}, "pause"),
+        ({}, ""), ({"save": "pace"}, ""), ({"save": "topics"}, "topics"), ({"topics": "moon"},
+        "topics"),
+        ({"topics": {"cost": 1}}, "topics"), ({"pace": "hourly"}, "pace"), ({"pause": "for "
+        "good"}, "pause"),
         ({"pause": "until"}, "until"), ({"pause": "until", "until": "soon"}, "until"),
-        ({"pause": "until", "until": "2027-11-30"}, "until"), ({"pause": "until", "until": "2027-02-30"}, "until"),
+        ({"pause": "until", "until": "2027-11-30"}, "until"), ({"pause": "until",
+        "until": "2027-02-30"}, "until"),
     ],
 )  # fmt: skip
 def test_what_is_unclear_is_refused_with_a_remedy(form: dict[str, Any], where: str) -> None:
@@ -61,7 +69,10 @@ def test_a_pause_is_a_not_now_and_the_rest_a_preference() -> None:
     pause, rest = preferences.interactions(TOUCH, said)
     assert (pause.type, pause.traits) == ("not_now", {"mail_paused_until": "2028-01-01"})
     assert pause.properties == {"paused_until": "2028-01-01"}
-    assert (rest.type, rest.traits) == ("preference_set", {"mail_topics": ["cost"], "mail_pace": None})
+    assert (rest.type, rest.traits) == (
+        "preference_set",
+        {"mail_topics": ["cost"], "mail_pace": None},
+    )
     assert rest.properties == {"topics": ["cost"], "pace": None}
     assert {one.touch_id for one in (pause, rest)} == {TOUCH}
     (ended,) = preferences.interactions(TOUCH, {"mail_paused_until": None})
@@ -91,7 +102,9 @@ def test_the_page_says_what_holds_now(pages: Pages, said: dict[str, Any], words:
     assert 'action="/u/way-out"' in page
 
 
-def test_every_topic_of_the_library_can_be_chosen_in_plain_words(pages: Pages, default_playbook: Playbook) -> None:
+def test_every_topic_of_the_library_can_be_chosen_in_plain_words(
+    pages: Pages, default_playbook: Playbook
+) -> None:
     page = bytes(pages.preferences(WAYS).body).decode()
     topics = preferences.topics_of(default_playbook)
     assert len(topics) == len(set(topics)) > 5
@@ -104,11 +117,14 @@ def test_every_topic_of_the_library_can_be_chosen_in_plain_words(pages: Pages, d
 def test_the_playbooks_words_cannot_break_out_of_a_page(default_playbook: Playbook) -> None:
     """Stored script in a name, and a page that may load and post nowhere else."""
     odd = '"><script>alert(1)</script>'
-    company = default_playbook.company.model_copy(update={"name": odd, "website": "https://x.example/"})
+    company = default_playbook.company.model_copy(
+        update={"name": odd, "website": "https://x.example/"}
+    )
     content = [default_playbook.content[0].model_copy(update={"topic": odd})]
     pages = Pages(default_playbook.model_copy(update={"company": company, "content": content}))
     wrong = Reject(odd, remedy=odd, kind="invalid")
-    for page in (pages.thanks(), pages.leave(WAYS), pages.left(WAYS), pages.preferences(WAYS), pages.mistaken(WAYS, wrong),
+    for page in (pages.thanks(), pages.leave(WAYS), pages.left(WAYS), pages.preferences(WAYS),
+    pages.mistaken(WAYS, wrong),
                  pages.broken(wrong)):  # fmt: skip
         assert b"<script" not in bytes(page.body)
         assert page.headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]

@@ -1,4 +1,6 @@
-"""How mapped senders prove themselves, checked by signers that are not ours: `standardwebhooks`, `svix`, and a few lines here."""
+"""How mapped senders prove themselves, checked by signers that are not ours: `standardwebhooks`,
+`svix`, and a few lines here.
+"""
 
 import base64
 import hashlib
@@ -26,8 +28,17 @@ BOTH = [Secret("second", NEW), Secret("default", OLD)]
 SIGNERS: dict[str, Callable[[str], standardwebhooks.Webhook | svix.Webhook]] = {
     "webhook": standardwebhooks.Webhook, "svix": svix.Webhook,
 }  # fmt: skip
-ZOOM = Hmac(header="x-zm-signature", value="v0={signature}", signed="v0:{timestamp}:{body}", timestamp="x-zm-request-timestamp")
-CALENDLY = Hmac(header="Calendly-Webhook-Signature", value="t={timestamp},v1={signature}", signed="{timestamp}.{body}")
+ZOOM = Hmac(
+    header="x-zm-signature",
+    value="v0={signature}",
+    signed="v0:{timestamp}:{body}",
+    timestamp="x-zm-request-timestamp",
+)
+CALENDLY = Hmac(
+    header="Calendly-Webhook-Signature",
+    value="t={timestamp},v1={signature}",
+    signed="{timestamp}.{body}",
+)
 
 
 def found(rule: str | Hmac) -> Scheme:
@@ -46,12 +57,20 @@ def post(body: bytes = BODY, query: dict[str, str] | None = None, **headers: str
 
 
 def webhook(
-    prefix: str = "webhook", secret: str = NEW, body: bytes = BODY, number: str = "msg_1", at: datetime = NOW, signature: str = ""
+    prefix: str = "webhook",
+    secret: str = NEW,
+    body: bytes = BODY,
+    number: str = "msg_1",
+    at: datetime = NOW,
+    signature: str = "",
 ) -> Post:
     """A request signed by the sender's own library."""
     signature = signature or SIGNERS[prefix](secret).sign(number, at, body.decode())
     stamp = str(int(at.timestamp()))
-    return post(body, **{f"{prefix}-id": number, f"{prefix}-timestamp": stamp, f"{prefix}-signature": signature})
+    return post(
+        body,
+        **{f"{prefix}-id": number, f"{prefix}-timestamp": stamp, f"{prefix}-signature": signature},
+    )
 
 
 def refusal(of: Scheme, given: Post, secrets: list[Secret]) -> str:
@@ -61,7 +80,7 @@ def refusal(of: Scheme, given: Post, secrets: list[Secret]) -> str:
     return refused.value.kind
 
 
-# -- Standard Webhooks and Svix ----------------------------------------------------------------------------------------
+# -- Standard Webhooks and Svix -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefix", SIGNERS)
@@ -96,7 +115,10 @@ def test_a_flipped_byte_or_the_same_json_written_anew_does_not_fit(prefix: str) 
 @pytest.mark.parametrize("prefix", SIGNERS)
 @pytest.mark.parametrize("away", [-301, 301])
 def test_a_request_of_other_minutes_is_stale(prefix: str, away: int) -> None:
-    assert refusal(standard(prefix), webhook(prefix, at=NOW + timedelta(seconds=away)), BOTH) == "stale"
+    assert (
+        refusal(standard(prefix), webhook(prefix, at=NOW + timedelta(seconds=away)), BOTH)
+        == "stale"
+    )
     near = webhook(prefix, at=NOW + timedelta(seconds=away // 301 * 299))
     assert standard(prefix).verify(near, BOTH).name == "second"
 
@@ -104,14 +126,26 @@ def test_a_request_of_other_minutes_is_stale(prefix: str, away: int) -> None:
 def test_a_swapped_id_or_time_does_not_fit() -> None:
     good = webhook()
     for name, value in (("webhook-id", "msg_2"), ("webhook-timestamp", str(int(STAMP) + 1))):
-        assert refusal(standard("webhook"), good._replace(headers={**good.headers, name: value}), BOTH) == "signature"
+        assert (
+            refusal(standard("webhook"), good._replace(headers={**good.headers, name: value}), BOTH)
+            == "signature"
+        )
 
 
 def test_points_in_an_id_or_a_time_cannot_move_the_borders_of_what_was_signed() -> None:
-    """`msg.1` + time + body is signed like `msg` + `1.time` + body, and like `msg` + `1` + `time.body`."""
+    """`msg.1` + time + body is signed like `msg` + `1.time` + body, and like `msg` + `1` +
+    `time.body`.
+    """
     form = b"email=zoe%40plant.example"
     signature = standardwebhooks.Webhook(NEW).sign(f"msg.{STAMP}", NOW, form.decode())
-    assert refusal(standard("webhook"), webhook(body=form, number=f"msg.{STAMP}", signature=signature), BOTH) == "signature"
+    assert (
+        refusal(
+            standard("webhook"),
+            webhook(body=form, number=f"msg.{STAMP}", signature=signature),
+            BOTH,
+        )
+        == "signature"
+    )
     moved = {"webhook-id": "msg", "webhook-signature": signature}
     longer = post(form, **moved, **{"webhook-timestamp": f"{STAMP}.{STAMP}"})
     assert refusal(standard("webhook"), longer, BOTH) == "signature"
@@ -123,7 +157,10 @@ def test_points_in_an_id_or_a_time_cannot_move_the_borders_of_what_was_signed() 
 @pytest.mark.parametrize("missing", ["webhook-id", "webhook-timestamp", "webhook-signature"])
 def test_no_header_may_be_missing(missing: str) -> None:
     good = webhook()
-    assert refusal(standard("webhook"), good._replace(headers={**good.headers, missing: ""}), BOTH) == "signature"
+    assert (
+        refusal(standard("webhook"), good._replace(headers={**good.headers, missing: ""}), BOTH)
+        == "signature"
+    )
 
 
 def test_one_of_several_signatures_in_the_header_is_enough() -> None:
@@ -144,17 +181,23 @@ def test_v1a_is_for_public_keys_and_v1_for_shared_ones() -> None:
     for signature in (f"v1,{by_key}", f"v1,{by_hmac}", f"v1a,{by_hmac}", "v1a,", "v1a,AAAA"):
         assert refusal(standard("webhook"), webhook(signature=signature), known) == "signature"
     assert refusal(standard("webhook"), webhook(signature=f"v1a,{by_key}"), BOTH) == "signature"
-    assert refusal(standard("webhook"), webhook(signature=f"v1a,{by_key}"), [Secret("x", "whpk_AAAA")]) == "signature"
+    assert (
+        refusal(standard("webhook"), webhook(signature=f"v1a,{by_key}"), [Secret("x", "whpk_AAAA")])
+        == "signature"
+    )
 
 
 @pytest.mark.parametrize("nothing", ["whsec_", "whsec_===", "", "whpk_"])
 def test_an_empty_key_lets_nobody_in(nothing: str) -> None:
     text = f"msg_1.{STAMP}.".encode() + BODY
     signature = base64.b64encode(hmac.new(b"", text, hashlib.sha256).digest()).decode()
-    assert refusal(standard("webhook"), webhook(signature=f"v1,{signature}"), [Secret("x", nothing)]) == "signature"
+    assert (
+        refusal(standard("webhook"), webhook(signature=f"v1,{signature}"), [Secret("x", nothing)])
+        == "signature"
+    )
 
 
-# -- an HMAC as the playbook describes it ------------------------------------------------------------------------------
+# -- an HMAC as the playbook describes it ---------------------------------------------------------
 
 
 def hexed(secret: str, text: bytes) -> str:
@@ -182,8 +225,13 @@ def test_zooms_and_calendlys_signatures_fit_any_active_secret() -> None:
 
 def test_a_header_may_hold_several_signatures_and_more() -> None:
     other = hexed("gone", f"{STAMP}.".encode() + BODY)
-    assert found(CALENDLY).verify(calendly(more=f",v1={other},v0=abc"), [Secret("a", "s")]).name == "a"
-    assert found(CALENDLY).verify(calendly("x", more=f", v1={other}"), [Secret("a", "gone")]).name == "a"
+    assert (
+        found(CALENDLY).verify(calendly(more=f",v1={other},v0=abc"), [Secret("a", "s")]).name == "a"
+    )
+    assert (
+        found(CALENDLY).verify(calendly("x", more=f", v1={other}"), [Secret("a", "gone")]).name
+        == "a"
+    )
 
 
 @pytest.mark.parametrize("stamp", ["", "now", "1e9", "-5", "٣", f"{STAMP}.5", "9" * 400])
@@ -196,50 +244,96 @@ def test_the_time_may_be_in_milliseconds_and_the_window_is_the_rules() -> None:
     assert found(ZOOM).verify(zoom(stamp=f"{STAMP}123"), [Secret("a", "s")]).name == "a"
     late = str(int(STAMP) - 3000)
     assert refusal(found(ZOOM), zoom(stamp=late), [Secret("a", "s")]) == "stale"
-    assert found(ZOOM.model_copy(update={"window": 3600})).verify(zoom(stamp=late), [Secret("a", "s")]).name == "a"
+    assert (
+        found(ZOOM.model_copy(update={"window": 3600}))
+        .verify(zoom(stamp=late), [Secret("a", "s")])
+        .name
+        == "a"
+    )
 
 
 def test_a_signature_over_the_body_alone_in_hex_or_base64() -> None:
     """Shopify's form, and Zoho Webinar's."""
     digest = hmac.new(b"s", BODY, hashlib.sha256).digest()
     shopify = found(Hmac(header="X-Shopify-Hmac-Sha256", encoding="base64"))
-    assert shopify.verify(post(x_shopify_hmac_sha256=base64.b64encode(digest).decode()), [Secret("a", "s")]).name == "a"
-    assert refusal(shopify, post(x_shopify_hmac_sha256=digest.hex()), [Secret("a", "s")]) == "signature"
+    assert (
+        shopify.verify(
+            post(x_shopify_hmac_sha256=base64.b64encode(digest).decode()), [Secret("a", "s")]
+        ).name
+        == "a"
+    )
+    assert (
+        refusal(shopify, post(x_shopify_hmac_sha256=digest.hex()), [Secret("a", "s")])
+        == "signature"
+    )
     zoho = found(Hmac(header="X-WEBINAR-SIGNATURE"))
-    assert zoho.verify(post(x_webinar_signature=digest.hex().upper()), [Secret("a", "s")]).name == "a"
+    assert (
+        zoho.verify(post(x_webinar_signature=digest.hex().upper()), [Secret("a", "s")]).name == "a"
+    )
 
 
 def test_places_in_the_body_or_an_id_are_not_filled_in_again() -> None:
     rule = Hmac(header="s", signed="{id}:{timestamp}:{body}", id="i", timestamp="t")
     body = b"{timestamp}{id}"
     text = f"n-1:{STAMP}:".encode() + body
-    assert found(rule).verify(post(body, s=hexed("k", text), i="n-1", t=STAMP), [Secret("a", "k")]).name == "a"
+    assert (
+        found(rule)
+        .verify(post(body, s=hexed("k", text), i="n-1", t=STAMP), [Secret("a", "k")])
+        .name
+        == "a"
+    )
     for number in ("n:1", "", "n.1", "{body}"):
         told = f"{number}:{STAMP}:".encode() + body
-        assert refusal(found(rule), post(body, s=hexed("k", told), i=number, t=STAMP), [Secret("a", "k")]) == "signature"
+        assert (
+            refusal(
+                found(rule), post(body, s=hexed("k", told), i=number, t=STAMP), [Secret("a", "k")]
+            )
+            == "signature"
+        )
 
 
-# -- secrets without a signature ---------------------------------------------------------------------------------------
+# -- secrets without a signature ------------------------------------------------------------------
 
 
 def test_a_secret_in_the_address_or_as_a_password() -> None:
     for given, secrets in ((post(query={"secret": "s"}), "s"), (post(query={"secret": "t"}), "t")):
         assert found("query").verify(given, [Secret("a", "s"), Secret("b", "t")]).value == secrets
-    for given in (post(), post(query={"secret": ""}), post(query={"secret": "S"}), post(query={"key": "s"})):
+    for given in (
+        post(),
+        post(query={"secret": ""}),
+        post(query={"secret": "S"}),
+        post(query={"key": "s"}),
+    ):
         assert refusal(found("query"), given, [Secret("a", "s")]) == "signature"
     basic = post(authorization="Basic " + base64.b64encode(b"anybody:s:t").decode())
     assert found("basic").verify(basic, [Secret("a", "s:t")]).name == "a"
-    for authorization in ("", "Basic", "Basic !", "Bearer s:t", "Basic " + base64.b64encode(b"s:t").decode()):
-        assert refusal(found("basic"), post(authorization=authorization), [Secret("a", "s:t")]) == "signature"
+    for authorization in (
+        "",
+        "Basic",
+        "Basic !",
+        "Bearer s:t",
+        "Basic " + base64.b64encode(b"s:t").decode(),
+    ):
+        assert (
+            refusal(found("basic"), post(authorization=authorization), [Secret("a", "s:t")])
+            == "signature"
+        )
 
 
-@pytest.mark.parametrize("rule", ["query", "basic", "standard-webhooks", "svix", ZOOM, CALENDLY], ids=str)
+@pytest.mark.parametrize(
+    "rule", ["query", "basic", "standard-webhooks", "svix", ZOOM, CALENDLY], ids=str
+)
 def test_every_scheme_makes_secrets_and_signs_with_them(rule: str | Hmac) -> None:
     signer, verifier = found(rule).new_secret()
     assert len(verifier) > 40
     made = found(rule).sign(Sample(BODY, "application/json"), signer, "", NOW)
-    given = post(made.body, dict(made.query), **{name.lower(): value for name, value in made.headers.items()})
-    assert found(rule).verify(given, [Secret("x", "another"), Secret("default", verifier)]).name == "default"
+    given = post(
+        made.body, dict(made.query), **{name.lower(): value for name, value in made.headers.items()}
+    )
+    assert (
+        found(rule).verify(given, [Secret("x", "another"), Secret("default", verifier)]).name
+        == "default"
+    )
     assert refusal(found(rule), given, [Secret("x", found(rule).new_secret()[1])]) == "signature"
 
 

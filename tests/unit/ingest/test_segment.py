@@ -42,17 +42,37 @@ def test_the_name_of_a_tracked_event_in_snake_case_is_its_type(name: str, type_:
 
 def test_a_page_is_a_visit_of_its_address() -> None:
     """I1, I9: the web address says which content it was."""
-    context = {"page": {"url": "https://x.example/a"}, "campaign": {"name": "spring", "source": "ad"}}
+    context = {
+        "page": {"url": "https://x.example/a"},
+        "campaign": {"name": "spring", "source": "ad"},
+    }
     item = call("page", anonymousId="a", name="Pricing", context=context)
-    assert (item.type, item.url, item.campaign, item.source) == ("page_viewed", "https://x.example/a", "spring", "ad")
+    assert (item.type, item.url, item.campaign, item.source) == (
+        "page_viewed",
+        "https://x.example/a",
+        "spring",
+        "ad",
+    )
     assert item.properties == {"name": "Pricing"}
-    assert call("page", anonymousId="a", properties={"url": "https://x.example/b"}, context=context).url.endswith("/b")
+    assert call(
+        "page", anonymousId="a", properties={"url": "https://x.example/b"}, context=context
+    ).url.endswith("/b")
 
 
 def test_identify_brings_traits_and_the_address() -> None:
     """D1: the anonymous id and the address come in one event."""
-    item = call("identify", userId=12, anonymousId="a", traits={"email": "a@b.de", "company": {"name": "Acme"}, "title": "CEO"})
-    assert (item.type, item.user_id, item.email, item.company) == ("identified", "12", "a@b.de", "Acme")
+    item = call(
+        "identify",
+        userId=12,
+        anonymousId="a",
+        traits={"email": "a@b.de", "company": {"name": "Acme"}, "title": "CEO"},
+    )
+    assert (item.type, item.user_id, item.email, item.company) == (
+        "identified",
+        "12",
+        "a@b.de",
+        "Acme",
+    )
     assert item.traits["title"] == "CEO"
 
 
@@ -66,10 +86,19 @@ def test_group_names_the_company_and_alias_the_former_id() -> None:
 
 def test_times_follow_our_clock_by_segments_rule_and_the_said_time_is_kept() -> None:
     """received - (sentAt - timestamp)."""
-    item = call("track", event="x", userId="u", timestamp="2020-01-01T00:00:00Z", sentAt="2020-01-01T00:00:09.5Z")
+    item = call(
+        "track",
+        event="x",
+        userId="u",
+        timestamp="2020-01-01T00:00:00Z",
+        sentAt="2020-01-01T00:00:09.5Z",
+    )
     assert item.occurred_at == NOW - timedelta(seconds=9.5)
     assert item.said_at == datetime(2020, 1, 1, tzinfo=UTC)
-    assert call("track", event="x", userId="u", timestamp="2020-01-01T00:00:00").occurred_at == item.said_at
+    assert (
+        call("track", event="x", userId="u", timestamp="2020-01-01T00:00:00").occurred_at
+        == item.said_at
+    )
     assert call("track", event="x", userId="u").occurred_at is None
 
 
@@ -94,7 +123,9 @@ def test_a_batch_keeps_its_sound_calls_even_beside_one_that_is_no_json() -> None
     assert isinstance(last, Foreign)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"batch":7}', b'{"batch":[', b'{"batch":[]}', b"[]"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"batch":7}', b'{"batch":[', b'{"batch":[]}', b"[]"]
+)
 def test_a_body_that_is_no_batch_is_refused(body: bytes) -> None:
     with pytest.raises(Reject):
         read("/v1/batch", body)

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from sendgrid import EventWebhook
 
 from services.ingest.sources.contract import Post, Refused, Secret
-from services.ingest.sources.sendgrid import SIGNATURE, SOURCE, TIMESTAMP, new_secret, parse, sample, sign
+from services.ingest.sources.sendgrid import (
+    SIGNATURE,
+    SOURCE,
+    TIMESTAMP,
+    new_secret,
+    parse,
+    sample,
+    sign,
+)
 from services.shared.errors import Reject
 from tests.support.mailtools import (
     NOW,
@@ -47,18 +55,29 @@ def parsed(body: Any) -> list[Any]:
 
 
 def event(**fields: Any) -> dict[str, Any]:
-    return {"email": "ann@example.com", "timestamp": 1793534400, "sg_event_id": "e-1", "event": "open"} | fields
+    return {
+        "email": "ann@example.com",
+        "timestamp": 1793534400,
+        "sg_event_id": "e-1",
+        "event": "open",
+    } | fields
 
 
 def by_hand(body: bytes, key: ec.EllipticCurvePrivateKey, at: datetime = NOW) -> Post:
-    """A request signed in so many words: ECDSA with SHA-256 over the time's digits and the raw body, DER in base64."""
+    """A request signed in so many words: ECDSA with SHA-256 over the time's digits and the raw
+    body, DER in base64.
+    """
     stamp = str(int(at.timestamp()))
     signature = key.sign(stamp.encode() + body, ec.ECDSA(hashes.SHA256()))
-    return post(SOURCE, body, headers={SIGNATURE: base64.b64encode(signature).decode(), TIMESTAMP: stamp})
+    return post(
+        SOURCE, body, headers={SIGNATURE: base64.b64encode(signature).decode(), TIMESTAMP: stamp}
+    )
 
 
 def public(key: ec.EllipticCurvePrivateKey) -> str:
-    return base64.b64encode(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
+    return base64.b64encode(
+        key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).decode()
 
 
 def test_every_event_of_the_documentation_is_read() -> None:
@@ -86,14 +105,20 @@ def test_every_event_of_the_documentation_is_read() -> None:
 def test_who_leaves_complains_or_cannot_be_reached_is_refused_mail_at_once() -> None:
     """N6: by `lead.consents`; coming back to one group permits nothing."""
     withdrawn = ("ben", "cleo", "dan", "eve", "fay", "gus", "hal")
-    assert words(parsed(GOLDEN.encode())) == {f"{name}@example.com": ["withdrawn"] for name in withdrawn}
+    assert words(parsed(GOLDEN.encode())) == {
+        f"{name}@example.com": ["withdrawn"] for name in withdrawn
+    }
 
 
 def test_an_event_tells_when_what_and_why() -> None:
     """I7."""
     found = items(parsed(GOLDEN.encode()))
     click, bounce = found[5], found[6]
-    assert (click.id, click.url, click.campaign) == ("kCAi1KttyQdEKHhdC-nuEA==", "https://www.example.com/pricing", "autumn")
+    assert (click.id, click.url, click.campaign) == (
+        "kCAi1KttyQdEKHhdC-nuEA==",
+        "https://www.example.com/pricing",
+        "autumn",
+    )
     assert click.occurred_at == datetime(2026, 11, 1, 12, 0, 5, tzinfo=UTC)
     assert bounce.properties == {"type": "hard", "reason": "500 unknown recipient"}
     assert (bounce.campaign, found[2].campaign) == ("cat facts", "cat facts")
@@ -122,7 +147,9 @@ def test_an_open_by_a_machine_is_flagged() -> None:
     ],
 )
 def test_only_what_is_for_good_is_a_hard_bounce(fields: dict[str, str], kind: str) -> None:
-    assert told(parsed([event(event="bounce", **fields)])) == [("ann@example.com", "email_bounced", kind)]
+    assert told(parsed([event(event="bounce", **fields)])) == [
+        ("ann@example.com", "email_bounced", kind)
+    ]
 
 
 def test_a_batch_that_comes_again_has_the_same_identities() -> None:
@@ -133,7 +160,10 @@ def test_a_batch_that_comes_again_has_the_same_identities() -> None:
 
 
 def test_a_broken_event_harms_no_other() -> None:
-    body = b'[%s,{"event":"open","email":NaN},{"event":7},{"email":"b@example.com"},%s]' % (encoded(event()), encoded(event()))
+    body = b'[%s,{"event":"open","email":NaN},{"event":7},{"email":"b@example.com"},%s]' % (
+        encoded(event()),
+        encoded(event()),
+    )
     receipt = taken(parsed(body))
     assert [index for index, _, _ in receipt.refused] == [1, 2, 3]
     assert [reject.where for _, _, reject in receipt.refused][1:] == ["/2/event", "/3/event"]
@@ -154,7 +184,7 @@ def test_a_body_without_events_is_refused_whole(body: bytes) -> None:
         parsed(body)
 
 
-# -- signature -------------------------------------------------------------------------------------------------------
+# -- signature ------------------------------------------------------------------------------------
 
 
 def test_what_sendgrids_own_client_verifies_fits_and_the_other_way_round() -> None:
@@ -171,7 +201,9 @@ def test_a_signature_made_in_so_many_words_fits_also_under_a_key_in_pem() -> Non
     assert SOURCE.verify
     private = ec.generate_private_key(ec.SECP256R1())
     request = by_hand(GOLDEN.encode(), private)
-    pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    pem = (
+        private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    )
     assert SOURCE.verify(request, [Secret("default", public(private))])
     assert SOURCE.verify(request, [Secret("default", pem)])
 
@@ -196,7 +228,9 @@ def test_a_flipped_byte_reserialised_json_and_another_time_do_not_fit() -> None:
         request._replace(headers={**request.headers, TIMESTAMP: shifted}),
         request._replace(headers={**request.headers, SIGNATURE: request.headers[TIMESTAMP]}),
         request._replace(headers={**request.headers, SIGNATURE: request.headers[SIGNATURE][:-4]}),
-        request._replace(headers={TIMESTAMP: request.headers[SIGNATURE], SIGNATURE: request.headers[TIMESTAMP]}),
+        request._replace(
+            headers={TIMESTAMP: request.headers[SIGNATURE], SIGNATURE: request.headers[TIMESTAMP]}
+        ),
         request._replace(headers={SIGNATURE: "ä", TIMESTAMP: "ä"}),
         request._replace(headers={}),
     ):
@@ -213,7 +247,9 @@ def test_sendgrids_repetitions_of_a_whole_day_fit_and_nothing_older_or_from_the_
 
 def test_a_secret_that_is_no_such_key_fits_nothing() -> None:
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
-    der = base64.b64encode(other.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
+    der = base64.b64encode(
+        other.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).decode()
     request = by_hand(b"[]", ec.generate_private_key(ec.SECP256R1()))
     for key in ("", "!", "AAAA", der):
         assert refusal(SOURCE, request, Secret("default", key)) == "signature"
@@ -221,17 +257,25 @@ def test_a_secret_that_is_no_such_key_fits_nothing() -> None:
 
 def test_the_sample_is_a_request_as_sendgrid_makes_it() -> None:
     check_sample(SOURCE)
-    assert (items(parse(posted(SOURCE, sample("a@b.example", NOW))))[0].occurred_at or NOW) - NOW < timedelta(seconds=1)
+    assert (
+        items(parse(posted(SOURCE, sample("a@b.example", NOW))))[0].occurred_at or NOW
+    ) - NOW < timedelta(seconds=1)
 
 
-# -- whatever comes --------------------------------------------------------------------------------------------------
+# -- whatever comes -------------------------------------------------------------------------------
 
 
 @given(st.lists(spoiled(EVENTS), max_size=4))
-def test_whatever_type_a_field_has_each_event_is_an_item_or_a_refusal(body: list[dict[str, Any]]) -> None:
+def test_whatever_type_a_field_has_each_event_is_an_item_or_a_refusal(
+    body: list[dict[str, Any]],
+) -> None:
     assert is_clear(parse, post(SOURCE, encoded(body)))
 
 
-@given(VALUES.map(encoded) | st.binary(max_size=200) | st.binary(max_size=60).map(lambda some: b"[" + some + b"]"))
+@given(
+    VALUES.map(encoded)
+    | st.binary(max_size=200)
+    | st.binary(max_size=60).map(lambda some: b"[" + some + b"]")
+)
 def test_whatever_body_comes_it_is_read_or_refused(body: bytes) -> None:
     assert is_clear(parse, post(SOURCE, body))

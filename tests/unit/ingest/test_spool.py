@@ -17,7 +17,10 @@ MAX = 1_000_000
 
 
 def record(number: int, size: int = 10) -> list[Outgoing]:
-    return [Outgoing("lead.interactions", f"{number:08x}", b"x" * size), Outgoing("lead.consents", f"{number:08x}", b"y")]
+    return [
+        Outgoing("lead.interactions", f"{number:08x}", b"x" * size),
+        Outgoing("lead.consents", f"{number:08x}", b"y"),
+    ]
 
 
 class Broker:
@@ -53,8 +56,12 @@ async def drained(spool: Spool, broker: Broker) -> None:
     task.cancel()
 
 
-async def test_what_was_taken_is_on_disk_and_goes_out_in_order(spool: Spool, tmp_path: Path) -> None:
-    """Reliability: a form's submission is on disk before its answer, and is delivered later by itself."""
+async def test_what_was_taken_is_on_disk_and_goes_out_in_order(
+    spool: Spool, tmp_path: Path
+) -> None:
+    """Reliability: a form's submission is on disk before its answer, and is delivered later by
+    itself.
+    """
     for number in range(40):
         await spool.append(record(number), str(number))
     assert spool.count == waiting(tmp_path) == 40
@@ -67,7 +74,9 @@ async def test_what_was_taken_is_on_disk_and_goes_out_in_order(spool: Spool, tmp
     assert not list(tmp_path.glob("*.spool"))
 
 
-async def test_submissions_that_come_together_share_one_fsync(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_submissions_that_come_together_share_one_fsync(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[int] = []
     plain = os.fsync
 
@@ -97,7 +106,9 @@ async def test_nothing_is_lost_while_the_broker_stays_away(spool: Spool) -> None
     assert broker.numbers == list(range(5))
 
 
-async def test_a_crash_loses_nothing_that_was_acknowledged_and_a_torn_end_is_cut(spool: Spool, tmp_path: Path) -> None:
+async def test_a_crash_loses_nothing_that_was_acknowledged_and_a_torn_end_is_cut(
+    spool: Spool, tmp_path: Path
+) -> None:
     """Reliability: kill -9 at any moment."""
     for number in range(20):
         await spool.append(record(number), str(number))
@@ -124,7 +135,9 @@ async def test_a_full_spool_says_so_and_has_room_again_once_drained(tmp_path: Pa
     """Ready while the spool has room; full is a 503."""
     small = Spool(tmp_path, 400)
     small.open()
-    answers = await asyncio.gather(*(small.append(record(number), str(number)) for number in range(10)), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(small.append(record(number), str(number)) for number in range(10)), return_exceptions=True
+    )
     refusals = [answer for answer in answers if isinstance(answer, Reject)]
     assert {refusal.kind for refusal in refusals} == {"spool-full"}
     assert small.count == 10 - len(refusals) > 0
@@ -155,7 +168,9 @@ async def test_a_write_that_fails_is_not_acknowledged_and_harms_nothing_else(
     assert broker.numbers == [1, 3]
 
 
-async def test_a_file_that_rotted_is_put_aside_and_does_not_hold_up_the_others(spool: Spool, tmp_path: Path) -> None:
+async def test_a_file_that_rotted_is_put_aside_and_does_not_hold_up_the_others(
+    spool: Spool, tmp_path: Path
+) -> None:
     for number in range(40):
         await spool.append(record(number), str(number))
     first = sorted(tmp_path.glob("*.spool"))[0]
@@ -180,7 +195,11 @@ async def test_one_noisy_owner_fills_its_share_and_keeps_nobody_else_out(tmp_pat
     spool = Spool(tmp_path, 40_000)
     spool.open()
     noise = [spool.append(record(number, 100), "noisy") for number in range(100)]
-    refusals = [answer for answer in await asyncio.gather(*noise, return_exceptions=True) if isinstance(answer, Reject)]
+    refusals = [
+        answer
+        for answer in await asyncio.gather(*noise, return_exceptions=True)
+        if isinstance(answer, Reject)
+    ]
     assert {refusal.kind for refusal in refusals} == {"spool-share"}
     assert spool.count == 100 - len(refusals)
     assert 9_500 < spool.bytes <= 10_000
@@ -223,7 +242,9 @@ async def test_frames_of_old_that_name_no_owner_go_out_as_ever(tmp_path: Path) -
     assert broker.got == record(1) + record(2)
 
 
-async def test_a_failed_write_and_a_rotten_file_give_shares_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_write_and_a_rotten_file_give_shares_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool = Spool(tmp_path, 40_000)
     spool.open()
 

@@ -9,7 +9,9 @@ from tests.support.mailtools import NOW, TOUCH
 
 
 def test_a_mail_carries_its_touch_in_the_header_of_each_tool_unbroken() -> None:
-    """I7: SendGrid's unique argument, Mailgun's variable and Postmark's metadata come back with every event."""
+    """I7: SendGrid's unique argument, Mailgun's variable and Postmark's metadata come back with
+    every event.
+    """
     message = Message(
         TOUCH,
         "ann@example.com",

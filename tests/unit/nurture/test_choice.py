@@ -1,4 +1,6 @@
-"""The choice of the next touch: every ground against one, in its order, and what is eligible (N1-N6, N12-N14)."""
+"""The choice of the next touch: every ground against one, in its order, and what is eligible
+(N1-N6, N12-N14).
+"""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -21,14 +23,21 @@ def utc(text: str) -> datetime:
 
 def item(id: str, **fields: Any) -> Content:
     plain: dict[str, Any] = {
-        "title": id, "stages": ["awareness"], "format": "blog", "topic": "t", "distance": 0, "url": f"https://x.example/{id}",
+        "title": id, "stages": ["awareness"], "format": "blog", "topic": "t", "distance": 0,
+        "url": f"https://x.example/{id}",
         "call_to_action": "read", "subject": "s", "body": "b",
     }  # fmt: skip
     return Content(id=id, **(plain | fields))
 
 
 def program(*items: str, **fields: Any) -> Program:
-    plain: dict[str, Any] = {"id": "p", "name": "P", "goal": "g", "stages": ["awareness"], "items": list(items)}
+    plain: dict[str, Any] = {
+        "id": "p",
+        "name": "P",
+        "goal": "g",
+        "stages": ["awareness"],
+        "items": list(items),
+    }
     return Program(**(plain | fields))
 
 
@@ -39,14 +48,22 @@ def with_parts(playbook: Playbook, **parts: Any) -> Playbook:
 
 @pytest.fixture
 def make(default_playbook: Playbook) -> Any:
-    """A chooser under the default playbook with other parts; nobody is held out unless asked for."""
+    """A chooser under the default playbook with other parts; nobody is held out unless
+    asked for.
+    """
 
     def build(*content: Content, sink: bool = True, share: float = 0.0, **parts: Any) -> Chooser:
         parts.setdefault("programs", [program(*(one.id for one in content))])
         cadence = default_playbook.cadence.model_copy(update=parts.pop("cadence", {}))
         holdout = default_playbook.holdout.model_copy(update={"share": share})
         company = default_playbook.company.model_copy(update={"timezone": "UTC"})
-        update = {"content": list(content), "cadence": cadence, "holdout": holdout, "company": company, **parts}
+        update = {
+            "content": list(content),
+            "cadence": cadence,
+            "holdout": holdout,
+            "company": company,
+            **parts,
+        }
         return Chooser(with_parts(default_playbook, **update), sink=sink)
 
     return build
@@ -55,15 +72,20 @@ def make(default_playbook: Playbook) -> Any:
 def lead(**fields: Any) -> Lead:
     own = {name: fields.pop(name) for name in ("id", "consent", "seen", "sent") if name in fields}
     return Lead(
-        **({"id": "l", "consent": GIVEN} | own), snapshot=Snapshot(**({"stage": "awareness", "email": "a@b.example"} | fields))
+        **({"id": "l", "consent": GIVEN} | own),
+        snapshot=Snapshot(**({"stage": "awareness", "email": "a@b.example"} | fields)),
     )
 
 
-def occasion(stage: str = "awareness", product: str = "default", cause_at: datetime = NOW) -> Occasion:
+def occasion(
+    stage: str = "awareness", product: str = "default", cause_at: datetime = NOW
+) -> Occasion:
     return Occasion(stage, product, cause_at)
 
 
-def decide(chooser: Chooser, lead: Lead, occasion: Occasion, now: datetime = NOW) -> Send | Withhold:
+def decide(
+    chooser: Chooser, lead: Lead, occasion: Occasion, now: datetime = NOW
+) -> Send | Withhold:
     programs = chooser.programs(lead, occasion)
     return chooser.decide(lead, occasion, programs[0] if programs else None, now)
 
@@ -73,7 +95,7 @@ def chosen(chooser: Chooser, one: Lead, stage: str = "awareness") -> str:
     return said.content.id if isinstance(said, Send) else said.reason
 
 
-# -- grounds ---------------------------------------------------------------------------------------------------------
+# -- grounds --------------------------------------------------------------------------------------
 
 
 def test_with_no_ground_against_it_the_first_item_goes_out_at_once(make: Any) -> None:
@@ -84,13 +106,20 @@ def test_with_no_ground_against_it_the_first_item_goes_out_at_once(make: Any) ->
 
 
 def test_each_ground_comes_before_the_next_one(make: Any) -> None:
-    """All grounds hold at first; they are taken away one by one, in the order in which they are named."""
+    """All grounds hold at first; they are taken away one by one, in the order in which they are
+    named.
+    """
     chooser = make(item("a", sample=True), sink=False, share=0.9)
-    unit = next(f"x@{n}.example" for n in range(100) if chooser.held_out(lead(email=f"x@{n}.example")))
-    spared = next(f"x@{n}.example" for n in range(100) if not chooser.held_out(lead(email=f"x@{n}.example")))
+    unit = next(
+        f"x@{n}.example" for n in range(100) if chooser.held_out(lead(email=f"x@{n}.example"))
+    )
+    spared = next(
+        f"x@{n}.example" for n in range(100) if not chooser.held_out(lead(email=f"x@{n}.example"))
+    )
     old, moved = NOW - timedelta(days=8), "consideration"
     bad: dict[str, Any] = {
-        "stage": moved, "email": unit, "sales_status": "accepted", "consent": None, "sent": (NOW - timedelta(hours=1),),
+        "stage": moved, "email": unit, "sales_status": "accepted", "consent": None,
+        "sent": (NOW - timedelta(hours=1),),
         "seen": frozenset({"a"}),
     }  # fmt: skip
     found = [decide(chooser, lead(**bad), occasion("unknown", cause_at=old))]
@@ -111,7 +140,8 @@ def test_each_ground_comes_before_the_next_one(make: Any) -> None:
     found.append(decide(chooser, lead(**bad), occasion()))
     assert all(isinstance(one, Withhold) and one.why for one in found)
     assert [one.reason for one in found] == [
-        "unknown_stage", "history", "superseded", "holdout", "nothing_suitable", "superseded", "no_consent", "capped",
+        "unknown_stage", "history", "superseded", "holdout", "nothing_suitable", "superseded",
+        "no_consent", "capped",
         "nothing_suitable", "sample",
     ]  # fmt: skip
 
@@ -119,14 +149,25 @@ def test_each_ground_comes_before_the_next_one(make: Any) -> None:
 def test_a_change_of_seven_days_ago_is_no_history_yet(make: Any) -> None:
     week = timedelta(days=7)
     assert isinstance(decide(make(item("a")), lead(), occasion(cause_at=NOW - week)), Send)
-    later = decide(make(item("a")), lead(), occasion(cause_at=NOW - week - timedelta(microseconds=1)))
+    later = decide(
+        make(item("a")), lead(), occasion(cause_at=NOW - week - timedelta(microseconds=1))
+    )
     assert later == Withhold("history", "the change itself is more than seven days old")
 
 
 @pytest.mark.parametrize(
-    ("sales", "sent"), [("accepted", False), ("opportunity", False), ("rejected", True), ("disqualified", True), ("lost", True)]
+    ("sales", "sent"),
+    [
+        ("accepted", False),
+        ("opportunity", False),
+        ("rejected", True),
+        ("disqualified", True),
+        ("lost", True),
+    ],
 )
-def test_sales_work_pauses_nurture_and_its_refusal_does_not(make: Any, sales: str, sent: bool) -> None:
+def test_sales_work_pauses_nurture_and_its_refusal_does_not(
+    make: Any, sales: str, sent: bool
+) -> None:
     """N8."""
     assert isinstance(decide(make(item("a")), lead(sales_status=sales), occasion()), Send) is sent
 
@@ -139,8 +180,12 @@ def test_unknown_permission_is_none(make: Any) -> None:
     assert "2026-05-13" in decide(chooser, lead(consent=Word("withdrawn", NOW)), occasion()).why
 
 
-def test_with_double_opt_in_only_a_confirmed_permission_counts(make: Any, default_playbook: Playbook) -> None:
-    chooser = make(item("a"), consent=default_playbook.consent.model_copy(update={"double_opt_in": True}))
+def test_with_double_opt_in_only_a_confirmed_permission_counts(
+    make: Any, default_playbook: Playbook
+) -> None:
+    chooser = make(
+        item("a"), consent=default_playbook.consent.model_copy(update={"double_opt_in": True})
+    )
     assert decide(chooser, lead(), occasion()).reason == "no_consent"  # type: ignore[union-attr]
     confirmed = Word("given", NOW, "double_opt_in")
     assert isinstance(decide(chooser, lead(consent=confirmed), occasion()), Send)
@@ -165,7 +210,7 @@ def test_caps_hold_over_all_programs(make: Any) -> None:
     assert isinstance(decide(chooser, lead(sent=(far,)), occasion()), Send)
 
 
-# -- what the lead has asked for -------------------------------------------------------------------------------------
+# -- what the lead has asked for ------------------------------------------------------------------
 
 
 def asking(days_ago: float = 100, **traits: Any) -> Lead:
@@ -187,7 +232,9 @@ def asking(days_ago: float = 100, **traits: Any) -> Lead:
         (20300101, NOW, False),
     ],
 )
-def test_a_pause_holds_until_its_day_begins(make: Any, until: object, now: datetime, sent: bool) -> None:
+def test_a_pause_holds_until_its_day_begins(
+    make: Any, until: object, now: datetime, sent: bool
+) -> None:
     """N9: in the lead's own time zone; a trait that is no day says nothing."""
     chooser = make(item("a"))
     said = chooser.against(asking(mail_paused_until=until), now)
@@ -201,11 +248,14 @@ def test_a_pause_holds_until_its_day_begins(make: Any, until: object, now: datet
 @pytest.mark.parametrize(
     ("pace", "days_ago", "sent"),
     [
-        ("weekly", 6.9, False), ("weekly", 7, True), ("monthly", 29.9, False), ("monthly", 30, True), (None, 1, True),
+        ("weekly", 6.9, False), ("weekly", 7, True), ("monthly", 29.9, False), ("monthly", 30,
+        True), (None, 1, True),
         ("usual", 1, True), ("hourly", 1, True), (["weekly"], 1, True),
     ],
 )  # fmt: skip
-def test_a_slower_pace_is_a_longer_gap(make: Any, pace: object, days_ago: float, sent: bool) -> None:
+def test_a_slower_pace_is_a_longer_gap(
+    make: Any, pace: object, days_ago: float, sent: bool
+) -> None:
     """N9, N5."""
     said = make(item("a")).against(asking(days_ago, mail_pace=pace), NOW)
     assert (said is None) is sent
@@ -219,7 +269,8 @@ def test_the_past_that_is_looked_at_covers_the_slowest_pace() -> None:
 @pytest.mark.parametrize(
     ("topics", "expected"),
     [
-        (["cost"], "b"), (["cost", "t"], "a"), (["t"], "a"), (None, "a"), ("cost", "b"), ([], "nothing_suitable"),
+        (["cost"], "b"), (["cost", "t"], "a"), (["t"], "a"), (None, "a"), ("cost", "b"), ([],
+        "nothing_suitable"),
         (["else"], "nothing_suitable"),
     ],
 )  # fmt: skip
@@ -228,8 +279,12 @@ def test_only_chosen_topics_are_offered(make: Any, topics: object, expected: str
     assert chosen(make(item("a"), item("b", topic="cost")), asking(mail_topics=topics)) == expected
 
 
-def test_a_requested_thing_comes_whatever_was_asked_for_but_not_to_who_left_since(make: Any) -> None:
-    """N12: pace, topics and pauses are about what nobody asked for; a request after the refusal is a new word."""
+def test_a_requested_thing_comes_whatever_was_asked_for_but_not_to_who_left_since(
+    make: Any,
+) -> None:
+    """N12: pace, topics and pauses are about what nobody asked for; a request after the refusal is
+    a new word.
+    """
     asked = program("a", id="asked", trigger="request", stages=[], answers={"demo_requested": "a"})
     chooser = make(item("a"), programs=[asked])
     request = Request("1", "demo_requested", NOW - timedelta(minutes=5))
@@ -247,7 +302,7 @@ def test_a_requested_thing_comes_whatever_was_asked_for_but_not_to_who_left_sinc
     assert isinstance(answer(lead(consent=Word("given", after))), Send)
 
 
-# -- eligibility -----------------------------------------------------------------------------------------------------
+# -- eligibility ----------------------------------------------------------------------------------
 
 
 def test_what_was_seen_is_not_repeated_and_the_next_item_follows(make: Any) -> None:
@@ -267,14 +322,19 @@ def test_prerequisites_come_first(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "reach"), [("status_quo", 0), ("awareness", 1), ("consideration", 2), ("decision", 3), ("customer", 3)]
+    ("stage", "reach"),
+    [("status_quo", 0), ("awareness", 1), ("consideration", 2), ("decision", 3), ("customer", 3)],
 )
 def test_commercial_distance_shrinks_with_the_stage(make: Any, stage: str, reach: int) -> None:
     """N1, N2: nobody unaware gets an offer."""
     every = ["status_quo", "awareness", "consideration", "decision", "customer"]
     for distance in range(4):
-        chooser = make(item("a", stages=every, distance=distance), programs=[program("a", stages=every)])
-        assert chosen(chooser, lead(stage=stage), stage) == ("a" if distance <= reach else "nothing_suitable")
+        chooser = make(
+            item("a", stages=every, distance=distance), programs=[program("a", stages=every)]
+        )
+        assert chosen(chooser, lead(stage=stage), stage) == (
+            "a" if distance <= reach else "nothing_suitable"
+        )
 
 
 def test_an_item_for_another_stage_is_not_offered(make: Any) -> None:
@@ -305,27 +365,36 @@ def test_language_country_date_product_and_persona_must_match(
     make: Any, fields: dict[str, Any], traits: dict[str, Any], fits: bool
 ) -> None:
     """N13."""
-    assert chosen(make(item("a", **fields)), lead(traits=traits)) == ("a" if fits else "nothing_suitable")
+    assert chosen(make(item("a", **fields)), lead(traits=traits)) == (
+        "a" if fits else "nothing_suitable"
+    )
 
 
 def test_a_sample_reaches_a_local_sink_only(make: Any) -> None:
     """N14; a webhook is no mailbox of anybody."""
     assert chosen(make(item("a", sample=True), sink=True), lead()) == "a"
     assert chosen(make(item("a", sample=True), sink=False), lead()) == "sample"
-    by_webhook = make(item("a", sample=True), sink=False, programs=[program("a", channel="webhook")])
+    by_webhook = make(
+        item("a", sample=True), sink=False, programs=[program("a", channel="webhook")]
+    )
     assert chosen(by_webhook, lead()) == "a"
 
 
 def test_only_live_programs_of_the_stage_product_and_persona_answer(make: Any) -> None:
     """N4."""
     every = [
-        program("a", id="draft", state="draft"), program("a", id="test", state="test"), program("a", id="one"),
+        program("a", id="draft", state="draft"), program("a", id="test", state="test"),
+        program("a", id="one"),
         program("a", id="stage", stages=["decision"]), program("a", id="product", product="other"),
         program("a", id="persona", personas=["buyer"]), program("a", id="two"),
     ]  # fmt: skip
     chooser = make(item("a"), programs=every)
     assert [one.id for one in chooser.programs(lead(), occasion())] == ["one", "two"]
-    assert [one.id for one in chooser.programs(lead(traits={"title": "CEO"}), occasion())] == ["one", "persona", "two"]
+    assert [one.id for one in chooser.programs(lead(traits={"title": "CEO"}), occasion())] == [
+        "one",
+        "persona",
+        "two",
+    ]
     assert chooser.programs(lead(), occasion("status_quo")) == []
 
 
@@ -336,41 +405,61 @@ def test_the_first_persona_that_matches_wins_and_the_last_takes_the_rest(make: A
         Persona(id="rest", name="r"),
     ]
     chooser = make(item("a"), personas=personas)
-    found = [chooser.persona(traits).id for traits in ({"title": "Chief cook"}, {"title": "Cook"}, {"title": ""}, {})]
+    found = [
+        chooser.persona(traits).id
+        for traits in ({"title": "Chief cook"}, {"title": "Cook"}, {"title": ""}, {})
+    ]
     assert found == ["chief", "any", "rest", "rest"]
 
 
-# -- hold-out --------------------------------------------------------------------------------------------------------
+# -- hold-out -------------------------------------------------------------------------------------
 
 
 def test_the_hold_out_has_its_share_of_companies_for_good(make: Any) -> None:
-    """N10, M2: drawn by account: colleagues share their lot, and private mailboxes have one each."""
+    """N10, M2: drawn by account: colleagues share their lot, and private mailboxes have one
+    each.
+    """
     chooser = make(item("a"), share=0.1)
     companies = [chooser.held_out(lead(email=f"a@firm{n}.example")) for n in range(4000)]
     assert 0.08 < sum(companies) / 4000 < 0.12
-    assert companies == [chooser.held_out(lead(id=str(n), email=f"zed@firm{n}.example")) for n in range(4000)]
+    assert companies == [
+        chooser.held_out(lead(id=str(n), email=f"zed@firm{n}.example")) for n in range(4000)
+    ]
     private = [chooser.held_out(lead(email=f"a{n}@gmail.com")) for n in range(4000)]
     assert 0.08 < sum(private) / 4000 < 0.12
     more = make(item("a"), share=0.3)
-    assert all(more.held_out(lead(email=f"a@firm{n}.example")) for n, held in enumerate(companies) if held)
-    assert not any(make(item("a"), share=0).held_out(lead(email=f"a@firm{n}.example")) for n in range(100))
+    assert all(
+        more.held_out(lead(email=f"a@firm{n}.example")) for n, held in enumerate(companies) if held
+    )
+    assert not any(
+        make(item("a"), share=0).held_out(lead(email=f"a@firm{n}.example")) for n in range(100)
+    )
 
 
 def test_another_salt_draws_anew_and_without_an_address_the_user_counts(make: Any) -> None:
     one = make(item("a"), share=0.5)
-    other = Chooser(with_parts(one.playbook, holdout=one.playbook.holdout.model_copy(update={"salt": "oak"})), sink=True)
+    other = Chooser(
+        with_parts(one.playbook, holdout=one.playbook.holdout.model_copy(update={"salt": "oak"})),
+        sink=True,
+    )
     emails = [f"a@firm{n}.example" for n in range(200)]
-    assert [one.held_out(lead(email=e)) for e in emails] != [other.held_out(lead(email=e)) for e in emails]
+    assert [one.held_out(lead(email=e)) for e in emails] != [
+        other.held_out(lead(email=e)) for e in emails
+    ]
     users = [one.held_out(lead(id=str(n), email="", user_id=f"u{n}")) for n in range(200)]
     assert users == [one.held_out(lead(id="same", email="", user_id=f"u{n}")) for n in range(200)]
     assert 0.3 < sum(users) / 200 < 0.7
 
 
-# -- when ------------------------------------------------------------------------------------------------------------
+# -- when -----------------------------------------------------------------------------------------
 
 
-def due(chooser: Chooser, now: datetime, zone: str = "", act: datetime | None = None) -> tuple[datetime, str]:
-    return chooser.due(Snapshot(stage="awareness", traits={"timezone": zone} if zone else {}, last_act_at=act), now)
+def due(
+    chooser: Chooser, now: datetime, zone: str = "", act: datetime | None = None
+) -> tuple[datetime, str]:
+    return chooser.due(
+        Snapshot(stage="awareness", traits={"timezone": zone} if zone else {}, last_act_at=act), now
+    )
 
 
 @pytest.mark.parametrize(
@@ -383,17 +472,22 @@ def due(chooser: Chooser, now: datetime, zone: str = "", act: datetime | None = 
         ("2026-05-13T06:00+00:00", "UTC", "2026-05-13T06:00+00:00"),
         ("2026-05-13T12:00+00:00", "Asia/Tokyo", "2026-05-13T12:00+00:00"),  # 21 o'clock
         ("2026-05-13T13:30+00:00", "Asia/Tokyo", "2026-05-14T06:00+09:00"),  # 22:30 there
-        ("2026-05-13T12:00+00:00", "America/Los_Angeles", "2026-05-13T06:00-07:00"),  # 5 in the morning
+        # 5 in the morning
+        ("2026-05-13T12:00+00:00", "America/Los_Angeles", "2026-05-13T06:00-07:00"),
         ("2026-05-13T18:40+00:00", "Asia/Kathmandu", "2026-05-14T06:00+05:45"),  # 00:25 there
-        ("2026-05-13T12:00+00:00", "Pacific/Kiritimati", "2026-05-14T06:00+14:00"),  # already tomorrow, 2 o'clock
+        # already tomorrow, 2 o'clock
+        ("2026-05-13T12:00+00:00", "Pacific/Kiritimati", "2026-05-14T06:00+14:00"),
         ("2026-12-31T23:30+00:00", "UTC", "2027-01-01T06:00+00:00"),
-        # Europe/Berlin leaves standard time in the night to 2026-03-29, and returns to it in that to 2026-10-25
+        # Europe/Berlin leaves standard time in the night to 2026-03-29, and returns to it in that
+        # to 2026-10-25
         ("2026-03-28T22:30+01:00", "Europe/Berlin", "2026-03-29T06:00+02:00"),
         ("2026-10-24T22:30+02:00", "Europe/Berlin", "2026-10-25T06:00+01:00"),
         ("2026-10-25T02:30+02:00", "Europe/Berlin", "2026-10-25T06:00+01:00"),
     ],
 )
-def test_nothing_goes_out_in_the_leads_own_night(make: Any, now: str, zone: str, expected: str) -> None:
+def test_nothing_goes_out_in_the_leads_own_night(
+    make: Any, now: str, zone: str, expected: str
+) -> None:
     """N5."""
     at, reason = due(make(item("a")), utc(now), zone)
     assert at == utc(expected)
@@ -429,7 +523,10 @@ def test_only_working_days_count(make: Any, now: str, expected: str) -> None:
 
 def test_quiet_hours_may_lie_within_one_day_or_be_none(make: Any) -> None:
     siesta = make(item("a"), cadence={"quiet_from": 12, "quiet_until": 15})
-    assert due(siesta, utc("2026-05-13T12:30+00:00")) == (utc("2026-05-13T15:00+00:00"), "quiet_hours")
+    assert due(siesta, utc("2026-05-13T12:30+00:00")) == (
+        utc("2026-05-13T15:00+00:00"),
+        "quiet_hours",
+    )
     assert due(siesta, utc("2026-05-13T23:30+00:00")) == (utc("2026-05-13T23:30+00:00"), "")
     never = make(item("a"), cadence={"quiet_from": 0, "quiet_until": 0})
     assert due(never, utc("2026-05-13T00:00+00:00")) == (utc("2026-05-13T00:00+00:00"), "")
@@ -438,7 +535,10 @@ def test_quiet_hours_may_lie_within_one_day_or_be_none(make: Any) -> None:
 def test_nobody_is_written_to_while_still_on_the_site(make: Any) -> None:
     """N12: half an hour after the last act, or later where that is night."""
     chooser = make(item("a"))
-    assert due(chooser, NOW, "UTC", NOW - timedelta(minutes=10)) == (NOW + timedelta(minutes=20), "on_site")
+    assert due(chooser, NOW, "UTC", NOW - timedelta(minutes=10)) == (
+        NOW + timedelta(minutes=20),
+        "on_site",
+    )
     assert due(chooser, NOW, "UTC", NOW - timedelta(minutes=30)) == (NOW, "")
     evening = utc("2026-05-13T21:50+00:00")
     assert due(chooser, evening, "UTC", evening) == (utc("2026-05-14T06:00+00:00"), "quiet_hours")
@@ -447,7 +547,7 @@ def test_nobody_is_written_to_while_still_on_the_site(make: Any) -> None:
     assert (said.due_at, said.reason) == (NOW + timedelta(minutes=30), "on_site")
 
 
-# -- imports ---------------------------------------------------------------------------------------------------------
+# -- imports --------------------------------------------------------------------------------------
 
 
 def imported(word: str, cause_at: datetime = NOW) -> Occasion:
@@ -471,7 +571,9 @@ def test_imported_new_leads_are_spread_evenly_over_their_days_and_always_alike(m
     chooser = make(item("a"), cadence={"quiet_from": 0, "quiet_until": 0})
     due = []
     for n in range(400):
-        first, again = (decide(chooser, lead(id=str(n)), imported("new_leads:10")) for _ in range(2))
+        first, again = (
+            decide(chooser, lead(id=str(n)), imported("new_leads:10")) for _ in range(2)
+        )
         assert first == again
         assert isinstance(first, Send)
         assert first.reason == "ramp"
@@ -494,7 +596,9 @@ def test_an_imported_request_is_answered_only_where_it_is_of_a_new_lead(make: An
     answers = program("a", trigger="request")
 
     def answer(word: str, at: datetime = asked) -> Send | Withhold:
-        return chooser.answer(lead(), Request("u", "demo_requested", at, "a", word), answers, thing, NOW)
+        return chooser.answer(
+            lead(), Request("u", "demo_requested", at, "a", word), answers, thing, NOW
+        )
 
     assert [answer("history", NOW).reason, answer("", asked).reason] == ["history", "history"]
     now, later = answer("new_leads:0"), answer("new_leads:5")

@@ -1,4 +1,6 @@
-"""What a mail holds: the links of its own, what machines alone see, and nothing of the reader in any address (N6)."""
+"""What a mail holds: the links of its own, what machines alone see, and nothing of the reader in
+any address (N6).
+"""
 
 import re
 from html.parser import HTMLParser
@@ -7,11 +9,22 @@ import pytest
 
 from services.nurture.channels.message import Message, render
 from services.shared.contracts.events import Snapshot, Touch, keyed_hash
-from services.shared.contracts.link_tokens import LinkClaim, PixelClaim, PreferencesClaim, UnsubscribeClaim, open_token
+from services.shared.contracts.link_tokens import (
+    LinkClaim,
+    PixelClaim,
+    PreferencesClaim,
+    UnsubscribeClaim,
+    open_token,
+)
 from services.shared.playbook.sections import Playbook
 
 PEPPER = b"pepper"
-TOUCH = Touch(id="11111111-1111-4111-8111-111111111111", lead="l", status="sending", content="ebook-planned-work-primer")
+TOUCH = Touch(
+    id="11111111-1111-4111-8111-111111111111",
+    lead="l",
+    status="sending",
+    content="ebook-planned-work-primer",
+)
 ADA = Snapshot(stage="awareness", email="ada@acme.example", traits={"first_name": "Ada <b>"})
 
 
@@ -36,16 +49,22 @@ class Seen(HTMLParser):
 
 def made(playbook: Playbook, *, pixel: bool = False, reader: Snapshot = ADA) -> Message:
     rules = playbook.model_copy(update={"open_pixel": pixel})
-    return render(rules, TOUCH, reader, public_url="https://mail.millwarden.example/", pepper=PEPPER)
+    return render(
+        rules, TOUCH, reader, public_url="https://mail.millwarden.example/", pepper=PEPPER
+    )
 
 
 def claim_of(address: str | None) -> object:
-    found = re.fullmatch(r"https://mail\.millwarden\.example/([lupo])/([\w-]+)(\.gif)?", address or "")
+    found = re.fullmatch(
+        r"https://mail\.millwarden\.example/([lupo])/([\w-]+)(\.gif)?", address or ""
+    )
     assert found
     return open_token(PEPPER, found[2])
 
 
-def test_text_and_html_hold_the_link_the_preferences_and_the_way_out(default_playbook: Playbook) -> None:
+def test_text_and_html_hold_the_link_the_preferences_and_the_way_out(
+    default_playbook: Playbook,
+) -> None:
     message = made(default_playbook)
     address = keyed_hash(PEPPER, "email:ada@acme.example")
     expected = {
@@ -64,7 +83,11 @@ def test_a_link_that_no_person_sees_stands_in_the_html_alone(default_playbook: P
     """I5: without words, not shown, not read aloud, not reached by keyboard."""
     message = made(default_playbook)
     links = Seen(message.html).links
-    (trap,) = [link for link in links if claim_of(link["href"]) == LinkClaim(TOUCH.id, TOUCH.content, trap=True)]
+    (trap,) = [
+        link
+        for link in links
+        if claim_of(link["href"]) == LinkClaim(TOUCH.id, TOUCH.content, trap=True)
+    ]
     assert (trap["style"], trap["aria-hidden"], trap["tabindex"]) == ("display:none", "true", "-1")
     assert f"{trap['href']}" not in message.text
     assert re.search(re.escape(str(trap["href"])) + r'"[^>]*></a>', message.html)
@@ -72,9 +95,13 @@ def test_a_link_that_no_person_sees_stands_in_the_html_alone(default_playbook: P
 
 
 @pytest.mark.parametrize("on", [True, False])
-def test_the_pixel_is_there_only_where_the_playbook_has_it_on(default_playbook: Playbook, on: bool) -> None:
+def test_the_pixel_is_there_only_where_the_playbook_has_it_on(
+    default_playbook: Playbook, on: bool
+) -> None:
     pictures = Seen(made(default_playbook, pixel=on).html).pictures
-    assert [claim_of(picture["src"]) for picture in pictures] == ([PixelClaim(TOUCH.id)] if on else [])
+    assert [claim_of(picture["src"]) for picture in pictures] == (
+        [PixelClaim(TOUCH.id)] if on else []
+    )
     assert all(picture["alt"] == "" for picture in pictures)
 
 
@@ -85,9 +112,14 @@ def test_what_a_lead_calls_itself_is_no_markup(default_playbook: Playbook) -> No
     assert "Ada <b>" in Seen(message.html).words
 
 
-@pytest.mark.parametrize("name", ["https://evil.example/win", "www.evil.example", "buy@evil.example", "Win:", "", "  "])
+@pytest.mark.parametrize(
+    "name", ["https://evil.example/win", "www.evil.example", "buy@evil.example", "Win:", "", "  "]
+)
 def test_what_is_no_name_is_not_greeted_by_it(default_playbook: Playbook, name: str) -> None:
     """A robot that puts an advert into a form with a stranger's address has it sent to nobody."""
-    message = made(default_playbook, reader=Snapshot(stage="awareness", email=ADA.email, traits={"first_name": name}))
+    message = made(
+        default_playbook,
+        reader=Snapshot(stage="awareness", email=ADA.email, traits={"first_name": name}),
+    )
     assert "evil" not in message.text + message.subject
     assert "Hello there," in message.text

@@ -29,7 +29,11 @@ def test_replicas_are_refused_on_the_in_memory_broker() -> None:
 
 
 def test_a_wish_lists_its_processes_in_the_order_in_which_they_stop() -> None:
-    assert Wish(scorers=2, nurture=False).replicas() == [("ingest", 0), ("scorer", 0), ("scorer", 1)]
+    assert Wish(scorers=2, nurture=False).replicas() == [
+        ("ingest", 0),
+        ("scorer", 0),
+        ("scorer", 1),
+    ]
 
 
 def test_a_taken_port_is_replaced_by_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,8 @@ def sound() -> tuple[Books, Tally]:
         leads={"l1": {}},
         events={f"{RUN}1", f"{RUN}2", "form-1", "click-of-ingest"},
         announcements={"a1", "a2"},
-        touches=[touch("a1", decision_ms=12.0), touch("a2", "withheld", reason="capped", decision_ms=None)],
+        touches=[touch("a1", decision_ms=12.0), touch("a2", "withheld", reason="capped",
+        decision_ms=None)],
     )  # fmt: skip
     tally = Tally(accepted={f"{RUN}1", f"{RUN}2", "form-1"}, duplicates=3)
     tally.mails["t1"] = 1
@@ -34,7 +35,8 @@ def test_a_sound_run_is_reported_and_has_no_failings() -> None:
     books, tally = sound()
     assert reckoning.failings(books, tally, RUN) == []
     assert reckoning.report(books, tally, RUN, 0, (0.5, 0.4)) == {
-        "accepted": 3, "counted": 3, "duplicates_sent": 3, "dead_letters": 0, "leads": 1, "transitions": 2,
+        "accepted": 3, "counted": 3, "duplicates_sent": 3, "dead_letters": 0, "leads": 1,
+        "transitions": 2,
         "touches": {"sent": 1, "withheld": {"capped": 1}}, "undecided_transitions": 0,
         "event_to_touch_ms": {"p50": 12.0, "p95": 12.0, "p99": 12.0},
         "stage_accuracy": 0.5, "stage_accuracy_by_points": 0.4, "simulated": True,
@@ -44,7 +46,9 @@ def test_a_sound_run_is_reported_and_has_no_failings() -> None:
 def test_a_lost_event_is_told() -> None:
     books, tally = sound()
     books.events.remove(f"{RUN}2")
-    assert reckoning.failings(books, tally, RUN) == [f"1 events were accepted and not counted, {RUN}2 for one."]
+    assert reckoning.failings(books, tally, RUN) == [
+        f"1 events were accepted and not counted, {RUN}2 for one."
+    ]
 
 
 def test_an_event_that_nobody_accepted_is_told() -> None:
@@ -56,7 +60,9 @@ def test_an_event_that_nobody_accepted_is_told() -> None:
 def test_an_undecided_stage_change_is_told() -> None:
     books, tally = sound()
     books.touches.pop()
-    assert reckoning.failings(books, tally, RUN) == ["1 stage changes have no decision, a2 for one."]
+    assert reckoning.failings(books, tally, RUN) == [
+        "1 stage changes have no decision, a2 for one."
+    ]
 
 
 def test_a_touch_that_went_out_twice_is_told() -> None:
@@ -69,7 +75,11 @@ def test_a_touch_that_went_out_twice_is_told() -> None:
 
 
 def test_percentiles_are_of_the_nearest_rank() -> None:
-    assert reckoning.percentiles([float(n) for n in range(1, 101)]) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+    assert reckoning.percentiles([float(n) for n in range(1, 101)]) == {
+        "p50": 50.0,
+        "p95": 95.0,
+        "p99": 99.0,
+    }
     assert reckoning.percentiles([]) == {"p50": None, "p95": None, "p99": None}
 
 
@@ -87,6 +97,9 @@ def test_no_thresholds_beat_the_best_ones(seed: int) -> None:
     best = 0.0
     for low, high in itertools.combinations_with_replacement([n - 0.5 for n in range(11)], 2):
         named = [((score > low) + (score > high), true) for score, true in scored]
-        recalls = [sum(n == t for n, t in named if t == true) / sum(t == true for _, t in named) for true in present]
+        recalls = [
+            sum(n == t for n, t in named if t == true) / sum(t == true for _, t in named)
+            for true in present
+        ]
         best = max(best, sum(recalls) / len(recalls))
     assert points.best_macro_recall(scored) == pytest.approx(best)

@@ -24,10 +24,15 @@ EVENTS = 1500
 def world() -> World:
     site = "https://shop.example"
     library = tuple(
-        tuple(Page(f"{stage}-{n}", f"{site}/{stage}/{n}", f"{stage}-form" if n == 0 else "", "guide") for n in range(3))
+        tuple(
+            Page(f"{stage}-{n}", f"{site}/{stage}/{n}", f"{stage}-form" if n == 0 else "", "guide")
+            for n in range(3)
+        )
         for stage in STAGES
     )
-    return World(site, library, {"pricing_viewed": f"{site}/pricing"}, {"demo_requested": "demo"}, STAGES)
+    return World(
+        site, library, {"pricing_viewed": f"{site}/pricing"}, {"demo_requested": "demo"}, STAGES
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,11 @@ def test_they_do_as_many_things_as_were_asked_for(people: list[Person]) -> None:
 def test_a_person_is_anonymous_before_known(people: list[Person]) -> None:
     became_known = 0
     for person in people:
-        named = [act.at for act in person.acts if act.door == "form" or {"email", "user_id"} & set(act.fields)]
+        named = [
+            act.at
+            for act in person.acts
+            if act.door == "form" or {"email", "user_id"} & set(act.fields)
+        ]
         assert "email" not in person.acts[0].fields
         if named:
             became_known += 1
@@ -85,7 +94,9 @@ def test_every_stage_and_every_way_occurs(people: list[Person]) -> None:
     hidden = {leg.stage for person in people for leg in person.legs}
     assert hidden == {0, 1, 2, 3, None}
     paths = [[leg.stage for leg in person.legs] for person in people]
-    assert any(0 in path[1:-1] and path[0] and path[-1] for path in paths), "nobody goes cold and returns"
+    assert any(0 in path[1:-1] and path[0] and path[-1] for path in paths), (
+        "nobody goes cold and returns"
+    )
     types = Counter(act.type for person in people for act in person.acts)
     assert {
         "page_viewed",
@@ -95,11 +106,15 @@ def test_every_stage_and_every_way_occurs(people: list[Person]) -> None:
         "unsubscribed",
         "purchased",
     } <= set(types)
-    bursts = [b.at - a.at for person in people for a, b in zip(person.acts, person.acts[1:], strict=False)]
+    bursts = [
+        b.at - a.at for person in people for a, b in zip(person.acts, person.acts[1:], strict=False)
+    ]
     assert sum(gap < 10 * simulator.MINUTE for gap in bursts) > EVENTS / 3
 
 
-def test_the_hidden_stage_is_known_from_the_first_visit_to_the_outcome(people: list[Person]) -> None:
+def test_the_hidden_stage_is_known_from_the_first_visit_to_the_outcome(
+    people: list[Person],
+) -> None:
     for person in people:
         assert person.stage_at(person.arrives - 1e-6) is None
         assert person.stage_at(person.arrives) == person.legs[0].stage
@@ -137,7 +152,9 @@ def test_nobody_answers_mail_after_leaving(people: list[Person]) -> None:
 def test_the_default_playbook_makes_a_world() -> None:
     playbook = load(HOME / "deploy" / "playbook")
     world = World.of(playbook)
-    content = AddressBook((url, item.id) for item in playbook.content for url in (item.url, *item.urls))
+    content = AddressBook(
+        (url, item.id) for item in playbook.content for url in (item.url, *item.urls)
+    )
     pages = AddressBook((url, rule.type) for rule in playbook.pages for url in rule.urls)
     for stage in range(simulator.STAGES):
         assert world.pages(stage)
@@ -153,7 +170,9 @@ def test_an_act_is_posted_in_the_form_of_its_door(people: list[Person]) -> None:
         if act.door == "events":
             item = traffic.canonical(act, "run-", start)
             assert (item["id"], item["type"]) == (f"run-{act.id}", act.type)
-            assert abs(to_us(datetime.fromisoformat(item["occurred_at"])) - start - act.at * DAY) < 2
+            assert (
+                abs(to_us(datetime.fromisoformat(item["occurred_at"])) - start - act.at * DAY) < 2
+            )
         elif act.door == "segment":
             message = traffic.segment_message(act, "run-", start)
             assert message["messageId"] == f"run-{act.id}"

@@ -1,4 +1,6 @@
-"""The published stage against people whose truth is known, and who differ in kind from the model (G1, G2)."""
+"""The published stage against people whose truth is known, and who differ in kind from the model
+(G1, G2).
+"""
 
 import random
 from datetime import UTC, datetime
@@ -31,7 +33,10 @@ def as_event(act: Act) -> Event:
 
 
 def looked_at(journey: Journey, person: Person, day: float) -> str:
-    events = sorted((as_event(act) for act in person.acts if act.at <= day), key=lambda event: (event.at, event.uid))
+    events = sorted(
+        (as_event(act) for act in person.acts if act.at <= day),
+        key=lambda event: (event.at, event.uid),
+    )
     lane = journey.fold_all("default", [events])[0]
     return journey.view([lane], [START + int(day * DAY)], [50.0])[0].stage
 
@@ -45,12 +50,16 @@ def test_every_stage_is_published_for_some_and_recall_beats_the_best_points_thre
         (person, share * DAYS)
         for person in random.Random(11).sample(people, min(len(people), 350))
         for share in LOOKS
-        if person.acts and min(act.at for act in person.acts) <= share * DAYS and person.stage_at(share * DAYS) is not None
+        if person.acts
+        and min(act.at for act in person.acts) <= share * DAYS
+        and person.stage_at(share * DAYS) is not None
     ]
     named = [looked_at(journey, person, day) for person, day in looks]
     hidden = [person.stage_at(day) or 0 for person, day in looks]
     ours = points.macro_recall(zip(map(world.stage_name, hidden), named, strict=True))
-    scores = [points.score(act.type for act in person.acts if act.at <= day) for person, day in looks]
+    scores = [
+        points.score(act.type for act in person.acts if act.at <= day) for person, day in looks
+    ]
     theirs = points.best_macro_recall(list(zip(scores, hidden, strict=True)))
     assert set(named) >= set(default_playbook.model.stages)
     assert ours is not None

@@ -7,12 +7,27 @@ from typing import Any
 import pytest
 import yaml
 
-from services.scorer.crm.payload import SCHEDULE, Numbers, Told, document, message, outcome, reasons, told_of, worth_telling
+from services.scorer.crm.payload import (
+    SCHEDULE,
+    Numbers,
+    Told,
+    document,
+    message,
+    outcome,
+    reasons,
+    told_of,
+    worth_telling,
+)
 from services.scorer.model.explanation import Line
 from services.shared.playbook.sections import Crm, Playbook
 from services.shared.settings import HOME
 
-FIELDS = {"stage": "stage", "why": "join('; ', reasons)", "chance": "band", "owner": "lead.traits.owner"}
+FIELDS = {
+    "stage": "stage",
+    "why": "join('; ', reasons)",
+    "chance": "band",
+    "owner": "lead.traits.owner",
+}
 RULES = Crm(system="HubSpot", fields=FIELDS, min_change=5)
 EXAMPLES = sorted((HOME / "deploy" / "playbook" / "crm").glob("*.yaml"))
 
@@ -20,14 +35,19 @@ EXAMPLES = sorted((HOME / "deploy" / "playbook" / "crm").glob("*.yaml"))
 def lead(**changed: Any) -> dict[str, Any]:
     """A lead as the API shows it."""
     shown = {
-        "id": "6c1c1f3e-0000-4000-8000-000000000001", "version": 7, "product": "default", "stage": "decision",
-        "stage_since": "2026-11-01T00:00:00Z", "confidence": 0.81234, "likelihood": 0.23456, "calibrated": False,
-        "fit": {"score": 62.54, "grade": "B"}, "engagement": 31.27, "qualified": True, "traits": {"name": "Ann"},
+        "id": "6c1c1f3e-0000-4000-8000-000000000001", "version": 7, "product": "default",
+        "stage": "decision",
+        "stage_since": "2026-11-01T00:00:00Z", "confidence": 0.81234, "likelihood": 0.23456,
+        "calibrated": False,
+        "fit": {"score": 62.54, "grade": "B"}, "engagement": 31.27, "qualified": True,
+        "traits": {"name": "Ann"},
         "identifiers": {
             "user_id": [], "email": ["ann@firm.example"], "anonymous_id": [],
-            "external_id": [{"system": "salesforce", "id": "00Q"}, {"system": "hubspot", "id": "7"}],
+            "external_id": [{"system": "salesforce", "id": "00Q"}, {"system": "hubspot",
+            "id": "7"}],
         },
-        "sales_status": "disqualified", "sales_reason": "no_budget", "source": "fair", "campaign": None,
+        "sales_status": "disqualified", "sales_reason": "no_budget", "source": "fair",
+        "campaign": None,
         "last_event_at": "2026-11-01T00:00:00Z", "as_of": "2026-11-02T00:00:00Z",
     }  # fmt: skip
     return shown | changed
@@ -35,7 +55,9 @@ def lead(**changed: Any) -> dict[str, Any]:
 
 def said(leads: Mapping[str, Any] | None = None, rules: Crm = RULES) -> dict[str, Any]:
     leads = leads or {"default": lead()}
-    return message(rules, leads, {product: ["Replied (+3.0)", "Enquired (+1.0)"] for product in leads})
+    return message(
+        rules, leads, {product: ["Replied (+3.0)", "Enquired (+1.0)"] for product in leads}
+    )
 
 
 def test_a_message_holds_the_fields_of_the_playbook_and_how_to_find_the_record() -> None:
@@ -48,7 +70,12 @@ def test_a_message_holds_the_fields_of_the_playbook_and_how_to_find_the_record()
             "system": "HubSpot",
             "external_id": "7",
             "email": "ann@firm.example",
-            "fields": {"stage": "decision", "why": "Replied (+3.0); Enquired (+1.0)", "chance": "some", "owner": None},
+            "fields": {
+                "stage": "decision",
+                "why": "Replied (+3.0); Enquired (+1.0)",
+                "chance": "some",
+                "owner": None,
+            },
         },
     }
 
@@ -60,7 +87,9 @@ def test_an_expression_that_fails_on_what_a_lead_lacks_gives_null() -> None:
 
 
 def test_a_lead_unknown_to_the_crm_is_named_by_its_address_alone() -> None:
-    stranger = lead(identifiers={"user_id": [], "email": ["a@b.example"], "anonymous_id": [], "external_id": []})
+    stranger = lead(
+        identifiers={"user_id": [], "email": ["a@b.example"], "anonymous_id": [], "external_id": []}
+    )
     data = said({"default": stranger})["data"]
     assert (data["external_id"], data["email"]) == (None, "a@b.example")
 
@@ -101,7 +130,14 @@ def test_the_playbook_says_what_is_worth_a_message(kind: str, change: dict[str, 
     """A band that changes counts as moved, however little the number did."""
     numbers = Numbers("decision", True, 0.24 if change.get("likelihood") == 0.26 else 0.2, 60, 30)
     before = Told("accepted", {"default": numbers})
-    now = Told("accepted", {"default": Numbers(**{name: getattr(numbers, name) for name in Numbers.__struct_fields__} | change)})
+    now = Told(
+        "accepted",
+        {
+            "default": Numbers(
+                **{name: getattr(numbers, name) for name in Numbers.__struct_fields__} | change
+            )
+        },
+    )
     others = [one for one in Crm().when if one != kind]
     assert worth_telling(Crm(system="x", when=[kind]), before, now)  # type: ignore[list-item]
     assert not worth_telling(Crm(system="x", when=others), before, now)
@@ -116,13 +152,21 @@ def test_little_moves_are_not_worth_a_message() -> None:
 def test_sales_own_word_is_told_with_its_reason() -> None:
     only = Crm(system="x", when=["sales_changed"])
     assert worth_telling(only, NOW, Told("lost: price", NOW.products))
-    assert not worth_telling(Crm(system="x", when=["stage_changed"]), NOW, Told("lost: price", NOW.products))
-    assert [outcome("lost", "price"), outcome("won", None), outcome(None, None)] == ["lost: price", "won", ""]
+    assert not worth_telling(
+        Crm(system="x", when=["stage_changed"]), NOW, Told("lost: price", NOW.products)
+    )
+    assert [outcome("lost", "price"), outcome("won", None), outcome(None, None)] == [
+        "lost: price",
+        "won",
+        "",
+    ]
 
 
 def test_a_lead_of_which_nothing_was_told_is_told_once_there_is_something() -> None:
     assert worth_telling(RULES, None, NOW)
-    assert not worth_telling(Crm(system="x", when=["stage_changed"]), None, Told("", {"default": Numbers()}))
+    assert not worth_telling(
+        Crm(system="x", when=["stage_changed"]), None, Told("", {"default": Numbers()})
+    )
 
 
 def test_what_the_api_shows_and_what_the_store_holds_compare_alike() -> None:
@@ -131,15 +175,21 @@ def test_what_the_api_shows_and_what_the_store_holds_compare_alike() -> None:
     )
 
 
-def line(text: str, delta: float, points: float, event: str | None = "e1", kind: str = "event") -> Line:
+def line(
+    text: str, delta: float, points: float, event: str | None = "e1", kind: str = "event"
+) -> Line:
     return Line("2026-11-01T00:00:00Z", kind, event, text, delta, points)
 
 
-def test_the_reasons_are_the_three_largest_with_what_repeats_counted_together(default_playbook: Playbook) -> None:
+def test_the_reasons_are_the_three_largest_with_what_repeats_counted_together(
+    default_playbook: Playbook,
+) -> None:
     """G4, S5: in the page's words."""
     lines = [
-        line("visited the site", 0.4, 1.0, "e1"), line("visited the site", 0.5, 1.5, "e2"), line("replied", 0.2, 0.5, "e3"),
-        line("30.0 days without a sign", -0.7, -2.0, None, "silence"), line("took in content for deciding (x)", 1.2, 4.0, "e4"),
+        line("visited the site", 0.4, 1.0, "e1"), line("visited the site", 0.5, 1.5, "e2"),
+        line("replied", 0.2, 0.5, "e3"),
+        line("30.0 days without a sign", -0.7, -2.0, None, "silence"), line("took in content "
+        "for deciding (x)", 1.2, 4.0, "e4"),
     ]  # fmt: skip
     content = {"e4": "case-study-bottling"}
     title = default_playbook.content_by_id["case-study-bottling"].title

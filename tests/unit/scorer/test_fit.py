@@ -1,4 +1,6 @@
-"""Who somebody is: points of fit and exclusions, each the same however often it is asked (F1, D7)."""
+"""Who somebody is: points of fit and exclusions, each the same however often it is asked
+(F1, D7).
+"""
 
 from typing import Any
 
@@ -40,7 +42,9 @@ RULES = [
         ({"tags": ["vip"], "title": "chief", "size": 99, "country": "DE", "phone": 1}, 100),
     ],
 )
-def test_points_are_the_base_and_every_rule_that_holds_within_0_and_100(traits: dict[str, Any], points: float) -> None:
+def test_points_are_the_base_and_every_rule_that_holds_within_0_and_100(
+    traits: dict[str, Any], points: float
+) -> None:
     fit = FitScore(Fit(rules=RULES))
     assert [fit.points(traits) for _ in range(3)] == [points] * 3
     assert min(100, max(0, 50 + sum(worth for _, worth in fit.reasons(traits)))) == points
@@ -55,7 +59,8 @@ def test_what_was_asked_before_changes_no_answer() -> None:
 
 
 EXCLUSIONS = Exclusions([
-    Exclusion(reason="competitor", domains=["rival.example"], trait="company", one_of=["Rival", "Gear"]),
+    Exclusion(reason="competitor", domains=["rival.example"], trait="company", one_of=["Rival",
+    "Gear"]),
     Exclusion(reason="test", emails=["probe@firm.example"], domains=["firm.test"]),
     Exclusion(reason="partner", trait="relationship", one_of=["partner"]),
 ])  # fmt: skip
@@ -77,5 +82,7 @@ EXCLUSIONS = Exclusions([
         (["a@firm.example"], {"relationship": None, "company": 7}, ""),
     ],
 )
-def test_the_first_rule_that_an_address_or_trait_meets_excludes(emails: list[str], traits: dict[str, Any], reason: str) -> None:
+def test_the_first_rule_that_an_address_or_trait_meets_excludes(
+    emails: list[str], traits: dict[str, Any], reason: str
+) -> None:
     assert EXCLUSIONS.reason(emails, traits) == reason

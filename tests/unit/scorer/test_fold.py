@@ -1,4 +1,6 @@
-"""The fold: the same set gives the same state, whatever the order, doubling and batching; its ledger sums to the number."""
+"""The fold: the same set gives the same state, whatever the order, doubling and batching; its
+ledger sums to the number.
+"""
 
 import math
 import random
@@ -29,12 +31,17 @@ def person(rng: random.Random) -> list[Event]:
     for said in history(rng, people=1, length=rng.randrange(1, 22)):
         uid = event_uid("canonical:test", said.data.id)
         product = rng.choice(["", "", "default", "other", "unheard"])
-        data = Interaction(**{name: getattr(said.data, name) for name in said.data.__struct_fields__} | {"product": product})
+        data = Interaction(
+            **{name: getattr(said.data, name) for name in said.data.__struct_fields__}
+            | {"product": product}
+        )
         events.setdefault(uid, Event(said.at, uid, data))
     for n in range(rng.randrange(3)):
         touch = f"0000000{n}-0000-4000-8000-000000000000"
         tracked = {"opens_tracked": rng.random() < 0.7, "clicks_tracked": rng.random() < 0.8}
-        sent = Interaction(id=touch, type=TOUCH_SENT, touch_id=touch, product="default", properties=tracked)
+        sent = Interaction(
+            id=touch, type=TOUCH_SENT, touch_id=touch, product="default", properties=tracked
+        )
         uid = event_uid("nurture", touch)
         events[uid] = Event(BASE + rng.randrange(30) * DAY + rng.randrange(3) * MINUTE, uid, sent)
     return in_order(events.values())
@@ -45,7 +52,9 @@ def in_order(events: object) -> list[Event]:
 
 
 def arriving(journey: Journey, product: str, events: list[Event], rng: random.Random) -> Lane:
-    """The state after the events came in any order, doubled, in batches: folded on where possible, else from the start."""
+    """The state after the events came in any order, doubled, in batches: folded on where possible,
+    else from the start.
+    """
     lane, known = journey.void(product), {}
     coming = events + rng.choices(events, k=len(events) // 4)
     rng.shuffle(coming) if rng.random() < 0.7 else coming.sort(key=lambda e: (e.at, e.uid))
@@ -55,8 +64,15 @@ def arriving(journey: Journey, product: str, events: list[Event], rng: random.Ra
         coming = coming[size:]
         known |= batch
         fresh = in_order(batch.values())
-        back = any(journey.weighs(e.data) and ((e.at, e.uid) <= lane.position or journey.cancels(lane, e)) for e in fresh)
-        lane = journey.fold_all(product, [in_order(known.values())])[0] if back else journey.fold([lane], [fresh])[0]
+        back = any(
+            journey.weighs(e.data) and ((e.at, e.uid) <= lane.position or journey.cancels(lane, e))
+            for e in fresh
+        )
+        lane = (
+            journey.fold_all(product, [in_order(known.values())])[0]
+            if back
+            else journey.fold([lane], [fresh])[0]
+        )
     return lane
 
 
@@ -83,34 +99,55 @@ def sums_up(journey: Journey, product: str, events: list[Event], lane: Lane, now
         return
     assert ledger.likelihood == pytest.approx(shown.likelihood, abs=1e-12)
     logit = math.log(ledger.likelihood / (1 - ledger.likelihood))
-    assert ledger.start + math.fsum(line.delta for line in ledger.lines) == pytest.approx(logit, abs=1e-9)
+    assert ledger.start + math.fsum(line.delta for line in ledger.lines) == pytest.approx(
+        logit, abs=1e-9
+    )
     started = 100 / (1 + math.exp(-ledger.start))
-    assert started + math.fsum(line.points for line in ledger.lines) == pytest.approx(100 * ledger.likelihood, abs=1e-7)
+    assert started + math.fsum(line.points for line in ledger.lines) == pytest.approx(
+        100 * ledger.likelihood, abs=1e-7
+    )
 
 
-def nothing_scanned_counts(journey: Journey, product: str, events: list[Event], lane: Lane, now: int) -> None:
-    """Without the clicks that lie within ten seconds of a machine's on the same mail, the lead looks the same (I5)."""
+def nothing_scanned_counts(
+    journey: Journey, product: str, events: list[Event], lane: Lane, now: int
+) -> None:
+    """Without the clicks that lie within ten seconds of a machine's on the same mail, the lead
+    looks the same (I5).
+    """
     others = set(journey.playbook.products) - {product}
-    clicks = [e for e in events if e.data.type == "email_clicked" and e.data.touch_id and e.data.product not in others]
+    clicks = [
+        e
+        for e in events
+        if e.data.type == "email_clicked" and e.data.touch_id and e.data.product not in others
+    ]
     machines = [(event.data.touch_id, event.at) for event in clicks if event.data.machine]
     scanned = {
         event.uid
         for event in clicks
         if not event.data.machine
-        and any(touch == event.data.touch_id and abs(at - event.at) <= 10 * SECOND for touch, at in machines)
+        and any(
+            touch == event.data.touch_id and abs(at - event.at) <= 10 * SECOND
+            for touch, at in machines
+        )
     }
     assert journey.scanned(product, events) == scanned
-    without = journey.fold_all(product, [[event for event in events if event.uid not in scanned]])[0]
+    without = journey.fold_all(product, [[event for event in events if event.uid not in scanned]])[
+        0
+    ]
     assert journey.view([without], [now], [50.0]) == journey.view([lane], [now], [50.0])
 
 
-def test_any_order_doubling_and_batching_gives_the_same_state_in_1000_cases(journey: Journey, several: Journey) -> None:
+def test_any_order_doubling_and_batching_gives_the_same_state_in_1000_cases(
+    journey: Journey, several: Journey
+) -> None:
     for seed in range(1000):
         check(several if seed % 5 == 0 else journey, seed)
 
 
 @pytest.mark.long
-def test_any_order_doubling_and_batching_gives_the_same_state_in_10000_cases(journey: Journey, several: Journey) -> None:
+def test_any_order_doubling_and_batching_gives_the_same_state_in_10000_cases(
+    journey: Journey, several: Journey
+) -> None:
     for seed in range(1000, 11_000):
         check(several if seed % 5 == 0 else journey, seed)
 
@@ -125,7 +162,9 @@ def stage_after(journey: Journey, *events: Event, days: float = 0) -> str:
     return journey.view([lane], [events[-1].at + int(days * DAY)], [50.0])[0].stage
 
 
-def test_a_demo_request_publishes_decision_and_a_purchase_customer_at_once(journey: Journey) -> None:
+def test_a_demo_request_publishes_decision_and_a_purchase_customer_at_once(
+    journey: Journey,
+) -> None:
     assert stage_after(journey, act("page_viewed", 0), act("demo_requested", 1)) == "decision"
     assert stage_after(journey, act("page_viewed", 0), act("purchased", 1)) == "customer"
 
@@ -142,7 +181,12 @@ def test_an_unsubscribe_publishes_nothing_by_itself(journey: Journey) -> None:
 def test_what_weighs_nothing_changes_no_bit(journey: Journey) -> None:
     """Unknown types and machine opens make no instant and break no silence (I5)."""
     plain = [act("page_viewed", 0), act("enquired", 9)]
-    noise = [act("moon_landed", 3), act("page_viewed", 5, machine=True), act("email_delivered", 6), act("email_opened", 7)]
+    noise = [
+        act("moon_landed", 3),
+        act("page_viewed", 5, machine=True),
+        act("email_delivered", 6),
+        act("email_opened", 7),
+    ]
     quiet, noisy = journey.fold_all("default", [plain, in_order([*plain, *noise])])
     assert quiet == noisy
 
@@ -154,13 +198,20 @@ def test_ten_page_views_in_ten_minutes_are_one_visit(journey: Journey) -> None:
 
 
 def test_our_own_sending_never_raises_a_score(journey: Journey) -> None:
-    base = [act("page_viewed", 0), act("content_downloaded", 1, content_id=journey.playbook.content[3].id)]
+    base = [
+        act("page_viewed", 0),
+        act("content_downloaded", 1, content_id=journey.playbook.content[3].id),
+    ]
     touch = "00000001-0000-4000-8000-000000000000"
-    sent = act(TOUCH_SENT, 2, touch_id=touch, properties={"clicks_tracked": True, "opens_tracked": True})
+    sent = act(
+        TOUCH_SENT, 2, touch_id=touch, properties={"clicks_tracked": True, "opens_tracked": True}
+    )
     without, sending = journey.fold_all("default", [base, [*base, sent]])
     for day in (2.5, 4, 8, 30):
         now = BASE + int(day * DAY)
-        plain, sent_to = (journey.view([lane], [now], [50.0])[0].likelihood for lane in (without, sending))
+        plain, sent_to = (
+            journey.view([lane], [now], [50.0])[0].likelihood for lane in (without, sending)
+        )
         assert plain is not None
         assert sent_to is not None
         assert sent_to <= plain
@@ -187,8 +238,13 @@ TOUCH = "00000001-0000-4000-8000-000000000000"
 
 
 def mailed(journey: Journey, *clicks: tuple[float, bool]) -> tuple[float, float]:
-    """(likelihood, what `explain` sums to) nine days after a mail with these clicks: seconds after its day, by a machine?"""
-    events = [act("page_viewed", 0), act(TOUCH_SENT, 2, touch_id=TOUCH, properties={"clicks_tracked": True})]
+    """(likelihood, what `explain` sums to) nine days after a mail with these clicks: seconds after
+    its day, by a machine?
+    """
+    events = [
+        act("page_viewed", 0),
+        act(TOUCH_SENT, 2, touch_id=TOUCH, properties={"clicks_tracked": True}),
+    ]
     for seconds, machine in clicks:
         events.append(act("email_clicked", 3 + seconds / 86_400, touch_id=TOUCH, machine=machine))
     events = in_order(events)
@@ -203,7 +259,11 @@ def test_a_click_beside_a_machines_is_the_machines(journey: Journey, seconds: fl
     """I5: whichever came first; the mail stays unanswered."""
     unanswered, answered = mailed(journey), mailed(journey, (0, False))
     assert answered[0] > unanswered[0]
-    assert mailed(journey, (0, False), (seconds, True)) == unanswered == (unanswered[0], pytest.approx(unanswered[0]))
+    assert (
+        mailed(journey, (0, False), (seconds, True))
+        == unanswered
+        == (unanswered[0], pytest.approx(unanswered[0]))
+    )
     assert mailed(journey, (0, True)) == unanswered
     assert mailed(journey, (0, False), (11, True)) == answered
 
@@ -218,24 +278,37 @@ def test_a_person_who_clicks_after_the_scanner_counts(journey: Journey) -> None:
 def test_the_ledger_names_the_click_that_a_machine_made(journey: Journey) -> None:
     """S5, I5: with nothing beside it."""
     sent = act(TOUCH_SENT, 2, touch_id=TOUCH, properties={"clicks_tracked": True})
-    click, machine = (act("email_clicked", 3 + n / 86_400, touch_id=TOUCH, machine=bool(n)) for n in range(2))
-    ledger = explain(journey, "default", [act("page_viewed", 0), sent, click, machine], BASE + 4 * DAY)
+    click, machine = (
+        act("email_clicked", 3 + n / 86_400, touch_id=TOUCH, machine=bool(n)) for n in range(2)
+    )
+    ledger = explain(
+        journey, "default", [act("page_viewed", 0), sent, click, machine], BASE + 4 * DAY
+    )
     told = [line for line in ledger.lines if line.event_id == click.data.id]
     assert [(line.kind, line.delta, line.points) for line in told] == [("machine", 0.0, 0.0)]
     assert "a machine clicked in it within seconds" in told[0].text
     assert not [line for line in ledger.lines if line.event_id == machine.data.id]
 
 
-@pytest.mark.parametrize("word", ["lost", "sales_rejected", "opportunity_opened", "purchased", "won"])
+@pytest.mark.parametrize(
+    "word", ["lost", "sales_rejected", "opportunity_opened", "purchased", "won"]
+)
 def test_the_same_word_of_sales_twice_is_one_fact(journey: Journey, word: str) -> None:
-    """I6: by an event and by a call of the API, say; another word between them makes it a new one."""
+    """I6: by an event and by a call of the API, say; another word between them makes it a
+    new one.
+    """
     before, said = act("demo_requested", 0), act(word, 3)
     again, later = act(word, 3 + 20 / 1440), act(word, 3 + 31 / 1440)
-    once, twice, anew = journey.fold_all("default", [[before, said], [before, said, again], [before, said, later]])
+    once, twice, anew = journey.fold_all(
+        "default", [[before, said], [before, said, again], [before, said, later]]
+    )
     assert once.record == twice.record
     if word != "opportunity_opened":  # after which the filter rests
         assert anew.record != once.record
-    other = act("lost" if word in ("opportunity_opened", "purchased", "won") else "opportunity_opened", 3 + 10 / 1440)
+    other = act(
+        "lost" if word in ("opportunity_opened", "purchased", "won") else "opportunity_opened",
+        3 + 10 / 1440,
+    )
     between = journey.fold_all("default", [[before, said, other, again]])[0]
     now = BASE + 4 * DAY
     settled = journey.view([between], [now], [50.0])[0].likelihood is None
@@ -256,7 +329,9 @@ def test_engagement_is_capped_and_decays(journey: Journey) -> None:
     """S3."""
     busy = [act("pricing_viewed", day / 10) for day in range(200)]
     lane = journey.fold_all("default", [busy])[0]
-    now, later = (journey.view([lane], [busy[-1].at + days * DAY], [50.0])[0].engagement for days in (0, 200))
+    now, later = (
+        journey.view([lane], [busy[-1].at + days * DAY], [50.0])[0].engagement for days in (0, 200)
+    )
     cap = max(group.cap for group in journey.playbook.engagement.groups.values())
     assert 0 < now <= cap
     assert later < now / 4

@@ -38,15 +38,19 @@ def render(default_playbook: Playbook) -> Renderer:
 
 
 def person(seed: int) -> list[Event]:
-    """Events of one person in order, without machines, whose later word may change what was believed."""
+    """Events of one person in order, without machines, whose later word may change what was
+    believed.
+    """
     events = {}
     for said in history(random.Random(seed), people=1, length=12):
         uid = event_uid("canonical:test", said.data.id)
-        events.setdefault(uid, Event(said.at, uid, msgspec.structs.replace(said.data, machine=False)))
+        events.setdefault(
+            uid, Event(said.at, uid, msgspec.structs.replace(said.data, machine=False))
+        )
     return sorted(events.values(), key=lambda event: (event.at, event.uid))
 
 
-# -- words ---------------------------------------------------------------------------------------------------------------
+# -- words ----------------------------------------------------------------------------------------
 
 
 def test_a_likelihood_is_a_band_until_it_is_calibrated() -> None:
@@ -58,14 +62,25 @@ def test_a_likelihood_is_a_band_until_it_is_calibrated() -> None:
 
 
 def test_points_have_a_true_minus_and_no_negative_nothing() -> None:
-    assert [words.signed(points) for points in (1.25, -0.5, -0.04, 0.0)] == ["+1.2", "−0.5", "0.0", "0.0"]
+    assert [words.signed(points) for points in (1.25, -0.5, -0.04, 0.0)] == [
+        "+1.2",
+        "−0.5",
+        "0.0",
+        "0.0",
+    ]
 
 
 def test_a_lead_is_called_by_the_best_that_is_known() -> None:
     mail, user = Identifier(Kind.EMAIL, "jo@firm.example"), Identifier(Kind.USER, "u-1")
-    anonymous, foreign = Identifier(Kind.ANONYMOUS, "0123456789abc"), Identifier(Kind.EXTERNAL, "crm\t77")
+    anonymous, foreign = (
+        Identifier(Kind.ANONYMOUS, "0123456789abc"),
+        Identifier(Kind.EXTERNAL, "crm\t77"),
+    )
     ours = Identifier(Kind.EXTERNAL, "ripeline.touch\t5")
-    assert words.who({"name": "Jo Day", "company": "Firm"}, [user, mail]) == ("Jo Day", "jo@firm.example · Firm")
+    assert words.who({"name": "Jo Day", "company": "Firm"}, [user, mail]) == (
+        "Jo Day",
+        "jo@firm.example · Firm",
+    )
     assert words.who({"first_name": "Jo", "last_name": "Day"}, []) == ("Jo Day", "")
     assert words.who({}, [user, mail]) == ("jo@firm.example", "")
     assert words.who({}, [user]) == ("u-1", "")
@@ -82,7 +97,8 @@ def test_long_and_odd_traits_become_one_short_line() -> None:
 
 def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook) -> None:
     library = default_playbook.content_by_id
-    for reason in ("no_consent", "capped", "quiet_hours", "on_site", "nothing_suitable", "holdout", "unknown_stage", "history",
+    for reason in ("no_consent", "capped", "quiet_hours", "on_site", "nothing_suitable", "holdout",
+    "unknown_stage", "history",
                    "superseded", "sample", "preference"):  # fmt: skip
         touch = Touch(id="t", lead="l", status="withheld", reason=reason)
         assert words.decided(touch, library) == f"No touch: {words.REASONS[reason]}"
@@ -90,9 +106,9 @@ def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook
     for status in ("due", "sending", "sent", "unknown", "failed"):
         touch = Touch(id="t", lead="l", status=status, content=item.id)
         assert words.decided(touch, library) == f"“{item.title}” {words.STATUSES[status]}"
-    assert words.decided(Touch(id="t", lead="l", status="failed", content="gone", reason="mailbox_full"), library) == (
-        "“gone” failed: mailbox full"
-    )
+    assert words.decided(
+        Touch(id="t", lead="l", status="failed", content="gone", reason="mailbox_full"), library
+    ) == ("“gone” failed: mailbox full")
 
 
 def test_what_weighs_nothing_says_so(journey: Journey) -> None:
@@ -100,28 +116,39 @@ def test_what_weighs_nothing_says_so(journey: Journey) -> None:
         data = Interaction(id="1", **said)  # type: ignore[arg-type]
         return words.did(data, journey.reader.read(data), journey.playbook.content_by_id)
 
-    assert did(type="page_viewed", url="https://x.example/a?email=jo@x.example") == ("viewed a page: https://x.example/a", "")
+    assert did(type="page_viewed", url="https://x.example/a?email=jo@x.example") == (
+        "viewed a page: https://x.example/a",
+        "",
+    )
     assert did(type="coffee_drunk") == ("coffee drunk", "weighs nothing")
     assert did(type="page_viewed", machine=True)[1] == "a machine did it, so it weighs nothing"
     item = journey.playbook.content[0]
     assert did(type="content_downloaded", content_id=item.id) == (f"downloaded: “{item.title}”", "")
 
 
-def test_a_ledger_line_names_the_content_by_its_title_and_the_touch_by_its_id(default_playbook: Playbook) -> None:
+def test_a_ledger_line_names_the_content_by_its_title_and_the_touch_by_its_id(
+    default_playbook: Playbook,
+) -> None:
     item = default_playbook.content[0]
     library = default_playbook.content_by_id
     assert words.ledger_text(f"clicked in our mail ({item.id}) [touch 12]", item.id, library) == (
         f"clicked in our mail: “{item.title}”", "12",
     )  # fmt: skip
-    assert words.ledger_text("3.0 days without a sign", "", library) == ("3.0 days without a sign", "")
+    assert words.ledger_text("3.0 days without a sign", "", library) == (
+        "3.0 days without a sign",
+        "",
+    )
 
 
 def test_a_move_says_from_where_and_why() -> None:
-    assert words.moved("unknown", "status_quo", "event") == "seen in Status quo, after an act of its own"
+    assert (
+        words.moved("unknown", "status_quo", "event")
+        == "seen in Status quo, after an act of its own"
+    )
     assert words.moved("decision", "awareness", "silence") == "Decision → Awareness, after silence"
 
 
-# -- the curve -----------------------------------------------------------------------------------------------------------
+# -- the curve ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -136,16 +163,22 @@ def test_the_curve_is_what_was_believed_at_every_moment(journey: Journey, seed: 
         fit = journey.fit.points(profile_of(past).fit_traits())
         view = journey.view(journey.fold_all("default", [past]), [int(at)], [fit])[0]
         assert seen.belief[:, i] == pytest.approx(list(view.belief.values()), abs=1e-9)
-        assert seen.known(i) == (None if view.likelihood is None else pytest.approx(view.likelihood, abs=1e-9))
+        assert seen.known(i) == (
+            None if view.likelihood is None else pytest.approx(view.likelihood, abs=1e-9)
+        )
 
 
 def test_the_curve_ends_where_the_ledger_does(journey: Journey) -> None:
     events = person(3)
     now = events[-1].at + 3 * DAY
-    assert curve(journey, "default", events, now).known(-1) == pytest.approx(explain(journey, "default", events, now).likelihood)
+    assert curve(journey, "default", events, now).known(-1) == pytest.approx(
+        explain(journey, "default", events, now).likelihood
+    )
 
 
-def test_the_picture_stays_inside_its_box_and_is_broken_where_nothing_is_left_to_predict(journey: Journey) -> None:
+def test_the_picture_stays_inside_its_box_and_is_broken_where_nothing_is_left_to_predict(
+    journey: Journey,
+) -> None:
     bought = Interaction(id="b", type="purchased")
     lost = Interaction(id="l", type="lost")
     events = [
@@ -169,15 +202,21 @@ def test_a_lead_of_this_instant_and_one_of_very_many_events_have_a_curve(journey
     assert curve(journey, "default", many, many[-1].at).at.size <= 110
 
 
-# -- what is new ---------------------------------------------------------------------------------------------------------
+# -- what is new ----------------------------------------------------------------------------------
 
 
 def test_a_watcher_gets_all_at_first_and_then_only_what_changed() -> None:
     said: dict[str, str] = {}
     shown: set[str] = set()
-    assert news(Sight({"p": "1"}, {"b": "B", "a": "A"}), said, shown) == [("p", "1"), ("items", "BA")]
+    assert news(Sight({"p": "1"}, {"b": "B", "a": "A"}), said, shown) == [
+        ("p", "1"),
+        ("items", "BA"),
+    ]
     assert news(Sight({"p": "1"}, {"b": "B", "a": "A"}), said, shown) == []
-    assert news(Sight({"p": "2"}, {"c": "C", "b": "B"}), said, shown) == [("p", "2"), ("items", "C")]
+    assert news(Sight({"p": "2"}, {"c": "C", "b": "B"}), said, shown) == [
+        ("p", "2"),
+        ("items", "C"),
+    ]
 
 
 async def test_one_poller_serves_all_says_when_it_sees_nothing_and_rests_without_watchers() -> None:
@@ -205,7 +244,7 @@ async def test_one_poller_serves_all_says_when_it_sees_nothing_and_rests_without
     assert looks == rested
 
 
-# -- signing in ----------------------------------------------------------------------------------------------------------
+# -- signing in -----------------------------------------------------------------------------------
 
 
 class Ring(Keys):
@@ -213,7 +252,9 @@ class Ring(Keys):
 
     def __init__(self, **scopes: str) -> None:
         self.loaded, self._used = True, set()
-        self._keys = {name: Key(name, name, scope, hashed("s" * 43), None) for name, scope in scopes.items()}  # type: ignore[arg-type]
+        self._keys = {
+            name: Key(name, name, scope, hashed("s" * 43), None) for name, scope in scopes.items()
+        }  # type: ignore[arg-type]
 
 
 def test_a_session_holds_the_key_it_was_opened_with_and_nothing_else() -> None:
@@ -222,7 +263,15 @@ def test_a_session_holds_the_key_it_was_opened_with_and_nothing_else() -> None:
     cookie = seats.open("rl_reader_" + "s" * 43)
     assert "s" * 43 not in cookie
     assert seats.holder(cookie).id == "reader"
-    for forged in ("", "reader", "reader.", cookie[:-1], cookie.replace("reader", "other"), "reader.é", "writer.0"):
+    for forged in (
+        "",
+        "reader",
+        "reader.",
+        cookie[:-1],
+        cookie.replace("reader", "other"),
+        "reader.é",
+        "writer.0",
+    ):
         with pytest.raises(SignedOut):
             seats.holder(forged)
     with pytest.raises(SignedOut):
@@ -249,11 +298,18 @@ def reissued(key: Key) -> Key:
     return Key(key.id, key.name, key.scope, hashed("t" * 43), None)
 
 
-# -- rendering -----------------------------------------------------------------------------------------------------------
+# -- rendering ------------------------------------------------------------------------------------
 
 
 def test_what_people_typed_is_shown_and_never_run(render: Renderer) -> None:
-    item = Item("k", from_us(BASE), "announcement", '"><img src=x onerror=alert(1)>', "decision", who="<script>alert(1)</script>")
+    item = Item(
+        "k",
+        from_us(BASE),
+        "announcement",
+        '"><img src=x onerror=alert(1)>',
+        "decision",
+        who="<script>alert(1)</script>",
+    )
     html = render.fragment("_item.html", item=item)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "<script" not in html
@@ -261,8 +317,14 @@ def test_what_people_typed_is_shown_and_never_run(render: Renderer) -> None:
 
 
 def test_times_name_their_zone(render: Renderer) -> None:
-    assert render.when("2026-07-01T12:00:00Z") == '<time datetime="2026-07-01T12:00:00Z">1 Jul 2026, 13:00 BST</time>'
-    assert render.when("2026-12-01T12:00:00Z") == '<time datetime="2026-12-01T12:00:00Z">1 Dec 2026, 12:00 GMT</time>'
+    assert (
+        render.when("2026-07-01T12:00:00Z")
+        == '<time datetime="2026-07-01T12:00:00Z">1 Jul 2026, 13:00 BST</time>'
+    )
+    assert (
+        render.when("2026-12-01T12:00:00Z")
+        == '<time datetime="2026-12-01T12:00:00Z">1 Dec 2026, 12:00 GMT</time>'
+    )
 
 
 def test_a_template_that_asks_for_what_is_not_there_fails(render: Renderer) -> None:
@@ -271,7 +333,9 @@ def test_a_template_that_asks_for_what_is_not_there_fails(render: Renderer) -> N
 
 
 def test_a_mail_is_shown_in_a_cage() -> None:
-    answer = mail_document(Touch(id="t", lead="l", status="sent", html="<p onclick='x()'>Hello</p>"))
+    answer = mail_document(
+        Touch(id="t", lead="l", status="sent", html="<p onclick='x()'>Hello</p>")
+    )
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("sandbox; default-src 'none'")
     assert "script-src" not in policy

@@ -19,7 +19,11 @@ def kinds() -> Iterator[tuple[str, str]]:
                 name = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
                 for word in call.keywords if name in ("Reject", "__init__") else ():
                     if word.arg == "kind":
-                        yield from ((one.value, file.name) for one in ast.walk(word.value) if isinstance(one, ast.Constant))
+                        yield from (
+                            (one.value, file.name)
+                            for one in ast.walk(word.value)
+                            if isinstance(one, ast.Constant)
+                        )
 
 
 def test_every_kind_that_the_services_refuse_with_has_a_status_and_a_paragraph() -> None:

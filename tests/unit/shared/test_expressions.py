@@ -1,4 +1,6 @@
-"""Expressions: the functions beside JMESPath's own, and what is wrong with one before it sees data."""
+"""Expressions: the functions beside JMESPath's own, and what is wrong with one before it
+sees data.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,7 +8,14 @@ from typing import Any
 import pytest
 
 from services.shared.errors import Reject
-from services.shared.playbook.expressions import Asked, Challenged, Expression, moment, problem_of, snake
+from services.shared.playbook.expressions import (
+    Asked,
+    Challenged,
+    Expression,
+    moment,
+    problem_of,
+    snake,
+)
 
 ASKED = Asked({"kind": "x"}, {"x-topic": "orders/create"}, {"page": "2"})
 
@@ -32,7 +41,11 @@ def value(text: str, given: Any = None) -> Any:
         ("first_word(a)", {"a": " Zoë van der Miller "}, "Zoë"),
         ("other_words(a)", {"a": " Zoë van der Miller "}, "van der Miller"),
         ("[first_word(a), other_words(a)]", {"a": "Zoë"}, ["Zoë", None]),
-        ("named(a, 'q', 'v')", {"a": [{"q": "Company size", "v": 3}, {"q": 4, "v": 1}, 7]}, {"company_size": 3}),
+        (
+            "named(a, 'q', 'v')",
+            {"a": [{"q": "Company size", "v": 3}, {"q": 4, "v": 1}, 7]},
+            {"company_size": 3},
+        ),
         ("named(a, 'q', 'v')", {}, {}),
         ("without(@, ['a'])", {"a": 1, "b": 2}, {"b": 2}),
     ],
@@ -41,7 +54,10 @@ def test_a_function_gives(text: str, given: Any, result: Any) -> None:
     assert value(text, given) == result
 
 
-@pytest.mark.parametrize("text", ["lower(@)", "time('soon')", "ceil(to_number('inf'))", "without(@, ['a'])", "join('', @)"])
+@pytest.mark.parametrize(
+    "text",
+    ["lower(@)", "time('soon')", "ceil(to_number('inf'))", "without(@, ['a'])", "join('', @)"],
+)
 def test_an_expression_that_fails_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(Reject, match="the expression failed") as refused:
         value(text, 5)
@@ -61,7 +77,9 @@ def test_a_moment_is_read_in_every_usual_form(given: Any, said: datetime) -> Non
     assert moment(given) == said
 
 
-@pytest.mark.parametrize("given", ["", "tomorrow", "inf", "nan", 1e300, -(10**30), "9" * 400, "2026-13-01"])
+@pytest.mark.parametrize(
+    "given", ["", "tomorrow", "inf", "nan", 1e300, -(10**30), "9" * 400, "2026-13-01"]
+)
 def test_what_is_no_moment_is_a_value_error(given: Any) -> None:
     with pytest.raises(ValueError):
         moment(given)
@@ -96,11 +114,13 @@ def test_a_problem_is_seen_before_any_data(text: str, problem: str) -> None:
     assert bool(problem_of(text)) == bool(problem)
 
 
-def test_an_unsigned_first_call_gets_plain_tokens_signed_and_nothing_that_could_pass_for_an_event() -> None:
+def test_an_unsigned_first_call_gets_plain_tokens_signed_and_no_event() -> None:
     assert problem_of("hmac(a)", Challenged) == ""
     asking = Expression("hmac(@)", "/challenge")
     unsigned, signed = (Challenged("s", known, None, {}, {}) for known in (False, True))
-    assert asking("b7b2a0f0-7d2f-4f5e-9d0a-1f6d7e8c9b0a", unsigned) == asking("b7b2a0f0-7d2f-4f5e-9d0a-1f6d7e8c9b0a", signed)
+    assert asking("b7b2a0f0-7d2f-4f5e-9d0a-1f6d7e8c9b0a", unsigned) == asking(
+        "b7b2a0f0-7d2f-4f5e-9d0a-1f6d7e8c9b0a", signed
+    )
     for forged in ("hmacsha256={}", '{"type":"won"}', "v0:1767323045:{}", "a" * 129, ""):
         with pytest.raises(Reject):
             asking(forged, unsigned)

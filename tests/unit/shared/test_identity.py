@@ -1,4 +1,6 @@
-"""Who an event belongs to: the rules of identity as functions of links and verdicts (D1, D2, D6)."""
+"""Who an event belongs to: the rules of identity as functions of links and verdicts (D1,
+D2, D6).
+"""
 
 import random
 import time
@@ -19,7 +21,9 @@ KINDS = {"u": Kind.USER, "e": Kind.EMAIL, "x": Kind.EXTERNAL, "a": Kind.ANONYMOU
 
 
 class Town:
-    """Identifiers named by kind and number (u1, e1, x1, a1), decided again whenever a link or verdict comes."""
+    """Identifiers named by kind and number (u1, e1, x1, a1), decided again whenever a link or
+    verdict comes.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.ids = {name: number for number, name in enumerate(names)}
@@ -98,8 +102,12 @@ def test_an_address_that_loses_its_second_user_goes_back_to_the_first() -> None:
     assert town.link("e1>u2").lead("e1") not in (alone, town.lead("u1"), town.lead("u2"))
 
 
-@pytest.mark.parametrize(("people", "splits"), [(1, False), (2, True), (3, True), (4, False), (5, False)])
-def test_an_anonymous_id_of_two_or_three_is_split_by_time_and_above_three_shared(people: int, splits: bool) -> None:
+@pytest.mark.parametrize(
+    ("people", "splits"), [(1, False), (2, True), (3, True), (4, False), (5, False)]
+)
+def test_an_anonymous_id_of_two_or_three_is_split_by_time_and_above_three_shared(
+    people: int, splits: bool
+) -> None:
     users = [f"u{n}" for n in range(people)]
     town = Town([*users, "a1"]).link(*(f"a1>{user}" for user in users))
     a1 = town.ids["a1"]
@@ -115,7 +123,9 @@ def test_an_anonymous_id_of_two_or_three_is_split_by_time_and_above_three_shared
 def test_people_count_and_not_identifiers() -> None:
     """Four addresses of one user do not make an anonymous id shared."""
     addresses = [f"e{n}" for n in range(4)]
-    town = Town(["u1", *addresses, "a1"]).link(*(f"{e}>u1" for e in addresses), *(f"a1>{e}" for e in addresses))
+    town = Town(["u1", *addresses, "a1"]).link(
+        *(f"{e}>u1" for e in addresses), *(f"a1>{e}" for e in addresses)
+    )
     assert town.together("u1", "a1", *addresses)
 
 
@@ -137,7 +147,9 @@ def test_a_verdict_joins_users_and_all_that_is_theirs_and_can_be_taken_back() ->
 
 
 def test_deciding_again_changes_nothing() -> None:
-    town = Town(["u1", "u2", "e1", "e2", "x1", "a1", "a2"]).link("e1>u1", "e2>u2", "x1>e2", "a1>e1", "a1>x1", "a2>u1")
+    town = Town(["u1", "u2", "e1", "e2", "x1", "a1", "a2"]).link(
+        "e1>u1", "e2>u2", "x1>e2", "a1>e1", "a1>x1", "a2>u1"
+    )
     before = {i: (node.lead, node.home) for i, node in town.nodes.items()}
     assert {i: (node.lead, node.home) for i, node in town.decide().nodes.items()} == before
 
@@ -153,7 +165,9 @@ def test_the_order_of_links_and_verdicts_does_not_matter(seed: int) -> None:
         if KINDS[weak[0]] > KINDS[strong[0]] or weak[0] == "u":
             facts.append((weak, strong))
 
-    def groups(order: list[tuple[str, str]]) -> tuple[set[frozenset[str]], dict[str, set[frozenset[str]]]]:
+    def groups(
+        order: list[tuple[str, str]],
+    ) -> tuple[set[frozenset[str]], dict[str, set[frozenset[str]]]]:
         town = Town(names)
         for one, other in order:
             town = town.judge(one, other) if one[0] == other[0] else town.link(f"{one}>{other}")
@@ -162,7 +176,9 @@ def test_the_order_of_links_and_verdicts_does_not_matter(seed: int) -> None:
             by_lead.setdefault(town.lead(name) or name, set()).add(name)
         whole = {lead: frozenset(group) for lead, group in by_lead.items()}
         name_of = {i: name for name, i in town.ids.items()}
-        split = {name_of[i]: {whole[lead] for lead in found.leads} for i, found in town.split.items()}
+        split = {
+            name_of[i]: {whole[lead] for lead in found.leads} for i, found in town.split.items()
+        }
         return set(whole.values()), split
 
     first = groups(facts)
@@ -178,7 +194,7 @@ def test_the_nearest_link_is_the_last_before_else_the_first_after() -> None:
     assert found == {0: one, 9: one, 10: one, 19: one, 20: three, 99: three}
 
 
-# -- words that identify ---------------------------------------------------------------------------------------------
+# -- words that identify --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -191,13 +207,22 @@ def named(cleaner: Cleaner, **fields: object) -> list[Identifier]:
 
 
 def test_identifiers_come_strongest_first_and_clean(cleaner: Cleaner) -> None:
-    found = named(cleaner, anonymous_id=" c ", email=" Ann@Firm.Example", user_id=" U7 ", external_id=ExternalId(" CRM ", " 9 "))
+    found = named(
+        cleaner,
+        anonymous_id=" c ",
+        email=" Ann@Firm.Example",
+        user_id=" U7 ",
+        external_id=ExternalId(" CRM ", " 9 "),
+    )
     assert found == [
-        (Kind.USER, "U7"), (Kind.EMAIL, "ann@firm.example"), (Kind.EXTERNAL, "crm\t9"), (Kind.ANONYMOUS, "c")
+        (Kind.USER, "U7"), (Kind.EMAIL, "ann@firm.example"), (Kind.EXTERNAL, "crm\t9"),
+        (Kind.ANONYMOUS, "c")
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("junk", ["null", "NULL", " guest ", "0", "-", "undefined", "[object Object]", "", "N/A"])
+@pytest.mark.parametrize(
+    "junk", ["null", "NULL", " guest ", "0", "-", "undefined", "[object Object]", "", "N/A"]
+)
 def test_junk_identifies_nobody(cleaner: Cleaner, junk: str) -> None:
     """D2."""
     external = ExternalId("crm", junk)
@@ -205,24 +230,46 @@ def test_junk_identifies_nobody(cleaner: Cleaner, junk: str) -> None:
     assert named(cleaner, user_id=junk, anonymous_id="c") == [(Kind.ANONYMOUS, "c")]
 
 
-@pytest.mark.parametrize("email", ["info@firm.example", "INFO@firm.example", "sales+x@firm.example", "no-reply@firm.example"])
+@pytest.mark.parametrize(
+    "email",
+    ["info@firm.example", "INFO@firm.example", "sales+x@firm.example", "no-reply@firm.example"],
+)
 def test_a_role_address_stands_alone_and_links_nothing(cleaner: Cleaner, email: str) -> None:
-    assert named(cleaner, email=email, anonymous_id="c", external_id=ExternalId("crm", "9")) == [(Kind.ROLE, email.lower())]
-    assert named(cleaner, email=email, user_id="u", anonymous_id="c") == [(Kind.USER, "u"), (Kind.ANONYMOUS, "c")]
+    assert named(cleaner, email=email, anonymous_id="c", external_id=ExternalId("crm", "9")) == [
+        (Kind.ROLE, email.lower())
+    ]
+    assert named(cleaner, email=email, user_id="u", anonymous_id="c") == [
+        (Kind.USER, "u"),
+        (Kind.ANONYMOUS, "c"),
+    ]
 
 
 @pytest.mark.parametrize(
-    "email", ["ann", "ann@", "@firm.example", "ann@firm", "a b@firm.example", "a@b.example,c@d.example", f"{'a' * 250}@b.example"]
+    "email",
+    [
+        "ann",
+        "ann@",
+        "@firm.example",
+        "ann@firm",
+        "a b@firm.example",
+        "a@b.example,c@d.example",
+        f"{'a' * 250}@b.example",
+    ],
 )
 def test_what_is_no_address_is_none(cleaner: Cleaner, email: str) -> None:
     assert named(cleaner, email=email) == []
 
 
-def test_a_touch_ties_an_answer_to_its_recipient_only_where_nothing_else_does(cleaner: Cleaner) -> None:
+def test_a_touch_ties_an_answer_to_its_recipient_only_where_nothing_else_does(
+    cleaner: Cleaner,
+) -> None:
     touch = (Kind.EXTERNAL, f"{TOUCH_SYSTEM}\tt1")
     assert named(cleaner, touch_id="t1", anonymous_id="c") == [touch, (Kind.ANONYMOUS, "c")]
     assert named(cleaner, touch_id="t1", email="a@b.example") == [(Kind.EMAIL, "a@b.example")]
-    assert named(cleaner, type=TOUCH_SENT, touch_id="t1", email="a@b.example") == [(Kind.EMAIL, "a@b.example"), touch]
+    assert named(cleaner, type=TOUCH_SENT, touch_id="t1", email="a@b.example") == [
+        (Kind.EMAIL, "a@b.example"),
+        touch,
+    ]
 
 
 def test_ids_of_new_leads_differ_rise_with_time_and_say_their_version() -> None:

@@ -26,7 +26,8 @@ TOUCH = "11111111-1111-4111-8111-111111111111"
 EMAIL = "ada@acme.example"
 ADDRESS = keyed_hash(PEPPER, f"email:{EMAIL}")
 CLAIMS: list[Claim] = [
-    LinkClaim(TOUCH, "guide"), LinkClaim(TOUCH, "guide", trap=True), LinkClaim(TOUCH, "übersicht"), PixelClaim(TOUCH),
+    LinkClaim(TOUCH, "guide"), LinkClaim(TOUCH, "guide", trap=True), LinkClaim(TOUCH, "übersicht"),
+    PixelClaim(TOUCH),
     UnsubscribeClaim(TOUCH, ADDRESS), PreferencesClaim(TOUCH, ADDRESS),
 ]  # fmt: skip
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -48,7 +49,9 @@ def test_a_token_gives_back_what_was_signed(claim: Claim) -> None:
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_no_character_of_a_token_can_be_changed(claim: Claim) -> None:
-    """N6: nor can it be cut, made longer, or written in another way; another pepper opens nothing."""
+    """N6: nor can it be cut, made longer, or written in another way; another pepper opens
+    nothing.
+    """
     token = sign(PEPPER, claim)
     for place, other in itertools.product(range(len(token)), ALPHABET):
         if token[place] != other:
@@ -74,7 +77,10 @@ def test_no_character_of_a_token_can_be_changed(claim: Claim) -> None:
 
 def test_the_token_of_one_lead_makes_none_of_another() -> None:
     """The seal of one body does not fit another touch, another address, or another kind."""
-    parts = [base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)) for token in (sign(PEPPER, claim) for claim in CLAIMS)]
+    parts = [
+        base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        for token in (sign(PEPPER, claim) for claim in CLAIMS)
+    ]
     for one, other in itertools.permutations(parts, 2):
         assert refused(base64.urlsafe_b64encode(one[:12] + other[12:]).decode().rstrip("="))
     kinds = {type(open_token(PEPPER, sign(PEPPER, claim))) for claim in CLAIMS}
@@ -83,8 +89,17 @@ def test_the_token_of_one_lead_makes_none_of_another() -> None:
 
 def test_tokens_are_short_and_hold_no_personal_data(default_playbook: Playbook) -> None:
     touch = str(uuid.uuid4())
-    claims = [LinkClaim(touch, item.id, trap=trap) for item in default_playbook.content for trap in (False, True)]
-    for claim in [*claims, UnsubscribeClaim(touch, ADDRESS), PreferencesClaim(touch, ADDRESS), PixelClaim(touch)]:
+    claims = [
+        LinkClaim(touch, item.id, trap=trap)
+        for item in default_playbook.content
+        for trap in (False, True)
+    ]
+    for claim in [
+        *claims,
+        UnsubscribeClaim(touch, ADDRESS),
+        PreferencesClaim(touch, ADDRESS),
+        PixelClaim(touch),
+    ]:
         token = sign(PEPPER, claim)
         assert len(token) < 100
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
@@ -93,11 +108,19 @@ def test_tokens_are_short_and_hold_no_personal_data(default_playbook: Playbook) 
 
 
 @pytest.mark.parametrize(
-    "claim", [LinkClaim(TOUCH, "guide", "https://www.example.com/guide?a=1&b=ü"), UnsubscribeClaim(TOUCH, ADDRESS)]
+    "claim",
+    [
+        LinkClaim(TOUCH, "guide", "https://www.example.com/guide?a=1&b=ü"),
+        UnsubscribeClaim(TOUCH, ADDRESS),
+    ],
 )
 def test_tokens_of_mails_that_went_out_long_ago_still_open(claim: Claim) -> None:
     """N6: the way out of an old mail is a way out."""
-    parts = ["l", claim.touch_id, claim.content_id, claim.url] if isinstance(claim, LinkClaim) else ["u", TOUCH, ADDRESS]
+    parts = (
+        ["l", claim.touch_id, claim.content_id, claim.url]
+        if isinstance(claim, LinkClaim)
+        else ["u", TOUCH, ADDRESS]
+    )
     body = msgspec.msgpack.encode(parts)
     seal = hmac.digest(PEPPER, b"link\0" + body, "sha256")[:16]
     token = base64.urlsafe_b64encode(seal + body).decode().rstrip("=")

@@ -1,4 +1,6 @@
-"""The playbook's reader: every problem with its file, its line and a remedy; and how addresses find content (I9)."""
+"""The playbook's reader: every problem with its file, its line and a remedy; and how addresses find
+content (I9).
+"""
 
 import json
 import shutil
@@ -22,7 +24,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def spoil(folder: Path, file: str, old: str, new: str) -> int:
-    """Replaces a text that stands once in the file; returns the line at which the new one begins."""
+    """Replaces a text that stands once in the file; returns the line at which the new one
+    begins.
+    """
     text = (folder / file).read_text()
     assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
     (folder / file).write_text(text.replace(old, new))
@@ -40,36 +44,55 @@ def problems(folder: Path) -> list[Problem]:
 
 
 def test_the_default_playbook_is_whole(default_playbook: Playbook) -> None:
-    """20 items and more, two personas, every text written and marked as a sample, every program's items for its stages."""
+    """20 items and more, two personas, every text written and marked as a sample, every program's
+    items for its stages.
+    """
     assert len(default_playbook.content) >= 20
     assert len(default_playbook.personas) == 2
-    assert all(one.sample and len(one.body) > 200 and "{{ link }}" in one.body for one in default_playbook.content)
+    assert all(
+        one.sample and len(one.body) > 200 and "{{ link }}" in one.body
+        for one in default_playbook.content
+    )
     used = {name for program in default_playbook.programs for name in program.items}
     assert used == set(default_playbook.content_by_id)
     for program in default_playbook.programs:
-        covered = {stage for name in program.items for stage in default_playbook.content_by_id[name].stages}
+        covered = {
+            stage for name in program.items for stage in default_playbook.content_by_id[name].stages
+        }
         assert covered >= set(program.stages)
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new", "shift", "what", "remedy"),
     [
-        ("content.yaml", "  - id: users-group\n", "  - id: users-group\n    stages_: [customer]\n", 1, "stages_", ""),
-        ("content.yaml", "  - id: users-group\n", "  - id: onboarding-technicians\n", 0, "is taken", "id of its own"),
-        ("programs.yaml", "      - users-group\n", "      - user-group\n", 0, "no content 'user-group'", "existing item's id"),
-        ("programs.yaml", "    personas: [buyer]\n", "    personas: [boss]\n", 0, "no persona 'boss'", "Declare it"),
-        ("programs.yaml", "    stages: [customer]\n", "    stages: [client]\n", 0, "no stage 'client'", "Use one of status_quo"),
-        ("playbook.yaml", "  per_week: 3 ", "  per_week: often ", 0, "cadence.per_week", "deploy/playbook"),
+        ("content.yaml", "  - id: users-group\n", "  - id: users-group\n    stages_: "
+        "[customer]\n", 1, "stages_", ""),
+        ("content.yaml", "  - id: users-group\n", "  - id: onboarding-technicians\n", 0, "is "
+        "taken", "id of its own"),
+        ("programs.yaml", "      - users-group\n", "      - user-group\n", 0, "no content "
+        "'user-group'", "existing item's id"),
+        ("programs.yaml", "    personas: [buyer]\n", "    personas: [boss]\n", 0, "no persona "
+        "'boss'", "Declare it"),
+        ("programs.yaml", "    stages: [customer]\n", "    stages: [client]\n", 0, "no stage "
+        "'client'", "Use one of status_quo"),
+        ("playbook.yaml", "  per_week: 3 ", "  per_week: often ", 0, "cadence.per_week",
+        "deploy/playbook"),
         ("playbook.yaml", "  share: 0.1 ", "  share: 1.1 ", 0, "holdout.share", "deploy/playbook"),
         ("score.yaml", "  base: 50\n", "  base: [50\n", 5, "not readable", "Mend the syntax"),
-        ("score.yaml", "{points: 2, group: attention, limit: 3, days: 1}", "{points: 2, group: x}", 0, "no group 'x'", "groups"),
+        ("score.yaml", "{points: 2, group: attention, limit: 3, days: 1}", "{points: 2, group: "
+        "x}", 0, "no group 'x'", "groups"),
         ("score.yaml", "      present: true\n", "", -1, "no condition", "one_of, matches"),
-        ("score.yaml", "'\\b(chief|", "'\\b((chief|", 0, "no regular expression", "Mend the expression"),
+        ("score.yaml", "'\\b(chief|", "'\\b((chief|", 0, "no regular expression", "Mend the "
+        "expression"),
         ("identity.yaml", "identity:\n", "identities:\n", 0, "identities", "deploy/playbook"),
-        ("playbook.yaml", "  fields: {}\n", "  system: x\n  fields: {a: 'b['}\n", 1, "no JMESPath expression", "Mend the expr"),
-        ("playbook.yaml", "  fields: {}\n", "  system: x\n  fields: {a: size(b)}\n", 1, "no JMESPath expression", "Mend"),
-        ("playbook.yaml", "  fields: {}\n", "  fields: {a: stage}\n", -1, "fields without a system", "external ids find"),
-        ("playbook.yaml", "  disqualify_reasons: [", "  disqualify_reasons: [] # [", 0, "sales.disqualify", "playbook"),
+        ("playbook.yaml", "  fields: {}\n", "  system: x\n  fields: {a: 'b['}\n", 1, "no "
+        "JMESPath expression", "Mend the expr"),
+        ("playbook.yaml", "  fields: {}\n", "  system: x\n  fields: {a: size(b)}\n", 1, "no "
+        "JMESPath expression", "Mend"),
+        ("playbook.yaml", "  fields: {}\n", "  fields: {a: stage}\n", -1, "fields without a "
+        "system", "external ids find"),
+        ("playbook.yaml", "  disqualify_reasons: [", "  disqualify_reasons: [] # [", 0,
+        "sales.disqualify", "playbook"),
     ],
 )  # fmt: skip
 def test_a_problem_has_its_file_its_line_and_a_remedy(
@@ -88,7 +111,12 @@ def test_all_problems_are_told_at_once(folder: Path) -> None:
     lines = [
         spoil(folder, "programs.yaml", "      - users-group\n", "      - nothing-such\n"),
         spoil(folder, "programs.yaml", "      - case-study-foundry\n", "      - nor-this\n"),
-        spoil(folder, "content.yaml", "    prerequisites: [case-study-foundry]\n", "    prerequisites: [nor-that]\n"),
+        spoil(
+            folder,
+            "content.yaml",
+            "    prerequisites: [case-study-foundry]\n",
+            "    prerequisites: [nor-that]\n",
+        ),
     ]
     assert sorted((one.file, one.line) for one in problems(folder)) == sorted(
         [("programs.yaml", lines[0]), ("programs.yaml", lines[1]), ("content.yaml", lines[2])]
@@ -96,18 +124,31 @@ def test_all_problems_are_told_at_once(folder: Path) -> None:
 
 
 def test_a_loop_of_prerequisites_is_told_once_and_whole(folder: Path) -> None:
-    """A loop of three, and an item that needs itself; what merely leads into a loop is no problem."""
-    spoil(folder, "content.yaml", "    prerequisites: [case-study-foundry]\n", "    prerequisites: [offer-cost-worksheet]\n")
+    """A loop of three, and an item that needs itself; what merely leads into a loop is no
+    problem.
+    """
+    spoil(
+        folder,
+        "content.yaml",
+        "    prerequisites: [case-study-foundry]\n",
+        "    prerequisites: [offer-cost-worksheet]\n",
+    )
     for item, needs in (
         ("whitepaper-four-kinds", "article-two-page-requirements"),
         ("article-two-page-requirements", "video-planning-board"),
         ("webinar-first-ninety-days", "whitepaper-four-kinds"),
     ):
-        spoil(folder, "content.yaml", f"  - id: {item}\n", f"  - id: {item}\n    prerequisites: [{needs}]\n")
+        spoil(
+            folder,
+            "content.yaml",
+            f"  - id: {item}\n",
+            f"  - id: {item}\n    prerequisites: [{needs}]\n",
+        )
     found = problems(folder)
     loops = {one.what.rpartition(": ")[2] for one in found}
     assert loops == {
-        "whitepaper-four-kinds -> article-two-page-requirements -> video-planning-board -> whitepaper-four-kinds",
+        "whitepaper-four-kinds -> article-two-page-requirements -> video-planning-board -> "
+        "whitepaper-four-kinds",
         "offer-cost-worksheet -> offer-cost-worksheet",
     }
     text = (folder / "content.yaml").read_text().splitlines()
@@ -137,7 +178,11 @@ def test_a_model_that_contradicts_itself_is_told(folder: Path) -> None:
 
 def test_a_type_with_a_mark_without_rates_is_told(folder: Path) -> None:
     found = change_model(folder, lambda model: model["mark_of_type"].update(page_viewed="stroll"))  # type: ignore[attr-defined]
-    line = next(n for n, text in enumerate((folder / "model.json").read_text().splitlines(), 1) if '"stroll"' in text)
+    line = next(
+        n
+        for n, text in enumerate((folder / "model.json").read_text().splitlines(), 1)
+        if '"stroll"' in text
+    )
     assert [(one.file, one.line) for one in found] == [("model.json", line)]
     assert "no mark 'stroll'" in found[0].what
 
@@ -152,9 +197,19 @@ def test_a_playbook_without_sales_and_crm_has_reasons_and_writes_nothing_back(fo
 
 def test_only_what_the_fold_reads_is_in_its_hash(folder: Path, default_playbook: Playbook) -> None:
     spoil(folder, "playbook.yaml", "  per_week: 3 ", "  per_week: 2 ")
-    spoil(folder, "programs.yaml", "    name: From firefighting to planned work\n", "    name: Another name\n")
+    spoil(
+        folder,
+        "programs.yaml",
+        "    name: From firefighting to planned work\n",
+        "    name: Another name\n",
+    )
     assert load(folder).fold_hash == default_playbook.fold_hash
-    spoil(folder, "score.yaml", "{points: 2, group: attention, limit: 3, days: 1}", "{points: 3, group: attention}")
+    spoil(
+        folder,
+        "score.yaml",
+        "{points: 2, group: attention, limit: 3, days: 1}",
+        "{points: 3, group: attention}",
+    )
     assert load(folder).fold_hash != default_playbook.fold_hash
 
 
@@ -175,12 +230,22 @@ def test_an_address_is_compared_without_what_does_not_matter(url: str, plain: st
 
 def test_addresses_find_content_exactly_or_by_pattern(default_playbook: Playbook) -> None:
     book = AddressBook(
-        [("https://x.example/a", "a"), ("*/files/a*.pdf", "a"), ("*/files/*", "rest"), ("https://x.example/a", "late")]
+        [
+            ("https://x.example/a", "a"),
+            ("*/files/a*.pdf", "a"),
+            ("*/files/*", "rest"),
+            ("https://x.example/a", "late"),
+        ]
     )
     found = {url: book.find(url) for url in (
-        "http://www.x.example/a/?utm_campaign=z", "https://cdn.example/files/a-2.pdf?v=3", "https://cdn.example/files/b.pdf",
+        "http://www.x.example/a/?utm_campaign=z", "https://cdn.example/files/a-2.pdf?v=3",
+        "https://cdn.example/files/b.pdf",
         "https://x.example/a/b", "",
     )}  # fmt: skip
     assert list(found.values()) == ["a", "a", "rest", None, None]
-    pages = AddressBook((url, item.id) for item in default_playbook.content for url in (item.url, *item.urls))
-    assert all(pages.find(f"{item.url}?utm_source=mail") == item.id for item in default_playbook.content)
+    pages = AddressBook(
+        (url, item.id) for item in default_playbook.content for url in (item.url, *item.urls)
+    )
+    assert all(
+        pages.find(f"{item.url}?utm_source=mail") == item.id for item in default_playbook.content
+    )

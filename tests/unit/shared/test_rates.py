@@ -1,4 +1,6 @@
-"""Limits of requests: exact within a window, told in header fields, bounded however many senders there are."""
+"""Limits of requests: exact within a window, told in header fields, bounded however many senders
+there are.
+"""
 
 import time
 
@@ -42,9 +44,14 @@ def test_a_new_window_begins_when_the_old_one_ends(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_header_fields_are_those_of_the_draft() -> None:
-    """draft-ietf-httpapi-ratelimit-headers: lists of quoted names with q and w, and with r and t."""
+    """draft-ietf-httpapi-ratelimit-headers: lists of quoted names with q and w, and with r
+    and t.
+    """
     rate = Rate("address", "2/10seconds")
-    assert list(rate.count("a")) == [(b"ratelimit-policy", b'"address";q=2;w=10'), (b"ratelimit", b'"address";r=1;t=10')]
+    assert list(rate.count("a")) == [
+        (b"ratelimit-policy", b'"address";q=2;w=10'),
+        (b"ratelimit", b'"address";r=1;t=10'),
+    ]
     rate.count("a")
     with pytest.raises(TooMany) as refused:
         rate.count("a")
@@ -76,8 +83,10 @@ def test_windows_that_have_ended_make_room(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("host", "one"),
     [
-        ("203.0.113.9", "203.0.113.9"), ("::ffff:203.0.113.9", "203.0.113.9"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::/64"), ("fe80::1%eth0", "fe80::/64"), (None, ""), ("unknown", "unknown"),
+        ("203.0.113.9", "203.0.113.9"), ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"), ("fe80::1%eth0", "fe80::/64"), (None, ""),
+        ("unknown", "unknown"),
         ("x" * 1000, "x" * 64),
     ],
 )  # fmt: skip
@@ -88,7 +97,10 @@ def test_one_sender_is_an_address_or_a_network_of_64_bits(host: str | None, one:
 def test_guessing_is_counted_and_other_mistakes_are_not() -> None:
     rates = Rates(Settings(rate_per_address="2/minute"))
     wrong, typo = Reject("no", kind="unauthorized"), Reject("no", kind="invalid")
-    kinds = [rates.guessed(asked("203.0.113.1"), one).kind for one in (typo, typo, typo, wrong, wrong, wrong, typo)]
+    kinds = [
+        rates.guessed(asked("203.0.113.1"), one).kind
+        for one in (typo, typo, typo, wrong, wrong, wrong, typo)
+    ]
     assert kinds == ["invalid"] * 3 + ["unauthorized"] * 2 + ["too-many", "invalid"]
 
 

@@ -1,4 +1,6 @@
-"""Sales' words have one identity and one shape by every door (I6); what a CRM echoes of our own says nothing (D6)."""
+"""Sales' words have one identity and one shape by every door (I6); what a CRM echoes of our own
+says nothing (D6).
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,7 +9,13 @@ import pytest
 
 from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.sources.contract import Foreign, Item
-from services.shared.contracts.events import Consent, ExternalId, InteractionEvent, decode_envelope, decode_interaction
+from services.shared.contracts.events import (
+    Consent,
+    ExternalId,
+    InteractionEvent,
+    decode_envelope,
+    decode_interaction,
+)
 from services.shared.contracts.identity import Cleaner
 from services.shared.contracts.sales import TYPE_OF, shaped
 from services.shared.errors import Reject
@@ -16,7 +24,9 @@ from services.shared.playbook.sections import Identity, Sales
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 REASONS = ["no_budget", "Wrong country"]
 OURS = frozenset({"ripeline_stage", "ripeline_fit"})
-NORMALISER = Normaliser(Cleaner(Identity(junk=["null"])), b"pepper", Sales(disqualify_reasons=REASONS), OURS)
+NORMALISER = Normaliser(
+    Cleaner(Identity(junk=["null"])), b"pepper", Sales(disqualify_reasons=REASONS), OURS
+)
 CONTACT = ExternalId("hubspot", "7")
 
 
@@ -37,7 +47,9 @@ def refusal(item: Item) -> Reject:
 
 
 def won(**fields: Any) -> Item:
-    return Item(**{"id": "deal-1", "type": "won", "external_id": CONTACT, "occurred_at": NOW} | fields)
+    return Item(
+        **{"id": "deal-1", "type": "won", "external_id": CONTACT, "occurred_at": NOW} | fields
+    )
 
 
 def test_the_same_fact_by_another_door_and_key_is_the_same_event() -> None:
@@ -50,15 +62,25 @@ def test_the_same_fact_by_another_door_and_key_is_the_same_event() -> None:
 
 def test_a_deals_id_serves_for_each_of_its_words() -> None:
     """The opening and the end of one deal are two facts."""
-    assert len({wired(won(type=type_, properties={"reason": "no_budget"})).id for type_ in TYPE_OF.values()}) == len(TYPE_OF)
+    assert len(
+        {
+            wired(won(type=type_, properties={"reason": "no_budget"})).id
+            for type_ in TYPE_OF.values()
+        }
+    ) == len(TYPE_OF)
 
 
 def test_what_is_no_word_of_sales_keeps_the_identity_of_its_door() -> None:
-    assert wired(won(type="page_viewed")).id != wired(won(type="page_viewed"), door="canonical:other").id
+    assert (
+        wired(won(type="page_viewed")).id
+        != wired(won(type="page_viewed"), door="canonical:other").id
+    )
 
 
 def test_ids_that_are_unique_within_an_origin_only_stay_apart() -> None:
-    one, other = (Foreign(id="1", type="won", user_id="u", origin=origin) for origin in ("/shop", "/crm"))
+    one, other = (
+        Foreign(id="1", type="won", user_id="u", origin=origin) for origin in ("/shop", "/crm")
+    )
     assert wired(one).id != wired(other).id
 
 
@@ -66,7 +88,8 @@ def test_without_an_id_the_same_word_of_the_same_moment_on_the_same_lead_is_one_
     first, again = wired(won(id="")), wired(won(id=""), door="cloudevents:other")
     assert (first.id, first.digest) == (again.id, again.digest)
     others = [
-        won(id="", occurred_at=NOW - timedelta(seconds=1)), won(id="", external_id=ExternalId("hubspot", "8")),
+        won(id="", occurred_at=NOW - timedelta(seconds=1)), won(id="",
+        external_id=ExternalId("hubspot", "8")),
         won(id="", product="other"), won(id="", type="lost"),
     ]  # fmt: skip
     assert len({first.id, *(wired(other).id for other in others)}) == 5
@@ -83,7 +106,10 @@ def test_a_reason_to_disqualify_is_read_as_people_write_it(given: str) -> None:
     assert decode_interaction(event.data).properties == {"note": "x", "reason": "no_budget"}
 
 
-@pytest.mark.parametrize("properties", [{}, {"reason": ""}, {"reason": None}, {"reason": "bored"}, {"reason": ["no_budget"]}])
+@pytest.mark.parametrize(
+    "properties",
+    [{}, {"reason": ""}, {"reason": None}, {"reason": "bored"}, {"reason": ["no_budget"]}],
+)
 def test_disqualifying_asks_for_a_reason_of_the_playbooks_list(properties: dict[str, Any]) -> None:
     """I6, H2: the refusal names them all."""
     reject = refusal(won(type="sales_disqualified", properties=properties))
@@ -93,7 +119,9 @@ def test_disqualifying_asks_for_a_reason_of_the_playbooks_list(properties: dict[
 
 def test_only_disqualifying_asks_for_a_reason_of_the_list() -> None:
     for type_ in set(TYPE_OF.values()) - {"sales_disqualified"}:
-        assert shaped(type_, {"reason": "their own words"}, REASONS) == {"reason": "their own words"}
+        assert shaped(type_, {"reason": "their own words"}, REASONS) == {
+            "reason": "their own words"
+        }
         assert shaped(type_, {}, REASONS) == {}
 
 
@@ -105,14 +133,17 @@ def test_our_own_fields_are_no_traits_of_the_lead() -> None:
 
 def test_an_echo_and_nothing_else_is_accepted_and_left_out() -> None:
     """D6: the answer stays a success, and nothing goes on."""
-    receipt = take(won(type="identified", traits={"ripeline_stage": "decision", "ripeline_fit": 80}))
+    receipt = take(
+        won(type="identified", traits={"ripeline_stage": "decision", "ripeline_fit": 80})
+    )
     assert (receipt.ids, receipt.records, receipt.refused) == (["deal-1"], [], [])
 
 
 @pytest.mark.parametrize(
     "more",
     [
-        {"email": "ann@firm.example"}, {"company": "Firm"}, {"source": "fair"}, {"consent": (Consent(state="given"),)},
+        {"email": "ann@firm.example"}, {"company": "Firm"}, {"source": "fair"},
+        {"consent": (Consent(state="given"),)},
         {"type": "meeting_held"},
     ],
 )  # fmt: skip

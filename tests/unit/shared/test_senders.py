@@ -1,4 +1,6 @@
-"""The section `senders` of the playbook: optional, and every mistake in it told with file, line and remedy."""
+"""The section `senders` of the playbook: optional, and every mistake in it told with file, line and
+remedy.
+"""
 
 import shutil
 from pathlib import Path
@@ -28,7 +30,13 @@ def folder(tmp_path: Path) -> Path:
     return shutil.copytree(HOME / "deploy" / "playbook", tmp_path / "playbook")
 
 
-def write(folder: Path, verify: str = "key", more: str = "when: a", email: str = "a", sample: str = "{a: 1}") -> None:
+def write(
+    folder: Path,
+    verify: str = "key",
+    more: str = "when: a",
+    email: str = "a",
+    sample: str = "{a: 1}",
+) -> None:
     text = ENTRY.format(verify=verify, more=more, email=email, sample=sample)
     (folder / "senders.yaml").write_text(text)
 
@@ -40,7 +48,9 @@ def problems(folder: Path) -> list[Problem]:
     return broken.value.problems
 
 
-def test_the_file_may_be_missing_and_touches_no_score(folder: Path, default_playbook: Playbook) -> None:
+def test_the_file_may_be_missing_and_touches_no_score(
+    folder: Path, default_playbook: Playbook
+) -> None:
     """Older playbooks load as they are."""
     (folder / "senders.yaml").unlink()
     playbook = load(folder)
@@ -52,7 +62,8 @@ def test_the_file_may_be_missing_and_touches_no_score(folder: Path, default_play
 
 def test_the_shipped_entries_are_sound(default_playbook: Playbook) -> None:
     assert [sender.id for sender in default_playbook.senders] == [
-        "zoom", "livestorm", "calendly", "linkedin", "salesforce", "zapier", "standard-webhooks", "svix",
+        "zoom", "livestorm", "calendly", "linkedin", "salesforce", "zapier", "standard-webhooks",
+        "svix",
     ]  # fmt: skip
 
 
@@ -65,25 +76,44 @@ def test_the_shipped_entries_are_sound(default_playbook: Playbook) -> None:
         ({"more": 'when: "a ="'}, 6, "no JMESPath expression"),
         ({"more": "items: time()"}, 6, "time() takes 1, not 0"),
         ({"more": "challenge: {when: a, answer: hmac(a)}"}, 6, "greets nobody"),
-        ({"more": "challenge: {when: a, answer: b(}", "verify": "query"}, 6, "no JMESPath expression"),
+        (
+            {"more": "challenge: {when: a, answer: b(}", "verify": "query"},
+            6,
+            "no JMESPath expression",
+        ),
         ({"more": "format: xml"}, 10, "not a sample in xml"),
         ({"more": "format: form", "sample": "[1]"}, 10, "not a form"),
         ({"sample": "text"}, 10, "not a sample in json"),
         ({"verify": "password"}, 5, "verify"),
         ({"verify": '{header: x, value: "{sig}"}'}, 5, "not the form of a signature"),
-        ({"verify": '{header: x, value: "{timestamp},{signature}", signed: "{timestamp}{body}"}'}, 5, "cannot be told apart"),
+        (
+            {
+                "verify": '{header: x, value: "{timestamp},{signature}", signed: '
+                '"{timestamp}{body}"}'
+            },
+            5,
+            "cannot be told apart",
+        ),
         ({"verify": '{header: x, signed: "{timestamp}"}'}, 5, "not a form of what is signed"),
-        ({"verify": '{header: x, signed: "{timestamp}.{body}"}'}, 5, "a time that is not signed, or not sent"),
+        (
+            {"verify": '{header: x, signed: "{timestamp}.{body}"}'},
+            5,
+            "a time that is not signed, or not sent",
+        ),
         ({"verify": "{header: x, timestamp: y}"}, 5, "a time that is not signed, or not sent"),
         ({"verify": "{header: x, id: y}"}, 5, "an id that is not signed, or not sent"),
         ({"verify": "{header: x, window: 0}"}, 5, "window"),
         ({"more": "colour: red"}, 6, "colour"),
     ],
 )
-def test_a_mistake_has_its_line_and_a_remedy(folder: Path, change: dict[str, str], line: int, what: str) -> None:
+def test_a_mistake_has_its_line_and_a_remedy(
+    folder: Path, change: dict[str, str], line: int, what: str
+) -> None:
     write(folder, **change)
     found = problems(folder)
-    assert any(what in one.what and (one.file, one.line) == ("senders.yaml", line) for one in found), found
+    assert any(
+        what in one.what and (one.file, one.line) == ("senders.yaml", line) for one in found
+    ), found
 
 
 def test_an_id_is_given_once_and_fits_into_an_address(folder: Path) -> None:

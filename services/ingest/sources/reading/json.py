@@ -1,4 +1,6 @@
-"""Cuts a JSON body into its items, each to be read alone, and says of a broken one what, where and how to mend it."""
+"""Cuts a JSON body into its items, each to be read alone, and says of a broken one what, where and
+how to mend it.
+"""
 
 import re
 from typing import Any, TypeVar
@@ -35,10 +37,14 @@ def is_list(body: bytes) -> bool:
 
 
 def pieces(body: bytes) -> list[bytes]:
-    """The items of a JSON object or array. Raises Reject where the body cannot be cut or holds too many."""
+    """The items of a JSON object or array. Raises Reject where the body cannot be cut or holds too
+    many.
+    """
     body = body.removeprefix(BOM).strip()
     if not body:
-        raise Reject("the body is empty", remedy="send a JSON object, an array of them, or one object a line")
+        raise Reject(
+            "the body is empty", remedy="send a JSON object, an array of them, or one object a line"
+        )
     if not is_list(body):
         return [body]
     try:
@@ -79,7 +85,9 @@ def is_deep(piece: bytes) -> bool:
 
 
 def refused(piece: bytes, error: Exception, inside: str = "") -> Refused:
-    """What is wrong with a piece, from the decoder's error; `inside` is the pointer to the part that it read."""
+    """What is wrong with a piece, from the decoder's error; `inside` is the pointer to the part
+    that it read.
+    """
     try:
         named = _named(piece)
         given = named.id or named.messageId
@@ -102,16 +110,23 @@ def mistake(piece: bytes, error: Exception, inside: str = "") -> Reject:
             return Reject("a field is missing", where=f"{where}/{missing[1]}", remedy="add it")
         return Reject(what, where=where, remedy=_remedy(what))
     if LONE_SURROGATE.search(piece):
-        return Reject("a lone surrogate in a text", where=where, remedy="write the character in full, or leave it out")
+        return Reject(
+            "a lone surrogate in a text",
+            where=where,
+            remedy="write the character in full, or leave it out",
+        )
     return Reject(
         what if what.startswith("JSON") else f"JSON is malformed: {what}",
         where=where,
-        remedy="send JSON as RFC 8259 has it: no NaN, no Infinity, no comments, nothing after the end",
+        remedy="send JSON as RFC 8259 has it: no NaN, no Infinity, no comments, nothing after "
+        "the end",
     )
 
 
 def pointer(path: str) -> str:
-    """`.consent[0].at` as the JSON pointer `/consent/0/at`; it ends where the decoder does not say on."""
+    """`.consent[0].at` as the JSON pointer `/consent/0/at`; it ends where the decoder does not say
+    on.
+    """
     steps = []
     for name, index in STEP.findall(path):
         if index == "...":
@@ -131,7 +146,8 @@ def _remedy(what: str) -> str:
 
 
 def cut_by_hand(body: bytes, start: int = 0) -> tuple[list[bytes], int]:
-    """The items of the array that opens at `start`, by brackets and quotes alone, and where it ends.
+    """The items of the array that opens at `start`, by brackets and quotes alone, and where it
+    ends.
 
     For an array of which at least one item is broken: its neighbours shall not suffer.
     """
@@ -151,4 +167,7 @@ def cut_by_hand(body: bytes, start: int = 0) -> tuple[list[bytes], int]:
 
 
 def _unfinished() -> Reject:
-    return Reject("the array does not end where the body ends", remedy="send one complete JSON array, and nothing after it")
+    return Reject(
+        "the array does not end where the body ends",
+        remedy="send one complete JSON array, and nothing after it",
+    )

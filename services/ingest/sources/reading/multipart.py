@@ -14,7 +14,9 @@ MAX_PARTS = 500
 
 
 class Part(NamedTuple):
-    """A field, or a file where `is_file`; `media` is its content type without parameters, in lower case."""
+    """A field, or a file where `is_file`; `media` is its content type without parameters, in lower
+    case.
+    """
 
     name: str
     value: bytes
@@ -23,10 +25,14 @@ class Part(NamedTuple):
 
 
 def parts(post: Post) -> list[Part]:
-    """The named parts, in order. Raises Reject for a body that is cut off, has no boundary or too many parts."""
+    """The named parts, in order. Raises Reject for a body that is cut off, has no boundary or too
+    many parts.
+    """
     boundary = parse_options_header(post.headers.get("content-type"))[1].get(b"boundary", b"")
     if not boundary:
-        raise Reject("no boundary in the content type", where="Content-Type", remedy="let the browser set it")
+        raise Reject(
+            "no boundary in the content type", where="Content-Type", remedy="let the browser set it"
+        )
     reader = _Parts()
     try:
         parser = MultipartParser(boundary, reader.callbacks)  # type: ignore[arg-type]
@@ -37,7 +43,9 @@ def parts(post: Post) -> list[Part]:
     except UnicodeDecodeError:
         raise not_utf8() from None
     except FormParserError as error:  # of the body, or of a boundary that is none
-        raise Reject(f"not multipart/form-data: {error}", remedy="end it with the closing boundary") from None
+        raise Reject(
+            f"not multipart/form-data: {error}", remedy="end it with the closing boundary"
+        ) from None
 
 
 def either(post: Post) -> list[Part]:
@@ -46,7 +54,9 @@ def either(post: Post) -> list[Part]:
         return parts(post)
     body = post.body.decode("utf-8", "surrogateescape")
     try:
-        pairs = parse_qsl(body, keep_blank_values=True, errors="surrogateescape", max_num_fields=MAX_PARTS)
+        pairs = parse_qsl(
+            body, keep_blank_values=True, errors="surrogateescape", max_num_fields=MAX_PARTS
+        )
         return [Part(name, value.encode("utf-8", "surrogateescape")) for name, value in pairs]
     except UnicodeEncodeError:
         raise not_utf8() from None
@@ -105,7 +115,13 @@ class _Parts:
     def _end(self) -> None:
         options = parse_options_header(self._headers.get(b"content-disposition"))[1]
         if name := options.get(b"name"):
-            media = self._headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+            media = (
+                self._headers.get(b"content-type", b"")
+                .partition(b";")[0]
+                .strip()
+                .lower()
+                .decode("latin-1")
+            )
             self.found.append(Part(name.decode(), bytes(self._data), media, b"filename" in options))
 
     def _finish(self) -> None:

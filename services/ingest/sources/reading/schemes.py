@@ -1,4 +1,6 @@
-"""How mapped senders prove themselves: a secret in the address, a password, Standard Webhooks, Svix, an HMAC as described."""
+"""How mapped senders prove themselves: a secret in the address, a password, Standard Webhooks,
+Svix, an HMAC as described.
+"""
 
 import base64
 import binascii
@@ -68,33 +70,58 @@ def _by_password() -> Scheme:
 def _password(authorization: str) -> str:
     kind, _, given = authorization.partition(" ")
     try:
-        return base64.b64decode(given, validate=True).decode().partition(":")[2] if kind.lower() == "basic" else ""
+        return (
+            base64.b64decode(given, validate=True).decode().partition(":")[2]
+            if kind.lower() == "basic"
+            else ""
+        )
     except (binascii.Error, ValueError):
         return ""
 
 
 def _by_webhook(prefix: str) -> Scheme:
-    """Standard Webhooks: `v1` is an HMAC under a key after `whsec_`, `v1a` an Ed25519 signature for one after `whpk_`.
+    """Standard Webhooks: `v1` is an HMAC under a key after `whsec_`, `v1a` an Ed25519 signature for
+    one after `whpk_`.
 
-    Neither id nor time may hold a point, for points part what is signed: `a.1` + `2` and `a` + `1.2` would be signed alike.
+    Neither id nor time may hold a point, for points part what is signed: `a.1` + `2` and `a` +
+    `1.2` would be signed alike.
     """
     named, timed, signed_in = f"{prefix}-id", f"{prefix}-timestamp", f"{prefix}-signature"
 
     def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
         number, stamp = post.headers.get(named, ""), post.headers.get(timed, "")
         if not number or "." in number:
-            raise Reject("no id, or one with a point in it", where=named, remedy="send an id without points", kind="signature")
+            raise Reject(
+                "no id, or one with a point in it",
+                where=named,
+                remedy="send an id without points",
+                kind="signature",
+            )
         if not _is_number(stamp):
-            raise Reject("the signature has no time", where=timed, remedy="send seconds since 1970", kind="signature")
-        signed, given = f"{number}.{stamp}.".encode() + post.body, post.headers.get(signed_in, "").split(" ")
-        secret = fitting(secrets, lambda key: any(_is_of(key, one, signed) for one in given), signed_in)
+            raise Reject(
+                "the signature has no time",
+                where=timed,
+                remedy="send seconds since 1970",
+                kind="signature",
+            )
+        signed, given = (
+            f"{number}.{stamp}.".encode() + post.body,
+            post.headers.get(signed_in, "").split(" "),
+        )
+        secret = fitting(
+            secrets, lambda key: any(_is_of(key, one, signed) for one in given), signed_in
+        )
         fresh(stamp, post.received_at, timed)
         return secret
 
     def sign(sample: Sample, secret: str, _: str, now: datetime) -> Sample:
         number, stamp = f"msg_{uuid.uuid4().hex}", str(int(now.timestamp()))
-        signature = base64.b64encode(_hmac(_key(secret, SYMMETRIC), f"{number}.{stamp}.".encode() + sample.body)).decode()
-        return sample._replace(headers={**sample.headers, named: number, timed: stamp, signed_in: f"v1,{signature}"})
+        signature = base64.b64encode(
+            _hmac(_key(secret, SYMMETRIC), f"{number}.{stamp}.".encode() + sample.body)
+        ).decode()
+        return sample._replace(
+            headers={**sample.headers, named: number, timed: stamp, signed_in: f"v1,{signature}"}
+        )
 
     def new_secret() -> tuple[str, str]:
         secret = SYMMETRIC + base64.b64encode(random.token_bytes(32)).decode()
@@ -104,7 +131,9 @@ def _by_webhook(prefix: str) -> Scheme:
 
 
 def _is_of(key: str, signature: str, signed: bytes) -> bool:
-    """Whether a versioned signature was made with a key: the kind of the key says which version counts."""
+    """Whether a versioned signature was made with a key: the kind of the key says which version
+    counts.
+    """
     version, _, given = signature.partition(",")
     if key.startswith(PUBLIC):
         return version == "v1a" and _is_signed(_key(key, PUBLIC), _decoded(given), signed)
@@ -141,27 +170,57 @@ def _by_hmac(rule: Hmac) -> Scheme:
 
     def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
         held = _held(post.headers.get(header, ""), parts)
-        stamp = held["timestamp"][0] if "timestamp" in held else post.headers.get(rule.timestamp.lower(), "")
+        stamp = (
+            held["timestamp"][0]
+            if "timestamp" in held
+            else post.headers.get(rule.timestamp.lower(), "")
+        )
         if stamped and not _is_number(stamp):
             remedy = "send the time that was signed"
-            raise Reject("the signature has no time", where=rule.timestamp or rule.header, remedy=remedy, kind="signature")
+            raise Reject(
+                "the signature has no time",
+                where=rule.timestamp or rule.header,
+                remedy=remedy,
+                kind="signature",
+            )
         number = post.headers.get(rule.id.lower(), "")
         if rule.id and not PLAIN.fullmatch(number):
             remedy = "send an id of letters, digits, _ and -"
-            raise Reject("no id, or one with other signs in it", where=rule.id, remedy=remedy, kind="signature")
+            raise Reject(
+                "no id, or one with other signs in it",
+                where=rule.id,
+                remedy=remedy,
+                kind="signature",
+            )
         signed = _filled(rule.signed, {"timestamp": stamp, "id": number}, post.body)
-        given = [one.lower() if rule.encoding == "hex" else one for one in held.get("signature", ())]
-        secret = fitting(secrets, lambda key: any(same(one, _written(rule, key, signed)) for one in given), rule.header)
+        given = [
+            one.lower() if rule.encoding == "hex" else one for one in held.get("signature", ())
+        ]
+        secret = fitting(
+            secrets,
+            lambda key: any(same(one, _written(rule, key, signed)) for one in given),
+            rule.header,
+        )
         if stamped:
             unit = 0.001 if len(stamp) >= MILLISECONDS else 1
-            fresh(stamp, post.received_at, rule.timestamp or rule.header, unit=unit, window=timedelta(seconds=rule.window))
+            fresh(
+                stamp,
+                post.received_at,
+                rule.timestamp or rule.header,
+                unit=unit,
+                window=timedelta(seconds=rule.window),
+            )
         return secret
 
     def sign(sample: Sample, secret: str, _: str, now: datetime) -> Sample:
         values = {"timestamp": str(int(now.timestamp())), "id": uuid.uuid4().hex}
         values["signature"] = _written(rule, secret, _filled(rule.signed, values, sample.body))
         headers = {rule.header: _filled(rule.value, values, b"").decode()}
-        headers |= {name: values[place] for name, place in ((rule.timestamp, "timestamp"), (rule.id, "id")) if name}
+        headers |= {
+            name: values[place]
+            for name, place in ((rule.timestamp, "timestamp"), (rule.id, "id"))
+            if name
+        }
         return sample._replace(headers={**sample.headers, **headers})
 
     return Scheme(verify, sign)

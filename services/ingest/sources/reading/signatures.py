@@ -1,4 +1,6 @@
-"""What all signed webhooks share: several active secrets compared in constant time, and the window against replays."""
+"""What all signed webhooks share: several active secrets compared in constant time, and the window
+against replays.
+"""
 
 import hmac
 import secrets as random
@@ -12,9 +14,16 @@ WINDOW = timedelta(seconds=300)
 
 
 def fitting(secrets: Sequence[Secret], fits: Callable[[str], bool], where: str) -> Secret:
-    """The first secret whose value `fits`. Raises Reject `not-connected` where there is none, else `signature`."""
+    """The first secret whose value `fits`. Raises Reject `not-connected` where there is none, else
+    `signature`.
+    """
     if not secrets:
-        raise Reject("this sender is not connected", where=where, remedy="run `ripeline sources connect`", kind="not-connected")
+        raise Reject(
+            "this sender is not connected",
+            where=where,
+            remedy="run `ripeline sources connect`",
+            kind="not-connected",
+        )
     for secret in secrets:
         if fits(secret.value):
             return secret
@@ -28,18 +37,29 @@ def same(one: str | bytes, other: str | bytes) -> bool:
     return hmac.compare_digest(first, other.encode() if isinstance(other, str) else other)
 
 
-def fresh(stamp: str, now: datetime, where: str, *, unit: float = 1.0, window: timedelta = WINDOW) -> None:
-    """Checks a time in seconds since 1970 (`unit` 0.001: milliseconds). Raises Reject `stale` outside the window.
+def fresh(
+    stamp: str, now: datetime, where: str, *, unit: float = 1.0, window: timedelta = WINDOW
+) -> None:
+    """Checks a time in seconds since 1970 (`unit` 0.001: milliseconds). Raises Reject `stale`
+    outside the window.
 
-    A sender who repeats a request with its first signature needs a longer one; a time to come is never that old.
+    A sender who repeats a request with its first signature needs a longer one; a time to come is
+    never that old.
     """
     try:
         said = datetime.fromtimestamp(float(stamp) * unit, UTC)
     except (ValueError, OverflowError, OSError):
-        raise Reject("the signature has no time", where=where, remedy="send the time that was signed", kind="signature") from None
+        raise Reject(
+            "the signature has no time",
+            where=where,
+            remedy="send the time that was signed",
+            kind="signature",
+        ) from None
     if now - said > window or said - now > min(window, WINDOW):
         remedy = "sign again, and compare the clocks of both sides"
-        raise Reject("the signature is not of these minutes", where=where, remedy=remedy, kind="stale")
+        raise Reject(
+            "the signature is not of these minutes", where=where, remedy=remedy, kind="stale"
+        )
 
 
 def new_text() -> tuple[str, str]:
