@@ -72,7 +72,7 @@ def _sample(address: str, now: datetime) -> Sample:
 
 
 def _sign(sample: Sample, secret: str, _: str, now: datetime) -> Sample:
-    name = f"msg.{uuid.uuid4().hex}"
+    name, now = f"msg.{uuid.uuid4().hex}", present.by_machine(now)  # the library verifies by it
     signature = Webhook(secret).sign(name, now, sample.body.decode())
     headers = {
         "webhook-id": name,

@@ -26,6 +26,11 @@ def now() -> datetime:
     return CLOCK.now()
 
 
+def by_machine(moment: datetime) -> datetime:
+    """The machine's time at this moment of the tests, for libraries that know no other clock."""
+    return moment - timedelta(seconds=CLOCK.ahead)
+
+
 def ago(**span: float) -> str:
     """A time before now, as senders write it."""
     return (now() - timedelta(**span)).isoformat()

@@ -52,13 +52,13 @@ def test_segments_client_tells_a_whole_story(system: System, manner: dict[str, A
         anonymous_id=cookie,
         name="Pricing",
         properties={"url": "https://www.millwarden.example/pricing"},
-        timestamp=then,
+        timestamp=present.by_machine(then),
     )
     client.track(
         anonymous_id=cookie,
         event="Content Downloaded",
         properties={"content_id": "whitepaper-four-kinds"},
-        timestamp=then,
+        timestamp=present.by_machine(then),
     )
     client.identify(
         user,

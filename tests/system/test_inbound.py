@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from email.message import EmailMessage
-from email.utils import format_datetime, localtime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -86,7 +86,7 @@ def mail(
     made = EmailMessage()
     made["From"], made["To"], made["Subject"] = sender, "nurture@ripeline.example", subject
     made["Date"], made["Message-ID"] = (
-        format_datetime(localtime()),
+        format_datetime(present.now()),
         f"<{uuid.uuid4().hex}@{sender.rpartition('@')[2]}>",
     )
     if answers:
