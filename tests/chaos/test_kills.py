@@ -191,9 +191,9 @@ class World:
                     url, json=batch, headers=headers, timeout=aiohttp.ClientTimeout(15)
                 ) as answer:
                     if answer.status == 200:
-                        said = await answer.json()
-                        assert not said["rejected"]
-                        self.accepted |= set(said["ids"])
+                        receipt = await answer.json()
+                        assert not receipt["rejected"]
+                        self.accepted |= set(receipt["ids"])
                         return
                     assert answer.status == 503, await answer.text()
             except (aiohttp.ClientError, TimeoutError):

@@ -27,7 +27,7 @@ from services.shared.messaging.kafka import (
 )
 from services.shared.runtime import patiently
 from services.shared.settings import HOME, Settings
-from tests.support.proxy import Door
+from tests.support.proxy import Proxy
 from tests.support.servers import Kafka, free_port
 
 PARTITIONS = 4
@@ -322,8 +322,8 @@ async def test_a_broker_that_is_away_raises_retry_in_time_and_all_goes_on_once_i
     """O4: nothing hangs: neither who publishes, nor who asks for ends, nor who joins a group, nor
     who closes.
     """
-    door = Door(broker.bootstrap)
-    away = settings_for(door.address)
+    proxy = Proxy(broker.bootstrap)
+    away = settings_for(proxy.address)
     publisher, ends = Publisher(away), EndOffsets(away)
     for limit in (0.5, 2.0):
         began = time.monotonic()
@@ -338,7 +338,7 @@ async def test_a_broker_that_is_away_raises_retry_in_time_and_all_goes_on_once_i
         await subscription.start()
     with pytest.raises(Retry):
         await make_topics(away)
-    door.open()
+    proxy.open()
     await publisher.publish(numbered(run, 2))
     assert not publisher.away
     assert await ends.of([INTERACTIONS])
@@ -346,11 +346,11 @@ async def test_a_broker_that_is_away_raises_retry_in_time_and_all_goes_on_once_i
     await publisher.close()
     await ends.close()
     assert time.monotonic() - began < 7
-    door.close()
+    proxy.close()
 
 
 async def test_while_the_broker_is_away_one_asks_for_all(run: str) -> None:
-    """O4: the others are told at once, and once it is back all publish again."""
+    """O4: the others fail at once, and once it is back all publish again."""
     publisher = Publisher(settings_for(f"127.0.0.1:{free_port()}"))
     with pytest.raises(Retry):
         await publisher.publish(numbered(run, 1), 0.5)

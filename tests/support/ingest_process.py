@@ -39,7 +39,7 @@ from tests.support.servers import free_port
 from tests.support.standard_webhooks import all_sources
 
 PEPPER = "a pepper of the tests"
-
+REFRESHED_S = 1.0  # after which changed keys and senders hold
 
 _event = msgspec.json.Decoder(InteractionEvent).decode
 _interaction = msgspec.json.Decoder(Interaction).decode

@@ -243,12 +243,12 @@ def test_a_form_without_a_tick_gives_no_permission(system: System) -> None:
 
 def test_a_script_may_post_a_form_as_json_from_another_origin(system: System) -> None:
     origin = {"Origin": "https://www.millwarden.example", "Access-Control-Request-Method": "POST"}
-    asked = httpx.options(
+    preflight = httpx.options(
         f"{system.ingest}/v1/forms/contact",
         headers=origin | {"Access-Control-Request-Headers": "content-type"},
     )
-    assert asked.status_code == 200
-    assert asked.headers["access-control-allow-origin"] == "*"
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "*"
     email = system.address()
     url = f"{system.ingest}/v1/forms/contact?key={system.keys['public']}"
     posted = httpx.post(

@@ -29,7 +29,7 @@ from services.shared.messaging.kafka import Outgoing
 from services.shared.playbook.sections import Playbook
 from tests.support import present
 from tests.support.mailserver import PASSWORD, USER, MailServer
-from tests.support.proxy import Door
+from tests.support.proxy import Proxy
 
 Make = Callable[[Address], Mailbox]
 BIG = b"From: big@b.de\r\nSubject: Re: x\r\n\r\nYes.\r\n" + b"> quoted\r\n" * 100_000
@@ -241,7 +241,7 @@ async def test_it_waits_for_a_server_that_is_away_and_goes_on_by_itself(
 ) -> None:
     """O4: the loop turns all the while, so that no watchdog ends the process."""
     server.deliver(*written("a"), folder="Later")
-    door, turns = Door(f"127.0.0.1:{server.port}"), 0
+    door, turns = Proxy(f"127.0.0.1:{server.port}"), 0
 
     def beat() -> None:
         nonlocal turns

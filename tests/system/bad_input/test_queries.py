@@ -34,7 +34,7 @@ def test_an_unknown_lead_is_a_404(system: System) -> None:
 def test_a_question_that_makes_no_sense_says_where(system: System) -> None:
     key = system.key("query")
     lead = uuid.uuid4()
-    asked = {
+    refusals = {
         f"{system.scorer}/v1/leads/some-lead": (422, "path.lead_id"),
         f"{system.scorer}/v1/leads?limit=0": (422, "query.limit"),
         f"{system.scorer}/v1/leads?min_likelihood=2": (422, "query.min_likelihood"),
@@ -46,7 +46,7 @@ def test_a_question_that_makes_no_sense_says_where(system: System) -> None:
         f"{system.nurture}/v1/touches?status=gone": (422, "query.status"),
         f"{system.nurture}/v1/touches?lead=x": (422, "query.lead"),
     }
-    for url, (status, where) in asked.items():
+    for url, (status, where) in refusals.items():
         refused(system.http.get(url, headers=key), status, "invalid", where)
     for body in ({}, {"email": "a@b.example", "user_id": "u"}):
         refused(
