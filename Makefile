@@ -30,7 +30,7 @@ bench: .venv/.installed-dev  ## measure speed and memory against plain limits
 lint: .venv/.installed-dev  ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy services
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 compose-check:  ## the whole system under Docker Compose: up, a lead through to its touch, down

@@ -141,7 +141,7 @@ def sends(rng: random.Random, people: int = 3) -> list[TouchEvent]:
 def records(occurrences: Sequence[Occurrence], touches: Sequence[TouchEvent] = ()) -> list[Record]:
     """As they come from Kafka."""
     received = from_us(BASE + 90 * DAY)
-    out = []
+    out: list[Record] = []
     for occurrence in occurrences:
         _, value = envelope(
             occurrence.data,

@@ -168,7 +168,7 @@ class IngestProcess:
     @property
     def settings(self) -> Settings:
         """Settings that reach its database and its broker."""
-        return Settings(database_url=self.database, kafka_bootstrap=self.bootstrap)  # type: ignore[arg-type]
+        return Settings(database_url=self.database, kafka_bootstrap=self.bootstrap)
 
     def new_key(self, scope: Scope, **more: Any) -> str:
         """Registers a key; a name of its own tells it from the others."""
@@ -224,17 +224,15 @@ class IngestProcess:
             }
         )
         try:
-            found, wanted = [], self.count_published()
+            found: list[InteractionEvent] = []
+            wanted = self.count_published()
             parts = consumer.list_topics(INTERACTIONS, timeout=10).topics[INTERACTIONS].partitions
             consumer.assign([TopicPartition(INTERACTIONS, part, 0) for part in parts])
             give_up = time.monotonic() + 60
             while len(found) < wanted:
                 assert time.monotonic() < give_up, f"{len(found)} of {wanted}"
-                found += [
-                    _event(record.value())
-                    for record in consumer.consume(1_000, timeout=1)
-                    if not record.error()
-                ]
+                polled = consumer.consume(1_000, timeout=1)
+                found += [_event(record.value() or b"") for record in polled if not record.error()]
             return [(event.time, _interaction(event.data)) for event in found]
         finally:
             consumer.close()

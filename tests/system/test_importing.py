@@ -16,13 +16,12 @@ from typing import Any
 
 import httpx
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from services.ops.__main__ import app
 from services.shared.settings import HOME
 from tests.support import present
-from tests.support.running_system import System, wait_until
+from tests.support.running_system import System, body_of, wait_until
 
 LOANS = HOME.parent / "shared" / "data" / "bpi2012_loan_leads.csv"
 LEADS = """
@@ -133,7 +132,7 @@ def test_new_leads_enter_programs_now_whenever_it_happened(
     lead = system.wait_for_lead(email=email)
     touch = wait_until(lambda: system.touches(lead["id"], status="sent"))[0]
     mail = wait_until(lambda: system.mails(email, touch["id"]))[0]
-    assert "Zoë" in mail.get_body(("plain",)).get_content()
+    assert "Zoë" in body_of(mail)
 
 
 def test_new_leads_are_let_in_over_the_days_given(system: System, command: ImportCommand) -> None:

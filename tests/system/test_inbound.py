@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from email.message import EmailMessage
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -180,13 +181,13 @@ async def test_killed_between_publishing_and_noting_it_loses_nothing_and_counts_
     mail_server.deliver(*(mail(one, "Yes, please.").as_bytes() for one in people), folder=wire)
     first = await reader(folder, "between_publish_and_uid:2")
     for one in people:
-        await there(lambda one=one: system.lookup(email=one))
+        await there(partial(system.lookup, email=one))
     await there(lambda: first.deaths == 1)
     assert first.died_by_fault == "between_publish_and_uid:2"
     await first.ready()
     mail_server.deliver(mail(people[0], "And more.").as_bytes(), folder=wire)
     await reader(folder)  # a second process at the same mailbox
-    ids = {one: (await there(lambda one=one: system.lookup(email=one)))["id"] for one in people}
+    ids = {one: (await there(partial(system.lookup, email=one)))["id"] for one in people}
     await there(lambda: len(answers_of(system, ids[people[0]])) == 2)
     await asyncio.sleep(1)  # further looks
     assert [len(answers_of(system, ids[one])) for one in people] == [2] + [1] * 24

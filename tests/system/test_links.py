@@ -34,7 +34,7 @@ from services.shared.settings import HOME, Settings
 from tests.support import present
 from tests.support.processes import Process
 from tests.support.proxy import Proxy
-from tests.support.running_system import PEPPER, System, wait_until
+from tests.support.running_system import PEPPER, System, body_of, wait_until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FIREFOX = {
@@ -75,13 +75,11 @@ class Reader:
 
     def links(self) -> list[str]:
         """Every address in the mail's HTML."""
-        return re.findall(r'href="([^"]+)"', self.mail.get_body(("html",)).get_content())
+        return re.findall(r'href="([^"]+)"', body_of(self.mail, "html"))
 
     def link(self, kind: str) -> str:
         """The one of this kind that a person sees: l, u or p."""
-        found = re.findall(
-            rf"{self.system.ingest}/{kind}/[\w-]+", self.mail.get_body(("plain",)).get_content()
-        )
+        found = re.findall(rf"{self.system.ingest}/{kind}/[\w-]+", body_of(self.mail))
         assert len(found) == 1
         return str(found[0])
 

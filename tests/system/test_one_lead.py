@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support import present
-from tests.support.running_system import System, wait_until
+from tests.support.running_system import System, body_of, wait_until
 
 BOTTLING = "case-study-bottling"  # the first item for somebody who asks for a demo
 
@@ -46,7 +46,7 @@ class Story:
         """The tracked link (`l`) or the way out (`u`) of the mail."""
         found = re.search(
             rf"{re.escape(self.system.ingest)}/{kind}/[\w-]+",
-            self.mail.get_body(("plain",)).get_content(),
+            body_of(self.mail),
         )
         assert found
         return found[0]
@@ -150,7 +150,7 @@ def test_the_mail_can_be_left_by_one_click(story: Story) -> None:
     assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert mail["X-Ripeline-Touch"] == story.touch["id"]
     assert mail["Subject"]
-    text, html = (mail.get_body((kind,)).get_content() for kind in ("plain", "html"))
+    text, html = (body_of(mail, kind) for kind in ("plain", "html"))
     assert "Ann" in text
     for body in (text, html):
         assert "Sampleford" in body

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -163,7 +164,7 @@ def test_services_that_die_are_started_again_at_once_on_their_ports(up: Up) -> N
         assert line["pid"] not in killed.values()
         up.line["pids"][line["service"]] = [line["pid"]]
     for service in killed:
-        wait_until(lambda url=up.line[service]: ready(url), 30)
+        wait_until(partial(ready, up.line[service]), 30)
 
 
 def test_a_database_that_dies_comes_back_with_its_data(up: Up) -> None:

@@ -4,6 +4,7 @@ far it has read.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from operator import attrgetter
 from typing import Literal
 
@@ -98,10 +99,8 @@ class Relay:
                 sent = 0
                 await asyncio.sleep(self._poll_seconds)
             if sent < BATCH:
-                try:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), self._poll_seconds)
-                except TimeoutError:
-                    pass
                 self._woken.clear()
 
     async def relay(self) -> int:

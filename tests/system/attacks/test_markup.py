@@ -8,7 +8,7 @@ from tests.support import present
 from tests.support.ingest_process import IngestProcess
 from tests.support.raw_http import read_to_end
 from tests.support.refusals import refused
-from tests.support.running_system import System, wait_until
+from tests.support.running_system import System, body_of, wait_until
 
 SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 
@@ -39,10 +39,7 @@ class Victim:
 
 def parts(mail: EmailMessage) -> tuple[str, str]:
     """(text, HTML)."""
-    plain, html = mail.get_body(("plain",)), mail.get_body(("html",))
-    assert plain
-    assert html
-    return plain.get_content(), html.get_content()
+    return body_of(mail), body_of(mail, "html")
 
 
 def page_of(system: System, lead: str) -> str:

@@ -1,6 +1,7 @@
 """Questions that make no sense, and cursors that are stale, bent or of another list (U3)."""
 
 import uuid
+from functools import partial
 
 import httpx
 import pytest
@@ -73,7 +74,7 @@ def crowd(system: System) -> list[str]:
         system.post_event(type="demo_requested", email=email, occurred_at=present.ago(hours=1))
     leads = [system.wait_for_lead(2, email=email)["id"] for email in emails]
     for lead in leads:
-        wait_until(lambda lead=lead: system.touches(lead))
+        wait_until(partial(system.touches, lead))
     return leads
 
 
