@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.scorer.model.explanation import PHRASES
-from services.scorer.model.interpretation import Reading
+from services.scorer.model.interpretation import Interpretation
 from services.shared.contracts.events import Interaction, Touch
 from services.shared.contracts.identity import SEPARATOR, Identifier, Kind
 from services.shared.playbook.sections import Content
@@ -147,11 +147,13 @@ def titled(content: str, library: Mapping[str, Content]) -> str:
     return item.title if item else content
 
 
-def did(data: Interaction, reading: Reading, library: Mapping[str, Content]) -> tuple[str, str]:
+def did(
+    data: Interaction, reading: Interpretation, library: Mapping[str, Content]
+) -> tuple[str, str]:
     """(what the lead did, why it weighs nothing or '')."""
     named = reading.type if reading.type in ACTS else data.type
     phrase = (
-        PHRASES.get(reading.about)
+        PHRASES.get(reading.touch_part)
         or ACTS.get(named)
         or PHRASES.get(reading.signal)
         or named.replace("_", " ")

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from services.scorer.model.fold import Event, Journey, Row
+from services.scorer.model.fold import Fold
 from services.scorer.model.profile import Profile, learn
 from services.scorer.model.score import LOGIT_LIMIT, logit, probability
 from services.scorer.model.stage_filter import F
+from services.scorer.model.state import Event, Step
 from services.shared.clock import DAY, from_us, rfc3339
 
 PHRASES = {
@@ -32,7 +33,7 @@ PHRASES = {
     "no_click": "did not click in our mail in time",
     "outcome": "became an opportunity",
     "purchase": "bought",
-    "restart": "the opportunity ended, the journey starts anew",
+    "restart": "the opportunity ended, the fold starts anew",
 }
 SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
 KINDS = {
@@ -73,8 +74,8 @@ class Ledger(msgspec.Struct, frozen=True):
 class _Book:
     """Carries the stage part and the fit part of the logit from line to line."""
 
-    def __init__(self, journey: Journey, start: float, fit: float) -> None:
-        self._journey = journey
+    def __init__(self, fold: Fold, start: float, fit: float) -> None:
+        self._journey = fold
         self._stage, self._fit = start, fit
         self.lines: list[Line] = []
         self.z = self._total()
@@ -109,15 +110,15 @@ class _Book:
             )
 
 
-def explain(journey: Journey, product: str, events: Sequence[Event], now: int) -> Ledger:
+def explain(fold: Fold, product: str, events: Sequence[Event], now: int) -> Ledger:
     """Folds one lead's events (sorted) with the trace on, as they look at `now` (µs)."""
-    model = journey.model
-    traces: list[tuple[Row, F, F]] = []
-    belief, _, ended = journey.trace(product, events, now, lambda *trace: traces.append(trace))
+    model = fold.model
+    traces: list[tuple[Step, F, F]] = []
+    belief, _, ended = fold.trace(product, events, now, lambda *trace: traces.append(trace))
     by_uid = {event.uid: event for event in events}
-    aside = _Aside(journey, product, events)
+    aside = _Aside(fold, product, events)
     start = model.start[:, None]
-    book = _Book(journey, float(logit(model.outcome_probability(start))[0]), journey.fit.points({}))
+    book = _Book(fold, float(logit(model.outcome_probability(start))[0]), fold.fit.points({}))
     last: int | None = None
     over = ""
     for row, silent, after in traces:
@@ -151,7 +152,7 @@ def explain(journey: Journey, product: str, events: Sequence[Event], now: int) -
     total = book.start + sum(line.delta for line in book.lines)
     likelihood = None if ended else float(probability(np.array(book.z)))
     note = f"The lead {over}: there is nothing left to predict." if ended else ""
-    fold_hash = journey.playbook.fold_hash
+    fold_hash = fold.playbook.fold_hash
     return Ledger(
         likelihood, book.start, book.lines, total, rfc3339(from_us(now)), product, fold_hash, note
     )
@@ -162,11 +163,11 @@ class _Aside:
     said, and scanners' clicks.
     """
 
-    def __init__(self, journey: Journey, product: str, events: Sequence[Event]) -> None:
-        self._journey, self._events, self._next = journey, events, 0
-        self._scanned = journey.scanned(product, events)
+    def __init__(self, fold: Fold, product: str, events: Sequence[Event]) -> None:
+        self._journey, self._events, self._next = fold, events, 0
+        self._scanned = fold.scanned(product, events)
         self._profile = Profile()
-        self._fit = journey.fit.points({})
+        self._fit = fold.fit.points({})
 
     def tell(self, book: _Book, until: int) -> None:
         """Learns the events up to `until`, with a line where fit changed, and for a person's click
@@ -199,7 +200,7 @@ class _Aside:
                 self._fit = fit
 
 
-def _words(signal: str, event: Event | None, row: Row) -> str:
+def _words(signal: str, event: Event | None, row: Step) -> str:
     text = PHRASES.get(signal, signal.replace("_", " "))
     if event and event.data.content_id:
         text += f" ({event.data.content_id})"

@@ -15,8 +15,8 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.model.explanation import Ledger, Line, explain
-from services.scorer.model.fold import Event
 from services.scorer.model.profile import profile_of
+from services.scorer.model.state import Event
 from services.scorer.model.trajectory import Curve, curve
 from services.scorer.queries.leads import Queries, parse_time
 from services.scorer.records import unpack_profile
@@ -260,11 +260,11 @@ class PageViews:
         )
 
     def _reckon(self, product: str, events: Sequence[Event], now: int) -> tuple[Ledger, Curve]:
-        journey = self._scoring.fold
-        return explain(journey, product, events, now), curve(journey, product, events, now)
+        fold = self._scoring.fold
+        return explain(fold, product, events, now), curve(fold, product, events, now)
 
     def _account(self, ledger: Ledger, events: Sequence[Event], limit: int | None) -> Account:
-        read = self._scoring.fold.reader.read
+        read = self._scoring.fold.interpreter.interpret
         content = {event.data.id: read(event.data).content for event in events}
         shown = ledger.lines[-limit:] if limit else ledger.lines
         earlier = ledger.lines[: len(ledger.lines) - len(shown)]
@@ -285,7 +285,7 @@ class PageViews:
     def _history(
         self, events: Sequence[Event], changes: Sequence[Item], mails: Sequence[Mail]
     ) -> list[Item]:
-        read = self._scoring.fold.reader.read
+        read = self._scoring.fold.interpreter.interpret
         items = [*changes, *(self._touch(mail.at, mail.touch) for mail in mails)]
         for event in events:
             if event.data.type != TOUCH_SENT:
