@@ -110,10 +110,7 @@ class Writer:
             now = parse_time(shown["as_of"])
             events = await self._queries.events(lead, now)
             ledger = await asyncio.to_thread(explain, fold, product, events, now)
-            content = {
-                event.data.id: fold.interpreter.interpret(event.data).content for event in events
-            }
-            why[product] = reasons(ledger.lines, content, library)
+            why[product] = reasons(ledger.lines, library)
         return leads, why
 
     async def _settle(self, one: Owed, result: str, told: Any) -> None:

@@ -11,6 +11,7 @@ from services.scorer.model.explanation import explain
 from services.scorer.model.fold import Fold
 from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event, FoldState
+from services.scorer.wording import line_text
 from services.shared.contracts.events import TOUCH_SENT, Interaction, event_uid
 from services.shared.playbook.sections import Playbook
 from tests.support.histories import BASE, DAY, MINUTE, SECOND, history
@@ -96,7 +97,7 @@ def sums_up(fold: Fold, product: str, events: list[Event], lane: FoldState, now:
     shown = fold.view([lane], [now], [fold.fit.points(profile_of(events).fit_traits())])[0]
     if shown.likelihood is None:
         assert ledger.likelihood is None
-        assert ledger.note
+        assert ledger.ended_by
         return
     assert ledger.likelihood == pytest.approx(shown.likelihood, abs=1e-12)
     logit = math.log(ledger.likelihood / (1 - ledger.likelihood))
@@ -283,7 +284,7 @@ def test_the_ledger_names_the_click_that_a_machine_made(fold: Fold) -> None:
     ledger = explain(fold, "default", [act("page_viewed", 0), sent, click, machine], BASE + 4 * DAY)
     told = [line for line in ledger.lines if line.event_id == click.data.id]
     assert [(line.kind, line.delta, line.points) for line in told] == [("machine", 0.0, 0.0)]
-    assert "a machine clicked in it within seconds" in told[0].text
+    assert "a machine clicked in it within seconds" in line_text(told[0])
     assert not [line for line in ledger.lines if line.event_id == machine.data.id]
 
 

@@ -10,11 +10,12 @@ import pytest
 from jinja2 import UndefinedError
 
 from services.scorer import wording as words
-from services.scorer.model.explanation import explain
+from services.scorer.model.explanation import FitChange, Line, explain
 from services.scorer.model.fold import Fold
 from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event
 from services.scorer.model.trajectory import HEIGHT, WIDTH, areas, ceiling, curve, line
+from services.scorer.queries.responses import LineResponse
 from services.scorer.ui.live import AWAY, Live, Sight, news
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.scorer.ui.views import Item
@@ -127,18 +128,24 @@ def test_what_weighs_nothing_says_so(fold: Fold) -> None:
     assert did(type="content_downloaded", content_id=item.id) == (f"downloaded: “{item.title}”", "")
 
 
-def test_a_ledger_line_names_the_content_by_its_title_and_the_touch_by_its_id(
-    default_playbook: Playbook,
-) -> None:
+def test_a_ledger_line_names_the_content_by_its_title(default_playbook: Playbook) -> None:
     item = default_playbook.content[0]
     library = default_playbook.content_by_id
-    assert words.ledger_text(f"clicked in our mail ({item.id}) [touch 12]", item.id, library) == (
-        f"clicked in our mail: “{item.title}”", "12",
-    )  # fmt: skip
-    assert words.ledger_text("3.0 days without a sign", "", library) == (
-        "3.0 days without a sign",
-        "",
+    click = Line(
+        at=0, kind="event", signal="click", content_id=item.id, content=item.id, touch_id="12"
     )
+    assert words.line_in_words(click, library) == f"clicked in our mail: “{item.title}”"
+    assert LineResponse.of(click).text == f"clicked in our mail ({item.id}) [touch 12]"
+    silence = Line(at=0, kind="silence", silence=3 * DAY)
+    assert words.line_in_words(silence, library) == "3.0 days without a sign"
+    fit = FitChange(50, 65.5, ("a plant manager",))
+    attributes = Line(at=0, kind="attributes", fit=fit)
+    assert words.line_in_words(attributes, library) == "fit 50 → 65.5: a plant manager"
+
+
+def test_what_strangers_write_into_an_address_is_never_taken_for_a_touch() -> None:
+    visit = Line(at=0, kind="event", signal="visit", url="https://x.example/ [touch 7] (b)")
+    assert words.line_in_words(visit, {}) == ("visited the site (https://x.example/ [touch 7] (b))")
 
 
 def test_a_move_says_from_where_and_why() -> None:
