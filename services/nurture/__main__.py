@@ -17,7 +17,7 @@ from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import EndOffsets, Publisher, Subscription
 from services.shared.messaging.outbox import Relay
 from services.shared.playbook import loading
-from services.shared.runtime import Pulse, arm_fault
+from services.shared.runtime import Watchdog, arm_fault
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -27,7 +27,7 @@ async def main(settings: Settings) -> None:
     engine, publisher, ends = open_engine(settings), Publisher(settings), EndOffsets(settings)
     clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
     chooser = Chooser(loading.load(settings.playbook), sink=settings.smtp_is_sink)
-    keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
+    keys, watchdog, poll = Keys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
     relay, gate = Relay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
     scheduler = Scheduler(settings, engine, chooser, clock, gate, relay.wake)
 
@@ -51,11 +51,11 @@ async def main(settings: Settings) -> None:
         app,
         settings,
         "nurture",
-        consumer.run(pulse.beat("consumer")),
-        relay.run(pulse.beat("relay")),
-        scheduler.run(pulse.beat("scheduler")),
-        keys.refresh(pulse.beat("keys")),
-        pulse.watch(),
+        consumer.run(watchdog.heartbeat("consumer")),
+        relay.run(watchdog.heartbeat("relay")),
+        scheduler.run(watchdog.heartbeat("scheduler")),
+        keys.refresh(watchdog.heartbeat("keys")),
+        watchdog.watch(),
     )
     await ends.close()
     await publisher.close()

@@ -25,7 +25,7 @@ from services.shared.db import is_transient, rows
 from services.shared.errors import Reject, Retry
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import EndOffsets
-from services.shared.runtime import Beat, fault_point
+from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import SENT
 
@@ -93,10 +93,10 @@ class Scheduler:
         """Says that something may be due."""
         self._woken.set()
 
-    async def run(self, beat: Beat) -> None:
+    async def run(self, heartbeat: Heartbeat) -> None:
         """Sends until cancelled."""
         while True:
-            beat()
+            heartbeat()
             taken = 0
             try:
                 await self.recover()

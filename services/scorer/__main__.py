@@ -20,7 +20,7 @@ from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Publisher, Subscription
 from services.shared.messaging.outbox import Relay
 from services.shared.playbook import loading
-from services.shared.runtime import Pulse, arm_fault
+from services.shared.runtime import Watchdog, arm_fault
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -38,7 +38,7 @@ async def main(settings: Settings) -> None:
         else None
     )
     handler = Handler(scoring, crm)
-    keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
+    keys, watchdog, poll = Keys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
     relay = Relay(engine, publisher, "scorer", poll)
     sweeper = Sweeper(engine, handler, poll, relay.wake)
     consumer = Consumer(
@@ -58,7 +58,7 @@ async def main(settings: Settings) -> None:
         publisher,
     )
     writing = (
-        [Writer(settings, engine, scoring, app.state.queries).run(pulse.beat("writer"))]
+        [Writer(settings, engine, scoring, app.state.queries).run(watchdog.heartbeat("writer"))]
         if crm
         else []
     )
@@ -68,12 +68,12 @@ async def main(settings: Settings) -> None:
         app,
         settings,
         "scorer",
-        consumer.run(pulse.beat("consumer")),
-        relay.run(pulse.beat("relay")),
-        sweeper.run(pulse.beat("sweeper")),
+        consumer.run(watchdog.heartbeat("consumer")),
+        relay.run(watchdog.heartbeat("relay")),
+        sweeper.run(watchdog.heartbeat("sweeper")),
         *writing,
-        keys.refresh(pulse.beat("keys")),
-        pulse.watch(),
+        keys.refresh(watchdog.heartbeat("keys")),
+        watchdog.watch(),
     )
     await publisher.close()
     await engine.dispose()

@@ -26,7 +26,7 @@ from services.shared.clock import Clock
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import Key
 from services.shared.messaging.kafka import Publisher
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat
 
 log = structlog.get_logger()
 MAX_BYTES = 256 * 1024 * 1024
@@ -185,12 +185,12 @@ class Desk:
         self._files.pop(brought.id, None)
         shutil.rmtree(brought.folder, ignore_errors=True)
 
-    async def tidy(self, beat: Beat) -> None:
+    async def tidy(self, heartbeat: Heartbeat) -> None:
         """Removes what has rested for an hour, at first what an earlier process left."""
         with suppress(OSError):
             shutil.rmtree(self.folder)
         while True:
-            beat()
+            heartbeat()
             for brought in list(self._files.values()):
                 busy = brought.job and not brought.job.ended
                 if not busy and time.monotonic() - brought.at > KEPT_S:

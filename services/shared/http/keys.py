@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat
 
 log = structlog.get_logger()
 Scope = Literal["secret", "public", "query"]
@@ -141,9 +141,9 @@ class Keys:
                 {"used": used},
             )
 
-    async def refresh(self, beat: Beat) -> None:
+    async def refresh(self, heartbeat: Heartbeat) -> None:
         """Reads them again every second; while the database is away those known stay in force."""
-        await refreshed(self.load, beat, "keys_wait")
+        await refreshed(self.load, heartbeat, "keys_wait")
 
     def in_force(self, key_id: str) -> Key | None:
         """The key of this id, unless it is unknown, revoked or expired."""
@@ -186,13 +186,13 @@ def _key(row: Any) -> Key:
     return Key(row.id, row.name, row.scope, row.hash, row.expires_at, origins)
 
 
-async def refreshed(load: Callable[[], Awaitable[None]], beat: Beat, waits: str) -> None:
+async def refreshed(load: Callable[[], Awaitable[None]], heartbeat: Heartbeat, waits: str) -> None:
     """Calls `load` once a second until cancelled; while it raises Retry what was loaded before
     stays.
     """
     told = ""
     while True:
-        beat()
+        heartbeat()
         try:
             await load()
             told = ""

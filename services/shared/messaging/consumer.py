@@ -15,7 +15,7 @@ from services.shared.errors import Reject, Retry
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Record, Subscription, TopicPartition
 from services.shared.messaging.outbox import Schema
-from services.shared.runtime import Beat, fault_point, patiently
+from services.shared.runtime import Heartbeat, fault_point, retry_with_backoff
 from services.shared.telemetry import BATCH_SECONDS, BURIED
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ class Consumer(Generic[D]):
         self._batch, self._after = batch, after
         self.ready = False
 
-    async def run(self, beat: Beat) -> None:
+    async def run(self, heartbeat: Heartbeat) -> None:
         """Consumes until cancelled; what is under way then is finished or repeated, never half
         done.
         """
@@ -61,18 +61,23 @@ class Consumer(Generic[D]):
                 await subscription.start()
                 self.ready = True
                 while True:
-                    beat()
-                    await self._turn(subscription, await subscription.poll(self._batch, 200), beat)
+                    heartbeat()
+                    await self._turn(
+                        subscription, await subscription.poll(self._batch, 200), heartbeat
+                    )
             except Retry as error:
                 log.warning("consumer_waits", reason=str(error))
-                beat()
+                heartbeat()
                 await asyncio.sleep(1)
             finally:
                 self.ready = False
                 await subscription.close()
 
     async def _turn(
-        self, subscription: Subscription, polled: dict[TopicPartition, list[Record]], beat: Beat
+        self,
+        subscription: Subscription,
+        polled: dict[TopicPartition, list[Record]],
+        heartbeat: Heartbeat,
     ) -> None:
         if not polled:
             return
@@ -82,14 +87,14 @@ class Consumer(Generic[D]):
             [record for part in parts[lane::lanes] for record in polled[part]]
             for lane in range(lanes)
         ]
-        left = await asyncio.gather(*(self.take(records, beat) for records in work))
+        left = await asyncio.gather(*(self.take(records, heartbeat) for records in work))
         fault_point("between_database_and_offset_commit")
         self._after(sum(left))
         await subscription.commit(
             {part: records[-1].offset + 1 for part, records in polled.items()}
         )
 
-    async def take(self, records: list[Record], beat: Beat) -> int:
+    async def take(self, records: list[Record], heartbeat: Heartbeat) -> int:
         """Applies records in one transaction, bisecting around what can never be applied."""
         began = time.perf_counter()
         sound, rejected = self._decode(records)
@@ -114,10 +119,12 @@ class Consumer(Generic[D]):
                 raise _Poisoned from error
 
         try:
-            left: int = await patiently(attempt, "batch", beat)
+            left: int = await retry_with_backoff(attempt, "batch", heartbeat)
         except _Poisoned:
             middle = len(records) // 2
-            left = await self.take(records[:middle], beat) + await self.take(records[middle:], beat)
+            left = await self.take(records[:middle], heartbeat) + await self.take(
+                records[middle:], heartbeat
+            )
         BATCH_SECONDS.labels(self._schema).observe(time.perf_counter() - began)
         return left
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.shared.db import Table, copy, is_transient, rows
 from services.shared.errors import Retry
 from services.shared.messaging.kafka import Outgoing, Publisher, Record
-from services.shared.runtime import Beat, fault_point
+from services.shared.runtime import Heartbeat, fault_point
 from services.shared.telemetry import OUTBOX_PUBLISHED
 
 log = structlog.get_logger()
@@ -80,10 +80,10 @@ class Relay:
         """Says that something was put."""
         self._woken.set()
 
-    async def run(self, beat: Beat) -> None:
+    async def run(self, heartbeat: Heartbeat) -> None:
         """Relays until cancelled."""
         while True:
-            beat()
+            heartbeat()
             try:
                 sent = await self.relay()
             except Exception as error:
