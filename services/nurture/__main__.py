@@ -15,7 +15,7 @@ from services.shared.http.keys import Keys
 from services.shared.http.server import serve
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import EndOffsets, Publisher, Subscription
-from services.shared.messaging.outbox import Relay
+from services.shared.messaging.outbox import OutboxRelay
 from services.shared.playbook import loading
 from services.shared.runtime import Watchdog, arm_fault
 from services.shared.settings import Settings
@@ -28,12 +28,12 @@ async def main(settings: Settings) -> None:
     clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
     chooser = Chooser(loading.load(settings.playbook), sink=settings.smtp_is_sink)
     keys, watchdog, poll = Keys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
-    relay, gate = Relay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
-    scheduler = Scheduler(settings, engine, chooser, clock, gate, relay.wake)
+    relay, gate = OutboxRelay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
+    scheduler = Scheduler(settings, engine, chooser, clock, gate, relay.notify)
 
     def decided(left: int) -> None:
         if left:
-            relay.wake()
+            relay.notify()
             scheduler.wake()
 
     consumer = Consumer(
@@ -42,7 +42,7 @@ async def main(settings: Settings) -> None:
         Handler(chooser, clock, pepper),
         "nurture",
         batch=settings.batch,
-        after=decided,
+        on_commit=decided,
     )
     app = create_app(
         settings, engine, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded}

@@ -18,7 +18,7 @@ from services.shared.http.keys import Keys
 from services.shared.http.server import serve
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Publisher, Subscription
-from services.shared.messaging.outbox import Relay
+from services.shared.messaging.outbox import OutboxRelay
 from services.shared.playbook import loading
 from services.shared.runtime import Watchdog, arm_fault
 from services.shared.settings import Settings
@@ -39,15 +39,15 @@ async def main(settings: Settings) -> None:
     )
     handler = Handler(scoring, crm)
     keys, watchdog, poll = Keys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
-    relay = Relay(engine, publisher, "scorer", poll)
-    sweeper = Sweeper(engine, handler, poll, relay.wake)
+    relay = OutboxRelay(engine, publisher, "scorer", poll)
+    sweeper = Sweeper(engine, handler, poll, relay.notify)
     consumer = Consumer(
         engine,
         lambda: Subscription(settings, "scorer", [INTERACTIONS, TOUCHES]),
         handler,
         "scorer",
         batch=settings.batch,
-        after=lambda left: relay.wake() if left else None,
+        on_commit=lambda left: relay.notify() if left else None,
     )
     app = create_app(
         settings,

@@ -111,7 +111,7 @@ class Sweeper:
             said, changes = settle(handler.scoring.fold, leads, now, evidence)
             await store.write(leads, handler.scoring.playbook.fold_hash)
             await store.announce(said)
-            await outbox.put(connection, "scorer", changes)
+            await outbox.enqueue(connection, "scorer", changes)
             if handler.crm:
                 await owed.note(connection, handler.crm, leads)
         if changes:
