@@ -20,7 +20,7 @@ from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import open_engine
 from services.shared.errors import Reject
-from services.shared.http.keys import Keys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.rates import Rates
 from services.shared.http.server import serve
 from services.shared.messaging.kafka import Publisher
@@ -34,7 +34,7 @@ async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
     engine, publisher = open_engine(settings), Publisher(settings)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
-    keys, watchdog = Keys(engine), Watchdog(settings.watchdog_s)
+    keys, watchdog = ApiKeys(engine), Watchdog(settings.watchdog_s)
     rules, pepper = loading.load(settings.playbook), settings.pepper.get_secret_value().encode()
     sources, senders = served(rules), Senders(engine, pepper)
     heard = Heard(engine, [*sources, FORMS, MAILBOX], settings.public_url)

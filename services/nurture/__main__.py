@@ -11,7 +11,7 @@ from services.nurture.scheduler import ConsentGate, Scheduler
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS
 from services.shared.db import open_engine
-from services.shared.http.keys import Keys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.server import serve
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import EndOffsets, Publisher, Subscription
@@ -27,7 +27,7 @@ async def main(settings: Settings) -> None:
     engine, publisher, ends = open_engine(settings), Publisher(settings), EndOffsets(settings)
     clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
     chooser = Chooser(loading.load(settings.playbook), sink=settings.smtp_is_sink)
-    keys, watchdog, poll = Keys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
+    keys, watchdog, poll = ApiKeys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
     relay, gate = OutboxRelay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
     scheduler = Scheduler(settings, engine, chooser, clock, gate, relay.notify)
 

@@ -14,7 +14,7 @@ from services.shared.clock import Clock
 from services.shared.contracts.events import INTERACTIONS, TOUCHES
 from services.shared.db import open_engine
 from services.shared.errors import Reject
-from services.shared.http.keys import Keys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.server import serve
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Publisher, Subscription
@@ -38,7 +38,7 @@ async def main(settings: Settings) -> None:
         else None
     )
     handler = Handler(scoring, crm)
-    keys, watchdog, poll = Keys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
+    keys, watchdog, poll = ApiKeys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
     relay = OutboxRelay(engine, publisher, "scorer", poll)
     sweeper = Sweeper(engine, handler, poll, relay.notify)
     consumer = Consumer(

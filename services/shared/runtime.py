@@ -20,6 +20,7 @@ Heartbeat = Callable[[], None]  # what a loop calls at every turn
 T = TypeVar("T")
 DRAIN_SECONDS = 10.0  # what is under way at the end may take so long
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.2, 5.0
+REFRESH_S = 0.8  # so that what has changed holds within a second
 EXIT_STALLED = 70  # the exit status of a process whose loop has stalled: EX_SOFTWARE of sysexits.h
 
 _passages_left: dict[str, int] = {}
@@ -88,6 +89,25 @@ async def retry_with_backoff(
                 heartbeat()
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_LONGEST_S)
+
+
+async def refresh_every_second(
+    load: Callable[[], Awaitable[None]], heartbeat: Heartbeat, event: str
+) -> None:
+    """Calls `load` until cancelled. While it raises Retry what was loaded before stays, and a new
+    reason is logged as `event`.
+    """
+    logged = ""
+    while True:
+        heartbeat()
+        try:
+            await load()
+            logged = ""
+        except Retry as error:
+            if str(error) != logged:
+                log.warning(event, reason=str(error))
+            logged = str(error)
+        await asyncio.sleep(REFRESH_S)
 
 
 @asynccontextmanager
