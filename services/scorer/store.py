@@ -212,10 +212,14 @@ class Store:
                 "at = excluded.at, body = excluded.body WHERE t.status NOT IN ('sent', 'failed') "
                 "AND (t.at <= excluded.at OR excluded.status = 'sent') AND (t.status <> "
                 "'unknown' OR excluded.status = 'sent')",
-                id=uuid.UUID(touch.id), lead=uuid.UUID(touch.lead), status=touch.status,
+                id=uuid.UUID(touch.id),
+                lead=uuid.UUID(touch.lead),
+                status=touch.status,
                 reason=touch.reason,
-                content=touch.content, at=at, body=encode_bytes(touch).decode(),
-            )  # fmt: skip
+                content=touch.content,
+                at=at,
+                body=encode_bytes(touch).decode(),
+            )
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)

@@ -15,43 +15,59 @@ SURE = (("sure", 0.8), ("fairly sure", 0.6), ("not sure", 0.0))
 LONGEST = 120
 
 ACTS = {
-    "page_viewed": "viewed a page", "link_clicked": "followed a link", "form_submitted": "sent "
-    "a form",
-    "content_downloaded": "downloaded", "video_watched": "watched a video",
+    "page_viewed": "viewed a page",
+    "link_clicked": "followed a link",
+    "form_submitted": "sent a form",
+    "content_downloaded": "downloaded",
+    "video_watched": "watched a video",
     "webinar_registered": "registered for a webinar",
-    "survey_answered": "answered a survey", "preference_set": "set a preference",
+    "survey_answered": "answered a survey",
+    "preference_set": "set a preference",
     "not_now": "said “not now”",
     "trial_started": "started a trial",
-    "call_attempted": "was called and not reached", "meeting_held": "met us",
+    "call_attempted": "was called and not reached",
+    "meeting_held": "met us",
     "call_held": "talked with us on the phone",
-    "social_engaged": "reacted in a social network", "ad_clicked": "clicked an advertisement",
-    "email_opened": "opened a mail", "email_clicked": "clicked in a mail",
+    "social_engaged": "reacted in a social network",
+    "ad_clicked": "clicked an advertisement",
+    "email_opened": "opened a mail",
+    "email_clicked": "clicked in a mail",
     "email_delivered": "received a mail",
-    "email_bounced": "could not be reached by mail", "email_complained": "called a mail spam",
-    "email_processed": "is about to receive a mail", "email_dropped": "was not written to by "
-    "the mail tool",
-    "email_changed": "changed their address", "resubscribed": "came back to one of the mail "
-    "tool's lists",
-    "identified": "told who they are", "grouped": "was assigned to a company", "aliased": "was "
-    "joined with another id",
-    "identity_reviewed": "had their identity reviewed", "consent_given": "gave "
-    "consent", "consent_withdrawn": "withdrew consent",
-    "purchased": "bought", "sales_accepted": "was accepted by sales", "sales_rejected": "was "
-    "rejected by sales",
-    "sales_disqualified": "was disqualified by sales", "opportunity_opened": "became an "
-    "opportunity", "won": "was won",
+    "email_bounced": "could not be reached by mail",
+    "email_complained": "called a mail spam",
+    "email_processed": "is about to receive a mail",
+    "email_dropped": "was not written to by the mail tool",
+    "email_changed": "changed their address",
+    "resubscribed": "came back to one of the mail tool's lists",
+    "identified": "told who they are",
+    "grouped": "was assigned to a company",
+    "aliased": "was joined with another id",
+    "identity_reviewed": "had their identity reviewed",
+    "consent_given": "gave consent",
+    "consent_withdrawn": "withdrew consent",
+    "purchased": "bought",
+    "sales_accepted": "was accepted by sales",
+    "sales_rejected": "was rejected by sales",
+    "sales_disqualified": "was disqualified by sales",
+    "opportunity_opened": "became an opportunity",
+    "won": "was won",
     "lost": "was lost",
-}  # fmt: skip
+}
 CAUSES = {
-    "event": "after an act of its own", "silence": "after silence", "late_evidence": "when "
-    "older news arrived",
-    "merge": "when two histories were joined", "model": "under a new model or playbook",
-}  # fmt: skip
+    "event": "after an act of its own",
+    "silence": "after silence",
+    "late_evidence": "when older news arrived",
+    "merge": "when two histories were joined",
+    "model": "under a new model or playbook",
+}
 STATUSES = {
-    "due": "planned", "sending": "on its way", "sent": "sent", "unknown": "perhaps "
-    "sent", "failed": "failed",
+    "due": "planned",
+    "sending": "on its way",
+    "sent": "sent",
+    "unknown": "perhaps sent",
+    "failed": "failed",
     "withheld": "not sent",
-}  # fmt: skip
+}
 REASONS = {
     "no_consent": "nobody at this address has agreed to be written to",
     "preference": "the lead has asked for it to be so",

@@ -766,10 +766,13 @@ CHUNKED = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\
 @pytest.mark.parametrize(
     "endless",
     [
-        pytest.param((b"GET /health/live HTTP/1.1\r\nHost: x\r\n",
-        b"X-A: " + b"a" * 1000 + b"\r\n"), id="headers"),
-        pytest.param((b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-A: ", b"a" * 1000), id="one "
-        "header"),
+        pytest.param(
+            (b"GET /health/live HTTP/1.1\r\nHost: x\r\n", b"X-A: " + b"a" * 1000 + b"\r\n"),
+            id="headers",
+        ),
+        pytest.param(
+            (b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-A: ", b"a" * 1000), id="one header"
+        ),
         pytest.param((b"GET /", b"a" * 1000), id="an address"),
         pytest.param(
             (CHUNKED + b"1\r\na\r\n0\r\n", b"X: " + b"a" * 997 + b"\r\n"),
@@ -780,7 +783,7 @@ CHUNKED = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\
             id="chunk extensions",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_never_ends(door: Ingest, endless: tuple[bytes, bytes]) -> None:
     """Headers, trailers or chunk extensions without end are cut off long before they fill the
     memory.
@@ -977,16 +980,24 @@ HOSTILE = {
 @pytest.mark.parametrize(
     ("path", "around"),
     [
-        ("/v1/track", '{"event": "x", "anonymousId": "a", "messageId": "m", "properties": '
-        '{"n": %s}}'),
-        ("/v1/batch", '{"batch": [{"type": "track", "event": "x", "anonymousId": "a", '
-        '"properties": {"n": %s}}]}'),
-        ("/v1/events", '{"specversion": "1.0", "id": "1", "source": "/a", "type": "x", "data": '
-        '{"user_id": "u", "url": %s}}'),
+        (
+            "/v1/track",
+            '{"event": "x", "anonymousId": "a", "messageId": "m", "properties": {"n": %s}}',
+        ),
+        (
+            "/v1/batch",
+            '{"batch": [{"type": "track", "event": "x", "anonymousId": "a", "properties": '
+            '{"n": %s}}]}',
+        ),
+        (
+            "/v1/events",
+            '{"specversion": "1.0", "id": "1", "source": "/a", "type": "x", "data": '
+            '{"user_id": "u", "url": %s}}',
+        ),
         ("/v1/forms/demo", '{"email": "a@b.example", "n": %s}'),
     ],
     ids=["call", "batch", "CloudEvent", "form"],
-)  # fmt: skip
+)
 def test_values_that_break_databases_and_parsers(
     door: Ingest, path: str, around: str, name: str
 ) -> None:

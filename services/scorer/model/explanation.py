@@ -15,20 +15,25 @@ from services.scorer.model.stage_filter import F
 from services.shared.clock import DAY, from_us, rfc3339
 
 PHRASES = {
-    "visit": "visited the site", "content_awareness": "took in content for people who see the "
-    "problem",
+    "visit": "visited the site",
+    "content_awareness": "took in content for people who see the problem",
     "content_consideration": "took in content for people who compare ways",
     "content_decision": "took in content for deciding",
-    "webinar": "attended a webinar or event", "pricing": "looked at prices", "enquiry": "enquired",
+    "webinar": "attended a webinar or event",
+    "pricing": "looked at prices",
+    "enquiry": "enquired",
     "demo": "asked for a demo",
-    "reply": "replied", "conversation": "talked with us", "unsubscribe": "unsubscribed or "
-    "complained",
-    "open": "opened our mail", "no_open": "did not open our mail in time", "click": "clicked "
-    "in our mail",
-    "no_click": "did not click in our mail in time", "outcome": "became an "
-    "opportunity", "purchase": "bought",
+    "reply": "replied",
+    "conversation": "talked with us",
+    "unsubscribe": "unsubscribed or complained",
+    "open": "opened our mail",
+    "no_open": "did not open our mail in time",
+    "click": "clicked in our mail",
+    "no_click": "did not click in our mail in time",
+    "outcome": "became an opportunity",
+    "purchase": "bought",
     "restart": "the opportunity ended, the journey starts anew",
-}  # fmt: skip
+}
 SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
 KINDS = {
     "no_open": "no_open",

@@ -235,8 +235,9 @@ class PageViews:
                 connection,
                 "SELECT at, body FROM scorer.touch WHERE lead_id = :lead ORDER BY at DESC, id "
                 "LIMIT :limit",
-                lead=lead_id, limit=TOUCHES,
-            )  # fmt: skip
+                lead=lead_id,
+                limit=TOUCHES,
+            )
             identifiers = (await Store(connection).identifiers([lead_id])).get(lead_id, [])
         ledger, seen = await asyncio.to_thread(self._reckon, product, events, now)
         name, detail = who(lead["traits"], identifiers)

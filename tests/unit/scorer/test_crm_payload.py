@@ -186,11 +186,12 @@ def test_the_reasons_are_the_three_largest_with_what_repeats_counted_together(
 ) -> None:
     """G4, S5: in the page's words."""
     lines = [
-        line("visited the site", 0.4, 1.0, "e1"), line("visited the site", 0.5, 1.5, "e2"),
+        line("visited the site", 0.4, 1.0, "e1"),
+        line("visited the site", 0.5, 1.5, "e2"),
         line("replied", 0.2, 0.5, "e3"),
-        line("30.0 days without a sign", -0.7, -2.0, None, "silence"), line("took in content "
-        "for deciding (x)", 1.2, 4.0, "e4"),
-    ]  # fmt: skip
+        line("30.0 days without a sign", -0.7, -2.0, None, "silence"),
+        line("took in content for deciding (x)", 1.2, 4.0, "e4"),
+    ]
     content = {"e4": "case-study-bottling"}
     title = default_playbook.content_by_id["case-study-bottling"].title
     assert reasons(lines, content, default_playbook.content_by_id) == [
