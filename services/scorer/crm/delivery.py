@@ -20,7 +20,7 @@ from services.shared.contracts.events import derived
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.http.webhook import SignedWebhook
-from services.shared.runtime import Beat, fault_point
+from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import WRITTEN_BACK
 
@@ -50,10 +50,10 @@ class Writer:
         self._poll_s, self._lease_s = settings.poll_ms / 1000, 3 * settings.sending_timeout_s
         self.gone = False
 
-    async def run(self, beat: Beat) -> None:
+    async def run(self, heartbeat: Heartbeat) -> None:
         """Writes back until cancelled."""
         while True:
-            beat()
+            heartbeat()
             tried = 0
             try:
                 tried = 0 if self.gone else await self.turn()

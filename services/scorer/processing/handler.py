@@ -95,7 +95,7 @@ class Handler:
             self._describe(lead)
         await self._fold(store, work, groups)
         said = await self._announce(store, work, groups)
-        await outbox.put(connection, "scorer", said)
+        await outbox.enqueue(connection, "scorer", said)
         if self.crm:
             await owed.note(connection, self.crm, work.leads.values())
         APPLIED.inc(len(arrivals))

@@ -23,8 +23,8 @@ from services.shared.clock import DAY, from_us
 from services.shared.contracts.events import Interaction, Touch, event_uid
 from services.shared.contracts.identity import Identifier, Kind
 from services.shared.errors import Reject
-from services.shared.http.keys import Key, Keys, hashed
-from services.shared.http.signin import Seats, SignedOut
+from services.shared.http.keys import ApiKey, ApiKeys, hash_of
+from services.shared.http.signin import PageSessions, SignedOut
 from services.shared.playbook.sections import Playbook
 from tests.support.histories import BASE, history
 
@@ -255,22 +255,23 @@ async def test_one_poller_serves_all_says_when_it_sees_nothing_and_rests_without
 # -- signing in -----------------------------------------------------------------------------------
 
 
-class Ring(Keys):
+class Ring(ApiKeys):
     """Keys that need no database."""
 
     def __init__(self, **scopes: str) -> None:
         self.loaded, self._used = True, set()
         self._keys = {
-            name: Key(name, name, scope, hashed("s" * 43), None) for name, scope in scopes.items()
+            name: ApiKey(name, name, scope, hash_of("s" * 43), None)
+            for name, scope in scopes.items()
         }  # type: ignore[arg-type]
 
 
 def test_a_session_holds_the_key_it_was_opened_with_and_nothing_else() -> None:
     ring = Ring(reader="query", other="query", writer="secret")
-    seats = Seats(ring, b"pepper")
-    cookie = seats.open("rl_reader_" + "s" * 43)
+    sessions = PageSessions(ring, b"pepper")
+    cookie = sessions.sign_in("rl_reader_" + "s" * 43)
     assert "s" * 43 not in cookie
-    assert seats.holder(cookie).id == "reader"
+    assert sessions.key_of(cookie).id == "reader"
     for forged in (
         "",
         "reader",
@@ -281,29 +282,29 @@ def test_a_session_holds_the_key_it_was_opened_with_and_nothing_else() -> None:
         "writer.0",
     ):
         with pytest.raises(SignedOut):
-            seats.holder(forged)
+            sessions.key_of(forged)
     with pytest.raises(SignedOut):
-        Seats(ring, b"another pepper").holder(cookie)
+        PageSessions(ring, b"another pepper").key_of(cookie)
     for key in ("", "rl_reader_" + "x" * 43, "rl_writer_" + "s" * 43):
         with pytest.raises(Reject):
-            seats.open(key)
+            sessions.sign_in(key)
 
 
 def test_a_session_ends_with_its_key() -> None:
     ring = Ring(reader="query")
-    seats = Seats(ring, b"pepper")
-    cookie = seats.open("rl_reader_" + "s" * 43)
+    sessions = PageSessions(ring, b"pepper")
+    cookie = sessions.sign_in("rl_reader_" + "s" * 43)
     ring._keys["reader"] = reissued(ring._keys["reader"])
     with pytest.raises(SignedOut):
-        seats.holder(cookie)
+        sessions.key_of(cookie)
     ring._keys.clear()
     with pytest.raises(SignedOut):
-        seats.holder(cookie)
+        sessions.key_of(cookie)
 
 
-def reissued(key: Key) -> Key:
+def reissued(key: ApiKey) -> ApiKey:
     """The same id with another secret."""
-    return Key(key.id, key.name, key.scope, hashed("t" * 43), None)
+    return ApiKey(key.id, key.name, key.scope, hash_of("t" * 43), None)
 
 
 # -- rendering ------------------------------------------------------------------------------------
