@@ -20,7 +20,8 @@ from tests.support import present
 
 
 def _verify(post: Post, secrets: Sequence[Secret]) -> Secret:
-    fresh(post.headers.get("webhook-timestamp", ""), post.received_at, "webhook-timestamp")
+    now = present.by_machine(post.received_at)  # the library below knows no other clock
+    fresh(post.headers.get("webhook-timestamp", ""), now, "webhook-timestamp")
 
     def fits(value: str) -> bool:
         try:

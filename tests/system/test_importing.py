@@ -260,10 +260,12 @@ def test_rejected_rows_are_reported_by_both_ways_alike(
     ]
     assert counts[0] == counts[1] == counts[2]
     assert counts[0]["reasons"] == {
-        "not a mail address": 1, "a date that can be read in two ways": 1, "identifies "
-        "nobody": 1, "a text over 8 KB": 1,
+        "not a mail address": 1,
+        "a date that can be read in two ways": 1,
+        "identifies nobody": 1,
+        "a text over 8 KB": 1,
         "fewer cells than columns": 1,
-    }  # fmt: skip
+    }
 
 
 def test_a_mistake_ends_before_any_row_with_code_2(system: System, command: ImportCommand) -> None:
