@@ -34,7 +34,7 @@ from services.shared.http.keys import Scope, new_key, register
 from services.shared.messaging.kafka import make_topics
 from services.shared.settings import HOME, Settings
 from services.shared.telemetry import configure_logs
-from tests.support import present
+from tests.support import present, raw_http
 from tests.support.servers import free_port
 from tests.support.standard_webhooks import all_sources
 
@@ -94,6 +94,7 @@ class IngestProcess:
         """Ends it in order."""
         assert self._process
         self._process.terminate()
+        self.http.close()
         assert self._process.wait(20) == 0, self.log()
 
     def kill(self) -> None:
@@ -150,8 +151,8 @@ class IngestProcess:
         return source.sign(sample, secret, self.url + path, now)
 
     def connection(self) -> socket.socket:
-        """A bare connection."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        """A bare connection to it."""
+        return raw_http.connect(self.port)
 
     def metric(self, name: str, **labels: str) -> float:
         """A metric's value; 0 before there was anything to count."""

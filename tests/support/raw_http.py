@@ -4,6 +4,20 @@ import json
 import re
 import socket
 
+_opened: list[socket.socket] = []
+
+
+def connect(port: int) -> socket.socket:
+    """A bare connection to a service on this machine, until `close_all`."""
+    _opened.append(socket.create_connection(("127.0.0.1", port), timeout=30))
+    return _opened[-1]
+
+
+def close_all() -> None:
+    """Closes what `connect` has opened."""
+    while _opened:
+        _opened.pop().close()
+
 
 def read_to_end(connection: socket.socket, seconds: float = 10) -> bytes:
     """What comes until the other side closes."""

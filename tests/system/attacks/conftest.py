@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import raw_http
 from tests.support.databases import new_database
 from tests.support.ingest_process import IngestProcess, create_topics
 from tests.support.servers import Postgres
@@ -38,6 +39,13 @@ def small_limits(scratch: Path, postgres: Postgres, kafka: str) -> Iterator[Inge
     ).start()
     yield ingest
     ingest.stop()
+
+
+@pytest.fixture(autouse=True)
+def bare_connections() -> Iterator[None]:
+    """Those of a test end with it."""
+    yield
+    raw_http.close_all()
 
 
 @pytest.fixture
