@@ -68,13 +68,13 @@ def broker(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Broker]:
     """A broker of this module's own, with all topics."""
     folder = scratch / f"contract-{request.param}"
     folder.mkdir()
-    one: Broker = (
+    broker: Broker = (
         InMemory(folder / "log") if request.param == "in-memory" else Kafka(folder, free_port())
     )
-    one.start()
-    asyncio.run(make_topics(settings_for(one.bootstrap)))
-    yield one
-    one.stop()
+    broker.start()
+    asyncio.run(make_topics(settings_for(broker.bootstrap)))
+    yield broker
+    broker.stop()
 
 
 def settings_for(bootstrap: str) -> Settings:
@@ -90,9 +90,9 @@ def given(broker: Broker) -> Settings:
 
 @pytest.fixture
 async def publisher(given: Settings) -> AsyncIterator[Publisher]:
-    one = Publisher(given)
-    yield one
-    await one.close()
+    publisher = Publisher(given)
+    yield publisher
+    await publisher.close()
 
 
 class Reader:
@@ -104,7 +104,6 @@ class Reader:
             f"contract-{uuid.uuid4().hex}",
             topics or (INTERACTIONS,),
         )
-        self.got: list[Record] = []
         self._subscription: Subscription | None = None
 
     async def read(
@@ -120,10 +119,10 @@ class Reader:
             assert time.monotonic() < give_up, f"{len(found)} of {wanted}"
             polled = await self._subscription.poll(1000, 200)
             found += [
-                one
+                record
                 for records in polled.values()
-                for one in records
-                if run.encode() in one.value[:100]
+                for record in records
+                if run.encode() in record.value[:100]
             ]
             if commit:
                 await self._subscription.commit(
@@ -136,12 +135,17 @@ class Reader:
         assert self._subscription
         polled = await self._subscription.poll(1000, int(seconds * 1000))
         return not [
-            one for records in polled.values() for one in records if run.encode() in one.value[:100]
+            record
+            for records in polled.values()
+            for record in records
+            if run.encode() in record.value[:100]
         ]
 
     async def rewind(self, offsets: dict[TopicPartition, int]) -> None:
+        """Reads on from these offsets."""
         assert self._subscription
-        self._subscription.rewind(offsets)
+        for partition, offset in offsets.items():
+            self._subscription._consumer.seek(partition, offset)
 
     async def close(self) -> None:
         if self._subscription:
@@ -151,9 +155,9 @@ class Reader:
 
 @pytest.fixture
 async def reader(given: Settings) -> AsyncIterator[Reader]:
-    one = Reader(given)
-    yield one
-    await one.close()
+    reader = Reader(given)
+    yield reader
+    await reader.close()
 
 
 def key(n: int) -> str:
@@ -265,7 +269,9 @@ async def test_what_was_not_committed_is_read_again(
 async def test_a_consumer_can_go_back(publisher: Publisher, reader: Reader, run: str) -> None:
     await publisher.publish(numbered(run, 30))
     got = await reader.read(30, run, commit=False)
-    first = {TopicPartition(one.topic, one.partition): one.offset for one in reversed(got)}
+    first = {
+        TopicPartition(record.topic, record.partition): record.offset for record in reversed(got)
+    }
     await reader.rewind(first)
     assert sorted(numbers(await reader.read(30, run))) == list(range(30))
 
