@@ -141,7 +141,7 @@ def test_a_call_over_32_kilobytes_and_a_batch_over_500_are_refused_as_segment_do
     parts = {f"p{n}": "x" * 7_000 for n in range(5)}
     mixed = system.post("/v1/batch", json={"batch": [call(100), call(100) | {"properties": parts}]})
     assert mixed.status_code == 200
-    assert [one["problem"]["type"].rpartition("#")[2] for one in mixed.json()["rejected"]] == [
+    assert [item["problem"]["type"].rpartition("#")[2] for item in mixed.json()["rejected"]] == [
         "too-large"
     ]
     whole = system.post("/v1/batch", json={"batch": [call(7_000) for _ in range(80)]})
