@@ -26,9 +26,9 @@ from services.shared.clock import Clock
 from services.shared.contracts.events import HISTORY, NEW_LEADS, encode_bytes
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import ApiKey, ApiKeys
+from services.shared.http.problems import STATUS
 from services.shared.http.rates import Rates
 from services.shared.http.signin import PageSessions, SignedOut
-from services.shared.http.web import STATUS
 from services.shared.playbook.loading import Broken
 
 HERE = Path(__file__).parent
