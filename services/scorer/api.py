@@ -11,8 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.model.explanation import as_json
 from services.scorer.queries.leads import Filter, Moved, Queries, parse_time
+from services.scorer.queries.responses import LedgerResponse
 from services.scorer.queries.sales_status import Outcomes, Said
 from services.scorer.scoring import Scoring
 from services.scorer.ui import routes as page
@@ -164,7 +164,7 @@ def create_app(
         at: Annotated[int | None, Depends(moment)],
     ) -> Response:
         """Why this likelihood: start + Σ delta = logit(likelihood)."""
-        return _json(as_json(await queries.explain(lead_id, product, at)))
+        return _json(LedgerResponse.of(await queries.explain(lead_id, product, at)))
 
     @app.get("/v1/leads/{lead_id}/timeline", **guarded, tags=["leads"])
     async def timeline(

@@ -105,10 +105,11 @@ class Bench:
 
     async def words(self) -> list[Any]:
         """Sales' words in the store."""
-        return await self.rows("SELECT uid, source, conflict, flags, body FROM scorer.event "
-        "WHERE body LIKE '%sales_%' OR "
-                               "body LIKE '%\"won\"%' OR body LIKE '%opportunity_opened%' OR "
-                               "body LIKE '%\"lost\"%'")  # fmt: skip
+        return await self.rows(
+            "SELECT uid, source, conflict, flags, body FROM scorer.event WHERE body LIKE "
+            "'%sales_%' OR "
+            "body LIKE '%\"won\"%' OR body LIKE '%opportunity_opened%' OR body LIKE '%\"lost\"%'"
+        )
 
     async def rows(self, statement: str, **values: Any) -> list[Any]:
         async with self.engine.connect() as connection:

@@ -66,7 +66,7 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
     assert not letters
     out = {}
     for lead, mine in events.items():
-        lane = states[lead]["default"].lane
+        lane = states[lead]["default"].fold
         key = tuple(event.uid for event in mine)
         flags = tuple(event.uid in conflicts for event in mine)
         out[key] = (

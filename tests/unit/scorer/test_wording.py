@@ -10,10 +10,12 @@ import pytest
 from jinja2 import UndefinedError
 
 from services.scorer import wording as words
-from services.scorer.model.explanation import explain
-from services.scorer.model.fold import Event, Journey
+from services.scorer.model.explanation import FitChange, Line, explain
+from services.scorer.model.fold import Fold
 from services.scorer.model.profile import profile_of
+from services.scorer.model.state import Event
 from services.scorer.model.trajectory import HEIGHT, WIDTH, areas, ceiling, curve, line
+from services.scorer.queries.responses import LineResponse
 from services.scorer.ui.live import AWAY, Live, Sight, news
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.scorer.ui.views import Item
@@ -28,8 +30,8 @@ from tests.support.histories import BASE, history
 
 
 @pytest.fixture(scope="module")
-def journey(default_playbook: Playbook) -> Journey:
-    return Journey(default_playbook)
+def fold(default_playbook: Playbook) -> Fold:
+    return Fold(default_playbook)
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +113,10 @@ def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook
     ) == ("“gone” failed: mailbox full")
 
 
-def test_what_weighs_nothing_says_so(journey: Journey) -> None:
+def test_what_weighs_nothing_says_so(fold: Fold) -> None:
     def did(**said: object) -> tuple[str, str]:
         data = Interaction(id="1", **said)  # type: ignore[arg-type]
-        return words.did(data, journey.reader.read(data), journey.playbook.content_by_id)
+        return words.did(data, fold.interpreter.interpret(data), fold.playbook.content_by_id)
 
     assert did(type="page_viewed", url="https://x.example/a?email=jo@x.example") == (
         "viewed a page: https://x.example/a",
@@ -122,22 +124,28 @@ def test_what_weighs_nothing_says_so(journey: Journey) -> None:
     )
     assert did(type="coffee_drunk") == ("coffee drunk", "weighs nothing")
     assert did(type="page_viewed", machine=True)[1] == "a machine did it, so it weighs nothing"
-    item = journey.playbook.content[0]
+    item = fold.playbook.content[0]
     assert did(type="content_downloaded", content_id=item.id) == (f"downloaded: “{item.title}”", "")
 
 
-def test_a_ledger_line_names_the_content_by_its_title_and_the_touch_by_its_id(
-    default_playbook: Playbook,
-) -> None:
+def test_a_ledger_line_names_the_content_by_its_title(default_playbook: Playbook) -> None:
     item = default_playbook.content[0]
     library = default_playbook.content_by_id
-    assert words.ledger_text(f"clicked in our mail ({item.id}) [touch 12]", item.id, library) == (
-        f"clicked in our mail: “{item.title}”", "12",
-    )  # fmt: skip
-    assert words.ledger_text("3.0 days without a sign", "", library) == (
-        "3.0 days without a sign",
-        "",
+    click = Line(
+        at=0, kind="event", signal="click", content_id=item.id, content=item.id, touch_id="12"
     )
+    assert words.line_in_words(click, library) == f"clicked in our mail: “{item.title}”"
+    assert LineResponse.of(click).text == f"clicked in our mail ({item.id}) [touch 12]"
+    silence = Line(at=0, kind="silence", silence=3 * DAY)
+    assert words.line_in_words(silence, library) == "3.0 days without a sign"
+    fit = FitChange(50, 65.5, ("a plant manager",))
+    attributes = Line(at=0, kind="attributes", fit=fit)
+    assert words.line_in_words(attributes, library) == "fit 50 → 65.5: a plant manager"
+
+
+def test_what_strangers_write_into_an_address_is_never_taken_for_a_touch() -> None:
+    visit = Line(at=0, kind="event", signal="visit", url="https://x.example/ [touch 7] (b)")
+    assert words.line_in_words(visit, {}) == ("visited the site (https://x.example/ [touch 7] (b))")
 
 
 def test_a_move_says_from_where_and_why() -> None:
@@ -152,32 +160,32 @@ def test_a_move_says_from_where_and_why() -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_curve_is_what_was_believed_at_every_moment(journey: Journey, seed: int) -> None:
+def test_the_curve_is_what_was_believed_at_every_moment(fold: Fold, seed: int) -> None:
     events = person(seed)
     now = events[-1].at + 20 * DAY
-    seen = curve(journey, "default", events, now, instants=25)
+    seen = curve(fold, "default", events, now, instants=25)
     assert seen.at[-1] == now
     assert (np.diff(seen.at) > 0).all()
     for i, at in enumerate(seen.at):
         past = [event for event in events if event.at <= at]
-        fit = journey.fit.points(profile_of(past).fit_traits())
-        view = journey.view(journey.fold_all("default", [past]), [int(at)], [fit])[0]
+        fit = fold.fit.points(profile_of(past).fit_traits())
+        view = fold.view(fold.refold("default", [past]), [int(at)], [fit])[0]
         assert seen.belief[:, i] == pytest.approx(list(view.belief.values()), abs=1e-9)
         assert seen.known(i) == (
             None if view.likelihood is None else pytest.approx(view.likelihood, abs=1e-9)
         )
 
 
-def test_the_curve_ends_where_the_ledger_does(journey: Journey) -> None:
+def test_the_curve_ends_where_the_ledger_does(fold: Fold) -> None:
     events = person(3)
     now = events[-1].at + 3 * DAY
-    assert curve(journey, "default", events, now).known(-1) == pytest.approx(
-        explain(journey, "default", events, now).likelihood
+    assert curve(fold, "default", events, now).known(-1) == pytest.approx(
+        explain(fold, "default", events, now).likelihood
     )
 
 
 def test_the_picture_stays_inside_its_box_and_is_broken_where_nothing_is_left_to_predict(
-    journey: Journey,
+    fold: Fold,
 ) -> None:
     bought = Interaction(id="b", type="purchased")
     lost = Interaction(id="l", type="lost")
@@ -186,7 +194,7 @@ def test_the_picture_stays_inside_its_box_and_is_broken_where_nothing_is_left_to
         Event(BASE + 5 * DAY, "b" * 32, bought),
         Event(BASE + 9 * DAY, "c" * 32, lost),
     ]
-    seen = curve(journey, "default", events, BASE + 20 * DAY)
+    seen = curve(fold, "default", events, BASE + 20 * DAY)
     path = line(seen, ceiling(seen))
     assert path.count("M") == 2
     for shape in [*areas(seen), path]:
@@ -195,11 +203,11 @@ def test_the_picture_stays_inside_its_box_and_is_broken_where_nothing_is_left_to
             assert 0 <= float(y) <= HEIGHT
 
 
-def test_a_lead_of_this_instant_and_one_of_very_many_events_have_a_curve(journey: Journey) -> None:
+def test_a_lead_of_this_instant_and_one_of_very_many_events_have_a_curve(fold: Fold) -> None:
     first = Event(BASE, "a" * 32, Interaction(id="v", type="page_viewed"))
-    assert curve(journey, "default", [first], BASE).x(BASE) == 1.0
+    assert curve(fold, "default", [first], BASE).x(BASE) == 1.0
     many = [Event(BASE + n * DAY // 20, f"{n:032x}", first.data) for n in range(1000)]
-    assert curve(journey, "default", many, many[-1].at).at.size <= 110
+    assert curve(fold, "default", many, many[-1].at).at.size <= 110
 
 
 # -- what is new ----------------------------------------------------------------------------------
