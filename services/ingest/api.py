@@ -30,7 +30,7 @@ from services.shared.contracts.events import encode_bytes
 from services.shared.errors import Reject
 from services.shared.http import problems, web
 from services.shared.http.keys import ApiKeys
-from services.shared.http.rates import Rates
+from services.shared.http.rates import RateLimits
 from services.shared.playbook.sections import Playbook
 from services.shared.runtime import fault_point
 from services.shared.settings import Settings
@@ -45,7 +45,7 @@ def create_app(
     settings: Settings,
     rules: Playbook,
     keys: ApiKeys,
-    rates: Rates,
+    rates: RateLimits,
     senders: Senders,
     heard: Heard,
     sources: Sequence[Source],
@@ -113,11 +113,11 @@ def create_app(
                 )
             secret = source.verify(post, secrets) if source.verify else Secret("", "")
             receipt.door = f"{source.door}:{secret.name}"
-            rates.key(f"{source.door}:{secret.name}")
+            rates.count_key(f"{source.door}:{secret.name}")
             await senders.use(source, post)
             await take(source.parse(post), receipt)
         except Reject as error:
-            reject = rates.guessed(request, error)
+            reject = rates.limit_guessing(request, error)
             if reject.kind in USELESS:
                 receipt.refused.append((0, None, reject))
                 return _answer(receipt, source, heard)
@@ -232,7 +232,7 @@ def create_app(
 
     @app.exception_handler(Reject)
     async def refused(request: Request, error: Reject) -> Response:
-        return mail.refusal(request, rates.guessed(request, error), pages)
+        return mail.refusal(request, rates.limit_guessing(request, error), pages)
 
     app.include_router(
         mail.create_router(

@@ -13,7 +13,7 @@ from services.shared.db import rows
 from services.shared.http import web
 from services.shared.http.keys import ApiKeys, bearer
 from services.shared.http.paging import Seal
-from services.shared.http.rates import Rates
+from services.shared.http.rates import RateLimits
 from services.shared.settings import Settings
 
 
@@ -21,12 +21,12 @@ def create_app(
     settings: Settings, engine: AsyncEngine, keys: ApiKeys, readiness: web.Readiness
 ) -> FastAPI:
     """The application; opens nothing."""
-    rates = Rates(settings)
+    rates = RateLimits(settings)
     app = web.create("Ripeline nurture", readiness, rates, max_body=web.SMALL_BODY)
     seal = Seal(settings.pepper.get_secret_value().encode())
 
     async def may_query(request: Request) -> None:
-        rates.key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
+        rates.count_key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
 
     @app.get(
         "/v1/touches", dependencies=[Depends(may_query)], response_model=None, tags=["touches"]

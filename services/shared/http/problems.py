@@ -8,7 +8,7 @@ from fastapi import Response
 
 from services.shared.contracts.events import encode_bytes
 from services.shared.errors import Kind, Reject
-from services.shared.http.rates import TooMany
+from services.shared.http.rates import TooManyRequests
 
 TYPES = "https://ripeline.example/errors#"  # with the kind: a heading of docs/errors.md
 MEDIA = "application/problem+json"
@@ -54,7 +54,7 @@ def problem_response(reject: Reject, status: int | None = None) -> Response:
     elif problem.status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     response = Response(encode_bytes(problem), problem.status, headers, MEDIA)
-    if isinstance(reject, TooMany):
+    if isinstance(reject, TooManyRequests):
         response.raw_headers += reject.headers
     return response
 

@@ -14,7 +14,7 @@ from services.shared.db import is_transient
 from services.shared.errors import Kind, Reject, Retry
 from services.shared.http import health, problems
 from services.shared.http.problems import problem_response
-from services.shared.http.rates import Rates
+from services.shared.http.rates import RateLimits
 
 log = structlog.get_logger()
 SMALL_BODY = 64 * 1024  # bytes, for services that are asked questions
@@ -33,7 +33,7 @@ class Application(FastAPI):
 
 
 def create(
-    title: str, readiness: Readiness, rates: Rates, *, max_body: int | None = None
+    title: str, readiness: Readiness, rates: RateLimits, *, max_body: int | None = None
 ) -> FastAPI:
     """An application with health, metrics and the handlers of refusals; a route may take more bytes
     than `max_body`.
@@ -49,7 +49,7 @@ def create(
 
     @app.exception_handler(Reject)
     async def rejected(request: Request, error: Reject) -> Response:
-        return problem_response(rates.guessed(request, error))
+        return problem_response(rates.limit_guessing(request, error))
 
     app.exception_handler(Retry)(_retry)
     app.exception_handler(SQLAlchemyError)(_database)

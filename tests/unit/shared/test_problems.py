@@ -9,13 +9,13 @@ from fastapi import FastAPI
 from services.shared.errors import Kind, Reject
 from services.shared.http import web
 from services.shared.http.problems import STATUS, Problem, problem_response, refusals
-from services.shared.http.rates import Rates
+from services.shared.http.rates import RateLimits
 from services.shared.settings import Settings
 
 
 @pytest.fixture
 def app() -> FastAPI:
-    return web.create("a service", dict, Rates(Settings()))
+    return web.create("a service", dict, RateLimits(Settings()))
 
 
 def test_every_kind_has_a_status() -> None:
