@@ -32,7 +32,7 @@ from services.shared.contracts.events import (
 from services.shared.contracts.identity import Kind
 from services.shared.contracts.sales import STATUS_OF
 from services.shared.messaging.kafka import Outgoing
-from services.shared.telemetry import ANNOUNCED
+from services.shared.telemetry import STAGE_CHANGES
 
 TOO_OLD_US = TOO_OLD // timedelta(microseconds=1)
 ENGAGED_EVERY_SECONDS = 300
@@ -133,7 +133,7 @@ def _announcement(
     announced_at, seq = from_us(now), state.announced.seq + 1
     product, before = state.fold.product, state.announced.stage
     state.announced = Announced(view.stage, seq, announced_at)
-    ANNOUNCED.labels(view.stage, cause).inc()
+    STAGE_CHANGES.labels(view.stage, cause).inc()
     return {
         "id": derived(lead.id, product, seq),
         "lead_id": lead.id,

@@ -25,7 +25,7 @@ from services.shared.errors import Reject, Retry
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing, Record
 from services.shared.playbook.sections import Crm
-from services.shared.telemetry import APPLIED, REPEATED
+from services.shared.telemetry import EVENTS_APPLIED, EVENTS_REPEATED
 
 
 class Decoded(NamedTuple):
@@ -98,7 +98,7 @@ class Handler:
         await outbox.enqueue(connection, "scorer", said)
         if self.crm:
             await owed.note(connection, self.crm, work.leads.values())
-        APPLIED.inc(len(arrivals))
+        EVENTS_APPLIED.inc(len(arrivals))
         return len(said)
 
     async def _distinct(
@@ -130,7 +130,7 @@ class Handler:
                 flag.append(stored.uid)
         if flag:
             await store.flag_conflicts(flag)
-        REPEATED.inc(len(arrivals) - len(new))
+        EVENTS_REPEATED.inc(len(arrivals) - len(new))
         return new, losers
 
     async def _own(
