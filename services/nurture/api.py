@@ -12,7 +12,7 @@ from services.shared.clock import rfc3339, to_us
 from services.shared.db import rows
 from services.shared.http import web
 from services.shared.http.keys import ApiKeys, bearer
-from services.shared.http.paging import Cursors, Position
+from services.shared.http.paging import MAX_CURSOR, Cursors, Position
 from services.shared.http.rates import RateLimits
 from services.shared.settings import Settings
 
@@ -35,7 +35,7 @@ def create_app(
         lead: uuid.UUID | None = None,
         status: Literal["due", "sending", "sent", "unknown", "failed", "withheld", ""] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[str, Query(max_length=500)] = "",
+        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> Response:
         """Decisions, oldest first; pass `next` as `cursor` for the following page."""
         scope = f"touches {lead} {status}"

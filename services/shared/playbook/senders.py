@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.shared.playbook.expressions import Asked, Challenged, problem_of
 
 WHOLE = "*"
+SIGNATURE_WINDOW_S = 300  # how far a signed time may be from ours
 PLACE = re.compile(r"\{(\w+)\}")
 Path = tuple[int | str, ...]
 
@@ -33,7 +34,7 @@ class Hmac(Rule):
     signed: str = "{body}"
     timestamp: str = ""
     id: str = ""
-    window: int = Field(300, ge=1, le=7 * 86_400)
+    window: int = Field(SIGNATURE_WINDOW_S, ge=1, le=7 * 86_400)
 
 
 class Challenge(Rule):
