@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from services.shared.playbook.addresses import AddressBook, plain_address
-from services.shared.playbook.loading import Broken, Problem, load
+from services.shared.playbook.loading import FileProblem, InvalidFile, load
 from services.shared.playbook.sections import Playbook
+from services.shared.playbook.stage_model import MarkOfContent
+from services.shared.playbook.urls import UrlMatcher, plain_url
 from services.shared.settings import HOME
 
 DEFAULT = HOME / "deploy" / "playbook"
@@ -33,8 +34,8 @@ def spoil(folder: Path, file: str, old: str, new: str) -> int:
     return text[: text.index(old)].count("\n") + 1
 
 
-def problems(folder: Path) -> list[Problem]:
-    with pytest.raises(Broken) as broken:
+def problems(folder: Path) -> list[FileProblem]:
+    with pytest.raises(InvalidFile) as broken:
         load(folder)
     for one in broken.value.problems:
         assert one.remedy
@@ -235,7 +236,7 @@ def test_a_missing_file_and_one_of_another_kind_are_told(folder: Path) -> None:
     assert "not a mapping" in found["score.yaml"].what
 
 
-def change_model(folder: Path, change: Callable[[dict[str, object]], None]) -> list[Problem]:
+def change_model(folder: Path, change: Callable[[dict[str, object]], None]) -> list[FileProblem]:
     model = json.loads((folder / "model.json").read_text())
     change(model)
     (folder / "model.json").write_text(json.dumps(model, indent=1))
@@ -297,11 +298,11 @@ def test_only_what_the_fold_reads_is_in_its_hash(folder: Path, default_playbook:
 )
 def test_an_address_is_compared_without_what_does_not_matter(url: str, plain: str) -> None:
     """I9."""
-    assert plain_address(url) == plain
+    assert plain_url(url) == plain
 
 
 def test_addresses_find_content_exactly_or_by_pattern(default_playbook: Playbook) -> None:
-    book = AddressBook(
+    book = UrlMatcher(
         [
             ("https://x.example/a", "a"),
             ("*/files/a*.pdf", "a"),
@@ -315,9 +316,28 @@ def test_addresses_find_content_exactly_or_by_pattern(default_playbook: Playbook
         "https://x.example/a/b", "",
     )}  # fmt: skip
     assert list(found.values()) == ["a", "a", "rest", None, None]
-    pages = AddressBook(
+    pages = UrlMatcher(
         (url, item.id) for item in default_playbook.content for url in (item.url, *item.urls)
     )
     assert all(
         pages.find(f"{item.url}?utm_source=mail") == item.id for item in default_playbook.content
+    )
+
+
+def test_an_older_model_file_whose_rules_by_content_are_sentences_is_read_alike(
+    folder: Path,
+) -> None:
+    file, now = folder / "model.json", load(folder)
+    older = json.loads(file.read_text())
+    sentence = "by the content's latest stage"
+    older["mark_of_type"] |= {
+        "form_submitted": f"{sentence}, else visit",
+        "content_downloaded": sentence,
+        "video_watched": sentence,
+    }
+    file.write_text(json.dumps(older))
+    assert load(folder).model == now.model
+    assert load(folder).fold_hash == now.fold_hash
+    assert now.model.mark_of_type["form_submitted"] == MarkOfContent(
+        by_content=True, otherwise="visit"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.shared.playbook.loading import Broken, Problem, load
+from services.shared.playbook.loading import FileProblem, InvalidFile, load
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME
 
@@ -41,8 +41,8 @@ def write(
     (folder / "senders.yaml").write_text(text)
 
 
-def problems(folder: Path) -> list[Problem]:
-    with pytest.raises(Broken) as broken:
+def problems(folder: Path) -> list[FileProblem]:
+    with pytest.raises(InvalidFile) as broken:
         load(folder)
     assert all(one.remedy for one in broken.value.problems)
     return broken.value.problems
