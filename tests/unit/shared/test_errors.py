@@ -20,9 +20,9 @@ def kinds() -> Iterator[tuple[str, str]]:
                 for word in call.keywords if name in ("Reject", "__init__") else ():
                     if word.arg == "kind":
                         yield from (
-                            (one.value, file.name)
-                            for one in ast.walk(word.value)
-                            if isinstance(one, ast.Constant)
+                            (node.value, file.name)
+                            for node in ast.walk(word.value)
+                            if isinstance(node, ast.Constant)
                         )
 
 

@@ -65,7 +65,7 @@ def test_an_expression_that_fails_is_refused_with_its_place(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "expected"),
     [
         (0, datetime(1970, 1, 1, tzinfo=UTC)),
         ("2026-01-02", datetime(2026, 1, 2, tzinfo=UTC)),
@@ -73,8 +73,8 @@ def test_an_expression_that_fails_is_refused_with_its_place(text: str) -> None:
         (1767323045.5, datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=UTC)),
     ],
 )
-def test_a_moment_is_read_in_every_usual_form(given: Any, said: datetime) -> None:
-    assert datetime_of(given) == said
+def test_a_time_is_read_in_every_usual_form(given: Any, expected: datetime) -> None:
+    assert datetime_of(given) == expected
 
 
 @pytest.mark.parametrize(

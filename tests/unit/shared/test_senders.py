@@ -1,5 +1,5 @@
-"""The section `senders` of the playbook: optional, and every mistake in it told with file, line and
-remedy.
+"""The section `senders` of the playbook: optional, and every mistake in it reported with file, line
+and remedy.
 """
 
 import shutil
@@ -44,7 +44,7 @@ def write(
 def problems(folder: Path) -> list[FileProblem]:
     with pytest.raises(InvalidFile) as broken:
         load(folder)
-    assert all(one.remedy for one in broken.value.problems)
+    assert all(problem.remedy for problem in broken.value.problems)
     return broken.value.problems
 
 
@@ -112,7 +112,8 @@ def test_a_mistake_has_its_line_and_a_remedy(
     write(folder, **change)
     found = problems(folder)
     assert any(
-        what in one.what and (one.file, one.line) == ("senders.yaml", line) for one in found
+        what in problem.what and (problem.file, problem.line) == ("senders.yaml", line)
+        for problem in found
     ), found
 
 
