@@ -29,7 +29,7 @@ from services.scorer.model.stage_filter import StageModel
 from services.shared.db import is_transient, open_engine
 from services.shared.errors import Reject, Retry
 from services.shared.playbook.loading import InvalidFile, load
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 from services.shared.telemetry import configure_logs
 
 app = typer.Typer(
@@ -158,7 +158,7 @@ def reviews(as_json: Json = False) -> None:
 
 @playbook_app.command("check")
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder of the playbook.")] = HOME
+    folder: Annotated[Path, typer.Argument(help="Folder of the playbook.")] = ROOT
     / "deploy"
     / "playbook",
     as_json: Json = False,

@@ -26,7 +26,7 @@ from services.shared.messaging.kafka import (
     create_topics,
 )
 from services.shared.runtime import retry_with_backoff
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 from tests.support.proxy import Door
 from tests.support.servers import Kafka, free_port
 
@@ -54,7 +54,7 @@ class InMemory:
     def start(self) -> None:
         with self._log.open("ab") as log:
             command = tied([sys.executable, "-m", "services.ops.embedded.broker"])
-            self._process = subprocess.Popen(command, cwd=HOME, stdout=subprocess.PIPE, stderr=log)
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log)
         assert self._process.stdout
         self.bootstrap = json.loads(self._process.stdout.readline())["bootstrap"]
 

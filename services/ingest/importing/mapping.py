@@ -14,9 +14,9 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from services.ingest.sources.imports import MAX_DAYS
 from services.shared.playbook.frozen import FrozenModel
 from services.shared.playbook.loading import FileProblem, InvalidFile
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
-TEMPLATES = HOME / "deploy" / "imports"
+TEMPLATES = ROOT / "deploy" / "imports"
 ALL = "all"
 IDENTIFIERS = ("lead", "email", "user_id", "anonymous_id")
 WORDS = ("source", "campaign", "company", "product", "content_id", "url")

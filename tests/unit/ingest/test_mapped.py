@@ -23,11 +23,11 @@ from services.shared.errors import Reject
 from services.shared.playbook.loading import InvalidFile
 from services.shared.playbook.sections import Playbook
 from services.shared.playbook.senders import Sender, contradictions
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 NOW = datetime(2026, 2, 3, 16, tzinfo=UTC)
 DATA = Path(__file__).parents[2] / "data" / "senders"
-DOCUMENT = (HOME / "docs" / "recipes.md").read_text()
+DOCUMENT = (ROOT / "docs" / "recipes.md").read_text()
 GIVEN = {"title": "x", "steps": ["x"], "verify": "key", "sample": {}}
 
 

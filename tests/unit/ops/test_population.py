@@ -14,7 +14,7 @@ from services.ops.simulation.population import Page, Person, World
 from services.shared.clock import DAY, US, to_us
 from services.shared.playbook.loading import load
 from services.shared.playbook.urls import UrlMatcher
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 STAGES = ("status_quo", "awareness", "consideration", "decision")
 EVENTS = 1500
@@ -150,7 +150,7 @@ def test_nobody_answers_mail_after_leaving(people: list[Person]) -> None:
 
 
 def test_the_default_playbook_makes_a_world() -> None:
-    playbook = load(HOME / "deploy" / "playbook")
+    playbook = load(ROOT / "deploy" / "playbook")
     world = World.of(playbook)
     content = UrlMatcher(
         (url, item.id) for item in playbook.content for url in (item.url, *item.urls)

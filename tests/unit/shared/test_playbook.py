@@ -13,9 +13,9 @@ from services.shared.playbook.loading import FileProblem, InvalidFile, load
 from services.shared.playbook.sections import Playbook
 from services.shared.playbook.stage_model import MarkOfContent
 from services.shared.playbook.urls import UrlMatcher, plain_url
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
-DEFAULT = HOME / "deploy" / "playbook"
+DEFAULT = ROOT / "deploy" / "playbook"
 
 
 @pytest.fixture

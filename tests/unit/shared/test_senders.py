@@ -9,7 +9,7 @@ import pytest
 
 from services.shared.playbook.loading import FileProblem, InvalidFile, load
 from services.shared.playbook.sections import Playbook
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 ENTRY = """senders:
   - id: tool
@@ -27,7 +27,7 @@ ENTRY = """senders:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the default playbook, to be spoilt."""
-    return shutil.copytree(HOME / "deploy" / "playbook", tmp_path / "playbook")
+    return shutil.copytree(ROOT / "deploy" / "playbook", tmp_path / "playbook")
 
 
 def write(
