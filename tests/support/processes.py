@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from services.ops.embedded.processes import tied
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 from tests.support import present
 from tests.support.servers import free_port
 
@@ -57,7 +57,7 @@ class Process:
             self._process = await asyncio.create_subprocess_exec(
                 *tied([sys.executable, "-m", self.module]),
                 env=variables,
-                cwd=HOME,
+                cwd=ROOT,
                 stdout=log,
                 stderr=log,
             )
