@@ -193,7 +193,7 @@ class Queries:
                 connection,
                 "SELECT i.lead_id FROM scorer.identifier i JOIN scorer.lead l ON l.id = i.lead_id "
                 "WHERE kind = :kind AND value = :value",
-                kind=int(one.kind), value=one.value,
+                kind=int(one.kind), value=one.text,
             )  # fmt: skip
         if found is None:
             raise Reject(
