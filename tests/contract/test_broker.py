@@ -27,6 +27,7 @@ from services.shared.messaging.kafka import (
 )
 from services.shared.runtime import retry_with_backoff
 from services.shared.settings import ROOT, Settings
+from tests.support import present
 from tests.support.proxy import Proxy
 from tests.support.servers import Kafka, free_port
 
@@ -54,7 +55,9 @@ class InMemory:
     def start(self) -> None:
         with self._log.open("ab") as log:
             command = tied([sys.executable, "-m", "services.ops.embedded.broker"])
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log)
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=present.environment(), stdout=subprocess.PIPE, stderr=log
+            )
         assert self._process.stdout
         self.bootstrap = json.loads(self._process.stdout.readline())["bootstrap"]
 
