@@ -12,6 +12,7 @@ import httpx
 import pytest
 from playwright.async_api import BrowserContext, async_playwright
 
+from tests.support import present
 from tests.support.running_system import System
 from tests.system.test_clients import BROWSER_FLAGS, CHROMIUM
 
@@ -40,6 +41,7 @@ def test_the_client_for_node_tells_a_whole_story(system: System) -> None:
     node = shutil.which("node") or "node"
     done = subprocess.run(
         [node, NODE / "segment.mjs", *arguments],
+        env=present.environment(),
         capture_output=True,
         text=True,
         timeout=60,
