@@ -14,7 +14,7 @@ from asyncpg import UniqueViolationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.model.fold import Event
+from services.scorer.model.state import Event
 from services.scorer.records import Arrival, Known, LeadRow, State, state_of
 from services.shared.contracts.events import Touch, decode_interaction, encode_bytes
 from services.shared.contracts.identity import KINDS, Identifier
@@ -243,10 +243,11 @@ def _state_values(leads: Iterable[LeadRow], fold_hash: str) -> Iterator[tuple[An
     for lead in leads:
         for state in lead.states.values():
             if view := state.view:
-                lane, said = state.lane, state.announced
+                folded, said = state.fold, state.announced
                 yield (
-                    lead.id, lane.product, fold_hash, lane.record, lane.pending, lane.last_at,
-                    lane.last_uid, view.stage,
+                    lead.id, folded.product, fold_hash, folded.record, folded.pending,
+                    folded.last_at,
+                    folded.last_uid, view.stage,
                     view.likelihood, view.fit, view.engagement, state.qualified, not lead.excluded,
                     lead.profile.last_at,
                     state.as_of, view.next_review_at, said.stage, said.seq, said.at,

@@ -40,7 +40,9 @@ CUT_OFF = Counter(
 )
 APPLIED = Counter("ripeline_events_applied_total", "Distinct events folded into leads")
 REPEATED = Counter("ripeline_events_repeated_total", "Events that were known already")
-BURIED = Counter("ripeline_dead_letters_total", "Records buried", ["service"])
+DEAD_LETTERS = Counter(
+    "ripeline_dead_letters_total", "Records that can never be applied", ["service"]
+)
 BATCH_SECONDS = Histogram(
     "ripeline_batch_seconds", "Seconds of one consumed batch, commit included", ["service"]
 )
