@@ -1,0 +1,41 @@
+"""The README and docs/architecture.md name what is there, and all rooms that are there."""
+
+import re
+
+import pytest
+
+from services.shared.settings import HOME
+
+QUOTED = re.compile(r"`([\w.-]+(?:/[\w.-]*)+)`")  # a path, which has a slash but does not begin so
+ROOTS = (HOME, HOME / "services")
+README = (HOME / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (HOME / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", [README, ARCHITECTURE], ids=["README", "architecture"])
+def test_every_path_named_exists(text: str) -> None:
+    named = QUOTED.findall(text)
+    assert len(named) > 10
+    assert [path for path in named if not any((root / path).exists() for root in ROOTS)] == []
+
+
+def test_a_lead_passes_eight_files() -> None:
+    _, _, rest = README.partition("eight files that a lead passes\n\n| file | what happens there |")
+    rows = [line for line in rest.partition("\n\n")[0].splitlines() if "`services/" in line]
+    assert len(rows) == 8
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    rooms = {
+        f"{path.parent.name}/{path.name}{'/' if path.is_dir() else ''}"
+        for service in (HOME / "services").iterdir()
+        if service.is_dir()
+        for path in service.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+        if path.name != "__init__.py"
+    }
+    assert rooms - set(QUOTED.findall(ARCHITECTURE)) == set(), "say what they hold"
+
+
+def test_the_architecture_reads_in_one_sitting() -> None:
+    assert len(ARCHITECTURE.splitlines()) <= 150
