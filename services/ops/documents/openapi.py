@@ -20,7 +20,7 @@ from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import open_engine
-from services.shared.http.keys import Keys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.rates import Rates
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook import loading
@@ -48,7 +48,7 @@ def documents() -> dict[str, str]:
 def _ingest(settings: Settings) -> FastAPI:
     rules, clock, pepper = loading.load(settings.playbook), Clock.parse(settings.clock), b""
     engine, publisher, rates = open_engine(settings), Publisher(settings), Rates(settings)
-    keys, sources = Keys(engine), served(rules)
+    keys, sources = ApiKeys(engine), served(rules)
     app = ingest.create_app(
         settings,
         rules,
@@ -70,9 +70,9 @@ def _ingest(settings: Settings) -> FastAPI:
 def _scorer(settings: Settings) -> FastAPI:
     engine = open_engine(settings)
     scoring = Scoring.of(loading.load(settings.playbook), Clock.parse(settings.clock))
-    return scorer.create_app(settings, engine, scoring, Keys(engine), dict, Publisher(settings))
+    return scorer.create_app(settings, engine, scoring, ApiKeys(engine), dict, Publisher(settings))
 
 
 def _nurture(settings: Settings) -> FastAPI:
     engine = open_engine(settings)
-    return nurture.create_app(settings, engine, Keys(engine), dict)
+    return nurture.create_app(settings, engine, ApiKeys(engine), dict)
