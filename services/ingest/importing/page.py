@@ -23,7 +23,8 @@ from services.ingest.importing.upload import Upload
 from services.ingest.sources.imports import MAX_DAYS
 from services.ingest.tracking.pages import HEADERS as PLAIN
 from services.shared.clock import Clock
-from services.shared.contracts.events import HISTORY, NEW_LEADS, encode_bytes
+from services.shared.contracts.events import encode_bytes
+from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import ApiKey, ApiKeys
 from services.shared.http.rates import Rates
