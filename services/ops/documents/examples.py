@@ -9,12 +9,12 @@ from services.shared.contracts.events import (
     Consent,
     ConsentChanged,
     ConsentEvent,
+    ConsentState,
     Interaction,
-    Request,
+    LeadRequest,
     Snapshot,
     Touch,
     TouchEvent,
-    Word,
     derived,
     encode,
     envelope,
@@ -66,7 +66,7 @@ _SNAPSHOT = Snapshot(
     qualified=True,
     email=EMAIL,
     traits={"first_name": "Ada", "title": "Maintenance manager"},
-    consents={"email:marketing": Word("given", AT, "form")},
+    consents={"email:marketing": ConsentState("given", AT, "form")},
     last_act_at=AT,
 )
 
@@ -125,7 +125,7 @@ BY_TYPE: dict[str, bytes] = {
             snapshot=_SNAPSHOT,
             content=("guide-roadmap",),
             requests=(
-                Request(event_uid(SOURCE, EVENT), "content_downloaded", AT, "guide-roadmap"),
+                LeadRequest(event_uid(SOURCE, EVENT), "content_downloaded", AT, "guide-roadmap"),
             ),
         ),
     ),
