@@ -1,6 +1,7 @@
 """The README and docs/architecture.md name what is there, and all rooms that are there."""
 
 import re
+import tomllib
 
 import pytest
 
@@ -35,6 +36,19 @@ def test_every_room_is_in_the_architecture() -> None:
         if path.name != "__init__.py"
     }
     assert rooms - set(QUOTED.findall(ARCHITECTURE)) == set(), "say what they hold"
+
+
+def test_the_order_of_imports_is_the_one_that_import_linter_holds() -> None:
+    contracts = tomllib.loads((HOME / "pyproject.toml").read_text())["tool"]["importlinter"]
+    orders = {
+        contract["containers"][0].removeprefix("services").removeprefix("."): contract["layers"]
+        for contract in contracts["contracts"]
+        if contract["type"] == "layers"
+    }
+    assert set(orders) == {"", "ingest", "scorer", "nurture", "shared"}
+    written = " ".join(ARCHITECTURE.split())
+    for service, layers in orders.items():
+        assert f"{service}: {' → '.join(layers)}".removeprefix(": ") in written
 
 
 def test_the_architecture_reads_in_one_sitting() -> None:
