@@ -15,7 +15,7 @@ from services.shared.clock import Clock
 from services.shared.db import open_engine
 from services.shared.playbook import loading
 from services.shared.playbook.sections import Playbook
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 from tests.support import present
 from tests.support.databases import create_database, drop_database, make_template
 from tests.support.servers import Kafka, Postgres, free_port
@@ -82,7 +82,7 @@ async def engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture(scope="session")
 def default_playbook() -> Playbook:
     """The playbook that the product brings."""
-    return loading.load(HOME / "deploy" / "playbook")
+    return loading.load(ROOT / "deploy" / "playbook")
 
 
 @pytest.fixture

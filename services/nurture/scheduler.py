@@ -27,7 +27,7 @@ from services.shared.messaging import outbox
 from services.shared.messaging.kafka import EndOffsets
 from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
-from services.shared.telemetry import SENT
+from services.shared.telemetry import TOUCHES_SENT
 
 log = structlog.get_logger()
 BATCH = 50
@@ -304,7 +304,7 @@ class Scheduler:
                 return
             await store.keep_seen([(lead.id, touch.content)])
             await outbox.enqueue(connection, "nurture", [told("touch.sent.v1", event)])
-        SENT.labels(touch.channel).inc()
+        TOUCHES_SENT.labels(touch.channel).inc()
         log.info("touch_sent", touch_id=touch.id, lead_id=touch.lead, channel=touch.channel)
         self._wake()
 

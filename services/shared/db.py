@@ -12,9 +12,9 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 
-MIGRATIONS = HOME / "deploy" / "migrations"
+MIGRATIONS = ROOT / "deploy" / "migrations"
 # connection, rollback, resources, not ready, intervention
 TRANSIENT_STATES = ("08", "40", "53", "55", "57")
 CONNECT_SECONDS = 5

@@ -11,7 +11,7 @@ from asyncio.subprocess import PIPE
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 from tests.bench.measure import Found, Line
 from tests.bench.world import Progress, World
 
@@ -90,7 +90,7 @@ async def _command(world: World, file: Path, mapping: Path, rows: int) -> float:
         "history",
         "--json",
     ]
-    process = await create_subprocess_exec(*command, cwd=HOME, env=world.variables, stdout=PIPE)
+    process = await create_subprocess_exec(*command, cwd=ROOT, env=world.variables, stdout=PIPE)
     said, _ = await process.communicate()
     took = time.perf_counter() - began
     if json.loads(said)["accepted"] != rows:

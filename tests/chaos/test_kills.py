@@ -27,7 +27,7 @@ from services.ops.embedded import mail_sink as sink
 from services.ops.embedded.processes import tied
 from services.shared.http.keys import new_key
 from services.shared.playbook.sections import Playbook
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 from tests.support import present
 from tests.support.processes import Process
 from tests.support.servers import Kafka, Postgres, free_port
@@ -94,7 +94,7 @@ class World:
             self.postgres.url,
         ]
         log = (self.folder / "naive.log").open("ab")
-        self.naive.append(subprocess.Popen(tied(command), cwd=HOME, stdout=log, stderr=log))
+        self.naive.append(subprocess.Popen(tied(command), cwd=ROOT, stdout=log, stderr=log))
 
     def variables(self) -> dict[str, str]:
         return {

@@ -31,8 +31,8 @@ from services.ops.embedded.processes import tied
 from services.shared.contracts.events import INTERACTIONS, Interaction, InteractionEvent
 from services.shared.db import open_engine
 from services.shared.http.keys import Scope, new_key, register
-from services.shared.messaging.kafka import make_topics
-from services.shared.settings import HOME, Settings
+from services.shared.messaging import kafka
+from services.shared.settings import ROOT, Settings
 from services.shared.telemetry import configure_logs
 from tests.support import present
 from tests.support.servers import free_port
@@ -74,7 +74,7 @@ class IngestProcess:
         command = tied([sys.executable, "-m", "tests.support.ingest_process"])
         # The log goes through a pipe: a test may forbid the process to write to files.
         self._process = subprocess.Popen(
-            command, cwd=HOME, env=present.environment() | self._variables, stderr=subprocess.PIPE
+            command, cwd=ROOT, env=present.environment() | self._variables, stderr=subprocess.PIPE
         )
         threading.Thread(target=self._keep_log, args=[self._process.stderr], daemon=True).start()
         give_up = time.monotonic() + 40
@@ -259,7 +259,7 @@ class IngestProcess:
 
 def create_topics(bootstrap: str) -> None:
     """Creates the topics."""
-    asyncio.run(make_topics(Settings(kafka_bootstrap=bootstrap)))
+    asyncio.run(kafka.create_topics(Settings(kafka_bootstrap=bootstrap)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from services.ops.embedded.processes import tied
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 from tests.support import present
 from tests.support.servers import free_port
 
@@ -48,7 +48,7 @@ class Process:
             self._process = await asyncio.create_subprocess_exec(
                 *tied([sys.executable, "-m", self.module]),
                 env=variables,
-                cwd=HOME,
+                cwd=ROOT,
                 stdout=log,
                 stderr=log,
             )

@@ -20,11 +20,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from services.ops.__main__ import app
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 from tests.support import present
 from tests.support.running_system import System, wait_until
 
-LOANS = HOME.parent / "shared" / "data" / "bpi2012_loan_leads.csv"
+LOANS = ROOT.parent / "shared" / "data" / "bpi2012_loan_leads.csv"
 LEADS = """
 kind: leads
 email: E-mail
@@ -270,7 +270,7 @@ def test_a_mistake_ends_before_any_row_with_code_2(system: System, desk: Desk) -
         assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     plain = subprocess.run(
         [sys.executable, "-m", "services.ops", "import", str(file), "--mapping", str(plan)],
-        cwd=HOME, env=present.environment(), capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env=present.environment(), capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
     assert (plain.returncode, plain.stdout) == (2, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 from tests.support import present
 
 GROWTH_MIB = 60  # the count of leads holds up to 32 MiB of them in memory
@@ -40,7 +40,7 @@ def peak(folder: Path, rows: int) -> float:
     ]
     process = subprocess.Popen(
         command,
-        cwd=HOME,
+        cwd=ROOT,
         env=present.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

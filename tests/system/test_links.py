@@ -30,7 +30,7 @@ from services.shared.contracts.link_tokens import (
     sign,
 )
 from services.shared.db import open_engine, rows
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 from tests.support import present
 from tests.support.processes import Process
 from tests.support.proxy import Door
@@ -416,7 +416,7 @@ async def ingest(
 ) -> AsyncIterator[Ingest]:
     settings = dict(request.param)
     if settings.pop("pixel", ""):
-        shutil.copytree(HOME / "deploy" / "playbook", tmp_path / "playbook")
+        shutil.copytree(ROOT / "deploy" / "playbook", tmp_path / "playbook")
         rules = tmp_path / "playbook" / "playbook.yaml"
         rules.write_text(rules.read_text().replace("open_pixel: false", "open_pixel: true"))
         settings["playbook"] = str(tmp_path / "playbook")

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from services.ops.commands.status import read
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 from tests.support import present
 from tests.support.running_system import System
 
@@ -28,7 +28,7 @@ KEYS = {"ingest": "secret", "scorer": "query", "nurture": "query"}
 
 def committed(service: str) -> dict[str, Any]:
     """The service's document in docs/openapi."""
-    document = json.loads((HOME / "docs" / "openapi" / f"{service}.json").read_text())
+    document = json.loads((ROOT / "docs" / "openapi" / f"{service}.json").read_text())
     return dict(document)
 
 

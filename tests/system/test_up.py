@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
 from services.ops.embedded.processes import tied
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 from tests.support import present
 from tests.support.running_system import wait_until
 
@@ -41,7 +41,7 @@ class Up:
         with self.log.open("ab") as log:
             command = tied([sys.executable, "-m", "services.ops", "up"])
             self.process = subprocess.Popen(
-                command, cwd=HOME, env=self.environment, stdout=subprocess.PIPE, stderr=log
+                command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=log
             )
         self._lines: Queue[dict[str, Any]] = Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -217,7 +217,7 @@ def test_the_demo_counts_everything_and_reports_it(scratch: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "services.ops", "demo", "--seconds", "12", "--rate", "30", "--seed",
         "7", "--json"],
-        cwd=HOME, env=present.environment() | {"TMPDIR": str(folder)}, capture_output=True,
+        cwd=ROOT, env=present.environment() | {"TMPDIR": str(folder)}, capture_output=True,
         text=True, timeout=150,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

@@ -27,10 +27,10 @@ from services.shared.contracts.events import encode_bytes
 from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import ApiKey, ApiKeys
-from services.shared.http.rates import Rates
+from services.shared.http.problems import STATUS
+from services.shared.http.rates import RateLimits
 from services.shared.http.signin import PageSessions, SignedOut
-from services.shared.http.web import STATUS
-from services.shared.playbook.loading import Broken
+from services.shared.playbook.loading import InvalidFile
 
 HERE = Path(__file__).parent
 PATH = "/import"
@@ -51,7 +51,7 @@ Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def mount(
-    app: FastAPI, keys: ApiKeys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock
+    app: FastAPI, keys: ApiKeys, rates: RateLimits, pepper: bytes, desk: Desk, clock: Clock
 ) -> None:
     """Adds the page, and what a distant importer asks first."""
 
@@ -65,7 +65,7 @@ def mount(
         """What an importer has to know of the playbook, so that a file means the same from wherever
         it is sent.
         """
-        rates.key(
+        rates.count_key(
             keys.authorize(intake.presented(request.headers.get("authorization")), "secret").id
         )
         return Response(encode_bytes(desk.facts), media_type="application/json")
@@ -77,7 +77,7 @@ class Page:
     """The routes of the page."""
 
     def __init__(
-        self, keys: ApiKeys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock
+        self, keys: ApiKeys, rates: RateLimits, pepper: bytes, desk: Desk, clock: Clock
     ) -> None:
         self._sessions, self._rates, self._desk, self._clock = (
             PageSessions(keys, pepper, "secret"),
@@ -133,7 +133,7 @@ class Page:
         try:
             cookie = self._sessions.sign_in(form.get("key", "")[:200])
         except Reject as error:
-            refused = self._rates.guessed(request, error)
+            refused = self._rates.limit_guessing(request, error)
             return self._page("sign_in.html", STATUS[refused.kind], problem=refused)
         answer = _see(PATH)
         secure = request.url.scheme == "https"
@@ -206,7 +206,7 @@ class Page:
         report = Report(as_=said, days=int(days) if said == NEW_LEADS else 0, dry_run=trying)
         try:
             self._desk.start(brought, report)
-        except Broken as broken:
+        except InvalidFile as broken:
             return self._file(brought, _problems(broken))
         except Reject as error:
             return self._file(brought, [error])
@@ -272,7 +272,7 @@ class Page:
         brought.text = text.replace("\r\n", "\n")
         try:
             mapping.load(brought.text, "the mapping").check(brought.header)
-        except Broken as broken:
+        except InvalidFile as broken:
             return self._file(brought, _problems(broken))
         return _see(f"{PATH}/{brought.id}#run")
 
@@ -338,7 +338,7 @@ def _own(request: Request) -> None:
         raise Reject("another site sent this", where="Origin", remedy=remedy, kind="forbidden")
 
 
-def _problems(broken: Broken) -> list[Reject]:
+def _problems(broken: InvalidFile) -> list[Reject]:
     return [Reject(f"Line {one.line}: {one.what}", remedy=one.remedy) for one in broken.problems]
 
 

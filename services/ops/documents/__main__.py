@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from services.ops.documents import asyncapi, openapi
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 
 def documents() -> dict[str, str]:
@@ -24,4 +24,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HOME / "docs")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs")

@@ -21,7 +21,7 @@ from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import open_engine
 from services.shared.http.keys import ApiKeys
-from services.shared.http.rates import Rates
+from services.shared.http.rates import RateLimits
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook import loading
 from services.shared.settings import Settings
@@ -47,7 +47,7 @@ def documents() -> dict[str, str]:
 
 def _ingest(settings: Settings) -> FastAPI:
     rules, clock, pepper = loading.load(settings.playbook), Clock.parse(settings.clock), b""
-    engine, publisher, rates = open_engine(settings), Publisher(settings), Rates(settings)
+    engine, publisher, rates = open_engine(settings), Publisher(settings), RateLimits(settings)
     keys, sources = ApiKeys(engine), served(rules)
     app = ingest.create_app(
         settings,

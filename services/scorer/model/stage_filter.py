@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.linalg import expm
 
 from services.shared.clock import DAY, US
-from services.shared.playbook.sections import Eigenbasis, Model
+from services.shared.playbook.stage_model import Eigenbasis, Model
 
 F = npt.NDArray[np.float64]
 I = npt.NDArray[np.int64]

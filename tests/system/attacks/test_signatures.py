@@ -10,14 +10,14 @@ import pytest
 
 from services.ingest.sources.contract import Sample, Source
 from services.shared.playbook import loading
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 from tests.support import present
 from tests.support.ingest_process import IngestProcess
 from tests.support.refusals import refused
 from tests.support.standard_webhooks import STANDARD_WEBHOOKS, signing_sources
 from tests.system.attacks.limits import PER_ADDRESS, too_many
 
-SIGNED = signing_sources(loading.load(HOME / "deploy" / "playbook"))
+SIGNED = signing_sources(loading.load(ROOT / "deploy" / "playbook"))
 
 
 # for hours, with the first time stamp

@@ -13,9 +13,9 @@ import yaml
 from services.ops.documents.__main__ import documents
 from services.ops.documents.examples import BY_TYPE
 from services.shared.contracts import events
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
-DOCS, NODE = HOME / "docs", HOME / "tests" / "node"
+DOCS, NODE = ROOT / "docs", ROOT / "tests" / "node"
 MADE = documents()
 ASYNC_API = yaml.safe_load(MADE["asyncapi.yaml"])
 TYPE = re.compile(r'"((?:[a-z_]+\.)?[a-z_]+\.v\d+)"')
@@ -67,7 +67,7 @@ def test_what_the_code_encodes_fits_the_schema_of_its_message(type_: str) -> Non
 def test_every_type_of_event_that_the_code_names_is_documented() -> None:
     named = {
         name
-        for path in (HOME / "services").rglob("*.py")
+        for path in (ROOT / "services").rglob("*.py")
         if path.parent.name != "documents"
         for name in TYPE.findall(path.read_text(encoding="utf-8"))
     }

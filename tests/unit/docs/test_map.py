@@ -5,19 +5,19 @@ import tomllib
 
 import pytest
 
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 QUOTED = re.compile(r"`([\w.-]+(?:/[\w.-]*)+)`")  # a path, which has a slash but does not begin so
-ROOTS = (HOME, HOME / "services")
-README = (HOME / "README.md").read_text(encoding="utf-8")
-ARCHITECTURE = (HOME / "docs" / "architecture.md").read_text(encoding="utf-8")
+PLACES = (ROOT, ROOT / "services")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("text", [README, ARCHITECTURE], ids=["README", "architecture"])
 def test_every_path_named_exists(text: str) -> None:
     named = QUOTED.findall(text)
     assert len(named) > 10
-    assert [path for path in named if not any((root / path).exists() for root in ROOTS)] == []
+    assert [path for path in named if not any((root / path).exists() for root in PLACES)] == []
 
 
 def test_a_lead_passes_eight_files() -> None:
@@ -29,7 +29,7 @@ def test_a_lead_passes_eight_files() -> None:
 def test_every_room_is_in_the_architecture() -> None:
     rooms = {
         f"{path.parent.name}/{path.name}{'/' if path.is_dir() else ''}"
-        for service in (HOME / "services").iterdir()
+        for service in (ROOT / "services").iterdir()
         if service.is_dir()
         for path in service.iterdir()
         if path.suffix == ".py" or (path / "__init__.py").exists()
@@ -39,7 +39,7 @@ def test_every_room_is_in_the_architecture() -> None:
 
 
 def test_the_order_of_imports_is_the_one_that_import_linter_holds() -> None:
-    contracts = tomllib.loads((HOME / "pyproject.toml").read_text())["tool"]["importlinter"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     orders = {
         contract["containers"][0].removeprefix("services").removeprefix("."): contract["layers"]
         for contract in contracts["contracts"]

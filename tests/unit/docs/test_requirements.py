@@ -4,12 +4,12 @@ import ast
 import re
 from collections.abc import Iterator
 
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 CITED = re.compile(r"\b([IDSGNHMUO])(\d+)(?:-\1(\d+))?\b")  # N11, or N1-N6 for all six
 ENTRY = re.compile(r"^- \*\*([A-Z]\d+)\*\* (.+)$", re.MULTILINE)
 NOT_YET = "\n## Not yet\n"
-DOCUMENTED, _, LATER = (HOME / "docs" / "requirements.md").read_text().partition(NOT_YET)
+DOCUMENTED, _, LATER = (ROOT / "docs" / "requirements.md").read_text().partition(NOT_YET)
 
 
 def test_every_id_that_a_test_cites_is_explained_and_the_other_way_round() -> None:
@@ -35,7 +35,7 @@ def test_an_id_has_one_sentence() -> None:
 
 def _cited() -> Iterator[str]:
     """The ids in the docstrings of tests."""
-    for path in (HOME / "tests").rglob("test_*.py"):
+    for path in (ROOT / "tests").rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 for group, first, last in CITED.findall(ast.get_docstring(node) or ""):
