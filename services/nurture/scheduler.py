@@ -5,6 +5,7 @@ wire.
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import msgspec
@@ -106,10 +107,8 @@ class Scheduler:
                     raise
                 log.warning("scheduler_waits", reason=type(error).__name__)
             if taken < BATCH:
-                try:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), self._settings.poll_ms / 1000)
-                except TimeoutError:
-                    pass
                 self._woken.clear()
 
     async def recover(self) -> None:

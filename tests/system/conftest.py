@@ -47,7 +47,9 @@ def system(
             "TMPDIR": str(folder / "tmp"),
         }
         with _running(folder, variables) as started:
-            yield System(started, site, crm, default_playbook)
+            system = System(started, site, crm, default_playbook)
+            yield system
+            system.http.close()
     assert not list((folder / "tmp").iterdir())
 
 

@@ -46,11 +46,11 @@ def peak(folder: Path, rows: int) -> float:
         stderr=subprocess.DEVNULL,
     )
     assert process.stdout
-    said = json.loads(process.stdout.read())
+    report = json.loads(process.stdout.read())
     process.stdout.close()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert (process.returncode, said["accepted"], said["leads"]) == (0, rows, rows)
+    assert (process.returncode, report["accepted"], report["leads"]) == (0, rows, rows)
     return used.ru_maxrss / 1024
 
 

@@ -231,7 +231,8 @@ class Paced:
 
     async def put(self, batch: Batch) -> list[tuple[Row, Reject]]:
         """Waits until there is room."""
-        while (await read_status(self._settings))["lag"]["scorer"] > HELD_BACK:
+        # The lag is known by asking only.
+        while (await read_status(self._settings))["lag"]["scorer"] > HELD_BACK:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         return await self._sink.put(batch)
 

@@ -218,7 +218,7 @@ class Embedded:
         }
 
     async def _start(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="ripeline-run-")).resolve()
+        self._folder = Path(tempfile.mkdtemp(prefix="ripeline-run-")).resolve()  # noqa: ASYNC240  # once, at the start
         self._folder.chmod(0o711)  # an unprivileged database user passes through; nobody lists it
         for name in ("mail", "log", "spool"):
             (self._folder / name).mkdir(mode=0o700)

@@ -18,7 +18,8 @@ from services.scorer.records import State, state_of, unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import STATE_COLUMNS, Store
 from services.shared.clock import from_us, rfc3339, to_us
-from services.shared.contracts.events import TOUCH_SENT, decode_interaction
+from services.shared.contracts.event_types import TOUCH_SENT
+from services.shared.contracts.events import decode_interaction
 from services.shared.contracts.identity import OURS, Identifier, Kind
 from services.shared.db import rows, value
 from services.shared.errors import Reject
@@ -193,7 +194,7 @@ class Queries:
                 connection,
                 "SELECT i.lead_id FROM scorer.identifier i JOIN scorer.lead l ON l.id = i.lead_id "
                 "WHERE kind = :kind AND value = :value",
-                kind=int(one.kind), value=one.value,
+                kind=int(one.kind), value=one.text,
             )  # fmt: skip
         if found is None:
             raise Reject(

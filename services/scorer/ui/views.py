@@ -32,7 +32,8 @@ from services.scorer.wording import (
     who,
 )
 from services.shared.clock import from_us, rfc3339, to_us
-from services.shared.contracts.events import TOUCH_SENT, Interaction, Touch
+from services.shared.contracts.event_types import TOUCH_SENT
+from services.shared.contracts.events import Interaction, Touch
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import rows
 from services.shared.errors import Reject
