@@ -10,6 +10,7 @@ import msgspec
 import yaml
 
 from services.ops.documents import examples
+from services.shared.contracts.event_types import EventType
 from services.shared.contracts.events import (
     CHANGES,
     CONSENTS,
@@ -181,7 +182,19 @@ def _schemas() -> dict[str, Any]:
     """The data of the messages and what they consist of."""
     structs = {struct.__name__: struct for topic in TOPICS for struct in _nested(topic.data)}
     components = _components([topic.data for topic in TOPICS])
-    return {name: _described(structs[name], components[name]) for name in sorted(components)}
+    schemas = {name: _described(structs[name], components[name]) for name in sorted(components)}
+    schemas[Interaction.__name__]["properties"]["type"] = _event_types()
+    return schemas
+
+
+def _event_types() -> dict[str, Any]:
+    """The known types with what each says, and any other text."""
+    known = [{"const": type_.value, "description": type_.phrase} for type_ in EventType]
+    other = {
+        "type": "string",
+        "description": "any other is stored, and weighs nothing until the playbook gives it a mark",
+    }
+    return {"anyOf": [*known, other]}
 
 
 def _components(structs: list[type[msgspec.Struct]]) -> dict[str, Any]:
