@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.crm import outbox as owed
+from services.scorer.crm import outbox as crm_outbox
 from services.scorer.identity.repository import Ownership, Plan, by_lead
 from services.scorer.model.profile import learn, profile_of
 from services.scorer.model.state import Event
@@ -97,7 +97,7 @@ class Handler:
         said = await self._announce(store, work, groups)
         await outbox.enqueue(connection, "scorer", said)
         if self.crm:
-            await owed.note(connection, self.crm, work.leads.values())
+            await crm_outbox.enqueue(connection, self.crm, work.leads.values())
         APPLIED.inc(len(arrivals))
         return len(said)
 

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.crm import outbox as owed
+from services.scorer.crm import outbox as crm_outbox
 from services.scorer.processing.announcements import Evidence, settle
 from services.scorer.processing.handler import Handler
 from services.scorer.records import lead_row
@@ -113,7 +113,7 @@ class Sweeper:
             await store.announce(said)
             await outbox.enqueue(connection, "scorer", changes)
             if handler.crm:
-                await owed.note(connection, handler.crm, leads)
+                await crm_outbox.enqueue(connection, handler.crm, leads)
         if changes:
             self._wake()
         return len(due)
