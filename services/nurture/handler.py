@@ -25,11 +25,12 @@ from services.shared.contracts.events import (
     derived,
     encode,
 )
+from services.shared.contracts.provenance import decode_provenance
 from services.shared.errors import Reject
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing, Record
 from services.shared.playbook.sections import UNKNOWN, Program
-from services.shared.telemetry import DECIDED, DECISION_SECONDS
+from services.shared.telemetry import DECISION_SECONDS, TOUCHES_DECIDED
 
 ANNOUNCED = "lead.stage_changed.v1"
 
@@ -106,7 +107,7 @@ class Handler:
         new = await store.decide(decisions)
         fresh = [(touch, waited) for touch, waited in decisions if touch.id in new]
         for touch, waited in fresh:
-            DECIDED.labels(touch.status, touch.reason).inc()
+            TOUCHES_DECIDED.labels(touch.status, touch.reason).inc()
             if waited is not None:
                 DECISION_SECONDS.observe(waited / 1000)
         await outbox.enqueue(
@@ -120,7 +121,7 @@ class Handler:
             event.data.stage,
             event.data.product,
             event.data.cause_at or event.time,
-            event.data.imported,
+            decode_provenance(event.data.imported),
         )
         programs: list[Program | None] = [*self._chooser.programs(lead, occasion)]
         return [

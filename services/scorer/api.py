@@ -37,6 +37,7 @@ from services.scorer.ui import routes as page
 from services.shared.errors import Reject
 from services.shared.http import web
 from services.shared.http.keys import ApiKeys
+from services.shared.http.paging import MAX_CURSOR
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
 from services.shared.http.responses import add_schemas, documented, json_response
@@ -97,7 +98,7 @@ class ListParameters(BaseModel):
     min_engagement: float | None = Field(None, ge=0, le=100)
     order: Order = "likelihood"
     limit: int = Field(50, ge=1, le=500)
-    cursor: str = Field("", max_length=500)
+    cursor: str = Field("", max_length=MAX_CURSOR)
 
     def filter(self, product: str) -> LeadFilter:
         """The filter for this product, which is known."""
@@ -176,7 +177,7 @@ async def timeline(
     backend: Reads,
     lead_id: LeadId,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[str, Query(max_length=500)] = "",
+    cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
 ) -> Response:
     """What happened, oldest first: events, announcements, touches."""
     return json_response(await backend.timelines.page(lead_id, limit, cursor))

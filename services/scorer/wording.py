@@ -1,13 +1,14 @@
 """Plain words for people: who a lead is, what it did, what was decided about it and why."""
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from services.scorer.model.explanation import FitChange, Line
 from services.scorer.model.interpretation import Interpretation
 from services.shared.clock import DAY
 from services.shared.contracts.events import Interaction, Touch
-from services.shared.contracts.identity import OURS, SEPARATOR, Identifier, Kind
+from services.shared.contracts.identity import OURS, Identifier, Kind
 from services.shared.playbook.sections import UNKNOWN, Content
 
 # from this likelihood on; shown until it is calibrated
@@ -146,9 +147,9 @@ class LeadName(NamedTuple):
 def name_of(traits: Mapping[str, Any], identifiers: Iterable[Identifier]) -> LeadName:
     """The best name there is, down to a visitor's short id."""
     known: dict[Kind, str] = {}
-    for identifier in sorted(identifiers):
-        if identifier.kind is not Kind.EXTERNAL or not identifier.value.startswith(OURS):
-            known.setdefault(identifier.kind, identifier.value)
+    for identifier in sorted(identifiers, key=attrgetter("rank")):
+        if not identifier.system.startswith(OURS):
+            known.setdefault(identifier.kind, f"{identifier.system} {identifier.value}".strip())
     parts = [short(traits.get(part)) for part in ("first_name", "last_name")]
     person = short(traits.get("name")) or " ".join(part for part in parts if part)
     mail = known.get(Kind.EMAIL) or known.get(Kind.ROLE) or ""
@@ -159,7 +160,7 @@ def name_of(traits: Mapping[str, Any], identifiers: Iterable[Identifier]) -> Lea
 
 def _nameless(known: Mapping[Kind, str]) -> str:
     if external := known.get(Kind.EXTERNAL):
-        return " ".join(external.split(SEPARATOR))
+        return external
     return f"Visitor {known[Kind.ANONYMOUS][:8]}" if Kind.ANONYMOUS in known else "Nameless lead"
 
 

@@ -30,10 +30,10 @@ from services.ingest.sources.imports import MAX_DAYS
 from services.ops.commands.status import read as read_status
 from services.ops.embedded.state import found
 from services.shared.clock import Clock
-from services.shared.contracts.events import HISTORY, NEW_LEADS
+from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Publisher
-from services.shared.playbook.loading import Broken, load
+from services.shared.playbook.loading import InvalidFile, load
 from services.shared.settings import Settings
 
 LOOKED_AT = 200  # rows from which a mapping is guessed
@@ -121,7 +121,7 @@ def register(app: typer.Typer, current: Callable[[], Settings]) -> None:
             plan = mappings.read(mapping) if mapping else _guessed(file, current, dry_run=dry_run)
             job = Job(file, plan, _declared(plan, said, days, dry_run=dry_run), rejects)
             report = asyncio.run(_through(job, to, key) if to else _here(job, current()))
-        except Broken as broken:
+        except InvalidFile as broken:
             _end(str(broken), 2)
         except Reject as reject:
             _end(str(reject), 2)
@@ -231,7 +231,8 @@ class Paced:
 
     async def put(self, batch: Batch) -> list[tuple[Row, Reject]]:
         """Waits until there is room."""
-        while (await read_status(self._settings))["lag"]["scorer"] > HELD_BACK:
+        # The lag is known by asking only.
+        while (await read_status(self._settings))["lag"]["scorer"] > HELD_BACK:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         return await self._sink.put(batch)
 

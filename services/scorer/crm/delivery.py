@@ -30,7 +30,7 @@ from services.shared.errors import Reject, Retry
 from services.shared.http.webhook import SignedWebhook
 from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
-from services.shared.telemetry import WRITTEN_BACK
+from services.shared.telemetry import CRM_DELIVERIES
 
 log = structlog.get_logger()
 AT_ONCE = 20
@@ -129,13 +129,13 @@ class CrmDelivery:
     ) -> None:
         async with self._engine.begin() as connection:
             await outbox.finish(connection, entry, known)
-        WRITTEN_BACK.labels(result).inc()
+        CRM_DELIVERIES.labels(result).inc()
         log.info("written_back", lead_id=str(entry.lead), result=result)
 
     async def _retry_later(self, entry: OutboxEntry, problem: str) -> None:
         async with self._engine.begin() as connection:
             again = await outbox.retry_later(connection, entry, problem)
-        WRITTEN_BACK.labels("failed" if again else "given_up").inc()
+        CRM_DELIVERIES.labels("failed" if again else "given_up").inc()
         log.warning(
             "writeback_failed",
             lead_id=str(entry.lead),

@@ -18,7 +18,7 @@ from services.scorer.crm.payload import (
     sales_text,
 )
 from services.scorer.records import LeadRow
-from services.shared.contracts.identity import SEPARATOR, Kind
+from services.shared.contracts.identity import Kind
 from services.shared.db import rows
 from services.shared.playbook.sections import Crm
 
@@ -87,10 +87,10 @@ def _summary(lead: LeadRow) -> Summary:
 
 def _is_known_there(rules: Crm, lead: LeadRow) -> bool:
     """A visitor without an address or an id of that system is nobody whom a CRM could find."""
-    system = f"{rules.system.strip().lower()}{SEPARATOR}"
+    system = rules.system.strip().lower()
     named = any(
         identifier.kind is Kind.EMAIL
-        or (identifier.kind is Kind.EXTERNAL and identifier.value.startswith(system))
+        or (identifier.kind is Kind.EXTERNAL and identifier.system == system)
         for identifier in lead.identifiers
     )
     return named and not lead.provisional and not lead.excluded

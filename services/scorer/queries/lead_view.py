@@ -7,7 +7,7 @@ import msgspec
 
 from services.scorer.model.profile import Profile
 from services.shared.contracts.events import ExternalId
-from services.shared.contracts.identity import OURS, SEPARATOR, Identifier, Kind
+from services.shared.contracts.identity import OURS, Identifier, Kind
 
 
 class FitView(msgspec.Struct, frozen=True):
@@ -80,12 +80,11 @@ class LeadView(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def external_ids(self) -> list[ExternalId]:
         """Ids in other systems; those under our own names are left out."""
-        found = []
-        for identifier in self.identifiers:
-            if identifier.kind is Kind.EXTERNAL and not identifier.value.startswith(OURS):
-                system, _, external = identifier.value.partition(SEPARATOR)
-                found.append(ExternalId(system, external))
-        return found
+        return [
+            ExternalId(identifier.system, identifier.value)
+            for identifier in self.identifiers
+            if identifier.kind is Kind.EXTERNAL and not identifier.system.startswith(OURS)
+        ]
 
     def _values(self, *kinds: Kind) -> list[str]:
         return [identifier.value for identifier in self.identifiers if identifier.kind in kinds]
@@ -100,18 +99,15 @@ class LeadPage(NamedTuple):
 
 def consents_of(profile: Profile) -> list[ConsentView]:
     """Permissions in the order of address, channel and purpose."""
-    found = []
-    for key, permission in sorted(profile.consent.items()):
-        address, channel, purpose = key.split("\t")
-        found.append(
-            ConsentView(
-                address=address,
-                channel=channel,
-                purpose=purpose,
-                state="withdrawn" if permission.refused else "given",
-                basis=permission.basis,
-                at=permission.at,
-                text=permission.text,
-            )
+    return [
+        ConsentView(
+            address=key.address,
+            channel=key.channel,
+            purpose=key.purpose,
+            state="withdrawn" if record.refused else "given",
+            basis=record.basis,
+            at=record.at,
+            text=record.text,
         )
-    return found
+        for key, record in sorted(profile.consent.items())
+    ]

@@ -17,14 +17,14 @@ from services.scorer.scoring import Scoring
 from services.scorer.store import Store
 from services.shared.contracts.identity import Identifier
 from services.shared.errors import Reject
-from services.shared.http.paging import Seal
+from services.shared.http.paging import Cursors, Position
 
 
 class LeadQueries:
     """Read access to leads; every view names the moment of which it speaks."""
 
     def __init__(self, engine: AsyncEngine, scoring: Scoring, pepper: bytes) -> None:
-        self._engine, self._scoring, self._seal = engine, scoring, Seal(pepper)
+        self._engine, self._scoring, self._cursors = engine, scoring, Cursors(pepper)
 
     @property
     def products(self) -> Sequence[str]:
@@ -41,17 +41,16 @@ class LeadQueries:
         """
         after = None
         if asked.cursor:
-            sorted_by, lead_id = self._seal.open(asked.cursor, asked.scope)
-            after = Place(sorted_by, uuid.UUID(lead_id))
+            position = self._cursors.decode(asked.scope, asked.cursor)
+            after = Place(position.value, uuid.UUID(position.id))
         async with self._engine.connect() as connection:
             page = await LeadRepository(connection).page(asked, after)
             await self._refold_outdated(connection, page.leads)
         views = self._views(page.leads, [lead.state.as_of for lead in page.leads])
         if page.end is None:
             return LeadPage(views, None)
-        return LeadPage(
-            views, self._seal.close(asked.scope, page.end.sorted_by, str(page.end.lead))
-        )
+        end = Position(page.end.sorted_by, str(page.end.lead))
+        return LeadPage(views, self._cursors.encode(asked.scope, end))
 
     async def lead(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> LeadView:
         """One lead now, or as its events up to `at` (µs) make it. Raises MergedAway, or Reject
@@ -171,8 +170,8 @@ class LeadQueries:
             sales_status=sales.status if sales else "",
             sales_reason=sales.reason if sales else "",
             consent=consents_of(profile),
-            source=source[2] if source else "",
-            campaign=source[3] if source else "",
+            source=source.name if source else "",
+            campaign=source.campaign if source else "",
             events_counted=profile.events,
             last_event_at=profile.last_at if profile.events else None,
             next_review_at=view.next_review_at,

@@ -137,7 +137,9 @@ class LeadRepository:
             raise MergedAway(row.merged_into)
         if row is None or row.record is None:
             raise unknown_lead(lead_id)
-        return _stored(lead_id, row, [Identifier(Kind(kind), name) for kind, name in row.named])
+        return _stored(
+            lead_id, row, [Identifier.from_text(Kind(kind), text) for kind, text in row.named]
+        )
 
     async def check(self, lead_id: uuid.UUID) -> None:
         """Raises MergedAway, or Reject `not-found`, where no lead has this id."""
@@ -155,7 +157,7 @@ class LeadRepository:
             "SELECT i.lead_id FROM scorer.identifier i JOIN scorer.lead l ON l.id = i.lead_id "
             "WHERE kind = :kind AND value = :value",
             kind=int(identifier.kind),
-            value=identifier.value,
+            value=identifier.text,
         )
 
     async def merged_or_same(self, lead_id: uuid.UUID) -> uuid.UUID | None:

@@ -36,7 +36,8 @@ from services.shared.contracts.events import (
     envelope,
     keyed_hash,
 )
-from services.shared.contracts.identity import SEPARATOR, Identifier, Kind
+from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.provenance import Provenance
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing, Publisher
 
@@ -190,7 +191,7 @@ def _record(fact: Interaction, at: datetime, now: datetime) -> tuple[str, bytes]
         occurred_at=at,
         received_at=now,
         posted_at=time.time(),
-        flags="old" if at < now - TOO_OLD else "",
+        provenance=Provenance(too_old=at < now - TOO_OLD),
         scope=sales.scope_of(fact.type),
     )
     if rb"\u0000" in record:
@@ -213,7 +214,6 @@ def _with_identifier(fact: Interaction, identifier: Identifier) -> Interaction:
         case Kind.ANONYMOUS:
             return replace(fact, anonymous_id=value)
         case Kind.EXTERNAL:
-            system, _, external = value.partition(SEPARATOR)
-            if system == TOUCH_SYSTEM:
-                return replace(fact, touch_id=external)
-            return replace(fact, external_id=ExternalId(system, external))
+            if identifier.system == TOUCH_SYSTEM:
+                return replace(fact, touch_id=value)
+            return replace(fact, external_id=ExternalId(identifier.system, value))

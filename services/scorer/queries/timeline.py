@@ -13,8 +13,8 @@ from services.scorer.queries.repository import LeadRepository, TimelinePlace, Ti
 from services.scorer.queries.responses import Time
 from services.scorer.scoring import Scoring
 from services.shared.clock import rfc3339
-from services.shared.contracts.events import TOUCH_SENT, Touch, decode_interaction
-from services.shared.http.paging import Seal
+from services.shared.contracts.events import TOUCH_SENT, Cause, Touch, decode_interaction
+from services.shared.http.paging import Cursors, Position
 
 
 class EventItem(msgspec.Struct, frozen=True, tag_field="kind", tag="event", kw_only=True):
@@ -44,7 +44,7 @@ class AnnouncementItem(
     id: str
     from_stage: str = msgspec.field(name="from")
     stage: str
-    cause: Literal["event", "silence", "late_evidence", "merge", "model"]
+    cause: Cause
     cause_at: Time
     cause_event: str
     seq: int
@@ -97,7 +97,7 @@ class StoredAnnouncement(msgspec.Struct, frozen=True):
 
     from_stage: str = msgspec.field(name="from")
     stage: str
-    cause: Literal["event", "silence", "late_evidence", "merge", "model"]
+    cause: Cause
     cause_at: datetime
     cause_event: str
     seq: int
@@ -113,7 +113,7 @@ class TimelineQueries:
     """Read access to timelines."""
 
     def __init__(self, engine: AsyncEngine, scoring: Scoring, pepper: bytes) -> None:
-        self._engine, self._seal = engine, Seal(pepper)
+        self._engine, self._cursors = engine, Cursors(pepper)
         self._interpret = scoring.fold.interpreter.interpret
 
     async def page(self, lead_id: uuid.UUID, limit: int, cursor: str) -> TimelineResponse:
@@ -122,8 +122,8 @@ class TimelineQueries:
         """
         after = None
         if cursor:
-            at, ref = self._seal.open(cursor, str(lead_id))
-            after = TimelinePlace(datetime.fromisoformat(at), uuid.UUID(ref))
+            position = self._cursors.decode(str(lead_id), cursor)
+            after = TimelinePlace(datetime.fromisoformat(position.value), uuid.UUID(position.id))
         async with self._engine.connect() as connection:
             repository = LeadRepository(connection)
             await repository.check(lead_id)
@@ -132,8 +132,8 @@ class TimelineQueries:
         if len(found) <= limit:
             return TimelineResponse(items, None)
         last = found[limit - 1]
-        end = self._seal.close(str(lead_id), last.at.isoformat(), str(last.ref))
-        return TimelineResponse(items, end)
+        end = Position(last.at.isoformat(), str(last.ref))
+        return TimelineResponse(items, self._cursors.encode(str(lead_id), end))
 
     def _item(self, row: TimelineRow) -> EventItem | AnnouncementItem | TouchItem | None:
         """None for the event that stands for a touch of ours: the touch itself is shown."""

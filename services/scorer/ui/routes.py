@@ -25,6 +25,7 @@ from services.shared.contracts.identity import Identifier
 from services.shared.contracts.sales import TYPE_OF
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKeys
+from services.shared.http.paging import MAX_CURSOR
 from services.shared.http.signin import PageSessions, is_cross_site
 from services.shared.settings import Settings
 
@@ -92,7 +93,7 @@ class HomeRoutes:
         product: Annotated[str, Query(max_length=200)] = "",
         stage: Annotated[str, Query(max_length=100)] = "",
         order: Annotated[str, Query(max_length=30)] = "likelihood",
-        cursor: Annotated[str, Query(max_length=500)] = "",
+        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> Response:
         """The start page."""
         stages = ["", *self._overview.stages]

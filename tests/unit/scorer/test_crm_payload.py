@@ -25,7 +25,7 @@ from services.scorer.queries.lead_view import FitView, LeadView
 from services.shared.clock import DAY, to_us
 from services.shared.contracts.identity import Identifier, Kind
 from services.shared.playbook.sections import Crm, Playbook
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 FIELDS = {
     "stage": "stage",
@@ -34,7 +34,7 @@ FIELDS = {
     "owner": "lead.traits.owner",
 }
 RULES = Crm(system="HubSpot", fields=FIELDS, min_change=5)
-EXAMPLES = sorted((HOME / "deploy" / "playbook" / "crm").glob("*.yaml"))
+EXAMPLES = sorted((ROOT / "deploy" / "playbook" / "crm").glob("*.yaml"))
 
 
 def at(text: str) -> int:
@@ -46,8 +46,8 @@ LEAD = LeadView(
     version=7,
     identifiers=[
         Identifier(Kind.EMAIL, "ann@firm.example"),
-        Identifier(Kind.EXTERNAL, "salesforce\t00Q"),
-        Identifier(Kind.EXTERNAL, "hubspot\t7"),
+        Identifier(Kind.EXTERNAL, "00Q", "salesforce"),
+        Identifier(Kind.EXTERNAL, "7", "hubspot"),
     ],
     traits={"name": "Ann"},
     product="default",
