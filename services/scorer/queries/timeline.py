@@ -13,7 +13,8 @@ from services.scorer.queries.repository import LeadRepository, TimelinePlace, Ti
 from services.scorer.queries.responses import Time
 from services.scorer.scoring import Scoring
 from services.shared.clock import rfc3339
-from services.shared.contracts.events import TOUCH_SENT, Cause, Touch, decode_interaction
+from services.shared.contracts.event_types import TOUCH_SENT
+from services.shared.contracts.events import Cause, Touch, decode_interaction
 from services.shared.http.paging import Cursors, Position
 
 

@@ -21,7 +21,7 @@ from services.scorer.ui.activities import Activity
 from services.scorer.ui.repository import PageRepository, StoredAnnouncement, StoredTouch
 from services.scorer.wording import ledger_note, line_in_words, name_of, short
 from services.shared.clock import from_us
-from services.shared.contracts.events import TOUCH_SENT
+from services.shared.contracts.event_types import TOUCH_SENT
 
 HISTORY, LEDGER_LINES, TOUCHES = 50, 20, 100
 
