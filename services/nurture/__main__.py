@@ -5,9 +5,11 @@ import sys
 import uvloop
 
 from services.nurture.api import create_app
+from services.nurture.consent_gate import ConsentGate
+from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
-from services.nurture.rules.choice import Chooser
-from services.nurture.scheduler import ConsentGate, Scheduler
+from services.nurture.rules.grounds import Rules
+from services.nurture.scheduler import Scheduler
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS
 from services.shared.db import open_engine
@@ -26,23 +28,24 @@ async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
     engine, publisher, ends = open_engine(settings), Publisher(settings), EndOffsets(settings)
     clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
-    chooser = Chooser(loading.load(settings.playbook), sink=settings.smtp_is_sink)
+    rules = Rules.of(loading.load(settings.playbook), sink=settings.smtp_is_sink)
     keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
     relay, gate = Relay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
-    scheduler = Scheduler(settings, engine, chooser, clock, gate, relay.wake)
+    delivery = Delivery(settings, engine, rules.playbook, clock, relay.wake)
+    scheduler = Scheduler(settings, engine, rules, clock, gate, delivery, relay.wake)
 
-    def decided(left: int) -> None:
-        if left:
+    def wake_after_batch(decisions: int) -> None:
+        if decisions:
             relay.wake()
             scheduler.wake()
 
     consumer = Consumer(
         engine,
         lambda: Subscription(settings, "nurture", [CHANGES, CONSENTS]),
-        Handler(chooser, clock, pepper),
+        Handler(rules, clock, pepper),
         "nurture",
         batch=settings.batch,
-        after=decided,
+        after=wake_after_batch,
     )
     app = create_app(
         settings, engine, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded}

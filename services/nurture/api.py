@@ -1,20 +1,101 @@
 """Nurture's HTTP: the decisions, with what became of them."""
 
 import uuid
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal, get_args
 
-import msgspec
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.nurture.store import TOUCH_COLUMNS
+from services.nurture.store.touches import TouchStore
 from services.shared.clock import rfc3339, to_us
-from services.shared.db import rows
+from services.shared.contracts.touch_reasons import TouchStatus, WaitReason, WithholdReason
 from services.shared.http import web
 from services.shared.http.keys import Keys, bearer
 from services.shared.http.paging import Seal
 from services.shared.http.rates import Rates
 from services.shared.settings import Settings
+
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+_EXAMPLE: dict[str, Any] = {
+    "id": "5b0c6a52-3f0e-5c1b-9c55-0d1f6f6a2a01",
+    "lead": "0f7a1f5e-5b0e-4f0e-8a43-6f2f8c1d9b11",
+    "announcement": "b6b2c1c4-7d55-5e1f-a6a7-2f0a4d9e7c22",
+    "program": "practitioner-track",
+    "product": "default",
+    "stage": "decision",
+    "content": "case-study-bottling",
+    "channel": "email",
+    "status": "sent",
+    "reason": None,
+    "why": "the next of practitioner-track for decision: How a bottling plant halved its stops",
+    "propensity": 1.0,
+    "decision_ms": 41.7,
+    "decided_at": "2026-05-13T12:00:00Z",
+    "due_at": "2026-05-13T12:00:00Z",
+    "sent_at": "2026-05-13T12:00:02Z",
+}
+
+
+class TouchResponse(BaseModel):
+    """A decision, and what became of it; `announcement` is the stage change or request that it
+    answers.
+    """
+
+    id: str
+    lead: str
+    announcement: str
+    program: str | None
+    product: str
+    stage: str
+    content: str | None
+    channel: str | None
+    status: TouchStatus
+    reason: str | None = Field(
+        json_schema_extra={"examples": [None, "capped"]},
+        description="Why it is withheld, or what it waits for: "
+        + ", ".join(filter(None, (*get_args(WithholdReason), *get_args(WaitReason)))),
+    )
+    why: str | None = Field(description="The reason in words")
+    propensity: float | None = Field(description="How probable this choice was")
+    decision_ms: float | None = Field(
+        description="Milliseconds from the event's acceptance to the decision"
+    )
+    decided_at: Time | None
+    due_at: Time | None
+    sent_at: Time | None
+
+    @classmethod
+    def of(cls, row: Any) -> "TouchResponse":
+        """The response for a row of `nurture.touch`."""
+        return cls(
+            id=str(row.id),
+            lead=str(row.lead_id),
+            announcement=str(row.announcement_id),
+            program=row.program or None,
+            product=row.product,
+            stage=row.stage,
+            content=row.content or None,
+            channel=row.channel or None,
+            status=row.status,
+            reason=row.reason or None,
+            why=row.why or None,
+            propensity=row.propensity,
+            decision_ms=row.decision_ms,
+            decided_at=_time(row.decided_at),
+            due_at=_time(row.due_at),
+            sent_at=_time(row.sent_at),
+        )
+
+
+class TouchPage(BaseModel):
+    """Touches, oldest decision first; `next` is the cursor of the following page."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"touches": [_EXAMPLE], "next": None}})
+
+    touches: list[TouchResponse]
+    next: str | None
 
 
 def create_app(
@@ -28,74 +109,32 @@ def create_app(
     async def may_query(request: Request) -> None:
         rates.key(keys.check(bearer(request.headers.get("authorization")), "query").id)
 
-    @app.get(
-        "/v1/touches", dependencies=[Depends(may_query)], response_model=None, tags=["touches"]
-    )
+    @app.get("/v1/touches", dependencies=[Depends(may_query)], tags=["touches"])
     async def touches(
         lead: uuid.UUID | None = None,
-        status: Literal["due", "sending", "sent", "unknown", "failed", "withheld", ""] = "",
+        status: TouchStatus | Literal[""] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str, Query(max_length=500)] = "",
-    ) -> Response:
+    ) -> TouchPage:
         """Decisions, oldest first; pass `next` as `cursor` for the following page."""
         scope = f"touches {lead} {status}"
-        conditions: list[str] = ["true"]
-        values: dict[str, Any] = {"limit": limit + 1}
-        if lead:
-            conditions.append(
-                "lead_id = coalesce((SELECT into_lead FROM nurture.merged WHERE "
-                "lead_id = :lead), :lead)"
-            )
-            values["lead"] = lead
-        if status:
-            conditions.append("status = :status")
-            values["status"] = status
+        after = None
         if cursor:
             at, last = seal.open(cursor, scope)
-            conditions.append(
-                "(decided_at, id) > (to_timestamp(0) + :at * interval '1 "
-                "microsecond', CAST(:last AS uuid))"
-            )
-            values |= {"at": int(at), "last": uuid.UUID(last)}
+            after = int(at), uuid.UUID(last)
         async with engine.connect() as connection:
-            found = await rows(
-                connection,
-                f"SELECT {TOUCH_COLUMNS} FROM nurture.touch WHERE {' AND '.join(conditions)} "
-                "ORDER BY decided_at, id LIMIT :limit",
-                **values,
+            page = await TouchStore(connection).page(
+                lead=lead, status=status or None, after=after, limit=limit
             )
-        page = found[:limit]
-        more = (
-            seal.close(scope, to_us(page[-1].decided_at), str(page[-1].id))
-            if len(found) > limit
-            else None
-        )
-        return Response(
-            msgspec.json.encode({"touches": [_shown(row) for row in page], "next": more}),
-            media_type="application/json",
+        return TouchPage(
+            touches=[TouchResponse.of(row) for row in page.rows],
+            next=seal.close(scope, to_us(page.rows[-1].decided_at), str(page.rows[-1].id))
+            if page.has_more
+            else None,
         )
 
     return app
 
 
-def _shown(row: Any) -> dict[str, Any]:
-    times = {
-        name: rfc3339(at) if (at := getattr(row, name)) else None
-        for name in ("decided_at", "due_at", "sent_at")
-    }
-    return {
-        "id": str(row.id),
-        "lead": str(row.lead_id),
-        "announcement": str(row.announcement_id),
-        "program": row.program or None,
-        "product": row.product,
-        "stage": row.stage,
-        "content": row.content or None,
-        "channel": row.channel or None,
-        "status": row.status,
-        "reason": row.reason or None,
-        "why": row.why or None,
-        "propensity": row.propensity,
-        "decision_ms": row.decision_ms,
-        **times,
-    }
+def _time(at: datetime | None) -> str | None:
+    return rfc3339(at) if at else None
