@@ -20,12 +20,12 @@ from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import open_engine
 from services.shared.errors import Reject
-from services.shared.http.keys import Keys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.rates import Rates
 from services.shared.http.server import serve
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook import loading
-from services.shared.runtime import Pulse, arm_fault
+from services.shared.runtime import Watchdog, arm_fault
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -34,7 +34,7 @@ async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
     engine, publisher = open_engine(settings), Publisher(settings)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
-    keys, pulse = Keys(engine), Pulse(settings.watchdog_s)
+    keys, watchdog = ApiKeys(engine), Watchdog(settings.watchdog_s)
     rules, pepper = loading.load(settings.playbook), settings.pepper.get_secret_value().encode()
     sources, senders = served(rules), Senders(engine, pepper)
     heard = Heard(engine, [*sources, FORMS, MAILBOX], settings.public_url)
@@ -68,13 +68,13 @@ async def main(settings: Settings) -> None:
         app,
         settings,
         "ingest",
-        spool.drain(publisher.publish, pulse.beat("spool")),
-        keys.refresh(pulse.beat("keys")),
-        senders.refresh(pulse.beat("senders")),
-        heard.refresh(pulse.beat("heard")),
-        *([mailbox.watch(pulse.beat("mailbox"))] if mailbox else []),
-        desk.tidy(pulse.beat("imports")),
-        pulse.watch(),
+        spool.drain(publisher.publish, watchdog.heartbeat("spool")),
+        keys.refresh(watchdog.heartbeat("keys")),
+        senders.refresh(watchdog.heartbeat("senders")),
+        heard.refresh(watchdog.heartbeat("heard")),
+        *([mailbox.watch(watchdog.heartbeat("mailbox"))] if mailbox else []),
+        desk.tidy(watchdog.heartbeat("imports")),
+        watchdog.watch(),
     )
     await desk.close()
     await publisher.close()

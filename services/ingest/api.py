@@ -28,7 +28,7 @@ from services.shared.clock import Clock
 from services.shared.contracts.events import encode_bytes
 from services.shared.errors import Reject
 from services.shared.http import web
-from services.shared.http.keys import Keys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.rates import Rates
 from services.shared.playbook.sections import Playbook
 from services.shared.runtime import fault_point
@@ -43,7 +43,7 @@ SLICE = 500  # items of a batch between which others have their turn
 def create_app(
     settings: Settings,
     rules: Playbook,
-    keys: Keys,
+    keys: ApiKeys,
     rates: Rates,
     senders: Senders,
     heard: Heard,
@@ -163,7 +163,7 @@ def create_app(
         """Where a browser's analytics.js posts, for those that were given our address as
         their CDN.
         """
-        keys.check(key, "public")
+        keys.authorize(key, "public")
         body = encode_bytes(segment.browser_settings(key, settings.public_url))
         return Response(
             body, headers={"Cache-Control": "public, max-age=300"}, media_type="application/json"

@@ -17,8 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.ingest.sources.contract import Post, Secret, Source
 from services.shared.db import is_transient, rows
 from services.shared.errors import Reject, Retry
-from services.shared.http.keys import refreshed
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat, refresh_every_second
 
 KEPT = "interval '2 days'"  # longer than any sender repeats a request
 
@@ -83,9 +82,9 @@ class Senders:
                 held[row.source].append(Held(Secret(row.name, value), row.expires_at))
         self._held, self.loaded = held, True
 
-    async def refresh(self, beat: Beat) -> None:
+    async def refresh(self, heartbeat: Heartbeat) -> None:
         """Reads them again every second; while the database is away those known stay in force."""
-        await refreshed(self.load, beat, "senders_wait")
+        await refresh_every_second(self.load, heartbeat, "senders_wait")
 
     def secrets(self, source: str) -> list[Secret]:
         """The secrets in force of a source, newest first. Raises Retry before they were

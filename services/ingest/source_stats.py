@@ -13,8 +13,7 @@ from services.ingest.sources.contract import About, Source
 from services.shared.contracts.events import encode_bytes
 from services.shared.db import is_transient
 from services.shared.errors import Retry
-from services.shared.http.keys import refreshed
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat, refresh_every_second
 
 
 class Count(msgspec.Struct):
@@ -43,9 +42,9 @@ class Heard:
         count.refused += refused
         count.last_refusal = last_refusal or count.last_refusal
 
-    async def refresh(self, beat: Beat) -> None:
+    async def refresh(self, heartbeat: Heartbeat) -> None:
         """Writes down what is new every second."""
-        await refreshed(self.write, beat, "heard_waits")
+        await refresh_every_second(self.write, heartbeat, "heard_waits")
 
     async def write(self) -> None:
         """Writes down what is new. Raises Retry while the database is away; nothing is forgotten

@@ -21,7 +21,7 @@ import structlog
 
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat
 from services.shared.telemetry import SPOOL_BYTES, SPOOL_FULL, SPOOL_RECORDS, SPOOL_SHARE
 
 log = structlog.get_logger()
@@ -142,7 +142,7 @@ class Spool:
             self._flushing = asyncio.create_task(self._flush())
         await done
 
-    async def drain(self, publish: Publish, beat: Beat) -> None:
+    async def drain(self, publish: Publish, heartbeat: Heartbeat) -> None:
         """Publishes what waits, oldest first, and forgets it once acknowledged; runs until
         cancelled.
 
@@ -150,7 +150,7 @@ class Spool:
         """
         pause = 0.2
         while True:
-            beat()
+            heartbeat()
             if frames := self._oldest():
                 try:
                     await publish([record for frame in frames for record in _unpack(frame.payload)])

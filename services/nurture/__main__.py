@@ -13,13 +13,13 @@ from services.nurture.scheduler import Scheduler
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS
 from services.shared.db import open_engine
-from services.shared.http.keys import Keys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.server import serve
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import EndOffsets, Publisher, Subscription
-from services.shared.messaging.outbox import Relay
+from services.shared.messaging.outbox import OutboxRelay
 from services.shared.playbook import loading
-from services.shared.runtime import Pulse, arm_fault
+from services.shared.runtime import Watchdog, arm_fault
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -29,15 +29,15 @@ async def main(settings: Settings) -> None:
     engine, publisher, ends = open_engine(settings), Publisher(settings), EndOffsets(settings)
     clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
     rules = Rules.of(loading.load(settings.playbook), sink=settings.smtp_is_sink)
-    keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
-    relay, gate = Relay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
-    delivery = Delivery(settings, engine, rules.playbook, clock, relay.wake)
-    scheduler = Scheduler(settings, engine, rules, clock, gate, delivery, relay.wake)
+    keys, watchdog, poll = ApiKeys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
+    relay, gate = OutboxRelay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
+    delivery = Delivery(settings, engine, rules.playbook, clock, relay.notify)
+    scheduler = Scheduler(settings, engine, rules, clock, gate, delivery, relay.notify)
 
-    def wake_after_batch(decisions: int) -> None:
+    def notify(decisions: int) -> None:
         if decisions:
-            relay.wake()
-            scheduler.wake()
+            relay.notify()
+            scheduler.notify()
 
     consumer = Consumer(
         engine,
@@ -45,7 +45,7 @@ async def main(settings: Settings) -> None:
         Handler(rules, clock, pepper),
         "nurture",
         batch=settings.batch,
-        after=wake_after_batch,
+        on_commit=notify,
     )
     app = create_app(
         settings, engine, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded}
@@ -54,11 +54,11 @@ async def main(settings: Settings) -> None:
         app,
         settings,
         "nurture",
-        consumer.run(pulse.beat("consumer")),
-        relay.run(pulse.beat("relay")),
-        scheduler.run(pulse.beat("scheduler")),
-        keys.refresh(pulse.beat("keys")),
-        pulse.watch(),
+        consumer.run(watchdog.heartbeat("consumer")),
+        relay.run(watchdog.heartbeat("relay")),
+        scheduler.run(watchdog.heartbeat("scheduler")),
+        keys.refresh(watchdog.heartbeat("keys")),
+        watchdog.watch(),
     )
     await ends.close()
     await publisher.close()

@@ -42,7 +42,7 @@ class Claimed(NamedTuple):
 
 
 class Delivery:
-    """Sends claimed touches; `wake_relay` is called when there are events to publish."""
+    """Sends claimed touches; `notify_relay` is called when there are events to publish."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class Delivery:
         engine: AsyncEngine,
         playbook: Playbook,
         clock: Clock,
-        wake_relay: Callable[[], None],
+        notify_relay: Callable[[], None],
     ) -> None:
         self._engine, self._playbook, self._clock = engine, playbook, clock
-        self._wake_relay = wake_relay
+        self._notify_relay = notify_relay
         self._pepper = settings.pepper.get_secret_value().encode()
         self._public_url, self._timeout = settings.public_url, settings.sending_timeout_s
         self._email, self._webhook = Email(settings), Webhook(settings)
@@ -110,10 +110,10 @@ class Delivery:
                 return
             leads = LeadStore(connection, self._pepper, ())
             await leads.keep_seen([SeenContent(touch.lead, touch.content)])
-            await outbox.put(connection, "nurture", [touch_events.sent(event)])
+            await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
         SENT.labels(touch.channel).inc()
         log.info("touch_sent", touch_id=touch.id, lead_id=touch.lead, channel=touch.channel)
-        self._wake_relay()
+        self._notify_relay()
 
     async def _record_unknown(self, touch: Touch, why: str, now: datetime) -> None:
         """It may have arrived, so it counts as sent and is not sent again."""
@@ -123,9 +123,9 @@ class Delivery:
         async with self._transaction() as connection:
             if not await TouchStore(connection).update(touch, was=["sending"]):
                 return
-            await outbox.put(connection, "nurture", [touch_events.failed(touch)])
+            await outbox.enqueue(connection, "nurture", [touch_events.failed(touch)])
         log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
-        self._wake_relay()
+        self._notify_relay()
 
     async def _retry_later(self, touch: Touch, why: str, now: datetime) -> None:
         """Back to due, later each time; given up after `ATTEMPTS`."""
@@ -137,7 +137,7 @@ class Delivery:
                     touch, status="failed", why=f"given up after {attempts} attempts: {why}"
                 )
                 await store.update(failed, was=["sending"])
-                await outbox.put(connection, "nurture", [touch_events.failed(failed)])
+                await outbox.enqueue(connection, "nurture", [touch_events.failed(failed)])
             else:
                 due_at = now + timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR**attempts)
                 retried = replace(touch, status="due", due_at=due_at, why=why)

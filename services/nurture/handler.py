@@ -154,7 +154,7 @@ async def _record(connection: AsyncConnection, decisions: Sequence[Decision]) ->
         DECIDED.labels(touch.status, touch.reason).inc()
         if elapsed_ms is not None:
             DECISION_SECONDS.observe(elapsed_ms / 1000)
-    await outbox.put(
+    await outbox.enqueue(
         connection, "nurture", [touch_events.decided(decision.touch) for decision in new]
     )
     return len(new)

@@ -22,7 +22,7 @@ from services.shared.contracts.events import Touch
 from services.shared.db import is_transient
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing
-from services.shared.runtime import Beat, fault_point
+from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ BATCH = 50
 
 
 class Scheduler:
-    """Takes due touches, checks them again, and has them sent; `wake_relay` is called when there
+    """Takes due touches, checks them again, and has them sent; `notify_relay` is called when there
     are events to publish.
     """
 
@@ -42,24 +42,24 @@ class Scheduler:
         clock: Clock,
         gate: ConsentGate,
         delivery: Delivery,
-        wake_relay: Callable[[], None],
+        notify_relay: Callable[[], None],
     ) -> None:
         self._engine, self._rules, self._clock = engine, rules, clock
-        self._gate, self._delivery, self._wake_relay = gate, delivery, wake_relay
+        self._gate, self._delivery, self._notify_relay = gate, delivery, notify_relay
         self._pepper = settings.pepper.get_secret_value().encode()
         self._poll_seconds = settings.poll_ms / 1000
         # a touch that is longer on the wire has lost its process
         self._interrupted_after_s = settings.sending_timeout_s * 1.5 + 5
-        self._woken = asyncio.Event()
+        self._notified = asyncio.Event()
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Says that something may be due."""
-        self._woken.set()
+        self._notified.set()
 
-    async def run(self, beat: Beat) -> None:
+    async def run(self, heartbeat: Heartbeat) -> None:
         """Sends until cancelled."""
         while True:
-            beat()
+            heartbeat()
             taken = 0
             try:
                 await self.recover()
@@ -73,10 +73,10 @@ class Scheduler:
 
     async def _pause(self) -> None:
         try:
-            await asyncio.wait_for(self._woken.wait(), self._poll_seconds)
+            await asyncio.wait_for(self._notified.wait(), self._poll_seconds)
         except TimeoutError:
             pass
-        self._woken.clear()
+        self._notified.clear()
 
     async def recover(self) -> None:
         """What was on the wire when its process died: a webhook is repeated under its id, a mail
@@ -98,9 +98,9 @@ class Scheduler:
                 await store.update(lost, was=["sending"])
                 events.append(touch_events.failed(lost))
                 log.warning("touch_unknown", touch_id=touch.id)
-            await outbox.put(connection, "nurture", events)
+            await outbox.enqueue(connection, "nurture", events)
         if events:
-            self._wake_relay()
+            self._notify_relay()
 
     async def send_batch(self) -> int:
         """One batch: check and mark in one transaction, then the wire, then the outcome. Returns
@@ -142,9 +142,9 @@ class Scheduler:
                     events.append(touch_events.decided(replace(checked, decided_at=now)))
                 elif is_sending and lead:
                     claimed[touch.lead] = Claimed(checked, lead.snapshot)
-            await outbox.put(connection, "nurture", events)
+            await outbox.enqueue(connection, "nurture", events)
         if events:
-            self._wake_relay()
+            self._notify_relay()
         return list(claimed.values()), len(due)
 
     async def _lock_leads(

@@ -64,12 +64,15 @@ _CLOUDEVENT = {
     },
 }
 _ANSWERS = {
-    "400": "Nothing was acceptable", "401": "No valid key", "403": "The key or the origin may "
-    "not do this",
-    "408": "Too slow", "413": "Too large", "415": "Another content type", "429": "Too many; "
-    "see Retry-After",
+    "400": "Nothing was acceptable",
+    "401": "No valid key",
+    "403": "The key or the origin may not do this",
+    "408": "Too slow",
+    "413": "Too large",
+    "415": "Another content type",
+    "429": "Too many; see Retry-After",
     "503": "Not now; see Retry-After",
-}  # fmt: skip
+}
 _SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"basic": []}, {"key": []}]
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`rl_<id>_<secret>`"},

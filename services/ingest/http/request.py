@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from services.ingest.sources.contract import Post
 from services.shared.clock import Clock
 from services.shared.errors import Reject
-from services.shared.http.keys import Key, Keys, bearer, plain_origin
+from services.shared.http.keys import ApiKey, ApiKeys, bearer, normal_origin
 from services.shared.http.rates import Headers, Rates, network
 
 MAX_BODY = 5 * 1024 * 1024
@@ -117,7 +117,7 @@ class Entrant(NamedTuple):
     the limits.
     """
 
-    key: Key
+    key: ApiKey
     owner: str
     headers: Headers
 
@@ -127,10 +127,10 @@ class Gate:
     address. Counts everybody.
     """
 
-    def __init__(self, keys: Keys, allowed_origins: Sequence[str], rates: Rates) -> None:
+    def __init__(self, keys: ApiKeys, allowed_origins: Sequence[str], rates: Rates) -> None:
         self._keys, self._origins, self._rates = (
             keys,
-            frozenset(map(plain_origin, allowed_origins)),
+            frozenset(map(normal_origin, allowed_origins)),
             rates,
         )
 
@@ -145,7 +145,7 @@ class Gate:
             given, where = request.query_params.get("key", ""), "an address"
         if not given:
             given, where = in_body, "a page" if in_page else ""
-        key = self._keys.check(given, "secret", "public")
+        key = self._keys.authorize(given, "secret", "public")
         if key.scope == "secret":
             if where:
                 remedy = (
@@ -167,9 +167,9 @@ class Gate:
         self._rates.address(request)
         return f"{door} {network(request)}"
 
-    def _check_origin(self, key: Key, origin: str | None) -> None:
+    def _check_origin(self, key: ApiKey, origin: str | None) -> None:
         allowed = self._origins if key.origins is None else key.origins
-        if origin and not allowed & {"*", plain_origin(origin)}:
+        if origin and not allowed & {"*", normal_origin(origin)}:
             setting = (
                 "RIPELINE_ALLOWED_ORIGINS" if key.origins is None else "the origins of its key"
             )
@@ -186,13 +186,13 @@ class Cors(CORSMiddleware):
     at the one key in use.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, **named: Any) -> None:
+    def __init__(self, app: ASGIApp, *, keys: ApiKeys, **named: Any) -> None:
         super().__init__(app, **named)
         self._keys = keys
 
     def is_allowed_origin(self, origin: str) -> bool:
         """Whether there is a way in for it."""
-        return super().is_allowed_origin(origin) or self._keys.serves(plain_origin(origin))
+        return super().is_allowed_origin(origin) or self._keys.allows_origin(normal_origin(origin))
 
 
 def presented(authorization: str | None) -> str:

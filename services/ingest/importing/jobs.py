@@ -24,9 +24,9 @@ from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
 from services.shared.clock import Clock
 from services.shared.errors import Reject, Retry
-from services.shared.http.keys import Key
+from services.shared.http.keys import ApiKey
 from services.shared.messaging.kafka import Publisher
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat
 
 log = structlog.get_logger()
 MAX_BYTES = 256 * 1024 * 1024
@@ -55,7 +55,7 @@ class Brought:
     it.
     """
 
-    def __init__(self, folder: Path, name: str, key: Key) -> None:
+    def __init__(self, folder: Path, name: str, key: ApiKey) -> None:
         self.id, self.folder, self.name, self.key = folder.name, folder, name, key
         self.at = time.monotonic()
         self.header, self.rows, self.shape = Header([]), list[list[str]](), ""
@@ -110,7 +110,7 @@ class Desk:
         self._files: dict[str, Brought] = {}
         self._turn = asyncio.Lock()
 
-    def place(self, name: str, key: Key) -> Brought:
+    def place(self, name: str, key: ApiKey) -> Brought:
         """Room for a new file. Raises Reject `too-many`."""
         if len(self._files) >= MAX_FILES:
             raise Reject(
@@ -124,7 +124,7 @@ class Desk:
         self._files[brought.id] = brought
         return brought
 
-    def find(self, number: str, key: Key) -> Brought:
+    def find(self, number: str, key: ApiKey) -> Brought:
         """A file that was brought with this key. Raises Reject `not-found`."""
         brought = self._files.get(number)
         if not brought or brought.key.id != key.id:
@@ -135,7 +135,7 @@ class Desk:
             )
         return brought
 
-    def of(self, key: Key) -> Iterator[Brought]:
+    def of(self, key: ApiKey) -> Iterator[Brought]:
         """Everything that was brought with this key, newest first."""
         return (one for one in reversed(self._files.values()) if one.key.id == key.id)
 
@@ -185,12 +185,12 @@ class Desk:
         self._files.pop(brought.id, None)
         shutil.rmtree(brought.folder, ignore_errors=True)
 
-    async def tidy(self, beat: Beat) -> None:
+    async def tidy(self, heartbeat: Heartbeat) -> None:
         """Removes what has rested for an hour, at first what an earlier process left."""
         with suppress(OSError):
             shutil.rmtree(self.folder)
         while True:
-            beat()
+            heartbeat()
             for brought in list(self._files.values()):
                 busy = brought.job and not brought.job.ended
                 if not busy and time.monotonic() - brought.at > KEPT_S:

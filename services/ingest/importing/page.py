@@ -25,9 +25,9 @@ from services.ingest.tracking.pages import HEADERS as PLAIN
 from services.shared.clock import Clock
 from services.shared.contracts.events import HISTORY, NEW_LEADS, encode_bytes
 from services.shared.errors import Reject, Retry
-from services.shared.http.keys import Key, Keys
+from services.shared.http.keys import ApiKey, ApiKeys
 from services.shared.http.rates import Rates
-from services.shared.http.signin import Seats, SignedOut
+from services.shared.http.signin import PageSessions, SignedOut
 from services.shared.http.web import STATUS
 from services.shared.playbook.loading import Broken
 
@@ -49,7 +49,9 @@ HEADERS = PLAIN | {
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def mount(app: FastAPI, keys: Keys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock) -> None:
+def mount(
+    app: FastAPI, keys: ApiKeys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock
+) -> None:
     """Adds the page, and what a distant importer asks first."""
 
     @app.get(
@@ -62,7 +64,9 @@ def mount(app: FastAPI, keys: Keys, rates: Rates, pepper: bytes, desk: Desk, clo
         """What an importer has to know of the playbook, so that a file means the same from wherever
         it is sent.
         """
-        rates.key(keys.check(intake.presented(request.headers.get("authorization")), "secret").id)
+        rates.key(
+            keys.authorize(intake.presented(request.headers.get("authorization")), "secret").id
+        )
         return Response(encode_bytes(desk.facts), media_type="application/json")
 
     app.include_router(Page(keys, rates, pepper, desk, clock).router())
@@ -71,9 +75,11 @@ def mount(app: FastAPI, keys: Keys, rates: Rates, pepper: bytes, desk: Desk, clo
 class Page:
     """The routes of the page."""
 
-    def __init__(self, keys: Keys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock) -> None:
-        self._seats, self._rates, self._desk, self._clock = (
-            Seats(keys, pepper, "secret"),
+    def __init__(
+        self, keys: ApiKeys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock
+    ) -> None:
+        self._sessions, self._rates, self._desk, self._clock = (
+            PageSessions(keys, pepper, "secret"),
             rates,
             desk,
             clock,
@@ -124,7 +130,7 @@ class Page:
         """Signs in by the form."""
         form = await self._form(request)
         try:
-            cookie = self._seats.open(form.get("key", "")[:200])
+            cookie = self._sessions.sign_in(form.get("key", "")[:200])
         except Reject as error:
             refused = self._rates.guessed(request, error)
             return self._page("sign_in.html", STATUS[refused.kind], problem=refused)
@@ -241,8 +247,8 @@ class Page:
 
     # -- what all share ---------------------------------------------------------------------------
 
-    def _holder(self, request: Request) -> Key:
-        return self._seats.holder(request.cookies.get(COOKIE, ""))
+    def _holder(self, request: Request) -> ApiKey:
+        return self._sessions.key_of(request.cookies.get(COOKIE, ""))
 
     def _brought(self, request: Request, number: str) -> Brought:
         return self._desk.find(number, self._holder(request))

@@ -29,7 +29,7 @@ from services.ingest.source_stats import Heard
 from services.shared.clock import Clock
 from services.shared.db import is_transient, rows, value
 from services.shared.errors import Reject, Retry
-from services.shared.runtime import Beat, fault_point
+from services.shared.runtime import Heartbeat, fault_point
 from services.shared.telemetry import ACCEPTED, MAILBOX_READ, REFUSED
 
 log = structlog.get_logger()
@@ -159,14 +159,14 @@ class Mailbox:
             clock,
         )
 
-    async def watch(self, beat: Beat) -> None:
+    async def watch(self, heartbeat: Heartbeat) -> None:
         """Looks until cancelled; while the server, the broker or the database is away it waits
         longer each time.
         """
         wait, told = self._poll_s, ""
         while True:
             try:
-                await self.look(beat)
+                await self.look(heartbeat)
                 wait, told = self._poll_s, ""
             except Exception as error:
                 if not (isinstance(error, Retry | imaplib.IMAP4.error) or is_transient(error)):
@@ -175,9 +175,9 @@ class Mailbox:
                 if reason != told:
                     log.warning("mailbox_waits", reason=reason)
                 wait, told = min(wait * 2, max(LONGEST_WAIT_S, self._poll_s)), reason
-            await _rest(wait, beat)
+            await _rest(wait, heartbeat)
 
-    async def look(self, beat: Beat) -> None:
+    async def look(self, heartbeat: Heartbeat) -> None:
         """Reads what is new, unless another process is at it."""
         async with self._engine.begin() as turn:
             if not await value(
@@ -186,20 +186,20 @@ class Mailbox:
                 lock=LOCK,
                 name=self._address.name,
             ):
-                beat()
+                heartbeat()
                 return
-            session = await _step(beat, Session, self._address)
+            session = await _step(heartbeat, Session, self._address)
             try:
-                await self._read(session, beat)
-                await _step(beat, session.leave)
+                await self._read(session, heartbeat)
+                await _step(heartbeat, session.leave)
             finally:
                 session.cut()
         MAILBOX_READ.set_to_current_time()
 
-    async def _read(self, session: Session, beat: Beat) -> None:
+    async def _read(self, session: Session, heartbeat: Heartbeat) -> None:
         first = await self._place(session.validity)
-        while uids := await _step(beat, session.new, first):
-            read = await _step(beat, self._mails, session, uids)
+        while uids := await _step(heartbeat, session.new, first):
+            read = await _step(heartbeat, self._mails, session, uids)
             await self._delivery.publish([record for receipt in read for record in receipt.records])
             fault_point("between_publish_and_uid")
             first = uids[len(read) - 1] + 1
@@ -295,15 +295,15 @@ def _sign_in(imap: imaplib.IMAP4, address: Address) -> None:
         raise Retry("the mail server refuses the user or password of RIPELINE_IMAP_URL") from None
 
 
-async def _step(beat: Beat, work: Callable[..., T], *given: Any) -> T:
+async def _step(heartbeat: Heartbeat, work: Callable[..., T], *given: Any) -> T:
     """Does blocking work in a thread, within its time."""
-    beat()
+    heartbeat()
     async with asyncio.timeout(STEP_S):
         return await asyncio.to_thread(work, *given)
 
 
-async def _rest(seconds: float, beat: Beat) -> None:
+async def _rest(seconds: float, heartbeat: Heartbeat) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        beat()
+        heartbeat()
         await asyncio.sleep(min(left, 5.0))

@@ -16,6 +16,7 @@ from services.scorer import wording as words
 from services.scorer.model import trajectory as curve
 from services.shared.clock import DAY, from_us, rfc3339, to_us
 from services.shared.contracts.events import Touch
+from services.shared.contracts.touch_reasons import STATUS_SENTENCES
 from services.shared.playbook.sections import Playbook
 
 HERE = Path(__file__).parent
@@ -97,7 +98,7 @@ class Renderer:
         }  # fmt: skip
         env.globals |= {
             "asset": assets.address, "company": playbook.company.name, "chance": words.chance,
-            "statuses": words.STATUSES,
+            "statuses": STATUS_SENTENCES,
             "titled": lambda content: words.titled(content, playbook.content_by_id),
             "program": {one.id: one.name for one in playbook.programs}.get,
             "areas": curve.areas, "line": curve.line, "ceiling": curve.ceiling,
