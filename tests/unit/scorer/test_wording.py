@@ -22,7 +22,7 @@ from services.scorer.ui.views import Item
 from services.shared.clock import DAY, from_us
 from services.shared.contracts.events import Interaction, Touch, event_uid
 from services.shared.contracts.identity import Identifier, Kind
-from services.shared.contracts.touch_reasons import REASON_SENTENCES
+from services.shared.contracts.touch_reasons import REASON_SENTENCES, STATUS_SENTENCES
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKey, ApiKeys, hash_of
 from services.shared.http.signin import PageSessions, SignedOut
@@ -108,7 +108,7 @@ def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook
     item = default_playbook.content[0]
     for status in ("due", "sending", "sent", "unknown", "failed"):
         touch = Touch(id="t", lead="l", status=status, content=item.id)
-        assert words.decided(touch, library) == f"“{item.title}” {words.STATUSES[status]}"
+        assert words.decided(touch, library) == f"“{item.title}” {STATUS_SENTENCES[status]}"
     assert words.decided(
         Touch(id="t", lead="l", status="failed", content="gone", reason="mailbox_full"), library
     ) == ("“gone” failed: mailbox full")
