@@ -21,7 +21,7 @@ from services.shared.contracts.identity import Cleaner
 from services.shared.db import open_engine
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKeys
-from services.shared.http.rates import Rates
+from services.shared.http.rates import RateLimits
 from services.shared.http.server import serve
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook import loading
@@ -46,7 +46,7 @@ async def main(settings: Settings) -> None:
     mailbox = mail and Mailbox(
         Address.parse(mail), settings.imap_poll_s, engine, normaliser, delivery, heard, clock
     )
-    rates = Rates(settings)
+    rates = RateLimits(settings)
     spool.open()
     app = create_app(
         settings,

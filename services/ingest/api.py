@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
+from msgspec.structs import asdict
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
@@ -27,9 +28,9 @@ from services.ingest.tracking.pages import Pages
 from services.shared.clock import Clock
 from services.shared.contracts.events import encode_bytes
 from services.shared.errors import Reject
-from services.shared.http import web
+from services.shared.http import problems, web
 from services.shared.http.keys import ApiKeys
-from services.shared.http.rates import Rates
+from services.shared.http.rates import RateLimits
 from services.shared.playbook.sections import Playbook
 from services.shared.runtime import fault_point
 from services.shared.settings import Settings
@@ -44,7 +45,7 @@ def create_app(
     settings: Settings,
     rules: Playbook,
     keys: ApiKeys,
-    rates: Rates,
+    rates: RateLimits,
     senders: Senders,
     heard: Heard,
     sources: Sequence[Source],
@@ -112,17 +113,17 @@ def create_app(
                 )
             secret = source.verify(post, secrets) if source.verify else Secret("", "")
             receipt.door = f"{source.door}:{secret.name}"
-            rates.key(f"{source.door}:{secret.name}")
+            rates.count_key(f"{source.door}:{secret.name}")
             await senders.use(source, post)
             await take(source.parse(post), receipt)
         except Reject as error:
-            reject = rates.guessed(request, error)
+            reject = rates.limit_guessing(request, error)
             if reject.kind in USELESS:
                 receipt.refused.append((0, None, reject))
                 return _answer(receipt, source, heard)
             heard.note(source.door, 0, 1, reject.kind)
             REFUSED.labels(source.door, reject.kind).inc()
-            return web.problem(reject)
+            return problems.problem_response(reject)
         await delivery.publish(receipt.records)
         fault_point("between_acknowledgement_and_answer")
         return _answer(receipt, source, heard)
@@ -231,7 +232,7 @@ def create_app(
 
     @app.exception_handler(Reject)
     async def refused(request: Request, error: Reject) -> Response:
-        return mail.refusal(request, rates.guessed(request, error), pages)
+        return mail.refusal(request, rates.limit_guessing(request, error), pages)
 
     app.include_router(
         mail.create_router(
@@ -292,7 +293,7 @@ def _answer(receipt: Receipt, source: Source, heard: Heard) -> Response:
     first = receipt.refused[0][2]
     remedy = "see `rejected` for each item" if len(rejected) > 1 else first.remedy
     whole = Reject("no item was acceptable", remedy=remedy) if len(rejected) > 1 else first
-    body = web.problem_of(whole) | {"status": source.stop, "rejected": rejected}
+    body = asdict(problems.problem_of(whole, source.stop)) | {"rejected": rejected}
     return Response(encode_bytes(body), source.stop, media_type="application/problem+json")
 
 
@@ -300,7 +301,7 @@ def _refusal(index: int | None, name: str | None, reject: Reject) -> dict[str, A
     return {
         "index": index,
         "id": name,
-        "problem": web.problem_of(reject) | {"status": web.STATUS.get(reject.kind, 400)},
+        "problem": problems.problem_of(reject),
     }
 
 

@@ -1,140 +1,59 @@
 """Nurture's HTTP: the decisions, with what became of them."""
 
 import uuid
-from datetime import datetime
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.nurture.store.touches import TouchStore
-from services.shared.clock import rfc3339, to_us
-from services.shared.contracts.touch_reasons import TouchStatus, WaitReason, WithholdReason
+from services.nurture.responses import TouchesResponse, TouchResponse
+from services.nurture.store.touches import PageEnd, TouchStore
+from services.shared.clock import to_us
+from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http import web
 from services.shared.http.keys import ApiKeys, bearer
-from services.shared.http.paging import Seal
-from services.shared.http.rates import Rates
+from services.shared.http.paging import Cursors, Position
+from services.shared.http.problems import refusals
+from services.shared.http.rates import RateLimits
 from services.shared.settings import Settings
-
-Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-_EXAMPLE: dict[str, Any] = {
-    "id": "5b0c6a52-3f0e-5c1b-9c55-0d1f6f6a2a01",
-    "lead": "0f7a1f5e-5b0e-4f0e-8a43-6f2f8c1d9b11",
-    "announcement": "b6b2c1c4-7d55-5e1f-a6a7-2f0a4d9e7c22",
-    "program": "practitioner-track",
-    "product": "default",
-    "stage": "decision",
-    "content": "case-study-bottling",
-    "channel": "email",
-    "status": "sent",
-    "reason": None,
-    "why": "the next of practitioner-track for decision: How a bottling plant halved its stops",
-    "propensity": 1.0,
-    "decision_ms": 41.7,
-    "decided_at": "2026-05-13T12:00:00Z",
-    "due_at": "2026-05-13T12:00:00Z",
-    "sent_at": "2026-05-13T12:00:02Z",
-}
-
-
-class TouchResponse(BaseModel):
-    """A decision, and what became of it; `announcement` is the stage change or request that it
-    answers.
-    """
-
-    id: str
-    lead: str
-    announcement: str
-    program: str | None
-    product: str
-    stage: str
-    content: str | None
-    channel: str | None
-    status: TouchStatus
-    reason: str | None = Field(
-        json_schema_extra={"examples": [None, "capped"]},
-        description="Why it is withheld, or what it waits for: "
-        + ", ".join(filter(None, (*get_args(WithholdReason), *get_args(WaitReason)))),
-    )
-    why: str | None = Field(description="The reason in words")
-    propensity: float | None = Field(description="How probable this choice was")
-    decision_ms: float | None = Field(
-        description="Milliseconds from the event's acceptance to the decision"
-    )
-    decided_at: Time | None
-    due_at: Time | None
-    sent_at: Time | None
-
-    @classmethod
-    def of(cls, row: Any) -> "TouchResponse":
-        """The response for a row of `nurture.touch`."""
-        return cls(
-            id=str(row.id),
-            lead=str(row.lead_id),
-            announcement=str(row.announcement_id),
-            program=row.program or None,
-            product=row.product,
-            stage=row.stage,
-            content=row.content or None,
-            channel=row.channel or None,
-            status=row.status,
-            reason=row.reason or None,
-            why=row.why or None,
-            propensity=row.propensity,
-            decision_ms=row.decision_ms,
-            decided_at=_time(row.decided_at),
-            due_at=_time(row.due_at),
-            sent_at=_time(row.sent_at),
-        )
-
-
-class TouchPage(BaseModel):
-    """Touches, oldest decision first; `next` is the cursor of the following page."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"touches": [_EXAMPLE], "next": None}})
-
-    touches: list[TouchResponse]
-    next: str | None
 
 
 def create_app(
     settings: Settings, engine: AsyncEngine, keys: ApiKeys, readiness: web.Readiness
 ) -> FastAPI:
     """The application; opens nothing."""
-    rates = Rates(settings)
+    rates = RateLimits(settings)
     app = web.create("Ripeline nurture", readiness, rates, max_body=web.SMALL_BODY)
-    seal = Seal(settings.pepper.get_secret_value().encode())
+    cursors = Cursors(settings.pepper.get_secret_value().encode())
 
     async def may_query(request: Request) -> None:
-        rates.key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
+        rates.count_key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
 
-    @app.get("/v1/touches", dependencies=[Depends(may_query)], tags=["touches"])
+    @app.get(
+        "/v1/touches",
+        dependencies=[Depends(may_query)],
+        responses=refusals(400, 401, 403, 422, 429, 503),
+        tags=["touches"],
+    )
     async def touches(
         lead: uuid.UUID | None = None,
-        status: TouchStatus | Literal[""] = "",
+        status: Literal[TouchStatus, ""] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str, Query(max_length=500)] = "",
-    ) -> TouchPage:
+    ) -> TouchesResponse:
         """Decisions, oldest first; pass `next` as `cursor` for the following page."""
-        scope = f"touches {lead} {status}"
-        after = None
+        scope, after = f"touches {lead} {status}", None
         if cursor:
-            at, last = seal.open(cursor, scope)
-            after = int(at), uuid.UUID(last)
+            position = cursors.decode(scope, cursor)
+            after = PageEnd(int(position.value), uuid.UUID(position.id))
         async with engine.connect() as connection:
             page = await TouchStore(connection).page(
                 lead=lead, status=status or None, after=after, limit=limit
             )
-        return TouchPage(
-            touches=[TouchResponse.of(row) for row in page.rows],
-            next=seal.close(scope, to_us(page.rows[-1].decided_at), str(page.rows[-1].id))
-            if page.has_more
-            else None,
-        )
+        following = None
+        if page.has_more:
+            last = page.rows[-1]
+            following = cursors.encode(scope, Position(to_us(last.decided_at), str(last.id)))
+        return TouchesResponse(touches=[TouchResponse.of(row) for row in page.rows], next=following)
 
     return app
-
-
-def _time(at: datetime | None) -> str | None:
-    return rfc3339(at) if at else None

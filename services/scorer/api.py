@@ -21,7 +21,7 @@ from services.shared.contracts.identity import Cleaner, Identifier
 from services.shared.errors import Reject
 from services.shared.http import web
 from services.shared.http.keys import ApiKeys, bearer
-from services.shared.http.rates import Rates
+from services.shared.http.rates import RateLimits
 from services.shared.messaging.kafka import Publisher
 from services.shared.settings import Settings
 
@@ -70,7 +70,7 @@ def create_app(
     publisher: Publisher,
 ) -> FastAPI:
     """The application; opens nothing."""
-    rates = Rates(settings)
+    rates = RateLimits(settings)
     app = web.create("Ripeline scorer", readiness, rates, max_body=web.SMALL_BODY)
     pepper = settings.pepper.get_secret_value().encode()
     queries = Queries(engine, scoring, pepper)
@@ -84,10 +84,10 @@ def create_app(
         return Response(status_code=308, headers={"Location": path + query})
 
     async def may_query(request: Request) -> None:
-        rates.key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
+        rates.count_key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
 
     async def may_report(request: Request) -> None:
-        rates.key(
+        rates.count_key(
             keys.authorize(bearer(request.headers.get("authorization")), "secret", "query").id
         )
 

@@ -23,7 +23,7 @@ from services.shared.messaging.kafka import (
     Record,
     Subscription,
     TopicPartition,
-    make_topics,
+    create_topics,
 )
 from services.shared.runtime import retry_with_backoff
 from services.shared.settings import HOME, Settings
@@ -72,7 +72,7 @@ def broker(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Broker]:
         InMemory(folder / "log") if request.param == "in-memory" else Kafka(folder, free_port())
     )
     one.start()
-    asyncio.run(make_topics(settings_for(one.bootstrap)))
+    asyncio.run(create_topics(settings_for(one.bootstrap)))
     yield one
     one.stop()
 
@@ -306,8 +306,8 @@ async def test_the_ends_move_by_what_was_published(
 
 
 async def test_making_topics_twice_is_making_them_once(given: Settings) -> None:
-    await make_topics(given)
-    again = await make_topics(given)
+    await create_topics(given)
+    again = await create_topics(given)
     assert again in ([], list(TOPICS))  # a broker that makes them on first use cannot tell
     ends = EndOffsets(given)
     parts = await ends.of(TOPICS)
@@ -337,7 +337,7 @@ async def test_a_broker_that_is_away_raises_retry_in_time_and_all_goes_on_once_i
     with pytest.raises(Retry):
         await subscription.start()
     with pytest.raises(Retry):
-        await make_topics(away)
+        await create_topics(away)
     door.open()
     await publisher.publish(numbered(run, 2))
     assert not publisher.away

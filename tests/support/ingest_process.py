@@ -31,7 +31,7 @@ from services.ops.embedded.processes import tied
 from services.shared.contracts.events import INTERACTIONS, Interaction, InteractionEvent
 from services.shared.db import open_engine
 from services.shared.http.keys import Scope, new_key, register
-from services.shared.messaging.kafka import make_topics
+from services.shared.messaging import kafka
 from services.shared.settings import HOME, Settings
 from services.shared.telemetry import configure_logs
 from tests.support import present
@@ -259,7 +259,7 @@ class IngestProcess:
 
 def create_topics(bootstrap: str) -> None:
     """Creates the topics."""
-    asyncio.run(make_topics(Settings(kafka_bootstrap=bootstrap)))
+    asyncio.run(kafka.create_topics(Settings(kafka_bootstrap=bootstrap)))
 
 
 if __name__ == "__main__":

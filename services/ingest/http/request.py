@@ -17,7 +17,7 @@ from services.ingest.sources.contract import Post
 from services.shared.clock import Clock
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKey, ApiKeys, bearer, normal_origin
-from services.shared.http.rates import Headers, Rates, network
+from services.shared.http.rates import Headers, RateLimits, network_of
 
 MAX_BODY = 5 * 1024 * 1024
 # a body that trickles is given up; `services.shared.wire` does so earlier where it hardly moves
@@ -127,7 +127,7 @@ class Gate:
     address. Counts everybody.
     """
 
-    def __init__(self, keys: ApiKeys, allowed_origins: Sequence[str], rates: Rates) -> None:
+    def __init__(self, keys: ApiKeys, allowed_origins: Sequence[str], rates: RateLimits) -> None:
         self._keys, self._origins, self._rates = (
             keys,
             frozenset(map(normal_origin, allowed_origins)),
@@ -155,17 +155,19 @@ class Gate:
                 raise Reject(
                     f"a secret key in {where}", where="key", remedy=remedy, kind="forbidden"
                 )
-            return Entrant(key, key.name, self._rates.key(key.id))
-        headers = self._rates.address(request)
+            return Entrant(key, key.name, self._rates.count_key(key.id))
+        headers = self._rates.count_address(request)
         self._check_origin(key, request.headers.get("origin"))
-        return Entrant(key, f"{key.name} {network(request)}", [*self._rates.key(key.id), *headers])
+        return Entrant(
+            key, f"{key.name} {network_of(request)}", [*self._rates.count_key(key.id), *headers]
+        )
 
     def passer_by(self, request: Request, door: str) -> str:
         """Counts somebody who needs no key; returns whose share of the spool is used. Raises
         Reject.
         """
-        self._rates.address(request)
-        return f"{door} {network(request)}"
+        self._rates.count_address(request)
+        return f"{door} {network_of(request)}"
 
     def _check_origin(self, key: ApiKey, origin: str | None) -> None:
         allowed = self._origins if key.origins is None else key.origins

@@ -26,9 +26,9 @@ from services.shared.clock import Clock
 from services.shared.contracts.events import HISTORY, NEW_LEADS, encode_bytes
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import ApiKey, ApiKeys
-from services.shared.http.rates import Rates
+from services.shared.http.problems import STATUS
+from services.shared.http.rates import RateLimits
 from services.shared.http.signin import PageSessions, SignedOut
-from services.shared.http.web import STATUS
 from services.shared.playbook.loading import Broken
 
 HERE = Path(__file__).parent
@@ -50,7 +50,7 @@ Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def mount(
-    app: FastAPI, keys: ApiKeys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock
+    app: FastAPI, keys: ApiKeys, rates: RateLimits, pepper: bytes, desk: Desk, clock: Clock
 ) -> None:
     """Adds the page, and what a distant importer asks first."""
 
@@ -64,7 +64,7 @@ def mount(
         """What an importer has to know of the playbook, so that a file means the same from wherever
         it is sent.
         """
-        rates.key(
+        rates.count_key(
             keys.authorize(intake.presented(request.headers.get("authorization")), "secret").id
         )
         return Response(encode_bytes(desk.facts), media_type="application/json")
@@ -76,7 +76,7 @@ class Page:
     """The routes of the page."""
 
     def __init__(
-        self, keys: ApiKeys, rates: Rates, pepper: bytes, desk: Desk, clock: Clock
+        self, keys: ApiKeys, rates: RateLimits, pepper: bytes, desk: Desk, clock: Clock
     ) -> None:
         self._sessions, self._rates, self._desk, self._clock = (
             PageSessions(keys, pepper, "secret"),
@@ -132,7 +132,7 @@ class Page:
         try:
             cookie = self._sessions.sign_in(form.get("key", "")[:200])
         except Reject as error:
-            refused = self._rates.guessed(request, error)
+            refused = self._rates.limit_guessing(request, error)
             return self._page("sign_in.html", STATUS[refused.kind], problem=refused)
         answer = _see(PATH)
         secure = request.url.scheme == "https"

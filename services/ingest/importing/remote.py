@@ -3,7 +3,7 @@
 """
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import aiohttp
 import msgspec
@@ -12,7 +12,7 @@ from services.ingest.importing.facts import Facts
 from services.ingest.importing.run import Batch
 from services.ingest.importing.table import Row
 from services.ingest.sources.imports import PATH
-from services.shared.errors import Reject, Retry
+from services.shared.errors import Kind, Reject, Retry
 
 AWAY = frozenset({429, 502, 503, 504})
 MAX_BYTES = 2 * 1024 * 1024  # of one request, far below what ingest takes
@@ -99,5 +99,5 @@ def _reject(problem: dict[str, Any], where: str = "") -> Reject:
     kind = str(problem.get("type", "")).rpartition("#")[2]
     return Reject(
         str(problem.get("title", "refused")), where=where, remedy=str(problem.get("detail", "")),
-        kind=kind or "invalid"
+        kind=next((known for known in get_args(Kind) if known == kind), "invalid"),
     )  # fmt: skip

@@ -34,7 +34,7 @@ from services.shared.contracts.link_tokens import (
     sign,
 )
 from services.shared.errors import Reject
-from services.shared.http.web import problem
+from services.shared.http.problems import problem_response
 from services.shared.playbook.sections import Playbook
 from services.shared.telemetry import ACCEPTED, REFUSED
 
@@ -255,7 +255,7 @@ def create_router(room: Mailroom, pages: Pages, clock: Clock) -> APIRouter:
 def refusal(request: Request, reject: Reject, pages: Pages) -> Response:
     """A problem document; but a page for a person whose link of a mail does not work."""
     of_mail = request.url.path.startswith(("/l/", "/u/", "/p/"))
-    return pages.broken(reject) if of_mail and wants_page(request) else problem(reject)
+    return pages.broken(reject) if of_mail and wants_page(request) else problem_response(reject)
 
 
 def wants_page(request: Request) -> bool:

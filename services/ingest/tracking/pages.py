@@ -13,8 +13,8 @@ from starlette.responses import HTMLResponse
 from services.ingest.tracking import preferences
 from services.ingest.tracking.preferences import USUAL, Said
 from services.shared.contracts.preferences import PACE, PAUSED_UNTIL, TOPICS
-from services.shared.errors import Reject
-from services.shared.http import web
+from services.shared.errors import Kind, Reject
+from services.shared.http.problems import STATUS
 from services.shared.playbook.sections import Playbook
 
 HEADERS = {
@@ -76,7 +76,7 @@ class Pages:
 
     def broken(self, wrong: Reject) -> HTMLResponse:
         """Where a person stands before a link that leads nowhere, or comes at a bad moment."""
-        return self._page("broken.html", wrong.kind, again=web.STATUS.get(wrong.kind, 400) == 503)
+        return self._page("broken.html", wrong.kind, again=STATUS[wrong.kind] == 503)
 
     def _choices(self, said: Said) -> dict[str, Any]:
         return {
@@ -89,9 +89,9 @@ class Pages:
             "pause_ended": PAUSED_UNTIL in said and not said[PAUSED_UNTIL],
         }  # fmt: skip
 
-    def _page(self, name: str, problem: str = "", **values: Any) -> HTMLResponse:
+    def _page(self, name: str, problem: Kind | None = None, **values: Any) -> HTMLResponse:
         text = self._templates.get_template(name).render(company=self._company, **values)
-        status = web.STATUS.get(problem, 400) if problem else 200
+        status = STATUS[problem] if problem else 200
         return HTMLResponse(text, status, HEADERS | ({"Retry-After": "5"} if status == 503 else {}))
 
 

@@ -34,6 +34,13 @@ class Decision(NamedTuple):
     elapsed_ms: float | None
 
 
+class PageEnd(NamedTuple):
+    """The last touch of a page: when it was decided, in µs since 1970, and its id."""
+
+    decided_at: int
+    id: uuid.UUID
+
+
 class TouchPage(NamedTuple):
     """Rows of `nurture.touch` in the order of their decisions, and whether more follow."""
 
@@ -133,12 +140,10 @@ class TouchStore:
         *,
         lead: uuid.UUID | None,
         status: TouchStatus | None,
-        after: tuple[int, uuid.UUID] | None,
+        after: PageEnd | None,
         limit: int,
     ) -> TouchPage:
-        """Touches of a lead, in a status, or all; `after` is (decided_at in µs, id) of the last
-        one before the page.
-        """
+        """Touches of a lead, in a status, or all; those after the end of another page."""
         conditions: list[str] = ["true"]
         values: dict[str, Any] = {"limit": limit + 1}
         if lead:
@@ -155,7 +160,7 @@ class TouchStore:
                 "(decided_at, id) > (to_timestamp(0) + :at * interval '1 microsecond', "
                 "CAST(:last AS uuid))"
             )
-            values["at"], values["last"] = after
+            values |= {"at": after.decided_at, "last": after.id}
         found = await rows(
             self._connection,
             f"SELECT {COLUMNS} FROM nurture.touch WHERE {' AND '.join(conditions)} "

@@ -26,8 +26,8 @@ from services.shared.contracts.sales import TYPE_OF
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import ApiKey, ApiKeys
+from services.shared.http.problems import STATUS
 from services.shared.http.signin import COOKIE, PageSessions, SignedOut, is_cross_site
-from services.shared.http.web import STATUS
 from services.shared.settings import Settings
 
 PER_PAGE = 25

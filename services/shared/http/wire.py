@@ -8,7 +8,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.shared.errors import Reject
-from services.shared.http.web import problem
+from services.shared.http.problems import problem_response
 from services.shared.telemetry import CUT_OFF
 
 LEAST_RATE = 1024  # bytes a second that a request brings, on average, once its patience is used up
@@ -134,7 +134,7 @@ class Strict(HttpToolsProtocol):
 
 
 def _as_bytes(reject: Reject) -> bytes:
-    answer = problem(reject)
+    answer = problem_response(reject)
     headers = [*answer.raw_headers, (b"connection", b"close")]
     lines = b"".join(b"%s: %s\r\n" % field for field in headers)
     return STATUS_LINE[answer.status_code] + lines + b"\r\n" + bytes(answer.body)

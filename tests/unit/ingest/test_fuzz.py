@@ -23,7 +23,7 @@ from services.shared.contracts.events import InteractionEvent
 from services.shared.contracts.identity import Cleaner
 from services.shared.contracts.link_tokens import open_token
 from services.shared.errors import Reject
-from services.shared.http.paging import Seal
+from services.shared.http.paging import Cursors
 from services.shared.playbook import loading
 from services.shared.settings import HOME
 
@@ -230,7 +230,7 @@ def fuzz(source: Source, cases: int) -> None:
 
 
 def decode(cases: int) -> None:
-    seal = Seal(b"pepper")
+    cursors = Cursors(b"pepper")
 
     @limited(cases)
     @given(
@@ -247,7 +247,7 @@ def decode(cases: int) -> None:
             assert isinstance(unzipped(raw), bytes)
         for forged in (
             open_token,
-            lambda *given: seal.open(given[1], "scope"),
+            lambda *given: cursors.decode("scope", given[1]),
             lambda *given: age(given[0], "form", given[1], 0.0),
         ):
             with pytest.raises(Reject):

@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from services.shared.http.web import PROBLEMS, STATUS
+from services.shared.http.problems import STATUS, TYPES
 from services.shared.settings import HOME
 
 TEXT = (HOME / "docs" / "errors.md").read_text()
@@ -40,7 +40,7 @@ def test_no_status_is_left_over() -> None:
 def test_every_paragraph_is_a_types_anchor_and_tells_its_status_first() -> None:
     """`type` leads to the heading of its name."""
     assert PARAGRAPHS.keys() == STATUS.keys()
-    assert f"{PROBLEMS}too-large" in TEXT
+    assert f"{TYPES}too-large" in TEXT
     for kind, paragraph in PARAGRAPHS.items():
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind)
         if kind != "key-form":
