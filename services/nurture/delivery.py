@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.nurture import touch_events
-from services.nurture.channels import Uncertain
+from services.nurture.channels import OutcomeUnknown
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
@@ -67,7 +67,7 @@ class Delivery:
         touch, now = claimed.touch, self._clock.now()
         try:
             message = await self._over_the_wire(claimed, now)
-        except Uncertain as error:
+        except OutcomeUnknown as error:
             await self._record_unknown(touch, f"the wire broke: {error}", now)
         except (Reject, TemplateError) as error:
             await self._record_failed(replace(touch, status="failed", reason="", why=str(error)))
