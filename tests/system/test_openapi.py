@@ -80,4 +80,4 @@ def test_every_document_names_its_paths_and_how_to_sign_in(system: System, servi
 async def test_whatever_was_accepted_could_be_applied(system: System) -> None:
     """O4: no generated event that got its 2xx ends as a dead letter."""
     state = await read(Settings(database_url=system.database, kafka_bootstrap=system.kafka))
-    assert state["dead_letters"] == 0
+    assert state.dead_letters == 0

@@ -47,9 +47,9 @@ def render(
     content, company = playbook.content_by_id[touch.content], playbook.company
     address = keyed_hash(pepper, f"email:{snapshot.email}")
     links = _Links(public_url.rstrip("/"), pepper, touch.id, content.id, address)
-    words = {"first_name": _first_name(snapshot), "link": links.content}
-    subject = " ".join(_templates.from_string(content.subject).render(words).split())
-    body = _templates.from_string(content.body).render(words).strip()
+    values = {"first_name": _first_name(snapshot), "link": links.content}
+    subject = " ".join(_templates.from_string(content.subject).render(values).split())
+    body = _templates.from_string(content.body).render(values).strip()
     footer = f"{company.name}, {company.postal_address}"
     return Message(
         touch_id=touch.id,

@@ -155,7 +155,7 @@ class LeadStore:
         return {str(row.lead_id): row for row in found}
 
     async def _consents(self, snapshots: Iterable[Snapshot]) -> dict[str, Any]:
-        """Consents by address, as `lead.consents` told them."""
+        """Consents by address, as `lead.consents` brought them."""
         hashes = {
             snapshot.email: keyed_hash(self._pepper, f"email:{snapshot.email}")
             for snapshot in snapshots

@@ -1,1 +1,1 @@
-"""The commands of `ripeline`, each with its logic."""
+"""What the commands of `ripeline` do, without a word on the terminal."""
