@@ -85,9 +85,14 @@ def create_app(
                 remedy=remedy,
                 kind="forbidden",
             )
-        public, door, flags = key.scope == "public", f"{source.door}:{key.name}", source.flags(post)
+        public, door = key.scope == "public", f"{source.door}:{key.name}"
         receipt = Receipt(
-            door, post.received_at, time.time(), many=_is_many(post), public=public, flags=flags
+            door,
+            post.received_at,
+            time.time(),
+            many=_is_many(post),
+            public=public,
+            provenance=source.provenance(post),
         )
         await take(source.parse(post), receipt)
         # Pages that post with a public key are gone by the time of a second attempt: what they say

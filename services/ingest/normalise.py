@@ -30,6 +30,7 @@ from services.shared.contracts.events import (
     keyed_hash,
 )
 from services.shared.contracts.identity import Cleaner
+from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing
 from services.shared.playbook.sections import Sales
@@ -48,8 +49,8 @@ SECRET_ONLY = frozenset({"identity_reviewed", *sales.STATUS_OF})
 
 
 class Receipt:
-    """One request's items on their way: its moment, flags that all of them get, and what became of
-    each.
+    """One request's items on their way: its moment, the provenance that all of them have, and what
+    became of each.
     """
 
     def __init__(
@@ -60,14 +61,10 @@ class Receipt:
         *,
         many: bool = True,
         public: bool = False,
-        flags: str = "",
+        provenance: Provenance = LIVE,
     ) -> None:
-        self.door, self.received_at, self.posted_at, self.flags = (
-            door,
-            received_at,
-            posted_at,
-            flags,
-        )
+        self.door, self.received_at, self.posted_at = door, received_at, posted_at
+        self.provenance = provenance
         self.barred = SECRET_ONLY if public else frozenset[str]()
         self.latest, self.oldest = received_at + CLOCK_TOLERANCE, received_at - TOO_OLD
         self.records: list[Outgoing] = []
@@ -133,7 +130,7 @@ class Normaliser:
                 remedy=remedy,
                 kind="forbidden",
             )
-        occurred_at, said_at, flags = _time(item, receipt)
+        occurred_at, said_at, provenance = _time(item, receipt)
         scope = self._outcome(item, who, said_at) if item.type in sales.STATUS_OF else ""
         echo = bool(self._ours and item.traits) and self._is_echo(item)
         if not item.id:
@@ -151,9 +148,10 @@ class Normaliser:
         consents: tuple[Consent, ...] = ()
         if item.consent or item.type in SPEAKING_TYPES:
             if item.consent:
-                mended, flag = _consents(item.consent, receipt.latest)
+                mended, clamped = _consents(item.consent, receipt.latest)
                 put(item, "consent", mended)
-                flags = flags or flag
+                if clamped and not provenance.too_old:
+                    provenance = provenance._replace(clamped=True)
             consents = consents_of(item) if item.email else ()
         try:
             uid, value = envelope(
@@ -162,7 +160,7 @@ class Normaliser:
                 occurred_at=occurred_at,
                 received_at=receipt.received_at,
                 posted_at=receipt.posted_at,
-                flags=f"{flags} {receipt.flags}".strip(),
+                provenance=provenance,
                 said_at=said_at,
                 scope=scope,
             )
@@ -248,17 +246,19 @@ def consent_records(
     return records
 
 
-def _time(item: Item, receipt: Receipt) -> tuple[datetime | None, datetime | None, str]:
-    """(when it happened or None for the receipt, when the sender says so, flag)."""
+def _time(item: Item, receipt: Receipt) -> tuple[datetime | None, datetime | None, Provenance]:
+    """(when it happened or None for the receipt, when the sender says so, provenance)."""
     occurred_at = item.occurred_at
     if occurred_at is None:
-        return None, None, ""
+        return None, None, receipt.provenance
     if occurred_at.tzinfo is not UTC:
         occurred_at = _utc(occurred_at, "/occurred_at")
     said_at = (isinstance(item, Foreign) and item.said_at) or occurred_at
     if occurred_at > receipt.latest:
-        return None, said_at, "clamped"
-    return occurred_at, said_at, "old" if occurred_at < receipt.oldest else ""
+        return None, said_at, receipt.provenance._replace(clamped=True)
+    if occurred_at < receipt.oldest:
+        return occurred_at, said_at, receipt.provenance._replace(too_old=True)
+    return occurred_at, said_at, receipt.provenance
 
 
 def _utc(moment: datetime, where: str) -> datetime:
@@ -276,9 +276,9 @@ def _utc(moment: datetime, where: str) -> datetime:
         ) from None
 
 
-def _consents(given: tuple[Consent, ...], latest: datetime) -> tuple[tuple[Consent, ...], str]:
-    """The same, in UTC; one from the future counts from its event's time."""
-    mended, flag = [], ""
+def _consents(given: tuple[Consent, ...], latest: datetime) -> tuple[tuple[Consent, ...], bool]:
+    """The same in UTC, and whether one was from the future: it counts from its event's time."""
+    mended, clamped = [], False
     for number, said in enumerate(given):
         if not said.channel or not said.purpose:
             raise Reject(
@@ -295,10 +295,10 @@ def _consents(given: tuple[Consent, ...], latest: datetime) -> tuple[tuple[Conse
         if said.at:
             at: datetime | None = _utc(said.at, f"/consent/{number}/at")
             if at and at > latest:
-                at, flag = None, "clamped"
+                at, clamped = None, True
             said = msgspec.structs.replace(said, at=at)
         mended.append(said)
-    return tuple(mended), flag
+    return tuple(mended), clamped
 
 
 def _made_id(item: Item, said_at: datetime | None) -> str:

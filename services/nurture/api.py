@@ -12,7 +12,7 @@ from services.shared.clock import to_us
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http import web
 from services.shared.http.keys import ApiKeys, bearer
-from services.shared.http.paging import Cursors, Position
+from services.shared.http.paging import MAX_CURSOR, Cursors, Position
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
 from services.shared.settings import Settings
@@ -39,7 +39,7 @@ def create_app(
         lead: uuid.UUID | None = None,
         status: Literal[TouchStatus, ""] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[str, Query(max_length=500)] = "",
+        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> TouchesResponse:
         """Decisions, oldest first; pass `next` as `cursor` for the following page."""
         scope, after = f"touches {lead} {status}", None

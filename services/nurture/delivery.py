@@ -26,7 +26,7 @@ from services.shared.errors import Reject, Retry
 from services.shared.messaging import outbox
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
-from services.shared.telemetry import SENT
+from services.shared.telemetry import TOUCHES_SENT
 
 log = structlog.get_logger()
 ATTEMPTS = 6
@@ -111,7 +111,7 @@ class Delivery:
             leads = LeadStore(connection, self._pepper, ())
             await leads.keep_seen([SeenContent(touch.lead, touch.content)])
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
-        SENT.labels(touch.channel).inc()
+        TOUCHES_SENT.labels(touch.channel).inc()
         log.info("touch_sent", touch_id=touch.id, lead_id=touch.lead, channel=touch.channel)
         self._notify_relay()
 

@@ -27,11 +27,12 @@ from services.shared.contracts.events import (
     decode_consent,
     derived,
 )
+from services.shared.contracts.provenance import decode_provenance
 from services.shared.errors import Reject
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import UNKNOWN, Program
-from services.shared.telemetry import DECIDED, DECISION_SECONDS
+from services.shared.telemetry import DECISION_SECONDS, TOUCHES_DECIDED
 
 STAGE_CHANGED = "lead.stage_changed.v1"
 
@@ -90,7 +91,10 @@ class Handler:
         """A touch for each program that answers; where none does, one that says so."""
         change = event.data
         trigger = Trigger(
-            change.stage, change.product, change.cause_at or event.time, change.imported
+            change.stage,
+            change.product,
+            change.cause_at or event.time,
+            decode_provenance(change.imported),
         )
         programs: list[Program | None] = [*self._rules.library.programs(lead, trigger)]
         return [
@@ -151,7 +155,7 @@ async def _record(connection: AsyncConnection, decisions: Sequence[Decision]) ->
     added = await TouchStore(connection).add(decisions)
     new = [decision for decision in decisions if decision.touch.id in added]
     for touch, elapsed_ms in new:
-        DECIDED.labels(touch.status, touch.reason).inc()
+        TOUCHES_DECIDED.labels(touch.status, touch.reason).inc()
         if elapsed_ms is not None:
             DECISION_SECONDS.observe(elapsed_ms / 1000)
     await outbox.enqueue(

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import structlog
@@ -72,10 +73,8 @@ class Scheduler:
                 await self._pause()
 
     async def _pause(self) -> None:
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._notified.wait(), self._poll_seconds)
-        except TimeoutError:
-            pass
         self._notified.clear()
 
     async def recover(self) -> None:

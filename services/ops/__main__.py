@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from services.ops.cli import importing, keys, playbook, sending, sources, system
 from services.shared.db import is_transient
 from services.shared.errors import Reject
-from services.shared.playbook.loading import Broken
+from services.shared.playbook.loading import InvalidFile
 from services.shared.telemetry import configure_logs
 
 app = typer.Typer(
@@ -45,7 +45,7 @@ def main() -> None:
             f"RIPELINE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
         )
         sys.exit(f"a setting is wrong: {problems}")
-    except (Reject, Broken) as error:
+    except (Reject, InvalidFile) as error:
         sys.exit(str(error))
     except Exception as error:
         if is_transient(error):

@@ -21,6 +21,7 @@ from services.shared.contracts.identity import Cleaner, Identifier
 from services.shared.errors import Reject
 from services.shared.http import web
 from services.shared.http.keys import ApiKeys, bearer
+from services.shared.http.paging import MAX_CURSOR
 from services.shared.http.rates import RateLimits
 from services.shared.messaging.kafka import Publisher
 from services.shared.settings import Settings
@@ -122,7 +123,7 @@ def create_app(
         min_engagement: Annotated[float | None, Query(ge=0, le=100)] = None,
         order: Literal["likelihood", "engagement", "fit", "last_event_at"] = "likelihood",
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        cursor: Annotated[str, Query(max_length=500)] = "",
+        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> Response:
         """Leads by their stored numbers, highest first; pass `next` as `cursor` for the following
         page.
@@ -170,7 +171,7 @@ def create_app(
     async def timeline(
         lead_id: Annotated[uuid.UUID, Depends(found)],
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[str, Query(max_length=500)] = "",
+        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> Response:
         """What happened, oldest first: events, announcements, touches."""
         return _json(await queries.timeline(lead_id, limit, cursor))

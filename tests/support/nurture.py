@@ -8,11 +8,12 @@ from services.nurture.rules.grounds import Case, Rules, Withhold, ground_against
 from services.nurture.rules.holdout import is_held_out
 from services.nurture.rules.lead import Lead, Trigger
 from services.nurture.rules.timing import SendTime, send_time
-from services.shared.contracts.events import Snapshot, Word
+from services.shared.contracts.events import ConsentState, Snapshot
+from services.shared.contracts.provenance import decode_provenance
 from services.shared.playbook.sections import Content, Playbook, Program
 
 NOW = datetime(2026, 5, 13, 12, 0, tzinfo=UTC)  # a Wednesday, noon in UTC
-GIVEN = Word("given", NOW - timedelta(days=30))
+GIVEN = ConsentState("given", NOW - timedelta(days=30))
 
 
 def utc(text: str) -> datetime:
@@ -90,7 +91,7 @@ def trigger(
 
 def imported(mode: str, cause_at: datetime = NOW) -> Trigger:
     """A stage change that an import is behind."""
-    return Trigger("awareness", "default", cause_at, mode)
+    return Trigger("awareness", "default", cause_at, decode_provenance(mode))
 
 
 def decided(rules: Rules, lead: Lead, trigger: Trigger, now: datetime = NOW) -> Send | Withhold:

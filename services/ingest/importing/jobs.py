@@ -140,8 +140,8 @@ class Desk:
         return (one for one in reversed(self._files.values()) if one.key.id == key.id)
 
     def start(self, brought: Brought, report: Report) -> None:
-        """Begins a dry run or an import. Raises `Broken` or Reject where the mapping does not fit,
-        or one is under way.
+        """Begins a dry run or an import. Raises `InvalidFile` or Reject where the mapping does not
+        fit, or one is under way.
         """
         if brought.job and not brought.job.ended:
             raise Reject("it is under way already", remedy="wait until it has ended")

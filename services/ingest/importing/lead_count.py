@@ -68,5 +68,5 @@ class People:
 
 def _hashed(one: Identifier) -> int:
     return int.from_bytes(
-        blake2b(f"{int(one.kind)}{one.value}".encode(), digest_size=8).digest(), "big", signed=True
+        blake2b(f"{int(one.kind)}{one.text}".encode(), digest_size=8).digest(), "big", signed=True
     )

@@ -12,11 +12,11 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from services.ingest.sources.imports import MAX_DAYS
-from services.shared.playbook.loading import Broken, Problem
-from services.shared.playbook.sections import Part
-from services.shared.settings import HOME
+from services.shared.playbook.frozen import FrozenModel
+from services.shared.playbook.loading import FileProblem, InvalidFile
+from services.shared.settings import ROOT
 
-TEMPLATES = HOME / "deploy" / "imports"
+TEMPLATES = ROOT / "deploy" / "imports"
 ALL = "all"
 IDENTIFIERS = ("lead", "email", "user_id", "anonymous_id")
 WORDS = ("source", "campaign", "company", "product", "content_id", "url")
@@ -33,7 +33,7 @@ def _as(name: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {name: value} if isinstance(value, str) else value)
 
 
-class Time(Part):
+class Time(FrozenModel):
     """When it happened: a column, in a strptime `format` where it is not ISO, or one moment for all
     rows.
 
@@ -60,7 +60,7 @@ class Time(Part):
             raise ValueError(f"no time zone {name!r}; write one like Europe/Berlin") from None
 
 
-class Type(Part):
+class Type(FrozenModel):
     """What happened: a `name` for all rows (or of a column), or a column whose values `names`
     translates.
     """
@@ -76,7 +76,7 @@ class Type(Part):
         return self
 
 
-class Said(Part):
+class Said(FrozenModel):
     """A word that goes with every row: a column's where a header has this name, else the word
     itself; or plainly one of both.
     """
@@ -92,14 +92,14 @@ class Said(Part):
         return self
 
 
-class ExternalId(Part):
+class ExternalId(FrozenModel):
     """The lead's id in another system."""
 
     column: str
     system: str = "crm"
 
 
-class Consent(Part):
+class Consent(FrozenModel):
     """A permission given or withdrawn: in every row, or where the column says one of `equals` (`*`:
     anything; left out: yes).
     """
@@ -120,7 +120,7 @@ class Consent(Part):
         return self
 
 
-class Outcome(Part):
+class Outcome(FrozenModel):
     """Where the column says one of `equals` (without it: yes) the playbook's outcome was reached,
     at `time`.
     """
@@ -133,7 +133,7 @@ class Outcome(Part):
 Word = Annotated[Said | None, _as("said")]
 
 
-class Mapping(Part):
+class Mapping(FrozenModel):
     """The whole mapping; all values are texts as they stand in the YAML."""
 
     kind: Literal["leads", "events", "suppressions"]
@@ -261,11 +261,11 @@ class Written:
         self.mapping, self._file, self._node = mapping, file, node
 
     def check(self, header: Header) -> None:
-        """Raises `Broken` with every column that the file does not have."""
+        """Raises `InvalidFile` with every column that the file does not have."""
         if self.mapping.missing == "ignore":
             return
         problems = [
-            Problem(
+            FileProblem(
                 self._file,
                 _line(self._node, where),
                 f"{_path(where)}: no column {name!r} in the file",
@@ -275,39 +275,39 @@ class Written:
             if header.find(name) is None
         ]
         if problems:
-            raise Broken(problems)
+            raise InvalidFile(problems)
 
 
 def load(text: str, file: str) -> Written:
-    """Reads a mapping. Raises `Broken` with every problem, each with file, line and remedy."""
+    """Reads a mapping. Raises `InvalidFile` with every problem, each with file, line and remedy."""
     try:
         node = yaml.compose(text, yaml.CBaseLoader)
         given = yaml.load(text, yaml.CBaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         what = f"not readable: {getattr(error, 'problem', None) or error}"
-        raise Broken(
-            [Problem(file, mark.line + 1 if mark else 1, what, "Mend the YAML there")]
+        raise InvalidFile(
+            [FileProblem(file, mark.line + 1 if mark else 1, what, "Mend the YAML there")]
         ) from None
     if not isinstance(given, dict):
-        raise Broken(
-            [Problem(file, 1, "not a mapping", "Begin with `kind: leads` and `email: COLUMN`")]
+        raise InvalidFile(
+            [FileProblem(file, 1, "not a mapping", "Begin with `kind: leads` and `email: COLUMN`")]
         )
     try:
         return Written(Mapping.model_validate(given), file, node)
     except ValidationError as error:
-        raise Broken(list(_problems(error, file, node))) from None
+        raise InvalidFile(list(_problems(error, file, node))) from None
 
 
 def read(named: str) -> Written:
-    """The mapping of a file, or of a template by its name. Raises `Broken`."""
+    """The mapping of a file, or of a template by its name. Raises `InvalidFile`."""
     path = template(named) or Path(named)
     try:
         return load(path.read_text("utf-8-sig"), path.name)
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "not UTF-8"
         remedy = f"Name a YAML file, or one of the templates {', '.join(sorted(templates()))}"
-        raise Broken([Problem(path.name, 1, f"not readable: {what}", remedy)]) from None
+        raise InvalidFile([FileProblem(path.name, 1, f"not readable: {what}", remedy)]) from None
 
 
 def template(name: str) -> Path | None:
@@ -320,7 +320,7 @@ def templates() -> dict[str, Path]:
     return {path.stem: path for path in sorted(TEMPLATES.glob("*.yaml"))}
 
 
-def _problems(error: ValidationError, file: str, node: yaml.Node | None) -> Iterator[Problem]:
+def _problems(error: ValidationError, file: str, node: yaml.Node | None) -> Iterator[FileProblem]:
     for one in error.errors():
         where = tuple(one["loc"])
         path = _path(where)
@@ -331,10 +331,10 @@ def _problems(error: ValidationError, file: str, node: yaml.Node | None) -> Iter
                 1,
             )
             remedy = f"Did you mean `{near[0]}`?" if near else "docs/importing.md lists every key"
-            yield Problem(file, _line(node, where), f"{path}: no such key", remedy)
+            yield FileProblem(file, _line(node, where), f"{path}: no such key", remedy)
         else:
             what = one["msg"].removeprefix("Value error, ")
-            yield Problem(
+            yield FileProblem(
                 file,
                 _line(node, where),
                 f"{path}: {what}" if path else what,

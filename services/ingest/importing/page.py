@@ -23,13 +23,14 @@ from services.ingest.importing.upload import Upload
 from services.ingest.sources.imports import MAX_DAYS
 from services.ingest.tracking.pages import HEADERS as PLAIN
 from services.shared.clock import Clock
-from services.shared.contracts.events import HISTORY, NEW_LEADS, encode_bytes
+from services.shared.contracts.events import encode_bytes
+from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import ApiKey, ApiKeys
 from services.shared.http.problems import STATUS
 from services.shared.http.rates import RateLimits
 from services.shared.http.signin import PageSessions, SignedOut
-from services.shared.playbook.loading import Broken
+from services.shared.playbook.loading import InvalidFile
 
 HERE = Path(__file__).parent
 PATH = "/import"
@@ -205,7 +206,7 @@ class Page:
         report = Report(as_=said, days=int(days) if said == NEW_LEADS else 0, dry_run=trying)
         try:
             self._desk.start(brought, report)
-        except Broken as broken:
+        except InvalidFile as broken:
             return self._file(brought, _problems(broken))
         except Reject as error:
             return self._file(brought, [error])
@@ -271,7 +272,7 @@ class Page:
         brought.text = text.replace("\r\n", "\n")
         try:
             mapping.load(brought.text, "the mapping").check(brought.header)
-        except Broken as broken:
+        except InvalidFile as broken:
             return self._file(brought, _problems(broken))
         return _see(f"{PATH}/{brought.id}#run")
 
@@ -337,7 +338,7 @@ def _own(request: Request) -> None:
         raise Reject("another site sent this", where="Origin", remedy=remedy, kind="forbidden")
 
 
-def _problems(broken: Broken) -> list[Reject]:
+def _problems(broken: InvalidFile) -> list[Reject]:
     return [Reject(f"Line {one.line}: {one.what}", remedy=one.remedy) for one in broken.problems]
 
 

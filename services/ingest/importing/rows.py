@@ -51,7 +51,7 @@ Word = Callable[[Cells], str]
 
 
 class Rows:
-    """Reads the rows of one file. Raises `Broken` where the file lacks a column of the mapping."""
+    """Reads the rows of one file. Raises `InvalidFile` where it lacks a column of the mapping."""
 
     def __init__(self, written: Written, header: Header, facts: Facts) -> None:
         written.check(header)

@@ -20,8 +20,9 @@ from services.ingest.importing.table import Row, Table
 from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.sources.contract import Refused
 from services.ingest.sources.imports import declared
-from services.shared.contracts.events import HISTORY, encode_bytes
+from services.shared.contracts.events import encode_bytes
 from services.shared.contracts.identity import Cleaner, Identifier
+from services.shared.contracts.provenance import HISTORY
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing, Publisher
 
@@ -141,7 +142,7 @@ class Import:
         )
         self._rejects = Rejects(rejects, table.header.names)
         self._progress, self._now, self._door = progress, now, f"{DOOR}:{key}"
-        self._flags = declared(report.as_, report.days)
+        self._provenance = declared(report.as_, report.days)
         self._reasons: Counter[str] = Counter()
         self._people = People()
         self.report = report
@@ -176,7 +177,9 @@ class Import:
 
     async def _next(self, rows: Iterator[Row]) -> Batch | None:
         """The next rows that the normaliser takes; None at the end."""
-        receipt = Receipt(self._door, self._now, time.time(), many=False, flags=self._flags)
+        receipt = Receipt(
+            self._door, self._now, time.time(), many=False, provenance=self._provenance
+        )
         taken: list[Taken] = []
         seen = 0
         for _ in range(BATCH // SLICE):

@@ -31,7 +31,7 @@ from services.ingest.mailbox.text import (
 from services.ingest.sources.contract import About, Item, Refused, Source
 from services.ingest.sources.reading.multipart import Part
 from services.ingest.sources.touches import touch_of
-from services.shared.contracts.events import Consent
+from services.shared.contracts.events import CLOCK_TOLERANCE, TOO_OLD, Consent
 from services.shared.contracts.identity import ADDRESS
 from services.shared.errors import Reject
 
@@ -39,7 +39,6 @@ from services.shared.errors import Reject
 MAX_MAIL = 64 * 1024
 MAX_NESTED, MAX_HEADERS = 50, 500
 MAX_SUBJECT = 200
-AHEAD, OLD = timedelta(minutes=5), timedelta(days=400)
 MACHINE_HEADERS = (
     "x-autoreply",
     "x-autorespond",
@@ -278,7 +277,7 @@ def _date(said: str, now: datetime) -> datetime | None:
         at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return at if now - OLD < at < now + AHEAD else None
+    return at if now - TOO_OLD < at < now + CLOCK_TOLERANCE else None
 
 
 def _calendar(mail: Mail) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from services.shared.contracts.events import Interaction
+from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Reject
 
 MAX_ITEMS = 10_000
@@ -109,9 +110,9 @@ def no_key(_: bytes) -> str:
     return ""
 
 
-def no_flags(_: Post) -> str:
-    """Where requests say nothing of what their events are."""
-    return ""
+def live(_: Post) -> Provenance:
+    """Where requests declare no import."""
+    return LIVE
 
 
 class Source(NamedTuple):
@@ -124,8 +125,8 @@ class Source(NamedTuple):
     one body only. `stop` is the status by which this sender learns that repeating is of no use: it
     is given where nothing of a request is acceptable. `sample` makes a request about an address,
     `sign(sample, secret, public address, now)` signs it, and `new_secret` makes what (the signer,
-    the verifier) needs. `scopes` are the keys that may post, `flags` reads from a request words
-    that all of its events get.
+    the verifier) needs. `scopes` are the keys that may post, `provenance` is what a request
+    declares of all its events.
     """
 
     door: str
@@ -144,4 +145,4 @@ class Source(NamedTuple):
     sign: Sign | None = None
     new_secret: Callable[[], tuple[str, str]] | None = None
     scopes: Sequence[str] = ("secret", "public")
-    flags: Callable[[Post], str] = no_flags
+    provenance: Callable[[Post], Provenance] = live

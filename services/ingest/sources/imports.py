@@ -4,7 +4,7 @@ our own format.
 
 from services.ingest.sources import canonical
 from services.ingest.sources.contract import About, Post, Source
-from services.shared.contracts.events import HISTORY, NEW_LEADS
+from services.shared.contracts.provenance import HISTORY, NEW_LEADS, Provenance
 from services.shared.errors import Reject
 
 PATH = "/v1/import"
@@ -19,10 +19,10 @@ ABOUT = About(
 )
 
 
-def flags(post: Post) -> str:
-    """The word of a request. Raises Reject."""
-    said, days = post.query.get("as", HISTORY), post.query.get("days", "1")
-    if said not in (HISTORY, NEW_LEADS):
+def provenance(post: Post) -> Provenance:
+    """What a request declares of its events. Raises Reject."""
+    mode, days = post.query.get("as", HISTORY), post.query.get("days", "1")
+    if mode not in (HISTORY, NEW_LEADS):
         raise Reject(
             "an import is history or new_leads",
             where="?as",
@@ -30,12 +30,12 @@ def flags(post: Post) -> str:
         )
     if not days.isdecimal() or int(days) > MAX_DAYS:
         raise Reject("not a number of days", where="?days", remedy=f"say 0 to {MAX_DAYS}")
-    return declared(said, int(days))
+    return declared(mode, int(days))
 
 
-def declared(said: str, days: int) -> str:
-    """The word of an envelope's flags."""
-    return HISTORY if said == HISTORY else f"{NEW_LEADS}:{days}"
+def declared(mode: str, days: int) -> Provenance:
+    """The provenance of an import's events; history has no days."""
+    return Provenance(HISTORY) if mode == HISTORY else Provenance(NEW_LEADS, days)
 
 
 SOURCE = Source(
@@ -47,5 +47,5 @@ SOURCE = Source(
     about=ABOUT,
     sample=canonical.sample,
     scopes=("secret",),
-    flags=flags,
+    provenance=provenance,
 )

@@ -42,7 +42,12 @@ from services.ingest.sources.reading.signatures import fitting
 from services.shared.clock import rfc3339
 from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
-from services.shared.playbook.expressions import Asked, Challenged, Expression, moment
+from services.shared.playbook.expressions import (
+    ChallengeFunctions,
+    Expression,
+    RequestFunctions,
+    datetime_of,
+)
 from services.shared.playbook.senders import WHOLE, Challenge, Sender, expressions
 
 MAX_ITEMS = 1_000  # a request's expressions take a quarter of a second at most
@@ -114,7 +119,7 @@ class Mapping:
     def parse(self, post: Post) -> list[Item | Refused]:
         """Every item of the body that the rule does not leave out, in order. Raises Reject."""
         body = read(post, self._format)
-        asked = Asked(body, post.headers, post.query)
+        asked = RequestFunctions(body, post.headers, post.query)
         found = self._items(body, asked) if self._items else body
         items = found if isinstance(found, list) else [] if found is None else [found]
         if len(items) > MAX_ITEMS:
@@ -125,7 +130,7 @@ class Mapping:
             )
         return [said for item in items if (said := self._read(item, asked)) is not None]
 
-    def _read(self, item: Any, asked: Asked) -> Item | Refused | None:
+    def _read(self, item: Any, asked: RequestFunctions) -> Item | Refused | None:
         """An item; None where the rule leaves it out."""
         name = ""
         try:
@@ -139,7 +144,7 @@ class Mapping:
         except Reject as reject:
             return Refused(name or None, reject)
 
-    def _item(self, name: str, type_: str, item: Any, asked: Asked) -> Item:
+    def _item(self, name: str, type_: str, item: Any, asked: RequestFunctions) -> Item:
         at = self._fields.get("occurred_at")
         return Item(
             id=name,
@@ -156,10 +161,10 @@ class Mapping:
             **{name: self._text(name, item, asked) for name in TEXTS if name in self._fields},
         )
 
-    def _text(self, name: str, item: Any, asked: Asked) -> str:
+    def _text(self, name: str, item: Any, asked: RequestFunctions) -> str:
         return _text(self._fields[name](item, asked), f"/{name}") if name in self._fields else ""
 
-    def _texts(self, name: str, item: Any, asked: Asked) -> dict[str, str]:
+    def _texts(self, name: str, item: Any, asked: RequestFunctions) -> dict[str, str]:
         inner = self._inner.get(name, {})
         return {
             key: _text(expression(item, asked), f"/{name}/{key}")
@@ -167,7 +172,7 @@ class Mapping:
             if key != "at"
         }
 
-    def _object(self, name: str, item: Any, asked: Asked) -> dict[str, Any]:
+    def _object(self, name: str, item: Any, asked: RequestFunctions) -> dict[str, Any]:
         found = {
             key: expression(item, asked) for key, expression in self._inner.get(name, {}).items()
         }
@@ -185,11 +190,11 @@ class Mapping:
             if value is not None and value != ""
         }
 
-    def _external_id(self, item: Any, asked: Asked) -> ExternalId | None:
+    def _external_id(self, item: Any, asked: RequestFunctions) -> ExternalId | None:
         said = self._texts("external_id", item, asked)
         return ExternalId(said["system"], said["id"]) if said.get("id") else None
 
-    def _consent(self, item: Any, asked: Asked) -> tuple[Consent, ...]:
+    def _consent(self, item: Any, asked: RequestFunctions) -> tuple[Consent, ...]:
         said = {name: text for name, text in self._texts("consent", item, asked).items() if text}
         if "state" not in said:
             return ()
@@ -292,7 +297,7 @@ def _time(found: Any, where: str) -> datetime | None:
         return None
     try:
         if isinstance(found, str | int | float) and found is not True:
-            return moment(found)
+            return datetime_of(found)
     except ValueError:
         pass
     raise Reject(
@@ -328,11 +333,12 @@ def _greeting(
     def greet(post: Post, secrets: Sequence[Secret]) -> Reply | None:
         signed = scheme.verify(post, secrets) if post.method == "POST" else None
         body = read(post, rule.format) if signed else {}
-        if not when(body, Asked(body, post.headers, post.query)):
+        if not when(body, RequestFunctions(body, post.headers, post.query)):
             return None
         secret = signed or fitting(secrets, lambda _: True, "challenge")
         answer = said(
-            body, Challenged(secret.value, signed is not None, body, post.headers, post.query)
+            body,
+            ChallengeFunctions(secret.value, signed is not None, body, post.headers, post.query),
         )
         return (
             Reply(answer.encode())

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from services.nurture.rules.lead import Lead, Trigger
-from services.shared.contracts.events import Request
+from services.shared.contracts.events import LeadRequest
 from services.shared.contracts.preferences import TOPICS
 from services.shared.playbook.sections import Content, Persona, Playbook, Program
 
@@ -56,7 +56,7 @@ class Library:
             and (not program.personas or persona.id in program.personas)
         ]
 
-    def requested(self, request: Request, product: str) -> list[RequestedItem]:
+    def requested(self, request: LeadRequest, product: str) -> list[RequestedItem]:
         """What the live programs hand over for a request (N12)."""
         found = []
         for program in self._live:

@@ -9,7 +9,8 @@ from services.nurture.rules.choice import RequestedItem
 from services.nurture.rules.grounds import Case, Rules, Withhold, ground_against, sample_text
 from services.nurture.rules.lead import Lead, Trigger
 from services.nurture.rules.timing import SendTime, ramp_of, send_time
-from services.shared.contracts.events import Request, Touch
+from services.shared.contracts.events import LeadRequest, Touch
+from services.shared.contracts.provenance import decode_provenance
 from services.shared.contracts.touch_reasons import WaitReason
 from services.shared.playbook.sections import Content, Program
 
@@ -48,17 +49,18 @@ def decide(
 
 
 def answer_request(
-    rules: Rules, lead: Lead, request: Request, item: RequestedItem, now: datetime
+    rules: Rules, lead: Lead, request: LeadRequest, item: RequestedItem, now: datetime
 ) -> Send | Withhold:
     """What was asked for goes out at once, or over the days of its import."""
     program, content = item
-    trigger = Trigger(lead.snapshot.stage, program.product, request.at, request.imported)
+    imported = decode_provenance(request.imported)
+    trigger = Trigger(lead.snapshot.stage, program.product, request.at, imported)
     case = Case(
         rules, lead, trigger.stage, now, program, program.channel, trigger, content, request.at
     )
     if ground := ground_against(case):
         return ground
-    ramp = ramp_of(request.imported, lead.id)
+    ramp = ramp_of(imported, lead.id)
     return Send(
         content, now + ramp, "ramp" if ramp else "", f"the lead asked for it: {content.title}"
     )

@@ -11,8 +11,8 @@ from services.nurture.rules import cadence, consent, timing
 from services.nurture.rules.choice import Library, is_wanted
 from services.nurture.rules.holdout import is_held_out
 from services.nurture.rules.lead import Lead, Trigger
-from services.shared.contracts.events import HISTORY
 from services.shared.contracts.identity import Cleaner
+from services.shared.contracts.provenance import HISTORY
 from services.shared.contracts.touch_reasons import WithholdReason
 from services.shared.playbook.sections import UNKNOWN, Content, Playbook, Program
 
@@ -88,9 +88,9 @@ def _history(case: Case) -> str | None:
     """Imported as history, or too long ago; an imported new lead is new whenever it happened."""
     if case.trigger is None:
         return None
-    if case.trigger.imported == HISTORY:
+    if case.trigger.imported.import_mode == HISTORY:
         return "it comes from an import of history"
-    if case.now - case.trigger.cause_at <= HISTORY_AFTER or case.trigger.imported:
+    if case.now - case.trigger.cause_at <= HISTORY_AFTER or case.trigger.imported.import_mode:
         return None
     return f"the {'request' if case.requested_at else 'change itself'} is more than seven days old"
 

@@ -4,7 +4,8 @@ from datetime import datetime
 
 import msgspec
 
-from services.shared.contracts.events import Snapshot, Word
+from services.shared.contracts.events import ConsentState, Snapshot
+from services.shared.contracts.provenance import LIVE, Provenance
 
 
 class Lead(msgspec.Struct, frozen=True):
@@ -18,18 +19,16 @@ class Lead(msgspec.Struct, frozen=True):
 
     id: str
     snapshot: Snapshot
-    consent: Word | None = None
+    consent: ConsentState | None = None
     seen: frozenset[str] = frozenset()
     recent_sends: tuple[datetime, ...] = ()
     paused_until: datetime | None = None
 
 
 class Trigger(msgspec.Struct, frozen=True):
-    """The announced stage change, or the request, that asks for a touch; `imported` as in
-    `Change`.
-    """
+    """The announced stage change, or the request, that asks for a touch."""
 
     stage: str
     product: str
     cause_at: datetime
-    imported: str = ""
+    imported: Provenance = LIVE

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from services.shared.contracts.events import Snapshot
+from services.shared.contracts.provenance import Provenance
 from services.shared.contracts.touch_reasons import WaitReason
 from services.shared.playbook.sections import Cadence, Playbook
 
@@ -61,13 +62,12 @@ def time_zone(playbook: Playbook, snapshot: Snapshot) -> ZoneInfo:
     return ZoneInfo("UTC")
 
 
-def ramp_of(imported: str, lead: str) -> timedelta:
+def ramp_of(imported: Provenance, lead: str) -> timedelta:
     """How long an imported new lead waits: drawn from its id, evenly over the days of the
     import.
     """
-    days = imported.partition(":")[2]
     drawn = int.from_bytes(hashlib.sha256(f"ramp:{lead}".encode()).digest()[:8], "big") / 2**64
-    return timedelta(days=int(days) * drawn) if days.isdecimal() else timedelta()
+    return timedelta(days=imported.ramp_days * drawn)
 
 
 @lru_cache(1024)

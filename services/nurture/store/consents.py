@@ -3,11 +3,13 @@
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.shared.contracts.events import ConsentChanged, ConsentEvent, Word
+from services.shared.contracts.consent import ConsentKey
+from services.shared.contracts.events import ConsentChanged, ConsentEvent, ConsentState
 from services.shared.db import rows
 
 CHANNEL, PURPOSE = "email", "marketing"  # of the consent that nurture asks for
@@ -46,9 +48,9 @@ class ConsentStore:
         """
         if not consents:
             return
-        newest: dict[tuple[str, str, str], ConsentChanged] = {}
+        newest: dict[ConsentKey, ConsentChanged] = {}
         for consent in consents:
-            key = consent.address, consent.channel, consent.purpose
+            key = ConsentKey(consent.address, consent.channel, consent.purpose)
             if key not in newest or _rank(consent) > _rank(newest[key]):
                 newest[key] = consent
         kept = [newest[key] for key in sorted(newest)]
@@ -73,7 +75,7 @@ class ConsentStore:
             },
         )
 
-    async def latest(self, addresses: Iterable[str]) -> dict[str, Word]:
+    async def latest(self, addresses: Iterable[str]) -> dict[str, ConsentState]:
         """The kept consent of each hashed address."""
         found = await rows(
             self._connection,
@@ -81,10 +83,11 @@ class ConsentStore:
             "WHERE address = ANY(:addresses) AND channel = :channel AND purpose = :purpose",
             addresses=list(addresses), channel=CHANNEL, purpose=PURPOSE,
         )  # fmt: skip
-        return {
-            row.address: Word("withdrawn" if row.refused else "given", row.said_at, row.basis)
-            for row in found
-        }
+        return {row.address: _state(row) for row in found}
+
+
+def _state(row: Any) -> ConsentState:
+    return ConsentState("withdrawn" if row.refused else "given", row.said_at, row.basis)
 
 
 def _rank(consent: ConsentChanged) -> tuple[datetime, bool]:

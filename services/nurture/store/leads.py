@@ -14,10 +14,12 @@ from services.nurture.rules.cadence import LOOK_BACK
 from services.nurture.rules.consent import latest
 from services.nurture.rules.lead import Lead
 from services.nurture.store.consents import CHANNEL, PURPOSE, ConsentStore
+from services.shared.contracts.consent import snapshot_key
 from services.shared.contracts.events import Change, Snapshot, keyed_hash
 from services.shared.db import rows
 
 pack = msgspec.msgpack.Encoder().encode
+_CONSENT = snapshot_key(CHANNEL, PURPOSE)
 unpack = msgspec.msgpack.Decoder(Snapshot).decode
 
 
@@ -127,9 +129,7 @@ class LeadStore:
             known[key] = Lead(
                 id=key.lead,
                 snapshot=snapshot,
-                consent=latest(
-                    [snapshot.consents.get(f"{CHANNEL}:{PURPOSE}"), consents.get(snapshot.email)]
-                ),
+                consent=latest([snapshot.consents.get(_CONSENT), consents.get(snapshot.email)]),
                 seen=frozenset(seen.get(key.lead, ())),
                 recent_sends=tuple(sends.get(key.lead, ())),
                 paused_until=override.until if override and override.paused else None,

@@ -20,9 +20,9 @@ from services.ingest.sources.imports import MAX_DAYS
 from services.ops.cli.options import end, say
 from services.ops.commands import importing
 from services.ops.commands.current import current_settings
-from services.shared.contracts.events import HISTORY, NEW_LEADS
+from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
-from services.shared.playbook.loading import Broken
+from services.shared.playbook.loading import InvalidFile
 
 REASONS_SHOWN = 5
 
@@ -89,7 +89,7 @@ def import_file(
         written = mappings.read(mapping) if mapping else _guessed(file, dry_run=dry_run)
         declared = _declared(written, mode, days, dry_run=dry_run)
         report = _run(importing.Job(file, written, declared, rejects), to, key)
-    except Broken as broken:
+    except InvalidFile as broken:
         end(str(broken), 2)
     except Reject as reject:
         end(str(reject), 2)

@@ -8,9 +8,9 @@ import typer
 
 from services.ops.cli.options import Json
 from services.scorer.model.stage_filter import StageModel
-from services.shared.playbook.loading import Broken, load
+from services.shared.playbook.loading import InvalidFile, load
 from services.shared.playbook.sections import Playbook
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 app = typer.Typer(
     no_args_is_help=True, help="The playbook: what the company decided about its leads."
@@ -19,7 +19,7 @@ app = typer.Typer(
 
 @app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder of the playbook.")] = HOME
+    folder: Annotated[Path, typer.Argument(help="Folder of the playbook.")] = ROOT
     / "deploy"
     / "playbook",
     as_json: Json = False,
@@ -32,7 +32,7 @@ def check(
     """
     try:
         playbook = load(folder)
-    except Broken as broken:
+    except InvalidFile as broken:
         _print_problems(broken, as_json=as_json)
         raise typer.Exit(1) from None
     if write:
@@ -51,7 +51,7 @@ def check(
         )
 
 
-def _print_problems(broken: Broken, *, as_json: bool) -> None:
+def _print_problems(broken: InvalidFile, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"problems": [vars(problem) for problem in broken.problems]}))
     else:

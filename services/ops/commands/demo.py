@@ -26,7 +26,7 @@ from services.ops.simulation.readback import QueryClient
 from services.ops.simulation.traffic import Traffic
 from services.ops.simulation.world import World
 from services.shared.clock import US, Clock
-from services.shared.playbook.loading import Broken, load
+from services.shared.playbook.loading import InvalidFile, load
 from services.shared.settings import Settings
 
 DAYS = 60.0
@@ -76,7 +76,7 @@ async def start(
     clocks: list[Clock] = []
     try:
         world = World.of(load(options.playbook or Settings().playbook))
-    except Broken as broken:
+    except InvalidFile as broken:
         raise SystemFailed(f"the playbook is broken:\n{broken}", 2) from None
 
     def start_clock() -> str:

@@ -111,7 +111,8 @@ class Paced:
 
     async def put(self, batch: Batch) -> list[tuple[Row, Reject]]:
         """Waits until there is room."""
-        while (await read_status(self._settings)).lag["scorer"] > MAX_LAG:
+        # the lag is known by asking only
+        while (await read_status(self._settings)).lag["scorer"] > MAX_LAG:  # noqa: ASYNC110
             await asyncio.sleep(LAG_POLL_S)
         return await self._sink.put(batch)
 

@@ -11,7 +11,7 @@ import aiohttp
 from services.ops.embedded.processes import tied
 from services.ops.embedded.spec import HOST
 from services.ops.embedded.state import SystemFailed
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 READY_S = 60.0
 GRACE_S = 12.0  # between SIGTERM and SIGKILL
@@ -53,7 +53,7 @@ class ChildProcess:
             self.process = await asyncio.create_subprocess_exec(
                 *tied([sys.executable, *self.arguments]),
                 env=self.environ,
-                cwd=HOME,
+                cwd=ROOT,
                 start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=stdout or log,

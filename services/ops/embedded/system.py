@@ -148,10 +148,7 @@ class EmbeddedSystem:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _start(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="ripeline-run-")).resolve()
-        self._folder.chmod(0o711)  # an unprivileged database user passes through; nobody lists it
-        for name in ("mail", "log", "spool"):
-            (self._folder / name).mkdir(mode=0o700)
+        self._folder = _make_folder()
         self._ports = allot_ports(self._spec.replicas())
         ingest_port = self._ports[Replica("ingest", 0)]
         self._variables = service_variables(self._folder, ingest_port, self._spec, self._overrides)
@@ -246,6 +243,15 @@ class EmbeddedSystem:
     def _url(self, service: str) -> str:
         """Where the first process of a service listens; '' where it was left out."""
         return next((child.url for child in self._children(service)), "")
+
+
+def _make_folder() -> Path:
+    """A temporary folder with those of mail, logs and spool."""
+    folder = Path(tempfile.mkdtemp(prefix="ripeline-run-")).resolve()
+    folder.chmod(0o711)  # an unprivileged database user passes through; nobody lists it
+    for name in ("mail", "log", "spool"):
+        (folder / name).mkdir(mode=0o700)
+    return folder
 
 
 async def _bootstrap(broker: ChildProcess) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from services.shared.errors import Reject
 
 MAC_BYTES = 12
+MAX_CURSOR = 500  # characters; ours are shorter, as what a list is sorted by is short
 
 
 class Position(NamedTuple):

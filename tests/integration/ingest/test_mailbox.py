@@ -5,6 +5,7 @@ that are away.
 import asyncio
 import datetime
 import ipaddress
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from services.shared.messaging.kafka import Outgoing
 from services.shared.playbook.sections import Playbook
 from tests.support import present
 from tests.support.mailserver import PASSWORD, USER, MailServer
-from tests.support.proxy import Door
+from tests.support.proxy import Proxy
 
 Make = Callable[[Address], Mailbox]
 BIG = b"From: big@b.de\r\nSubject: Re: x\r\n\r\nYes.\r\n" + b"> quoted\r\n" * 100_000
@@ -241,7 +242,7 @@ async def test_it_waits_for_a_server_that_is_away_and_goes_on_by_itself(
 ) -> None:
     """O4: the loop turns all the while, so that no watchdog ends the process."""
     server.deliver(*written("a"), folder="Later")
-    door, turns = Door(f"127.0.0.1:{server.port}"), 0
+    door, turns = Proxy(f"127.0.0.1:{server.port}"), 0
 
     def beat() -> None:
         nonlocal turns
@@ -268,9 +269,9 @@ async def test_a_server_that_hangs_is_left_and_the_thread_with_it(
     engine: AsyncEngine, made: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step has its time; cutting the connection frees the thread."""
-    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    silent = socket.create_server(("127.0.0.1", 0))  # takes connections and never answers
     monkeypatch.setattr("services.ingest.mailbox.reader.ANSWER_S", 0.2)
-    address = Address(False, "127.0.0.1", silent.sockets[0].getsockname()[1], "u", "p", "INBOX")
+    address = Address(False, "127.0.0.1", silent.getsockname()[1], "u", "p", "INBOX")
     with pytest.raises(TimeoutError):
         await made(address).look(still)
     silent.close()

@@ -17,7 +17,7 @@ from services.shared.db import rows
 from services.shared.playbook.sections import Playbook, PointGroup
 from services.shared.settings import Settings
 from tests.support import present
-from tests.support.histories import DAY, Said, records
+from tests.support.histories import DAY, Occurrence, records
 
 
 def changed(playbook: Playbook) -> Playbook:
@@ -40,7 +40,7 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
     )
     recent = clock.now_us() - DAY
     said = [
-        Said(
+        Occurrence(
             recent + n,
             Interaction(
                 id=f"e{n}",
@@ -56,9 +56,9 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
     listed = await queries.leads(Filter(product="default", limit=100))
     assert {lead["stage"] for lead in listed["leads"]} == {"decision", "unknown"}
     sweeper = Sweeper(engine, after, 0.1, lambda: None)
-    while await sweeper.renew():
+    while await sweeper.refold():
         pass
-    assert await sweeper.renew() == 0
+    assert await sweeper.refold() == 0
     async with engine.connect() as connection:
         causes = await rows(
             connection, "SELECT cause, count(*) AS n FROM scorer.announcement GROUP BY cause"

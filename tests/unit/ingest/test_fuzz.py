@@ -25,12 +25,12 @@ from services.shared.contracts.link_tokens import open_token
 from services.shared.errors import Reject
 from services.shared.http.paging import Cursors
 from services.shared.playbook import loading
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 CASES, MANY = 600, 100_000  # in all, over all parsers
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-DATA = HOME / "tests" / "data"
-RULES = loading.load(HOME / "deploy" / "playbook")
+DATA = ROOT / "tests" / "data"
+RULES = loading.load(ROOT / "deploy" / "playbook")
 PARSERS = [*served(RULES), FORMS, MAILBOX]
 NORMALISER = Normaliser(
     Cleaner(RULES.identity), b"pepper", RULES.sales, frozenset(RULES.crm.fields)
@@ -181,11 +181,11 @@ def settles(source: Source, post: Post, secrets: list[Secret]) -> None:
     try:
         if source.once:
             assert isinstance(source.once(post), str)
-        flags, items = source.flags(post), source.parse(post)
+        provenance, items = source.provenance(post), source.parse(post)
     except Reject:
         return
     assert all(isinstance(item, Item | Refused) for item in items)
-    receipt = NORMALISER.take(items, Receipt(source.door, NOW, 0.0, flags=flags))
+    receipt = NORMALISER.take(items, Receipt(source.door, NOW, 0.0, provenance=provenance))
     assert len(receipt.ids) + len(receipt.refused) <= len(items)
     for record in receipt.records:
         if record.topic.endswith("interactions"):

@@ -9,7 +9,7 @@ from services.nurture.rules.choice import RequestedItem
 from services.nurture.rules.decision import Send, answer_request, decide, recheck
 from services.nurture.rules.grounds import Withhold
 from services.nurture.rules.lead import Lead
-from services.shared.contracts.events import Request, Touch, Word
+from services.shared.contracts.events import ConsentState, LeadRequest, Touch
 from services.shared.contracts.touch_reasons import (
     REASON_SENTENCES,
     STATUS_SENTENCES,
@@ -125,7 +125,7 @@ def test_an_imported_request_is_answered_only_where_it_is_of_a_new_lead(make: An
     requested = RequestedItem(program("a", trigger="request"), content)
 
     def answer(mode: str, at: datetime = asked) -> Send | Withhold:
-        request = Request("u", "demo_requested", at, "a", mode)
+        request = LeadRequest("u", "demo_requested", at, "a", mode)
         return answer_request(rules, lead(), request, requested, NOW)
 
     assert [answer("history", NOW).reason, answer("", asked).reason] == ["history", "history"]
@@ -144,7 +144,7 @@ def test_a_requested_thing_comes_whatever_was_asked_for_but_not_to_who_left_sinc
     """
     asked = program("a", id="asked", trigger="request", stages=[], answers={"demo_requested": "a"})
     rules = make(item("a"), programs=[asked])
-    request = Request("1", "demo_requested", NOW - timedelta(minutes=5))
+    request = LeadRequest("1", "demo_requested", NOW - timedelta(minutes=5))
     requested = RequestedItem(asked, rules.playbook.content_by_id["a"])
 
     def answer(lead: Lead) -> Send | Withhold:
@@ -153,9 +153,9 @@ def test_a_requested_thing_comes_whatever_was_asked_for_but_not_to_who_left_sinc
     slow = asking(1, mail_pace="monthly", mail_topics=["else"], mail_paused_until="2030-01-01")
     assert isinstance(answer(slow), Send)
     before, after = request.at - timedelta(days=1), request.at + timedelta(minutes=1)
-    assert isinstance(answer(lead(consent=Word("withdrawn", before))), Send)
-    assert answer(lead(consent=Word("withdrawn", after))).reason == "no_consent"  # type: ignore[union-attr]
-    assert isinstance(answer(lead(consent=Word("given", after))), Send)
+    assert isinstance(answer(lead(consent=ConsentState("withdrawn", before))), Send)
+    assert answer(lead(consent=ConsentState("withdrawn", after))).reason == "no_consent"  # type: ignore[union-attr]
+    assert isinstance(answer(lead(consent=ConsentState("given", after))), Send)
 
 
 def test_a_sample_reaches_a_local_sink_only(make: Any) -> None:

