@@ -37,7 +37,7 @@ A mapping says which column means what:
     traits: {title: Job title, company_size: Employees}
     consent: {column: May we write?, equals: yes, basis: badge scan}
 
-Begin with --dry-run: it sends nothing and tells what would be rejected, and why.
+Begin with --dry-run: it sends nothing and lists what would be rejected, and why.
 
 Importing the same file twice changes nothing. docs/importing.md shows every key.
 """

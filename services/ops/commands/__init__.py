@@ -1,1 +1,1 @@
-"""What the commands of `ripeline` do, without a word on the terminal."""
+"""What the commands of `ripeline` do; nothing here reads or writes the terminal."""

@@ -1,6 +1,7 @@
 """One child process of ours: start, stop, the end of its log, and whether it is ready."""
 
 import asyncio
+import json
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -99,3 +100,16 @@ async def wait_until_ready(http: aiohttp.ClientSession, child: ChildProcess) -> 
                     return
         await asyncio.sleep(0.1)
     raise SystemFailed(f"{child.name} was not ready after {READY_S:.0f} s:\n{child.log_end()}")
+
+
+async def broker_address(broker: ChildProcess) -> str:
+    """What the in-memory broker, started with a pipe, prints in its first line. Raises
+    `SystemFailed`.
+    """
+    assert broker.process is not None
+    assert broker.process.stdout is not None
+    try:
+        line = await asyncio.wait_for(broker.process.stdout.readline(), READY_S)
+        return str(json.loads(line)["bootstrap"])
+    except (TimeoutError, ValueError, KeyError):
+        raise SystemFailed(f"the in-memory broker did not start:\n{broker.log_end()}") from None

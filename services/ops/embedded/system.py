@@ -3,7 +3,6 @@ processes.
 """
 
 import asyncio
-import json
 import os
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ import aiohttp
 import msgspec
 
 from services.ops.embedded import mail_sink
-from services.ops.embedded.child import READY_S, ChildProcess, wait_until_ready
+from services.ops.embedded.child import ChildProcess, broker_address, wait_until_ready
 from services.ops.embedded.postgres import EmbeddedPostgres
 from services.ops.embedded.processes import free_port
 from services.ops.embedded.spec import (
@@ -178,7 +177,7 @@ class EmbeddedSystem:
                 raise SystemFailed(str(error)) from None
             given["RIPELINE_DATABASE_URL"] = self._postgres.url
         if self._broker:
-            given["RIPELINE_KAFKA_BOOTSTRAP"] = await _bootstrap(self._broker)
+            given["RIPELINE_KAFKA_BOOTSTRAP"] = await broker_address(self._broker)
 
     async def _provision(self) -> None:
         child = self._child("provision", ["-m", "services.ops", "provision"])
@@ -252,14 +251,3 @@ def _make_folder() -> Path:
     for name in ("mail", "log", "spool"):
         (folder / name).mkdir(mode=0o700)
     return folder
-
-
-async def _bootstrap(broker: ChildProcess) -> str:
-    """The address that the in-memory broker prints in its first line."""
-    assert broker.process is not None
-    assert broker.process.stdout is not None
-    try:
-        line = await asyncio.wait_for(broker.process.stdout.readline(), READY_S)
-        return str(json.loads(line)["bootstrap"])
-    except (TimeoutError, ValueError, KeyError):
-        raise SystemFailed(f"the in-memory broker did not start:\n{broker.log_end()}") from None

@@ -18,7 +18,7 @@ SAMPLED_AT = (0.25, 0.5, 0.75, 1.0)  # of the run's days
 
 class Accuracy(NamedTuple):
     """Macro recall of the hidden stage: by the published stage, and by the best thresholds on plain
-    points; None where nobody was looked at.
+    points; None without samples.
     """
 
     published: float | None

@@ -6,17 +6,22 @@ or less active than others, whatever the stage. All rates are our own (`personas
 """
 
 import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
-from services.ops.simulation.acts import give_acts
-from services.ops.simulation.people import Person, StageSpan
+from services.ops.simulation.people import HOUR, Act, Person, StageSpan, new_act
 from services.ops.simulation.personas import (
     COMPANIES,
     FAMILY,
     FIRST_STAGE_WEIGHTS,
     GIVEN,
     PERSONAS,
+    SESSIONS_A_DAY,
+    UNSUBSCRIBES_A_DAY,
     Persona,
 )
+from services.ops.simulation.sessions import session
 from services.ops.simulation.world import STAGES, World
 
 
@@ -44,7 +49,7 @@ def make_person(
     visit = _first_visit(rng, days) if first_visit is None else first_visit
     person = _new_person(rng, seed, index, visit)
     person.spans = _path(rng, person.persona, person.first_visit, days)
-    give_acts(world, person, days)
+    _give_acts(world, person, days)
     return person
 
 
@@ -93,3 +98,58 @@ def _path(rng: random.Random, persona: Persona, first_visit: float, days: float)
             return [*spans, StageSpan(since, None)]
         stage = following
         spans.append(StageSpan(since, stage))
+
+
+def _give_acts(world: World, person: Person, days: float) -> None:
+    """Fills `person.acts`, in the order of their happening."""
+    rng = person.rng
+    acts = list(session(world, person, person.first_visit))
+    for span, following in zip(
+        person.spans, [*person.spans[1:], StageSpan(days, None)], strict=True
+    ):
+        end = min(following.since, days)
+        if span.stage is None:
+            acts += _outcome(person, span.since)
+            break
+        at = span.since
+        while (at := at + _gap(rng, person, span.stage)) < end:
+            acts += session(world, person, at)
+        acts += _unsubscribe(person, span, span.stage, end)
+    acts = [act for act in acts if act.at < days]
+    acts.sort(key=lambda act: act.at)
+    person.acts = [replace(act, id=f"{person.index:05d}-{n:04d}") for n, act in enumerate(acts)]
+
+
+def _unsubscribe(person: Person, span: StageSpan, stage: int, end: float) -> Iterator[Act]:
+    """A known person may unsubscribe before the end of a span."""
+    if person.known_since is None or person.unsubscribed_at is not None:
+        return
+    wait = person.rng.expovariate(UNSUBSCRIBES_A_DAY[stage])
+    at = max(span.since, person.known_since) + wait
+    if at < end:
+        person.unsubscribed_at = at
+        yield new_act(person, at, "events", "unsubscribed", {"email": person.email})
+
+
+def _gap(rng: random.Random, person: Person, stage: int) -> float:
+    """Days to the next session: Weibull with shape .8, so that sessions come in clusters; mean 1 /
+    rate.
+    """
+    return rng.weibullvariate(1 / 1.133, 0.8) / (SESSIONS_A_DAY[stage] * person.activity)
+
+
+def _outcome(person: Person, at: float) -> Iterator[Act]:
+    """What the CRM posts of a lead that sales took over."""
+    if person.known_since is None:
+        return
+    crm: dict[str, Any] = {
+        "email": person.email,
+        "external_id": {"system": "crm", "id": person.crm_id},
+    }
+    yield new_act(person, at, "events", "opportunity_opened", dict(crm))
+    decided = at + person.rng.gammavariate(2, 4)
+    if person.rng.random() < 0.55:
+        yield new_act(person, decided, "events", "won", dict(crm))
+        yield new_act(person, decided + HOUR, "events", "purchased", dict(crm))
+    else:
+        yield new_act(person, decided, "events", "lost", dict(crm))

@@ -11,11 +11,11 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from services.ops.simulation.acts import answer_to_mail, session
 from services.ops.simulation.mailbox import Mail, Mailbox, MailResponse, respond
-from services.ops.simulation.people import MINUTE, Act, Person
+from services.ops.simulation.people import MINUTE, Act, Person, answer_to_mail
 from services.ops.simulation.population import make_person
 from services.ops.simulation.posting import IngestClient, Message, Run
+from services.ops.simulation.sessions import session
 from services.ops.simulation.world import World
 
 TICK_S = 0.05

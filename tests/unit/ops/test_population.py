@@ -10,8 +10,7 @@ import pytest
 
 from services.ops import simulation
 from services.ops.simulation import population, posting
-from services.ops.simulation.acts import answer_to_mail
-from services.ops.simulation.people import MINUTE, Person
+from services.ops.simulation.people import MINUTE, Person, answer_to_mail
 from services.ops.simulation.posting import Run
 from services.ops.simulation.world import STAGES, Page, World
 from services.shared.clock import DAY, US, Clock, to_us

@@ -1,62 +1,15 @@
-"""What simulated people do on the site, with mails and with sales, without clock and IO."""
+"""What simulated people do in one visit to the site, from their own random numbers."""
 
-import random
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from services.ops.simulation.people import HOUR, MINUTE, Act, Endpoint, Person, StageSpan
-from services.ops.simulation.personas import (
-    CONSENT_TEXT,
-    FOLLOWS_MAIL,
-    GIVES_ADDRESS,
-    IN_A_SESSION,
-    SENT_LATE,
-    SENT_TWICE,
-    SENT_VERY_LATE,
-    SESSIONS_A_DAY,
-    UNSUBSCRIBES_A_DAY,
-    UNSUBSCRIBES_BY_MAIL,
-)
+from services.ops.simulation.people import MINUTE, Act, Endpoint, Person, new_act
+from services.ops.simulation.personas import CONSENT_TEXT, GIVES_ADDRESS, IN_A_SESSION
 from services.ops.simulation.world import CURIOUS, DECIDING, QUIET, WEIGHING, World
 
 
-def give_acts(world: World, person: Person, days: float) -> None:
-    """Fills `person.acts`, in the order of their happening."""
-    rng = person.rng
-    acts = list(session(world, person, person.first_visit))
-    for span, following in zip(
-        person.spans, [*person.spans[1:], StageSpan(days, None)], strict=True
-    ):
-        end = min(following.since, days)
-        if span.stage is None:
-            acts += _outcome(person, span.since)
-            break
-        at = span.since
-        while (at := at + _gap(rng, person, span.stage)) < end:
-            acts += session(world, person, at)
-        acts += _unsubscribe(person, span, span.stage, end)
-    acts = [act for act in acts if act.at < days]
-    acts.sort(key=lambda act: act.at)
-    person.acts = [replace(act, id=f"{person.index:05d}-{n:04d}") for n, act in enumerate(acts)]
-
-
-def _unsubscribe(person: Person, span: StageSpan, stage: int, end: float) -> Iterator[Act]:
-    """A known person may unsubscribe before the end of a span."""
-    if person.known_since is None or person.unsubscribed_at is not None:
-        return
-    wait = person.rng.expovariate(UNSUBSCRIBES_A_DAY[stage])
-    at = max(span.since, person.known_since) + wait
-    if at < end:
-        person.unsubscribed_at = at
-        yield _act(person, at, "events", "unsubscribed", {"email": person.email})
-
-
-def _gap(rng: random.Random, person: Person, stage: int) -> float:
-    """Days to the next session: Weibull with shape .8, so that sessions come in clusters; mean 1 /
-    rate.
-    """
-    return rng.weibullvariate(1 / 1.133, 0.8) / (SESSIONS_A_DAY[stage] * person.activity)
+# what a person of a world does at a moment, as the visitor that the site knows
+Doing = Callable[[World, Person, float, dict[str, Any]], Iterator[Act]]
 
 
 def session(world: World, person: Person, at: float) -> Iterator[Act]:
@@ -94,31 +47,12 @@ def session(world: World, person: Person, at: float) -> Iterator[Act]:
     yield from _give_address(world, person, at + rng.uniform(0.5, 3) * MINUTE, visitor, stage)
 
 
-def _act(
-    person: Person, at: float, endpoint: Endpoint, kind: str, fields: dict[str, Any], form: str = ""
-) -> Act:
-    """An act whose message is sent at once, late, very late, or twice."""
-    rng = person.rng
-    delay = rng.uniform(0, 0.5) * MINUTE
-    if endpoint != "form":  # a browser posts a form at once, and once
-        drawn = rng.random()
-        if drawn < SENT_VERY_LATE:
-            delay = rng.uniform(1, 6)
-        elif drawn < SENT_VERY_LATE + SENT_LATE:
-            delay = rng.uniform(0.2, 12) * HOUR
-    sent = at + delay
-    copies = (
-        (sent + rng.uniform(0.001, 2),) if endpoint != "form" and rng.random() < SENT_TWICE else ()
-    )
-    return Act(person.index, "", at, sent, endpoint, kind, fields, form, copies)
-
-
 def _view(person: Person, at: float, visitor: dict[str, Any], url: str, **more: Any) -> Act:
     endpoint: Endpoint = "segment" if person.rng.random() < 0.3 and not more else "events"
-    return _act(person, at, endpoint, "page_viewed", visitor | {"url": url} | more)
+    return new_act(person, at, endpoint, "page_viewed", visitor | {"url": url} | more)
 
 
-def _reading(stage: int) -> Any:
+def _reading(stage: int) -> Doing:
     def read(world: World, person: Person, at: float, visitor: dict[str, Any]) -> Iterator[Act]:
         pages = world.pages(stage)
         if not pages:
@@ -127,7 +61,7 @@ def _reading(stage: int) -> Any:
         yield _view(person, at, visitor, page.url)
         if person.rng.random() < 0.3:
             kind = "video_watched" if "video" in page.format else "content_downloaded"
-            yield _act(
+            yield new_act(
                 person,
                 at + 2 * MINUTE,
                 "events",
@@ -139,25 +73,25 @@ def _reading(stage: int) -> Any:
 
 
 def _webinar(world: World, person: Person, at: float, visitor: dict[str, Any]) -> Iterator[Act]:
-    yield _act(person, at, "events", "webinar_registered", dict(visitor))
+    yield new_act(person, at, "events", "webinar_registered", dict(visitor))
     if person.rng.random() < 0.6:
-        yield _act(
+        yield new_act(
             person, at + person.rng.uniform(1, 6), "events", "webinar_attended", dict(visitor)
         )
 
 
 def _pricing(world: World, person: Person, at: float, visitor: dict[str, Any]) -> Iterator[Act]:
     url = world.urls.get("pricing_viewed", f"{world.website}/pricing")
-    yield _act(person, at, "events", "pricing_viewed", visitor | {"url": url})
+    yield new_act(person, at, "events", "pricing_viewed", visitor | {"url": url})
 
 
-def _request(kind: str) -> Any:
+def _request(kind: str) -> Doing:
     def ask(world: World, person: Person, at: float, visitor: dict[str, Any]) -> Iterator[Act]:
         form = world.forms.get(kind, "")
         if form:
             yield _form(person, at, form, kind)
         else:
-            yield _act(person, at, "events", kind, visitor | {"email": person.email})
+            yield new_act(person, at, "events", kind, visitor | {"email": person.email})
         yield from _identify(person, at, visitor)
 
     return ask
@@ -170,12 +104,12 @@ def _talk(world: World, person: Person, at: float, visitor: dict[str, Any]) -> I
     at += person.rng.uniform(0.2, 3)
     crm = {"email": person.email, "external_id": {"system": "crm", "id": person.crm_id}}
     if kind == "call_held":
-        yield _act(person, at - 0.1, "events", "call_attempted", dict(crm))
-    yield _act(person, at, "events", kind, crm)
+        yield new_act(person, at - 0.1, "events", "call_attempted", dict(crm))
+    yield new_act(person, at, "events", kind, crm)
 
 
 def _social(world: World, person: Person, at: float, visitor: dict[str, Any]) -> Iterator[Act]:
-    yield _act(
+    yield new_act(
         person,
         at,
         "events",
@@ -184,7 +118,7 @@ def _social(world: World, person: Person, at: float, visitor: dict[str, Any]) ->
     )
 
 
-_ACTS: dict[str, Any] = {
+_ACTS: dict[str, Doing] = {
     "read_curious": _reading(CURIOUS),
     "read_weighing": _reading(WEIGHING),
     "read_deciding": _reading(DECIDING),
@@ -218,11 +152,11 @@ def _form(person: Person, at: float, form: str, kind: str) -> Act:
     fields: dict[str, Any] = {"email": person.email} | person.traits
     if person.consents:
         fields |= {"consent": "yes"}
-    return _act(person, at, "form", kind, fields, form)
+    return new_act(person, at, "form", kind, fields, form)
 
 
 def _identify(person: Person, at: float, visitor: dict[str, Any]) -> Iterator[Act]:
-    """The site's script tells person sits at this device."""
+    """The site's script links the device to the person."""
     if visitor["anonymous_id"] in person.linked:
         return
     person.known_since = at if person.known_since is None else person.known_since
@@ -245,38 +179,4 @@ def _identify(person: Person, at: float, visitor: dict[str, Any]) -> Iterator[Ac
                 "text": CONSENT_TEXT,
             }
         ]
-    yield _act(person, at, endpoint, "identified", fields)
-
-
-def _outcome(person: Person, at: float) -> Iterator[Act]:
-    """What the CRM posts of a lead that sales took over."""
-    if person.known_since is None:
-        return
-    crm: dict[str, Any] = {
-        "email": person.email,
-        "external_id": {"system": "crm", "id": person.crm_id},
-    }
-    yield _act(person, at, "events", "opportunity_opened", dict(crm))
-    decided = at + person.rng.gammavariate(2, 4)
-    if person.rng.random() < 0.55:
-        yield _act(person, decided, "events", "won", dict(crm))
-        yield _act(person, decided + HOUR, "events", "purchased", dict(crm))
-    else:
-        yield _act(person, decided, "events", "lost", dict(crm))
-
-
-def answer_to_mail(
-    person: Person, day: float, rng: random.Random
-) -> Literal["", "follow", "leave"]:
-    """What a person does with a mail that came: nothing, follow its link, or leave the list."""
-    stage = person.stage_at(day)
-    if stage is None or person.unsubscribed_at is not None:
-        return ""
-    drawn = rng.random()
-    if drawn < UNSUBSCRIBES_BY_MAIL[stage]:
-        return "leave"
-    return (
-        "follow"
-        if drawn < UNSUBSCRIBES_BY_MAIL[stage] + FOLLOWS_MAIL[stage] * min(person.activity, 1.5)
-        else ""
-    )
+    yield new_act(person, at, endpoint, "identified", fields)
