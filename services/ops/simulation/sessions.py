@@ -7,7 +7,6 @@ from services.ops.simulation.people import MINUTE, Act, Endpoint, Person, new_ac
 from services.ops.simulation.personas import CONSENT_TEXT, GIVES_ADDRESS, IN_A_SESSION
 from services.ops.simulation.world import CURIOUS, DECIDING, QUIET, WEIGHING, World
 
-
 # what a person of a world does at a moment, as the visitor that the site knows
 Doing = Callable[[World, Person, float, dict[str, Any]], Iterator[Act]]
 
