@@ -174,4 +174,4 @@ def test_a_generated_client_posts_an_event_and_reads_its_lead(
 async def test_whatever_was_accepted_could_be_applied(system: System) -> None:
     """O4: no generated event that got its 2xx ends as a dead letter."""
     state = await read(Settings(database_url=system.database, kafka_bootstrap=system.kafka))
-    assert state["dead_letters"] == 0
+    assert state.dead_letters == 0

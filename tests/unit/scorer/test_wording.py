@@ -23,6 +23,7 @@ from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.shared.clock import DAY, from_us
 from services.shared.contracts.events import Interaction, Touch, event_uid
 from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.touch_reasons import REASON_SENTENCES, STATUS_SENTENCES
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKey, ApiKeys, hash_of
 from services.shared.http.signin import PageSessions, SignedOut
@@ -104,11 +105,11 @@ def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook
     "unknown_stage", "history",
                    "superseded", "sample", "preference"):  # fmt: skip
         touch = Touch(id="t", lead="l", status="withheld", reason=reason)
-        assert words.touch_in_words(touch, library) == f"No touch: {words.REASONS[reason]}"
+        assert words.touch_in_words(touch, library) == f"No touch: {REASON_SENTENCES[reason]}"
     item = default_playbook.content[0]
     for status in ("due", "sending", "sent", "unknown", "failed"):
         touch = Touch(id="t", lead="l", status=status, content=item.id)
-        assert words.touch_in_words(touch, library) == f"“{item.title}” {words.STATUSES[status]}"
+        assert words.touch_in_words(touch, library) == f"“{item.title}” {STATUS_SENTENCES[status]}"
     assert words.touch_in_words(
         Touch(id="t", lead="l", status="failed", content="gone", reason="mailbox_full"), library
     ) == ("“gone” failed: mailbox full")
