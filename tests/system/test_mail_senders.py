@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from services.ingest.senders import Vault, connect, disconnect
 from services.ingest.sources import mailchimp, mailgun, postmark, sendgrid
 from services.ingest.sources.contract import Sample, Source
-from services.ops.embedded.state import found
+from services.ops.embedded.state import running_system
 from tests.support import present
 from tests.support.running_system import System, wait_until
 
@@ -109,10 +109,10 @@ class Tools:
 @pytest.fixture(scope="module")
 def tools(system: System) -> Iterator[Tools]:
     before, tempfile.tempdir = tempfile.tempdir, str(system.mail.parents[1])
-    state = found()
+    running = running_system()
     tempfile.tempdir = before
-    assert state
-    made = Tools(system, state["environ"]["RIPELINE_PEPPER"])
+    assert running
+    made = Tools(system, running.environ["RIPELINE_PEPPER"])
     yield made
     for name, number in made.ids.items():
         made.disconnect(name, number, made.signers[name])

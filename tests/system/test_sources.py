@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
-from services.ops.__main__ import current
-from services.ops.commands import sources
+from services.ops.commands import samples, sources
+from services.ops.commands.current import current_settings
 from tests.support.running_system import System
 from tests.system.test_clients import BROWSER_FLAGS, CHROMIUM
 
@@ -63,24 +63,19 @@ def test_an_unknown_source_is_named_with_those_that_are_known(system: System) ->
 async def test_a_signed_sample_of_every_source_goes_through_the_real_door_into_a_lead(
     system: System,
 ) -> None:
-    settings = current()
-    every = [sources.named(settings, source["name"]) for source in await sources.listed(settings)]
-    tried = await asyncio.gather(
-        *(sources.tried(settings, source, "") for source in every if source.sample)
+    settings = current_settings()
+    every = [sources.named(settings, known.name) for known in await sources.read_all(settings)]
+    results = await asyncio.gather(
+        *(samples.send(settings, source, "") for source in every if source.sample)
     )
-    assert {sample["source"] for sample in tried} == {source.door for source in every} - {"mailbox"}
-    assert [
-        (sample["source"], sample["status"], sample["answer"])
-        for sample in tried
-        if not sample["ok"]
-    ] == []
-    for sample in tried:
-        events = [item for item in system.timeline(sample["lead"]) if item["kind"] == "event"]
+    assert {result.source for result in results} == {source.door for source in every} - {"mailbox"}
+    assert [result for result in results if not result.lead] == []
+    for result in results:
+        assert result.lead
+        events = [item for item in system.timeline(result.lead.lead) if item["kind"] == "event"]
         assert events
         assert {item["source"].split(":")[:2][1] for item in events} == {"test"}
-    assert [
-        secret for secret in await sources.secrets(settings) if secret["name"] == sources.TEST
-    ] == []
+    assert [held for held in await sources.secrets(settings) if held.name == samples.NAME] == []
 
 
 def test_the_command_says_where_a_sample_ended(system: System) -> None:
