@@ -1,4 +1,4 @@
-"""The page's pure parts: plain words, the curve, what is new, the seal of a session."""
+"""The page's pure parts: plain words, the curve, what is new, a session's cookie."""
 
 import asyncio
 import random
@@ -41,19 +41,17 @@ def render(default_playbook: Playbook) -> Renderer:
 
 
 def person(seed: int) -> list[Event]:
-    """Events of one person in order, without machines, whose later word may change what was
+    """Events of one person in order, without machines, whose later events may change what was
     believed.
     """
     events = {}
-    for said in history(random.Random(seed), people=1, length=12):
-        uid = event_uid("canonical:test", said.data.id)
-        events.setdefault(
-            uid, Event(said.at, uid, msgspec.structs.replace(said.data, machine=False))
-        )
+    for act in history(random.Random(seed), people=1, length=12):
+        uid = event_uid("canonical:test", act.data.id)
+        events.setdefault(uid, Event(act.at, uid, msgspec.structs.replace(act.data, machine=False)))
     return sorted(events.values(), key=lambda event: (event.at, event.uid))
 
 
-# -- words ----------------------------------------------------------------------------------------
+# -- wording -------------------------------------------------------------------------------------
 
 
 def test_a_likelihood_is_a_band_until_it_is_calibrated() -> None:
@@ -243,14 +241,14 @@ async def test_one_poller_serves_all_says_when_it_fails_and_rests_without_watche
         return Fragments({"n": str(renderings)}, {})
 
     live = LiveUpdates(render, interval_s=0.01)
-    one, other = live.watch(), live.watch()
-    first = [dict(await anext(one)), dict(await anext(other))]
+    first_watcher, other = live.watch(), live.watch()
+    first = [dict(await anext(first_watcher)), dict(await anext(other))]
     assert first[0]["n"] == first[1]["n"] == "1"
-    assert dict(await anext(one)) == {"state": AWAY}
-    later = dict(await anext(one))
+    assert dict(await anext(first_watcher)) == {"state": AWAY}
+    later = dict(await anext(first_watcher))
     assert later["state"] == ""
     assert int(later["n"]) >= 3
-    await one.aclose()
+    await first_watcher.aclose()
     await other.aclose()
     rested = renderings
     await asyncio.sleep(0.05)
