@@ -10,6 +10,7 @@ from services.shared.clock import DAY
 from services.shared.contracts.event_types import EventType
 from services.shared.contracts.events import Cause, Interaction, Touch
 from services.shared.contracts.identity import OURS, Identifier, Kind
+from services.shared.contracts.touch_reasons import REASON_SENTENCES, STATUS_SENTENCES
 from services.shared.playbook.sections import UNKNOWN, Content
 
 
@@ -48,35 +49,15 @@ SIGNALS: Mapping[str, str] = {
     "restart": "the opportunity ended, the process starts again",
 }
 SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
-TYPES: Mapping[str, str] = {type_: type_.phrase for type_ in EventType}
+TYPES: Mapping[str, str] = {type_.value: type_.phrase for type_ in EventType}
 CAUSES: Mapping[Cause, str] = {
+    "": "",
     "event": "after an act of its own",
     "silence": "after silence",
     "late_evidence": "when older news arrived",
     "merge": "when two histories were joined",
     "model": "under a new model or playbook",
 }
-STATUSES = {
-    "due": "planned",
-    "sending": "on its way",
-    "sent": "sent",
-    "unknown": "perhaps sent",
-    "failed": "failed",
-    "withheld": "not sent",
-}
-REASONS = {
-    "no_consent": "nobody at this address has agreed to be written to",
-    "preference": "the lead has asked for it to be so",
-    "capped": "the lead has had as much mail as the playbook allows for now",
-    "quiet_hours": "it is night, or no working day, where the lead lives",
-    "on_site": "the lead was on the site at that moment",
-    "nothing_suitable": "the library holds nothing suitable that the lead has not had",
-    "holdout": "the company belongs to the comparison group, which is never nurtured",
-    "unknown_stage": "too little is known to say where the lead stands",
-    "history": "the change lies too far in the past to answer it now",
-    "superseded": "it was overtaken by what happened since",
-    "sample": "its text is a sample, which must not leave for a real mailbox",
-}  # fmt: skip
 
 
 def band(likelihood: float | None) -> str:
@@ -187,7 +168,7 @@ def _phrase(data: Interaction, reading: Interpretation) -> str:
 def stage_change_in_words(before: str, stage: str, cause: Cause) -> str:
     """An announcement: from where to where, and why."""
     change = f"seen in {plain(stage)}" if before == UNKNOWN else f"{plain(before)} → {plain(stage)}"
-    return f"{change}, {CAUSES.get(cause, _spaced(cause))}"
+    return f"{change}, {CAUSES[cause]}"
 
 
 def touch_in_words(touch: Touch, library: Mapping[str, Content]) -> str:
@@ -196,12 +177,12 @@ def touch_in_words(touch: Touch, library: Mapping[str, Content]) -> str:
     reason = reason_in_words(touch.reason)
     if touch.status == "withheld":
         return f"{what}{' not sent' if touch.content else ''}: {reason or 'withheld'}"
-    return f"{what} {STATUSES[touch.status]}{f': {reason}' if reason else ''}"
+    return f"{what} {STATUS_SENTENCES[touch.status]}{f': {reason}' if reason else ''}"
 
 
 def reason_in_words(reason: str) -> str:
     """Why a touch was decided so, or why it failed."""
-    return REASONS.get(reason, _spaced(reason))
+    return REASON_SENTENCES.get(reason, _spaced(reason))
 
 
 def _spaced(name: str) -> str:

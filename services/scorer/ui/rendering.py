@@ -16,6 +16,7 @@ from services.scorer import wording as words
 from services.scorer.model import trajectory as curve
 from services.shared.clock import DAY, from_us, rfc3339, to_us
 from services.shared.contracts.events import Touch
+from services.shared.contracts.touch_reasons import STATUS_SENTENCES
 from services.shared.playbook.sections import Playbook
 
 HERE = Path(__file__).parent
@@ -98,7 +99,7 @@ class Renderer:
         }  # fmt: skip
         env.globals |= {
             "asset": assets.address, "company": playbook.company.name, "chance": words.chance,
-            "statuses": words.STATUSES,
+            "statuses": STATUS_SENTENCES,
             "title_of": lambda content: words.title_of(content, playbook.content_by_id),
             "program": {program.id: program.name for program in playbook.programs}.get,
             "areas": curve.areas, "line": curve.line, "ceiling": curve.ceiling,

@@ -68,4 +68,4 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
         after.scoring.playbook.fold_hash
     }
     checked = await verify(settings, lambda _: None)
-    assert checked["leads"] == 40
+    assert checked.leads == 40

@@ -82,7 +82,7 @@ async def agrees(
         arrived, handler.scoring.cleaner
     )
     checked = await verify(settings, lambda _: None)
-    assert checked["mismatches"] == []
+    assert checked.mismatches == []
 
 
 @pytest.mark.parametrize("case", CASES)

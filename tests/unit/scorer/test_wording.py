@@ -4,6 +4,7 @@ import asyncio
 import random
 import re
 from datetime import datetime
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -21,8 +22,9 @@ from services.scorer.ui.activities import Activity
 from services.scorer.ui.live import AWAY, Fragments, LiveUpdates, Watcher
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.shared.clock import DAY, from_us
-from services.shared.contracts.events import Interaction, Touch, event_uid
+from services.shared.contracts.events import Cause, Interaction, Touch, event_uid
 from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.touch_reasons import REASON_SENTENCES, STATUS_SENTENCES
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKey, ApiKeys, hash_of
 from services.shared.http.signin import PageSessions, SignedOut
@@ -102,11 +104,11 @@ def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook
     "unknown_stage", "history",
                    "superseded", "sample", "preference"):  # fmt: skip
         touch = Touch(id="t", lead="l", status="withheld", reason=reason)
-        assert words.touch_in_words(touch, library) == f"No touch: {words.REASONS[reason]}"
+        assert words.touch_in_words(touch, library) == f"No touch: {REASON_SENTENCES[reason]}"
     item = default_playbook.content[0]
     for status in ("due", "sending", "sent", "unknown", "failed"):
         touch = Touch(id="t", lead="l", status=status, content=item.id)
-        assert words.touch_in_words(touch, library) == f"“{item.title}” {words.STATUSES[status]}"
+        assert words.touch_in_words(touch, library) == f"“{item.title}” {STATUS_SENTENCES[status]}"
     assert words.touch_in_words(
         Touch(id="t", lead="l", status="failed", content="gone", reason="mailbox_full"), library
     ) == ("“gone” failed: mailbox full")
@@ -158,6 +160,10 @@ def test_a_move_says_from_where_and_why() -> None:
         words.stage_change_in_words("decision", "awareness", "silence")
         == "Decision → Awareness, after silence"
     )
+
+
+def test_every_cause_of_a_stage_change_has_words() -> None:
+    assert set(words.CAUSES) == set(get_args(Cause))
 
 
 # -- the curve ------------------------------------------------------------------------------------
