@@ -13,13 +13,13 @@ import msgspec
 from services.ingest.sources.contract import Foreign, Item, Refused
 from services.ingest.sources.reading.json import MAX_DEPTH, TOO_DEEP
 from services.shared.contracts import sales
-from services.shared.contracts.consent import SPEAKING_TYPES, consents_of
+from services.shared.contracts.consent import consents_of
+from services.shared.contracts.event_types import CONSENT_TYPES, TOUCH_SENT
 from services.shared.contracts.events import (
     CLOCK_TOLERANCE,
     CONSENTS,
     INTERACTIONS,
     TOO_OLD,
-    TOUCH_SENT,
     Consent,
     ConsentChanged,
     ConsentEvent,
@@ -146,7 +146,7 @@ class Normaliser:
             put(item, "said_at", None)
         put(item, "occurred_at", None)
         consents: tuple[Consent, ...] = ()
-        if item.consent or item.type in SPEAKING_TYPES:
+        if item.consent or item.type in CONSENT_TYPES:
             if item.consent:
                 mended, clamped = _consents(item.consent, receipt.latest)
                 put(item, "consent", mended)

@@ -1,7 +1,8 @@
-"""The page's plain words: who a lead is, what it did, what was decided about it and why."""
+"""Plain words for people: who a lead is, what it did, what was decided about it and why."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from services.scorer.model.explanation import FitChange, Line
 from services.scorer.model.interpretation import Interpretation
@@ -9,7 +10,7 @@ from services.shared.clock import DAY
 from services.shared.contracts.events import Interaction, Touch
 from services.shared.contracts.identity import OURS, Identifier, Kind
 from services.shared.contracts.touch_reasons import REASON_SENTENCES, STATUS_SENTENCES
-from services.shared.playbook.sections import Content
+from services.shared.playbook.sections import UNKNOWN, Content
 
 # from this likelihood on; shown until it is calibrated
 BANDS = (("high", 0.25), ("some", 0.1), ("low", 0.0))
@@ -34,7 +35,7 @@ PHRASES = {
     "no_click": "did not click in our mail in time",
     "outcome": "became an opportunity",
     "purchase": "bought",
-    "restart": "the opportunity ended, the journey starts anew",
+    "restart": "the opportunity ended, the process starts again",
 }
 SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
 ACTS = {
@@ -116,81 +117,99 @@ def signed(points: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
 
 
-def who(traits: Mapping[str, Any], identifiers: Sequence[Identifier]) -> tuple[str, str]:
-    """(name, what tells them apart): the best there is, down to a visitor's short id."""
+class LeadName(NamedTuple):
+    """What people call a lead, and what tells it apart from others of that name, or ''."""
+
+    name: str
+    detail: str
+
+
+def name_of(traits: Mapping[str, Any], identifiers: Iterable[Identifier]) -> LeadName:
+    """The best name there is, down to a visitor's short id."""
     known: dict[Kind, str] = {}
-    for one in identifiers:
-        if not one.system.startswith(OURS):
-            known.setdefault(one.kind, f"{one.system} {one.value}".strip())
-    parts = [said(traits.get(part)) for part in ("first_name", "last_name")]
-    name = said(traits.get("name")) or " ".join(part for part in parts if part)
+    for identifier in sorted(identifiers, key=attrgetter("rank")):
+        if not identifier.system.startswith(OURS):
+            known.setdefault(identifier.kind, f"{identifier.system} {identifier.value}".strip())
+    parts = [short(traits.get(part)) for part in ("first_name", "last_name")]
+    person = short(traits.get("name")) or " ".join(part for part in parts if part)
     mail = known.get(Kind.EMAIL) or known.get(Kind.ROLE) or ""
-    shown = name or mail or known.get(Kind.USER, "") or _stranger(known)
-    company = said(traits.get("company"))
-    rest = [part for part in (mail, company) if part and part != shown]
-    return shown, " · ".join(rest)
+    name = person or mail or known.get(Kind.USER, "") or _nameless(known)
+    company = short(traits.get("company"))
+    return LeadName(name, " · ".join(part for part in (mail, company) if part and part != name))
 
 
-def _stranger(known: Mapping[Kind, str]) -> str:
+def _nameless(known: Mapping[Kind, str]) -> str:
     if external := known.get(Kind.EXTERNAL):
         return external
     return f"Visitor {known[Kind.ANONYMOUS][:8]}" if Kind.ANONYMOUS in known else "Nameless lead"
 
 
-def said(value: Any) -> str:
-    """A trait's value as one short line."""
+def short(value: Any) -> str:
+    """A trait's value as one line of at most LONGEST characters."""
     text = " ".join(str(value).split()) if value is not None else ""
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def titled(content: str, library: Mapping[str, Content]) -> str:
+def title_of(content: str, library: Mapping[str, Content]) -> str:
     """A content's title, or its id where the playbook no longer has it."""
     item = library.get(content)
     return item.title if item else content
 
 
-def did(
-    data: Interaction, reading: Interpretation, library: Mapping[str, Content]
-) -> tuple[str, str]:
-    """(what the lead did, why it weighs nothing or '')."""
-    named = reading.type if reading.type in ACTS else data.type
-    phrase = (
-        PHRASES.get(reading.touch_part)
-        or ACTS.get(named)
-        or PHRASES.get(reading.signal)
-        or named.replace("_", " ")
-    )
-    if reading.signal in ("pricing", "demo", "enquiry"):
-        phrase = PHRASES[reading.signal]
+class Act(NamedTuple):
+    """What a lead did, and why it weighs nothing, or ''."""
+
+    text: str
+    weightless: str
+
+
+def act_in_words(data: Interaction, reading: Interpretation, library: Mapping[str, Content]) -> Act:
+    """An event, as the model reads it."""
+    text = _phrase(data, reading)
     if reading.content:
-        phrase += f": “{titled(reading.content, library)}”"
+        text += f": “{title_of(reading.content, library)}”"
     elif data.url:
-        phrase += f": {said(data.url.partition('?')[0])}"
+        text += f": {short(data.url.partition('?')[0])}"
     if data.machine:
-        return phrase, "a machine did it, so it weighs nothing"
-    return phrase, "" if reading.weighs else "weighs nothing"
+        return Act(text, "a machine did it, so it weighs nothing")
+    return Act(text, "" if reading.weighs else "weighs nothing")
 
 
-def moved(before: str, stage: str, cause: str) -> str:
-    """An announcement in words."""
-    start = (
-        f"seen in {plain(stage)}" if before == "unknown" else f"{plain(before)} → {plain(stage)}"
+def _phrase(data: Interaction, reading: Interpretation) -> str:
+    """By the signal where that says more than the type; the part in a touch first."""
+    if reading.signal in ("pricing", "demo", "enquiry"):
+        return PHRASES[reading.signal]
+    type_ = reading.type if reading.type in ACTS else data.type
+    return (
+        PHRASES.get(reading.touch_part)
+        or ACTS.get(type_)
+        or PHRASES.get(reading.signal)
+        or _spaced(type_)
     )
-    return f"{start}, {CAUSES.get(cause, cause.replace('_', ' '))}"
 
 
-def decided(touch: Touch, library: Mapping[str, Content]) -> str:
-    """A touch's status and reason in words."""
-    what = f"“{titled(touch.content, library)}”" if touch.content else "No touch"
-    reason = reasoned(touch.reason)
+def stage_change_in_words(before: str, stage: str, cause: str) -> str:
+    """An announcement: from where to where, and why."""
+    change = f"seen in {plain(stage)}" if before == UNKNOWN else f"{plain(before)} → {plain(stage)}"
+    return f"{change}, {CAUSES.get(cause, _spaced(cause))}"
+
+
+def touch_in_words(touch: Touch, library: Mapping[str, Content]) -> str:
+    """A touch's content, status and reason."""
+    what = f"“{title_of(touch.content, library)}”" if touch.content else "No touch"
+    reason = reason_in_words(touch.reason)
     if touch.status == "withheld":
         return f"{what}{' not sent' if touch.content else ''}: {reason or 'withheld'}"
     return f"{what} {STATUS_SENTENCES[touch.status]}{f': {reason}' if reason else ''}"
 
 
-def reasoned(reason: str) -> str:
-    """A decision's reason in words."""
-    return REASON_SENTENCES.get(reason, reason.replace("_", " "))
+def reason_in_words(reason: str) -> str:
+    """Why a touch was decided so, or why it failed."""
+    return REASON_SENTENCES.get(reason, _spaced(reason))
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def line_text(line: Line) -> str:
@@ -202,7 +221,7 @@ def line_text(line: Line) -> str:
             return SCANNED
         case "attributes":
             return _fit_text(line.fit) if line.fit else ""
-    text = PHRASES.get(line.signal, line.signal.replace("_", " "))
+    text = PHRASES.get(line.signal, _spaced(line.signal))
     if line.content_id:
         return f"{text} ({line.content_id})"
     return f"{text} ({line.url.partition('?')[0][:LONGEST]})" if line.url else text
@@ -212,8 +231,8 @@ def line_in_words(line: Line, library: Mapping[str, Content]) -> str:
     """A ledger line as people read it: a content by its title."""
     if line.kind != "event" or not line.content:
         return line_text(line)
-    phrase = PHRASES.get(line.signal, line.signal.replace("_", " "))
-    return f"{phrase}: “{titled(line.content, library)}”"
+    phrase = PHRASES.get(line.signal, _spaced(line.signal))
+    return f"{phrase}: “{title_of(line.content, library)}”"
 
 
 def _fit_text(change: FitChange) -> str:

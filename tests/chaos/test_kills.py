@@ -92,7 +92,11 @@ class World:
             self.postgres.url,
         ]
         log = (self.folder / "naive.log").open("ab")
-        self.naive.append(subprocess.Popen(tied(command), cwd=ROOT, stdout=log, stderr=log))
+        self.naive.append(
+            subprocess.Popen(
+                tied(command), cwd=ROOT, env=present.environment(), stdout=log, stderr=log
+            )
+        )
 
     def variables(self) -> dict[str, str]:
         return {

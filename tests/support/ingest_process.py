@@ -256,7 +256,7 @@ class IngestProcess:
         return self._in_database(run)
 
 
-def create_topics(bootstrap: str) -> None:
+def create_topics_on(bootstrap: str) -> None:
     """Creates the topics."""
     asyncio.run(kafka.create_topics(Settings(kafka_bootstrap=bootstrap)))
 

@@ -173,9 +173,9 @@ def test_who_leaves_by_a_tool_is_a_lead_that_refuses_mail(tools: Tools, name: st
         assert answer.status_code == 200, answer.text
         assert answer.json()["accepted"] == 1
     lead = system.wait_for_lead(email=email)
-    assert {(one["channel"], one["purpose"], one["state"]) for one in lead["consent"]} == {
-        ("email", "marketing", "withdrawn")
-    }
+    assert {
+        (consent["channel"], consent["purpose"], consent["state"]) for consent in lead["consent"]
+    } == {("email", "marketing", "withdrawn")}
     assert [item["type"] for item in system.timeline(lead["id"]) if item["kind"] == "event"] == [
         "unsubscribed"
     ]
@@ -264,12 +264,15 @@ def test_a_complaint_to_a_tool_stops_the_next_mail(
     assert tools.say("sendgrid", [complaint]).status_code == 200
     wait_until(
         lambda: (
-            "withdrawn" in {one["state"] for one in system.query(f"/v1/leads/{lead}")["consent"]}
+            "withdrawn"
+            in {consent["state"] for consent in system.query(f"/v1/leads/{lead}")["consent"]}
         )
     )
     system.post_event(type="purchased", email=email)
     touch = wait_until(
-        lambda: next((one for one in system.touches(lead) if one["stage"] == "customer"), None)
+        lambda: next(
+            (touch for touch in system.touches(lead) if touch["stage"] == "customer"), None
+        )
     )
     assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")
 

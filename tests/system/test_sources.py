@@ -35,15 +35,17 @@ def run(*arguments: str, code: int = 0) -> Any:
 
 
 def test_every_source_is_listed_with_its_address_and_steps(system: System) -> None:
-    found = {one["name"]: one for one in run("sources")}
+    found = {source["name"]: source for source in run("sources")}
     assert {"canonical", "cloudevents", "segment", "forms"} <= set(found)
-    for one in found.values():
-        assert one["address"].startswith(system.ingest + "/v1/") or one["name"] == "mailbox", one
-        assert one["title"]
-        assert one["steps"], one["name"]
-        assert "{" not in one["address"]
+    for source in found.values():
+        assert (
+            source["address"].startswith(system.ingest + "/v1/") or source["name"] == "mailbox"
+        ), source
+        assert source["title"]
+        assert source["steps"], source["name"]
+        assert "{" not in source["address"]
         assert not any(
-            place in " ".join([*one["steps"], one["snippet"]])
+            place in " ".join([*source["steps"], source["snippet"]])
             for place in ("{address}", "{base}", "{key}")
         )
     assert system.keys["public"] in found["forms"]["snippet"]
@@ -87,8 +89,8 @@ def test_the_command_says_where_a_sample_ended(system: System) -> None:
 
 
 def test_a_secret_is_connected_shown_once_and_taken_back(system: System) -> None:
-    signing = next(one["name"] for one in run("sources") if one["signs"])
-    before = next(one["secrets"] for one in run("sources") if one["name"] == signing)
+    signing = next(source["name"] for source in run("sources") if source["signs"])
+    before = next(source["secrets"] for source in run("sources") if source["name"] == signing)
     made = run("sources", "connect", signing, "--name", "second")
     assert made["secret"]
     given = run(
@@ -101,13 +103,16 @@ def test_a_secret_is_connected_shown_once_and_taken_back(system: System) -> None
         "2099-01-01",
     )
     assert "secret" not in given
-    held = {one["id"]: one for one in run("sources", "secrets")}
+    held = {secret["id"]: secret for secret in run("sources", "secrets")}
     assert held[made["id"]]["name"] == "second"
     assert held[given["id"]]["expires_at"].startswith("2099-01-01")
-    assert next(one for one in run("sources") if one["name"] == signing)["secrets"] == before + 2
+    assert (
+        next(source for source in run("sources") if source["name"] == signing)["secrets"]
+        == before + 2
+    )
     done = CliRunner().invoke(command_line, ["sources", "disconnect", made["id"], given["id"]])
     assert done.stdout == "2 taken back\n"
-    assert not {made["id"], given["id"]} & {one["id"] for one in run("sources", "secrets")}
+    assert not {made["id"], given["id"]} & {secret["id"] for secret in run("sources", "secrets")}
 
 
 def test_a_source_that_brings_a_key_has_no_secret_to_connect(system: System) -> None:
