@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from services.scorer.model.explanation import FitChange, Line
 from services.scorer.model.interpretation import Interpretation
 from services.shared.clock import DAY
+from services.shared.contracts.event_types import EventType
 from services.shared.contracts.events import Interaction, Touch
 from services.shared.contracts.identity import OURS, Identifier, Kind
 from services.shared.contracts.touch_reasons import REASON_SENTENCES, STATUS_SENTENCES
@@ -38,46 +39,9 @@ PHRASES = {
     "restart": "the opportunity ended, the process starts again",
 }
 SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
-ACTS = {
-    "page_viewed": "viewed a page",
-    "link_clicked": "followed a link",
-    "form_submitted": "sent a form",
-    "content_downloaded": "downloaded",
-    "video_watched": "watched a video",
-    "webinar_registered": "registered for a webinar",
-    "survey_answered": "answered a survey",
-    "preference_set": "set a preference",
-    "not_now": "said “not now”",
-    "trial_started": "started a trial",
-    "call_attempted": "was called and not reached",
-    "meeting_held": "met us",
-    "call_held": "talked with us on the phone",
-    "social_engaged": "reacted in a social network",
-    "ad_clicked": "clicked an advertisement",
-    "email_opened": "opened a mail",
-    "email_clicked": "clicked in a mail",
-    "email_delivered": "received a mail",
-    "email_bounced": "could not be reached by mail",
-    "email_complained": "called a mail spam",
-    "email_processed": "is about to receive a mail",
-    "email_dropped": "was not written to by the mail tool",
-    "email_changed": "changed their address",
-    "resubscribed": "came back to one of the mail tool's lists",
-    "identified": "told who they are",
-    "grouped": "was assigned to a company",
-    "aliased": "was joined with another id",
-    "identity_reviewed": "had their identity reviewed",
-    "consent_given": "gave consent",
-    "consent_withdrawn": "withdrew consent",
-    "purchased": "bought",
-    "sales_accepted": "was accepted by sales",
-    "sales_rejected": "was rejected by sales",
-    "sales_disqualified": "was disqualified by sales",
-    "opportunity_opened": "became an opportunity",
-    "won": "was won",
-    "lost": "was lost",
-}
-CAUSES = {
+ACTS = {type_.value: type_.phrase for type_ in EventType}
+CAUSES: Mapping[str, str] = {
+    "": "",
     "event": "after an act of its own",
     "silence": "after silence",
     "late_evidence": "when older news arrived",

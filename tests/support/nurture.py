@@ -71,13 +71,14 @@ def make_rules(
 
 def lead(**fields: Any) -> Lead:
     """A lead in awareness that has given its consent; fields are the lead's or its snapshot's."""
-    own = {
+    own: dict[str, Any] = {"id": "l", "consent": GIVEN}
+    own |= {
         name: fields.pop(name)
         for name in ("id", "consent", "seen", "recent_sends")
         if name in fields
     }
     return Lead(
-        **({"id": "l", "consent": GIVEN} | own),
+        **own,
         snapshot=Snapshot(**({"stage": "awareness", "email": "a@b.example"} | fields)),
     )
 
