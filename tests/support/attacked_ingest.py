@@ -32,7 +32,7 @@ from services.ingest import __main__ as service
 from services.ingest.registry import served
 from services.ingest.senders import Vault, connect, disconnect
 from services.ingest.sources import canonical
-from services.ingest.sources.contract import Post, Sample, Secret, Source
+from services.ingest.sources.contract import InboundRequest, Sample, Secret, Source
 from services.ingest.sources.reading.signatures import fitting, fresh
 from services.ops.embedded.processes import tied
 from services.shared.contracts.events import INTERACTIONS, Interaction, InteractionEvent
@@ -48,7 +48,7 @@ from tests.support.servers import free_port
 PEPPER = "a pepper of the tests"
 
 
-def _verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+def _verify(post: InboundRequest, secrets: Sequence[Secret]) -> Secret:
     fresh(post.headers.get("webhook-timestamp", ""), post.received_at, "webhook-timestamp")
 
     def fits(value: str) -> bool:
@@ -241,7 +241,7 @@ class Ingest:
     def connect(self, source: Source, secret: str, **more: Any) -> str:
         """Registers what verifies a sender's signatures; returns its id."""
         return self._in_transaction(
-            lambda one: connect(one, Vault(PEPPER.encode()), source.door, secret, **more)
+            lambda one: connect(one, Vault(PEPPER.encode()), source.name, secret, **more)
         )
 
     def disconnect(self, *ids: str) -> None:

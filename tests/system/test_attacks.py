@@ -177,7 +177,7 @@ class Signer:
         assert self.ingest.arrived() > before
 
 
-@pytest.fixture(scope="module", params=SIGNED, ids=lambda source: source.door)
+@pytest.fixture(scope="module", params=SIGNED, ids=lambda source: source.name)
 def signer(door: Ingest, request: pytest.FixtureRequest) -> Signer:
     return Signer(door, request.param)
 
@@ -255,7 +255,7 @@ def test_a_stale_or_future_time_stamp(signer: Signer, minutes: int) -> None:
     repeats it as it was.
     """
     sample = signer.request(at=present.now() + timedelta(minutes=minutes))
-    if not signer.signs_the_time or (minutes == -6 and signer.source.door in REPEATED_AS_THEY_WERE):
+    if not signer.signs_the_time or (minutes == -6 and signer.source.name in REPEATED_AS_THEY_WERE):
         signer.passes(sample)
     else:
         signer.is_refused(sample, "stale")
@@ -268,12 +268,12 @@ def test_a_token_used_for_another_body(signer: Signer) -> None:
     sample = signer.request()
     signer.passes(sample)
     assert signer.ingest.hook(signer.source, sample).status_code == 200
-    if signer.source.once:
+    if signer.source.single_use_token:
         other = sample._replace(body=sample.body.replace(b"signed.example", b"other0.example"))
         assert other != sample
         with nothing_arrives(signer.ingest):
             answer = signer.ingest.hook(signer.source, other)
-            assert answer.status_code == signer.source.stop
+            assert answer.status_code == signer.source.stop_status
             assert answer.json()["type"].rpartition("#")[2] == "replayed"
 
 

@@ -13,12 +13,20 @@ import re
 import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 import msgspec
 
-from services.ingest.sources.contract import About, Foreign, Item, Post, Refused, Sample, Source
+from services.ingest.sources.contract import (
+    ForeignItem,
+    InboundRequest,
+    Item,
+    Refused,
+    RejectedItem,
+    Sample,
+    SetupGuide,
+    Source,
+)
 from services.ingest.sources.reading.json import (
     TOO_DEEP,
     UNREADABLE,
@@ -70,7 +78,7 @@ class Context(msgspec.Struct):
     traits: Fields = None
 
 
-class Call(msgspec.Struct, rename="camel"):
+class SegmentCall(msgspec.Struct, rename="camel"):
     """A call of any kind."""
 
     type: str | None = None
@@ -88,7 +96,7 @@ class Call(msgspec.Struct, rename="camel"):
     sent_at: datetime | None = None
 
 
-class Batch(msgspec.Struct, rename="camel"):
+class SegmentBatch(msgspec.Struct, rename="camel"):
     """The body of /v1/batch."""
 
     batch: list[msgspec.Raw]
@@ -96,29 +104,29 @@ class Batch(msgspec.Struct, rename="camel"):
     context: Context | None = None
 
 
-class _Authorised(msgspec.Struct, rename="camel"):
+class _BodyWithKey(msgspec.Struct, rename="camel"):
     write_key: str | None = None
 
 
-_call = msgspec.json.Decoder(Call).decode
-_batch = msgspec.json.Decoder(Batch).decode
-_authorised = msgspec.json.Decoder(_Authorised).decode
+_call = msgspec.json.Decoder(SegmentCall).decode
+_batch = msgspec.json.Decoder(SegmentBatch).decode
+_body_with_key = msgspec.json.Decoder(_BodyWithKey).decode
 
 
-def parse(post: Post) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Item | Refused]:
     """Every call of the body, in order."""
-    kind = post.path.rpartition("/")[2]
+    kind = request.path.rpartition("/")[2]
     kind = LETTERS.get(kind, kind)
-    if len(post.body) > MAX_BATCH:
+    if len(request.body) > MAX_BATCH:
         raise _too_large("batch", MAX_BATCH)
     if kind != "batch":
-        return [read(piece, kind, post.received_at) for piece in pieces(post.body)]
-    batch, calls = _opened(post.body)
-    return [read(piece, "", post.received_at, batch) for piece in counted(calls)]
+        return [read(piece, kind, request.received_at) for piece in pieces(request.body)]
+    batch, calls = _calls_of(request.body)
+    return [read(piece, "", request.received_at, batch) for piece in counted(calls)]
 
 
-def _opened(body: bytes) -> tuple[Batch, list[bytes]]:
-    """A batch and its calls; one call that is no JSON does not take the others with it."""
+def _calls_of(body: bytes) -> tuple[SegmentBatch, list[bytes]]:
+    """A batch and its calls; one call that is no JSON harms no other."""
     try:
         batch = _batch(body)
         return batch, [bytes(raw) for raw in batch.batch]
@@ -136,18 +144,25 @@ def _opened(body: bytes) -> tuple[Batch, list[bytes]]:
 def write_key(body: bytes) -> str:
     """The key that some clients put into the body; '' without one."""
     try:
-        return _authorised(body).write_key or ""
+        return _body_with_key(body).write_key or ""
     except UNREADABLE:
         return ""
 
 
-def answer(_: list[str], rejected: list[dict[str, Any]]) -> dict[str, Any]:
+class SegmentAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What Segment's clients expect; calls that were refused beside others are listed."""
-    return {"success": True, "rejected": rejected} if rejected else {"success": True}
+
+    success: Literal[True]
+    rejected: list[RejectedItem] = []
+
+
+def answer(_: list[str], rejected: list[RejectedItem]) -> SegmentAnswer:
+    """The answer to Segment's clients."""
+    return SegmentAnswer(True, rejected)
 
 
 def read(
-    piece: bytes, kind: str, received_at: datetime, batch: Batch | None = None
+    piece: bytes, kind: str, received_at: datetime, batch: SegmentBatch | None = None
 ) -> Item | Refused:
     """One call; in a batch its kind is its type."""
     if is_deep(piece):
@@ -161,18 +176,20 @@ def read(
         )
     except (Reject, *UNREADABLE) as error:
         return refused(piece, error)
-    said_at = _aware(call.timestamp)
+    stated_at = _aware(call.timestamp)
     sent_at = _aware(call.sent_at or (batch.sent_at if batch else None))
     if call.message_id is not None:
         fields["id"] = str(call.message_id)
-    elif said_at:
+    elif stated_at:
         fields["id"] = hashlib.sha256(piece).hexdigest()[:32]
-    return Foreign(**fields, said_at=said_at, occurred_at=_corrected(said_at, sent_at, received_at))
+    return ForeignItem(
+        **fields, stated_at=stated_at, occurred_at=_corrected(stated_at, sent_at, received_at)
+    )
 
 
-def _fields(call: Call, kind: str, context: Context | None) -> dict[str, Any]:
+def _fields(call: SegmentCall, kind: str, context: Context | None) -> dict[str, Any]:
     """The interaction's fields: those that all calls have, and those of this kind."""
-    if kind not in _SHAPES:
+    if kind not in _FIELDS_BY_KIND:
         raise Reject(
             f"no call {kind[:50]!r}", where="/type", remedy=f"use one of {', '.join(CALLS)}"
         )
@@ -198,10 +215,10 @@ def _fields(call: Call, kind: str, context: Context | None) -> dict[str, Any]:
     for name in ("url", "content_id", "touch_id"):
         if isinstance(value := properties.get(name), str):
             fields[name] = value
-    return fields | _SHAPES[kind](call, properties)
+    return fields | _FIELDS_BY_KIND[kind](call, properties)
 
 
-def _track(call: Call, _: dict[str, Any]) -> dict[str, Any]:
+def _track(call: SegmentCall, _: dict[str, Any]) -> dict[str, Any]:
     if not call.event:
         raise Reject(
             "a track call without an event",
@@ -211,7 +228,7 @@ def _track(call: Call, _: dict[str, Any]) -> dict[str, Any]:
     return {"type": snake(call.event)}
 
 
-def _identify(call: Call, _: dict[str, Any]) -> dict[str, Any]:
+def _identify(call: SegmentCall, _: dict[str, Any]) -> dict[str, Any]:
     traits = call.traits or {}
     company = traits.get("company")
     company = company.get("name") if isinstance(company, dict) else company
@@ -222,18 +239,18 @@ def _identify(call: Call, _: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _page(call: Call, properties: dict[str, Any]) -> dict[str, Any]:
+def _page(call: SegmentCall, properties: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "page_viewed",
         "properties": {"name": call.name, **properties} if call.name else properties,
     }
 
 
-def _screen(call: Call, properties: dict[str, Any]) -> dict[str, Any]:
+def _screen(call: SegmentCall, properties: dict[str, Any]) -> dict[str, Any]:
     return _page(call, properties) | {"type": "screen_viewed"}
 
 
-def _group(call: Call, _: dict[str, Any]) -> dict[str, Any]:
+def _group(call: SegmentCall, _: dict[str, Any]) -> dict[str, Any]:
     traits, group = call.traits or {}, _text(call.group_id)
     name = traits.get("name")
     company = name if isinstance(name, str) and name else group
@@ -244,11 +261,11 @@ def _group(call: Call, _: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _alias(call: Call, _: dict[str, Any]) -> dict[str, Any]:
+def _alias(call: SegmentCall, _: dict[str, Any]) -> dict[str, Any]:
     return {"type": "aliased", "anonymous_id": _text(call.previous_id)}
 
 
-_SHAPES = {
+_FIELDS_BY_KIND = {
     "track": _track,
     "identify": _identify,
     "page": _page,
@@ -288,40 +305,19 @@ def _aware(moment: datetime | None) -> datetime | None:
 
 
 def _corrected(
-    said_at: datetime | None, sent_at: datetime | None, received_at: datetime
+    stated_at: datetime | None, sent_at: datetime | None, received_at: datetime
 ) -> datetime | None:
-    """The time by our clock, whatever the sender's shows."""
-    if not said_at or not sent_at:
-        return said_at
+    """The time by our clock: received − (sent − stated)."""
+    if not stated_at or not sent_at:
+        return stated_at
     try:
-        return received_at - (sent_at - said_at)
+        return received_at - (sent_at - stated_at)
     except OverflowError:
-        return said_at
-
-
-def browser_settings(key: str, public_url: str) -> dict[str, Any]:
-    """What `@segment/analytics-next` asks its `cdnURL` for: where to post, and that there is
-    nothing else to load.
-    """
-    host = urlsplit(public_url)
-    return {
-        "integrations": {
-            "Segment.io": {
-                "apiKey": key,
-                "apiHost": f"{host.netloc}{host.path.rstrip('/')}/v1",
-                "protocol": host.scheme,
-                "versionSettings": {"version": "4.4.7", "componentTypes": ["browser"]},
-                "retryQueue": True,
-            }
-        },
-        "plan": {"track": {"__default": {"enabled": True, "integrations": {}}}},
-        "metrics": {"sampleRate": 0},
-        "remotePlugins": [],
-    }
+        return stated_at
 
 
 def sample(address: str, now: datetime) -> Sample:
-    """A batch of two calls: who somebody is, and what they asked for."""
+    """A batch of two calls: who somebody is, and a demo request."""
     user, at = f"sample-{uuid.uuid4().hex[:12]}", rfc3339(now)
     calls = [
         {
@@ -349,14 +345,15 @@ SOURCE = Source(
     parse,
     PATHS,
     answer=answer,
-    key_in=write_key,
+    key_in_body=write_key,
+    body=(SegmentCall, SegmentBatch),
     example={
         "messageId": "m-1",
         "anonymousId": "a-1",
         "event": "Demo Requested",
         "timestamp": "2026-01-02T03:04:05Z",
     },
-    about=About(
+    setup=SetupGuide(
         "Segment's libraries, on servers and in browsers",
         [
             "On a server: make a key (`ripeline keys new secret`), give it as the write key, "

@@ -17,14 +17,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table as Shown
 
-from services.ingest.importing import mapping as mappings
+from services.ingest.importing import mapping_file
 from services.ingest.importing.facts import Facts, facts_of
 from services.ingest.importing.guess import guess, written
-from services.ingest.importing.mapping import Written
-from services.ingest.importing.remote import Distant
+from services.ingest.importing.mapping_file import MappingFile
+from services.ingest.importing.remote import RemoteIngest
 from services.ingest.importing.rows import Rows
-from services.ingest.importing.run import Batch, Broker, Import, Nowhere, Report, Sink
-from services.ingest.importing.table import Row, Table
+from services.ingest.importing.run import (
+    Batch,
+    BrokerSink,
+    DryRun,
+    Import,
+    ImportReport,
+    Pipeline,
+    RefusedRow,
+    Sink,
+)
+from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
 from services.ingest.sources.imports import MAX_DAYS
 from services.ops.commands.status import read as read_status
@@ -64,8 +73,8 @@ class Job(NamedTuple):
     """What is to be imported, as the command line says it."""
 
     file: Path
-    written: Written
-    report: Report
+    written: MappingFile
+    report: ImportReport
     rejects: Path | None
 
 
@@ -118,7 +127,9 @@ def register(app: typer.Typer, current: Callable[[], Settings]) -> None:
                 raise Reject(
                     "no file is named", where="FILE", remedy="run `ripeline import --help`"
                 )
-            plan = mappings.read(mapping) if mapping else _guessed(file, current, dry_run=dry_run)
+            plan = (
+                mapping_file.read(mapping) if mapping else _guessed(file, current, dry_run=dry_run)
+            )
             job = Job(file, plan, _declared(plan, said, days, dry_run=dry_run), rejects)
             report = asyncio.run(_through(job, to, key) if to else _here(job, current()))
         except Broken as broken:
@@ -130,7 +141,7 @@ def register(app: typer.Typer, current: Callable[[], Settings]) -> None:
         _tell(report, file, as_json=as_json)
 
 
-def _guessed(file: Path, current: Callable[[], Settings], *, dry_run: bool) -> Written:
+def _guessed(file: Path, current: Callable[[], Settings], *, dry_run: bool) -> MappingFile:
     """The mapping that the file's columns suggest, shown; without a person to agree it serves a dry
     run only.
     """
@@ -147,10 +158,12 @@ def _guessed(file: Path, current: Callable[[], Settings], *, dry_run: bool) -> W
             where="--mapping",
             remedy="save the one above to a file, correct it, and name it",
         )
-    return mappings.load(text, "the guessed mapping")
+    return mapping_file.load(text, "the guessed mapping")
 
 
-def _declared(plan: Written, said: str | None, days: int | None, *, dry_run: bool) -> Report:
+def _declared(
+    plan: MappingFile, said: str | None, days: int | None, *, dry_run: bool
+) -> ImportReport:
     """What the import says that it is: by option, else by mapping; asked where a person can answer,
     else history.
     """
@@ -172,14 +185,16 @@ def _declared(plan: Written, said: str | None, days: int | None, *, dry_run: boo
             "that enter programs now."
         )
     over = plan.mapping.days if days is None else days
-    return Report(as_=chosen or HISTORY, days=over if chosen == NEW_LEADS else 0, dry_run=dry_run)
+    return ImportReport(
+        as_=chosen or HISTORY, days=over if chosen == NEW_LEADS else 0, dry_run=dry_run
+    )
 
 
-async def _here(job: Job, settings: Settings) -> Report:
+async def _here(job: Job, settings: Settings) -> ImportReport:
     """Through the same normaliser as ingest, straight to the broker."""
     publisher = Publisher(settings)
     running = found() or {}
-    sink: Sink = Nowhere() if job.report.dry_run else Broker(publisher)
+    sink: Sink = DryRun() if job.report.dry_run else BrokerSink(publisher)
     if not job.report.dry_run and running.get("pids", {}).get("broker"):
         sink = Paced(sink, settings)
     try:
@@ -188,15 +203,15 @@ async def _here(job: Job, settings: Settings) -> Report:
         await publisher.close()
 
 
-async def _through(job: Job, to: str, key: str) -> Report:
+async def _through(job: Job, to: str, key: str) -> ImportReport:
     """The same by way of a distant ingest, which says what its playbook knows."""
-    async with Distant(to, key, job.report.as_, job.report.days) as distant:
+    async with RemoteIngest(to, key, job.report.as_, job.report.days) as remote:
         return await _import(
-            job, await distant.facts(), Nowhere() if job.report.dry_run else distant, None
+            job, await remote.facts(), DryRun() if job.report.dry_run else remote, None
         )
 
 
-async def _import(job: Job, facts: Facts, sink: Sink, settings: Settings | None) -> Report:
+async def _import(job: Job, facts: Facts, sink: Sink, settings: Settings | None) -> ImportReport:
     pepper = settings.pepper.get_secret_value().encode() if settings else b""
     clock = Clock.parse(settings.clock if settings else "")
     plan = job.written.mapping
@@ -213,12 +228,9 @@ async def _import(job: Job, facts: Facts, sink: Sink, settings: Settings | None)
             else None
         )
         advance = stack.enter_context(_bar(table.bytes, dry_run=job.report.dry_run))
-        running = Import(
-            table, rows, Normaliser(cleaner, pepper, facts.sales(), frozenset(facts.ours)),
-            cleaner, sink,
-            report=job.report, now=clock.now(), rejects=rejects, progress=advance,
-        )  # fmt: skip
-        return await running.run()
+        normaliser = Normaliser(cleaner, pepper, facts.sales(), frozenset(facts.own_crm_fields))
+        pipeline = Pipeline(table, rows, normaliser, cleaner, sink, clock.now())
+        return await Import(pipeline, job.report, rejects, advance).run()
 
 
 class Paced:
@@ -229,7 +241,7 @@ class Paced:
     def __init__(self, sink: Sink, settings: Settings) -> None:
         self._sink, self._settings = sink, settings
 
-    async def put(self, batch: Batch) -> list[tuple[Row, Reject]]:
+    async def put(self, batch: Batch) -> list[RefusedRow]:
         """Waits until there is room."""
         while (await read_status(self._settings))["lag"]["scorer"] > HELD_BACK:
             await asyncio.sleep(0.5)
@@ -247,12 +259,12 @@ def _open(file: Path, encoding: str = "", delimiter: str = "") -> Table:
 
 def _list_templates() -> None:
     table = Shown("template", "for")
-    for name, path in mappings.templates().items():
+    for name, path in mapping_file.templates().items():
         table.add_row(name, path.read_text("utf-8").partition("\n")[0].removeprefix("#").strip())
     Console().print(table)
 
 
-def _tell(report: Report, file: Path, *, as_json: bool) -> None:
+def _tell(report: ImportReport, file: Path, *, as_json: bool) -> None:
     for line, what, _ in report.first[:5]:
         _say(f"line {line}: {what}")
     if as_json:
@@ -267,7 +279,7 @@ def _tell(report: Report, file: Path, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _bar(size: int, *, dry_run: bool) -> Iterator[Callable[[Report, int], None]]:
+def _bar(size: int, *, dry_run: bool) -> Iterator[Callable[[ImportReport, int], None]]:
     """A progress bar on stderr, where somebody looks at it."""
     columns = (
         TextColumn("{task.description}"),
@@ -278,7 +290,7 @@ def _bar(size: int, *, dry_run: bool) -> Iterator[Callable[[Report, int], None]]
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("reading" if dry_run else "importing", total=max(size, 1))
 
-        def advance(report: Report, done: int) -> None:
+        def advance(report: ImportReport, done: int) -> None:
             progress.update(
                 task,
                 completed=done,

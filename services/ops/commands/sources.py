@@ -10,13 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
-import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest import senders
 from services.ingest.registry import FORMS, MAILBOX, served
-from services.ingest.source_stats import described
+from services.ingest.source_stats import source_guide
 from services.ingest.sources.contract import Source
 from services.shared.clock import Clock, rfc3339
 from services.shared.contracts.identity import Kind
@@ -47,26 +46,26 @@ async def listed(settings: Settings) -> list[dict[str, Any]]:
         await engine.dispose()
     secrets = {row.source: row.secrets for row in held}
     return [
-        _told(source, settings, spoke.get(source.door), secrets.get(source.door, 0))
+        _told(source, settings, spoke.get(source.name), secrets.get(source.name, 0))
         for source in _sources(settings)
     ]
 
 
 def _told(source: Source, settings: Settings, spoke: Any, secrets: int) -> dict[str, Any]:
-    about = msgspec.json.decode(described(source, settings.public_url))
+    guide = source_guide(source, settings.public_url)
     return {
-        "name": source.door,
-        "title": about["title"],
-        "address": about["address"],
-        "signs": about["signs"],
+        "name": source.name,
+        "title": guide.title,
+        "address": guide.address,
+        "signs": guide.signs,
         "secrets": secrets,
         "state": "heard" if spoke and spoke.first_heard_at else "waiting for the first event",
         "last_heard_at": rfc3339(spoke.last_heard_at) if spoke and spoke.last_heard_at else None,
         "accepted": spoke.accepted if spoke else 0,
         "refused": spoke.refused if spoke else 0,
         "last_refusal": (spoke.last_refusal or None) if spoke else None,
-        "steps": about["steps"],
-        "snippet": about["snippet"].replace(
+        "steps": guide.steps,
+        "snippet": guide.snippet.replace(
             "{key}", settings.public_key.get_secret_value() or "PUBLIC_KEY"
         ),
     }
@@ -78,7 +77,7 @@ def _sources(settings: Settings) -> list[Source]:
 
 def named(settings: Settings, name: str) -> Source:
     """The source of this name. Raises Reject."""
-    there = {source.door: source for source in _sources(settings)}
+    there = {source.name: source for source in _sources(settings)}
     if name not in there:
         raise Reject(f"no source {name!r}", remedy=f"use one of {', '.join(sorted(there))}")
     return there[name]
@@ -92,14 +91,14 @@ async def connect(
     """
     if source.verify is None or source.new_secret is None:
         raise Reject(
-            f"{source.door} brings an API key", remedy="make one with `ripeline keys new secret`"
+            f"{source.name} brings an API key", remedy="make one with `ripeline keys new secret`"
         )
     secret = given or source.new_secret()[1]
     engine = open_engine(settings)
     try:
         async with engine.begin() as connection:
             return await senders.connect(
-                connection, _vault(settings), source.door, secret, name, expires_at
+                connection, _vault(settings), source.name, secret, name, expires_at
             ), secret
     finally:
         await engine.dispose()
@@ -145,10 +144,10 @@ async def tried(settings: Settings, source: Source, url: str) -> dict[str, Any]:
     status, answer, lead, stage, events, seconds, ok}.
     """
     if source.sample is None:
-        raise Reject(f"{source.door} has no sample", remedy="let the sender itself send a test")
+        raise Reject(f"{source.name} has no sample", remedy="let the sender itself send a test")
     engine = open_engine(settings)
     began = time.monotonic()
-    address = f"sample-{uuid.uuid4().hex[:12]}@{source.door}.example"
+    address = f"sample-{uuid.uuid4().hex[:12]}@{source.name}.example"
     try:
         found = await (_signed if source.verify else _keyed)(engine, settings, source, address, url)
         lead = await _lead(engine, address) if found["status"] == 200 else None
@@ -156,7 +155,7 @@ async def tried(settings: Settings, source: Source, url: str) -> dict[str, Any]:
         await engine.dispose()
     seconds = round(time.monotonic() - began, 2)
     return {
-        "source": source.door,
+        "source": source.name,
         **found,
         **(lead or {"lead": None}),
         "seconds": seconds,
@@ -169,13 +168,13 @@ async def _signed(
 ) -> dict[str, Any]:
     if source.new_secret is None or source.sign is None or source.sample is None:
         raise Reject(
-            f"no sample of {source.door} can be signed", remedy="let the sender itself send a test"
+            f"no sample of {source.name} can be signed", remedy="let the sender itself send a test"
         )
     signer, verifier = source.new_secret()
     async with engine.begin() as connection:
         expires_at = datetime.now(UTC) + TEMPORARY
         number = await senders.connect(
-            connection, _vault(settings), source.door, verifier, TEST, expires_at
+            connection, _vault(settings), source.name, verifier, TEST, expires_at
         )
     try:
         await asyncio.sleep(TAKES_EFFECT_S)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources.contract import Item, Post, Refused, Secret, Source
+from services.ingest.sources.contract import InboundRequest, Item, Refused, Secret, Source
 from services.ingest.sources.hubspot import source
 from services.ingest.sources.reading.signatures import new_text
 from services.shared.contracts.events import Consent, ExternalId
@@ -29,13 +29,15 @@ SECRETS = [Secret("default", "client-secret")]
 HUBSPOT = source()
 
 
-def post(body: bytes, address: str = ADDRESS, **headers: str) -> Post:
-    return Post("/v1/hooks/hubspot", body, NOW, "application/json", headers, address=address)
+def post(body: bytes, address: str = ADDRESS, **headers: str) -> InboundRequest:
+    return InboundRequest(
+        "/v1/hooks/hubspot", body, NOW, "application/json", headers, address=address
+    )
 
 
 def signed(
     body: bytes, *, signed_address: str = ADDRESS, stamp: int = MS, address: str = ADDRESS
-) -> Post:
+) -> InboundRequest:
     text = b"POST" + signed_address.encode() + body + str(stamp).encode()
     signature = base64.b64encode(hmac.new(b"client-secret", text, hashlib.sha256).digest()).decode()
     return post(
@@ -45,7 +47,7 @@ def signed(
     )
 
 
-def verified(given: Post) -> str:
+def verified(given: InboundRequest) -> str:
     assert HUBSPOT.verify
     return HUBSPOT.verify(given, SECRETS).name
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from services.ingest.importing.cells import number
 from services.ingest.importing.guess import guess, written
-from services.ingest.importing.mapping import Header, load, templates
-from services.ingest.importing.mapping import read as mapping_of
-from services.ingest.importing.rows import Rows, number
+from services.ingest.importing.header import Header
+from services.ingest.importing.mapping_file import load, templates
+from services.ingest.importing.mapping_file import read as mapping_of
+from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import Table
 from services.ingest.importing.times import parse
 from services.ingest.sources.contract import Item, Refused

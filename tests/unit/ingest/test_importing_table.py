@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.importing.mapping import load
+from services.ingest.importing.mapping_file import load
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import MAX_CELL, Row, Table
 from services.shared.errors import Reject

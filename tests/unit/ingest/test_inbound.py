@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.ingest.mailbox.inbound import MAX_MAIL, read
-from services.ingest.mailbox.phrases import refuses, sounds_automatic
+from services.ingest.mailbox.phrases import is_automatic_subject, is_objection
 from services.ingest.mailbox.reports import hardness
 from services.ingest.mailbox.text import own_words, without_markup
 from services.ingest.sources.contract import Item, Refused
@@ -162,7 +162,7 @@ def test_what_people_s_programs_add_is_no_mark_of_a_machine(header: str) -> None
 def test_the_subject_of_an_absence_gives_a_machine_away_but_an_answer_to_one_is_a_persons(
     subject: str, automatic: bool
 ) -> None:
-    assert sounds_automatic(subject) is automatic
+    assert is_automatic_subject(subject) is automatic
 
 
 @pytest.mark.parametrize(
@@ -376,13 +376,13 @@ NO_REFUSALS = [
 @pytest.mark.parametrize("text", REFUSALS)
 def test_plain_words_are_a_refusal(text: str) -> None:
     """I10: in seven languages, with and without accents."""
-    assert refuses("Re: Four bottlers", text)
+    assert is_objection("Re: Four bottlers", text)
 
 
 @pytest.mark.parametrize("text", NO_REFUSALS)
 def test_other_words_are_not(text: str) -> None:
     """I10: a lead may ask about lists, appointments and colleagues."""
-    assert not refuses("Re: Four bottlers", text)
+    assert not is_objection("Re: Four bottlers", text)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources.contract import Foreign, Item, Refused
+from services.ingest.sources.contract import ForeignItem, Item, Refused
 from services.shared.contracts.events import (
     CONSENTS,
     INTERACTIONS,
@@ -47,7 +47,7 @@ def take(
 
 def wired(*items: Item, **how: Any) -> list[InteractionEvent]:
     receipt = take(*items, **how)
-    assert not receipt.refused, receipt.refused[0][2]
+    assert not receipt.refused, receipt.refused[0].reject
     return [
         decode_envelope(record.value) for record in receipt.records if record.topic == INTERACTIONS
     ]
@@ -56,7 +56,7 @@ def wired(*items: Item, **how: Any) -> list[InteractionEvent]:
 def refused(item: Item) -> Reject:
     receipt = take(item, many=False)
     assert not receipt.records
-    return receipt.refused[0][2]
+    return receipt.refused[0].reject
 
 
 def item(**fields: Any) -> Item:
@@ -97,13 +97,13 @@ def test_a_corrected_time_does_not_make_a_repetition_another_event() -> None:
     """Segment's skew rule moves the time at each receipt; what the sender said stays."""
     said = NOW - timedelta(days=1)
     first, later = (
-        Foreign(id="1", type="x", user_id="u", said_at=said, occurred_at=NOW - timedelta(s))
+        ForeignItem(id="1", type="x", user_id="u", stated_at=said, occurred_at=NOW - timedelta(s))
         for s in (1, 2)
     )
     [one], [other] = wired(first), wired(later)
     assert one.digest == other.digest
     assert one.time != other.time
-    assert b"said_at" not in bytes(one.data)
+    assert b"stated_at" not in bytes(one.data)
 
 
 def test_far_future_is_clamped_and_far_past_is_flagged() -> None:
@@ -310,7 +310,9 @@ def test_a_consent_from_the_future_counts_from_its_event() -> None:
 
 
 def test_ids_are_unique_within_a_foreign_events_origin() -> None:
-    one, other = (Foreign(id="1", type="x", user_id="u", origin=origin) for origin in ("/a", "/b"))
+    one, other = (
+        ForeignItem(id="1", type="x", user_id="u", origin=origin) for origin in ("/a", "/b")
+    )
     [first], [second] = wired(one), wired(other)
     assert first.source == "canonical:default:/a"
     assert first.id != second.id
