@@ -5,20 +5,19 @@ for each test.
 import asyncio
 import os
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.shared.clock import Clock
-from services.shared.db import migrate, open_engine
+from services.shared.db import open_engine
 from services.shared.playbook import loading
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME, Settings
 from tests.support import present
+from tests.support.databases import create_database, drop_database, make_template
 from tests.support.servers import Kafka, Postgres, free_port
 
 
@@ -35,17 +34,7 @@ def postgres(scratch: Path) -> Iterator[Postgres]:
     """PostgreSQL with a migrated template database."""
     server = Postgres(scratch / "postgres", free_port())
     server.start()
-
-    async def prepare() -> None:
-        admin = create_async_engine(_async(server.url), isolation_level="AUTOCOMMIT")
-        async with admin.connect() as connection:
-            await connection.execute(text("CREATE DATABASE template_ripeline"))
-        await admin.dispose()
-        engine = open_engine(Settings(database_url=_database(server.url, "template_ripeline")))
-        await migrate(engine)
-        await engine.dispose()
-
-    asyncio.run(prepare())
+    asyncio.run(make_template(server))
     yield server
     server.stop()
 
@@ -65,14 +54,9 @@ def kafka(scratch: Path) -> Iterator[str]:
 @pytest.fixture
 async def database_url(postgres: Postgres) -> AsyncIterator[str]:
     """A migrated database of this test's own."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    admin = create_async_engine(_async(postgres.url), isolation_level="AUTOCOMMIT")
-    async with admin.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_ripeline"))
-    yield _database(postgres.url, name)
-    async with admin.connect() as connection:
-        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    await admin.dispose()
+    url = await create_database(postgres)
+    yield url
+    await drop_database(postgres, url)
 
 
 @pytest.fixture
@@ -105,11 +89,3 @@ def default_playbook() -> Playbook:
 def wall_clock() -> Clock:
     """The clock of production."""
     return present.CLOCK
-
-
-def _async(url: str) -> str:
-    return url.replace("postgresql://", "postgresql+asyncpg://")
-
-
-def _database(url: str, name: str) -> str:
-    return f"{url.rpartition('/')[0]}/{name}"

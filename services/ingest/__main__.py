@@ -24,12 +24,12 @@ from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import open_engine
 from services.shared.errors import Reject
-from services.shared.http.keys import Keys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.rates import Rates
 from services.shared.http.server import serve
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook import loading
-from services.shared.runtime import Pulse, arm_fault
+from services.shared.runtime import Watchdog, arm_fault
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -64,7 +64,7 @@ def wire(settings: Settings) -> Ingest:
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
     playbook, clock = loading.load(settings.playbook), Clock.parse(settings.clock)
     pepper = settings.pepper.get_secret_value().encode()
-    sources, keys, secrets = served(playbook), Keys(engine), SenderSecrets(engine, pepper)
+    sources, keys, secrets = served(playbook), ApiKeys(engine), SenderSecrets(engine, pepper)
     own_crm_fields = frozenset(playbook.crm.fields)
     parts = Dependencies(
         settings=settings,
@@ -92,7 +92,7 @@ def wire(settings: Settings) -> Ingest:
 
 async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
-    ingest, pulse = wire(settings), Pulse(settings.watchdog_s)
+    ingest, watchdog = wire(settings), Watchdog(settings.watchdog_s)
     engine, publisher, spool, parts, jobs = ingest
     app, mailbox = ingest.app(), ingest.mailbox()
     spool.open()
@@ -101,13 +101,13 @@ async def main(settings: Settings) -> None:
         app,
         settings,
         "ingest",
-        spool.drain(publisher.publish, pulse.beat("spool")),
-        parts.keys.refresh(pulse.beat("keys")),
-        parts.secrets.refresh(pulse.beat("senders")),
-        parts.statistics.refresh(pulse.beat("heard")),
-        *([mailbox.watch(pulse.beat("mailbox"))] if mailbox else []),
-        jobs.delete_old(pulse.beat("imports")),
-        pulse.watch(),
+        spool.drain(publisher.publish, watchdog.heartbeat("spool")),
+        parts.keys.refresh(watchdog.heartbeat("keys")),
+        parts.secrets.refresh(watchdog.heartbeat("senders")),
+        parts.statistics.refresh(watchdog.heartbeat("heard")),
+        *([mailbox.watch(watchdog.heartbeat("mailbox"))] if mailbox else []),
+        jobs.delete_old(watchdog.heartbeat("imports")),
+        watchdog.watch(),
     )
     await jobs.close()
     await publisher.close()

@@ -85,7 +85,7 @@ def _add_browser_settings(app: FastAPI, parts: Dependencies) -> None:
         """Where a browser's analytics.js posts, for those that were given our address as
         their CDN.
         """
-        parts.keys.check(key, "public")
+        parts.keys.authorize(key, "public")
         body = encode_bytes(segment_browser.browser_settings(key, parts.settings.public_url))
         return Response(
             body, headers={"Cache-Control": "public, max-age=300"}, media_type="application/json"
@@ -124,6 +124,6 @@ def _add_import_facts(app: FastAPI, parts: Dependencies, jobs: ImportJobs) -> No
         """What an importer has to know of the playbook, so that a file means the same from wherever
         it is sent.
         """
-        key = parts.keys.check(presented_key(request.headers.get("authorization")), "secret")
+        key = parts.keys.authorize(presented_key(request.headers.get("authorization")), "secret")
         parts.rates.key(key.id)
         return Response(encode_bytes(jobs.facts), media_type="application/json")

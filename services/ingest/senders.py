@@ -15,8 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.ingest.sources.contract import InboundRequest, Secret, Source
 from services.shared.db import is_transient, rows
 from services.shared.errors import Reject, Retry
-from services.shared.http.keys import refreshed
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat, refresh_every_second
 
 TOKENS_KEPT = "interval '2 days'"  # longer than any sender repeats a request
 
@@ -83,9 +82,9 @@ class SenderSecrets:
                 active[row.source].append(ActiveSecret(Secret(row.name, value), row.expires_at))
         self._active, self.loaded = active, True
 
-    async def refresh(self, beat: Beat) -> None:
+    async def refresh(self, heartbeat: Heartbeat) -> None:
         """Reloads them every second; while the database is away those loaded stay in force."""
-        await refreshed(self.load, beat, "sender_secrets_wait")
+        await refresh_every_second(self.load, heartbeat, "sender_secrets_wait")
 
     def in_force(self, source: str) -> list[Secret]:
         """The secrets of a source, newest first. Raises Retry before they were ever loaded."""

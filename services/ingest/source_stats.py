@@ -11,8 +11,7 @@ from services.ingest.sources.contract import SetupGuide, Source
 from services.shared.contracts.events import encode_bytes
 from services.shared.db import is_transient
 from services.shared.errors import Retry
-from services.shared.http.keys import refreshed
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat, refresh_every_second
 
 
 class Counts(msgspec.Struct):
@@ -53,9 +52,9 @@ class SourceStatistics:
         counts.refused += refused
         counts.last_refusal = last_refusal or counts.last_refusal
 
-    async def refresh(self, beat: Beat) -> None:
+    async def refresh(self, heartbeat: Heartbeat) -> None:
         """Stores what is new every second."""
-        await refreshed(self.store, beat, "source_statistics_wait")
+        await refresh_every_second(self.store, heartbeat, "source_statistics_wait")
 
     async def store(self) -> None:
         """Stores what is new. Raises Retry while the database is away; the counts are kept then."""

@@ -29,7 +29,7 @@ from services.ingest.spool_files import (
 )
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat
 from services.shared.telemetry import SPOOL_BYTES, SPOOL_FULL, SPOOL_RECORDS, SPOOL_SHARE
 
 log = structlog.get_logger()
@@ -121,14 +121,14 @@ class Spool:
             self._flushing = asyncio.create_task(self._flush())
         await done
 
-    async def drain(self, publish: Publish, beat: Beat) -> None:
+    async def drain(self, publish: Publish, heartbeat: Heartbeat) -> None:
         """Publishes what waits, oldest first, and deletes it once acknowledged; until cancelled.
 
         After a crash in between it is published again, which its ids make harmless.
         """
         pause = FIRST_PAUSE_S
         while True:
-            beat()
+            heartbeat()
             if frames := self._oldest_frames():
                 try:
                     await publish([record for frame in frames for record in _unpack(frame.payload)])

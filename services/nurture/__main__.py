@@ -11,13 +11,13 @@ from services.nurture.scheduler import ConsentGate, Scheduler
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS
 from services.shared.db import open_engine
-from services.shared.http.keys import Keys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.server import serve
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import EndOffsets, Publisher, Subscription
-from services.shared.messaging.outbox import Relay
+from services.shared.messaging.outbox import OutboxRelay
 from services.shared.playbook import loading
-from services.shared.runtime import Pulse, arm_fault
+from services.shared.runtime import Watchdog, arm_fault
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -27,13 +27,13 @@ async def main(settings: Settings) -> None:
     engine, publisher, ends = open_engine(settings), Publisher(settings), EndOffsets(settings)
     clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
     chooser = Chooser(loading.load(settings.playbook), sink=settings.smtp_is_sink)
-    keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
-    relay, gate = Relay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
-    scheduler = Scheduler(settings, engine, chooser, clock, gate, relay.wake)
+    keys, watchdog, poll = ApiKeys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
+    relay, gate = OutboxRelay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
+    scheduler = Scheduler(settings, engine, chooser, clock, gate, relay.notify)
 
     def decided(left: int) -> None:
         if left:
-            relay.wake()
+            relay.notify()
             scheduler.wake()
 
     consumer = Consumer(
@@ -42,7 +42,7 @@ async def main(settings: Settings) -> None:
         Handler(chooser, clock, pepper),
         "nurture",
         batch=settings.batch,
-        after=decided,
+        on_commit=decided,
     )
     app = create_app(
         settings, engine, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded}
@@ -51,11 +51,11 @@ async def main(settings: Settings) -> None:
         app,
         settings,
         "nurture",
-        consumer.run(pulse.beat("consumer")),
-        relay.run(pulse.beat("relay")),
-        scheduler.run(pulse.beat("scheduler")),
-        keys.refresh(pulse.beat("keys")),
-        pulse.watch(),
+        consumer.run(watchdog.heartbeat("consumer")),
+        relay.run(watchdog.heartbeat("relay")),
+        scheduler.run(watchdog.heartbeat("scheduler")),
+        keys.refresh(watchdog.heartbeat("keys")),
+        watchdog.watch(),
     )
     await ends.close()
     await publisher.close()

@@ -11,14 +11,14 @@ from services.nurture.store import TOUCH_COLUMNS
 from services.shared.clock import rfc3339, to_us
 from services.shared.db import rows
 from services.shared.http import web
-from services.shared.http.keys import Keys, bearer
+from services.shared.http.keys import ApiKeys, bearer
 from services.shared.http.paging import Seal
 from services.shared.http.rates import Rates
 from services.shared.settings import Settings
 
 
 def create_app(
-    settings: Settings, engine: AsyncEngine, keys: Keys, readiness: web.Readiness
+    settings: Settings, engine: AsyncEngine, keys: ApiKeys, readiness: web.Readiness
 ) -> FastAPI:
     """The application; opens nothing."""
     rates = Rates(settings)
@@ -26,7 +26,7 @@ def create_app(
     seal = Seal(settings.pepper.get_secret_value().encode())
 
     async def may_query(request: Request) -> None:
-        rates.key(keys.check(bearer(request.headers.get("authorization")), "query").id)
+        rates.key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
 
     @app.get(
         "/v1/touches", dependencies=[Depends(may_query)], response_model=None, tags=["touches"]

@@ -109,7 +109,7 @@ class Handler:
             DECIDED.labels(touch.status, touch.reason).inc()
             if waited is not None:
                 DECISION_SECONDS.observe(waited / 1000)
-        await outbox.put(
+        await outbox.enqueue(
             connection, "nurture", [told("touch.decided.v1", touch) for touch, _ in fresh]
         )
         return len(fresh)

@@ -25,7 +25,7 @@ from services.shared.db import is_transient, rows
 from services.shared.errors import Reject, Retry
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import EndOffsets
-from services.shared.runtime import Beat, fault_point
+from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import SENT
 
@@ -93,10 +93,10 @@ class Scheduler:
         """Says that something may be due."""
         self._woken.set()
 
-    async def run(self, beat: Beat) -> None:
+    async def run(self, heartbeat: Heartbeat) -> None:
         """Sends until cancelled."""
         while True:
-            beat()
+            heartbeat()
             taken = 0
             try:
                 await self.recover()
@@ -131,7 +131,7 @@ class Scheduler:
                 await store.mark(lost, was=["sending"])
                 said.append(told("touch.failed.v1", lost))
                 log.warning("touch_unknown", touch_id=touch.id)
-            await outbox.put(connection, "nurture", said)
+            await outbox.enqueue(connection, "nurture", said)
         if said:
             self._wake()
 
@@ -176,7 +176,7 @@ class Scheduler:
                 elif checked.status == "sending" and lead:
                     taken.add(touch.lead)
                     ready.append((checked, lead))
-            await outbox.put(connection, "nurture", said)
+            await outbox.enqueue(connection, "nurture", said)
         if said:
             self._wake()
         return ready, len(due)
@@ -303,7 +303,7 @@ class Scheduler:
             if not await store.mark(sent, was=["sending", "unknown"]):
                 return
             await store.keep_seen([(lead.id, touch.content)])
-            await outbox.put(connection, "nurture", [told("touch.sent.v1", event)])
+            await outbox.enqueue(connection, "nurture", [told("touch.sent.v1", event)])
         SENT.labels(touch.channel).inc()
         log.info("touch_sent", touch_id=touch.id, lead_id=touch.lead, channel=touch.channel)
         self._wake()
@@ -312,7 +312,7 @@ class Scheduler:
         async with self._patient() as connection:
             if not await self._store(connection).mark(touch, was=["sending"]):
                 return
-            await outbox.put(connection, "nurture", [told("touch.failed.v1", touch)])
+            await outbox.enqueue(connection, "nurture", [told("touch.failed.v1", touch)])
         log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
         self._wake()
 
@@ -330,7 +330,7 @@ class Scheduler:
                     touch, status="failed", why=f"given up after {attempts} attempts: {why}"
                 )
                 await self._store(connection).mark(given_up, was=["sending"])
-                await outbox.put(connection, "nurture", [told("touch.failed.v1", given_up)])
+                await outbox.enqueue(connection, "nurture", [told("touch.failed.v1", given_up)])
             else:
                 due_at = now + timedelta(seconds=10 * 3**attempts)
                 await self._store(connection).mark(

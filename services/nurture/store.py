@@ -106,10 +106,10 @@ class Store:
         if pairs:
             await self._run(
                 "INSERT INTO nurture.seen SELECT * FROM unnest(CAST(:leads AS uuid[]), "
-                "CAST(:content AS text[])) "
-                "ON CONFLICT DO NOTHING",
-                leads=_uuids(lead for lead, _ in pairs), content=[content for _, content in pairs],
-            )  # fmt: skip
+                "CAST(:content AS text[])) ON CONFLICT DO NOTHING",
+                leads=_uuids(lead for lead, _ in pairs),
+                content=[content for _, content in pairs],
+            )
 
     async def unheard(self, events: Sequence[ConsentEvent]) -> list[ConsentChanged]:
         """What the events say; of a word without a date of its own only what was heard first."""
@@ -317,16 +317,19 @@ class Store:
                 "UPDATE nurture.touch SET status = :status, reason = :reason, why = :why, "
                 "due_at = :due_at, sent_at = :sent_at, "
                 "sending_since = CASE WHEN :status = 'sending' THEN clock_timestamp() END, "
-                "attempts = attempts + :attempt "
-                "WHERE id = :id AND status = ANY(:was)"
+                "attempts = attempts + :attempt WHERE id = :id AND status = ANY(:was)"
             ),
             {
-                "id": uuid.UUID(touch.id), "status": touch.status, "reason": touch.reason,
+                "id": uuid.UUID(touch.id),
+                "status": touch.status,
+                "reason": touch.reason,
                 "why": touch.why,
-                "due_at": touch.due_at, "sent_at": touch.sent_at, "attempt": attempt,
+                "due_at": touch.due_at,
+                "sent_at": touch.sent_at,
+                "attempt": attempt,
                 "was": list(was),
             },
-        )  # fmt: skip
+        )
         return bool(done.rowcount)
 
     async def anything_due(self, now: datetime) -> bool:

@@ -14,13 +14,13 @@ from services.shared.clock import Clock
 from services.shared.contracts.events import INTERACTIONS, TOUCHES
 from services.shared.db import open_engine
 from services.shared.errors import Reject
-from services.shared.http.keys import Keys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.server import serve
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Publisher, Subscription
-from services.shared.messaging.outbox import Relay
+from services.shared.messaging.outbox import OutboxRelay
 from services.shared.playbook import loading
-from services.shared.runtime import Pulse, arm_fault
+from services.shared.runtime import Watchdog, arm_fault
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -38,16 +38,16 @@ async def main(settings: Settings) -> None:
         else None
     )
     handler = Handler(scoring, crm)
-    keys, pulse, poll = Keys(engine), Pulse(settings.watchdog_s), settings.poll_ms / 1000
-    relay = Relay(engine, publisher, "scorer", poll)
-    sweeper = Sweeper(engine, handler, poll, relay.wake)
+    keys, watchdog, poll = ApiKeys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
+    relay = OutboxRelay(engine, publisher, "scorer", poll)
+    sweeper = Sweeper(engine, handler, poll, relay.notify)
     consumer = Consumer(
         engine,
         lambda: Subscription(settings, "scorer", [INTERACTIONS, TOUCHES]),
         handler,
         "scorer",
         batch=settings.batch,
-        after=lambda left: relay.wake() if left else None,
+        on_commit=lambda left: relay.notify() if left else None,
     )
     app = create_app(
         settings,
@@ -58,7 +58,7 @@ async def main(settings: Settings) -> None:
         publisher,
     )
     writing = (
-        [Writer(settings, engine, scoring, app.state.queries).run(pulse.beat("writer"))]
+        [Writer(settings, engine, scoring, app.state.queries).run(watchdog.heartbeat("writer"))]
         if crm
         else []
     )
@@ -68,12 +68,12 @@ async def main(settings: Settings) -> None:
         app,
         settings,
         "scorer",
-        consumer.run(pulse.beat("consumer")),
-        relay.run(pulse.beat("relay")),
-        sweeper.run(pulse.beat("sweeper")),
+        consumer.run(watchdog.heartbeat("consumer")),
+        relay.run(watchdog.heartbeat("relay")),
+        sweeper.run(watchdog.heartbeat("sweeper")),
         *writing,
-        keys.refresh(pulse.beat("keys")),
-        pulse.watch(),
+        keys.refresh(watchdog.heartbeat("keys")),
+        watchdog.watch(),
     )
     await publisher.close()
     await engine.dispose()

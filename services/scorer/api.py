@@ -11,8 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.model.explanation import as_json
 from services.scorer.queries.leads import Filter, Moved, Queries, parse_time
+from services.scorer.queries.responses import LedgerResponse
 from services.scorer.queries.sales_status import Outcomes, Said
 from services.scorer.scoring import Scoring
 from services.scorer.ui import routes as page
@@ -20,7 +20,7 @@ from services.shared.contracts.events import ExternalId, Interaction
 from services.shared.contracts.identity import Cleaner, Identifier
 from services.shared.errors import Reject
 from services.shared.http import web
-from services.shared.http.keys import Keys, bearer
+from services.shared.http.keys import ApiKeys, bearer
 from services.shared.http.rates import Rates
 from services.shared.messaging.kafka import Publisher
 from services.shared.settings import Settings
@@ -65,7 +65,7 @@ def create_app(
     settings: Settings,
     engine: AsyncEngine,
     scoring: Scoring,
-    keys: Keys,
+    keys: ApiKeys,
     readiness: web.Readiness,
     publisher: Publisher,
 ) -> FastAPI:
@@ -84,10 +84,12 @@ def create_app(
         return Response(status_code=308, headers={"Location": path + query})
 
     async def may_query(request: Request) -> None:
-        rates.key(keys.check(bearer(request.headers.get("authorization")), "query").id)
+        rates.key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
 
     async def may_report(request: Request) -> None:
-        rates.key(keys.check(bearer(request.headers.get("authorization")), "secret", "query").id)
+        rates.key(
+            keys.authorize(bearer(request.headers.get("authorization")), "secret", "query").id
+        )
 
     async def named(lead_id: LeadId) -> uuid.UUID | Identifier:
         return _reference(scoring.cleaner, lead_id)
@@ -162,7 +164,7 @@ def create_app(
         at: Annotated[int | None, Depends(moment)],
     ) -> Response:
         """Why this likelihood: start + Σ delta = logit(likelihood)."""
-        return _json(as_json(await queries.explain(lead_id, product, at)))
+        return _json(LedgerResponse.of(await queries.explain(lead_id, product, at)))
 
     @app.get("/v1/leads/{lead_id}/timeline", **guarded, tags=["leads"])
     async def timeline(

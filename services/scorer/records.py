@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from services.scorer.model.fold import Event, Lane, View
 from services.scorer.model.profile import Profile
+from services.scorer.model.state import Event, FoldState, View
 from services.shared.contracts.events import Interaction, Snapshot
 from services.shared.contracts.identity import Identifier
 from services.shared.playbook.sections import UNKNOWN
@@ -65,9 +65,9 @@ class Announced(NamedTuple):
 
 
 class State(msgspec.Struct):
-    """A stored (lead, product): its lane, what was announced, and what the lists show."""
+    """A stored (lead, product): its fold, what was announced, and what the lists show."""
 
-    lane: Lane
+    fold: FoldState
     fold_hash: str
     announced: Announced
     qualified: bool = False
@@ -104,6 +104,6 @@ def lead_row(row: Any) -> LeadRow:
 
 def state_of(row: Any) -> State:
     """A row of `scorer.lead_state` in hand."""
-    lane = Lane(row.product, row.record, row.pending, row.last_at, row.last_uid)
+    fold = FoldState(row.product, row.record, row.pending, row.last_at, row.last_uid)
     announced = Announced(row.announced_stage, row.announced_seq, row.announced_at)
-    return State(lane, row.fold_hash, announced, row.qualified, None, row.as_of)
+    return State(fold, row.fold_hash, announced, row.qualified, None, row.as_of)

@@ -4,7 +4,7 @@ clock.
 
 from dataclasses import dataclass
 
-from services.scorer.model.fold import Journey
+from services.scorer.model.fold import Fold
 from services.scorer.model.profile import Exclusions
 from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
@@ -16,7 +16,7 @@ class Scoring:
     """One playbook at work; tables of the model are worked out once, in `of`."""
 
     playbook: Playbook
-    fold: Journey
+    fold: Fold
     cleaner: Cleaner
     exclusions: Exclusions
     clock: Clock
@@ -26,7 +26,7 @@ class Scoring:
         """The scoring by a playbook, under this clock."""
         return cls(
             playbook,
-            Journey(playbook),
+            Fold(playbook),
             Cleaner(playbook.identity),
             Exclusions(playbook.exclusions),
             clock,

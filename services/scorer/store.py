@@ -14,7 +14,7 @@ from asyncpg import UniqueViolationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.model.fold import Event
+from services.scorer.model.state import Event
 from services.scorer.records import Arrival, Known, LeadRow, State, state_of
 from services.shared.contracts.events import Touch, decode_interaction, encode_bytes
 from services.shared.contracts.identity import KINDS, Identifier
@@ -212,10 +212,14 @@ class Store:
                 "at = excluded.at, body = excluded.body WHERE t.status NOT IN ('sent', 'failed') "
                 "AND (t.at <= excluded.at OR excluded.status = 'sent') AND (t.status <> "
                 "'unknown' OR excluded.status = 'sent')",
-                id=uuid.UUID(touch.id), lead=uuid.UUID(touch.lead), status=touch.status,
+                id=uuid.UUID(touch.id),
+                lead=uuid.UUID(touch.lead),
+                status=touch.status,
                 reason=touch.reason,
-                content=touch.content, at=at, body=encode_bytes(touch).decode(),
-            )  # fmt: skip
+                content=touch.content,
+                at=at,
+                body=encode_bytes(touch).decode(),
+            )
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
@@ -239,10 +243,11 @@ def _state_values(leads: Iterable[LeadRow], fold_hash: str) -> Iterator[tuple[An
     for lead in leads:
         for state in lead.states.values():
             if view := state.view:
-                lane, said = state.lane, state.announced
+                folded, said = state.fold, state.announced
                 yield (
-                    lead.id, lane.product, fold_hash, lane.record, lane.pending, lane.last_at,
-                    lane.last_uid, view.stage,
+                    lead.id, folded.product, fold_hash, folded.record, folded.pending,
+                    folded.last_at,
+                    folded.last_uid, view.stage,
                     view.likelihood, view.fit, view.engagement, state.qualified, not lead.excluded,
                     lead.profile.last_at,
                     state.as_of, view.next_review_at, said.stage, said.seq, said.at,

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.scorer.model.explanation import PHRASES
-from services.scorer.model.interpretation import Reading
+from services.scorer.model.explanation import FitChange, Line
+from services.scorer.model.interpretation import Interpretation
+from services.shared.clock import DAY
 from services.shared.contracts.events import Interaction, Touch
 from services.shared.contracts.identity import SEPARATOR, Identifier, Kind
 from services.shared.playbook.sections import Content
@@ -14,44 +15,81 @@ BANDS = (("high", 0.25), ("some", 0.1), ("low", 0.0))
 SURE = (("sure", 0.8), ("fairly sure", 0.6), ("not sure", 0.0))
 LONGEST = 120
 
+PHRASES = {
+    "visit": "visited the site",
+    "content_awareness": "took in content for people who see the problem",
+    "content_consideration": "took in content for people who compare ways",
+    "content_decision": "took in content for deciding",
+    "webinar": "attended a webinar or event",
+    "pricing": "looked at prices",
+    "enquiry": "enquired",
+    "demo": "asked for a demo",
+    "reply": "replied",
+    "conversation": "talked with us",
+    "unsubscribe": "unsubscribed or complained",
+    "open": "opened our mail",
+    "no_open": "did not open our mail in time",
+    "click": "clicked in our mail",
+    "no_click": "did not click in our mail in time",
+    "outcome": "became an opportunity",
+    "purchase": "bought",
+    "restart": "the opportunity ended, the journey starts anew",
+}
+SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
 ACTS = {
-    "page_viewed": "viewed a page", "link_clicked": "followed a link", "form_submitted": "sent "
-    "a form",
-    "content_downloaded": "downloaded", "video_watched": "watched a video",
+    "page_viewed": "viewed a page",
+    "link_clicked": "followed a link",
+    "form_submitted": "sent a form",
+    "content_downloaded": "downloaded",
+    "video_watched": "watched a video",
     "webinar_registered": "registered for a webinar",
-    "survey_answered": "answered a survey", "preference_set": "set a preference",
+    "survey_answered": "answered a survey",
+    "preference_set": "set a preference",
     "not_now": "said “not now”",
     "trial_started": "started a trial",
-    "call_attempted": "was called and not reached", "meeting_held": "met us",
+    "call_attempted": "was called and not reached",
+    "meeting_held": "met us",
     "call_held": "talked with us on the phone",
-    "social_engaged": "reacted in a social network", "ad_clicked": "clicked an advertisement",
-    "email_opened": "opened a mail", "email_clicked": "clicked in a mail",
+    "social_engaged": "reacted in a social network",
+    "ad_clicked": "clicked an advertisement",
+    "email_opened": "opened a mail",
+    "email_clicked": "clicked in a mail",
     "email_delivered": "received a mail",
-    "email_bounced": "could not be reached by mail", "email_complained": "called a mail spam",
-    "email_processed": "is about to receive a mail", "email_dropped": "was not written to by "
-    "the mail tool",
-    "email_changed": "changed their address", "resubscribed": "came back to one of the mail "
-    "tool's lists",
-    "identified": "told who they are", "grouped": "was assigned to a company", "aliased": "was "
-    "joined with another id",
-    "identity_reviewed": "had their identity reviewed", "consent_given": "gave "
-    "consent", "consent_withdrawn": "withdrew consent",
-    "purchased": "bought", "sales_accepted": "was accepted by sales", "sales_rejected": "was "
-    "rejected by sales",
-    "sales_disqualified": "was disqualified by sales", "opportunity_opened": "became an "
-    "opportunity", "won": "was won",
+    "email_bounced": "could not be reached by mail",
+    "email_complained": "called a mail spam",
+    "email_processed": "is about to receive a mail",
+    "email_dropped": "was not written to by the mail tool",
+    "email_changed": "changed their address",
+    "resubscribed": "came back to one of the mail tool's lists",
+    "identified": "told who they are",
+    "grouped": "was assigned to a company",
+    "aliased": "was joined with another id",
+    "identity_reviewed": "had their identity reviewed",
+    "consent_given": "gave consent",
+    "consent_withdrawn": "withdrew consent",
+    "purchased": "bought",
+    "sales_accepted": "was accepted by sales",
+    "sales_rejected": "was rejected by sales",
+    "sales_disqualified": "was disqualified by sales",
+    "opportunity_opened": "became an opportunity",
+    "won": "was won",
     "lost": "was lost",
-}  # fmt: skip
+}
 CAUSES = {
-    "event": "after an act of its own", "silence": "after silence", "late_evidence": "when "
-    "older news arrived",
-    "merge": "when two histories were joined", "model": "under a new model or playbook",
-}  # fmt: skip
+    "event": "after an act of its own",
+    "silence": "after silence",
+    "late_evidence": "when older news arrived",
+    "merge": "when two histories were joined",
+    "model": "under a new model or playbook",
+}
 STATUSES = {
-    "due": "planned", "sending": "on its way", "sent": "sent", "unknown": "perhaps "
-    "sent", "failed": "failed",
+    "due": "planned",
+    "sending": "on its way",
+    "sent": "sent",
+    "unknown": "perhaps sent",
+    "failed": "failed",
     "withheld": "not sent",
-}  # fmt: skip
+}
 REASONS = {
     "no_consent": "nobody at this address has agreed to be written to",
     "preference": "the lead has asked for it to be so",
@@ -131,11 +169,13 @@ def titled(content: str, library: Mapping[str, Content]) -> str:
     return item.title if item else content
 
 
-def did(data: Interaction, reading: Reading, library: Mapping[str, Content]) -> tuple[str, str]:
+def did(
+    data: Interaction, reading: Interpretation, library: Mapping[str, Content]
+) -> tuple[str, str]:
     """(what the lead did, why it weighs nothing or '')."""
     named = reading.type if reading.type in ACTS else data.type
     phrase = (
-        PHRASES.get(reading.about)
+        PHRASES.get(reading.touch_part)
         or ACTS.get(named)
         or PHRASES.get(reading.signal)
         or named.replace("_", " ")
@@ -173,12 +213,41 @@ def reasoned(reason: str) -> str:
     return REASONS.get(reason, reason.replace("_", " "))
 
 
-def ledger_text(text: str, content: str, library: Mapping[str, Content]) -> tuple[str, str]:
-    """A ledger line about a content or '' as people read it, and the id of the touch that it
-    answers or ''.
-    """
-    text, _, touch = text.partition(" [touch ")
-    if content:
-        head, bracket, tail = text.rpartition(" (")
-        text = f"{head if bracket else tail}: “{titled(content, library)}”"
-    return text, touch.removesuffix("]")
+def line_text(line: Line) -> str:
+    """A ledger line with the ids and addresses that its event names."""
+    match line.kind:
+        case "silence":
+            return f"{_days(line.silence)} without a sign"
+        case "machine":
+            return SCANNED
+        case "attributes":
+            return _fit_text(line.fit) if line.fit else ""
+    text = PHRASES.get(line.signal, line.signal.replace("_", " "))
+    if line.content_id:
+        return f"{text} ({line.content_id})"
+    return f"{text} ({line.url.partition('?')[0][:LONGEST]})" if line.url else text
+
+
+def line_in_words(line: Line, library: Mapping[str, Content]) -> str:
+    """A ledger line as people read it: a content by its title."""
+    if line.kind != "event" or not line.content:
+        return line_text(line)
+    phrase = PHRASES.get(line.signal, line.signal.replace("_", " "))
+    return f"{phrase}: “{titled(line.content, library)}”"
+
+
+def _fit_text(change: FitChange) -> str:
+    why = "; ".join(change.reasons) or "no rule holds"
+    return f"fit {change.before:g} → {change.after:g}: {why}"
+
+
+def _days(span: int) -> str:
+    days = span / DAY
+    return f"{days:.1f} days" if days >= 1 else f"{days * 24:.1f} hours"
+
+
+def ledger_note(ended_by: str) -> str:
+    """What is to be said of a lead that an outcome ended; '' where there is none."""
+    if not ended_by:
+        return ""
+    return f"The lead {PHRASES[ended_by]}: there is nothing left to predict."

@@ -40,7 +40,9 @@ CUT_OFF = Counter(
 )
 APPLIED = Counter("ripeline_events_applied_total", "Distinct events folded into leads")
 REPEATED = Counter("ripeline_events_repeated_total", "Events that were known already")
-BURIED = Counter("ripeline_dead_letters_total", "Records buried", ["service"])
+DEAD_LETTERS = Counter(
+    "ripeline_dead_letters_total", "Records that can never be applied", ["service"]
+)
 BATCH_SECONDS = Histogram(
     "ripeline_batch_seconds", "Seconds of one consumed batch, commit included", ["service"]
 )
@@ -48,10 +50,10 @@ ANNOUNCED = Counter("ripeline_stage_changes_total", "Stage changes announced", [
 DECIDED = Counter("ripeline_touches_decided_total", "Decisions on touches", ["status", "reason"])
 SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
 DECISION_SECONDS = Histogram(
-    "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision "
-    "on the touch",
+    "ripeline_event_to_decision_seconds",
+    "Seconds from a webhook's acceptance to the decision on the touch",
     buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
-)  # fmt: skip
+)
 WRITTEN_BACK = Counter(
     "ripeline_written_back_total", "Messages owed to the CRM, by what became of them", ["result"]
 )

@@ -6,7 +6,7 @@ from statistics import median
 
 import numpy as np
 
-from services.scorer.model.fold import Journey
+from services.scorer.model.fold import Fold
 from services.shared.playbook.sections import Playbook
 from tests.bench import people
 from tests.bench.measure import Found, Line
@@ -16,8 +16,8 @@ LEADS, EACH = 1_000, 10
 
 def fold(playbook: Playbook, *, quick: bool) -> Found:
     """A full fold of 10,000 events over 1,000 leads; the filter alone on ten rounds of 1,000."""
-    journey, events = Journey(playbook), people.sets(LEADS, EACH)
-    model, rng = journey.model, np.random.default_rng(1)
+    fold, events = Fold(playbook), people.sets(LEADS, EACH)
+    model, rng = fold.model, np.random.default_rng(1)
     days = rng.exponential(4.0, (EACH, LEADS))
     codes = rng.integers(0, len(model.marks), (EACH, LEADS))
 
@@ -27,7 +27,7 @@ def fold(playbook: Playbook, *, quick: bool) -> Found:
             belief = model.update(model.advance(belief, days[j]), codes[j])
 
     rounds = 20 if quick else 60
-    fold_ms = _milliseconds(lambda: journey.fold_all("default", events), rounds)
+    fold_ms = _milliseconds(lambda: fold.refold("default", events), rounds)
     kernel_ms = _milliseconds(kernel, rounds)
     return Found(
         {"fold_ms": round(fold_ms, 3), "kernel_ms": round(kernel_ms, 3)},

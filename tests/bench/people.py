@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from services.scorer.model.fold import Event
+from services.scorer.model.state import Event
 from services.shared.clock import rfc3339, to_us
 from services.shared.contracts.events import (
     INTERACTIONS,

@@ -194,19 +194,21 @@ async def long_lead(world: World) -> Found:
     """
     settings = await world.database("long")
     engine, handler = open_engine(settings), Handler(Scoring.of(world.playbook, Clock()))
-    consumer = Consumer(engine, _no_broker, handler, "scorer", batch=1_000, after=lambda _: None)
+    consumer = Consumer(
+        engine, _no_broker, handler, "scorer", batch=1_000, on_commit=lambda _: None
+    )
     each = 100 if world.quick else 300
     lanes = {}
     for name, before in (("long", 20_000), ("short", 20)):
         records = people.records(people.people(name, 1, before + each))
         for start in range(0, before, 1_000):
-            await consumer.take(records[start : min(start + 1_000, before)], _no_beat)
+            await consumer.process(records[start : min(start + 1_000, before)], _no_heartbeat)
         lanes[name] = iter(records[before:])
     taken: dict[str, list[float]] = {"long": [], "short": []}
     for _ in range(each):
         for name, records_left in lanes.items():
             began = time.perf_counter()
-            await consumer.take([next(records_left)], _no_beat)
+            await consumer.process([next(records_left)], _no_heartbeat)
             taken[name].append((time.perf_counter() - began) * 1000)
     await engine.dispose()
     pair = Pair(*(median(ms[20:]) for ms in taken.values()))
@@ -218,5 +220,5 @@ def _no_broker() -> Subscription:
     raise AssertionError("no broker here")
 
 
-def _no_beat() -> None:
+def _no_heartbeat() -> None:
     """Nothing watches."""

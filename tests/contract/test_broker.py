@@ -25,7 +25,7 @@ from services.shared.messaging.kafka import (
     TopicPartition,
     make_topics,
 )
-from services.shared.runtime import patiently
+from services.shared.runtime import retry_with_backoff
 from services.shared.settings import HOME, Settings
 from tests.support.proxy import Door
 from tests.support.servers import Kafka, free_port
@@ -385,7 +385,7 @@ async def test_a_broker_that_goes_away_while_publishing_raises_retry_in_time(
     assert time.monotonic() - began < 4
     if one is broker:
         await asyncio.to_thread(one.start)
-        await patiently(
+        await retry_with_backoff(
             lambda: publisher.publish([Outgoing(INTERACTIONS, key(5), f"{run} 5 ".encode())]),
             "the broker",
         )

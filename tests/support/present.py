@@ -9,16 +9,18 @@ from datetime import datetime, timedelta
 from services.shared.clock import Clock
 
 
-def _clock(moment: str) -> Clock:
-    """A clock that goes on from this moment (RFC 3339); the machine's where none is named."""
-    return (
-        Clock(ahead=round(datetime.fromisoformat(moment).timestamp() - time.time(), 3))
-        if moment
-        else Clock()
-    )
+def _clock() -> Clock:
+    """That of the test that started this process; one that goes on from RIPELINE_TEST_AT; else
+    the machine's.
+    """
+    if given := os.environ.get("RIPELINE_CLOCK"):
+        return Clock.parse(given)
+    if moment := os.environ.get("RIPELINE_TEST_AT"):
+        return Clock(ahead=round(datetime.fromisoformat(moment).timestamp() - time.time(), 3))
+    return Clock()
 
 
-CLOCK = _clock(os.environ.get("RIPELINE_TEST_AT", ""))
+CLOCK = _clock()
 
 
 def now() -> datetime:

@@ -19,11 +19,11 @@ import aiohttp
 import httpx
 import pytest
 
-from tests.support.attacked_ingest import Ingest, make_ready
+from tests.support.databases import new_database
+from tests.support.ingest_process import IngestProcess, create_topics
+from tests.support.refusals import refused, visit
+from tests.support.running_system import wait_until
 from tests.support.servers import Kafka, Postgres, free_port
-from tests.system.conftest import until
-from tests.system.test_attacks import new_database
-from tests.system.test_bad_input import refused, visit
 
 PEOPLE, PACE_S = 8, 0.25  # of each kind; seconds between two of a person's posts
 THANKS = "https://www.example.com/thanks"
@@ -32,7 +32,7 @@ THANKS = "https://www.example.com/thanks"
 class Outage:
     """A broker that is away for a while, people who go on posting, and what they were told."""
 
-    def __init__(self, ingest: Ingest, kafka: Kafka) -> None:
+    def __init__(self, ingest: IngestProcess, kafka: Kafka) -> None:
         self.ingest, self.kafka = ingest, kafka
         # ids by person, in the order of the answers
         self.acknowledged: dict[str, list[str]] = defaultdict(list)
@@ -129,20 +129,22 @@ def broker(scratch: Path) -> Iterator[Kafka]:
     """Kafka of this module's own."""
     kafka = Kafka(scratch / "away-kafka", free_port())
     kafka.start()
-    make_ready(kafka.bootstrap)
+    create_topics(kafka.bootstrap)
     yield kafka
     if kafka.running:
         kafka.stop()
 
 
 @pytest.fixture
-def start(scratch: Path, postgres: Postgres, broker: Kafka) -> Iterator[Callable[..., Ingest]]:
+def start(
+    scratch: Path, postgres: Postgres, broker: Kafka
+) -> Iterator[Callable[..., IngestProcess]]:
     """Makes an ingest on that broker, started."""
-    made: list[Ingest] = []
+    made: list[IngestProcess] = []
 
-    def make(**settings: str) -> Ingest:
+    def make(**settings: str) -> IngestProcess:
         folder = scratch / f"away-{uuid.uuid4().hex[:6]}"
-        made.append(Ingest(folder, new_database(postgres), broker.bootstrap, **settings))
+        made.append(IngestProcess(folder, new_database(postgres), broker.bootstrap, **settings))
         return made[-1].start()
 
     broker.start()
@@ -152,7 +154,7 @@ def start(scratch: Path, postgres: Postgres, broker: Kafka) -> Iterator[Callable
         ingest.stop()
 
 
-def drained(ingest: Ingest) -> bool:
+def drained(ingest: IngestProcess) -> bool:
     """Whether nothing waits on disk any more."""
     return ingest.metric("ripeline_spool_records") == 0
 
@@ -161,7 +163,7 @@ def drained(ingest: Ingest) -> bool:
     "seconds", [60, pytest.param(600, marks=pytest.mark.long)], ids=["a minute", "ten minutes"]
 )
 def test_nothing_acknowledged_is_missing_after(
-    start: Callable[..., Ingest],
+    start: Callable[..., IngestProcess],
     broker: Kafka,
     seconds: float,
     record_testsuite_property: Callable[[str, Any], None],
@@ -175,7 +177,7 @@ def test_nothing_acknowledged_is_missing_after(
     assert outage.statuses["beacon"].keys() == {200}
     assert outage.statuses["sender"].keys() <= {503}
     assert sum(outage.statuses["sender"].values()) > 0
-    until(lambda: drained(outage.ingest), 60)
+    wait_until(lambda: drained(outage.ingest), 60)
 
     times: dict[str, dict[str, datetime]] = defaultdict(dict)
     for at, said in outage.ingest.interactions():
@@ -196,7 +198,7 @@ def test_nothing_acknowledged_is_missing_after(
 
 
 def test_a_full_spool_is_told_and_survives_kill_9(
-    start: Callable[..., Ingest], broker: Kafka
+    start: Callable[..., IngestProcess], broker: Kafka
 ) -> None:
     """503 `spool-full`, a metric, not ready; then kill -9, and everything that was acknowledged
     arrives.
@@ -225,13 +227,13 @@ def test_a_full_spool_is_told_and_survives_kill_9(
     ingest.start()
     assert ingest.metric("ripeline_spool_records") == len(acknowledged)
     broker.start()
-    until(lambda: drained(ingest), 60)
+    wait_until(lambda: drained(ingest), 60)
     assert set(acknowledged) <= {said.id for _, said in ingest.interactions()}
     assert ingest.http.get(f"{ingest.url}/health/ready").status_code == 200
 
 
 def test_a_full_disk_is_told_and_harms_nothing_that_is_on_it(
-    start: Callable[..., Ingest], broker: Kafka
+    start: Callable[..., IngestProcess], broker: Kafka
 ) -> None:
     """The operating system refuses to write: 503 and the alarm metric; with room again all goes on,
     and nothing half stays.
@@ -261,7 +263,7 @@ def test_a_full_disk_is_told_and_harms_nothing_that_is_on_it(
     assert [post().status_code for _ in range(5)] == [200] * 5
     assert ingest.http.get(f"{ingest.url}/health/ready").status_code == 200
     broker.start()
-    until(lambda: drained(ingest), 60)
+    wait_until(lambda: drained(ingest), 60)
     found = {said.id for _, said in ingest.interactions()}
     assert set(acknowledged) <= found
     assert len(acknowledged) == 10

@@ -18,7 +18,7 @@ from playwright.async_api import async_playwright, expect
 from segment.analytics.client import Client
 
 from tests.support import present
-from tests.system.conftest import System, until
+from tests.support.running_system import System, wait_until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 BROWSER_FLAGS = [
@@ -76,7 +76,7 @@ def test_segments_client_tells_a_whole_story(system: System, manner: dict[str, A
     if "sync_mode" not in manner:
         client.shutdown()
     assert failed == []
-    lead = system.known(6, user_id=user)
+    lead = system.wait_for_lead(6, user_id=user)
     named = lead["identifiers"]
     assert (named["user_id"], named["email"]) == ([user], [email])
     assert sorted(named["anonymous_id"]) == sorted([cookie, f"old-{cookie}"])
@@ -102,7 +102,7 @@ def test_segments_client_that_sends_again_is_counted_once(system: System) -> Non
     for _ in range(3):
         client.track(user, "Demo Requested", message_id=message)
     client.track(user, "Thing Noted")
-    assert system.known(2, user_id=user)["events_counted"] == 2
+    assert system.wait_for_lead(2, user_id=user)["events_counted"] == 2
 
 
 def test_segments_client_hears_of_a_wrong_key(system: System) -> None:
@@ -134,7 +134,7 @@ def test_a_cloudevent_as_its_sdk_encodes_it_is_taken(
     answer = system.post("/v1/events", headers=dict(message.headers), content=message.body)
     assert answer.status_code == 200, answer.text
     assert answer.json()["ids"] == [attributes["id"]]
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     event = next(item for item in system.timeline(lead["id"]) if item["kind"] == "event")
     assert (event["id"], event["type"]) == (attributes["id"], "demo_requested")
     assert datetime.fromisoformat(event["at"]) == then
@@ -160,7 +160,7 @@ def test_the_sdks_older_encoder_is_understood_too_and_its_batches(system: System
     assert answer.status_code == 200
     assert answer.json()["accepted"] == 2
     assert [one["problem"]["where"] for one in answer.json()["rejected"]] == ["/1/specversion"]
-    lead = system.known(2, anonymous_id=cookie)
+    lead = system.wait_for_lead(2, anonymous_id=cookie)
     events = [item for item in system.timeline(lead["id"]) if item["kind"] == "event"]
     assert sorted(item["source"] for item in events) == [
         "cloudevents:default:/one",
@@ -212,7 +212,7 @@ async def test_a_plain_form_in_a_browser_ends_at_its_next_page_and_brings_the_ma
         await expect(page.get_by_role("heading")).to_have_text("Thank you!")
         assert page.url == thanks
         await browser.close()
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     assert lead["traits"]["name"] == "Zoë Ångström"
     assert lead["traits"]["machines"] == "55"
     assert not [name for name in lead["traits"] if name.startswith(("_", "consent"))]
@@ -221,8 +221,8 @@ async def test_a_plain_form_in_a_browser_ends_at_its_next_page_and_brings_the_ma
         ("given", "form", "Send me useful things")
     ]
     assert lead["stage"] == "decision"
-    touch = until(lambda: system.touches(lead["id"], status="sent"))[0]
-    mail = until(lambda: system.mails(email, touch["id"]))[0]
+    touch = wait_until(lambda: system.touches(lead["id"], status="sent"))[0]
+    mail = wait_until(lambda: system.mails(email, touch["id"]))[0]
     assert "Zoë" in mail.get_body(("plain",)).get_content()
 
 
@@ -234,9 +234,9 @@ def test_a_form_without_a_tick_gives_no_permission(system: System) -> None:
         data={"email": email, "timezone": present.midday_zone()},
     )
     assert posted.status_code == 200
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     assert lead["consent"] == []
-    touch = until(lambda: system.touches(lead["id"]))[0]
+    touch = wait_until(lambda: system.touches(lead["id"]))[0]
     assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")
     assert system.mails(email, touch["id"]) == []
 
@@ -256,4 +256,4 @@ def test_a_script_may_post_a_form_as_json_from_another_origin(system: System) ->
     )
     assert posted.json() == {"accepted": 1, "ids": ["f-" + email], "rejected": []}
     assert posted.headers["access-control-allow-origin"] == "*"
-    assert system.known(email=email)["events_counted"] == 1
+    assert system.wait_for_lead(email=email)["events_counted"] == 1

@@ -18,7 +18,8 @@ from standardwebhooks import Webhook
 from services.shared.db import open_engine
 from services.shared.settings import Settings
 from tests.support import present
-from tests.system.conftest import CRM_SECRET, System, until
+from tests.support.company import CRM_SECRET
+from tests.support.running_system import System, wait_until
 
 
 def contact() -> dict[str, str]:
@@ -34,7 +35,7 @@ def say(system: System, lead: str, scope: str = "query", **said: Any) -> httpx.R
 
 def told(system: System, email: str, number: int = 1, seconds: float = 20) -> list[dict[str, Any]]:
     """What the CRM was told of a lead, once that are so many messages and each signature holds."""
-    got = until(lambda: len(found := system.crm.about(email)) >= number and found, seconds)
+    got = wait_until(lambda: len(found := system.crm.about(email)) >= number and found, seconds)
     return [dict(Webhook(CRM_SECRET).verify(body, headers)["data"]) for headers, body in got]
 
 
@@ -55,10 +56,10 @@ def ids(system: System, email: str) -> list[str]:
 def test_sales_word_is_one_fact_by_the_call_and_by_an_event(system: System) -> None:
     """I6: the answer shows it, with either key of ours."""
     email, record, at = system.address(), contact(), present.ago(hours=1)
-    system.say(
+    system.post_event(
         type="demo_requested", email=email, external_id=record, occurred_at=present.ago(hours=2)
     )
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     for scope in ("query", "secret"):
         answer = say(
             system,
@@ -71,7 +72,7 @@ def test_sales_word_is_one_fact_by_the_call_and_by_an_event(system: System) -> N
         )
         assert answer.status_code == 200, answer.text
         assert (answer.json()["id"], answer.json()["sales_status"]) == (lead["id"], "opportunity")
-    system.say(id=f"deal-1-{record['id']}", type="page_viewed", email=email)
+    system.post_event(id=f"deal-1-{record['id']}", type="page_viewed", email=email)
     event = {
         "id": "deal-1",
         "type": "opportunity_opened",
@@ -80,8 +81,8 @@ def test_sales_word_is_one_fact_by_the_call_and_by_an_event(system: System) -> N
         "properties": {"value": 900},
     }
     assert system.post("/v1/events", json=event).json()["accepted"] == 1
-    system.say(type="page_viewed", email=email)
-    assert system.known(4, email=email)["events_counted"] == 4
+    system.post_event(type="page_viewed", email=email)
+    assert system.wait_for_lead(4, email=email)["events_counted"] == 4
     words = [
         item for item in system.timeline(lead["id"]) if item.get("type") == "opportunity_opened"
     ]
@@ -101,7 +102,7 @@ def test_ingest_asks_for_a_reason_of_the_playbook_too(system: System) -> None:
     assert "no_budget" in answer.json()["detail"]
     event["properties"] = {"reason": "No budget"}
     assert system.post("/v1/events", json=event).json()["accepted"] == 1
-    lead = system.known(external_id=event["external_id"])
+    lead = system.wait_for_lead(external_id=event["external_id"])
     assert (lead["sales_status"], lead["sales_reason"]) == ("disqualified", "no_budget")
 
 
@@ -111,10 +112,10 @@ def test_a_word_on_an_unknown_record_waits_for_its_link(system: System) -> None:
     waiting = say(system, f"hubspot:{record['id']}", status="won", at=present.ago(hours=1)).json()
     assert waiting["stage"] == "customer"
     assert [item["kind"] for item in system.timeline(waiting["id"])] == ["event"]
-    system.say(type="identified", email=email, external_id=record)
-    lead = system.known(2, email=email)
+    system.post_event(type="identified", email=email, external_id=record)
+    lead = system.wait_for_lead(2, email=email)
     assert (lead["stage"], lead["sales_status"]) == ("customer", "won")
-    assert system.ask(f"/v1/leads/hubspot:{record['id']}")["id"] == lead["id"]
+    assert system.query(f"/v1/leads/hubspot:{record['id']}")["id"] == lead["id"]
     assert told(system, email)[0]["fields"] == {
         "our_stage": "customer", "our_chance": "settled", "our_why": "Bought", "our_sales": "won",
     }  # fmt: skip
@@ -123,16 +124,16 @@ def test_a_word_on_an_unknown_record_waits_for_its_link(system: System) -> None:
 def test_the_crm_is_told_and_its_echo_ends_there(system: System) -> None:
     """D6: our own fields come back as a change of the contact, and nothing more is written."""
     email, record = system.address(), contact()
-    system.say(type="demo_requested", email=email, external_id=record)
+    system.post_event(type="demo_requested", email=email, external_id=record)
     (data,) = told(system, email)
     assert (data["system"], data["external_id"]) == ("hubspot", record["id"])
     assert data["fields"]["our_stage"] == "decision"
-    before = system.known(email=email)
+    before = system.wait_for_lead(email=email)
     for name, value in data["fields"].items():
-        system.say(type="identified", external_id=record, traits={name: value})
-        system.say(type="identified", email=email, external_id=record, traits={name: value})
-    system.say(type="identified", email=email, traits={"phone": "1"})
-    after = system.known(before["events_counted"] + 5, email=email)
+        system.post_event(type="identified", external_id=record, traits={name: value})
+        system.post_event(type="identified", email=email, external_id=record, traits={name: value})
+    system.post_event(type="identified", email=email, traits={"phone": "1"})
+    after = system.wait_for_lead(before["events_counted"] + 5, email=email)
     assert after["traits"] == before["traits"] | {"phone": "1"}
     time.sleep(3)
     assert len(system.crm.about(email)) == 1
@@ -141,26 +142,26 @@ def test_the_crm_is_told_and_its_echo_ends_there(system: System) -> None:
 def test_a_failure_or_a_redirect_is_repeated_under_the_same_id(system: System) -> None:
     """U3: nobody is led elsewhere."""
     email = system.address()
-    system.crm.elsewhere, system.crm.answers[email] = f"{system.site.url}/led-on", [302]
-    system.say(type="demo_requested", email=email)
+    system.crm.redirect, system.crm.answers[email] = f"{system.site.url}/led-on", [302]
+    system.post_event(type="demo_requested", email=email)
     first, second = told(system, email, 2)
     assert len(set(ids(system, email))) == 1
     assert first["fields"] == second["fields"]
-    assert "/led-on" not in system.site.asked
+    assert "/led-on" not in system.site.requested
 
 
 def test_a_kill_on_the_wire_repeats_the_message_under_the_same_id(system: System) -> None:
     """O4: the scorer dies while the CRM has the message and has not answered yet."""
     email = system.address()
     system.crm.held[email] = threading.Event()
-    system.say(type="demo_requested", email=email)
+    system.post_event(type="demo_requested", email=email)
     told(system, email)
-    os.kill(system.line["pids"]["scorer"][0], signal.SIGKILL)
+    os.kill(system.pids["scorer"][0], signal.SIGKILL)
     system.crm.held.pop(email).set()
-    asyncio.run(_end_leases(system.line["database"]))
+    asyncio.run(_end_leases(system.database))
     told(system, email, 2, seconds=90)
     assert len(set(ids(system, email))) == 1
-    say(system, system.known(email=email)["id"], status="accepted")
+    say(system, system.wait_for_lead(email=email)["id"], status="accepted")
     data = told(system, email, 3)[-1]
     assert data["fields"]["our_sales"] == "accepted"
     assert len(set(ids(system, email))) == 2

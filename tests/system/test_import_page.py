@@ -17,7 +17,7 @@ import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from tests.support import present
-from tests.system.conftest import System
+from tests.support.running_system import System
 from tests.system.test_page import CHROMIUM, DESK, PHONE, QUIET
 
 ODD = "<script>document.title='owned'</script>"
@@ -140,7 +140,7 @@ async def test_a_file_is_mapped_tried_and_imported(
     await page.get_by_role("button", name="Import", exact=True).click()
     await ended(page, "Imported")
     await shot(page, f"{manner}-3-imported")
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     assert (lead["traits"]["title"], lead["traits"]["company"]) == (
         "Plant manager",
         "Müller & Söhne",
@@ -209,7 +209,7 @@ async def test_events_are_translated_value_by_value(
     await page.get_by_label("history").check()
     await page.get_by_role("button", name="Import", exact=True).click()
     await ended(page, "Imported")
-    lead = system.known(2, email=email)
+    lead = system.wait_for_lead(2, email=email)
     assert {item["type"] for item in system.timeline(lead["id"]) if item["kind"] == "event"} == {
         "event_attended",
         "call_held",

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from services.ops.__main__ import app
 from services.shared.settings import HOME
 from tests.support import present
-from tests.system.conftest import System, until
+from tests.support.running_system import System, wait_until
 
 LOANS = HOME.parent / "shared" / "data" / "bpi2012_loan_leads.csv"
 LEADS = """
@@ -96,7 +96,7 @@ def badge(
 
 def decided(system: System, lead: str) -> dict[str, Any]:
     """The first decision on a lead."""
-    return until(lambda: system.touches(lead))[0]
+    return wait_until(lambda: system.touches(lead))[0]
 
 
 def test_history_moves_the_score_and_sends_nothing(system: System, desk: Desk) -> None:
@@ -106,7 +106,7 @@ def test_history_moves_the_score_and_sends_nothing(system: System, desk: Desk) -
     email = system.address()
     report = desk.imported(badge(email), LEADS, "--as", "history")
     assert (report["accepted"], report["leads"], report["as"]) == (1, 1, "history")
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     assert (lead["stage"], lead["source"], lead["traits"]["name"]) == (
         "decision",
         "fair",
@@ -126,9 +126,9 @@ def test_new_leads_enter_programs_now_whenever_it_happened(system: System, desk:
         desk.imported(badge(email, when), LEADS, "--as", "new_leads", "--days", "0")["as"]
         == "new_leads"
     )
-    lead = system.known(email=email)
-    touch = until(lambda: system.touches(lead["id"], status="sent"))[0]
-    mail = until(lambda: system.mails(email, touch["id"]))[0]
+    lead = system.wait_for_lead(email=email)
+    touch = wait_until(lambda: system.touches(lead["id"], status="sent"))[0]
+    mail = wait_until(lambda: system.mails(email, touch["id"]))[0]
     assert "Zoë" in mail.get_body(("plain",)).get_content()
 
 
@@ -136,7 +136,7 @@ def test_new_leads_are_let_in_over_the_days_given(system: System, desk: Desk) ->
     emails = [system.address(f"n{n}") for n in range(8)]
     rows = [badge("")[0], *(badge(email)[1] for email in emails)]
     desk.imported(rows, LEADS, "--as", "new_leads", "--days", "30")
-    touches = [decided(system, system.known(email=email)["id"]) for email in emails]
+    touches = [decided(system, system.wait_for_lead(email=email)["id"]) for email in emails]
     assert {touch["status"] for touch in touches} == {"due"}
     due = sorted(datetime.fromisoformat(touch["due_at"]) - present.now() for touch in touches)
     assert due[0] >= timedelta(0)
@@ -155,7 +155,7 @@ def test_what_is_older_than_400_days_announces_nothing_even_as_a_new_lead(
         "--days",
         "0",
     )
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     event = next(item for item in system.timeline(lead["id"]) if item["kind"] == "event")
     assert event["flags"] == "old new_leads:0"
     assert system.touches(lead["id"]) == []
@@ -172,7 +172,7 @@ def test_a_suppression_list_that_was_imported_first_holds_against_a_permission_o
     for _ in range(2):
         desk.imported(badge(email), undated, "--as", "new_leads", "--days", "0")
         desk.imported(badge(email), LEADS, "--as", "new_leads", "--days", "0")
-    lead = system.known(3, email=email)
+    lead = system.wait_for_lead(3, email=email)
     touch = decided(system, lead["id"])
     assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")
     assert [one["state"] for one in lead["consent"]] == ["withdrawn"]
@@ -186,15 +186,19 @@ def test_a_suppression_list_that_is_imported_again_does_not_take_a_later_permiss
     email = system.address()
     suppressions = [["Address"], [email]], "kind: suppressions\nemail: Address"
     desk.imported(*suppressions)
-    assert system.known(email=email)["events_counted"] == 1
-    system.say(email=email, type="form_submitted", consent=[{"state": "given", "basis": "form"}])
-    system.known(2, email=email)
+    assert system.wait_for_lead(email=email)["events_counted"] == 1
+    system.post_event(
+        email=email, type="form_submitted", consent=[{"state": "given", "basis": "form"}]
+    )
+    system.wait_for_lead(2, email=email)
     desk.imported(*suppressions)
     desk.imported(*suppressions, *desk.to())
-    system.say(email=email, type="demo_requested", traits={"timezone": present.midday_zone()})
-    lead = system.known(3, email=email)
+    system.post_event(
+        email=email, type="demo_requested", traits={"timezone": present.midday_zone()}
+    )
+    lead = system.wait_for_lead(3, email=email)
     assert lead["events_counted"] == 3
-    assert until(lambda: system.touches(lead["id"], status="sent"))
+    assert wait_until(lambda: system.touches(lead["id"], status="sent"))
 
 
 def test_the_other_way_and_another_word_change_nothing(system: System, desk: Desk) -> None:
@@ -215,13 +219,13 @@ def test_the_other_way_and_another_word_change_nothing(system: System, desk: Des
         "accepted": 3,
         "leads": 1,
     }
-    known = system.known(4, email=email)
+    known = system.wait_for_lead(4, email=email)
     # two rows are one and the same, and so is the outcome of all three, but for its own date
     assert known["events_counted"] == 4
     desk.imported(rows, mapping, "--as", "new_leads", *desk.to())
     desk.imported(rows, mapping, "--as", "history", *desk.to())
-    system.say(email=email, type="noted")
-    assert system.known(5, email=email)["events_counted"] == 5
+    system.post_event(email=email, type="noted")
+    assert system.wait_for_lead(5, email=email)["events_counted"] == 5
 
 
 def test_rejected_rows_are_told_by_both_ways_alike(system: System, desk: Desk) -> None:
@@ -249,10 +253,12 @@ def test_rejected_rows_are_told_by_both_ways_alike(system: System, desk: Desk) -
     ]
     assert counts[0] == counts[1] == counts[2]
     assert counts[0]["reasons"] == {
-        "not a mail address": 1, "a date that can be read in two ways": 1, "identifies "
-        "nobody": 1, "a text over 8 KB": 1,
+        "not a mail address": 1,
+        "a date that can be read in two ways": 1,
+        "identifies nobody": 1,
+        "a text over 8 KB": 1,
         "fewer cells than columns": 1,
-    }  # fmt: skip
+    }
 
 
 def test_a_mistake_ends_before_any_row_with_code_2(system: System, desk: Desk) -> None:
@@ -327,12 +333,14 @@ def _twice(system: System, desk: Desk, file: Path, rows: int) -> None:
     assert (first["rows"], first["accepted"], first["leads"]) == (rows, rows, len(leads))
     again = desk.report(file, plan, *desk.to())
     assert again == first
-    until(lambda: not any(json.loads(desk.run("status", "--json").stdout)["lag"].values()), 600)
+    wait_until(
+        lambda: not any(json.loads(desk.run("status", "--json").stdout)["lag"].values()), 600
+    )
     with file.open() as stream:
         distinct = {line.strip() for line in islice(stream, 1, None)}
     counted = 0
     for case in sorted(leads)[:50]:
-        lead = system.known(user_id=case)
+        lead = system.wait_for_lead(user_id=case)
         assert lead["events_counted"] == sum(line.startswith(f"{case},") for line in distinct)
         counted += lead["events_counted"]
     assert counted

@@ -24,7 +24,7 @@ from services.ingest.senders import Vault, connect
 from tests.support import present
 from tests.support.mailserver import PASSWORD, USER, MailServer
 from tests.support.processes import Process
-from tests.system.conftest import System, until
+from tests.support.running_system import System, wait_until
 from tests.system.test_one_lead import Story
 
 Reader = Callable[..., Awaitable[Process]]
@@ -103,7 +103,7 @@ def answers_of(system: System, lead: str, type_: str = "email_replied") -> list[
 
 async def there(ask: Callable[[], Any]) -> Any:
     """What `ask` returns once it is true, while our own processes are kept alive."""
-    return await asyncio.to_thread(until, ask)
+    return await asyncio.to_thread(wait_until, ask)
 
 
 async def test_an_answer_in_the_mailbox_joins_its_lead_and_touch_and_a_machines_weighs_nothing(
@@ -127,7 +127,7 @@ async def test_an_answer_in_the_mailbox_joins_its_lead_and_touch_and_a_machines_
         "mailbox:default",
         None,
     )
-    before = await asyncio.to_thread(system.ask, f"/v1/leads/{story.id}")
+    before = await asyncio.to_thread(system.query, f"/v1/leads/{story.id}")
     answer = mail(
         story.email,
         f"Line 3 stops. Call me.\n\nOn 3 Nov 2026 we wrote:\n> Unsubscribe: {story.link('u')}\n",
@@ -137,7 +137,7 @@ async def test_an_answer_in_the_mailbox_joins_its_lead_and_touch_and_a_machines_
     await there(lambda: len(answers_of(system, story.id)) == 2)
     [item] = [one for one in answers_of(system, story.id) if not one["machine"]]
     assert (item["touch_id"], item["read_as"]) == (touch, "reply")
-    after = await asyncio.to_thread(system.ask, f"/v1/leads/{story.id}")
+    after = await asyncio.to_thread(system.query, f"/v1/leads/{story.id}")
     assert after["engagement"] > before["engagement"]
     assert {one["state"] for one in after["consent"]} == {"given"}
     assert process.deaths == 0
@@ -159,7 +159,7 @@ async def test_remove_me_from_another_address_silences_the_one_that_was_written_
 
     def withdrawn() -> bool:
         return "withdrawn" in {
-            one["state"] for one in system.ask(f"/v1/leads/{story.id}")["consent"]
+            one["state"] for one in system.query(f"/v1/leads/{story.id}")["consent"]
         }
 
     await there(withdrawn)
@@ -214,7 +214,7 @@ def connected(system: System, variables: dict[str, str]) -> str:
 
     async def make() -> None:
         engine = create_async_engine(
-            system.line["database"].replace("postgresql://", "postgresql+asyncpg://")
+            system.database.replace("postgresql://", "postgresql+asyncpg://")
         )
         async with engine.begin() as connection:
             for source in ("mailgun-inbound", "sendgrid-inbound"):
@@ -249,7 +249,7 @@ def test_mailguns_route_posts_an_answer_and_repeats_it_without_harm(
     } | signed(connected)
     door = f"{system.ingest}/v1/hooks/mailgun-inbound/mime"
     assert [system.http.post(door, data=fields).status_code for _ in range(2)] == [200, 200]
-    lead = system.known(1, email=story_mail["From"])
+    lead = system.wait_for_lead(1, email=story_mail["From"])
     assert [item["source"] for item in answers_of(system, lead["id"])] == [
         "mailgun-inbound:default"
     ]
@@ -268,7 +268,9 @@ def test_sendgrids_form_withdraws_consent_of_who_asks_in_plain_words(
 ) -> None:
     """I10, N6: a parsed form, its text in an old charset."""
     email = system.address()
-    system.say(type="form_submitted", email=email, consent=[{"state": "given", "basis": "form"}])
+    system.post_event(
+        type="form_submitted", email=email, consent=[{"state": "given", "basis": "form"}]
+    )
     said = mail(email, "x")
     headers = "".join(
         f"{name}: {value}\n"
@@ -289,4 +291,4 @@ def test_sendgrids_form_withdraws_consent_of_who_asks_in_plain_words(
         lead = system.lookup(email=email)
         return bool(lead and {one["state"] for one in lead["consent"]} == {"withdrawn"})
 
-    until(withdrawn)
+    wait_until(withdrawn)

@@ -34,7 +34,7 @@ from services.shared.settings import HOME, Settings
 from tests.support import present
 from tests.support.processes import Process
 from tests.support.proxy import Door
-from tests.system.conftest import PEPPER, System, until
+from tests.support.running_system import PEPPER, System, wait_until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FIREFOX = {
@@ -67,9 +67,11 @@ class Reader:
             f"{system.ingest}/v1/forms/demo", params={"key": system.keys["public"]}, data=fields
         )
         assert answer.status_code == 200, answer.text
-        self.id = system.known(email=self.email)["id"]
-        self.touch = until(lambda: next(iter(system.touches(self.id, status="sent")), None))["id"]
-        self.mail: EmailMessage = until(lambda: system.mails(self.email, self.touch))[0]
+        self.id = system.wait_for_lead(email=self.email)["id"]
+        self.touch = wait_until(lambda: next(iter(system.touches(self.id, status="sent")), None))[
+            "id"
+        ]
+        self.mail: EmailMessage = wait_until(lambda: system.mails(self.email, self.touch))[0]
 
     def links(self) -> list[str]:
         """Every address in the mail's HTML."""
@@ -89,11 +91,11 @@ class Reader:
 
     def clicks(self) -> list[dict[str, Any]]:
         """The ledger's lines on clicks in the mail that count."""
-        lines = self.system.ask(f"/v1/leads/{self.id}/explain")["lines"]
+        lines = self.system.query(f"/v1/leads/{self.id}/explain")["lines"]
         return [line for line in lines if line["text"].startswith("clicked in our mail")]
 
     def lead(self) -> dict[str, Any]:
-        return dict(self.system.ask(f"/v1/leads/{self.id}"))
+        return dict(self.system.query(f"/v1/leads/{self.id}"))
 
 
 # -- people and machines --------------------------------------------------------------------------
@@ -115,7 +117,9 @@ def test_of_a_scanner_that_follows_every_link_and_a_person_only_the_person_count
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda link: httpx.get(link, headers=FIREFOX), reader.links()))
     assert sorted(answer.status_code for answer in answers) == [200, 200, 302, 302]
-    scanned = until(lambda: (found := reader.told("email_clicked")) and len(found) >= 2 and found)
+    scanned = wait_until(
+        lambda: (found := reader.told("email_clicked")) and len(found) >= 2 and found
+    )
     assert any(click["machine"] for click in scanned)
     assert reader.clicks() == []
     assert {one["state"] for one in reader.lead()["consent"]} == {"given"}
@@ -124,7 +128,7 @@ def test_of_a_scanner_that_follows_every_link_and_a_person_only_the_person_count
     time.sleep(10.5)  # clicks beside a scanner's are the scanner's
     followed = system.http.get(reader.link("l"), headers=FIREFOX)
     assert followed.status_code == 302
-    (line,) = until(reader.clicks)
+    (line,) = wait_until(reader.clicks)
     assert line["delta"] > 0
     assert reader.lead()["likelihood"] > before
     last = reader.told("email_clicked")[-1]
@@ -149,7 +153,9 @@ def test_scanners_previews_and_prefetches_weigh_nothing_and_are_led_on(system: S
         assert answer.headers["cache-control"] == "no-store"
     looked = system.http.head(link, headers=FIREFOX)
     assert (looked.status_code, looked.headers["location"], looked.content) == (302, page, b"")
-    found = until(lambda: (found := reader.told("email_clicked")) and len(found) == 4 and found)
+    found = wait_until(
+        lambda: (found := reader.told("email_clicked")) and len(found) == 4 and found
+    )
     assert all(click["machine"] for click in found)
     assert reader.clicks() == []
 
@@ -174,7 +180,7 @@ async def test_a_post_unsubscribes_within_a_second_whatever_its_body(
     """N6, RFC 8058: no cookie, no script, no secret but the address; looking changes nothing."""
     touch, address = str(uuid.uuid4()), address_of(system.address())
     way_out = f"{system.ingest}/u/{signed(UnsubscribeClaim(touch, address))}"
-    engine = open_engine(Settings(database_url=system.line["database"]))
+    engine = open_engine(Settings(database_url=system.database))
 
     async def refused() -> bool:
         async with engine.connect() as connection:
@@ -209,23 +215,23 @@ def test_who_leaves_while_a_touch_is_due_does_not_get_it(system: System) -> None
         "consent": [{"state": "given", "basis": "form"}],
         "traits": {"timezone": present.midday_zone()},
     }
-    system.say(type="demo_requested", email=email, **given)
+    system.post_event(type="demo_requested", email=email, **given)
     # and stays on the site for some seconds
-    system.say(type="page_viewed", email=email, occurred_at=present.ago(seconds=-4))
-    lead = system.known(email=email)["id"]
-    due = until(lambda: system.touches(lead, status="due"))[0]
+    system.post_event(type="page_viewed", email=email, occurred_at=present.ago(seconds=-4))
+    lead = system.wait_for_lead(email=email)["id"]
+    due = wait_until(lambda: system.touches(lead, status="due"))[0]
     claim = (str(uuid.uuid4()), address_of(email))
     left = system.http.post(f"{system.ingest}/u/{signed(UnsubscribeClaim(*claim))}")
     assert left.status_code == 200
-    withheld = until(lambda: system.touches(lead, status="withheld"))
+    withheld = wait_until(lambda: system.touches(lead, status="withheld"))
     assert [(touch["id"], touch["reason"]) for touch in withheld] == [(due["id"], "no_consent")]
     assert system.mails(email) == []
     back = re.search(r'action="(/p/[\w-]+)"', left.text)
     assert back
     returned = system.http.post(system.ingest + back[1], data={"save": "return"})
     assert "We write to this address again" in returned.text
-    system.say(type="purchased", email=email)
-    until(lambda: system.mails(email))
+    system.post_event(type="purchased", email=email)
+    wait_until(lambda: system.mails(email))
 
 
 # -- preferences ----------------------------------------------------------------------------------
@@ -262,32 +268,32 @@ def test_what_a_person_prefers_is_evidence_and_rule_at_once(system: System) -> N
             if name.startswith("mail_")
         }
 
-    until(lambda: traits() == wanted | {"mail_topics": topics})
+    wait_until(lambda: traits() == wanted | {"mail_topics": topics})
     assert len(reader.told("preference_set")) == 2
     assert len(reader.told("not_now")) == 1
-    system.say(type="purchased", email=reader.email)
-    touch = until(
+    system.post_event(type="purchased", email=reader.email)
+    touch = wait_until(
         lambda: next((one for one in system.touches(reader.id) if one["stage"] == "customer"), None)
     )
     assert (touch["status"], touch["reason"]) == ("withheld", "preference")
     assert "2035-02-01" in touch["why"]
     for form in ({"pause": "none"}, {"pace": "usual"}, {"save": "all"}):
         assert system.http.post(page, data=form).status_code == 200
-    until(lambda: traits() == {})
+    wait_until(lambda: traits() == {})
 
 
 def test_the_first_mail_is_about_a_topic_that_was_asked_for(system: System) -> None:
     """N9: whoever says it: the page, a form, a CRM."""
     email = system.address()
     traits = {"timezone": present.midday_zone(), "mail_topics": ["security"]}
-    system.say(
+    system.post_event(
         type="demo_requested",
         email=email,
         consent=[{"state": "given", "basis": "form"}],
         traits=traits,
     )
-    lead = system.known(email=email)["id"]
-    touch = until(lambda: system.touches(lead, status="sent"))[0]
+    lead = system.wait_for_lead(email=email)["id"]
+    touch = wait_until(lambda: system.touches(lead, status="sent"))[0]
     assert system.playbook.content_by_id[touch["content"]].topic == "security"
 
 
@@ -390,9 +396,9 @@ class Ingest:
     """
 
     def __init__(self, system: System, folder: Path, **settings: str) -> None:
-        self.door = Door(system.line["kafka"])
+        self.door = Door(system.kafka)
         variables = {
-            "RIPELINE_DATABASE_URL": system.line["database"],
+            "RIPELINE_DATABASE_URL": system.database,
             "RIPELINE_KAFKA_BOOTSTRAP": self.door.address,
             "RIPELINE_PEPPER": PEPPER, "RIPELINE_SPOOL_DIR": str(folder / "spool"),
         }  # fmt: skip
@@ -450,7 +456,7 @@ async def test_the_pixel_tells_of_opens_where_it_is_on_and_always_shows_a_pictur
         for wrong in (signed(LinkClaim(reader.touch, GUIDE)), token[:-1], "x"):
             assert (await http.get(f"{ingest.url}/o/{wrong}.gif")).content == shown.content
     opens = await asyncio.to_thread(
-        until, lambda: (found := reader.told("email_opened")) and len(found) == 2 and found
+        wait_until, lambda: (found := reader.told("email_opened")) and len(found) == 2 and found
     )
     assert [one["machine"] for one in opens] == [False, True]
 
@@ -465,7 +471,7 @@ async def test_who_leaves_while_the_broker_is_away_has_left_when_it_is_back(
         "consent": [{"state": "given", "basis": "form"}],
         "occurred_at": present.ago(minutes=1),
     }
-    await asyncio.to_thread(system.say, type="identified", email=email, **given)
+    await asyncio.to_thread(system.post_event, type="identified", email=email, **given)
     token = signed(UnsubscribeClaim(str(uuid.uuid4()), address_of(email)))
     async with httpx.AsyncClient(timeout=20) as http:
         left = await http.post(f"{ingest.url}/u/{token}", headers=FIREFOX)
@@ -475,7 +481,7 @@ async def test_who_leaves_while_the_broker_is_away_has_left_when_it_is_back(
         )
         assert followed.status_code == 302
     ingest.door.open()
-    engine = open_engine(Settings(database_url=system.line["database"]))
+    engine = open_engine(Settings(database_url=system.database))
     async with asyncio.timeout(20):
         while True:
             async with engine.connect() as connection:

@@ -18,7 +18,7 @@ from services.ingest.sources import mailchimp, mailgun, postmark, sendgrid
 from services.ingest.sources.contract import Sample, Source
 from services.ops.embedded.state import found
 from tests.support import present
-from tests.system.conftest import System, until
+from tests.support.running_system import System, wait_until
 
 T = TypeVar("T")
 TOOLS = {
@@ -44,7 +44,7 @@ class Tools:
         assert make
         signer, verifier = make()
         number = self._run(lambda connection: connect(connection, self._vault, name, verifier))
-        until(
+        wait_until(
             lambda: (
                 self.post(name, self.signed(name, self.sample(name), signer)).status_code == 200
             ),
@@ -55,7 +55,7 @@ class Tools:
     def disconnect(self, name: str, number: str, signer: str) -> None:
         """Takes a secret back."""
         assert self._run(lambda connection: disconnect(connection, [number])) == 1
-        until(
+        wait_until(
             lambda: (
                 self.post(name, self.signed(name, self.sample(name), signer)).status_code == 401
             ),
@@ -65,7 +65,7 @@ class Tools:
     def _run(self, act: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         async def run() -> T:
             engine = create_async_engine(
-                self.system.line["database"].replace("postgresql:", "postgresql+asyncpg:")
+                self.system.database.replace("postgresql:", "postgresql+asyncpg:")
             )
             async with engine.begin() as connection:
                 done = await act(connection)
@@ -172,7 +172,7 @@ def test_who_leaves_by_a_tool_is_a_lead_that_refuses_mail(tools: Tools, name: st
         answer = tools.say(name, body)
         assert answer.status_code == 200, answer.text
         assert answer.json()["accepted"] == 1
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     assert {(one["channel"], one["purpose"], one["state"]) for one in lead["consent"]} == {
         ("email", "marketing", "withdrawn")
     }
@@ -187,14 +187,14 @@ def nurtured(tools: Tools) -> tuple[str, str, str]:
     system = tools.system
     email = system.address()
     agreed = [{"state": "given", "basis": "form"}]
-    system.say(
+    system.post_event(
         type="demo_requested",
         email=email,
         traits={"timezone": present.midday_zone()},
         consent=agreed,
     )
-    lead = system.known(email=email)["id"]
-    touch = until(lambda: next(iter(system.touches(lead, status="sent")), None))
+    lead = system.wait_for_lead(email=email)["id"]
+    touch = wait_until(lambda: next(iter(system.touches(lead, status="sent")), None))
     return email, lead, touch["id"]
 
 
@@ -203,7 +203,7 @@ def test_what_a_tool_tells_of_our_mail_answers_its_touch(
 ) -> None:
     """I7, I5: by what the mail itself carries; a machine's open is recorded and flagged."""
     system, (email, lead, touch) = tools.system, nurtured
-    mail = until(lambda: system.mails(email, touch))[0]
+    mail = wait_until(lambda: system.mails(email, touch))[0]
     argument = json.loads(mail["X-SMTPAPI"])["unique_args"]
     variable = json.loads(mail["X-Mailgun-Variables"])
     told = {"email": email, "timestamp": seconds(), **argument}
@@ -232,7 +232,7 @@ def test_what_a_tool_tells_of_our_mail_answers_its_touch(
         ("postmark", seen),
     ):
         assert tools.say(name, body).status_code == 200
-    system.known(5, email=email)
+    system.wait_for_lead(5, email=email)
     events = [
         item
         for item in system.timeline(lead)
@@ -262,11 +262,13 @@ def test_a_complaint_to_a_tool_stops_the_next_mail(
         "sg_event_id": uuid.uuid4().hex,
     }
     assert tools.say("sendgrid", [complaint]).status_code == 200
-    until(
-        lambda: "withdrawn" in {one["state"] for one in system.ask(f"/v1/leads/{lead}")["consent"]}
+    wait_until(
+        lambda: (
+            "withdrawn" in {one["state"] for one in system.query(f"/v1/leads/{lead}")["consent"]}
+        )
     )
-    system.say(type="purchased", email=email)
-    touch = until(
+    system.post_event(type="purchased", email=email)
+    touch = wait_until(
         lambda: next((one for one in system.touches(lead) if one["stage"] == "customer"), None)
     )
     assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")
@@ -284,7 +286,7 @@ def test_mailguns_token_serves_one_body_only(tools: Tools) -> None:
     forged = json.loads(caught.body) | leaving("mailgun", victim)
     answer = tools.post("mailgun", caught._replace(body=json.dumps(forged).encode()))
     assert (answer.status_code, kind(answer)) == (406, "replayed")
-    assert system.known(email=email)["events_counted"] == 1
+    assert system.wait_for_lead(email=email)["events_counted"] == 1
     assert system.lookup(email=victim) is None
 
 
@@ -351,5 +353,5 @@ def test_a_secret_is_changed_without_losing_or_doubling_an_event(tools: Tools) -
     assert tools.post("postmark", tools.signed("postmark", told, old)).status_code == 200
     tools.disconnect("postmark", number, old)
     assert tools.post("postmark", tools.signed("postmark", told)).status_code == 200
-    system.say(type="page_viewed", email=email)
-    assert system.known(2, email=email)["events_counted"] == 2
+    system.post_event(type="page_viewed", email=email)
+    assert system.wait_for_lead(2, email=email)["events_counted"] == 2

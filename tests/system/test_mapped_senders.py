@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from services.ingest import senders
 from tests.support import present
 from tests.support.processes import Process
-from tests.system.conftest import System, until
+from tests.support.running_system import System, wait_until
 
 DATA = Path(__file__).parents[1] / "data" / "senders"
 FIRM = "https://leads.firm.example"
@@ -38,7 +38,7 @@ class Connected:
     """Secrets of senders, put where `ripeline sources connect` puts them."""
 
     def __init__(self, system: System, environ: dict[str, str]) -> None:
-        self._url = system.line["database"].replace("postgresql://", "postgresql+asyncpg://")
+        self._url = system.database.replace("postgresql://", "postgresql+asyncpg://")
         self._vault = senders.Vault(environ["RIPELINE_PEPPER"].encode())
         self.ids: list[str] = []
 
@@ -131,7 +131,7 @@ def test_what_the_senders_own_library_signs_becomes_a_lead_once(
         assert accepted(send(system, name, body.encode(), headers)) == [number]
     forged = send(system, name, body.replace("team", "Team").encode(), headers)
     assert (forged.status_code, forged.json()["type"].rpartition("#")[2]) == (401, "signature")
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     assert (lead["events_counted"], lead["stage"]) == (1, "decision")
     [event] = [item for item in system.timeline(lead["id"]) if item["kind"] == "event"]
     assert (event["type"], event["source"]) == ("trial_started", f"{name}:default")
@@ -168,7 +168,7 @@ def test_a_typeform_is_a_lead_with_traits_and_permission(
         accepted(send(system, "typeform", body, {"Typeform-Signature": f"sha256={signature}"}))
         == list(changes.values())[:1]
     )
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     assert lead["identifiers"]["user_id"] == [f"u-{email}"]
     assert (lead["traits"]["company_size"], lead["traits"]["company"], lead["source"]) == (
         120,
@@ -227,7 +227,7 @@ async def test_hubspot_behind_a_proxy_signs_the_public_address(
                 url, content=body, headers=headers | {"X-HubSpot-Signature-v3": public}
             )
         accepted(answer, 4)
-        lead = await asyncio.to_thread(system.known, 4, email=email)
+        lead = await asyncio.to_thread(system.wait_for_lead, 4, email=email)
         assert lead["identifiers"]["external_id"] == [{"system": "hubspot", "id": contact}]
         assert lead["traits"]["title"] == "Plant manager"
         assert lead["sales_status"] == "opportunity"
@@ -273,7 +273,7 @@ def test_zoom_asks_who_is_there_and_then_tells_of_registrations_and_attendance(
             )
         )
     )
-    lead = system.known(2, email=email)
+    lead = system.wait_for_lead(2, email=email)
     types = [item["type"] for item in system.timeline(lead["id"]) if item["kind"] == "event"]
     assert types == ["webinar_registered", "webinar_attended"]
     assert zoom(b'{"event":"webinar.started","payload":{"object":{}}}').json() == {
@@ -304,9 +304,9 @@ def test_salesforce_reads_its_acknowledgement_whatever_became_of_the_message(
             "text/xml; charset=utf-8",
         )
         assert "<Ack>true</Ack>" in answer.text
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     assert (lead["sales_status"], lead["traits"]["title"]) == ("disqualified", "Plant manager")
-    assert [one["state"] for one in system.known(email=other)["consent"]] == ["withdrawn"]
+    assert [one["state"] for one in system.wait_for_lead(email=other)["consent"]] == ["withdrawn"]
 
 
 def test_calendly_raises_a_hand(system: System, connected: Connected) -> None:
@@ -320,7 +320,7 @@ def test_calendly_raises_a_hand(system: System, connected: Connected) -> None:
     signature = hexed("signing key", f"{stamp}.".encode(), body)
     headers = {"Calendly-Webhook-Signature": f"t={stamp},v1={signature}"}
     accepted(send(system, "calendly", body, headers))
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     assert (lead["stage"], lead["source"]) == ("decision", "newsletter")
     stale = str(int(stamp) - 301)
     signature = hexed("signing key", f"{stale}.".encode(), body)
@@ -334,7 +334,7 @@ def test_a_flow_of_an_automation_tool_brings_an_api_key(system: System) -> None:
     body = golden("zapier.json", email=email, **{"4711": str(uuid.uuid4().int >> 80)})
     assert send(system, "zapier", body).status_code == 401
     accepted(send(system, "zapier", body, system.key("secret")))
-    lead = system.known(email=email)
+    lead = system.wait_for_lead(email=email)
     assert (lead["traits"]["machines"], lead["source"]) == (60, "fair")
     broken = send(system, "zapier", b'{"email": {"no": "text"}}', system.key("secret"))
     assert (broken.status_code, broken.json()["where"]) == (400, "/email")
@@ -345,7 +345,7 @@ def test_every_mapped_sender_is_in_the_log_book(system: System) -> None:
 
     async def names() -> set[str]:
         engine = create_async_engine(
-            system.line["database"].replace("postgresql://", "postgresql+asyncpg://")
+            system.database.replace("postgresql://", "postgresql+asyncpg://")
         )
         async with engine.connect() as connection:
             told = await connection.exec_driver_sql("SELECT name FROM access.source WHERE served")
@@ -354,4 +354,4 @@ def test_every_mapped_sender_is_in_the_log_book(system: System) -> None:
         return known
 
     expected = {sender.id for sender in system.playbook.senders} | {"typeform", "hubspot"}
-    assert until(lambda: expected <= asyncio.run(names()))
+    assert wait_until(lambda: expected <= asyncio.run(names()))

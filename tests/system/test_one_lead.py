@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support import present
-from tests.system.conftest import System, until
+from tests.support.running_system import System, wait_until
 
 BOTTLING = "case-study-bottling"  # the first item for somebody who asks for a demo
 
@@ -20,7 +20,7 @@ class Story:
         self.system, self.email = system, system.address()
         self.cookie = f"cookie-{self.email}"
         self.visits = [
-            system.say(
+            system.post_event(
                 type="page_viewed",
                 anonymous_id=self.cookie,
                 url="https://www.millwarden.example/",
@@ -28,7 +28,7 @@ class Story:
             )
             for at in (present.ago(hours=30), present.ago(hours=4))
         ]
-        self.stranger = system.known(2, anonymous_id=self.cookie)["id"]
+        self.stranger = system.wait_for_lead(2, anonymous_id=self.cookie)["id"]
         fields = {
             "email": self.email, "name": "Ann Ames", "timezone": present.midday_zone(),
             "consent": "yes",
@@ -38,9 +38,9 @@ class Story:
             f"{system.ingest}/v1/forms/demo", params={"key": system.keys["public"]}, data=fields
         )
         assert answer.status_code == 200, answer.text
-        self.id = system.known(3, email=self.email)["id"]
-        self.touch = until(lambda: next(iter(system.touches(self.id, status="sent")), None))
-        self.mail = until(lambda: system.mails(self.email, self.touch["id"]))[0]
+        self.id = system.wait_for_lead(3, email=self.email)["id"]
+        self.touch = wait_until(lambda: next(iter(system.touches(self.id, status="sent")), None))
+        self.mail = wait_until(lambda: system.mails(self.email, self.touch["id"]))[0]
 
     def link(self, kind: str) -> str:
         """The tracked link (`l`) or the way out (`u`) of the mail."""
@@ -59,7 +59,7 @@ def story(system: System) -> Story:
 
 def test_the_visits_of_a_stranger_belong_to_the_lead_that_it_became(story: Story) -> None:
     """D1, I1: and the stranger's own id leads on to it."""
-    lead = story.system.ask(f"/v1/leads/{story.id}")
+    lead = story.system.query(f"/v1/leads/{story.id}")
     assert lead["events_counted"] >= 3
     assert lead["identifiers"]["email"] == [story.email]
     assert lead["identifiers"]["anonymous_id"] == [story.cookie]
@@ -74,7 +74,7 @@ def test_the_visits_of_a_stranger_belong_to_the_lead_that_it_became(story: Story
 
 def test_the_lead_has_a_belief_a_stage_and_a_likelihood(story: Story) -> None:
     """G1, G3, S1: a demo request moves the published stage at once."""
-    lead = story.system.ask(f"/v1/leads/{story.id}")
+    lead = story.system.query(f"/v1/leads/{story.id}")
     assert lead["stage"] == "decision"
     assert lead["product"] == "default"
     assert sum(lead["belief"].values()) == pytest.approx(1, abs=1e-9)
@@ -90,12 +90,12 @@ def test_the_lead_has_a_belief_a_stage_and_a_likelihood(story: Story) -> None:
 def test_the_ledger_sums_to_the_likelihood(story: Story) -> None:
     """S5: start + the deltas = its logit, to 1e-9, and every line of an event names it."""
     at = present.ago(seconds=0)
-    ledger = story.system.ask(f"/v1/leads/{story.id}/explain", at=at)
+    ledger = story.system.query(f"/v1/leads/{story.id}/explain", at=at)
     total = ledger["start"] + math.fsum(line["delta"] for line in ledger["lines"])
     odds = math.log(ledger["likelihood"] / (1 - ledger["likelihood"]))
     assert total == pytest.approx(odds, abs=1e-9)
     assert ledger["sum"] == pytest.approx(total, abs=1e-9)
-    assert ledger["likelihood"] == story.system.ask(f"/v1/leads/{story.id}", at=at)["likelihood"]
+    assert ledger["likelihood"] == story.system.query(f"/v1/leads/{story.id}", at=at)["likelihood"]
     named = {line["event_id"] for line in ledger["lines"]}
     assert set(story.visits) <= named
     assert all(
@@ -107,12 +107,12 @@ def test_the_ledger_sums_to_the_likelihood(story: Story) -> None:
 def test_the_past_can_be_asked_for(story: Story) -> None:
     """G4: before the form there were only visits, before these nothing."""
     first, second = (item["at"] for item in story.system.timeline(story.id)[:2])
-    then = story.system.ask(f"/v1/leads/{story.id}", at=first)
+    then = story.system.query(f"/v1/leads/{story.id}", at=first)
     assert then["events_counted"] == 1
     assert then["as_of"] == first
     assert then["stage"] != "decision"
-    assert then["likelihood"] < story.system.ask(f"/v1/leads/{story.id}")["likelihood"]
-    later = story.system.ask(
+    assert then["likelihood"] < story.system.query(f"/v1/leads/{story.id}")["likelihood"]
+    later = story.system.query(
         f"/v1/leads/{story.id}",
         at=(datetime.fromisoformat(second) + timedelta(hours=1)).isoformat(),
     )
@@ -173,7 +173,7 @@ def test_a_click_leads_to_the_page_and_is_part_of_the_story(story: Story) -> Non
         found = [item for item in system.timeline(story.id) if item.get("type") == "email_clicked"]
         return found if len(found) == 2 else []
 
-    human, machine = sorted(until(clicks), key=lambda item: bool(item["machine"]))
+    human, machine = sorted(wait_until(clicks), key=lambda item: bool(item["machine"]))
     assert (human["machine"], machine["machine"]) == (False, True)
     assert {human["touch_id"], machine["touch_id"]} == {story.touch["id"]}
     assert human["content_id"] == BOTTLING
@@ -198,20 +198,20 @@ def test_who_leaves_gets_no_more_mail(story: Story) -> None:
     assert page.status_code == 200
     assert '<form method="post">' in page.text
     assert system.http.head(way_out).status_code == 200
-    said = {item["state"] for item in system.ask(f"/v1/leads/{story.id}")["consent"]}
+    said = {item["state"] for item in system.query(f"/v1/leads/{story.id}")["consent"]}
     assert said == {"given"}
     assert urlsplit(way_out).netloc == urlsplit(system.ingest).netloc
     left = system.http.post(way_out, data={"List-Unsubscribe": "One-Click"})
     assert left.status_code == 200
 
     def withdrawn() -> bool:
-        lead = system.ask(f"/v1/leads/{story.id}")
+        lead = system.query(f"/v1/leads/{story.id}")
         return "withdrawn" in {item["state"] for item in lead["consent"]}
 
-    until(withdrawn)
-    system.say(type="purchased", email=story.email)
-    until(lambda: system.ask(f"/v1/leads/{story.id}")["stage"] == "customer")
-    touch = until(
+    wait_until(withdrawn)
+    system.post_event(type="purchased", email=story.email)
+    wait_until(lambda: system.query(f"/v1/leads/{story.id}")["stage"] == "customer")
+    touch = wait_until(
         lambda: next((one for one in system.touches(story.id) if one["stage"] == "customer"), None)
     )
     assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")

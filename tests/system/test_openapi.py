@@ -13,7 +13,7 @@ import pytest
 from services.ops.commands.status import read
 from services.shared.settings import Settings
 from tests.support import present
-from tests.system.conftest import System
+from tests.support.running_system import System
 
 EXAMPLES = 10
 ALIKE = "/v1/(identify|page|screen|group|alias)$|^/metrics$|/v1/hooks/(?!typeform|zapier)"
@@ -79,7 +79,5 @@ def test_every_document_names_its_paths_and_how_to_sign_in(system: System, servi
 
 async def test_whatever_was_accepted_could_be_applied(system: System) -> None:
     """O4: no generated event that got its 2xx ends as a dead letter."""
-    state = await read(
-        Settings(database_url=system.line["database"], kafka_bootstrap=system.line["kafka"])
-    )
+    state = await read(Settings(database_url=system.database, kafka_bootstrap=system.kafka))
     assert state["dead_letters"] == 0

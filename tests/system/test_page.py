@@ -83,10 +83,10 @@ async def happened(system: Any, **said: Any) -> str:
             )
             return str(found.json()["id"]) if found.status_code == 200 else None
 
-        return str(await until(known))
+        return str(await wait_until(known))
 
 
-async def until(look: Callable[[], Any], seconds: float = 20) -> Any:
+async def wait_until(look: Callable[[], Any], seconds: float = 20) -> Any:
     """What `look` returns as soon as it is something."""
     async with asyncio.timeout(seconds):
         while not (found := await look()):
@@ -148,7 +148,7 @@ async def test_a_lead_shows_its_curve_its_points_and_what_was_decided(
         await page.goto(f"{system.scorer}/leads/{lead}")
         return await page.locator(".touches li").count() > 0
 
-    await until(decided)
+    await wait_until(decided)
     picture = page.get_by_role("img", name="Belief over buying stages")
     await expect(picture).to_be_visible()
     assert await picture.locator("path.area").count() == 4

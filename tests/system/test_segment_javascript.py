@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.async_api import BrowserContext, async_playwright
 
-from tests.system.conftest import System
+from tests.support.running_system import System
 from tests.system.test_clients import BROWSER_FLAGS, CHROMIUM
 
 NODE = Path(__file__).parents[1] / "node"
@@ -46,7 +46,7 @@ def test_the_client_for_node_tells_a_whole_story(system: System) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    lead = system.known(5, user_id=user)
+    lead = system.wait_for_lead(5, user_id=user)
     assert lead["identifiers"]["email"] == [email]
     assert sorted(lead["identifiers"]["anonymous_id"]) == sorted([cookie, f"old-{cookie}"])
     assert lead["traits"]["title"] == "Plant manager"
@@ -83,7 +83,7 @@ async def test_the_client_for_browsers_asks_us_where_to_post_and_posts_across_or
         cookie, failed = await _visit(await browser.new_context(), system, user, email)
         await browser.close()
     assert failed == []
-    lead = system.known(4, user_id=user)
+    lead = system.wait_for_lead(4, user_id=user)
     assert lead["identifiers"]["anonymous_id"] == [cookie]
     assert lead["identifiers"]["email"] == [email]
     events = {item["type"]: item for item in system.timeline(lead["id"]) if item["kind"] == "event"}
@@ -147,4 +147,4 @@ def test_a_call_over_32_kilobytes_and_a_batch_over_500_are_refused_as_segment_do
     whole = system.post("/v1/batch", json={"batch": [call(7_000) for _ in range(80)]})
     assert whole.status_code == 413
     assert whole.json()["type"].endswith("#too-large")
-    assert system.known(1, user_id=user)["events_counted"] == 1
+    assert system.wait_for_lead(1, user_id=user)["events_counted"] == 1

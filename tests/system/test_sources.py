@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from services.ops.__main__ import app as command_line
 from services.ops.__main__ import current
 from services.ops.commands import sources
-from tests.system.conftest import System
+from tests.support.running_system import System
 from tests.system.test_clients import BROWSER_FLAGS, CHROMIUM
 
 
@@ -79,7 +79,7 @@ def test_the_command_says_where_a_sample_ended(system: System) -> None:
     found = run("sources", "test", "segment")
     assert found["ok"]
     assert found["status"] == 200
-    assert system.ask(f"/v1/leads/{found['lead']}")["stage"] == "decision"
+    assert system.query(f"/v1/leads/{found['lead']}")["stage"] == "decision"
     heard = next(one for one in run("sources") if one["name"] == "segment")
     assert heard["state"] == "heard"
     assert heard["accepted"] >= 2
@@ -118,9 +118,7 @@ def test_a_source_that_brings_a_key_has_no_secret_to_connect(system: System) -> 
 async def test_waiting_for_the_first_event_turns_green_on_the_page_by_itself(
     system: System,
 ) -> None:
-    engine = create_async_engine(
-        system.line["database"].replace("postgresql://", "postgresql+asyncpg://")
-    )
+    engine = create_async_engine(system.database.replace("postgresql://", "postgresql+asyncpg://"))
     async with engine.begin() as connection:
         await connection.execute(
             text(

@@ -23,7 +23,7 @@ from services.ops.__main__ import app as command_line
 from services.ops.embedded.processes import tied
 from services.shared.settings import HOME, Settings
 from tests.support import present
-from tests.system.conftest import until
+from tests.support.running_system import wait_until
 
 
 class Up:
@@ -130,7 +130,7 @@ def test_other_commands_find_it_by_themselves(up: Up, monkeypatch: pytest.Monkey
         state: dict[str, Any] = json.loads(said.stdout)
         return state if state["idle"] else None
 
-    state = until(idle, 30)
+    state = wait_until(idle, 30)
     assert (state["lag"], state["outbox"]) == (
         {"scorer": 0, "nurture": 0},
         {"scorer": 0, "nurture": 0},
@@ -163,7 +163,7 @@ def test_services_that_die_are_started_again_at_once_on_their_ports(up: Up) -> N
         assert one["pid"] not in killed.values()
         up.line["pids"][one["service"]] = [one["pid"]]
     for service in killed:
-        until(lambda url=up.line[service]: ready(url), 30)
+        wait_until(lambda url=up.line[service]: ready(url), 30)
 
 
 def test_a_database_that_dies_comes_back_with_its_data(up: Up) -> None:
@@ -181,7 +181,7 @@ def test_a_database_that_dies_comes_back_with_its_data(up: Up) -> None:
         assert found.status_code in (200, 503)
         return found.status_code == 200
 
-    until(known, 20)
+    wait_until(known, 20)
     assert all(lives(pid) for pid in up.children)
 
 
@@ -189,7 +189,7 @@ def test_after_sigterm_nothing_is_left(up: Up) -> None:
     """U1: no process, no temporary folder, no state file."""
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(40) == 0
-    until(lambda: not any(lives(pid) for pid in up.children), 5)
+    wait_until(lambda: not any(lives(pid) for pid in up.children), 5)
     assert list(up.folder.iterdir()) == []
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from services.shared.errors import Reject
-from services.shared.http.keys import Key, Keys, bearer, plain_origin
+from services.shared.http.keys import ApiKey, ApiKeys, bearer, normal_origin
 from services.shared.http.rates import Headers, Rates, network
 
 
@@ -19,7 +19,7 @@ class Admitted(NamedTuple):
     rate limits.
     """
 
-    key: Key
+    key: ApiKey
     spool_owner: str
     rate_headers: Headers
 
@@ -29,9 +29,9 @@ class Admission:
     address. Counts everybody.
     """
 
-    def __init__(self, keys: Keys, allowed_origins: Sequence[str], rates: Rates) -> None:
+    def __init__(self, keys: ApiKeys, allowed_origins: Sequence[str], rates: Rates) -> None:
         self._keys, self._rates = keys, rates
-        self._origins = frozenset(map(plain_origin, allowed_origins))
+        self._origins = frozenset(map(normal_origin, allowed_origins))
 
     def admit(self, request: Request, in_body: str = "", *, in_page: bool = False) -> Admitted:
         """The sender by its key: from the Authorization header, `?key=`, or the body. Raises Reject
@@ -44,7 +44,7 @@ class Admission:
             given, exposed_in = request.query_params.get("key", ""), "an address"
         if not given:
             given, exposed_in = in_body, "a page" if in_page else ""
-        key = self._keys.check(given, "secret", "public")
+        key = self._keys.authorize(given, "secret", "public")
         if key.scope == "secret":
             if exposed_in:
                 raise _exposed(exposed_in)
@@ -61,9 +61,9 @@ class Admission:
         self._rates.address(request)
         return f"{source} {network(request)}"
 
-    def _check_origin(self, key: Key, origin: str | None) -> None:
+    def _check_origin(self, key: ApiKey, origin: str | None) -> None:
         allowed = self._origins if key.origins is None else key.origins
-        if origin and not allowed & {"*", plain_origin(origin)}:
+        if origin and not allowed & {"*", normal_origin(origin)}:
             setting = (
                 "RIPELINE_ALLOWED_ORIGINS" if key.origins is None else "the origins of its key"
             )
@@ -80,13 +80,13 @@ class Cors(CORSMiddleware):
     checks the one key in use.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, **named: Any) -> None:
+    def __init__(self, app: ASGIApp, *, keys: ApiKeys, **named: Any) -> None:
         super().__init__(app, **named)
         self._keys = keys
 
     def is_allowed_origin(self, origin: str) -> bool:
         """Whether the settings or any key in force allow it."""
-        return super().is_allowed_origin(origin) or self._keys.serves(plain_origin(origin))
+        return super().is_allowed_origin(origin) or self._keys.allows_origin(normal_origin(origin))
 
 
 def presented_key(authorization: str | None) -> str:

@@ -9,7 +9,7 @@ from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
 from services.ingest.sources.contract import Source
 from services.shared.clock import Clock
-from services.shared.http.keys import Keys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.rates import Rates
 from services.shared.http.web import Readiness
 from services.shared.playbook.sections import Playbook
@@ -22,7 +22,7 @@ class Dependencies:
 
     settings: Settings
     playbook: Playbook
-    keys: Keys
+    keys: ApiKeys
     rates: Rates
     secrets: SenderSecrets
     statistics: SourceStatistics

@@ -10,16 +10,25 @@ from services.ingest.sources.segment import snake
 
 TRAIT = "trait"
 MEANINGS = {
-    "": "not used", "email": "e-mail address", "lead": "address or customer number",
+    "": "not used",
+    "email": "e-mail address",
+    "lead": "address or customer number",
     "user_id": "customer number",
-    "anonymous_id": "visitor id", "external_id": "id in the CRM", "type": "what "
-    "happened", "time": "when",
-    "consent": "permission to write", "outcome": "became an opportunity", "company": "company",
+    "anonymous_id": "visitor id",
+    "external_id": "id in the CRM",
+    "type": "what happened",
+    "time": "when",
+    "consent": "permission to write",
+    "outcome": "became an opportunity",
+    "company": "company",
     "source": "source",
-    "campaign": "campaign", "cost": "cost", "product": "product", "content_id": "content",
+    "campaign": "campaign",
+    "cost": "cost",
+    "product": "product",
+    "content_id": "content",
     "url": "address of a page",
     TRAIT: "attribute called …",
-}  # fmt: skip
+}
 SIMPLE = (
     "email",
     "lead",

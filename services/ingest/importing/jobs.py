@@ -25,9 +25,9 @@ from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
 from services.shared.clock import Clock
 from services.shared.errors import Reject, Retry
-from services.shared.http.keys import Key
+from services.shared.http.keys import ApiKey
 from services.shared.messaging.kafka import Publisher
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat
 
 log = structlog.get_logger()
 MAX_BYTES = 256 * 1024 * 1024  # of a file
@@ -57,7 +57,7 @@ class UploadedFile:
     it.
     """
 
-    def __init__(self, folder: Path, name: str, key: Key) -> None:
+    def __init__(self, folder: Path, name: str, key: ApiKey) -> None:
         self.id, self.folder, self.name, self.key = folder.name, folder, name, key
         self.used_at = time.monotonic()
         self.header, self.rows, self.shape = Header([]), list[list[str]](), ""
@@ -114,7 +114,7 @@ class ImportJobs:
         self._files: dict[str, UploadedFile] = {}
         self._running = asyncio.Lock()
 
-    def add(self, name: str, key: Key) -> UploadedFile:
+    def add(self, name: str, key: ApiKey) -> UploadedFile:
         """Makes a folder for a new file. Raises Reject `too-many`."""
         if len(self._files) >= MAX_FILES:
             raise Reject(
@@ -128,7 +128,7 @@ class ImportJobs:
         self._files[file.id] = file
         return file
 
-    def find(self, file_id: str, key: Key) -> UploadedFile:
+    def find(self, file_id: str, key: ApiKey) -> UploadedFile:
         """A file that was uploaded with this key. Raises Reject `not-found`."""
         file = self._files.get(file_id)
         if not file or file.key.id != key.id:
@@ -139,7 +139,7 @@ class ImportJobs:
             )
         return file
 
-    def of(self, key: Key) -> Iterator[UploadedFile]:
+    def of(self, key: ApiKey) -> Iterator[UploadedFile]:
         """Every file that was uploaded with this key, newest first."""
         return (file for file in reversed(self._files.values()) if file.key.id == key.id)
 
@@ -192,12 +192,12 @@ class ImportJobs:
         self._files.pop(file.id, None)
         shutil.rmtree(file.folder, ignore_errors=True)
 
-    async def delete_old(self, beat: Beat) -> None:
+    async def delete_old(self, heartbeat: Heartbeat) -> None:
         """Deletes files unused for an hour, first those that an earlier process left."""
         with suppress(OSError):
             shutil.rmtree(self.folder)
         while True:
-            beat()
+            heartbeat()
             for file in list(self._files.values()):
                 busy = file.job and not file.job.ended
                 if not busy and time.monotonic() - file.used_at > KEPT_S:

@@ -22,8 +22,8 @@ from services.ingest.importing.upload import Upload
 from services.ingest.sources.imports import MAX_DAYS
 from services.shared.contracts.events import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
-from services.shared.http.keys import Key
-from services.shared.http.signin import Seats, SignedOut
+from services.shared.http.keys import ApiKey
+from services.shared.http.signin import PageSessions, SignedOut
 from services.shared.http.web import STATUS
 from services.shared.playbook.loading import Broken
 
@@ -37,7 +37,7 @@ class ImportPage:
     """The routes of the page."""
 
     def __init__(self, parts: Dependencies, jobs: ImportJobs) -> None:
-        self._sign_in = Seats(parts.keys, parts.pepper, "secret")
+        self._sessions = PageSessions(parts.keys, parts.pepper, "secret")
         self._rates, self._jobs, self._clock = parts.rates, jobs, parts.clock
         self._templates = ImportTemplates(jobs.facts)
 
@@ -74,7 +74,7 @@ class ImportPage:
         """Signs in by the form."""
         form = await self._form(request)
         try:
-            cookie = self._sign_in.open(form.get("key", "")[:200])
+            cookie = self._sessions.sign_in(form.get("key", "")[:200])
         except Reject as error:
             refused = self._rates.guessed(request, error)
             return self._templates.page("sign_in.html", STATUS[refused.kind], problem=refused)
@@ -171,9 +171,9 @@ class ImportPage:
 
     # -- what all share ---------------------------------------------------------------------------
 
-    def _key(self, request: Request) -> Key:
+    def _key(self, request: Request) -> ApiKey:
         """The key of who is signed in. Raises SignedOut."""
-        return self._sign_in.holder(request.cookies.get(COOKIE, ""))
+        return self._sessions.key_of(request.cookies.get(COOKIE, ""))
 
     def _find(self, request: Request, file_id: str) -> UploadedFile:
         return self._jobs.find(file_id, self._key(request))

@@ -24,7 +24,7 @@ from services.ingest.source_stats import SourceStatistics
 from services.shared.clock import Clock
 from services.shared.db import is_transient
 from services.shared.errors import Retry
-from services.shared.runtime import Beat, fault_point
+from services.shared.runtime import Heartbeat, fault_point
 from services.shared.telemetry import ACCEPTED, MAILBOX_READ, REFUSED
 
 log = structlog.get_logger()
@@ -55,14 +55,14 @@ class MailboxReader:
         self._cursor = MailboxCursor(engine, address.name)
         self._handling = handling
 
-    async def watch(self, beat: Beat) -> None:
+    async def watch(self, heartbeat: Heartbeat) -> None:
         """Polls until cancelled; while the server, the broker or the database is away it waits
         longer each time.
         """
         wait, last_reason = self._poll_s, ""
         while True:
             try:
-                await self.poll(beat)
+                await self.poll(heartbeat)
                 wait, last_reason = self._poll_s, ""
             except Exception as error:
                 if not (isinstance(error, Retry | imaplib.IMAP4.error) or is_transient(error)):
@@ -71,26 +71,26 @@ class MailboxReader:
                 if reason != last_reason:
                     log.warning("mailbox_waits", reason=reason)
                 wait, last_reason = min(wait * 2, max(LONGEST_WAIT_S, self._poll_s)), reason
-            await _pause(wait, beat)
+            await _pause(wait, heartbeat)
 
-    async def poll(self, beat: Beat) -> None:
+    async def poll(self, heartbeat: Heartbeat) -> None:
         """Reads what is new, unless another process is reading."""
         async with self._engine.begin() as connection:
             if not await self._cursor.lock(connection):
-                beat()
+                heartbeat()
                 return
-            session = await _step(beat, ImapSession, self._address)
+            session = await _step(heartbeat, ImapSession, self._address)
             try:
-                await self._read(session, beat)
-                await _step(beat, session.log_out)
+                await self._read(session, heartbeat)
+                await _step(heartbeat, session.log_out)
             finally:
                 session.abort()
         MAILBOX_READ.set_to_current_time()
 
-    async def _read(self, session: ImapSession, beat: Beat) -> None:
+    async def _read(self, session: ImapSession, heartbeat: Heartbeat) -> None:
         first = await self._cursor.load(session.validity)
-        while uids := await _step(beat, session.next_uids, first):
-            receipts = await _step(beat, self._receipts, session, uids)
+        while uids := await _step(heartbeat, session.next_uids, first):
+            receipts = await _step(heartbeat, self._receipts, session, uids)
             await self._handling.delivery.publish(
                 [record for receipt in receipts for record in receipt.records]
             )
@@ -128,16 +128,16 @@ class MailboxReader:
                 )
 
 
-async def _step(beat: Beat, work: Callable[..., T], *given: Any) -> T:
+async def _step(heartbeat: Heartbeat, work: Callable[..., T], *given: Any) -> T:
     """Does blocking work in a thread, within `STEP_S`."""
-    beat()
+    heartbeat()
     async with asyncio.timeout(STEP_S):
         return await asyncio.to_thread(work, *given)
 
 
-async def _pause(seconds: float, beat: Beat) -> None:
+async def _pause(seconds: float, heartbeat: Heartbeat) -> None:
     """Sleeps, with a heartbeat at least every 5 s."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        beat()
+        heartbeat()
         await asyncio.sleep(min(left, 5.0))

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.shared.clock import rfc3339
 from services.shared.db import rows
 from services.shared.errors import Reject
-from services.shared.http.keys import Scope, new_key, plain_origin, register
+from services.shared.http.keys import Scope, new_key, normal_origin, register
 
 
 class Made(NamedTuple):
@@ -34,7 +34,7 @@ async def make(
     expires_at: datetime | None = None,
 ) -> Made:
     """A new key; without origins those of the settings count."""
-    key, own = new_key(), [plain_origin(one) for one in origins or ()] or None
+    key, own = new_key(), [normal_origin(one) for one in origins or ()] or None
     number = await register(engine, key, name, scope, origins=own, expires_at=expires_at)
     return Made(number, key, name, scope, own, rfc3339(expires_at) if expires_at else None)
 

@@ -8,7 +8,7 @@ from services.shared.db import is_transient, migrate, open_engine
 from services.shared.errors import Retry
 from services.shared.http.keys import Scope, new_key, register
 from services.shared.messaging.kafka import make_topics
-from services.shared.runtime import patiently
+from services.shared.runtime import retry_with_backoff
 from services.shared.settings import Settings
 
 SCOPES: tuple[Scope, ...] = ("secret", "public", "query")
@@ -23,8 +23,8 @@ async def provision(settings: Settings) -> dict[str, Any]:
     """
     engine = open_engine(settings)
     try:
-        await patiently(lambda: _migrated(engine), "database")
-        topics = await patiently(lambda: make_topics(settings), "broker")
+        await retry_with_backoff(lambda: _migrated(engine), "database")
+        topics = await retry_with_backoff(lambda: make_topics(settings), "broker")
         made: dict[str, str] = {}
         for scope in SCOPES:
             given = getattr(settings, f"{scope}_key").get_secret_value()

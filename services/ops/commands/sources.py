@@ -21,7 +21,7 @@ from services.shared.clock import Clock, rfc3339
 from services.shared.contracts.identity import Kind
 from services.shared.db import open_engine, rows
 from services.shared.errors import Reject
-from services.shared.http.keys import FORM, new_key, register
+from services.shared.http.keys import PATTERN, new_key, register
 from services.shared.playbook.loading import load
 from services.shared.settings import Settings
 
@@ -198,7 +198,7 @@ async def _keyed(
         sample = source.sample(address, Clock.parse(settings.clock).now())
         return await _post(settings, source, sample, url, {"Authorization": f"Bearer {key}"})
     finally:
-        match = FORM.fullmatch(key)
+        match = PATTERN.fullmatch(key)
         async with engine.begin() as connection:
             await connection.execute(
                 text("UPDATE access.api_key SET revoked_at = now() WHERE id = :id"),

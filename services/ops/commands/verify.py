@@ -56,10 +56,10 @@ async def _compare(
     wrong: list[tuple[uuid.UUID, str]] = []
     for product in scoring.playbook.products:
         leads = [lead for lead in profiles if product in states.get(lead, {})]
-        folded = scoring.fold.fold_all(product, [events.get(lead, []) for lead in leads])
+        folded = scoring.fold.refold(product, [events.get(lead, []) for lead in leads])
         for lead, again in zip(leads, folded, strict=True):
             stored = states[lead][product]
-            if stored.fold_hash == scoring.playbook.fold_hash and stored.lane != again:
+            if stored.fold_hash == scoring.playbook.fold_hash and stored.fold != again:
                 wrong.append((lead, f"the state of {product}"))
     for lead, packed in profiles.items():
         if canonical(unpack_profile(packed)) != canonical(profile_of(events.get(lead, []))):

@@ -44,27 +44,46 @@ class Persona:
 
 PERSONAS = (
     Persona(
-        "practitioner", 0.5, ("Maintenance Planner", "Reliability Engineer", "Operations "
-        "Analyst"), (30, 900),
+        "practitioner",
+        0.5,
+        ("Maintenance Planner", "Reliability Engineer", "Operations Analyst"),
+        (30, 900),
         (70, 40, 28, 22),
-        ((0, 0.85, 0.15, 0, 0), (0.45, 0, 0.55, 0, 0), (0.35, 0.2, 0, 0.45, 0), (0.3, 0, 0.4, 0,
-        0.3)),
-        1.1, 1.0,
+        (
+            (0, 0.85, 0.15, 0, 0),
+            (0.45, 0, 0.55, 0, 0),
+            (0.35, 0.2, 0, 0.45, 0),
+            (0.3, 0, 0.4, 0, 0.3),
+        ),
+        1.1,
+        1.0,
     ),
     Persona(
-        "buyer", 0.32, ("Head of Operations", "Plant Director", "Managing Director"), (80, 4000),
+        "buyer",
+        0.32,
+        ("Head of Operations", "Plant Director", "Managing Director"),
+        (80, 4000),
         (60, 28, 22, 18),
-        ((0, 0.7, 0.3, 0, 0), (0.35, 0, 0.65, 0, 0), (0.3, 0.15, 0, 0.55, 0), (0.25, 0, 0.3, 0,
-        0.45)),
-        0.85, 1.2,
+        (
+            (0, 0.7, 0.3, 0, 0),
+            (0.35, 0, 0.65, 0, 0),
+            (0.3, 0.15, 0, 0.55, 0),
+            (0.25, 0, 0.3, 0, 0.45),
+        ),
+        0.85,
+        1.2,
     ),
     Persona(
-        "student", 0.18, ("Student", "Research Assistant"), (1, 3),
+        "student",
+        0.18,
+        ("Student", "Research Assistant"),
+        (1, 3),
         (40, 80, 14, 8),
         ((0, 1, 0, 0, 0), (0.9, 0, 0.1, 0, 0), (0.5, 0.5, 0, 0, 0), (0.5, 0, 0.5, 0, 0)),
-        1.3, 0.7,
+        1.3,
+        0.7,
     ),
-)  # fmt: skip
+)
 SESSIONS_A_DAY = (0.012, 0.055, 0.12, 0.24)
 # chance that a session of a person in each stage holds the act at all
 IN_A_SESSION = {

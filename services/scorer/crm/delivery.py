@@ -20,7 +20,7 @@ from services.shared.contracts.events import derived
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.http.webhook import SignedWebhook
-from services.shared.runtime import Beat, fault_point
+from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import WRITTEN_BACK
 
@@ -50,10 +50,10 @@ class Writer:
         self._poll_s, self._lease_s = settings.poll_ms / 1000, 3 * settings.sending_timeout_s
         self.gone = False
 
-    async def run(self, beat: Beat) -> None:
+    async def run(self, heartbeat: Heartbeat) -> None:
         """Writes back until cancelled."""
         while True:
-            beat()
+            heartbeat()
             tried = 0
             try:
                 tried = 0 if self.gone else await self.turn()
@@ -103,15 +103,14 @@ class Writer:
         self, lead: uuid.UUID
     ) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
         """The lead as the API shows it, and its reasons, by product. Raises Moved or Reject."""
-        journey, library = self._scoring.fold, self._scoring.playbook.content_by_id
+        fold, library = self._scoring.fold, self._scoring.playbook.content_by_id
         leads, why = {}, {}
         for product in self._queries.products:
             leads[product] = shown = await self._queries.lead(lead, product)
             now = parse_time(shown["as_of"])
             events = await self._queries.events(lead, now)
-            ledger = await asyncio.to_thread(explain, journey, product, events, now)
-            content = {event.data.id: journey.reader.read(event.data).content for event in events}
-            why[product] = reasons(ledger.lines, content, library)
+            ledger = await asyncio.to_thread(explain, fold, product, events, now)
+            why[product] = reasons(ledger.lines, library)
         return leads, why
 
     async def _settle(self, one: Owed, result: str, told: Any) -> None:

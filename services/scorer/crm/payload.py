@@ -8,7 +8,7 @@ import msgspec
 from jmespath.exceptions import JMESPathTypeError
 
 from services.scorer.model.explanation import Line
-from services.scorer.wording import band, ledger_text, plain, signed
+from services.scorer.wording import band, line_in_words, plain, signed
 from services.shared.playbook.sections import UNKNOWN, Content, Crm
 
 REASONS = 3
@@ -84,17 +84,12 @@ def outcome(status: str | None, reason: str | None) -> str:
     return f"{status}: {reason}" if reason else status or ""
 
 
-def reasons(
-    lines: Sequence[Line], content: Mapping[str, str], library: Mapping[str, Content]
-) -> list[str]:
-    """The three things that moved the likelihood most, largest first, in words with their points;
-    `content` by event id.
-    """
+def reasons(lines: Sequence[Line], library: Mapping[str, Content]) -> list[str]:
+    """What moved the likelihood most, three at most, largest first, in words with its points."""
     weights: dict[str, float] = {}
     points: dict[str, list[float]] = {}
     for line in lines:
-        about = content.get(line.event_id or "", "") if line.kind == "event" else ""
-        text = plain(ledger_text(line.text, about, library)[0])
+        text = plain(line_in_words(line, library))
         weights[text] = weights.get(text, 0.0) + line.delta
         points.setdefault(text, []).append(line.points)
     largest = sorted(weights, key=lambda text: -abs(weights[text]))[:REASONS]

@@ -199,11 +199,10 @@ class Ownership:
             # written later
             await self._run(
                 "INSERT INTO scorer.lead (id, profile) SELECT id, :blank FROM "
-                "unnest(CAST(:leads AS uuid[])) AS n(id) "
-                "ORDER BY id ON CONFLICT DO NOTHING",
+                "unnest(CAST(:leads AS uuid[])) AS n(id) ORDER BY id ON CONFLICT DO NOTHING",
                 leads=sorted({node.lead for node in plan.changed if node.lead} - plan.born),
                 blank=BLANK,
-            )  # fmt: skip
+            )
         if plan.overruled:
             await self._run(
                 "DELETE FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.overruled)
@@ -386,11 +385,12 @@ class Ownership:
                 other = await rows(
                     self._connection,
                     "SELECT 1 FROM scorer.event WHERE lead_id = :lead AND anchor = :anchor AND "
-                    "uid <> ALL(:uids) "
-                    "AND weaker @> ARRAY[CAST(:weak AS bigint)] LIMIT 1",
-                    lead=loser.lead, anchor=loser.anchor, uids=[one.uid for one in losers],
+                    "uid <> ALL(:uids) AND weaker @> ARRAY[CAST(:weak AS bigint)] LIMIT 1",
+                    lead=loser.lead,
+                    anchor=loser.anchor,
+                    uids=[one.uid for one in losers],
                     weak=weak,
-                )  # fmt: skip
+                )
                 if not other:
                     dropped.add((weak, loser.anchor))
         return dropped
@@ -414,10 +414,10 @@ class Ownership:
             stored = await rows(
                 self._connection,
                 "SELECT low, high, said_at, uid, same FROM scorer.verdict WHERE (low = "
-                "ANY(:ids) OR high = ANY(:ids)) "
-                "AND uid <> ALL(:overruled)",
-                ids=sorted(front), overruled=sorted(plan.overruled),
-            )  # fmt: skip
+                "ANY(:ids) OR high = ANY(:ids)) AND uid <> ALL(:overruled)",
+                ids=sorted(front),
+                overruled=sorted(plan.overruled),
+            )
             last: dict[Link, Any] = {}
             for one in (*stored, *(v for v in plan.verdicts if v.low in front or v.high in front)):
                 pair = one.low, one.high

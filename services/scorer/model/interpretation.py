@@ -21,11 +21,11 @@ OUTCOMES = {
 SEEN_BY_URL = frozenset({"page_viewed", "link_clicked"})
 
 
-class Reading(NamedTuple):
+class Interpretation(NamedTuple):
     """`signal` names a mark or a special of the filter, with its code; `rule` numbers an engagement
     rule, −1 for none.
 
-    `about` is '', send, open or click; what does not `weigh` makes no instant in the fold.
+    `touch_part` is '', send, open or click; what does not `weigh` makes no instant in the fold.
     """
 
     type: str
@@ -33,11 +33,11 @@ class Reading(NamedTuple):
     signal: str = ""
     code: int = NOTHING
     rule: int = NOTHING
-    about: str = ""
+    touch_part: str = ""
     weighs: bool = False
 
 
-class Reader:
+class Interpreter:
     """Reads interactions; equal facts are read once."""
 
     def __init__(
@@ -51,9 +51,9 @@ class Reader:
         self._forms = {form: item.id for item in playbook.content for form in item.forms}
         self._pages = AddressBook((url, rule.type) for rule in playbook.pages for url in rule.urls)
         self._form_types = {form: rule.type for rule in playbook.pages for form in rule.forms}
-        self._known: dict[tuple[str, str, str, bool, bool, Any], Reading] = {}
+        self._known: dict[tuple[str, str, str, bool, bool, Any], Interpretation] = {}
 
-    def read(self, event: Interaction) -> Reading:
+    def interpret(self, event: Interaction) -> Interpretation:
         """The reading of one interaction."""
         form = event.properties.get("form") if event.properties else None
         try:
@@ -76,7 +76,7 @@ class Reader:
                 self._known[key] = reading
             return reading
 
-    def _read(self, event: Interaction, form: str) -> Reading:
+    def _read(self, event: Interaction, form: str) -> Interpretation:
         type_, url, machine = event.type, event.url, event.machine
         content = event.content_id or self._forms.get(form, "")
         if (
@@ -93,25 +93,28 @@ class Reader:
             type_ = self._form_types.get(form, type_)
         mark = self._model.mark_of_type.get(type_)
         if type_ == TOUCH_SENT:
-            return Reading(type_, content, about="send", weighs=True)
+            return Interpretation(type_, content, touch_part="send", weighs=True)
         if mark == "given_send":
             if not event.touch_id:
-                return Reading(type_, content)
-            return Reading(
-                type_, content, about="open" if type_ == "email_opened" else "click", weighs=True
+                return Interpretation(type_, content)
+            return Interpretation(
+                type_,
+                content,
+                touch_part="open" if type_ == "email_opened" else "click",
+                weighs=True,
             )
         if machine:
-            return Reading(type_, content)
+            return Interpretation(type_, content)
         if type_ == self._model.outcome:
             return self._signal(type_, content, "outcome")
         if type_ in OUTCOMES:
             return self._signal(type_, content, OUTCOMES[type_])
         return self._signal(type_, content, self._by_content(type_, content, mark) if mark else "")
 
-    def _signal(self, type_: str, content: str, signal: str) -> Reading:
+    def _signal(self, type_: str, content: str, signal: str) -> Interpretation:
         code = self._codes.get(signal, NOTHING)
         rule = self._rules.get(type_, self._rules.get(signal, NOTHING))
-        return Reading(
+        return Interpretation(
             type_, content, signal, code, rule, weighs=code != NOTHING or rule != NOTHING
         )
 

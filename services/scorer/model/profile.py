@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from services.scorer.model.fold import Event
+from services.scorer.model.state import Event
 from services.shared.clock import to_us
 from services.shared.contracts.consent import consents_of
 from services.shared.contracts.events import TOUCH_SENT

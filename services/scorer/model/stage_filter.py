@@ -1,8 +1,8 @@
 """The stage filter: belief over buying stages under a marked Markovian arrival process, and the
 published stage.
 
-Arrays are (K, L): K stages in rows, L lanes in columns. Every operation is elementwise over lanes
-in a fixed order, so a lane's numbers do not depend on its batch: the state can be compared bit for
+Arrays are (K, L): K stages in rows, L leads in columns. Every operation is elementwise over leads
+in a fixed order, so a lead's numbers do not depend on its batch: the state can be compared bit for
 bit. Formulas: Scott & Smyth (2003) for the process, Netzer, Lattin & Srinivasan (2008) for the
 funnel.
 """
@@ -28,7 +28,7 @@ SPECIAL = ("outcome", "purchase", "restart")
 
 
 class Publication(NamedTuple):
-    """The published stage of L lanes, and since when."""
+    """The published stage of L leads, and since when."""
 
     stage: I
     since: I

@@ -8,10 +8,11 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
-from services.scorer.model.fold import Event, Journey, Row
+from services.scorer.model.fold import Fold
 from services.scorer.model.profile import Profile, learn
 from services.scorer.model.score import likelihood
 from services.scorer.model.stage_filter import NEVER, F, I
+from services.scorer.model.state import Event, Step
 from services.shared.clock import DAY
 
 WIDTH, HEIGHT = 1000, 100
@@ -45,22 +46,22 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 def curve(
-    journey: Journey, product: str, events: Sequence[Event], now: int, instants: int = 100
+    fold: Fold, product: str, events: Sequence[Event], now: int, instants: int = 100
 ) -> Curve:
     """What was believed at `instants` moments between the first event and `now` (µs), and around
     each evidence.
     """
-    model = journey.model
-    rows: list[Row] = []
+    model = fold.model
+    rows: list[Step] = []
     beliefs: list[F] = [model.start]
 
-    def observe(row: Row, _: F, after: F) -> None:
+    def observe(row: Step, _: F, after: F) -> None:
         rows.append(row)
         beliefs.append(after[:, 0])
 
-    journey.trace(product, events, now, observe)
+    fold.trace(product, events, now, observe)
     times = np.array([row.at for row in rows], np.int64)
-    ended = _ended(journey, rows)
+    ended = _ended(fold, rows)
     at = _instants(times, events[0].at, now, instants)
     last = np.searchsorted(times, at, side="right")
     before = np.concatenate(([NEVER], times))[last]
@@ -69,17 +70,17 @@ def curve(
     if silent.any():
         days = (at[silent] - before[silent]) / DAY
         belief[:, silent] = model.advance(np.ascontiguousarray(belief[:, silent]), days)
-    fits = _fits(journey, events, at)
+    fits = _fits(fold, events, at)
     return Curve(
-        list(model.stages), at, belief, likelihood(model, journey.fit, belief, fits, ended[last])
+        list(model.stages), at, belief, likelihood(model, fold.fit, belief, fits, ended[last])
     )
 
 
-def _ended(journey: Journey, rows: Sequence[Row]) -> I:
+def _ended(fold: Fold, rows: Sequence[Step]) -> I:
     """After each row (and before all): when the outcome had happened, or NEVER."""
     ended = [NEVER]
     for row in rows:
-        signal = journey.model.signals[row.code % journey.model.shared_offset]
+        signal = fold.model.signals[row.code % fold.model.shared_offset]
         ended.append(
             row.at
             if signal in ("outcome", "purchase")
@@ -101,14 +102,14 @@ def _instants(rows: I, first: int, now: int, count: int) -> I:
     return np.unique(np.concatenate((grid, jumps)))
 
 
-def _fits(journey: Journey, events: Sequence[Event], at: I) -> F:
+def _fits(fold: Fold, events: Sequence[Event], at: I) -> F:
     """Fit points by what was known of the person at each instant."""
-    profile, since, points = Profile(), [NEVER], [journey.fit.points({})]
+    profile, since, points = Profile(), [NEVER], [fold.fit.points({})]
     for event in events:
         if event.data.traits or event.data.email or event.data.company:
             learn(profile, event)
             since.append(event.at)
-            points.append(journey.fit.points(profile.fit_traits()))
+            points.append(fold.fit.points(profile.fit_traits()))
     return np.array(points, float)[np.searchsorted(np.array(since, np.int64), at, side="right") - 1]
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from services.scorer.model.fold import Journey, View
+from services.scorer.model.fold import Fold
 from services.scorer.model.profile import ON_SITE, permission
+from services.scorer.model.state import View
 from services.scorer.records import Announced, Arrival, LeadRow, State
 from services.shared.clock import from_us
 from services.shared.contracts.consent import consents_of
@@ -63,28 +64,28 @@ NONE = Evidence()
 
 
 def settle(
-    journey: Journey, leads: Sequence[LeadRow], now: int, evidence: Mapping[uuid.UUID, Evidence]
+    fold: Fold, leads: Sequence[LeadRow], now: int, evidence: Mapping[uuid.UUID, Evidence]
 ) -> tuple[list[dict[str, Any]], list[Outgoing]]:
     """Looks at leads from `now`, sets their states' views, and returns announcements with all
     outgoing changes.
     """
     pairs = [(lead, state) for lead in leads for state in lead.states.values()]
-    moments = [max(now, lead.profile.last_at, state.lane.last_at) for lead, state in pairs]
-    fits = [journey.fit.points(lead.profile.fit_traits()) for lead, _ in pairs]
-    views = journey.view([state.lane for _, state in pairs], moments, fits) if pairs else []
+    moments = [max(now, lead.profile.last_at, state.fold.last_at) for lead, state in pairs]
+    fits = [fold.fit.points(lead.profile.fit_traits()) for lead, _ in pairs]
+    views = fold.view([state.fold for _, state in pairs], moments, fits) if pairs else []
     said: list[dict[str, Any]] = []
     changes: list[Outgoing] = []
     for (lead, state), moment, view in zip(pairs, moments, views, strict=True):
         state.view, state.as_of = view, moment
         before, state.qualified = (
             state.qualified,
-            journey.fit.qualified(view.fit) and not lead.excluded,
+            fold.fit.qualified(view.fit) and not lead.excluded,
         )
         state.snapshot = None
         if state.qualified and not before:
             changes.append(_outgoing("lead.qualified.v1", lead, state, view, from_us(now), NONE))
         found = evidence.get(lead.id, NONE)
-        announcement = _announcement(journey, lead, state, view, now, found)
+        announcement = _announcement(fold, lead, state, view, now, found)
         if announcement:
             said.append(announcement)
             changes.append(_changed(lead, state, view, announcement, found))
@@ -102,7 +103,7 @@ def settle(
 
 
 def _announcement(
-    journey: Journey, lead: LeadRow, state: State, view: View, now: int, evidence: Evidence
+    fold: Fold, lead: LeadRow, state: State, view: View, now: int, evidence: Evidence
 ) -> dict[str, Any] | None:
     """The announcement that is due, numbered; None where the stage is as last said, or nothing may
     be said.
@@ -115,11 +116,11 @@ def _announcement(
         or cause_at < now - TOO_OLD_US
     ):
         return None
-    if state.lane.last_at < now - TOO_OLD_US or (
+    if state.fold.last_at < now - TOO_OLD_US or (
         evidence.arrivals and all("old" in a.flags.split() for a in evidence.arrivals)
     ):
         return None
-    by = _behind(journey, evidence, cause_at)
+    by = _behind(fold, evidence, cause_at)
     newest = by is not None and by.at >= lead.profile.last_at
     cause = (
         "model" if evidence.renewed
@@ -130,7 +131,7 @@ def _announcement(
         else "silence"
     )  # fmt: skip
     announced_at, seq = from_us(now), state.announced.seq + 1
-    product, before = state.lane.product, state.announced.stage
+    product, before = state.fold.product, state.announced.stage
     state.announced = Announced(view.stage, seq, announced_at)
     ANNOUNCED.labels(view.stage, cause).inc()
     return {
@@ -144,19 +145,21 @@ def _announcement(
         "cause_at": from_us(cause_at),
         "cause_event": by.data.id if by else "",
         "likelihood": view.likelihood,
-        "fold_hash": journey.playbook.fold_hash,
+        "fold_hash": fold.playbook.fold_hash,
         "announced_at": announced_at,
     }
 
 
-def _behind(journey: Journey, evidence: Evidence, at: int) -> Arrival | None:
+def _behind(fold: Fold, evidence: Evidence, at: int) -> Arrival | None:
     """The new event of that instant that made the stage: one that forces it, else the last in the
     fold's order.
     """
     there = sorted(
-        (a for a in evidence.arrivals if a.at == at and journey.weighs(a.data)), key=lambda a: a.uid
+        (a for a in evidence.arrivals if a.at == at and fold.weighs(a.data)), key=lambda a: a.uid
     )
-    forcing = [a for a in there if journey.reader.read(a.data).signal in ("demo", "purchase")]
+    forcing = [
+        a for a in there if fold.interpreter.interpret(a.data).signal in ("demo", "purchase")
+    ]
     best = forcing or there
     return best[-1] if best else None
 
@@ -231,7 +234,7 @@ def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
         likelihood=view.likelihood,
         fit=view.fit,
         qualified=state.qualified,
-        product=state.lane.product,
+        product=state.fold.product,
         email=address,
         user_id=next((one.value for one in lead.identifiers if one.kind is Kind.USER), ""),
         traits=profile.known_traits(),
@@ -241,7 +244,7 @@ def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
     )
 
 
-def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
+def engaged(fold: Fold, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
     """Content consumed, answers, permissions and sales' words at once; any other human act at most
     every five minutes.
 
@@ -255,7 +258,7 @@ def engaged(journey: Journey, lead: LeadRow, evidence: Evidence, now: datetime) 
         data = arrival.data
         if data.machine or data.type == TOUCH_SENT:
             continue
-        human, reading = True, journey.reader.read(data)
+        human, reading = True, fold.interpreter.interpret(data)
         if reading.content and data.type in CONSUMED:
             content.add(reading.content)
         if reading.type in ASKED or (data.type == "form_submitted" and reading.content):
@@ -305,7 +308,7 @@ def _outgoing(
     change = Change(
         lead=str(lead.id),
         version=lead.version,
-        product=state.lane.product,
+        product=state.fold.product,
         stage=view.stage,
         snapshot=_snapshot(lead, state, view),
         content=content,
@@ -314,7 +317,7 @@ def _outgoing(
     )
     ids = sorted(arrival.uid for arrival in evidence.arrivals)
     event = ChangeEvent(
-        id=derived(kind, lead.id, state.lane.product, lead.version, *ids),
+        id=derived(kind, lead.id, state.fold.product, lead.version, *ids),
         type=kind,
         time=now,
         data=change,

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.crm import outbox as owed
 from services.scorer.identity.repository import Ownership, Plan, by_lead
-from services.scorer.model.fold import Event
 from services.scorer.model.profile import learn, profile_of
+from services.scorer.model.state import Event
 from services.scorer.processing.announcements import Evidence, engaged, settle
 from services.scorer.processing.decoding import from_interaction, from_touch
 from services.scorer.records import Announced, Arrival, Known, LeadRow, State, lead_row
@@ -95,7 +95,7 @@ class Handler:
             self._describe(lead)
         await self._fold(store, work, groups)
         said = await self._announce(store, work, groups)
-        await outbox.put(connection, "scorer", said)
+        await outbox.enqueue(connection, "scorer", said)
         if self.crm:
             await owed.note(connection, self.crm, work.leads.values())
         APPLIED.inc(len(arrivals))
@@ -199,7 +199,7 @@ class Handler:
             if mine is None:
                 blank = Announced(said.stage, 0, said.at)
                 into.states[product] = State(
-                    self.scoring.fold.void(product), self.scoring.playbook.fold_hash, blank
+                    self.scoring.fold.initial(product), self.scoring.playbook.fold_hash, blank
                 )
             elif said.at and (not mine.announced.at or said.at > mine.announced.at):
                 mine.announced = Announced(said.stage, mine.announced.seq, said.at)
@@ -228,7 +228,7 @@ class Handler:
             if any(self._out_of_order(state, events) for state in lead.states.values()):
                 work.late.add(lead.id)
         whole = await store.events(work.anew | work.late) if work.anew | work.late else {}
-        lanes, todo, states = [], [], []
+        folds, todo, states = [], [], []
         for lead in work.leads.values():
             again = lead.id in work.anew or lead.id in work.late
             events = whole.get(lead.id, []) if again else fresh[lead.id]
@@ -238,11 +238,11 @@ class Handler:
                 for event in fresh[lead.id]:
                     learn(lead.profile, event)
             for product, state in lead.states.items():
-                lanes.append(self.scoring.fold.void(product) if again else state.lane)
+                folds.append(self.scoring.fold.initial(product) if again else state.fold)
                 todo.append(events)
                 states.append(state)
-        for state, lane in zip(states, self.scoring.fold.fold(lanes, todo), strict=True):
-            state.lane, state.fold_hash = lane, self.scoring.playbook.fold_hash
+        for state, folded in zip(states, self.scoring.fold.extend(folds, todo), strict=True):
+            state.fold, state.fold_hash = folded, self.scoring.playbook.fold_hash
 
     def exclude(self, lead: LeadRow) -> None:
         """Notes the reason for which it is no lead at all, by its addresses and traits (D7)."""
@@ -250,7 +250,9 @@ class Handler:
         lead.excluded = self.scoring.exclusions.reason(emails, lead.profile.known_traits())
 
     def _blank(self, product: str) -> State:
-        return State(self.scoring.fold.void(product), self.scoring.playbook.fold_hash, Announced())
+        return State(
+            self.scoring.fold.initial(product), self.scoring.playbook.fold_hash, Announced()
+        )
 
     async def renew(self, store: Store, leads: Sequence[LeadRow]) -> set[uuid.UUID]:
         """Folds leads anew whose states were made under another playbook or model; returns
@@ -265,12 +267,12 @@ class Handler:
         ]
         events = await store.events(lead.id for lead in old) if old else {}
         for product in products if old else ():
-            lanes = self.scoring.fold.fold_all(product, [events.get(lead.id, []) for lead in old])
-            for lead, lane in zip(old, lanes, strict=True):
+            folds = self.scoring.fold.refold(product, [events.get(lead.id, []) for lead in old])
+            for lead, folded in zip(old, folds, strict=True):
                 known = lead.states.get(product)
                 announced = known.announced if known else Announced()
                 lead.states[product] = State(
-                    lane, fold_hash, announced, bool(known and known.qualified)
+                    folded, fold_hash, announced, bool(known and known.qualified)
                 )
         for lead in old:
             self.exclude(lead)
@@ -280,10 +282,10 @@ class Handler:
     def _out_of_order(self, state: State, events: Sequence[Event]) -> bool:
         if state.fold_hash != self.scoring.playbook.fold_hash:
             return True
-        weigh, cancels = self.scoring.fold.weighs, self.scoring.fold.cancels
-        position = state.lane.position
+        weigh, cancels = self.scoring.fold.weighs, self.scoring.fold.undoes
+        position = state.fold.position
         return any(
-            weigh(e.data) and ((e.at, e.uid) <= position or cancels(state.lane, e)) for e in events
+            weigh(e.data) and ((e.at, e.uid) <= position or cancels(state.fold, e)) for e in events
         )
 
     async def _announce(

@@ -18,7 +18,7 @@ from services.scorer.records import lead_row
 from services.scorer.store import Store
 from services.shared.db import is_transient, rows
 from services.shared.messaging import outbox
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat
 
 log = structlog.get_logger()
 BATCH = 500
@@ -34,11 +34,11 @@ class Sweeper:
         self._engine, self._handler, self._poll_seconds = engine, handler, poll_seconds
         self._wake = wake
 
-    async def run(self, beat: Beat) -> None:
+    async def run(self, heartbeat: Heartbeat) -> None:
         """Sweeps until cancelled."""
         looked = 0.0
         while True:
-            beat()
+            heartbeat()
             swept = 0
             try:
                 if time.monotonic() - looked > RENEW_SECONDS:
@@ -111,7 +111,7 @@ class Sweeper:
             said, changes = settle(handler.scoring.fold, leads, now, evidence)
             await store.write(leads, handler.scoring.playbook.fold_hash)
             await store.announce(said)
-            await outbox.put(connection, "scorer", changes)
+            await outbox.enqueue(connection, "scorer", changes)
             if handler.crm:
                 await owed.note(connection, handler.crm, leads)
         if changes:

@@ -11,8 +11,9 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scorer.model.explanation import Ledger, explain
-from services.scorer.model.fold import Event, Journey, View
+from services.scorer.model.fold import Fold
 from services.scorer.model.profile import Profile, profile_of
+from services.scorer.model.state import Event, View
 from services.scorer.records import State, state_of, unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import STATE_COLUMNS, Store
@@ -65,7 +66,7 @@ class Queries:
         self._engine, self._scoring, self._seal = engine, scoring, Seal(pepper)
 
     @property
-    def journey(self) -> Journey:
+    def fold(self) -> Fold:
         return self._scoring.fold
 
     @property
@@ -179,9 +180,9 @@ class Queries:
                     )
                 profile = profile_of(events)
                 state = State(
-                    self.journey.fold_all(product, [events])[0], state.fold_hash, state.announced
+                    self.fold.refold(product, [events])[0], state.fold_hash, state.announced
                 )
-        moment = at if at is not None else max(self.now(), profile.last_at, state.lane.last_at)
+        moment = at if at is not None else max(self.now(), profile.last_at, state.fold.last_at)
         view = self._views([state], [profile], [moment])[0]
         return self._present(lead_id, row.version, identifiers, state, profile, view, moment)
 
@@ -222,7 +223,7 @@ class Queries:
         """The ledger of one lead's likelihood."""
         events = await self.events(lead_id, at)
         return explain(
-            self.journey, product, events, at if at is not None else max(self.now(), events[-1].at)
+            self.fold, product, events, at if at is not None else max(self.now(), events[-1].at)
         )
 
     async def events(self, lead_id: uuid.UUID, until: int | None = None) -> list[Event]:
@@ -296,13 +297,13 @@ class Queries:
         data = decode_interaction(row.body)
         if data.type == TOUCH_SENT:
             return None
-        reading = self.journey.reader.read(data)
+        reading = self.fold.interpreter.interpret(data)
         return {
             "at": at,
             "kind": "event",
             "id": data.id,
             "type": data.type,
-            "read_as": reading.signal or reading.about or None,
+            "read_as": reading.signal or reading.touch_part or None,
             "source": row.source,
             "content_id": reading.content or None,
             "url": data.url or None,
@@ -324,15 +325,15 @@ class Queries:
         ]
         events = await store.events(lead for lead, _ in old) if old else {}
         for lead, state in old:
-            state.lane = self.journey.fold_all(state.lane.product, [events.get(lead, [])])[0]
+            state.fold = self.fold.refold(state.fold.product, [events.get(lead, [])])[0]
 
     # -- presenting -------------------------------------------------------------------------------
 
     def _views(
         self, states: Sequence[State], profiles: Sequence[Profile], moments: Sequence[int]
     ) -> list[View]:
-        fits = [self.journey.fit.points(profile.fit_traits()) for profile in profiles]
-        return self.journey.view([state.lane for state in states], moments, fits) if states else []
+        fits = [self.fold.fit.points(profile.fit_traits()) for profile in profiles]
+        return self.fold.view([state.fold for state in states], moments, fits) if states else []
 
     def _present(
         self,
@@ -344,12 +345,12 @@ class Queries:
         view: View,
         as_of: int,
     ) -> dict[str, Any]:
-        fit = self.journey.fit
+        fit = self.fold.fit
         return {
             "id": str(lead_id),
             "identifiers": _shown(identifiers),
             "traits": profile.known_traits(),
-            "product": state.lane.product,
+            "product": state.fold.product,
             "stage": view.stage,
             "stage_since": _time(view.stage_since),
             "belief": view.belief,

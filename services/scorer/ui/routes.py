@@ -25,8 +25,8 @@ from services.shared.clock import from_us
 from services.shared.contracts.sales import TYPE_OF
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
-from services.shared.http.keys import Key, Keys
-from services.shared.http.signin import COOKIE, Seats, SignedOut, from_elsewhere
+from services.shared.http.keys import ApiKey, ApiKeys
+from services.shared.http.signin import COOKIE, PageSessions, SignedOut, is_cross_site
 from services.shared.http.web import STATUS
 from services.shared.settings import Settings
 
@@ -45,7 +45,7 @@ def mount(
     engine: AsyncEngine,
     scoring: Scoring,
     queries: Queries,
-    keys: Keys,
+    keys: ApiKeys,
     outcomes: Outcomes,
 ) -> None:
     """Adds the page to the scorer's application; starts nothing before somebody watches."""
@@ -61,7 +61,7 @@ class Page:
         engine: AsyncEngine,
         scoring: Scoring,
         queries: Queries,
-        keys: Keys,
+        keys: ApiKeys,
         outcomes: Outcomes,
     ) -> None:
         self._settings, self._scoring, self._queries, self._outcomes = (
@@ -72,7 +72,7 @@ class Page:
         )
         self._engine, self._public_key = engine, settings.public_key.get_secret_value()
         self._views = PageViews(engine, scoring, queries)
-        self._seats = Seats(keys, settings.pepper.get_secret_value().encode())
+        self._sessions = PageSessions(keys, settings.pepper.get_secret_value().encode())
         self._assets = Assets()
         self._render = Renderer(scoring.playbook, self._assets)
         self._live = Live(self._look)
@@ -101,8 +101,8 @@ class Page:
 
     # -- signing in -------------------------------------------------------------------------------
 
-    def _holder(self, request: Request) -> Key:
-        return self._seats.holder(request.cookies.get(COOKIE, ""))
+    def _holder(self, request: Request) -> ApiKey:
+        return self._sessions.key_of(request.cookies.get(COOKIE, ""))
 
     async def sign_in(
         self,
@@ -112,7 +112,7 @@ class Page:
     ) -> Response:
         """Signs in by a link, or shows where to paste the key."""
         return (
-            self._seated(request, key, to)
+            self._signed_in(request, key, to)
             if key
             else self._render.page("sign_in.html", to=_ours(to), problem=None)
         )
@@ -124,11 +124,11 @@ class Page:
         to: Annotated[str, Form(max_length=100)] = "/",
     ) -> Response:
         """Signs in by the form."""
-        return self._seated(request, key, to)
+        return self._signed_in(request, key, to)
 
-    def _seated(self, request: Request, key: str, to: str) -> Response:
+    def _signed_in(self, request: Request, key: str, to: str) -> Response:
         try:
-            cookie = self._seats.open(key)
+            cookie = self._sessions.sign_in(key)
         except Reject as error:
             return self._render.page(
                 "sign_in.html", STATUS[error.kind], to=_ours(to), problem=error
@@ -208,7 +208,7 @@ class Page:
         """Server-sent events: fragments of the page as they change."""
         cookie = request.cookies.get(COOKIE, "")
         try:
-            self._seats.holder(cookie)
+            self._sessions.key_of(cookie)
         except SignedOut:
             return Response("signed out", 401, HEADERS, "text/plain")
         return EventSourceResponse(self._events(cookie), headers=HEADERS, ping=15)
@@ -217,7 +217,7 @@ class Page:
         async with aclosing(self._live.watch()) as turns:
             async for changes in turns:
                 try:
-                    self._seats.holder(cookie)
+                    self._sessions.key_of(cookie)
                 except SignedOut:
                     yield ServerSentEvent("", event="signed-out")
                     return
@@ -277,7 +277,7 @@ class Page:
         """Takes sales' word from the lead's page; the form's own id makes of two clicks one
         fact.
         """
-        if from_elsewhere(request):
+        if is_cross_site(request):
             raise Reject(
                 "this form is not ours",
                 where="Origin",

@@ -15,15 +15,23 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.model.explanation import Ledger, Line, explain
-from services.scorer.model.fold import Event
 from services.scorer.model.profile import profile_of
+from services.scorer.model.state import Event
 from services.scorer.model.trajectory import Curve, curve
 from services.scorer.queries.leads import Queries, parse_time
 from services.scorer.records import unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
-from services.scorer.wording import decided, did, ledger_text, moved, said, who
-from services.shared.clock import from_us, to_us
+from services.scorer.wording import (
+    decided,
+    did,
+    ledger_note,
+    line_in_words,
+    moved,
+    said,
+    who,
+)
+from services.shared.clock import from_us, rfc3339, to_us
 from services.shared.contracts.events import TOUCH_SENT, Interaction, Touch
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import rows
@@ -235,8 +243,9 @@ class PageViews:
                 connection,
                 "SELECT at, body FROM scorer.touch WHERE lead_id = :lead ORDER BY at DESC, id "
                 "LIMIT :limit",
-                lead=lead_id, limit=TOUCHES,
-            )  # fmt: skip
+                lead=lead_id,
+                limit=TOUCHES,
+            )
             identifiers = (await Store(connection).identifiers([lead_id])).get(lead_id, [])
         ledger, seen = await asyncio.to_thread(self._reckon, product, events, now)
         name, detail = who(lead["traits"], identifiers)
@@ -251,7 +260,7 @@ class PageViews:
             traits=[(key, said(value)) for key, value in sorted(lead["traits"].items())],
             reasons=self._scoring.fold.fit.reasons(profile_of(events).fit_traits()),
             curve=seen,
-            account=self._account(ledger, events, None if whole else LEDGER_LINES),
+            account=self._account(ledger, None if whole else LEDGER_LINES),
             changes=told,
             touches=mails,
             history=history[:limit],
@@ -259,12 +268,10 @@ class PageViews:
         )
 
     def _reckon(self, product: str, events: Sequence[Event], now: int) -> tuple[Ledger, Curve]:
-        journey = self._scoring.fold
-        return explain(journey, product, events, now), curve(journey, product, events, now)
+        fold = self._scoring.fold
+        return explain(fold, product, events, now), curve(fold, product, events, now)
 
-    def _account(self, ledger: Ledger, events: Sequence[Event], limit: int | None) -> Account:
-        read = self._scoring.fold.reader.read
-        content = {event.data.id: read(event.data).content for event in events}
+    def _account(self, ledger: Ledger, limit: int | None) -> Account:
         shown = ledger.lines[-limit:] if limit else ledger.lines
         earlier = ledger.lines[: len(ledger.lines) - len(shown)]
         total = None if ledger.likelihood is None else 100 * ledger.likelihood
@@ -272,19 +279,19 @@ class PageViews:
             start=100 / (1 + exp(-ledger.start)),
             earlier=len(earlier),
             earlier_points=sum(line.points for line in earlier),
-            lines=[self._told(line, content.get(line.event_id or "", "")) for line in shown],
+            lines=[self._told(line) for line in shown],
             total=total,
-            note=ledger.note,
+            note=ledger_note(ledger.ended_by),
         )
 
-    def _told(self, line: Line, content: str) -> Told:
-        text, touch = ledger_text(line.text, content if line.kind == "event" else "", self._library)
-        return Told(line.at, text, line.kind, line.points, touch)
+    def _told(self, line: Line) -> Told:
+        at, text = rfc3339(from_us(line.at)), line_in_words(line, self._library)
+        return Told(at, text, line.kind, line.points, line.touch_id)
 
     def _history(
         self, events: Sequence[Event], changes: Sequence[Item], mails: Sequence[Mail]
     ) -> list[Item]:
-        read = self._scoring.fold.reader.read
+        read = self._scoring.fold.interpreter.interpret
         items = [*changes, *(self._touch(mail.at, mail.touch) for mail in mails)]
         for event in events:
             if event.data.type != TOUCH_SENT:

@@ -1,35 +1,31 @@
-"""API keys `rl_<id>_<secret>`: kept hashed, scoped, read again every second so that a revocation
-holds at once.
+"""API keys `rl_<id>_<secret>`: hashes and scopes in the database, read again every second, so
+that a revocation holds at once.
 """
 
-import asyncio
 import hashlib
 import hmac
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
-from services.shared.runtime import Beat
+from services.shared.runtime import Heartbeat, refresh_every_second
 
-log = structlog.get_logger()
 Scope = Literal["secret", "public", "query"]
-REFRESH_S = 0.8  # so that what is changed holds within a second
-NOTED_EVERY_S = 5.0
-FORM = re.compile(r"rl_([0-9a-z]{1,32})_([A-Za-z0-9_-]{20,100})")
+SAVE_USED_EVERY_S = 5.0  # how often the times of last use are written
+PATTERN = re.compile(r"rl_([0-9a-z]{1,32})_([A-Za-z0-9_-]{20,100})")
 
 
 @dataclass(frozen=True)
-class Key:
+class ApiKey:
     """A key that may be used; `name` stays the same through rotations and is part of an event's
     identity.
     """
@@ -42,8 +38,8 @@ class Key:
     origins: frozenset[str] | None = None  # None: those of the settings
 
 
-def plain_origin(origin: str) -> str:
-    """An origin as it is compared."""
+def normal_origin(origin: str) -> str:
+    """An origin as origins are compared: without a slash at its end, in lower case."""
     return origin.strip().rstrip("/").lower()
 
 
@@ -52,8 +48,10 @@ def new_key() -> str:
     return f"rl_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
 
 
-def hashed(secret: str) -> bytes:
-    """What is kept of a secret; it is random, so a plain hash is enough."""
+def hash_of(secret: str) -> bytes:
+    """The SHA-256 of a key's secret, which is random, so that neither salt nor stretching is
+    needed.
+    """
     return hashlib.sha256(secret.encode()).digest()
 
 
@@ -66,10 +64,10 @@ async def register(
     origins: Sequence[str] | None = None,
     expires_at: datetime | None = None,
 ) -> str:
-    """Makes a key usable and returns its id; twice is once. Raises Reject when it is not of the
-    form.
+    """Inserts or overwrites a key and returns its id. Raises Reject `key-form` when it is not of
+    the form.
     """
-    match = FORM.fullmatch(key)
+    match = PATTERN.fullmatch(key)
     if not match:
         raise Reject(
             "not an API key",
@@ -89,28 +87,28 @@ async def register(
                 "id": match[1],
                 "name": name,
                 "scope": scope,
-                "hash": hashed(match[2]),
-                "origins": None if origins is None else [plain_origin(one) for one in origins],
+                "hash": hash_of(match[2]),
+                "origins": None if origins is None else list(map(normal_origin, origins)),
                 "expires_at": expires_at,
             },
         )
     return match[1]
 
 
-class Keys:
-    """The keys in force, in memory."""
+class ApiKeys:
+    """All keys that are not revoked, in memory."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._keys: dict[str, Key] = {}
+        self._keys: dict[str, ApiKey] = {}
         self._origins: frozenset[str] = frozenset()
         self._used: set[str] = set()
-        self._noted_at = 0.0
+        self._saved_at = 0.0
         self.loaded = False
 
     async def load(self) -> None:
-        """Reads them, and now and then writes down which were used; raises Retry while the database
-        is away.
+        """Reads the keys, and every 5 seconds writes which were used. Raises Retry while the
+        database is away or not migrated.
         """
         try:
             async with self._engine.begin() as connection:
@@ -122,7 +120,7 @@ class Keys:
                 )
                 self._keys = {row.id: _key(row) for row in found}
                 self.loaded = True
-                await self._note_used(connection)
+                await self._save_used(connection)
         except Exception as error:
             if is_transient(error):
                 raise Retry("the database is away") from error
@@ -133,36 +131,38 @@ class Keys:
             *(key.origins for key in self._keys.values() if key.origins)
         )
 
-    async def _note_used(self, connection: AsyncConnection) -> None:
-        if self._used and time.monotonic() - self._noted_at > NOTED_EVERY_S:
-            used, self._used, self._noted_at = sorted(self._used), set(), time.monotonic()
+    async def _save_used(self, connection: AsyncConnection) -> None:
+        if self._used and time.monotonic() - self._saved_at > SAVE_USED_EVERY_S:
+            used, self._used, self._saved_at = sorted(self._used), set(), time.monotonic()
             await connection.execute(
                 text("UPDATE access.api_key SET last_used_at = now() WHERE id = ANY(:used)"),
                 {"used": used},
             )
 
-    async def refresh(self, beat: Beat) -> None:
-        """Reads them again every second; while the database is away those known stay in force."""
-        await refreshed(self.load, beat, "keys_wait")
+    async def refresh(self, heartbeat: Heartbeat) -> None:
+        """Reads the keys again every second; while the database is away those known stay in
+        force.
+        """
+        await refresh_every_second(self.load, heartbeat, "keys_wait")
 
-    def in_force(self, key_id: str) -> Key | None:
+    def in_force(self, key_id: str) -> ApiKey | None:
         """The key of this id, unless it is unknown, revoked or expired."""
         key = self._keys.get(key_id)
         return None if not key or (key.expires_at and key.expires_at < datetime.now(UTC)) else key
 
-    def serves(self, origin: str) -> bool:
+    def allows_origin(self, origin: str) -> bool:
         """Whether any key in force names this origin."""
         return bool(self._origins & {"*", origin})
 
-    def check(self, given: str, *scopes: Scope) -> Key:
-        """The key that `given` is. Raises Reject of kind `unauthorized` or `forbidden`, Retry
-        before keys were ever read.
+    def authorize(self, given: str, *scopes: Scope) -> ApiKey:
+        """The key in force whose text is `given`. Raises Reject `unauthorized` where there is none,
+        `forbidden` where its scope is another, Retry before keys were ever read.
         """
         if not self.loaded:
             raise Retry("the database that holds the keys has not answered yet")
-        match = FORM.fullmatch(given or "")
+        match = PATTERN.fullmatch(given or "")
         key = self.in_force(match[1]) if match else None
-        right = match and key and hmac.compare_digest(key.hash, hashed(match[2]))
+        right = match and key and hmac.compare_digest(key.hash, hash_of(match[2]))
         if not key or not right:
             raise Reject(
                 "the API key is missing or not valid",
@@ -181,26 +181,9 @@ class Keys:
         return key
 
 
-def _key(row: Any) -> Key:
+def _key(row: Any) -> ApiKey:
     origins = None if row.origins is None else frozenset(row.origins)
-    return Key(row.id, row.name, row.scope, row.hash, row.expires_at, origins)
-
-
-async def refreshed(load: Callable[[], Awaitable[None]], beat: Beat, waits: str) -> None:
-    """Calls `load` once a second until cancelled; while it raises Retry what was loaded before
-    stays.
-    """
-    told = ""
-    while True:
-        beat()
-        try:
-            await load()
-            told = ""
-        except Retry as error:
-            if str(error) != told:
-                log.warning(waits, reason=str(error))
-            told = str(error)
-        await asyncio.sleep(REFRESH_S)
+    return ApiKey(row.id, row.name, row.scope, row.hash, row.expires_at, origins)
 
 
 def bearer(authorization: str | None) -> str:

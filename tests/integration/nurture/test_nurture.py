@@ -146,9 +146,9 @@ class Bench:
             raise AssertionError("no broker here")
 
         consumer = Consumer(
-            self.engine, never, self.handler, "nurture", batch=100, after=lambda _: None
+            self.engine, never, self.handler, "nurture", batch=100, on_commit=lambda _: None
         )
-        await consumer.take([self.record(event) for event in events], lambda: None)
+        await consumer.process([self.record(event) for event in events], lambda: None)
 
     async def ask(self, statement: str, **values: Any) -> list[Any]:
         async with self.engine.connect() as connection:

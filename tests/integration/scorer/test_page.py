@@ -17,7 +17,7 @@ from services.scorer.scoring import Scoring
 from services.scorer.store import Store
 from services.shared.clock import Clock
 from services.shared.contracts.events import INTERACTIONS, Consent, Interaction, Touch, envelope
-from services.shared.http.keys import Keys, new_key, register
+from services.shared.http.keys import ApiKeys, new_key, register
 from services.shared.messaging.kafka import Publisher, Record
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
@@ -38,7 +38,7 @@ class Site:
         clock: Clock = present.CLOCK,
     ) -> None:
         scoring = Scoring.of(playbook, clock)
-        self.engine, self.handler, self.keys = engine, Handler(scoring), Keys(engine)
+        self.engine, self.handler, self.keys = engine, Handler(scoring), ApiKeys(engine)
         app = create_app(settings, engine, scoring, self.keys, dict, Publisher(settings))
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page")
         self.key, self.secret = new_key(), new_key()

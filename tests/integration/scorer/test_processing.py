@@ -85,10 +85,12 @@ class Bench:
         def never() -> Any:
             raise AssertionError("no broker here")
 
-        return Consumer(self.engine, never, self.handler, "scorer", batch=100, after=lambda _: None)
+        return Consumer(
+            self.engine, never, self.handler, "scorer", batch=100, on_commit=lambda _: None
+        )
 
     async def take(self, *records: Record) -> int:
-        return await self.consumer().take(list(records), lambda: None)
+        return await self.consumer().process(list(records), lambda: None)
 
     async def said(self, type_: str, at: int, **named: Any) -> None:
         """Something happened at `at`; the clock follows where it was behind."""

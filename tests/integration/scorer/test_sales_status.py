@@ -21,7 +21,7 @@ from services.shared.contracts.events import ExternalId
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import rows
 from services.shared.errors import Retry
-from services.shared.http.keys import Keys, new_key, register
+from services.shared.http.keys import ApiKeys, new_key, register
 from services.shared.messaging.kafka import Outgoing, Record
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
@@ -63,7 +63,7 @@ class Bench:
     """A scorer's HTTP, and ingest's normaliser beside it."""
 
     def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook) -> None:
-        self.engine, self.keys = engine, Keys(engine)
+        self.engine, self.keys = engine, ApiKeys(engine)
         self.handler = Handler(Scoring.of(playbook, present.CLOCK))
         self.broker = Broker(engine, self.handler)
         self.normaliser = Normaliser(
@@ -105,10 +105,11 @@ class Bench:
 
     async def words(self) -> list[Any]:
         """Sales' words in the store."""
-        return await self.rows("SELECT uid, source, conflict, flags, body FROM scorer.event "
-        "WHERE body LIKE '%sales_%' OR "
-                               "body LIKE '%\"won\"%' OR body LIKE '%opportunity_opened%' OR "
-                               "body LIKE '%\"lost\"%'")  # fmt: skip
+        return await self.rows(
+            "SELECT uid, source, conflict, flags, body FROM scorer.event WHERE body LIKE "
+            "'%sales_%' OR "
+            "body LIKE '%\"won\"%' OR body LIKE '%opportunity_opened%' OR body LIKE '%\"lost\"%'"
+        )
 
     async def rows(self, statement: str, **values: Any) -> list[Any]:
         async with self.engine.connect() as connection:

@@ -29,7 +29,7 @@ def consumer(engine: AsyncEngine, handler: Handler) -> Consumer[Any]:
     def never() -> Any:
         raise AssertionError("no broker here")
 
-    return Consumer(engine, never, handler, "scorer", batch=100, after=lambda _: None)
+    return Consumer(engine, never, handler, "scorer", batch=100, on_commit=lambda _: None)
 
 
 async def feed(
@@ -42,7 +42,7 @@ async def feed(
         while mine:
             size = rng.choice([1, 2, 5, 17])
             batch, mine = mine[:size], mine[size:]
-            await taker.take(batch, lambda: None)
+            await taker.process(batch, lambda: None)
 
     await asyncio.gather(*(lane(arriving[i::lanes]) for i in range(lanes)))
 
@@ -66,7 +66,7 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
     assert not letters
     out = {}
     for lead, mine in events.items():
-        lane = states[lead]["default"].lane
+        lane = states[lead]["default"].fold
         key = tuple(event.uid for event in mine)
         flags = tuple(event.uid in conflicts for event in mine)
         out[key] = (

@@ -94,7 +94,7 @@ async def test_the_rules_hold_when(
     for batch in CASES[case]:
         made = records(batch)
         arrived += made
-        await consumer(engine, handler).take(made, lambda: None)
+        await consumer(engine, handler).process(made, lambda: None)
     await agrees(engine, settings, handler, arrived)
 
 
@@ -126,21 +126,21 @@ async def test_a_repeated_event_that_moves_meanwhile_is_looked_at_again(
     arrived = records(
         [act(1, "z", user_id="u1"), act(2, "e", email=email), act(3, "f", email=email)]
     )
-    await consumer(engine, handler).take(arrived, lambda: None)
+    await consumer(engine, handler).process(arrived, lambda: None)
     between, real, done = records([act(4, "g", user_id="u1", email=email)]), Store.known, []
 
     async def known(self: Store, uids: Any) -> Any:
         got = await real(self, uids)
         if not done:
             done.append(True)
-            await consumer(engine, Handler(Scoring.of(default_playbook, present.CLOCK))).take(
+            await consumer(engine, Handler(Scoring.of(default_playbook, present.CLOCK))).process(
                 between, lambda: None
             )
         return got
 
     monkeypatch.setattr(Store, "known", known)
     smaller = records([act(1.5, "e", user_id="u7")])
-    await consumer(engine, handler).take(smaller, lambda: None)
+    await consumer(engine, handler).process(smaller, lambda: None)
     await agrees(engine, settings, handler, arrived + between + smaller)
 
 
@@ -158,7 +158,7 @@ async def test_another_body_is_flagged_whatever_the_batch(
                 "TRUNCATE scorer.event, scorer.identifier, scorer.lead, scorer.lead_state"
             )
         for batch in batches:
-            await consumer(engine, handler).take(batch, lambda: None)
+            await consumer(engine, handler).process(batch, lambda: None)
         async with engine.connect() as connection:
             assert [
                 row.conflict for row in await rows(connection, "SELECT conflict FROM scorer.event")

@@ -9,7 +9,7 @@ from services.nurture.api import create_app as nurture
 from services.scorer.api import create_app as scorer
 from services.scorer.scoring import Scoring
 from services.shared.db import rows
-from services.shared.http.keys import Keys, new_key, register
+from services.shared.http.keys import ApiKeys, new_key, register
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
@@ -27,7 +27,7 @@ async def test_questions_are_counted_by_key_and_guesses_by_address(
     service: str, settings: Settings, engine: AsyncEngine, default_playbook: Playbook
 ) -> None:
     """With 429 and the header fields; and a key's last use is written down, now and then."""
-    keys, limited = Keys(engine), settings.model_copy(update=LIMITS)
+    keys, limited = ApiKeys(engine), settings.model_copy(update=LIMITS)
     app: FastAPI = (
         nurture(limited, engine, keys, dict)
         if service == "nurture"

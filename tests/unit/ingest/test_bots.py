@@ -20,11 +20,12 @@ GMAIL = "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com
 YAHOO = "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html"
 OUTLOOK = "Microsoft Office/16.0 (Windows NT 10.0; Microsoft Outlook 16.0.17328; Pro)"
 SCANNERS = [
-    "Barracuda Sentinel (EE)", "Mozilla/5.0 (compatible; bingbot/2.0; "
-    "+http://www.bing.com/bingbot.htm)",
-    f"{FIREFOX} Mimecast", "Mozilla/5.0 proofpoint url defense", "Mozilla/5.0 (compatible; "
-    "CiscoSecureEmail)",
-]  # fmt: skip
+    "Barracuda Sentinel (EE)",
+    "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
+    f"{FIREFOX} Mimecast",
+    "Mozilla/5.0 proofpoint url defense",
+    "Mozilla/5.0 (compatible; CiscoSecureEmail)",
+]
 
 
 @pytest.mark.parametrize("agent", PEOPLE)

@@ -131,16 +131,21 @@ def test_all_identifiers_of_a_row_are_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "at"),
     [
-        ("2026-03-04T11:00:00Z", NOON), ("2026-03-04T12:00:00+01:00", NOON), ("2026-03-04 "
-        "12:00:00", NOON),
-        ("2026-03-04 12:00", NOON), ("2026-03-04 11:00:00 UTC", NOON), ("2026/3/4 "
-        "12:00", NOON), ("1772622000", NOON),
-        ("1772622000000", NOON), ("1772622000.0", NOON), ("2026-03-04T11:00:00.000Z", NOON),
+        ("2026-03-04T11:00:00Z", NOON),
+        ("2026-03-04T12:00:00+01:00", NOON),
+        ("2026-03-04 12:00:00", NOON),
+        ("2026-03-04 12:00", NOON),
+        ("2026-03-04 11:00:00 UTC", NOON),
+        ("2026/3/4 12:00", NOON),
+        ("1772622000", NOON),
+        ("1772622000000", NOON),
+        ("1772622000.0", NOON),
+        ("2026-03-04T11:00:00.000Z", NOON),
         ("2026-03-04T11:00:00.000+0000", NOON),
-        ("2026-03-04", datetime(2026, 3, 3, 23, tzinfo=UTC)), ("2026-07-04", datetime(2026, 7, 3,
-        22, tzinfo=UTC)),
+        ("2026-03-04", datetime(2026, 3, 3, 23, tzinfo=UTC)),
+        ("2026-07-04", datetime(2026, 7, 3, 22, tzinfo=UTC)),
     ],
-)  # fmt: skip
+)
 def test_times_are_read_in_every_form_that_has_one_meaning(text: str, at: datetime) -> None:
     """A time without its zone is in the company's, here Berlin."""
     assert one("kind: leads\nemail: E\ntime: T", E="a@x.example", T=f" {text} ").occurred_at == at
@@ -401,10 +406,13 @@ def test_columns_are_guessed_from_their_names_and_examples() -> None:
     ]
     found = guess(header, rows)
     assert found == {
-        "kind": "leads", "time": "Created", "consent": "Newsletter", "company": "Company "
-        "name", "email": "Kontakt",
+        "kind": "leads",
+        "time": "Created",
+        "consent": "Newsletter",
+        "company": "Company name",
+        "email": "Kontakt",
         "traits": {"title": "Job Title"},
-    }  # fmt: skip
+    }
     load(written(found), "guess").check(header)
 
 

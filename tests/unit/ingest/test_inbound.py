@@ -110,14 +110,19 @@ def test_what_a_machine_answers_weighs_nothing_and_refuses_nothing(
 @pytest.mark.parametrize(
     "header",
     [
-        "Auto-Submitted: auto-replied", "Auto-Submitted: auto-generated (vacation)",
-        "X-Autoreply: yes", "X-Autorespond: 1",
-        "Precedence: bulk", "Precedence: auto_reply", "X-Loop: ann@acme.example",
-        "Return-Path: <>", "List-Id: <a.b.example>",
-        "X-MS-Exchange-Generated-Message-Source: Mailbox Rules Agent", "Content-Type: "
-        "multipart/report; report-type=x",
+        "Auto-Submitted: auto-replied",
+        "Auto-Submitted: auto-generated (vacation)",
+        "X-Autoreply: yes",
+        "X-Autorespond: 1",
+        "Precedence: bulk",
+        "Precedence: auto_reply",
+        "X-Loop: ann@acme.example",
+        "Return-Path: <>",
+        "List-Id: <a.b.example>",
+        "X-MS-Exchange-Generated-Message-Source: Mailbox Rules Agent",
+        "Content-Type: multipart/report; report-type=x",
     ],
-)  # fmt: skip
+)
 def test_each_mark_of_a_machine_is_enough(header: str) -> None:
     """I10: as programs have marked their mail since before RFC 3834."""
     [item] = answer("Back on Monday.", f"{HEAD}{header}\n")
@@ -145,20 +150,27 @@ def test_what_people_s_programs_add_is_no_mark_of_a_machine(header: str) -> None
 @pytest.mark.parametrize(
     ("subject", "automatic"),
     [
-        ("Automatic reply: Hello", True), ("Auto: Out of Office", False), ("Out of office: "
-        "Hello", True), ("OOO until Monday",
-        True),
-        ("Abwesenheitsnotiz: Hallo", True), ("Automatische Antwort: Hallo", True), ("Absence "
-        "du bureau : Bonjour", True),
-        ("Respuesta automática: Hola", True), ("Risposta automatica: Ciao", True),
+        ("Automatic reply: Hello", True),
+        ("Auto: Out of Office", False),
+        ("Out of office: Hello", True),
+        ("OOO until Monday", True),
+        ("Abwesenheitsnotiz: Hallo", True),
+        ("Automatische Antwort: Hallo", True),
+        ("Absence du bureau : Bonjour", True),
+        ("Respuesta automática: Hola", True),
+        ("Risposta automatica: Ciao", True),
         ("Automatisch antwoord: Hoi", True),
-        ("Autosvar: Hej", True), ("Ann Ames is out of the office", True), ("Autom. "
-        "svar", False), ("自動応答: こんにちは", True),
-        ("Re: Automatic reply: Hello", False), ("AW: Abwesenheitsnotiz: Hallo", False), ("Re: "
-        "Out of office chairs", False),
-        ("Automation of line 3", False), ("", False),
+        ("Autosvar: Hej", True),
+        ("Ann Ames is out of the office", True),
+        ("Autom. svar", False),
+        ("自動応答: こんにちは", True),
+        ("Re: Automatic reply: Hello", False),
+        ("AW: Abwesenheitsnotiz: Hallo", False),
+        ("Re: Out of office chairs", False),
+        ("Automation of line 3", False),
+        ("", False),
     ],
-)  # fmt: skip
+)
 def test_the_subject_of_an_absence_gives_a_machine_away_but_an_answer_to_one_is_a_persons(
     subject: str, automatic: bool
 ) -> None:
@@ -322,55 +334,88 @@ def test_a_question_about_somebody_else_and_a_footer_for_others_are_no_refusal()
 
 
 REFUSALS = [
-    "Please remove me from your list.", "unsubscribe", "UNSUBSCRIBE!!", "Stop.", "Please take "
-    "me off your mailing list, thanks",
-    "please stop mailing me", "Stop sending me these emails", "Don’t contact me "
-    "again", "do not email me any more",
-    "I no longer wish to receive your newsletter", "I don't want any more emails from "
-    "you", "No more emails please",
-    "Hi Ann, please unsubscribe", "How do I unsubscribe?", "Could you please unsubscribe me "
-    "from this", "I would like to opt out",
-    "Remove ann@acme.example from your list", "Delete my data.", "I withdraw my consent to "
-    "marketing", "Leave me alone",
-    "Interesting, but please\ntake me off your\nlist.", "Not interested. Please remove me.",
+    "Please remove me from your list.",
+    "unsubscribe",
+    "UNSUBSCRIBE!!",
+    "Stop.",
+    "Please take me off your mailing list, thanks",
+    "please stop mailing me",
+    "Stop sending me these emails",
+    "Don’t contact me again",
+    "do not email me any more",
+    "I no longer wish to receive your newsletter",
+    "I don't want any more emails from you",
+    "No more emails please",
+    "Hi Ann, please unsubscribe",
+    "How do I unsubscribe?",
+    "Could you please unsubscribe me from this",
+    "I would like to opt out",
+    "Remove ann@acme.example from your list",
+    "Delete my data.",
+    "I withdraw my consent to marketing",
+    "Leave me alone",
+    "Interesting, but please\ntake me off your\nlist.",
+    "Not interested. Please remove me.",
     "I'm not interested, stop writing to me",
-    "Bitte melden Sie mich vom Newsletter ab", "Bitte nehmen Sie mich aus Ihrem "
-    "Verteiler", "Bitte keine weiteren Mails.",
-    "Ich möchte keine E-Mails mehr erhalten", "Bitte tragen Sie mich aus", "Löschen Sie meine "
-    "Daten", "Bitte abmelden",
-    "Bitte meine Adresse aus dem Verteiler löschen", "Schreiben Sie mir bitte nicht "
-    "mehr.", "Veuillez me désabonner",
-    "Merci de me retirer de votre liste", "Désabonnez-moi svp", "Ne m'envoyez plus de "
-    "mails", "Desabonnez-moi",
-    "Je ne souhaite plus recevoir vos e-mails", "Por favor, darme de baja", "No me envíen más "
-    "correos",
-    "no quiero recibir mas correos", "Eliminen mi correo de la lista", "Cancellatemi dalla lista",
-    "Non desidero più ricevere le vostre mail", "Graag uitschrijven", "Schrijf mij uit van de "
-    "nieuwsbrief",
+    "Bitte melden Sie mich vom Newsletter ab",
+    "Bitte nehmen Sie mich aus Ihrem Verteiler",
+    "Bitte keine weiteren Mails.",
+    "Ich möchte keine E-Mails mehr erhalten",
+    "Bitte tragen Sie mich aus",
+    "Löschen Sie meine Daten",
+    "Bitte abmelden",
+    "Bitte meine Adresse aus dem Verteiler löschen",
+    "Schreiben Sie mir bitte nicht mehr.",
+    "Veuillez me désabonner",
+    "Merci de me retirer de votre liste",
+    "Désabonnez-moi svp",
+    "Ne m'envoyez plus de mails",
+    "Desabonnez-moi",
+    "Je ne souhaite plus recevoir vos e-mails",
+    "Por favor, darme de baja",
+    "No me envíen más correos",
+    "no quiero recibir mas correos",
+    "Eliminen mi correo de la lista",
+    "Cancellatemi dalla lista",
+    "Non desidero più ricevere le vostre mail",
+    "Graag uitschrijven",
+    "Schrijf mij uit van de nieuwsbrief",
     "Geen mails meer graag",
-    "Não quero mais receber e-mails", "Removam-me da lista",
-]  # fmt: skip
+    "Não quero mais receber e-mails",
+    "Removam-me da lista",
+]
 NO_REFUSALS = [
-    "how do I unsubscribe my colleague from the demo?", "Can we remove me from the demo on "
-    "Monday and add Bob?",
-    "Please don't remove me from your list!", "How does your tool handle unsubscribe requests?",
-    "Does it let customers unsubscribe?", "We had to stop sending manual reports every Friday",
+    "how do I unsubscribe my colleague from the demo?",
+    "Can we remove me from the demo on Monday and add Bob?",
+    "Please don't remove me from your list!",
+    "How does your tool handle unsubscribe requests?",
+    "Does it let customers unsubscribe?",
+    "We had to stop sending manual reports every Friday",
     "What are your unsubscribe rates?",
-    "Our legal team asks how opt out works in your product", "I don't want to miss the webinar",
-    "Do not contact me before Monday please", "Not interested right now, maybe next "
-    "year", "Yes, please send me the paper.",
-    "If you no longer wish to receive emails from us, unsubscribe here", "Can you delete the "
-    "duplicates in our database?",
-    "Melden Sie mich bitte für das Webinar an", "Bitte melden Sie mich vom Webinar am Montag "
-    "ab", "Ich melde mich nächste Woche",
-    "Könnten Sie mich bitte anrufen?", "Wir haben keine Zeit mehr vor Weihnachten",
+    "Our legal team asks how opt out works in your product",
+    "I don't want to miss the webinar",
+    "Do not contact me before Monday please",
+    "Not interested right now, maybe next year",
+    "Yes, please send me the paper.",
+    "If you no longer wish to receive emails from us, unsubscribe here",
+    "Can you delete the duplicates in our database?",
+    "Melden Sie mich bitte für das Webinar an",
+    "Bitte melden Sie mich vom Webinar am Montag ab",
+    "Ich melde mich nächste Woche",
+    "Könnten Sie mich bitte anrufen?",
+    "Wir haben keine Zeit mehr vor Weihnachten",
     "Pouvez-vous me rappeler demain ?",
-    "¿Pueden enviarme más información?", "no me han enviado la oferta", "Non ho ricevuto la "
-    "mail", "Ik meld me volgende week",
-    "Can you stop by our office next week?", "I never received your mail", "We stop the line "
-    "for maintenance every Sunday",
-    "Take me through the numbers", "Wir nehmen uns das mal vor", "",
-]  # fmt: skip
+    "¿Pueden enviarme más información?",
+    "no me han enviado la oferta",
+    "Non ho ricevuto la mail",
+    "Ik meld me volgende week",
+    "Can you stop by our office next week?",
+    "I never received your mail",
+    "We stop the line for maintenance every Sunday",
+    "Take me through the numbers",
+    "Wir nehmen uns das mal vor",
+    "",
+]
 
 
 @pytest.mark.parametrize("text", REFUSALS)
@@ -498,22 +543,60 @@ def test_a_mail_of_a_thousand_boxes_is_refused_at_once() -> None:
     assert item.reject.kind == "unreadable-mail"
 
 
-PIECES = st.sampled_from([
-    b"From: ", b"a@b.de", b"<", b">", b"\n", b"\r\n", b"\n\n", b" ", b"Subject: ", b"Re: ",
-    b"=?utf-8?q?", b"=?x?b?", b"?=",
-    b"Date: ",
-    b"Content-Type: ", b"text/html", b"text/plain", b"multipart/report; report-type=",
-    b"delivery-status", b"feedback-report",
-    b"; boundary=b", b"--b", b"--b--", b"message/delivery-status", b"message/rfc822",
-    b"message/feedback-report", b"; charset=",
-    b"idna", b"utf-16", b"hex", b"\x00", b"\xff", b"Content-Transfer-Encoding: ", b"base64",
-    b"quoted-printable", b"uuencode",
-    b"In-Reply-To: <3f2b8c1e-5d47-5a90-9c1b-7a6e4d2f1b08@x>", b"Action: failed", b"Status: "
-    b"5.1.1", b"text/calendar",
-    b"METHOD:REPLY", b"<blockquote>", b"</p>", b"&#x110000;", b"X-Ripeline-Touch: ",
-    b"Feedback-Type: abuse", b"(", b'"', b";",
-    b":",
-])  # fmt: skip
+PIECES = st.sampled_from(
+    [
+        b"From: ",
+        b"a@b.de",
+        b"<",
+        b">",
+        b"\n",
+        b"\r\n",
+        b"\n\n",
+        b" ",
+        b"Subject: ",
+        b"Re: ",
+        b"=?utf-8?q?",
+        b"=?x?b?",
+        b"?=",
+        b"Date: ",
+        b"Content-Type: ",
+        b"text/html",
+        b"text/plain",
+        b"multipart/report; report-type=",
+        b"delivery-status",
+        b"feedback-report",
+        b"; boundary=b",
+        b"--b",
+        b"--b--",
+        b"message/delivery-status",
+        b"message/rfc822",
+        b"message/feedback-report",
+        b"; charset=",
+        b"idna",
+        b"utf-16",
+        b"hex",
+        b"\x00",
+        b"\xff",
+        b"Content-Transfer-Encoding: ",
+        b"base64",
+        b"quoted-printable",
+        b"uuencode",
+        b"In-Reply-To: <3f2b8c1e-5d47-5a90-9c1b-7a6e4d2f1b08@x>",
+        b"Action: failed",
+        b"Status: 5.1.1",
+        b"text/calendar",
+        b"METHOD:REPLY",
+        b"<blockquote>",
+        b"</p>",
+        b"&#x110000;",
+        b"X-Ripeline-Touch: ",
+        b"Feedback-Type: abuse",
+        b"(",
+        b'"',
+        b";",
+        b":",
+    ]
+)
 
 
 @settings(max_examples=400, deadline=None)

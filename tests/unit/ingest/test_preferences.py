@@ -48,15 +48,19 @@ def test_a_form_changes_only_what_was_chosen(form: dict[str, Any], traits: dict[
 @pytest.mark.parametrize(
     ("form", "where"),
     [
-        ({}, ""), ({"save": "pace"}, ""), ({"save": "topics"}, "topics"), ({"topics": "moon"},
-        "topics"),
-        ({"topics": {"cost": 1}}, "topics"), ({"pace": "hourly"}, "pace"), ({"pause": "for "
-        "good"}, "pause"),
-        ({"pause": "until"}, "until"), ({"pause": "until", "until": "soon"}, "until"),
-        ({"pause": "until", "until": "2027-11-30"}, "until"), ({"pause": "until",
-        "until": "2027-02-30"}, "until"),
+        ({}, ""),
+        ({"save": "pace"}, ""),
+        ({"save": "topics"}, "topics"),
+        ({"topics": "moon"}, "topics"),
+        ({"topics": {"cost": 1}}, "topics"),
+        ({"pace": "hourly"}, "pace"),
+        ({"pause": "for good"}, "pause"),
+        ({"pause": "until"}, "until"),
+        ({"pause": "until", "until": "soon"}, "until"),
+        ({"pause": "until", "until": "2027-11-30"}, "until"),
+        ({"pause": "until", "until": "2027-02-30"}, "until"),
     ],
-)  # fmt: skip
+)
 def test_what_is_unclear_is_refused_with_a_remedy(form: dict[str, Any], where: str) -> None:
     with pytest.raises(Reject) as caught:
         preferences.chosen(form, TOPICS, TODAY)

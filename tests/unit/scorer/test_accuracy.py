@@ -9,7 +9,8 @@ import pytest
 
 from services.ops.simulation import points
 from services.ops.simulation.population import Act, Person, World, population
-from services.scorer.model.fold import Event, Journey
+from services.scorer.model.fold import Fold
+from services.scorer.model.state import Event
 from services.shared.clock import DAY, to_us
 from services.shared.contracts.events import Interaction, event_uid
 from services.shared.playbook.sections import Playbook
@@ -32,19 +33,19 @@ def as_event(act: Act) -> Event:
     return Event(START + int(act.at * DAY), event_uid("x", act.id), data)
 
 
-def looked_at(journey: Journey, person: Person, day: float) -> str:
+def looked_at(fold: Fold, person: Person, day: float) -> str:
     events = sorted(
         (as_event(act) for act in person.acts if act.at <= day),
         key=lambda event: (event.at, event.uid),
     )
-    lane = journey.fold_all("default", [events])[0]
-    return journey.view([lane], [START + int(day * DAY)], [50.0])[0].stage
+    lane = fold.refold("default", [events])[0]
+    return fold.view([lane], [START + int(day * DAY)], [50.0])[0].stage
 
 
 def test_every_stage_is_published_for_some_and_recall_beats_the_best_points_thresholds(
     default_playbook: Playbook, world: World
 ) -> None:
-    journey = Journey(default_playbook)
+    fold = Fold(default_playbook)
     people = population(world, 11, EVENTS, DAYS)
     looks = [
         (person, share * DAYS)
@@ -54,7 +55,7 @@ def test_every_stage_is_published_for_some_and_recall_beats_the_best_points_thre
         and min(act.at for act in person.acts) <= share * DAYS
         and person.stage_at(share * DAYS) is not None
     ]
-    named = [looked_at(journey, person, day) for person, day in looks]
+    named = [looked_at(fold, person, day) for person, day in looks]
     hidden = [person.stage_at(day) or 0 for person, day in looks]
     ours = points.macro_recall(zip(map(world.stage_name, hidden), named, strict=True))
     scores = [

@@ -19,6 +19,7 @@ from services.scorer.crm.payload import (
     worth_telling,
 )
 from services.scorer.model.explanation import Line
+from services.shared.clock import DAY
 from services.shared.playbook.sections import Crm, Playbook
 from services.shared.settings import HOME
 
@@ -175,30 +176,27 @@ def test_what_the_api_shows_and_what_the_store_holds_compare_alike() -> None:
     )
 
 
-def line(
-    text: str, delta: float, points: float, event: str | None = "e1", kind: str = "event"
-) -> Line:
-    return Line("2026-11-01T00:00:00Z", kind, event, text, delta, points)
-
-
 def test_the_reasons_are_the_three_largest_with_what_repeats_counted_together(
     default_playbook: Playbook,
 ) -> None:
     """G4, S5: in the page's words."""
     lines = [
-        line("visited the site", 0.4, 1.0, "e1"), line("visited the site", 0.5, 1.5, "e2"),
-        line("replied", 0.2, 0.5, "e3"),
-        line("30.0 days without a sign", -0.7, -2.0, None, "silence"), line("took in content "
-        "for deciding (x)", 1.2, 4.0, "e4"),
+        Line(at=1, kind="event", signal="visit", delta=0.4, points=1.0),
+        Line(at=2, kind="event", signal="visit", delta=0.5, points=1.5),
+        Line(at=3, kind="event", signal="reply", delta=0.2, points=0.5),
+        Line(at=4, kind="silence", silence=30 * DAY, delta=-0.7, points=-2.0),
+        Line(
+            at=5, kind="event", signal="content_decision", content="case-study-bottling",
+            delta=1.2, points=4.0,
+        ),
     ]  # fmt: skip
-    content = {"e4": "case-study-bottling"}
     title = default_playbook.content_by_id["case-study-bottling"].title
-    assert reasons(lines, content, default_playbook.content_by_id) == [
+    assert reasons(lines, default_playbook.content_by_id) == [
         f"Took in content for deciding: “{title}” (+4.0)",
         "Visited the site, 2 times (+2.5)",
         "30.0 days without a sign (\N{MINUS SIGN}2.0)",
     ]
-    assert reasons([], {}, {}) == []
+    assert reasons([], {}) == []
 
 
 def test_the_schedule_of_repetitions_takes_about_three_days() -> None:

@@ -8,21 +8,23 @@ import random
 import pytest
 
 from services.scorer.model.explanation import explain
-from services.scorer.model.fold import Event, Journey, Lane
+from services.scorer.model.fold import Fold
 from services.scorer.model.profile import profile_of
+from services.scorer.model.state import Event, FoldState
+from services.scorer.wording import line_text
 from services.shared.contracts.events import TOUCH_SENT, Interaction, event_uid
 from services.shared.playbook.sections import Playbook
 from tests.support.histories import BASE, DAY, MINUTE, SECOND, history
 
 
 @pytest.fixture(scope="module")
-def journey(default_playbook: Playbook) -> Journey:
-    return Journey(default_playbook)
+def fold(default_playbook: Playbook) -> Fold:
+    return Fold(default_playbook)
 
 
 @pytest.fixture(scope="module")
-def several(default_playbook: Playbook) -> Journey:
-    return Journey(default_playbook.model_copy(update={"products": ["default", "other"]}))
+def several(default_playbook: Playbook) -> Fold:
+    return Fold(default_playbook.model_copy(update={"products": ["default", "other"]}))
 
 
 def person(rng: random.Random) -> list[Event]:
@@ -51,11 +53,11 @@ def in_order(events: object) -> list[Event]:
     return sorted(events, key=lambda event: (event.at, event.uid))  # type: ignore[call-overload]
 
 
-def arriving(journey: Journey, product: str, events: list[Event], rng: random.Random) -> Lane:
+def arriving(fold: Fold, product: str, events: list[Event], rng: random.Random) -> FoldState:
     """The state after the events came in any order, doubled, in batches: folded on where possible,
     else from the start.
     """
-    lane, known = journey.void(product), {}
+    lane, known = fold.initial(product), {}
     coming = events + rng.choices(events, k=len(events) // 4)
     rng.shuffle(coming) if rng.random() < 0.7 else coming.sort(key=lambda e: (e.at, e.uid))
     while coming:
@@ -65,37 +67,37 @@ def arriving(journey: Journey, product: str, events: list[Event], rng: random.Ra
         known |= batch
         fresh = in_order(batch.values())
         back = any(
-            journey.weighs(e.data) and ((e.at, e.uid) <= lane.position or journey.cancels(lane, e))
+            fold.weighs(e.data) and ((e.at, e.uid) <= lane.position or fold.undoes(lane, e))
             for e in fresh
         )
         lane = (
-            journey.fold_all(product, [in_order(known.values())])[0]
+            fold.refold(product, [in_order(known.values())])[0]
             if back
-            else journey.fold([lane], [fresh])[0]
+            else fold.extend([lane], [fresh])[0]
         )
     return lane
 
 
-def check(journey: Journey, seed: int) -> None:
+def check(fold: Fold, seed: int) -> None:
     rng = random.Random(seed)
     people = [person(rng) for _ in range(2)]
-    product = rng.choice(list(journey.playbook.products))
-    together = journey.fold_all(product, people)
+    product = rng.choice(list(fold.playbook.products))
+    together = fold.refold(product, people)
     for events, whole in zip(people, together, strict=True):
-        assert journey.fold_all(product, [events])[0] == whole
-        assert arriving(journey, product, events, rng) == whole
+        assert fold.refold(product, [events])[0] == whole
+        assert arriving(fold, product, events, rng) == whole
         now = events[-1].at + rng.randrange(100) * DAY
-        sums_up(journey, product, events, whole, now)
-        nothing_scanned_counts(journey, product, events, whole, now)
+        sums_up(fold, product, events, whole, now)
+        nothing_scanned_counts(fold, product, events, whole, now)
 
 
-def sums_up(journey: Journey, product: str, events: list[Event], lane: Lane, now: int) -> None:
+def sums_up(fold: Fold, product: str, events: list[Event], lane: FoldState, now: int) -> None:
     """start + Σ delta = logit(likelihood), and it is the likelihood that is shown (S5)."""
-    ledger = explain(journey, product, events, now)
-    shown = journey.view([lane], [now], [journey.fit.points(profile_of(events).fit_traits())])[0]
+    ledger = explain(fold, product, events, now)
+    shown = fold.view([lane], [now], [fold.fit.points(profile_of(events).fit_traits())])[0]
     if shown.likelihood is None:
         assert ledger.likelihood is None
-        assert ledger.note
+        assert ledger.ended_by
         return
     assert ledger.likelihood == pytest.approx(shown.likelihood, abs=1e-12)
     logit = math.log(ledger.likelihood / (1 - ledger.likelihood))
@@ -109,12 +111,12 @@ def sums_up(journey: Journey, product: str, events: list[Event], lane: Lane, now
 
 
 def nothing_scanned_counts(
-    journey: Journey, product: str, events: list[Event], lane: Lane, now: int
+    fold: Fold, product: str, events: list[Event], lane: FoldState, now: int
 ) -> None:
     """Without the clicks that lie within ten seconds of a machine's on the same mail, the lead
     looks the same (I5).
     """
-    others = set(journey.playbook.products) - {product}
+    others = set(fold.playbook.products) - {product}
     clicks = [
         e
         for e in events
@@ -130,26 +132,24 @@ def nothing_scanned_counts(
             for touch, at in machines
         )
     }
-    assert journey.scanned(product, events) == scanned
-    without = journey.fold_all(product, [[event for event in events if event.uid not in scanned]])[
-        0
-    ]
-    assert journey.view([without], [now], [50.0]) == journey.view([lane], [now], [50.0])
+    assert fold.scanned(product, events) == scanned
+    without = fold.refold(product, [[event for event in events if event.uid not in scanned]])[0]
+    assert fold.view([without], [now], [50.0]) == fold.view([lane], [now], [50.0])
 
 
 def test_any_order_doubling_and_batching_gives_the_same_state_in_1000_cases(
-    journey: Journey, several: Journey
+    fold: Fold, several: Fold
 ) -> None:
     for seed in range(1000):
-        check(several if seed % 5 == 0 else journey, seed)
+        check(several if seed % 5 == 0 else fold, seed)
 
 
 @pytest.mark.long
 def test_any_order_doubling_and_batching_gives_the_same_state_in_10000_cases(
-    journey: Journey, several: Journey
+    fold: Fold, several: Fold
 ) -> None:
     for seed in range(1000, 11_000):
-        check(several if seed % 5 == 0 else journey, seed)
+        check(several if seed % 5 == 0 else fold, seed)
 
 
 def act(type_: str, day: float, **more: object) -> Event:
@@ -157,28 +157,28 @@ def act(type_: str, day: float, **more: object) -> Event:
     return Event(BASE + int(day * DAY), event_uid("x", data.id), data)
 
 
-def stage_after(journey: Journey, *events: Event, days: float = 0) -> str:
-    lane = journey.fold_all("default", [list(events)])[0]
-    return journey.view([lane], [events[-1].at + int(days * DAY)], [50.0])[0].stage
+def stage_after(fold: Fold, *events: Event, days: float = 0) -> str:
+    lane = fold.refold("default", [list(events)])[0]
+    return fold.view([lane], [events[-1].at + int(days * DAY)], [50.0])[0].stage
 
 
 def test_a_demo_request_publishes_decision_and_a_purchase_customer_at_once(
-    journey: Journey,
+    fold: Fold,
 ) -> None:
-    assert stage_after(journey, act("page_viewed", 0), act("demo_requested", 1)) == "decision"
-    assert stage_after(journey, act("page_viewed", 0), act("purchased", 1)) == "customer"
+    assert stage_after(fold, act("page_viewed", 0), act("demo_requested", 1)) == "decision"
+    assert stage_after(fold, act("page_viewed", 0), act("purchased", 1)) == "customer"
 
 
-def test_silence_takes_a_lead_back(journey: Journey) -> None:
+def test_silence_takes_a_lead_back(fold: Fold) -> None:
     """No high-water mark (G2), by inaction alone (S4)."""
-    assert stage_after(journey, act("demo_requested", 0), days=90) in ("status_quo", "awareness")
+    assert stage_after(fold, act("demo_requested", 0), days=90) in ("status_quo", "awareness")
 
 
-def test_an_unsubscribe_publishes_nothing_by_itself(journey: Journey) -> None:
-    assert stage_after(journey, act("demo_requested", 0), act("unsubscribed", 3)) == "decision"
+def test_an_unsubscribe_publishes_nothing_by_itself(fold: Fold) -> None:
+    assert stage_after(fold, act("demo_requested", 0), act("unsubscribed", 3)) == "decision"
 
 
-def test_what_weighs_nothing_changes_no_bit(journey: Journey) -> None:
+def test_what_weighs_nothing_changes_no_bit(fold: Fold) -> None:
     """Unknown types and machine opens make no instant and break no silence (I5)."""
     plain = [act("page_viewed", 0), act("enquired", 9)]
     noise = [
@@ -187,45 +187,45 @@ def test_what_weighs_nothing_changes_no_bit(journey: Journey) -> None:
         act("email_delivered", 6),
         act("email_opened", 7),
     ]
-    quiet, noisy = journey.fold_all("default", [plain, in_order([*plain, *noise])])
+    quiet, noisy = fold.refold("default", [plain, in_order([*plain, *noise])])
     assert quiet == noisy
 
 
-def test_ten_page_views_in_ten_minutes_are_one_visit(journey: Journey) -> None:
+def test_ten_page_views_in_ten_minutes_are_one_visit(fold: Fold) -> None:
     views = [act("page_viewed", minute / 1440) for minute in range(10)]
-    one, many = journey.fold_all("default", [views[:1], views])
+    one, many = fold.refold("default", [views[:1], views])
     assert one.record == many.record
 
 
-def test_our_own_sending_never_raises_a_score(journey: Journey) -> None:
+def test_our_own_sending_never_raises_a_score(fold: Fold) -> None:
     base = [
         act("page_viewed", 0),
-        act("content_downloaded", 1, content_id=journey.playbook.content[3].id),
+        act("content_downloaded", 1, content_id=fold.playbook.content[3].id),
     ]
     touch = "00000001-0000-4000-8000-000000000000"
     sent = act(
         TOUCH_SENT, 2, touch_id=touch, properties={"clicks_tracked": True, "opens_tracked": True}
     )
-    without, sending = journey.fold_all("default", [base, [*base, sent]])
+    without, sending = fold.refold("default", [base, [*base, sent]])
     for day in (2.5, 4, 8, 30):
         now = BASE + int(day * DAY)
         plain, sent_to = (
-            journey.view([lane], [now], [50.0])[0].likelihood for lane in (without, sending)
+            fold.view([lane], [now], [50.0])[0].likelihood for lane in (without, sending)
         )
         assert plain is not None
         assert sent_to is not None
         assert sent_to <= plain
 
 
-def test_an_open_counts_given_its_send_and_a_machine_open_cancels_it(journey: Journey) -> None:
+def test_an_open_counts_given_its_send_and_a_machine_open_cancels_it(fold: Fold) -> None:
     touch = "00000001-0000-4000-8000-000000000000"
     sent = act(TOUCH_SENT, 2, touch_id=touch, properties={"opens_tracked": True})
     base, opened = act("page_viewed", 0), act("email_opened", 3, touch_id=touch)
     machine = act("email_opened", 3.5, touch_id=touch, machine=True)
 
     def chance(*events: Event) -> float | None:
-        lane = journey.fold_all("default", [in_order(events)])[0]
-        return journey.view([lane], [BASE + 9 * DAY], [50.0])[0].likelihood
+        lane = fold.refold("default", [in_order(events)])[0]
+        return fold.view([lane], [BASE + 9 * DAY], [50.0])[0].likelihood
 
     silent, counted = chance(base, sent), chance(base, sent, opened)
     assert silent is not None
@@ -237,7 +237,7 @@ def test_an_open_counts_given_its_send_and_a_machine_open_cancels_it(journey: Jo
 TOUCH = "00000001-0000-4000-8000-000000000000"
 
 
-def mailed(journey: Journey, *clicks: tuple[float, bool]) -> tuple[float, float]:
+def mailed(fold: Fold, *clicks: tuple[float, bool]) -> tuple[float, float]:
     """(likelihood, what `explain` sums to) nine days after a mail with these clicks: seconds after
     its day, by a machine?
     """
@@ -248,58 +248,56 @@ def mailed(journey: Journey, *clicks: tuple[float, bool]) -> tuple[float, float]
     for seconds, machine in clicks:
         events.append(act("email_clicked", 3 + seconds / 86_400, touch_id=TOUCH, machine=machine))
     events = in_order(events)
-    lane, now = journey.fold_all("default", [events])[0], BASE + 11 * DAY
-    likelihood = journey.view([lane], [now], [50.0])[0].likelihood
+    lane, now = fold.refold("default", [events])[0], BASE + 11 * DAY
+    likelihood = fold.view([lane], [now], [50.0])[0].likelihood
     assert likelihood is not None
-    return likelihood, explain(journey, "default", events, now).likelihood or 0.0
+    return likelihood, explain(fold, "default", events, now).likelihood or 0.0
 
 
 @pytest.mark.parametrize("seconds", [-10, -1, 0, 10])
-def test_a_click_beside_a_machines_is_the_machines(journey: Journey, seconds: float) -> None:
+def test_a_click_beside_a_machines_is_the_machines(fold: Fold, seconds: float) -> None:
     """I5: whichever came first; the mail stays unanswered."""
-    unanswered, answered = mailed(journey), mailed(journey, (0, False))
+    unanswered, answered = mailed(fold), mailed(fold, (0, False))
     assert answered[0] > unanswered[0]
     assert (
-        mailed(journey, (0, False), (seconds, True))
+        mailed(fold, (0, False), (seconds, True))
         == unanswered
         == (unanswered[0], pytest.approx(unanswered[0]))
     )
-    assert mailed(journey, (0, True)) == unanswered
-    assert mailed(journey, (0, False), (11, True)) == answered
+    assert mailed(fold, (0, True)) == unanswered
+    assert mailed(fold, (0, False), (11, True)) == answered
 
 
-def test_a_person_who_clicks_after_the_scanner_counts(journey: Journey) -> None:
+def test_a_person_who_clicks_after_the_scanner_counts(fold: Fold) -> None:
     """I5."""
-    later = mailed(journey, (0, True), (1, False), (3600, False))[0]
-    assert later == pytest.approx(mailed(journey, (3600, False))[0], abs=1e-12)
-    assert later > mailed(journey)[0]
+    later = mailed(fold, (0, True), (1, False), (3600, False))[0]
+    assert later == pytest.approx(mailed(fold, (3600, False))[0], abs=1e-12)
+    assert later > mailed(fold)[0]
 
 
-def test_the_ledger_names_the_click_that_a_machine_made(journey: Journey) -> None:
+def test_the_ledger_names_the_click_that_a_machine_made(fold: Fold) -> None:
     """S5, I5: with nothing beside it."""
     sent = act(TOUCH_SENT, 2, touch_id=TOUCH, properties={"clicks_tracked": True})
     click, machine = (
         act("email_clicked", 3 + n / 86_400, touch_id=TOUCH, machine=bool(n)) for n in range(2)
     )
-    ledger = explain(
-        journey, "default", [act("page_viewed", 0), sent, click, machine], BASE + 4 * DAY
-    )
+    ledger = explain(fold, "default", [act("page_viewed", 0), sent, click, machine], BASE + 4 * DAY)
     told = [line for line in ledger.lines if line.event_id == click.data.id]
     assert [(line.kind, line.delta, line.points) for line in told] == [("machine", 0.0, 0.0)]
-    assert "a machine clicked in it within seconds" in told[0].text
+    assert "a machine clicked in it within seconds" in line_text(told[0])
     assert not [line for line in ledger.lines if line.event_id == machine.data.id]
 
 
 @pytest.mark.parametrize(
     "word", ["lost", "sales_rejected", "opportunity_opened", "purchased", "won"]
 )
-def test_the_same_word_of_sales_twice_is_one_fact(journey: Journey, word: str) -> None:
+def test_the_same_word_of_sales_twice_is_one_fact(fold: Fold, word: str) -> None:
     """I6: by an event and by a call of the API, say; another word between them makes it a
     new one.
     """
     before, said = act("demo_requested", 0), act(word, 3)
     again, later = act(word, 3 + 20 / 1440), act(word, 3 + 31 / 1440)
-    once, twice, anew = journey.fold_all(
+    once, twice, anew = fold.refold(
         "default", [[before, said], [before, said, again], [before, said, later]]
     )
     assert once.record == twice.record
@@ -309,29 +307,29 @@ def test_the_same_word_of_sales_twice_is_one_fact(journey: Journey, word: str) -
         "lost" if word in ("opportunity_opened", "purchased", "won") else "opportunity_opened",
         3 + 10 / 1440,
     )
-    between = journey.fold_all("default", [[before, said, other, again]])[0]
+    between = fold.refold("default", [[before, said, other, again]])[0]
     now = BASE + 4 * DAY
-    settled = journey.view([between], [now], [50.0])[0].likelihood is None
+    settled = fold.view([between], [now], [50.0])[0].likelihood is None
     assert settled is (word in ("opportunity_opened", "purchased", "won"))
 
 
-def test_an_opportunity_leaves_nothing_to_predict_and_a_loss_starts_anew(journey: Journey) -> None:
+def test_an_opportunity_leaves_nothing_to_predict_and_a_loss_starts_anew(fold: Fold) -> None:
     events = [act("demo_requested", 0), act("opportunity_opened", 3), act("page_viewed", 5)]
-    lane = journey.fold_all("default", [events])[0]
-    assert journey.view([lane], [events[-1].at], [50.0])[0].likelihood is None
-    again = journey.fold_all("default", [[*events, act("lost", 9)]])[0]
-    view = journey.view([again], [BASE + 9 * DAY], [50.0])[0]
+    lane = fold.refold("default", [events])[0]
+    assert fold.view([lane], [events[-1].at], [50.0])[0].likelihood is None
+    again = fold.refold("default", [[*events, act("lost", 9)]])[0]
+    view = fold.view([again], [BASE + 9 * DAY], [50.0])[0]
     assert view.likelihood is not None
-    assert list(view.belief.values()) == pytest.approx(journey.model.start.tolist())
+    assert list(view.belief.values()) == pytest.approx(fold.model.start.tolist())
 
 
-def test_engagement_is_capped_and_decays(journey: Journey) -> None:
+def test_engagement_is_capped_and_decays(fold: Fold) -> None:
     """S3."""
     busy = [act("pricing_viewed", day / 10) for day in range(200)]
-    lane = journey.fold_all("default", [busy])[0]
+    lane = fold.refold("default", [busy])[0]
     now, later = (
-        journey.view([lane], [busy[-1].at + days * DAY], [50.0])[0].engagement for days in (0, 200)
+        fold.view([lane], [busy[-1].at + days * DAY], [50.0])[0].engagement for days in (0, 200)
     )
-    cap = max(group.cap for group in journey.playbook.engagement.groups.values())
+    cap = max(group.cap for group in fold.playbook.engagement.groups.values())
     assert 0 < now <= cap
     assert later < now / 4

@@ -10,10 +10,12 @@ import pytest
 from jinja2 import UndefinedError
 
 from services.scorer import wording as words
-from services.scorer.model.explanation import explain
-from services.scorer.model.fold import Event, Journey
+from services.scorer.model.explanation import FitChange, Line, explain
+from services.scorer.model.fold import Fold
 from services.scorer.model.profile import profile_of
+from services.scorer.model.state import Event
 from services.scorer.model.trajectory import HEIGHT, WIDTH, areas, ceiling, curve, line
+from services.scorer.queries.responses import LineResponse
 from services.scorer.ui.live import AWAY, Live, Sight, news
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.scorer.ui.views import Item
@@ -21,15 +23,15 @@ from services.shared.clock import DAY, from_us
 from services.shared.contracts.events import Interaction, Touch, event_uid
 from services.shared.contracts.identity import Identifier, Kind
 from services.shared.errors import Reject
-from services.shared.http.keys import Key, Keys, hashed
-from services.shared.http.signin import Seats, SignedOut
+from services.shared.http.keys import ApiKey, ApiKeys, hash_of
+from services.shared.http.signin import PageSessions, SignedOut
 from services.shared.playbook.sections import Playbook
 from tests.support.histories import BASE, history
 
 
 @pytest.fixture(scope="module")
-def journey(default_playbook: Playbook) -> Journey:
-    return Journey(default_playbook)
+def fold(default_playbook: Playbook) -> Fold:
+    return Fold(default_playbook)
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +113,10 @@ def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook
     ) == ("“gone” failed: mailbox full")
 
 
-def test_what_weighs_nothing_says_so(journey: Journey) -> None:
+def test_what_weighs_nothing_says_so(fold: Fold) -> None:
     def did(**said: object) -> tuple[str, str]:
         data = Interaction(id="1", **said)  # type: ignore[arg-type]
-        return words.did(data, journey.reader.read(data), journey.playbook.content_by_id)
+        return words.did(data, fold.interpreter.interpret(data), fold.playbook.content_by_id)
 
     assert did(type="page_viewed", url="https://x.example/a?email=jo@x.example") == (
         "viewed a page: https://x.example/a",
@@ -122,22 +124,28 @@ def test_what_weighs_nothing_says_so(journey: Journey) -> None:
     )
     assert did(type="coffee_drunk") == ("coffee drunk", "weighs nothing")
     assert did(type="page_viewed", machine=True)[1] == "a machine did it, so it weighs nothing"
-    item = journey.playbook.content[0]
+    item = fold.playbook.content[0]
     assert did(type="content_downloaded", content_id=item.id) == (f"downloaded: “{item.title}”", "")
 
 
-def test_a_ledger_line_names_the_content_by_its_title_and_the_touch_by_its_id(
-    default_playbook: Playbook,
-) -> None:
+def test_a_ledger_line_names_the_content_by_its_title(default_playbook: Playbook) -> None:
     item = default_playbook.content[0]
     library = default_playbook.content_by_id
-    assert words.ledger_text(f"clicked in our mail ({item.id}) [touch 12]", item.id, library) == (
-        f"clicked in our mail: “{item.title}”", "12",
-    )  # fmt: skip
-    assert words.ledger_text("3.0 days without a sign", "", library) == (
-        "3.0 days without a sign",
-        "",
+    click = Line(
+        at=0, kind="event", signal="click", content_id=item.id, content=item.id, touch_id="12"
     )
+    assert words.line_in_words(click, library) == f"clicked in our mail: “{item.title}”"
+    assert LineResponse.of(click).text == f"clicked in our mail ({item.id}) [touch 12]"
+    silence = Line(at=0, kind="silence", silence=3 * DAY)
+    assert words.line_in_words(silence, library) == "3.0 days without a sign"
+    fit = FitChange(50, 65.5, ("a plant manager",))
+    attributes = Line(at=0, kind="attributes", fit=fit)
+    assert words.line_in_words(attributes, library) == "fit 50 → 65.5: a plant manager"
+
+
+def test_what_strangers_write_into_an_address_is_never_taken_for_a_touch() -> None:
+    visit = Line(at=0, kind="event", signal="visit", url="https://x.example/ [touch 7] (b)")
+    assert words.line_in_words(visit, {}) == ("visited the site (https://x.example/ [touch 7] (b))")
 
 
 def test_a_move_says_from_where_and_why() -> None:
@@ -152,32 +160,32 @@ def test_a_move_says_from_where_and_why() -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_curve_is_what_was_believed_at_every_moment(journey: Journey, seed: int) -> None:
+def test_the_curve_is_what_was_believed_at_every_moment(fold: Fold, seed: int) -> None:
     events = person(seed)
     now = events[-1].at + 20 * DAY
-    seen = curve(journey, "default", events, now, instants=25)
+    seen = curve(fold, "default", events, now, instants=25)
     assert seen.at[-1] == now
     assert (np.diff(seen.at) > 0).all()
     for i, at in enumerate(seen.at):
         past = [event for event in events if event.at <= at]
-        fit = journey.fit.points(profile_of(past).fit_traits())
-        view = journey.view(journey.fold_all("default", [past]), [int(at)], [fit])[0]
+        fit = fold.fit.points(profile_of(past).fit_traits())
+        view = fold.view(fold.refold("default", [past]), [int(at)], [fit])[0]
         assert seen.belief[:, i] == pytest.approx(list(view.belief.values()), abs=1e-9)
         assert seen.known(i) == (
             None if view.likelihood is None else pytest.approx(view.likelihood, abs=1e-9)
         )
 
 
-def test_the_curve_ends_where_the_ledger_does(journey: Journey) -> None:
+def test_the_curve_ends_where_the_ledger_does(fold: Fold) -> None:
     events = person(3)
     now = events[-1].at + 3 * DAY
-    assert curve(journey, "default", events, now).known(-1) == pytest.approx(
-        explain(journey, "default", events, now).likelihood
+    assert curve(fold, "default", events, now).known(-1) == pytest.approx(
+        explain(fold, "default", events, now).likelihood
     )
 
 
 def test_the_picture_stays_inside_its_box_and_is_broken_where_nothing_is_left_to_predict(
-    journey: Journey,
+    fold: Fold,
 ) -> None:
     bought = Interaction(id="b", type="purchased")
     lost = Interaction(id="l", type="lost")
@@ -186,7 +194,7 @@ def test_the_picture_stays_inside_its_box_and_is_broken_where_nothing_is_left_to
         Event(BASE + 5 * DAY, "b" * 32, bought),
         Event(BASE + 9 * DAY, "c" * 32, lost),
     ]
-    seen = curve(journey, "default", events, BASE + 20 * DAY)
+    seen = curve(fold, "default", events, BASE + 20 * DAY)
     path = line(seen, ceiling(seen))
     assert path.count("M") == 2
     for shape in [*areas(seen), path]:
@@ -195,11 +203,11 @@ def test_the_picture_stays_inside_its_box_and_is_broken_where_nothing_is_left_to
             assert 0 <= float(y) <= HEIGHT
 
 
-def test_a_lead_of_this_instant_and_one_of_very_many_events_have_a_curve(journey: Journey) -> None:
+def test_a_lead_of_this_instant_and_one_of_very_many_events_have_a_curve(fold: Fold) -> None:
     first = Event(BASE, "a" * 32, Interaction(id="v", type="page_viewed"))
-    assert curve(journey, "default", [first], BASE).x(BASE) == 1.0
+    assert curve(fold, "default", [first], BASE).x(BASE) == 1.0
     many = [Event(BASE + n * DAY // 20, f"{n:032x}", first.data) for n in range(1000)]
-    assert curve(journey, "default", many, many[-1].at).at.size <= 110
+    assert curve(fold, "default", many, many[-1].at).at.size <= 110
 
 
 # -- what is new ----------------------------------------------------------------------------------
@@ -247,22 +255,23 @@ async def test_one_poller_serves_all_says_when_it_sees_nothing_and_rests_without
 # -- signing in -----------------------------------------------------------------------------------
 
 
-class Ring(Keys):
+class Ring(ApiKeys):
     """Keys that need no database."""
 
     def __init__(self, **scopes: str) -> None:
         self.loaded, self._used = True, set()
         self._keys = {
-            name: Key(name, name, scope, hashed("s" * 43), None) for name, scope in scopes.items()
+            name: ApiKey(name, name, scope, hash_of("s" * 43), None)
+            for name, scope in scopes.items()
         }  # type: ignore[arg-type]
 
 
 def test_a_session_holds_the_key_it_was_opened_with_and_nothing_else() -> None:
     ring = Ring(reader="query", other="query", writer="secret")
-    seats = Seats(ring, b"pepper")
-    cookie = seats.open("rl_reader_" + "s" * 43)
+    sessions = PageSessions(ring, b"pepper")
+    cookie = sessions.sign_in("rl_reader_" + "s" * 43)
     assert "s" * 43 not in cookie
-    assert seats.holder(cookie).id == "reader"
+    assert sessions.key_of(cookie).id == "reader"
     for forged in (
         "",
         "reader",
@@ -273,29 +282,29 @@ def test_a_session_holds_the_key_it_was_opened_with_and_nothing_else() -> None:
         "writer.0",
     ):
         with pytest.raises(SignedOut):
-            seats.holder(forged)
+            sessions.key_of(forged)
     with pytest.raises(SignedOut):
-        Seats(ring, b"another pepper").holder(cookie)
+        PageSessions(ring, b"another pepper").key_of(cookie)
     for key in ("", "rl_reader_" + "x" * 43, "rl_writer_" + "s" * 43):
         with pytest.raises(Reject):
-            seats.open(key)
+            sessions.sign_in(key)
 
 
 def test_a_session_ends_with_its_key() -> None:
     ring = Ring(reader="query")
-    seats = Seats(ring, b"pepper")
-    cookie = seats.open("rl_reader_" + "s" * 43)
+    sessions = PageSessions(ring, b"pepper")
+    cookie = sessions.sign_in("rl_reader_" + "s" * 43)
     ring._keys["reader"] = reissued(ring._keys["reader"])
     with pytest.raises(SignedOut):
-        seats.holder(cookie)
+        sessions.key_of(cookie)
     ring._keys.clear()
     with pytest.raises(SignedOut):
-        seats.holder(cookie)
+        sessions.key_of(cookie)
 
 
-def reissued(key: Key) -> Key:
+def reissued(key: ApiKey) -> ApiKey:
     """The same id with another secret."""
-    return Key(key.id, key.name, key.scope, hashed("t" * 43), None)
+    return ApiKey(key.id, key.name, key.scope, hash_of("t" * 43), None)
 
 
 # -- rendering ------------------------------------------------------------------------------------

@@ -65,36 +65,108 @@ def test_the_default_playbook_is_whole(default_playbook: Playbook) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "shift", "what", "remedy"),
     [
-        ("content.yaml", "  - id: users-group\n", "  - id: users-group\n    stages_: "
-        "[customer]\n", 1, "stages_", ""),
-        ("content.yaml", "  - id: users-group\n", "  - id: onboarding-technicians\n", 0, "is "
-        "taken", "id of its own"),
-        ("programs.yaml", "      - users-group\n", "      - user-group\n", 0, "no content "
-        "'user-group'", "existing item's id"),
-        ("programs.yaml", "    personas: [buyer]\n", "    personas: [boss]\n", 0, "no persona "
-        "'boss'", "Declare it"),
-        ("programs.yaml", "    stages: [customer]\n", "    stages: [client]\n", 0, "no stage "
-        "'client'", "Use one of status_quo"),
-        ("playbook.yaml", "  per_week: 3 ", "  per_week: often ", 0, "cadence.per_week",
-        "deploy/playbook"),
+        (
+            "content.yaml",
+            "  - id: users-group\n",
+            "  - id: users-group\n    stages_: [customer]\n",
+            1,
+            "stages_",
+            "",
+        ),
+        (
+            "content.yaml",
+            "  - id: users-group\n",
+            "  - id: onboarding-technicians\n",
+            0,
+            "is taken",
+            "id of its own",
+        ),
+        (
+            "programs.yaml",
+            "      - users-group\n",
+            "      - user-group\n",
+            0,
+            "no content 'user-group'",
+            "existing item's id",
+        ),
+        (
+            "programs.yaml",
+            "    personas: [buyer]\n",
+            "    personas: [boss]\n",
+            0,
+            "no persona 'boss'",
+            "Declare it",
+        ),
+        (
+            "programs.yaml",
+            "    stages: [customer]\n",
+            "    stages: [client]\n",
+            0,
+            "no stage 'client'",
+            "Use one of status_quo",
+        ),
+        (
+            "playbook.yaml",
+            "  per_week: 3 ",
+            "  per_week: often ",
+            0,
+            "cadence.per_week",
+            "deploy/playbook",
+        ),
         ("playbook.yaml", "  share: 0.1 ", "  share: 1.1 ", 0, "holdout.share", "deploy/playbook"),
         ("score.yaml", "  base: 50\n", "  base: [50\n", 5, "not readable", "Mend the syntax"),
-        ("score.yaml", "{points: 2, group: attention, limit: 3, days: 1}", "{points: 2, group: "
-        "x}", 0, "no group 'x'", "groups"),
+        (
+            "score.yaml",
+            "{points: 2, group: attention, limit: 3, days: 1}",
+            "{points: 2, group: x}",
+            0,
+            "no group 'x'",
+            "groups",
+        ),
         ("score.yaml", "      present: true\n", "", -1, "no condition", "one_of, matches"),
-        ("score.yaml", "'\\b(chief|", "'\\b((chief|", 0, "no regular expression", "Mend the "
-        "expression"),
+        (
+            "score.yaml",
+            "'\\b(chief|",
+            "'\\b((chief|",
+            0,
+            "no regular expression",
+            "Mend the expression",
+        ),
         ("identity.yaml", "identity:\n", "identities:\n", 0, "identities", "deploy/playbook"),
-        ("playbook.yaml", "  fields: {}\n", "  system: x\n  fields: {a: 'b['}\n", 1, "no "
-        "JMESPath expression", "Mend the expr"),
-        ("playbook.yaml", "  fields: {}\n", "  system: x\n  fields: {a: size(b)}\n", 1, "no "
-        "JMESPath expression", "Mend"),
-        ("playbook.yaml", "  fields: {}\n", "  fields: {a: stage}\n", -1, "fields without a "
-        "system", "external ids find"),
-        ("playbook.yaml", "  disqualify_reasons: [", "  disqualify_reasons: [] # [", 0,
-        "sales.disqualify", "playbook"),
+        (
+            "playbook.yaml",
+            "  fields: {}\n",
+            "  system: x\n  fields: {a: 'b['}\n",
+            1,
+            "no JMESPath expression",
+            "Mend the expr",
+        ),
+        (
+            "playbook.yaml",
+            "  fields: {}\n",
+            "  system: x\n  fields: {a: size(b)}\n",
+            1,
+            "no JMESPath expression",
+            "Mend",
+        ),
+        (
+            "playbook.yaml",
+            "  fields: {}\n",
+            "  fields: {a: stage}\n",
+            -1,
+            "fields without a system",
+            "external ids find",
+        ),
+        (
+            "playbook.yaml",
+            "  disqualify_reasons: [",
+            "  disqualify_reasons: [] # [",
+            0,
+            "sales.disqualify",
+            "playbook",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_problem_has_its_file_its_line_and_a_remedy(
     folder: Path, file: str, old: str, new: str, shift: int, what: str, remedy: str
 ) -> None:

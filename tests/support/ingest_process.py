@@ -1,13 +1,9 @@
-"""An ingest of a test's own, with one more sender who signs: the scheme of Standard Webhooks,
-signed and verified by its library.
+"""An ingest of a test's own, with one more sender: Standard Webhooks.
 
-`python -m tests.support.attacked_ingest` runs it; `Ingest` starts, stops and kills it from a test.
+`python -m tests.support.ingest_process` runs it; `IngestProcess` starts, stops and kills it.
 """
 
 import asyncio
-import base64
-import json
-import os
 import re
 import signal
 import socket
@@ -16,7 +12,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -26,88 +23,31 @@ import msgspec
 import uvloop
 from confluent_kafka import Consumer, TopicPartition
 from sqlalchemy import text
-from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.ingest import __main__ as service
-from services.ingest.registry import served
 from services.ingest.senders import Vault, connect, disconnect
-from services.ingest.sources import canonical
-from services.ingest.sources.contract import InboundRequest, Sample, Secret, Source
-from services.ingest.sources.reading.signatures import fitting, fresh
+from services.ingest.sources.contract import Sample, Source
 from services.ops.embedded.processes import tied
 from services.shared.contracts.events import INTERACTIONS, Interaction, InteractionEvent
 from services.shared.db import open_engine
 from services.shared.http.keys import Scope, new_key, register
 from services.shared.messaging.kafka import make_topics
-from services.shared.playbook.sections import Playbook
 from services.shared.settings import HOME, Settings
 from services.shared.telemetry import configure_logs
 from tests.support import present
 from tests.support.servers import free_port
+from tests.support.standard_webhooks import all_sources
 
 PEPPER = "a pepper of the tests"
-
-
-def _verify(post: InboundRequest, secrets: Sequence[Secret]) -> Secret:
-    fresh(post.headers.get("webhook-timestamp", ""), post.received_at, "webhook-timestamp")
-
-    def fits(value: str) -> bool:
-        try:
-            Webhook(value).verify(post.body, dict(post.headers))
-        except (WebhookVerificationError, ValueError):
-            return False
-        return True
-
-    return fitting(secrets, fits, "webhook-signature")
-
-
-def _sample(address: str, now: datetime) -> Sample:
-    said = {
-        "id": uuid.uuid4().hex,
-        "type": "demo_requested",
-        "email": address,
-        "occurred_at": now.isoformat(),
-    }
-    return Sample(json.dumps(said).encode(), "application/json")
-
-
-def _sign(sample: Sample, secret: str, _: str, now: datetime) -> Sample:
-    name, now = f"msg.{uuid.uuid4().hex}", present.by_machine(now)  # the library verifies by it
-    signature = Webhook(secret).sign(name, now, sample.body.decode())
-    headers = {
-        "webhook-id": name,
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": signature,
-    }
-    return sample._replace(headers=headers)
-
-
-def _new_secret() -> tuple[str, str]:
-    value = "whsec_" + base64.b64encode(os.urandom(24)).decode()
-    return value, value
 
 
 _event = msgspec.json.Decoder(InteractionEvent).decode
 _interaction = msgspec.json.Decoder(Interaction).decode
 
-HOUSE = Source(
-    "house", canonical.parse, ("/v1/hooks/house",), verify=_verify, sample=_sample, sign=_sign,
-    new_secret=_new_secret
-)  # fmt: skip
 
-
-def signing(playbook: Playbook) -> list[Source]:
-    """Every sender who signs and can be imitated."""
-    return [
-        one
-        for one in [*served(playbook), HOUSE]
-        if one.verify and one.sample and one.sign and one.new_secret
-    ]
-
-
-class Ingest:
-    """A process of ingest and the strangers before its doors; `settings` are RIPELINE_ variables in
-    lower case.
+class IngestProcess:
+    """One process of ingest, how a client speaks to it, and what it has published; `settings` are
+    RIPELINE_ variables in lower case.
     """
 
     def __init__(self, folder: Path, database: str, bootstrap: str, **settings: str) -> None:
@@ -127,11 +67,11 @@ class Ingest:
         self._process: subprocess.Popen[bytes] | None = None
         self.keys = {scope: self.new_key(scope) for scope in ("secret", "public")}
 
-    # -- living -----------------------------------------------------------------------------------
+    # -- lifecycle --------------------------------------------------------------------------------
 
-    def start(self) -> "Ingest":
+    def start(self) -> "IngestProcess":
         """Starts it and returns once it is ready."""
-        command = tied([sys.executable, "-m", "tests.support.attacked_ingest"])
+        command = tied([sys.executable, "-m", "tests.support.ingest_process"])
         # The log goes through a pipe: a test may forbid the process to write to files.
         self._process = subprocess.Popen(
             command, cwd=HOME, env=present.environment() | self._variables, stderr=subprocess.PIPE
@@ -164,7 +104,7 @@ class Ingest:
 
     @property
     def pid(self) -> int:
-        """The process of now."""
+        """The process id."""
         assert self._process
         return self._process.pid
 
@@ -178,7 +118,7 @@ class Ingest:
         except httpx.TransportError:
             return False
 
-    # -- speaking ---------------------------------------------------------------------------------
+    # -- requests ---------------------------------------------------------------------------------
 
     def key(self, scope: str) -> dict[str, str]:
         """The header that signs in."""
@@ -190,15 +130,15 @@ class Ingest:
         """Posts with one of its keys."""
         return self.http.post(self.url + path, headers=self.key(scope) | (headers or {}), **body)
 
-    def hook(self, source: Source, sample: Sample) -> httpx.Response:
-        """Posts as a sender who signs does."""
+    def post_signed(self, source: Source, sample: Sample) -> httpx.Response:
+        """Posts a signed request to its sender's address."""
         headers = {"Content-Type": sample.media, **sample.headers}
         path = getattr(sample, "path", "") or source.paths[0]
         return self.http.post(
             self.url + path, params=dict(sample.query), headers=headers, content=sample.body
         )
 
-    def signed(
+    def signed_request(
         self, source: Source, secret: str, at: datetime | None = None, sample: Sample | None = None
     ) -> Sample:
         """A request as the sender would sign it."""
@@ -209,7 +149,7 @@ class Ingest:
         path = getattr(sample, "path", "") or source.paths[0]
         return source.sign(sample, secret, self.url + path, now)
 
-    def wire(self) -> socket.socket:
+    def connection(self) -> socket.socket:
         """A bare connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
@@ -223,7 +163,7 @@ class Ingest:
         )
         return float(found[1]) if found else 0.0
 
-    # -- behind the doors -------------------------------------------------------------------------
+    # -- database and broker ----------------------------------------------------------------------
 
     @property
     def settings(self) -> Settings:
@@ -241,18 +181,20 @@ class Ingest:
     def connect(self, source: Source, secret: str, **more: Any) -> str:
         """Registers what verifies a sender's signatures; returns its id."""
         return self._in_transaction(
-            lambda one: connect(one, Vault(PEPPER.encode()), source.name, secret, **more)
+            lambda connection: connect(
+                connection, Vault(PEPPER.encode()), source.name, secret, **more
+            )
         )
 
     def disconnect(self, *ids: str) -> None:
         """Revokes it."""
-        assert self._in_transaction(lambda one: disconnect(one, ids)) == len(ids)
+        assert self._in_transaction(lambda connection: disconnect(connection, ids)) == len(ids)
 
     def sql(self, statement: str, **values: Any) -> None:
-        """Does something to the database."""
-        self._in_transaction(lambda one: one.execute(text(statement), values))
+        """Executes a statement in the database."""
+        self._in_transaction(lambda connection: connection.execute(text(statement), values))
 
-    def arrived(self) -> int:
+    def count_published(self) -> int:
         """How many interactions the broker holds."""
 
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "none"})
@@ -265,6 +207,13 @@ class Ingest:
         finally:
             consumer.close()
 
+    @contextmanager
+    def publishes_nothing(self) -> Iterator[None]:
+        """Within it no interaction reaches the broker."""
+        before = self.count_published()
+        yield
+        assert self.count_published() == before
+
     def interactions(self) -> list[tuple[datetime, Interaction]]:
         """All interactions that the broker holds, with their times, each partition in its order."""
         consumer = Consumer(
@@ -275,7 +224,7 @@ class Ingest:
             }
         )
         try:
-            found, wanted = [], self.arrived()
+            found, wanted = [], self.count_published()
             parts = consumer.list_topics(INTERACTIONS, timeout=10).topics[INTERACTIONS].partitions
             consumer.assign([TopicPartition(INTERACTIONS, part, 0) for part in parts])
             give_up = time.monotonic() + 60
@@ -308,12 +257,12 @@ class Ingest:
         return self._in_database(run)
 
 
-def make_ready(bootstrap: str) -> None:
+def create_topics(bootstrap: str) -> None:
     """Creates the topics."""
     asyncio.run(make_topics(Settings(kafka_bootstrap=bootstrap)))
 
 
 if __name__ == "__main__":
-    service.served = lambda rules: [*served(rules), HOUSE]  # type: ignore[attr-defined]
+    service.served = all_sources  # type: ignore[attr-defined]
     configure_logs("ingest", "info")
     uvloop.run(service.main(Settings()))

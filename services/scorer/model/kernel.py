@@ -1,0 +1,154 @@
+"""The vectorised fold: the j-th step of every state at once, each state independent of its batch.
+
+Arrays: `who` (L) are indices of states; `at` (µs), `code` and `act` (L) their steps.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import itemgetter
+from typing import NamedTuple
+
+import numpy as np
+
+from services.scorer.model.score import EngagementScore
+from services.scorer.model.stage_filter import NEVER, UNPUBLISHED, B, F, I, Publication, StageModel
+from services.scorer.model.state import StateArrays, Step
+from services.shared.clock import DAY
+
+# Called as observe(step, belief after silence (K, 1), belief after the step (K, 1)).
+Observer = Callable[[Step, F, F], None]
+
+
+class StepArrays(NamedTuple):
+    """Steps of L states: instants (µs), signal codes or −1, engagement rules or −1."""
+
+    at: I
+    code: I
+    act: I
+
+    def of(self, some: I) -> "StepArrays":
+        """Those at these indices."""
+        return StepArrays(self.at[some], self.code[some], self.act[some])
+
+
+class Kernel:
+    """Folds steps into states under one model and its engagement rules."""
+
+    def __init__(self, model: StageModel, engagement: EngagementScore) -> None:
+        self._model, self._engagement = model, engagement
+
+    def run(
+        self,
+        states: StateArrays,
+        steps: Sequence[Sequence[Step]],
+        observe: Observer | None = None,
+    ) -> None:
+        """Folds `steps[i]` into state i; `observe` follows a single state."""
+        counts = np.array([len(theirs) for theirs in steps], np.int64)
+        flat = list(chain.from_iterable(steps))
+        if not flat:
+            return
+        every = StepArrays(
+            *(np.fromiter(map(itemgetter(n), flat), np.int64, len(flat)) for n in range(3))
+        )
+        first = np.concatenate(([0], np.cumsum(counts)[:-1]))
+        order = np.argsort(-counts, kind="stable")
+        lengths = counts[order]
+        for j in range(int(lengths[0])):
+            who = order[: int(np.searchsorted(-lengths, -j, side="left"))]
+            seen = (observe, steps[0][j]) if observe else None
+            self._round(states, who, every.of(first[who] + j), seen)
+
+    def _round(
+        self, states: StateArrays, who: I, steps: StepArrays, seen: tuple[Observer, Step] | None
+    ) -> None:
+        """One step of each of `who`."""
+        fresh = self._fresh(states, who, steps)
+        acts = fresh & (steps.act >= 0)
+        if acts.any():
+            some = np.flatnonzero(acts)
+            self._count(states, who[some], steps.of(some))
+        special = steps.code % self._model.shared_offset
+        reopens = (special == self._model.code["restart"]) | (
+            special == self._model.code["purchase"]
+        )
+        live = fresh & (steps.code >= 0) & ((states.ended[who] == NEVER) | reopens)
+        if live.all():
+            self._filter(states, who, steps, seen)
+        elif live.any():
+            some = np.flatnonzero(live)
+            self._filter(states, who[some], steps.of(some), seen)
+
+    def _fresh(self, states: StateArrays, who: I, steps: StepArrays) -> B:
+        """Opens sessions; False where one of the same mark, or sales outcome, is open already.
+
+        Another sales outcome ends the sessions of the rest: won, lost and won again are three
+        facts.
+        """
+        at, code = steps.at, steps.code
+        mark = np.where(code >= 0, self._model.session_of_code[code], -1)
+        marked = mark >= 0
+        last = states.session[mark, who]
+        fresh = ~marked | (at - last > self._model.session_gap)
+        begins = np.flatnonzero(marked & fresh)
+        first = len(self._model.marks)
+        outcomes = begins[mark[begins] >= first]
+        if outcomes.size:
+            states.session[first:, who[outcomes]] = NEVER
+        states.session[mark[begins], who[begins]] = at[begins]
+        return fresh
+
+    def _count(self, states: StateArrays, who: I, steps: StepArrays) -> None:
+        """Adds engagement points within their frequency limits."""
+        rules, at, act = self._engagement, steps.at, steps.act
+        renew = at - states.window[act, who] >= rules.period[act]
+        states.window[act, who] = np.where(renew, at, states.window[act, who])
+        used = np.where(renew, 0, states.used[act, who])
+        counts = np.flatnonzero(used < rules.limit[act])
+        states.used[act, who] = used + 1
+        who, at, act = who[counts], at[counts], act[counts]
+        points = rules.decayed(states.points[:, who], states.points_at[who], at)
+        points[rules.group[act], np.arange(who.size)] += rules.points[act]
+        states.points[:, who] = points
+        states.points_at[who] = at
+
+    def _filter(
+        self, states: StateArrays, who: I, steps: StepArrays, seen: tuple[Observer, Step] | None
+    ) -> None:
+        """Silence, then the signal, then the published stage."""
+        model, at, code = self._model, steps.at, steps.code
+        belief, evidence_at = states.belief[:, who], states.evidence_at[who]
+        published = Publication(states.published.stage[who], states.published.since[who])
+        free = states.ended[who] == NEVER
+        published = model.review(belief, evidence_at, at, published, free, inclusive=False)
+        silent = self._silent(belief, evidence_at, at, free)
+        special = code % model.shared_offset
+        restart = special == model.code["restart"]
+        ends = (special == model.code["outcome"]) | (special == model.code["purchase"])
+        after = np.where(restart, model.start[:, None], model.update(silent, code))
+        if seen:
+            observe, step = seen
+            observe(step, silent, after)
+        states.belief[:, who] = after
+        states.evidence_at[who] = at
+        stage, since = self._published(published, after, steps, ends)
+        states.published.stage[who], states.published.since[who] = stage, since
+        states.ended[who] = np.where(ends, at, np.where(restart, NEVER, states.ended[who]))
+
+    def _published(self, before: Publication, belief: F, steps: StepArrays, ends: B) -> Publication:
+        """The stage (L) published after steps: what the belief makes clear, or what they force."""
+        model, at, code = self._model, steps.at, steps.code
+        want = np.where(model.publishes_nothing[code] | ends, UNPUBLISHED, model.candidate(belief))
+        want = np.where(model.forced[code] >= 0, model.forced[code], want)
+        after = model.publish(before, want, at, np.ones(at.size, np.bool_))
+        forced = (model.forced[code] >= 0) & (after.stage != model.forced[code])
+        return Publication(np.where(forced, want, after.stage), np.where(forced, at, after.since))
+
+    def belief_at(self, states: StateArrays, until: I) -> F:
+        """Beliefs (K, L) at these instants (L), silence since the last evidence included."""
+        return self._silent(states.belief, states.evidence_at, until, states.ended == NEVER)
+
+    def _silent(self, belief: F, evidence_at: I, until: I, free: B) -> F:
+        """Beliefs (K, L) after silence; those that are not `free` (L) stay."""
+        days = np.where(free & (evidence_at > NEVER), until - evidence_at, 0) / DAY
+        return np.where(days > 0, self._model.advance(belief, days), belief)

@@ -1,0 +1,154 @@
+"""What the fold works on: events, the state of one (lead, product), its steps, and views of it.
+
+Times are µs since 1970; NEVER is before all of them. Arrays hold L states in the last axis.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from services.scorer.model.stage_filter import NEVER, F, I, Publication
+from services.shared.contracts.events import Interaction
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One distinct event of a lead: when (µs), its identity (32 hex digits), and its content."""
+
+    at: int
+    uid: str
+    data: Interaction
+
+
+class OpenTouch(msgspec.Struct, array_like=True):
+    """A sent touch whose windows are not closed.
+
+    `open` and `click` are 0 while awaited, 1 once folded (for or against), 2 where cancelled or
+    not tracked. `clicked_at` is the click that was folded, `scanned_at` the last one by a machine.
+    """
+
+    id: str
+    sent_at: int
+    open: int
+    click: int
+    clicked_at: int = NEVER
+    scanned_at: int = NEVER
+
+
+class EarlyAnswer(msgspec.Struct, array_like=True):
+    """The last answers, by people and by machines, to a touch whose sending is not known yet."""
+
+    open: int = NEVER
+    click: int = NEVER
+    machine_open: int = NEVER
+    scanned_at: int = NEVER
+
+    @property
+    def last(self) -> int:
+        """The last of them."""
+        return max(self.open, self.click, self.machine_open, self.scanned_at)
+
+
+class PendingTouches(msgspec.Struct, array_like=True):
+    """The part of a state that concerns touches: open windows, and early answers by touch id."""
+
+    touches: list[OpenTouch] = []
+    early: dict[str, EarlyAnswer] = {}
+
+    def find(self, touch_id: str) -> OpenTouch | None:
+        """The open touch of this id."""
+        return next((touch for touch in self.touches if touch.id == touch_id), None)
+
+    def packed(self) -> bytes:
+        """As `FoldState.pending` holds it; empty where nothing is pending."""
+        return msgspec.msgpack.encode(self) if self.touches or self.early else b""
+
+    @classmethod
+    def of(cls, packed: bytes) -> "PendingTouches":
+        """The pending touches of a state."""
+        return msgspec.msgpack.decode(packed, type=cls) if packed else cls()
+
+
+class FoldState(msgspec.Struct):
+    """The fold of one (lead, product): a record of fixed size, and its pending touches packed."""
+
+    product: str
+    record: bytes
+    pending: bytes = b""
+    last_at: int = NEVER
+    last_uid: str = ""
+
+    @property
+    def position(self) -> tuple[int, str]:
+        """The last event that weighed; one before it needs a refold."""
+        return self.last_at, self.last_uid
+
+
+class Step(NamedTuple):
+    """One instant of a state: the signal's code or −1, the engagement rule or −1, and its cause.
+
+    `uid` is the event behind it, `touch` the touch that it answers or whose window ended; '' where
+    there is none.
+    """
+
+    at: int
+    code: int
+    act: int
+    uid: str = ""
+    touch: str = ""
+
+
+class View(NamedTuple):
+    """A state as seen from a moment; `likelihood` is None once the outcome has happened."""
+
+    stage: str
+    stage_since: int | None
+    belief: dict[str, float]
+    confidence: float
+    likelihood: float | None
+    fit: float
+    engagement: float
+    next_review_at: int | None
+
+
+def record_type(stages: int, sessions: int, groups: int, acts: int) -> np.dtype[Any]:
+    """The layout of `FoldState.record`."""
+    return np.dtype(
+        [
+            ("belief", "<f8", (stages,)),
+            ("evidence_at", "<i8"),
+            ("stage", "<i8"),
+            ("since", "<i8"),
+            ("ended", "<i8"),
+            ("session", "<i8", (sessions,)),
+            ("points", "<f8", (groups,)),
+            ("points_at", "<i8"),
+            ("window", "<i8", (acts,)),
+            ("used", "<i8", (acts,)),
+        ]
+    )
+
+
+class StateArrays:
+    """Records of L states as arrays."""
+
+    def __init__(self, records: np.ndarray[Any, Any]) -> None:
+        self.belief: F = np.array(records["belief"].T, order="C")
+        self.evidence_at: I = records["evidence_at"].copy()
+        self.published = Publication(records["stage"].copy(), records["since"].copy())
+        self.ended: I = records["ended"].copy()
+        self.session: I = np.array(records["session"].T, order="C")
+        self.points: F = np.array(records["points"].T, order="C")
+        self.points_at: I = records["points_at"].copy()
+        self.window: I = np.array(records["window"].T, order="C")
+        self.used: I = np.array(records["used"].T, order="C")
+
+    def records(self, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """The same as records (L)."""
+        out = np.empty(self.ended.size, dtype)
+        out["belief"], out["session"] = self.belief.T, self.session.T
+        out["points"], out["points_at"] = self.points.T, self.points_at
+        out["window"], out["used"] = self.window.T, self.used.T
+        out["stage"], out["since"] = self.published
+        out["evidence_at"], out["ended"] = self.evidence_at, self.ended
+        return out

@@ -1,0 +1,107 @@
+"""A database or a broker that is away when a service starts (I2, O2, O4)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.processes import Process
+from tests.support.proxy import Door
+from tests.support.refusals import refused, visit
+from tests.support.running_system import System
+
+
+class Replica:
+    """One more process of a service of the running system, that reaches database and broker through
+    doors.
+    """
+
+    def __init__(self, system: System, service: str, folder: Path) -> None:
+        user, _, place = system.database.partition("@")
+        self.database, self.broker = Door(place.partition("/")[0]), Door(system.kafka)
+        variables = {
+            "RIPELINE_DATABASE_URL": f"{user}@{self.database.address}/{place.partition('/')[2]}",
+            "RIPELINE_KAFKA_BOOTSTRAP": self.broker.address,
+            "RIPELINE_PEPPER": "of no other",
+            "RIPELINE_SPOOL_DIR": str(folder / "spool"),
+        }
+        self.process = Process(f"services.{service}", variables, folder / f"{service}.log")
+
+    async def readiness(self) -> int:
+        """The status of /health/ready once the process listens."""
+        async with httpx.AsyncClient() as http:
+            for _ in range(150):
+                try:
+                    return (await http.get(f"{self.process.url}/health/ready")).status_code
+                except httpx.TransportError:
+                    assert self.process.deaths == 0, self.process.tail()
+                    await pause()
+        raise AssertionError(f"it does not listen:\n{self.process.tail()}")
+
+
+async def pause() -> None:
+    """A tenth of a second."""
+    await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+async def replica(
+    system: System, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Replica]:
+    one = Replica(system, request.param, tmp_path)
+    yield one
+    assert await one.process.stop() == 0, one.process.tail()
+    one.database.close()
+    one.broker.close()
+
+
+@pytest.mark.parametrize("replica", ["ingest", "scorer", "nurture"], indirect=True)
+async def test_a_service_waits_for_a_database_that_is_away_at_start(replica: Replica) -> None:
+    """O2: it lives, says that it is not ready, and becomes ready by itself."""
+    replica.broker.open()
+    await replica.process.start()
+    assert await replica.readiness() == 503
+    replica.database.open()
+    await replica.process.ready()
+    assert replica.process.deaths == 0
+
+
+@pytest.mark.parametrize("replica", ["scorer", "nurture"], indirect=True)
+async def test_a_service_waits_for_a_broker_that_is_away_at_start(replica: Replica) -> None:
+    replica.database.open()
+    await replica.process.start()
+    assert await replica.readiness() == 503
+    replica.broker.open()
+    await replica.process.ready()
+    assert replica.process.deaths == 0
+
+
+@pytest.mark.parametrize("replica", ["ingest"], indirect=True)
+async def test_while_the_broker_is_away_events_are_put_off_and_forms_are_kept(
+    system: System, replica: Replica
+) -> None:
+    """I2, O4: 503 with Retry-After for who can repeat; a form is safe on disk and arrives by itself
+    later.
+    """
+    replica.database.open()
+    await replica.process.start()
+    await replica.process.ready()
+    url, email = replica.process.url, system.address()
+    async with httpx.AsyncClient(timeout=20) as http:
+        put_off = await http.post(f"{url}/v1/events", json=visit(), headers=system.key("secret"))
+        refused(put_off, 503, "away")
+        assert int(put_off.headers["retry-after"]) > 0
+        kept = await http.post(
+            f"{url}/v1/forms/contact", data={"email": email}, headers=system.key("public")
+        )
+        assert kept.status_code == 200
+    assert system.lookup(email=email) is None
+    replica.broker.open()
+    for _ in range(200):
+        if lead := system.lookup(email=email):
+            break
+        await pause()
+    assert lead
+    assert lead["events_counted"] == 1
