@@ -15,8 +15,8 @@ from services.shared.http.rates import Headers, Rates, network
 
 
 class Admitted(NamedTuple):
-    """Whom the key admits, whose share of the spool is used, and the header fields that tell of the
-    rate limits.
+    """Whom the key admits, whose share of the spool is used, and the header fields of the rate
+    limits.
     """
 
     key: ApiKey
@@ -76,7 +76,7 @@ class Admission:
 
 
 class Cors(CORSMiddleware):
-    """Tells browsers to let a page post whose origin the settings or any key allow; admission
+    """Lets browsers post from a page whose origin the settings or any key allow; admission
     checks the one key in use.
     """
 

@@ -26,8 +26,8 @@ class NothingAccepted(msgspec.Struct, frozen=True):
 
 
 def answered(receipt: Receipt, source: Source, statistics: SourceStatistics) -> Response:
-    """200 with what was accepted and what was not; where nothing was, the status that tells the
-    sender to stop. Counts both.
+    """200 with what was accepted and what was not; where nothing was, the source's
+    `stop_status`. Counts both.
 
     A request that holds nothing for us is a success.
     """

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from services.ingest.importing.guess import MAX_TYPES, examples
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping import ALL
-from services.ingest.sources.segment import snake
+from services.ingest.sources.segment_calls import snake
 
 TRAIT = "trait"
 MEANINGS = {

@@ -11,7 +11,7 @@ import yaml
 
 from services.ingest.importing.header import Header
 from services.ingest.importing.times import AMBIGUOUS, parse
-from services.ingest.sources.segment import snake
+from services.ingest.sources.segment_calls import snake
 from services.shared.errors import Reject
 
 ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")

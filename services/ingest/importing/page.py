@@ -27,7 +27,7 @@ from services.shared.http.signin import PageSessions, SignedOut
 from services.shared.http.web import STATUS
 from services.shared.playbook.loading import Broken
 
-# browsers do not tell the ports of a host apart: the scorer's page has another one
+# browsers send cookies to all ports of a host: the scorer's page has another one
 COOKIE = "ripeline_import"
 MAX_FORM_FIELDS = 10_000
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -263,7 +263,7 @@ def _declared(form: dict[str, str], file: UploadedFile, *, dry_run: bool) -> Imp
 
 
 def _check_same_site(request: Request) -> None:
-    """Checks that a form of this page sent the request, as far as the browser tells. Raises Reject
+    """Checks that a form of this page sent the request, as far as the browser shows. Raises Reject
     `forbidden`.
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin", "")

@@ -25,7 +25,7 @@ from services.ingest.importing.mapping import ALL, IDENTIFIERS, VALUES, Value, n
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.times import Cells, reader
 from services.ingest.sources.contract import Item, Refused
-from services.ingest.sources.segment import snake
+from services.ingest.sources.segment_calls import snake
 from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
 

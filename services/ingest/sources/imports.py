@@ -20,9 +20,9 @@ SETUP = SetupGuide(
 
 
 def flags(request: InboundRequest) -> str:
-    """The word of a request. Raises Reject."""
-    said, days = request.query.get("as", HISTORY), request.query.get("days", "1")
-    if said not in (HISTORY, NEW_LEADS):
+    """The flag of a request's events. Raises Reject."""
+    import_as, days = request.query.get("as", HISTORY), request.query.get("days", "1")
+    if import_as not in (HISTORY, NEW_LEADS):
         raise Reject(
             "an import is history or new_leads",
             where="?as",
@@ -30,12 +30,12 @@ def flags(request: InboundRequest) -> str:
         )
     if not days.isdecimal() or int(days) > MAX_DAYS:
         raise Reject("not a number of days", where="?days", remedy=f"say 0 to {MAX_DAYS}")
-    return declared(said, int(days))
+    return declared(import_as, int(days))
 
 
-def declared(said: str, days: int) -> str:
-    """The word of an envelope's flags."""
-    return HISTORY if said == HISTORY else f"{NEW_LEADS}:{days}"
+def declared(import_as: str, days: int) -> str:
+    """The flag of an import in an envelope."""
+    return HISTORY if import_as == HISTORY else f"{NEW_LEADS}:{days}"
 
 
 SOURCE = Source(

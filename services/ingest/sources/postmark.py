@@ -3,7 +3,7 @@ in the address (Basic).
 
 Postmark posts again (a bounce for about ten hours, the others three times) whatever is not answered
 with 200, and stops at 403. Only bounces and complaints bear an id: the others are known again by
-their raw body, which tells its time.
+their raw body, which holds its time.
 """
 
 import base64

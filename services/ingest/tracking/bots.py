@@ -40,7 +40,7 @@ def is_machine_open(method: str, headers: Mapping[str, str]) -> bool:
     Mail programs go by many names, so only known scanners are machines. The proxies of Gmail and
     Yahoo load a picture when the person opens the mail: that is the person's open. Apple's privacy
     protection loads every picture of every mail that was delivered, under the bare name
-    Mozilla/5.0: that tells nothing of the person.
+    Mozilla/5.0: that says nothing of the person.
     """
     agent = headers.get("user-agent", "").strip()
     return _is_prefetch(method, headers) or agent in ("", APPLE) or bool(SCANNERS.search(agent))

@@ -14,7 +14,8 @@ from services.ingest.sources.contract import (
     Refused,
     RejectedItem,
 )
-from services.ingest.sources.segment import answer, parse, snake, write_key
+from services.ingest.sources.segment import answer, parse, write_key
+from services.ingest.sources.segment_calls import snake
 from services.shared.errors import Reject
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
