@@ -26,6 +26,7 @@ from services.shared.contracts.events import (
     keyed_hash,
 )
 from services.shared.contracts.identity import Cleaner
+from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing
 from services.shared.playbook.sections import Sales
@@ -46,16 +47,18 @@ class Refusal(NamedTuple):
 
 
 class Times(NamedTuple):
-    """When an item happened (None: the receipt counts), when its sender says so, and a flag."""
+    """When an item happened (None: the receipt counts), when its sender says so, and whether the
+    receipt found that too old or in the future.
+    """
 
     occurred_at: datetime | None
     stated_at: datetime | None
-    flag: str = ""
+    provenance: Provenance
 
 
 class Receipt:
-    """The items of one inbound request: its source and moment, flags that all of them get, and what
-    became of each.
+    """The items of one inbound request: its source and moment, the provenance of all of them, and
+    what became of each.
     """
 
     def __init__(
@@ -66,10 +69,10 @@ class Receipt:
         *,
         many: bool = True,
         public: bool = False,
-        flags: str = "",
+        provenance: Provenance = LIVE,
     ) -> None:
         self.source, self.received_at = source, received_at
-        self.posted_at, self.flags = posted_at, flags
+        self.posted_at, self.provenance = posted_at, provenance
         self.forbidden_types = SECRET_ONLY if public else frozenset[str]()
         self.latest, self.oldest = received_at + CLOCK_TOLERANCE, received_at - TOO_OLD
         self.records: list[Outgoing] = []
@@ -91,9 +94,6 @@ class Receipt:
     def refuse_all(self, reject: Reject) -> None:
         """Notes that the body as a whole was refused."""
         self.refused.append(Refusal(0, None, reject))
-
-
-UNDATED = Times(None, None)
 
 
 class Normaliser:
@@ -134,7 +134,7 @@ class Normaliser:
         who = self._identify(item)
         _check_type(item.type, receipt)
         times = _times(item, receipt)
-        flag = times.flag
+        provenance = times.provenance
         scope = self._shape_outcome(item, who, times) if item.type in sales.STATUS_OF else ""
         is_echo = bool(self._own_fields and item.traits) and self._is_echo(item)
         if not item.id:
@@ -147,9 +147,10 @@ class Normaliser:
             if item.consent:
                 mended, is_future = in_utc(item.consent, receipt.latest)
                 set_field(item, "consent", mended)
-                flag = flag or ("clamped" if is_future else "")
+                if is_future and not provenance.too_old:
+                    provenance = provenance._replace(clamped=True)
             consents = consents_of(item) if item.email else ()
-        uid, record = _encoded(item, receipt, times, flag, scope)
+        uid, record = _encoded(item, receipt, times, provenance, scope)
         check_sizes(item, record)
         key = keyed_hash(self._pepper, who)
         receipt.records.append(Outgoing(INTERACTIONS, key, record))
@@ -202,7 +203,7 @@ class Normaliser:
 
 
 def _encoded(
-    item: Item, receipt: Receipt, times: Times, flag: str, scope: str
+    item: Item, receipt: Receipt, times: Times, provenance: Provenance, scope: str
 ) -> tuple[str, bytes]:
     """(uid, encoded envelope). Raises Reject for what JSON cannot hold."""
     source = receipt.source
@@ -219,7 +220,7 @@ def _encoded(
             occurred_at=times.occurred_at,
             received_at=receipt.received_at,
             posted_at=receipt.posted_at,
-            flags=f"{flag} {receipt.flags}".strip(),
+            provenance=provenance,
             said_at=times.stated_at,
             scope=scope,
         )
@@ -233,13 +234,15 @@ def _times(item: Item, receipt: Receipt) -> Times:
     """The item's times in UTC. Raises Reject for a time without zone, or out of range."""
     occurred_at = item.occurred_at
     if occurred_at is None:
-        return UNDATED
+        return Times(None, None, receipt.provenance)
     if occurred_at.tzinfo is not UTC:
         occurred_at = utc(occurred_at, "/occurred_at")
     stated_at = (isinstance(item, ForeignItem) and item.stated_at) or occurred_at
     if occurred_at > receipt.latest:
-        return Times(None, stated_at, "clamped")
-    return Times(occurred_at, stated_at, "old" if occurred_at < receipt.oldest else "")
+        return Times(None, stated_at, receipt.provenance._replace(clamped=True))
+    if occurred_at < receipt.oldest:
+        return Times(occurred_at, stated_at, receipt.provenance._replace(too_old=True))
+    return Times(occurred_at, stated_at, receipt.provenance)
 
 
 def _made_id(item: Item, stated_at: datetime | None) -> str:

@@ -25,6 +25,7 @@ from services.shared.contracts.events import (
     derived,
     encode,
 )
+from services.shared.contracts.provenance import decode_provenance
 from services.shared.errors import Reject
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing, Record
@@ -120,7 +121,7 @@ class Handler:
             event.data.stage,
             event.data.product,
             event.data.cause_at or event.time,
-            event.data.imported,
+            decode_provenance(event.data.imported),
         )
         programs: list[Program | None] = [*self._chooser.programs(lead, occasion)]
         return [

@@ -11,13 +11,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.choice import Lead, latest
+from services.shared.contracts.consent import snapshot_key
 from services.shared.contracts.events import (
     Change,
     ConsentChanged,
     ConsentEvent,
+    ConsentState,
     Snapshot,
     Touch,
-    Word,
     keyed_hash,
 )
 from services.shared.contracts.preferences import GAPS
@@ -205,7 +206,7 @@ class Store:
                 id=lead,
                 snapshot=snapshot,
                 consent=latest([
-                    snapshot.consents.get(f"{EMAIL}:{PURPOSE}"),
+                    snapshot.consents.get(snapshot_key(EMAIL, PURPOSE)),
                     consents.get(addresses.get(snapshot.email, ""))
                 ]),
                 seen=frozenset(seen.get(lead, ())),
@@ -215,7 +216,7 @@ class Store:
             for (lead, product), snapshot in snapshots.items()
         }  # fmt: skip
 
-    async def _consents(self, addresses: Iterable[str]) -> dict[str, Word]:
+    async def _consents(self, addresses: Iterable[str]) -> dict[str, ConsentState]:
         found = await rows(
             self._connection,
             "SELECT address, refused, basis, said_at FROM nurture.consent "
@@ -223,7 +224,7 @@ class Store:
             addresses=list(addresses), channel=EMAIL, purpose=PURPOSE,
         )  # fmt: skip
         return {
-            r.address: Word("withdrawn" if r.refused else "given", r.said_at, r.basis)
+            r.address: ConsentState("withdrawn" if r.refused else "given", r.said_at, r.basis)
             for r in found
         }
 

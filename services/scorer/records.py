@@ -1,5 +1,5 @@
-"""What crosses the scorer's rooms: incoming and stored events, a lead in hand, and its state a
-product.
+"""What crosses the scorer's rooms: incoming and stored events, a lead in hand, its states, and what
+was announced of them.
 """
 
 import uuid
@@ -10,26 +10,26 @@ import msgspec
 
 from services.scorer.model.profile import Profile
 from services.scorer.model.state import Event, FoldState, View
-from services.shared.contracts.events import Interaction, Snapshot
+from services.shared.contracts.consent import ConsentKey
+from services.shared.contracts.events import Cause, Interaction, Snapshot
 from services.shared.contracts.identity import Identifier
+from services.shared.contracts.provenance import Provenance
 from services.shared.playbook.sections import UNKNOWN
 
-unpack_profile = msgspec.msgpack.Decoder(Profile).decode
 
-
-class Arrival(msgspec.Struct):
-    """One distinct event on its way into the set."""
+class IncomingEvent(msgspec.Struct):
+    """One decoded event on its way into the set; `identifiers` are its own, strongest first."""
 
     uid: str
     at: int
     digest: str
     received_at: datetime
     source: str
-    flags: str
+    provenance: Provenance
     posted_at: float
     data: Interaction
     body: str
-    ids: list[Identifier]
+    identifiers: list[Identifier]
     conflict: bool = False
     lead: uuid.UUID | None = None
 
@@ -40,28 +40,73 @@ class Arrival(msgspec.Struct):
 
     @property
     def rank(self) -> tuple[int, str]:
-        """Of several bodies under one id the smaller wins."""
+        """Of several bodies under one id the smallest wins."""
         return self.at, self.digest
 
+    @property
+    def strongest(self) -> Identifier:
+        """The identifier that decides whose the event is."""
+        return self.identifiers[0]
 
-class Known(NamedTuple):
-    """An event that is stored already under an arrival's id."""
+    @property
+    def linked(self) -> list[Identifier]:
+        """The identifiers that the event links to the strongest."""
+        return self.identifiers[1:]
+
+
+class StoredEvent(NamedTuple):
+    """What is stored under an event's id; identifiers by the numbers of their rows."""
 
     uid: uuid.UUID
     at: int
     digest: str
     lead: uuid.UUID
-    anchor: int
-    weaker: list[int]
+    strongest: int
+    linked: list[int]
     conflict: bool
 
+    @property
+    def rank(self) -> tuple[int, str]:
+        """As of an incoming event."""
+        return self.at, self.digest
 
-class Announced(NamedTuple):
-    """What was last said of a (lead, product)."""
+
+class LastAnnounced(NamedTuple):
+    """The stage last announced of a (lead, product), its number, and when; `unknown` before any."""
 
     stage: str = UNKNOWN
     seq: int = 0
     at: datetime | None = None
+
+
+class StageChange(msgspec.Struct, frozen=True):
+    """A change that is to be announced: since when (µs) and why the stage is another one."""
+
+    lead: uuid.UUID
+    product: str
+    from_stage: str
+    stage: str
+    cause: Cause
+    cause_at: int
+    cause_event: str
+    likelihood: float | None
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """A stage change with the number that it was stored under; its fields are the table's."""
+
+    id: str
+    lead_id: uuid.UUID
+    product: str
+    seq: int
+    from_stage: str
+    stage: str
+    cause: Cause
+    cause_at: datetime
+    cause_event: str
+    likelihood: float | None
+    fold_hash: str
+    announced_at: datetime
 
 
 class State(msgspec.Struct):
@@ -69,11 +114,11 @@ class State(msgspec.Struct):
 
     fold: FoldState
     fold_hash: str
-    announced: Announced
+    announced: LastAnnounced
     qualified: bool = False
     view: View | None = None
     as_of: int = 0
-    snapshot: Snapshot | None = None  # what others are told of the view
+    snapshot: Snapshot | None = None  # of the view, for others
 
 
 class LeadRow(msgspec.Struct):
@@ -87,7 +132,28 @@ class LeadRow(msgspec.Struct):
     engaged_at: datetime | None = None
     states: dict[str, State] = {}
     identifiers: list[Identifier] = []
-    born: bool = False  # made by this very transaction: it has no row, and nobody else knows it
+    created: bool = False  # by this very transaction: it has no row, and nobody else knows it
+
+
+_CONSENT = Profile.__struct_fields__.index("consent")
+_decode_profile = msgspec.msgpack.Decoder(Profile).decode
+
+
+def unpack_profile(packed: bytes) -> Profile:
+    """A profile as rows hold it, also those of releases that joined a consent's key by tabs."""
+    try:
+        return _decode_profile(packed)
+    except msgspec.ValidationError:
+        fields = msgspec.msgpack.decode(packed)
+        consents = fields[_CONSENT].items()
+        fields[_CONSENT] = {_consent_key(key): record for key, record in consents}
+        return msgspec.convert(fields, Profile)
+
+
+def _consent_key(joined: str) -> ConsentKey:
+    address, _, rest = joined.partition("\t")
+    channel, _, purpose = rest.rpartition("\t")
+    return ConsentKey(address, channel, purpose)
 
 
 def lead_row(row: Any) -> LeadRow:
@@ -105,5 +171,5 @@ def lead_row(row: Any) -> LeadRow:
 def state_of(row: Any) -> State:
     """A row of `scorer.lead_state` in hand."""
     fold = FoldState(row.product, row.record, row.pending, row.last_at, row.last_uid)
-    announced = Announced(row.announced_stage, row.announced_seq, row.announced_at)
-    return State(fold, row.fold_hash, announced, row.qualified, None, row.as_of)
+    announced = LastAnnounced(row.announced_stage, row.announced_seq, row.announced_at)
+    return State(fold, row.fold_hash, announced, row.qualified, as_of=row.as_of)

@@ -4,8 +4,9 @@ clock.
 
 from dataclasses import dataclass
 
+from services.scorer.model.exclusions import Exclusions
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import Exclusions
+from services.scorer.records import LastAnnounced, State
 from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
 from services.shared.playbook.sections import Playbook
@@ -31,3 +32,7 @@ class Scoring:
             Exclusions(playbook.exclusions),
             clock,
         )
+
+    def initial(self, product: str) -> State:
+        """The state of a lead before its first event."""
+        return State(self.fold.initial(product), self.playbook.fold_hash, LastAnnounced())

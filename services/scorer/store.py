@@ -4,7 +4,7 @@ commits.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -15,43 +15,58 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.model.state import Event
-from services.scorer.records import Arrival, Known, LeadRow, State, state_of
-from services.shared.contracts.events import Touch, decode_interaction, encode_bytes
+from services.scorer.records import (
+    Announcement,
+    IncomingEvent,
+    LastAnnounced,
+    LeadRow,
+    StageChange,
+    State,
+    StoredEvent,
+    lead_row,
+    state_of,
+)
+from services.shared.clock import from_us
+from services.shared.contracts.events import (
+    Touch,
+    TouchEvent,
+    decode_interaction,
+    derived,
+    encode_bytes,
+)
 from services.shared.contracts.identity import KINDS, Identifier
+from services.shared.contracts.provenance import encode_provenance
 from services.shared.db import Table, copy, overwrite, rows
 from services.shared.errors import Retry
+from services.shared.telemetry import ANNOUNCED
 
+STRONGEST_FIRST = attrgetter("rank")
 pack = msgspec.msgpack.Encoder().encode
 EVENT = Table("scorer", "event", {
     "uid": "uuid", "lead_id": "uuid", "anchor": "bigint", "weaker": "bigint[]",
-    "occurred_at": "bigint",
-    "received_at": "timestamptz", "source": "text", "digest": "bytea", "conflict": "boolean",
-    "flags": "text", "body": "text",
+    "occurred_at": "bigint", "received_at": "timestamptz", "source": "text", "digest": "bytea",
+    "conflict": "boolean", "flags": "text", "body": "text",
 })  # fmt: skip
 LEAD = Table("scorer", "lead", {
     "id": "uuid", "version": "bigint", "profile": "bytea", "provisional": "boolean",
-    "excluded": "text",
-    "engaged_at": "timestamptz", "merged_into": "uuid",
+    "excluded": "text", "engaged_at": "timestamptz", "merged_into": "uuid",
 }, key=("id",))  # fmt: skip
 STATE = Table("scorer", "lead_state", {
     "lead_id": "uuid", "product": "text", "fold_hash": "text", "record": "bytea",
-    "pending": "bytea", "last_at": "bigint",
-    "last_uid": "text", "stage": "text", "likelihood": "float8", "fit": "float8",
-    "engagement": "float8",
-    "qualified": "boolean", "listed": "boolean", "last_event_at": "bigint", "as_of": "bigint",
-    "next_review_at": "bigint",
+    "pending": "bytea", "last_at": "bigint", "last_uid": "text", "stage": "text",
+    "likelihood": "float8", "fit": "float8", "engagement": "float8", "qualified": "boolean",
+    "listed": "boolean", "last_event_at": "bigint", "as_of": "bigint", "next_review_at": "bigint",
     "announced_stage": "text", "announced_seq": "int", "announced_at": "timestamptz",
 }, key=("lead_id", "product"))  # fmt: skip
 ANNOUNCEMENT = Table("scorer", "announcement", {
     "id": "uuid", "lead_id": "uuid", "product": "text", "seq": "int", "from_stage": "text",
-    "stage": "text", "cause": "text",
-    "cause_at": "timestamptz", "cause_event": "text", "likelihood": "float8", "fold_hash": "text",
-    "announced_at": "timestamptz",
+    "stage": "text", "cause": "text", "cause_at": "timestamptz", "cause_event": "text",
+    "likelihood": "float8", "fold_hash": "text", "announced_at": "timestamptz",
 })  # fmt: skip
+LEAD_COLUMNS = "id, version, profile, provisional, excluded, engaged_at"
 STATE_COLUMNS = (
     "lead_id, product, fold_hash, record, pending, last_at, last_uid, stage, likelihood, "
-    "qualified, "
-    "announced_stage, announced_seq, announced_at, as_of, next_review_at"
+    "qualified, announced_stage, announced_seq, announced_at, as_of, next_review_at"
 )
 
 
@@ -61,20 +76,23 @@ class Store:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def known(self, uids: Iterable[str]) -> dict[str, Known]:
-        """Stored events under these ids."""
+    # -- events -----------------------------------------------------------------------------------
+
+    async def stored(self, uids: Iterable[str]) -> dict[str, StoredEvent]:
+        """Stored events under these ids, by id."""
         found = await rows(
             self._connection,
-            "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict FROM "
-            "scorer.event WHERE uid = ANY(:uids)",
+            "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict "
+            "FROM scorer.event WHERE uid = ANY(:uids)",
             uids=list(uids),
         )
         return {
-            r.uid.hex: Known(
-                r.uid, r.occurred_at, r.digest.hex(), r.lead_id, r.anchor, r.weaker, r.conflict
+            row.uid.hex: StoredEvent(
+                row.uid, row.occurred_at, row.digest.hex(), row.lead_id, row.anchor, row.weaker,
+                row.conflict,
             )
-            for r in found
-        }
+            for row in found
+        }  # fmt: skip
 
     async def flag_conflicts(self, uids: Iterable[uuid.UUID]) -> None:
         """Marks events whose id came with another body."""
@@ -82,23 +100,26 @@ class Store:
             "UPDATE scorer.event SET conflict = true WHERE uid = ANY(:uids)", uids=list(uids)
         )
 
-    async def remove(self, losers: Iterable[Known]) -> None:
-        """Takes the losing bodies out of the set."""
-        await self._run(
-            "DELETE FROM scorer.event WHERE uid = ANY(:uids)", uids=[loser.uid for loser in losers]
-        )
+    async def remove(self, events: Iterable[StoredEvent]) -> None:
+        """Takes events out of the set."""
+        uids = [event.uid for event in events]
+        await self._run("DELETE FROM scorer.event WHERE uid = ANY(:uids)", uids=uids)
 
-    async def insert(self, arrivals: Sequence[Arrival], ids: dict[Identifier, int]) -> None:
-        """Adds events in id order. Raises Retry where another process was faster with one
-        of them.
+    async def insert(
+        self, events: Sequence[IncomingEvent], numbers: Mapping[Identifier, int]
+    ) -> None:
+        """Adds events in id order, their identifiers by the numbers of their rows.
+
+        Raises Retry where another process was faster with one of them.
         """
         new = [
             (
-                a.uid, a.lead, ids[a.ids[0]], [ids[one] for one in a.ids[1:]], a.at, a.received_at,
-                a.source,
-                bytes.fromhex(a.digest), a.conflict, a.flags, a.body,
+                event.uid, event.lead, numbers[event.strongest],
+                [numbers[identifier] for identifier in event.linked], event.at, event.received_at,
+                event.source, bytes.fromhex(event.digest), event.conflict,
+                encode_provenance(event.provenance), event.body,
             )
-            for a in sorted(arrivals, key=attrgetter("uid"))
+            for event in sorted(events, key=attrgetter("uid"))
         ]  # fmt: skip
         try:
             await copy(self._connection, EVENT, new)
@@ -108,19 +129,72 @@ class Store:
     async def events(
         self, leads: Iterable[uuid.UUID], until: int | None = None
     ) -> dict[uuid.UUID, list[Event]]:
-        """All events of these leads (up to `until`), in the order of the fold."""
+        """All events of these leads (up to `until`, µs), in the order of the fold."""
         found = await rows(
             self._connection,
             "SELECT lead_id, occurred_at, uid, body FROM scorer.event WHERE lead_id = ANY(:leads) "
             "AND occurred_at <= :until ORDER BY lead_id, occurred_at, uid",
-            leads=list(leads), until=until if until is not None else (1 << 62),
-        )  # fmt: skip
-        out: dict[uuid.UUID, list[Event]] = defaultdict(list)
+            leads=list(leads),
+            until=until if until is not None else (1 << 62),
+        )
+        events: dict[uuid.UUID, list[Event]] = defaultdict(list)
         for row in found:
-            out[row.lead_id].append(
-                Event(row.occurred_at, row.uid.hex, decode_interaction(row.body))
-            )
-        return out
+            event = Event(row.occurred_at, row.uid.hex, decode_interaction(row.body))
+            events[row.lead_id].append(event)
+        return events
+
+    # -- leads ------------------------------------------------------------------------------------
+
+    async def lock(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, LeadRow]:
+        """Locks these leads in the order of their ids; returns those that exist."""
+        return await self._locked(leads, "FOR UPDATE")
+
+    async def lock_free(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, LeadRow]:
+        """The same, but for leads that others have locked."""
+        return await self._locked(leads, "FOR UPDATE SKIP LOCKED")
+
+    async def _locked(self, leads: Iterable[uuid.UUID], lock: str) -> dict[uuid.UUID, LeadRow]:
+        found = await rows(
+            self._connection,
+            f"SELECT {LEAD_COLUMNS} FROM scorer.lead WHERE id = ANY(:ids) ORDER BY id {lock}",
+            ids=sorted(leads),
+        )
+        return {row.id: lead_row(row) for row in found}
+
+    async def due(self, now: int, limit: int) -> list[uuid.UUID]:
+        """Leads of states whose review is due (µs), the longest due first."""
+        found = await rows(
+            self._connection,
+            "SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now "
+            "ORDER BY next_review_at LIMIT :limit",
+            now=now,
+            limit=limit,
+        )
+        return [row.lead_id for row in found]
+
+    async def outdated(
+        self, fold_hash: str, products: Sequence[str], limit: int
+    ) -> list[uuid.UUID]:
+        """Leads of states of these products under another playbook or model."""
+        found = await rows(
+            self._connection,
+            "SELECT lead_id FROM scorer.lead_state WHERE fold_hash <> :fold_hash "
+            "AND product = ANY(:products) LIMIT :limit",
+            fold_hash=fold_hash,
+            products=list(products),
+            limit=limit,
+        )
+        return [row.lead_id for row in found]
+
+    async def retire_products(self, products: Sequence[str]) -> None:
+        """States of other products than these are neither listed nor reviewed; they stay, for the
+        numbers of their announcements must not be given again.
+        """
+        await self._run(
+            "UPDATE scorer.lead_state SET listed = false, next_review_at = NULL "
+            "WHERE product <> ALL(:products) AND (listed OR next_review_at IS NOT NULL)",
+            products=list(products),
+        )
 
     async def states(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, dict[str, State]]:
         """Stored states of these leads by product."""
@@ -129,10 +203,10 @@ class Store:
             f"SELECT {STATE_COLUMNS} FROM scorer.lead_state WHERE lead_id = ANY(:leads)",
             leads=list(leads),
         )
-        out: dict[uuid.UUID, dict[str, State]] = defaultdict(dict)
+        states: dict[uuid.UUID, dict[str, State]] = defaultdict(dict)
         for row in found:
-            out[row.lead_id][row.product] = state_of(row)
-        return out
+            states[row.lead_id][row.product] = state_of(row)
+        return states
 
     async def identifiers(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[Identifier]]:
         """Identifiers by lead, strongest first; an anonymous id split by time is nobody's alone."""
@@ -141,114 +215,138 @@ class Store:
             "SELECT lead_id, kind, value FROM scorer.identifier WHERE lead_id = ANY(:leads)",
             leads=list(leads),
         )
-        out: dict[uuid.UUID, list[Identifier]] = defaultdict(list)
+        identifiers: dict[uuid.UUID, list[Identifier]] = defaultdict(list)
         for lead, kind, value in found:
-            out[lead].append(Identifier(KINDS[kind], value))
-        for theirs in out.values():
-            theirs.sort()
-        return out
+            identifiers[lead].append(Identifier.from_text(KINDS[kind], value))
+        for names in identifiers.values():
+            names.sort(key=STRONGEST_FIRST)
+        return identifiers
 
-    async def write(self, leads: Sequence[LeadRow], fold_hash: str) -> None:
-        """Leads and their states: the new ones appended, the others written over."""
-        leads = sorted(leads, key=attrgetter("id"))
-        born = [lead for lead in leads if lead.born]
-        known = [lead for lead in leads if not lead.born]
-        if born:
-            await copy(self._connection, LEAD, map(_lead_values, born))
-            await copy(self._connection, STATE, _state_values(born, fold_hash))
-        await overwrite(self._connection, LEAD, [*map(_lead_values, known)])
-        await overwrite(self._connection, STATE, [*_state_values(known, fold_hash)])
-
-    async def merge(self, emptied: dict[uuid.UUID, uuid.UUID]) -> None:
-        """Notes where emptied leads went; their history stays, their states and touches follow."""
-        for old, new in sorted(emptied.items()):
-            await self._run("DELETE FROM scorer.lead_state WHERE lead_id = :old", old=old)
-            await self._run(
-                "UPDATE scorer.touch SET lead_id = :new WHERE lead_id = :old", old=old, new=new
-            )
-            await self._run(
-                "UPDATE scorer.lead SET merged_into = :new WHERE id = :old OR merged_into = :old",
-                old=old,
-                new=new,
-            )
-
-    async def peopled(self, leads: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+    async def in_use(self, leads: Iterable[uuid.UUID]) -> set[uuid.UUID]:
         """Those of the leads that still have an identifier or an event."""
         found = await rows(
             self._connection,
-            "SELECT id FROM unnest(CAST(:leads AS uuid[])) AS w(id) WHERE EXISTS (SELECT 1 "
-            "FROM scorer.identifier i "
-            "WHERE i.lead_id = w.id) OR EXISTS (SELECT 1 FROM scorer.event e WHERE e.lead_id = "
-            "w.id)",
+            "SELECT id FROM unnest(CAST(:leads AS uuid[])) AS w(id) "
+            "WHERE EXISTS (SELECT 1 FROM scorer.identifier i WHERE i.lead_id = w.id) "
+            "OR EXISTS (SELECT 1 FROM scorer.event e WHERE e.lead_id = w.id)",
             leads=list(leads),
         )
         return {row.id for row in found}
 
-    async def announce(self, said: Sequence[dict[str, Any]]) -> None:
-        """Appends announcements; a number is given once."""
-        if said:
-            await copy(
-                self._connection,
-                ANNOUNCEMENT,
-                [tuple(map(one.__getitem__, ANNOUNCEMENT.types)) for one in said],
-            )
+    async def write(self, leads: Sequence[LeadRow], fold_hash: str) -> None:
+        """Leads and their states: the created ones appended, the others written over."""
+        leads = sorted(leads, key=attrgetter("id"))
+        created = [lead for lead in leads if lead.created]
+        known = [lead for lead in leads if not lead.created]
+        if created:
+            await copy(self._connection, LEAD, map(_lead_values, created))
+            await copy(self._connection, STATE, _state_values(created, fold_hash))
+        await overwrite(self._connection, LEAD, [*map(_lead_values, known)])
+        await overwrite(self._connection, STATE, [*_state_values(known, fold_hash)])
 
-    async def keep_touches(self, touches: Sequence[tuple[str, datetime, Touch]]) -> None:
-        """What became of touches, for timelines: the later word of each; under the lead
-        that lives.
+    async def merge(self, merged_away: Mapping[uuid.UUID, uuid.UUID]) -> None:
+        """Notes into which leads others were merged; their history stays, their states and touches
+        follow.
         """
-        latest = {
-            touch.id: (touch, at)
-            for _, at, touch in sorted(touches, key=lambda one: (one[1], one[0]))
-        }
-        for touch, at in latest.values():
-            await self._run(
-                "INSERT INTO scorer.touch AS t (id, lead_id, status, reason, content, at, "
-                "body) VALUES (:id, "
-                "coalesce((SELECT merged_into FROM scorer.lead WHERE id = :lead), :lead), "
-                ":status, :reason, :content, :at, "
-                ":body) ON CONFLICT (id) DO UPDATE SET status = excluded.status, reason = "
-                "excluded.reason, "
-                "at = excluded.at, body = excluded.body WHERE t.status NOT IN ('sent', 'failed') "
-                "AND (t.at <= excluded.at OR excluded.status = 'sent') AND (t.status <> "
-                "'unknown' OR excluded.status = 'sent')",
-                id=uuid.UUID(touch.id),
-                lead=uuid.UUID(touch.lead),
-                status=touch.status,
-                reason=touch.reason,
-                content=touch.content,
-                at=at,
-                body=encode_bytes(touch).decode(),
-            )
+        for old, new in sorted(merged_away.items()):
+            for statement in (
+                "DELETE FROM scorer.lead_state WHERE lead_id = :old",
+                "UPDATE scorer.touch SET lead_id = :new WHERE lead_id = :old",
+                "UPDATE scorer.lead SET merged_into = :new WHERE id = :old OR merged_into = :old",
+            ):
+                values = {"old": old, "new": new} if ":new" in statement else {"old": old}
+                await self._run(statement, **values)
+
+    # -- announcements and touches ----------------------------------------------------------------
+
+    async def announce(
+        self,
+        leads: Mapping[uuid.UUID, LeadRow],
+        changes: Sequence[StageChange],
+        now: datetime,
+        fold_hash: str,
+    ) -> list[Announcement]:
+        """Numbers stage changes of leads in hand and appends them; a number is given once."""
+        announcements = []
+        for change in changes:
+            state = leads[change.lead].states[change.product]
+            seq = state.announced.seq + 1
+            state.announced = LastAnnounced(change.stage, seq, now)
+            announcements.append(_numbered(change, seq, now, fold_hash))
+            ANNOUNCED.labels(change.stage, change.cause).inc()
+        if announcements:
+            await copy(self._connection, ANNOUNCEMENT, map(_announcement_values, announcements))
+        return announcements
+
+    async def keep_touches(self, touches: Iterable[TouchEvent]) -> None:
+        """What became of touches, for timelines: the later event of each; under the lead that they
+        were merged into.
+        """
+        in_order = sorted(touches, key=lambda event: (event.time, event.type))
+        latest = {event.data.id: event for event in in_order}
+        for event in latest.values():
+            await self._keep_touch(event.data, event.time)
+
+    async def _keep_touch(self, touch: Touch, at: datetime) -> None:
+        await self._run(
+            "INSERT INTO scorer.touch AS t (id, lead_id, status, reason, content, at, body) "
+            "VALUES (:id, coalesce((SELECT merged_into FROM scorer.lead WHERE id = :lead), :lead), "
+            ":status, :reason, :content, :at, :body) ON CONFLICT (id) DO UPDATE SET "
+            "status = excluded.status, reason = excluded.reason, at = excluded.at, "
+            "body = excluded.body WHERE t.status NOT IN ('sent', 'failed') "
+            "AND (t.at <= excluded.at OR excluded.status = 'sent') "
+            "AND (t.status <> 'unknown' OR excluded.status = 'sent')",
+            id=uuid.UUID(touch.id),
+            lead=uuid.UUID(touch.lead),
+            status=touch.status,
+            reason=touch.reason,
+            content=touch.content,
+            at=at,
+            body=encode_bytes(touch).decode(),
+        )
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
 
 
-def _lead_values(lead: LeadRow) -> tuple[Any, ...]:
-    """A row of LEAD: what is written lives, wherever it was merged before."""
-    return (
-        lead.id,
-        lead.version,
-        pack(lead.profile),
-        lead.provisional,
-        lead.excluded,
-        lead.engaged_at,
-        None,
+def _numbered(change: StageChange, seq: int, now: datetime, fold_hash: str) -> Announcement:
+    return Announcement(
+        id=derived(change.lead, change.product, seq),
+        lead_id=change.lead,
+        product=change.product,
+        seq=seq,
+        from_stage=change.from_stage,
+        stage=change.stage,
+        cause=change.cause,
+        cause_at=from_us(change.cause_at),
+        cause_event=change.cause_event,
+        likelihood=change.likelihood,
+        fold_hash=fold_hash,
+        announced_at=now,
     )
 
 
+def _announcement_values(announcement: Announcement) -> tuple[Any, ...]:
+    return msgspec.structs.astuple(announcement)
+
+
+def _lead_values(lead: LeadRow) -> tuple[Any, ...]:
+    """A row of LEAD: what is written is merged into no other, wherever it was before."""
+    return (
+        lead.id, lead.version, pack(lead.profile), lead.provisional, lead.excluded,
+        lead.engaged_at, None,
+    )  # fmt: skip
+
+
 def _state_values(leads: Iterable[LeadRow], fold_hash: str) -> Iterator[tuple[Any, ...]]:
-    """Rows of STATE of the leads that were looked at."""
+    """Rows of STATE of leads whose states have been viewed."""
     for lead in leads:
         for state in lead.states.values():
             if view := state.view:
-                folded, said = state.fold, state.announced
+                fold, announced = state.fold, state.announced
                 yield (
-                    lead.id, folded.product, fold_hash, folded.record, folded.pending,
-                    folded.last_at,
-                    folded.last_uid, view.stage,
-                    view.likelihood, view.fit, view.engagement, state.qualified, not lead.excluded,
-                    lead.profile.last_at,
-                    state.as_of, view.next_review_at, said.stage, said.seq, said.at,
+                    lead.id, fold.product, fold_hash, fold.record, fold.pending, fold.last_at,
+                    fold.last_uid, view.stage, view.likelihood, view.fit, view.engagement,
+                    state.qualified, not lead.excluded, lead.profile.last_at, state.as_of,
+                    view.next_review_at, announced.stage, announced.seq, announced.at,
                 )  # fmt: skip

@@ -7,7 +7,7 @@ from services.scorer.model.explanation import FitChange, Line
 from services.scorer.model.interpretation import Interpretation
 from services.shared.clock import DAY
 from services.shared.contracts.events import Interaction, Touch
-from services.shared.contracts.identity import SEPARATOR, Identifier, Kind
+from services.shared.contracts.identity import OURS, Identifier, Kind
 from services.shared.playbook.sections import Content
 
 # from this likelihood on; shown until it is calibrated
@@ -140,8 +140,8 @@ def who(traits: Mapping[str, Any], identifiers: Sequence[Identifier]) -> tuple[s
     """(name, what tells them apart): the best there is, down to a visitor's short id."""
     known: dict[Kind, str] = {}
     for one in identifiers:
-        if one.kind is not Kind.EXTERNAL or not one.value.startswith("ripeline."):
-            known.setdefault(one.kind, one.value)
+        if not one.system.startswith(OURS):
+            known.setdefault(one.kind, f"{one.system} {one.value}".strip())
     parts = [said(traits.get(part)) for part in ("first_name", "last_name")]
     name = said(traits.get("name")) or " ".join(part for part in parts if part)
     mail = known.get(Kind.EMAIL) or known.get(Kind.ROLE) or ""
@@ -153,7 +153,7 @@ def who(traits: Mapping[str, Any], identifiers: Sequence[Identifier]) -> tuple[s
 
 def _stranger(known: Mapping[Kind, str]) -> str:
     if external := known.get(Kind.EXTERNAL):
-        return " ".join(external.split(SEPARATOR))
+        return external
     return f"Visitor {known[Kind.ANONYMOUS][:8]}" if Kind.ANONYMOUS in known else "Nameless lead"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.scorer.processing.decoding import from_interaction, from_touch
-from services.scorer.records import Arrival
+from services.scorer.records import IncomingEvent
 from services.shared.contracts.events import INTERACTIONS, ExternalId, Interaction, decode_touch
 from services.shared.contracts.identity import Cleaner, Identifier, Kind
 from services.shared.messaging.kafka import Record
@@ -66,8 +66,8 @@ def owners(records: Sequence[Record], cleaner: Cleaner) -> set[frozenset[str]]:
     events = _winners(records, cleaner)
     links: dict[Identifier, set[Identifier]] = defaultdict(set)
     for event in events:
-        for weak in event.ids[1:]:
-            links[weak].add(event.ids[0])
+        for weak in event.linked:
+            links[weak].add(event.strongest)
     root = _groups(events)
 
     def owner(one: Identifier) -> Owner | None:
@@ -83,10 +83,10 @@ def owners(records: Sequence[Record], cleaner: Cleaner) -> set[frozenset[str]]:
 
     found: dict[Owner, set[str]] = defaultdict(set)
     for event in events:
-        whose = owner(event.ids[0])
+        whose = owner(event.strongest)
         if whose is None:
             seen = sorted(
-                (e.at, e.uid, owner(e.ids[0])) for e in events if event.ids[0] in e.ids[1:]
+                (e.at, e.uid, owner(e.strongest)) for e in events if event.strongest in e.linked
             )
             whose = ([one for one in seen if one[0] <= event.at] or seen[:1])[-1][2]
         assert whose is not None
@@ -94,22 +94,22 @@ def owners(records: Sequence[Record], cleaner: Cleaner) -> set[frozenset[str]]:
     return {frozenset(uids) for uids in found.values()}
 
 
-def _winners(records: Sequence[Record], cleaner: Cleaner) -> list[Arrival]:
+def _winners(records: Sequence[Record], cleaner: Cleaner) -> list[IncomingEvent]:
     """Of several bodies under one id the smaller."""
-    best: dict[str, Arrival] = {}
+    best: dict[str, IncomingEvent] = {}
     for record in records:
         sent = (
             None
             if record.topic == INTERACTIONS
             else from_touch(decode_touch(record.value), cleaner)
         )
-        arrival = from_interaction(record.value, cleaner) if record.topic == INTERACTIONS else sent
-        if arrival and (arrival.uid not in best or arrival.rank < best[arrival.uid].rank):
-            best[arrival.uid] = arrival
+        event = from_interaction(record.value, cleaner) if record.topic == INTERACTIONS else sent
+        if event and (event.uid not in best or event.rank < best[event.uid].rank):
+            best[event.uid] = event
     return list(best.values())
 
 
-def _groups(events: Sequence[Arrival]) -> dict[str, str]:
+def _groups(events: Sequence[IncomingEvent]) -> dict[str, str]:
     """A representative of each user that verdicts join to others; the last verdict on a
     pair holds.
     """
@@ -117,7 +117,7 @@ def _groups(events: Sequence[Arrival]) -> dict[str, str]:
     for event in events:
         other = event.data.properties.get("other_user_id")
         if event.data.type == "identity_reviewed" and other:
-            pair = frozenset((event.ids[0].value, other))
+            pair = frozenset((event.strongest.value, other))
             last[pair] = max(
                 last.get(pair, (-(1 << 62), "", False)),
                 (event.at, event.uid, event.data.properties["verdict"] == "same"),

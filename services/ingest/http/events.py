@@ -16,6 +16,7 @@ from services.ingest.normalise import Receipt
 from services.ingest.sources import cloudevents
 from services.ingest.sources.contract import InboundRequest, Item, Refused, Secret, Source
 from services.ingest.sources.reading.json import is_list
+from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Reject
 from services.shared.http import web
 from services.shared.runtime import fault_point
@@ -72,8 +73,12 @@ class Events:
         if key.scope not in source.scopes:
             raise _wrong_scope(key.scope, source)
         is_public = key.scope == "public"
-        receipt = _receipt(f"{source.name}:{key.name}", inbound, public=is_public,
-                           flags=source.flags(inbound))  # fmt: skip
+        receipt = _receipt(
+            f"{source.name}:{key.name}",
+            inbound,
+            public=is_public,
+            provenance=source.provenance(inbound),
+        )
         await self._normalise(source.parse(inbound), receipt)
         # A page that posts with a public key is gone by the time of a second attempt: its events
         # are spooled where the broker is away.
@@ -151,10 +156,17 @@ def wrong_media(given: str, known: frozenset[str]) -> Reject:
 
 
 def _receipt(
-    source: str, inbound: InboundRequest, *, public: bool = False, flags: str = ""
+    source: str, inbound: InboundRequest, *, public: bool = False, provenance: Provenance = LIVE
 ) -> Receipt:
     many = _has_many_items(inbound)
-    return Receipt(source, inbound.received_at, time.time(), many=many, public=public, flags=flags)
+    return Receipt(
+        source,
+        inbound.received_at,
+        time.time(),
+        many=many,
+        public=public,
+        provenance=provenance,
+    )
 
 
 def _verified(source: Source, inbound: InboundRequest, secrets: Sequence[Secret]) -> Secret:

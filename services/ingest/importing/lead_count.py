@@ -71,7 +71,7 @@ class LeadCounter:
 
 def _hashed(identifier: Identifier) -> int:
     return int.from_bytes(
-        blake2b(f"{int(identifier.kind)}{identifier.value}".encode(), digest_size=8).digest(),
+        blake2b(f"{int(identifier.kind)}{identifier.text}".encode(), digest_size=8).digest(),
         "big",
         signed=True,
     )

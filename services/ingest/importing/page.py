@@ -20,7 +20,7 @@ from services.ingest.importing.rendering import HEADERS, PATH, ImportTemplates, 
 from services.ingest.importing.run import ImportReport
 from services.ingest.importing.upload import Upload
 from services.ingest.sources.imports import MAX_DAYS
-from services.shared.contracts.events import HISTORY, NEW_LEADS
+from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import ApiKey
 from services.shared.http.signin import PageSessions, SignedOut

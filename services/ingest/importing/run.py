@@ -22,8 +22,9 @@ from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.sources import imports
 from services.ingest.sources.contract import Refused
 from services.ingest.sources.imports import declared
-from services.shared.contracts.events import HISTORY, encode_bytes
+from services.shared.contracts.events import encode_bytes
 from services.shared.contracts.identity import Cleaner, Identifier
+from services.shared.contracts.provenance import HISTORY
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing, Publisher
 
@@ -169,7 +170,7 @@ class Import:
         self._pipeline, self._sink, self.report = pipeline, pipeline.sink, report
         self._rejects = RejectedRows(rejects, pipeline.table.header.names)
         self._progress, self._source = progress, f"{SOURCE}:{pipeline.key}"
-        self._flags = declared(report.as_, report.days)
+        self._provenance = declared(report.as_, report.days)
         self._reasons: Counter[str] = Counter()
         self._leads = LeadCounter()
 
@@ -205,7 +206,7 @@ class Import:
     async def _next(self, rows: Iterator[Row]) -> Batch | None:
         """The next rows that the normaliser accepts; None at the end of the file."""
         receipt = Receipt(
-            self._source, self._pipeline.now, time.time(), many=False, flags=self._flags
+            self._source, self._pipeline.now, time.time(), many=False, provenance=self._provenance
         )
         accepted: list[AcceptedRow] = []
         seen = 0

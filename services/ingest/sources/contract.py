@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from services.shared.contracts.events import Interaction
+from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Reject
 
 MAX_ITEMS = 10_000  # of one request
@@ -137,9 +138,9 @@ def no_key(_: bytes) -> str:
     return ""
 
 
-def no_flags(_: InboundRequest) -> str:
-    """Where requests say nothing of what their events are."""
-    return ""
+def live(_: InboundRequest) -> Provenance:
+    """Where requests declare no import."""
+    return LIVE
 
 
 class Source(NamedTuple):
@@ -157,8 +158,8 @@ class Source(NamedTuple):
       answered where nothing of a request is acceptable.
     - `sample` makes a request about an address, `sign(sample, secret, public address, now)` signs
       it, and `new_secret` makes (the signer's, the verifier's) secret.
-    - `scopes` are the keys that may post, `flags` reads from a request words that all of its events
-      get.
+    - `scopes` are the keys that may post, `provenance` is what a request declares of all its
+      events.
     """
 
     name: str
@@ -178,4 +179,4 @@ class Source(NamedTuple):
     sign: Sign | None = None
     new_secret: Callable[[], tuple[str, str]] | None = None
     scopes: Sequence[str] = ("secret", "public")
-    flags: Callable[[InboundRequest], str] = no_flags
+    provenance: Callable[[InboundRequest], Provenance] = live

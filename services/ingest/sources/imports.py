@@ -4,7 +4,7 @@ our own format.
 
 from services.ingest.sources import canonical
 from services.ingest.sources.contract import InboundRequest, SetupGuide, Source
-from services.shared.contracts.events import HISTORY, NEW_LEADS
+from services.shared.contracts.provenance import HISTORY, NEW_LEADS, Provenance
 from services.shared.errors import Reject
 
 PATH = "/v1/import"
@@ -19,10 +19,10 @@ SETUP = SetupGuide(
 )
 
 
-def flags(request: InboundRequest) -> str:
-    """The flag of a request's events. Raises Reject."""
-    import_as, days = request.query.get("as", HISTORY), request.query.get("days", "1")
-    if import_as not in (HISTORY, NEW_LEADS):
+def provenance(request: InboundRequest) -> Provenance:
+    """What a request declares of its events. Raises Reject."""
+    mode, days = request.query.get("as", HISTORY), request.query.get("days", "1")
+    if mode not in (HISTORY, NEW_LEADS):
         raise Reject(
             "an import is history or new_leads",
             where="?as",
@@ -30,12 +30,12 @@ def flags(request: InboundRequest) -> str:
         )
     if not days.isdecimal() or int(days) > MAX_DAYS:
         raise Reject("not a number of days", where="?days", remedy=f"say 0 to {MAX_DAYS}")
-    return declared(import_as, int(days))
+    return declared(mode, int(days))
 
 
-def declared(import_as: str, days: int) -> str:
-    """The flag of an import in an envelope."""
-    return HISTORY if import_as == HISTORY else f"{NEW_LEADS}:{days}"
+def declared(mode: str, days: int) -> Provenance:
+    """The provenance of an import's events; history has no days."""
+    return Provenance(HISTORY) if mode == HISTORY else Provenance(NEW_LEADS, days)
 
 
 SOURCE = Source(
@@ -48,5 +48,5 @@ SOURCE = Source(
     setup=SETUP,
     sample=canonical.sample,
     scopes=("secret",),
-    flags=flags,
+    provenance=provenance,
 )

@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from services.shared.contracts.consent import DOUBLE_OPT_IN
-from services.shared.contracts.events import HISTORY, Request, Snapshot, Word
+from services.shared.contracts.events import ConsentState, LeadRequest, Snapshot
 from services.shared.contracts.identity import Cleaner
 from services.shared.contracts.preferences import GAPS, PACE, PAUSED_UNTIL, TOPICS
+from services.shared.contracts.provenance import HISTORY, LIVE, Provenance, decode_provenance
 from services.shared.playbook.sections import UNKNOWN, Content, Persona, Playbook, Program
 
 OVER = timedelta(days=7)  # what is older is history
@@ -32,7 +33,7 @@ class Lead(msgspec.Struct, frozen=True):
 
     id: str
     snapshot: Snapshot
-    consent: Word | None = None
+    consent: ConsentState | None = None
     seen: frozenset[str] = frozenset()
     sent: tuple[datetime, ...] = ()
     paused_until: datetime | None = None
@@ -44,7 +45,7 @@ class Occasion(msgspec.Struct, frozen=True):
     stage: str
     product: str
     cause_at: datetime
-    imported: str = ""
+    imported: Provenance = LIVE
 
 
 class Send(NamedTuple):
@@ -127,7 +128,7 @@ class Chooser:
             f"the next of {program.id} for {occasion.stage}: {content.title}",
         )
 
-    def answers(self, request: Request, product: str) -> list[tuple[Program, Content]]:
+    def answers(self, request: LeadRequest, product: str) -> list[tuple[Program, Content]]:
         """What the live programs hand over for a request (N12)."""
         found = []
         for program in self.playbook.programs:
@@ -144,12 +145,12 @@ class Chooser:
         return found
 
     def answer(
-        self, lead: Lead, request: Request, program: Program, content: Content, now: datetime
+        self, lead: Lead, request: LeadRequest, program: Program, content: Content, now: datetime
     ) -> Send | Withhold:
         """A requested thing goes out at once, outside caps, quiet hours and hold-out, whatever the
         stage.
         """
-        if history := _history(request.imported, now - request.at, "request"):
+        if history := _history(decode_provenance(request.imported), now - request.at, "request"):
             return history
         if refused := self.refused_since(lead, request.at):
             return refused
@@ -159,7 +160,7 @@ class Chooser:
             return Withhold(
                 "sample", "the item is a sample and the mail server is not a local sink"
             )
-        ramp = _ramp(request.imported, lead.id)
+        ramp = _ramp(decode_provenance(request.imported), lead.id)
         return Send(
             content, now + ramp, "ramp" if ramp else "", f"the lead asked for it: {content.title}"
         )
@@ -224,7 +225,7 @@ class Chooser:
             return Withhold("preference", f"the lead has asked for a {pace} mail at most")
         return None
 
-    def permitted(self, consent: Word | None) -> bool:
+    def permitted(self, consent: ConsentState | None) -> bool:
         """Unknown permission is none; with double opt-in only the confirmed one counts."""
         if consent is None or consent.state != "given":
             return False
@@ -319,33 +320,32 @@ def wanted(item: Content, traits: Mapping[str, Any]) -> bool:
     return item.topic in topics if isinstance(topics, list) else topics in (None, item.topic)
 
 
-def _history(imported: str, age: timedelta, what: str) -> Withhold | None:
+def _history(imported: Provenance, age: timedelta, what: str) -> Withhold | None:
     """What lies too far back to be answered, or was imported as such; new leads are new whenever it
     happened.
     """
-    if imported == HISTORY:
+    if imported.import_mode == HISTORY:
         return Withhold("history", "it comes from an import of history")
-    if age > OVER and not imported:
+    if age > OVER and not imported.import_mode:
         return Withhold("history", f"the {what} is more than seven days old")
     return None
 
 
-def _ramp(imported: str, lead: str) -> timedelta:
+def _ramp(imported: Provenance, lead: str) -> timedelta:
     """How long an imported new lead waits for its turn: drawn from its id, evenly over the days of
     the import.
     """
-    days = imported.partition(":")[2]
     drawn = int.from_bytes(hashlib.sha256(f"ramp:{lead}".encode()).digest()[:8], "big") / 2**64
-    return timedelta(days=int(days) * drawn) if days.isdecimal() else timedelta()
+    return timedelta(days=imported.ramp_days * drawn)
 
 
-def latest(words: Sequence[Word | None]) -> Word | None:
+def latest(words: Sequence[ConsentState | None]) -> ConsentState | None:
     """The last word on a permission; at equal times the refusal wins."""
     said = [word for word in words if word]
     return max(said, key=lambda word: (word.at, word.state == "withdrawn"), default=None)
 
 
-def _said(consent: Word) -> str:
+def _said(consent: ConsentState) -> str:
     when = f"{consent.at:%Y-%m-%d}"
     return (
         f"the lead took the permission back on {when}"

@@ -39,7 +39,7 @@ from services.ingest.sources.imports import MAX_DAYS
 from services.ops.commands.status import read as read_status
 from services.ops.embedded.state import found
 from services.shared.clock import Clock
-from services.shared.contracts.events import HISTORY, NEW_LEADS
+from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook.loading import Broken, load

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.crm.payload import SCHEDULE, Numbers, Told, outcome, worth_telling
 from services.scorer.records import LeadRow
-from services.shared.contracts.identity import SEPARATOR, Kind
+from services.shared.contracts.identity import Kind
 from services.shared.db import rows
 from services.shared.playbook.sections import Crm
 
@@ -79,9 +79,9 @@ def _standing(lead: LeadRow) -> Told:
 
 def _known_there(rules: Crm, lead: LeadRow) -> bool:
     """A visitor without an address or an id of that system is nobody whom a CRM could find."""
-    ours = f"{rules.system.strip().lower()}{SEPARATOR}"
+    system = rules.system.strip().lower()
     named = any(
-        one.kind is Kind.EMAIL or (one.kind is Kind.EXTERNAL and one.value.startswith(ours))
+        one.kind is Kind.EMAIL or (one.kind is Kind.EXTERNAL and one.system == system)
         for one in lead.identifiers
     )
     return named and not lead.provisional and not lead.excluded

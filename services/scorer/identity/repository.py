@@ -1,219 +1,122 @@
-"""Resolves a batch's identities against the database: reads the neighbourhood, lets `identity`
-decide, locks, moves events.
+"""Identity in the database: reads the neighbourhood of a batch, lets the resolver decide, and
+writes links, owners and moved events.
 """
 
 import os
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 from asyncpg.pgproto.pgproto import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.identity.rules import Graph, Node, TimedLink, assign, nearest
+from services.scorer.identity.resolver import (
+    Link,
+    Plan,
+    Verdict,
+    bound_identifiers,
+    decide,
+    verdicts_of,
+)
+from services.scorer.identity.rules import Graph, Node, TimedLink, nearest
 from services.scorer.model.profile import Profile
-from services.scorer.records import Arrival, Known
+from services.scorer.records import IncomingEvent, StoredEvent
 from services.shared.contracts.identity import KINDS, Identifier, Kind
 from services.shared.db import rows
 from services.shared.errors import Retry
 
-REVIEWED = "identity_reviewed"
-BLANK = msgspec.msgpack.encode(Profile())
-Link = tuple[int, int]
+EMPTY_PROFILE = msgspec.msgpack.encode(Profile())
 
 
-class Verdict(NamedTuple):
-    """A person's word on two users; the last one on a pair holds."""
-
-    low: int
-    high: int
-    said_at: int
-    uid: uuid.UUID
-    same: bool
-
-
-@dataclass
-class Plan:
-    """Who owns what after the batch: nodes as decided, what changes in the tables, and every lead
-    that it touches.
-
-    Those `born` are leads of identifiers that this very transaction is the first to hear of: nobody
-    else can see them.
-    """
-
-    nodes: dict[Identifier, Node]
-    graph: Graph = field(default_factory=Graph)
-    new_links: set[Link] = field(default_factory=set)
-    dropped: set[Link] = field(default_factory=set)
-    changed: list[Node] = field(default_factory=list)
-    moves: list[tuple[int, uuid.UUID, uuid.UUID]] = field(default_factory=list)
-    split: dict[int, set[uuid.UUID]] = field(default_factory=dict)
-    leads: set[uuid.UUID] = field(default_factory=set)
-    verdicts: list[Verdict] = field(default_factory=list)
-    overruled: set[uuid.UUID] = field(default_factory=set)
-    born: set[uuid.UUID] = field(default_factory=set)
-
-    def identifiers_of_born(self) -> dict[uuid.UUID, list[Identifier]]:
-        """The identifiers of new leads, strongest first: whatever belongs to them belongs since
-        this batch.
-        """
-        found: dict[uuid.UUID, list[Identifier]] = {lead: [] for lead in self.born}
-        for node in ({node.id: node for node in self.nodes.values()} | self.graph.nodes).values():
-            if node.lead in self.born:
-                found[node.lead].append(Identifier(node.kind, node.value))
-        for theirs in found.values():
-            theirs.sort()
-        return found
-
-
-class Ownership:
+class IdentityResolver:
     """Identity resolution inside one transaction."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
-        self._minted: dict[int, uuid.UUID] = {}
-        self._born: set[uuid.UUID] = set()
-        self._settled: set[int] = set()
+        self._new_leads: dict[int, uuid.UUID] = {}  # by node: a repeated plan gives the same ids
+        self._created: set[uuid.UUID] = set()
+        self._decided: set[int] = set()  # nodes that got their lead when they were created
 
-    async def plan(self, arrivals: list[Arrival], losers: Iterable[Known]) -> Plan:
+    async def plan(
+        self, events: Sequence[IncomingEvent], superseded: Sequence[StoredEvent]
+    ) -> Plan:
         """Decides for the batch, locking nothing: call again after locking `leads`, until they are
-        all locked or born.
+        all locked or created.
         """
-        plan = Plan(await self._nodes(arrivals), born=self._born)
-        ids = {one: node.id for one, node in plan.nodes.items()}
-        pairs = {(ids[weak], ids[a.ids[0]]) for a in arrivals for weak in a.ids[1:]}
-        plan.new_links = pairs - await self._known_links(pairs)
-        plan.dropped = await self._unsupported(losers) - pairs
-        undecided = {weak for weak, _ in plan.new_links | plan.dropped}
+        plan = Plan(await self._nodes(events), created=self._created)
+        numbers = plan.numbers
+        links = {
+            (numbers[weak], numbers[event.strongest]) for event in events for weak in event.linked
+        }
+        plan.new_links = links - await self._known_links(links)
+        plan.dropped_links = await self._unsupported(superseded) - links
+        undecided = {weak for weak, _ in plan.new_links | plan.dropped_links}
         undecided |= {node.id for node in plan.nodes.values() if node.lead is None}
-        undecided -= self._settled
-        plan.verdicts, plan.overruled = (
-            _verdicts_of(arrivals, plan.nodes),
-            {loser.uid for loser in losers},
-        )
+        undecided -= self._decided
+        plan.verdicts = verdicts_of(events, plan.nodes)
+        plan.superseded = {event.uid for event in superseded}
         judged = await self._judged(plan)
         if undecided | judged:
-            await self._decide(plan, undecided, judged)
+            undecided = await self._load_graph(plan, undecided, judged)
+            decide(plan, undecided, self._new_lead)
         plan.leads |= {node.lead for node in plan.nodes.values() if node.lead}
-        plan.leads |= {loser.lead for loser in losers}
+        plan.leads |= {event.lead for event in superseded}
         return plan
 
-    async def _decide(self, plan: Plan, undecided: set[int], judged: set[int]) -> None:
-        """Loads what depends on the undecided and what they depend on, and assigns."""
-        graph = plan.graph
-        users = judged | {
-            node.id
-            for node in plan.nodes.values()
-            if node.id in undecided and node.kind is Kind.USER
-        }
-        graph.same = await self._verdicts(plan, users)
-        undecided = await self._dependents(
-            undecided | users | {i for pair in graph.same for i in pair}
-        )
-        found = await rows(
-            self._connection,
-            "SELECT weak, strong FROM scorer.link WHERE weak = ANY(:ids)",
-            ids=sorted(undecided),
-        )
-        for weak, strong in (
-            {(row.weak, row.strong) for row in found} | plan.new_links
-        ) - plan.dropped:
-            graph.links.setdefault(weak, set()).add(strong)
-        graph.nodes = {node.id: node for node in plan.nodes.values()}
-        left: dict[int, set[int]] = defaultdict(set)
-        for weak, former in plan.dropped:
-            left[weak].add(former)
-        strong = {i for targets in graph.links.values() for i in targets} | {
-            i for pair in graph.same for i in pair
-        }
-        strong |= {former for _, former in plan.dropped}
-        await self._load_by_id(graph, (strong | undecided) - set(graph.nodes))
-        before = {i: (node.lead, node.home) for i, node in graph.nodes.items()}
-        split = assign(graph, undecided, self._mint)
-        for i in undecided:
-            node, (lead, home) = graph.nodes[i], before[i]
-            if (node.lead, node.home) != (lead, home):
-                plan.changed.append(node)
-            if i in split:
-                near = (
-                    {before[s][0] for s in graph.links.get(i, set()) | left[i]}
-                    | split[i].leads
-                    | {lead, home}
-                )
-                plan.split[i] = {one for one in near if one}
-            elif node.lead and lead and node.lead != lead:
-                plan.moves.append((i, lead, node.lead))
-            elif node.lead and not lead and node.kind is Kind.ANONYMOUS:
-                olds = {before[s][0] for s in graph.links.get(i, set()) | left[i]} | {home}
-                plan.moves += [(i, old, node.lead) for old in olds if old and old != node.lead]
-        for _, old, new in plan.moves:
-            plan.leads |= {old, new}
-        plan.leads |= {one for near in plan.split.values() for one in near}
-
-    def _mint(self, node: Node) -> uuid.UUID:
-        return self._minted.setdefault(node.id, mint(1)[0])
-
-    async def lock(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, Any]:
-        """Locks the rows of these leads in order of their ids; returns those that exist."""
-        found = await rows(
-            self._connection,
-            "SELECT id, version, profile, provisional, excluded, engaged_at FROM scorer.lead "
-            "WHERE id = ANY(:ids) ORDER BY id FOR UPDATE",
-            ids=sorted(leads),
-        )
-        return {row.id: row for row in found}
+    def _new_lead(self, node: Node) -> uuid.UUID:
+        return self._new_leads.setdefault(node.id, new_lead_ids(1)[0])
 
     async def apply(self, plan: Plan) -> set[uuid.UUID]:
-        """Writes links and owners, moves the stored events of what moved; returns leads that must
-        be folded anew.
-        """
+        """Writes links and owners, moves the stored events; returns leads to be refolded."""
         if plan.new_links:
             await self._run(
                 "INSERT INTO scorer.link SELECT * FROM unnest(CAST(:weak AS bigint[]), "
-                "CAST(:strong AS bigint[])) "
-                "ON CONFLICT DO NOTHING",
+                "CAST(:strong AS bigint[])) ON CONFLICT DO NOTHING",
                 **_columns(plan.new_links),
             )
-        if plan.dropped:
+        if plan.dropped_links:
             await self._run(
                 "DELETE FROM scorer.link WHERE (weak, strong) IN "
                 "(SELECT * FROM unnest(CAST(:weak AS bigint[]), CAST(:strong AS bigint[])))",
-                **_columns(plan.dropped),
+                **_columns(plan.dropped_links),
             )
         if plan.changed:
+            await self._write_owners(plan)
+        if plan.superseded:
             await self._run(
-                "UPDATE scorer.identifier i SET lead_id = n.lead, home = n.home FROM "
-                "unnest(CAST(:ids AS bigint[]), "
-                "CAST(:leads AS uuid[]), CAST(:homes AS uuid[])) AS n(id, lead, home) WHERE "
-                "i.id = n.id",
-                ids=[node.id for node in plan.changed],
-                leads=[node.lead for node in plan.changed],
-                homes=[node.home for node in plan.changed],
-            )
-            # every lead has a row from the first, else it could not be locked; those born are
-            # written later
-            await self._run(
-                "INSERT INTO scorer.lead (id, profile) SELECT id, :blank FROM "
-                "unnest(CAST(:leads AS uuid[])) AS n(id) ORDER BY id ON CONFLICT DO NOTHING",
-                leads=sorted({node.lead for node in plan.changed if node.lead} - plan.born),
-                blank=BLANK,
-            )
-        if plan.overruled:
-            await self._run(
-                "DELETE FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.overruled)
+                "DELETE FROM scorer.verdict WHERE uid = ANY(:uids)", uids=sorted(plan.superseded)
             )
         for verdict in plan.verdicts:
             await self._run(
-                "INSERT INTO scorer.verdict VALUES (:low, :high, :said_at, :uid, :same) ON "
-                "CONFLICT DO NOTHING",
+                "INSERT INTO scorer.verdict VALUES (:low, :high, :said_at, :uid, :same) "
+                "ON CONFLICT DO NOTHING",
                 **verdict._asdict(),
             )
-        anew: set[uuid.UUID] = set()
+        return await self._move_events(plan)
+
+    async def _write_owners(self, plan: Plan) -> None:
+        await self._run(
+            "UPDATE scorer.identifier i SET lead_id = n.lead, home = n.own_lead "
+            "FROM unnest(CAST(:ids AS bigint[]), CAST(:leads AS uuid[]), CAST(:own AS uuid[])) "
+            "AS n(id, lead, own_lead) WHERE i.id = n.id",
+            ids=[node.id for node in plan.changed],
+            leads=[node.lead for node in plan.changed],
+            own=[node.own_lead for node in plan.changed],
+        )
+        # Every lead has a row, else it could not be locked; those created are written later.
+        await self._run(
+            "INSERT INTO scorer.lead (id, profile) SELECT id, :empty "
+            "FROM unnest(CAST(:leads AS uuid[])) AS n(id) ORDER BY id ON CONFLICT DO NOTHING",
+            leads=sorted({node.lead for node in plan.changed if node.lead} - plan.created),
+            empty=EMPTY_PROFILE,
+        )
+
+    async def _move_events(self, plan: Plan) -> set[uuid.UUID]:
+        refold: set[uuid.UUID] = set()
         for node, old, new in plan.moves:
             moved = await self._connection.execute(
                 text(
@@ -221,145 +124,170 @@ class Ownership:
                 ),
                 {"node": node, "old": old, "new": new},
             )
-            anew |= {old, new} if moved.rowcount else {old}
-        return anew
+            refold |= {old, new} if moved.rowcount else {old}
+        return refold
 
-    async def distribute(self, plan: Plan, arrivals: list[Arrival]) -> set[uuid.UUID]:
+    async def distribute(self, plan: Plan, events: Sequence[IncomingEvent]) -> set[uuid.UUID]:
         """Gives the events of split anonymous ids, stored and new, to the person of the nearest
-        link in time.
+        link in time; returns leads to be refolded.
         """
-        anew: set[uuid.UUID] = set()
+        refold: set[uuid.UUID] = set()
         for node, leads in plan.split.items():
-            links = await self._timed_links(plan, node, leads, arrivals)
-            stored = await rows(
-                self._connection,
-                "SELECT uid, occurred_at, lead_id FROM scorer.event WHERE lead_id = "
-                "ANY(:leads) AND anchor = :node",
-                leads=sorted(leads), node=node,
-            )  # fmt: skip
-            right = [(row, nearest(links, row.occurred_at)) for row in stored]
-            wrong = [(row, lead) for row, lead in right if row.lead_id != lead]
-            if wrong:
-                await self._run(
-                    "UPDATE scorer.event e SET lead_id = n.lead FROM unnest(CAST(:uids AS uuid[]), "
-                    "CAST(:leads AS uuid[])) AS n(uid, lead) WHERE e.uid = n.uid",
-                    uids=[row.uid for row, _ in wrong],
-                    leads=[lead for _, lead in wrong],
-                )
-                anew |= {lead for _, lead in wrong} | {row.lead_id for row, _ in wrong}
-            for arrival in arrivals:
-                if plan.nodes[arrival.ids[0]].id == node:
-                    arrival.lead = nearest(links, arrival.at)
-        return anew
+            links = await self._timed_links(plan, node, leads, events)
+            refold |= await self._distribute_stored(node, leads, links)
+            for event in events:
+                if plan.nodes[event.strongest].id == node:
+                    event.lead = nearest(links, event.at)
+        return refold
+
+    async def _distribute_stored(
+        self, node: int, leads: set[uuid.UUID], links: Sequence[TimedLink]
+    ) -> set[uuid.UUID]:
+        stored = await rows(
+            self._connection,
+            "SELECT uid, occurred_at, lead_id FROM scorer.event "
+            "WHERE lead_id = ANY(:leads) AND anchor = :node",
+            leads=sorted(leads),
+            node=node,
+        )
+        owners = [(row, nearest(links, row.occurred_at)) for row in stored]
+        moved = [(row, lead) for row, lead in owners if row.lead_id != lead]
+        if moved:
+            await self._run(
+                "UPDATE scorer.event e SET lead_id = n.lead FROM unnest(CAST(:uids AS uuid[]), "
+                "CAST(:leads AS uuid[])) AS n(uid, lead) WHERE e.uid = n.uid",
+                uids=[row.uid for row, _ in moved],
+                leads=[lead for _, lead in moved],
+            )
+        return {lead for _, lead in moved} | {row.lead_id for row, _ in moved}
 
     async def _timed_links(
-        self, plan: Plan, node: int, leads: set[uuid.UUID], arrivals: list[Arrival]
+        self, plan: Plan, node: int, leads: set[uuid.UUID], events: Iterable[IncomingEvent]
     ) -> list[TimedLink]:
         stored = await rows(
             self._connection,
             "SELECT uid, occurred_at, anchor, lead_id FROM scorer.event "
             "WHERE lead_id = ANY(:leads) AND weaker @> ARRAY[CAST(:node AS bigint)]",
-            leads=sorted(leads), node=node,
-        )  # fmt: skip
+            leads=sorted(leads),
+            node=node,
+        )
         links = [TimedLink(row.occurred_at, row.uid.hex, row.lead_id) for row in stored]
         links += [
-            TimedLink(arrival.at, arrival.uid, arrival.lead)
-            for arrival in arrivals
-            if arrival.lead and any(plan.nodes[weak].id == node for weak in arrival.ids[1:])
+            TimedLink(event.at, event.uid, event.lead)
+            for event in events
+            if event.lead and any(plan.nodes[weak].id == node for weak in event.linked)
         ]
         return sorted(links)
 
-    # -- reading ----------------------------------------------------------------------------------
+    # -- identifiers ------------------------------------------------------------------------------
 
-    async def _nodes(self, arrivals: Iterable[Arrival]) -> dict[Identifier, Node]:
-        """The rows of all identifiers; the missing ones are made, in order, so that two makers
-        never wait crosswise.
+    async def _nodes(self, events: Sequence[IncomingEvent]) -> dict[Identifier, Node]:
+        """The rows of all identifiers; the missing ones are created, in order, so that two
+        transactions never wait crosswise.
         """
-        wanted = {one for arrival in arrivals for one in arrival.ids}
-        bound: dict[Identifier, set[Identifier]] = defaultdict(set)
-        for arrival in arrivals:
-            for weak in arrival.ids[1:]:
-                bound[weak].add(arrival.ids[0])
-            for other in _judged(arrival):
-                bound[other].add(arrival.ids[0])
-                bound[arrival.ids[0]].add(other)
-        wanted |= bound.keys()
+        bound = bound_identifiers(events)
+        wanted = {name for event in events for name in event.identifiers} | bound.keys()
         found = await self._find(wanted)
-        if missing := sorted(wanted - found.keys()):
-            found |= await self._make(missing, bound)
+        if missing := sorted(wanted - found.keys(), key=attrgetter("rank")):
+            found |= await self._create(missing, bound)
             if len(found) < len(wanted):
                 found |= await self._find(wanted - found.keys())
         return found
 
-    async def _make(
+    async def _create(
         self, missing: list[Identifier], bound: dict[Identifier, set[Identifier]]
     ) -> dict[Identifier, Node]:
-        """Adds identifiers; returns those in whose making no other transaction was faster, which
-        nobody else can see yet.
+        """Adds identifiers; returns those with which no other transaction was faster, which nobody
+        else can see yet.
 
         A new one that nothing binds has a lead of its own, and a new one that is bound to just one
-        such follows it: so much is settled without a look at the graph.
+        such follows it: so much is decided without a look at the graph.
         """
-        alone = [one for one in missing if one not in bound]
-        homes = dict(zip(alone, mint(len(alone)), strict=True))
-        leads = homes | {
-            one: homes[strong]
-            for one in missing
-            if len(bound.get(one, ())) == 1
-            for strong in bound[one]
-            if strong in homes
+        alone = [name for name in missing if name not in bound]
+        own = dict(zip(alone, new_lead_ids(len(alone)), strict=True))
+        leads = own | {
+            name: own[strong]
+            for name in missing
+            if len(bound.get(name, ())) == 1
+            for strong in bound[name]
+            if strong in own
         }
-        made = _named(
+        created = _nodes_of(
             await rows(
                 self._connection,
-                "INSERT INTO scorer.identifier (kind, value, lead_id, home) SELECT * FROM "
-                "unnest(CAST(:kinds AS smallint[]), "
-                "CAST(:words AS text[]), CAST(:leads AS uuid[]), CAST(:homes AS uuid[])) "
+                "INSERT INTO scorer.identifier (kind, value, lead_id, home) "
+                "SELECT * FROM unnest(CAST(:kinds AS smallint[]), CAST(:texts AS text[]), "
+                "CAST(:leads AS uuid[]), CAST(:own AS uuid[])) "
                 "ON CONFLICT DO NOTHING RETURNING id, kind, value, lead_id, home",
-                kinds=[int(one.kind) for one in missing],
-                words=[one.value for one in missing],
-                leads=[leads.get(one) for one in missing],
-                homes=[homes.get(one) for one in missing],
+                kinds=[int(name.kind) for name in missing],
+                texts=[name.text for name in missing],
+                leads=[leads.get(name) for name in missing],
+                own=[own.get(name) for name in missing],
             )
         )
-        self._born |= {node.home for node in made.values() if node.home}
-        self._settled |= {node.id for node in made.values() if node.lead}
-        if any(node.lead and node.lead not in self._born for node in made.values()):
+        self._created |= {node.own_lead for node in created.values() if node.own_lead}
+        self._decided |= {node.id for node in created.values() if node.lead}
+        if any(node.lead and node.lead not in self._created for node in created.values()):
             raise Retry("another process was faster with what these identifiers follow")
-        return made
+        return created
 
     async def _find(self, wanted: Iterable[Identifier]) -> dict[Identifier, Node]:
-        words = sorted(wanted)
-        return _named(
+        names = sorted(wanted)
+        return _nodes_of(
             await rows(
                 self._connection,
-                "SELECT i.id, i.kind, i.value, i.lead_id, i.home FROM unnest(CAST(:kinds AS "
-                "smallint[]), "
-                "CAST(:words AS text[])) AS w(kind, value) JOIN scorer.identifier i USING "
-                "(kind, value)",
-                kinds=[int(one.kind) for one in words],
-                words=[one.value for one in words],
+                "SELECT i.id, i.kind, i.value, i.lead_id, i.home "
+                "FROM unnest(CAST(:kinds AS smallint[]), CAST(:texts AS text[])) "
+                "AS w(kind, value) JOIN scorer.identifier i USING (kind, value)",
+                kinds=[int(name.kind) for name in names],
+                texts=[name.text for name in names],
             )
         )
 
-    async def _load_by_id(self, graph: Graph, ids: set[int]) -> None:
+    # -- the graph --------------------------------------------------------------------------------
+
+    async def _load_graph(self, plan: Plan, undecided: set[int], judged: set[int]) -> set[int]:
+        """Loads what depends on the undecided and what they depend on; returns all undecided."""
+        graph = plan.graph
+        users = judged | {
+            node.id
+            for node in plan.nodes.values()
+            if node.id in undecided and node.kind is Kind.USER
+        }
+        graph.same = await self._same_users(plan, users)
+        paired = {i for pair in graph.same for i in pair}
+        undecided = await self._dependents(undecided | users | paired)
+        stored = await rows(
+            self._connection,
+            "SELECT weak, strong FROM scorer.link WHERE weak = ANY(:ids)",
+            ids=sorted(undecided),
+        )
+        links = {(row.weak, row.strong) for row in stored} | plan.new_links
+        for weak, strong in links - plan.dropped_links:
+            graph.links.setdefault(weak, set()).add(strong)
+        graph.nodes = {node.id: node for node in plan.nodes.values()}
+        needed = {i for targets in graph.links.values() for i in targets} | paired | undecided
+        needed |= {former for _, former in plan.dropped_links}
+        await self._load_nodes(graph, needed - set(graph.nodes))
+        return undecided
+
+    async def _load_nodes(self, graph: Graph, ids: set[int]) -> None:
         if ids:
             found = await rows(
                 self._connection,
                 "SELECT id, kind, value, lead_id, home FROM scorer.identifier WHERE id = ANY(:ids)",
                 ids=sorted(ids),
             )
-            graph.nodes |= {node.id: node for node in _named(found).values()}
+            graph.nodes |= {node.id: node for node in _nodes_of(found).values()}
 
-    async def _known_links(self, pairs: set[Link]) -> set[Link]:
-        if not pairs:
+    async def _known_links(self, links: set[Link]) -> set[Link]:
+        if not links:
             return set()
         found = await rows(
             self._connection,
-            "SELECT l.weak, l.strong FROM unnest(CAST(:weak AS bigint[]), CAST(:strong AS "
-            "bigint[])) AS w(weak, strong) "
-            "JOIN scorer.link l USING (weak, strong)",
-            **_columns(pairs),
+            "SELECT l.weak, l.strong FROM unnest(CAST(:weak AS bigint[]), "
+            "CAST(:strong AS bigint[])) AS w(weak, strong) JOIN scorer.link l USING (weak, strong)",
+            **_columns(links),
         )
         return {(row.weak, row.strong) for row in found}
 
@@ -376,77 +304,88 @@ class Ownership:
             found |= front
         return found
 
-    async def _unsupported(self, losers: Iterable[Known]) -> set[Link]:
-        """Links that only the losing bodies of repeated ids spoke for."""
+    async def _unsupported(self, superseded: Sequence[StoredEvent]) -> set[Link]:
+        """Links that rest on superseded events alone."""
         dropped: set[Link] = set()
-        losers = list(losers)
-        for loser in losers:
-            for weak in loser.weaker:
+        uids = [event.uid for event in superseded]
+        for event in superseded:
+            for weak in event.linked:
                 other = await rows(
                     self._connection,
-                    "SELECT 1 FROM scorer.event WHERE lead_id = :lead AND anchor = :anchor AND "
-                    "uid <> ALL(:uids) AND weaker @> ARRAY[CAST(:weak AS bigint)] LIMIT 1",
-                    lead=loser.lead,
-                    anchor=loser.anchor,
-                    uids=[one.uid for one in losers],
+                    "SELECT 1 FROM scorer.event WHERE lead_id = :lead AND anchor = :strongest "
+                    "AND uid <> ALL(:uids) AND weaker @> ARRAY[CAST(:weak AS bigint)] LIMIT 1",
+                    lead=event.lead,
+                    strongest=event.strongest,
+                    uids=uids,
                     weak=weak,
                 )
                 if not other:
-                    dropped.add((weak, loser.anchor))
+                    dropped.add((weak, event.strongest))
         return dropped
 
+    # -- verdicts ---------------------------------------------------------------------------------
+
     async def _judged(self, plan: Plan) -> set[int]:
-        """The users on whom a verdict is said, or taken back with the body that said it."""
-        found = []
-        if plan.overruled:
-            found = await rows(
+        """The users of new verdicts, and of those that fall with a superseded event."""
+        fallen = []
+        if plan.superseded:
+            fallen = await rows(
                 self._connection,
                 "SELECT low, high FROM scorer.verdict WHERE uid = ANY(:uids)",
-                uids=sorted(plan.overruled),
+                uids=sorted(plan.superseded),
             )
-        return {i for one in (*found, *plan.verdicts) for i in (one.low, one.high)}
+        return {i for verdict in (*fallen, *plan.verdicts) for i in (verdict.low, verdict.high)}
 
-    async def _verdicts(self, plan: Plan, users: set[int]) -> set[Link]:
+    async def _same_users(self, plan: Plan, users: set[int]) -> set[Link]:
         """Pairs judged the same in the groups of these users."""
         pairs: set[Link] = set()
         known, front = set(users), set(users)
         while front:
-            stored = await rows(
-                self._connection,
-                "SELECT low, high, said_at, uid, same FROM scorer.verdict WHERE (low = "
-                "ANY(:ids) OR high = ANY(:ids)) AND uid <> ALL(:overruled)",
-                ids=sorted(front),
-                overruled=sorted(plan.overruled),
-            )
-            last: dict[Link, Any] = {}
-            for one in (*stored, *(v for v in plan.verdicts if v.low in front or v.high in front)):
-                pair = one.low, one.high
-                if pair not in last or (one.said_at, one.uid) > (
-                    last[pair].said_at,
-                    last[pair].uid,
-                ):
-                    last[pair] = one
-            pairs |= {pair for pair, one in last.items() if one.same}
+            last: dict[Link, Verdict] = {}
+            for verdict in await self._verdicts_on(plan, front):
+                pair = verdict.low, verdict.high
+                if pair not in last or _rank(verdict) > _rank(last[pair]):
+                    last[pair] = verdict
+            pairs |= {pair for pair, verdict in last.items() if verdict.same}
             front = {i for pair in pairs for i in pair} - known
             known |= front
         return pairs
+
+    async def _verdicts_on(self, plan: Plan, users: set[int]) -> list[Verdict]:
+        stored = await rows(
+            self._connection,
+            "SELECT low, high, said_at, uid, same FROM scorer.verdict "
+            "WHERE (low = ANY(:ids) OR high = ANY(:ids)) AND uid <> ALL(:superseded)",
+            ids=sorted(users),
+            superseded=sorted(plan.superseded),
+        )
+        new = [verdict for verdict in plan.verdicts if users & {verdict.low, verdict.high}]
+        return [*(Verdict(*row) for row in stored), *new]
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
 
 
-def _named(found: Iterable[Any]) -> dict[Identifier, Node]:
-    """Rows of `scorer.identifier` in hand."""
+def _rank(verdict: Verdict) -> tuple[int, uuid.UUID]:
+    return verdict.said_at, verdict.uid
+
+
+def _nodes_of(found: Iterable[Any]) -> dict[Identifier, Node]:
+    """Rows of `scorer.identifier` by their identifier."""
     nodes = [
-        Node(number, KINDS[kind], value, lead, home) for number, kind, value, lead, home in found
+        Node(number, KINDS[kind], value, lead, own_lead)
+        for number, kind, value, lead, own_lead in found
     ]
-    return {Identifier(node.kind, node.value): node for node in nodes}
+    return {Identifier.from_text(node.kind, node.value): node for node in nodes}
 
 
-def mint(count: int) -> list[uuid.UUID]:
-    """Ids for new leads: UUIDs of version 7 (RFC 9562), which rise with time, so that what is new
-    lies side by side on disk.
-    """
+def _columns(links: set[Link]) -> dict[str, list[int]]:
+    pairs = sorted(links)
+    return {"weak": [weak for weak, _ in pairs], "strong": [strong for _, strong in pairs]}
+
+
+def new_lead_ids(count: int) -> list[uuid.UUID]:
+    """UUIDs of version 7 (RFC 9562): they rise with time, so that new rows lie side by side."""
     head = (time.time_ns() // 1_000_000).to_bytes(6)
     noise = os.urandom(10 * count)
     return [
@@ -457,38 +396,3 @@ def mint(count: int) -> list[uuid.UUID]:
         )
         for i in range(0, 10 * count, 10)
     ]
-
-
-def _judged(arrival: Arrival) -> list[Identifier]:
-    """The other user of a verdict."""
-    if arrival.data.type != REVIEWED:
-        return []
-    other = str(arrival.data.properties.get("other_user_id", "")).strip()
-    if not other or arrival.ids[0].kind is not Kind.USER or other == arrival.ids[0].value:
-        return []
-    return [Identifier(Kind.USER, other)]
-
-
-def _verdicts_of(arrivals: Iterable[Arrival], nodes: dict[Identifier, Node]) -> list[Verdict]:
-    """The verdicts that a batch says."""
-    found = []
-    for arrival in arrivals:
-        for other in _judged(arrival):
-            low, high = sorted((nodes[arrival.ids[0]].id, nodes[other].id))
-            same = arrival.data.properties.get("verdict") == "same"
-            found.append(Verdict(low, high, arrival.at, uuid.UUID(arrival.uid), same))
-    return found
-
-
-def _columns(links: set[Link]) -> dict[str, list[int]]:
-    pairs = sorted(links)
-    return {"weak": [weak for weak, _ in pairs], "strong": [strong for _, strong in pairs]}
-
-
-def by_lead(arrivals: Iterable[Arrival]) -> dict[uuid.UUID, list[Arrival]]:
-    """Arrivals grouped by their lead."""
-    groups: dict[uuid.UUID, list[Arrival]] = defaultdict(list)
-    for arrival in arrivals:
-        if arrival.lead:
-            groups[arrival.lead].append(arrival)
-    return groups

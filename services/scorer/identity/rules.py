@@ -1,4 +1,4 @@
-"""Who an event belongs to: a function of the set of links and verdicts, never of arrival.
+"""Who an event belongs to: a function of the set of links and verdicts, never of arrival order.
 
 A `user_id` is a person. An address or external id belongs to the one person that it is linked to,
 and stays by itself where there are none or several. An anonymous id's events belong to the person
@@ -8,7 +8,7 @@ run from the weaker identifiers of an event to its strongest.
 
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,26 +20,20 @@ SHARED_ABOVE = 3
 @dataclass
 class Node:
     """An identifier: the lead its events belong to (None where they are split by time), and the
-    lead it had alone.
+    lead of its own, which it has while it belongs to no other.
     """
 
     id: int
     kind: Kind
     value: str
     lead: uuid.UUID | None
-    home: uuid.UUID | None
-
-
-class Split(NamedTuple):
-    """Leads of an anonymous id that was linked to two or three people."""
-
-    leads: frozenset[uuid.UUID]
+    own_lead: uuid.UUID | None
 
 
 @dataclass
 class Graph:
-    """The neighbourhood of what is to be decided: nodes, links weak → strong, and pairs of users
-    judged the same.
+    """The neighbourhood of what is to be decided: nodes by id, links weak → strong, and pairs of
+    users judged the same.
     """
 
     nodes: dict[int, Node] = field(default_factory=dict)
@@ -47,45 +41,48 @@ class Graph:
     same: set[tuple[int, int]] = field(default_factory=set)
 
 
-def assign(
-    graph: Graph, undecided: Iterable[int], mint: Callable[[Node], uuid.UUID]
-) -> dict[int, Split]:
-    """Sets `lead` and `home` of the undecided nodes, strongest kinds first; returns those that are
-    split by time.
+NewLead = Callable[[Node], uuid.UUID]  # an id for a lead of the node's own
 
-    The others of the graph keep what they have.
+
+def assign(
+    graph: Graph, undecided: Iterable[int], new_lead: NewLead
+) -> dict[int, frozenset[uuid.UUID]]:
+    """Sets `lead` and `own_lead` of the undecided nodes, strongest kinds first.
+
+    The other nodes keep what they have. Returns the leads of those anonymous ids that are split by
+    time, having been linked to two or three people.
     """
-    split: dict[int, Split] = {}
+    split: dict[int, frozenset[uuid.UUID]] = {}
     order = sorted(
         {graph.nodes[i].id for i in undecided},
         key=lambda i: (graph.nodes[i].kind, graph.nodes[i].value),
     )
-    groups = _groups(graph)
+    groups = _groups(graph.same)
     for i in order:
         node = graph.nodes[i]
         if node.kind is Kind.USER:
-            node.lead = _own(graph.nodes[groups.get(i, i)], mint)
+            node.lead = _own(graph.nodes[groups.get(i, i)], new_lead)
             continue
         people = {lead for strong in graph.links.get(i, ()) if (lead := graph.nodes[strong].lead)}
         if len(people) == 1:
             node.lead = next(iter(people))
         elif node.kind is Kind.ANONYMOUS and 1 < len(people) <= SHARED_ABOVE:
             node.lead = None
-            split[i] = Split(frozenset(people))
+            split[i] = frozenset(people)
         else:
-            node.lead = _own(node, mint)
+            node.lead = _own(node, new_lead)
     return split
 
 
-def _own(node: Node, mint: Callable[[Node], uuid.UUID]) -> uuid.UUID:
-    """The node's own lead; a new one where it has lived with others since."""
-    if node.home is None or node.lead != node.home:
-        node.home = mint(node)
-    node.lead = node.home
-    return node.home
+def _own(node: Node, new_lead: NewLead) -> uuid.UUID:
+    """The node's own lead; a new one where it has belonged to others since."""
+    if node.own_lead is None or node.lead != node.own_lead:
+        node.own_lead = new_lead(node)
+    node.lead = node.own_lead
+    return node.own_lead
 
 
-def _groups(graph: Graph) -> dict[int, int]:
+def _groups(same: Iterable[tuple[int, int]]) -> dict[int, int]:
     """The representative of each user that a verdict joined to others: the least id of its
     group.
     """
@@ -96,24 +93,25 @@ def _groups(graph: Graph) -> dict[int, int]:
             i = root[i]
         return i
 
-    for one, other in graph.same:
-        a, b = sorted((find(one), find(other)))
-        root.setdefault(a, a)
-        root[b] = a
-    return {i: find(i) for pair in graph.same for i in pair}
+    pairs = list(same)
+    for first, second in pairs:
+        low, high = sorted((find(first), find(second)))
+        root.setdefault(low, low)
+        root[high] = low
+    return {i: find(i) for pair in pairs for i in pair}
 
 
 class TimedLink(NamedTuple):
-    """An instant at which an anonymous id was seen with a person."""
+    """An instant (µs) at which an anonymous id was seen with a person."""
 
     at: int
     uid: str
     lead: uuid.UUID
 
 
-def nearest(links: list[TimedLink], at: int) -> uuid.UUID:
-    """The lead of the last link at or before `at`, else of the first after; `links` sorted by (at,
-    uid), not empty.
+def nearest(links: Sequence[TimedLink], at: int) -> uuid.UUID:
+    """The lead of the last link at or before `at`, else of the first after; `links` sorted, not
+    empty.
     """
     index = bisect_right(links, at, key=lambda link: link.at)
     return links[max(index - 1, 0)].lead
@@ -123,7 +121,7 @@ def reviews(
     links: Mapping[int, set[int]], nodes: Mapping[int, Node], same: set[tuple[int, int]]
 ) -> list[tuple[int, list[int]]]:
     """(address or external id, its several users): what a person should judge."""
-    groups = _groups(Graph(dict(nodes), dict(links), same))
+    groups = _groups(same)
     found = []
     for weak, strong in links.items():
         users = {groups.get(i, i) for i in strong if nodes[i].kind is Kind.USER}

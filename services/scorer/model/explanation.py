@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import Profile, learn
+from services.scorer.model.profile import Profile, add
 from services.scorer.model.score import LOGIT_LIMIT, logit, probability
 from services.scorer.model.stage_filter import F
 from services.scorer.model.state import Event, Step
@@ -122,7 +122,7 @@ class _Unfolded:
             if event.uid in self._scanned:
                 to.move(_line(event, "machine", touch_id=event.data.touch_id))
             if event.data.traits or event.data.email or event.data.company:
-                learn(self._profile, event)
+                add(self._profile, event)
                 if change := self._change():
                     to.move(_line(event, "attributes", fit=change))
 

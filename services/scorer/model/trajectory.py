@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import Profile, learn
+from services.scorer.model.profile import Profile, add
 from services.scorer.model.score import likelihood
 from services.scorer.model.stage_filter import NEVER, F, I
 from services.scorer.model.state import Event, Step
@@ -107,7 +107,7 @@ def _fits(fold: Fold, events: Sequence[Event], at: I) -> F:
     profile, since, points = Profile(), [NEVER], [fold.fit.points({})]
     for event in events:
         if event.data.traits or event.data.email or event.data.company:
-            learn(profile, event)
+            add(profile, event)
             since.append(event.at)
             points.append(fold.fit.points(profile.fit_traits()))
     return np.array(points, float)[np.searchsorted(np.array(since, np.int64), at, side="right") - 1]

@@ -1,218 +1,203 @@
-"""What the scorer says to others after a fold: stage changes once each, engagement, qualification,
-merges.
+"""What others are told after a fold: stage changes, engagement, qualification, merges.
+
+Here it is decided and put into events; a stage change gets its number where it is stored.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import ON_SITE, permission
+from services.scorer.model.profile import ON_SITE, Profile
 from services.scorer.model.state import View
-from services.scorer.records import Announced, Arrival, LeadRow, State
+from services.scorer.records import Announcement, IncomingEvent, LeadRow, StageChange, State
 from services.shared.clock import from_us
-from services.shared.contracts.consent import consents_of
+from services.shared.contracts.consent import consents_of, snapshot_key
 from services.shared.contracts.events import (
     CHANGES,
-    NEW_LEADS,
     TOO_OLD,
     TOUCH_SENT,
+    Cause,
     Change,
     ChangeEvent,
-    Request,
+    ConsentState,
+    LeadRequest,
     Snapshot,
-    Word,
     derived,
     encode,
-    imported_as,
 )
-from services.shared.contracts.identity import Kind
+from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.provenance import LIVE, Provenance, encode_provenance
 from services.shared.contracts.sales import STATUS_OF
 from services.shared.messaging.kafka import Outgoing
-from services.shared.telemetry import ANNOUNCED
 
 TOO_OLD_US = TOO_OLD // timedelta(microseconds=1)
 ENGAGED_EVERY_SECONDS = 300
 CONSUMED = ON_SITE - {"preference_set"} | {"email_replied"}
-ASKED = frozenset({"demo_requested", "enquired", "trial_started"})
-ALWAYS_TOLD = frozenset(
-    {
-        "email_replied",
-        "survey_answered",
-        "preference_set",
-        "not_now",
-        "webinar_attended",
-        "event_attended",
-    }
-)
+REQUESTS = frozenset({"demo_requested", "enquired", "trial_started"})
+ALWAYS_PUBLISHED = frozenset({
+    "email_replied", "survey_answered", "preference_set", "not_now", "webinar_attended",
+    "event_attended",
+})  # fmt: skip
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What a batch brought for one lead."""
+    """What happened to one lead in a batch: its new events, and why else its state may differ.
 
-    arrivals: list[Arrival] = []
+    `late`: refolded for what came out of order; `moved`: events came from or went to another lead;
+    `refolded`: under another playbook or model; `merged`: leads that became part of it.
+    """
+
+    events: list[IncomingEvent] = []
     late: bool = False
     moved: bool = False
-    renewed: bool = False
+    refolded: bool = False
     merged: list[uuid.UUID] = []
 
 
-NONE = Evidence()
+NO_EVIDENCE = Evidence()
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What is to be announced of leads, and the events that need no number."""
+
+    changes: list[StageChange]
+    merged: list[Outgoing]
+    qualified: list[Outgoing]
 
 
 def settle(
     fold: Fold, leads: Sequence[LeadRow], now: int, evidence: Mapping[uuid.UUID, Evidence]
-) -> tuple[list[dict[str, Any]], list[Outgoing]]:
-    """Looks at leads from `now`, sets their states' views, and returns announcements with all
-    outgoing changes.
-    """
+) -> Settlement:
+    """Views the leads' states from `now` (µs) and decides what is to be announced."""
     pairs = [(lead, state) for lead in leads for state in lead.states.values()]
     moments = [max(now, lead.profile.last_at, state.fold.last_at) for lead, state in pairs]
     fits = [fold.fit.points(lead.profile.fit_traits()) for lead, _ in pairs]
     views = fold.view([state.fold for _, state in pairs], moments, fits) if pairs else []
-    said: list[dict[str, Any]] = []
-    changes: list[Outgoing] = []
+    changes: list[StageChange] = []
+    qualified: list[Outgoing] = []
     for (lead, state), moment, view in zip(pairs, moments, views, strict=True):
-        state.view, state.as_of = view, moment
+        state.view, state.as_of, state.snapshot = view, moment, None
         before, state.qualified = (
             state.qualified,
             fold.fit.qualified(view.fit) and not lead.excluded,
         )
-        state.snapshot = None
         if state.qualified and not before:
-            changes.append(_outgoing("lead.qualified.v1", lead, state, view, from_us(now), NONE))
-        found = evidence.get(lead.id, NONE)
-        announcement = _announcement(fold, lead, state, view, now, found)
-        if announcement:
-            said.append(announcement)
-            changes.append(_changed(lead, state, view, announcement, found))
-    for lead in leads:
-        if merged := evidence.get(lead.id, NONE).merged:
-            state = next(iter(lead.states.values()))
-            if state.view:
-                changes.insert(
-                    0,
-                    _outgoing(
-                        "lead.merged.v1", lead, state, state.view, from_us(now), NONE, merged=merged
-                    ),
-                )
-    return said, changes
+            qualified.append(_change_event("lead.qualified.v1", lead, state, from_us(now)))
+        change = stage_change(fold, lead, state, now, evidence.get(lead.id, NO_EVIDENCE))
+        if change:
+            changes.append(change)
+    merged = (_merged(lead, evidence.get(lead.id, NO_EVIDENCE), now) for lead in leads)
+    return Settlement(changes, [event for event in merged if event], qualified)
 
 
-def _announcement(
-    fold: Fold, lead: LeadRow, state: State, view: View, now: int, evidence: Evidence
-) -> dict[str, Any] | None:
-    """The announcement that is due, numbered; None where the stage is as last said, or nothing may
-    be said.
+def stage_change(
+    fold: Fold, lead: LeadRow, state: State, now: int, evidence: Evidence
+) -> StageChange | None:
+    """The stage change to be announced; None where the stage is as last announced, or the lead or
+    the change is not one that others hear of.
     """
+    view = state.view
+    if view is None or view.stage == state.announced.stage or lead.provisional or lead.excluded:
+        return None
     cause_at = view.stage_since if view.stage_since is not None else now
-    if (
-        view.stage == state.announced.stage
-        or lead.provisional
-        or lead.excluded
-        or cause_at < now - TOO_OLD_US
-    ):
+    if min(cause_at, state.fold.last_at) < now - TOO_OLD_US:
         return None
-    if state.fold.last_at < now - TOO_OLD_US or (
-        evidence.arrivals and all("old" in a.flags.split() for a in evidence.arrivals)
-    ):
+    if evidence.events and all(event.provenance.too_old for event in evidence.events):
         return None
-    by = _behind(fold, evidence, cause_at)
-    newest = by is not None and by.at >= lead.profile.last_at
-    cause = (
-        "model" if evidence.renewed
-        else "event" if newest
-        else "merge" if evidence.moved or evidence.merged
-        else "late_evidence" if evidence.late
-        else "event" if by
-        else "silence"
-    )  # fmt: skip
-    announced_at, seq = from_us(now), state.announced.seq + 1
-    product, before = state.fold.product, state.announced.stage
-    state.announced = Announced(view.stage, seq, announced_at)
-    ANNOUNCED.labels(view.stage, cause).inc()
-    return {
-        "id": derived(lead.id, product, seq),
-        "lead_id": lead.id,
-        "product": product,
-        "seq": seq,
-        "from_stage": before,
-        "stage": view.stage,
-        "cause": cause,
-        "cause_at": from_us(cause_at),
-        "cause_event": by.data.id if by else "",
-        "likelihood": view.likelihood,
-        "fold_hash": fold.playbook.fold_hash,
-        "announced_at": announced_at,
-    }
+    behind = _event_behind(fold, evidence, cause_at)
+    return StageChange(
+        lead.id,
+        state.fold.product,
+        state.announced.stage,
+        view.stage,
+        _cause(lead.profile, evidence, behind),
+        cause_at,
+        behind.data.id if behind else "",
+        view.likelihood,
+    )
 
 
-def _behind(fold: Fold, evidence: Evidence, at: int) -> Arrival | None:
+def _cause(profile: Profile, evidence: Evidence, behind: IncomingEvent | None) -> Cause:
+    if evidence.refolded:
+        return "model"
+    if behind and behind.at >= profile.last_at:
+        return "event"
+    if evidence.moved or evidence.merged:
+        return "merge"
+    if evidence.late:
+        return "late_evidence"
+    return "event" if behind else "silence"
+
+
+def _event_behind(fold: Fold, evidence: Evidence, at: int) -> IncomingEvent | None:
     """The new event of that instant that made the stage: one that forces it, else the last in the
     fold's order.
     """
-    there = sorted(
-        (a for a in evidence.arrivals if a.at == at and fold.weighs(a.data)), key=lambda a: a.uid
+    then = sorted(
+        (event for event in evidence.events if event.at == at and fold.weighs(event.data)),
+        key=lambda event: event.uid,
     )
     forcing = [
-        a for a in there if fold.interpreter.interpret(a.data).signal in ("demo", "purchase")
+        event
+        for event in then
+        if fold.interpreter.interpret(event.data).signal in ("demo", "purchase")
     ]
-    best = forcing or there
+    best = forcing or then
     return best[-1] if best else None
 
 
-def _changed(
-    lead: LeadRow, state: State, view: View, said: dict[str, Any], evidence: Evidence
-) -> Outgoing:
+def stage_changed(lead: LeadRow, announcement: Announcement, evidence: Evidence) -> Outgoing:
+    """`lead.stage_changed.v1` of an announcement."""
     change = Change(
         lead=str(lead.id),
         version=lead.version,
-        product=said["product"],
-        seq=said["seq"],
-        from_stage=said["from_stage"],
-        stage=said["stage"],
-        cause=said["cause"],
-        cause_at=said["cause_at"],
-        cause_event=said["cause_event"],
-        announced_at=said["announced_at"],
-        snapshot=_snapshot(lead, state, view),
-        imported=imported(evidence),
+        product=announcement.product,
+        seq=announcement.seq,
+        from_stage=announcement.from_stage,
+        stage=announcement.stage,
+        cause=announcement.cause,
+        cause_at=announcement.cause_at,
+        cause_event=announcement.cause_event,
+        announced_at=announcement.announced_at,
+        snapshot=_snapshot(lead, lead.states[announcement.product]),
+        imported=encode_provenance(imported(evidence)),
     )
-    posted = max((arrival.posted_at for arrival in evidence.arrivals), default=0.0)
     event = ChangeEvent(
-        id=said["id"],
+        id=announcement.id,
         type="lead.stage_changed.v1",
-        time=said["announced_at"],
+        time=announcement.announced_at,
         data=change,
-        postedat=posted,
+        postedat=max((event.posted_at for event in evidence.events), default=0.0),
     )
     return Outgoing(CHANGES, str(lead.id), encode(event))
 
 
-def _snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
-    """The snapshot of this look, made where it is first told."""
-    if state.snapshot is None:
-        state.snapshot = snapshot(lead, state, view)
-    return state.snapshot
+def imported(evidence: Evidence) -> Provenance:
+    """The import behind a change, LIVE where anything else is behind it too.
 
-
-def imported(evidence: Evidence) -> str:
-    """What an import says that it is, where nothing else is behind a change; of several, new leads
-    over the longest time.
+    Of several imports that of new leads over the longest time.
     """
-    said = {
-        imported_as(a.flags)
-        for a in evidence.arrivals
-        if not a.data.machine and a.data.type != TOUCH_SENT
-    }
+    behind = {event.provenance.import_only for event in _human(evidence)}
+    return LIVE if LIVE in behind else max(behind, default=LIVE, key=lambda one: one.breadth)
+
+
+def _human(evidence: Evidence) -> Iterable[IncomingEvent]:
+    """Events of people, our own sends left out."""
     return (
-        ""
-        if "" in said
-        else max(said, default="", key=lambda word: (word.startswith(NEW_LEADS), len(word), word))
+        event
+        for event in evidence.events
+        if not event.data.machine and event.data.type != TOUCH_SENT
     )
+
+
+def _snapshot(lead: LeadRow, state: State) -> Snapshot | None:
+    """The snapshot of a state's view, made where it is first needed."""
+    if state.snapshot is None and state.view:
+        state.snapshot = snapshot(lead, state, state.view)
+    return state.snapshot
 
 
 def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
@@ -220,14 +205,7 @@ def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
     to write to.
     """
     profile = lead.profile
-    owned = [one.value for one in lead.identifiers if one.kind in (Kind.EMAIL, Kind.ROLE)]
-    address = profile.email if profile.email in owned else next(iter(owned), "")
-    consents: dict[str, Word] = {}
-    for key in profile.consent:
-        _, channel, purpose = key.split("\t")
-        if said := permission(profile, address, channel, purpose):
-            state_word = "withdrawn" if said.refused else "given"
-            consents[f"{channel}:{purpose}"] = Word(state_word, from_us(said.at), said.basis)  # type: ignore[arg-type]
+    address = _address(profile, lead.identifiers)
     return Snapshot(
         stage=view.stage,
         belief=view.belief,
@@ -236,90 +214,102 @@ def snapshot(lead: LeadRow, state: State, view: View) -> Snapshot:
         qualified=state.qualified,
         product=state.fold.product,
         email=address,
-        user_id=next((one.value for one in lead.identifiers if one.kind is Kind.USER), ""),
+        user_id=next((name.value for name in lead.identifiers if name.kind is Kind.USER), ""),
         traits=profile.known_traits(),
         sales_status=profile.sales.status if profile.sales else "",
-        consents=consents,
+        consents=_consents(profile, address),
         last_act_at=from_us(profile.act_at) if profile.act_at > 0 else None,
     )
 
 
-def engaged(fold: Fold, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
-    """Content consumed, answers, permissions and sales' words at once; any other human act at most
-    every five minutes.
+def _address(profile: Profile, identifiers: Sequence[Identifier]) -> str:
+    """The address last used where it is the lead's own, else another one of its own."""
+    own = [name.value for name in identifiers if name.kind in (Kind.EMAIL, Kind.ROLE)]
+    return profile.email if profile.email in own else next(iter(own), "")
 
-    Such another act of a lead of which nothing was ever told stays untold: what is told later
-    carries a snapshot of its own.
+
+def _consents(profile: Profile, address: str) -> dict[str, ConsentState]:
+    """The consents that count for an address, by channel and purpose."""
+    consents: dict[str, ConsentState] = {}
+    for key in profile.consent:
+        if record := profile.consent_for(key._replace(address=address)):
+            consents[snapshot_key(key.channel, key.purpose)] = ConsentState(
+                "withdrawn" if record.refused else "given", from_us(record.at), record.basis
+            )
+    return consents
+
+
+def engaged(fold: Fold, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
+    """`lead.engaged.v1` or `lead.sales_changed.v1` for each product.
+
+    Content consumed, answers, consents and sales outcomes at once; any other human act at most
+    every five minutes, and of a lead of which nothing was ever published not at all: what is
+    published later carries a snapshot of its own.
     """
-    human, telling, sales = False, evidence.moved, False
+    events = list(_human(evidence))
+    publish, sales = evidence.moved, False
     content: set[str] = set()
-    requests: list[Request] = []
-    for arrival in evidence.arrivals:
-        data = arrival.data
-        if data.machine or data.type == TOUCH_SENT:
-            continue
-        human, reading = True, fold.interpreter.interpret(data)
+    requests: list[LeadRequest] = []
+    for event in events:
+        data, reading = event.data, fold.interpreter.interpret(event.data)
         if reading.content and data.type in CONSUMED:
             content.add(reading.content)
-        if reading.type in ASKED or (data.type == "form_submitted" and reading.content):
-            requests.append(
-                Request(
-                    arrival.uid,
-                    reading.type,
-                    from_us(arrival.at),
-                    reading.content,
-                    imported_as(arrival.flags),
-                )
-            )
+        if reading.type in REQUESTS or (data.type == "form_submitted" and reading.content):
+            requests.append(_request(event, reading.type, reading.content))
         sales = sales or data.type in STATUS_OF or data.type.startswith("sales_")
-        telling = telling or data.type in ALWAYS_TOLD or bool(consents_of(data))
-    if not human or not (telling or sales or content or requests or _rested(lead, now)):
+        publish = publish or data.type in ALWAYS_PUBLISHED or bool(consents_of(data))
+    if not events or not (publish or sales or content or requests or _is_due(lead, now)):
         return []
     lead.engaged_at = now
     kind = "lead.sales_changed.v1" if sales else "lead.engaged.v1"
     return [
-        _outgoing(
-            kind,
-            lead,
-            state,
-            state.view,
-            now,
-            evidence,
-            content=tuple(sorted(content)),
-            requests=tuple(requests),
+        _change_event(
+            kind, lead, state, now, evidence,
+            content=tuple(sorted(content)), requests=tuple(requests),
         )
         for state in lead.states.values()
         if state.view
-    ]
+    ]  # fmt: skip
 
 
-def _rested(lead: LeadRow, now: datetime) -> bool:
-    """Whether others know the lead and have heard nothing of its acts for a while."""
+def _request(event: IncomingEvent, type_: str, content: str) -> LeadRequest:
+    provenance = encode_provenance(event.provenance.import_only)
+    return LeadRequest(event.uid, type_, from_us(event.at), content, provenance)
+
+
+def _is_due(lead: LeadRow, now: datetime) -> bool:
+    """Whether others know the lead, and nothing of its acts was published for a while."""
     if lead.engaged_at:
         return (now - lead.engaged_at).total_seconds() >= ENGAGED_EVERY_SECONDS
     return any(state.announced.at for state in lead.states.values())
 
 
-def _outgoing(
-    kind: str, lead: LeadRow, state: State, view: View, now: datetime, evidence: Evidence,
-    *, content: tuple[str, ...] = (), merged: Sequence[uuid.UUID] = (), requests: tuple[Request,
-    ...] = (),
+def _merged(lead: LeadRow, evidence: Evidence, now: int) -> Outgoing | None:
+    """`lead.merged.v1` of a lead that others became part of."""
+    state = next(iter(lead.states.values())) if evidence.merged else None
+    if state is None or state.view is None:
+        return None
+    merged = tuple(map(str, evidence.merged))
+    return _change_event("lead.merged.v1", lead, state, from_us(now), merged=merged)
+
+
+def _change_event(
+    kind: str, lead: LeadRow, state: State, now: datetime, evidence: Evidence = NO_EVIDENCE,
+    *, content: tuple[str, ...] = (), merged: tuple[str, ...] = (),
+    requests: tuple[LeadRequest, ...] = (),
 ) -> Outgoing:  # fmt: skip
+    """An event on `lead.changes` that announces no stage change."""
     change = Change(
         lead=str(lead.id),
         version=lead.version,
         product=state.fold.product,
-        stage=view.stage,
-        snapshot=_snapshot(lead, state, view),
+        stage=state.view.stage if state.view else "",
+        snapshot=_snapshot(lead, state),
         content=content,
-        merged=tuple(map(str, merged)),
+        merged=merged,
         requests=requests,
     )
-    ids = sorted(arrival.uid for arrival in evidence.arrivals)
-    event = ChangeEvent(
-        id=derived(kind, lead.id, state.fold.product, lead.version, *ids),
-        type=kind,
-        time=now,
-        data=change,
-    )
+    uids = sorted(event.uid for event in evidence.events)
+    id_ = derived(kind, lead.id, state.fold.product, lead.version, *uids)
+    event = ChangeEvent(id=id_, type=kind, time=now, data=change)
     return Outgoing(CHANGES, str(lead.id), encode(event))

@@ -1,13 +1,11 @@
-"""What arrives from the topics, decoded and checked: interactions, and our own sends in the same
-form.
-"""
+"""Records of the topics, decoded and checked: interactions, and our own sends in the same form."""
 
 import re
 import uuid
 
 import msgspec
 
-from services.scorer.records import Arrival
+from services.scorer.records import IncomingEvent
 from services.shared.clock import to_us
 from services.shared.contracts.events import (
     TOUCH_SENT,
@@ -19,12 +17,13 @@ from services.shared.contracts.events import (
     encode_bytes,
 )
 from services.shared.contracts.identity import Cleaner
+from services.shared.contracts.provenance import LIVE, decode_provenance
 from services.shared.errors import Reject
 
 UID = re.compile("[0-9a-f]{32}")
 
 
-def from_interaction(value: bytes, cleaner: Cleaner) -> Arrival:
+def from_interaction(value: bytes, cleaner: Cleaner) -> IncomingEvent:
     """Decodes a record of `lead.interactions`. Raises Reject for what can never be applied."""
     try:
         envelope = decode_envelope(value)
@@ -42,41 +41,44 @@ def from_interaction(value: bytes, cleaner: Cleaner) -> Arrival:
         raise Reject(f"not an interaction.v1: {error}", where="lead.interactions") from error
     if "\0" in body or "\\u0000" in body:
         raise Reject("a NUL character", where="data", remedy="take it out and replay")
-    ids = cleaner.identifiers(data)
-    if not ids:
-        raise Reject(
-            "identifies nobody",
-            where="data",
-            remedy="add user_id, email, anonymous_id or external_id",
-        )
-    flags, source = envelope.flags, envelope.source
-    return Arrival(
+    identifiers = cleaner.identifiers(data)
+    if not identifiers:
+        remedy = "add user_id, email, anonymous_id or external_id"
+        raise Reject("identifies nobody", where="data", remedy=remedy)
+    return IncomingEvent(
         uid,
         to_us(envelope.time),
         digest,
         envelope.receivedat,
-        source,
-        flags,
+        envelope.source,
+        decode_provenance(envelope.flags),
         envelope.postedat,
         data,
         body,
-        ids,
+        identifiers,
     )
 
 
-def from_touch(event: TouchEvent, cleaner: Cleaner) -> Arrival | None:
+def from_touch(event: TouchEvent, cleaner: Cleaner) -> IncomingEvent | None:
     """Our own send as an event of the set, assigned by its recipient; None for what is no send."""
     touch = event.data
     if event.type != "touch.sent.v1" or not touch.sent_at:
         return None
     data = _as_interaction(touch)
-    ids = cleaner.identifiers(data)
-    uid = uuid.UUID(touch.id).hex
-    body = encode_bytes(data).decode()
-    return (
-        Arrival(uid, to_us(touch.sent_at), "00", event.time, "nurture", "", 0.0, data, body, ids)
-        if ids
-        else None
+    identifiers = cleaner.identifiers(data)
+    if not identifiers:
+        return None
+    return IncomingEvent(
+        uuid.UUID(touch.id).hex,
+        to_us(touch.sent_at),
+        "00",
+        event.time,
+        "nurture",
+        LIVE,
+        0.0,
+        data,
+        encode_bytes(data).decode(),
+        identifiers,
     )
 
 

@@ -1,28 +1,26 @@
-"""Looks at leads without new events: those whose review day has come, for silence, and those folded
+"""Reviews leads without new events: those whose review day has come, for silence, and those folded
 under another playbook.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any
+import uuid
+from collections.abc import Awaitable, Callable
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.crm import outbox as owed
-from services.scorer.processing.announcements import Evidence, settle
+from services.scorer.processing.announcements import Evidence
+from services.scorer.processing.folding import refold_outdated
 from services.scorer.processing.handler import Handler
-from services.scorer.records import lead_row
+from services.scorer.records import LeadRow
 from services.scorer.store import Store
-from services.shared.db import is_transient, rows
-from services.shared.messaging import outbox
+from services.shared.db import is_transient
 from services.shared.runtime import Heartbeat
 
 log = structlog.get_logger()
 BATCH = 500
-RENEW_SECONDS = 60.0
+REFOLD_CHECK_SECONDS = 60.0
 
 
 class Sweeper:
@@ -36,14 +34,14 @@ class Sweeper:
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Sweeps until cancelled."""
-        looked = 0.0
+        checked = 0.0
         while True:
             heartbeat()
             swept = 0
             try:
-                if time.monotonic() - looked > RENEW_SECONDS:
-                    swept = await self.renew()
-                    looked = looked if swept else time.monotonic()
+                if time.monotonic() - checked > REFOLD_CHECK_SECONDS:
+                    swept = await self.refold()
+                    checked = checked if swept else time.monotonic()
                 swept = max(swept, await self.sweep())
             except Exception as error:
                 if not is_transient(error):
@@ -53,67 +51,47 @@ class Sweeper:
                 await asyncio.sleep(self._poll_seconds)
 
     async def sweep(self) -> int:
-        """One batch of leads whose review is due; returns how many were looked at."""
-        return await self._look_at(
-            "SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now ORDER BY "
-            "next_review_at LIMIT :limit",
-            now=self._handler.scoring.clock.now_us(),
-        )
+        """One batch of leads whose review is due; returns how many."""
+        now = self._handler.scoring.clock.now_us()
+        return await self._review(lambda store: store.due(now, BATCH))
 
-    async def renew(self) -> int:
+    async def refold(self) -> int:
         """One batch of leads whose state was made under another playbook or model; goes on where it
         was left.
-
-        States of products that the playbook no longer has rest: their announcements' numbers must
-        not be given again.
         """
         playbook = self._handler.scoring.playbook
         async with self._engine.begin() as connection:
-            await connection.execute(
-                text(
-                    "UPDATE scorer.lead_state SET listed = false, next_review_at = NULL "
-                    "WHERE product <> ALL(:products) AND (listed OR next_review_at IS NOT NULL)"
-                ),
-                {"products": playbook.products},
-            )
-        return await self._look_at(
-            "SELECT lead_id FROM scorer.lead_state WHERE fold_hash <> :fold_hash AND product = "
-            "ANY(:products) LIMIT :limit",
-            fold_hash=playbook.fold_hash,
-            products=playbook.products,
+            await Store(connection).retire_products(playbook.products)
+        return await self._review(
+            lambda store: store.outdated(playbook.fold_hash, playbook.products, BATCH)
         )
 
-    async def _look_at(self, choice: str, **values: Any) -> int:
-        handler, now = self._handler, self._handler.scoring.clock.now_us()
+    async def _review(self, choose: Callable[[Store], Awaitable[list[uuid.UUID]]]) -> int:
+        """Reviews the chosen leads, those alone that nobody else has locked; returns how many
+        states were chosen.
+        """
+        handler, scoring = self._handler, self._handler.scoring
         async with self._engine.begin() as connection:
-            due = await rows(connection, choice, limit=BATCH, **values)
-            if not due:
-                return 0
-            held = await rows(
-                connection,
-                "SELECT id, version, profile, provisional, excluded, engaged_at FROM scorer.lead "
-                "WHERE id = ANY(:ids) ORDER BY id FOR UPDATE SKIP LOCKED",
-                ids=list({row.lead_id for row in due}),
-            )
             store = Store(connection)
-            leads = [lead_row(row) for row in held]
-            states = await store.states(lead.id for lead in leads)
-            identifiers = await store.identifiers(lead.id for lead in leads)
-            for lead in leads:
-                lead.states, lead.identifiers = (
-                    states.get(lead.id, {}),
-                    identifiers.get(lead.id, []),
-                )
-                lead.version += 1
-            leads = [lead for lead in leads if lead.states]
-            renewed = await handler.renew(store, leads)
-            evidence = {lead: Evidence(renewed=True) for lead in renewed}
-            said, changes = settle(handler.scoring.fold, leads, now, evidence)
-            await store.write(leads, handler.scoring.playbook.fold_hash)
-            await store.announce(said)
-            await outbox.enqueue(connection, "scorer", changes)
-            if handler.crm:
-                await owed.note(connection, handler.crm, leads)
-        if changes:
+            chosen = await choose(store)
+            if not chosen:
+                return 0
+            leads = await _load(store, set(chosen))
+            refolded = await refold_outdated(scoring, store, [*leads.values()])
+            evidence = {lead: Evidence(refolded=True) for lead in refolded}
+            outgoing = await handler.announce(store, leads, evidence, scoring.clock.now_us())
+            await store.write([*leads.values()], scoring.playbook.fold_hash)
+            await handler.put_out(connection, leads, outgoing)
+        if outgoing:
             self._wake()
-        return len(due)
+        return len(chosen)
+
+
+async def _load(store: Store, wanted: set[uuid.UUID]) -> dict[uuid.UUID, LeadRow]:
+    """The leads that have states and that nobody else has locked, each a version on."""
+    leads = await store.lock_free(wanted)
+    states, identifiers = await store.states(leads), await store.identifiers(leads)
+    for lead in leads.values():
+        lead.states, lead.identifiers = states.get(lead.id, {}), identifiers.get(lead.id, [])
+        lead.version += 1
+    return {lead.id: lead for lead in leads.values() if lead.states}

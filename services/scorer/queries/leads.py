@@ -19,7 +19,7 @@ from services.scorer.scoring import Scoring
 from services.scorer.store import STATE_COLUMNS, Store
 from services.shared.clock import from_us, rfc3339, to_us
 from services.shared.contracts.events import TOUCH_SENT, decode_interaction
-from services.shared.contracts.identity import SEPARATOR, Identifier, Kind
+from services.shared.contracts.identity import OURS, Identifier, Kind
 from services.shared.db import rows, value
 from services.shared.errors import Reject
 from services.shared.http.paging import Seal
@@ -165,7 +165,7 @@ class Queries:
                 raise Moved(row.merged_into)
             if row is None or row.record is None:
                 raise _unknown(lead_id)
-            identifiers = [Identifier(Kind(kind), value) for kind, value in row.named]
+            identifiers = [Identifier.from_text(Kind(kind), value) for kind, value in row.named]
             state, store = state_of(row), Store(connection)
             if at is None and state.fold_hash == self._scoring.playbook.fold_hash:
                 profile = unpack_profile(row.profile)
@@ -363,8 +363,8 @@ class Queries:
             "sales_status": profile.sales.status if profile.sales else None,
             "sales_reason": (profile.sales.reason or None) if profile.sales else None,
             "consent": _consents(profile),
-            "source": profile.source[2] if profile.source else None,
-            "campaign": (profile.source[3] or None) if profile.source else None,
+            "source": profile.source.name if profile.source else None,
+            "campaign": (profile.source.campaign or None) if profile.source else None,
             "events_counted": profile.events,
             "last_event_at": _time(profile.last_at) if profile.events else None,
             "next_review_at": _time(view.next_review_at),
@@ -414,9 +414,8 @@ def _shown(identifiers: list[Identifier]) -> dict[str, Any]:
     shown: dict[str, Any] = {"user_id": [], "email": [], "anonymous_id": [], "external_id": []}
     for one in identifiers:
         if one.kind is Kind.EXTERNAL:
-            system, _, external = one.value.partition(SEPARATOR)
-            if not system.startswith("ripeline."):
-                shown["external_id"].append({"system": system, "id": external})
+            if not one.system.startswith(OURS):
+                shown["external_id"].append({"system": one.system, "id": one.value})
         else:
             shown[FIELD_OF_KIND[one.kind]].append(one.value)
     return shown
@@ -424,8 +423,7 @@ def _shown(identifiers: list[Identifier]) -> dict[str, Any]:
 
 def _consents(profile: Profile) -> list[dict[str, Any]]:
     found = []
-    for key, said in sorted(profile.consent.items()):
-        address, channel, purpose = key.split("\t")
+    for (address, channel, purpose), said in sorted(profile.consent.items()):
         found.append({
             "address": address or None, "channel": channel, "purpose": purpose,
             "state": "withdrawn" if said.refused else "given",

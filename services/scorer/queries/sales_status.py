@@ -34,7 +34,8 @@ from services.shared.contracts.events import (
     envelope,
     keyed_hash,
 )
-from services.shared.contracts.identity import SEPARATOR, Identifier, Kind
+from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.provenance import Provenance
 from services.shared.db import value
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing, Publisher
@@ -150,7 +151,7 @@ class Outcomes:
             occurred_at=at,
             received_at=now,
             posted_at=time.time(),
-            flags="old" if at < now - TOO_OLD else "",
+            provenance=Provenance(too_old=at < now - TOO_OLD),
             scope=sales.scope_of(type_),
         )
         if rb"\u0000" in record:
@@ -179,12 +180,9 @@ class Outcomes:
 def _named(one: Identifier) -> dict[str, Any]:
     """The fields by which an interaction names this identifier."""
     if one.kind is Kind.EXTERNAL:
-        system, _, external = one.value.partition(SEPARATOR)
-        return (
-            {"touch_id": external}
-            if system == TOUCH_SYSTEM
-            else {"external_id": ExternalId(system, external)}
-        )
+        if one.system == TOUCH_SYSTEM:
+            return {"touch_id": one.value}
+        return {"external_id": ExternalId(one.system, one.value)}
     return {
         {Kind.USER: "user_id", Kind.ANONYMOUS: "anonymous_id"}.get(one.kind, "email"): one.value
     }

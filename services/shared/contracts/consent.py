@@ -1,11 +1,26 @@
 """Which permissions an interaction gives or takes, in so many words or by its type."""
 
+from typing import NamedTuple
+
 from services.shared.contracts.events import REFUSING_TYPES, Consent, Interaction
 
 HARD_BOUNCES = frozenset({"hard", "permanent", "bounce", "hardbounce"})
 # the basis of a permission that was confirmed from the mailbox itself
 DOUBLE_OPT_IN = "double_opt_in"
 SPEAKING_TYPES = REFUSING_TYPES | {"consent_given", "email_bounced"}  # those that may imply one
+
+
+class ConsentKey(NamedTuple):
+    """What a consent is about; the empty address means all of the person's."""
+
+    address: str
+    channel: str = "email"
+    purpose: str = "marketing"
+
+
+def snapshot_key(channel: str, purpose: str) -> str:
+    """How a lead's snapshot names a consent."""
+    return f"{channel}:{purpose}"
 
 
 def consents_of(data: Interaction) -> tuple[Consent, ...]:

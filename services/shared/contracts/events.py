@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from services.shared.contracts.provenance import LIVE, Provenance, encode_provenance
+
 INTERACTIONS = "lead.interactions"
 CHANGES = "lead.changes"
 CONSENTS = "lead.consents"
@@ -21,9 +23,11 @@ NAMESPACE = uuid.UUID("6f0d4c56-6b0f-5d0e-9a54-3a8f1d1c7e21")
 TOUCH_SYSTEM = "ripeline.touch"
 TOUCH_SENT = "touch_sent"  # our own sends, in the form of interactions
 REFUSING_TYPES = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
-HISTORY, NEW_LEADS = "history", "new_leads"  # what an import says that its events are
 CLOCK_TOLERANCE = timedelta(minutes=5)  # a sender's clock may be ahead by so much
 TOO_OLD = timedelta(days=400)  # what happened so long before its receipt announces nothing
+
+
+Cause = Literal["", "event", "silence", "late_evidence", "merge", "model"]  # of a stage change
 
 
 class ExternalId(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,7 +73,7 @@ class Interaction(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     properties: dict[str, Any] = {}
 
 
-class Word(msgspec.Struct, frozen=True, omit_defaults=True):
+class ConsentState(msgspec.Struct, frozen=True, omit_defaults=True):
     """The last word on a permission, as the scorer knows it."""
 
     state: Literal["given", "withdrawn"]
@@ -112,11 +116,11 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     user_id: str = ""
     traits: dict[str, Any] = {}
     sales_status: str = ""
-    consents: dict[str, Word] = {}
+    consents: dict[str, ConsentState] = {}
     last_act_at: datetime | None = None
 
 
-class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+class LeadRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that the lead asked for by name: a form's content, a demo, a call; `imported` as in
     `Change`.
     """
@@ -141,14 +145,14 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     seq: int = 0
     from_stage: str = ""
     stage: str = ""
-    cause: Literal["", "event", "silence", "late_evidence", "merge", "model"] = ""
+    cause: Cause = ""
     cause_at: datetime | None = None
     cause_event: str = ""
     announced_at: datetime | None = None
     snapshot: Snapshot | None = None
     content: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()
-    requests: tuple[Request, ...] = ()
+    requests: tuple[LeadRequest, ...] = ()
     imported: str = ""
 
 
@@ -277,17 +281,6 @@ def _hmac_halves(pepper: bytes) -> tuple[Any, Any]:
     )
 
 
-def imported_as(flags: str) -> str:
-    """What an import says that an event is, in its envelope's flags: `history`, `new_leads:DAYS`;
-    '' for what is live.
-
-    What is too old to announce anything is history, whatever the import says.
-    """
-    words = flags.split()
-    said = next((word for word in words if word.partition(":")[0] in (HISTORY, NEW_LEADS)), "")
-    return HISTORY if said and "old" in words else said
-
-
 def envelope(
     interaction: Interaction,
     *,
@@ -295,7 +288,7 @@ def envelope(
     occurred_at: datetime | None,
     received_at: datetime,
     posted_at: float,
-    flags: str = "",
+    provenance: Provenance = LIVE,
     said_at: datetime | None = None,
     scope: str = "",
 ) -> tuple[str, bytes]:
@@ -317,7 +310,7 @@ def envelope(
         digest=hashlib.sha256(data + _encode(told.astimezone(UTC)) if told else data).hexdigest(),
         data=msgspec.Raw(data),
         postedat=posted_at,
-        flags=flags,
+        flags=encode_provenance(provenance),
     )
     return uid, _ENVELOPE + _encode(event)[1:]
 

@@ -26,13 +26,34 @@ KINDS = tuple(Kind)  # by number
 
 
 class Identifier(NamedTuple):
-    """A cleaned identifier."""
+    """A cleaned identifier; an external id is one within its `system`."""
 
     kind: Kind
     value: str
+    system: str = ""
+
+    @property
+    def text(self) -> str:
+        """Its value as one text, unique within its kind; `from_text` reads it."""
+        return (
+            f"{self.system}{_SEPARATOR}{self.value}" if self.kind is Kind.EXTERNAL else self.value
+        )
+
+    @classmethod
+    def from_text(cls, kind: Kind, text: str) -> "Identifier":
+        """The identifier of this kind and text."""
+        if kind is not Kind.EXTERNAL:
+            return cls(kind, text)
+        system, _, value = text.partition(_SEPARATOR)
+        return cls(kind, value, system)
+
+    @property
+    def rank(self) -> tuple[Kind, str]:
+        """Sorts the strongest first, and so does the database by kind and text."""
+        return self.kind, self.text
 
 
-SEPARATOR = "\t"
+_SEPARATOR = "\t"  # stands in no system's name
 OURS = "ripeline."  # systems under which nobody else may name a lead
 ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 # what every mail program reads in the same way
@@ -83,7 +104,7 @@ class Cleaner:
         if event.external_id and (external := _external(self, event.external_id)):
             found.append(external)
         if event.touch_id and (not found or event.type == TOUCH_SENT):
-            found.append(Identifier(Kind.EXTERNAL, f"{TOUCH_SYSTEM}{SEPARATOR}{event.touch_id}"))
+            found.append(Identifier(Kind.EXTERNAL, event.touch_id, TOUCH_SYSTEM))
         if event.anonymous_id and (anonymous := self.plain(event.anonymous_id)):
             found.append(Identifier(Kind.ANONYMOUS, anonymous))
         return found
@@ -97,15 +118,15 @@ class Cleaner:
         if event.email and (email := self.address(event.email)):
             return f"email:{email}"
         if external := _external(self, event.external_id):
-            return f"external:{external.value}"
+            return f"external:{external.text}"
         if event.touch_id:
-            return f"external:{TOUCH_SYSTEM}{SEPARATOR}{event.touch_id}"
+            return f"external:{Identifier(Kind.EXTERNAL, event.touch_id, TOUCH_SYSTEM).text}"
         anonymous = self.plain(event.anonymous_id)
         return anonymous and f"anonymous:{anonymous}"
 
 
 def _external(cleaner: Cleaner, given: ExternalId | None) -> Identifier | None:
     system = given.system.strip().lower() if given else ""
-    if given and system and not system.startswith(OURS) and cleaner.plain(given.id):
-        return Identifier(Kind.EXTERNAL, f"{system}{SEPARATOR}{given.id.strip()}")
-    return None
+    if not given or not system or system.startswith(OURS) or _SEPARATOR in system:
+        return None
+    return Identifier(Kind.EXTERNAL, given.id.strip(), system) if cleaner.plain(given.id) else None

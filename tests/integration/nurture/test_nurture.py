@@ -36,10 +36,10 @@ from services.shared.contracts.events import (
     ChangeEvent,
     ConsentChanged,
     ConsentEvent,
-    Request,
+    ConsentState,
+    LeadRequest,
     Snapshot,
     TouchEvent,
-    Word,
     decode_touch,
     derived,
     encode,
@@ -236,7 +236,7 @@ def change(
     known: dict[str, Any] = {
         "stage": stage, "email": "ann@firm.example", "traits": {"timezone": "UTC",
         "name": "Ann Ames"},
-        "consents": {"email:marketing": Word("given", NOON - timedelta(days=1), "form")},
+        "consents": {"email:marketing": ConsentState("given", NOON - timedelta(days=1), "form")},
     }  # fmt: skip
     data = Change(
         lead=lead, version=version, seq=seq, stage=stage, cause="event", cause_at=cause_at,
@@ -746,7 +746,7 @@ def asking(bench: Bench, **snapshot: Any) -> ChangeEvent:
         )
     )
     bench.at(NOON.replace(hour=2))
-    asked = Request(uuid.uuid4().hex, "form_submitted", bench.clock.at, "whitepaper-four-kinds")
+    asked = LeadRequest(uuid.uuid4().hex, "form_submitted", bench.clock.at, "whitepaper-four-kinds")
     event = engaged(2, last_act_at=bench.clock.at, consents={}, **snapshot)
     return msgspec.structs.replace(
         event, data=msgspec.structs.replace(event.data, requests=(asked,))

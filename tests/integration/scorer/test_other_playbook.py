@@ -56,9 +56,9 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
     listed = await queries.leads(Filter(product="default", limit=100))
     assert {lead["stage"] for lead in listed["leads"]} == {"decision", "unknown"}
     sweeper = Sweeper(engine, after, 0.1, lambda: None)
-    while await sweeper.renew():
+    while await sweeper.refold():
         pass
-    assert await sweeper.renew() == 0
+    assert await sweeper.refold() == 0
     async with engine.connect() as connection:
         causes = await rows(
             connection, "SELECT cause, count(*) AS n FROM scorer.announcement GROUP BY cause"

@@ -16,7 +16,14 @@ from services.scorer.processing.handler import Handler
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
 from services.shared.clock import Clock
-from services.shared.contracts.events import INTERACTIONS, Consent, Interaction, Touch, envelope
+from services.shared.contracts.events import (
+    INTERACTIONS,
+    Consent,
+    Interaction,
+    Touch,
+    TouchEvent,
+    envelope,
+)
 from services.shared.http.keys import ApiKeys, new_key, register
 from services.shared.messaging.kafka import Publisher, Record
 from services.shared.playbook.sections import Playbook
@@ -74,8 +81,9 @@ class Site:
 
     async def touched(self, lead: str, **said: object) -> Touch:
         touch = Touch(id=str(uuid.uuid4()), lead=lead.rpartition("/")[2], **said)  # type: ignore[arg-type]
+        event = TouchEvent(id=str(uuid.uuid4()), type="touch.sent.v1", time=NOW, data=touch)
         async with self.engine.begin() as connection:
-            await Store(connection).keep_touches([("touch.sent.v1", NOW, touch)])
+            await Store(connection).keep_touches([event])
         return touch
 
 

@@ -145,9 +145,8 @@ class Choking(Handler):
 
     async def apply(self, connection: AsyncConnection, decoded: Sequence[Decoded]) -> int:
         left = await super().apply(connection, decoded)
-        if any(
-            arrival.data.properties.get("poison") for one in decoded for arrival in one.arrivals
-        ):
+        events = (record.event for record in decoded)
+        if any(event and event.data.properties.get("poison") for event in events):
             raise ZeroDivisionError("choked")
         return left
 

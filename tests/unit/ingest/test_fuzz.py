@@ -182,11 +182,11 @@ def settles(source: Source, post: InboundRequest, secrets: list[Secret]) -> None
     try:
         if source.single_use_token:
             assert isinstance(source.single_use_token(post), str)
-        flags, items = source.flags(post), source.parse(post)
+        provenance, items = source.provenance(post), source.parse(post)
     except Reject:
         return
     assert all(isinstance(item, Item | Refused) for item in items)
-    receipt = NORMALISER.take(items, Receipt(source.name, NOW, 0.0, flags=flags))
+    receipt = NORMALISER.take(items, Receipt(source.name, NOW, 0.0, provenance=provenance))
     assert len(receipt.ids) + len(receipt.refused) <= len(items)
     for record in receipt.records:
         if record.topic.endswith("interactions"):

@@ -32,12 +32,12 @@ from services.scorer.identity.rules import Graph, Node, assign
 from services.shared.contracts.events import (
     CONSENTS,
     INTERACTIONS,
-    NEW_LEADS,
     decode_consent,
     decode_envelope,
     decode_interaction,
 )
 from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.provenance import NEW_LEADS
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing
 from tests.unit.ingest.importing import FACTS
@@ -199,8 +199,8 @@ def _leads(rows: Sequence[Sequence[Identifier]]) -> int:
     for row in rows:
         for weak in row[1:]:
             graph.links.setdefault(numbers[weak], set()).add(numbers[row[0]])
-    minted = iter(range(1, 10_000))
-    assign(graph, list(numbers.values()), lambda node: next(minted))  # type: ignore[arg-type,return-value]
+    new_leads = iter(range(1, 10_000))
+    assign(graph, list(numbers.values()), lambda node: next(new_leads))  # type: ignore[arg-type,return-value]
     return len({lead for row in rows if (lead := graph.nodes[numbers[row[0]]].lead) is not None})
 
 

@@ -24,10 +24,10 @@ from services.shared.contracts.events import (
     decode_interaction,
     derived,
     event_uid,
-    imported_as,
     keyed_hash,
 )
-from services.shared.contracts.identity import SEPARATOR, Cleaner, Kind
+from services.shared.contracts.identity import Cleaner, Kind
+from services.shared.contracts.provenance import Provenance, decode_provenance
 from services.shared.errors import Reject
 from services.shared.playbook.sections import Identity
 
@@ -261,9 +261,8 @@ def test_the_strongest_identifier_is_the_first_of_all(
     cleaner = Cleaner(WORDS)
     found = cleaner.identifiers(event)
     assert cleaner.strongest(event) == (
-        f"{PREFIXES[found[0].kind]}:{found[0].value}" if found else ""
+        f"{PREFIXES[found[0].kind]}:{found[0].text}" if found else ""
     )
-    assert SEPARATOR not in user
 
 
 def test_consents_go_out_beside_the_interaction_under_the_addresss_hash() -> None:
@@ -339,17 +338,18 @@ def test_what_an_import_says_that_it_is_stands_beside_what_was_mended_and_outsid
     for flags in ("history", "new_leads:7", ""):
         receipt = NORMALISER.take(
             [item(occurred_at=NOW - timedelta(days=500))],
-            Receipt("import:default", NOW, 1.0, flags=flags),
+            Receipt("import:default", NOW, 1.0, provenance=decode_provenance(flags)),
         )
         events.append(decode_envelope(receipt.records[0].value))
     assert [event.flags for event in events] == ["old history", "old new_leads:7", "old"]
     assert len({(event.id, event.digest) for event in events}) == 1
-    assert [imported_as(event.flags) for event in events] == ["history", "history", ""]
-    assert [imported_as(flags) for flags in ("clamped new_leads:7", "clamped", "")] == [
-        "new_leads:7",
-        "",
-        "",
-    ]
+    assert [decode_provenance(event.flags).import_only for event in events] == [
+        Provenance("history"), Provenance("history"), Provenance(),
+    ]  # fmt: skip
+    texts = ("clamped new_leads:7", "clamped", "")
+    assert [decode_provenance(text).import_only for text in texts] == [
+        Provenance("new_leads", 7), Provenance(), Provenance(),
+    ]  # fmt: skip
 
 
 def test_a_word_on_a_permission_tells_whether_it_bears_a_date() -> None:

@@ -9,12 +9,13 @@ import pytest
 
 from services.nurture.rules.choice import Chooser, Lead, Occasion, Send, Withhold, latest
 from services.nurture.store import SENT_WITHIN
-from services.shared.contracts.events import Request, Snapshot, Word
+from services.shared.contracts.events import ConsentState, LeadRequest, Snapshot
 from services.shared.contracts.preferences import GAPS
+from services.shared.contracts.provenance import decode_provenance
 from services.shared.playbook.sections import Content, Persona, Playbook, Program
 
 NOW = datetime(2026, 5, 13, 12, 0, tzinfo=UTC)  # a Wednesday, noon in UTC
-GIVEN = Word("given", NOW - timedelta(days=30))
+GIVEN = ConsentState("given", NOW - timedelta(days=30))
 
 
 def utc(text: str) -> datetime:
@@ -175,9 +176,12 @@ def test_sales_work_pauses_nurture_and_its_refusal_does_not(
 def test_unknown_permission_is_none(make: Any) -> None:
     """N6: nor is there any without an address."""
     chooser = make(item("a"))
-    for one in (lead(consent=None), lead(email=""), lead(consent=Word("withdrawn", NOW))):
+    for one in (lead(consent=None), lead(email=""), lead(consent=ConsentState("withdrawn", NOW))):
         assert decide(chooser, one, occasion()).reason == "no_consent"  # type: ignore[union-attr]
-    assert "2026-05-13" in decide(chooser, lead(consent=Word("withdrawn", NOW)), occasion()).why
+    assert (
+        "2026-05-13"
+        in decide(chooser, lead(consent=ConsentState("withdrawn", NOW)), occasion()).why
+    )
 
 
 def test_with_double_opt_in_only_a_confirmed_permission_counts(
@@ -187,16 +191,22 @@ def test_with_double_opt_in_only_a_confirmed_permission_counts(
         item("a"), consent=default_playbook.consent.model_copy(update={"double_opt_in": True})
     )
     assert decide(chooser, lead(), occasion()).reason == "no_consent"  # type: ignore[union-attr]
-    confirmed = Word("given", NOW, "double_opt_in")
+    confirmed = ConsentState("given", NOW, "double_opt_in")
     assert isinstance(decide(chooser, lead(consent=confirmed), occasion()), Send)
 
 
 def test_of_several_words_the_last_counts_and_at_equal_times_the_refusal() -> None:
     early, late = NOW - timedelta(days=1), NOW
     assert latest([None, None]) is None
-    assert latest([Word("withdrawn", early), None, Word("given", late)]) == Word("given", late)
-    assert latest([Word("withdrawn", late), Word("given", late)]) == Word("withdrawn", late)
-    assert latest([Word("given", late), Word("withdrawn", late)]) == Word("withdrawn", late)
+    assert latest(
+        [ConsentState("withdrawn", early), None, ConsentState("given", late)]
+    ) == ConsentState("given", late)
+    assert latest([ConsentState("withdrawn", late), ConsentState("given", late)]) == ConsentState(
+        "withdrawn", late
+    )
+    assert latest([ConsentState("given", late), ConsentState("withdrawn", late)]) == ConsentState(
+        "withdrawn", late
+    )
 
 
 def test_caps_hold_over_all_programs(make: Any) -> None:
@@ -287,7 +297,7 @@ def test_a_requested_thing_comes_whatever_was_asked_for_but_not_to_who_left_sinc
     """
     asked = program("a", id="asked", trigger="request", stages=[], answers={"demo_requested": "a"})
     chooser = make(item("a"), programs=[asked])
-    request = Request("1", "demo_requested", NOW - timedelta(minutes=5))
+    request = LeadRequest("1", "demo_requested", NOW - timedelta(minutes=5))
     content = chooser.playbook.content_by_id["a"]
 
     def answer(one: Lead) -> Send | Withhold:
@@ -297,9 +307,9 @@ def test_a_requested_thing_comes_whatever_was_asked_for_but_not_to_who_left_sinc
     slow = asking(1, mail_pace="monthly", mail_topics=["else"], mail_paused_until="2030-01-01")
     assert isinstance(answer(slow), Send)
     before, after = request.at - timedelta(days=1), request.at + timedelta(minutes=1)
-    assert isinstance(answer(lead(consent=Word("withdrawn", before))), Send)
-    assert answer(lead(consent=Word("withdrawn", after))).reason == "no_consent"  # type: ignore[union-attr]
-    assert isinstance(answer(lead(consent=Word("given", after))), Send)
+    assert isinstance(answer(lead(consent=ConsentState("withdrawn", before))), Send)
+    assert answer(lead(consent=ConsentState("withdrawn", after))).reason == "no_consent"  # type: ignore[union-attr]
+    assert isinstance(answer(lead(consent=ConsentState("given", after))), Send)
 
 
 # -- eligibility ----------------------------------------------------------------------------------
@@ -551,7 +561,7 @@ def test_nobody_is_written_to_while_still_on_the_site(make: Any) -> None:
 
 
 def imported(word: str, cause_at: datetime = NOW) -> Occasion:
-    return Occasion("awareness", "default", cause_at, word)
+    return Occasion("awareness", "default", cause_at, decode_provenance(word))
 
 
 def test_what_was_imported_as_history_sends_nothing_however_recent_it_is(make: Any) -> None:
@@ -597,7 +607,7 @@ def test_an_imported_request_is_answered_only_where_it_is_of_a_new_lead(make: An
 
     def answer(word: str, at: datetime = asked) -> Send | Withhold:
         return chooser.answer(
-            lead(), Request("u", "demo_requested", at, "a", word), answers, thing, NOW
+            lead(), LeadRequest("u", "demo_requested", at, "a", word), answers, thing, NOW
         )
 
     assert [answer("history", NOW).reason, answer("", asked).reason] == ["history", "history"]

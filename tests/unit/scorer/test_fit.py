@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.scorer.model.profile import Exclusions
+from services.scorer.model.exclusions import Exclusions
 from services.scorer.model.score import FitScore
 from services.shared.playbook.sections import Exclusion, Fit, FitRule
 

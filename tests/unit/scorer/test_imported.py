@@ -9,25 +9,31 @@ from typing import Any
 import pytest
 
 from services.scorer.processing.announcements import Evidence, imported
-from services.scorer.records import Arrival
+from services.scorer.records import IncomingEvent
 from services.shared.contracts.events import TOUCH_SENT, Interaction
+from services.shared.contracts.provenance import (
+    Provenance,
+    decode_provenance,
+    encode_provenance,
+)
 
 
-def arrival(flags: str, **fields: Any) -> Arrival:
+def incoming(flags: str, **fields: Any) -> IncomingEvent:
     data = Interaction(
         id=uuid.uuid4().hex, **({"type": "demo_requested", "email": "a@b.example"} | fields)
     )
-    return Arrival(
-        uuid.uuid4().hex,
-        1,
-        "00",
-        datetime(2026, 1, 1, tzinfo=UTC),
-        "import:default",
-        flags,
-        0.0,
-        data,
-        "",
-        [],
+    received_at = datetime(2026, 1, 1, tzinfo=UTC)
+    return IncomingEvent(
+        uid=uuid.uuid4().hex,
+        at=1,
+        digest="00",
+        received_at=received_at,
+        source="import:default",
+        provenance=decode_provenance(flags),
+        posted_at=0.0,
+        data=data,
+        body="",
+        identifiers=[],
     )
 
 
@@ -44,9 +50,10 @@ def arrival(flags: str, **fields: Any) -> Arrival:
 def test_a_live_event_wins_over_an_import_and_new_leads_over_history(
     flags: list[str], word: str
 ) -> None:
-    assert imported(Evidence([arrival(one) for one in flags])) == word
+    evidence = Evidence([incoming(one) for one in flags])
+    assert encode_provenance(imported(evidence)) == word
 
 
 def test_our_own_sends_and_machines_are_nothing_live() -> None:
-    live = [arrival("", type=TOUCH_SENT), arrival("", type="email_opened", machine=True)]
-    assert imported(Evidence([arrival("history"), *live])) == "history"
+    live = [incoming("", type=TOUCH_SENT), incoming("", type="email_opened", machine=True)]
+    assert imported(Evidence([incoming("history"), *live])) == Provenance("history")

@@ -76,9 +76,9 @@ def test_a_lead_is_called_by_the_best_that_is_known() -> None:
     mail, user = Identifier(Kind.EMAIL, "jo@firm.example"), Identifier(Kind.USER, "u-1")
     anonymous, foreign = (
         Identifier(Kind.ANONYMOUS, "0123456789abc"),
-        Identifier(Kind.EXTERNAL, "crm\t77"),
+        Identifier(Kind.EXTERNAL, "77", "crm"),
     )
-    ours = Identifier(Kind.EXTERNAL, "ripeline.touch\t5")
+    ours = Identifier(Kind.EXTERNAL, "5", "ripeline.touch")
     assert words.who({"name": "Jo Day", "company": "Firm"}, [user, mail]) == (
         "Jo Day",
         "jo@firm.example · Firm",

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from services.scorer.identity.repository import mint
-from services.scorer.identity.rules import Graph, Node, Split, TimedLink, assign, nearest, reviews
+from services.scorer.identity.repository import new_lead_ids
+from services.scorer.identity.rules import Graph, Node, TimedLink, assign, nearest, reviews
 from services.shared.contracts.events import TOUCH_SENT, TOUCH_SYSTEM, ExternalId, Interaction
 from services.shared.contracts.identity import Cleaner, Identifier, Kind
 from services.shared.messaging.kafka import partition_of
@@ -30,8 +30,8 @@ class Town:
         self.nodes = {i: Node(i, KINDS[name[0]], name, None, None) for name, i in self.ids.items()}
         self.links: dict[int, set[int]] = {}
         self.same: set[tuple[int, int]] = set()
-        self.minted = 0
-        self.split: dict[int, Split] = {}
+        self.new_leads = 0
+        self.split: dict[int, frozenset[uuid.UUID]] = {}
 
     def link(self, *pairs: str) -> "Town":
         """`a1>u1`: the weaker is seen with the stronger."""
@@ -51,12 +51,12 @@ class Town:
         return self.decide()
 
     def decide(self) -> "Town":
-        self.split = assign(Graph(self.nodes, self.links, self.same), self.nodes, self._mint)
+        self.split = assign(Graph(self.nodes, self.links, self.same), self.nodes, self._new_lead)
         return self
 
-    def _mint(self, _: Node) -> uuid.UUID:
-        self.minted += 1
-        return uuid.UUID(int=self.minted)
+    def _new_lead(self, _: Node) -> uuid.UUID:
+        self.new_leads += 1
+        return uuid.UUID(int=self.new_leads)
 
     def lead(self, name: str) -> uuid.UUID | None:
         return self.nodes[self.ids[name]].lead
@@ -113,7 +113,7 @@ def test_an_anonymous_id_of_two_or_three_is_split_by_time_and_above_three_shared
     a1 = town.ids["a1"]
     if splits:
         assert town.lead("a1") is None
-        assert town.split == {a1: Split(frozenset(town.lead(user) for user in users))}
+        assert town.split == {a1: frozenset(town.lead(user) for user in users)}
     else:
         assert town.split == {}
         assert (town.lead("a1") in {town.lead(user) for user in users}) is (people == 1)
@@ -150,8 +150,8 @@ def test_deciding_again_changes_nothing() -> None:
     town = Town(["u1", "u2", "e1", "e2", "x1", "a1", "a2"]).link(
         "e1>u1", "e2>u2", "x1>e2", "a1>e1", "a1>x1", "a2>u1"
     )
-    before = {i: (node.lead, node.home) for i, node in town.nodes.items()}
-    assert {i: (node.lead, node.home) for i, node in town.decide().nodes.items()} == before
+    before = {i: (node.lead, node.own_lead) for i, node in town.nodes.items()}
+    assert {i: (node.lead, node.own_lead) for i, node in town.decide().nodes.items()} == before
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -176,9 +176,7 @@ def test_the_order_of_links_and_verdicts_does_not_matter(seed: int) -> None:
             by_lead.setdefault(town.lead(name) or name, set()).add(name)
         whole = {lead: frozenset(group) for lead, group in by_lead.items()}
         name_of = {i: name for name, i in town.ids.items()}
-        split = {
-            name_of[i]: {whole[lead] for lead in found.leads} for i, found in town.split.items()
-        }
+        split = {name_of[i]: {whole[lead] for lead in found} for i, found in town.split.items()}
         return set(whole.values()), split
 
     first = groups(facts)
@@ -215,8 +213,10 @@ def test_identifiers_come_strongest_first_and_clean(cleaner: Cleaner) -> None:
         external_id=ExternalId(" CRM ", " 9 "),
     )
     assert found == [
-        (Kind.USER, "U7"), (Kind.EMAIL, "ann@firm.example"), (Kind.EXTERNAL, "crm\t9"),
-        (Kind.ANONYMOUS, "c")
+        Identifier(Kind.USER, "U7"),
+        Identifier(Kind.EMAIL, "ann@firm.example"),
+        Identifier(Kind.EXTERNAL, "9", "crm"),
+        Identifier(Kind.ANONYMOUS, "c")
     ]  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def test_junk_identifies_nobody(cleaner: Cleaner, junk: str) -> None:
     """D2."""
     external = ExternalId("crm", junk)
     assert named(cleaner, user_id=junk, email=junk, anonymous_id=junk, external_id=external) == []
-    assert named(cleaner, user_id=junk, anonymous_id="c") == [(Kind.ANONYMOUS, "c")]
+    assert named(cleaner, user_id=junk, anonymous_id="c") == [Identifier(Kind.ANONYMOUS, "c")]
 
 
 @pytest.mark.parametrize(
@@ -236,11 +236,11 @@ def test_junk_identifies_nobody(cleaner: Cleaner, junk: str) -> None:
 )
 def test_a_role_address_stands_alone_and_links_nothing(cleaner: Cleaner, email: str) -> None:
     assert named(cleaner, email=email, anonymous_id="c", external_id=ExternalId("crm", "9")) == [
-        (Kind.ROLE, email.lower())
+        Identifier(Kind.ROLE, email.lower())
     ]
     assert named(cleaner, email=email, user_id="u", anonymous_id="c") == [
-        (Kind.USER, "u"),
-        (Kind.ANONYMOUS, "c"),
+        Identifier(Kind.USER, "u"),
+        Identifier(Kind.ANONYMOUS, "c"),
     ]
 
 
@@ -260,22 +260,33 @@ def test_what_is_no_address_is_none(cleaner: Cleaner, email: str) -> None:
     assert named(cleaner, email=email) == []
 
 
+def test_a_system_cannot_pass_for_another_one_by_a_separator(cleaner: Cleaner) -> None:
+    assert named(cleaner, external_id=ExternalId("crm\t9", "1")) == []
+    [found] = named(cleaner, external_id=ExternalId("crm", "9\t1"))
+    assert Identifier.from_text(found.kind, found.text) == found
+
+
 def test_a_touch_ties_an_answer_to_its_recipient_only_where_nothing_else_does(
     cleaner: Cleaner,
 ) -> None:
-    touch = (Kind.EXTERNAL, f"{TOUCH_SYSTEM}\tt1")
-    assert named(cleaner, touch_id="t1", anonymous_id="c") == [touch, (Kind.ANONYMOUS, "c")]
-    assert named(cleaner, touch_id="t1", email="a@b.example") == [(Kind.EMAIL, "a@b.example")]
+    touch = Identifier(Kind.EXTERNAL, "t1", TOUCH_SYSTEM)
+    assert named(cleaner, touch_id="t1", anonymous_id="c") == [
+        touch,
+        Identifier(Kind.ANONYMOUS, "c"),
+    ]
+    assert named(cleaner, touch_id="t1", email="a@b.example") == [
+        Identifier(Kind.EMAIL, "a@b.example")
+    ]
     assert named(cleaner, type=TOUCH_SENT, touch_id="t1", email="a@b.example") == [
-        (Kind.EMAIL, "a@b.example"),
+        Identifier(Kind.EMAIL, "a@b.example"),
         touch,
     ]
 
 
 def test_ids_of_new_leads_differ_rise_with_time_and_say_their_version() -> None:
-    first = mint(500)
+    first = new_lead_ids(500)
     time.sleep(0.002)
-    second = mint(500)
+    second = new_lead_ids(500)
     assert len({*first, *second}) == 1000
     assert max(first) < min(second)
     assert {(one.version, one.variant) for one in first} == {(7, uuid.RFC_4122)}
@@ -283,6 +294,6 @@ def test_ids_of_new_leads_differ_rise_with_time_and_say_their_version() -> None:
 
 def test_ids_of_new_leads_spread_over_the_partitions_of_a_topic() -> None:
     """Their first digits are the time, so the last ones choose."""
-    shares = Counter(partition_of(str(one), 8) for one in mint(4000))
+    shares = Counter(partition_of(str(one), 8) for one in new_lead_ids(4000))
     assert len(shares) == 8
     assert max(shares.values()) < 1.3 * min(shares.values())
