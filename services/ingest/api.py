@@ -67,7 +67,7 @@ def _add_events(app: FastAPI, events: Events, parts: Dependencies) -> None:
             methods=["POST"],
             tags=[route.sources[0].name],
             response_model=None,
-            **openapi.events(route.sources),
+            **openapi.events(route.path, route.sources),
         )
     app.router.routes[:0] = [
         Route(route.path, events.receive, methods=route.methods) for route in routes

@@ -15,7 +15,7 @@ from services.ingest.http.answers import NothingAccepted
 from services.ingest.http.forms import FormToken
 from services.ingest.sources import cloudevents, forms
 from services.ingest.sources.canonical import NDJSON
-from services.ingest.sources.contract import Accepted, Item, Reply, Source
+from services.ingest.sources.contract import Accepted, Body, Item, Reply, Source
 from services.shared.clock import EPOCH
 from services.shared.http.web import PROBLEMS
 
@@ -109,10 +109,10 @@ OWN_MODELS = (
 )
 
 
-def events(sources: Sequence[Source]) -> Kwargs:
+def events(path: str, sources: Sequence[Source]) -> Kwargs:
     """A path that the sources share; who signs brings no key."""
     first = sources[0]
-    media = {kind: content for source in sources for kind, content in _bodies(source).items()}
+    media = {kind: content for source in sources for kind, content in _bodies(source, path).items()}
     responses = refusals({*BODY_REFUSALS, first.stop_status} - {200})
     if first.stop_status != 200:
         schema = _any_of(NothingAccepted, Problem)
@@ -173,7 +173,8 @@ def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> N
     the ways of signing in; takes out answers of FastAPI's that no route of ours gives.
     """
     plain = app.openapi
-    bodies = [body for source in sources for body in _types(source.body)]
+    bodies = [source.body for source in sources if source.body]
+    bodies += [body.type for source in sources for body in source.bodies.values()]
     given = [source.answer([], []) for source in sources]
     answers = [type(answer) for answer in given if not isinstance(answer, Reply)]
     own = (
@@ -201,8 +202,8 @@ def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> N
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _bodies(source: Source) -> dict[str, Any]:
-    """The bodies that a source reads, by content type."""
+def _bodies(source: Source, path: str) -> dict[str, Any]:
+    """The bodies that a source reads at a path, by content type."""
     if source.name == cloudevents.SOURCE.name:
         single = {"schema": _schema(InteractionCloudEvent), "example": source.example}
         batch = {"schema": _schema(list[InteractionCloudEvent]), "example": [source.example]}
@@ -210,9 +211,11 @@ def _bodies(source: Source) -> dict[str, Any]:
             "application/cloudevents+json": single,
             "application/cloudevents-batch+json": batch,
         }
-    plain = {"type": "string" if isinstance(source.example, str) else "object"}
-    schema = _any_of(*_types(source.body)) if source.body else plain
-    content = {"schema": schema, "example": source.example}
+    body, example = source.bodies.get(path, Body(source.body, source.example))
+    if body is str:
+        return {"text/plain": {"schema": {"type": "string"}, "example": example}}
+    plain = {"type": "string" if isinstance(example, str) else "object"}
+    content = {"schema": _schema(body) if body else plain, "example": example}
     media = sorted(source.media - {""}) or [_sample_media(source)]
     return {kind: {"schema": {"type": "string"}} if kind in NDJSON else content for kind in media}
 
@@ -220,10 +223,6 @@ def _bodies(source: Source) -> dict[str, Any]:
 def _sample_media(source: Source) -> str:
     """The content type of a source that takes any."""
     return source.sample("ann@example.com", EPOCH).media if source.sample else forms.JSON
-
-
-def _types(body: Any) -> tuple[Any, ...]:
-    return body if isinstance(body, tuple) else (body,) if body else ()
 
 
 def _success(source: Source) -> dict[str, Any]:

@@ -121,6 +121,13 @@ class SetupGuide(NamedTuple):
     snippet: str = ""
 
 
+class Body(NamedTuple):
+    """What the body of a request looks like, for the OpenAPI document."""
+
+    type: Any
+    example: Any
+
+
 Parse = Callable[[InboundRequest], list[Item | Refused]]
 Answer = Callable[[list[str], list[RejectedItem]], msgspec.Struct | Reply]
 Verify = Callable[[InboundRequest, Sequence[Secret]], Secret]
@@ -147,8 +154,8 @@ class Source(NamedTuple):
     """A format: its name (part of an event's identity), paths, content types (none: any), answer.
 
     - `key_in_body` finds the API key that some clients put into the body.
-    - `body` is the type of a request's body, or a tuple of several, for the OpenAPI document; None:
-      any JSON object.
+    - `body` is the type of a request's body, for the OpenAPI document, `bodies` are those of single
+      paths; None: any object.
     - `verify` returns the secret with which a sender signed, or raises Reject `signature` or
       `stale`; senders without it bring an API key.
     - `handshake` answers a sender's first call; None where the request is no such call.
@@ -169,6 +176,7 @@ class Source(NamedTuple):
     answer: Answer = accepted
     key_in_body: Callable[[bytes], str] = no_key
     body: Any = None
+    bodies: Mapping[str, Body] = {}
     example: Any = None
     setup: SetupGuide | None = None
     verify: Verify | None = None

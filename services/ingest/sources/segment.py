@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from services.ingest.sources.contract import (
+    Body,
     InboundRequest,
     Item,
     Refused,
@@ -122,19 +123,28 @@ def sample(address: str, now: datetime) -> Sample:
     )
 
 
+EXAMPLE = {
+    "messageId": "m-1",
+    "anonymousId": "a-1",
+    "event": "Demo Requested",
+    "timestamp": "2026-01-02T03:04:05Z",
+}
+BATCH_EXAMPLE = {"batch": [{"type": "track", **EXAMPLE}]}
+BODIES = {
+    # by a browser's paths of one letter the same comes as text
+    **{f"/v1/{letter}": Body(str, msgspec.json.encode(EXAMPLE).decode()) for letter in LETTERS},
+    "/v1/b": Body(str, msgspec.json.encode(BATCH_EXAMPLE).decode()),
+    "/v1/batch": Body(SegmentBatch, BATCH_EXAMPLE),
+}
 SOURCE = Source(
     "segment",
     parse,
     PATHS,
     answer=answer,
     key_in_body=write_key,
-    body=(SegmentCall, SegmentBatch),
-    example={
-        "messageId": "m-1",
-        "anonymousId": "a-1",
-        "event": "Demo Requested",
-        "timestamp": "2026-01-02T03:04:05Z",
-    },
+    body=SegmentCall,
+    bodies=BODIES,
+    example=EXAMPLE,
     setup=SetupGuide(
         "Segment's libraries, on servers and in browsers",
         [
