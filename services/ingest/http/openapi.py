@@ -211,11 +211,11 @@ def _bodies(source: Source, path: str) -> dict[str, Any]:
             "application/cloudevents+json": single,
             "application/cloudevents-batch+json": batch,
         }
-    body, example = source.bodies.get(path, Body(source.body, source.example))
-    if body is str:
-        return {"text/plain": {"schema": {"type": "string"}, "example": example}}
-    plain = {"type": "string" if isinstance(example, str) else "object"}
-    content = {"schema": _schema(body) if body else plain, "example": example}
+    body = source.bodies.get(path) or Body(source.body, source.example)
+    if body.type is str:
+        return {"text/plain": {"schema": {"type": "string"}, "example": body.example}}
+    plain = {"type": "string" if isinstance(body.example, str) else "object"}
+    content = {"schema": _schema(body.type) if body.type else plain, "example": body.example}
     media = sorted(source.media - {""}) or [_sample_media(source)]
     return {kind: {"schema": {"type": "string"}} if kind in NDJSON else content for kind in media}
 
