@@ -19,7 +19,7 @@ up: install  ## the same system without traffic, for curl
 	@$(BIN)/ripeline up
 
 test: .venv/.installed-dev tests/node/node_modules  ## all tests but the long ones; needs Java 17, Maven, Node and Chromium
-	$(BIN)/pytest -m "not long"
+	$(BIN)/python -m tests
 
 test-long: .venv/.installed-dev tests/node/node_modules  ## the long tests alone
 	$(BIN)/pytest -m long
@@ -30,7 +30,7 @@ bench: .venv/.installed-dev  ## measure speed and memory against plain limits
 lint: .venv/.installed-dev  ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy services
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 compose-check:  ## the whole system under Docker Compose: up, a lead through to its touch, down

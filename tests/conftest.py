@@ -5,6 +5,7 @@ for each test.
 import asyncio
 import os
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,10 +16,24 @@ from services.shared.clock import Clock
 from services.shared.db import open_engine
 from services.shared.playbook import loading
 from services.shared.playbook.sections import Playbook
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 from tests.support import present
 from tests.support.databases import create_database, drop_database, make_template
 from tests.support.servers import Kafka, Postgres, free_port
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the seconds that each suite took, with its set-up and tear-down."""
+    seconds: dict[str, float] = defaultdict(float)
+    tests: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                suite = report.nodeid.partition("::")[0].removeprefix("tests/").partition("/")[0]
+                seconds[suite] += report.duration
+                tests[suite] += report.when == "call"
+    for suite, took in sorted(seconds.items()):
+        terminalreporter.write_line(f"{suite}: {tests[suite]} tests in {took:.0f} s")
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +97,7 @@ async def engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture(scope="session")
 def default_playbook() -> Playbook:
     """The playbook that the product brings."""
-    return loading.load(HOME / "deploy" / "playbook")
+    return loading.load(ROOT / "deploy" / "playbook")
 
 
 @pytest.fixture

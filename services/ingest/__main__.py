@@ -25,7 +25,7 @@ from services.shared.contracts.identity import Cleaner
 from services.shared.db import open_engine
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKeys
-from services.shared.http.rates import Rates
+from services.shared.http.rates import RateLimits
 from services.shared.http.server import serve
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook import loading
@@ -59,7 +59,7 @@ class Ingest(NamedTuple):
 
 
 def wire(settings: Settings) -> Ingest:
-    """Builds the parts; opens no connection and no file but the playbook's. Raises `Broken`."""
+    """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile`."""
     engine, publisher = open_engine(settings), Publisher(settings)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
     playbook, clock = loading.load(settings.playbook), Clock.parse(settings.clock)
@@ -70,7 +70,7 @@ def wire(settings: Settings) -> Ingest:
         settings=settings,
         playbook=playbook,
         keys=keys,
-        rates=Rates(settings),
+        rates=RateLimits(settings),
         secrets=secrets,
         statistics=SourceStatistics(engine, [*sources, FORMS, MAILBOX], settings.public_url),
         sources=sources,
@@ -121,7 +121,7 @@ if __name__ == "__main__":
     arm_fault(config.fault)
     try:
         uvloop.run(main(config))
-    except loading.Broken as broken:
+    except loading.InvalidFile as broken:
         sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")
     except Reject as reject:
         sys.exit(str(reject))

@@ -36,7 +36,7 @@ def create_app(parts: Dependencies, jobs: ImportJobs) -> FastAPI:
 
     @app.exception_handler(Reject)
     async def refused(request: Request, error: Reject) -> Response:
-        return links.refusal(request, parts.rates.guessed(request, error), pages)
+        return links.refusal(request, parts.rates.limit_guessing(request, error), pages)
 
     openapi.describe(app, parts.sources, [segment_browser.BrowserSettings, Facts])
     return app
@@ -125,5 +125,5 @@ def _add_import_facts(app: FastAPI, parts: Dependencies, jobs: ImportJobs) -> No
         it is sent.
         """
         key = parts.keys.authorize(presented_key(request.headers.get("authorization")), "secret")
-        parts.rates.key(key.id)
+        parts.rates.count_key(key.id)
         return Response(encode_bytes(jobs.facts), media_type="application/json")

@@ -20,7 +20,7 @@ from services.ingest.sources import (
     typeform,
 )
 from services.ingest.sources.contract import Source
-from services.shared.playbook.loading import SECTIONS, Broken, Problem
+from services.shared.playbook.loading import SECTIONS, FileProblem, InvalidFile
 from services.shared.playbook.sections import Playbook
 
 SOURCES = (
@@ -41,12 +41,12 @@ FORMS, MAILBOX = forms.SOURCE, inbound.MAILBOX
 
 def served(playbook: Playbook) -> list[Source]:
     """Every source of an installation: those that all have, and those that its playbook maps.
-    Raises `Broken`.
+    Raises `InvalidFile`.
     """
     sources = [*SOURCES, hubspot.source(frozenset(playbook.crm.fields))]
     taken = {source.name for source in (*sources, FORMS, MAILBOX)} | {"links"}
     problems = [
-        Problem(
+        FileProblem(
             SECTIONS["senders"],
             1,
             f"the id {rule.id!r} is that of a source that everybody has",
@@ -56,5 +56,5 @@ def served(playbook: Playbook) -> list[Source]:
         if rule.id in taken
     ]
     if problems:
-        raise Broken(problems)
+        raise InvalidFile(problems)
     return [*sources, *map(mapped.source, playbook.senders)]

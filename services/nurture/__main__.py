@@ -68,5 +68,5 @@ if __name__ == "__main__":
     arm_fault(config.fault)
     try:
         uvloop.run(main(config))
-    except loading.Broken as broken:
+    except loading.InvalidFile as broken:
         sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")

@@ -12,8 +12,8 @@ from services.shared.clock import rfc3339, to_us
 from services.shared.db import rows
 from services.shared.http import web
 from services.shared.http.keys import ApiKeys, bearer
-from services.shared.http.paging import Seal
-from services.shared.http.rates import Rates
+from services.shared.http.paging import MAX_CURSOR, Cursors, Position
+from services.shared.http.rates import RateLimits
 from services.shared.settings import Settings
 
 
@@ -21,12 +21,12 @@ def create_app(
     settings: Settings, engine: AsyncEngine, keys: ApiKeys, readiness: web.Readiness
 ) -> FastAPI:
     """The application; opens nothing."""
-    rates = Rates(settings)
+    rates = RateLimits(settings)
     app = web.create("Ripeline nurture", readiness, rates, max_body=web.SMALL_BODY)
-    seal = Seal(settings.pepper.get_secret_value().encode())
+    cursors = Cursors(settings.pepper.get_secret_value().encode())
 
     async def may_query(request: Request) -> None:
-        rates.key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
+        rates.count_key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
 
     @app.get(
         "/v1/touches", dependencies=[Depends(may_query)], response_model=None, tags=["touches"]
@@ -35,7 +35,7 @@ def create_app(
         lead: uuid.UUID | None = None,
         status: Literal["due", "sending", "sent", "unknown", "failed", "withheld", ""] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[str, Query(max_length=500)] = "",
+        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> Response:
         """Decisions, oldest first; pass `next` as `cursor` for the following page."""
         scope = f"touches {lead} {status}"
@@ -51,7 +51,7 @@ def create_app(
             conditions.append("status = :status")
             values["status"] = status
         if cursor:
-            at, last = seal.open(cursor, scope)
+            at, last = cursors.decode(scope, cursor)
             conditions.append(
                 "(decided_at, id) > (to_timestamp(0) + :at * interval '1 "
                 "microsecond', CAST(:last AS uuid))"
@@ -66,7 +66,7 @@ def create_app(
             )
         page = found[:limit]
         more = (
-            seal.close(scope, to_us(page[-1].decided_at), str(page[-1].id))
+            cursors.encode(scope, Position(to_us(page[-1].decided_at), str(page[-1].id)))
             if len(found) > limit
             else None
         )

@@ -30,7 +30,7 @@ from services.shared.errors import Reject
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing, Record
 from services.shared.playbook.sections import UNKNOWN, Program
-from services.shared.telemetry import DECIDED, DECISION_SECONDS
+from services.shared.telemetry import DECISION_SECONDS, TOUCHES_DECIDED
 
 ANNOUNCED = "lead.stage_changed.v1"
 
@@ -107,7 +107,7 @@ class Handler:
         new = await store.decide(decisions)
         fresh = [(touch, waited) for touch, waited in decisions if touch.id in new]
         for touch, waited in fresh:
-            DECIDED.labels(touch.status, touch.reason).inc()
+            TOUCHES_DECIDED.labels(touch.status, touch.reason).inc()
             if waited is not None:
                 DECISION_SECONDS.observe(waited / 1000)
         await outbox.enqueue(

@@ -5,6 +5,7 @@ wire.
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import msgspec
@@ -27,7 +28,7 @@ from services.shared.messaging import outbox
 from services.shared.messaging.kafka import EndOffsets
 from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
-from services.shared.telemetry import SENT
+from services.shared.telemetry import TOUCHES_SENT
 
 log = structlog.get_logger()
 BATCH = 50
@@ -106,10 +107,8 @@ class Scheduler:
                     raise
                 log.warning("scheduler_waits", reason=type(error).__name__)
             if taken < BATCH:
-                try:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), self._settings.poll_ms / 1000)
-                except TimeoutError:
-                    pass
                 self._woken.clear()
 
     async def recover(self) -> None:
@@ -304,7 +303,7 @@ class Scheduler:
                 return
             await store.keep_seen([(lead.id, touch.content)])
             await outbox.enqueue(connection, "nurture", [told("touch.sent.v1", event)])
-        SENT.labels(touch.channel).inc()
+        TOUCHES_SENT.labels(touch.channel).inc()
         log.info("touch_sent", touch_id=touch.id, lead_id=touch.lead, channel=touch.channel)
         self._wake()
 

@@ -28,8 +28,8 @@ from services.ops.embedded.state import found
 from services.scorer.model.stage_filter import StageModel
 from services.shared.db import is_transient, open_engine
 from services.shared.errors import Reject, Retry
-from services.shared.playbook.loading import Broken, load
-from services.shared.settings import HOME, Settings
+from services.shared.playbook.loading import InvalidFile, load
+from services.shared.settings import ROOT, Settings
 from services.shared.telemetry import configure_logs
 
 app = typer.Typer(
@@ -158,7 +158,7 @@ def reviews(as_json: Json = False) -> None:
 
 @playbook_app.command("check")
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder of the playbook.")] = HOME
+    folder: Annotated[Path, typer.Argument(help="Folder of the playbook.")] = ROOT
     / "deploy"
     / "playbook",
     as_json: Json = False,
@@ -171,7 +171,7 @@ def check(
     """
     try:
         playbook = load(folder)
-    except Broken as broken:
+    except InvalidFile as broken:
         if as_json:
             print(json.dumps({"problems": [vars(one) for one in broken.problems]}))
         else:
@@ -296,7 +296,7 @@ def main() -> None:
             f"RIPELINE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
         )
         sys.exit(f"a setting is wrong: {problems}")
-    except (Reject, Broken) as error:
+    except (Reject, InvalidFile) as error:
         sys.exit(str(error))
     except Exception as error:
         if is_transient(error):

@@ -87,5 +87,5 @@ if __name__ == "__main__":
         uvloop.run(main(config))
     except Reject as reject:
         sys.exit(str(reject))
-    except loading.Broken as broken:
+    except loading.InvalidFile as broken:
         sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")

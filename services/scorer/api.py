@@ -21,7 +21,8 @@ from services.shared.contracts.identity import Cleaner, Identifier
 from services.shared.errors import Reject
 from services.shared.http import web
 from services.shared.http.keys import ApiKeys, bearer
-from services.shared.http.rates import Rates
+from services.shared.http.paging import MAX_CURSOR
+from services.shared.http.rates import RateLimits
 from services.shared.messaging.kafka import Publisher
 from services.shared.settings import Settings
 
@@ -70,7 +71,7 @@ def create_app(
     publisher: Publisher,
 ) -> FastAPI:
     """The application; opens nothing."""
-    rates = Rates(settings)
+    rates = RateLimits(settings)
     app = web.create("Ripeline scorer", readiness, rates, max_body=web.SMALL_BODY)
     pepper = settings.pepper.get_secret_value().encode()
     queries = Queries(engine, scoring, pepper)
@@ -84,10 +85,10 @@ def create_app(
         return Response(status_code=308, headers={"Location": path + query})
 
     async def may_query(request: Request) -> None:
-        rates.key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
+        rates.count_key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
 
     async def may_report(request: Request) -> None:
-        rates.key(
+        rates.count_key(
             keys.authorize(bearer(request.headers.get("authorization")), "secret", "query").id
         )
 
@@ -122,7 +123,7 @@ def create_app(
         min_engagement: Annotated[float | None, Query(ge=0, le=100)] = None,
         order: Literal["likelihood", "engagement", "fit", "last_event_at"] = "likelihood",
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        cursor: Annotated[str, Query(max_length=500)] = "",
+        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> Response:
         """Leads by their stored numbers, highest first; pass `next` as `cursor` for the following
         page.
@@ -170,7 +171,7 @@ def create_app(
     async def timeline(
         lead_id: Annotated[uuid.UUID, Depends(found)],
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[str, Query(max_length=500)] = "",
+        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> Response:
         """What happened, oldest first: events, announcements, touches."""
         return _json(await queries.timeline(lead_id, limit, cursor))

@@ -38,7 +38,7 @@ from services.shared.contracts.identity import KINDS, Identifier
 from services.shared.contracts.provenance import encode_provenance
 from services.shared.db import Table, copy, overwrite, rows
 from services.shared.errors import Retry
-from services.shared.telemetry import ANNOUNCED
+from services.shared.telemetry import STAGE_CHANGES
 
 STRONGEST_FIRST = attrgetter("rank")
 pack = msgspec.msgpack.Encoder().encode
@@ -273,7 +273,7 @@ class Store:
             seq = state.announced.seq + 1
             state.announced = LastAnnounced(change.stage, seq, now)
             announcements.append(_numbered(change, seq, now, fold_hash))
-            ANNOUNCED.labels(change.stage, change.cause).inc()
+            STAGE_CHANGES.labels(change.stage, change.cause).inc()
         if announcements:
             await copy(self._connection, ANNOUNCEMENT, map(_announcement_values, announcements))
         return announcements

@@ -1,6 +1,5 @@
 """PostgreSQL: the engine, the migrations, and which of its errors pass by themselves."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,12 +8,13 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 
-MIGRATIONS = HOME / "deploy" / "migrations"
+MIGRATIONS = ROOT / "deploy" / "migrations"
 # connection, rollback, resources, not ready, intervention
 TRANSIENT_STATES = ("08", "40", "53", "55", "57")
 CONNECT_SECONDS = 5
@@ -39,9 +39,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same statements may work later: the database is away, or chose us to break a
     deadlock.
     """
-    if isinstance(
-        error, OSError | asyncio.TimeoutError | TimeoutError | InterfaceError | OperationalError
-    ):
+    if isinstance(error, OSError | TimeoutError | PoolTimeout | InterfaceError | OperationalError):
         return True
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:

@@ -1,21 +1,32 @@
 """The two refusals of the system; every other exception crashes and replays."""
 
+from typing import Literal
+
+Kind = Literal[  # docs/errors.md says of each what it means and how to mend it
+    "invalid", "no-identifier", "reserved-type", "form-token", "key-form", "unreadable-mail",
+    "own-mail", "not-ours", "bulk-mail", "unauthorized", "signature", "stale", "not-connected",
+    "forbidden", "not-found", "method", "slow", "replayed", "too-large", "media-type", "too-many",
+    "headers", "internal", "away", "spool-full", "spool-share",
+]  # fmt: skip
+
 
 class Reject(Exception):
-    """This will never work: bury it, and tell the sender what, where and how to mend it."""
+    """This will never work: what, where, and how to mend it. The sender gets a problem document of
+    this `kind`; a consumed record becomes a dead letter.
+    """
 
     def __init__(
-        self, title: str, *, where: str = "", remedy: str = "", kind: str = "invalid"
+        self, title: str, *, where: str = "", remedy: str = "", kind: Kind = "invalid"
     ) -> None:
         super().__init__(title)
         self.title = title
         self.where = where
         self.remedy = remedy
-        self.kind = kind
+        self.kind: Kind = kind
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.title, self.remedy) if part)
 
 
 class Retry(Exception):
-    """Not now: a dependency is away; back off and try the same work again."""
+    """Not now: a dependency is away; wait and try the same work again."""

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.shared.clock import Clock
 
 PORTS = {"ingest": 8080, "scorer": 8081, "nurture": 8082}
-HOME = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]  # the folder that holds services and deploy
 SECRETS = Path("/run/secrets")
 
 
@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     query_key: SecretStr = Field(
         SecretStr(""), description="rl_… of scope `query` that provision registers"
     )
-    playbook: Path = Field(HOME / "deploy" / "playbook", description="folder of the playbook")
+    playbook: Path = Field(ROOT / "deploy" / "playbook", description="folder of the playbook")
     host: str = Field("127.0.0.1", description="address a service listens on")
     port: int = Field(
         0, description=f"port a service listens on; 0 takes the service's own: {PORTS}"

@@ -9,58 +9,91 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-ACCEPTED = Counter(
-    "ripeline_interactions_accepted_total", "Interactions acknowledged to their sender", ["source"]
-)
-REFUSED = Counter(
-    "ripeline_interactions_refused_total",
-    "Interactions refused, by kind of problem",
-    ["source", "kind"],
-)
-SPOOL_RECORDS = Gauge("ripeline_spool_records", "Submissions on disk that wait for the broker")
-SPOOL_BYTES = Gauge("ripeline_spool_bytes", "Bytes of the spool in use")
-SPOOL_FULL = Counter("ripeline_spool_full_total", "Submissions refused because the spool was full")
-MAILBOX_READ = Gauge(
-    "ripeline_mailbox_read_timestamp_seconds",
-    "When the mailbox was last read to its end, since 1970",
-)
-SPOOL_SHARE = Counter(
-    "ripeline_spool_share_total",
-    "Submissions refused because their sender's share of the spool was full",
-)
+# -- every service --------------------------------------------------------------------------------
+
+# `loop` as `__main__` names it; above RIPELINE_WATCHDOG_S the watchdog ends the process
+LOOP_AGE = Gauge("ripeline_loop_age_seconds", "Seconds since a loop last turned", ["loop"])
+# `limit` is key or address
 LIMITED = Counter(
     "ripeline_requests_limited_total",
     "Requests refused because there were too many of them",
     ["limit"],
 )
+# `why` is slow or endless
 CUT_OFF = Counter(
     "ripeline_connections_cut_off_total",
     "Connections closed because a request was too slow or had no end",
     ["why"],
 )
-APPLIED = Counter("ripeline_events_applied_total", "Distinct events folded into leads")
-REPEATED = Counter("ripeline_events_repeated_total", "Events that were known already")
-DEAD_LETTERS = Counter(
-    "ripeline_dead_letters_total", "Records that can never be applied", ["service"]
+
+# -- ingest ---------------------------------------------------------------------------------------
+
+# `source` is the name of the format or sender
+ACCEPTED = Counter(
+    "ripeline_interactions_accepted_total", "Interactions acknowledged to their sender", ["source"]
 )
+# `kind` as in docs/errors.md
+REFUSED = Counter(
+    "ripeline_interactions_refused_total",
+    "Interactions refused, by kind of problem",
+    ["source", "kind"],
+)
+# what lies on disk while the broker is away
+SPOOL_RECORDS = Gauge("ripeline_spool_records", "Submissions on disk that wait for the broker")
+SPOOL_BYTES = Gauge("ripeline_spool_bytes", "Bytes of the spool in use")
+# refused with 503: the whole spool is full, or one sender's share of it
+SPOOL_FULL = Counter("ripeline_spool_full_total", "Submissions refused because the spool was full")
+SPOOL_SHARE = Counter(
+    "ripeline_spool_share_total",
+    "Submissions refused because their sender's share of the spool was full",
+)
+# stands still while the mailbox cannot be read
+MAILBOX_READ = Gauge(
+    "ripeline_mailbox_read_timestamp_seconds",
+    "When the mailbox was last read to its end, since 1970",
+)
+
+# -- scorer and nurture: their consumers and outboxes, `service` being the one or the other --------
+
+# from the first attempt to the commit, repetitions included
 BATCH_SECONDS = Histogram(
     "ripeline_batch_seconds", "Seconds of one consumed batch, commit included", ["service"]
 )
-ANNOUNCED = Counter("ripeline_stage_changes_total", "Stage changes announced", ["stage", "cause"])
-DECIDED = Counter("ripeline_touches_decided_total", "Decisions on touches", ["status", "reason"])
-SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
-DECISION_SECONDS = Histogram(
-    "ripeline_event_to_decision_seconds",
-    "Seconds from a webhook's acceptance to the decision on the touch",
-    buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
-)
-WRITTEN_BACK = Counter(
-    "ripeline_written_back_total", "Messages owed to the CRM, by what became of them", ["result"]
+# each is a row of the table dead_letter
+DEAD_LETTERS = Counter(
+    "ripeline_dead_letters_total", "Records that can never be applied", ["service"]
 )
 OUTBOX_PUBLISHED = Counter(
     "ripeline_outbox_published_total", "Records published from the outbox", ["service"]
 )
-LOOP_AGE = Gauge("ripeline_loop_age_seconds", "Seconds since a loop last turned", ["loop"])
+
+# -- scorer ---------------------------------------------------------------------------------------
+
+EVENTS_APPLIED = Counter("ripeline_events_applied_total", "Distinct events folded into leads")
+# duplicates of senders, replays of the consumer
+EVENTS_REPEATED = Counter("ripeline_events_repeated_total", "Events that were known already")
+# `cause` as in `lead.stage_changed.v1`
+STAGE_CHANGES = Counter(
+    "ripeline_stage_changes_total", "Stage changes announced", ["stage", "cause"]
+)
+# `result` is sent, unchanged, moved (the lead was merged away), failed (tried again) or given_up
+CRM_DELIVERIES = Counter(
+    "ripeline_written_back_total", "Messages to the CRM, by what became of them", ["result"]
+)
+
+# -- nurture --------------------------------------------------------------------------------------
+
+# `reason` says why a touch is withheld, and is empty otherwise
+TOUCHES_DECIDED = Counter(
+    "ripeline_touches_decided_total", "Decisions on touches", ["status", "reason"]
+)
+TOUCHES_SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
+# through all services; the buckets are finest around the target of 250 ms
+DECISION_SECONDS = Histogram(
+    "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision "
+    "on the touch",
+    buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
+)  # fmt: skip
 
 ADDRESS = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+\.[^\s@\"'<>]+")
 KEY = re.compile(r"rl_[0-9a-z]+_[A-Za-z0-9_-]+")
@@ -75,7 +108,7 @@ def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def configure_logs(service: str, level: str) -> None:
-    """JSON lines on stderr."""
+    """Logs as JSON lines on stderr, with the service's name; libraries log warnings only."""
     structlog.contextvars.bind_contextvars(service=service)
     structlog.configure(
         processors=[

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import folding, importing, ingest, reading, scoring, whole
-from tests.bench.measure import Found, Line, told
+from tests.bench.measure import Line, Outcome, report_progress
 from tests.bench.world import World
 
-Benchmark = Callable[[World], Awaitable[Found]]
+Benchmark = Callable[[World], Awaitable[Outcome]]
 NAMES = ("P1", "P2", "P4", "P8", "P9", "P11", "long_lead", "import")
 WITH_SERVERS: dict[str, Benchmark] = {  # in the order in which one's backlog is not another's
     "long_lead": scoring.long_lead,
@@ -35,18 +35,18 @@ MEMORY_GOAL = 200  # MiB a service
 
 async def measure(world: World, names: Sequence[str]) -> tuple[dict[str, Any], list[Line]]:
     """Runs the named benchmarks; returns the JSON object and the lines of the table."""
-    found: dict[str, Found] = {}
+    found: dict[str, Outcome] = {}
     if "P11" in names:
-        told("P11 …")
+        report_progress("P11 …")
         found["P11"] = folding.fold(world.playbook, quick=world.quick)
     if some := [name for name in WITH_SERVERS if name in names]:
-        told("starting Kafka and PostgreSQL …")
+        report_progress("starting Kafka and PostgreSQL …")
         await world.start()
         try:
             for name in some:
-                told(f"{name} …")
+                report_progress(f"{name} …")
                 found[name] = await WITH_SERVERS[name](world)
-                told(f"  {json.dumps(found[name].value)}")
+                report_progress(f"  {json.dumps(found[name].value)}")
         finally:
             await world.stop()
     values = {name: found[name].value for name in NAMES if name in found} | {
@@ -96,21 +96,21 @@ def main() -> None:
     )
     parser.add_argument("--only", default=",".join(NAMES), help=f"some of {','.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="shorter and fewer rounds")
-    asked = parser.parse_args()
-    names = asked.only.split(",")
+    arguments = parser.parse_args()
+    names = arguments.only.split(",")
     if unknown := set(names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}: there are {', '.join(NAMES)}")
     began, load = time.monotonic(), [round(os.getloadavg()[0], 2)]
     with tempfile.TemporaryDirectory(prefix="ripeline-bench-") as folder:
         os.chmod(folder, 0o755)  # the server's own user passes through it
-        values, lines = uvloop.run(measure(World(Path(folder), quick=asked.quick), names))
+        values, lines = uvloop.run(measure(World(Path(folder), quick=arguments.quick), names))
     load.append(round(os.getloadavg()[0], 2))
     caption = (
         f"{time.monotonic() - began:.0f} s on {os.cpu_count()} processors; load average "
         f"{load[0]} before, {load[1]} after"
     )
-    if asked.json:
-        told(caption)
+    if arguments.json:
+        report_progress(caption)
         print(json.dumps(values | {"load_average": load}))
     else:
         Console().print(table(lines, caption))

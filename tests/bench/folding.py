@@ -9,12 +9,12 @@ import numpy as np
 from services.scorer.model.fold import Fold
 from services.shared.playbook.sections import Playbook
 from tests.bench import people
-from tests.bench.measure import Found, Line
+from tests.bench.measure import Line, Outcome
 
 LEADS, EACH = 1_000, 10
 
 
-def fold(playbook: Playbook, *, quick: bool) -> Found:
+def fold(playbook: Playbook, *, quick: bool) -> Outcome:
     """A full fold of 10,000 events over 1,000 leads; the filter alone on ten rounds of 1,000."""
     fold, events = Fold(playbook), people.sets(LEADS, EACH)
     model, rng = fold.model, np.random.default_rng(1)
@@ -29,7 +29,7 @@ def fold(playbook: Playbook, *, quick: bool) -> Found:
     rounds = 20 if quick else 60
     fold_ms = _milliseconds(lambda: fold.refold("default", events), rounds)
     kernel_ms = _milliseconds(kernel, rounds)
-    return Found(
+    return Outcome(
         {"fold_ms": round(fold_ms, 3), "kernel_ms": round(kernel_ms, 3)},
         [
             Line(

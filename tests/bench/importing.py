@@ -11,8 +11,8 @@ from asyncio.subprocess import PIPE
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from services.shared.settings import HOME
-from tests.bench.measure import Found, Line
+from services.shared.settings import ROOT
+from tests.bench.measure import Line, Outcome
 from tests.bench.world import Progress, World
 
 ALONE, INTO_STATE = 25_000, 10_000  # rows a second
@@ -32,7 +32,7 @@ source: fair
 """
 
 
-async def files(world: World) -> Found:
+async def files(world: World) -> Outcome:
     """The importer alone with events and with leads, then both as fast as the scorer takes
     them in.
     """
@@ -55,7 +55,7 @@ async def files(world: World) -> Found:
             seen[-1][0] - seen[0][0]
         )
         lines.append(_line(f"{name}: from the topic into lead state", rate, INTO_STATE))
-    return Found({name: round(rate) for name, rate in values.items()}, lines)
+    return Outcome({name: round(rate) for name, rate in values.items()}, lines)
 
 
 async def _applied(world: World) -> int:
@@ -90,11 +90,11 @@ async def _command(world: World, file: Path, mapping: Path, rows: int) -> float:
         "history",
         "--json",
     ]
-    process = await create_subprocess_exec(*command, cwd=HOME, env=world.variables, stdout=PIPE)
-    said, _ = await process.communicate()
+    process = await create_subprocess_exec(*command, cwd=ROOT, env=world.variables, stdout=PIPE)
+    interactions, _ = await process.communicate()
     took = time.perf_counter() - began
-    if json.loads(said)["accepted"] != rows:
-        raise AssertionError(f"not all rows were accepted: {said!r}")
+    if json.loads(interactions)["accepted"] != rows:
+        raise AssertionError(f"not all rows were accepted: {interactions!r}")
     return took
 
 

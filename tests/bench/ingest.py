@@ -11,14 +11,14 @@ from services.ingest.sources.contract import Sample
 from services.shared.db import open_engine
 from tests.bench import people
 from tests.bench.load import connect, flood, request
-from tests.bench.measure import Found, Line, Pair, alternate, line_of
+from tests.bench.measure import Line, Outcome, Pair, alternate, line_of
 from tests.bench.world import World
 
 CONNECTIONS, BATCHES_AT_ONCE, BATCH = 64, 4, 1_000
 GOOD, GOOD_SEGMENT = b'"accepted":1', b'"success":true'
 
 
-async def singles(world: World) -> Found:
+async def singles(world: World) -> Outcome:
     """P1: single events on 64 connections ÷ a route that awaits one acknowledged produce of the
     same body.
     """
@@ -39,10 +39,10 @@ async def singles(world: World) -> Found:
     line = line_of(
         "P1", f"single events (the driver itself could send {driver:,.0f}/s)", pair, "/s", 0.80
     )
-    return Found(pair.as_json() | {"driver": round(driver)}, [line])
+    return Outcome(pair.as_json() | {"driver": round(driver)}, [line])
 
 
-async def batches(world: World) -> Found:
+async def batches(world: World) -> Outcome:
     """P2: events in batches of 1,000 ÷ `send()` of each one's bytes; SendGrid's with their
     signature.
     """
@@ -67,7 +67,7 @@ async def batches(world: World) -> Found:
         "sendgrid": await _batches(world, "P2 SendGrid", people.mail_event, signed, GOOD, 0.40),
     }
     found = {name: other.as_json() for name, (other, _) in others.items()}
-    return Found(pair.as_json() | found, [line, *(line for _, line in others.values())])
+    return Outcome(pair.as_json() | found, [line, *(line for _, line in others.values())])
 
 
 async def _batches(

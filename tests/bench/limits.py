@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from fastapi import FastAPI, Request
 
 from services.shared.db import open_engine, rows
-from services.shared.messaging.kafka import BATCH_BYTES
+from services.shared.messaging.kafka.publisher import BATCH_BYTES
 from services.shared.settings import Settings
 
 TOPIC = "bench.limit"

@@ -59,8 +59,9 @@ class Client(asyncio.Protocol):
 
 async def connect(url: str) -> Client:
     """A connection to the server of an address."""
-    host = urlsplit(url)
-    _, client = await asyncio.get_running_loop().create_connection(Client, host.hostname, host.port)
+    parts = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    _, client = await loop.create_connection(Client, parts.hostname or "", parts.port or 80)
     return client
 
 

@@ -26,7 +26,7 @@ from services.shared.contracts.events import (
     keyed_hash,
 )
 from services.shared.messaging.kafka import Outgoing
-from tests.bench.measure import told
+from tests.bench.measure import report_progress
 from tests.bench.people import ACTS
 from tests.bench.world import Progress, World
 
@@ -175,7 +175,7 @@ async def measure(shapes: list[str], rows: int, rounds: int) -> dict[str, Any]:
                 found[shape].append(
                     {name: round(value, 1) for name, value in loaded._asdict().items()}
                 )
-                told(f"{shape}: {loaded.rate:,.0f} rows/s; µs a row: scorer "
+                report_progress(f"{shape}: {loaded.rate:,.0f} rows/s; µs a row: scorer "
                 f"{loaded.scorer:.0f}, PostgreSQL "
                      f"{loaded.postgres:.0f}, Kafka {loaded.kafka:.0f}")  # fmt: skip
         finally:

@@ -35,7 +35,7 @@ async def alternate(ours: Measure, limit: Measure, rounds: int) -> Pair:
     return Pair(median(mine for mine, _ in taken), median(other for _, other in taken))
 
 
-def told(what: str) -> None:
+def report_progress(what: str) -> None:
     """A line of progress."""
     print(what, file=sys.stderr, flush=True)
 
@@ -52,7 +52,7 @@ class Line(NamedTuple):
     met: bool
 
 
-class Found(NamedTuple):
+class Outcome(NamedTuple):
     """What a benchmark found: its value in the JSON object, and its lines in the table."""
 
     value: Any

@@ -29,7 +29,7 @@ ACTS = (
     "webinar_attended",
     "enquired",
 )
-JOURNEY = (
+STEPS_TO_A_DEMO = (
     "page_viewed",
     "content_downloaded",
     "pricing_viewed",
@@ -72,7 +72,7 @@ def call(n: int) -> dict[str, Any]:
 
 
 def mail_event(n: int) -> dict[str, Any]:
-    """What SendGrid tells of a mail."""
+    """An event of a mail as SendGrid posts it."""
     return {
         "email": f"person{n % 5000}@firm{n % 500}.example",
         "timestamp": int(time.time()),
@@ -113,7 +113,7 @@ def _interaction(id: str, person: int, prefix: str, rng: random.Random) -> Inter
     )
 
 
-def outgoing(said: list[tuple[datetime, Interaction]], pepper: bytes) -> list[Outgoing]:
+def outgoing(interactions: list[tuple[datetime, Interaction]], pepper: bytes) -> list[Outgoing]:
     """As ingest would write them."""
     now = datetime.now(UTC)
     return [
@@ -128,22 +128,23 @@ def outgoing(said: list[tuple[datetime, Interaction]], pepper: bytes) -> list[Ou
                 posted_at=time.time(),
             )[1],
         )
-        for at, data in said
+        for at, data in interactions
     ]
 
 
-def records(said: list[tuple[datetime, Interaction]]) -> list[Record]:
+def records(interactions: list[tuple[datetime, Interaction]]) -> list[Record]:
     """As the scorer would read them."""
     return [
-        Record(INTERACTIONS, 0, n, b"", one.value) for n, one in enumerate(outgoing(said, b"bench"))
+        Record(INTERACTIONS, 0, n, b"", record.value)
+        for n, record in enumerate(outgoing(interactions, b"bench"))
     ]
 
 
 def sets(leads: int, each: int) -> list[list[Event]]:
     """Sets of events as the fold takes them: so many leads with so many events each, in order."""
-    said = people("fold", leads, leads * each)
+    interactions = people("fold", leads, leads * each)
     events: list[list[Event]] = [[] for _ in range(leads)]
-    for n, (at, data) in enumerate(said):
+    for n, (at, data) in enumerate(interactions):
         events[n % leads].append(Event(to_us(at), event_uid("canonical:bench", data.id), data))
     return events
 
@@ -157,7 +158,7 @@ def visits(rng: random.Random) -> Iterator[bytes]:
     for n in itertools.count():
         place = rng.randrange(len(crowd))
         person, act = crowd[place]
-        crowd[place] = (person, act + 1) if act + 1 < len(JOURNEY) else (next(newcomers), 0)
+        crowd[place] = (person, act + 1) if act + 1 < len(STEPS_TO_A_DEMO) else (next(newcomers), 0)
         consent = (
             [{"channel": "email", "purpose": "marketing", "state": "given"}]
             if person % 5 == 0 and not act
@@ -166,7 +167,7 @@ def visits(rng: random.Random) -> Iterator[bytes]:
         yield encode(
             {
                 "id": f"visit-{n}",
-                "type": JOURNEY[act],
+                "type": STEPS_TO_A_DEMO[act],
                 "email": f"visitor{person}@company{person % 400}.example",
                 "url": f"https://www.example.com/articles/{n % 40}",
                 "consent": consent,

@@ -8,7 +8,7 @@ from statistics import median
 from services.shared.db import open_engine, rows
 from tests.bench import people
 from tests.bench.load import connect, request
-from tests.bench.measure import Found, alternate, line_of
+from tests.bench.measure import Outcome, alternate, line_of
 from tests.bench.world import Progress, World
 
 LEADS, EACH = 1_000, 10
@@ -17,7 +17,7 @@ NEWEST = (
 )
 
 
-async def one_lead(world: World) -> Found:
+async def one_lead(world: World) -> Outcome:
     """P9: time of `GET /v1/leads/{id}` ÷ time of the plain route, over one connection."""
     async with world.running("services.scorer", "tests.bench.limits") as (scorer, limits):
         progress = Progress(world)
@@ -36,7 +36,9 @@ async def one_lead(world: World) -> Found:
             lambda: _milliseconds(limits.url, plain, times, b'"version"'),
             world.rounds,
         )
-    return Found(pair.as_json(), [line_of("P9", "GET /v1/leads/{id}", pair, "ms", 2, at_most=True)])
+    return Outcome(
+        pair.as_json(), [line_of("P9", "GET /v1/leads/{id}", pair, "ms", 2, at_most=True)]
+    )
 
 
 async def _leads(world: World) -> list[str]:

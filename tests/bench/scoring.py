@@ -19,7 +19,7 @@ from services.shared.db import open_engine
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Subscription
 from tests.bench import people
-from tests.bench.measure import Found, Pair, alternate, line_of
+from tests.bench.measure import Outcome, Pair, alternate, line_of
 from tests.bench.world import Progress, World
 from tests.support.processes import Process
 
@@ -39,7 +39,7 @@ OWNED = "SELECT lead_id FROM scorer.identifier WHERE value LIKE $1"
 EACH = 10  # events a lead
 
 
-async def applying(world: World) -> Found:
+async def applying(world: World) -> Outcome:
     """P4: events a second of a scorer that finds its topic full ÷ the rows that it wrote, by bulk
     statements of equal batches.
     """
@@ -61,7 +61,7 @@ async def applying(world: World) -> Found:
         pair = await alternate(ours, theirs, world.rounds)
         await progress.close()
     await limit.close()
-    return Found(
+    return Outcome(
         pair.as_json(),
         [line_of("P4", f"{events:,} events on {events // EACH:,} new leads", pair, "/s", 0.70)],
     )
@@ -73,12 +73,12 @@ async def drained(
     """Fills the topic while the scorer is held, lets it go, and returns events a second after its
     first batch.
     """
-    said = people.people(prefix, events // EACH, events)
+    interactions = people.people(prefix, events // EACH, events)
     before = await progress.read()
     scorer.signal(signal.SIGSTOP)
-    await world.publish(people.outgoing(said, b"bench"))
+    await world.publish(people.outgoing(interactions, b"bench"))
     scorer.signal(signal.SIGCONT)
-    seen = [one for one in await progress.until(before + events) if one[1] > before]
+    seen = [point for point in await progress.until(before + events) if point[1] > before]
     (start, first), (end, last) = seen[0], seen[-1]
     return (last - first) / (end - start)
 
@@ -188,7 +188,7 @@ def _text(values: list[int]) -> str:
     return "{" + ",".join(map(str, values)) + "}"
 
 
-async def long_lead(world: World) -> Found:
+async def long_lead(world: World) -> Outcome:
     """What an in-order event costs on a lead of 20,000 events ÷ on a lead of 20, through the
     handler and one transaction.
     """
@@ -198,22 +198,22 @@ async def long_lead(world: World) -> Found:
         engine, _no_broker, handler, "scorer", batch=1_000, on_commit=lambda _: None
     )
     each = 100 if world.quick else 300
-    lanes = {}
+    left = {}
     for name, before in (("long", 20_000), ("short", 20)):
         records = people.records(people.people(name, 1, before + each))
         for start in range(0, before, 1_000):
             await consumer.process(records[start : min(start + 1_000, before)], _no_heartbeat)
-        lanes[name] = iter(records[before:])
+        left[name] = iter(records[before:])
     taken: dict[str, list[float]] = {"long": [], "short": []}
     for _ in range(each):
-        for name, records_left in lanes.items():
+        for name, rest in left.items():
             began = time.perf_counter()
-            await consumer.process([next(records_left)], _no_heartbeat)
+            await consumer.process([next(rest)], _no_heartbeat)
             taken[name].append((time.perf_counter() - began) * 1000)
     await engine.dispose()
     pair = Pair(*(median(ms[20:]) for ms in taken.values()))
     line = line_of("long lead", "an event on a lead of 20,000 ÷ of 20", pair, "ms", 2, at_most=True)
-    return Found(pair.as_json(), [line])
+    return Outcome(pair.as_json(), [line])
 
 
 def _no_broker() -> Subscription:

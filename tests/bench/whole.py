@@ -13,7 +13,7 @@ from services.ops.commands.status import read
 from tests.bench import people
 from tests.bench.ingest import CONNECTIONS, GOOD
 from tests.bench.load import connect, pace, request
-from tests.bench.measure import Found, Line, told
+from tests.bench.measure import Line, Outcome, report_progress
 from tests.bench.world import World
 from tests.support.processes import Process
 
@@ -22,7 +22,7 @@ REACHED = 0.97  # of the rate that was asked for
 GROWTH = 0.05  # of what comes in; a lag that grows by more is not flat
 
 
-async def webhook_to_decision(world: World) -> Found:
+async def webhook_to_decision(world: World) -> Outcome:
     """Raises the rate until the lag grows, waits for the rest, then holds half of it and reads
     nurture's own times.
     """
@@ -56,7 +56,7 @@ async def webhook_to_decision(world: World) -> Found:
     }
     what = f"webhook → decision, {len(waited):,} touches at half of {rate:,.0f} events/s"
     line = Line("P8", what, f"p50 {p50:,.0f} ms", "", f"p99 {p99:,.0f} ms", "≤ 250 ms", p99 <= 250)
-    return Found(value | {"touches": len(waited)}, [line])
+    return Outcome(value | {"touches": len(waited)}, [line])
 
 
 async def _keeps_up(world: World, ingest: Process, post: Callable[[], bytes], rate: float) -> bool:
@@ -71,7 +71,9 @@ async def _keeps_up(world: World, ingest: Process, post: Callable[[], bytes], ra
         await asyncio.sleep(half - 0.5)
         after = await _lag(world)
         reached = await sending
-        told(f"P8: asked {rate:,.0f}/s, reached {reached:,.0f}/s, lag {before:,} then {after:,}")
+        report_progress(
+            f"P8: asked {rate:,.0f}/s, reached {reached:,.0f}/s, lag {before:,} then {after:,}"
+        )
         await _idle(world)
         if reached > REACHED * rate and after - before < GROWTH * rate * half:
             return True

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -22,7 +23,7 @@ from services.shared.messaging.kafka import Outgoing, Publisher
 from services.shared.playbook import loading
 from services.shared.settings import Settings
 from tests.bench.limits import TOPIC
-from tests.support.processes import Process
+from tests.support.processes import Process, settings_of
 from tests.support.servers import Kafka, Postgres, free_port
 
 MIB = 1024 * 1024
@@ -54,12 +55,7 @@ class World:
             "RIPELINE_SMTP_IS_SINK": "true",
             **{f"RIPELINE_{scope.upper()}_KEY": key for scope, key in self.keys.items()},
         }
-        self.settings = Settings(
-            **{
-                name.removeprefix("RIPELINE_").lower(): value
-                for name, value in self.variables.items()
-            }
-        )
+        self.settings = settings_of(self.variables)
         await provision(self.settings)
         topic = NewTopic(TOPIC, self.settings.kafka_partitions, self.settings.kafka_replication)
         admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap, "log_level": 0})

@@ -4,6 +4,7 @@ knows no duplicates.
 
 import asyncio
 import sys
+from contextlib import suppress
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer
@@ -36,10 +37,8 @@ async def main(bootstrap: str, database: str) -> None:
         except (KafkaError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await asyncio.sleep(0.5)
         finally:
-            try:
+            with suppress(TimeoutError, KafkaError):
                 await asyncio.wait_for(consumer.stop(), 3)
-            except (TimeoutError, KafkaError):
-                pass
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ from services.ops.embedded import mail_sink as sink
 from services.ops.embedded.processes import tied
 from services.shared.http.keys import new_key
 from services.shared.playbook.sections import Playbook
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT
 from tests.support import present
-from tests.support.processes import Process
+from tests.support.processes import Process, settings_of
 from tests.support.servers import Kafka, Postgres, free_port
 
 EVENTS, DUPLICATES, PEOPLE = 2400, 0.2, 120
@@ -55,9 +55,7 @@ class World:
         self.postgres.start()
         self.mail = await sink.serve(self.folder / "mail")
         variables = self.variables()
-        self.settings = Settings(
-            **{name.removeprefix("RIPELINE_").lower(): value for name, value in variables.items()}
-        )
+        self.settings = settings_of(variables)
         await provision(self.settings)
         engine = create_async_engine(
             self.postgres.url.replace("postgresql://", "postgresql+asyncpg://")
@@ -94,7 +92,7 @@ class World:
             self.postgres.url,
         ]
         log = (self.folder / "naive.log").open("ab")
-        self.naive.append(subprocess.Popen(tied(command), cwd=HOME, stdout=log, stderr=log))
+        self.naive.append(subprocess.Popen(tied(command), cwd=ROOT, stdout=log, stderr=log))
 
     def variables(self) -> dict[str, str]:
         return {
@@ -191,9 +189,9 @@ class World:
                     url, json=batch, headers=headers, timeout=aiohttp.ClientTimeout(15)
                 ) as answer:
                     if answer.status == 200:
-                        said = await answer.json()
-                        assert not said["rejected"]
-                        self.accepted |= set(said["ids"])
+                        receipt = await answer.json()
+                        assert not receipt["rejected"]
+                        self.accepted |= set(receipt["ids"])
                         return
                     assert answer.status == 503, await answer.text()
             except (aiohttp.ClientError, TimeoutError):

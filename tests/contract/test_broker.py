@@ -23,11 +23,11 @@ from services.shared.messaging.kafka import (
     Record,
     Subscription,
     TopicPartition,
-    make_topics,
+    create_topics,
 )
 from services.shared.runtime import retry_with_backoff
-from services.shared.settings import HOME, Settings
-from tests.support.proxy import Door
+from services.shared.settings import ROOT, Settings
+from tests.support.proxy import Proxy
 from tests.support.servers import Kafka, free_port
 
 PARTITIONS = 4
@@ -54,7 +54,7 @@ class InMemory:
     def start(self) -> None:
         with self._log.open("ab") as log:
             command = tied([sys.executable, "-m", "services.ops.embedded.broker"])
-            self._process = subprocess.Popen(command, cwd=HOME, stdout=subprocess.PIPE, stderr=log)
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log)
         assert self._process.stdout
         self.bootstrap = json.loads(self._process.stdout.readline())["bootstrap"]
 
@@ -68,13 +68,13 @@ def broker(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Broker]:
     """A broker of this module's own, with all topics."""
     folder = scratch / f"contract-{request.param}"
     folder.mkdir()
-    one: Broker = (
+    broker: Broker = (
         InMemory(folder / "log") if request.param == "in-memory" else Kafka(folder, free_port())
     )
-    one.start()
-    asyncio.run(make_topics(settings_for(one.bootstrap)))
-    yield one
-    one.stop()
+    broker.start()
+    asyncio.run(create_topics(settings_for(broker.bootstrap)))
+    yield broker
+    broker.stop()
 
 
 def settings_for(bootstrap: str) -> Settings:
@@ -90,9 +90,9 @@ def given(broker: Broker) -> Settings:
 
 @pytest.fixture
 async def publisher(given: Settings) -> AsyncIterator[Publisher]:
-    one = Publisher(given)
-    yield one
-    await one.close()
+    publisher = Publisher(given)
+    yield publisher
+    await publisher.close()
 
 
 class Reader:
@@ -104,7 +104,6 @@ class Reader:
             f"contract-{uuid.uuid4().hex}",
             topics or (INTERACTIONS,),
         )
-        self.got: list[Record] = []
         self._subscription: Subscription | None = None
 
     async def read(
@@ -120,10 +119,10 @@ class Reader:
             assert time.monotonic() < give_up, f"{len(found)} of {wanted}"
             polled = await self._subscription.poll(1000, 200)
             found += [
-                one
+                record
                 for records in polled.values()
-                for one in records
-                if run.encode() in one.value[:100]
+                for record in records
+                if run.encode() in record.value[:100]
             ]
             if commit:
                 await self._subscription.commit(
@@ -136,12 +135,17 @@ class Reader:
         assert self._subscription
         polled = await self._subscription.poll(1000, int(seconds * 1000))
         return not [
-            one for records in polled.values() for one in records if run.encode() in one.value[:100]
+            record
+            for records in polled.values()
+            for record in records
+            if run.encode() in record.value[:100]
         ]
 
     async def rewind(self, offsets: dict[TopicPartition, int]) -> None:
+        """Reads on from these offsets."""
         assert self._subscription
-        self._subscription.rewind(offsets)
+        for partition, offset in offsets.items():
+            self._subscription._consumer.seek(partition, offset)
 
     async def close(self) -> None:
         if self._subscription:
@@ -151,9 +155,9 @@ class Reader:
 
 @pytest.fixture
 async def reader(given: Settings) -> AsyncIterator[Reader]:
-    one = Reader(given)
-    yield one
-    await one.close()
+    reader = Reader(given)
+    yield reader
+    await reader.close()
 
 
 def key(n: int) -> str:
@@ -265,7 +269,9 @@ async def test_what_was_not_committed_is_read_again(
 async def test_a_consumer_can_go_back(publisher: Publisher, reader: Reader, run: str) -> None:
     await publisher.publish(numbered(run, 30))
     got = await reader.read(30, run, commit=False)
-    first = {TopicPartition(one.topic, one.partition): one.offset for one in reversed(got)}
+    first = {
+        TopicPartition(record.topic, record.partition): record.offset for record in reversed(got)
+    }
     await reader.rewind(first)
     assert sorted(numbers(await reader.read(30, run))) == list(range(30))
 
@@ -306,8 +312,8 @@ async def test_the_ends_move_by_what_was_published(
 
 
 async def test_making_topics_twice_is_making_them_once(given: Settings) -> None:
-    await make_topics(given)
-    again = await make_topics(given)
+    await create_topics(given)
+    again = await create_topics(given)
     assert again in ([], list(TOPICS))  # a broker that makes them on first use cannot tell
     ends = EndOffsets(given)
     parts = await ends.of(TOPICS)
@@ -322,8 +328,8 @@ async def test_a_broker_that_is_away_raises_retry_in_time_and_all_goes_on_once_i
     """O4: nothing hangs: neither who publishes, nor who asks for ends, nor who joins a group, nor
     who closes.
     """
-    door = Door(broker.bootstrap)
-    away = settings_for(door.address)
+    proxy = Proxy(broker.bootstrap)
+    away = settings_for(proxy.address)
     publisher, ends = Publisher(away), EndOffsets(away)
     for limit in (0.5, 2.0):
         began = time.monotonic()
@@ -337,8 +343,8 @@ async def test_a_broker_that_is_away_raises_retry_in_time_and_all_goes_on_once_i
     with pytest.raises(Retry):
         await subscription.start()
     with pytest.raises(Retry):
-        await make_topics(away)
-    door.open()
+        await create_topics(away)
+    proxy.open()
     await publisher.publish(numbered(run, 2))
     assert not publisher.away
     assert await ends.of([INTERACTIONS])
@@ -346,11 +352,11 @@ async def test_a_broker_that_is_away_raises_retry_in_time_and_all_goes_on_once_i
     await publisher.close()
     await ends.close()
     assert time.monotonic() - began < 7
-    door.close()
+    proxy.close()
 
 
 async def test_while_the_broker_is_away_one_asks_for_all(run: str) -> None:
-    """O4: the others are told at once, and once it is back all publish again."""
+    """O4: the others fail at once, and once it is back all publish again."""
     publisher = Publisher(settings_for(f"127.0.0.1:{free_port()}"))
     with pytest.raises(Retry):
         await publisher.publish(numbered(run, 1), 0.5)

@@ -1,4 +1,6 @@
-"""Generated histories: everything that makes the same set of events arrive in another way."""
+"""Generated histories: interactions and touches in which everything occurs that can make a set of
+events fold in another way.
+"""
 
 import random
 from collections.abc import Sequence
@@ -34,35 +36,35 @@ TYPES = (
 )  # fmt: skip
 
 
-class Said(msgspec.Struct, frozen=True):
-    """One thing that arrives: when it happened, and what."""
+class Occurrence(msgspec.Struct, frozen=True):
+    """An interaction and when it happened, in µs."""
 
     at: int
     data: Interaction
 
 
-def history(rng: random.Random, people: int = 3, length: int = 30) -> list[Said]:
+def history(rng: random.Random, people: int = 3, length: int = 30) -> list[Occurrence]:
     """Interactions of a few people whose identifiers meet, part and are shared; some ids come with
     another body.
     """
     users = [f"u{i}" for i in range(people)]
     emails = [f"p{i}@firm{i % 2}.example" for i in range(people)] + ["info@firm0.example"]
     anonymous = [f"a{i}" for i in range(people)]
-    said: list[Said] = []
+    occurrences: list[Occurrence] = []
     for n in range(length):
         at = BASE + rng.randrange(60) * DAY // 2 + rng.choice([0, 5, 40]) * MINUTE
-        said.append(Said(at, _interaction(rng, f"e{n}", users, emails, anonymous)))
+        occurrences.append(Occurrence(at, _interaction(rng, f"e{n}", users, emails, anonymous)))
         if rng.random() < 0.06:
             other = _interaction(rng, f"e{n}", users, emails, anonymous)
-            said.append(Said(at + rng.choice([-DAY, 0, DAY]), other))
-        if said[-1].data.type == "email_clicked" and rng.random() < 0.7:
-            said += beside(rng, said[-1])
-    return said
+            occurrences.append(Occurrence(at + rng.choice([-DAY, 0, DAY]), other))
+        if occurrences[-1].data.type == "email_clicked" and rng.random() < 0.7:
+            occurrences += beside(rng, occurrences[-1])
+    return occurrences
 
 
-def beside(rng: random.Random, click: Said) -> list[Said]:
-    """Further clicks on the same mail seconds before and after, by people and by machines: a
-    scanner at work.
+def beside(rng: random.Random, click: Occurrence) -> list[Occurrence]:
+    """Further clicks on the same mail seconds before and after, by people and by a
+    scanner.
     """
     out = []
     for n in range(rng.randrange(1, 4)):
@@ -70,7 +72,7 @@ def beside(rng: random.Random, click: Said) -> list[Said]:
         more = msgspec.structs.replace(
             click.data, id=f"{click.data.id}+{n}", machine=rng.random() < 0.5
         )
-        out.append(Said(at, more))
+        out.append(Occurrence(at, more))
     return out
 
 
@@ -136,15 +138,15 @@ def sends(rng: random.Random, people: int = 3) -> list[TouchEvent]:
     return out
 
 
-def records(said: Sequence[Said], touches: Sequence[TouchEvent] = ()) -> list[Record]:
+def records(occurrences: Sequence[Occurrence], touches: Sequence[TouchEvent] = ()) -> list[Record]:
     """As they come from Kafka."""
     received = from_us(BASE + 90 * DAY)
-    out = []
-    for one in said:
+    out: list[Record] = []
+    for occurrence in occurrences:
         _, value = envelope(
-            one.data,
+            occurrence.data,
             source="canonical:test",
-            occurred_at=from_us(one.at),
+            occurred_at=from_us(occurrence.at),
             received_at=received,
             posted_at=0.0,
         )

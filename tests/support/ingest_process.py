@@ -31,15 +31,15 @@ from services.ops.embedded.processes import tied
 from services.shared.contracts.events import INTERACTIONS, Interaction, InteractionEvent
 from services.shared.db import open_engine
 from services.shared.http.keys import Scope, new_key, register
-from services.shared.messaging.kafka import make_topics
-from services.shared.settings import HOME, Settings
+from services.shared.messaging import kafka
+from services.shared.settings import ROOT, Settings
 from services.shared.telemetry import configure_logs
-from tests.support import present
+from tests.support import present, raw_http
 from tests.support.servers import free_port
 from tests.support.standard_webhooks import all_sources
 
 PEPPER = "a pepper of the tests"
-
+REFRESHED_S = 1.0  # after which changed keys and senders hold
 
 _event = msgspec.json.Decoder(InteractionEvent).decode
 _interaction = msgspec.json.Decoder(Interaction).decode
@@ -74,7 +74,7 @@ class IngestProcess:
         command = tied([sys.executable, "-m", "tests.support.ingest_process"])
         # The log goes through a pipe: a test may forbid the process to write to files.
         self._process = subprocess.Popen(
-            command, cwd=HOME, env=present.environment() | self._variables, stderr=subprocess.PIPE
+            command, cwd=ROOT, env=present.environment() | self._variables, stderr=subprocess.PIPE
         )
         threading.Thread(target=self._keep_log, args=[self._process.stderr], daemon=True).start()
         give_up = time.monotonic() + 40
@@ -94,6 +94,7 @@ class IngestProcess:
         """Ends it in order."""
         assert self._process
         self._process.terminate()
+        self.http.close()
         assert self._process.wait(20) == 0, self.log()
 
     def kill(self) -> None:
@@ -150,8 +151,8 @@ class IngestProcess:
         return source.sign(sample, secret, self.url + path, now)
 
     def connection(self) -> socket.socket:
-        """A bare connection."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        """A bare connection to it."""
+        return raw_http.connect(self.port)
 
     def metric(self, name: str, **labels: str) -> float:
         """A metric's value; 0 before there was anything to count."""
@@ -168,7 +169,7 @@ class IngestProcess:
     @property
     def settings(self) -> Settings:
         """Settings that reach its database and its broker."""
-        return Settings(database_url=self.database, kafka_bootstrap=self.bootstrap)  # type: ignore[arg-type]
+        return Settings(database_url=self.database, kafka_bootstrap=self.bootstrap)
 
     def new_key(self, scope: Scope, **more: Any) -> str:
         """Registers a key; a name of its own tells it from the others."""
@@ -224,17 +225,15 @@ class IngestProcess:
             }
         )
         try:
-            found, wanted = [], self.count_published()
+            found: list[InteractionEvent] = []
+            wanted = self.count_published()
             parts = consumer.list_topics(INTERACTIONS, timeout=10).topics[INTERACTIONS].partitions
             consumer.assign([TopicPartition(INTERACTIONS, part, 0) for part in parts])
             give_up = time.monotonic() + 60
             while len(found) < wanted:
                 assert time.monotonic() < give_up, f"{len(found)} of {wanted}"
-                found += [
-                    _event(record.value())
-                    for record in consumer.consume(1_000, timeout=1)
-                    if not record.error()
-                ]
+                polled = consumer.consume(1_000, timeout=1)
+                found += [_event(record.value() or b"") for record in polled if not record.error()]
             return [(event.time, _interaction(event.data)) for event in found]
         finally:
             consumer.close()
@@ -259,7 +258,7 @@ class IngestProcess:
 
 def create_topics(bootstrap: str) -> None:
     """Creates the topics."""
-    asyncio.run(make_topics(Settings(kafka_bootstrap=bootstrap)))
+    asyncio.run(kafka.create_topics(Settings(kafka_bootstrap=bootstrap)))
 
 
 if __name__ == "__main__":

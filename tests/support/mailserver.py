@@ -68,8 +68,8 @@ class MailServer:
     ) -> None:
         self.folder, self.port, self.tls_port = folder, free_port(), free_port()
         self.log = folder / "dovecot.log"
-        for one in ("run", "state", "mail", "home"):
-            (folder / one).mkdir(parents=True)
+        for name in ("run", "state", "mail", "home"):
+            (folder / name).mkdir(parents=True)
         # then Dovecot wants its own accounts, and keeps mail for nobody with uid 0
         root = os.geteuid() == 0
         owner = pwd.getpwnam("nobody") if root else pwd.getpwuid(os.geteuid())
@@ -95,7 +95,7 @@ class MailServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it; returns once it greets."""
+        """Starts it; returns once it answers."""
         with self.log.open("ab") as log:
             command = tied([PROGRAM, "-F", "-c", str(self.folder / "dovecot.conf")])
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -123,9 +123,9 @@ class MailServer:
         imap = self.connected()
         imap.create(folder)
         for mail in mails:
-            status, said = imap.append(folder, "", imaplib.Time2Internaldate(present.now()), mail)
+            status, answer = imap.append(folder, "", imaplib.Time2Internaldate(present.now()), mail)
             if status != "OK":
-                raise RuntimeError(f"APPEND: {said}")
+                raise RuntimeError(f"APPEND: {answer}")
         imap.logout()
 
     def connected(self) -> imaplib.IMAP4:
@@ -134,7 +134,7 @@ class MailServer:
         imap.authenticate("PLAIN", lambda _: f"\0{USER}\0{PASSWORD}".encode())
         return imap
 
-    def number_anew(self) -> None:
-        """Makes the server forget its numbers, as after a restored backup: UIDVALIDITY changes."""
+    def reset_uids(self) -> None:
+        """Deletes the server's indexes, as after a restored backup: UIDVALIDITY changes."""
         for path in (self.folder / "mail").glob("dovecot*"):
             path.unlink()

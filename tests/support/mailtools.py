@@ -58,7 +58,7 @@ def items(found: list[Item | Refused]) -> list[Item]:
     return [one for one in found if isinstance(one, Item)]
 
 
-def told(found: list[Item | Refused]) -> list[tuple[str, str, str]]:
+def summary(found: list[Item | Refused]) -> list[tuple[str, str, str]]:
     """(address, type, kind of bounce) of each."""
     return [(item.email, item.type, str(item.properties.get("type", ""))) for item in items(found)]
 
@@ -79,16 +79,16 @@ def uids(found: list[Item | Refused]) -> list[str]:
     ]
 
 
-def words(found: list[Item | Refused]) -> dict[str, list[str]]:
-    """What each address is heard to say of mails at once, by the records of `lead.consents`."""
+def consents(found: list[Item | Refused]) -> dict[str, list[str]]:
+    """Each address and its new states of consent to e-mail, by the records of `lead.consents`."""
     names = {keyed_hash(PEPPER, f"email:{item.email}"): item.email for item in items(found)}
-    said: dict[str, list[str]] = defaultdict(list)
+    states: dict[str, list[str]] = defaultdict(list)
     for record in taken(found).records:
         if record.topic == CONSENTS:
             data = decode_consent(record.value).data
             assert (data.channel, data.purpose) == ("email", "marketing")
-            said[names[data.address]].append(data.state)
-    return dict(said)
+            states[names[data.address]].append(data.state)
+    return dict(states)
 
 
 def refusal(source: Source, request: InboundRequest, *secrets: Secret) -> str:
@@ -112,7 +112,7 @@ def check_sample(source: Source) -> None:
     assert source.verify(request, [Secret("test", verifier)]).name == "test"
     assert {item.email for item in items(source.parse(request))} == {"ann@example.com"}
     assert not taken(source.parse(request)).refused
-    assert not words(source.parse(request))
+    assert not consents(source.parse(request))
     assert refusal(source, request, Secret("test", source.new_secret()[1])) == "signature"
     assert refusal(source, request) == "not-connected"
 

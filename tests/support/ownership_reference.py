@@ -12,14 +12,14 @@ from services.scorer.records import IncomingEvent
 from services.shared.contracts.events import INTERACTIONS, ExternalId, Interaction, decode_touch
 from services.shared.contracts.identity import Cleaner, Identifier, Kind
 from services.shared.messaging.kafka import Record
-from tests.support.histories import BASE, DAY, TYPES, Said
+from tests.support.histories import BASE, DAY, TYPES, Occurrence
 
 Owner = tuple[str, Any]
 
 
-def tangled(rng: random.Random, people: int, length: int) -> list[Said]:
+def tangled(rng: random.Random, people: int, length: int) -> list[Occurrence]:
     """People whose identifiers meet wrongly more often than not: shared cookies, verdicts, repeated
-    ids, desks.
+    ids, role addresses.
     """
     users, emails = (
         [f"u{i}" for i in range(people)],
@@ -27,7 +27,7 @@ def tangled(rng: random.Random, people: int, length: int) -> list[Said]:
     )
     cookies = [f"a{i}" for i in range(max(2, people // 2))]
 
-    def one(id: str) -> Interaction:
+    def interaction(id: str) -> Interaction:
         i, j, cookie, pick = (
             rng.randrange(people),
             rng.randrange(people),
@@ -36,8 +36,10 @@ def tangled(rng: random.Random, people: int, length: int) -> list[Said]:
         )
         if pick < 0.12:
             other = rng.choice([user for user in users if user != users[i]])
-            said = {"other_user_id": other, "verdict": rng.choice(["same", "same", "different"])}
-            return Interaction(id=id, type="identity_reviewed", user_id=users[i], properties=said)
+            verdict = {"other_user_id": other, "verdict": rng.choice(["same", "same", "different"])}
+            return Interaction(
+                id=id, type="identity_reviewed", user_id=users[i], properties=verdict
+            )
         crm = {"external_id": ExternalId("crm", f"x{j}")}
         named: dict[str, Any] = rng.choice([
             {"anonymous_id": cookie}, {"anonymous_id": cookie}, {"anonymous_id": cookie,
@@ -52,12 +54,12 @@ def tangled(rng: random.Random, people: int, length: int) -> list[Said]:
         ])  # fmt: skip
         return Interaction(id=id, type=rng.choice(TYPES), **named)
 
-    out: list[Said] = []
+    out: list[Occurrence] = []
     for n in range(length):
         at = BASE + rng.randrange(60) * DAY // 2
-        out.append(Said(at, one(f"e{n}")))
+        out.append(Occurrence(at, interaction(f"e{n}")))
         if rng.random() < 0.2:
-            out.append(Said(at + rng.choice([-DAY, 0, DAY]), one(f"e{n}")))
+            out.append(Occurrence(at + rng.choice([-DAY, 0, DAY]), interaction(f"e{n}")))
     return out
 
 

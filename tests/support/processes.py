@@ -8,13 +8,22 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
 from services.ops.embedded.processes import tied
-from services.shared.settings import HOME
+from services.shared.settings import ROOT, Settings
 from tests.support import present
 from tests.support.servers import free_port
+
+
+def settings_of(variables: Mapping[str, str]) -> Settings:
+    """The settings that a process with these variables has."""
+    fields: dict[str, Any] = {
+        name.removeprefix("RIPELINE_").lower(): value for name, value in variables.items()
+    }
+    return Settings(**fields)
 
 
 class Process:
@@ -48,7 +57,7 @@ class Process:
             self._process = await asyncio.create_subprocess_exec(
                 *tied([sys.executable, "-m", self.module]),
                 env=variables,
-                cwd=HOME,
+                cwd=ROOT,
                 stdout=log,
                 stderr=log,
             )

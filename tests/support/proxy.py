@@ -1,5 +1,5 @@
-"""A door before a server: closed nobody answers, opened it leads to the server behind; so a server
-can be away at first.
+"""A TCP proxy: closed it refuses connections, opened it passes them on; so a server can be away at
+first.
 """
 
 import socket
@@ -10,7 +10,7 @@ from typing import Self
 from tests.support.servers import free_port
 
 
-class Door:
+class Proxy:
     """Listens on `address` while it is open, and passes everything on to `behind` (host:port)."""
 
     def __init__(self, behind: str) -> None:
@@ -21,14 +21,14 @@ class Door:
         self._server: _Server | None = None
 
     def open(self) -> Self:
-        """Lets everybody through."""
-        self._server = _Server(("127.0.0.1", self.port), _Passage)
+        """Accepts connections from now on."""
+        self._server = _Server(("127.0.0.1", self.port), _Connection)
         self._server.behind = self.behind
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
     def close(self) -> None:
-        """Listens no more."""
+        """Refuses connections from now on."""
         if self._server:
             self._server.shutdown()
             self._server.server_close()
@@ -41,19 +41,19 @@ class _Server(socketserver.ThreadingTCPServer):
     behind: tuple[str, int]
 
 
-class _Passage(socketserver.BaseRequestHandler):
+class _Connection(socketserver.BaseRequestHandler):
     server: _Server
     request: socket.socket
 
     def handle(self) -> None:
         with socket.create_connection(self.server.behind) as inner:
-            back = threading.Thread(target=_pour, args=(inner, self.request), daemon=True)
+            back = threading.Thread(target=_copy, args=(inner, self.request), daemon=True)
             back.start()
-            _pour(self.request, inner)
+            _copy(self.request, inner)
             back.join()
 
 
-def _pour(source: socket.socket, sink: socket.socket) -> None:
+def _copy(source: socket.socket, sink: socket.socket) -> None:
     try:
         while data := source.recv(65536):
             sink.sendall(data)

@@ -1,47 +1,61 @@
-"""HTTP on a bare connection: answers to what no client would send."""
+"""HTTP on a bare connection, for requests that no client would send."""
 
 import json
 import re
 import socket
 
+_opened: list[socket.socket] = []
 
-def answered(wire: socket.socket, seconds: float = 10) -> bytes:
+
+def connect(port: int) -> socket.socket:
+    """A bare connection to a service on this machine, until `close_all`."""
+    _opened.append(socket.create_connection(("127.0.0.1", port), timeout=30))
+    return _opened[-1]
+
+
+def close_all() -> None:
+    """Closes what `connect` has opened."""
+    while _opened:
+        _opened.pop().close()
+
+
+def read_to_end(connection: socket.socket, seconds: float = 10) -> bytes:
     """What comes until the other side closes."""
-    wire.settimeout(seconds)
-    said = b""
+    connection.settimeout(seconds)
+    received = b""
     try:
-        while piece := wire.recv(65536):
-            said += piece
+        while piece := connection.recv(65536):
+            received += piece
     except ConnectionResetError:
         pass
-    return said
+    return received
 
 
-def one_answer(wire: socket.socket, said: bytes = b"") -> tuple[int, str]:
-    """(status, kind) of the answer that comes, whatever the other side does after it."""
-    wire.settimeout(5)
-    while b"\r\n\r\n" not in said:
-        said += wire.recv(65536)
-    head, _, body = said.partition(b"\r\n\r\n")
+def read_problem(connection: socket.socket, received: bytes = b"") -> tuple[int, str]:
+    """(status, kind) of the next answer, whatever the other side does after it."""
+    connection.settimeout(5)
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65536)
+    head, _, body = received.partition(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head)
     assert length
     while len(body) < int(length[1]):
-        body += wire.recv(65536)
-    return problem_in(head + b"\r\n\r\n" + body)
+        body += connection.recv(65536)
+    return problem_of(head + b"\r\n\r\n" + body)
 
 
-def poured(wire: socket.socket, piece: bytes, most: int) -> int:
+def send_until_closed(connection: socket.socket, piece: bytes, most: int) -> int:
     """How many bytes are taken before the other side closes."""
     sent = 0
     try:
         while sent < most:
-            sent += wire.send(piece)
+            sent += connection.send(piece)
     except OSError:
         pass
     return sent
 
 
-def problem_in(said: bytes) -> tuple[int, str]:
-    """(status, kind) of a bare answer."""
-    head, _, body = said.partition(b"\r\n\r\n")
+def problem_of(answer: bytes) -> tuple[int, str]:
+    """(status, kind) of a bare answer with a problem document."""
+    head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body)["type"].rpartition("#")[2]

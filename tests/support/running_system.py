@@ -113,6 +113,13 @@ class System:
                 return email
 
 
+def body_of(mail: EmailMessage, subtype: str = "plain") -> str:
+    """The text of a mail, or its HTML."""
+    part = mail.get_body((subtype,))
+    assert part
+    return str(part.get_content())
+
+
 def wait_until(condition: Callable[[], T | bool | None], seconds: float = 20) -> T:
     """What `condition` returns once it is true."""
     give_up = time.monotonic() + seconds

@@ -17,7 +17,7 @@ import pytest
 
 from services.ops.embedded.processes import tied
 from services.shared.playbook.sections import Playbook
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 from tests.support import present
 from tests.support.company import CRM_RULES, CRM_SECRET, CrmFlow, Site, serving
 from tests.support.databases import create_database
@@ -47,13 +47,15 @@ def system(
             "TMPDIR": str(folder / "tmp"),
         }
         with _running(folder, variables) as started:
-            yield System(started, site, crm, default_playbook)
+            system = System(started, site, crm, default_playbook)
+            yield system
+            system.http.close()
     assert not list((folder / "tmp").iterdir())
 
 
 def _write_playbook(folder: Path) -> None:
     """The product's playbook, with short visits and a CRM."""
-    shutil.copytree(HOME / "deploy" / "playbook", folder)
+    shutil.copytree(ROOT / "deploy" / "playbook", folder)
     rules = folder / "playbook.yaml"
     text = rules.read_text()
     text = text.replace("on_site_minutes: 30", f"on_site_minutes: {ON_SITE_S / 60}")
@@ -67,7 +69,7 @@ def _running(folder: Path, variables: dict[str, str]) -> Iterator[dict[str, Any]
     with (folder / "up.log").open("ab") as log:
         up = subprocess.Popen(
             tied(command),
-            cwd=HOME,
+            cwd=ROOT,
             env=present.environment() | variables,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -30,7 +30,7 @@ THANKS = "https://www.example.com/thanks"
 
 
 class Outage:
-    """A broker that is away for a while, people who go on posting, and what they were told."""
+    """A broker that is away for a while, people who go on posting, and how they were answered."""
 
     def __init__(self, ingest: IngestProcess, kafka: Kafka) -> None:
         self.ingest, self.kafka = ingest, kafka
@@ -114,9 +114,9 @@ class Outage:
 
     async def sender(self, http: aiohttp.ClientSession, person: str, name: str) -> int:
         """A program that repeats."""
-        said = {"id": name, "type": "seen", "anonymous_id": person}
+        body = {"id": name, "type": "seen", "anonymous_id": person}
         async with http.post(
-            f"{self.ingest.url}/v1/events", json=said, headers=self.ingest.key("secret")
+            f"{self.ingest.url}/v1/events", json=body, headers=self.ingest.key("secret")
         ) as answer:
             if answer.status == 503:
                 assert int(answer.headers["Retry-After"]) > 0
@@ -180,13 +180,13 @@ def test_nothing_acknowledged_is_missing_after(
     wait_until(lambda: drained(outage.ingest), 60)
 
     times: dict[str, dict[str, datetime]] = defaultdict(dict)
-    for at, said in outage.ingest.interactions():
-        times[said.anonymous_id].setdefault(said.id, at)
+    for at, interaction in outage.ingest.interactions():
+        times[interaction.anonymous_id].setdefault(interaction.id, at)
     assert outage.acknowledged.keys() <= times.keys()
     for person, names in outage.acknowledged.items():
         assert set(names) <= times[person].keys()
-        told = [times[person][name] for name in names]
-        assert told == sorted(told), person
+        in_order = [times[person][name] for name in names]
+        assert in_order == sorted(in_order), person
     assert sum(map(len, outage.acknowledged.values())) > 2 * PEOPLE * seconds
 
     cuts = quantiles(outage.seconds, n=100)
@@ -197,7 +197,7 @@ def test_nothing_acknowledged_is_missing_after(
     assert cuts[98] < 1.5
 
 
-def test_a_full_spool_is_told_and_survives_kill_9(
+def test_a_full_spool_is_reported_and_survives_kill_9(
     start: Callable[..., IngestProcess], broker: Kafka
 ) -> None:
     """503 `spool-full`, a metric, not ready; then kill -9, and everything that was acknowledged
@@ -209,11 +209,11 @@ def test_a_full_spool_is_told_and_survives_kill_9(
     broker.kill()
     acknowledged, answers = [], []
     for number in range(300):
-        said = visit(url="x" * 2000)
+        body = visit(url="x" * 2000)
         key = {"Authorization": f"Bearer {owners[number % len(owners)]}"}
-        answers.append(ingest.http.post(f"{ingest.url}/v1/events", json=said, headers=key))
+        answers.append(ingest.http.post(f"{ingest.url}/v1/events", json=body, headers=key))
         if answers[-1].status_code == 200:
-            acknowledged.append(said["id"])
+            acknowledged.append(body["id"])
             assert ingest.http.get(f"{ingest.url}/health/ready").status_code == 200
         else:
             break
@@ -228,11 +228,11 @@ def test_a_full_spool_is_told_and_survives_kill_9(
     assert ingest.metric("ripeline_spool_records") == len(acknowledged)
     broker.start()
     wait_until(lambda: drained(ingest), 60)
-    assert set(acknowledged) <= {said.id for _, said in ingest.interactions()}
+    assert set(acknowledged) <= {interaction.id for _, interaction in ingest.interactions()}
     assert ingest.http.get(f"{ingest.url}/health/ready").status_code == 200
 
 
-def test_a_full_disk_is_told_and_harms_nothing_that_is_on_it(
+def test_a_full_disk_is_reported_and_harms_nothing_that_is_on_it(
     start: Callable[..., IngestProcess], broker: Kafka
 ) -> None:
     """The operating system refuses to write: 503 and the alarm metric; with room again all goes on,
@@ -243,10 +243,10 @@ def test_a_full_disk_is_told_and_harms_nothing_that_is_on_it(
     acknowledged = []
 
     def post() -> httpx.Response:
-        said = visit()
-        answer = ingest.post("/v1/events", "public", json=said)
+        body = visit()
+        answer = ingest.post("/v1/events", "public", json=body)
         if answer.status_code == 200:
-            acknowledged.append(said["id"])
+            acknowledged.append(body["id"])
         return answer
 
     assert [post().status_code for _ in range(5)] == [200] * 5
@@ -264,6 +264,6 @@ def test_a_full_disk_is_told_and_harms_nothing_that_is_on_it(
     assert ingest.http.get(f"{ingest.url}/health/ready").status_code == 200
     broker.start()
     wait_until(lambda: drained(ingest), 60)
-    found = {said.id for _, said in ingest.interactions()}
+    found = {interaction.id for _, interaction in ingest.interactions()}
     assert set(acknowledged) <= found
     assert len(acknowledged) == 10

@@ -18,7 +18,7 @@ from playwright.async_api import async_playwright, expect
 from segment.analytics.client import Client
 
 from tests.support import present
-from tests.support.running_system import System, wait_until
+from tests.support.running_system import System, body_of, wait_until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 BROWSER_FLAGS = [
@@ -223,7 +223,7 @@ async def test_a_plain_form_in_a_browser_ends_at_its_next_page_and_brings_the_ma
     assert lead["stage"] == "decision"
     touch = wait_until(lambda: system.touches(lead["id"], status="sent"))[0]
     mail = wait_until(lambda: system.mails(email, touch["id"]))[0]
-    assert "Zoë" in mail.get_body(("plain",)).get_content()
+    assert "Zoë" in body_of(mail)
 
 
 def test_a_form_without_a_tick_gives_no_permission(system: System) -> None:
@@ -243,12 +243,12 @@ def test_a_form_without_a_tick_gives_no_permission(system: System) -> None:
 
 def test_a_script_may_post_a_form_as_json_from_another_origin(system: System) -> None:
     origin = {"Origin": "https://www.millwarden.example", "Access-Control-Request-Method": "POST"}
-    asked = httpx.options(
+    preflight = httpx.options(
         f"{system.ingest}/v1/forms/contact",
         headers=origin | {"Access-Control-Request-Headers": "content-type"},
     )
-    assert asked.status_code == 200
-    assert asked.headers["access-control-allow-origin"] == "*"
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "*"
     email = system.address()
     url = f"{system.ingest}/v1/forms/contact?key={system.keys['public']}"
     posted = httpx.post(

@@ -23,18 +23,20 @@ from tests.support.running_system import System, wait_until
 
 
 def contact() -> dict[str, str]:
-    """A record of the CRM that nobody has heard of."""
+    """A record of the CRM that is new."""
     return {"system": "hubspot", "id": uuid.uuid4().hex}
 
 
-def say(system: System, lead: str, scope: str = "query", **said: Any) -> httpx.Response:
+def post_status(system: System, lead: str, scope: str = "query", **status: Any) -> httpx.Response:
     return system.http.post(
-        f"{system.scorer}/v1/leads/{lead}/status", json=said, headers=system.key(scope)
+        f"{system.scorer}/v1/leads/{lead}/status", json=status, headers=system.key(scope)
     )
 
 
-def told(system: System, email: str, number: int = 1, seconds: float = 20) -> list[dict[str, Any]]:
-    """What the CRM was told of a lead, once that are so many messages and each signature holds."""
+def written_back(
+    system: System, email: str, number: int = 1, seconds: float = 20
+) -> list[dict[str, Any]]:
+    """The data of the messages about a lead, once there are so many and each signature holds."""
     got = wait_until(lambda: len(found := system.crm.about(email)) >= number and found, seconds)
     return [dict(Webhook(CRM_SECRET).verify(body, headers)["data"]) for headers, body in got]
 
@@ -61,7 +63,7 @@ def test_sales_word_is_one_fact_by_the_call_and_by_an_event(system: System) -> N
     )
     lead = system.wait_for_lead(email=email)
     for scope in ("query", "secret"):
-        answer = say(
+        answer = post_status(
             system,
             f"hubspot:{record['id']}",
             scope,
@@ -109,14 +111,16 @@ def test_ingest_asks_for_a_reason_of_the_playbook_too(system: System) -> None:
 def test_a_word_on_an_unknown_record_waits_for_its_link(system: System) -> None:
     """D6: nothing is announced or written back before."""
     email, record = system.address(), contact()
-    waiting = say(system, f"hubspot:{record['id']}", status="won", at=present.ago(hours=1)).json()
+    waiting = post_status(
+        system, f"hubspot:{record['id']}", status="won", at=present.ago(hours=1)
+    ).json()
     assert waiting["stage"] == "customer"
     assert [item["kind"] for item in system.timeline(waiting["id"])] == ["event"]
     system.post_event(type="identified", email=email, external_id=record)
     lead = system.wait_for_lead(2, email=email)
     assert (lead["stage"], lead["sales_status"]) == ("customer", "won")
     assert system.query(f"/v1/leads/hubspot:{record['id']}")["id"] == lead["id"]
-    assert told(system, email)[0]["fields"] == {
+    assert written_back(system, email)[0]["fields"] == {
         "our_stage": "customer", "our_chance": "settled", "our_why": "Bought", "our_sales": "won",
     }  # fmt: skip
 
@@ -125,7 +129,7 @@ def test_the_crm_is_told_and_its_echo_ends_there(system: System) -> None:
     """D6: our own fields come back as a change of the contact, and nothing more is written."""
     email, record = system.address(), contact()
     system.post_event(type="demo_requested", email=email, external_id=record)
-    (data,) = told(system, email)
+    (data,) = written_back(system, email)
     assert (data["system"], data["external_id"]) == ("hubspot", record["id"])
     assert data["fields"]["our_stage"] == "decision"
     before = system.wait_for_lead(email=email)
@@ -144,7 +148,7 @@ def test_a_failure_or_a_redirect_is_repeated_under_the_same_id(system: System) -
     email = system.address()
     system.crm.redirect, system.crm.answers[email] = f"{system.site.url}/led-on", [302]
     system.post_event(type="demo_requested", email=email)
-    first, second = told(system, email, 2)
+    first, second = written_back(system, email, 2)
     assert len(set(ids(system, email))) == 1
     assert first["fields"] == second["fields"]
     assert "/led-on" not in system.site.requested
@@ -155,13 +159,13 @@ def test_a_kill_on_the_wire_repeats_the_message_under_the_same_id(system: System
     email = system.address()
     system.crm.held[email] = threading.Event()
     system.post_event(type="demo_requested", email=email)
-    told(system, email)
+    written_back(system, email)
     os.kill(system.pids["scorer"][0], signal.SIGKILL)
     system.crm.held.pop(email).set()
     asyncio.run(_end_leases(system.database))
-    told(system, email, 2, seconds=90)
+    written_back(system, email, 2, seconds=90)
     assert len(set(ids(system, email))) == 1
-    say(system, system.wait_for_lead(email=email)["id"], status="accepted")
-    data = told(system, email, 3)[-1]
+    post_status(system, system.wait_for_lead(email=email)["id"], status="accepted")
+    data = written_back(system, email, 3)[-1]
     assert data["fields"]["our_sales"] == "accepted"
     assert len(set(ids(system, email))) == 2

@@ -18,7 +18,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from tests.support import present
 from tests.support.running_system import System
-from tests.system.test_page import CHROMIUM, DESK, PHONE, QUIET
+from tests.system.test_page import CHROMIUM, DESKTOP, PHONE, QUIET
 
 ODD = "<script>document.title='owned'</script>"
 
@@ -85,7 +85,7 @@ async def bring(page: Page, file: Path) -> None:
 
 
 async def ended(page: Page, words: str) -> None:
-    """Waits for the report; where no script runs the browser is told to reload: it does not heed
+    """Waits for the report; where no script runs the browser is asked to reload: it does not heed
     <noscript> then.
     """
     async with asyncio.timeout(20):
@@ -95,7 +95,7 @@ async def ended(page: Page, words: str) -> None:
                 await page.reload()
 
 
-@pytest.mark.parametrize("manner", ["desk", "phone", "no script"])
+@pytest.mark.parametrize("manner", ["desktop", "phone", "no script"])
 async def test_a_file_is_mapped_tried_and_imported(
     system: System, browser: Browser, tmp_path: Path, manner: str
 ) -> None:
@@ -105,7 +105,7 @@ async def test_a_file_is_mapped_tried_and_imported(
     page, wrong = await visit(
         browser,
         system,
-        viewport=PHONE if manner == "phone" else DESK,
+        viewport=PHONE if manner == "phone" else DESKTOP,
         java_script_enabled=manner != "no script",
     )
     email = system.address()

@@ -16,15 +16,14 @@ from typing import Any
 
 import httpx
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from services.ops.__main__ import app
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 from tests.support import present
-from tests.support.running_system import System, wait_until
+from tests.support.running_system import System, body_of, wait_until
 
-LOANS = HOME.parent / "shared" / "data" / "bpi2012_loan_leads.csv"
+LOANS = ROOT.parent / "shared" / "data" / "bpi2012_loan_leads.csv"
 LEADS = """
 kind: leads
 email: E-mail
@@ -45,7 +44,7 @@ outcome: {column: ActivityID, equals: 6}
 """
 
 
-class Desk:
+class ImportCommand:
     """The command line as a person at this machine uses it; in this process, for its start takes
     longer than its work.
     """
@@ -81,10 +80,12 @@ class Desk:
 
 
 @pytest.fixture
-def desk(system: System, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def command(
+    system: System, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ImportCommand:
     # where the running system is found
     monkeypatch.setattr(tempfile, "tempdir", str(scratch / "system" / "tmp"))
-    return Desk(system, tmp_path)
+    return ImportCommand(system, tmp_path)
 
 
 def badge(
@@ -99,12 +100,12 @@ def decided(system: System, lead: str) -> dict[str, Any]:
     return wait_until(lambda: system.touches(lead))[0]
 
 
-def test_history_moves_the_score_and_sends_nothing(system: System, desk: Desk) -> None:
+def test_history_moves_the_score_and_sends_nothing(system: System, command: ImportCommand) -> None:
     """I3, N6: a demo asked for five days ago, with permission, and yet no mail: it was imported as
     history.
     """
     email = system.address()
-    report = desk.imported(badge(email), LEADS, "--as", "history")
+    report = command.imported(badge(email), LEADS, "--as", "history")
     assert (report["accepted"], report["leads"], report["as"]) == (1, 1, "history")
     lead = system.wait_for_lead(email=email)
     assert (lead["stage"], lead["source"], lead["traits"]["name"]) == (
@@ -119,23 +120,25 @@ def test_history_moves_the_score_and_sends_nothing(system: System, desk: Desk) -
     assert system.mails(email) == []
 
 
-def test_new_leads_enter_programs_now_whenever_it_happened(system: System, desk: Desk) -> None:
+def test_new_leads_enter_programs_now_whenever_it_happened(
+    system: System, command: ImportCommand
+) -> None:
     email = system.address()
     when = (present.now() - timedelta(days=20)).isoformat()
     assert (
-        desk.imported(badge(email, when), LEADS, "--as", "new_leads", "--days", "0")["as"]
+        command.imported(badge(email, when), LEADS, "--as", "new_leads", "--days", "0")["as"]
         == "new_leads"
     )
     lead = system.wait_for_lead(email=email)
     touch = wait_until(lambda: system.touches(lead["id"], status="sent"))[0]
     mail = wait_until(lambda: system.mails(email, touch["id"]))[0]
-    assert "Zoë" in mail.get_body(("plain",)).get_content()
+    assert "Zoë" in body_of(mail)
 
 
-def test_new_leads_are_let_in_over_the_days_given(system: System, desk: Desk) -> None:
+def test_new_leads_are_let_in_over_the_days_given(system: System, command: ImportCommand) -> None:
     emails = [system.address(f"n{n}") for n in range(8)]
     rows = [badge("")[0], *(badge(email)[1] for email in emails)]
-    desk.imported(rows, LEADS, "--as", "new_leads", "--days", "30")
+    command.imported(rows, LEADS, "--as", "new_leads", "--days", "30")
     touches = [decided(system, system.wait_for_lead(email=email)["id"]) for email in emails]
     assert {touch["status"] for touch in touches} == {"due"}
     due = sorted(datetime.fromisoformat(touch["due_at"]) - present.now() for touch in touches)
@@ -144,10 +147,10 @@ def test_new_leads_are_let_in_over_the_days_given(system: System, desk: Desk) ->
 
 
 def test_what_is_older_than_400_days_announces_nothing_even_as_a_new_lead(
-    system: System, desk: Desk
+    system: System, command: ImportCommand
 ) -> None:
     email = system.address()
-    desk.imported(
+    command.imported(
         badge(email, (present.now() - timedelta(days=401)).isoformat()),
         LEADS,
         "--as",
@@ -162,16 +165,16 @@ def test_what_is_older_than_400_days_announces_nothing_even_as_a_new_lead(
 
 
 def test_a_suppression_list_that_was_imported_first_holds_against_a_permission_of_a_file(
-    system: System, desk: Desk
+    system: System, command: ImportCommand
 ) -> None:
     """N6: also where the permission is of today, and after both files were imported again."""
     email = system.address()
     suppressions = [["Address"], [email.upper()]]
-    assert desk.imported(suppressions, "kind: suppressions\nemail: Address")["accepted"] == 1
+    assert command.imported(suppressions, "kind: suppressions\nemail: Address")["accepted"] == 1
     undated = LEADS.replace("time: When\n", "")
     for _ in range(2):
-        desk.imported(badge(email), undated, "--as", "new_leads", "--days", "0")
-        desk.imported(badge(email), LEADS, "--as", "new_leads", "--days", "0")
+        command.imported(badge(email), undated, "--as", "new_leads", "--days", "0")
+        command.imported(badge(email), LEADS, "--as", "new_leads", "--days", "0")
     lead = system.wait_for_lead(3, email=email)
     touch = decided(system, lead["id"])
     assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")
@@ -180,19 +183,19 @@ def test_a_suppression_list_that_was_imported_first_holds_against_a_permission_o
 
 
 def test_a_suppression_list_that_is_imported_again_does_not_take_a_later_permission_back(
-    system: System, desk: Desk
+    system: System, command: ImportCommand
 ) -> None:
     """I3: twice is once, also for words without a date."""
     email = system.address()
     suppressions = [["Address"], [email]], "kind: suppressions\nemail: Address"
-    desk.imported(*suppressions)
+    command.imported(*suppressions)
     assert system.wait_for_lead(email=email)["events_counted"] == 1
     system.post_event(
         email=email, type="form_submitted", consent=[{"state": "given", "basis": "form"}]
     )
     system.wait_for_lead(2, email=email)
-    desk.imported(*suppressions)
-    desk.imported(*suppressions, *desk.to())
+    command.imported(*suppressions)
+    command.imported(*suppressions, *command.to())
     system.post_event(
         email=email, type="demo_requested", traits={"timezone": present.midday_zone()}
     )
@@ -201,7 +204,9 @@ def test_a_suppression_list_that_is_imported_again_does_not_take_a_later_permiss
     assert wait_until(lambda: system.touches(lead["id"], status="sent"))
 
 
-def test_the_other_way_and_another_word_change_nothing(system: System, desk: Desk) -> None:
+def test_the_other_way_and_another_word_change_nothing(
+    system: System, command: ImportCommand
+) -> None:
     """I3: the same file here and through ingest, as history and as new leads, is one set of
     events.
     """
@@ -210,10 +215,10 @@ def test_the_other_way_and_another_word_change_nothing(system: System, desk: Des
     mapping = (
         LEADS + "outcome: {column: Name, equals: Zoë Ångström, time: {constant: 2026-02-01}}\n"
     )
-    dry = desk.imported(rows, mapping, "--as", "history", "--dry-run", *desk.to())
+    dry = command.imported(rows, mapping, "--as", "history", "--dry-run", *command.to())
     assert (dry["accepted"], dry["events"], dry["dry_run"]) == (3, 6, True)
     assert system.lookup(email=email) is None
-    first = desk.imported(rows, mapping, "--as", "history")
+    first = command.imported(rows, mapping, "--as", "history")
     assert {name: first[name] for name in ("rows", "accepted", "leads")} == {
         "rows": 3,
         "accepted": 3,
@@ -222,13 +227,15 @@ def test_the_other_way_and_another_word_change_nothing(system: System, desk: Des
     known = system.wait_for_lead(4, email=email)
     # two rows are one and the same, and so is the outcome of all three, but for its own date
     assert known["events_counted"] == 4
-    desk.imported(rows, mapping, "--as", "new_leads", *desk.to())
-    desk.imported(rows, mapping, "--as", "history", *desk.to())
+    command.imported(rows, mapping, "--as", "new_leads", *command.to())
+    command.imported(rows, mapping, "--as", "history", *command.to())
     system.post_event(email=email, type="noted")
     assert system.wait_for_lead(5, email=email)["events_counted"] == 5
 
 
-def test_rejected_rows_are_told_by_both_ways_alike(system: System, desk: Desk) -> None:
+def test_rejected_rows_are_reported_by_both_ways_alike(
+    system: System, command: ImportCommand
+) -> None:
     email = system.address()
     broken = [
         badge("")[0], badge(email)[1], ["=HYPERLINK(1)", "Bo", "2026-01-01", "", ""],
@@ -236,10 +243,10 @@ def test_rejected_rows_are_told_by_both_ways_alike(system: System, desk: Desk) -
         ["guest", "", "", "", ""], ["cy@x.example", "y" * 9000, "", "", ""], ["short"],
     ]  # fmt: skip
     reports = []
-    for number, way in enumerate(([], desk.to(), ["--dry-run"])):
-        rejects = desk.folder / f"rejected{number}.csv"
+    for number, way in enumerate(([], command.to(), ["--dry-run"])):
+        rejects = command.folder / f"rejected{number}.csv"
         reports.append(
-            desk.imported(broken, LEADS, "--as", "history", "--rejects", str(rejects), *way)
+            command.imported(broken, LEADS, "--as", "history", "--rejects", str(rejects), *way)
         )
         with rejects.open(encoding="utf-8-sig", newline="") as stream:
             table = list(csv.reader(stream))
@@ -261,28 +268,28 @@ def test_rejected_rows_are_told_by_both_ways_alike(system: System, desk: Desk) -
     }
 
 
-def test_a_mistake_ends_before_any_row_with_code_2(system: System, desk: Desk) -> None:
-    file, plan = desk.folder / "f.csv", desk.folder / "m.yaml"
+def test_a_mistake_ends_before_any_row_with_code_2(system: System, command: ImportCommand) -> None:
+    file, plan = command.folder / "f.csv", command.folder / "m.yaml"
     file.write_text("Mail\na@x.example\n")
     plan.write_text("kind: leads\nemail: Mial\n")
-    for arguments in ([], desk.to(), ["--to", system.scorer, "--key", "x"], ["--dry-run"]):
-        done = desk.run("import", str(file), "--mapping", str(plan), "--json", *arguments)
+    for arguments in ([], command.to(), ["--to", system.scorer, "--key", "x"], ["--dry-run"]):
+        done = command.run("import", str(file), "--mapping", str(plan), "--json", *arguments)
         assert (done.exit_code, done.stdout) == (2, ""), done.stderr
     plain = subprocess.run(
         [sys.executable, "-m", "services.ops", "import", str(file), "--mapping", str(plan)],
-        cwd=HOME, env=present.environment(), capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env=present.environment(), capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
     assert (plain.returncode, plain.stdout) == (2, "")
     assert "m.yaml:2: email: no column 'Mial' in the file. Did you mean 'Mail'?" in plain.stderr
     for wrong in (
         [str(file)],
-        [str(desk.folder / "none.csv"), "--mapping", "hubspot"],
+        [str(command.folder / "none.csv"), "--mapping", "hubspot"],
         [str(file), "--mapping", "none"],
         [],
     ):
-        assert desk.run("import", *wrong).exit_code == 2
-    refused = desk.run(
+        assert command.run("import", *wrong).exit_code == 2
+    refused = command.run(
         "import",
         str(file),
         "--mapping",
@@ -310,12 +317,12 @@ def test_the_door_of_imports_is_open_to_secret_keys_that_say_what_they_bring(
 
 
 def test_what_an_importer_has_to_know_is_told_to_secret_keys_alone(system: System) -> None:
-    told = system.http.get(f"{system.ingest}/v1/import", headers=system.key("secret")).json()
-    assert (told["zone"], told["outcome"]) == (
+    offered = system.http.get(f"{system.ingest}/v1/import", headers=system.key("secret")).json()
+    assert (offered["zone"], offered["outcome"]) == (
         system.playbook.company.timezone,
         system.playbook.model.outcome,
     )
-    assert "demo_requested" in told["types"]
+    assert "demo_requested" in offered["types"]
     for scope in ("public", "query"):
         assert (
             system.http.get(f"{system.ingest}/v1/import", headers=system.key(scope)).status_code
@@ -324,17 +331,17 @@ def test_what_an_importer_has_to_know_is_told_to_secret_keys_alone(system: Syste
     assert httpx.get(f"{system.ingest}/v1/import").status_code == 401
 
 
-def _twice(system: System, desk: Desk, file: Path, rows: int) -> None:
-    plan = desk.folder / "events.yaml"
+def _twice(system: System, command: ImportCommand, file: Path, rows: int) -> None:
+    plan = command.folder / "events.yaml"
     plan.write_text(EVENTS)
-    first = desk.report(file, plan)
+    first = command.report(file, plan)
     with file.open() as stream:
         leads = {line.split(",")[0] for line in islice(stream, 1, None)}
     assert (first["rows"], first["accepted"], first["leads"]) == (rows, rows, len(leads))
-    again = desk.report(file, plan, *desk.to())
+    again = command.report(file, plan, *command.to())
     assert again == first
     wait_until(
-        lambda: not any(json.loads(desk.run("status", "--json").stdout)["lag"].values()), 600
+        lambda: not any(json.loads(command.run("status", "--json").stdout)["lag"].values()), 600
     )
     with file.open() as stream:
         distinct = {line.strip() for line in islice(stream, 1, None)}
@@ -344,7 +351,7 @@ def _twice(system: System, desk: Desk, file: Path, rows: int) -> None:
         assert lead["events_counted"] == sum(line.startswith(f"{case},") for line in distinct)
         counted += lead["events_counted"]
     assert counted
-    done = desk.run("verify", "--json")
+    done = command.run("verify", "--json")
     assert done.exit_code == 0, done.stdout
     assert json.loads(done.stdout)["mismatches"] == []
 
@@ -352,13 +359,15 @@ def _twice(system: System, desk: Desk, file: Path, rows: int) -> None:
 @pytest.mark.skipif(
     not LOANS.exists(), reason="the public log of loan leads is not part of the product"
 )
-def test_a_log_of_real_leads_is_imported_twice_without_harm(system: System, desk: Desk) -> None:
+def test_a_log_of_real_leads_is_imported_twice_without_harm(
+    system: System, command: ImportCommand
+) -> None:
     """I3: counts are equal, and every lead is what its events make of it."""
-    part = desk.folder / "part.csv"
+    part = command.folder / "part.csv"
     with LOANS.open() as stream:
         lines = list(islice(stream, 4_001))
     part.write_text("".join(lines))
-    _twice(system, desk, part, 4_000)
+    _twice(system, command, part, 4_000)
 
 
 @pytest.mark.long
@@ -366,6 +375,6 @@ def test_a_log_of_real_leads_is_imported_twice_without_harm(system: System, desk
     not LOANS.exists(), reason="the public log of loan leads is not part of the product"
 )
 def test_the_whole_log_of_real_leads_is_imported_twice_without_harm(
-    system: System, desk: Desk
+    system: System, command: ImportCommand
 ) -> None:
-    _twice(system, desk, LOANS, 72_413)
+    _twice(system, command, LOANS, 72_413)

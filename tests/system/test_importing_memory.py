@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 from tests.support import present
 
 GROWTH_MIB = 60  # the count of leads holds up to 32 MiB of them in memory
@@ -40,17 +40,17 @@ def peak(folder: Path, rows: int) -> float:
     ]
     process = subprocess.Popen(
         command,
-        cwd=HOME,
+        cwd=ROOT,
         env=present.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
     assert process.stdout
-    said = json.loads(process.stdout.read())
+    report = json.loads(process.stdout.read())
     process.stdout.close()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert (process.returncode, said["accepted"], said["leads"]) == (0, rows, rows)
+    assert (process.returncode, report["accepted"], report["leads"]) == (0, rows, rows)
     return used.ru_maxrss / 1024
 
 

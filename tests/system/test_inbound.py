@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from email.message import EmailMessage
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -180,13 +181,13 @@ async def test_killed_between_publishing_and_noting_it_loses_nothing_and_counts_
     mail_server.deliver(*(mail(one, "Yes, please.").as_bytes() for one in people), folder=wire)
     first = await reader(folder, "between_publish_and_uid:2")
     for one in people:
-        await there(lambda one=one: system.lookup(email=one))
+        await there(partial(system.lookup, email=one))
     await there(lambda: first.deaths == 1)
     assert first.died_by_fault == "between_publish_and_uid:2"
     await first.ready()
     mail_server.deliver(mail(people[0], "And more.").as_bytes(), folder=wire)
     await reader(folder)  # a second process at the same mailbox
-    ids = {one: (await there(lambda one=one: system.lookup(email=one)))["id"] for one in people}
+    ids = {one: (await there(partial(system.lookup, email=one)))["id"] for one in people}
     await there(lambda: len(answers_of(system, ids[people[0]])) == 2)
     await asyncio.sleep(1)  # further looks
     assert [len(answers_of(system, ids[one])) for one in people] == [2] + [1] * 24
@@ -198,10 +199,10 @@ async def test_killed_between_publishing_and_noting_it_loses_nothing_and_counts_
             text("SELECT next_uid FROM access.mailbox WHERE name LIKE '%Crash%'")
         )
         assert [row.next_uid for row in places] == [27]
-        heard = await connection.execute(
+        withdrawn = await connection.execute(
             text("SELECT first_heard_at IS NOT NULL FROM access.source WHERE name = 'mailbox'")
         )
-        assert heard.scalar_one() is True
+        assert withdrawn.scalar_one() is True
     await engine.dispose()
 
 
@@ -247,18 +248,18 @@ def test_mailguns_route_posts_an_answer_and_repeats_it_without_harm(
         "body-mime": story_mail.as_string(),
         "recipient": "nurture@ripeline.example",
     } | signed(connected)
-    door = f"{system.ingest}/v1/hooks/mailgun-inbound/mime"
-    assert [system.http.post(door, data=fields).status_code for _ in range(2)] == [200, 200]
+    url = f"{system.ingest}/v1/hooks/mailgun-inbound/mime"
+    assert [system.http.post(url, data=fields).status_code for _ in range(2)] == [200, 200]
     lead = system.wait_for_lead(1, email=story_mail["From"])
     assert [item["source"] for item in answers_of(system, lead["id"])] == [
         "mailgun-inbound:default"
     ]
-    other = system.http.post(door, data=fields | {"body-mime": "From: x@y.example\n\nBuy"})
+    other = system.http.post(url, data=fields | {"body-mime": "From: x@y.example\n\nBuy"})
     assert (other.status_code, other.json()["type"].rpartition("#")[2]) == (406, "replayed")
-    forged = system.http.post(door, data=fields | signed("guessed"))
+    forged = system.http.post(url, data=fields | signed("guessed"))
     assert (forged.status_code, forged.json()["type"].rpartition("#")[2]) == (401, "signature")
     nothing = system.http.post(
-        door, data={"body-mime": "List-Id: <a.b>\nFrom: x@y.example\n\nNews"} | signed(connected)
+        url, data={"body-mime": "List-Id: <a.b>\nFrom: x@y.example\n\nNews"} | signed(connected)
     )
     assert nothing.status_code == 406
 
@@ -271,10 +272,10 @@ def test_sendgrids_form_withdraws_consent_of_who_asks_in_plain_words(
     system.post_event(
         type="form_submitted", email=email, consent=[{"state": "given", "basis": "form"}]
     )
-    said = mail(email, "x")
+    fields = mail(email, "x")
     headers = "".join(
         f"{name}: {value}\n"
-        for name, value in said.items()
+        for name, value in fields.items()
         if not name.startswith(("Content", "MIME"))
     )
     parts: dict[str, Any] = {
@@ -283,9 +284,9 @@ def test_sendgrids_form_withdraws_consent_of_who_asks_in_plain_words(
         "text": (None, "Löschen Sie mich bitte aus dem Verteiler.".encode("latin-1")),
         "envelope": (None, json.dumps({"to": ["nurture@ripeline.example"], "from": email})),
     }  # fmt: skip
-    door = f"{system.ingest}/v1/hooks/sendgrid-inbound"
-    assert system.http.post(door, params={"secret": "guessed"}, files=parts).status_code == 401
-    assert system.http.post(door, params={"secret": connected}, files=parts).status_code == 200
+    url = f"{system.ingest}/v1/hooks/sendgrid-inbound"
+    assert system.http.post(url, params={"secret": "guessed"}, files=parts).status_code == 401
+    assert system.http.post(url, params={"secret": connected}, files=parts).status_code == 200
 
     def withdrawn() -> bool:
         lead = system.lookup(email=email)

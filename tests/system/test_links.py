@@ -30,11 +30,11 @@ from services.shared.contracts.link_tokens import (
     sign,
 )
 from services.shared.db import open_engine, rows
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 from tests.support import present
 from tests.support.processes import Process
-from tests.support.proxy import Door
-from tests.support.running_system import PEPPER, System, wait_until
+from tests.support.proxy import Proxy
+from tests.support.running_system import PEPPER, System, body_of, wait_until
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FIREFOX = {
@@ -75,17 +75,15 @@ class Reader:
 
     def links(self) -> list[str]:
         """Every address in the mail's HTML."""
-        return re.findall(r'href="([^"]+)"', self.mail.get_body(("html",)).get_content())
+        return re.findall(r'href="([^"]+)"', body_of(self.mail, "html"))
 
     def link(self, kind: str) -> str:
         """The one of this kind that a person sees: l, u or p."""
-        found = re.findall(
-            rf"{self.system.ingest}/{kind}/[\w-]+", self.mail.get_body(("plain",)).get_content()
-        )
+        found = re.findall(rf"{self.system.ingest}/{kind}/[\w-]+", body_of(self.mail))
         assert len(found) == 1
         return str(found[0])
 
-    def told(self, type_: str) -> list[dict[str, Any]]:
+    def events(self, type_: str) -> list[dict[str, Any]]:
         """What the timeline holds of a type."""
         return [item for item in self.system.timeline(self.id) if item.get("type") == type_]
 
@@ -118,12 +116,12 @@ def test_of_a_scanner_that_follows_every_link_and_a_person_only_the_person_count
         answers = list(pool.map(lambda link: httpx.get(link, headers=FIREFOX), reader.links()))
     assert sorted(answer.status_code for answer in answers) == [200, 200, 302, 302]
     scanned = wait_until(
-        lambda: (found := reader.told("email_clicked")) and len(found) >= 2 and found
+        lambda: (found := reader.events("email_clicked")) and len(found) >= 2 and found
     )
     assert any(click["machine"] for click in scanned)
     assert reader.clicks() == []
     assert {one["state"] for one in reader.lead()["consent"]} == {"given"}
-    assert reader.told("unsubscribed") == reader.told("preference_set") == []
+    assert reader.events("unsubscribed") == reader.events("preference_set") == []
     before = reader.lead()["likelihood"]
     time.sleep(10.5)  # clicks beside a scanner's are the scanner's
     followed = system.http.get(reader.link("l"), headers=FIREFOX)
@@ -131,7 +129,7 @@ def test_of_a_scanner_that_follows_every_link_and_a_person_only_the_person_count
     (line,) = wait_until(reader.clicks)
     assert line["delta"] > 0
     assert reader.lead()["likelihood"] > before
-    last = reader.told("email_clicked")[-1]
+    last = reader.events("email_clicked")[-1]
     assert (last["id"], last["machine"], last["content_id"]) == (
         line["event_id"],
         False,
@@ -154,7 +152,7 @@ def test_scanners_previews_and_prefetches_weigh_nothing_and_are_led_on(system: S
     looked = system.http.head(link, headers=FIREFOX)
     assert (looked.status_code, looked.headers["location"], looked.content) == (302, page, b"")
     found = wait_until(
-        lambda: (found := reader.told("email_clicked")) and len(found) == 4 and found
+        lambda: (found := reader.events("email_clicked")) and len(found) == 4 and found
     )
     assert all(click["machine"] for click in found)
     assert reader.clicks() == []
@@ -269,8 +267,8 @@ def test_what_a_person_prefers_is_evidence_and_rule_at_once(system: System) -> N
         }
 
     wait_until(lambda: traits() == wanted | {"mail_topics": topics})
-    assert len(reader.told("preference_set")) == 2
-    assert len(reader.told("not_now")) == 1
+    assert len(reader.events("preference_set")) == 2
+    assert len(reader.events("not_now")) == 1
     system.post_event(type="purchased", email=reader.email)
     touch = wait_until(
         lambda: next((one for one in system.touches(reader.id) if one["stage"] == "customer"), None)
@@ -311,8 +309,8 @@ def test_a_preference_that_makes_no_sense_is_refused_on_the_page_and_in_json(
         shown = system.http.post(page, data=form, headers=FIREFOX)
         assert shown.status_code == 400
         assert "Nothing was saved" in shown.text
-        told = system.http.post(page, data=form)
-        assert told.json()["type"].endswith("#invalid")
+        answer = system.http.post(page, data=form)
+        assert answer.json()["type"].endswith("#invalid")
     large = system.http.post(page, content=b"x" * 6_000_000)
     assert large.status_code == 413
 
@@ -373,8 +371,8 @@ def test_what_we_did_not_sign_does_nothing_anywhere(system: System) -> None:
             *others,
         ):
             for method in ("GET", "POST") if place in "up" else ("GET",):
-                told = system.http.request(method, f"{system.ingest}/{place}/{token}")
-                assert (told.status_code, told.headers["content-type"]) == (
+                answer = system.http.request(method, f"{system.ingest}/{place}/{token}")
+                assert (answer.status_code, answer.headers["content-type"]) == (
                     404,
                     "application/problem+json",
                 )
@@ -392,14 +390,14 @@ def test_what_we_did_not_sign_does_nothing_anywhere(system: System) -> None:
 
 class Ingest:
     """One more ingest of the running system, with other settings; it reaches the broker through a
-    door.
+    proxy.
     """
 
     def __init__(self, system: System, folder: Path, **settings: str) -> None:
-        self.door = Door(system.kafka)
+        self.broker = Proxy(system.kafka)
         variables = {
             "RIPELINE_DATABASE_URL": system.database,
-            "RIPELINE_KAFKA_BOOTSTRAP": self.door.address,
+            "RIPELINE_KAFKA_BOOTSTRAP": self.broker.address,
             "RIPELINE_PEPPER": PEPPER, "RIPELINE_SPOOL_DIR": str(folder / "spool"),
         }  # fmt: skip
         variables |= {f"RIPELINE_{name.upper()}": value for name, value in settings.items()}
@@ -416,7 +414,7 @@ async def ingest(
 ) -> AsyncIterator[Ingest]:
     settings = dict(request.param)
     if settings.pop("pixel", ""):
-        shutil.copytree(HOME / "deploy" / "playbook", tmp_path / "playbook")
+        shutil.copytree(ROOT / "deploy" / "playbook", tmp_path / "playbook")
         rules = tmp_path / "playbook" / "playbook.yaml"
         rules.write_text(rules.read_text().replace("open_pixel: false", "open_pixel: true"))
         settings["playbook"] = str(tmp_path / "playbook")
@@ -425,7 +423,7 @@ async def ingest(
     await one.process.ready()
     yield one
     assert await one.process.stop() == 0, one.process.tail()
-    one.door.close()
+    one.broker.close()
 
 
 @pytest.mark.parametrize("ingest", [{"pixel": "on"}], indirect=True)
@@ -434,7 +432,7 @@ async def test_the_pixel_tells_of_opens_where_it_is_on_and_always_shows_a_pictur
 ) -> None:
     """I5: Gmail's proxy opens for a person, Apple's for nobody; off, it records nothing."""
     reader = await asyncio.to_thread(Reader, system)
-    ingest.door.open()
+    ingest.broker.open()
     token = signed(PixelClaim(reader.touch))
     gmail = {
         "User-Agent": "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via "
@@ -456,7 +454,7 @@ async def test_the_pixel_tells_of_opens_where_it_is_on_and_always_shows_a_pictur
         for wrong in (signed(LinkClaim(reader.touch, GUIDE)), token[:-1], "x"):
             assert (await http.get(f"{ingest.url}/o/{wrong}.gif")).content == shown.content
     opens = await asyncio.to_thread(
-        wait_until, lambda: (found := reader.told("email_opened")) and len(found) == 2 and found
+        wait_until, lambda: (found := reader.events("email_opened")) and len(found) == 2 and found
     )
     assert [one["machine"] for one in opens] == [False, True]
 
@@ -480,13 +478,13 @@ async def test_who_leaves_while_the_broker_is_away_has_left_when_it_is_back(
             f"{ingest.url}/l/{signed(LinkClaim(str(uuid.uuid4()), GUIDE))}", headers=FIREFOX
         )
         assert followed.status_code == 302
-    ingest.door.open()
+    ingest.broker.open()
     engine = open_engine(Settings(database_url=system.database))
     async with asyncio.timeout(20):
         while True:
             async with engine.connect() as connection:
-                said = "SELECT refused FROM nurture.consent WHERE address = :address"
-                found = await rows(connection, said, address=address_of(email))
+                statement = "SELECT refused FROM nurture.consent WHERE address = :address"
+                found = await rows(connection, statement, address=address_of(email))
             if found and found[0].refused:
                 break
             await asyncio.sleep(0.1)
@@ -497,7 +495,7 @@ async def test_who_leaves_while_the_broker_is_away_has_left_when_it_is_back(
 async def test_with_no_room_left_a_click_leads_on_and_a_page_says_that_nothing_was_kept(
     system: System, ingest: Ingest
 ) -> None:
-    """Nobody is kept from a page, and nobody is told of an unsubscribe that did not happen."""
+    """Nobody is kept from a page, and no page confirms an unsubscribe that did not happen."""
     touch, address = str(uuid.uuid4()), address_of(system.address())
     async with httpx.AsyncClient(timeout=20) as http:
         followed = await http.get(
@@ -511,8 +509,8 @@ async def test_with_no_room_left_a_click_leads_on_and_a_page_says_that_nothing_w
             shown = await http.post(ingest.url + path, data=form, headers=FIREFOX)
             assert (shown.status_code, shown.headers["retry-after"]) == (503, "5")
             assert "nothing has changed yet" in shown.text
-            told = await http.post(ingest.url + path, data=form)
-            assert told.json()["type"].endswith("#spool-full")
+            answer = await http.post(ingest.url + path, data=form)
+            assert answer.json()["type"].endswith("#spool-full")
 
 
 # -- in a browser ---------------------------------------------------------------------------------

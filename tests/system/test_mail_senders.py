@@ -1,5 +1,5 @@
-"""Mail tools through the real door: people, touches and refusals arrive, and nobody else gets in
-(I2, I5, I7, N6).
+"""Mail tools through the running ingest: people, touches and refusals arrive, and nobody else
+gets in (I2, I5, I7, N6).
 """
 
 import asyncio
@@ -92,7 +92,7 @@ class Tools:
         )
 
     def post(self, name: str, sample: Sample, method: str = "POST") -> httpx.Response:
-        """What the door answers."""
+        """The answer of ingest."""
         headers = {"Content-Type": sample.media, **sample.headers}
         url = self.system.ingest + TOOLS[name].paths[0]
         return self.system.http.request(
@@ -127,7 +127,7 @@ def clock() -> str:
 
 
 def leaving(name: str, email: str) -> Any:
-    """How somebody's leaving is told by each tool."""
+    """How somebody's leaving is reported by each tool."""
     return {
         "sendgrid": [{"email": email, "timestamp": seconds(), "event": "unsubscribe",
         "sg_event_id": uuid.uuid4().hex}],
@@ -206,7 +206,7 @@ def test_what_a_tool_tells_of_our_mail_answers_its_touch(
     mail = wait_until(lambda: system.mails(email, touch))[0]
     argument = json.loads(mail["X-SMTPAPI"])["unique_args"]
     variable = json.loads(mail["X-Mailgun-Variables"])
-    told = {"email": email, "timestamp": seconds(), **argument}
+    sample = {"email": email, "timestamp": seconds(), **argument}
     opened = {"event": "open", "sg_machine_open": True, "sg_event_id": uuid.uuid4().hex}
     clicked = {
         "event": "clicked",
@@ -226,7 +226,7 @@ def test_what_a_tool_tells_of_our_mail_answers_its_touch(
         "Metadata": {"touch_id": mail["X-PM-Metadata-touch_id"]},
     }
     for name, body in (
-        ("sendgrid", [told | opened]),
+        ("sendgrid", [sample | opened]),
         ("mailgun", {"event-data": clicked}),
         ("mailgun", {"event-data": delivered}),
         ("postmark", seen),
@@ -238,11 +238,11 @@ def test_what_a_tool_tells_of_our_mail_answers_its_touch(
         for item in system.timeline(lead)
         if item["kind"] == "event" and item["touch_id"] == touch
     ]
-    doors = sorted(
+    names = sorted(
         (item["source"].partition(":")[0], item["type"], item["read_as"], item["machine"])
         for item in events
     )
-    assert doors == [
+    assert names == [
         ("mailgun", "email_clicked", "click", False),
         ("mailgun", "email_delivered", None, False),
         ("postmark", "email_opened", "open", False),
@@ -316,7 +316,7 @@ def test_a_body_that_is_no_batch_is_answered_so_that_sendgrid_stops(tools: Tools
 @pytest.mark.parametrize("name", TOOLS)
 def test_who_does_not_know_the_secret_does_not_get_in(tools: Tools, name: str) -> None:
     system = tools.system
-    email = system.address("stranger")
+    email = system.address("unknown")
     body = leaving(name, email)
     encoded = str(httpx.QueryParams(body)) if name == "mailchimp" else json.dumps(body)
     plain = Sample(encoded.encode(), TOOLS[name].sample("a@b.example", present.now()).media)  # type: ignore[misc]
@@ -340,18 +340,18 @@ def test_mailchimp_is_answered_when_it_asks_who_is_there(tools: Tools) -> None:
 
 
 def test_a_secret_is_changed_without_losing_or_doubling_an_event(tools: Tools) -> None:
-    """Both fit while it changes; an event told under both counts once; afterwards the old one is
+    """Both fit while it changes; an event signed under both counts once; afterwards the old one is
     worth nothing.
     """
     system = tools.system
     email = system.address()
-    told = Sample(json.dumps(leaving("postmark", email)).encode(), "application/json")
+    sample = Sample(json.dumps(leaving("postmark", email)).encode(), "application/json")
     old, number = tools.signers["postmark"], tools.ids["postmark"]
-    assert tools.post("postmark", tools.signed("postmark", told)).status_code == 200
+    assert tools.post("postmark", tools.signed("postmark", sample)).status_code == 200
     tools.signers["postmark"], tools.ids["postmark"] = tools.connect("postmark")
-    assert tools.post("postmark", tools.signed("postmark", told)).status_code == 200
-    assert tools.post("postmark", tools.signed("postmark", told, old)).status_code == 200
+    assert tools.post("postmark", tools.signed("postmark", sample)).status_code == 200
+    assert tools.post("postmark", tools.signed("postmark", sample, old)).status_code == 200
     tools.disconnect("postmark", number, old)
-    assert tools.post("postmark", tools.signed("postmark", told)).status_code == 200
+    assert tools.post("postmark", tools.signed("postmark", sample)).status_code == 200
     system.post_event(type="page_viewed", email=email)
     assert system.wait_for_lead(2, email=email)["events_counted"] == 2

@@ -1,5 +1,5 @@
-"""Typeform, HubSpot and mapped senders through the real door, signed by the senders' own libraries
-or a few lines here (I2).
+"""Typeform, HubSpot and mapped senders through the running ingest, signed by the senders' own
+libraries or a few lines here (I2).
 """
 
 import asyncio
@@ -82,9 +82,9 @@ def send(
 
 def accepted(answer: httpx.Response, count: int = 1) -> list[str]:
     assert answer.status_code == 200, answer.text
-    told = answer.json()
-    assert (told["accepted"], told["rejected"]) == (count, [])
-    return list(told["ids"])
+    receipt = answer.json()
+    assert (receipt["accepted"], receipt["rejected"]) == (count, [])
+    return list(receipt["ids"])
 
 
 def golden(file: str, email: str, **changes: str) -> bytes:
@@ -297,8 +297,8 @@ def test_salesforce_reads_its_acknowledgement_whatever_became_of_the_message(
     body = golden("salesforce.xml", email=email, **changes)
     assert send(system, "salesforce", body, xml).status_code == 401
     assert send(system, "salesforce", body, xml, params={"secret": "S3cret"}).status_code == 401
-    for told in (body, body[:-20], b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'):
-        answer = send(system, "salesforce", told, xml, params={"secret": "s3cret"})
+    for payload in (body, body[:-20], b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'):
+        answer = send(system, "salesforce", payload, xml, params={"secret": "s3cret"})
         assert (answer.status_code, answer.headers["content-type"]) == (
             200,
             "text/xml; charset=utf-8",
@@ -348,8 +348,8 @@ def test_every_mapped_sender_is_in_the_log_book(system: System) -> None:
             system.database.replace("postgresql://", "postgresql+asyncpg://")
         )
         async with engine.connect() as connection:
-            told = await connection.exec_driver_sql("SELECT name FROM access.source WHERE served")
-            known = {row.name for row in told}
+            rows = await connection.exec_driver_sql("SELECT name FROM access.source WHERE served")
+            known = {row.name for row in rows}
         await engine.dispose()
         return known
 

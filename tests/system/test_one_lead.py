@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support import present
-from tests.support.running_system import System, wait_until
+from tests.support.running_system import System, body_of, wait_until
 
 BOTTLING = "case-study-bottling"  # the first item for somebody who asks for a demo
 
@@ -28,7 +28,7 @@ class Story:
             )
             for at in (present.ago(hours=30), present.ago(hours=4))
         ]
-        self.stranger = system.wait_for_lead(2, anonymous_id=self.cookie)["id"]
+        self.anonymous_lead = system.wait_for_lead(2, anonymous_id=self.cookie)["id"]
         fields = {
             "email": self.email, "name": "Ann Ames", "timezone": present.midday_zone(),
             "consent": "yes",
@@ -46,7 +46,7 @@ class Story:
         """The tracked link (`l`) or the way out (`u`) of the mail."""
         found = re.search(
             rf"{re.escape(self.system.ingest)}/{kind}/[\w-]+",
-            self.mail.get_body(("plain",)).get_content(),
+            body_of(self.mail),
         )
         assert found
         return found[0]
@@ -58,16 +58,16 @@ def story(system: System) -> Story:
 
 
 def test_the_visits_of_a_stranger_belong_to_the_lead_that_it_became(story: Story) -> None:
-    """D1, I1: and the stranger's own id leads on to it."""
+    """D1, I1: and the anonymous lead's id leads on to it."""
     lead = story.system.query(f"/v1/leads/{story.id}")
     assert lead["events_counted"] >= 3
     assert lead["identifiers"]["email"] == [story.email]
     assert lead["identifiers"]["anonymous_id"] == [story.cookie]
     assert lead["traits"]["name"] == "Ann Ames"
-    assert story.stranger != story.id
+    assert story.anonymous_lead != story.id
     for path in ("", "/explain", "/timeline"):
-        asked = f"{story.system.scorer}/v1/leads/{story.stranger}{path}?limit=5"
-        moved = story.system.http.get(asked, headers=story.system.key("query"))
+        url = f"{story.system.scorer}/v1/leads/{story.anonymous_lead}{path}?limit=5"
+        moved = story.system.http.get(url, headers=story.system.key("query"))
         assert moved.status_code == 308
         assert moved.headers["location"] == f"/v1/leads/{story.id}{path}?limit=5"
 
@@ -150,7 +150,7 @@ def test_the_mail_can_be_left_by_one_click(story: Story) -> None:
     assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert mail["X-Ripeline-Touch"] == story.touch["id"]
     assert mail["Subject"]
-    text, html = (mail.get_body((kind,)).get_content() for kind in ("plain", "html"))
+    text, html = (body_of(mail, kind) for kind in ("plain", "html"))
     assert "Ann" in text
     for body in (text, html):
         assert "Sampleford" in body
@@ -198,8 +198,8 @@ def test_who_leaves_gets_no_more_mail(story: Story) -> None:
     assert page.status_code == 200
     assert '<form method="post">' in page.text
     assert system.http.head(way_out).status_code == 200
-    said = {item["state"] for item in system.query(f"/v1/leads/{story.id}")["consent"]}
-    assert said == {"given"}
+    states = {item["state"] for item in system.query(f"/v1/leads/{story.id}")["consent"]}
+    assert states == {"given"}
     assert urlsplit(way_out).netloc == urlsplit(system.ingest).netloc
     left = system.http.post(way_out, data={"List-Unsubscribe": "One-Click"})
     assert left.status_code == 200

@@ -27,7 +27,7 @@ QUIET = [
     "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 ODD = "<script>document.title='owned'</script>"
 
 
@@ -64,10 +64,10 @@ async def visit(browser: Browser, system: Any, **options: Any) -> tuple[Page, li
     return page, wrong
 
 
-async def happened(system: Any, **said: Any) -> str:
+async def posted(system: Any, **fields: Any) -> str:
     """Posts an event and returns the id of its lead once the scorer knows it."""
     async with httpx.AsyncClient(timeout=10) as http:
-        body = {"id": uuid.uuid4().hex, **said}
+        body = {"id": uuid.uuid4().hex, **fields}
         posted = await http.post(
             f"{system.ingest}/v1/events",
             json=body,
@@ -78,7 +78,7 @@ async def happened(system: Any, **said: Any) -> str:
         async def known() -> str | None:
             found = await http.post(
                 f"{system.scorer}/v1/leads/lookup",
-                json={"email": said["email"]},
+                json={"email": fields["email"]},
                 headers={"Authorization": f"Bearer {system.keys['query']}"},
             )
             return str(found.json()["id"]) if found.status_code == 200 else None
@@ -124,7 +124,7 @@ async def test_what_happens_appears_while_one_watches(system: Any, browser: Brow
     page, wrong = await visit(browser, system)
     name = f"Ada {uuid.uuid4().hex[:8]}"
     await expect(page.get_by_role("button", name="Pause")).to_be_visible()
-    await happened(system, type="demo_requested", email=address(), traits={"name": name})
+    await posted(system, type="demo_requested", email=address(), traits={"name": name})
     item = page.locator("#items .item.announcement", has_text=name)
     await expect(item).to_contain_text("Decision", timeout=15_000)
     await item.get_by_role("link", name=name).click()
@@ -136,7 +136,7 @@ async def test_a_lead_shows_its_curve_its_points_and_what_was_decided(
     system: Any, browser: Browser
 ) -> None:
     email = address()
-    lead = await happened(
+    lead = await posted(
         system,
         type="demo_requested",
         email=email,
@@ -165,7 +165,7 @@ async def test_a_lead_shows_its_curve_its_points_and_what_was_decided(
 
 
 async def test_what_a_stranger_typed_is_text(system: Any, browser: Browser) -> None:
-    lead = await happened(
+    lead = await posted(
         system,
         type="demo_requested",
         email=address(),
@@ -184,7 +184,7 @@ async def test_a_lead_is_found_by_keyboard_and_its_address_stays_out_of_the_urls
     system: Any, browser: Browser
 ) -> None:
     email = address()
-    await happened(system, type="demo_requested", email=email)
+    await posted(system, type="demo_requested", email=email)
     page, wrong = await visit(browser, system)
     urls: list[str] = []
     page.on("request", lambda request: urls.append(request.url))
@@ -205,7 +205,7 @@ async def test_a_lead_is_found_by_keyboard_and_its_address_stays_out_of_the_urls
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_page_fits_a_phone(system: Any, browser: Browser, scheme: str) -> None:
-    lead = await happened(
+    lead = await posted(
         system,
         type="demo_requested",
         email=address(),
@@ -223,8 +223,8 @@ async def test_every_page_fits_a_phone(system: Any, browser: Browser, scheme: st
 
 async def test_the_page_works_without_its_script(system: Any, browser: Browser) -> None:
     name = f"Eve {uuid.uuid4().hex[:8]}"
-    await happened(system, type="demo_requested", email=address(), traits={"name": name})
-    page, _ = await visit(browser, system, java_script_enabled=False, viewport=DESK)
+    await posted(system, type="demo_requested", email=address(), traits={"name": name})
+    page, _ = await visit(browser, system, java_script_enabled=False, viewport=DESKTOP)
     await page.locator("select[name=order]").select_option("last_event_at")
     await page.get_by_role("button", name="Show").click()
     await page.locator("table.leads").get_by_role("link", name=name).click()
@@ -235,7 +235,7 @@ async def test_sales_sets_its_status_on_the_leads_page(system: Any, browser: Bro
     """U2, I6."""
     page, wrong = await visit(browser, system)
     await page.goto(
-        f"{system.scorer}/leads/{await happened(system, type='demo_requested', email=address())}"
+        f"{system.scorer}/leads/{await posted(system, type='demo_requested', email=address())}"
     )
     await page.locator("select[name=status]").select_option("disqualified")
     await page.get_by_label("Reason, to disqualify").select_option("bad_timing")

@@ -118,8 +118,8 @@ def test_the_settings_for_browsers_are_for_public_keys_only(system: System) -> N
         address.format(system.keys["public"]), headers={"Origin": "https://www.millwarden.example"}
     )
     assert found.headers["access-control-allow-origin"] == "*"
-    told = found.json()["integrations"]["Segment.io"]
-    assert f"{told['protocol']}://{told['apiHost']}" == f"{system.ingest}/v1"
+    settings = found.json()["integrations"]["Segment.io"]
+    assert f"{settings['protocol']}://{settings['apiHost']}" == f"{system.ingest}/v1"
     assert httpx.get(address.format(system.keys["secret"])).status_code == 403
     assert httpx.get(address.format("rl_nobody_" + "x" * 43)).status_code == 401
 

@@ -8,19 +8,19 @@ import httpx
 import pytest
 
 from tests.support.processes import Process
-from tests.support.proxy import Door
+from tests.support.proxy import Proxy
 from tests.support.refusals import refused, visit
 from tests.support.running_system import System
 
 
 class Replica:
     """One more process of a service of the running system, that reaches database and broker through
-    doors.
+    proxies.
     """
 
     def __init__(self, system: System, service: str, folder: Path) -> None:
         user, _, place = system.database.partition("@")
-        self.database, self.broker = Door(place.partition("/")[0]), Door(system.kafka)
+        self.database, self.broker = Proxy(place.partition("/")[0]), Proxy(system.kafka)
         variables = {
             "RIPELINE_DATABASE_URL": f"{user}@{self.database.address}/{place.partition('/')[2]}",
             "RIPELINE_KAFKA_BOOTSTRAP": self.broker.address,

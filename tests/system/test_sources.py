@@ -1,5 +1,5 @@
-"""Sources: listed with their set-up, tried by a sample through the real door, and green on the page
-once they speak (I2, U4).
+"""Sources: listed with their set-up, tried by a sample through the running ingest, and green on the
+page once they speak (I2, U4).
 """
 
 import asyncio
@@ -80,9 +80,9 @@ def test_the_command_says_where_a_sample_ended(system: System) -> None:
     assert found["ok"]
     assert found["status"] == 200
     assert system.query(f"/v1/leads/{found['lead']}")["stage"] == "decision"
-    heard = next(one for one in run("sources") if one["name"] == "segment")
-    assert heard["state"] == "heard"
-    assert heard["accepted"] >= 2
+    segment = next(source for source in run("sources") if source["name"] == "segment")
+    assert segment["state"] == "heard"
+    assert segment["accepted"] >= 2
 
 
 def test_a_secret_is_connected_shown_once_and_taken_back(system: System) -> None:
@@ -139,9 +139,9 @@ async def test_waiting_for_the_first_event_turns_green_on_the_page_by_itself(
             "source": "/shop",
             "type": "com.example.page_viewed",
         }
-        told = event | {"data": {"anonymous_id": uuid.uuid4().hex}}
+        changed = event | {"data": {"anonymous_id": uuid.uuid4().hex}}
         posted = system.post(
-            "/v1/events", json=told, headers={"Content-Type": "application/cloudevents+json"}
+            "/v1/events", json=changed, headers={"Content-Type": "application/cloudevents+json"}
         )
         assert posted.status_code == 200
         await expect(state).to_contain_text("last heard")

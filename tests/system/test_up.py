@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -21,7 +22,7 @@ from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
 from services.ops.embedded.processes import tied
-from services.shared.settings import HOME, Settings
+from services.shared.settings import ROOT, Settings
 from tests.support import present
 from tests.support.running_system import wait_until
 
@@ -41,7 +42,7 @@ class Up:
         with self.log.open("ab") as log:
             command = tied([sys.executable, "-m", "services.ops", "up"])
             self.process = subprocess.Popen(
-                command, cwd=HOME, env=self.environment, stdout=subprocess.PIPE, stderr=log
+                command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, stderr=log
             )
         self._lines: Queue[dict[str, Any]] = Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -125,9 +126,9 @@ def test_other_commands_find_it_by_themselves(up: Up, monkeypatch: pytest.Monkey
     assert posted.status_code == 200
 
     def idle() -> dict[str, Any] | None:
-        said = CliRunner().invoke(command_line, ["status", "--json"])
-        assert said.exit_code == 0, said.output
-        state: dict[str, Any] = json.loads(said.stdout)
+        done = CliRunner().invoke(command_line, ["status", "--json"])
+        assert done.exit_code == 0, done.output
+        state: dict[str, Any] = json.loads(done.stdout)
         return state if state["idle"] else None
 
     state = wait_until(idle, 30)
@@ -157,21 +158,21 @@ def test_services_that_die_are_started_again_at_once_on_their_ports(up: Up) -> N
     killed = {service: up.line["pids"][service][0] for service in ("scorer", "ingest", "nurture")}
     for pid in killed.values():
         os.kill(pid, signal.SIGKILL)
-    told = [up.next_line(4) for _ in killed]
-    assert {one["service"] for one in told} == set(killed)
-    for one in told:
-        assert one["pid"] not in killed.values()
-        up.line["pids"][one["service"]] = [one["pid"]]
+    lines = [up.next_line(4) for _ in killed]
+    assert {line["service"] for line in lines} == set(killed)
+    for line in lines:
+        assert line["pid"] not in killed.values()
+        up.line["pids"][line["service"]] = [line["pid"]]
     for service in killed:
-        wait_until(lambda url=up.line[service]: ready(url), 30)
+        wait_until(partial(ready, up.line[service]), 30)
 
 
 def test_a_database_that_dies_comes_back_with_its_data(up: Up) -> None:
     pid = up.line["pids"]["postgres"]
     os.kill(pid, signal.SIGKILL)
-    told = up.next_line(20)
-    assert told["service"] == "postgres"
-    up.line["pids"]["postgres"] = told["pid"]
+    line = up.next_line(20)
+    assert line["service"] == "postgres"
+    up.line["pids"]["postgres"] = line["pid"]
     key = {"Authorization": f"Bearer {up.line['keys']['query']}"}
 
     def known() -> bool:
@@ -200,10 +201,10 @@ def test_replicas_are_refused_on_the_in_memory_broker(
     for name in list(os.environ):
         if name.startswith("RIPELINE_"):
             monkeypatch.delenv(name)
-    said = CliRunner().invoke(command_line, ["up", *wish])
-    assert said.exit_code == 2
-    assert "RIPELINE_KAFKA_BOOTSTRAP" in said.stderr
-    assert said.stdout == ""
+    done = CliRunner().invoke(command_line, ["up", *wish])
+    assert done.exit_code == 2
+    assert "RIPELINE_KAFKA_BOOTSTRAP" in done.stderr
+    assert done.stdout == ""
 
 
 def test_the_demo_counts_everything_and_reports_it(scratch: Path) -> None:
@@ -217,7 +218,7 @@ def test_the_demo_counts_everything_and_reports_it(scratch: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "services.ops", "demo", "--seconds", "12", "--rate", "30", "--seed",
         "7", "--json"],
-        cwd=HOME, env=present.environment() | {"TMPDIR": str(folder)}, capture_output=True,
+        cwd=ROOT, env=present.environment() | {"TMPDIR": str(folder)}, capture_output=True,
         text=True, timeout=150,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

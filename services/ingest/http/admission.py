@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKey, ApiKeys, bearer, normal_origin
-from services.shared.http.rates import Headers, Rates, network
+from services.shared.http.rates import Headers, RateLimits, network_of
 
 
 class Admitted(NamedTuple):
@@ -29,7 +29,7 @@ class Admission:
     address. Counts everybody.
     """
 
-    def __init__(self, keys: ApiKeys, allowed_origins: Sequence[str], rates: Rates) -> None:
+    def __init__(self, keys: ApiKeys, allowed_origins: Sequence[str], rates: RateLimits) -> None:
         self._keys, self._rates = keys, rates
         self._origins = frozenset(map(normal_origin, allowed_origins))
 
@@ -48,18 +48,18 @@ class Admission:
         if key.scope == "secret":
             if exposed_in:
                 raise _exposed(exposed_in)
-            return Admitted(key, key.name, self._rates.key(key.id))
-        headers = self._rates.address(request)
+            return Admitted(key, key.name, self._rates.count_key(key.id))
+        headers = self._rates.count_address(request)
         self._check_origin(key, request.headers.get("origin"))
-        owner = f"{key.name} {network(request)}"
-        return Admitted(key, owner, [*self._rates.key(key.id), *headers])
+        owner = f"{key.name} {network_of(request)}"
+        return Admitted(key, owner, [*self._rates.count_key(key.id), *headers])
 
     def admit_without_key(self, request: Request, source: str) -> str:
         """Counts somebody who needs no key; returns whose share of the spool is used. Raises Reject
         `too-many`.
         """
-        self._rates.address(request)
-        return f"{source} {network(request)}"
+        self._rates.count_address(request)
+        return f"{source} {network_of(request)}"
 
     def _check_origin(self, key: ApiKey, origin: str | None) -> None:
         allowed = self._origins if key.origins is None else key.origins

@@ -10,7 +10,7 @@ from services.ingest.source_stats import SourceStatistics
 from services.ingest.sources.contract import ItemProblem, RejectedItem, Reply, Source
 from services.shared.contracts.events import encode_bytes
 from services.shared.errors import Reject
-from services.shared.http import web
+from services.shared.http.problems import MEDIA, problem_of
 from services.shared.telemetry import ACCEPTED, REFUSED
 
 
@@ -57,12 +57,11 @@ def _nothing_accepted(
     reject = refused[0].reject
     if len(refused) > 1:
         reject = Reject("no item was acceptable", remedy="see `rejected` for each item")
-    members = web.problem_of(reject) | {"status": status, "rejected": rejected}
-    body = encode_bytes(msgspec.convert(members, NothingAccepted))
-    return Response(body, status, media_type="application/problem+json")
+    whole = problem_of(reject, status)
+    body = NothingAccepted(**msgspec.structs.asdict(whole), rejected=rejected)
+    return Response(encode_bytes(body), status, media_type=MEDIA)
 
 
 def _rejected(refusal: Refusal) -> RejectedItem:
-    status = web.STATUS.get(refusal.reject.kind, 400)
-    problem = msgspec.convert(web.problem_of(refusal.reject) | {"status": status}, ItemProblem)
+    problem = msgspec.convert(problem_of(refusal.reject), ItemProblem, from_attributes=True)
     return RejectedItem(refusal.place, refusal.id, problem)

@@ -10,7 +10,7 @@ from services.ingest.source_stats import SourceStatistics
 from services.ingest.sources.contract import Source
 from services.shared.clock import Clock
 from services.shared.http.keys import ApiKeys
-from services.shared.http.rates import Rates
+from services.shared.http.rates import RateLimits
 from services.shared.http.web import Readiness
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
@@ -23,7 +23,7 @@ class Dependencies:
     settings: Settings
     playbook: Playbook
     keys: ApiKeys
-    rates: Rates
+    rates: RateLimits
     secrets: SenderSecrets
     statistics: SourceStatistics
     sources: Sequence[Source]

@@ -17,13 +17,13 @@ from services.ingest.sources import cloudevents
 from services.ingest.sources.contract import InboundRequest, Item, Refused, Secret, Source
 from services.ingest.sources.reading.json import is_list
 from services.shared.contracts.provenance import LIVE, Provenance
-from services.shared.errors import Reject
-from services.shared.http import web
+from services.shared.errors import Kind, Reject
+from services.shared.http.problems import problem_response
 from services.shared.runtime import fault_point
 from services.shared.telemetry import REFUSED
 
 # kinds of refusals that repeating the same body cannot mend
-FINAL = frozenset({"invalid", "too-large", "media-type", "replayed"})
+FINAL: frozenset[Kind] = frozenset({"invalid", "too-large", "media-type", "replayed"})
 SLICE = 500  # items of a batch after which other requests have their turn
 CLOUDEVENTS = cloudevents.SOURCE.name
 
@@ -102,11 +102,11 @@ class Events:
                 return Response(reply.body, media_type=reply.media)
             secret = _verified(source, inbound, secrets)
             receipt.source = f"{source.name}:{secret.name}"
-            self._parts.rates.key(receipt.source)
+            self._parts.rates.count_key(receipt.source)
             await self._parts.secrets.use_token(source, inbound)
             await self._normalise(source.parse(inbound), receipt)
         except Reject as error:
-            return self._refused(self._parts.rates.guessed(request, error), receipt, source)
+            return self._refused(self._parts.rates.limit_guessing(request, error), receipt, source)
         await self._parts.delivery.publish(receipt.records)
         fault_point("between_acknowledgement_and_answer")
         return answered(receipt, source, self._parts.statistics)
@@ -118,7 +118,7 @@ class Events:
             return answered(receipt, source, self._parts.statistics)
         self._parts.statistics.count(source.name, 0, 1, reject.kind)
         REFUSED.labels(source.name, reject.kind).inc()
-        return web.problem(reject)
+        return problem_response(reject)
 
     async def _normalise(self, items: list[Item | Refused], receipt: Receipt) -> None:
         for first in range(0, len(items), SLICE):

@@ -5,7 +5,6 @@ Schemas come from the msgspec types that read and write; pydantic is kept from t
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
-from http import HTTPStatus
 from typing import Any, Literal
 
 import msgspec
@@ -15,12 +14,19 @@ from services.ingest.http.answers import NothingAccepted
 from services.ingest.http.forms import FormToken
 from services.ingest.sources import cloudevents, forms
 from services.ingest.sources.canonical import NDJSON
-from services.ingest.sources.contract import Accepted, Body, Item, Reply, Source
+from services.ingest.sources.contract import (
+    Accepted,
+    Body,
+    Item,
+    ItemProblem,
+    RejectedItem,
+    Reply,
+    Source,
+)
 from services.shared.clock import EPOCH
-from services.shared.http.web import PROBLEMS
+from services.shared.http.problems import MEDIA, TYPES, Problem, refusals
 
 Kwargs = dict[str, Any]  # of FastAPI's add_api_route
-PROBLEM_MEDIA = "application/problem+json"
 REF = "#/components/schemas/{name}"
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"basic": []}, {"key": []}]
 SECURITY_SCHEMES = {
@@ -32,31 +38,10 @@ SECURITY_SCHEMES = {
     },
     "key": {"type": "apiKey", "in": "query", "name": "key", "description": "public keys only"},
 }
-KINDS = {  # status: (kind of the problem, what it means)
-    400: ("invalid", "Nothing was acceptable"),
-    401: ("unauthorized", "No valid key or signature"),
-    403: ("forbidden", "The key or the origin may not do this"),
-    404: ("not-found", "This link or path is not one of ours"),
-    406: ("invalid", "Nothing was acceptable, and repeating is of no use"),
-    408: ("slow", "Too slow"),
-    413: ("too-large", "Too large"),
-    415: ("media-type", "Another content type"),
-    429: ("too-many", "Too many; see Retry-After"),
-    503: ("away", "Not now; see Retry-After"),
-}
 BODY_REFUSALS = (400, 401, 403, 408, 413, 415, 429, 503)
 PICTURE = {200: {"description": "An invisible picture", "content": {"image/gif": {}}}}
+ITEM_PROBLEM = ItemProblem(f"{TYPES}invalid", "a field is missing", "/type", "add it", 400)
 ACCEPTED_EXAMPLE = {"accepted": 1, "ids": ["e-1"], "rejected": []}
-
-
-class Problem(msgspec.Struct):
-    """A refusal (RFC 9457): what is wrong, where, and how to mend it."""
-
-    type: str
-    title: str
-    status: int
-    where: str = ""
-    detail: str = ""
 
 
 class InteractionCloudEvent(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -105,7 +90,6 @@ OWN_MODELS = (
     InteractionCloudEvent,
     NothingAccepted,
     PreferencesForm,
-    Problem,
 )
 
 
@@ -113,10 +97,9 @@ def events(path: str, sources: Sequence[Source]) -> Kwargs:
     """A path that the sources share; who signs brings no key."""
     first = sources[0]
     media = {kind: content for source in sources for kind, content in _bodies(source, path).items()}
-    responses = refusals({*BODY_REFUSALS, first.stop_status} - {200})
+    responses = refusals(*BODY_REFUSALS)
     if first.stop_status != 200:
-        schema = _any_of(NothingAccepted, Problem)
-        responses[first.stop_status]["content"][PROBLEM_MEDIA]["schema"] = schema
+        responses[first.stop_status] = _nothing_accepted(first.stop_status)
     extra = {
         "requestBody": {"required": True, "content": media},
         "security": [] if first.verify else SECURITY,
@@ -136,7 +119,7 @@ def form() -> Kwargs:
         "description": "Accepted: an answer for scripts, a page for people",
         "content": _json(Accepted, ACCEPTED_EXAMPLE) | {"text/html": {}},
     }
-    responses = refusals(BODY_REFUSALS) | {
+    responses = refusals(*BODY_REFUSALS) | {
         200: page,
         303: {"description": "Accepted; goes on to the page that `_next` names"},
     }
@@ -153,19 +136,14 @@ def form_token() -> Kwargs:
 def answer(model: type[msgspec.Struct], example: object, codes: Iterable[int]) -> Kwargs:
     """A route that answers JSON of this type, or one of these refusals."""
     success = {"description": _summary(model), "content": _json(model, example)}
-    return {"responses": refusals(codes) | {200: success}}
+    return {"responses": refusals(*codes) | {200: success}}
 
 
 def preferences() -> Kwargs:
     """What a person chose, answered by the page."""
     content = {"schema": _schema(PreferencesForm), "example": {"pace": "weekly"}}
     extra = {"requestBody": {"required": True, "content": {forms.URLENCODED: content}}}
-    return {"responses": refusals((400, 404, 413, 429, 503)), "openapi_extra": extra}
-
-
-def refusals(codes: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Problem documents by status, for FastAPI's `responses`."""
-    return {code: _refusal(code) for code in sorted(codes)}
+    return {"responses": refusals(400, 404, 413, 429, 503), "openapi_extra": extra}
 
 
 def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> None:
@@ -237,11 +215,21 @@ def _success(source: Source) -> dict[str, Any]:
     return {"description": _summary(model), "content": _json(model, msgspec.to_builtins(answer))}
 
 
-def _refusal(code: int) -> dict[str, Any]:
-    kind, meaning = KINDS[code]
-    example = {"type": f"{PROBLEMS}{kind}", "title": HTTPStatus(code).phrase, "status": code}
-    content = {"schema": _schema(Problem), "example": example}
-    return {"description": meaning, "content": {PROBLEM_MEDIA: content}}
+def _nothing_accepted(status: int) -> dict[str, Any]:
+    """The answer by which a source stops its sender: one problem, or one for each item."""
+    example = NothingAccepted(
+        f"{TYPES}invalid",
+        "a field is missing",
+        "/type",
+        "add it",
+        status,
+        [RejectedItem(0, "e-1", ITEM_PROBLEM)],
+    )
+    content = {
+        "schema": _any_of(NothingAccepted, Problem),
+        "example": msgspec.to_builtins(example),
+    }
+    return {"description": "Nothing was acceptable", "content": {MEDIA: content}}
 
 
 def _json(model: type[msgspec.Struct], example: object) -> dict[str, Any]:

@@ -144,8 +144,8 @@ class ImportJobs:
         return (file for file in reversed(self._files.values()) if file.key.id == key.id)
 
     def start(self, file: UploadedFile, report: ImportReport) -> None:
-        """Begins a dry run or an import. Raises `Broken` or Reject where the mapping does not fit,
-        or one is under way.
+        """Begins a dry run or an import. Raises `InvalidFile` where the mapping does not fit,
+        Reject where one is under way.
         """
         if file.job and not file.job.ended:
             raise Reject("it is under way already", remedy="wait until it has ended")

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from services.ingest.sources.imports import MAX_DAYS
-from services.shared.playbook.sections import Part
+from services.shared.playbook.frozen import FrozenModel
 
 ALL = "all"
 IDENTIFIERS = ("lead", "email", "user_id", "anonymous_id")
@@ -25,7 +25,7 @@ def _as(name: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {name: value} if isinstance(value, str) else value)
 
 
-class Time(Part):
+class Time(FrozenModel):
     """When it happened: a column, in a strptime `format` where it is not ISO, or one moment for all
     rows.
 
@@ -52,7 +52,7 @@ class Time(Part):
             raise ValueError(f"no time zone {name!r}; write one like Europe/Berlin") from None
 
 
-class Type(Part):
+class Type(FrozenModel):
     """What happened: a `name` for all rows (or of a column), or a column whose values `names`
     translates.
     """
@@ -68,7 +68,7 @@ class Type(Part):
         return self
 
 
-class Value(Part):
+class Value(FrozenModel):
     """A value of every row: the cell of a column where a header has the name in `text`, else the
     text itself; `column` and `constant` say which.
     """
@@ -84,14 +84,14 @@ class Value(Part):
         return self
 
 
-class ExternalId(Part):
+class ExternalId(FrozenModel):
     """The lead's id in another system."""
 
     column: str
     system: str = "crm"
 
 
-class Consent(Part):
+class Consent(FrozenModel):
     """A permission given or withdrawn: in every row, or where the column says one of `equals` (`*`:
     anything; left out: yes).
     """
@@ -112,7 +112,7 @@ class Consent(Part):
         return self
 
 
-class Outcome(Part):
+class Outcome(FrozenModel):
     """Where the column says one of `equals` (without it: yes) the playbook's outcome was reached,
     at `time`.
     """
@@ -125,7 +125,7 @@ class Outcome(Part):
 OptionalValue = Annotated[Value | None, _as("said")]
 
 
-class Mapping(Part):
+class Mapping(FrozenModel):
     """The whole mapping; all values are texts as they stand in the YAML."""
 
     kind: Literal["leads", "events", "suppressions"]

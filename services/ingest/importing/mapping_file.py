@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping import Mapping, Step, needed
-from services.shared.playbook.loading import Broken, Problem
-from services.shared.settings import HOME
+from services.shared.playbook.loading import FileProblem, InvalidFile
+from services.shared.settings import ROOT
 
-TEMPLATES = HOME / "deploy" / "imports"
+TEMPLATES = ROOT / "deploy" / "imports"
 
 
 class MappingFile:
@@ -22,11 +22,11 @@ class MappingFile:
         self.mapping, self._file, self._node = mapping, file, node
 
     def check(self, header: Header) -> None:
-        """Raises `Broken` with every column that the file does not have."""
+        """Raises `InvalidFile` with every column that the file does not have."""
         if self.mapping.missing == "ignore":
             return
         problems = [
-            Problem(
+            FileProblem(
                 self._file,
                 _line(self._node, where),
                 f"{_dotted(where)}: no column {name!r} in the file",
@@ -36,39 +36,39 @@ class MappingFile:
             if header.find(name) is None
         ]
         if problems:
-            raise Broken(problems)
+            raise InvalidFile(problems)
 
 
 def load(text: str, file: str) -> MappingFile:
-    """Reads a mapping. Raises `Broken` with every problem, each with file, line and remedy."""
+    """Reads a mapping. Raises `InvalidFile` with every problem, each with file, line and remedy."""
     try:
         node = yaml.compose(text, yaml.CBaseLoader)
         given = yaml.load(text, yaml.CBaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         what = f"not readable: {getattr(error, 'problem', None) or error}"
-        raise Broken(
-            [Problem(file, mark.line + 1 if mark else 1, what, "Mend the YAML there")]
+        raise InvalidFile(
+            [FileProblem(file, mark.line + 1 if mark else 1, what, "Mend the YAML there")]
         ) from None
     if not isinstance(given, dict):
-        raise Broken(
-            [Problem(file, 1, "not a mapping", "Begin with `kind: leads` and `email: COLUMN`")]
+        raise InvalidFile(
+            [FileProblem(file, 1, "not a mapping", "Begin with `kind: leads` and `email: COLUMN`")]
         )
     try:
         return MappingFile(Mapping.model_validate(given), file, node)
     except ValidationError as error:
-        raise Broken(list(_problems(error, file, node))) from None
+        raise InvalidFile(list(_problems(error, file, node))) from None
 
 
 def read(named: str) -> MappingFile:
-    """The mapping of a file, or of a template by its name. Raises `Broken`."""
+    """The mapping of a file, or of a template by its name. Raises `InvalidFile`."""
     path = template(named) or Path(named)
     try:
         return load(path.read_text("utf-8-sig"), path.name)
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "not UTF-8"
         remedy = f"Name a YAML file, or one of the templates {', '.join(sorted(templates()))}"
-        raise Broken([Problem(path.name, 1, f"not readable: {what}", remedy)]) from None
+        raise InvalidFile([FileProblem(path.name, 1, f"not readable: {what}", remedy)]) from None
 
 
 def template(name: str) -> Path | None:
@@ -81,7 +81,7 @@ def templates() -> dict[str, Path]:
     return {path.stem: path for path in sorted(TEMPLATES.glob("*.yaml"))}
 
 
-def _problems(error: ValidationError, file: str, node: yaml.Node | None) -> Iterator[Problem]:
+def _problems(error: ValidationError, file: str, node: yaml.Node | None) -> Iterator[FileProblem]:
     for mistake in error.errors():
         where = tuple(mistake["loc"])
         path = _dotted(where)
@@ -92,10 +92,10 @@ def _problems(error: ValidationError, file: str, node: yaml.Node | None) -> Iter
                 1,
             )
             remedy = f"Did you mean `{near[0]}`?" if near else "docs/importing.md lists every key"
-            yield Problem(file, _line(node, where), f"{path}: no such key", remedy)
+            yield FileProblem(file, _line(node, where), f"{path}: no such key", remedy)
         else:
             what = mistake["msg"].removeprefix("Value error, ")
-            yield Problem(
+            yield FileProblem(
                 file,
                 _line(node, where),
                 f"{path}: {what}" if path else what,

@@ -23,9 +23,9 @@ from services.ingest.sources.imports import MAX_DAYS
 from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import ApiKey
+from services.shared.http.problems import STATUS
 from services.shared.http.signin import PageSessions, SignedOut
-from services.shared.http.web import STATUS
-from services.shared.playbook.loading import Broken
+from services.shared.playbook.loading import InvalidFile
 
 # browsers send cookies to all ports of a host: the scorer's page has another one
 COOKIE = "ripeline_import"
@@ -76,7 +76,7 @@ class ImportPage:
         try:
             cookie = self._sessions.sign_in(form.get("key", "")[:200])
         except Reject as error:
-            refused = self._rates.guessed(request, error)
+            refused = self._rates.limit_guessing(request, error)
             return self._templates.page("sign_in.html", STATUS[refused.kind], problem=refused)
         answer = see_other(PATH)
         secure = request.url.scheme == "https"
@@ -134,7 +134,7 @@ class ImportPage:
         try:
             report = _declared(form, file, dry_run=request.url.path.endswith("/try"))
             self._jobs.start(file, report)
-        except Broken as broken:
+        except InvalidFile as broken:
             return self._file_page(file, _problems(broken))
         except Reject as error:
             return self._file_page(file, [error])
@@ -196,7 +196,7 @@ class ImportPage:
         file.text = text.replace("\r\n", "\n")
         try:
             mapping_file.load(file.text, "the mapping").check(file.header)
-        except Broken as broken:
+        except InvalidFile as broken:
             return self._file_page(file, _problems(broken))
         return see_other(f"{PATH}/{file.id}#run")
 
@@ -230,7 +230,7 @@ def _route_class(templates: ImportTemplates) -> type[APIRoute]:
                 except SignedOut:
                     return see_other(f"{PATH}/sign-in")
                 except Reject as error:
-                    return templates.page("problem.html", STATUS.get(error.kind, 400), error=error)
+                    return templates.page("problem.html", STATUS[error.kind], error=error)
                 except RequestValidationError:
                     return templates.page("problem.html", 404, error=NO_PAGE)
                 except Retry:
@@ -272,7 +272,7 @@ def _check_same_site(request: Request) -> None:
         raise Reject("another site sent this", where="Origin", remedy=remedy, kind="forbidden")
 
 
-def _problems(broken: Broken) -> list[Reject]:
+def _problems(broken: InvalidFile) -> list[Reject]:
     return [
         Reject(f"Line {problem.line}: {problem.what}", remedy=problem.remedy)
         for problem in broken.problems

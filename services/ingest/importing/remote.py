@@ -3,7 +3,7 @@ there, to `/v1/import`.
 """
 
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, get_args
 
 import aiohttp
 import msgspec
@@ -12,7 +12,7 @@ from services.ingest.importing.facts import Facts
 from services.ingest.importing.run import Batch, RefusedRow
 from services.ingest.importing.table import Row
 from services.ingest.sources.imports import PATH
-from services.shared.errors import Reject, Retry
+from services.shared.errors import Kind, Reject, Retry
 
 AWAY = frozenset({429, 502, 503, 504})
 MAX_BYTES = 2 * 1024 * 1024  # of one request, far below what ingest takes
@@ -138,5 +138,6 @@ def _not_ingest(what: str) -> Reject:
 
 def _reject(problem: ReceivedProblem, where: str = "") -> Reject:
     """A problem document as the refusal that it was."""
-    kind = problem.type.rpartition("#")[2] or "invalid"
+    named = problem.type.rpartition("#")[2]
+    kind: Kind = next((known for known in get_args(Kind) if known == named), "invalid")
     return Reject(problem.title, where=where, remedy=problem.detail, kind=kind)

@@ -34,7 +34,7 @@ OUTCOME_FIELDS = ("product", "source", "campaign")  # of a lead's row that its o
 
 
 class Rows:
-    """Reads the rows of one file. Raises `Broken` where the file lacks a column of the mapping."""
+    """Reads the rows of one file. Raises `InvalidFile` where it lacks a column of the mapping."""
 
     def __init__(self, plan: MappingFile, header: Header, facts: Facts) -> None:
         plan.check(header)

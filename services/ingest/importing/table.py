@@ -44,6 +44,13 @@ class Table:
         self._pushed: deque[str] = deque()
         self._taken: list[str] = []
         self._line = 0
+        try:
+            self._begin(delimiter)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, delimiter: str) -> None:
         sample = self._text.read(SAMPLE)
         self._text.seek(0)
         declared = SEPARATOR.match(sample)

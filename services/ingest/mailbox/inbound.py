@@ -32,7 +32,7 @@ from services.ingest.mailbox.text import (
 from services.ingest.sources.contract import Item, Refused, SetupGuide, Source
 from services.ingest.sources.reading.multipart import Part
 from services.ingest.sources.touches import touch_of
-from services.shared.contracts.events import Consent
+from services.shared.contracts.events import CLOCK_TOLERANCE, TOO_OLD, Consent
 from services.shared.contracts.identity import ADDRESS
 from services.shared.errors import Reject
 
@@ -40,7 +40,6 @@ from services.shared.errors import Reject
 MAX_MAIL = 64 * 1024
 MAX_NESTED, MAX_HEADERS = 50, 500
 MAX_SUBJECT = 200
-AHEAD, OLD = timedelta(minutes=5), timedelta(days=400)
 PART = re.compile(r"text/(?:plain|html|calendar|rfc822-headers)|message/[a-z0-9-]+")
 UNREADABLE = Reject(
     "not a readable mail", remedy="look at it in the mailbox", kind="unreadable-mail"
@@ -217,13 +216,13 @@ def _received_at(mail: Mail, now: datetime) -> datetime | None:
 
 
 def _date(header: str, now: datetime) -> datetime | None:
-    """A header's time; None where it has none, or one that is off by more than AHEAD or OLD."""
+    """A header's time; None where it has none, or one that is beyond CLOCK_TOLERANCE or TOO_OLD."""
     try:
         at = parsedate_to_datetime(header)
         at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return at if now - OLD < at < now + AHEAD else None
+    return at if now - TOO_OLD < at < now + CLOCK_TOLERANCE else None
 
 
 def _calendar(mail: Mail) -> str:

@@ -34,7 +34,7 @@ from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, 
 from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
 from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
-from services.shared.playbook.expressions import moment
+from services.shared.playbook.expressions import datetime_of
 
 SYSTEM = "hubspot"
 SIGNATURE, TIMESTAMP = "X-HubSpot-Signature-v3", "X-HubSpot-Request-Timestamp"
@@ -121,7 +121,7 @@ def read(piece: bytes, own_fields: frozenset[str]) -> Item | Refused | None:
 
 def _common(event: HubSpotEvent, change: str) -> dict[str, Any]:
     try:
-        at = moment(event.occurred_at)
+        at = datetime_of(event.occurred_at)
     except ValueError:
         raise Reject(
             "a time out of range", where="/occurredAt", remedy="send milliseconds since 1970"

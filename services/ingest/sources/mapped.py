@@ -42,7 +42,7 @@ from services.ingest.sources.reading.xml import read_xml
 from services.shared.clock import rfc3339
 from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
-from services.shared.playbook.expressions import Asked, Challenged, Expression
+from services.shared.playbook.expressions import ChallengeFunctions, Expression, RequestFunctions
 from services.shared.playbook.senders import WHOLE, Challenge, Sender, expressions
 
 MAX_ITEMS = 1_000  # a request's expressions take a quarter of a second at most
@@ -113,7 +113,7 @@ class Mapping:
     def parse(self, request: InboundRequest) -> list[Item | Refused]:
         """Every item of the body that the rule does not leave out, in order. Raises Reject."""
         body = read(request, self._format)
-        asked = Asked(body, request.headers, request.query)
+        asked = RequestFunctions(body, request.headers, request.query)
         found = self._items(body, asked) if self._items else body
         items = found if isinstance(found, list) else [] if found is None else [found]
         if len(items) > MAX_ITEMS:
@@ -125,7 +125,7 @@ class Mapping:
         read_items = (self._read(item, asked) for item in items)
         return [item for item in read_items if item is not None]
 
-    def _read(self, item: Any, asked: Asked) -> Item | Refused | None:
+    def _read(self, item: Any, asked: RequestFunctions) -> Item | Refused | None:
         """An item; None where the rule leaves it out."""
         name = ""
         try:
@@ -139,7 +139,7 @@ class Mapping:
         except Reject as reject:
             return Refused(name or None, reject)
 
-    def _item(self, name: str, type_: str, item: Any, asked: Asked) -> Item:
+    def _item(self, name: str, type_: str, item: Any, asked: RequestFunctions) -> Item:
         at = self._fields.get("occurred_at")
         return Item(
             id=name,
@@ -156,10 +156,10 @@ class Mapping:
             **{name: self._text(name, item, asked) for name in TEXTS if name in self._fields},
         )
 
-    def _text(self, name: str, item: Any, asked: Asked) -> str:
+    def _text(self, name: str, item: Any, asked: RequestFunctions) -> str:
         return as_text(self._fields[name](item, asked), f"/{name}") if name in self._fields else ""
 
-    def _texts(self, name: str, item: Any, asked: Asked) -> dict[str, str]:
+    def _texts(self, name: str, item: Any, asked: RequestFunctions) -> dict[str, str]:
         inner = self._inner.get(name, {})
         return {
             key: as_text(expression(item, asked), f"/{name}/{key}")
@@ -167,7 +167,7 @@ class Mapping:
             if key != "at"
         }
 
-    def _object(self, name: str, item: Any, asked: Asked) -> dict[str, Any]:
+    def _object(self, name: str, item: Any, asked: RequestFunctions) -> dict[str, Any]:
         found = {
             key: expression(item, asked) for key, expression in self._inner.get(name, {}).items()
         }
@@ -185,11 +185,11 @@ class Mapping:
             if value is not None and value != ""
         }
 
-    def _external_id(self, item: Any, asked: Asked) -> ExternalId | None:
+    def _external_id(self, item: Any, asked: RequestFunctions) -> ExternalId | None:
         named = self._texts("external_id", item, asked)
         return ExternalId(named["system"], named["id"]) if named.get("id") else None
 
-    def _consent(self, item: Any, asked: Asked) -> tuple[Consent, ...]:
+    def _consent(self, item: Any, asked: RequestFunctions) -> tuple[Consent, ...]:
         texts = {name: text for name, text in self._texts("consent", item, asked).items() if text}
         if "state" not in texts:
             return ()
@@ -229,10 +229,10 @@ def _handshake(
     def handshake(request: InboundRequest, secrets: Sequence[Secret]) -> Reply | None:
         signed = scheme.verify(request, secrets) if request.method == "POST" else None
         body = read(request, rule.format) if signed else {}
-        if not when(body, Asked(body, request.headers, request.query)):
+        if not when(body, RequestFunctions(body, request.headers, request.query)):
             return None
         secret = signed or fitting(secrets, lambda _: True, "challenge")
-        challenged = Challenged(
+        challenged = ChallengeFunctions(
             secret.value, signed is not None, body, request.headers, request.query
         )
         found = answer(body, challenged)

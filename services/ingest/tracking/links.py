@@ -12,7 +12,7 @@ from services.ingest.tracking.pages import Pages
 from services.ingest.tracking.tracker import EngagementTracker
 from services.shared.contracts.link_tokens import LinkClaim, PreferencesClaim, UnsubscribeClaim
 from services.shared.errors import Reject
-from services.shared.http.web import problem
+from services.shared.http.problems import problem_response, refusals
 
 NO_STORE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 GIF = bytes.fromhex(
@@ -79,10 +79,10 @@ class MailLinks:
 def create_router(tracker: EngagementTracker, pages: Pages) -> APIRouter:
     """The routes of mails; what is read by GET answers HEAD as well."""
     links, router = MailLinks(tracker, pages), APIRouter(tags=["mail"])
-    page: Kwargs = {"response_class": HTMLResponse, "responses": openapi.refusals([404])}
+    page: Kwargs = {"response_class": HTMLResponse, "responses": refusals(404)}
     redirect = page | {"response_class": RedirectResponse, "status_code": 302}
     picture: Kwargs = {"response_class": Response, "responses": openapi.PICTURE}
-    done = page | {"responses": openapi.refusals([404, 429, 503])}
+    done = page | {"responses": refusals(404, 429, 503)}
     for path, endpoint, described in (
         ("/l/{token}", links.follow, redirect),
         ("/o/{token}.gif", links.pixel, picture),
@@ -104,7 +104,9 @@ def create_router(tracker: EngagementTracker, pages: Pages) -> APIRouter:
 def refusal(request: Request, reject: Reject, pages: Pages) -> Response:
     """A problem document; but a page for a person whose link of a mail does not work."""
     of_mail = request.url.path.startswith(("/l/", "/u/", "/p/"))
-    return pages.broken_link(reject) if of_mail and wants_page(request) else problem(reject)
+    return (
+        pages.broken_link(reject) if of_mail and wants_page(request) else problem_response(reject)
+    )
 
 
 def wants_page(request: Request) -> bool:

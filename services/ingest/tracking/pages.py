@@ -12,8 +12,8 @@ from services.ingest.tracking import preferences
 from services.ingest.tracking.preferences import USUAL, Chosen
 from services.ingest.tracking.tracker import MailTokens
 from services.shared.contracts.preferences import PACE, PAUSED_UNTIL, TOPICS
-from services.shared.errors import Reject
-from services.shared.http import web
+from services.shared.errors import Kind, Reject
+from services.shared.http.problems import STATUS
 from services.shared.playbook.sections import Playbook
 
 HEADERS = {
@@ -75,7 +75,7 @@ class Pages:
 
     def broken_link(self, wrong: Reject) -> HTMLResponse:
         """After a link that leads nowhere, or could not be answered at the moment."""
-        again = web.STATUS.get(wrong.kind, 400) == 503
+        again = STATUS[wrong.kind] == 503
         return self._page("broken_link.html", wrong.kind, again=again)
 
     def _shown(self, chosen: Chosen) -> dict[str, Any]:
@@ -90,9 +90,9 @@ class Pages:
             "pause_ended": PAUSED_UNTIL in chosen and not chosen[PAUSED_UNTIL],
         }  # fmt: skip
 
-    def _page(self, name: str, problem: str = "", **values: Any) -> HTMLResponse:
+    def _page(self, name: str, problem: Kind | None = None, **values: Any) -> HTMLResponse:
         text = self._templates.get_template(name).render(company=self._company, **values)
-        status = web.STATUS.get(problem, 400) if problem else 200
+        status = STATUS[problem] if problem else 200
         return HTMLResponse(text, status, HEADERS | ({"Retry-After": "5"} if status == 503 else {}))
 
 

@@ -27,7 +27,7 @@ from services.ops.simulation import evaluation as reckoning
 from services.ops.simulation import population as simulator
 from services.ops.simulation.traffic import Refused, Traffic
 from services.shared.clock import DAY, US, Clock
-from services.shared.playbook.loading import Broken, load
+from services.shared.playbook.loading import InvalidFile, load
 from services.shared.settings import Settings
 
 DAYS = 60.0
@@ -87,7 +87,7 @@ async def _stage(
     clocks: list[Clock] = []
     try:
         world = simulator.World.of(load(playbook or Settings().playbook))
-    except Broken as broken:
+    except InvalidFile as broken:
         raise Failed(f"the playbook is broken:\n{broken}", 2) from None
 
     def start_clock() -> str:

@@ -42,7 +42,7 @@ from services.shared.clock import Clock
 from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Publisher
-from services.shared.playbook.loading import Broken, load
+from services.shared.playbook.loading import InvalidFile, load
 from services.shared.settings import Settings
 
 LOOKED_AT = 200  # rows from which a mapping is guessed
@@ -132,7 +132,7 @@ def register(app: typer.Typer, current: Callable[[], Settings]) -> None:
             )
             job = Job(file, plan, _declared(plan, said, days, dry_run=dry_run), rejects)
             report = asyncio.run(_through(job, to, key) if to else _here(job, current()))
-        except Broken as broken:
+        except InvalidFile as broken:
             _end(str(broken), 2)
         except Reject as reject:
             _end(str(reject), 2)
@@ -243,7 +243,8 @@ class Paced:
 
     async def put(self, batch: Batch) -> list[RefusedRow]:
         """Waits until there is room."""
-        while (await read_status(self._settings))["lag"]["scorer"] > HELD_BACK:
+        # The lag is known by asking only.
+        while (await read_status(self._settings))["lag"]["scorer"] > HELD_BACK:  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         return await self._sink.put(batch)
 

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from services.shared.db import is_transient, migrate, open_engine
 from services.shared.errors import Retry
 from services.shared.http.keys import Scope, new_key, register
-from services.shared.messaging.kafka import make_topics
+from services.shared.messaging.kafka import create_topics
 from services.shared.runtime import retry_with_backoff
 from services.shared.settings import Settings
 
@@ -24,7 +24,7 @@ async def provision(settings: Settings) -> dict[str, Any]:
     engine = open_engine(settings)
     try:
         await retry_with_backoff(lambda: _migrated(engine), "database")
-        topics = await retry_with_backoff(lambda: make_topics(settings), "broker")
+        topics = await retry_with_backoff(lambda: create_topics(settings), "broker")
         made: dict[str, str] = {}
         for scope in SCOPES:
             given = getattr(settings, f"{scope}_key").get_secret_value()

@@ -25,7 +25,7 @@ from services.ops.embedded.postgres import EmbeddedPostgres
 from services.ops.embedded.processes import free_port, tied
 from services.ops.embedded.state import Failed, state_file, write_state
 from services.shared.http.keys import new_key
-from services.shared.settings import HOME, PORTS, Settings
+from services.shared.settings import PORTS, ROOT, Settings
 
 READY_S = 60.0
 GRACE_S = 12.0
@@ -95,7 +95,7 @@ class Child:
         """
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *tied([sys.executable, *self.arguments]), env=self.environ, cwd=HOME,
+                *tied([sys.executable, *self.arguments]), env=self.environ, cwd=ROOT,
                 start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL, stdout=stdout or log, stderr=log,
             )  # fmt: skip
@@ -218,7 +218,7 @@ class Embedded:
         }
 
     async def _start(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="ripeline-run-")).resolve()
+        self._folder = Path(tempfile.mkdtemp(prefix="ripeline-run-")).resolve()  # noqa: ASYNC240  # once, at the start
         self._folder.chmod(0o711)  # an unprivileged database user passes through; nobody lists it
         for name in ("mail", "log", "spool"):
             (self._folder / name).mkdir(mode=0o700)

@@ -22,7 +22,7 @@ from services.shared.errors import Reject, Retry
 from services.shared.http.webhook import SignedWebhook
 from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
-from services.shared.telemetry import WRITTEN_BACK
+from services.shared.telemetry import CRM_DELIVERIES
 
 log = structlog.get_logger()
 AT_ONCE = 20
@@ -116,13 +116,13 @@ class Writer:
     async def _settle(self, one: Owed, result: str, told: Any) -> None:
         async with self._engine.begin() as connection:
             await owed.settled(connection, one, told)
-        WRITTEN_BACK.labels(result).inc()
+        CRM_DELIVERIES.labels(result).inc()
         log.info("written_back", lead_id=str(one.lead), result=result)
 
     async def _fail(self, one: Owed, problem: str) -> None:
         async with self._engine.begin() as connection:
             again = await owed.failed(connection, one, problem)
-        WRITTEN_BACK.labels("failed" if again else "given_up").inc()
+        CRM_DELIVERIES.labels("failed" if again else "given_up").inc()
         log.warning(
             "writeback_failed",
             lead_id=str(one.lead),

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from services.shared.contracts.events import TOUCH_SENT, Interaction
-from services.shared.playbook.addresses import AddressBook
 from services.shared.playbook.sections import Content, Playbook
+from services.shared.playbook.stage_model import MarkOfContent
+from services.shared.playbook.urls import UrlMatcher
 
 NOTHING = -1
 MEMORY = 100_000
-BY_CONTENT = "by the content's latest stage"
 OUTCOMES = {
     "purchased": "purchase",
     "won": "purchase",
@@ -45,11 +45,11 @@ class Interpreter:
     ) -> None:
         self._model, self._codes, self._rules = playbook.model, codes, rules
         self._content = playbook.content_by_id
-        self._addresses = AddressBook(
+        self._addresses = UrlMatcher(
             (url, item.id) for item in playbook.content for url in (item.url, *item.urls)
         )
         self._forms = {form: item.id for item in playbook.content for form in item.forms}
-        self._pages = AddressBook((url, rule.type) for rule in playbook.pages for url in rule.urls)
+        self._pages = UrlMatcher((url, rule.type) for rule in playbook.pages for url in rule.urls)
         self._form_types = {form: rule.type for rule in playbook.pages for form in rule.forms}
         self._known: dict[tuple[str, str, str, bool, bool, Any], Interpretation] = {}
 
@@ -118,15 +118,12 @@ class Interpreter:
             type_, content, signal, code, rule, weighs=code != NOTHING or rule != NOTHING
         )
 
-    def _by_content(self, type_: str, content_id: str, mark: str) -> str:
-        """The content's own mark where the act was about content; else the type's mark, or
-        nothing.
-        """
-        by_content = mark.startswith(BY_CONTENT)
+    def _by_content(self, type_: str, content_id: str, mark: str | MarkOfContent) -> str:
+        """The content's own mark where the act was about content; else the type's mark, or ''."""
         item = self._content.get(content_id)
-        if item and (by_content or type_ in SEEN_BY_URL):
+        if item and (type_ in SEEN_BY_URL or isinstance(mark, MarkOfContent)):
             return self._mark_of(item)
-        return ("visit" if mark.endswith("else visit") else "") if by_content else mark
+        return (mark.otherwise or "") if isinstance(mark, MarkOfContent) else mark
 
     def _mark_of(self, item: Content) -> str:
         stages = [stage for stage in self._model.stages if stage in item.stages]

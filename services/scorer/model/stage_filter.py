@@ -14,10 +14,10 @@ import numpy.typing as npt
 from scipy.linalg import expm
 
 from services.shared.clock import DAY, US
-from services.shared.playbook.sections import Eigenbasis, Model
+from services.shared.playbook.stage_model import Eigenbasis, Model
 
 F = npt.NDArray[np.float64]
-I = npt.NDArray[np.int64]
+I = npt.NDArray[np.int64]  # noqa: E741  # beside F and B
 B = npt.NDArray[np.bool_]
 
 NEVER = -(1 << 62)  # an instant before all instants

@@ -16,7 +16,7 @@ from services.scorer.model.state import Event, Step
 from services.shared.clock import DAY
 
 WIDTH, HEIGHT = 1000, 100
-MOST_ROWS = 300  # above it the picture has no room for every instant
+MOST_STEPS = 300  # above it the picture has no room for every instant
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -52,16 +52,16 @@ def curve(
     each evidence.
     """
     model = fold.model
-    rows: list[Step] = []
+    steps: list[Step] = []
     beliefs: list[F] = [model.start]
 
-    def observe(row: Step, _: F, after: F) -> None:
-        rows.append(row)
+    def observe(step: Step, _: F, after: F) -> None:
+        steps.append(step)
         beliefs.append(after[:, 0])
 
     fold.trace(product, events, now, observe)
-    times = np.array([row.at for row in rows], np.int64)
-    ended = _ended(fold, rows)
+    times = np.array([step.at for step in steps], np.int64)
+    ended = _ended(fold, steps)
     at = _instants(times, events[0].at, now, instants)
     last = np.searchsorted(times, at, side="right")
     before = np.concatenate(([NEVER], times))[last]
@@ -76,13 +76,13 @@ def curve(
     )
 
 
-def _ended(fold: Fold, rows: Sequence[Step]) -> I:
-    """After each row (and before all): when the outcome had happened, or NEVER."""
+def _ended(fold: Fold, steps: Sequence[Step]) -> I:
+    """After each step (and before all): when the outcome had happened, or NEVER."""
     ended = [NEVER]
-    for row in rows:
-        signal = fold.model.signals[row.code % fold.model.shared_offset]
+    for step in steps:
+        signal = fold.model.signals[step.code % fold.model.shared_offset]
         ended.append(
-            row.at
+            step.at
             if signal in ("outcome", "purchase")
             else NEVER
             if signal == "restart"
@@ -91,14 +91,14 @@ def _ended(fold: Fold, rows: Sequence[Step]) -> I:
     return np.array(ended, np.int64)
 
 
-def _instants(rows: I, first: int, now: int, count: int) -> I:
+def _instants(steps: I, first: int, now: int, count: int) -> I:
     """Even steps from a little before the first event to now, and both sides of each jump where
     there is room.
     """
     lead_in = max((now - first) // 40, DAY // 24)
     grid = np.linspace(first - lead_in, now, count).astype(np.int64)
     grid[-1] = now
-    jumps = np.concatenate((rows, rows - 1)) if rows.size <= MOST_ROWS else rows[:0]
+    jumps = np.concatenate((steps, steps - 1)) if steps.size <= MOST_STEPS else steps[:0]
     return np.unique(np.concatenate((grid, jumps)))
 
 

@@ -20,7 +20,7 @@ from services.scorer.scoring import Scoring
 from services.scorer.store import Store
 from services.shared.contracts.identity import Kind
 from services.shared.errors import Retry
-from services.shared.telemetry import REPEATED
+from services.shared.telemetry import EVENTS_REPEATED
 
 
 class Distinct(NamedTuple):
@@ -72,7 +72,7 @@ async def distinct(store: Store, events: Sequence[IncomingEvent]) -> Distinct:
             conflicts.append(before.uid)
     if conflicts:
         await store.flag_conflicts(conflicts)
-    REPEATED.inc(len(events) - len(new))
+    EVENTS_REPEATED.inc(len(events) - len(new))
     return Distinct(new, superseded)
 
 

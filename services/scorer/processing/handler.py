@@ -28,7 +28,7 @@ from services.shared.errors import Reject
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing, Record
 from services.shared.playbook.sections import Crm
-from services.shared.telemetry import APPLIED
+from services.shared.telemetry import EVENTS_APPLIED
 
 
 class Decoded(NamedTuple):
@@ -83,7 +83,7 @@ class Handler:
             lead.version += 1
         outgoing = await self._announce_batch(store, batch)
         await self.put_out(connection, batch.leads, outgoing)
-        APPLIED.inc(len(new.events))
+        EVENTS_APPLIED.inc(len(new.events))
         return len(outgoing)
 
     async def _announce_batch(self, store: Store, batch: batches.Batch) -> list[Outgoing]:

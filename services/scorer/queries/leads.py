@@ -22,7 +22,7 @@ from services.shared.contracts.events import TOUCH_SENT, decode_interaction
 from services.shared.contracts.identity import OURS, Identifier, Kind
 from services.shared.db import rows, value
 from services.shared.errors import Reject
-from services.shared.http.paging import Seal
+from services.shared.http.paging import Cursors, Position
 
 ORDERS = {
     "likelihood": "coalesce(s.likelihood, -1)",
@@ -63,7 +63,7 @@ class Queries:
     """Read access; every answer names the moment that it speaks of."""
 
     def __init__(self, engine: AsyncEngine, scoring: Scoring, pepper: bytes) -> None:
-        self._engine, self._scoring, self._seal = engine, scoring, Seal(pepper)
+        self._engine, self._scoring, self._cursors = engine, scoring, Cursors(pepper)
 
     @property
     def fold(self) -> Fold:
@@ -108,7 +108,7 @@ class Queries:
                 f"({column}, s.lead_id) < (CAST(:after AS "
                 f"{'bigint' if asked.order == 'last_event_at' else 'float8'}), :after_id)"
             )
-            values |= {"after": after[0], "after_id": uuid.UUID(after[1])}
+            values |= {"after": after.value, "after_id": uuid.UUID(after.id)}
         async with self._engine.connect() as connection:
             found = await rows(
                 connection,
@@ -193,7 +193,7 @@ class Queries:
                 connection,
                 "SELECT i.lead_id FROM scorer.identifier i JOIN scorer.lead l ON l.id = i.lead_id "
                 "WHERE kind = :kind AND value = :value",
-                kind=int(one.kind), value=one.value,
+                kind=int(one.kind), value=one.text,
             )  # fmt: skip
         if found is None:
             raise Reject(
@@ -242,7 +242,7 @@ class Queries:
 
     async def timeline(self, lead_id: uuid.UUID, limit: int, cursor: str) -> dict[str, Any]:
         """What happened, in order of time: events, announcements, touches."""
-        after = self._seal.open(cursor, str(lead_id)) if cursor else None
+        after = self._cursors.decode(str(lead_id), cursor) if cursor else None
         async with self._engine.connect() as connection:
             await self._row(connection, lead_id)
             found = await rows(
@@ -268,15 +268,15 @@ class Queries:
                 ORDER BY at, ref LIMIT :limit
                 """,
                 lead=lead_id, limit=limit + 1,
-                at=datetime.fromisoformat(after[0]) if after else None,
-                ref=uuid.UUID(after[1]) if after else None,
+                at=datetime.fromisoformat(after.value) if after else None,
+                ref=uuid.UUID(after.id) if after else None,
             )  # fmt: skip
         page = found[:limit]
         items = [item for row in page if (item := self._item(row))]
         last = page[-1] if len(found) > limit else None
         return {
             "items": items,
-            "next": self._seal.close(str(lead_id), last.at.isoformat(), str(last.ref))
+            "next": self._cursors.encode(str(lead_id), Position(last.at.isoformat(), str(last.ref)))
             if last
             else None,
         }
@@ -384,13 +384,13 @@ class Queries:
             raise Moved(found[0].merged_into)
         return found[0]
 
-    # -- cursors: sealed, so that they can be neither read into nor bent --------------------------
+    # -- cursors ------------------------------------------------------------------------------
 
     def _cursor(self, asked: Filter, sorted_by: Any, lead_id: uuid.UUID) -> str:
-        return self._seal.close(_scope(asked), sorted_by, str(lead_id))
+        return self._cursors.encode(_scope(asked), Position(sorted_by, str(lead_id)))
 
-    def _open_cursor(self, asked: Filter) -> tuple[Any, str] | None:
-        return self._seal.open(asked.cursor, _scope(asked)) if asked.cursor else None
+    def _open_cursor(self, asked: Filter) -> Position | None:
+        return self._cursors.decode(_scope(asked), asked.cursor) if asked.cursor else None
 
 
 def _scope(asked: Filter) -> str:

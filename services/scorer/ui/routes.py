@@ -26,8 +26,9 @@ from services.shared.contracts.sales import TYPE_OF
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import ApiKey, ApiKeys
+from services.shared.http.paging import MAX_CURSOR
+from services.shared.http.problems import STATUS
 from services.shared.http.signin import COOKIE, PageSessions, SignedOut, is_cross_site
-from services.shared.http.web import STATUS
 from services.shared.settings import Settings
 
 PER_PAGE = 25
@@ -152,7 +153,7 @@ class Page:
         product: Annotated[str, Query(max_length=200)] = "",
         stage: Annotated[str, Query(max_length=100)] = "",
         order: Annotated[str, Query(max_length=30)] = "likelihood",
-        cursor: Annotated[str, Query(max_length=500)] = "",
+        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> Response:
         """The pipeline, what is new, and the leads."""
         return await self._home(product, stage, order, cursor)

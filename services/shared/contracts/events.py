@@ -301,13 +301,15 @@ def envelope(
     one: `said_at` is the sender's own time where `occurred_at` is another, corrected one.
     """
     data, uid = _encode(interaction), event_uid(scope or source, interaction.id)
-    told = said_at or occurred_at
+    sender_time = said_at or occurred_at
     event = InteractionEvent(
         id=uid,
         source=source,
         time=occurred_at.astimezone(UTC) if occurred_at else received_at,
         receivedat=received_at,
-        digest=hashlib.sha256(data + _encode(told.astimezone(UTC)) if told else data).hexdigest(),
+        digest=hashlib.sha256(
+            data + _encode(sender_time.astimezone(UTC)) if sender_time else data
+        ).hexdigest(),
         data=msgspec.Raw(data),
         postedat=posted_at,
         flags=encode_provenance(provenance),

@@ -1,9 +1,8 @@
-"""How many requests one sender may make: in memory of this process, bounded however many senders
-there are.
+"""How many requests one sender may make: counted in the memory of this process, which is bounded
+however many senders there are.
 
-The words of a limit ("20000/10seconds") and their meaning are those of the library `limits`. Its
-store in memory is not used: it keeps everybody for a whole window and starts a thread to look
-through them all.
+A limit is written ("20000/10seconds") and read as by the library `limits`. Its store in memory is
+not used: it keeps every sender for a whole window and starts a thread to look through them all.
 """
 
 import time
@@ -17,110 +16,104 @@ import msgspec
 from fastapi import Request
 from limits import parse
 
-from services.shared.errors import Reject
+from services.shared.errors import Kind, Reject
 from services.shared.settings import Settings
 from services.shared.telemetry import LIMITED
 
-ROOM = 50_000  # senders that are counted at once; the one whose window began first makes way
-GUESSES = frozenset({"unauthorized", "signature", "stale", "not-connected"})
-Headers = Sequence[tuple[bytes, bytes]]
+MAX_SENDERS = 50_000  # counted at once; beyond, the one whose window began first is forgotten
+GUESSING: frozenset[Kind] = frozenset({"unauthorized", "signature", "stale", "not-connected"})
+Headers = Sequence[tuple[bytes, bytes]]  # as ASGI has them
 
 
-class TooMany(Reject):
-    """A request over the limit; `headers` say which limit, and after how many seconds there is room
-    again.
-    """
+class TooManyRequests(Reject):
+    """A request over the limit; `headers` say which limit, and when to send again."""
 
-    def __init__(self, whose: str, seconds: int, headers: Headers) -> None:
+    def __init__(self, limit: str, seconds: int, headers: Headers) -> None:
         remedy = (
             "send it again after the seconds in Retry-After; fewer requests with more "
             "events each do as much"
         )
-        super().__init__(f"too many requests of this {whose}", remedy=remedy, kind="too-many")
+        super().__init__(f"too many requests of this {limit}", remedy=remedy, kind="too-many")
         self.headers = [*headers, (b"retry-after", b"%d" % seconds)]
 
 
 class Window(msgspec.Struct):
     """The requests of one sender since its window began."""
 
-    ends: float
+    ends: float  # in seconds of the monotonic clock
     count: int = 0
 
 
-class Rate:
-    """A limit for each sender of a kind; `words` as `limits` writes them."""
+class RateLimit:
+    """A limit for each sender of a kind (`name`: key, address), over fixed windows of time."""
 
-    def __init__(self, whose: str, words: str, room: int = ROOM) -> None:
-        limit = parse(words)
-        self._whose, self._room = whose, room
-        self._most, self._seconds = limit.amount, limit.get_expiry()
+    def __init__(self, name: str, limit: str, max_senders: int = MAX_SENDERS) -> None:
+        parsed = parse(limit)
+        self._name, self._max_senders = name, max_senders
+        self._amount, self._seconds = parsed.amount, parsed.get_expiry()
         self._policy = (
             b"ratelimit-policy",
-            b'"%s";q=%d;w=%d' % (whose.encode(), self._most, self._seconds),
+            b'"%s";q=%d;w=%d' % (name.encode(), self._amount, self._seconds),
         )
         self._windows: OrderedDict[str, Window] = OrderedDict()  # in the order in which they end
 
-    @property
-    def senders(self) -> int:
-        """How many are counted now."""
-        return len(self._windows)
-
-    def count(self, who: str) -> Headers:
-        """Counts one request and returns the header fields that tell where its sender stands.
-        Raises TooMany.
+    def count(self, sender: str) -> Headers:
+        """Counts one request and returns the header fields that say how many its sender has left
+        (draft-ietf-httpapi-ratelimit-headers). Raises TooManyRequests.
         """
         now = time.monotonic()
-        window = self._windows.get(who)
+        window = self._windows.get(sender)
         if window is None or window.ends <= now:
-            window = self._begin(who, now)
+            window = self._begin(sender, now)
         window.count += 1
-        left, seconds = self._most - window.count, ceil(window.ends - now)
-        standing = (b"ratelimit", b'"%s";r=%d;t=%d' % (self._whose.encode(), max(left, 0), seconds))
+        left, seconds = self._amount - window.count, ceil(window.ends - now)
+        state = (b"ratelimit", b'"%s";r=%d;t=%d' % (self._name.encode(), max(left, 0), seconds))
         if left < 0:
-            LIMITED.labels(self._whose).inc()
-            raise TooMany(self._whose, seconds, (self._policy, standing))
-        return self._policy, standing
+            LIMITED.labels(self._name).inc()
+            raise TooManyRequests(self._name, seconds, (self._policy, state))
+        return self._policy, state
 
-    def _begin(self, who: str, now: float) -> Window:
-        self._windows.pop(who, None)
+    def _begin(self, sender: str, now: float) -> Window:
+        self._windows.pop(sender, None)
         while self._windows and (
-            len(self._windows) >= self._room or next(iter(self._windows.values())).ends <= now
+            len(self._windows) >= self._max_senders
+            or next(iter(self._windows.values())).ends <= now
         ):
             self._windows.popitem(last=False)
-        window = self._windows[who] = Window(now + self._seconds)
+        window = self._windows[sender] = Window(now + self._seconds)
         return window
 
 
-class Rates:
+class RateLimits:
     """The limits of an installation; each process counts by itself."""
 
     def __init__(self, settings: Settings) -> None:
-        self._of_key = Rate("key", settings.rate_per_key) if settings.rate_per_key else None
-        self._of_address = (
-            Rate("address", settings.rate_per_address) if settings.rate_per_address else None
+        self._keys = RateLimit("key", settings.rate_per_key) if settings.rate_per_key else None
+        self._addresses = (
+            RateLimit("address", settings.rate_per_address) if settings.rate_per_address else None
         )
 
-    def key(self, name: str) -> Headers:
-        """Counts a request of somebody who has signed in. Raises TooMany."""
-        return self._of_key.count(name) if self._of_key else ()
+    def count_key(self, name: str) -> Headers:
+        """Counts a request with a key or a valid signature. Raises TooManyRequests."""
+        return self._keys.count(name) if self._keys else ()
 
-    def address(self, request: Request) -> Headers:
-        """Counts a request of an address. Raises TooMany."""
-        return self._of_address.count(network(request)) if self._of_address else ()
+    def count_address(self, request: Request) -> Headers:
+        """Counts a request of an address. Raises TooManyRequests."""
+        return self._addresses.count(network_of(request)) if self._addresses else ()
 
-    def guessed(self, request: Request, reject: Reject) -> Reject:
-        """The refusal of a request; `too-many` in its stead where an address tries keys or
-        signatures again and again.
+    def limit_guessing(self, request: Request, reject: Reject) -> Reject:
+        """The refusal to answer with: `reject`, or TooManyRequests where the address has tried keys
+        or signatures too often.
         """
-        if reject.kind in GUESSES:
+        if reject.kind in GUESSING:
             try:
-                self.address(request)
-            except TooMany as too_many:
+                self.count_address(request)
+            except TooManyRequests as too_many:
                 return too_many
         return reject
 
 
-def network(request: Request) -> str:
+def network_of(request: Request) -> str:
     """Where a request comes from: its IPv4 address, or its IPv6 network of 64 bits, all of which
     one sender may use.
     """

@@ -11,7 +11,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.shared.http.wire import Strict
+from services.shared.http.wire import LimitedHttpProtocol
 from services.shared.runtime import DRAIN_SECONDS, side_tasks
 from services.shared.settings import Settings
 
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that leaves the signals to `serve`."""
+    """uvicorn without its own handling of signals, which `serve` does."""
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         return nullcontext()
@@ -33,20 +33,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port_of(service),
-        http=partial(Strict, patience=settings.header_seconds),  # type: ignore[arg-type]
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=5,
-        timeout_keep_alive=65,
-        server_header=False,
-    )
+    config = _config(app, settings, service)
     server = _Server(config)
     web = asyncio.create_task(server.serve())
     async with side_tasks(*tasks) as running:
@@ -54,7 +41,7 @@ async def serve(
         log.info("started", port=config.port)
         done, _ = await asyncio.wait([web, stopped, *running], return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in done if task is not stopped]
-        server.handle_exit(signal.SIGTERM, None)  # tells streams too, which would hold the drain up
+        server.handle_exit(signal.SIGTERM, None)  # also ends streams, which would hold up the drain
         await asyncio.wait([web], timeout=DRAIN_SECONDS)
     for task in failed:
         if error := task.exception():
@@ -64,3 +51,20 @@ async def serve(
         log.error("loop_ended")
         raise SystemExit(1)
     log.info("stopped")
+
+
+def _config(app: ASGIApp, settings: Settings, service: str) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port_of(service),
+        http=partial(LimitedHttpProtocol, header_seconds=settings.header_seconds),  # type: ignore[arg-type]
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=65,
+        server_header=False,
+    )

@@ -1,5 +1,5 @@
-"""Posts signed webhooks (Standard Webhooks) to an address of the settings, and to no host inside
-our own network.
+"""Posts signed webhooks (Standard Webhooks) to an address of the settings; in production to no host
+inside our own network.
 """
 
 import base64
@@ -22,15 +22,15 @@ NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class SignedWebhook:
-    """Posts to one address; connects only to what was checked, and follows no redirect.
+    """Posts to one address; connects only to addresses that were checked, follows no redirect.
 
-    `setting` is the name of the address's setting in messages. Outside production any address may
-    be called.
+    `setting` names the address's setting in error messages. Outside production any address may be
+    called.
     """
 
     def __init__(self, settings: Settings, url: str, secret: str, setting: str) -> None:
         self._url, self._setting, self._timeout = url, setting, settings.sending_timeout_s
-        self._anywhere = settings.environment != "production"
+        self._any_host = settings.environment != "production"
         try:
             self._secret = base64.b64decode(secret.removeprefix("whsec_"))
         except binascii.Error:
@@ -40,19 +40,12 @@ class SignedWebhook:
             ) from None
 
     async def post(self, message_id: str, body: bytes) -> int:
-        """The status of the answer, whatever it is. Raises Reject where the address may not be
-        called, Retry without answer.
+        """Posts a body of JSON and returns the HTTP status, whatever it is. Raises Reject where the
+        address may not be called, Retry where nobody answers.
         """
-        host = urlsplit(self._url).hostname or ""
-        if not self._url:
-            remedy = f"set it, with {self._setting.replace('_URL', '_SECRET')}"
-            raise Reject("no webhook is set", where=self._setting, remedy=remedy)
-        if not self._anywhere and _is_literal(host) and not is_public(host):
-            raise Reject(
-                f"{host} is not a public address", where=self._setting, remedy="name a public host"
-            )
+        self._check_address()
         connector = aiohttp.TCPConnector(
-            resolver=None if self._anywhere else PublicResolver(), use_dns_cache=False
+            resolver=None if self._any_host else PublicResolver(), use_dns_cache=False
         )
         timeout = aiohttp.ClientTimeout(total=self._timeout)
         try:
@@ -68,6 +61,16 @@ class SignedWebhook:
                 return answer.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Retry(f"the webhook is away: {type(error).__name__}") from error
+
+    def _check_address(self) -> None:
+        host = urlsplit(self._url).hostname or ""
+        if not self._url:
+            remedy = f"set it, with {self._setting.replace('_URL', '_SECRET')}"
+            raise Reject("no webhook is set", where=self._setting, remedy=remedy)
+        if not self._any_host and _is_ip_address(host) and not is_public(host):
+            raise Reject(
+                f"{host} is not a public address", where=self._setting, remedy="name a public host"
+            )
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
         now = str(int(time.time()))
@@ -89,9 +92,9 @@ class PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses, all of them checked."""
+        """The addresses of a host. Raises OSError where it has none, or one that is not public."""
         found = await self._resolver.resolve(host, port, family)
-        if not found or not all(is_public(one["host"]) for one in found):
+        if not found or not all(is_public(result["host"]) for result in found):
             raise OSError(f"{host} is not a public address")
         return found
 
@@ -100,7 +103,7 @@ class PublicResolver(AbstractResolver):
 
 
 def is_public(address: str) -> bool:
-    """Whether an address may be called from inside."""
+    """Whether an IP address is global, so that a host inside our network cannot be meant."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped:
@@ -110,7 +113,7 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def _is_literal(host: str) -> bool:
+def _is_ip_address(host: str) -> bool:
     try:
         return bool(ipaddress.ip_address(host))
     except ValueError:

@@ -1,1 +1,1 @@
-"""Kafka and the transactional outbox; the only room that knows aiokafka."""
+"""Kafka, the consumers of its topics, and the transactional outbox."""

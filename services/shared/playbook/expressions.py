@@ -1,5 +1,5 @@
-"""JMESPath expressions of the playbook, compiled once, with the few functions that mappings need
-beside JMESPath's own.
+"""JMESPath expressions of the playbook, compiled once, and the functions that they may call beside
+JMESPath's own.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from jmespath.functions import Functions, signature
 from services.shared.clock import rfc3339
 from services.shared.errors import Reject
 
-MAX_SECONDS = 100_000_000_000  # a time beyond the year 5138 is one in milliseconds
+MAX_SECONDS = 100_000_000_000  # a larger number (beyond the year 5138) is in milliseconds
 WORD = re.compile(r"[^\W_]+")
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-# of an expression on odd data
+# what an expression raises on data of another shape
 FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
 
@@ -30,7 +30,7 @@ def snake(name: str) -> str:
     return "_".join(WORD.findall(HUMP.sub(" ", name))).lower() or name
 
 
-def moment(given: str | float) -> datetime:
+def datetime_of(given: str | float) -> datetime:
     """A time in seconds or milliseconds since 1970, or in ISO 8601 (without a zone: UTC). Raises
     ValueError.
     """
@@ -38,17 +38,17 @@ def moment(given: str | float) -> datetime:
         try:
             given = float(given)
         except ValueError:
-            said = datetime.fromisoformat(str(given).strip())
-            return said if said.tzinfo else said.replace(tzinfo=UTC)
+            time = datetime.fromisoformat(str(given).strip())
+            return time if time.tzinfo else time.replace(tzinfo=UTC)
     try:
         return datetime.fromtimestamp(given / 1000 if abs(given) > MAX_SECONDS else given, UTC)
     except (OverflowError, OSError) as error:
         raise ValueError("a time out of range") from error
 
 
-class Asked(Functions):
-    """What expressions may ask of a request: its `body()`, a `header()`, a parameter of its
-    `query()`; and forms of text.
+class RequestFunctions(Functions):
+    """What expressions may call: a request's `body()`, a `header()`, a parameter of its `query()`;
+    and conversions of text.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Asked(Functions):
 
     @signature({"types": ["string", "number", "null"]})
     def _func_time(self, given: str | float | None) -> str | None:
-        return None if given in (None, "") else rfc3339(moment(given))
+        return None if given in (None, "") else rfc3339(datetime_of(given))
 
     @signature({"types": ["string", "null"]})
     def _func_snake(self, name: str | None) -> str | None:
@@ -93,27 +93,27 @@ class Asked(Functions):
 
     @signature({"types": ["array", "null"]}, {"types": ["string"]}, {"types": ["string"]})
     def _func_named(self, pairs: list[Any] | None, name: str, value: str) -> dict[str, Any]:
-        """An object of a list of objects with a name and a value each: questions and their
-        answers.
+        """One object from a list of objects that hold a name and a value each, as forms send their
+        questions and answers.
         """
-        told = (
+        named = (
             pair
             for pair in pairs or ()
             if isinstance(pair, dict) and isinstance(pair.get(name), str)
         )
-        return {snake(pair[name]): pair.get(value) for pair in told}
+        return {snake(pair[name]): pair.get(value) for pair in named}
 
     @signature({"types": ["object"]}, {"types": ["array-string"]})
     def _func_without(self, given: dict[str, Any], names: list[str]) -> dict[str, Any]:
         return {name: value for name, value in given.items() if name not in names}
 
 
-class Challenged(Asked):
-    """A sender's first call, which has to be answered with an `hmac()` (SHA-256, hex) under the
-    secret shared with it.
+class ChallengeFunctions(RequestFunctions):
+    """What expressions of a challenge may call in addition: `hmac()` (SHA-256, hex) under the
+    secret shared with the sender.
 
-    Where the call itself is not signed, only a plain token is signed for it: with anything else a
-    stranger would get signatures of events that he made up.
+    Where the challenge itself is not signed, only a plain token is signed for it: with anything
+    else a stranger would get signatures of events that he made up.
     """
 
     TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -137,18 +137,18 @@ class Challenged(Asked):
 
 
 class Expression:
-    """One expression; `where` is the pointer that a failure names. Raises JMESPathError where it is
-    none.
+    """A compiled expression; `where` is the pointer that a Reject names. Raises JMESPathError where
+    the text is no expression.
     """
 
     def __init__(self, text: str, where: str) -> None:
         self._search: Callable[..., Any] = jmespath.compile(text).search
         self._where = where
 
-    def __call__(self, value: Any, asked: Asked) -> Any:
-        """What it finds in a value. Raises Reject."""
+    def __call__(self, value: Any, functions: RequestFunctions) -> Any:
+        """What the expression finds in a value. Raises Reject where it fails on it."""
         try:
-            return self._search(value, options=jmespath.Options(custom_functions=asked))
+            return self._search(value, options=jmespath.Options(custom_functions=functions))
         except FAILURES as error:
             title = (
                 "the expression failed: "
@@ -159,8 +159,8 @@ class Expression:
             ) from None
 
 
-def problem_of(text: str, functions: type[Asked] = Asked) -> str:
-    """What is wrong with an expression before it ever sees data; '' where nothing is."""
+def expression_error(text: str, functions: type[RequestFunctions] = RequestFunctions) -> str:
+    """What is wrong with an expression, whatever the data; '' where nothing is."""
     try:
         tree = jmespath.compile(text).parsed
     except JMESPathError as error:
@@ -168,7 +168,7 @@ def problem_of(text: str, functions: type[Asked] = Asked) -> str:
     return next(filter(None, (_misused(call, functions) for call in _calls(tree))), "")
 
 
-def _misused(call: dict[str, Any], functions: type[Asked]) -> str:
+def _misused(call: dict[str, Any], functions: type[RequestFunctions]) -> str:
     name, given = call["value"], len(call["children"])
     known = functions.FUNCTION_TABLE.get(name)
     if known is None:

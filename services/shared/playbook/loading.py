@@ -1,6 +1,7 @@
 """Reads a playbook folder and names every problem in it by file, line and remedy."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,6 @@ from pydantic import ValidationError
 
 from services.shared.playbook.sections import Playbook
 from services.shared.playbook.validation import contradictions
-
-
-class Problem(Exception):
-    """One thing that is wrong in a playbook: file, line, what, and how to mend it."""
-
-    def __init__(self, file: str, line: int, what: str, remedy: str) -> None:
-        super().__init__(f"{file}:{line}: {what}. {remedy}")
-        self.file, self.line, self.what, self.remedy = file, line, what, remedy
-
-
-class Broken(Exception):
-    """A playbook with problems; `problems` lists all that were found."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems = problems
-
 
 SECTIONS = {
     "company": "playbook.yaml", "products": "playbook.yaml",
@@ -40,75 +24,97 @@ SECTIONS = {
     "senders": "senders.yaml",
 }  # fmt: skip
 OPTIONAL = frozenset({"senders.yaml"})
+COMPARE = "Compare with deploy/playbook, which shows every field"
+
+
+@dataclass(frozen=True)
+class FileProblem:
+    """One thing that is wrong in a configuration file, and how to mend it."""
+
+    file: str
+    line: int
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.what}. {self.remedy}"
+
+
+class InvalidFile(Exception):
+    """Configuration files with problems; `problems` lists all that were found."""
+
+    def __init__(self, problems: list[FileProblem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+@dataclass
+class _Read:
+    """What the files hold: raw sections, the composed file of each (for line numbers), problems."""
+
+    sections: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, tuple[str, yaml.Node | None]] = field(default_factory=dict)
+    problems: list[FileProblem] = field(default_factory=list)
 
 
 def load(folder: Path) -> Playbook:
-    """Reads and validates a playbook folder. Raises `Broken` with every problem, each with file,
-    line and remedy.
-    """
-    sources: dict[str, tuple[str, yaml.Node | None]] = {}
-    raw: dict[str, Any] = {}
-    problems: list[Problem] = []
+    """Reads and validates a playbook folder. Raises `InvalidFile` with every problem."""
+    read = _Read()
     for file in dict.fromkeys(SECTIONS.values()):
-        try:
-            text = (folder / file).read_text("utf-8")
-            node = yaml.compose(text, yaml.CSafeLoader)
-            data = json.loads(text) if file.endswith(".json") else yaml.load(text, yaml.CSafeLoader)
-        except FileNotFoundError:
-            if file in OPTIONAL:
-                continue
-            problems.append(
-                Problem(file, 1, "the file is missing", f"Put {file} into {folder.name}/")
-            )
-            continue
-        except (yaml.YAMLError, ValueError) as error:
-            mark = getattr(error, "problem_mark", None)
-            line = mark.line + 1 if mark else getattr(error, "lineno", 1)
-            what = getattr(error, "problem", None) or getattr(error, "msg", str(error))
-            problems.append(Problem(file, line, f"not readable: {what}", "Mend the syntax there"))
-            continue
-        if file == "model.json":
-            data = {"model": data}
-        if not isinstance(data, dict):
-            problems.append(
-                Problem(file, 1, "not a mapping", "Start with section names, e.g. `programs:`")
-            )
-            continue
-        for section, value in data.items():
-            sources[section] = (file, node)
-            raw[section] = value
-            if SECTIONS.get(section, file) != file:
-                problems.append(
-                    Problem(
-                        file, 1, f"section {section!r} belongs into {SECTIONS[section]}", "Move it"
-                    )
-                )
-    if problems:
-        raise Broken(problems)
+        _read_file(folder, file, read)
+    if read.problems:
+        raise InvalidFile(read.problems)
     try:
-        playbook = Playbook.model_validate(raw)
+        playbook = Playbook.model_validate(read.sections)
     except ValidationError as error:
-        raise Broken(
-            [_located(sources, tuple(one["loc"]), one["msg"]) for one in error.errors()]
+        raise InvalidFile(
+            [_located(read, tuple(found["loc"]), found["msg"], COMPARE) for found in error.errors()]
         ) from None
-    problems = [
-        _located(sources, loc, what, remedy) for loc, what, remedy in contradictions(playbook)
-    ]
-    if problems:
-        raise Broken(problems)
+    if problems := [_located(read, *found) for found in contradictions(playbook)]:
+        raise InvalidFile(problems)
     return playbook
 
 
-def _located(
-    sources: dict[str, tuple[str, yaml.Node | None]],
-    loc: tuple[int | str, ...],
-    what: str,
-    remedy: str = "Compare with deploy/playbook, which shows every field",
-) -> Problem:
-    """Finds the line of a path like ("content", 3, "stages") in the composed YAML."""
-    file, node = sources.get(str(loc[0]) if loc else "", ("playbook.yaml", None))
+def _read_file(folder: Path, file: str, read: _Read) -> None:
+    try:
+        text = (folder / file).read_text("utf-8")
+        node = yaml.compose(text, yaml.CSafeLoader)
+        data = json.loads(text) if file.endswith(".json") else yaml.load(text, yaml.CSafeLoader)
+    except FileNotFoundError:
+        if file not in OPTIONAL:
+            remedy = f"Put {file} into {folder.name}/"
+            read.problems.append(FileProblem(file, 1, "the file is missing", remedy))
+        return
+    except (yaml.YAMLError, ValueError) as error:
+        read.problems.append(_unreadable(file, error))
+        return
+    if file == "model.json":
+        data = {"model": data}
+    if not isinstance(data, dict):
+        remedy = "Start with section names, e.g. `programs:`"
+        read.problems.append(FileProblem(file, 1, "not a mapping", remedy))
+        return
+    for section, value in data.items():
+        read.sources[section], read.sections[section] = (file, node), value
+        if SECTIONS.get(section, file) != file:
+            what = f"section {section!r} belongs into {SECTIONS[section]}"
+            read.problems.append(FileProblem(file, 1, what, "Move it"))
+
+
+def _unreadable(file: str, error: Exception) -> FileProblem:
+    mark = getattr(error, "problem_mark", None)
+    line = mark.line + 1 if mark else getattr(error, "lineno", 1)
+    what = getattr(error, "problem", None) or getattr(error, "msg", str(error))
+    return FileProblem(file, line, f"not readable: {what}", "Mend the syntax there")
+
+
+def _located(read: _Read, path: tuple[int | str, ...], what: str, remedy: str) -> FileProblem:
+    """The problem at a path like ("content", 3, "stages"), with the line of the file where the path
+    leads, as far as it does.
+    """
+    file, node = read.sources.get(str(path[0]) if path else "", ("playbook.yaml", None))
     line = 1
-    for step in loc[1:] if file == "model.json" else loc:
+    for step in path[1:] if file == "model.json" else path:
         if isinstance(node, yaml.MappingNode):
             found = next(((key, value) for key, value in node.value if key.value == step), None)
             if found is None:
@@ -121,5 +127,4 @@ def _located(
             line = node.start_mark.line + 1
         else:
             break
-    path = ".".join(str(step) for step in loc)
-    return Problem(file, line, f"{path}: {what}", remedy)
+    return FileProblem(file, line, f"{'.'.join(str(step) for step in path)}: {what}", remedy)

@@ -1,6 +1,4 @@
-"""The playbook's sections: everything a company decides about its leads, as frozen, typed
-models.
-"""
+"""The playbook's sections: everything a company decides about its leads."""
 
 import hashlib
 import json
@@ -8,20 +6,18 @@ from datetime import date
 from functools import cached_property
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
+from services.shared.playbook.frozen import FrozenModel
 from services.shared.playbook.senders import Sender
+from services.shared.playbook.stage_model import Model
 
 UNKNOWN = "unknown"
 CUSTOMER = "customer"
-FOLD = 2  # of the fold's own rules and the shape of its state: raised, every lead is folded anew
+FOLD_VERSION = 2  # of the fold's rules and the shape of its state; raising it refolds every lead
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Company(Part):
+class Company(FrozenModel):
     """Who we are, for the foot of every mail."""
 
     name: str
@@ -31,7 +27,7 @@ class Company(Part):
     language: str = "en"
 
 
-class PageRule(Part):
+class PageRule(FrozenModel):
     """Addresses or forms whose visit means more than a page view."""
 
     type: str
@@ -39,7 +35,7 @@ class PageRule(Part):
     forms: list[str] = []
 
 
-class FitRule(Part):
+class FitRule(FrozenModel):
     """Points for a trait; one condition a rule."""
 
     trait: str
@@ -52,7 +48,9 @@ class FitRule(Part):
     present: bool | None = None
 
 
-class Fit(Part):
+class Fit(FrozenModel):
+    """How well a lead's traits match, in points of 0 to 100."""
+
     base: float = 50
     qualified_at: float = 60
     weight: float = 0.4054651081081644  # ln 1.5 for every 25 points above 50
@@ -60,7 +58,7 @@ class Fit(Part):
     rules: list[FitRule] = []
 
 
-class PointRule(Part):
+class PointRule(FrozenModel):
     """Points of one kind of act: its group, and how many count in how many days."""
 
     points: float
@@ -69,20 +67,22 @@ class PointRule(Part):
     days: float = 1
 
 
-class PointGroup(Part):
+class PointGroup(FrozenModel):
+    """Acts whose points are capped together and decay with one half-life."""
+
     cap: float
     half_life_days: float = 7
 
 
-class Engagement(Part):
+class Engagement(FrozenModel):
     """Decayed points; `acts` is keyed by mark of the model, or by type where a type has no mark."""
 
     groups: dict[str, PointGroup] = Field(min_length=1)
     acts: dict[str, PointRule]
 
 
-class Exclusion(Part):
-    """Leads that are not leads: competitors, partners, employees, tests."""
+class Exclusion(FrozenModel):
+    """People who are no leads: competitors, partners, employees, tests."""
 
     reason: str
     domains: list[str] = []
@@ -91,7 +91,7 @@ class Exclusion(Part):
     one_of: list[str] = []
 
 
-class Persona(Part):
+class Persona(FrozenModel):
     """A kind of reader; the first whose trait matches wins, the last without a rule is the
     default.
     """
@@ -102,7 +102,7 @@ class Persona(Part):
     matches: str = ""
 
 
-class Content(Part):
+class Content(FrozenModel):
     """One item of the library: whom it is for, what it is, and the mail that offers it."""
 
     id: str
@@ -131,7 +131,7 @@ class Content(Part):
     service: bool = False
 
 
-class Program(Part):
+class Program(FrozenModel):
     """A series of items in the author's order, for a product and personas.
 
     With `trigger: request` it hands over what a lead asked for, at once: an item of it by its form,
@@ -151,7 +151,7 @@ class Program(Part):
     items: list[str] = []
 
 
-class Cadence(Part):
+class Cadence(FrozenModel):
     """Limits over all programs."""
 
     per_week: int = 3
@@ -162,16 +162,20 @@ class Cadence(Part):
     on_site_minutes: float = 30
 
 
-class Holdout(Part):
+class Holdout(FrozenModel):
+    """The share of leads that get no touches, drawn by a hash with `salt`."""
+
     share: float = Field(0.1, ge=0, le=0.9)
     salt: str = "ripeline"
 
 
-class Consent(Part):
+class Consent(FrozenModel):
+    """Which permissions count."""
+
     double_opt_in: bool = False
 
 
-class Sales(Part):
+class Sales(FrozenModel):
     """What sales may give as the reason when it disqualifies a lead."""
 
     disqualify_reasons: list[str] = Field(
@@ -182,9 +186,9 @@ class Sales(Part):
     )  # fmt: skip
 
 
-class Crm(Part):
-    """What is written back to a CRM: `fields` of its own by JMESPath expressions over what is
-    known, and when.
+class Crm(FrozenModel):
+    """What is written back to a CRM and when: its `fields`, as JMESPath expressions over what is
+    known of a lead.
 
     Nothing is written while `fields` is empty. `min_change` counts points of 100: of fit,
     engagement and likelihood.
@@ -198,89 +202,15 @@ class Crm(Part):
     min_change: float = Field(5, gt=0, le=100)
 
 
-class Identity(Part):
-    """Words that identify nobody, and mailboxes that belong to a desk and not to a person."""
+class Identity(FrozenModel):
+    """Words that identify nobody, and mailboxes that belong to a role and not to a person."""
 
     junk: list[str] = []
     role_mailboxes: list[str] = []
     free_mail_domains: list[str] = []
 
 
-class Given(Part):
-    p: list[float]
-    days: float
-
-
-class Jump(Part):
-    target: str
-    up: float
-    down: float
-
-
-class Hysteresis(Part):
-    publish_at: float
-    margin: float
-    dwell_down_days: float
-
-
-class Eigenbasis(Part):
-    """V·diag(exp(values·Δ))·inverse = exp(D0·Δ), worked out once for the parameters whose hash is
-    `of`.
-    """
-
-    of: str
-    values: list[float]
-    vectors: list[list[float]]
-    inverse: list[list[float]]
-
-
-class Model(Part):
-    """Parameters of the stage filter; rates a day, stage by stage."""
-
-    about: str = ""
-    stages: list[str]
-    outcome: str
-    rate: dict[str, list[float]]
-    jump: dict[str, Jump]
-    drift: list[list[float]]
-    hazard: list[float]
-    start: list[float]
-    kappa: float
-    given_send: dict[str, Given]
-    hysteresis: Hysteresis
-    review_days: list[float]
-    same_mark_within_minutes: float
-    mark_of_type: dict[str, str | None]
-    horizon_days: float = 90
-    eigenbasis: Eigenbasis | None = None
-
-    @model_validator(mode="after")
-    def _shapes(self) -> "Model":
-        k = len(self.stages)
-        rows = {**self.rate, "hazard": self.hazard, "start": self.start}
-        rows |= {f"given_send.{name}": given.p for name, given in self.given_send.items()}
-        for name, row in rows.items():
-            if len(row) != k:
-                raise ValueError(f"{name} has {len(row)} numbers for {k} stages")
-        if len(self.drift) != k or any(len(row) != k for row in self.drift):
-            raise ValueError(f"drift is not {k} x {k}")
-        if set(self.jump) != set(self.rate):
-            raise ValueError("jump and rate name different marks")
-        for name, jump in self.jump.items():
-            if jump.target not in self.stages:
-                raise ValueError(f"jump.{name}.target {jump.target!r} is no stage")
-        if self.review_days != sorted(self.review_days):
-            raise ValueError("review_days are not in ascending order")
-        return self
-
-    @cached_property
-    def parameters_hash(self) -> str:
-        """What the eigenbasis depends on."""
-        parts = [self.stages, self.rate, self.drift, self.hazard, self.kappa]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-class Playbook(Part):
+class Playbook(FrozenModel):
     """The whole playbook; lists keep the author's order."""
 
     company: Company
@@ -314,7 +244,7 @@ class Playbook(Part):
 
     @cached_property
     def fold_hash(self) -> str:
-        """Hash of all that the fold depends on; state of another hash is void."""
+        """Hash of all that the fold depends on; a state stored with another hash is refolded."""
         content = [
             item.model_dump(include={"id", "stages", "url", "urls", "forms"})
             for item in self.content
@@ -332,5 +262,5 @@ class Playbook(Part):
             },
         )
         return hashlib.sha256(
-            json.dumps([FOLD, fold, content], sort_keys=True).encode()
+            json.dumps([FOLD_VERSION, fold, content], sort_keys=True).encode()
         ).hexdigest()[:16]

@@ -1,25 +1,28 @@
-"""How a sender that posts in a form of its own is read: the section `senders` of the playbook, each
-expression in JMESPath.
+"""The playbook's section `senders`: how senders with a format of their own are verified and read,
+by JMESPath expressions.
 """
 
 import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from services.shared.playbook.expressions import Asked, Challenged, problem_of
+from services.shared.playbook.contradiction import Contradiction
+from services.shared.playbook.expressions import (
+    ChallengeFunctions,
+    RequestFunctions,
+    expression_error,
+)
+from services.shared.playbook.frozen import FrozenModel
 
-WHOLE = "*"
-PLACE = re.compile(r"\{(\w+)\}")
+WHOLE = "*"  # in traits and properties: all of an object
+SIGNATURE_WINDOW_S = 300  # how far a signed time may be from ours
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
 Path = tuple[int | str, ...]
 
 
-class Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Hmac(Rule):
+class Hmac(FrozenModel):
     """A signature by a shared secret (HMAC-SHA256): the header that holds it, and what is signed.
 
     `value` is the header's form: `v0={signature}`, or `t={timestamp},v1={signature}` where it holds
@@ -33,32 +36,34 @@ class Hmac(Rule):
     signed: str = "{body}"
     timestamp: str = ""
     id: str = ""
-    window: int = Field(300, ge=1, le=7 * 86_400)
+    window: int = Field(SIGNATURE_WINDOW_S, ge=1, le=7 * 86_400)
 
 
-class Challenge(Rule):
-    """A first call to see who answers: `when` tells it, `answer` (a text or an object) goes
-    back.
+class Challenge(FrozenModel):
+    """A first call that checks the address: `when` recognises it, `answer` (a text or an object)
+    is sent back.
     """
 
     when: str
     answer: str
 
 
-class Answer(Rule):
-    """What this sender wants to hear after every request that is authentic."""
+class Answer(FrozenModel):
+    """The body of the answer to every authentic request, where the sender expects a certain one."""
 
     media: str = "application/json"
     body: str
 
 
-class ExternalIdFields(Rule):
+class ExternalIdFields(FrozenModel):
+    """Expressions for the id under which another system knows the lead."""
+
     system: str
     id: str
 
 
-class ConsentFields(Rule):
-    """A permission; none where `state` finds nothing."""
+class ConsentFields(FrozenModel):
+    """Expressions for a permission; there is none where `state` finds nothing."""
 
     state: str
     channel: str = ""
@@ -68,7 +73,7 @@ class ConsentFields(Rule):
     text: str = ""
 
 
-class Fields(Rule):
+class Fields(FrozenModel):
     """An expression for each field of an interaction; what finds null, false or an empty text
     leaves its field out.
 
@@ -96,8 +101,8 @@ class Fields(Rule):
     properties: dict[str, str] = {}
 
 
-class Sender(Rule):
-    """A sender: how it proves itself, what of it counts, and a sample by which it can be tried.
+class Sender(FrozenModel):
+    """A sender: how it is verified, what of its requests counts, and a sample to try it with.
 
     `items` finds the things that happened in a body (without it: the body, or each element of a
     list), `when` says which of them count, `types` translates their names into ours and leaves out
@@ -118,86 +123,87 @@ class Sender(Rule):
     sample: dict[str, Any] | list[Any] | str
 
 
-def contradictions(senders: list[Sender]) -> Iterable[tuple[Path, str, str]]:
-    """Yields (path, what, remedy) of everything that types alone do not show."""
+def contradictions(senders: list[Sender]) -> Iterable[Contradiction]:
+    """Yields everything in the section that does not fit together."""
     seen: set[str] = set()
     for i, sender in enumerate(senders):
         at = ("senders", i)
         if sender.id in seen:
-            yield (*at, "id"), f"{sender.id!r} is taken", "Give every sender an id of its own"
+            remedy = "Give every sender an id of its own"
+            yield Contradiction((*at, "id"), f"{sender.id!r} is taken", remedy)
         seen.add(sender.id)
-        for path, text, functions in _expressions(sender):
-            if what := problem_of(text, functions):
-                yield (
-                    (*at, *path),
-                    what,
-                    "Mend the expression; a fixed text stands in quotes: \"'like this'\"",
-                )
-        if isinstance(sender.verify, Hmac):
-            for name, what, remedy in _unsound(sender.verify):
-                yield (*at, "verify", name), what, remedy
-        if sender.challenge and sender.verify == "key":
-            yield (
-                (*at, "challenge"),
-                "a sender that brings an API key greets nobody",
-                "Take it out, or verify by a secret",
-            )
-        if (sender.format == "xml") != isinstance(sender.sample, str):
-            yield (
-                (*at, "sample"),
-                f"not a sample in {sender.format}",
-                "Write XML as a text, anything else as YAML",
-            )
-        if sender.format == "form" and not isinstance(sender.sample, dict):
-            yield (*at, "sample"), "not a form", "Write names and values"
+        for path, what, remedy in _of_sender(sender):
+            yield Contradiction((*at, *path), what, remedy)
 
 
-def _unsound(rule: Hmac) -> Iterable[tuple[str, str, str]]:
-    """Yields what would let a stranger in, or nobody."""
-    held, signed = set(PLACE.findall(rule.value)), set(PLACE.findall(rule.signed))
+def _of_sender(sender: Sender) -> Iterable[Contradiction]:
+    """Yields paths within the sender."""
+    for path, text, functions in _expressions(sender):
+        if what := expression_error(text, functions):
+            remedy = "Mend the expression; a fixed text stands in quotes: \"'like this'\""
+            yield Contradiction(path, what, remedy)
+    if isinstance(sender.verify, Hmac):
+        yield from _of_signature(sender.verify)
+    if sender.challenge and sender.verify == "key":
+        yield Contradiction(
+            ("challenge",),
+            "a sender that brings an API key greets nobody",
+            "Take it out, or verify by a secret",
+        )
+    if (sender.format == "xml") != isinstance(sender.sample, str):
+        what = f"not a sample in {sender.format}"
+        yield Contradiction(("sample",), what, "Write XML as a text, anything else as YAML")
+    if sender.format == "form" and not isinstance(sender.sample, dict):
+        yield Contradiction(("sample",), "not a form", "Write names and values")
+
+
+def _of_signature(rule: Hmac) -> Iterable[Contradiction]:
+    """Yields what would let anybody in, or nobody."""
+    held, signed = set(PLACEHOLDER.findall(rule.value)), set(PLACEHOLDER.findall(rule.signed))
     if "signature" not in held or held - {"signature", "timestamp"}:
-        yield (
-            "value",
+        yield Contradiction(
+            ("verify", "value"),
             "not the form of a signature",
             "Write {signature}, with {timestamp} beside it where the header holds the time",
         )
     if any(not piece.partition("{")[0] for piece in rule.value.split(",")) and "," in rule.value:
-        yield (
-            "value",
+        yield Contradiction(
+            ("verify", "value"),
             "parts that cannot be told apart",
             "Begin every part with its name: `t={timestamp},v1={signature}`",
         )
     if "body" not in signed or signed - {"body", "timestamp", "id"}:
-        yield (
-            "signed",
+        yield Contradiction(
+            ("verify", "signed"),
             "not a form of what is signed",
             "Write {body}, with {timestamp} and {id} where they are signed as well",
         )
     timed = bool(rule.timestamp) or "timestamp" in held
     if timed != ("timestamp" in signed):
-        yield (
-            "timestamp",
+        yield Contradiction(
+            ("verify", "timestamp"),
             "a time that is not signed, or not sent",
             "Name the header of the time, and {timestamp} in `signed`",
         )
     if bool(rule.id) != ("id" in signed):
-        yield (
-            "id",
+        yield Contradiction(
+            ("verify", "id"),
             "an id that is not signed, or not sent",
             "Name the header of the id, and {id} in `signed`",
         )
 
 
-def _expressions(sender: Sender) -> Iterable[tuple[Path, str, type[Asked]]]:
+def _expressions(sender: Sender) -> Iterable[tuple[Path, str, type[RequestFunctions]]]:
+    """Yields (path, expression, functions that it may call)."""
     if sender.items:
-        yield ("items",), sender.items, Asked
+        yield ("items",), sender.items, RequestFunctions
     if sender.when:
-        yield ("when",), sender.when, Asked
+        yield ("when",), sender.when, RequestFunctions
     if sender.challenge:
-        yield ("challenge", "when"), sender.challenge.when, Challenged
-        yield ("challenge", "answer"), sender.challenge.answer, Challenged
+        yield ("challenge", "when"), sender.challenge.when, ChallengeFunctions
+        yield ("challenge", "answer"), sender.challenge.answer, ChallengeFunctions
     for path, text in expressions(sender.fields):
-        yield ("fields", *path), text, Asked
+        yield ("fields", *path), text, RequestFunctions
 
 
 def expressions(fields: Fields) -> Iterable[tuple[tuple[str, ...], str]]:

@@ -7,96 +7,101 @@ import jmespath
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
 
 from services.shared.playbook import senders
-from services.shared.playbook.sections import Content, Playbook
+from services.shared.playbook.contradiction import Contradiction
+from services.shared.playbook.sections import Content, Playbook, Program
+from services.shared.playbook.stage_model import MarkOfContent
+
+Path = tuple[int | str, ...]
 
 
-def contradictions(playbook: Playbook) -> Iterable[tuple[tuple[int | str, ...], str, str]]:
-    """Yields (path, what, remedy) of everything that types alone do not show."""
-    stages, items = set(playbook.stages), playbook.content_by_id
-    personas = {persona.id for persona in playbook.personas}
-    if len(items) != len(playbook.content):
-        seen: set[str] = set()
-        for i, item in enumerate(playbook.content):
-            if item.id in seen:
-                yield (
-                    ("content", i, "id"),
-                    f"{item.id!r} is taken",
-                    "Give every item an id of its own",
-                )
-            seen.add(item.id)
-    for i, item in enumerate(playbook.content):
-        for stage in sorted(set(item.stages) - stages):
-            yield (
-                ("content", i, "stages"),
-                f"no stage {stage!r}",
-                f"Use one of {', '.join(playbook.stages)}",
-            )
-        for persona in sorted(set(item.personas) - personas):
-            yield ("content", i, "personas"), f"no persona {persona!r}", "Declare it under personas"
-        for product in sorted(set(item.products) - set(playbook.products)):
-            yield ("content", i, "products"), f"no product {product!r}", "Declare it under products"
-        for needed in item.prerequisites:
-            if needed not in items:
-                yield (
-                    ("content", i, "prerequisites"),
-                    f"no content {needed!r}",
-                    "Name an existing item's id",
-                )
-    for i, loop in _loops(playbook.content):
-        chain = " -> ".join(loop)
-        yield (
-            ("content", i, "prerequisites"),
-            f"a loop of prerequisites: {chain}",
-            "Take one of them out",
-        )
+def contradictions(playbook: Playbook) -> Iterable[Contradiction]:
+    """Yields everything that does not fit together."""
+    yield from _of_content(playbook)
     for i, program in enumerate(playbook.programs):
-        for j, name in enumerate(program.items):
-            if name not in items:
-                yield (
-                    ("programs", i, "items", j),
-                    f"no content {name!r}",
-                    "Name an existing item's id",
-                )
-        for stage in sorted(set(program.stages) - stages):
-            yield (
-                ("programs", i, "stages"),
-                f"no stage {stage!r}",
-                f"Use one of {', '.join(playbook.stages)}",
-            )
-        if program.product not in playbook.products:
-            yield (
-                ("programs", i, "product"),
-                f"no product {program.product!r}",
-                "Declare it under products",
-            )
-        if program.trigger == "stage" and not (program.stages and program.items):
-            yield ("programs", i), "neither stages nor items", "Give both, or `trigger: request`"
-        for asked, name in program.answers.items():
-            if name not in items:
-                yield (
-                    ("programs", i, "answers", asked),
-                    f"no content {name!r}",
-                    "Name an existing item's id",
-                )
-        for persona in sorted(set(program.personas) - personas):
-            yield (
-                ("programs", i, "personas"),
-                f"no persona {persona!r}",
-                "Declare it under personas",
-            )
+        yield from _of_program(playbook, ("programs", i), program)
+    yield from _of_engagement(playbook)
+    yield from _of_model(playbook)
+    yield from _of_crm(playbook)
+    yield from senders.contradictions(playbook.senders)
+    yield from _of_fit(playbook)
+
+
+def _of_content(playbook: Playbook) -> Iterable[Contradiction]:
+    seen: set[str] = set()
+    for i, item in enumerate(playbook.content):
+        if item.id in seen:
+            remedy = "Give every item an id of its own"
+            yield Contradiction(("content", i, "id"), f"{item.id!r} is taken", remedy)
+        seen.add(item.id)
+    for i, item in enumerate(playbook.content):
+        at = ("content", i)
+        yield from _unknown_stages(playbook, at, item.stages)
+        yield from _unknown_personas(playbook, at, item.personas)
+        for product in sorted(set(item.products) - set(playbook.products)):
+            yield _unknown_product((*at, "products"), product)
+        for needed in item.prerequisites:
+            yield from _unknown_content(playbook, (*at, "prerequisites"), needed)
+    for i, loop in _loops(playbook.content):
+        what = f"a loop of prerequisites: {' -> '.join(loop)}"
+        yield Contradiction(("content", i, "prerequisites"), what, "Take one of them out")
+
+
+def _of_program(playbook: Playbook, at: Path, program: Program) -> Iterable[Contradiction]:
+    for j, name in enumerate(program.items):
+        yield from _unknown_content(playbook, (*at, "items", j), name)
+    yield from _unknown_stages(playbook, at, program.stages)
+    if program.product not in playbook.products:
+        yield _unknown_product((*at, "product"), program.product)
+    if program.trigger == "stage" and not (program.stages and program.items):
+        remedy = "Give both, or `trigger: request`"
+        yield Contradiction(at, "neither stages nor items", remedy)
+    for type_, name in program.answers.items():
+        yield from _unknown_content(playbook, (*at, "answers", type_), name)
+    yield from _unknown_personas(playbook, at, program.personas)
+
+
+def _unknown_stages(playbook: Playbook, at: Path, stages: list[str]) -> Iterable[Contradiction]:
+    for stage in sorted(set(stages) - set(playbook.stages)):
+        remedy = f"Use one of {', '.join(playbook.stages)}"
+        yield Contradiction((*at, "stages"), f"no stage {stage!r}", remedy)
+
+
+def _unknown_personas(playbook: Playbook, at: Path, personas: list[str]) -> Iterable[Contradiction]:
+    for persona in sorted(set(personas) - {known.id for known in playbook.personas}):
+        remedy = "Declare it under personas"
+        yield Contradiction((*at, "personas"), f"no persona {persona!r}", remedy)
+
+
+def _unknown_content(playbook: Playbook, path: Path, name: str) -> Iterable[Contradiction]:
+    if name not in playbook.content_by_id:
+        yield Contradiction(path, f"no content {name!r}", "Name an existing item's id")
+
+
+def _unknown_product(path: Path, product: str) -> Contradiction:
+    return Contradiction(path, f"no product {product!r}", "Declare it under products")
+
+
+def _of_engagement(playbook: Playbook) -> Iterable[Contradiction]:
     for name, act in playbook.engagement.acts.items():
         if act.group not in playbook.engagement.groups:
-            yield (
-                ("engagement", "acts", name, "group"),
-                f"no group {act.group!r}",
-                "Declare it under engagement.groups",
+            path = ("engagement", "acts", name, "group")
+            yield Contradiction(
+                path, f"no group {act.group!r}", "Declare it under engagement.groups"
             )
+
+
+def _of_model(playbook: Playbook) -> Iterable[Contradiction]:
     known = {*playbook.model.rate, "given_send", None}
     for type_, mark in playbook.model.mark_of_type.items():
-        if mark not in known and not str(mark).startswith("by the content's latest stage"):
-            yield ("model", "mark_of_type", type_), f"no mark {mark!r}", "Use a mark that has rates"
+        name = mark.otherwise if isinstance(mark, MarkOfContent) else mark
+        if name not in known:
+            path = ("model", "mark_of_type", type_)
+            yield Contradiction(path, f"no mark {name!r}", "Use a mark that has rates")
+
+
+def _of_crm(playbook: Playbook) -> Iterable[Contradiction]:
     if playbook.crm.fields and not playbook.crm.system.strip():
-        yield (
+        yield Contradiction(
             ("crm",),
             "fields without a system",
             "Name the system whose external ids find the lead there, e.g. `hubspot`",
@@ -105,32 +110,24 @@ def contradictions(playbook: Playbook) -> Iterable[tuple[tuple[int | str, ...], 
         try:
             jmespath.search(expression, {})
         except JMESPathTypeError:
-            pass  # of nothing; of a lead it may be right
+            pass  # it is tried on nothing; on a lead it may be right
         except JMESPathError as error:
-            yield (
-                ("crm", "fields", name),
-                f"no JMESPath expression: {str(error).splitlines()[0]}",
-                "Mend the expression",
-            )
-    yield from senders.contradictions(playbook.senders)
+            what = f"no JMESPath expression: {str(error).splitlines()[0]}"
+            yield Contradiction(("crm", "fields", name), what, "Mend the expression")
+
+
+def _of_fit(playbook: Playbook) -> Iterable[Contradiction]:
     for i, rule in enumerate(playbook.fit.rules):
-        conditions = [rule.one_of, rule.matches, rule.at_least is not None,
-        rule.at_most is not None,
-                      rule.present is not None]  # fmt: skip
-        if not any(conditions):
-            yield (
-                ("fit", "rules", i),
-                "no condition",
-                "Give one_of, matches, at_least, at_most or present",
-            )
+        at = ("fit", "rules", i)
+        numbers = (rule.at_least, rule.at_most, rule.present)
+        if not (rule.one_of or rule.matches or any(given is not None for given in numbers)):
+            remedy = "Give one_of, matches, at_least, at_most or present"
+            yield Contradiction(at, "no condition", remedy)
         try:
             re.compile(rule.matches)
         except re.error as error:
-            yield (
-                ("fit", "rules", i, "matches"),
-                f"no regular expression: {error}",
-                "Mend the expression",
-            )
+            what = f"no regular expression: {error}"
+            yield Contradiction((*at, "matches"), what, "Mend the expression")
 
 
 def _loops(content: list[Content]) -> Iterable[tuple[int, list[str]]]:

@@ -5,6 +5,7 @@ that are away.
 import asyncio
 import datetime
 import ipaddress
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from services.shared.messaging.kafka import Outgoing
 from services.shared.playbook.sections import Playbook
 from tests.support import present
 from tests.support.mailserver import PASSWORD, USER, MailServer
-from tests.support.proxy import Door
+from tests.support.proxy import Proxy
 
 Make = Callable[[MailboxAddress], MailboxReader]
 BIG = b"From: big@b.de\r\nSubject: Re: x\r\n\r\nYes.\r\n" + b"> quoted\r\n" * 100_000
@@ -242,19 +243,19 @@ async def test_a_wrong_setting_is_reported_without_its_value(
 async def test_it_waits_for_a_server_that_is_away_and_goes_on_by_itself(
     server: MailServer, made: Make, broker: Broker
 ) -> None:
-    """O4: the loop turns all the while, so that no watchdog ends the process."""
+    """O4: the loop gives heartbeats all the while, so that no watchdog ends the process."""
     server.deliver(*written("a"), folder="Later")
-    door, turns = Door(f"127.0.0.1:{server.port}"), 0
+    proxy, beats = Proxy(f"127.0.0.1:{server.port}"), 0
 
     def beat() -> None:
-        nonlocal turns
-        turns += 1
+        nonlocal beats
+        beats += 1
 
-    watching = asyncio.create_task(made(at(server, "Later")._replace(port=door.port)).watch(beat))
-    while turns < 4:
+    watching = asyncio.create_task(made(at(server, "Later")._replace(port=proxy.port)).watch(beat))
+    while beats < 4:
         await asyncio.sleep(0.02)
     assert broker.people == []
-    door.open()
+    proxy.open()
     try:
         async with asyncio.timeout(15):
             while not broker.people:
@@ -263,7 +264,7 @@ async def test_it_waits_for_a_server_that_is_away_and_goes_on_by_itself(
         watching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await watching
-        door.close()
+        proxy.close()
     assert broker.people == ["a@b.de"]
 
 
@@ -271,11 +272,9 @@ async def test_a_server_that_hangs_is_left_and_the_thread_with_it(
     engine: AsyncEngine, made: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step has its time; cutting the connection frees the thread."""
-    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    silent = socket.create_server(("127.0.0.1", 0))  # takes connections and never answers
     monkeypatch.setattr("services.ingest.mailbox.imap.ANSWER_S", 0.2)
-    address = MailboxAddress(
-        False, "127.0.0.1", silent.sockets[0].getsockname()[1], "u", "p", "INBOX"
-    )
+    address = MailboxAddress(False, "127.0.0.1", silent.getsockname()[1], "u", "p", "INBOX")
     with pytest.raises(TimeoutError):
         await made(address).poll(still)
     silent.close()

@@ -17,7 +17,7 @@ from services.shared.db import rows
 from services.shared.playbook.sections import Playbook, PointGroup
 from services.shared.settings import Settings
 from tests.support import present
-from tests.support.histories import DAY, Said, records
+from tests.support.histories import DAY, Occurrence, records
 
 
 def changed(playbook: Playbook) -> Playbook:
@@ -40,7 +40,7 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
     )
     recent = clock.now_us() - DAY
     said = [
-        Said(
+        Occurrence(
             recent + n,
             Interaction(
                 id=f"e{n}",

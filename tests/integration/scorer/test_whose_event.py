@@ -18,19 +18,19 @@ from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests.integration.scorer.test_same_set_same_state import consumer, feed, snapshot
 from tests.support import present
-from tests.support.histories import BASE, DAY, Said, records, sends
+from tests.support.histories import BASE, DAY, Occurrence, records, sends
 from tests.support.ownership_reference import owners, tangled
 
-Batches = list[list[Said]]
+Batches = list[list[Occurrence]]
 
 
-def act(day: float, id: str, **named: Any) -> Said:
-    return Said(BASE + int(day * DAY), Interaction(id=id, type="page_viewed", **named))
+def act(day: float, id: str, **named: Any) -> Occurrence:
+    return Occurrence(BASE + int(day * DAY), Interaction(id=id, type="page_viewed", **named))
 
 
-def verdict(day: float, id: str, one: str, other: str, said: str = "same") -> Said:
+def verdict(day: float, id: str, one: str, other: str, said: str = "same") -> Occurrence:
     properties = {"other_user_id": other, "verdict": said}
-    return Said(
+    return Occurrence(
         BASE + int(day * DAY),
         Interaction(id=id, type="identity_reviewed", user_id=one, properties=properties),
     )

@@ -20,8 +20,8 @@ def test_a_gzip_bomb_in_many_members(ingest: IngestProcess) -> None:
     """
     member = gzip.compress(b" " * MEGABYTE)
     refused(ingest.post("/v1/events", content=member * 6, headers=ZIPPED), 413, "too-large", "body")
-    one, two = json.dumps(visit()), json.dumps(visit())
-    halves = gzip.compress(f"[{one},".encode()) + gzip.compress(f"{two}]".encode())
+    first, second = json.dumps(visit()), json.dumps(visit())
+    halves = gzip.compress(f"[{first},".encode()) + gzip.compress(f"{second}]".encode())
     assert ingest.post("/v1/events", content=halves, headers=ZIPPED).json()["accepted"] == 2
 
 

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from tests.support.ingest_process import IngestProcess
-from tests.support.raw_http import answered, one_answer, poured, problem_in
+from tests.support.raw_http import problem_of, read_problem, read_to_end, send_until_closed
 from tests.support.refusals import MEGABYTE, visit
-from tests.system.attacks.limits import PATIENCE_S
+from tests.system.attacks.limits import HEADER_SECONDS
 
 
 def test_slowloris(strict: IngestProcess) -> None:
@@ -17,38 +17,38 @@ def test_slowloris(strict: IngestProcess) -> None:
     meanwhile.
     """
     began = time.monotonic()
-    wires = [strict.connection() for _ in range(50)]
-    for wire in wires:
-        wire.sendall(b"POST /v1/events HTTP/1.1\r\nHost: x\r\n")
+    connections = [strict.connection() for _ in range(50)]
+    for connection in connections:
+        connection.sendall(b"POST /v1/events HTTP/1.1\r\nHost: x\r\n")
     assert strict.post("/v1/events", json=visit()).status_code == 200
     for letter in b"X-Slow":
         time.sleep(0.1)
-        for wire in wires:
-            wire.sendall(bytes([letter]))
-    for wire in wires:
-        assert problem_in(answered(wire)) == (408, "slow")
-    assert time.monotonic() - began < PATIENCE_S + 2
+        for connection in connections:
+            connection.sendall(bytes([letter]))
+    for connection in connections:
+        assert problem_of(read_to_end(connection)) == (408, "slow")
+    assert time.monotonic() - began < HEADER_SECONDS + 2
     assert strict.metric("ripeline_connections_cut_off_total", why="slow") >= 50
 
 
 def test_a_connection_that_says_nothing(strict: IngestProcess) -> None:
-    wire = strict.connection()
-    assert answered(wire, PATIENCE_S + 2) == b""
+    connection = strict.connection()
+    assert read_to_end(connection, HEADER_SECONDS + 2) == b""
 
 
 def test_a_second_request_that_stalls(strict: IngestProcess) -> None:
     """Slowloris behind a good request, on the same connection."""
-    wire = strict.connection()
-    wire.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert wire.recv(65536).startswith(b"HTTP/1.1 200")
-    wire.sendall(b"GET /health/live HT")
-    assert problem_in(answered(wire, PATIENCE_S + 2)) == (408, "slow")
+    connection = strict.connection()
+    connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    connection.sendall(b"GET /health/live HT")
+    assert problem_of(read_to_end(connection, HEADER_SECONDS + 2)) == (408, "slow")
 
 
 def test_a_body_that_trickles(strict: IngestProcess) -> None:
     """R.U.D.Y.: a byte now and then of a long body."""
-    wire = strict.connection()
-    wire.sendall(
+    connection = strict.connection()
+    connection.sendall(
         b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: "
         b"application/json\r\nContent-Length: 100000\r\n\r\n"
     )
@@ -56,11 +56,11 @@ def test_a_body_that_trickles(strict: IngestProcess) -> None:
     for _ in range(15):
         time.sleep(0.1)
         try:
-            wire.sendall(b" ")
+            connection.sendall(b" ")
         except OSError:
             break
-    assert problem_in(answered(wire)) == (408, "slow")
-    assert time.monotonic() - began < PATIENCE_S + 2
+    assert problem_of(read_to_end(connection)) == (408, "slow")
+    assert time.monotonic() - began < HEADER_SECONDS + 2
 
 
 def test_a_body_that_comes_steadily_is_waited_for(strict: IngestProcess) -> None:
@@ -70,14 +70,14 @@ def test_a_body_that_comes_steadily_is_waited_for(strict: IngestProcess) -> None
         "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: "
         f"application/json\r\nContent-Length: {len(body)}\r\n"
     )
-    wire = strict.connection()
-    wire.sendall(
+    connection = strict.connection()
+    connection.sendall(
         f"{head}Authorization: Bearer {strict.keys['secret']}\r\nConnection: close\r\n\r\n".encode()
     )
     for start in range(0, len(body), 400):
-        wire.sendall(body[start : start + 400])
+        connection.sendall(body[start : start + 400])
         time.sleep(0.1)
-    assert answered(wire).startswith(b"HTTP/1.1 200")
+    assert read_to_end(connection).startswith(b"HTTP/1.1 200")
 
 
 CHUNKED = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -106,62 +106,62 @@ def test_what_never_ends(ingest: IngestProcess, endless: tuple[bytes, bytes]) ->
     memory.
     """
     first, more = endless
-    wire = ingest.connection()
-    wire.settimeout(10)
-    wire.sendall(first)
-    assert poured(wire, more * 64, 50 * MEGABYTE) < 20 * MEGABYTE
+    connection = ingest.connection()
+    connection.settimeout(10)
+    connection.sendall(first)
+    assert send_until_closed(connection, more * 64, 50 * MEGABYTE) < 20 * MEGABYTE
     assert ingest.metric("ripeline_connections_cut_off_total", why="endless") >= 1
 
 
 def test_headers_just_too_large_are_told_so(ingest: IngestProcess) -> None:
-    wire = ingest.connection()
-    wire.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n")
+    connection = ingest.connection()
+    connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n")
     time.sleep(0.2)
-    wire.sendall(b"X-A: " + b"a" * 70_000)
-    assert problem_in(answered(wire)) == (431, "headers")
+    connection.sendall(b"X-A: " + b"a" * 70_000)
+    assert problem_of(read_to_end(connection)) == (431, "headers")
 
 
 def test_one_gigabyte_in_chunks(ingest: IngestProcess) -> None:
     """The answer comes once the limit is passed, long before the gigabyte is sent; and the
     connection does not stay.
     """
-    wire = ingest.connection()
-    wire.sendall(
+    connection = ingest.connection()
+    connection.sendall(
         f"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ingest.keys['secret']}\r\n"
         "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     )
-    chunk, sent, said = b"10000\r\n" + b" " * 65536 + b"\r\n", 0, b""
-    wire.setblocking(False)
-    while not said and sent < 1024 * MEGABYTE:
+    chunk, sent, received = b"10000\r\n" + b" " * 65536 + b"\r\n", 0, b""
+    connection.setblocking(False)
+    while not received and sent < 1024 * MEGABYTE:
         try:
-            sent += wire.send(chunk[sent % len(chunk) :])
+            sent += connection.send(chunk[sent % len(chunk) :])
         except BlockingIOError:
             time.sleep(0.001)
         try:
-            said = wire.recv(65536)
+            received = connection.recv(65536)
         except BlockingIOError:
             continue
-    assert one_answer(wire, said) == (413, "too-large")
+    assert read_problem(connection, received) == (413, "too-large")
     assert sent < 40 * MEGABYTE
     began = time.monotonic()
-    poured(wire, chunk, 100_000 * MEGABYTE)
+    send_until_closed(connection, chunk, 100_000 * MEGABYTE)
     assert time.monotonic() - began < 10
 
 
 def test_a_gigabyte_promised(ingest: IngestProcess) -> None:
     """Refused by its announcement, before a byte of it."""
-    wire = ingest.connection()
-    wire.sendall(b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n")
-    assert one_answer(wire) == (413, "too-large")
+    connection = ingest.connection()
+    connection.sendall(b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n")
+    assert read_problem(connection) == (413, "too-large")
 
 
 def test_an_expect_header_does_not_invite_a_body_that_is_too_large(ingest: IngestProcess) -> None:
-    wire = ingest.connection()
-    wire.sendall(
+    connection = ingest.connection()
+    connection.sendall(
         b"POST /v1/events HTTP/1.1\r\nHost: x\r\nExpect: "
         b"100-continue\r\nContent-Length: 1073741824\r\n\r\n"
     )
-    assert one_answer(wire) == (413, "too-large")
+    assert read_problem(connection) == (413, "too-large")
 
 
 @pytest.mark.parametrize(
@@ -177,22 +177,22 @@ def test_an_expect_header_does_not_invite_a_body_that_is_too_large(ingest: Inges
 )
 def test_request_smuggling(ingest: IngestProcess, smuggled: bytes) -> None:
     """Two lengths for one body: what a proxy takes for one request shall not be two for us."""
-    wire = ingest.connection()
-    wire.sendall(
+    connection = ingest.connection()
+    connection.sendall(
         b"POST /v1/events HTTP/1.1\r\nHost: x\r\n" + smuggled + b"GET /health/live "
         b"HTTP/1.1\r\nHost: x\r\n\r\n"
     )
-    said = answered(wire)
-    assert said.startswith(b"HTTP/1.1 400")
-    assert b"live" not in said
+    answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"live" not in answer
 
 
 def test_requests_that_do_not_wait_for_each_other(ingest: IngestProcess) -> None:
     """The control: pipelined requests are no attack, and each is answered, in order."""
-    one = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    first = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
     last = b"GET /health/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    wire = ingest.connection()
-    wire.sendall(one * 20 + last[:30])
+    connection = ingest.connection()
+    connection.sendall(first * 20 + last[:30])
     time.sleep(0.2)
-    wire.sendall(last[30:])
-    assert re.findall(rb"HTTP/1.1 (\d+)", answered(wire)) == [b"200"] * 20 + [b"404"]
+    connection.sendall(last[30:])
+    assert re.findall(rb"HTTP/1.1 (\d+)", read_to_end(connection)) == [b"200"] * 20 + [b"404"]

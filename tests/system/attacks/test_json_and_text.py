@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from tests.support.ingest_process import IngestProcess
-from tests.support.raw_http import answered, problem_in
+from tests.support.raw_http import problem_of, read_to_end
 from tests.support.refusals import JSON, refused, visit
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -102,18 +102,16 @@ def test_bytes_that_are_no_utf_8_in_headers_and_addresses(ingest: IngestProcess)
     refused(
         ingest.http.post(f"{ingest.url}/v1/events", content=b"{}", headers=sent), 400, "invalid"
     )
-    wire = ingest.connection()
-    wire.sendall(
+    connection = ingest.connection()
+    connection.sendall(
         b"POST /v1/forms/%C0%A0%FF%00 HTTP/1.1\r\nHost: x\r\nContent-Length: "
         b"0\r\nConnection: close\r\n\r\n"
     )
-    assert problem_in(answered(wire)) == (401, "unauthorized")
+    assert problem_of(read_to_end(connection)) == (401, "unauthorized")
 
 
 def test_duplicate_keys(ingest: IngestProcess) -> None:
-    """The last one counts, in the answer as behind the door: nobody is told one thing and stores
-    another.
-    """
+    """The last one counts, in the answer as in what is published."""
     first, last = uuid.uuid4().hex, uuid.uuid4().hex
     body = f'{{"id": "{first}", "type": "page_viewed", "anonymous_id": "a-1", "id": "{last}"}}'
     assert ingest.post("/v1/events", content=body, headers=JSON).json()["ids"] == [last]

@@ -6,9 +6,9 @@ import httpx
 
 from tests.support import present
 from tests.support.ingest_process import IngestProcess
-from tests.support.raw_http import answered
+from tests.support.raw_http import read_to_end
 from tests.support.refusals import refused
-from tests.support.running_system import System, wait_until
+from tests.support.running_system import System, body_of, wait_until
 
 SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 
@@ -39,10 +39,7 @@ class Victim:
 
 def parts(mail: EmailMessage) -> tuple[str, str]:
     """(text, HTML)."""
-    plain, html = mail.get_body(("plain",)), mail.get_body(("html",))
-    assert plain
-    assert html
-    return plain.get_content(), html.get_content()
+    return body_of(mail), body_of(mail, "html")
 
 
 def page_of(system: System, lead: str) -> str:
@@ -65,8 +62,8 @@ def test_stored_xss_in_a_name(system: System) -> None:
 def test_template_injection_in_a_name(system: System) -> None:
     """Nobody's words are ever a template."""
     victim = Victim(system, TEMPLATE)
-    for said in (page_of(system, victim.id), *parts(victim.mail), str(victim.mail["Subject"])):
-        assert "1337" not in said
+    for text in (page_of(system, victim.id), *parts(victim.mail), str(victim.mail["Subject"])):
+        assert "1337" not in text
 
 
 def test_crlf_in_a_form_field_that_reaches_a_mail(system: System) -> None:
@@ -74,8 +71,8 @@ def test_crlf_in_a_form_field_that_reaches_a_mail(system: System) -> None:
     victim = Victim(system, "Ann\r\nBcc: victim@signed.example\r\n\r\nBuy now")
     assert victim.mail["Bcc"] is None
     assert victim.mail["To"] == victim.email
-    for said in (*parts(victim.mail), str(victim.mail["Subject"])):
-        assert "victim" not in said
+    for text in (*parts(victim.mail), str(victim.mail["Subject"])):
+        assert "victim" not in text
     for address in (
         f"{victim.email}\r\nBcc: victim@signed.example",
         f"{victim.email}%0d%0aBcc:x@y.example",
@@ -88,19 +85,19 @@ def test_crlf_in_a_form_field_that_reaches_a_mail(system: System) -> None:
 def test_an_advert_in_a_name(system: System) -> None:
     """Nobody makes us send their words to a stranger: what is no name is not greeted by it."""
     victim = Victim(system, "Win-at-https://evil.example/now")
-    for said in (*parts(victim.mail), str(victim.mail["Subject"])):
-        assert "evil.example" not in said
+    for text in (*parts(victim.mail), str(victim.mail["Subject"])):
+        assert "evil.example" not in text
 
 
 def test_crlf_in_what_comes_back_as_a_header(ingest: IngestProcess) -> None:
     """Nothing that is sent to us splits our answer."""
-    wire = ingest.connection()
+    connection = ingest.connection()
     path = "/v1/forms/demo%0d%0aSet-Cookie:%20a=b?key=%0d%0aX-Owned:%201"
-    wire.sendall(
+    connection.sendall(
         f"POST {path} HTTP/1.1\r\nHost: x\r\nOrigin: a%0d%0aX-Owned: 1\r\nConnection: "
         "close\r\n\r\n".encode()
     )
-    head = answered(wire).partition(b"\r\n\r\n")[0].lower()
+    head = read_to_end(connection).partition(b"\r\n\r\n")[0].lower()
     assert head.startswith(b"http/1.1 401")
     assert b"owned" not in head
     assert b"set-cookie" not in head

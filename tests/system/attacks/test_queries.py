@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from services.shared.http.paging import Seal
+from services.shared.http.paging import Cursors, Position
 from tests.support.refusals import refused
 from tests.support.running_system import System
 
@@ -16,7 +16,7 @@ def test_another_installations_cursor(system: System) -> None:
     scopes = ["leads default likelihood", "touches None ", "timeline"]
     for scope in scopes:
         for place in ((0.5, str(uuid.uuid4())), ("' OR 1=1 --", "x"), (2**70, "x")):
-            cursor = Seal(b"another pepper").close(scope, *place)
+            cursor = Cursors(b"another pepper").encode(scope, Position(*place))
             for url in (f"{system.scorer}/v1/leads", f"{system.nurture}/v1/touches"):
                 answer = system.http.get(
                     url, params={"cursor": cursor}, headers=system.key("query")

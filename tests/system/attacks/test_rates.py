@@ -5,9 +5,9 @@ import time
 import uuid
 
 from services.shared.contracts.link_tokens import UnsubscribeClaim, sign
-from tests.support.ingest_process import PEPPER, IngestProcess
+from tests.support.ingest_process import PEPPER, REFRESHED_S, IngestProcess
 from tests.support.refusals import visit
-from tests.system.attacks.limits import AGAIN_S, PER_ADDRESS, PER_KEY, too_many
+from tests.system.attacks.limits import PER_ADDRESS, PER_KEY, WINDOW_S, too_many
 
 
 def test_a_key_that_asks_too_often(strict: IngestProcess) -> None:
@@ -16,19 +16,19 @@ def test_a_key_that_asks_too_often(strict: IngestProcess) -> None:
         {"Authorization": f"Bearer {strict.new_key('secret', name=name)}"}
         for name in ("noisy", "quiet")
     )
-    time.sleep(1)
+    time.sleep(REFRESHED_S)
     answers = [
         strict.http.post(f"{strict.url}/v1/events", json=visit(), headers=noisy)
         for _ in range(PER_KEY + 2)
     ]
     assert [answer.status_code for answer in answers] == [200] * PER_KEY + [429] * 2
-    assert answers[0].headers["ratelimit"] == f'"key";r={PER_KEY - 1};t={AGAIN_S}'
+    assert answers[0].headers["ratelimit"] == f'"key";r={PER_KEY - 1};t={WINDOW_S}'
     too_many(answers[-1], "key", PER_KEY)
     assert (
         strict.http.post(f"{strict.url}/v1/events", json=visit(), headers=quiet).status_code == 200
     )
     assert strict.metric("ripeline_requests_limited_total", limit="key") >= 2
-    time.sleep(AGAIN_S)
+    time.sleep(WINDOW_S)
     assert (
         strict.http.post(f"{strict.url}/v1/events", json=visit(), headers=noisy).status_code == 200
     )
@@ -37,7 +37,7 @@ def test_a_key_that_asks_too_often(strict: IngestProcess) -> None:
 def test_keys_guessed_again_and_again(strict: IngestProcess) -> None:
     """From one address; who holds a key comes in from there all the same."""
     key = strict.new_key("secret", name="holder")
-    time.sleep(1)
+    time.sleep(REFRESHED_S)
     wrong = {"Authorization": f"Bearer rl_0123456789ab_{'x' * 43}"}
     answers = [
         strict.http.post(f"{strict.url}/v1/events", json=visit(), headers=wrong) for _ in range(7)
@@ -61,7 +61,7 @@ def test_a_page_that_posts_too_often(strict: IngestProcess) -> None:
     ]
     statuses = [calls[number % 2]().status_code for number in range(6)]
     assert statuses == [200] * 4 + [429] * 2
-    time.sleep(AGAIN_S)
+    time.sleep(WINDOW_S)
     assert calls[1]().status_code == 200
 
 
@@ -75,7 +75,7 @@ def test_the_way_out_asked_for_too_often(strict: IngestProcess) -> None:
     ]
     answers = [strict.http.post(f"{strict.url}/u/{token}") for token in tokens]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
-    assert 1 <= int(answers[-1].headers["retry-after"]) <= AGAIN_S
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= WINDOW_S
 
 
 def test_a_forged_x_forwarded_for(ingest: IngestProcess, strict: IngestProcess) -> None:

@@ -10,14 +10,15 @@ import pytest
 
 from services.ingest.sources.contract import Sample, Source
 from services.shared.playbook import loading
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 from tests.support import present
-from tests.support.ingest_process import IngestProcess
+from tests.support.ingest_process import REFRESHED_S, IngestProcess
 from tests.support.refusals import refused
+from tests.support.running_system import wait_until
 from tests.support.standard_webhooks import STANDARD_WEBHOOKS, signing_sources
 from tests.system.attacks.limits import PER_ADDRESS, too_many
 
-SIGNED = signing_sources(loading.load(HOME / "deploy" / "playbook"))
+SIGNED = signing_sources(loading.load(ROOT / "deploy" / "playbook"))
 
 
 # for hours, with the first time stamp
@@ -25,21 +26,23 @@ REPEATED_AS_THEY_WERE = {"sendgrid", "mailgun", "mailgun-inbound"}
 
 
 class Signer:
-    """A sender who signs, with one secret in force for what is verified with it."""
+    """A sender that signs, and the ingest that verifies with what was registered for it: one secret
+    in force, and an older one that will be revoked.
+    """
 
     def __init__(self, ingest: IngestProcess, source: Source) -> None:
         self.ingest, self.source = ingest, source
-        self.secret, self.number = self.connect()
+        self.secret, _ = self.register()
+        self.old_secret, self.old_id = self.register()
 
-    def connect(self, **more: Any) -> tuple[str, str]:
-        """A new secret of its own: (what signs, the id of what verifies)."""
+    def register(self, **more: Any) -> tuple[str, str]:
+        """A new secret: (what signs, the id of what verifies); holds after REFRESHED_S."""
         assert self.source.new_secret
         signs, verifies = self.source.new_secret()
-        number = self.ingest.connect(
+        id_ = self.ingest.connect(
             self.source, verifies, name=f"attacked-{uuid.uuid4().hex[:6]}", **more
         )
-        time.sleep(1)
-        return signs, number
+        return signs, id_
 
     def request(self, secret: str = "", at: datetime | None = None) -> Sample:
         """A signed request."""
@@ -60,35 +63,47 @@ class Signer:
         assert self.source.sample
         now = present.now()
         sample = self.source.sample("a@signed.example", now)
-        one, other = (
+        first, second = (
             self.ingest.signed_request(self.source, self.secret, at, sample)
             for at in (now, now - timedelta(hours=1))
         )
-        return (one.headers, one.query, one.body) != (other.headers, other.query, other.body)
+        return (first.headers, first.query, first.body) != (
+            second.headers,
+            second.query,
+            second.body,
+        )
 
     def _differ(self, *samples: Sample) -> bool:
         now = present.now()
-        one, other = (
+        first, second = (
             self.ingest.signed_request(self.source, self.secret, now, sample) for sample in samples
         )
-        return (one.headers, one.query) != (other.headers, other.query)
+        return (first.headers, first.query) != (second.headers, second.query)
 
     def is_refused(self, sample: Sample, kind: str) -> None:
-        """The exact refusal, and nothing behind the ingest."""
+        """The exact refusal, and nothing is published."""
         with self.ingest.publishes_nothing():
             refused(self.ingest.post_signed(self.source, sample), 401, kind)
 
     def passes(self, sample: Sample) -> None:
-        """Success, and something behind the ingest."""
+        """Success, and something is published."""
         before = self.ingest.count_published()
         answer = self.ingest.post_signed(self.source, sample)
         assert answer.status_code == 200, answer.text
         assert self.ingest.count_published() > before
 
 
-@pytest.fixture(scope="module", params=SIGNED, ids=lambda source: source.name)
-def signer(ingest: IngestProcess, request: pytest.FixtureRequest) -> Signer:
-    return Signer(ingest, request.param)
+@pytest.fixture(scope="module")
+def signers(ingest: IngestProcess) -> list[Signer]:
+    """All of SIGNED, registered at once."""
+    signers = [Signer(ingest, source) for source in SIGNED]
+    time.sleep(REFRESHED_S)
+    return signers
+
+
+@pytest.fixture(params=range(len(SIGNED)), ids=[source.name for source in SIGNED])
+def signer(signers: list[Signer], request: pytest.FixtureRequest) -> Signer:
+    return signers[request.param]
 
 
 def test_what_its_sender_signed_passes(signer: Signer) -> None:
@@ -139,23 +154,32 @@ def test_another_secret(signer: Signer) -> None:
 
 
 def test_an_old_secret_after_rotation(signer: Signer) -> None:
-    """Two are in force at once while a sender is told the new one; then the old one is of
-    no use.
-    """
-    old, number = signer.connect()
+    """Both are in force while the sender changes to the new one; then the old one is of no use."""
+    old = signer.old_secret
     signer.passes(signer.request(old))
     signer.passes(signer.request())
-    signer.ingest.disconnect(number)
-    time.sleep(1)
+    signer.ingest.disconnect(signer.old_id)
+    wait_until(
+        lambda: signer.ingest.post_signed(signer.source, signer.request(old)).status_code == 401, 2
+    )
     signer.is_refused(signer.request(old), "signature")
     signer.passes(signer.request())
 
 
-def test_an_expired_secret(signer: Signer) -> None:
-    secret, _ = signer.connect(expires_at=datetime.now(UTC) + timedelta(seconds=3))
-    signer.passes(signer.request(secret))
-    time.sleep(2.5)
-    signer.is_refused(signer.request(secret), "signature")
+@pytest.fixture(scope="module")
+def expired_secrets(signers: list[Signer]) -> dict[str, str]:
+    """A secret of each signer, by its source's name, that was in force for some seconds."""
+    end = datetime.now(UTC) + timedelta(seconds=6)
+    secrets = {signer.source.name: signer.register(expires_at=end)[0] for signer in signers}
+    time.sleep(REFRESHED_S)
+    for signer in signers:
+        signer.passes(signer.request(secrets[signer.source.name]))
+    time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds() + 0.1))
+    return secrets
+
+
+def test_an_expired_secret(signer: Signer, expired_secrets: dict[str, str]) -> None:
+    signer.is_refused(signer.request(expired_secrets[signer.source.name]), "signature")
 
 
 @pytest.mark.parametrize("minutes", [-6, -60 * 24 * 4, 6, 60 * 24 * 365])
@@ -255,7 +279,7 @@ def test_a_signature_guessed_again_and_again(strict: IngestProcess) -> None:
     assert STANDARD_WEBHOOKS.new_secret
     secret, wrong = STANDARD_WEBHOOKS.new_secret()[0], STANDARD_WEBHOOKS.new_secret()[0]
     strict.connect(STANDARD_WEBHOOKS, secret)
-    time.sleep(1)
+    time.sleep(REFRESHED_S)
     answers = [
         strict.post_signed(STANDARD_WEBHOOKS, strict.signed_request(STANDARD_WEBHOOKS, wrong))
         for _ in range(7)

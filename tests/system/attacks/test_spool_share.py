@@ -12,7 +12,7 @@ ROOM = 400_000  # bytes of its spool
 
 def test_one_noisy_sender_and_the_spool(scratch: Path, postgres: Postgres) -> None:
     """While the broker is away a sender fills its own share of the spool only: others still get in,
-    and the full one is told.
+    and whoever has filled it learns it.
     """
     lonely = f"127.0.0.1:{free_port()}"
     ingest = IngestProcess(
@@ -21,8 +21,8 @@ def test_one_noisy_sender_and_the_spool(scratch: Path, postgres: Postgres) -> No
     other = ingest.new_key("public", name="other")
     ingest.start()
     try:
-        letter = {"email": "noisy@signed.example", "words": "w" * 5000}
-        answers = [ingest.post("/v1/forms/demo", "public", data=letter) for _ in range(30)]
+        body = {"email": "noisy@signed.example", "words": "w" * 5000}
+        answers = [ingest.post("/v1/forms/demo", "public", data=body) for _ in range(30)]
         kinds = [
             200 if answer.status_code == 200 else refused(answer, 503, "spool-share")["status"]
             for answer in answers
@@ -33,11 +33,11 @@ def test_one_noisy_sender_and_the_spool(scratch: Path, postgres: Postgres) -> No
         assert ingest.metric("ripeline_spool_share_total") == kinds.count(503)
         assert ROOM / 5 < ingest.metric("ripeline_spool_bytes") <= ROOM / 4
         quiet = ingest.http.post(
-            f"{ingest.url}/v1/forms/demo", data=letter, headers={"Authorization": f"Bearer {other}"}
+            f"{ingest.url}/v1/forms/demo", data=body, headers={"Authorization": f"Bearer {other}"}
         )
         assert quiet.status_code == 200
         ingest.kill()
         ingest.start()
-        refused(ingest.post("/v1/forms/demo", "public", data=letter), 503, "spool-share")
+        refused(ingest.post("/v1/forms/demo", "public", data=body), 503, "spool-share")
     finally:
         ingest.stop()

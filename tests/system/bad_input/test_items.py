@@ -72,11 +72,11 @@ def test_a_bad_item_never_takes_its_neighbours_with_it(system: System, ndjson: b
     media = "application/x-ndjson" if ndjson else "application/json"
     answer = system.post("/v1/events", content=body.encode(), headers={"Content-Type": media})
     assert answer.status_code == 200, answer.text
-    said = answer.json()
-    assert said["accepted"] == len(good)
-    assert said["ids"] == [one["id"] for one in good]
-    assert [one["index"] for one in said["rejected"]] == list(range(1, 2 * len(BAD), 2))
-    for (name, (_, kind, where)), one in zip(BAD.items(), said["rejected"], strict=True):
+    receipt = answer.json()
+    assert receipt["accepted"] == len(good)
+    assert receipt["ids"] == [one["id"] for one in good]
+    assert [one["index"] for one in receipt["rejected"]] == list(range(1, 2 * len(BAD), 2))
+    for (name, (_, kind, where)), one in zip(BAD.items(), receipt["rejected"], strict=True):
         problem = one["problem"]
         assert problem["type"].rpartition("#")[2] == kind, (name, problem)
         assert problem["status"] in (400, 413)

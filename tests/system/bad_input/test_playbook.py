@@ -9,7 +9,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 from tests.support import present
 from tests.support.running_system import System
 
@@ -18,7 +18,7 @@ def test_a_loop_of_prerequisites_is_named_with_file_line_and_remedy(
     system: System, tmp_path: Path
 ) -> None:
     folder = tmp_path / "playbook"
-    shutil.copytree(HOME / "deploy" / "playbook", folder)
+    shutil.copytree(ROOT / "deploy" / "playbook", folder)
     content = folder / "content.yaml"
     marked = "    url: https://www.millwarden.example/papers/four-kinds-of-software\n"
     text = content.read_text()
@@ -44,7 +44,7 @@ def test_a_loop_of_prerequisites_is_named_with_file_line_and_remedy(
     }
     started = subprocess.run(
         [sys.executable, "-m", "services.nurture"],
-        cwd=HOME,
+        cwd=ROOT,
         env=service,
         capture_output=True,
         text=True,

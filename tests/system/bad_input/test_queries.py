@@ -1,6 +1,7 @@
 """Questions that make no sense, and cursors that are stale, bent or of another list (U3)."""
 
 import uuid
+from functools import partial
 
 import httpx
 import pytest
@@ -34,7 +35,7 @@ def test_an_unknown_lead_is_a_404(system: System) -> None:
 def test_a_question_that_makes_no_sense_says_where(system: System) -> None:
     key = system.key("query")
     lead = uuid.uuid4()
-    asked = {
+    refusals = {
         f"{system.scorer}/v1/leads/some-lead": (422, "path.lead_id"),
         f"{system.scorer}/v1/leads?limit=0": (422, "query.limit"),
         f"{system.scorer}/v1/leads?min_likelihood=2": (422, "query.min_likelihood"),
@@ -46,7 +47,7 @@ def test_a_question_that_makes_no_sense_says_where(system: System) -> None:
         f"{system.nurture}/v1/touches?status=gone": (422, "query.status"),
         f"{system.nurture}/v1/touches?lead=x": (422, "query.lead"),
     }
-    for url, (status, where) in asked.items():
+    for url, (status, where) in refusals.items():
         refused(system.http.get(url, headers=key), status, "invalid", where)
     for body in ({}, {"email": "a@b.example", "user_id": "u"}):
         refused(
@@ -73,7 +74,7 @@ def crowd(system: System) -> list[str]:
         system.post_event(type="demo_requested", email=email, occurred_at=present.ago(hours=1))
     leads = [system.wait_for_lead(2, email=email)["id"] for email in emails]
     for lead in leads:
-        wait_until(lambda lead=lead: system.touches(lead))
+        wait_until(partial(system.touches, lead))
     return leads
 
 

@@ -24,14 +24,14 @@ from services.shared.contracts.events import InteractionEvent
 from services.shared.contracts.identity import Cleaner
 from services.shared.contracts.link_tokens import open_token
 from services.shared.errors import Reject
-from services.shared.http.paging import Seal
+from services.shared.http.paging import Cursors
 from services.shared.playbook import loading
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 CASES, MANY = 600, 100_000  # in all, over all parsers
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-DATA = HOME / "tests" / "data"
-RULES = loading.load(HOME / "deploy" / "playbook")
+DATA = ROOT / "tests" / "data"
+RULES = loading.load(ROOT / "deploy" / "playbook")
 PARSERS = [*served(RULES), FORMS, MAILBOX]
 NORMALISER = Normaliser(
     Cleaner(RULES.identity), b"pepper", RULES.sales, frozenset(RULES.crm.fields)
@@ -231,7 +231,7 @@ def fuzz(source: Source, cases: int) -> None:
 
 
 def decode(cases: int) -> None:
-    seal = Seal(b"pepper")
+    cursors = Cursors(b"pepper")
 
     @limited(cases)
     @given(
@@ -248,7 +248,7 @@ def decode(cases: int) -> None:
             assert isinstance(unzipped(raw), bytes)
         for forged in (
             open_token,
-            lambda *given: seal.open(given[1], "scope"),
+            lambda *given: cursors.decode("scope", given[1]),
             lambda *given: age(given[0], "form", given[1], 0.0),
         ):
             with pytest.raises(Reject):

@@ -19,7 +19,7 @@ from services.ingest.sources.contract import Item, Refused
 from services.shared.clock import EPOCH
 from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
-from services.shared.playbook.loading import Broken
+from services.shared.playbook.loading import InvalidFile
 from tests.unit.ingest.importing import DATA, FACTS, items, read, rows_of
 
 NOON = datetime(2026, 3, 4, 11, tzinfo=UTC)  # at noon in Berlin
@@ -37,7 +37,7 @@ def refused(mapping: str, **cells: str) -> Reject:
 
 
 def problems(mapping: str, *header: str) -> list[str]:
-    with pytest.raises(Broken) as raised:
+    with pytest.raises(InvalidFile) as raised:
         rows_of(mapping, *header)
     return [str(problem) for problem in raised.value.problems]
 

@@ -13,7 +13,7 @@ from services.ingest.importing.mapping_file import load
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import MAX_CELL, Row, Table
 from services.shared.errors import Reject
-from services.shared.playbook.loading import Broken
+from services.shared.playbook.loading import InvalidFile
 from tests.unit.ingest.importing import FACTS
 
 GERMAN = "Name;Straße;Ort\r\nJürgen Müller;Höhenweg 7;Köln\r\nÅsa Çelik;Gänsemarkt 1;Düren\r\n"
@@ -175,7 +175,7 @@ def test_any_bytes_end_in_rows_or_a_refusal(
         found, rows = table(path, content)
         name = next(name for name in found.header.names if name)
         reader = Rows(load(f"kind: leads\nlead: {name!r}\ntraits: all\n", "m"), found.header, FACTS)
-    except (Reject, Broken):
+    except (Reject, InvalidFile):
         return
     for row in rows:
         assert row.reject or reader.read(row.cells)

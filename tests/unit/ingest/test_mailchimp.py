@@ -17,15 +17,15 @@ from tests.support.mailtools import (
     OLD,
     TEXTS,
     check_sample,
+    consents,
     golden,
     is_clear,
     items,
     post,
     refusal,
+    summary,
     taken,
-    told,
     uids,
-    words,
 )
 
 LINES = golden("mailchimp.txt").splitlines()
@@ -45,7 +45,7 @@ EVERY = [one for line in LINES for one in parsed(line)]
 
 def test_every_event_of_the_documentation_is_read_and_a_campaign_tells_of_nobody() -> None:
     """I2: their names at Mailchimp and ours."""
-    assert told(EVERY) == [
+    assert summary(EVERY) == [
         ("ann@example.com", "consent_given", ""),
         ("gus@example.com", "unsubscribed", ""),
         ("fay@example.com", "email_complained", ""),
@@ -63,7 +63,7 @@ def test_who_joins_permits_mail_and_who_leaves_or_cannot_be_reached_refuses_it()
     before it agrees.
     """
     withdrawn = ("gus", "fay", "ida", "old", "ben", "eve")
-    assert words(EVERY) == {"ann@example.com": ["given"]} | {
+    assert consents(EVERY) == {"ann@example.com": ["given"]} | {
         f"{name}@example.com": ["withdrawn"] for name in withdrawn
     }
 

@@ -20,6 +20,7 @@ from tests.support.mailtools import (
     TOUCH,
     VALUES,
     check_sample,
+    consents,
     encoded,
     golden,
     is_clear,
@@ -29,10 +30,9 @@ from tests.support.mailtools import (
     posted,
     refusal,
     spoiled,
+    summary,
     taken,
-    told,
     uids,
-    words,
 )
 
 EVENTS: list[dict[str, Any]] = json.loads(golden("mailgun.json"))
@@ -62,7 +62,7 @@ EVERY = [one for event in EVENTS for one in parsed(event)]
 
 def test_every_event_of_the_documentation_is_read() -> None:
     """I2: their names at Mailgun and ours."""
-    assert told(EVERY) == [
+    assert summary(EVERY) == [
         ("ann@example.com", "email_processed", ""),
         ("ann@example.com", "email_delivered", ""),
         ("ann@example.com", "email_opened", ""),
@@ -84,7 +84,7 @@ def test_every_event_of_the_documentation_is_read() -> None:
 
 def test_who_leaves_complains_or_cannot_be_reached_is_refused_mail_at_once() -> None:
     """N6: by `lead.consents`; also who leaves one of the lists only."""
-    assert words(EVERY) == {
+    assert consents(EVERY) == {
         f"{name}@example.com": ["withdrawn"] for name in ("ben", "cleo", "dan", "eve", "gus", "fay")
     }
 

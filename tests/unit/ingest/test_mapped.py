@@ -21,14 +21,14 @@ from services.ingest.sources.mapped import MAX_ITEMS, source
 from services.ingest.sources.reading.xml import MAX_ELEMENTS
 from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
-from services.shared.playbook.loading import Broken
+from services.shared.playbook.loading import InvalidFile
 from services.shared.playbook.sections import Playbook
 from services.shared.playbook.senders import Sender, contradictions
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 NOW = datetime(2026, 2, 3, 16, tzinfo=UTC)
 DATA = Path(__file__).parents[2] / "data" / "senders"
-DOCUMENT = (HOME / "docs" / "recipes.md").read_text()
+DOCUMENT = (ROOT / "docs" / "recipes.md").read_text()
 GIVEN = {"title": "x", "steps": ["x"], "verify": "key", "sample": {}}
 
 
@@ -528,7 +528,7 @@ def test_json_that_is_broken_is_refused(body: bytes) -> None:
 def test_an_id_that_everybody_has_may_not_be_mapped(default_playbook: Playbook) -> None:
     for taken in ("typeform", "hubspot", "segment", "forms", "links"):
         again = default_playbook.senders[0].model_copy(update={"id": taken})
-        with pytest.raises(Broken, match=taken):
+        with pytest.raises(InvalidFile, match=taken):
             served(default_playbook.model_copy(update={"senders": [again]}))
 
 

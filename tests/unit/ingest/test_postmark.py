@@ -17,6 +17,7 @@ from tests.support.mailtools import (
     TOUCH,
     VALUES,
     check_sample,
+    consents,
     encoded,
     golden,
     is_clear,
@@ -24,10 +25,9 @@ from tests.support.mailtools import (
     post,
     refusal,
     spoiled,
+    summary,
     taken,
-    told,
     uids,
-    words,
 )
 
 RECORDS: list[dict[str, Any]] = json.loads(golden("postmark.json"))
@@ -58,7 +58,7 @@ EVERY = [one for record in RECORDS for one in parsed(record)]
 
 def test_every_record_of_the_documentation_is_read() -> None:
     """I2: their names at Postmark and ours."""
-    assert told(EVERY) == [
+    assert summary(EVERY) == [
         ("ann@example.com", "email_delivered", ""),
         ("ann@example.com", "email_opened", ""),
         ("ann@example.com", "email_clicked", ""),
@@ -80,7 +80,7 @@ def test_who_leaves_complains_or_cannot_be_reached_is_refused_mail_at_once() -> 
     nothing.
     """
     withdrawn = ("ben", "cleo", "dan", "fay", "gus", "hal", "ida")
-    assert words(EVERY) == {f"{name}@example.com": ["withdrawn"] for name in withdrawn}
+    assert consents(EVERY) == {f"{name}@example.com": ["withdrawn"] for name in withdrawn}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_who_leaves_complains_or_cannot_be_reached_is_refused_mail_at_once() -> 
 def test_a_bounce_is_hard_where_postmark_writes_to_the_address_no_more(
     kind: str, inactive: bool, fate: str
 ) -> None:
-    assert told(parsed(bounce(kind, Inactive=inactive))) == [
+    assert summary(parsed(bounce(kind, Inactive=inactive))) == [
         ("ann@example.com", "email_bounced", fate)
     ]
 
@@ -107,14 +107,14 @@ def test_the_answer_of_a_program_is_flagged_and_refuses_nothing(kind: str) -> No
     """I5, I10."""
     [item] = items(parsed(bounce(kind)))
     assert (item.type, item.machine) == ("email_replied", True)
-    assert not words([item])
+    assert not consents([item])
 
 
 def test_a_deactivation_by_the_owner_is_no_act_of_the_lead() -> None:
-    assert told(parsed(bounce("ManuallyDeactivated"))) == [
+    assert summary(parsed(bounce("ManuallyDeactivated"))) == [
         ("ann@example.com", "consent_withdrawn", "")
     ]
-    assert told(parsed(bounce("SpamComplaint"))) == [("ann@example.com", "email_complained", "")]
+    assert summary(parsed(bounce("SpamComplaint"))) == [("ann@example.com", "email_complained", "")]
 
 
 @pytest.mark.parametrize("said", [True, None, "true", 1])
@@ -127,7 +127,7 @@ def test_a_change_of_a_subscription_is_a_refusal_unless_it_says_that_it_is_none(
         "Origin": "Recipient",
         "SuppressSending": said,
     }
-    assert words(parsed(change)) == {"ann@example.com": ["withdrawn"]}
+    assert consents(parsed(change)) == {"ann@example.com": ["withdrawn"]}
 
 
 def test_a_record_tells_when_what_why_and_of_which_touch() -> None:

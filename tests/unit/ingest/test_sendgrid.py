@@ -30,6 +30,7 @@ from tests.support.mailtools import (
     TOUCH,
     VALUES,
     check_sample,
+    consents,
     encoded,
     golden,
     is_clear,
@@ -39,10 +40,9 @@ from tests.support.mailtools import (
     posted,
     refusal,
     spoiled,
+    summary,
     taken,
-    told,
     uids,
-    words,
 )
 
 GOLDEN = golden("sendgrid.json")
@@ -82,7 +82,7 @@ def public(key: ec.EllipticCurvePrivateKey) -> str:
 
 def test_every_event_of_the_documentation_is_read() -> None:
     """I2: their names at SendGrid and ours."""
-    assert told(parsed(GOLDEN.encode())) == [
+    assert summary(parsed(GOLDEN.encode())) == [
         ("ann@example.com", "email_processed", ""),
         ("ann@example.com", "email_bounced", "soft"),
         ("ann@example.com", "email_delivered", ""),
@@ -105,7 +105,7 @@ def test_every_event_of_the_documentation_is_read() -> None:
 def test_who_leaves_complains_or_cannot_be_reached_is_refused_mail_at_once() -> None:
     """N6: by `lead.consents`; coming back to one group permits nothing."""
     withdrawn = ("ben", "cleo", "dan", "eve", "fay", "gus", "hal")
-    assert words(parsed(GOLDEN.encode())) == {
+    assert consents(parsed(GOLDEN.encode())) == {
         f"{name}@example.com": ["withdrawn"] for name in withdrawn
     }
 
@@ -147,7 +147,7 @@ def test_an_open_by_a_machine_is_flagged() -> None:
     ],
 )
 def test_only_what_is_for_good_is_a_hard_bounce(fields: dict[str, str], kind: str) -> None:
-    assert told(parsed([event(event="bounce", **fields)])) == [
+    assert summary(parsed([event(event="bounce", **fields)])) == [
         ("ann@example.com", "email_bounced", kind)
     ]
 

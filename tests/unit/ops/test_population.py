@@ -12,9 +12,9 @@ from services.ops.simulation import personas, traffic
 from services.ops.simulation import population as simulator
 from services.ops.simulation.population import Page, Person, World
 from services.shared.clock import DAY, US, to_us
-from services.shared.playbook.addresses import AddressBook
 from services.shared.playbook.loading import load
-from services.shared.settings import HOME
+from services.shared.playbook.urls import UrlMatcher
+from services.shared.settings import ROOT
 
 STAGES = ("status_quo", "awareness", "consideration", "decision")
 EVENTS = 1500
@@ -150,12 +150,12 @@ def test_nobody_answers_mail_after_leaving(people: list[Person]) -> None:
 
 
 def test_the_default_playbook_makes_a_world() -> None:
-    playbook = load(HOME / "deploy" / "playbook")
+    playbook = load(ROOT / "deploy" / "playbook")
     world = World.of(playbook)
-    content = AddressBook(
+    content = UrlMatcher(
         (url, item.id) for item in playbook.content for url in (item.url, *item.urls)
     )
-    pages = AddressBook((url, rule.type) for rule in playbook.pages for url in rule.urls)
+    pages = UrlMatcher((url, rule.type) for rule in playbook.pages for url in rule.urls)
     for stage in range(simulator.STAGES):
         assert world.pages(stage)
         assert all(content.find(page.url) == page.content_id for page in world.pages(stage))

@@ -21,7 +21,7 @@ from services.scorer.crm.payload import (
 from services.scorer.model.explanation import Line
 from services.shared.clock import DAY
 from services.shared.playbook.sections import Crm, Playbook
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 FIELDS = {
     "stage": "stage",
@@ -30,7 +30,7 @@ FIELDS = {
     "owner": "lead.traits.owner",
 }
 RULES = Crm(system="HubSpot", fields=FIELDS, min_change=5)
-EXAMPLES = sorted((HOME / "deploy" / "playbook" / "crm").glob("*.yaml"))
+EXAMPLES = sorted((ROOT / "deploy" / "playbook" / "crm").glob("*.yaml"))
 
 
 def lead(**changed: Any) -> dict[str, Any]:

@@ -4,25 +4,25 @@ import ast
 import re
 from collections.abc import Iterator
 
-from services.shared.http.web import PROBLEMS, STATUS
-from services.shared.settings import HOME
+from services.shared.http.problems import STATUS, TYPES
+from services.shared.settings import ROOT
 
-TEXT = (HOME / "docs" / "errors.md").read_text()
+TEXT = (ROOT / "docs" / "errors.md").read_text()
 PARAGRAPHS = dict(re.findall(r"^## (.+)\n\n((?:.+\n)+)", TEXT, re.MULTILINE))
 
 
 def kinds() -> Iterator[tuple[str, str]]:
     """(kind, file) of everything that is refused anywhere in the services."""
-    for file in (HOME / "services").rglob("*.py"):
+    for file in (ROOT / "services").rglob("*.py"):
         for call in ast.walk(ast.parse(file.read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name | ast.Attribute):
                 name = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
                 for word in call.keywords if name in ("Reject", "__init__") else ():
                     if word.arg == "kind":
                         yield from (
-                            (one.value, file.name)
-                            for one in ast.walk(word.value)
-                            if isinstance(one, ast.Constant)
+                            (node.value, file.name)
+                            for node in ast.walk(word.value)
+                            if isinstance(node, ast.Constant)
                         )
 
 
@@ -40,7 +40,7 @@ def test_no_status_is_left_over() -> None:
 def test_every_paragraph_is_a_types_anchor_and_tells_its_status_first() -> None:
     """`type` leads to the heading of its name."""
     assert PARAGRAPHS.keys() == STATUS.keys()
-    assert f"{PROBLEMS}too-large" in TEXT
+    assert f"{TYPES}too-large" in TEXT
     for kind, paragraph in PARAGRAPHS.items():
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind)
         if kind != "key-form":

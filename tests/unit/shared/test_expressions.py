@@ -9,15 +9,15 @@ import pytest
 
 from services.shared.errors import Reject
 from services.shared.playbook.expressions import (
-    Asked,
-    Challenged,
+    ChallengeFunctions,
     Expression,
-    moment,
-    problem_of,
+    RequestFunctions,
+    datetime_of,
+    expression_error,
     snake,
 )
 
-ASKED = Asked({"kind": "x"}, {"x-topic": "orders/create"}, {"page": "2"})
+ASKED = RequestFunctions({"kind": "x"}, {"x-topic": "orders/create"}, {"page": "2"})
 
 
 def value(text: str, given: Any = None) -> Any:
@@ -65,7 +65,7 @@ def test_an_expression_that_fails_is_refused_with_its_place(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "expected"),
     [
         (0, datetime(1970, 1, 1, tzinfo=UTC)),
         ("2026-01-02", datetime(2026, 1, 2, tzinfo=UTC)),
@@ -73,16 +73,16 @@ def test_an_expression_that_fails_is_refused_with_its_place(text: str) -> None:
         (1767323045.5, datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=UTC)),
     ],
 )
-def test_a_moment_is_read_in_every_usual_form(given: Any, said: datetime) -> None:
-    assert moment(given) == said
+def test_a_time_is_read_in_every_usual_form(given: Any, expected: datetime) -> None:
+    assert datetime_of(given) == expected
 
 
 @pytest.mark.parametrize(
     "given", ["", "tomorrow", "inf", "nan", 1e300, -(10**30), "9" * 400, "2026-13-01"]
 )
 def test_what_is_no_moment_is_a_value_error(given: Any) -> None:
-    with pytest.raises(ValueError):
-        moment(given)
+    with pytest.raises(ValueError):  # noqa: PT011  # each parser has words of its own
+        datetime_of(given)
 
 
 def test_names_in_snake_case() -> None:
@@ -110,14 +110,14 @@ def test_names_in_snake_case() -> None:
     ],
 )
 def test_a_problem_is_seen_before_any_data(text: str, problem: str) -> None:
-    assert problem_of(text).startswith(problem)
-    assert bool(problem_of(text)) == bool(problem)
+    assert expression_error(text).startswith(problem)
+    assert bool(expression_error(text)) == bool(problem)
 
 
 def test_an_unsigned_first_call_gets_plain_tokens_signed_and_no_event() -> None:
-    assert problem_of("hmac(a)", Challenged) == ""
+    assert expression_error("hmac(a)", ChallengeFunctions) == ""
     asking = Expression("hmac(@)", "/challenge")
-    unsigned, signed = (Challenged("s", known, None, {}, {}) for known in (False, True))
+    unsigned, signed = (ChallengeFunctions("s", known, None, {}, {}) for known in (False, True))
     assert asking("b7b2a0f0-7d2f-4f5e-9d0a-1f6d7e8c9b0a", unsigned) == asking(
         "b7b2a0f0-7d2f-4f5e-9d0a-1f6d7e8c9b0a", signed
     )

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 
 import pytest
 
-from services.scorer.identity.repository import new_lead_ids
+from services.scorer.identity.neighbourhood import new_lead_ids
 from services.scorer.identity.rules import Graph, Node, TimedLink, assign, nearest, reviews
 from services.shared.contracts.events import TOUCH_SENT, TOUCH_SYSTEM, ExternalId, Interaction
 from services.shared.contracts.identity import Cleaner, Identifier, Kind
-from services.shared.messaging.kafka import partition_of
+from services.shared.messaging.kafka.records import partition_of
 from services.shared.playbook.sections import Playbook
 
 KINDS = {"u": Kind.USER, "e": Kind.EMAIL, "x": Kind.EXTERNAL, "a": Kind.ANONYMOUS, "r": Kind.ROLE}

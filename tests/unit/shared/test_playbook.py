@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from services.shared.playbook.addresses import AddressBook, plain_address
-from services.shared.playbook.loading import Broken, Problem, load
+from services.shared.playbook.loading import FileProblem, InvalidFile, load
 from services.shared.playbook.sections import Playbook
-from services.shared.settings import HOME
+from services.shared.playbook.stage_model import MarkOfContent
+from services.shared.playbook.urls import UrlMatcher, plain_url
+from services.shared.settings import ROOT
 
-DEFAULT = HOME / "deploy" / "playbook"
+DEFAULT = ROOT / "deploy" / "playbook"
 
 
 @pytest.fixture
@@ -33,13 +34,13 @@ def spoil(folder: Path, file: str, old: str, new: str) -> int:
     return text[: text.index(old)].count("\n") + 1
 
 
-def problems(folder: Path) -> list[Problem]:
-    with pytest.raises(Broken) as broken:
+def problems(folder: Path) -> list[FileProblem]:
+    with pytest.raises(InvalidFile) as broken:
         load(folder)
-    for one in broken.value.problems:
-        assert one.remedy
-        assert str(one).startswith(f"{one.file}:{one.line}: ")
-        assert str(one) in str(broken.value)
+    for problem in broken.value.problems:
+        assert problem.remedy
+        assert str(problem).startswith(f"{problem.file}:{problem.line}: ")
+        assert str(problem) in str(broken.value)
     return broken.value.problems
 
 
@@ -50,8 +51,8 @@ def test_the_default_playbook_is_whole(default_playbook: Playbook) -> None:
     assert len(default_playbook.content) >= 20
     assert len(default_playbook.personas) == 2
     assert all(
-        one.sample and len(one.body) > 200 and "{{ link }}" in one.body
-        for one in default_playbook.content
+        item.sample and len(item.body) > 200 and "{{ link }}" in item.body
+        for item in default_playbook.content
     )
     used = {name for program in default_playbook.programs for name in program.items}
     assert used == set(default_playbook.content_by_id)
@@ -179,7 +180,7 @@ def test_a_problem_has_its_file_its_line_and_a_remedy(
         assert found[0].line == line
 
 
-def test_all_problems_are_told_at_once(folder: Path) -> None:
+def test_all_problems_are_reported_at_once(folder: Path) -> None:
     lines = [
         spoil(folder, "programs.yaml", "      - users-group\n", "      - nothing-such\n"),
         spoil(folder, "programs.yaml", "      - case-study-foundry\n", "      - nor-this\n"),
@@ -190,7 +191,7 @@ def test_all_problems_are_told_at_once(folder: Path) -> None:
             "    prerequisites: [nor-that]\n",
         ),
     ]
-    assert sorted((one.file, one.line) for one in problems(folder)) == sorted(
+    assert sorted((problem.file, problem.line) for problem in problems(folder)) == sorted(
         [("programs.yaml", lines[0]), ("programs.yaml", lines[1]), ("content.yaml", lines[2])]
     )
 
@@ -217,45 +218,45 @@ def test_a_loop_of_prerequisites_is_told_once_and_whole(folder: Path) -> None:
             f"  - id: {item}\n    prerequisites: [{needs}]\n",
         )
     found = problems(folder)
-    loops = {one.what.rpartition(": ")[2] for one in found}
+    loops = {problem.what.rpartition(": ")[2] for problem in found}
     assert loops == {
         "whitepaper-four-kinds -> article-two-page-requirements -> video-planning-board -> "
         "whitepaper-four-kinds",
         "offer-cost-worksheet -> offer-cost-worksheet",
     }
     text = (folder / "content.yaml").read_text().splitlines()
-    assert all("prerequisites" in text[one.line - 1] for one in found)
+    assert all("prerequisites" in text[problem.line - 1] for problem in found)
 
 
-def test_a_missing_file_and_one_of_another_kind_are_told(folder: Path) -> None:
+def test_a_missing_file_and_one_of_another_kind_are_reported(folder: Path) -> None:
     (folder / "programs.yaml").unlink()
     (folder / "score.yaml").write_text("- just\n- a list\n")
-    found = {one.file: one for one in problems(folder)}
+    found = {problem.file: problem for problem in problems(folder)}
     assert "missing" in found["programs.yaml"].what
     assert "not a mapping" in found["score.yaml"].what
 
 
-def change_model(folder: Path, change: Callable[[dict[str, object]], None]) -> list[Problem]:
+def change_model(folder: Path, change: Callable[[dict[str, object]], None]) -> list[FileProblem]:
     model = json.loads((folder / "model.json").read_text())
     change(model)
     (folder / "model.json").write_text(json.dumps(model, indent=1))
     return problems(folder)
 
 
-def test_a_model_that_contradicts_itself_is_told(folder: Path) -> None:
+def test_a_model_that_contradicts_itself_is_reported(folder: Path) -> None:
     found = change_model(folder, lambda model: model.update(hazard=[0.1]))
-    assert [one.file for one in found] == ["model.json"]
+    assert [problem.file for problem in found] == ["model.json"]
     assert "hazard has 1 numbers for 4 stages" in found[0].what
 
 
-def test_a_type_with_a_mark_without_rates_is_told(folder: Path) -> None:
+def test_a_type_with_a_mark_without_rates_is_reported(folder: Path) -> None:
     found = change_model(folder, lambda model: model["mark_of_type"].update(page_viewed="stroll"))  # type: ignore[attr-defined]
     line = next(
         n
         for n, text in enumerate((folder / "model.json").read_text().splitlines(), 1)
         if '"stroll"' in text
     )
-    assert [(one.file, one.line) for one in found] == [("model.json", line)]
+    assert [(problem.file, problem.line) for problem in found] == [("model.json", line)]
     assert "no mark 'stroll'" in found[0].what
 
 
@@ -297,11 +298,11 @@ def test_only_what_the_fold_reads_is_in_its_hash(folder: Path, default_playbook:
 )
 def test_an_address_is_compared_without_what_does_not_matter(url: str, plain: str) -> None:
     """I9."""
-    assert plain_address(url) == plain
+    assert plain_url(url) == plain
 
 
 def test_addresses_find_content_exactly_or_by_pattern(default_playbook: Playbook) -> None:
-    book = AddressBook(
+    book = UrlMatcher(
         [
             ("https://x.example/a", "a"),
             ("*/files/a*.pdf", "a"),
@@ -315,9 +316,28 @@ def test_addresses_find_content_exactly_or_by_pattern(default_playbook: Playbook
         "https://x.example/a/b", "",
     )}  # fmt: skip
     assert list(found.values()) == ["a", "a", "rest", None, None]
-    pages = AddressBook(
+    pages = UrlMatcher(
         (url, item.id) for item in default_playbook.content for url in (item.url, *item.urls)
     )
     assert all(
         pages.find(f"{item.url}?utm_source=mail") == item.id for item in default_playbook.content
+    )
+
+
+def test_an_older_model_file_whose_rules_by_content_are_sentences_is_read_alike(
+    folder: Path,
+) -> None:
+    file, now = folder / "model.json", load(folder)
+    older = json.loads(file.read_text())
+    sentence = "by the content's latest stage"
+    older["mark_of_type"] |= {
+        "form_submitted": f"{sentence}, else visit",
+        "content_downloaded": sentence,
+        "video_watched": sentence,
+    }
+    file.write_text(json.dumps(older))
+    assert load(folder).model == now.model
+    assert load(folder).fold_hash == now.fold_hash
+    assert now.model.mark_of_type["form_submitted"] == MarkOfContent(
+        by_content=True, otherwise="visit"
     )

@@ -1,6 +1,4 @@
-"""Limits of requests: exact within a window, told in header fields, bounded however many senders
-there are.
-"""
+"""Limits of requests: exact within a window, announced in header fields, bounded in memory."""
 
 import time
 
@@ -9,33 +7,33 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from services.shared.errors import Reject
-from services.shared.http.rates import Rate, Rates, TooMany, network
+from services.shared.http.rates import RateLimit, RateLimits, TooManyRequests, network_of
 from services.shared.settings import Settings
 
 
-def asked(host: str | None) -> Request:
+def request_from(host: str | None) -> Request:
     """A request from an address."""
     return Request({"type": "http", "client": (host, 5000) if host else None, "headers": []})
 
 
-def refusals(rate: Rate, who: str, times: int) -> int:
+def refusals(rate: RateLimit, sender: str, times: int) -> int:
     count = 0
     for _ in range(times):
         try:
-            rate.count(who)
-        except TooMany:
+            rate.count(sender)
+        except TooManyRequests:
             count += 1
     return count
 
 
 def test_so_many_are_taken_in_a_window_of_each_sender() -> None:
-    rate = Rate("key", "10/minute")
+    rate = RateLimit("key", "10/minute")
     assert refusals(rate, "a", 15) == 5
     assert refusals(rate, "b", 10) == 0
 
 
 def test_a_new_window_begins_when_the_old_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    rate, now = Rate("key", "2/10seconds"), time.monotonic()
+    rate, now = RateLimit("key", "2/10seconds"), time.monotonic()
     assert refusals(rate, "a", 3) == 1
     monkeypatch.setattr(time, "monotonic", lambda: now + 9.9)
     assert refusals(rate, "a", 1) == 1
@@ -47,13 +45,13 @@ def test_the_header_fields_are_those_of_the_draft() -> None:
     """draft-ietf-httpapi-ratelimit-headers: lists of quoted names with q and w, and with r
     and t.
     """
-    rate = Rate("address", "2/10seconds")
+    rate = RateLimit("address", "2/10seconds")
     assert list(rate.count("a")) == [
         (b"ratelimit-policy", b'"address";q=2;w=10'),
         (b"ratelimit", b'"address";r=1;t=10'),
     ]
     rate.count("a")
-    with pytest.raises(TooMany) as refused:
+    with pytest.raises(TooManyRequests) as refused:
         rate.count("a")
     assert refused.value.headers == [
         (b"ratelimit-policy", b'"address";q=2;w=10'),
@@ -62,26 +60,26 @@ def test_the_header_fields_are_those_of_the_draft() -> None:
     ]
 
 
-def test_distinct_senders_without_end_take_no_more_room_than_some_thousands() -> None:
-    """Cardinality: whoever came first makes way, and who came last is still counted right."""
-    rate = Rate("address", "3/hour", room=5_000)
+def test_distinct_senders_without_end_take_no_more_memory_than_some_thousands() -> None:
+    """Cardinality: the first sender is forgotten, and the last is still counted right."""
+    rate = RateLimit("address", "3/hour", max_senders=5_000)
     for number in range(300_000):
         rate.count(f"11.{number}")
-    assert rate.senders == 5_000
+    assert len(rate._windows) == 5_000
     assert refusals(rate, "11.299999", 3) == 1
 
 
-def test_windows_that_have_ended_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    rate, now = Rate("address", "3/second"), time.monotonic()
+def test_windows_that_have_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    rate, now = RateLimit("address", "3/second"), time.monotonic()
     for number in range(100):
         rate.count(str(number))
     monkeypatch.setattr(time, "monotonic", lambda: now + 2)
     rate.count("new")
-    assert rate.senders == 1
+    assert len(rate._windows) == 1
 
 
 @pytest.mark.parametrize(
-    ("host", "one"),
+    ("host", "sender"),
     [
         ("203.0.113.9", "203.0.113.9"), ("::ffff:203.0.113.9", "203.0.113.9"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
@@ -90,23 +88,23 @@ def test_windows_that_have_ended_make_room(monkeypatch: pytest.MonkeyPatch) -> N
         ("x" * 1000, "x" * 64),
     ],
 )  # fmt: skip
-def test_one_sender_is_an_address_or_a_network_of_64_bits(host: str | None, one: str) -> None:
-    assert network(asked(host)) == one
+def test_one_sender_is_an_address_or_a_network_of_64_bits(host: str | None, sender: str) -> None:
+    assert network_of(request_from(host)) == sender
 
 
 def test_guessing_is_counted_and_other_mistakes_are_not() -> None:
-    rates = Rates(Settings(rate_per_address="2/minute"))
+    rates = RateLimits(Settings(rate_per_address="2/minute"))
     wrong, typo = Reject("no", kind="unauthorized"), Reject("no", kind="invalid")
     kinds = [
-        rates.guessed(asked("203.0.113.1"), one).kind
-        for one in (typo, typo, typo, wrong, wrong, wrong, typo)
+        rates.limit_guessing(request_from("203.0.113.1"), reject).kind
+        for reject in (typo, typo, typo, wrong, wrong, wrong, typo)
     ]
     assert kinds == ["invalid"] * 3 + ["unauthorized"] * 2 + ["too-many", "invalid"]
 
 
 def test_no_words_are_no_limit() -> None:
-    rates = Rates(Settings(rate_per_key="", rate_per_address=""))
-    assert [rates.key("a"), rates.address(asked("203.0.113.1"))] == [(), ()]
+    rates = RateLimits(Settings(rate_per_key="", rate_per_address=""))
+    assert [rates.count_key("a"), rates.count_address(request_from("203.0.113.1"))] == [(), ()]
 
 
 @pytest.mark.parametrize("words", ["often", "0/second", "5/fortnight", "/second"])

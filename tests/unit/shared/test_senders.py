@@ -1,5 +1,5 @@
-"""The section `senders` of the playbook: optional, and every mistake in it told with file, line and
-remedy.
+"""The section `senders` of the playbook: optional, and every mistake in it reported with file, line
+and remedy.
 """
 
 import shutil
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.shared.playbook.loading import Broken, Problem, load
+from services.shared.playbook.loading import FileProblem, InvalidFile, load
 from services.shared.playbook.sections import Playbook
-from services.shared.settings import HOME
+from services.shared.settings import ROOT
 
 ENTRY = """senders:
   - id: tool
@@ -27,7 +27,7 @@ ENTRY = """senders:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the default playbook, to be spoilt."""
-    return shutil.copytree(HOME / "deploy" / "playbook", tmp_path / "playbook")
+    return shutil.copytree(ROOT / "deploy" / "playbook", tmp_path / "playbook")
 
 
 def write(
@@ -41,10 +41,10 @@ def write(
     (folder / "senders.yaml").write_text(text)
 
 
-def problems(folder: Path) -> list[Problem]:
-    with pytest.raises(Broken) as broken:
+def problems(folder: Path) -> list[FileProblem]:
+    with pytest.raises(InvalidFile) as broken:
         load(folder)
-    assert all(one.remedy for one in broken.value.problems)
+    assert all(problem.remedy for problem in broken.value.problems)
     return broken.value.problems
 
 
@@ -112,7 +112,8 @@ def test_a_mistake_has_its_line_and_a_remedy(
     write(folder, **change)
     found = problems(folder)
     assert any(
-        what in one.what and (one.file, one.line) == ("senders.yaml", line) for one in found
+        what in problem.what and (problem.file, problem.line) == ("senders.yaml", line)
+        for problem in found
     ), found
 
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from services.ingest.sources.contract import InboundRequest, Sample, Secret, Sign, Verify
 from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
 from services.shared.errors import Reject
-from services.shared.playbook.senders import PLACE, Hmac
+from services.shared.playbook.senders import PLACEHOLDER, Hmac
 
 SYMMETRIC, PUBLIC = "whsec_", "whpk_"
 MILLISECONDS = 12  # digits from which on a time is one in milliseconds
@@ -177,7 +177,7 @@ class _HmacScheme:
     def __init__(self, rule: Hmac) -> None:
         self._rule = rule
         self._parts: list[tuple[str, str]] = PART.findall(rule.value)
-        self._is_timed = "timestamp" in PLACE.findall(rule.signed)
+        self._is_timed = "timestamp" in PLACEHOLDER.findall(rule.signed)
         self._time_header = rule.timestamp or rule.header
 
     def verify(self, request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
@@ -262,7 +262,7 @@ def _written(rule: Hmac, secret: str, signed: bytes) -> str:
 
 def _filled(form: str, values: Mapping[str, str], body: bytes) -> bytes:
     """A form with its places filled in; values are not searched for places again."""
-    pieces = re.split(PLACE, form)  # texts, and between them names of places
+    pieces = re.split(PLACEHOLDER, form)  # texts, and between them names of places
     return b"".join(
         piece.encode() if number % 2 == 0 else body if piece == "body" else values[piece].encode()
         for number, piece in enumerate(pieces)

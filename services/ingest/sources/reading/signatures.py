@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 from services.ingest.sources.contract import Secret
 from services.shared.errors import Reject
+from services.shared.playbook.senders import SIGNATURE_WINDOW_S
 
-WINDOW = timedelta(seconds=300)
+WINDOW = timedelta(seconds=SIGNATURE_WINDOW_S)
 
 
 def fitting(secrets: Sequence[Secret], fits: Callable[[str], bool], where: str) -> Secret:

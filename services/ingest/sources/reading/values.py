@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from services.shared.errors import Reject
-from services.shared.playbook.expressions import moment
+from services.shared.playbook.expressions import datetime_of
 
 
 def as_text(found: Any, where: str) -> str:
@@ -27,7 +27,7 @@ def as_time(found: Any, where: str) -> datetime | None:
         return None
     try:
         if isinstance(found, str | int | float) and found is not True:
-            return moment(found)
+            return datetime_of(found)
     except ValueError:
         pass
     raise Reject(

@@ -1,0 +1,101 @@
+"""What the broker has: its topics, and where their partitions end."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+
+from services.shared.contracts.events import TOPICS
+from services.shared.errors import Retry
+from services.shared.messaging.kafka.closing import close
+from services.shared.settings import Settings
+
+ASK_S = 10.0
+CREATE_TOPICS_S = 20.0
+RETENTION_MS = 14 * 24 * 3600 * 1000
+
+
+class EndOffsets:
+    """Asks the broker for the end offsets of its partitions, over one connection."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def of(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+        """The next offset of every partition of the topics. Raises Retry while the broker
+        is away.
+        """
+        try:
+            async with asyncio.timeout(ASK_S):
+                if self._consumer is None:
+                    consumer = AIOKafkaConsumer(
+                        *TOPICS,
+                        bootstrap_servers=self._settings.kafka_bootstrap,
+                        enable_auto_commit=False,
+                    )
+                    self._consumer = consumer
+                    await consumer.start()
+                consumer = self._consumer
+                parts = [
+                    TopicPartition(t, p)
+                    for t in topics
+                    for p in consumer.partitions_for_topic(t) or ()
+                ]
+                ends = await consumer.end_offsets(parts) if parts else {}
+                return {(part.topic, part.partition): offset for part, offset in ends.items()}
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self.close()
+            raise Retry(f"the broker is away: {type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        consumer, self._consumer = self._consumer, None
+        if consumer:
+            await close(consumer.stop())
+
+
+async def create_topics(settings: Settings) -> list[str]:
+    """Creates the missing topics and returns their names. A broker that creates topics on first use
+    (the in-memory one) is asked for them instead. Raises Retry while the broker is away.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    try:
+        async with asyncio.timeout(CREATE_TOPICS_S):
+            await admin.start()
+            existing = set(await admin.list_topics())
+            config = {"retention.ms": str(RETENTION_MS), "cleanup.policy": "delete"}
+            missing = [
+                NewTopic(
+                    t, settings.kafka_partitions, settings.kafka_replication, topic_configs=config
+                )
+                for t in TOPICS
+                if t not in existing
+            ]
+            with suppress(TopicAlreadyExistsError):
+                if missing:
+                    await admin.create_topics(missing)
+            return [topic.name for topic in missing]
+    except AttributeError as error:  # aiokafka's answer to a cluster without controller
+        return await _topics_on_first_use(settings, error)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise Retry(f"the broker is away: {type(error).__name__}") from error
+    finally:
+        await close(admin.close())
+
+
+async def _topics_on_first_use(settings: Settings, error: Exception) -> list[str]:
+    """All topics, of a broker that creates them when they are asked for. Raises Retry where it did
+    not: then it is a cluster that has no controller yet.
+    """
+    ends = EndOffsets(settings)
+    try:
+        found = {topic for topic, _ in await ends.of(TOPICS)}
+    finally:
+        await ends.close()
+    if found != set(TOPICS):
+        raise Retry("the broker has no controller yet") from error
+    return list(TOPICS)
