@@ -46,7 +46,7 @@ class Refusal(NamedTuple):
     reject: Reject
 
 
-class Times(NamedTuple):
+class Times(msgspec.Struct, frozen=True, gc=False):
     """When an item happened (None: the receipt counts), when its sender says so, and whether the
     receipt found that too old or in the future.
     """
@@ -132,7 +132,8 @@ class Normaliser:
 
     def _take(self, item: Item, receipt: Receipt) -> None:
         who = self._identify(item)
-        _check_type(item.type, receipt)
+        if not item.type or item.type in RESERVED or item.type in receipt.forbidden_types:
+            raise _bad_type(item.type)
         times = _times(item, receipt)
         provenance = times.provenance
         scope = self._shape_outcome(item, who, times) if item.type in sales.STATUS_OF else ""
@@ -253,23 +254,21 @@ def _made_id(item: Item, stated_at: datetime | None) -> str:
     return hashlib.sha256(encode_bytes(item)).hexdigest()[:32]
 
 
-def _check_type(type_: str, receipt: Receipt) -> None:
-    """Raises Reject for a type that is empty, reserved, or not for this key."""
+def _bad_type(type_: str) -> Reject:
+    """The refusal of a type that is empty, reserved, or not for a public key."""
     if not type_:
-        raise Reject(
-            "a field is empty", where="/type", remedy='say what happened, e.g. "page_viewed"'
-        )
+        remedy = 'say what happened, e.g. "page_viewed"'
+        return Reject("a field is empty", where="/type", remedy=remedy)
     if type_ in RESERVED:
-        raise Reject(
+        return Reject(
             f"the type {type_!r} is for our own use",
             where="/type",
             remedy="use another one",
             kind="reserved-type",
         )
-    if type_ in receipt.forbidden_types:
-        raise Reject(
-            f"a public key may not say {type_!r}",
-            where="/type",
-            remedy="post it with a key of scope secret",
-            kind="forbidden",
-        )
+    return Reject(
+        f"a public key may not say {type_!r}",
+        where="/type",
+        remedy="post it with a key of scope secret",
+        kind="forbidden",
+    )

@@ -8,6 +8,8 @@ is noted as `resubscribed` and permits nothing.
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import msgspec
+
 from services.ingest.sources.contract import Item
 from services.ingest.sources.touches import touch_of
 from services.shared.errors import Reject
@@ -39,7 +41,7 @@ RESUBSCRIBED = MailEventType("resubscribed")
 SUPPRESSED = MailEventType("consent_withdrawn")
 
 
-class MailEvent(NamedTuple):
+class MailEvent(msgspec.Struct, frozen=True, gc=False):
     """What a tool says of a mail; `reason` is what the tool or a mail server gives as one. Values
     that are no texts count as ''.
     """
