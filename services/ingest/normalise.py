@@ -81,7 +81,7 @@ class Receipt:
         self._many = many
 
     def refuse(self, place: int, id: str | None, reject: Reject) -> None:
-        """Notes a refusal, its place given from the top of the body."""
+        """Records a refusal, its place given from the top of the body."""
         if self._many:
             reject = Reject(
                 reject.title,
@@ -92,7 +92,7 @@ class Receipt:
         self.refused.append(Refusal(place, id, reject))
 
     def refuse_all(self, reject: Reject) -> None:
-        """Notes that the body as a whole was refused."""
+        """Records that the body as a whole was refused."""
         self.refused.append(Refusal(0, None, reject))
 
 

@@ -38,7 +38,7 @@ class Page(msgspec.Struct):
 
 
 class Campaign(msgspec.Struct):
-    """What brought somebody."""
+    """The campaign that led somebody here."""
 
     name: str | None = None
     source: str | None = None

@@ -39,7 +39,7 @@ BIG = b"From: big@b.de\r\nSubject: Re: x\r\n\r\nYes.\r\n" + b"> quoted\r\n" * 10
 
 
 class Broker:
-    """Notes what is published; `away` refuses, as a broker does that does not answer."""
+    """Records who is published; `away` refuses, as a broker does that does not answer."""
 
     def __init__(self) -> None:
         self.away = False
@@ -48,12 +48,12 @@ class Broker:
     async def publish(self, records: Sequence[Outgoing]) -> None:
         if self.away:
             raise Retry("the broker did not acknowledge")
-        said = [
+        interactions = [
             decode_interaction(decode_envelope(record.value).data)
             for record in records
             if record.topic == INTERACTIONS
         ]
-        self.people += [one.email for one in said]
+        self.people += [interaction.email for interaction in interactions]
 
 
 @pytest.fixture(scope="module")

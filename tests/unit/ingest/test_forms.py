@@ -26,11 +26,11 @@ def submitted(body: bytes, content_type: str = "application/x-www-form-urlencode
 
 
 def parts(*pairs: tuple[str, str], after: str = "") -> bytes:
-    said = "".join(
+    parts = "".join(
         f'--xx\r\nContent-Disposition: form-data; name="{name}"{after}\r\n\r\n{value}\r\n'
         for name, value in pairs
     )
-    return f"{said}--xx--\r\n".encode()
+    return f"{parts}--xx--\r\n".encode()
 
 
 def test_all_three_encodings_say_the_same() -> None:
@@ -57,8 +57,8 @@ def test_all_three_encodings_say_the_same() -> None:
 
 def test_a_ticked_box_is_consent_in_the_words_shown() -> None:
     """I7: channel, purpose, basis and wording."""
-    [said] = submitted(b"email=a@b.de&consent=on&consent_text=Write+to+me").consent
-    assert said == Consent(
+    [consent] = submitted(b"email=a@b.de&consent=on&consent_text=Write+to+me").consent
+    assert consent == Consent(
         state="given", channel="email", purpose="marketing", basis="form", text="Write to me"
     )
 

@@ -1,5 +1,5 @@
 """Whatever comes in ends in interactions or in a refusal: every parser, check and decoder of the
-doors.
+sources.
 """
 
 import contextlib

@@ -57,13 +57,13 @@ def read(*events: dict[str, Any], by: Source = HUBSPOT) -> list[Item | Refused]:
 
 
 def changed(name: str, value: Any, **more: Any) -> dict[str, Any]:
-    told = {
+    fields = {
         "subscriptionType": "contact.propertyChange",
         "occurredAt": MS,
         "objectId": 123,
         "portalId": 33,
     }
-    return told | {"propertyName": name, "propertyValue": value} | more
+    return fields | {"propertyName": name, "propertyValue": value} | more
 
 
 def only(event: dict[str, Any]) -> Item:
@@ -160,7 +160,7 @@ def test_what_we_wrote_ourselves_does_not_come_back_as_news() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {"subscriptionType": "deal.creation"}, {"subscriptionType": "company.propertyChange"},
         {"subscriptionType": "contact.associationChange"}, {"subscriptionType": "contact.restore"},
@@ -168,12 +168,12 @@ def test_what_we_wrote_ourselves_does_not_come_back_as_news() -> None:
         {"subscriptionType": "something"},
     ],
 )  # fmt: skip
-def test_what_names_no_person_is_left_out(told: dict[str, Any]) -> None:
-    assert read({"occurredAt": MS, "objectId": 1, **told}) == []
+def test_what_names_no_person_is_left_out(fields: dict[str, Any]) -> None:
+    assert read({"occurredAt": MS, "objectId": 1, **fields}) == []
 
 
 @pytest.mark.parametrize(
-    ("told", "where"),
+    ("fields", "where"),
     [
         ({"objectId": 1, "subscriptionType": "contact.creation"}, "/occurredAt"),
         (
@@ -190,8 +190,8 @@ def test_what_names_no_person_is_left_out(told: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_a_broken_event_is_refused_and_harms_no_other(told: dict[str, Any], where: str) -> None:
-    broken, sound = read(told, changed("industry", "Food"))
+def test_a_broken_event_is_refused_and_harms_no_other(fields: dict[str, Any], where: str) -> None:
+    broken, sound = read(fields, changed("industry", "Food"))
     assert isinstance(broken, Refused)
     assert broken.reject.where == where
     assert broken.reject.remedy
@@ -216,8 +216,8 @@ def test_a_signed_request_fits_behind_a_proxy() -> None:
 
 def test_the_escapes_that_hubspot_does_not_sign_are_decoded_and_no_other() -> None:
     given = f"{ADDRESS}?a=%3a%2F%3F%40%21%24%27%28%29%2A%2C%3b&b=%20%26%3D%25&c=+"
-    told = f"{ADDRESS}?a=:/?@!$'()*,;&b=%20%26%3D%25&c=+"
-    assert verified(signed(GOLDEN, signed_address=told, address=given)) == "default"
+    fields = f"{ADDRESS}?a=:/?@!$'()*,;&b=%20%26%3D%25&c=+"
+    assert verified(signed(GOLDEN, signed_address=fields, address=given)) == "default"
 
 
 @pytest.mark.parametrize("change", [b"10", b" ", b""])

@@ -313,7 +313,7 @@ def test_a_wish_to_be_left_alone_is_a_refusal_by_the_writer_and_by_the_recipient
         TOUCH,
     )
     assert (received.type, received.email, received.touch_id) == ("consent_withdrawn", "", TOUCH)
-    assert {said.state for item in (written, received) for said in consents_of(item)} == {
+    assert {consent.state for item in (written, received) for consent in consents_of(item)} == {
         "withdrawn"
     }
     assert written.id != received.id
@@ -490,12 +490,12 @@ def test_a_wish_counts_from_its_arrival_and_no_earlier_permission_outlives_it() 
         [refused] = read(f"{head}Subject: unsubscribe\n\n".encode(), at)
         assert isinstance(refused, Item)
         assert refused.occurred_at == datetime(2026, 11, 3, 10, tzinfo=UTC)
-        assert [said.at for said in refused.consent] == [
+        assert [consent.at for consent in refused.consent] == [
             datetime(2026, 11, 3, 11, 0, 8, tzinfo=UTC)
         ]
     [unknown] = read(b"From: a@b.de\nSubject: unsubscribe\n\n", NOW)
     assert isinstance(unknown, Item)
-    assert [said.at for said in unknown.consent] == [None]
+    assert [consent.at for consent in unknown.consent] == [None]
     undated = one(
         "Received: by mx; Tue, 3 Nov 2026 11:00:07 +0000\nFrom: a@b.de\nSubject: Re: x\n\nYes"
     )

@@ -68,7 +68,7 @@ def mailgun_fields(mail: bytes, text: str, html: str = "") -> dict[str, str | by
 
 
 def signature(timestamp: str, token: str, key: str = KEY.value) -> dict[str, str | bytes]:
-    """Mailgun's, computed anew."""
+    """Mailgun's, computed again."""
     return {
         "timestamp": timestamp, "token": token,
         "signature": hmac.new(key.encode(), f"{timestamp}{token}".encode(),

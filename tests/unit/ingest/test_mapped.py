@@ -39,10 +39,10 @@ def shipped(default_playbook: Playbook) -> dict[str, Source]:
 
 
 def post(body: bytes | Any, **more: Any) -> InboundRequest:
-    told = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    encoded = body if isinstance(body, bytes) else msgspec.json.encode(body)
     return InboundRequest(
         "/v1/hooks/x",
-        told,
+        encoded,
         NOW,
         more.pop("media", "application/json"),
         more.pop("headers", {}),
@@ -128,15 +128,15 @@ def test_zoom_asks_first_and_is_answered_only_when_it_signed(shipped: dict[str, 
     reply = zoom.handshake(asked._replace(headers=signed.headers), secrets)
     assert reply is not None
     assert reply.media == "application/json"
-    told = msgspec.json.decode(reply.body)
+    answer = msgspec.json.decode(reply.body)
     expected = hmac.new(b"token", b"qgg8vlvZRS6UYooatFL8Aw", hashlib.sha256).hexdigest()
-    assert told == {"plainToken": "qgg8vlvZRS6UYooatFL8Aw", "encryptedToken": expected}
+    assert answer == {"plainToken": "qgg8vlvZRS6UYooatFL8Aw", "encryptedToken": expected}
     with pytest.raises(Reject) as unsigned:
         zoom.handshake(asked, secrets)
     assert unsigned.value.kind == "signature"
     event = post((DATA / "zoom_registration.json").read_bytes())
-    told = zoom.sign(zoom.sample("a@x.example", NOW)._replace(body=event.body), "token", "", NOW)  # type: ignore[misc]
-    assert zoom.handshake(event._replace(headers=told.headers), secrets) is None
+    signed = zoom.sign(zoom.sample("a@x.example", NOW)._replace(body=event.body), "token", "", NOW)  # type: ignore[misc]
+    assert zoom.handshake(event._replace(headers=signed.headers), secrets) is None
 
 
 def test_livestorm_attendance(shipped: dict[str, Source]) -> None:

@@ -117,15 +117,15 @@ def test_a_deactivation_by_the_owner_is_no_act_of_the_lead() -> None:
     assert summary(parsed(bounce("SpamComplaint"))) == [("ann@example.com", "email_complained", "")]
 
 
-@pytest.mark.parametrize("said", [True, None, "true", 1])
+@pytest.mark.parametrize("value", [True, None, "true", 1])
 def test_a_change_of_a_subscription_is_a_refusal_unless_it_says_that_it_is_none(
-    said: object,
+    value: object,
 ) -> None:
     change = {
         "RecordType": "SubscriptionChange",
         "Recipient": "ann@example.com",
         "Origin": "Recipient",
-        "SuppressSending": said,
+        "SuppressSending": value,
     }
     assert consents(parsed(change)) == {"ann@example.com": ["withdrawn"]}
 

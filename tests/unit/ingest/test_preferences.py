@@ -1,4 +1,4 @@
-"""What people ask of our mails: read from the form (I4), told on the page, obeyed by the choice
+"""What people ask of our mails: read from the form (I4), shown on the page, obeyed by the choice
 (N9).
 """
 

@@ -285,10 +285,10 @@ def test_places_in_the_body_or_an_id_are_not_filled_in_again() -> None:
         == "a"
     )
     for number in ("n:1", "", "n.1", "{body}"):
-        told = f"{number}:{STAMP}:".encode() + body
+        signed = f"{number}:{STAMP}:".encode() + body
         assert (
             refusal(
-                found(rule), post(body, s=hexed("k", told), i=number, t=STAMP), [Secret("a", "k")]
+                found(rule), post(body, s=hexed("k", signed), i=number, t=STAMP), [Secret("a", "k")]
             )
             == "signature"
         )

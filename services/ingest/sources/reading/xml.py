@@ -36,7 +36,7 @@ def _plain(_: Any, name: str, value: Any) -> tuple[str, Any] | None:
 
 
 class _Limits:
-    """Looks for what makes a small document large: entities, depth, elements without end."""
+    """Refuses what makes a small document large: entities, depth, elements without end."""
 
     def __init__(self) -> None:
         self._depth = self._count = 0
