@@ -106,9 +106,10 @@ class ImapSession:
             self._imap.logout()
 
     def abort(self) -> None:
-        """Ends whatever the connection is doing, from another thread."""
-        with suppress(OSError):
+        """Closes the connection, whatever another thread is doing with it."""
+        with suppress(OSError):  # wakes that thread
             self._imap.socket().shutdown(socket.SHUT_RDWR)
+        _close(self._imap)
 
 
 def quoted(folder: str) -> str:
@@ -131,12 +132,21 @@ def _connect(address: MailboxAddress) -> imaplib.IMAP4:
     if address.secure:
         return imaplib.IMAP4_SSL(address.host, address.port, ssl_context=context, timeout=ANSWER_S)
     imap = imaplib.IMAP4(address.host, address.port, timeout=ANSWER_S)
-    if "STARTTLS" in imap.capabilities:
-        imap.starttls(context)
-    elif address.host not in LOCALHOST:
-        imap.logout()
-        raise Retry("the mail server offers no TLS: use imaps://")
+    try:
+        if "STARTTLS" in imap.capabilities:
+            imap.starttls(context)
+        elif address.host not in LOCALHOST:
+            imap.logout()
+            raise Retry("the mail server offers no TLS: use imaps://")
+    except BaseException:
+        _close(imap)
+        raise
     return imap
+
+
+def _close(imap: imaplib.IMAP4) -> None:
+    with suppress(OSError):
+        imap.shutdown()
 
 
 def _sign_in(imap: imaplib.IMAP4, address: MailboxAddress) -> None:
