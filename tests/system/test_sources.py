@@ -66,7 +66,7 @@ async def test_a_signed_sample_of_every_source_goes_through_the_real_door_into_a
     tried = await asyncio.gather(
         *(sources.tried(settings, source, "") for source in every if source.sample)
     )
-    assert {one["source"] for one in tried} == {source.door for source in every} - {"mailbox"}
+    assert {one["source"] for one in tried} == {source.name for source in every} - {"mailbox"}
     assert [(one["source"], one["status"], one["answer"]) for one in tried if not one["ok"]] == []
     for one in tried:
         events = [item for item in system.timeline(one["lead"]) if item["kind"] == "event"]
