@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-long bench lint compose-check
+.PHONY: help install demo up test test-long bench lint docs compose-check
 
 # The first Python of at least 3.11 that is found; name another one with `make PYTHON=…`.
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell \
@@ -33,6 +33,9 @@ lint: .venv/.installed-dev  ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/.installed-dev  ## write docs/openapi and docs/asyncapi.yaml from the code
+	$(BIN)/python -m services.ops.documents
+
 compose-check:  ## the whole system under Docker Compose: up, a lead through to its touch, down
 	deploy/compose-check
 
@@ -40,7 +43,7 @@ compose-check:  ## the whole system under Docker Compose: up, a lead through to 
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python's venv is missing: apt-get install python3-venv" >&2; exit 1; }
 
-tests/node/node_modules: tests/node/package-lock.json  # JavaScript senders' own clients, for tests
+tests/node/node_modules: tests/node/package-lock.json  # JavaScript senders' own clients and AsyncAPI's parser, for tests
 	@echo "installing $< into tests/node"
 	@cd tests/node && npm ci --silent --ignore-scripts
 	@touch $@

@@ -14,12 +14,12 @@ from services.ingest.consents import consent_records, in_utc, utc
 from services.ingest.limits import check_sizes
 from services.ingest.sources.contract import ForeignItem, Item, Refused
 from services.shared.contracts import sales
-from services.shared.contracts.consent import SPEAKING_TYPES, consents_of
+from services.shared.contracts.consent import consents_of
+from services.shared.contracts.event_types import CONSENT_TYPES, TOUCH_SENT
 from services.shared.contracts.events import (
     CLOCK_TOLERANCE,
     INTERACTIONS,
     TOO_OLD,
-    TOUCH_SENT,
     Consent,
     encode_bytes,
     envelope,
@@ -144,7 +144,7 @@ class Normaliser:
             receipt.ids.append(item.id)
             return
         consents: tuple[Consent, ...] = ()
-        if item.consent or item.type in SPEAKING_TYPES:
+        if item.consent or item.type in CONSENT_TYPES:
             if item.consent:
                 mended, is_future = in_utc(item.consent, receipt.latest)
                 set_field(item, "consent", mended)

@@ -5,9 +5,11 @@ import sys
 import uvloop
 
 from services.nurture.api import create_app
+from services.nurture.consent_gate import ConsentGate
+from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
-from services.nurture.rules.choice import Chooser
-from services.nurture.scheduler import ConsentGate, Scheduler
+from services.nurture.rules.grounds import Rules
+from services.nurture.scheduler import Scheduler
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS
 from services.shared.db import open_engine
@@ -26,23 +28,24 @@ async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
     engine, publisher, ends = open_engine(settings), Publisher(settings), EndOffsets(settings)
     clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
-    chooser = Chooser(loading.load(settings.playbook), sink=settings.smtp_is_sink)
+    rules = Rules.of(loading.load(settings.playbook), sink=settings.smtp_is_sink)
     keys, watchdog, poll = ApiKeys(engine), Watchdog(settings.watchdog_s), settings.poll_ms / 1000
     relay, gate = OutboxRelay(engine, publisher, "nurture", poll), ConsentGate(engine, ends)
-    scheduler = Scheduler(settings, engine, chooser, clock, gate, relay.notify)
+    delivery = Delivery(settings, engine, rules.playbook, clock, relay.notify)
+    scheduler = Scheduler(settings, engine, rules, clock, gate, delivery, relay.notify)
 
-    def decided(left: int) -> None:
-        if left:
+    def notify(decisions: int) -> None:
+        if decisions:
             relay.notify()
-            scheduler.wake()
+            scheduler.notify()
 
     consumer = Consumer(
         engine,
         lambda: Subscription(settings, "nurture", [CHANGES, CONSENTS]),
-        Handler(chooser, clock, pepper),
+        Handler(rules, clock, pepper),
         "nurture",
         batch=settings.batch,
-        on_commit=decided,
+        on_commit=notify,
     )
     app = create_app(
         settings, engine, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded}

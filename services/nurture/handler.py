@@ -1,5 +1,5 @@
-"""The heart of nurture: announced stage changes become decisions, one a program, in one transaction
-a batch.
+"""Announced stage changes and requests become decisions, one a program, in one transaction a
+batch.
 """
 
 import time
@@ -9,37 +9,39 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.nurture.rules.choice import Chooser, Lead, Occasion, Send, Withhold
-from services.nurture.store import Store
+from services.nurture import touch_events
+from services.nurture.rules.decision import Send, answer_request, decide
+from services.nurture.rules.grounds import Rules, Withhold
+from services.nurture.rules.lead import Lead, Trigger
+from services.nurture.store.consents import ConsentStore
+from services.nurture.store.leads import LeadKey, LeadStore, SeenContent
+from services.nurture.store.touches import Decision, TouchStore
 from services.shared.clock import Clock
 from services.shared.contracts.events import (
     CONSENTS,
-    TOUCHES,
     ChangeEvent,
     ConsentEvent,
     Snapshot,
     Touch,
-    TouchEvent,
     decode_change,
     decode_consent,
     derived,
-    encode,
 )
 from services.shared.contracts.provenance import decode_provenance
 from services.shared.errors import Reject
 from services.shared.messaging import outbox
-from services.shared.messaging.kafka import Outgoing, Record
+from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import UNKNOWN, Program
 from services.shared.telemetry import DECISION_SECONDS, TOUCHES_DECIDED
 
-ANNOUNCED = "lead.stage_changed.v1"
+STAGE_CHANGED = "lead.stage_changed.v1"
 
 
 class Handler:
-    """Applies batches of changes and permissions; knows no Kafka and never commits."""
+    """Applies batches of changes and consents; knows no Kafka and never commits."""
 
-    def __init__(self, chooser: Chooser, clock: Clock, pepper: bytes) -> None:
-        self._chooser, self._clock, self._pepper = chooser, clock, pepper
+    def __init__(self, rules: Rules, clock: Clock, pepper: bytes) -> None:
+        self._rules, self._clock, self._pepper = rules, clock, pepper
 
     def decode(self, record: Record) -> ChangeEvent | ConsentEvent:
         """Reads one record. Raises Reject for what can never be applied."""
@@ -56,113 +58,133 @@ class Handler:
     async def apply(
         self, connection: AsyncConnection, decoded: Sequence[ChangeEvent | ConsentEvent]
     ) -> int:
-        """Permissions first, then what is known of leads, then decisions."""
-        store = Store(connection, self._pepper, self._chooser.service)
+        """Consents first, then what is known of leads, then decisions; returns the number of new
+        ones.
+        """
         if consents := [event for event in decoded if isinstance(event, ConsentEvent)]:
-            await store.keep_consents(await store.unheard(consents))
+            store = ConsentStore(connection)
+            await store.keep(await store.new(consents))
         changes = [event for event in decoded if isinstance(event, ChangeEvent)]
         if not changes:
             return 0
-        for event in changes:
-            for old in event.data.merged:
-                await store.merge(old, event.data.lead)
-        living = await store.living(event.data.lead for event in changes)
-        await store.keep_snapshots(
-            [event.data for event in changes if living[event.data.lead] == event.data.lead]
-        )
-        await store.keep_seen(
-            (living[e.data.lead], content) for e in changes for content in e.data.content
-        )
-        await store.lock(living.values())
-        answered = await store.answered(event.id for event in changes if event.type == ANNOUNCED)
-        asking = {
-            e.id: e
-            for e in changes
-            if (e.type == ANNOUNCED and e.id not in answered) or e.data.requests
-        }
-        return await self._decide(connection, store, list(asking.values()), living) if asking else 0
-
-    async def _decide(
-        self,
-        connection: AsyncConnection,
-        store: Store,
-        asking: list[ChangeEvent],
-        living: dict[str, str],
-    ) -> int:
+        leads = LeadStore(connection, self._pepper, self._rules.library.request_programs)
+        ids = await _keep(leads, changes)
+        await leads.lock(ids.values())
+        undecided = await _undecided(TouchStore(connection), changes)
+        if not undecided:
+            return 0
         now = self._clock.now()
-        known = await store.leads({(living[e.data.lead], e.data.product) for e in asking}, now)
-        decisions: list[tuple[Touch, float | None]] = []
-        for event in asking:
-            lead_id = living[event.data.lead]
-            lead = known.get((lead_id, event.data.product)) or Lead(
-                lead_id, event.data.snapshot or Snapshot(stage=UNKNOWN)
-            )
-            waited = (time.time() - event.postedat) * 1000 if event.postedat else None
-            made = (
-                self._touches(event, lead, now)
-                if event.type == ANNOUNCED
-                else self._answers(event, lead, now)
-            )
-            decisions += [(touch, waited) for touch in made]
-        new = await store.decide(decisions)
-        fresh = [(touch, waited) for touch, waited in decisions if touch.id in new]
-        for touch, waited in fresh:
-            TOUCHES_DECIDED.labels(touch.status, touch.reason).inc()
-            if waited is not None:
-                DECISION_SECONDS.observe(waited / 1000)
-        await outbox.enqueue(
-            connection, "nurture", [told("touch.decided.v1", touch) for touch, _ in fresh]
-        )
-        return len(fresh)
+        known = await leads.leads((_key(event, ids) for event in undecided), now)
+        decisions: list[Decision] = []
+        for event in undecided:
+            key = _key(event, ids)
+            lead = known.get(key) or Lead(key.lead, event.data.snapshot or Snapshot(stage=UNKNOWN))
+            decisions += self._decisions(event, lead, now)
+        return await _record(connection, decisions)
 
-    def _touches(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:
-        """One decision for each program that answers; where none does, one that says so."""
-        occasion = Occasion(
-            event.data.stage,
-            event.data.product,
-            event.data.cause_at or event.time,
-            decode_provenance(event.data.imported),
+    def _decisions(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Decision]:
+        elapsed_ms = (time.time() - event.postedat) * 1000 if event.postedat else None
+        decide_on = self._stage_touches if event.type == STAGE_CHANGED else self._requested_touches
+        return [Decision(touch, elapsed_ms) for touch in decide_on(event, lead, now)]
+
+    def _stage_touches(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:
+        """A touch for each program that answers; where none does, one that says so."""
+        change = event.data
+        trigger = Trigger(
+            change.stage,
+            change.product,
+            change.cause_at or event.time,
+            decode_provenance(change.imported),
         )
-        programs: list[Program | None] = [*self._chooser.programs(lead, occasion)]
+        programs: list[Program | None] = [*self._rules.library.programs(lead, trigger)]
         return [
             _touch(
-                event.id,
-                lead,
-                occasion,
-                program,
-                self._chooser.decide(lead, occasion, program, now),
-                now,
+                event.id, lead, trigger, program,
+                decide(self._rules, lead, trigger, program, now), now,
             )
             for program in programs or [None]
-        ]
+        ]  # fmt: skip
 
-    def _answers(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:
-        """What the lead asked for; a request is answered once a program."""
-        occasion = Occasion(event.data.stage, event.data.product, event.time)
+    def _requested_touches(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:
+        """A touch for each thing that the lead asked for; a request is answered once a program."""
+        change = event.data
+        trigger = Trigger(change.stage, change.product, event.time)
         return [
-            _touch(derived(request.uid, "request"), lead, occasion, program, decision, now)
-            for request in event.data.requests
-            for program, content in self._chooser.answers(request, event.data.product)
-            for decision in [self._chooser.answer(lead, request, program, content, now)]
-        ]
+            _touch(
+                derived(request.uid, "request"), lead, trigger, item.program,
+                answer_request(self._rules, lead, request, item, now), now,
+            )
+            for request in change.requests
+            for item in self._rules.library.requested(request, change.product)
+        ]  # fmt: skip
+
+
+async def _keep(store: LeadStore, changes: Sequence[ChangeEvent]) -> dict[str, str]:
+    """Merges leads, keeps snapshots and content seen; returns the id under which each lead goes
+    on.
+    """
+    for event in changes:
+        for merged in event.data.merged:
+            await store.merge(merged, event.data.lead)
+    ids = await store.surviving(event.data.lead for event in changes)
+    await store.keep_snapshots(
+        event.data for event in changes if ids[event.data.lead] == event.data.lead
+    )
+    await store.keep_seen(
+        SeenContent(ids[event.data.lead], content)
+        for event in changes
+        for content in event.data.content
+    )
+    return ids
+
+
+async def _undecided(store: TouchStore, changes: Sequence[ChangeEvent]) -> list[ChangeEvent]:
+    """The changes that ask for a decision, each once."""
+    announced = [event.id for event in changes if event.type == STAGE_CHANGED]
+    decided = await store.decided(announced)
+    by_id = {
+        event.id: event
+        for event in changes
+        if (event.type == STAGE_CHANGED and event.id not in decided) or event.data.requests
+    }
+    return list(by_id.values())
+
+
+async def _record(connection: AsyncConnection, decisions: Sequence[Decision]) -> int:
+    """Adds decisions with their events; returns how many are new."""
+    added = await TouchStore(connection).add(decisions)
+    new = [decision for decision in decisions if decision.touch.id in added]
+    for touch, elapsed_ms in new:
+        TOUCHES_DECIDED.labels(touch.status, touch.reason).inc()
+        if elapsed_ms is not None:
+            DECISION_SECONDS.observe(elapsed_ms / 1000)
+    await outbox.enqueue(
+        connection, "nurture", [touch_events.decided(decision.touch) for decision in new]
+    )
+    return len(new)
+
+
+def _key(event: ChangeEvent, ids: dict[str, str]) -> LeadKey:
+    return LeadKey(ids[event.data.lead], event.data.product)
 
 
 def _touch(
-    occasion_id: str,
+    cause_id: str,
     lead: Lead,
-    occasion: Occasion,
+    trigger: Trigger,
     program: Program | None,
     decision: Send | Withhold,
     now: datetime,
 ) -> Touch:
+    """The touch of a decision; its id is derived from its cause and program."""
     name, send = program.id if program else "", decision if isinstance(decision, Send) else None
     return Touch(
-        id=derived(occasion_id, "touch", name),
+        id=derived(cause_id, "touch", name),
         lead=lead.id,
-        product=occasion.product,
-        announcement=occasion_id,
+        product=trigger.product,
+        announcement=cause_id,
         program=name,
-        stage=occasion.stage,
+        stage=trigger.stage,
         content=send.content.id if send else "",
         channel=program.channel if program and send else "",
         status="due" if send else "withheld",
@@ -172,18 +194,3 @@ def _touch(
         decided_at=now,
         due_at=send.due_at if send else None,
     )
-
-
-def told(kind: str, touch: Touch) -> Outgoing:
-    """What others hear of a touch."""
-    at = touch.sent_at if kind == "touch.sent.v1" else touch.decided_at
-    if at is None:
-        raise ValueError(f"a touch without its time: {touch.id}")
-    event = TouchEvent(
-        id=derived(touch.id, kind, touch.status),
-        type=kind,
-        time=at,
-        data=touch,
-        postedat=time.time(),
-    )
-    return Outgoing(TOUCHES, touch.lead, encode(event))

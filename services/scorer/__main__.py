@@ -6,9 +6,10 @@ import sys
 import uvloop
 
 from services.scorer.api import create_app
-from services.scorer.crm.delivery import Writer
+from services.scorer.crm.delivery import CrmDelivery
 from services.scorer.processing.handler import Handler
 from services.scorer.processing.sweeper import Sweeper
+from services.scorer.queries.leads import LeadQueries
 from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
 from services.shared.contracts.events import INTERACTIONS, TOUCHES
@@ -57,11 +58,11 @@ async def main(settings: Settings) -> None:
         lambda: {"consumer": consumer.ready, "keys": keys.loaded},
         publisher,
     )
-    writing = (
-        [Writer(settings, engine, scoring, app.state.queries).run(watchdog.heartbeat("writer"))]
-        if crm
-        else []
-    )
+    to_crm = []
+    if crm:
+        leads = LeadQueries(engine, scoring, settings.pepper.get_secret_value().encode())
+        delivery = CrmDelivery(settings, engine, scoring, leads)
+        to_crm = [delivery.run(watchdog.heartbeat("writer"))]
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 50)
     await serve(
@@ -71,7 +72,7 @@ async def main(settings: Settings) -> None:
         consumer.run(watchdog.heartbeat("consumer")),
         relay.run(watchdog.heartbeat("relay")),
         sweeper.run(watchdog.heartbeat("sweeper")),
-        *writing,
+        *to_crm,
         keys.refresh(watchdog.heartbeat("keys")),
         watchdog.watch(),
     )

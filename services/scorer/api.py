@@ -1,65 +1,61 @@
-"""The scorer's HTTP: leads, look-up, explanation, timeline for sales systems; the page for
-people.
+"""The scorer's HTTP: leads, look-up, explanation, timeline and sales status for sales systems; the
+page for people.
 """
 
-import uuid
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import msgspec
-from fastapi import Depends, FastAPI, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.queries.leads import Filter, Moved, Queries, parse_time
-from services.scorer.queries.responses import LedgerResponse
-from services.scorer.queries.sales_status import Outcomes, Said
+from services.scorer.dependencies import (
+    BEARER,
+    Backend,
+    LeadId,
+    LeadReference,
+    Moment,
+    Product,
+    Reads,
+    may_query,
+    may_report,
+)
+from services.scorer.queries import examples
+from services.scorer.queries.filters import LeadFilter, Order
+from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.lookup import LookupBody, identifier_of
+from services.scorer.queries.repository import MergedAway
+from services.scorer.queries.responses import (
+    LeadResponse,
+    LeadsResponse,
+    LedgerResponse,
+    PendingReportResponse,
+)
+from services.scorer.queries.sales_status import SalesReport, SalesReports
+from services.scorer.queries.timeline import TimelineQueries, TimelineResponse
 from services.scorer.scoring import Scoring
 from services.scorer.ui import routes as page
-from services.shared.contracts.events import ExternalId, Interaction
-from services.shared.contracts.identity import Cleaner, Identifier
 from services.shared.errors import Reject
 from services.shared.http import web
-from services.shared.http.keys import ApiKeys, bearer
+from services.shared.http.keys import ApiKeys
 from services.shared.http.paging import MAX_CURSOR
+from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
+from services.shared.http.responses import add_schemas, documented, json_response
 from services.shared.messaging.kafka import Publisher
+from services.shared.playbook.sections import UNKNOWN
 from services.shared.settings import Settings
 
-LeadId = Annotated[
-    str,
-    Path(
-        max_length=300,
-        description="the lead's id, or SYSTEM:ID, url-encoded, by the id of another system",
-    ),
-]
-REPORTED: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The lead, with what was said"},
-    202: {"description": "Safe, and applied soon: `{id, applied}`"},
-    400: {"description": "A problem document: no such reason, product or time"},
-    401: {"description": "A problem document: the key is missing or not valid"},
-    403: {"description": "A problem document: a public key"},
-    404: {"description": "A problem document: no such lead"},
-    503: {"description": "A problem document: the broker or the database is away; see Retry-After"},
+READS = [Depends(BEARER), Depends(may_query)]
+REPORTS = [Depends(BEARER), Depends(may_report)]
+MERGED_AWAY: dict[int | str, dict[str, Any]] = {
+    308: {"description": "The lead was merged into another; Location is that one's address"}
 }
-
-
-class External(BaseModel):
-    """A lead's id in another system."""
-
-    model_config = ConfigDict(extra="forbid")
-    system: str
-    id: str
-
-
-class Lookup(BaseModel):
-    """Exactly one identifier."""
-
-    model_config = ConfigDict(extra="forbid")
-    email: str | None = None
-    user_id: str | None = None
-    anonymous_id: str | None = None
-    external_id: External | None = None
+router = APIRouter(
+    prefix="/v1/leads",
+    tags=["leads"],
+    generate_unique_id_function=lambda route: route.name,
+    responses=refusals(400, 401, 403, 422, 429, 503),
+)
 
 
 def create_app(
@@ -71,185 +67,141 @@ def create_app(
     publisher: Publisher,
 ) -> FastAPI:
     """The application; opens nothing."""
-    rates = RateLimits(settings)
+    rates, pepper = RateLimits(settings), settings.pepper.get_secret_value().encode()
     app = web.create("Ripeline scorer", readiness, rates, max_body=web.SMALL_BODY)
-    pepper = settings.pepper.get_secret_value().encode()
-    queries = Queries(engine, scoring, pepper)
-    outcomes = Outcomes(engine, scoring, queries, publisher, pepper)
-    app.state.queries = queries
-
-    @app.exception_handler(Moved)
-    async def moved(request: Request, error: Moved) -> Response:
-        path = request.url.path.replace(str(request.path_params.get("lead_id")), str(error.into))
-        query = f"?{request.url.query}" if request.url.query else ""
-        return Response(status_code=308, headers={"Location": path + query})
-
-    async def may_query(request: Request) -> None:
-        rates.count_key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
-
-    async def may_report(request: Request) -> None:
-        rates.count_key(
-            keys.authorize(bearer(request.headers.get("authorization")), "secret", "query").id
-        )
-
-    async def named(lead_id: LeadId) -> uuid.UUID | Identifier:
-        return _reference(scoring.cleaner, lead_id)
-
-    async def found(lead: Annotated[uuid.UUID | Identifier, Depends(named)]) -> uuid.UUID:
-        return await queries.lookup(lead, "path.lead_id") if isinstance(lead, Identifier) else lead
-
-    def product_of(product: Annotated[str, Query(max_length=200)] = "") -> str:
-        if product and product not in queries.products:
-            raise Reject(
-                f"no product {product!r}",
-                where="product",
-                remedy=f"use one of {', '.join(queries.products)}",
-            )
-        return product or queries.products[0]
-
-    def moment(
-        at: Annotated[str, Query(max_length=64, description="RFC 3339; default now")] = "",
-    ) -> int | None:
-        return parse_time(at) if at else None
-
-    guarded: dict[str, Any] = {"dependencies": [Depends(may_query)], "response_model": None}
-
-    @app.get("/v1/leads", **guarded, tags=["leads"])
-    async def leads(
-        product: Annotated[str, Depends(product_of)],
-        stage: Annotated[str, Query(max_length=100)] = "",
-        min_likelihood: Annotated[float | None, Query(ge=0, le=1)] = None,
-        min_fit: Annotated[float | None, Query(ge=0, le=100)] = None,
-        min_engagement: Annotated[float | None, Query(ge=0, le=100)] = None,
-        order: Literal["likelihood", "engagement", "fit", "last_event_at"] = "likelihood",
-        limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
-    ) -> Response:
-        """Leads by their stored numbers, highest first; pass `next` as `cursor` for the following
-        page.
-        """
-        stages = [*scoring.playbook.stages, "unknown"]
-        if stage and stage not in stages:
-            raise Reject(
-                f"no stage {stage!r}", where="stage", remedy=f"use one of {', '.join(stages)}"
-            )
-        asked = Filter(
-            product, stage, min_likelihood, min_fit, min_engagement, order, limit, cursor
-        )
-        return _json(await queries.leads(asked))
-
-    @app.post("/v1/leads/lookup", **guarded, tags=["leads"])
-    async def lookup(body: Lookup, product: Annotated[str, Depends(product_of)]) -> Response:
-        """The lead that one identifier belongs to; personal data travel in the body, never in an
-        address.
-        """
-        return _json(
-            await queries.lead(await queries.lookup(_identifier(scoring.cleaner, body)), product)
-        )
-
-    @app.get("/v1/leads/{lead_id}", **guarded, tags=["leads"])
-    async def lead(
-        lead_id: Annotated[uuid.UUID, Depends(found)],
-        product: Annotated[str, Depends(product_of)],
-        at: Annotated[int | None, Depends(moment)],
-    ) -> Response:
-        """One lead with its numbers for this moment, or for `at`; 308 where it was merged into
-        another.
-        """
-        return _json(await queries.lead(lead_id, product, at))
-
-    @app.get("/v1/leads/{lead_id}/explain", **guarded, tags=["leads"])
-    async def explain(
-        lead_id: Annotated[uuid.UUID, Depends(found)],
-        product: Annotated[str, Depends(product_of)],
-        at: Annotated[int | None, Depends(moment)],
-    ) -> Response:
-        """Why this likelihood: start + Σ delta = logit(likelihood)."""
-        return _json(LedgerResponse.of(await queries.explain(lead_id, product, at)))
-
-    @app.get("/v1/leads/{lead_id}/timeline", **guarded, tags=["leads"])
-    async def timeline(
-        lead_id: Annotated[uuid.UUID, Depends(found)],
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
-    ) -> Response:
-        """What happened, oldest first: events, announcements, touches."""
-        return _json(await queries.timeline(lead_id, limit, cursor))
-
-    reporting: dict[str, Any] = {
-        "dependencies": [Depends(may_report)],
-        "response_model": None,
-        "responses": REPORTED,
-    }
-
-    @app.post("/v1/leads/{lead_id}/status", **reporting, tags=["leads"])
-    async def status(
-        lead: Annotated[uuid.UUID | Identifier, Depends(named)],
-        said: Said,
-        product: Annotated[str, Depends(product_of)],
-    ) -> Response:
-        """What sales says of a lead: 200 with the lead once it counts, 202 where it is safe and
-        will count soon.
-        """
-        taken = await outcomes.report(lead, said)
-        if taken.lead is None:
-            return _json({"id": taken.id, "applied": False}, 202)
-        product = said.product or product
-        try:
-            return _json(await queries.lead(taken.lead, product))
-        except Moved as merged:
-            return _json(await queries.lead(merged.into, product))
-
-    page.mount(app, settings, engine, scoring, queries, keys, outcomes)
+    leads = LeadQueries(engine, scoring, pepper)
+    sales = SalesReports(engine, scoring, leads, publisher, pepper)
+    timelines = TimelineQueries(engine, scoring, pepper)
+    app.state.backend = Backend(scoring, keys, rates, leads, timelines, sales)
+    app.exception_handler(MergedAway)(_redirect)
+    app.include_router(router)
+    add_schemas(
+        app, [LeadResponse, LeadsResponse, LedgerResponse, TimelineResponse, PendingReportResponse]
+    )
+    page.mount(app, settings, engine, scoring, leads, keys, sales)
     return app
 
 
-def _identifier(cleaner: Cleaner, body: Lookup, where: str = "") -> Identifier:
-    given = [
-        name
-        for name in ("email", "user_id", "anonymous_id", "external_id")
-        if getattr(body, name) is not None
-    ]
-    if len(given) != 1:
-        raise Reject(
-            "name exactly one identifier",
-            where="body",
-            remedy="send email, user_id, anonymous_id or external_id",
-        )
-    external = (
-        ExternalId(body.external_id.system, body.external_id.id) if body.external_id else None
-    )
-    named = Interaction(
-        id="",
-        type="",
-        email=body.email or "",
-        user_id=body.user_id or "",
-        anonymous_id=body.anonymous_id or "",
-        external_id=external,
-    )
-    found = cleaner.identifiers(named)
-    if not found or any("\0" in one.value for one in found):
-        remedy = "it is empty, malformed or a placeholder"
-        raise Reject(
-            "this identifies nobody", where=where or given[0], remedy=remedy, kind="not-found"
-        )
-    return found[0]
+async def _redirect(request: Request, error: MergedAway) -> Response:
+    path = request.url.path.replace(str(request.path_params.get("lead_id")), str(error.into))
+    query = f"?{request.url.query}" if request.url.query else ""
+    return Response(status_code=308, headers={"Location": path + query})
 
 
-def _reference(cleaner: Cleaner, said: str) -> uuid.UUID | Identifier:
-    """What stands for a lead in an address: its own id, or SYSTEM:ID. Raises Reject."""
+class ListParameters(BaseModel):
+    """What a list of leads is asked for."""
+
+    product: str = Field("", max_length=200)
+    stage: str = Field("", max_length=100)
+    min_likelihood: float | None = Field(None, ge=0, le=1)
+    min_fit: float | None = Field(None, ge=0, le=100)
+    min_engagement: float | None = Field(None, ge=0, le=100)
+    order: Order = "likelihood"
+    limit: int = Field(50, ge=1, le=500)
+    cursor: str = Field("", max_length=MAX_CURSOR)
+
+    def filter(self, product: str) -> LeadFilter:
+        """The filter for this product, which is known."""
+        return LeadFilter(
+            product=product,
+            stage=self.stage,
+            min_likelihood=self.min_likelihood,
+            min_fit=self.min_fit,
+            min_engagement=self.min_engagement,
+            order=self.order,
+            limit=self.limit,
+            cursor=self.cursor,
+        )
+
+
+@router.get(
+    "",
+    dependencies=READS,
+    responses=documented(200, "A page of leads", examples.LEADS),
+)
+async def list_leads(backend: Reads, asked: Annotated[ListParameters, Query()]) -> Response:
+    """Leads by their stored numbers, highest first; pass `next` as `cursor` for the following
+    page.
+    """
+    product = backend.product(asked.product)
+    stages = [*backend.scoring.playbook.stages, UNKNOWN]
+    if asked.stage and asked.stage not in stages:
+        raise Reject(
+            f"no stage {asked.stage!r}", where="stage", remedy=f"use one of {', '.join(stages)}"
+        )
+    return json_response(LeadsResponse.of(await backend.leads.page(asked.filter(product))))
+
+
+@router.post(
+    "/lookup",
+    dependencies=READS,
+    responses=documented(200, "The lead", examples.LEAD) | refusals(404),
+)
+async def look_up(backend: Reads, body: LookupBody, product: Product) -> Response:
+    """The lead that one identifier belongs to; personal data travel in the body, never in an
+    address.
+    """
+    identifier = identifier_of(backend.scoring.cleaner, body)
+    lead = await backend.leads.lead(await backend.leads.look_up(identifier), product)
+    return json_response(LeadResponse.of(lead))
+
+
+@router.get(
+    "/{lead_id}",
+    dependencies=READS,
+    responses=documented(200, "The lead", examples.LEAD) | MERGED_AWAY | refusals(404),
+)
+async def get_lead(backend: Reads, lead_id: LeadId, product: Product, at: Moment) -> Response:
+    """One lead with its numbers for this moment, or for `at`; 308 where it was merged into
+    another.
+    """
+    return json_response(LeadResponse.of(await backend.leads.lead(lead_id, product, at)))
+
+
+@router.get(
+    "/{lead_id}/explain",
+    dependencies=READS,
+    responses=documented(200, "The ledger", examples.LEDGER) | MERGED_AWAY | refusals(404),
+)
+async def explain(backend: Reads, lead_id: LeadId, product: Product, at: Moment) -> Response:
+    """Why this likelihood: start + Σ delta = logit(likelihood)."""
+    return json_response(LedgerResponse.of(await backend.leads.explain(lead_id, product, at)))
+
+
+@router.get(
+    "/{lead_id}/timeline",
+    dependencies=READS,
+    responses=documented(200, "A page of items", examples.TIMELINE) | MERGED_AWAY | refusals(404),
+)
+async def timeline(
+    backend: Reads,
+    lead_id: LeadId,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
+) -> Response:
+    """What happened, oldest first: events, announcements, touches."""
+    return json_response(await backend.timelines.page(lead_id, limit, cursor))
+
+
+@router.post(
+    "/{lead_id}/status",
+    dependencies=REPORTS,
+    responses=documented(200, "The lead, with what was reported", examples.LEAD)
+    | documented(202, "Safe, and applied soon", examples.PENDING)
+    | refusals(404),
+)
+async def report_status(
+    backend: Reads, lead: LeadReference, report: SalesReport, product: Product
+) -> Response:
+    """What sales reports of a lead: 200 with the lead once it counts, 202 where it is safe and
+    will count soon.
+    """
+    safe = await backend.sales.submit(lead, report)
+    if safe.lead is None:
+        return json_response(PendingReportResponse(safe.id, applied=False), 202)
+    product = report.product or product
     try:
-        return uuid.UUID(said)
-    except ValueError:
-        system, _, external = said.partition(":")
-    if not system or not external:
-        raise RequestValidationError(
-            [{"loc": ("path", "lead_id"), "msg": "neither a lead's id nor SYSTEM:ID"}]
-        )
-    return _identifier(
-        cleaner, Lookup(external_id=External(system=system, id=external)), "path.lead_id"
-    )
-
-
-def _json(body: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(body), status, media_type="application/json")
+        found = await backend.leads.lead(safe.lead, product)
+    except MergedAway as merged:
+        found = await backend.leads.lead(merged.into, product)
+    return json_response(LeadResponse.of(found))

@@ -1,21 +1,34 @@
-"""The page's plain words: who a lead is, what it did, what was decided about it and why."""
+"""Plain words for people: who a lead is, what it did, what was decided about it and why."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from services.scorer.model.explanation import FitChange, Line
 from services.scorer.model.interpretation import Interpretation
 from services.shared.clock import DAY
-from services.shared.contracts.events import Interaction, Touch
+from services.shared.contracts.event_types import EventType
+from services.shared.contracts.events import Cause, Interaction, Touch
 from services.shared.contracts.identity import OURS, Identifier, Kind
-from services.shared.playbook.sections import Content
+from services.shared.contracts.touch_reasons import REASON_SENTENCES, STATUS_SENTENCES
+from services.shared.playbook.sections import UNKNOWN, Content
 
-# from this likelihood on; shown until it is calibrated
-BANDS = (("high", 0.25), ("some", 0.1), ("low", 0.0))
-SURE = (("sure", 0.8), ("fairly sure", 0.6), ("not sure", 0.0))
+
+class Threshold(NamedTuple):
+    """A word for numbers of at least so much."""
+
+    name: str
+    least: float
+
+
+# of the likelihood, shown until it is calibrated
+BANDS = Threshold("high", 0.25), Threshold("some", 0.1), Threshold("low", 0.0)
+# of the confidence
+SURENESS = Threshold("sure", 0.8), Threshold("fairly sure", 0.6), Threshold("not sure", 0.0)
 LONGEST = 120
 
-PHRASES = {
+# of the model file, and what the windows of touches and outcomes add
+SIGNALS: Mapping[str, str] = {
     "visit": "visited the site",
     "content_awareness": "took in content for people who see the problem",
     "content_consideration": "took in content for people who compare ways",
@@ -33,81 +46,23 @@ PHRASES = {
     "no_click": "did not click in our mail in time",
     "outcome": "became an opportunity",
     "purchase": "bought",
-    "restart": "the opportunity ended, the journey starts anew",
+    "restart": "the opportunity ended, the process starts again",
 }
 SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
-ACTS = {
-    "page_viewed": "viewed a page",
-    "link_clicked": "followed a link",
-    "form_submitted": "sent a form",
-    "content_downloaded": "downloaded",
-    "video_watched": "watched a video",
-    "webinar_registered": "registered for a webinar",
-    "survey_answered": "answered a survey",
-    "preference_set": "set a preference",
-    "not_now": "said “not now”",
-    "trial_started": "started a trial",
-    "call_attempted": "was called and not reached",
-    "meeting_held": "met us",
-    "call_held": "talked with us on the phone",
-    "social_engaged": "reacted in a social network",
-    "ad_clicked": "clicked an advertisement",
-    "email_opened": "opened a mail",
-    "email_clicked": "clicked in a mail",
-    "email_delivered": "received a mail",
-    "email_bounced": "could not be reached by mail",
-    "email_complained": "called a mail spam",
-    "email_processed": "is about to receive a mail",
-    "email_dropped": "was not written to by the mail tool",
-    "email_changed": "changed their address",
-    "resubscribed": "came back to one of the mail tool's lists",
-    "identified": "told who they are",
-    "grouped": "was assigned to a company",
-    "aliased": "was joined with another id",
-    "identity_reviewed": "had their identity reviewed",
-    "consent_given": "gave consent",
-    "consent_withdrawn": "withdrew consent",
-    "purchased": "bought",
-    "sales_accepted": "was accepted by sales",
-    "sales_rejected": "was rejected by sales",
-    "sales_disqualified": "was disqualified by sales",
-    "opportunity_opened": "became an opportunity",
-    "won": "was won",
-    "lost": "was lost",
-}
-CAUSES = {
+TYPES: Mapping[str, str] = {type_.value: type_.phrase for type_ in EventType}
+CAUSES: Mapping[Cause, str] = {
+    "": "",
     "event": "after an act of its own",
     "silence": "after silence",
     "late_evidence": "when older news arrived",
     "merge": "when two histories were joined",
     "model": "under a new model or playbook",
 }
-STATUSES = {
-    "due": "planned",
-    "sending": "on its way",
-    "sent": "sent",
-    "unknown": "perhaps sent",
-    "failed": "failed",
-    "withheld": "not sent",
-}
-REASONS = {
-    "no_consent": "nobody at this address has agreed to be written to",
-    "preference": "the lead has asked for it to be so",
-    "capped": "the lead has had as much mail as the playbook allows for now",
-    "quiet_hours": "it is night, or no working day, where the lead lives",
-    "on_site": "the lead was on the site at that moment",
-    "nothing_suitable": "the library holds nothing suitable that the lead has not had",
-    "holdout": "the company belongs to the comparison group, which is never nurtured",
-    "unknown_stage": "too little is known to say where the lead stands",
-    "history": "the change lies too far in the past to answer it now",
-    "superseded": "it was overtaken by what happened since",
-    "sample": "its text is a sample, which must not leave for a real mailbox",
-}  # fmt: skip
 
 
 def band(likelihood: float | None) -> str:
     """low, some or high; '' where there is nothing left to predict."""
-    return "" if likelihood is None else next(name for name, least in BANDS if likelihood >= least)
+    return "" if likelihood is None else _word_for(likelihood, BANDS)
 
 
 def chance(likelihood: float | None, *, calibrated: bool) -> str:
@@ -121,7 +76,11 @@ def chance(likelihood: float | None, *, calibrated: bool) -> str:
 
 def sureness(confidence: float) -> str:
     """How sure the belief is of its best stage."""
-    return next(name for name, least in SURE if confidence >= least)
+    return _word_for(confidence, SURENESS)
+
+
+def _word_for(number: float, thresholds: Iterable[Threshold]) -> str:
+    return next(threshold.name for threshold in thresholds if number >= threshold.least)
 
 
 def plain(name: str) -> str:
@@ -136,81 +95,98 @@ def signed(points: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
 
 
-def who(traits: Mapping[str, Any], identifiers: Sequence[Identifier]) -> tuple[str, str]:
-    """(name, what tells them apart): the best there is, down to a visitor's short id."""
+class LeadName(NamedTuple):
+    """What people call a lead, and what tells it apart from others of that name, or ''."""
+
+    name: str
+    detail: str
+
+
+def name_of(traits: Mapping[str, Any], identifiers: Iterable[Identifier]) -> LeadName:
+    """The best name there is, down to a visitor's short id."""
     known: dict[Kind, str] = {}
-    for one in identifiers:
-        if not one.system.startswith(OURS):
-            known.setdefault(one.kind, f"{one.system} {one.value}".strip())
-    parts = [said(traits.get(part)) for part in ("first_name", "last_name")]
-    name = said(traits.get("name")) or " ".join(part for part in parts if part)
+    for identifier in sorted(identifiers, key=attrgetter("rank")):
+        if not identifier.system.startswith(OURS):
+            known.setdefault(identifier.kind, f"{identifier.system} {identifier.value}".strip())
+    parts = [short(traits.get(part)) for part in ("first_name", "last_name")]
+    person = short(traits.get("name")) or " ".join(part for part in parts if part)
     mail = known.get(Kind.EMAIL) or known.get(Kind.ROLE) or ""
-    shown = name or mail or known.get(Kind.USER, "") or _stranger(known)
-    company = said(traits.get("company"))
-    rest = [part for part in (mail, company) if part and part != shown]
-    return shown, " · ".join(rest)
+    name = person or mail or known.get(Kind.USER, "") or _nameless(known)
+    company = short(traits.get("company"))
+    return LeadName(name, " · ".join(part for part in (mail, company) if part and part != name))
 
 
-def _stranger(known: Mapping[Kind, str]) -> str:
+def _nameless(known: Mapping[Kind, str]) -> str:
     if external := known.get(Kind.EXTERNAL):
         return external
     return f"Visitor {known[Kind.ANONYMOUS][:8]}" if Kind.ANONYMOUS in known else "Nameless lead"
 
 
-def said(value: Any) -> str:
-    """A trait's value as one short line."""
+def short(value: Any) -> str:
+    """A trait's value as one line of at most LONGEST characters."""
     text = " ".join(str(value).split()) if value is not None else ""
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def titled(content: str, library: Mapping[str, Content]) -> str:
+def title_of(content: str, library: Mapping[str, Content]) -> str:
     """A content's title, or its id where the playbook no longer has it."""
     item = library.get(content)
     return item.title if item else content
 
 
-def did(
-    data: Interaction, reading: Interpretation, library: Mapping[str, Content]
-) -> tuple[str, str]:
-    """(what the lead did, why it weighs nothing or '')."""
-    named = reading.type if reading.type in ACTS else data.type
-    phrase = (
-        PHRASES.get(reading.touch_part)
-        or ACTS.get(named)
-        or PHRASES.get(reading.signal)
-        or named.replace("_", " ")
-    )
-    if reading.signal in ("pricing", "demo", "enquiry"):
-        phrase = PHRASES[reading.signal]
+class Act(NamedTuple):
+    """What a lead did, and why it weighs nothing, or ''."""
+
+    text: str
+    weightless: str
+
+
+def act_in_words(data: Interaction, reading: Interpretation, library: Mapping[str, Content]) -> Act:
+    """An event, as the model reads it."""
+    text = _phrase(data, reading)
     if reading.content:
-        phrase += f": “{titled(reading.content, library)}”"
+        text += f": “{title_of(reading.content, library)}”"
     elif data.url:
-        phrase += f": {said(data.url.partition('?')[0])}"
+        text += f": {short(data.url.partition('?')[0])}"
     if data.machine:
-        return phrase, "a machine did it, so it weighs nothing"
-    return phrase, "" if reading.weighs else "weighs nothing"
+        return Act(text, "a machine did it, so it weighs nothing")
+    return Act(text, "" if reading.weighs else "weighs nothing")
 
 
-def moved(before: str, stage: str, cause: str) -> str:
-    """An announcement in words."""
-    start = (
-        f"seen in {plain(stage)}" if before == "unknown" else f"{plain(before)} → {plain(stage)}"
-    )
-    return f"{start}, {CAUSES.get(cause, cause.replace('_', ' '))}"
+def _phrase(data: Interaction, reading: Interpretation) -> str:
+    """By the part in a touch, or by the signal where a page or form makes more of an act; else by
+    the type.
+    """
+    if reading.signal in ("pricing", "demo", "enquiry"):
+        return SIGNALS[reading.signal]
+    if reading.touch_part in SIGNALS:
+        return SIGNALS[reading.touch_part]
+    type_ = reading.type if reading.type in TYPES else data.type
+    return TYPES.get(type_) or SIGNALS.get(reading.signal) or _spaced(type_)
 
 
-def decided(touch: Touch, library: Mapping[str, Content]) -> str:
-    """A touch's status and reason in words."""
-    what = f"“{titled(touch.content, library)}”" if touch.content else "No touch"
-    reason = reasoned(touch.reason)
+def stage_change_in_words(before: str, stage: str, cause: Cause) -> str:
+    """An announcement: from where to where, and why."""
+    change = f"seen in {plain(stage)}" if before == UNKNOWN else f"{plain(before)} → {plain(stage)}"
+    return f"{change}, {CAUSES[cause]}"
+
+
+def touch_in_words(touch: Touch, library: Mapping[str, Content]) -> str:
+    """A touch's content, status and reason."""
+    what = f"“{title_of(touch.content, library)}”" if touch.content else "No touch"
+    reason = reason_in_words(touch.reason)
     if touch.status == "withheld":
         return f"{what}{' not sent' if touch.content else ''}: {reason or 'withheld'}"
-    return f"{what} {STATUSES[touch.status]}{f': {reason}' if reason else ''}"
+    return f"{what} {STATUS_SENTENCES[touch.status]}{f': {reason}' if reason else ''}"
 
 
-def reasoned(reason: str) -> str:
-    """A decision's reason in words."""
-    return REASONS.get(reason, reason.replace("_", " "))
+def reason_in_words(reason: str) -> str:
+    """Why a touch was decided so, or why it failed."""
+    return REASON_SENTENCES.get(reason, _spaced(reason))
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def line_text(line: Line) -> str:
@@ -222,7 +198,7 @@ def line_text(line: Line) -> str:
             return SCANNED
         case "attributes":
             return _fit_text(line.fit) if line.fit else ""
-    text = PHRASES.get(line.signal, line.signal.replace("_", " "))
+    text = SIGNALS.get(line.signal, _spaced(line.signal))
     if line.content_id:
         return f"{text} ({line.content_id})"
     return f"{text} ({line.url.partition('?')[0][:LONGEST]})" if line.url else text
@@ -232,8 +208,8 @@ def line_in_words(line: Line, library: Mapping[str, Content]) -> str:
     """A ledger line as people read it: a content by its title."""
     if line.kind != "event" or not line.content:
         return line_text(line)
-    phrase = PHRASES.get(line.signal, line.signal.replace("_", " "))
-    return f"{phrase}: “{titled(line.content, library)}”"
+    phrase = SIGNALS.get(line.signal, _spaced(line.signal))
+    return f"{phrase}: “{title_of(line.content, library)}”"
 
 
 def _fit_text(change: FitChange) -> str:
@@ -247,7 +223,7 @@ def _days(span: int) -> str:
 
 
 def ledger_note(ended_by: str) -> str:
-    """What is to be said of a lead that an outcome ended; '' where there is none."""
+    """Why a lead has no likelihood, by the signal that ended it; '' where none did."""
     if not ended_by:
         return ""
-    return f"The lead {PHRASES[ended_by]}: there is nothing left to predict."
+    return f"The lead {SIGNALS[ended_by]}: there is nothing left to predict."

@@ -69,10 +69,10 @@ async def _imported(world: World, plan: str, file: Path, rows: int) -> float:
     """Rows a second of the command, without its start: that of a file of one row is taken off."""
     mapping = file.with_suffix(".yaml")
     mapping.write_text(plan)
-    one = file.with_name("one.csv")
+    single_row = file.with_name("single_row.csv")
     with file.open() as whole:
-        one.write_text("".join(next(whole) for _ in range(2)))
-    start = await _command(world, one, mapping, 1)
+        single_row.write_text("".join(next(whole) for _ in range(2)))
+    start = await _command(world, single_row, mapping, 1)
     return rows / max(await _command(world, file, mapping, rows) - start, 1e-3)
 
 

@@ -154,7 +154,7 @@ def _processor(world: World, scorer: int) -> list[float]:
 
 def _family(pid: int) -> float:
     total = 0.0
-    for process in (one := psutil.Process(pid), *one.children(recursive=True)):
+    for process in (parent := psutil.Process(pid), *parent.children(recursive=True)):
         try:
             total += sum(process.cpu_times()[:2])
         except psutil.Error:

@@ -83,7 +83,7 @@ async def _keeps_up(world: World, ingest: Process, post: Callable[[], bytes], ra
 async def _lag(world: World) -> int:
     """Records that wait for scorer and nurture, on their topics or in an outbox."""
     state = await read(world.settings)
-    return sum(state["lag"].values()) + sum(state["outbox"].values())
+    return sum(state.lag.values()) + sum(state.outbox.values())
 
 
 async def _idle(world: World) -> None:

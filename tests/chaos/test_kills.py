@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from services.ops.commands.provision import provision
-from services.ops.commands.status import read
+from services.ops.commands.status import Status, read
 from services.ops.commands.verify import verify
 from services.ops.embedded import mail_sink as sink
 from services.ops.embedded.processes import tied
@@ -92,7 +92,11 @@ class World:
             self.postgres.url,
         ]
         log = (self.folder / "naive.log").open("ab")
-        self.naive.append(subprocess.Popen(tied(command), cwd=ROOT, stdout=log, stderr=log))
+        self.naive.append(
+            subprocess.Popen(
+                tied(command), cwd=ROOT, env=present.environment(), stdout=log, stderr=log
+            )
+        )
 
     def variables(self) -> dict[str, str]:
         return {
@@ -120,9 +124,9 @@ class World:
         await asyncio.to_thread(self.kafka.stop)
         self.postgres.stop()
 
-    # -- harm -------------------------------------------------------------------------------------
+    # -- kills ------------------------------------------------------------------------------------
 
-    async def harm(self, rng: random.Random) -> None:
+    async def kill_in_turn(self, rng: random.Random) -> None:
         """Kills everything in turn while events come in."""
         plan = [
             "scorer",
@@ -140,9 +144,9 @@ class World:
         ]
         for victim in plan:
             await asyncio.sleep(rng.uniform(1.0, 2.0))
-            await self._hit(victim, rng)
+            await self._kill(victim, rng)
 
-    async def _hit(self, victim: str, rng: random.Random) -> None:
+    async def _kill(self, victim: str, rng: random.Random) -> None:
         self.kills[victim] += 1
         if victim == "kafka":
             self.kafka.kill()
@@ -198,23 +202,24 @@ class World:
                 pass
             await asyncio.sleep(0.2)
 
-    # -- reckoning --------------------------------------------------------------------------------
+    # -- results ----------------------------------------------------------------------------------
 
-    async def idle(self, seconds: float = 120) -> dict[str, Any]:
+    async def idle(self, seconds: float = 120) -> Status:
         """Waits until nothing is left to do, twice in a row."""
-        calm, state = 0, {}
+        calm, state, problem = 0, None, ""
         give_up = time.monotonic() + seconds
         while calm < 2 and time.monotonic() < give_up:
             try:
                 state = await read(self.settings)
-                calm = calm + 1 if state["idle"] else 0
+                calm = calm + 1 if state.idle else 0
             except Exception as error:
-                state = {"error": repr(error)}
+                problem = repr(error)
             await asyncio.sleep(0.7)
         logs = "\n".join(
             f"== {name}\n{process.tail()[-1500:]}" for name, process in self.services.items()
         )
-        assert calm == 2, f"{state}\n{logs}"
+        assert state, problem
+        assert calm == 2, f"{state} {problem}\n{logs}"
         return state
 
     async def get(self, http: aiohttp.ClientSession, url: str, **params: Any) -> Any:
@@ -286,7 +291,7 @@ async def test_nothing_is_lost_or_doubled_through_kills_of_everything(
 ) -> None:
     rng = random.Random(20)
     sending = asyncio.create_task(world.send(people(rng, default_playbook), rng))
-    await world.harm(rng)
+    await world.kill_in_turn(rng)
     await sending
     await asyncio.gather(*(process.ready() for process in world.services.values()))
     state = await world.idle()
@@ -297,8 +302,8 @@ async def test_nothing_is_lost_or_doubled_through_kills_of_everything(
     }
     assert len(faults) >= 4, f"named points that killed: {faults}"
     assert sum(world.kills.values()) - world.kills["stop"] + len(faults) >= 15
-    assert state["dead_letters"] == 0
-    assert state["undecided"] == 0
+    assert state.dead_letters == 0
+    assert state.undecided == 0
     assert len(world.accepted) == EVENTS
 
     async with aiohttp.ClientSession() as http:
@@ -329,7 +334,7 @@ async def test_nothing_is_lost_or_doubled_through_kills_of_everything(
     unknown = {touch["id"] for touch in touches if touch["status"] == "unknown"}
     assert sent <= set(mails) <= sent | unknown
     checked = await verify(world.settings, lambda _: None)
-    assert checked["mismatches"] == []
+    assert checked.mismatches == []
 
     engine = create_async_engine(
         world.postgres.url.replace("postgresql://", "postgresql+asyncpg://")

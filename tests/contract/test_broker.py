@@ -27,6 +27,7 @@ from services.shared.messaging.kafka import (
 )
 from services.shared.runtime import retry_with_backoff
 from services.shared.settings import ROOT, Settings
+from tests.support import present
 from tests.support.proxy import Proxy
 from tests.support.servers import Kafka, free_port
 
@@ -54,13 +55,17 @@ class InMemory:
     def start(self) -> None:
         with self._log.open("ab") as log:
             command = tied([sys.executable, "-m", "services.ops.embedded.broker"])
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log)
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=present.environment(), stdout=subprocess.PIPE, stderr=log
+            )
         assert self._process.stdout
         self.bootstrap = json.loads(self._process.stdout.readline())["bootstrap"]
 
     def stop(self) -> None:
         self._process.terminate()
         assert self._process.wait(10) == 0
+        assert self._process.stdout
+        self._process.stdout.close()
 
 
 @pytest.fixture(scope="module", params=["in-memory", "kafka"])
@@ -378,24 +383,24 @@ async def test_a_broker_that_goes_away_while_publishing_raises_retry_in_time(
     """The producer was at work already; once Kafka is back, with its data and on its port, it goes
     on.
     """
-    one: Broker = broker
+    target: Broker = broker
     if isinstance(broker, InMemory):
-        one = InMemory(scratch / f"away-{run}.log")
-        one.start()
-    publisher = Publisher(settings_for(one.bootstrap))
+        target = InMemory(scratch / f"away-{run}.log")
+        target.start()
+    publisher = Publisher(settings_for(target.bootstrap))
     await publisher.publish(numbered(run, 5))
-    await asyncio.to_thread(one.stop)
+    await asyncio.to_thread(target.stop)
     began = time.monotonic()
     with pytest.raises(Retry):
         await publisher.publish(numbered(run, 5), 2.0)
     assert time.monotonic() - began < 4
-    if one is broker:
-        await asyncio.to_thread(one.start)
+    if target is broker:
+        await asyncio.to_thread(target.start)
         await retry_with_backoff(
             lambda: publisher.publish([Outgoing(INTERACTIONS, key(5), f"{run} 5 ".encode())]),
             "the broker",
         )
-        reader = Reader(settings_for(one.bootstrap))
+        reader = Reader(settings_for(target.bootstrap))
         assert set(numbers(await reader.read(6, run))) == set(range(6))
         await reader.close()
     await publisher.close()

@@ -25,6 +25,7 @@ from confluent_kafka import Consumer, TopicPartition
 from sqlalchemy import text
 
 from services.ingest import __main__ as service
+from services.ingest import wiring
 from services.ingest.senders import Vault, connect, disconnect
 from services.ingest.sources.contract import Sample, Source
 from services.ops.embedded.processes import tied
@@ -256,12 +257,12 @@ class IngestProcess:
         return self._in_database(run)
 
 
-def create_topics(bootstrap: str) -> None:
+def create_topics_on(bootstrap: str) -> None:
     """Creates the topics."""
     asyncio.run(kafka.create_topics(Settings(kafka_bootstrap=bootstrap)))
 
 
 if __name__ == "__main__":
-    service.served = all_sources  # type: ignore[attr-defined]
+    wiring.served = all_sources  # type: ignore[attr-defined]
     configure_logs("ingest", "info")
     uvloop.run(service.main(Settings()))

@@ -54,8 +54,8 @@ def posted(source: Source, sample: Sample, at: datetime = NOW) -> InboundRequest
 
 def items(found: list[Item | Refused]) -> list[Item]:
     """All of them, none being refused."""
-    assert not [one.reject for one in found if isinstance(one, Refused)]
-    return [one for one in found if isinstance(one, Item)]
+    assert not [item.reject for item in found if isinstance(item, Refused)]
+    return [item for item in found if isinstance(item, Item)]
 
 
 def summary(found: list[Item | Refused]) -> list[tuple[str, str, str]]:
@@ -126,7 +126,7 @@ def is_clear(
     except Reject:
         return True
     taken(found)
-    return all(isinstance(one, Item | Refused) for one in found)
+    return all(isinstance(item, Item | Refused) for item in found)
 
 
 # with half of a surrogate pair, and what no database keeps

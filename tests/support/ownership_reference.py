@@ -72,16 +72,20 @@ def owners(records: Sequence[Record], cleaner: Cleaner) -> set[frozenset[str]]:
             links[weak].add(event.strongest)
     root = _groups(events)
 
-    def owner(one: Identifier) -> Owner | None:
+    def owner(identifier: Identifier) -> Owner | None:
         """A user's group; the one person it is linked to; itself; None for a cookie of two or three
         people.
         """
-        if one.kind is Kind.USER:
-            return "user", root.get(one.value, one.value)
-        people = {owner(strong) for strong in links.get(one, ())}
+        if identifier.kind is Kind.USER:
+            return "user", root.get(identifier.value, identifier.value)
+        people = {owner(strong) for strong in links.get(identifier, ())}
         if len(people) == 1:
             return people.pop()
-        return None if one.kind is Kind.ANONYMOUS and 1 < len(people) <= 3 else ("alone", one)
+        return (
+            None
+            if identifier.kind is Kind.ANONYMOUS and 1 < len(people) <= 3
+            else ("alone", identifier)
+        )
 
     found: dict[Owner, set[str]] = defaultdict(set)
     for event in events:
@@ -90,7 +94,7 @@ def owners(records: Sequence[Record], cleaner: Cleaner) -> set[frozenset[str]]:
             seen = sorted(
                 (e.at, e.uid, owner(e.strongest)) for e in events if event.strongest in e.linked
             )
-            whose = ([one for one in seen if one[0] <= event.at] or seen[:1])[-1][2]
+            whose = ([link for link in seen if link[0] <= event.at] or seen[:1])[-1][2]
         assert whose is not None
         found[whose].add(event.uid)
     return {frozenset(uids) for uids in found.values()}
@@ -127,9 +131,9 @@ def _groups(events: Sequence[IncomingEvent]) -> dict[str, str]:
     near: dict[str, set[str]] = defaultdict(set)
     for pair, (_, _, same) in last.items():
         if same:
-            one, two = pair
-            near[one].add(two)
-            near[two].add(one)
+            user, other = pair
+            near[user].add(other)
+            near[other].add(user)
     root: dict[str, str] = {}
     for user in sorted(near):
         front = [user]

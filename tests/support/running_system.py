@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 import httpx
 
-from services.nurture.rules.choice import Chooser, Lead
+from services.nurture.rules.grounds import Rules
+from services.nurture.rules.holdout import is_held_out
+from services.nurture.rules.lead import Lead
 from services.shared.contracts.events import Snapshot
 from services.shared.playbook.sections import Playbook
 from tests.support.company import CrmFlow, Site
@@ -34,7 +36,7 @@ class System:
         self.keys: dict[str, str] = up["keys"]
         self.mail = Path(up["mail"])
         self.http = httpx.Client(timeout=20, follow_redirects=False)
-        self._chooser = Chooser(playbook, sink=True)
+        self._rules = Rules.of(playbook, sink=True)
 
     # -- requests ---------------------------------------------------------------------------------
 
@@ -92,7 +94,7 @@ class System:
         return [
             touch
             for touch in answer.json()["touches"]
-            if touch["program"] not in self._chooser.service
+            if touch["program"] not in self._rules.library.request_programs
         ]
 
     def mails(self, address: str, touch: str = "") -> list[EmailMessage]:
@@ -109,7 +111,8 @@ class System:
         """A new address at a company that is not held out."""
         while True:
             email = f"{name}@{uuid.uuid4().hex[:12]}.example"
-            if not self._chooser.held_out(Lead("", Snapshot(stage="awareness", email=email))):
+            lead = Lead("", Snapshot(stage="awareness", email=email))
+            if not is_held_out(lead, self._rules.playbook.holdout, self._rules.cleaner):
                 return email
 
 

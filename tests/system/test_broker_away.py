@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from tests.support.databases import new_database
-from tests.support.ingest_process import IngestProcess, create_topics
+from tests.support.ingest_process import IngestProcess, create_topics_on
 from tests.support.refusals import refused, visit
 from tests.support.running_system import wait_until
 from tests.support.servers import Kafka, Postgres, free_port
@@ -129,7 +129,7 @@ def broker(scratch: Path) -> Iterator[Kafka]:
     """Kafka of this module's own."""
     kafka = Kafka(scratch / "away-kafka", free_port())
     kafka.start()
-    create_topics(kafka.bootstrap)
+    create_topics_on(kafka.bootstrap)
     yield kafka
     if kafka.running:
         kafka.stop()

@@ -159,7 +159,7 @@ def test_the_sdks_older_encoder_is_understood_too_and_its_batches(system: System
     )
     assert answer.status_code == 200
     assert answer.json()["accepted"] == 2
-    assert [one["problem"]["where"] for one in answer.json()["rejected"]] == ["/1/specversion"]
+    assert [item["problem"]["where"] for item in answer.json()["rejected"]] == ["/1/specversion"]
     lead = system.wait_for_lead(2, anonymous_id=cookie)
     events = [item for item in system.timeline(lead["id"]) if item["kind"] == "event"]
     assert sorted(item["source"] for item in events) == [
@@ -217,9 +217,9 @@ async def test_a_plain_form_in_a_browser_ends_at_its_next_page_and_brings_the_ma
     assert lead["traits"]["machines"] == "55"
     assert not [name for name in lead["traits"] if name.startswith(("_", "consent"))]
     assert lead["identifiers"]["anonymous_id"] == [cookie]
-    assert [(one["state"], one["basis"], one["text"]) for one in lead["consent"]] == [
-        ("given", "form", "Send me useful things")
-    ]
+    assert [
+        (consent["state"], consent["basis"], consent["text"]) for consent in lead["consent"]
+    ] == [("given", "form", "Send me useful things")]
     assert lead["stage"] == "decision"
     touch = wait_until(lambda: system.touches(lead["id"], status="sent"))[0]
     mail = wait_until(lambda: system.mails(email, touch["id"]))[0]

@@ -145,7 +145,9 @@ async def test_a_file_is_mapped_tried_and_imported(
         "Plant manager",
         "Müller & Söhne",
     )
-    assert [(one["state"], one["basis"]) for one in lead["consent"]] == [("given", "badge scan")]
+    assert [(consent["state"], consent["basis"]) for consent in lead["consent"]] == [
+        ("given", "badge scan")
+    ]
     event = next(item for item in system.timeline(lead["id"]) if item["kind"] == "event")
     assert (event["type"], event["flags"], event["source"]) == (
         "event_attended",

@@ -178,7 +178,7 @@ def test_a_suppression_list_that_was_imported_first_holds_against_a_permission_o
     lead = system.wait_for_lead(3, email=email)
     touch = decided(system, lead["id"])
     assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")
-    assert [one["state"] for one in lead["consent"]] == ["withdrawn"]
+    assert [consent["state"] for consent in lead["consent"]] == ["withdrawn"]
     assert system.mails(email) == []
 
 

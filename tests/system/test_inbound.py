@@ -136,11 +136,11 @@ async def test_an_answer_in_the_mailbox_joins_its_lead_and_touch_and_a_machines_
     )
     mail_server.deliver(answer.as_bytes(), folder="Answers")
     await there(lambda: len(answers_of(system, story.id)) == 2)
-    [item] = [one for one in answers_of(system, story.id) if not one["machine"]]
+    [item] = [answer for answer in answers_of(system, story.id) if not answer["machine"]]
     assert (item["touch_id"], item["read_as"]) == (touch, "reply")
     after = await asyncio.to_thread(system.query, f"/v1/leads/{story.id}")
     assert after["engagement"] > before["engagement"]
-    assert {one["state"] for one in after["consent"]} == {"given"}
+    assert {consent["state"] for consent in after["consent"]} == {"given"}
     assert process.deaths == 0
     imap = mail_server.connected()
     imap.select("Answers", readonly=True)
@@ -160,7 +160,7 @@ async def test_remove_me_from_another_address_silences_the_one_that_was_written_
 
     def withdrawn() -> bool:
         return "withdrawn" in {
-            one["state"] for one in system.query(f"/v1/leads/{story.id}")["consent"]
+            consent["state"] for consent in system.query(f"/v1/leads/{story.id}")["consent"]
         }
 
     await there(withdrawn)
@@ -168,7 +168,7 @@ async def test_remove_me_from_another_address_silences_the_one_that_was_written_
         await there(lambda: system.lookup(email=other)),
         await there(lambda: system.lookup(email=story.email)),
     ]
-    assert {one["state"] for one in leads[0]["consent"]} == {"withdrawn"}
+    assert {consent["state"] for consent in leads[0]["consent"]} == {"withdrawn"}
     assert leads[1]["id"] == story.id
 
 
@@ -178,19 +178,21 @@ async def test_killed_between_publishing_and_noting_it_loses_nothing_and_counts_
     """Reliability: the mails are published again, and their ids make that harmless."""
     folder, wire = "Crash & Brüche", '"Crash &- Br&APw-che"'
     people = [system.address(f"p{n}") for n in range(25)]  # more than a lot
-    mail_server.deliver(*(mail(one, "Yes, please.").as_bytes() for one in people), folder=wire)
+    mail_server.deliver(
+        *(mail(person, "Yes, please.").as_bytes() for person in people), folder=wire
+    )
     first = await reader(folder, "between_publish_and_uid:2")
-    for one in people:
-        await there(partial(system.lookup, email=one))
+    for person in people:
+        await there(partial(system.lookup, email=person))
     await there(lambda: first.deaths == 1)
     assert first.died_by_fault == "between_publish_and_uid:2"
     await first.ready()
     mail_server.deliver(mail(people[0], "And more.").as_bytes(), folder=wire)
     await reader(folder)  # a second process at the same mailbox
-    ids = {one: (await there(partial(system.lookup, email=one)))["id"] for one in people}
+    ids = {person: (await there(partial(system.lookup, email=person)))["id"] for person in people}
     await there(lambda: len(answers_of(system, ids[people[0]])) == 2)
     await asyncio.sleep(1)  # further looks
-    assert [len(answers_of(system, ids[one])) for one in people] == [2] + [1] * 24
+    assert [len(answers_of(system, ids[person])) for person in people] == [2] + [1] * 24
     engine = create_async_engine(
         variables["RIPELINE_DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
     )
@@ -290,6 +292,6 @@ def test_sendgrids_form_withdraws_consent_of_who_asks_in_plain_words(
 
     def withdrawn() -> bool:
         lead = system.lookup(email=email)
-        return bool(lead and {one["state"] for one in lead["consent"]} == {"withdrawn"})
+        return bool(lead and {consent["state"] for consent in lead["consent"]} == {"withdrawn"})
 
     wait_until(withdrawn)

@@ -120,7 +120,7 @@ def test_of_a_scanner_that_follows_every_link_and_a_person_only_the_person_count
     )
     assert any(click["machine"] for click in scanned)
     assert reader.clicks() == []
-    assert {one["state"] for one in reader.lead()["consent"]} == {"given"}
+    assert {consent["state"] for consent in reader.lead()["consent"]} == {"given"}
     assert reader.events("unsubscribed") == reader.events("preference_set") == []
     before = reader.lead()["likelihood"]
     time.sleep(10.5)  # clicks beside a scanner's are the scanner's
@@ -254,9 +254,9 @@ def test_what_a_person_prefers_is_evidence_and_rule_at_once(system: System) -> N
         "mail_paused_until": "2035-02-01",
     }
     topics = [
-        one
-        for one in dict.fromkeys(item.topic for item in system.playbook.content)
-        if one in ("cost", "proof")
+        topic
+        for topic in dict.fromkeys(item.topic for item in system.playbook.content)
+        if topic in ("cost", "proof")
     ]
 
     def traits() -> dict[str, Any]:
@@ -271,7 +271,9 @@ def test_what_a_person_prefers_is_evidence_and_rule_at_once(system: System) -> N
     assert len(reader.events("not_now")) == 1
     system.post_event(type="purchased", email=reader.email)
     touch = wait_until(
-        lambda: next((one for one in system.touches(reader.id) if one["stage"] == "customer"), None)
+        lambda: next(
+            (touch for touch in system.touches(reader.id) if touch["stage"] == "customer"), None
+        )
     )
     assert (touch["status"], touch["reason"]) == ("withheld", "preference")
     assert "2035-02-01" in touch["why"]
@@ -418,12 +420,12 @@ async def ingest(
         rules = tmp_path / "playbook" / "playbook.yaml"
         rules.write_text(rules.read_text().replace("open_pixel: false", "open_pixel: true"))
         settings["playbook"] = str(tmp_path / "playbook")
-    one = Ingest(system, tmp_path, **settings)
-    await one.process.start()
-    await one.process.ready()
-    yield one
-    assert await one.process.stop() == 0, one.process.tail()
-    one.broker.close()
+    ingest = Ingest(system, tmp_path, **settings)
+    await ingest.process.start()
+    await ingest.process.ready()
+    yield ingest
+    assert await ingest.process.stop() == 0, ingest.process.tail()
+    ingest.broker.close()
 
 
 @pytest.mark.parametrize("ingest", [{"pixel": "on"}], indirect=True)
@@ -456,7 +458,7 @@ async def test_the_pixel_tells_of_opens_where_it_is_on_and_always_shows_a_pictur
     opens = await asyncio.to_thread(
         wait_until, lambda: (found := reader.events("email_opened")) and len(found) == 2 and found
     )
-    assert [one["machine"] for one in opens] == [False, True]
+    assert [event["machine"] for event in opens] == [False, True]
 
 
 @pytest.mark.parametrize("ingest", [{}], indirect=True)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from services.ingest.senders import Vault, connect, disconnect
 from services.ingest.sources import mailchimp, mailgun, postmark, sendgrid
 from services.ingest.sources.contract import Sample, Source
-from services.ops.embedded.state import found
+from services.ops.embedded.state import running_system
 from tests.support import present
 from tests.support.running_system import System, wait_until
 
@@ -109,10 +109,10 @@ class Tools:
 @pytest.fixture(scope="module")
 def tools(system: System) -> Iterator[Tools]:
     before, tempfile.tempdir = tempfile.tempdir, str(system.mail.parents[1])
-    state = found()
+    running = running_system()
     tempfile.tempdir = before
-    assert state
-    made = Tools(system, state["environ"]["RIPELINE_PEPPER"])
+    assert running
+    made = Tools(system, running.environ["RIPELINE_PEPPER"])
     yield made
     for name, number in made.ids.items():
         made.disconnect(name, number, made.signers[name])
@@ -173,9 +173,9 @@ def test_who_leaves_by_a_tool_is_a_lead_that_refuses_mail(tools: Tools, name: st
         assert answer.status_code == 200, answer.text
         assert answer.json()["accepted"] == 1
     lead = system.wait_for_lead(email=email)
-    assert {(one["channel"], one["purpose"], one["state"]) for one in lead["consent"]} == {
-        ("email", "marketing", "withdrawn")
-    }
+    assert {
+        (consent["channel"], consent["purpose"], consent["state"]) for consent in lead["consent"]
+    } == {("email", "marketing", "withdrawn")}
     assert [item["type"] for item in system.timeline(lead["id"]) if item["kind"] == "event"] == [
         "unsubscribed"
     ]
@@ -264,12 +264,15 @@ def test_a_complaint_to_a_tool_stops_the_next_mail(
     assert tools.say("sendgrid", [complaint]).status_code == 200
     wait_until(
         lambda: (
-            "withdrawn" in {one["state"] for one in system.query(f"/v1/leads/{lead}")["consent"]}
+            "withdrawn"
+            in {consent["state"] for consent in system.query(f"/v1/leads/{lead}")["consent"]}
         )
     )
     system.post_event(type="purchased", email=email)
     touch = wait_until(
-        lambda: next((one for one in system.touches(lead) if one["stage"] == "customer"), None)
+        lambda: next(
+            (touch for touch in system.touches(lead) if touch["stage"] == "customer"), None
+        )
     )
     assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")
 

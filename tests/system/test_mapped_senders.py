@@ -175,7 +175,9 @@ def test_a_typeform_is_a_lead_with_traits_and_permission(
         "Plant Ltd",
         "newsletter",
     )
-    assert [(one["state"], one["basis"]) for one in lead["consent"]] == [("given", "form")]
+    assert [(consent["state"], consent["basis"]) for consent in lead["consent"]] == [
+        ("given", "form")
+    ]
 
 
 async def test_hubspot_behind_a_proxy_signs_the_public_address(
@@ -290,9 +292,9 @@ def test_salesforce_reads_its_acknowledgement_whatever_became_of_the_message(
     email, other = system.address(), system.address("bo")
     changes = {
         "bo@plant.example": other,
-        **{one: uuid.uuid4().hex for one in ("04l80000000nrC5BAAU", "04l80000000nrC6BAAU")},
+        **{id_: uuid.uuid4().hex for id_ in ("04l80000000nrC5BAAU", "04l80000000nrC6BAAU")},
     }
-    changes |= {one: uuid.uuid4().hex for one in ("00Q8000000ABCDEEA4", "0038000000ABCDEEA4")}
+    changes |= {id_: uuid.uuid4().hex for id_ in ("00Q8000000ABCDEEA4", "0038000000ABCDEEA4")}
     xml = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '""'}
     body = golden("salesforce.xml", email=email, **changes)
     assert send(system, "salesforce", body, xml).status_code == 401
@@ -306,7 +308,9 @@ def test_salesforce_reads_its_acknowledgement_whatever_became_of_the_message(
         assert "<Ack>true</Ack>" in answer.text
     lead = system.wait_for_lead(email=email)
     assert (lead["sales_status"], lead["traits"]["title"]) == ("disqualified", "Plant manager")
-    assert [one["state"] for one in system.wait_for_lead(email=other)["consent"]] == ["withdrawn"]
+    assert [consent["state"] for consent in system.wait_for_lead(email=other)["consent"]] == [
+        "withdrawn"
+    ]
 
 
 def test_calendly_raises_a_hand(system: System, connected: Connected) -> None:

@@ -212,7 +212,9 @@ def test_who_leaves_gets_no_more_mail(story: Story) -> None:
     system.post_event(type="purchased", email=story.email)
     wait_until(lambda: system.query(f"/v1/leads/{story.id}")["stage"] == "customer")
     touch = wait_until(
-        lambda: next((one for one in system.touches(story.id) if one["stage"] == "customer"), None)
+        lambda: next(
+            (touch for touch in system.touches(story.id) if touch["stage"] == "customer"), None
+        )
     )
     assert (touch["status"], touch["reason"]) == ("withheld", "no_consent")
     assert touch["content"] is None

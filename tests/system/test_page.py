@@ -156,8 +156,8 @@ async def test_a_lead_shows_its_curve_its_points_and_what_was_decided(
     await expect(page.locator("table.numbers")).to_contain_text("%")
     await expect(page.locator("table.ledger")).to_contain_text("Asked for a demo")
     points = [
-        float(one.replace("−", "-"))
-        for one in await page.locator("table.ledger td.points").all_inner_texts()
+        float(points.replace("−", "-"))
+        for points in await page.locator("table.ledger td.points").all_inner_texts()
     ]
     assert sum(points[:-1]) == pytest.approx(points[-1], abs=0.05 * len(points))
     await expect(page.locator(".history")).to_contain_text("Asked for a demo")

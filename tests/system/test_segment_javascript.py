@@ -12,6 +12,7 @@ import httpx
 import pytest
 from playwright.async_api import BrowserContext, async_playwright
 
+from tests.support import present
 from tests.support.running_system import System
 from tests.system.test_clients import BROWSER_FLAGS, CHROMIUM
 
@@ -40,6 +41,7 @@ def test_the_client_for_node_tells_a_whole_story(system: System) -> None:
     node = shutil.which("node") or "node"
     done = subprocess.run(
         [node, NODE / "segment.mjs", *arguments],
+        env=present.environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -141,7 +143,7 @@ def test_a_call_over_32_kilobytes_and_a_batch_over_500_are_refused_as_segment_do
     parts = {f"p{n}": "x" * 7_000 for n in range(5)}
     mixed = system.post("/v1/batch", json={"batch": [call(100), call(100) | {"properties": parts}]})
     assert mixed.status_code == 200
-    assert [one["problem"]["type"].rpartition("#")[2] for one in mixed.json()["rejected"]] == [
+    assert [item["problem"]["type"].rpartition("#")[2] for item in mixed.json()["rejected"]] == [
         "too-large"
     ]
     whole = system.post("/v1/batch", json={"batch": [call(7_000) for _ in range(80)]})

@@ -50,11 +50,11 @@ async def pause() -> None:
 async def replica(
     system: System, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[Replica]:
-    one = Replica(system, request.param, tmp_path)
-    yield one
-    assert await one.process.stop() == 0, one.process.tail()
-    one.database.close()
-    one.broker.close()
+    replica = Replica(system, request.param, tmp_path)
+    yield replica
+    assert await replica.process.stop() == 0, replica.process.tail()
+    replica.database.close()
+    replica.broker.close()
 
 
 @pytest.mark.parametrize("replica", ["ingest", "scorer", "nurture"], indirect=True)

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
-from services.ops.__main__ import current
-from services.ops.commands import sources
+from services.ops.commands import samples, sources
+from services.ops.commands.current import current_settings
 from tests.support.running_system import System
 from tests.system.test_clients import BROWSER_FLAGS, CHROMIUM
 
@@ -35,15 +35,17 @@ def run(*arguments: str, code: int = 0) -> Any:
 
 
 def test_every_source_is_listed_with_its_address_and_steps(system: System) -> None:
-    found = {one["name"]: one for one in run("sources")}
+    found = {source["name"]: source for source in run("sources")}
     assert {"canonical", "cloudevents", "segment", "forms"} <= set(found)
-    for one in found.values():
-        assert one["address"].startswith(system.ingest + "/v1/") or one["name"] == "mailbox", one
-        assert one["title"]
-        assert one["steps"], one["name"]
-        assert "{" not in one["address"]
+    for source in found.values():
+        assert (
+            source["address"].startswith(system.ingest + "/v1/") or source["name"] == "mailbox"
+        ), source
+        assert source["title"]
+        assert source["steps"], source["name"]
+        assert "{" not in source["address"]
         assert not any(
-            place in " ".join([*one["steps"], one["snippet"]])
+            place in " ".join([*source["steps"], source["snippet"]])
             for place in ("{address}", "{base}", "{key}")
         )
     assert system.keys["public"] in found["forms"]["snippet"]
@@ -61,18 +63,19 @@ def test_an_unknown_source_is_named_with_those_that_are_known(system: System) ->
 async def test_a_signed_sample_of_every_source_goes_through_the_real_door_into_a_lead(
     system: System,
 ) -> None:
-    settings = current()
-    every = [sources.named(settings, one["name"]) for one in await sources.listed(settings)]
-    tried = await asyncio.gather(
-        *(sources.tried(settings, source, "") for source in every if source.sample)
+    settings = current_settings()
+    every = [sources.named(settings, known.name) for known in await sources.read_all(settings)]
+    results = await asyncio.gather(
+        *(samples.send(settings, source, "") for source in every if source.sample)
     )
-    assert {one["source"] for one in tried} == {source.name for source in every} - {"mailbox"}
-    assert [(one["source"], one["status"], one["answer"]) for one in tried if not one["ok"]] == []
-    for one in tried:
-        events = [item for item in system.timeline(one["lead"]) if item["kind"] == "event"]
+    assert {result.source for result in results} == {source.name for source in every} - {"mailbox"}
+    assert [result for result in results if not result.lead] == []
+    for result in results:
+        assert result.lead
+        events = [item for item in system.timeline(result.lead.lead) if item["kind"] == "event"]
         assert events
         assert {item["source"].split(":")[:2][1] for item in events} == {"test"}
-    assert [one for one in await sources.secrets(settings) if one["name"] == sources.TEST] == []
+    assert [held for held in await sources.secrets(settings) if held.name == samples.NAME] == []
 
 
 def test_the_command_says_where_a_sample_ended(system: System) -> None:
@@ -86,8 +89,8 @@ def test_the_command_says_where_a_sample_ended(system: System) -> None:
 
 
 def test_a_secret_is_connected_shown_once_and_taken_back(system: System) -> None:
-    signing = next(one["name"] for one in run("sources") if one["signs"])
-    before = next(one["secrets"] for one in run("sources") if one["name"] == signing)
+    signing = next(source["name"] for source in run("sources") if source["signs"])
+    before = next(source["secrets"] for source in run("sources") if source["name"] == signing)
     made = run("sources", "connect", signing, "--name", "second")
     assert made["secret"]
     given = run(
@@ -100,13 +103,16 @@ def test_a_secret_is_connected_shown_once_and_taken_back(system: System) -> None
         "2099-01-01",
     )
     assert "secret" not in given
-    held = {one["id"]: one for one in run("sources", "secrets")}
+    held = {secret["id"]: secret for secret in run("sources", "secrets")}
     assert held[made["id"]]["name"] == "second"
     assert held[given["id"]]["expires_at"].startswith("2099-01-01")
-    assert next(one for one in run("sources") if one["name"] == signing)["secrets"] == before + 2
+    assert (
+        next(source for source in run("sources") if source["name"] == signing)["secrets"]
+        == before + 2
+    )
     done = CliRunner().invoke(command_line, ["sources", "disconnect", made["id"], given["id"]])
     assert done.stdout == "2 taken back\n"
-    assert not {made["id"], given["id"]} & {one["id"] for one in run("sources", "secrets")}
+    assert not {made["id"], given["id"]} & {secret["id"] for secret in run("sources", "secrets")}
 
 
 def test_a_source_that_brings_a_key_has_no_secret_to_connect(system: System) -> None:

@@ -50,8 +50,9 @@ class Up:
 
     def _listen(self) -> None:
         assert self.process.stdout
-        for line in self.process.stdout:
-            self._lines.put(json.loads(line))
+        with self.process.stdout as lines:
+            for line in lines:
+                self._lines.put(json.loads(line))
 
     def next_line(self, seconds: float) -> dict[str, Any]:
         """The next line of stdout."""
@@ -93,11 +94,11 @@ def ready(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def up(scratch: Path) -> Iterator[Up]:
-    one = Up(scratch / "up")
-    yield one
-    if one.process.poll() is None:
-        one.process.terminate()
-        one.process.wait(60)
+    up = Up(scratch / "up")
+    yield up
+    if up.process.poll() is None:
+        up.process.terminate()
+        up.process.wait(60)
 
 
 def test_the_first_line_says_all_that_curl_needs(up: Up) -> None:

@@ -4,7 +4,7 @@ is imported.
 
 import msgspec
 
-from services.shared.contracts.consent import SPEAKING_TYPES
+from services.shared.contracts.event_types import CONSENT_TYPES
 from services.shared.contracts.identity import Cleaner
 from services.shared.playbook.sections import Identity, Playbook, Sales
 
@@ -56,7 +56,7 @@ def facts_of(playbook: Playbook) -> Facts:
         *model.mark_of_type,
         *playbook.engagement.acts,
         *OUTCOMES,
-        *SPEAKING_TYPES,
+        *CONSENT_TYPES,
         model.outcome,
         "identified",
     }

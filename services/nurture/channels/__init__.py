@@ -1,7 +1,11 @@
-"""Channels: how a touch leaves. Each sends one message and raises Reject (never), Retry (not yet)
-or Uncertain.
+"""Channels: how a touch leaves. Each sends one message and returns once it is taken.
+
+They raise Reject for what can never be sent, Retry where a later attempt may work, and
+`OutcomeUnknown`.
 """
 
 
-class Uncertain(Exception):
-    """The wire broke after the message had begun: it may have arrived, so it is not sent again."""
+class OutcomeUnknown(Exception):
+    """The connection broke after the message had begun: it may have arrived, so it is not sent
+    again.
+    """

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
-from services.nurture.channels import Uncertain
+from services.nurture.channels import OutcomeUnknown
 from services.nurture.channels.message import Message
 from services.shared.errors import Reject, Retry
 from services.shared.settings import Settings
@@ -27,33 +27,35 @@ class Email:
             raw = compose(message, self._sender, at).as_bytes()
         except (ValueError, LookupError) as error:
             raise Reject(f"no mail can be made of it: {error}") from error
-        url, begun = self._url, False
-        implicit = url.scheme == "smtps"
-        client = aiosmtplib.SMTP(
-            hostname=url.hostname,
-            port=url.port or (465 if implicit else 25),
-            use_tls=implicit,
-            timeout=self._timeout,
-        )
+        client, has_begun = self._client(), False
         try:
             await client.connect()
-            if url.username:
-                await client.login(unquote(url.username), unquote(url.password or ""))
+            if self._url.username:
+                await client.login(unquote(self._url.username), unquote(self._url.password or ""))
             await client.mail(parseaddr(self._sender)[1])
             await client.rcpt(message.recipient)
-            begun = True
+            has_begun = True
             await client.data(raw)
         except aiosmtplib.SMTPResponseException as error:
-            refused = f"the mail server said {error.code}"
-            raise (Reject(refused) if error.code >= 500 else Retry(refused)) from error
+            answered = f"the mail server answered {error.code}"
+            raise (Reject(answered) if error.code >= 500 else Retry(answered)) from error
         except (ValueError, LookupError) as error:
-            raise Reject(f"the mail program cannot say it: {type(error).__name__}") from error
+            raise Reject(f"SMTP cannot carry it: {type(error).__name__}") from error
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            if begun:
-                raise Uncertain(type(error).__name__) from error
+            if has_begun:
+                raise OutcomeUnknown(type(error).__name__) from error
             raise Retry(f"the mail server is away: {type(error).__name__}") from error
         finally:
             client.close()
+
+    def _client(self) -> aiosmtplib.SMTP:
+        implicit_tls = self._url.scheme == "smtps"
+        return aiosmtplib.SMTP(
+            hostname=self._url.hostname,
+            port=self._url.port or (465 if implicit_tls else 25),
+            use_tls=implicit_tls,
+            timeout=self._timeout,
+        )
 
 
 def compose(message: Message, sender: str, at: datetime) -> EmailMessage:
@@ -63,7 +65,7 @@ def compose(message: Message, sender: str, at: datetime) -> EmailMessage:
     mail = EmailMessage()
     mail["From"] = sender
     mail["To"] = message.recipient
-    if [one.addr_spec for one in mail["To"].addresses] != [message.recipient]:
+    if [address.addr_spec for address in mail["To"].addresses] != [message.recipient]:
         raise ValueError("the address would be read as another one")
     mail["Subject"] = message.subject
     mail["Date"] = format_datetime(at)
@@ -71,7 +73,7 @@ def compose(message: Message, sender: str, at: datetime) -> EmailMessage:
         f"<{message.touch_id}@{parseaddr(sender)[1].rpartition('@')[2] or 'localhost'}>"
     )
     mail["X-Ripeline-Touch"] = message.touch_id
-    for name, value in carried(message.touch_id).items():
+    for name, value in provider_headers(message.touch_id).items():
         mail[name] = value
     mail["List-Unsubscribe"] = f"<{message.unsubscribe}>"
     mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
@@ -80,11 +82,11 @@ def compose(message: Message, sender: str, at: datetime) -> EmailMessage:
     return mail
 
 
-def carried(touch_id: str) -> dict[str, str]:
-    """The headers under which SendGrid, Mailgun and Postmark give the touch back with every event;
-    for others they mean nothing.
+def provider_headers(touch_id: str) -> dict[str, str]:
+    """The headers under which SendGrid, Mailgun and Postmark repeat the touch's id in every event;
+    other servers ignore them.
 
-    Postmark keeps our Message-ID, by which an answer finds its touch, only when told to.
+    Postmark keeps our Message-ID, by which a reply finds its touch, only with `X-PM-KeepID`.
     """
     touch = json.dumps({"touch_id": touch_id})
     return {

@@ -1,5 +1,5 @@
-"""Renders a touch: subject, text and HTML with the tracked link, the preferences and the way out.
-Pure.
+"""Renders a touch: subject, text and HTML with the tracked link, the preferences page and the
+unsubscribe link. Pure.
 """
 
 import re
@@ -16,7 +16,7 @@ from services.shared.contracts.link_tokens import (
     UnsubscribeClaim,
     sign,
 )
-from services.shared.playbook.sections import Content, Playbook
+from services.shared.playbook.sections import Playbook
 
 
 class Message(NamedTuple):
@@ -32,9 +32,11 @@ class Message(NamedTuple):
     preferences: str
 
 
-# an advert that a robot would have us send to a stranger
-NO_NAME = re.compile(r"[/@:]|www\.", re.IGNORECASE)
-FEWER, NO_MORE = "Fewer mails, other topics, or a pause", "No more mails like this"
+# what stands in a name only where a robot had us send its advert to a stranger
+NOT_A_NAME = re.compile(r"[/@:]|www\.", re.IGNORECASE)
+LONGEST_NAME = 60
+PREFERENCES_LABEL = "Fewer mails, other topics, or a pause"
+UNSUBSCRIBE_LABEL = "No more mails like this"
 _templates = SandboxedEnvironment(autoescape=False)
 
 
@@ -42,35 +44,29 @@ def render(
     playbook: Playbook, touch: Touch, snapshot: Snapshot, *, public_url: str, pepper: bytes
 ) -> Message:
     """The message of one touch; a broken template raises jinja2's TemplateError."""
-    content = playbook.content_by_id[touch.content]
-    links = _Links(
-        public_url.rstrip("/"),
-        pepper,
-        touch.id,
-        content.id,
-        keyed_hash(pepper, f"email:{snapshot.email}"),
-    )
-    words = {"first_name": _first_name(snapshot), "link": links.content}
-    subject = " ".join(_templates.from_string(content.subject).render(words).split())
-    body = _templates.from_string(content.body).render(words).strip()
-    company = playbook.company
-    foot = f"{company.name}, {company.postal_address}"
-    text = f"{body}\n\n--\n{foot}\n{FEWER}: {links.preferences}\n{NO_MORE}: {links.unsubscribe}\n"
-    html = _html(body, content, foot, links, with_pixel=playbook.open_pixel)
+    content, company = playbook.content_by_id[touch.content], playbook.company
+    address = keyed_hash(pepper, f"email:{snapshot.email}")
+    links = _Links(public_url.rstrip("/"), pepper, touch.id, content.id, address)
+    values = {"first_name": _first_name(snapshot), "link": links.content}
+    subject = " ".join(_templates.from_string(content.subject).render(values).split())
+    body = _templates.from_string(content.body).render(values).strip()
+    footer = f"{company.name}, {company.postal_address}"
     return Message(
-        touch.id,
-        snapshot.email,
-        subject,
-        text,
-        html,
-        links.content,
-        links.unsubscribe,
-        links.preferences,
+        touch_id=touch.id,
+        recipient=snapshot.email,
+        subject=subject,
+        text=_text(body, footer, links),
+        html=_html(body, content.title, footer, links, with_pixel=playbook.open_pixel),
+        link=links.content,
+        unsubscribe=links.unsubscribe,
+        preferences=links.preferences,
     )
 
 
 class _Links:
-    """The addresses in one mail, each with a token of its own."""
+    """The addresses in one mail, each with a token of its own; `trap` is what only a scanner
+    follows.
+    """
 
     def __init__(self, base: str, pepper: bytes, touch: str, content: str, address: str) -> None:
         self.content = f"{base}/l/{sign(pepper, LinkClaim(touch, content))}"
@@ -87,41 +83,42 @@ def _first_name(snapshot: Snapshot) -> str:
         or traits.get("firstName")
         or str(traits.get("name") or "").partition(" ")[0]
     )
-    name = " ".join(name.split())[:60]
-    return "there" if not name or NO_NAME.search(name) else name
+    name = " ".join(name.split())[:LONGEST_NAME]
+    return "there" if not name or NOT_A_NAME.search(name) else name
 
 
-def _html(body: str, content: Content, foot: str, links: _Links, *, with_pixel: bool) -> str:
-    """Paragraphs; the link alone on its line becomes a button-like anchor with the item's title.
-
-    After them stands a link that nobody sees, hears or reaches by keyboard: only a scanner follows
-    it.
-    """
-    parts = []
-    for paragraph in body.split("\n\n"):
-        if paragraph.strip() == links.content:
-            parts.append(
-                Markup('<p><a href="{}" style="font-weight:bold">{}</a></p>').format(
-                    links.content, content.title
-                )
-            )
-        else:
-            parts.append(
-                Markup("<p>{}</p>").format(
-                    Markup(" ").join(escape(line) for line in paragraph.split("\n"))
-                )
-            )
-    parts.append(
-        Markup('<a href="{}" style="display:none" aria-hidden="true" tabindex="-1"></a>').format(
-            links.trap
-        )
+def _text(body: str, footer: str, links: _Links) -> str:
+    return (
+        f"{body}\n\n--\n{footer}\n{PREFERENCES_LABEL}: {links.preferences}\n"
+        f"{UNSUBSCRIBE_LABEL}: {links.unsubscribe}\n"
     )
+
+
+def _html(body: str, title: str, footer: str, links: _Links, *, with_pixel: bool) -> str:
+    """The paragraphs, a link that nobody sees, hears or reaches by keyboard, the footer, and the
+    pixel if any.
+    """
+    parts = [_paragraph(paragraph, title, links) for paragraph in body.split("\n\n")]
+    hidden = '<a href="{}" style="display:none" aria-hidden="true" tabindex="-1"></a>'
+    parts.append(Markup(hidden).format(links.trap))
     small = (
         '<p style="color:#666;font-size:small">{}<br><a href="{}">{}</a><br><a href="{}">{}</a></p>'
     )
-    parts.append(Markup(small).format(foot, links.preferences, FEWER, links.unsubscribe, NO_MORE))
+    parts.append(
+        Markup(small).format(
+            footer, links.preferences, PREFERENCES_LABEL, links.unsubscribe, UNSUBSCRIBE_LABEL
+        )
+    )
     if with_pixel:
         parts.append(Markup('<img src="{}" alt="" width="1" height="1">').format(links.pixel))
-    return str(
-        Markup("<!doctype html><html><body>{}</body></html>").format(Markup("\n").join(parts))
-    )
+    page = Markup("<!doctype html><html><body>{}</body></html>")
+    return str(page.format(Markup("\n").join(parts)))
+
+
+def _paragraph(paragraph: str, title: str, links: _Links) -> Markup:
+    """The link alone in its paragraph becomes a bold one with the item's title."""
+    if paragraph.strip() == links.content:
+        bold = Markup('<p><a href="{}" style="font-weight:bold">{}</a></p>')
+        return bold.format(links.content, title)
+    lines = Markup(" ").join(escape(line) for line in paragraph.split("\n"))
+    return Markup("<p>{}</p>").format(lines)

@@ -1,5 +1,5 @@
-"""Signed webhooks (Standard Webhooks): the touch's id is the message id, so a repetition is
-recognised.
+"""Signed webhooks (Standard Webhooks): the touch's id is the message id, by which the receiver
+recognises a repetition.
 """
 
 import msgspec
@@ -16,20 +16,30 @@ class Webhook:
 
     def __init__(self, settings: Settings) -> None:
         secret = settings.webhook_secret.get_secret_value()
-        self._hook = SignedWebhook(settings, settings.webhook_url, secret, "RIPELINE_WEBHOOK_URL")
+        self._webhook = SignedWebhook(
+            settings, settings.webhook_url, secret, "RIPELINE_WEBHOOK_URL"
+        )
 
     async def send(self, message: Message, touch: Touch) -> None:
-        """Returns on a 2xx. Raises Reject on any 3xx or 4xx but 408 and 429, Retry on the rest."""
-        body = msgspec.json.encode({
-            "type": "touch.due", "touch": touch.id, "lead": touch.lead, "program": touch.program,
-            "content": touch.content,
-            "recipient": message.recipient, "subject": message.subject, "text": message.text,
-            "html": message.html,
-            "link": message.link, "unsubscribe": message.unsubscribe,
-            "preferences": message.preferences,
-        })  # fmt: skip
-        status = await self._hook.post(touch.id, body)
+        """Returns on a 2xx. Raises Reject on a 3xx, or a 4xx but 408 and 429, Retry on the rest."""
+        body = msgspec.json.encode(
+            {
+                "type": "touch.due",
+                "touch": touch.id,
+                "lead": touch.lead,
+                "program": touch.program,
+                "content": touch.content,
+                "recipient": message.recipient,
+                "subject": message.subject,
+                "text": message.text,
+                "html": message.html,
+                "link": message.link,
+                "unsubscribe": message.unsubscribe,
+                "preferences": message.preferences,
+            }
+        )
+        status = await self._webhook.post(touch.id, body)
         if 300 <= status < 500 and status not in (408, 429):
-            raise Reject(f"the webhook said {status}")
+            raise Reject(f"the webhook answered {status}")
         if status >= 300:
-            raise Retry(f"the webhook said {status}")
+            raise Retry(f"the webhook answered {status}")

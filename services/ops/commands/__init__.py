@@ -1,1 +1,1 @@
-"""The commands of `ripeline`, each with its logic."""
+"""What the commands of `ripeline` do; nothing here reads or writes the terminal."""

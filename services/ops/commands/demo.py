@@ -1,115 +1,101 @@
-"""`ripeline demo`: the embedded system under seeded traffic of simulated people, live or measured
-as JSON.
+"""The demo: the embedded system under the traffic of simulated people, while a compressed clock
+runs.
 """
 
 import asyncio
 import json
-import sys
 import time
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
 import aiohttp
-import typer
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from services.ops.commands import status
-from services.ops.commands.up import serve
-from services.ops.embedded.state import Failed
-from services.ops.embedded.system import Embedded, Wish
-from services.ops.simulation import evaluation as reckoning
-from services.ops.simulation import population as simulator
-from services.ops.simulation.traffic import Refused, Traffic
-from services.shared.clock import DAY, US, Clock
+from services.ops.embedded.spec import SystemSpec
+from services.ops.embedded.state import SystemFailed
+from services.ops.embedded.supervision import Restarted
+from services.ops.embedded.system import EmbeddedSystem
+from services.ops.simulation import evaluation
+from services.ops.simulation.mailbox import Mailbox
+from services.ops.simulation.population import population
+from services.ops.simulation.posting import IngestClient, Refused, Run
+from services.ops.simulation.readback import QueryClient
+from services.ops.simulation.traffic import Traffic
+from services.ops.simulation.world import World
+from services.shared.clock import US, Clock
 from services.shared.playbook.loading import InvalidFile, load
 from services.shared.settings import Settings
 
 DAYS = 60.0
-FIRST_MINUTE_S = 60.0
 # what the services take to start, during which the compressed clock stands still
 HEAD_START_S = 4.0
-IDLE_S = 180.0
-LOOK_S = 1.0
-DEFAULT_RATE, DEFAULT_SEED = 50.0, 7
+IDLE_TIMEOUT_S = 180.0
+IDLE_POLL_S = 0.3
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(demo)
+class DemoOptions(NamedTuple):
+    """`DAYS` pass in so many seconds, at so many events a second, with the people of a seed."""
 
-
-def demo(
-    seconds: Annotated[
-        float | None, typer.Option(min=5, help="60 days in these seconds, then a report.")
-    ] = None,
-    rate: Annotated[
-        float, typer.Option(min=1, max=2000, help="Events a second while time is compressed.")
-    ] = DEFAULT_RATE,
-    seed: Annotated[int, typer.Option(help="The same seed brings the same people.")] = DEFAULT_SEED,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="The last line of stdout is the report as JSON.")
-    ] = False,
-    playbook: Annotated[
-        Path | None, typer.Option(help="Folder of the playbook.", exists=True, file_okay=False)
-    ] = None,
-) -> None:
-    """Nurture simulated people: live on a page until Ctrl-C, or for --seconds with a report."""
-    if seconds is None:
-        raise typer.Exit(serve(lambda: _live(rate, seed, playbook)))
-    raise typer.Exit(serve(lambda: _measured(seconds, rate, seed, as_json, playbook), stopped=130))
+    seconds: float
+    rate: float
+    seed: int
+    playbook: Path | None
 
 
 @dataclass
-class Stage:
-    """A running system with its people before the door."""
+class Demo:
+    """A running system with its simulated people; `started` is a `time.monotonic()`."""
 
-    system: Embedded
+    system: EmbeddedSystem
+    client: IngestClient
     traffic: Traffic
-    reader: reckoning.Reader
-    world: simulator.World
-    clock: Clock
-    start_us: int
-    began: float
+    query: QueryClient
+    world: World
+    run: Run
+    started: float
+
+
+class Measured(NamedTuple):
+    """The report of a run, and a sentence for each promise that was not kept."""
+
+    report: dict[str, Any]
+    failings: list[str]
 
 
 @asynccontextmanager
-async def _stage(
-    seconds: float, rate: float, seed: int, playbook: Path | None, tell: Any
-) -> AsyncIterator[Stage]:
-    """Starts all, with a clock that runs 60 days in `seconds` and then is the wall clock."""
-    began = time.monotonic()
+async def start(
+    options: DemoOptions, on_restart: Callable[[Restarted], None]
+) -> AsyncIterator[Demo]:
+    """Starts all, with a clock that runs `DAYS` in the given seconds and then is the wall clock.
+    Raises `SystemFailed`.
+    """
+    started = time.monotonic()
     clocks: list[Clock] = []
     try:
-        world = simulator.World.of(load(playbook or Settings().playbook))
+        world = World.of(load(options.playbook or Settings().playbook))
     except InvalidFile as broken:
-        raise Failed(f"the playbook is broken:\n{broken}", 2) from None
+        raise SystemFailed(f"the playbook is broken:\n{broken}", 2) from None
 
     def start_clock() -> str:
-        clocks.append(Clock(round(time.time() + HEAD_START_S, 3), DAYS, seconds))
+        clocks.append(Clock(round(time.time() + HEAD_START_S, 3), DAYS, options.seconds))
         return str(clocks[0])
 
     # a simulated person's mail never leaves this machine, whatever is set for real use
     environ = {"RIPELINE_ENVIRONMENT": "demo", "RIPELINE_SMTP_URL": ""}
-    async with (
-        Embedded(Wish(playbook=playbook), environ, start_clock, tell) as system,
-        _http() as http,
-    ):
-        clock = clocks[0]
+    spec = SystemSpec(playbook=options.playbook)
+    async with EmbeddedSystem(spec, environ, start_clock, on_restart) as system, _http() as http:
+        clock, info = clocks[0], system.info()
         start_us = int((clock.origin + clock.seconds - clock.days * 86_400) * US)
-        people = simulator.population(world, seed, max(int(seconds * rate), 1), DAYS)
-        line = system.line()
-        traffic = Traffic(
-            http, line["ingest"], line["keys"], clock, start_us, world, people,
-            run=f"sim-{seed}-{int(clock.origin)}-", seed=seed, mail=system.mail,
-        )  # fmt: skip
-        reader = reckoning.Reader(http, line["scorer"], line["nurture"], line["keys"]["query"])
-        yield Stage(system, traffic, reader, world, clock, start_us, began)
+        run = Run(options.seed, clock, start_us)
+        events = max(int(options.seconds * options.rate), 1)
+        people = population(world, options.seed, events, DAYS)
+        client = IngestClient(http, info.ingest, info.keys, run)
+        traffic = Traffic(client, run, world, people, Mailbox(system.mail))
+        query = QueryClient(http, info.scorer, info.nurture, info.keys["query"])
+        yield Demo(system, client, traffic, query, world, run, started)
 
 
 def _http() -> aiohttp.ClientSession:
@@ -120,57 +106,40 @@ def _http() -> aiohttp.ClientSession:
     )
 
 
-async def _measured(
-    seconds: float, rate: float, seed: int, as_json: bool, playbook: Path | None
-) -> int:
-    err = Console(stderr=True, highlight=False)
-    async with _stage(
-        seconds, rate, seed, playbook, lambda told: err.print(json.dumps(told))
-    ) as stage:
-        err.print(
-            f"{len(stage.traffic.people)} simulated people; {DAYS:.0f} days pass in {seconds:g} s."
-        )
-        await _unless_broken(stage, stage.traffic.run(DAYS))
-        state = await _idle(stage.system.settings)
-        tally = stage.traffic.tally
-        books = await stage.reader.books()
-        accuracy = await reckoning.stage_accuracy(
-            stage.reader,
-            books,
-            tally,
-            stage.traffic.people,
-            stage.world,
-            stage.start_us,
-            DAYS,
-            seed,
-        )
-        run = stage.traffic.run_prefix
-        result = reckoning.report(books, tally, run, int(state["dead_letters"]), accuracy)
-        failings = reckoning.failings(books, tally, run) + [
-            f"Refused by ingest: {one}" for one in set(tally.rejected)
-        ]
-    for sentence in failings:
-        print(f"ripeline: {sentence}", file=sys.stderr)
-    print(json.dumps(result) if as_json else _in_words(result), flush=True)
-    return 1 if failings else 0
+async def measure(demo: Demo) -> Measured:
+    """Runs the traffic of `DAYS`, waits until all is done, and judges it. Raises `SystemFailed`."""
+    await unless_failed(demo.system, demo.traffic.run(DAYS))
+    state = await _idle(demo.system.settings)
+    tally, prefix = demo.client.tally, demo.run.prefix
+    record = await demo.query.everything()
+    sampled = evaluation.samples(demo.traffic.people, tally, DAYS, demo.run.seed)
+    accuracy = await evaluation.stage_accuracy(
+        demo.query, record, tally, demo.world, demo.run, sampled
+    )
+    return Measured(
+        evaluation.report(record, tally, prefix, state.dead_letters, accuracy),
+        evaluation.failings(record, tally, prefix)
+        + [f"Refused by ingest: {problem}" for problem in set(tally.rejected)],
+    )
 
 
-async def _unless_broken(stage: Stage, work: Any) -> None:
-    """Does the work, unless the system falls under it. Raises `Failed`."""
-    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(stage.system.broken.wait())]
+async def unless_failed(system: EmbeddedSystem, work: Awaitable[Any]) -> None:
+    """Does the work, unless the system fails meanwhile. Raises `SystemFailed`."""
+    working = asyncio.ensure_future(work)
+    failing = asyncio.ensure_future(system.wait_for_failure())
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if stage.system.broken.is_set():
-            raise Failed(stage.system.reason)
-        tasks[0].result()
+        await asyncio.wait([working, failing], return_when=asyncio.FIRST_COMPLETED)
+        if failing.done():
+            raise failing.result()
+        working.result()
     except BaseExceptionGroup as group:
         if refused := _leaves(group.subgroup(Refused)):
-            raise Failed(f"ingest refused the traffic: {refused[0]}") from None
+            raise SystemFailed(f"ingest refused the traffic: {refused[0]}") from None
         raise
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        working.cancel()
+        failing.cancel()
+        await asyncio.gather(working, failing, return_exceptions=True)
 
 
 def _leaves(error: BaseException | None) -> list[BaseException]:
@@ -180,114 +149,20 @@ def _leaves(error: BaseException | None) -> list[BaseException]:
     return [error] if error else []
 
 
-async def _idle(settings: Settings) -> dict[str, Any]:
-    """Waits until twice nothing is left to do; returns the last status. Raises `Failed` after a
-    while.
+async def _idle(settings: Settings) -> status.Status:
+    """Waits until twice nothing is left to do; returns the last status. Raises `SystemFailed` after
+    `IDLE_TIMEOUT_S`.
     """
-    give_up = time.monotonic() + IDLE_S
-    seen = 0
+    give_up = time.monotonic() + IDLE_TIMEOUT_S
+    idle = 0
     while True:
-        state: dict[str, Any] = await status.read(settings)
-        seen = seen + 1 if state["idle"] else 0
-        if seen == 2:
+        state = await status.read(settings)
+        idle = idle + 1 if state.idle else 0
+        if idle == 2:
             return state
         if time.monotonic() > give_up:
-            raise Failed(f"the system was not idle after {IDLE_S:.0f} s: {json.dumps(state)}")
-        await asyncio.sleep(0.3)
-
-
-def _in_words(result: dict[str, Any]) -> str:
-    touches, ms = result["touches"], result["event_to_touch_ms"]
-    withheld = (
-        ", ".join(f"{count} {reason}" for reason, count in touches["withheld"].items()) or "none"
-    )
-    lines = [
-        f"{result['accepted']} events accepted, {result['counted']} counted, "
-        + f"{result['duplicates_sent']} sent twice, {result['dead_letters']} dead letters.",
-        f"{result['leads']} leads, {result['transitions']} stage changes, "
-        + f"{result['undecided_transitions']} undecided.",
-        f"{touches['sent']} touches sent; withheld: {withheld}.",
-        f"From event to touch: {ms['p50']} ms (p50), {ms['p95']} ms (p95), {ms['p99']} ms (p99).",
-        f"Stage, on simulated people: macro recall {result['stage_accuracy']}, "
-        + f"of the best plain points score {result['stage_accuracy_by_points']}.",
-    ]
-    return "\n".join(lines)
-
-
-async def _live(rate: float, seed: int, playbook: Path | None) -> int:
-    console = Console(highlight=False, soft_wrap=True)
-    console.print("Starting PostgreSQL, an in-memory broker, ingest, scorer and nurture …")
-    async with _stage(
-        FIRST_MINUTE_S, rate, seed, playbook, lambda told: console.print(json.dumps(told))
-    ) as stage:
-        line = stage.system.line()
-        console.print(f"\nThe page:  {line['scorer']}/sign-in?key={line['keys']['query']}")
-        console.print(f"Post to:   {line['ingest']}/v1/events   mail lands in {line['mail']}")
-        for scope, key in line["keys"].items():
-            console.print(f"  {scope:<7} {key}")
-        console.print(
-            f"\n{len(stage.traffic.people)} people are simulated. "
-            "Time is compressed: 60 days pass in the first minute, then it is now.\n"
-            "Ctrl-C ends it and leaves nothing behind.\n"
-        )
-        await _unless_broken(stage, _both(stage.traffic.run(None), _summary(stage, console)))
-    return 0
-
-
-async def _both(*works: Any) -> None:
-    async with asyncio.TaskGroup() as group:
-        for work in works:
-            group.create_task(work)
-
-
-async def _summary(stage: Stage, console: Console) -> None:
-    """A line each second, over itself on a terminal; the first touch gets a line of its own."""
-    live = (
-        Live(Text(""), console=console, auto_refresh=False, transient=True)
-        if console.is_terminal
-        else None
-    )
-    first = True
-    with live or nullcontext():
-        while True:
-            began = time.monotonic()
-            touches, leads = await _looked(stage)
-            sent = [touch for touch in touches if touch["status"] == "sent"]
-            if first and sent:
-                first = False
-                console.print(
-                    f"The first touch went out {time.monotonic() - stage.began:.1f} "
-                    "s after the start."
-                )
-            text = summary(stage, touches, sent, leads)
-            if live:
-                live.update(Text(text), refresh=True)
-            else:
-                console.print(text)
-            took = time.monotonic() - began
-            await asyncio.sleep(max(LOOK_S - took, took * 5))
-
-
-async def _looked(stage: Stage) -> tuple[list[dict[str, Any]], int]:
-    """Touches and the number of leads; nothing while a service is being started again."""
-    try:
-        return await stage.reader.touches(), await stage.reader.count_leads()
-    except (aiohttp.ClientError, TimeoutError):
-        return [], 0
-
-
-def summary(
-    stage: Stage, touches: list[dict[str, Any]], sent: list[dict[str, Any]], leads: int
-) -> str:
-    """The state of things in one line."""
-    counts = Counter(touch["status"] for touch in touches)
-    day = (stage.clock.now_us() - stage.start_us) / DAY
-    pace = f"day {min(day, DAYS):4.1f} of {DAYS:.0f}" if stage.clock.compressed else "now"
-    latest = max(sent, key=lambda touch: str(touch["sent_at"]), default=None)
-    transitions = len({touch["announcement"] for touch in touches})
-    return (
-        f"{pace} · {len(stage.traffic.tally.accepted)} events · {leads} leads · "
-        f"{transitions} stage changes · "
-        f"touches {counts['sent']} sent, {counts['due']} due, {counts['withheld']} withheld"
-        + (f" · latest: {latest['content']}" if latest else "")
-    )
+            raise SystemFailed(
+                f"the system was not idle after {IDLE_TIMEOUT_S:.0f} s: "
+                f"{json.dumps(state._asdict())}"
+            )
+        await asyncio.sleep(IDLE_POLL_S)

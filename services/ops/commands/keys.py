@@ -1,6 +1,4 @@
-"""API keys from the command line: made, listed, rotated and revoked, each of it in force within a
-second.
-"""
+"""API keys: made, listed, rotated and revoked, each of it in force within a second."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,7 +13,7 @@ from services.shared.errors import Reject
 from services.shared.http.keys import Scope, new_key, normal_origin, register
 
 
-class Made(NamedTuple):
+class NewKey(NamedTuple):
     """A key that was made now; it is shown once, for only its hash is kept."""
 
     id: str
@@ -26,81 +24,96 @@ class Made(NamedTuple):
     expires_at: str | None
 
 
+class KeyInForce(NamedTuple):
+    """What is kept of a key; times as RFC 3339. Without origins those of the settings count."""
+
+    id: str
+    name: str
+    scope: str
+    origins: list[str] | None
+    created_at: str | None
+    last_used_at: str | None
+    expires_at: str | None
+
+
 async def make(
     engine: AsyncEngine,
     name: str,
     scope: Scope,
     origins: Sequence[str] | None = None,
     expires_at: datetime | None = None,
-) -> Made:
-    """A new key; without origins those of the settings count."""
-    key, own = new_key(), [normal_origin(one) for one in origins or ()] or None
-    number = await register(engine, key, name, scope, origins=own, expires_at=expires_at)
-    return Made(number, key, name, scope, own, rfc3339(expires_at) if expires_at else None)
+) -> NewKey:
+    """Makes a key; without origins those of the settings count."""
+    key, own = new_key(), [normal_origin(origin) for origin in origins or ()] or None
+    key_id = await register(engine, key, name, scope, origins=own, expires_at=expires_at)
+    return NewKey(key_id, key, name, scope, own, _time(expires_at))
 
 
-async def listed(engine: AsyncEngine) -> list[dict[str, Any]]:
-    """All keys that are not revoked, newest first; none of them can be read again."""
+async def in_force(engine: AsyncEngine) -> list[KeyInForce]:
+    """All keys that are not revoked, newest first."""
     async with engine.connect() as connection:
         found = await rows(
             connection,
-            "SELECT id, name, scope, origins, created_at, last_used_at, expires_at FROM "
-            "access.api_key "
-            "WHERE revoked_at IS NULL ORDER BY created_at DESC, id",
+            "SELECT id, name, scope, origins, created_at, last_used_at, expires_at "
+            "FROM access.api_key WHERE revoked_at IS NULL ORDER BY created_at DESC, id",
         )
-    return [
-        {
-            "id": row.id,
-            "name": row.name,
-            "scope": row.scope,
-            "origins": row.origins,
-            **{
-                time: (at := getattr(row, time)) and rfc3339(at)
-                for time in ("created_at", "last_used_at", "expires_at")
-            },
-        }
-        for row in found
-    ]
+    return [_key_in_force(row) for row in found]
 
 
-async def rotate(engine: AsyncEngine, number: str, grace: timedelta) -> Made:
-    """A new key of the same name, scope and origins; the old one expires after the grace period.
+async def rotate(engine: AsyncEngine, key_id: str, grace: timedelta) -> NewKey:
+    """Makes a key of the same name, scope and origins; the old one expires after the grace period.
     Raises Reject.
     """
     async with engine.connect() as connection:
         found = await rows(
             connection,
             "SELECT * FROM access.api_key WHERE id = :id AND revoked_at IS NULL",
-            id=number,
+            id=key_id,
         )
     if not found:
-        raise _unknown(number)
+        raise _unknown(key_id)
     old = found[0]
     made = await make(engine, old.name, old.scope, old.origins)
     async with engine.begin() as connection:
         await connection.execute(
             text("UPDATE access.api_key SET expires_at = least(expires_at, :until) WHERE id = :id"),
-            {"id": number, "until": datetime.now(UTC) + grace},
+            {"id": key_id, "until": datetime.now(UTC) + grace},
         )
     return made
 
 
-async def revoke(engine: AsyncEngine, number: str) -> None:
+async def revoke(engine: AsyncEngine, key_id: str) -> None:
     """Takes a key out of force. Raises Reject."""
     async with engine.begin() as connection:
         done = await connection.execute(
             text(
                 "UPDATE access.api_key SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL"
             ),
-            {"id": number},
+            {"id": key_id},
         )
     if not done.rowcount:
-        raise _unknown(number)
+        raise _unknown(key_id)
 
 
-def _unknown(number: str) -> Reject:
+def _key_in_force(row: Any) -> KeyInForce:
+    return KeyInForce(
+        row.id,
+        row.name,
+        row.scope,
+        row.origins,
+        _time(row.created_at),
+        _time(row.last_used_at),
+        _time(row.expires_at),
+    )
+
+
+def _time(at: datetime | None) -> str | None:
+    return rfc3339(at) if at else None
+
+
+def _unknown(key_id: str) -> Reject:
     return Reject(
-        f"no key {number[:40]!r} in force",
+        f"no key {key_id[:40]!r} in force",
         where="id",
         remedy="see `ripeline keys list`",
         kind="not-found",

@@ -1,10 +1,10 @@
 """Makes an installation ready: schemas, topics, keys. Running it again changes nothing."""
 
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.shared.db import is_transient, migrate, open_engine
+from services.shared.db import is_transient, migrate, open_engine, rows
 from services.shared.errors import Retry
 from services.shared.http.keys import Scope, new_key, register
 from services.shared.messaging.kafka import create_topics
@@ -14,38 +14,46 @@ from services.shared.settings import Settings
 SCOPES: tuple[Scope, ...] = ("secret", "public", "query")
 
 
-async def provision(settings: Settings) -> dict[str, Any]:
-    """Migrates, creates topics, registers the keys of the settings; makes keys where there are none
-    at all.
+class Provisioned(NamedTuple):
+    """Topics that were created, and keys that were made, by scope."""
 
-    Returns {"topics": created, "keys": {scope: key made now}}. Waits while database or broker are
-    starting.
+    topics: list[str]
+    keys: dict[Scope, str]
+
+
+async def provision(settings: Settings) -> Provisioned:
+    """Migrates, creates topics, registers the keys of the settings; makes a key of each scope that
+    has none at all.
+
+    Waits while database or broker are starting.
     """
     engine = open_engine(settings)
     try:
         await retry_with_backoff(lambda: _migrated(engine), "database")
         topics = await retry_with_backoff(lambda: create_topics(settings), "broker")
-        made: dict[str, str] = {}
-        for scope in SCOPES:
-            given = getattr(settings, f"{scope}_key").get_secret_value()
-            async with engine.connect() as connection:
-                known = (
-                    await connection.execute(
-                        text("SELECT 1 FROM access.api_key WHERE scope = :scope LIMIT 1"),
-                        {"scope": scope},
-                    )
-                ).first()
-            if given:
-                await register(engine, given, "default", scope)
-            elif not known:
-                made[scope] = new_key()
-                await register(engine, made[scope], "default", scope)
-        return {"topics": topics, "keys": made}
+        keys = {scope: key for scope in SCOPES if (key := await _key(engine, settings, scope))}
+        return Provisioned(topics, keys)
     finally:
         await engine.dispose()
 
 
-async def _migrated(engine: Any) -> None:
+async def _key(engine: AsyncEngine, settings: Settings, scope: Scope) -> str:
+    """Registers the key of the settings; returns a key that was made now, or ''."""
+    if given := getattr(settings, f"{scope}_key").get_secret_value():
+        await register(engine, given, "default", scope)
+        return ""
+    async with engine.connect() as connection:
+        known = await rows(
+            connection, "SELECT 1 FROM access.api_key WHERE scope = :scope LIMIT 1", scope=scope
+        )
+    if known:
+        return ""
+    made = new_key()
+    await register(engine, made, "default", scope)
+    return made
+
+
+async def _migrated(engine: AsyncEngine) -> None:
     try:
         await migrate(engine)
     except Exception as error:

@@ -54,10 +54,12 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def main() -> None:
-    """`python -m services.ops.secret_files FOLDER` names what it wrote, never what it says."""
+    """`python -m services.ops.commands.secret_files FOLDER` prints names of what it wrote, never
+    secrets.
+    """
     os.umask(0o027)
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m services.ops.secret_files FOLDER")
+        sys.exit("usage: python -m services.ops.commands.secret_files FOLDER")
     written = write_missing(Path(sys.argv[1]))
     print("wrote " + ", ".join(written) if written else "all secrets are there")
 

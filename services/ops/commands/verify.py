@@ -4,11 +4,11 @@ checked in place.
 
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.model.profile import profile_of
+from services.scorer.model.profile import Profile, profile_of
 from services.scorer.records import unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store, pack
@@ -20,11 +20,25 @@ from services.shared.settings import Settings
 BATCH = 200
 
 
-async def verify(settings: Settings, progress: Callable[[int], None]) -> dict[str, Any]:
-    """`{"leads": n, "mismatches": [{"lead", "what"}]}`; `progress` hears of every lead compared."""
+class Mismatch(NamedTuple):
+    """A lead, and what is stored otherwise than its events say."""
+
+    lead: str
+    what: str
+
+
+class Verification(NamedTuple):
+    """How many leads were compared, and what differed."""
+
+    leads: int
+    mismatches: list[Mismatch]
+
+
+async def verify(settings: Settings, progress: Callable[[int], None]) -> Verification:
+    """Compares all leads as they are at one moment; `progress` gets the number of each batch."""
     engine = open_engine(settings)
     scoring = Scoring.of(load(settings.playbook), Clock.parse(settings.clock))
-    mismatches: list[dict[str, str]] = []
+    mismatches: list[Mismatch] = []
     count, last = 0, uuid.UUID(int=0)
     try:
         async with engine.connect() as connection:
@@ -38,7 +52,7 @@ async def verify(settings: Settings, progress: Callable[[int], None]) -> dict[st
                     last=last, limit=BATCH,
                 )  # fmt: skip
                 if not found:
-                    return {"leads": count, "mismatches": mismatches}
+                    return Verification(count, mismatches)
                 last, count = found[-1].id, count + len(found)
                 mismatches += await _compare(
                     Store(connection), scoring, {row.id: row.profile for row in found}
@@ -50,7 +64,7 @@ async def verify(settings: Settings, progress: Callable[[int], None]) -> dict[st
 
 async def _compare(
     store: Store, scoring: Scoring, profiles: dict[uuid.UUID, bytes]
-) -> list[dict[str, str]]:
+) -> list[Mismatch]:
     """What of these leads differs from a fold of their events."""
     events, states = await store.events(profiles), await store.states(profiles)
     wrong: list[tuple[uuid.UUID, str]] = []
@@ -66,21 +80,21 @@ async def _compare(
             wrong.append((lead, "the profile"))
         if lead in events and lead not in states:
             wrong.append((lead, "no state"))
-    return [{"lead": str(lead), "what": what} for lead, what in wrong]
+    return [Mismatch(str(lead), what) for lead, what in wrong]
 
 
-def canonical(profile: Any) -> bytes:
+def canonical(profile: Profile) -> bytes:
     """A profile in one form whatever the order in which it was learned."""
     profile.traits = dict(sorted(profile.traits.items()))
     profile.consent = dict(sorted(profile.consent.items()))
     return pack(profile)
 
 
-async def _misplaced(connection: AsyncConnection) -> list[dict[str, str]]:
+async def _misplaced(connection: AsyncConnection) -> list[Mismatch]:
     """Events that are not where their strongest identifier belongs."""
     found = await rows(
         connection,
         "SELECT DISTINCT e.lead_id FROM scorer.event e JOIN scorer.identifier i ON i.id = e.anchor "
         "WHERE i.lead_id IS NOT NULL AND i.lead_id <> e.lead_id LIMIT 100",
     )
-    return [{"lead": str(row.lead_id), "what": "an event of somebody else"} for row in found]
+    return [Mismatch(str(row.lead_id), "an event of somebody else") for row in found]

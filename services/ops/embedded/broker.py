@@ -1,5 +1,5 @@
-"""An in-memory broker that speaks Kafka's protocol, for trying out; its first line tells its
-address.
+"""An in-memory broker that speaks Kafka's protocol, for trying out; its first line is its address
+as JSON.
 """
 
 import json

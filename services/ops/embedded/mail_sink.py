@@ -12,7 +12,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 
 class Folder:
-    """Keeps each mail as it came, under names that sort by arrival; a reader never sees half a
+    """Keeps each mail as it came, under names that sort by time; a reader never sees half a
     file.
     """
 
@@ -55,7 +55,7 @@ async def _run(folder: Path, host: str, port: int) -> None:
 
 
 def main() -> None:
-    """Serve until SIGTERM; the first line of stdout tells the address and the folder."""
+    """Serve until SIGTERM; the first line of stdout is the address and the folder, as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="where the .eml files go")
     parser.add_argument("--host", default="127.0.0.1")

@@ -51,5 +51,5 @@ if __name__ == "__main__":
     name, account, *program = sys.argv[1:]
     if account != "-":
         _drop_to(account)
-    die_with_parent(signal.Signals[name])  # last: a change of user takes the wish back
+    die_with_parent(signal.Signals[name])  # last: a change of user resets it
     os.execv(program[0], program)

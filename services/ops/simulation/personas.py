@@ -1,6 +1,4 @@
-"""Who the simulated people are: their names, kinds and rates, none of them taken from the
-estimate.
-"""
+"""Names, kinds and rates of simulated people; none of them is taken from the estimate."""
 
 from dataclasses import dataclass
 
@@ -30,14 +28,18 @@ GIVEN, FAMILY, COMPANIES = (
 
 @dataclass(frozen=True)
 class Persona:
-    """How one kind of person goes through a purchase; `days` are the mean ones in each stage."""
+    """How one kind of person goes through a purchase.
+
+    `days` are the mean ones in each stage; `activity` multiplies the sessions, `openness` the
+    chance to give an address.
+    """
 
     name: str
     share: float
     titles: tuple[str, ...]
     company_size: tuple[int, int]
     days: tuple[float, float, float, float]
-    onwards: tuple[tuple[float, ...], ...]  # from each stage to each stage; last the outcome
+    transitions: tuple[tuple[float, ...], ...]  # from each stage to each stage; last the outcome
     activity: float
     openness: float
 
@@ -84,7 +86,13 @@ PERSONAS = (
         0.7,
     ),
 )
+# by hidden stage
 SESSIONS_A_DAY = (0.012, 0.055, 0.12, 0.24)
+GIVES_ADDRESS = (0.12, 0.34, 0.5, 0.75)  # chance in a session of an unknown person
+FIRST_STAGE_WEIGHTS = (0.18, 0.52, 0.22, 0.08)
+UNSUBSCRIBES_A_DAY = (0.0022, 0.0014, 0.0012, 0.001)
+FOLLOWS_MAIL = (0.04, 0.14, 0.26, 0.34)  # chance to follow a mail's link
+UNSUBSCRIBES_BY_MAIL = (0.03, 0.012, 0.008, 0.006)  # chance to leave by a mail's link
 # chance that a session of a person in each stage holds the act at all
 IN_A_SESSION = {
     "read_curious": (0.12, 0.4, 0.2, 0.07),
@@ -97,9 +105,5 @@ IN_A_SESSION = {
     "talk": (0.003, 0.008, 0.05, 0.2),
     "social": (0.03, 0.05, 0.03, 0.01),
 }
-LEAVES_ADDRESS = (0.12, 0.34, 0.5, 0.75)
-ARRIVES_IN = (0.18, 0.52, 0.22, 0.08)
-UNSUBSCRIBES_A_DAY = (0.0022, 0.0014, 0.0012, 0.001)
-TWICE, LATE, VERY_LATE = 0.08, 0.15, 0.04
-ANSWERS_MAIL = (0.04, 0.14, 0.26, 0.34)  # chance to follow a mail's link, by stage
-LEAVES_BY_MAIL = (0.03, 0.012, 0.008, 0.006)
+# shares of messages
+SENT_TWICE, SENT_LATE, SENT_VERY_LATE = 0.08, 0.15, 0.04

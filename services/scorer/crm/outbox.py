@@ -1,5 +1,5 @@
-"""What the CRM is owed: a row a lead, noted in the transaction that changed it, taken on lease by
-the writer.
+"""The CRM outbox, `scorer.writeback`: a row a lead, enqueued in the transaction that changed it,
+claimed by the delivery for as long as an attempt may take.
 """
 
 import uuid
@@ -10,7 +10,13 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.crm.payload import SCHEDULE, Numbers, Told, outcome, worth_telling
+from services.scorer.crm.payload import (
+    SCHEDULE,
+    ProductNumbers,
+    Summary,
+    is_worth_a_message,
+    sales_text,
+)
 from services.scorer.records import LeadRow
 from services.shared.contracts.identity import Kind
 from services.shared.db import rows
@@ -19,38 +25,38 @@ from services.shared.playbook.sections import Crm
 COALESCED_S = 1.0  # what follows so soon goes with the same message
 BEHIND_S = 300.0  # news waits at most so long behind a message that fails
 pack = msgspec.msgpack.Encoder().encode
-unpack = msgspec.msgpack.Decoder(Told).decode
+unpack = msgspec.msgpack.Decoder(Summary).decode
 
 
-class Owed(msgspec.Struct, frozen=True):
-    """One lead on lease; `sequence` is another one as soon as there is more to say."""
+class OutboxEntry(msgspec.Struct, frozen=True):
+    """One lead that is claimed; `sequence` is another one as soon as it has changed again, and
+    `delivered` the summary that the CRM has.
+    """
 
     lead: uuid.UUID
     sequence: int
     attempts: int
-    told: Told | None
+    delivered: Summary | None
 
 
-async def note(connection: AsyncConnection, rules: Crm, leads: Iterable[LeadRow]) -> None:
-    """Owes the CRM a message about those of the leads that it can know and of which something has
-    changed.
-    """
-    now = {lead.id: _standing(lead) for lead in leads if _known_there(rules, lead)}
+async def enqueue(connection: AsyncConnection, rules: Crm, leads: Iterable[LeadRow]) -> None:
+    """Puts in those of the leads that the CRM can know and of which something has changed."""
+    now = {lead.id: _summary(lead) for lead in leads if _is_known_there(rules, lead)}
     if not now:
         return
     found = await rows(
         connection,
-        "SELECT lead_id, due_at IS NOT NULL AS owed, told FROM scorer.writeback WHERE lead_id "
+        "SELECT lead_id, due_at IS NOT NULL AS due, told FROM scorer.writeback WHERE lead_id "
         "= ANY(:leads)",
         leads=list(now),
     )
-    # also one on the wire: what it says may be older than this
-    owed = {row.lead_id for row in found if row.owed}
+    # also one whose message is on the wire: what stands in it may be older than this
+    waiting = {row.lead_id for row in found if row.due}
     before = {row.lead_id: unpack(row.told) for row in found if row.told}
     due = sorted(
         lead
-        for lead, said in now.items()
-        if lead in owed or worth_telling(rules, before.get(lead), said)
+        for lead, summary in now.items()
+        if lead in waiting or is_worth_a_message(rules, before.get(lead), summary)
     )
     if due:
         await connection.execute(
@@ -67,27 +73,30 @@ async def note(connection: AsyncConnection, rules: Crm, leads: Iterable[LeadRow]
         )
 
 
-def _standing(lead: LeadRow) -> Told:
+def _summary(lead: LeadRow) -> Summary:
     numbers = {
-        product: Numbers(view.stage, state.qualified, view.likelihood, view.fit, view.engagement)
+        product: ProductNumbers(
+            view.stage, state.qualified, view.likelihood, view.fit, view.engagement
+        )
         for product, state in lead.states.items()
         if (view := state.view)
     }
     sales = lead.profile.sales
-    return Told(outcome(sales.status, sales.reason) if sales else "", numbers)
+    return Summary(sales_text(sales.status, sales.reason) if sales else "", numbers)
 
 
-def _known_there(rules: Crm, lead: LeadRow) -> bool:
+def _is_known_there(rules: Crm, lead: LeadRow) -> bool:
     """A visitor without an address or an id of that system is nobody whom a CRM could find."""
     system = rules.system.strip().lower()
     named = any(
-        one.kind is Kind.EMAIL or (one.kind is Kind.EXTERNAL and one.system == system)
-        for one in lead.identifiers
+        identifier.kind is Kind.EMAIL
+        or (identifier.kind is Kind.EXTERNAL and identifier.system == system)
+        for identifier in lead.identifiers
     )
     return named and not lead.provisional and not lead.excluded
 
 
-async def claim(connection: AsyncConnection, limit: int, lease_s: float) -> list[Owed]:
+async def claim(connection: AsyncConnection, limit: int, lease_s: float) -> list[OutboxEntry]:
     """Takes what is due; nobody else has it before the lease ends."""
     found = await rows(
         connection,
@@ -100,27 +109,27 @@ async def claim(connection: AsyncConnection, limit: int, lease_s: float) -> list
         limit=limit,
     )
     return [
-        Owed(row.lead_id, row.sequence, row.attempts, unpack(row.told) if row.told else None)
+        OutboxEntry(row.lead_id, row.sequence, row.attempts, unpack(row.told) if row.told else None)
         for row in found
     ]
 
 
-async def settled(connection: AsyncConnection, owed: Owed, told: Told | None) -> None:
-    """The CRM knows this much; where there was more to say meanwhile, that is due at once."""
+async def finish(connection: AsyncConnection, entry: OutboxEntry, known: Summary | None) -> None:
+    """Notes what the CRM knows now; if the lead has changed meanwhile, it is due at once."""
     await connection.execute(
         text(
             "UPDATE scorer.writeback SET told = :told, attempts = 0, problem = '', "
             "due_at = CASE WHEN sequence = :sequence THEN NULL ELSE now() END WHERE lead_id = :lead"
         ),
-        {"lead": owed.lead, "sequence": owed.sequence, "told": pack(told) if told else None},
+        {"lead": entry.lead, "sequence": entry.sequence, "told": pack(known) if known else None},
     )
 
 
-async def failed(connection: AsyncConnection, owed: Owed, problem: str) -> bool:
-    """Puts it off by the schedule; False at the schedule's end, where it is given up until there is
-    news.
+async def retry_later(connection: AsyncConnection, entry: OutboxEntry, problem: str) -> bool:
+    """Puts it off by the schedule; False at the schedule's end, where it is given up until the lead
+    changes.
     """
-    again = owed.attempts < len(SCHEDULE)
+    again = entry.attempts < len(SCHEDULE)
     if again:
         change = "attempts = :attempts + 1, due_at = now() + make_interval(secs => :wait)"
     else:
@@ -129,20 +138,20 @@ async def failed(connection: AsyncConnection, owed: Owed, problem: str) -> bool:
             "ELSE now() END"
         )
     values: dict[str, Any] = (
-        {"attempts": owed.attempts, "wait": SCHEDULE[owed.attempts]}
+        {"attempts": entry.attempts, "wait": SCHEDULE[entry.attempts]}
         if again
-        else {"sequence": owed.sequence}
+        else {"sequence": entry.sequence}
     )
     await connection.execute(
         text(f"UPDATE scorer.writeback SET problem = :problem, {change} WHERE lead_id = :lead"),
-        {"lead": owed.lead, "problem": problem, **values},
+        {"lead": entry.lead, "problem": problem, **values},
     )
     return again
 
 
-async def release(connection: AsyncConnection, owed: Owed) -> None:
+async def release(connection: AsyncConnection, entry: OutboxEntry) -> None:
     """Gives back what could not be tried."""
     await connection.execute(
         text("UPDATE scorer.writeback SET due_at = now() WHERE lead_id = :lead"),
-        {"lead": owed.lead},
+        {"lead": entry.lead},
     )

@@ -1,4 +1,4 @@
-"""What a CRM is told of a lead, when that is worth a message, and in which words; pure."""
+"""What a CRM gets to know of a lead, when that is worth a message, and in which words; pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +8,8 @@ import msgspec
 from jmespath.exceptions import JMESPathTypeError
 
 from services.scorer.model.explanation import Line
+from services.scorer.queries.lead_view import LeadView
+from services.scorer.queries.responses import IdentifiersResponse, LeadResponse, Time
 from services.scorer.wording import band, line_in_words, plain, signed
 from services.shared.playbook.sections import UNKNOWN, Content, Crm
 
@@ -17,7 +19,10 @@ HOUR = 3600
 SCHEDULE = (5, 300, HOUR // 2, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR)
 
 
-class Numbers(msgspec.Struct, array_like=True, frozen=True):
+# -- when a message is worth sending --------------------------------------------------------------
+
+
+class ProductNumbers(msgspec.Struct, array_like=True, frozen=True):
     """A lead's numbers for one product."""
 
     stage: str = UNKNOWN
@@ -27,64 +32,194 @@ class Numbers(msgspec.Struct, array_like=True, frozen=True):
     engagement: float = 0.0
 
 
-class Told(msgspec.Struct, array_like=True, frozen=True):
-    """What the CRM knows from us, as far as it decides on the next message; numbers by product."""
+class Summary(msgspec.Struct, array_like=True, frozen=True):
+    """Of a lead, what decides whether there is a message: sales' status with its reason, and the
+    numbers by product. The one last delivered is stored.
+    """
 
     sales: str = ""
-    products: dict[str, Numbers] = {}
+    products: dict[str, ProductNumbers] = {}
 
 
-def worth_telling(rules: Crm, before: Told | None, now: Told) -> bool:
-    """Whether something of what the playbook lists under `crm.when` has changed since the CRM was
-    last told.
-    """
-    before = before or Told()
-    if "sales_changed" in rules.when and now.sales != before.sales:
-        return True
-    return any(
-        _changed(rules, before.products.get(name, Numbers()), numbers)
-        for name, numbers in now.products.items()
-    )
-
-
-def _changed(rules: Crm, before: Numbers, now: Numbers) -> bool:
-    chance = 100 * abs((now.likelihood or 0.0) - (before.likelihood or 0.0))
-    moved = (
-        max(chance, abs(now.fit - before.fit), abs(now.engagement - before.engagement))
-        >= rules.min_change
-    )
-    return (
-        ("stage_changed" in rules.when and now.stage != before.stage)
-        or ("qualified" in rules.when and now.qualified != before.qualified)
-        or (
-            "score_moved" in rules.when
-            and (moved or band(now.likelihood) != band(before.likelihood))
-        )
-    )
-
-
-def told_of(leads: Mapping[str, Mapping[str, Any]]) -> Told:
-    """The same of leads as the API shows them, by product."""
+def summary_of(leads: Mapping[str, LeadView]) -> Summary:
+    """The summary of one lead's views by product."""
     numbers = {
-        product: Numbers(
-            lead["stage"],
-            lead["qualified"],
-            lead["likelihood"],
-            lead["fit"]["score"],
-            lead["engagement"],
+        product: ProductNumbers(
+            lead.stage, lead.qualified, lead.likelihood, lead.fit.score, lead.engagement
         )
         for product, lead in leads.items()
     }
     first = next(iter(leads.values()))
-    return Told(outcome(first["sales_status"], first["sales_reason"]), numbers)
+    return Summary(sales_text(first.sales_status, first.sales_reason), numbers)
 
 
-def outcome(status: str | None, reason: str | None) -> str:
-    """Sales' last word with its reason, in one text; '' without one."""
-    return f"{status}: {reason}" if reason else status or ""
+def sales_text(status: str, reason: str) -> str:
+    """Sales' status with its reason, in one text; '' without one."""
+    return f"{status}: {reason}" if reason else status
 
 
-def reasons(lines: Sequence[Line], library: Mapping[str, Content]) -> list[str]:
+def is_worth_a_message(rules: Crm, before: Summary | None, now: Summary) -> bool:
+    """Whether something of what the playbook lists under `crm.when` has changed since the summary
+    that was last delivered, if any was.
+    """
+    before = before or Summary()
+    if "sales_changed" in rules.when and now.sales != before.sales:
+        return True
+    return any(
+        _changed(rules, before.products.get(name, ProductNumbers()), numbers)
+        for name, numbers in now.products.items()
+    )
+
+
+def _changed(rules: Crm, before: ProductNumbers, now: ProductNumbers) -> bool:
+    return (
+        ("stage_changed" in rules.when and now.stage != before.stage)
+        or ("qualified" in rules.when and now.qualified != before.qualified)
+        or ("score_moved" in rules.when and _score_moved(rules.min_change, before, now))
+    )
+
+
+def _score_moved(min_change: float, before: ProductNumbers, now: ProductNumbers) -> bool:
+    """A band that changes counts as moved, however little the number did."""
+    chance = 100 * abs((now.likelihood or 0.0) - (before.likelihood or 0.0))
+    change = max(chance, abs(now.fit - before.fit), abs(now.engagement - before.engagement))
+    return change >= min_change or band(now.likelihood) != band(before.likelihood)
+
+
+# -- what stands in a message ---------------------------------------------------------------------
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the lead stands for one product; instead of a likelihood that is not calibrated people
+    read its band.
+    """
+
+    product: str
+    stage: str
+    stage_since: Time | None
+    confidence: float
+    likelihood: float | None
+    band: str
+    fit: float
+    grade: str
+    engagement: float
+    qualified: bool
+    reasons: list[str]
+
+
+class DocumentLead(msgspec.Struct, frozen=True):
+    """Who the lead is."""
+
+    id: str
+    traits: dict[str, Any]
+    identifiers: IdentifiersResponse
+
+
+class Document(Standing, frozen=True, kw_only=True):
+    """What the playbook's expressions are asked of: the first product's standing at the top."""
+
+    lead: DocumentLead
+    external_id: str | None
+    email: str | None
+    sales_status: str | None
+    sales_reason: str | None
+    source: str | None
+    campaign: str | None
+    last_event_at: Time | None
+    as_of: Time
+    version: int
+    products: dict[str, Standing]
+
+
+class MessageData(msgspec.Struct, frozen=True, kw_only=True):
+    """How to find the record in the CRM, and its fields as the playbook makes them."""
+
+    lead: str
+    version: int
+    system: str
+    external_id: str | None
+    email: str | None
+    fields: dict[str, Any]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """The body of a webhook."""
+
+    type: str
+    timestamp: Time
+    data: MessageData
+
+
+def message(
+    rules: Crm, leads: Mapping[str, LeadView], reasons: Mapping[str, Sequence[str]]
+) -> Message:
+    """The message of one lead's views and reasons by product; the first product leads."""
+    known = document(rules, leads, reasons)
+    asked = msgspec.to_builtins(known)
+    fields = {name: _found(expression, asked) for name, expression in rules.fields.items()}
+    data = MessageData(
+        lead=known.lead.id,
+        version=known.version,
+        system=rules.system,
+        external_id=known.external_id,
+        email=known.email,
+        fields=fields,
+    )
+    return Message("lead.scored", known.as_of, data)
+
+
+def document(
+    rules: Crm, leads: Mapping[str, LeadView], reasons: Mapping[str, Sequence[str]]
+) -> Document:
+    """The document of one lead's views and reasons by product."""
+    standings = {
+        product: _standing(LeadResponse.of(lead), reasons[product])
+        for product, lead in leads.items()
+    }
+    first = LeadResponse.of(next(iter(leads.values())))
+    system = rules.system.strip().lower()
+    externals = [given.id for given in first.identifiers.external_id if given.system == system]
+    return Document(
+        lead=DocumentLead(first.id, first.traits, first.identifiers),
+        external_id=next(iter(externals), None),
+        email=next(iter(first.identifiers.email), None),
+        sales_status=first.sales_status,
+        sales_reason=first.sales_reason,
+        source=first.source,
+        campaign=first.campaign,
+        last_event_at=first.last_event_at,
+        as_of=first.as_of,
+        version=first.version,
+        products=standings,
+        **msgspec.structs.asdict(next(iter(standings.values()))),
+    )
+
+
+def _standing(lead: LeadResponse, reasons: Sequence[str]) -> Standing:
+    likelihood = lead.likelihood if lead.calibrated else None
+    return Standing(
+        product=lead.product,
+        stage=lead.stage,
+        stage_since=lead.stage_since,
+        confidence=round(lead.confidence, 3),
+        likelihood=None if likelihood is None else round(likelihood, 4),
+        band=band(lead.likelihood) or "settled",
+        fit=round(lead.fit.score, 1),
+        grade=lead.fit.grade,
+        engagement=round(lead.engagement, 1),
+        qualified=lead.qualified,
+        reasons=list(reasons),
+    )
+
+
+def _found(expression: str, asked: Any) -> Any:
+    try:
+        return jmespath.search(expression, asked)
+    except JMESPathTypeError:
+        return None  # the lead lacks what the expression joins or compares
+
+
+def top_reasons(lines: Sequence[Line], library: Mapping[str, Content]) -> list[str]:
     """What moved the likelihood most, three at most, largest first, in words with its points."""
     weights: dict[str, float] = {}
     points: dict[str, list[float]] = {}
@@ -101,77 +236,3 @@ def _reason(text: str, points: Sequence[float]) -> str:
     moved = signed(sum(points))
     # an outcome ends the count and adds nothing
     return f"{text}{times}" if moved == "0.0" else f"{text}{times} ({moved})"
-
-
-def message(
-    rules: Crm, leads: Mapping[str, Mapping[str, Any]], why: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
-    """The body of a message, from leads as the API shows them and their reasons, by product; the
-    first product leads.
-    """
-    first = next(iter(leads.values()))
-    known = document(rules, leads, why)
-    fields = {name: _found(expression, known) for name, expression in rules.fields.items()}
-    data = {
-        "lead": first["id"], "version": first["version"], "system": rules.system,
-        "external_id": known["external_id"],
-        "email": known["email"], "fields": fields,
-    }  # fmt: skip
-    return {"type": "lead.scored", "timestamp": first["as_of"], "data": data}
-
-
-def document(
-    rules: Crm, leads: Mapping[str, Mapping[str, Any]], why: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
-    """What the playbook's expressions are asked of."""
-    products = {product: _standing(lead, why[product]) for product, lead in leads.items()}
-    first = next(iter(leads.values()))
-    system = rules.system.strip().lower()
-    externals = [
-        one["id"] for one in first["identifiers"]["external_id"] if one["system"] == system
-    ]
-    same = (
-        "sales_status",
-        "sales_reason",
-        "source",
-        "campaign",
-        "last_event_at",
-        "as_of",
-        "version",
-    )
-    return {
-        "lead": {"id": first["id"], "traits": first["traits"], "identifiers": first["identifiers"]},
-        "external_id": next(iter(externals), None),
-        "email": next(iter(first["identifiers"]["email"]), None),
-        **{name: first[name] for name in same},
-        **next(iter(products.values())),
-        "products": products,
-    }
-
-
-def _standing(lead: Mapping[str, Any], why: Sequence[str]) -> dict[str, Any]:
-    """Where the lead stands for one product; of a likelihood people see the band until it is
-    calibrated.
-    """
-    return {
-        "product": lead["product"],
-        "stage": lead["stage"],
-        "stage_since": lead["stage_since"],
-        "confidence": round(lead["confidence"], 3),
-        "likelihood": round(lead["likelihood"], 4)
-        if lead["calibrated"] and lead["likelihood"] is not None
-        else None,
-        "band": band(lead["likelihood"]) or "settled",
-        "fit": round(lead["fit"]["score"], 1),
-        "grade": lead["fit"]["grade"],
-        "engagement": round(lead["engagement"], 1),
-        "qualified": lead["qualified"],
-        "reasons": list(why),
-    }
-
-
-def _found(expression: str, known: Mapping[str, Any]) -> Any:
-    try:
-        return jmespath.search(expression, known)
-    except JMESPathTypeError:
-        return None  # the lead lacks what the expression joins or compares

@@ -5,7 +5,8 @@ for engagement.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from services.shared.contracts.events import TOUCH_SENT, Interaction
+from services.shared.contracts.event_types import TOUCH_SENT
+from services.shared.contracts.events import Interaction
 from services.shared.playbook.sections import Content, Playbook
 from services.shared.playbook.stage_model import MarkOfContent
 from services.shared.playbook.urls import UrlMatcher

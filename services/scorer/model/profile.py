@@ -13,18 +13,12 @@ import msgspec
 from services.scorer.model.state import Event
 from services.shared.clock import to_us
 from services.shared.contracts.consent import ConsentKey, consents_of
-from services.shared.contracts.events import TOUCH_SENT, Consent
+from services.shared.contracts.event_types import ON_SITE, TOUCH_SENT
+from services.shared.contracts.events import Consent
 from services.shared.contracts.sales import STATUS_OF
 
 BEFORE_ALL = -(1 << 62), ""
 MAX_REASON = 500
-ON_SITE = frozenset({
-    "page_viewed", "form_submitted", "content_downloaded", "video_watched", "pricing_viewed",
-    "enquired",
-    "demo_requested", "trial_started", "webinar_registered", "survey_answered", "preference_set",
-    "link_clicked",
-    "email_clicked",
-})  # fmt: skip
 
 
 class ConsentRecord(msgspec.Struct, array_like=True, frozen=True):

@@ -10,15 +10,15 @@ from datetime import datetime, timedelta
 import msgspec
 
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import ON_SITE, Profile
+from services.scorer.model.profile import Profile
 from services.scorer.processing.snapshots import snapshot_of
 from services.scorer.records import Announcement, IncomingEvent, LeadRow, StageChange, State
 from services.shared.clock import from_us
 from services.shared.contracts.consent import consents_of
+from services.shared.contracts.event_types import CONSUMES_CONTENT, REQUESTS, TOUCH_SENT
 from services.shared.contracts.events import (
     CHANGES,
     TOO_OLD,
-    TOUCH_SENT,
     Cause,
     Change,
     ChangeEvent,
@@ -33,8 +33,6 @@ from services.shared.messaging.kafka import Outgoing
 
 TOO_OLD_US = TOO_OLD // timedelta(microseconds=1)
 ENGAGED_EVERY_SECONDS = 300
-CONSUMED = ON_SITE - {"preference_set"} | {"email_replied"}
-REQUESTS = frozenset({"demo_requested", "enquired", "trial_started"})
 ALWAYS_PUBLISHED = frozenset({
     "email_replied", "survey_answered", "preference_set", "not_now", "webinar_attended",
     "event_attended",
@@ -211,7 +209,7 @@ def engaged(fold: Fold, lead: LeadRow, evidence: Evidence, now: datetime) -> lis
     requests: list[LeadRequest] = []
     for event in events:
         data, reading = event.data, fold.interpreter.interpret(event.data)
-        if reading.content and data.type in CONSUMED:
+        if reading.content and data.type in CONSUMES_CONTENT:
             content.add(reading.content)
         if reading.type in REQUESTS or (data.type == "form_submitted" and reading.content):
             requests.append(_request(event, reading.type, reading.content))

@@ -7,8 +7,8 @@ import msgspec
 
 from services.scorer.records import IncomingEvent
 from services.shared.clock import to_us
+from services.shared.contracts.event_types import TOUCH_SENT
 from services.shared.contracts.events import (
-    TOUCH_SENT,
     Interaction,
     Touch,
     TouchEvent,

@@ -138,4 +138,4 @@ class Handler:
         """Leaves events in the outbox, and leads that a CRM is to hear of in the CRM's."""
         await outbox.enqueue(connection, "scorer", outgoing)
         if self.crm:
-            await crm_outbox.note(connection, self.crm, leads.values())
+            await crm_outbox.enqueue(connection, self.crm, leads.values())

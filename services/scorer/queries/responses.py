@@ -1,17 +1,144 @@
-"""What the API answers with: internal views of leads as JSON."""
+"""What the API answers with: internal views of leads as JSON, times as RFC 3339."""
+
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from services.scorer.model.explanation import Ledger, Line
+from services.scorer.model.explanation import Ledger, Line, LineKind
+from services.scorer.queries.lead_view import ConsentView, LeadPage, LeadView
 from services.scorer.wording import ledger_note, line_text
 from services.shared.clock import from_us, rfc3339
+from services.shared.contracts.events import ExternalId
+
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+
+
+class IdentifiersResponse(msgspec.Struct, frozen=True):
+    """The lead's identifiers by kind, as they were given."""
+
+    user_id: list[str]
+    email: list[str]
+    anonymous_id: list[str]
+    external_id: list[ExternalId]
+
+    @classmethod
+    def of(cls, lead: LeadView) -> "IdentifiersResponse":
+        """The identifiers as JSON."""
+        return cls(lead.user_ids, lead.emails, lead.anonymous_ids, lead.external_ids)
+
+
+class FitResponse(msgspec.Struct, frozen=True):
+    """Who the lead is: 0 to 100 points, and their grade by the playbook."""
+
+    score: float
+    grade: str
+
+
+class ConsentResponse(msgspec.Struct, frozen=True):
+    """The latest permission for a channel and purpose; null as `address` means all of the
+    person's addresses.
+    """
+
+    address: str | None
+    channel: str
+    purpose: str
+    state: Literal["given", "withdrawn"]
+    basis: str | None
+    at: Time
+    text: str | None
+
+    @classmethod
+    def of(cls, consent: ConsentView) -> "ConsentResponse":
+        """The permission as JSON."""
+        return cls(
+            address=consent.address or None,
+            channel=consent.channel,
+            purpose=consent.purpose,
+            state=consent.state,
+            basis=consent.basis or None,
+            at=_time(consent.at),
+            text=consent.text or None,
+        )
+
+
+class LeadResponse(msgspec.Struct, frozen=True):
+    """One lead for one product, as of a moment.
+
+    `belief` holds the probability of each buying stage, `likelihood` that of an opportunity within
+    the horizon: null once it has happened. While not `calibrated`, show people a band of it.
+    """
+
+    id: str
+    identifiers: IdentifiersResponse
+    traits: dict[str, Any]
+    product: str
+    stage: str
+    stage_since: Time | None
+    belief: dict[str, float]
+    confidence: float
+    likelihood: float | None
+    calibrated: bool
+    fit: FitResponse
+    engagement: float
+    qualified: bool
+    sales_status: str | None
+    sales_reason: str | None
+    consent: list[ConsentResponse]
+    source: str | None
+    campaign: str | None
+    events_counted: int
+    last_event_at: Time | None
+    next_review_at: Time | None
+    version: int
+    as_of: Time
+
+    @classmethod
+    def of(cls, lead: LeadView) -> "LeadResponse":
+        """The lead as JSON."""
+        return cls(
+            id=str(lead.id),
+            identifiers=IdentifiersResponse.of(lead),
+            traits=lead.traits,
+            product=lead.product,
+            stage=lead.stage,
+            stage_since=_time_or_null(lead.stage_since),
+            belief=lead.belief,
+            confidence=lead.confidence,
+            likelihood=lead.likelihood,
+            calibrated=lead.calibrated,
+            fit=FitResponse(lead.fit.score, lead.fit.grade),
+            engagement=lead.engagement,
+            qualified=lead.qualified,
+            sales_status=lead.sales_status or None,
+            sales_reason=lead.sales_reason or None,
+            consent=[ConsentResponse.of(consent) for consent in lead.consent],
+            source=lead.source or None,
+            campaign=lead.campaign or None,
+            events_counted=lead.events_counted,
+            last_event_at=_time_or_null(lead.last_event_at),
+            next_review_at=_time_or_null(lead.next_review_at),
+            version=lead.version,
+            as_of=_time(lead.as_of),
+        )
+
+
+class LeadsResponse(msgspec.Struct, frozen=True):
+    """A page of leads, highest first; `next` is the cursor of the following page."""
+
+    leads: list[LeadResponse]
+    next: str | None
+
+    @classmethod
+    def of(cls, page: LeadPage) -> "LeadsResponse":
+        """The page as JSON."""
+        return cls([LeadResponse.of(lead) for lead in page.leads], page.next)
 
 
 class LineResponse(msgspec.Struct, frozen=True):
     """One step of the logit; `points` is what it did to the probability, times 100."""
 
-    at: str
-    kind: str
+    at: Time
+    kind: LineKind
     event_id: str | None
     text: str
     delta: float
@@ -23,8 +150,7 @@ class LineResponse(msgspec.Struct, frozen=True):
         text = line_text(line)
         if line.touch_id:
             text += f" [touch {line.touch_id}]"
-        at = rfc3339(from_us(line.at))
-        return cls(at, line.kind, line.event_id, text, line.delta, line.points)
+        return cls(_time(line.at), line.kind, line.event_id, text, line.delta, line.points)
 
 
 class LedgerResponse(msgspec.Struct, frozen=True):
@@ -36,7 +162,7 @@ class LedgerResponse(msgspec.Struct, frozen=True):
     start: float
     lines: list[LineResponse]
     sum: float
-    as_of: str
+    as_of: Time
     product: str
     model: str
     note: str
@@ -49,8 +175,23 @@ class LedgerResponse(msgspec.Struct, frozen=True):
             start=ledger.start,
             lines=[LineResponse.of(line) for line in ledger.lines],
             sum=ledger.total,
-            as_of=rfc3339(from_us(ledger.as_of)),
+            as_of=_time(ledger.as_of),
             product=ledger.product,
             model=ledger.model,
             note=ledger_note(ledger.ended_by),
         )
+
+
+class PendingReportResponse(msgspec.Struct, frozen=True):
+    """The report is safe under this id, and is applied soon."""
+
+    id: str
+    applied: bool
+
+
+def _time(instant: int) -> str:
+    return rfc3339(from_us(instant))
+
+
+def _time_or_null(instant: int | None) -> str | None:
+    return None if instant is None else _time(instant)

@@ -1,4 +1,4 @@
-"""What sales says of a lead by the API or the page: checked, published like any interaction, and
+"""What sales reports of a lead by the API or the page: checked, published like any interaction, and
 awaited until it counts.
 """
 
@@ -19,9 +19,11 @@ from pydantic import (
     StringConstraints,
     WithJsonSchema,
 )
+from pydantic.config import JsonDict
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.queries.leads import Queries
+from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.repository import LeadRepository
 from services.scorer.scoring import Scoring
 from services.shared.contracts import sales
 from services.shared.contracts.events import (
@@ -36,13 +38,18 @@ from services.shared.contracts.events import (
 )
 from services.shared.contracts.identity import Identifier, Kind
 from services.shared.contracts.provenance import Provenance
-from services.shared.db import value
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing, Publisher
 
-WAIT_S, LOOK_EVERY_S = 2.0, 0.03
+WAIT_S, POLL_EVERY_S = 2.0, 0.03
 SOURCE = "sales:status"
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
+EXAMPLE: JsonDict = {
+    "status": "won",
+    "id": "deal-77-won",
+    "at": "2026-03-02T09:00:00Z",
+    "value": 12500,
+}
 
 
 def _in_range(moment: datetime) -> datetime:
@@ -65,12 +72,12 @@ Moment = Annotated[AwareDatetime, AfterValidator(_in_range)]
 Number = Annotated[Any, AfterValidator(_number), WithJsonSchema({"type": "number"})]
 
 
-class Said(BaseModel):
-    """What sales says. With an `id` of its own a fact may be said any number of times, here and at
-    ingest, and counts once.
+class SalesReport(BaseModel):
+    """What sales reports of a lead. A report with an `id` of its own may be sent any number of
+    times, here and at ingest, and counts once.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
     status: Literal["accepted", "rejected", "disqualified", "opportunity", "won", "lost"]
     reason: Text = Field(
         "",
@@ -90,99 +97,123 @@ class Said(BaseModel):
     def properties(self) -> dict[str, Any]:
         """As an event at ingest carries the same."""
         given = {"reason": self.reason, "value": self.value, "note": self.note}
-        return {name: said for name, said in given.items() if said not in ("", None)}
+        return {name: value for name, value in given.items() if value not in ("", None)}
 
 
-class Taken(NamedTuple):
-    """The fact's id, and the lead to which it is applied; None while it waits."""
+class SafeReport(NamedTuple):
+    """A report that the broker has: its id, and the lead to which it is applied; None while it
+    waits.
+    """
 
     id: str
     lead: uuid.UUID | None
 
 
-class Outcomes:
-    """Takes sales' word from whoever may ask about leads."""
+class SalesReports:
+    """Takes reports of sales from whoever may ask about leads."""
 
     def __init__(
         self,
         engine: AsyncEngine,
         scoring: Scoring,
-        queries: Queries,
+        leads: LeadQueries,
         publisher: Publisher,
         pepper: bytes,
     ) -> None:
-        self._engine, self._scoring, self._queries = engine, scoring, queries
+        self._engine, self._scoring, self._leads = engine, scoring, leads
         self._publisher, self._pepper = publisher, pepper
 
-    async def report(self, lead: uuid.UUID | Identifier, said: Said) -> Taken:
-        """Returns once the word is safe at the broker and applied, or two seconds later if it is
+    async def submit(self, lead: uuid.UUID | Identifier, report: SalesReport) -> SafeReport:
+        """Returns once the report is safe at the broker and applied, or two seconds later if it is
         not applied by then.
 
         A lead that was merged into another is followed. An identifier that nobody has yet makes a
         lead that waits for its link. Raises Reject `not-found` or `invalid`, Retry while the broker
         is away.
         """
-        now, playbook = self._scoring.clock.now(), self._scoring.playbook
-        at, type_ = said.at or now, sales.TYPE_OF[said.status]
+        now = self._scoring.clock.now()
+        at = report.at or now
+        self._check(report, at, now)
+        fact = await self._interaction(lead, report)
+        strongest = self._scoring.cleaner.strongest(fact)
+        if not fact.id:
+            fact = msgspec.structs.replace(fact, id=sales.made_id(at, strongest, report.product))
+        uid, record = _record(fact, at, now)
+        key = keyed_hash(self._pepper, strongest)
+        await self._publisher.publish([Outgoing(INTERACTIONS, key, record)])
+        return SafeReport(fact.id, await self._applied(uuid.UUID(uid)))
+
+    def _check(self, report: SalesReport, at: datetime, now: datetime) -> None:
+        products = self._scoring.playbook.products
         if at > now + CLOCK_TOLERANCE:
             raise Reject(
                 "this has not happened yet",
                 where="body.at",
                 remedy="send the time at which it did, or leave it out",
             )
-        if said.product and said.product not in playbook.products:
-            remedy = f"use one of {', '.join(playbook.products)}"
-            raise Reject(f"no product {said.product!r}", where="body.product", remedy=remedy)
-        properties = sales.shaped(
-            type_, said.properties(), playbook.sales.disqualify_reasons, "body.reason"
-        )
-        named = _named(
-            lead if isinstance(lead, Identifier) else await self._queries.strongest(lead)
-        )
-        fact = Interaction(
-            id=said.id, type=type_, product=said.product, properties=properties, **named
-        )
-        who = self._scoring.cleaner.strongest(fact)
-        if not fact.id:
-            fact = msgspec.structs.replace(fact, id=sales.made_id(at, who, said.product))
-        uid, record = envelope(
-            fact,
-            source=SOURCE,
-            occurred_at=at,
-            received_at=now,
-            posted_at=time.time(),
-            provenance=Provenance(too_old=at < now - TOO_OLD),
-            scope=sales.scope_of(type_),
-        )
-        if rb"\u0000" in record:
+        if report.product and report.product not in products:
             raise Reject(
-                r"a NUL character (\u0000)",
-                where="body",
-                remedy="take it out; no database keeps it",
+                f"no product {report.product!r}",
+                where="body.product",
+                remedy=f"use one of {', '.join(products)}",
             )
-        await self._publisher.publish(
-            [Outgoing(INTERACTIONS, keyed_hash(self._pepper, who), record)]
+
+    async def _interaction(self, lead: uuid.UUID | Identifier, report: SalesReport) -> Interaction:
+        """The report as the event that it is."""
+        type_ = sales.TYPE_OF[report.status]
+        properties = sales.shaped(
+            type_,
+            report.properties(),
+            self._scoring.playbook.sales.disqualify_reasons,
+            "body.reason",
         )
-        return Taken(fact.id, await self._applied(uuid.UUID(uid)))
+        if not isinstance(lead, Identifier):
+            lead = await self._leads.strongest_identifier(lead)
+        fact = Interaction(id=report.id, type=type_, product=report.product, properties=properties)
+        return _with_identifier(fact, lead)
 
     async def _applied(self, uid: uuid.UUID) -> uuid.UUID | None:
+        """The lead to which the event was applied; None if it is not applied in time."""
         give_up = time.monotonic() + WAIT_S
         while time.monotonic() < give_up:
             async with self._engine.connect() as connection:
-                if lead := await value(
-                    connection, "SELECT lead_id FROM scorer.event WHERE uid = :uid", uid=uid
-                ):
-                    return uuid.UUID(str(lead))
-            await asyncio.sleep(LOOK_EVERY_S)
+                if lead := await LeadRepository(connection).lead_of_event(uid):
+                    return lead
+            await asyncio.sleep(POLL_EVERY_S)
         return None
 
 
-def _named(one: Identifier) -> dict[str, Any]:
-    """The fields by which an interaction names this identifier."""
-    if one.kind is Kind.EXTERNAL:
-        if one.system == TOUCH_SYSTEM:
-            return {"touch_id": one.value}
-        return {"external_id": ExternalId(one.system, one.value)}
-    return {
-        {Kind.USER: "user_id", Kind.ANONYMOUS: "anonymous_id"}.get(one.kind, "email"): one.value
-    }
+def _record(fact: Interaction, at: datetime, now: datetime) -> tuple[str, bytes]:
+    """(uid, encoded `interaction.v1`). Raises Reject for what no database keeps."""
+    uid, record = envelope(
+        fact,
+        source=SOURCE,
+        occurred_at=at,
+        received_at=now,
+        posted_at=time.time(),
+        provenance=Provenance(too_old=at < now - TOO_OLD),
+        scope=sales.scope_of(fact.type),
+    )
+    if rb"\u0000" in record:
+        raise Reject(
+            r"a NUL character (\u0000)",
+            where="body",
+            remedy="take it out; no database keeps it",
+        )
+    return uid, record
+
+
+def _with_identifier(fact: Interaction, identifier: Identifier) -> Interaction:
+    """The interaction with the field that this identifier stands in."""
+    value, replace = identifier.value, msgspec.structs.replace
+    match identifier.kind:
+        case Kind.USER:
+            return replace(fact, user_id=value)
+        case Kind.EMAIL | Kind.ROLE:
+            return replace(fact, email=value)
+        case Kind.ANONYMOUS:
+            return replace(fact, anonymous_id=value)
+        case Kind.EXTERNAL:
+            if identifier.system == TOUCH_SYSTEM:
+                return replace(fact, touch_id=value)
+            return replace(fact, external_id=ExternalId(identifier.system, value))

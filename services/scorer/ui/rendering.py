@@ -1,4 +1,4 @@
-"""How the page is put together: templates with everything escaped, own assets, and headers that let
+"""How the page is rendered: templates with everything escaped, own assets, and headers that let
 nothing else in.
 """
 
@@ -16,6 +16,7 @@ from services.scorer import wording as words
 from services.scorer.model import trajectory as curve
 from services.shared.clock import DAY, from_us, rfc3339, to_us
 from services.shared.contracts.events import Touch
+from services.shared.contracts.touch_reasons import STATUS_SENTENCES
 from services.shared.playbook.sections import Playbook
 
 HERE = Path(__file__).parent
@@ -61,10 +62,10 @@ class Assets:
         }
 
     def address(self, name: str) -> str:
-        """Where a file is to be had."""
+        """The path under which a file is served."""
         return f"/static/{name}?v={self._hash[name]}"
 
-    def answer(self, name: str) -> Response:
+    async def respond(self, name: str) -> Response:
         """The file, or 404."""
         if name not in self._files:
             return Response("not found", 404, HEADERS, "text/plain")
@@ -75,7 +76,7 @@ class Assets:
 
 
 class Renderer:
-    """Templates with the page's own words as filters; times in the company's zone, which
+    """Templates with the page's wording as filters; times in the company's zone, which
     they name.
     """
 
@@ -91,15 +92,16 @@ class Renderer:
         env.filters |= {
             "when": self.when, "day": self.day, "tint": self.tint, "plain": words.plain,
             "band": words.band,
-            "signed": words.signed, "sureness": words.sureness, "reasoned": words.reasoned,
+            "signed": words.signed, "sureness": words.sureness,
+            "reason_in_words": words.reason_in_words,
             "from_us": from_us, "us": to_us,
             "tick": self.tick, "coded": coded,
         }  # fmt: skip
         env.globals |= {
             "asset": assets.address, "company": playbook.company.name, "chance": words.chance,
-            "statuses": words.STATUSES,
-            "titled": lambda content: words.titled(content, playbook.content_by_id),
-            "program": {one.id: one.name for one in playbook.programs}.get,
+            "statuses": STATUS_SENTENCES,
+            "title_of": lambda content: words.title_of(content, playbook.content_by_id),
+            "program": {program.id: program.name for program in playbook.programs}.get,
             "areas": curve.areas, "line": curve.line, "ceiling": curve.ceiling,
             "bands": words.BANDS,
         }  # fmt: skip
@@ -113,11 +115,11 @@ class Renderer:
         """A whole page."""
         return Response(self.fragment(name, **values), status, HEADERS, "text/html; charset=utf-8")
 
-    def when(self, moment: datetime | str | None) -> Markup:
-        """A time to the minute with its zone, readable for machines too."""
+    def when(self, moment: datetime | int | None) -> Markup:
+        """A time (a datetime or µs) to the minute with its zone, readable for machines too."""
         return self._timed(moment, "{0.day} {0:%b %Y, %H:%M} {0:%Z}")
 
-    def day(self, moment: datetime | str | None) -> Markup:
+    def day(self, moment: datetime | int | None) -> Markup:
         """A date."""
         return self._timed(moment, "{0.day} {0:%b %Y}")
 
@@ -130,10 +132,10 @@ class Renderer:
             else f"{moment.day} {moment:%b %H:%M}"
         )
 
-    def _timed(self, moment: datetime | str | None, form: str) -> Markup:
+    def _timed(self, moment: datetime | int | None, form: str) -> Markup:
         if moment is None:
             return Markup("&ndash;")
-        moment = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+        moment = from_us(moment) if isinstance(moment, int) else moment
         return Markup('<time datetime="{}">{}</time>').format(
             rfc3339(moment), form.format(moment.astimezone(self._zone))
         )

@@ -1,43 +1,41 @@
-"""The page for people: pipeline, live stream, leads, one lead in full, mails; server-rendered,
-signed in by a query key.
+"""The page for people: pipeline, leads, one lead in full, mails, sources; server-rendered, signed
+in by a query key.
 """
 
-import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from services.scorer.queries.leads import ORDERS, Filter, Queries
-from services.scorer.queries.sales_status import Outcomes, Said
+from services.scorer.queries.filters import ORDERS, LeadFilter, Order
+from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.scoring import Scoring
-from services.scorer.ui.live import Live, Sight
-from services.scorer.ui.rendering import HEADERS, Assets, Renderer, mail_document
+from services.scorer.ui.frame import Frame, html_route, see_other
+from services.scorer.ui.lead_page import LeadPages
+from services.scorer.ui.mails import Mails
+from services.scorer.ui.overview import Overview, names
+from services.scorer.ui.rendering import Assets, Renderer, mail_document
+from services.scorer.ui.sign_in import SignIn
 from services.scorer.ui.sources import sources
-from services.scorer.ui.views import PageViews
-from services.shared.clock import from_us
+from services.scorer.ui.stream import Stream
+from services.shared.contracts.events import Interaction
+from services.shared.contracts.identity import Identifier
 from services.shared.contracts.sales import TYPE_OF
-from services.shared.db import is_transient
-from services.shared.errors import Reject, Retry
-from services.shared.http.keys import ApiKey, ApiKeys
+from services.shared.errors import Reject
+from services.shared.http.keys import ApiKeys
 from services.shared.http.paging import MAX_CURSOR
-from services.shared.http.problems import STATUS
-from services.shared.http.signin import COOKIE, PageSessions, SignedOut, is_cross_site
+from services.shared.http.signin import PageSessions, is_cross_site
 from services.shared.settings import Settings
 
 PER_PAGE = 25
-OURS = re.compile(r"/(mail|sources|leads/[0-9a-f-]{36})?")
-ORDER_WORDS = {
-    "likelihood": "most likely first", "engagement": "most engaged first", "fit": "best fit first",
+ORDER_WORDS: dict[Order, str] = {
+    "likelihood": "most likely first",
+    "engagement": "most engaged first",
+    "fit": "best fit first",
     "last_event_at": "latest act first",
-}  # fmt: skip
-Handle = Callable[[Request], Coroutine[Any, Any, Response]]
+}
 
 
 def mount(
@@ -45,108 +43,50 @@ def mount(
     settings: Settings,
     engine: AsyncEngine,
     scoring: Scoring,
-    queries: Queries,
+    leads: LeadQueries,
     keys: ApiKeys,
-    outcomes: Outcomes,
+    sales: SalesReports,
 ) -> None:
     """Adds the page to the scorer's application; starts nothing before somebody watches."""
-    app.include_router(Page(settings, engine, scoring, queries, keys, outcomes).router())
+    assets, overview = Assets(), Overview(engine, scoring)
+    frame = Frame(Renderer(scoring.playbook, assets), scoring)
+    sessions = PageSessions(keys, settings.pepper.get_secret_value().encode())
+    sign_in = SignIn(sessions, frame)
+    public_key = settings.public_key.get_secret_value()
+    router = APIRouter(
+        route_class=html_route(frame), include_in_schema=False, default_response_class=Response
+    )
+    for routes in (
+        HomeRoutes(settings.public_url, scoring, leads, overview, frame),
+        LeadRoutes(LeadPages(engine, scoring, leads), scoring, leads, sales, frame),
+        MailRoutes(Mails(engine, overview), frame),
+        SourceRoutes(engine, settings, frame),
+    ):
+        routes.add_to(router, {"dependencies": [Depends(sign_in.check)], "response_model": None})
+    sign_in.add_to(router)
+    router.add_api_route("/stream", Stream(engine, public_key, overview, sessions, frame).respond)
+    router.add_api_route("/static/{name}", assets.respond)
+    app.include_router(router)
 
 
-class Page:
-    """The routes of the page."""
+class HomeRoutes:
+    """The pipeline, what is new, and the leads; `ingest` is the address of ingest."""
 
     def __init__(
         self,
-        settings: Settings,
-        engine: AsyncEngine,
+        ingest: str,
         scoring: Scoring,
-        queries: Queries,
-        keys: ApiKeys,
-        outcomes: Outcomes,
+        leads: LeadQueries,
+        overview: Overview,
+        frame: Frame,
     ) -> None:
-        self._settings, self._scoring, self._queries, self._outcomes = (
-            settings,
-            scoring,
-            queries,
-            outcomes,
-        )
-        self._engine, self._public_key = engine, settings.public_key.get_secret_value()
-        self._views = PageViews(engine, scoring, queries)
-        self._sessions = PageSessions(keys, settings.pepper.get_secret_value().encode())
-        self._assets = Assets()
-        self._render = Renderer(scoring.playbook, self._assets)
-        self._live = Live(self._look)
-        self._sample = any(item.sample for item in scoring.playbook.content)
+        self._ingest, self._cleaner, self._leads = ingest, scoring.cleaner, leads
+        self._overview, self._frame = overview, frame
 
-    def router(self) -> APIRouter:
-        """All routes; those for people answer in HTML also when something is wrong."""
-        router = APIRouter(
-            route_class=self._route(), include_in_schema=False, default_response_class=Response
-        )
-        signed: dict[str, Any] = {"dependencies": [Depends(self._holder)], "response_model": None}
-        open_: dict[str, Any] = {"response_model": None}
-        router.add_api_route("/", self.home, **signed)
-        router.add_api_route("/leads/{lead_id}", self.lead, **signed)
-        router.add_api_route("/leads/{lead_id}/status", self.report, methods=["POST"], **signed)
-        router.add_api_route("/find", self.find, methods=["POST"], **signed)
-        router.add_api_route("/mail", self.mail, **signed)
-        router.add_api_route("/sources", self.sources, **signed)
-        router.add_api_route("/touches/{touch_id}/mail", self.mail_of, **signed)
-        router.add_api_route("/stream", self.stream, **open_)
-        router.add_api_route("/sign-in", self.sign_in, **open_)
-        router.add_api_route("/sign-in", self.signed_in, methods=["POST"], **open_)
-        router.add_api_route("/sign-out", self.sign_out, methods=["POST"], **open_)
-        router.add_api_route("/static/{name}", self.static, **open_)
-        return router
-
-    # -- signing in -------------------------------------------------------------------------------
-
-    def _holder(self, request: Request) -> ApiKey:
-        return self._sessions.key_of(request.cookies.get(COOKIE, ""))
-
-    async def sign_in(
-        self,
-        request: Request,
-        key: Annotated[str, Query(max_length=200)] = "",
-        to: Annotated[str, Query(max_length=100)] = "/",
-    ) -> Response:
-        """Signs in by a link, or shows where to paste the key."""
-        return (
-            self._signed_in(request, key, to)
-            if key
-            else self._render.page("sign_in.html", to=_ours(to), problem=None)
-        )
-
-    async def signed_in(
-        self,
-        request: Request,
-        key: Annotated[str, Form(max_length=200)] = "",
-        to: Annotated[str, Form(max_length=100)] = "/",
-    ) -> Response:
-        """Signs in by the form."""
-        return self._signed_in(request, key, to)
-
-    def _signed_in(self, request: Request, key: str, to: str) -> Response:
-        try:
-            cookie = self._sessions.sign_in(key)
-        except Reject as error:
-            return self._render.page(
-                "sign_in.html", STATUS[error.kind], to=_ours(to), problem=error
-            )
-        answer = _see(_ours(to))
-        answer.set_cookie(
-            COOKIE, cookie, httponly=True, samesite="lax", secure=request.url.scheme == "https"
-        )
-        return answer
-
-    async def sign_out(self) -> Response:
-        """Forgets who sits here."""
-        answer = _see("/sign-in")
-        answer.delete_cookie(COOKIE, httponly=True, samesite="lax")
-        return answer
-
-    # -- many leads -------------------------------------------------------------------------------
+    def add_to(self, router: APIRouter, options: dict[str, Any]) -> None:
+        """Adds the routes."""
+        router.add_api_route("/", self.home, **options)
+        router.add_api_route("/find", self.find, methods=["POST"], **options)
 
     async def home(
         self,
@@ -155,94 +95,79 @@ class Page:
         order: Annotated[str, Query(max_length=30)] = "likelihood",
         cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> Response:
-        """The pipeline, what is new, and the leads."""
-        return await self._home(product, stage, order, cursor)
-
-    async def _home(
-        self,
-        product: str = "",
-        stage: str = "",
-        order: str = "likelihood",
-        cursor: str = "",
-        *,
-        problem: Reject | None = None,
-    ) -> Response:
-        product = self._product(product)
-        if order not in ORDERS or stage not in ("", *self._views.stages):
+        """The start page."""
+        stages = ["", *self._overview.stages]
+        known = next((name for name in ORDERS if name == order), None)
+        product = product_of(self._leads, product)
+        if known is None or stage not in stages:
             raise Reject(
                 "no such list of leads",
                 where="stage, order",
                 remedy="choose from the page's own lists",
             )
-        listed = await self._queries.leads(
-            Filter(product, stage, order=order, limit=PER_PAGE, cursor=cursor)
-        )
-        pipeline = await self._views.pipeline()
-        return self._page(
-            "home.html",
-            200 if problem is None else 404,
-            here="home",
-            pipeline=pipeline[product],
-            product=product,
-            products=self._queries.products,
-            stage=stage,
-            stages=self._views.stages,
-            order=order,
-            orders=ORDER_WORDS,
-            cursor=cursor,
-            listed=listed,
-            names=await self._views.names(listed["leads"]),
-            items=await self._views.recent(),
-            problem=problem,
-            ingest=self._settings.public_url,
+        return await self._page(
+            LeadFilter(product, stage, order=known, limit=PER_PAGE, cursor=cursor)
         )
 
     async def find(self, email: Annotated[str, Form(max_length=320)] = "") -> Response:
         """Goes to the lead with this address; the address stays out of every URL."""
         try:
-            found = await self._views.find(email, self._scoring.cleaner)
+            found = await self._leads.look_up(self._identifier(email))
         except Reject as error:
-            return await self._home(problem=error)
-        return _see(f"/leads/{found}")
+            product = product_of(self._leads, "")
+            return await self._page(LeadFilter(product, limit=PER_PAGE), problem=error)
+        return see_other(f"/leads/{found}")
 
-    async def stream(self, request: Request) -> Response:
-        """Server-sent events: fragments of the page as they change."""
-        cookie = request.cookies.get(COOKIE, "")
-        try:
-            self._sessions.key_of(cookie)
-        except SignedOut:
-            return Response("signed out", 401, HEADERS, "text/plain")
-        return EventSourceResponse(self._events(cookie), headers=HEADERS, ping=15)
-
-    async def _events(self, cookie: str) -> AsyncIterator[ServerSentEvent]:
-        async with aclosing(self._live.watch()) as turns:
-            async for changes in turns:
-                try:
-                    self._sessions.key_of(cookie)
-                except SignedOut:
-                    yield ServerSentEvent("", event="signed-out")
-                    return
-                for event, html in changes:
-                    yield ServerSentEvent(html, event=event)
-
-    async def _look(self) -> Sight:
-        """What everybody who watches gets, rendered once."""
-        pipeline, items = await self._views.pipeline(), await self._views.recent()
-        common = self._common()
-        parts = {
-            f"pipeline:{product}": self._render.fragment(
-                "_pipeline.html", pipeline=counts, product=product, **common
+    def _identifier(self, email: str) -> Identifier:
+        named = self._cleaner.identifiers(Interaction(id="", type="", email=email))
+        if not named or "\0" in email:
+            raise Reject(
+                "this is no mail address",
+                where="email",
+                remedy="write it like jo@example.com",
+                kind="not-found",
             )
-            for product, counts in pipeline.items()
-        }
-        for source in await sources(self._engine, self._public_key):
-            parts[f"source:{source.name}"] = self._render.fragment("_source.html", source=source)
-        parts["notices"] = self._render.fragment("_notices.html", **common)
-        return Sight(
-            parts, {item.key: self._render.fragment("_item.html", item=item) for item in items}
+        return named[0]
+
+    async def _page(self, asked: LeadFilter, problem: Reject | None = None) -> Response:
+        listed = await self._leads.page(asked)
+        pipeline = await self._overview.pipeline()
+        return self._frame.page(
+            "home.html",
+            200 if problem is None else 404,
+            here="home",
+            asked=asked,
+            pipeline=pipeline[asked.product],
+            product=asked.product,
+            products=self._leads.products,
+            stages=self._overview.stages,
+            orders=ORDER_WORDS,
+            listed=listed,
+            names=names(listed.leads),
+            items=await self._overview.recent(),
+            problem=problem,
+            ingest=self._ingest,
         )
 
-    # -- one lead, and mails ----------------------------------------------------------------------
+
+class LeadRoutes:
+    """One lead in full, and what sales reports of it."""
+
+    def __init__(
+        self,
+        pages: LeadPages,
+        scoring: Scoring,
+        leads: LeadQueries,
+        sales: SalesReports,
+        frame: Frame,
+    ) -> None:
+        self._pages, self._leads, self._sales, self._frame = pages, leads, sales, frame
+        self._reasons = scoring.playbook.sales.disqualify_reasons
+
+    def add_to(self, router: APIRouter, options: dict[str, Any]) -> None:
+        """Adds the routes."""
+        router.add_api_route("/leads/{lead_id}", self.lead, **options)
+        router.add_api_route("/leads/{lead_id}/status", self.report, methods=["POST"], **options)
 
     async def lead(
         self,
@@ -253,18 +178,18 @@ class Page:
         """One lead: where it stands, why, and what happened; 308 where it was merged into
         another.
         """
-        product = self._product(product)
-        portrait = await self._views.portrait(lead_id, product, whole=whole)
-        return self._page(
+        product = product_of(self._leads, product)
+        page = await self._pages.read(lead_id, product, whole=whole)
+        return self._frame.page(
             "lead.html",
             here="lead",
-            it=portrait,
-            lead=portrait.lead,
+            page=page,
+            lead=page.lead,
             product=product,
-            products=self._queries.products,
-            outcomes=list(TYPE_OF),
-            reasons=self._scoring.playbook.sales.disqualify_reasons,
-            fact=uuid.uuid4(),
+            products=self._leads.products,
+            sales_statuses=list(TYPE_OF),
+            disqualify_reasons=self._reasons,
+            report_id=uuid.uuid4(),
         )
 
     async def report(
@@ -275,9 +200,7 @@ class Page:
         reason: Annotated[str, Form(max_length=500)] = "",
         fact: Annotated[str, Form(max_length=100)] = "",
     ) -> Response:
-        """Takes sales' word from the lead's page; the form's own id makes of two clicks one
-        fact.
-        """
+        """Takes a report of sales; the form's own id makes of two clicks one fact."""
         if is_cross_site(request):
             raise Reject(
                 "this form is not ours",
@@ -289,91 +212,58 @@ class Page:
             raise Reject(
                 "no such status", where="status", remedy=f"choose one of {', '.join(TYPE_OF)}"
             )
-        await self._outcomes.report(lead_id, Said(status=status, reason=reason, id=fact))
-        return _see(f"/leads/{lead_id}")
+        report = SalesReport(status=status, reason=reason, id=fact)
+        await self._sales.submit(lead_id, report)
+        return see_other(f"/leads/{lead_id}")
 
-    async def mail(self, before: Annotated[str, Query(max_length=80)] = "") -> Response:
+
+class MailRoutes:
+    """Mails that were sent, and one of them as it looks."""
+
+    def __init__(self, mails: Mails, frame: Frame) -> None:
+        self._mails, self._frame = mails, frame
+
+    def add_to(self, router: APIRouter, options: dict[str, Any]) -> None:
+        """Adds the routes."""
+        router.add_api_route("/mail", self.mails, **options)
+        router.add_api_route("/touches/{touch_id}/mail", self.mail, **options)
+
+    async def mails(self, before: Annotated[str, Query(max_length=80)] = "") -> Response:
         """Mails that were sent, newest first."""
-        mails, following = await self._views.mails(before)
-        return self._page("mail.html", here="mail", mails=mails, following=following, before=before)
-
-    async def sources(self) -> Response:
-        """Who can post here, how to set it up, and when it last spoke."""
-        found = await sources(self._engine, self._public_key)
-        return self._page(
-            "sources.html", here="sources", sources=found, ingest=self._settings.public_url
+        page = await self._mails.page(before)
+        return self._frame.page(
+            "mail.html", here="mail", mails=page.mails, following=page.next, before=before
         )
 
-    async def mail_of(self, touch_id: uuid.UUID) -> Response:
+    async def mail(self, touch_id: uuid.UUID) -> Response:
         """The mail itself, for the sandboxed frame."""
-        return mail_document(await self._views.touch(touch_id))
-
-    async def static(self, name: str) -> Response:
-        """The page's own files."""
-        return self._assets.answer(name)
-
-    # -- what all share ---------------------------------------------------------------------------
-
-    def _product(self, product: str) -> str:
-        if product and product not in self._queries.products:
-            raise Reject(
-                "no such product",
-                where="product",
-                remedy="choose from the page's own list",
-                kind="not-found",
-            )
-        return product or self._queries.products[0]
-
-    def _common(self) -> dict[str, Any]:
-        clock = self._scoring.clock
-        now = from_us(self._queries.now())
-        return {"now": now, "clock": clock if clock.compressed else None, "sample": self._sample}
-
-    def _page(self, name: str, status: int = 200, **values: Any) -> Response:
-        return self._render.page(name, status, **self._common(), **values)
-
-    def _problem(self, status: int, error: Reject) -> Response:
-        return self._page("problem.html", status, here="", error=error)
-
-    def _route(self) -> type[APIRoute]:
-        page = self
-
-        class PageRoute(APIRoute):
-            """Answers people in HTML when something is wrong."""
-
-            def get_route_handler(self) -> Handle:
-                handle = super().get_route_handler()
-
-                async def answer(request: Request) -> Response:
-                    try:
-                        return await handle(request)
-                    except SignedOut:
-                        return _see(f"/sign-in?to={_ours(request.url.path)}")
-                    except Reject as error:
-                        return page._problem(STATUS.get(error.kind, 400), error)
-                    except RequestValidationError:
-                        wrong = Reject(
-                            "there is no such page", remedy="follow the links of the page itself"
-                        )
-                        return page._problem(404, wrong)
-                    except Exception as error:
-                        if not isinstance(error, Retry) and not is_transient(error):
-                            raise
-                        away = Reject(
-                            "the database is away",
-                            remedy="it comes back by itself; load the page again",
-                        )
-                        return page._problem(503, away)
-
-                return answer
-
-        return PageRoute
+        return mail_document(await self._mails.touch(touch_id))
 
 
-def _see(address: str) -> Response:
-    return Response(status_code=303, headers=HEADERS | {"Location": address})
+class SourceRoutes:
+    """Who can post to ingest, how to set it up, and when it last posted."""
+
+    def __init__(self, engine: AsyncEngine, settings: Settings, frame: Frame) -> None:
+        self._engine, self._ingest, self._frame = engine, settings.public_url, frame
+        self._public_key = settings.public_key.get_secret_value()
+
+    def add_to(self, router: APIRouter, options: dict[str, Any]) -> None:
+        """Adds the route."""
+        router.add_api_route("/sources", self.sources, **options)
+
+    async def sources(self) -> Response:
+        """All sources."""
+        found = await sources(self._engine, self._public_key)
+        return self._frame.page("sources.html", here="sources", sources=found, ingest=self._ingest)
 
 
-def _ours(address: str) -> str:
-    """The address where it is one of the page's own, else the page's start."""
-    return address if OURS.fullmatch(address) else "/"
+def product_of(leads: LeadQueries, product: str) -> str:
+    """The product, the first one where none is named. Raises Reject `not-found`."""
+    if product and product not in leads.products:
+        raise Reject(
+            "no such product",
+            where="product",
+            remedy="choose from the page's own list",
+            kind="not-found",
+        )
+    return product or leads.products[0]

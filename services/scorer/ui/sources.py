@@ -1,5 +1,5 @@
 """What the page shows of the sources that ingest serves: how to set each up, and when it last
-spoke.
+posted.
 """
 
 from datetime import datetime
@@ -7,12 +7,12 @@ from datetime import datetime
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.shared.db import rows
+from services.scorer.ui.repository import PageRepository, StoredSource
 
 KEY_TO_MAKE = "rl_…"  # a secret key stands on no page
 
 
-class SourceView(msgspec.Struct, frozen=True):
+class SourceView(msgspec.Struct, frozen=True, kw_only=True):
     """A source; `connected` where a signing sender's secret is in force."""
 
     name: str
@@ -30,36 +30,31 @@ class SourceView(msgspec.Struct, frozen=True):
 
 
 async def sources(engine: AsyncEngine, public_key: str) -> list[SourceView]:
-    """The sources that are served: those that speak first, then those that sign and wait for a
-    secret last.
+    """The sources that are served: those that have posted first, then those that sign and wait for
+    a secret last.
     """
     async with engine.connect() as connection:
-        found = await rows(
-            connection,
-            "SELECT s.*, EXISTS (SELECT 1 FROM access.sender_secret k WHERE k.source = s.name "
-            "AND k.revoked_at IS NULL "
-            "AND (k.expires_at IS NULL OR k.expires_at > now())) AS connected FROM "
-            "access.source s WHERE s.served "
-            "ORDER BY s.first_heard_at IS NULL, CAST(s.about ->> 'signs' AS boolean), s.name",
-        )
-    return [
-        SourceView(
-            name=row.name,
-            title=row.about["title"],
-            address=row.about["address"],
-            signs=row.about["signs"],
-            connected=row.connected,
-            steps=[_filled(step, public_key) for step in row.about["steps"]],
-            snippet=_filled(row.about["snippet"], public_key),
-            first_heard_at=row.first_heard_at,
-            last_heard_at=row.last_heard_at,
-            accepted=row.accepted,
-            refused=row.refused,
-            last_refusal=row.last_refusal,
-        )
-        for row in found
-    ]
+        found = await PageRepository(connection).sources()
+    return [_view(source, public_key) for source in found]
 
 
-def _filled(words: str, public_key: str) -> str:
-    return words.replace("{key}", public_key or KEY_TO_MAKE).replace("{secret}", KEY_TO_MAKE)
+def _view(source: StoredSource, public_key: str) -> SourceView:
+    about = source.about
+    return SourceView(
+        name=source.name,
+        title=about.title,
+        address=about.address,
+        signs=about.signs,
+        connected=source.connected,
+        steps=[_filled(step, public_key) for step in about.steps],
+        snippet=_filled(about.snippet, public_key),
+        first_heard_at=source.first_heard_at,
+        last_heard_at=source.last_heard_at,
+        accepted=source.accepted,
+        refused=source.refused,
+        last_refusal=source.last_refusal,
+    )
+
+
+def _filled(template: str, public_key: str) -> str:
+    return template.replace("{key}", public_key or KEY_TO_MAKE).replace("{secret}", KEY_TO_MAKE)

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from services.shared.contracts.events import REFUSING_TYPES, Consent, Interaction
+from services.shared.contracts.event_types import CONSENT_TYPES
+from services.shared.contracts.events import Consent, Interaction
 
 HARD_BOUNCES = frozenset({"hard", "permanent", "bounce", "hardbounce"})
 # the basis of a permission that was confirmed from the mailbox itself
 DOUBLE_OPT_IN = "double_opt_in"
-SPEAKING_TYPES = REFUSING_TYPES | {"consent_given", "email_bounced"}  # those that may imply one
 
 
 class ConsentKey(NamedTuple):
@@ -29,7 +29,7 @@ def consents_of(data: Interaction) -> tuple[Consent, ...]:
     """
     if data.consent:
         return tuple(data.consent)
-    if data.machine or data.type not in SPEAKING_TYPES:
+    if data.machine or data.type not in CONSENT_TYPES:
         return ()
     if data.type == "consent_given":
         return (Consent(state="given", basis=data.type),)

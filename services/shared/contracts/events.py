@@ -21,8 +21,6 @@ TOPICS = (INTERACTIONS, CHANGES, CONSENTS, TOUCHES)
 NAMESPACE = uuid.UUID("6f0d4c56-6b0f-5d0e-9a54-3a8f1d1c7e21")
 # the external-id system that ties a click or a reply to the touch's recipient
 TOUCH_SYSTEM = "ripeline.touch"
-TOUCH_SENT = "touch_sent"  # our own sends, in the form of interactions
-REFUSING_TYPES = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
 CLOCK_TOLERANCE = timedelta(minutes=5)  # a sender's clock may be ahead by so much
 TOO_OLD = timedelta(days=400)  # what happened so long before its receipt announces nothing
 

@@ -5,7 +5,8 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from services.shared.contracts.events import TOUCH_SENT, TOUCH_SYSTEM, ExternalId, Interaction
+from services.shared.contracts.event_types import TOUCH_SENT
+from services.shared.contracts.events import TOUCH_SYSTEM, ExternalId, Interaction
 from services.shared.playbook.sections import Identity
 
 

@@ -23,9 +23,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner
 
+from services.nurture.consent_gate import ConsentGate
+from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
-from services.nurture.rules.choice import Chooser
-from services.nurture.scheduler import ConsentGate, Scheduler
+from services.nurture.rules.grounds import Rules
+from services.nurture.scheduler import Scheduler
 from services.ops.__main__ import app as command_line
 from services.ops.embedded import mail_sink as sink
 from services.shared.clock import Clock, to_us
@@ -67,17 +69,17 @@ class Stopped(Clock):
         return to_us(type(self).at)
 
 
-class Open:
-    """A gate of which nothing is waited for."""
+class OpenGate:
+    """A gate that waits for nothing."""
 
-    async def passed(self) -> bool:
+    async def is_open(self) -> bool:
         return True
 
 
-class Dying(Scheduler):
-    """A scheduler whose process ends when the message is out."""
+class DyingDelivery(Delivery):
+    """A delivery whose process ends when the message is out."""
 
-    async def _sent(self, *_: Any) -> None:
+    async def _record_sent(self, *_: Any) -> None:
         raise ConnectionAbortedError
 
 
@@ -122,11 +124,29 @@ class Bench:
 
     def use(self, playbook: Playbook) -> None:
         """Decides by this playbook from now on."""
-        self.chooser = Chooser(playbook, sink=True)
-        self.handler = Handler(self.chooser, self.clock, self.pepper)
-        self.scheduler = Scheduler(
-            self.settings, self.engine, self.chooser, self.clock, Open(), lambda: None
-        )  # type: ignore[arg-type]
+        self.playbook = playbook
+        self.rules = Rules.of(playbook, sink=True)
+        self.handler = Handler(self.rules, self.clock, self.pepper)
+        self.delivery = self.make_delivery(Delivery)
+        self.scheduler = self.make_scheduler(self.delivery)
+
+    def make_delivery(self, kind: type[Delivery], settings: Settings | None = None) -> Delivery:
+        """A delivery, by these settings or the bench's."""
+        given = settings or self.settings
+        return kind(given, self.engine, self.playbook, self.clock, lambda: None)
+
+    def make_scheduler(self, delivery: Delivery | None = None) -> Scheduler:
+        """A scheduler, as of another process of nurture."""
+        given = delivery or self.make_delivery(Delivery)
+        return Scheduler(
+            self.settings,
+            self.engine,
+            self.rules,
+            self.clock,
+            OpenGate(),
+            given,
+            lambda: None,  # type: ignore[arg-type]
+        )
 
     def at(self, moment: datetime) -> None:
         type(self.clock).at = moment
@@ -164,7 +184,7 @@ class Bench:
     async def outcome(self) -> list[tuple[str, str]]:
         return [(row.status, row.reason) for row in await self.touches()]
 
-    async def told(self) -> list[TouchEvent]:
+    async def events(self) -> list[TouchEvent]:
         return [
             decode_touch(row.value)
             for row in await self.ask("SELECT value FROM nurture.outbox ORDER BY id")
@@ -175,9 +195,9 @@ class Bench:
 
     async def die_on_the_wire(self) -> None:
         """Sends what is due, and dies before it can note that; long enough ago."""
-        dying = Dying(self.settings, self.engine, self.chooser, self.clock, Open(), lambda: None)  # type: ignore[arg-type]
+        dying = self.make_scheduler(self.make_delivery(DyingDelivery))
         with pytest.raises(ConnectionAbortedError):
-            await dying.turn()
+            await dying.send_batch()
         await self.do(
             "UPDATE nurture.touch SET sending_since = sending_since - make_interval(secs => "
             ":ago) WHERE status = 'sending'",
@@ -220,7 +240,9 @@ def by_webhook(playbook: Playbook) -> Playbook:
     """All programs send by webhook."""
     return with_parts(
         playbook,
-        programs=[one.model_copy(update={"channel": "webhook"}) for one in playbook.programs],
+        programs=[
+            program.model_copy(update={"channel": "webhook"}) for program in playbook.programs
+        ],
     )
 
 
@@ -260,8 +282,10 @@ def refusal(
     bench: Bench, at: datetime, state: Any = "withdrawn", email: str = "ann@firm.example"
 ) -> ConsentEvent:
     address = keyed_hash(bench.pepper, f"email:{email}")
-    said = ConsentChanged(address=address, channel="email", purpose="marketing", state=state, at=at)
-    return ConsentEvent(id=uuid.uuid4().hex, time=at, data=said)
+    consent = ConsentChanged(
+        address=address, channel="email", purpose="marketing", state=state, at=at
+    )
+    return ConsentEvent(id=uuid.uuid4().hex, time=at, data=consent)
 
 
 # -- one announcement, one touch a program --------------------------------------------------------
@@ -283,8 +307,8 @@ async def test_one_announcement_brings_one_decision_a_program_however_often_it_c
     )
     assert str(touch.announcement_id) == first.id
     assert 0 <= touch.decision_ms < 60_000
-    (told,) = await bench.told()
-    assert (told.type, told.data.id, told.data.status, told.data.propensity) == (
+    (event,) = await bench.events()
+    assert (event.type, event.data.id, event.data.status, event.data.propensity) == (
         "touch.decided.v1",
         str(touch.id),
         "due",
@@ -293,9 +317,9 @@ async def test_one_announcement_brings_one_decision_a_program_however_often_it_c
 
 
 async def test_two_programs_decide_each_for_itself(bench: Bench) -> None:
-    own = bench.chooser.playbook.programs
+    own = bench.playbook.programs
     twin = own[0].model_copy(update={"id": "twin", "items": ["article-where-data-lives"]})
-    bench.use(with_parts(bench.chooser.playbook, programs=[*own, twin]))
+    bench.use(with_parts(bench.playbook, programs=[*own, twin]))
     await bench.take(change())
     found = {row.program: (row.status, row.content) for row in await bench.touches()}
     assert found == {
@@ -314,16 +338,16 @@ async def test_a_decision_not_to_send_is_a_decision_too(bench: Bench) -> None:
     assert sorted(await bench.outcome()) == [
         ("withheld", reason) for reason in ("history", "no_consent", "superseded", "unknown_stage")
     ]
-    assert {event.data.status for event in await bench.told()} == {"withheld"}
-    assert all(event.data.why for event in await bench.told())
-    await bench.scheduler.turn()
+    assert {event.data.status for event in await bench.events()} == {"withheld"}
+    assert all(event.data.why for event in await bench.events())
+    await bench.scheduler.send_batch()
     assert bench.mails() == []
 
 
 async def test_touches_and_what_was_seen_follow_a_merged_lead(bench: Bench) -> None:
     other = str(uuid.UUID(int=8))
     await bench.take(change(lead=other))
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     await bench.take(change(kind="lead.merged.v1", merged=(other,), seq=0, version=5))
     await bench.take(change(seq=2, version=6), change(lead=other, seq=9, version=7))
     found = await bench.touches()
@@ -341,18 +365,18 @@ async def test_touches_and_what_was_seen_follow_a_merged_lead(bench: Bench) -> N
 # -- sending --------------------------------------------------------------------------------------
 
 
-async def test_a_due_touch_is_mailed_once_and_told(bench: Bench) -> None:
+async def test_a_due_touch_is_mailed_once_and_published(bench: Bench) -> None:
     """N7: and two schedulers at once send it once."""
     await bench.take(change())
-    twin = Scheduler(bench.settings, bench.engine, bench.chooser, bench.clock, Open(), lambda: None)  # type: ignore[arg-type]
-    await asyncio.gather(bench.scheduler.turn(), twin.turn())
-    await bench.scheduler.turn()
+    twin = bench.make_scheduler()
+    await asyncio.gather(bench.scheduler.send_batch(), twin.send_batch())
+    await bench.scheduler.send_batch()
     (mail,) = bench.mails()
     (touch,) = await bench.touches()
     assert mail["X-Ripeline-Touch"] == str(touch.id)
     assert mail["To"] == "ann@firm.example"
     assert (touch.status, touch.sent_at) == ("sent", NOON)
-    sent = (await bench.told())[-1]
+    sent = (await bench.events())[-1]
     assert (sent.type, sent.data.recipient, sent.data.clicks_tracked, sent.data.opens_tracked) == (
         "touch.sent.v1", "ann@firm.example", True, False,
     )  # fmt: skip
@@ -391,14 +415,14 @@ async def test_a_due_touch_is_mailed_once_and_told(bench: Bench) -> None:
 async def test_every_ground_is_checked_again_at_sending(
     bench: Bench, overtaken: Any, reason: str
 ) -> None:
-    """N6: what has been overtaken since the decision is not sent, and that is told."""
+    """N6: what has been overtaken since the decision is not sent, and that is published."""
     await bench.take(change())
     assert await bench.outcome() == [("due", "")]
     await bench.take(overtaken(bench))
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("withheld", reason)]
     assert bench.mails() == []
-    last = (await bench.told())[-1]
+    last = (await bench.events())[-1]
     assert (last.type, last.data.status, last.data.reason) == (
         "touch.decided.v1",
         "withheld",
@@ -410,7 +434,7 @@ async def test_a_monthly_pace_looks_back_a_whole_month(bench: Bench) -> None:
     """N9: the mail of 29 days ago still counts, that of 30 does not."""
     slow = {"timezone": "UTC", "mail_pace": "monthly"}
     await bench.take(change(traits=slow))
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sent", "")]
     for days, seq, expected in ((29, 2, ("withheld", "preference")), (30, 3, ("due", ""))):
         later = NOON + timedelta(days=days)
@@ -419,10 +443,10 @@ async def test_a_monthly_pace_looks_back_a_whole_month(bench: Bench) -> None:
         assert (await bench.outcome())[-1] == expected
 
 
-async def test_an_older_snapshot_and_an_older_word_change_nothing(bench: Bench) -> None:
+async def test_an_older_snapshot_and_an_older_consent_change_nothing(bench: Bench) -> None:
     await bench.take(change(version=5))
     await bench.take(engaged(4, stage="consideration"), refusal(bench, NOON - timedelta(days=2)))
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sent", "")]
 
 
@@ -440,7 +464,7 @@ async def test_who_came_back_to_the_site_is_not_written_to_until_it_left(bench: 
     """N12."""
     await bench.take(change(last_act_at=NOON - timedelta(hours=3)))
     await bench.take(engaged(2, last_act_at=NOON - timedelta(minutes=5)))
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     (touch,) = await bench.touches()
     assert (touch.status, touch.reason, touch.due_at) == (
         "due",
@@ -448,10 +472,10 @@ async def test_who_came_back_to_the_site_is_not_written_to_until_it_left(bench: 
         NOON + timedelta(minutes=25),
     )
     bench.at(NOON + timedelta(minutes=24))
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert bench.mails() == []
     bench.at(NOON + timedelta(minutes=25))
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sent", "")]
 
 
@@ -460,7 +484,7 @@ async def test_a_touch_in_the_night_waits_for_the_morning_of_its_lead(bench: Ben
     await bench.take(change(traits={"timezone": "Asia/Tokyo"}))
     assert await bench.outcome() == [("due", "")]
     bench.at(NOON + timedelta(hours=1, minutes=30))
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     (touch,) = await bench.touches()
     assert (touch.status, touch.reason) == ("due", "quiet_hours")
     assert touch.due_at == datetime.fromisoformat("2026-05-14T06:00+09:00")
@@ -469,17 +493,17 @@ async def test_a_touch_in_the_night_waits_for_the_morning_of_its_lead(bench: Ben
 async def test_two_touches_due_at_once_for_one_lead_do_not_pass_the_cap_together(
     bench: Bench,
 ) -> None:
-    own = bench.chooser.playbook.programs
+    own = bench.playbook.programs
     twin = own[0].model_copy(update={"id": "twin", "items": ["article-where-data-lives"]})
-    bench.use(with_parts(bench.chooser.playbook, programs=[*own, twin]))
+    bench.use(with_parts(bench.playbook, programs=[*own, twin]))
     await bench.take(change())
     for _ in range(3):
-        await bench.scheduler.turn()
+        await bench.scheduler.send_batch()
     assert sorted(await bench.outcome()) == [("sent", ""), ("withheld", "capped")]
     assert len(bench.mails()) == 1
 
 
-async def test_the_brake_holds_everything_and_lets_go_again(
+async def test_the_kill_switch_stops_all_sending_until_it_is_off(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """N14: by the command that people have."""
@@ -489,15 +513,15 @@ async def test_the_brake_holds_everything_and_lets_go_again(
     await bench.take(change())
 
     async def brake(way: str) -> None:
-        said = await asyncio.to_thread(CliRunner().invoke, command_line, ["brake", way])
-        assert said.exit_code == 0, said.output
+        ran = await asyncio.to_thread(CliRunner().invoke, command_line, ["brake", way])
+        assert ran.exit_code == 0, ran.output
 
     await brake("on")
     await brake("on")
-    assert await bench.scheduler.turn() == 0
+    assert await bench.scheduler.send_batch() == 0
     assert (await bench.outcome(), bench.mails()) == ([("due", "")], [])
     await brake("off")
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sent", "")]
 
 
@@ -511,10 +535,10 @@ async def test_a_mail_whose_sender_died_on_the_wire_is_unknown_and_never_repeate
     await bench.take(change())
     await bench.die_on_the_wire()
     await asyncio.gather(bench.scheduler.recover(), bench.scheduler.recover())
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("unknown", "")]
     assert len(bench.mails()) == 1
-    failed = [event for event in await bench.told() if event.type == "touch.failed.v1"]
+    failed = [event for event in await bench.events() if event.type == "touch.failed.v1"]
     assert [event.data.status for event in failed] == ["unknown"]
     await bench.take(change(seq=2, version=2))
     assert (await bench.outcome())[1] == ("withheld", "capped")
@@ -524,7 +548,7 @@ async def test_what_is_still_on_the_wire_is_left_alone(bench: Bench) -> None:
     await bench.take(change())
     await bench.do("UPDATE nurture.touch SET status = 'sending', sending_since = clock_timestamp()")
     await bench.scheduler.recover()
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sending", "")]
     assert bench.mails() == []
 
@@ -533,12 +557,12 @@ async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(
     bench: Bench,
 ) -> None:
     """N7, N11: its receiver knows the repetition by `webhook-id` (Standard Webhooks)."""
-    bench.use(by_webhook(bench.chooser.playbook))
+    bench.use(by_webhook(bench.playbook))
     await bench.take(change())
     await bench.die_on_the_wire()
     assert await bench.outcome() == [("sending", "")]
     await bench.scheduler.recover()
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     (touch,) = await bench.touches()
     assert touch.status == "sent"
     assert len(bench.hook.got) == 2
@@ -550,14 +574,14 @@ async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(
             hmac.digest(base64.b64decode(SECRET), signed, hashlib.sha256)
         ).decode()
         assert headers["webhook-signature"] == f"v1,{expected}"
-        said = json.loads(body)
-        assert (said["type"], said["touch"], said["recipient"]) == (
+        posted = json.loads(body)
+        assert (posted["type"], posted["touch"], posted["recipient"]) == (
             "touch.due",
             str(touch.id),
             "ann@firm.example",
         )
-        assert said["unsubscribe"].startswith(f"{bench.settings.public_url}/u/")
-        assert said["preferences"].startswith(f"{bench.settings.public_url}/p/")
+        assert posted["unsubscribe"].startswith(f"{bench.settings.public_url}/u/")
+        assert posted["preferences"].startswith(f"{bench.settings.public_url}/p/")
     assert bench.hook.got[0][1] == bench.hook.got[1][1]
     assert bench.mails() == []
 
@@ -569,10 +593,10 @@ async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(
 async def test_a_webhooks_answer_says_whether_to_try_again(
     bench: Bench, status: int, outcome: str
 ) -> None:
-    bench.use(by_webhook(bench.chooser.playbook))
+    bench.use(by_webhook(bench.playbook))
     bench.hook.status = status
     await bench.take(change())
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     (touch,) = await bench.touches()
     assert touch.status == outcome
     assert str(status) in touch.why
@@ -580,13 +604,13 @@ async def test_a_webhooks_answer_says_whether_to_try_again(
         assert touch.due_at > NOON
         bench.hook.status = 200
         bench.at(touch.due_at)
-        await bench.scheduler.turn()
+        await bench.scheduler.send_batch()
         assert await bench.outcome() == [("sent", "")]
         assert len({headers["webhook-id"] for headers, _ in bench.hook.got}) == 1
 
 
 async def test_a_webhook_that_never_works_is_given_up(bench: Bench) -> None:
-    bench.use(by_webhook(bench.chooser.playbook))
+    bench.use(by_webhook(bench.playbook))
     bench.hook.status = 500
     await bench.take(change())
     for _ in range(10):
@@ -594,23 +618,23 @@ async def test_a_webhook_that_never_works_is_given_up(bench: Bench) -> None:
         if not due:
             break
         bench.at(max(due))
-        await bench.scheduler.turn()
+        await bench.scheduler.send_batch()
     assert [row.status for row in await bench.touches()] == ["failed"]
     assert 3 <= len(bench.hook.got) <= 8
-    assert (await bench.told())[-1].type == "touch.failed.v1"
+    assert (await bench.events())[-1].type == "touch.failed.v1"
 
 
 async def test_a_mail_server_that_is_away_is_tried_again_later(bench: Bench) -> None:
     """Nothing had begun, so nothing can have arrived."""
     away = Settings(**(bench.settings.model_dump() | {"smtp_url": "smtp://127.0.0.1:9"}))
     await bench.take(change())
-    await Scheduler(away, bench.engine, bench.chooser, bench.clock, Open(), lambda: None).turn()  # type: ignore[arg-type]
+    await bench.make_scheduler(bench.make_delivery(Delivery, away)).send_batch()
     (touch,) = await bench.touches()
     assert touch.status == "due"
     assert touch.due_at > NOON
     assert "away" in touch.why
     bench.at(touch.due_at)
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sent", "")]
     assert len(bench.mails()) == 1
 
@@ -634,12 +658,12 @@ async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Benc
     """N6."""
     ends = Ends()
     gate = ConsentGate(bench.engine, ends)  # type: ignore[arg-type]
-    assert not await gate.passed()
+    assert not await gate.is_open()
     bench.offset = 1
     await bench.take(refusal(bench, NOON))
-    assert await gate.passed()
+    assert await gate.is_open()
     ends.at = None
-    assert not await gate.passed()
+    assert not await gate.is_open()
 
 
 # -- attacks --------------------------------------------------------------------------------------
@@ -656,11 +680,11 @@ async def test_an_announcement_that_comes_again_after_the_persona_changed_stays_
     assert [row.program for row in await bench.touches()] == ["practitioner-track"]
 
 
-async def test_merges_in_any_order_end_at_the_living_lead(bench: Bench) -> None:
-    one, two = str(uuid.UUID(int=8)), str(uuid.UUID(int=9))
-    await bench.take(change(lead=one))
-    await bench.take(change(kind="lead.merged.v1", merged=(two,), seq=0, version=5))
-    await bench.take(change(kind="lead.merged.v1", lead=two, merged=(one,), seq=0, version=4))
+async def test_merges_in_any_order_end_at_the_surviving_lead(bench: Bench) -> None:
+    first, second = str(uuid.UUID(int=8)), str(uuid.UUID(int=9))
+    await bench.take(change(lead=first))
+    await bench.take(change(kind="lead.merged.v1", merged=(second,), seq=0, version=5))
+    await bench.take(change(kind="lead.merged.v1", lead=second, merged=(first,), seq=0, version=4))
     assert [str(row.lead_id) for row in await bench.touches()] == [LEAD]
 
 
@@ -669,23 +693,19 @@ async def test_a_process_that_slept_since_its_check_sends_nothing(bench: Bench) 
     refused.
     """
     await bench.take(change())
-    ready, _ = await bench.scheduler._take()
-    ((touch, lead),) = ready
-    await bench.scheduler._send(
-        touch, lead, time.monotonic() - bench.settings.sending_timeout_s - 1
-    )
+    (claimed,), _ = await bench.scheduler._claim()
+    await bench.delivery.send(claimed, time.monotonic() - bench.settings.sending_timeout_s - 1)
     assert bench.mails() == []
     assert await bench.outcome() == [("sending", "")]
 
 
 async def test_a_late_outcome_does_not_undo_what_another_process_wrote(bench: Bench) -> None:
-    bench.use(by_webhook(bench.chooser.playbook))
+    bench.use(by_webhook(bench.playbook))
     bench.hook.status = 500
     await bench.take(change())
-    ready, _ = await bench.scheduler._take()
-    ((touch, lead),) = ready
+    (claimed,), _ = await bench.scheduler._claim()
     await bench.do("UPDATE nurture.touch SET status = 'sent', sent_at = :at", at=NOON)
-    await bench.scheduler._send(touch, lead, time.monotonic())
+    await bench.delivery.send(claimed, time.monotonic())
     assert await bench.outcome() == [("sent", "")]
 
 
@@ -698,18 +718,18 @@ async def test_two_processes_keep_one_leads_caps(bench: Bench) -> None:
         "'article-where-data-lives', channel, status, reason, why, propensity, decided_at, "
         "decision_ms, due_at FROM nurture.touch"
     )
-    twin = Scheduler(bench.settings, bench.engine, bench.chooser, bench.clock, Open(), lambda: None)  # type: ignore[arg-type]
-    await asyncio.gather(bench.scheduler.turn(), twin.turn())
-    await bench.scheduler.turn()
+    twin = bench.make_scheduler()
+    await asyncio.gather(bench.scheduler.send_batch(), twin.send_batch())
+    await bench.scheduler.send_batch()
     assert len(bench.mails()) == 1
 
 
 async def test_a_program_that_is_no_longer_live_sends_nothing_that_was_due(bench: Bench) -> None:
     """N14."""
     await bench.take(change())
-    drafts = [one.model_copy(update={"state": "draft"}) for one in bench.chooser.playbook.programs]
-    bench.use(with_parts(bench.chooser.playbook, programs=drafts))
-    await bench.scheduler.turn()
+    drafts = [program.model_copy(update={"state": "draft"}) for program in bench.playbook.programs]
+    bench.use(with_parts(bench.playbook, programs=drafts))
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("withheld", "superseded")]
 
 
@@ -727,19 +747,19 @@ async def test_a_program_that_is_no_longer_live_sends_nothing_that_was_due(bench
 )
 async def test_an_address_that_cannot_be_written_to_fails_alone(bench: Bench, address: str) -> None:
     """One poisoned lead neither stops the others nor reaches anybody else."""
-    assert bench.handler._chooser._cleaner.address(address) == ""
+    assert bench.rules.cleaner.address(address) == ""
     await bench.take(
         change(email=address), change(lead=str(uuid.UUID(int=8)), email="good@firm.example")
     )
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert sorted(status for status, _ in await bench.outcome()) == ["failed", "sent"]
     assert [mail["To"] for mail in bench.mails()] == ["good@firm.example"]
 
 
 def asking(bench: Bench, **snapshot: Any) -> ChangeEvent:
     """A lead asks for a thing, at night, and all programs answer; nearly everybody is held out."""
-    playbook = bench.chooser.playbook
-    live = [one.model_copy(update={"state": "live"}) for one in playbook.programs]
+    playbook = bench.playbook
+    live = [program.model_copy(update={"state": "live"}) for program in playbook.programs]
     bench.use(
         with_parts(
             playbook, programs=live, holdout=playbook.holdout.model_copy(update={"share": 0.9})
@@ -762,7 +782,7 @@ async def test_what_was_asked_for_goes_out_at_once_outside_caps_and_hours(bench:
     )
     await bench.take(refusal(bench, bench.clock.at - timedelta(days=1)), event, event)
     await bench.take(event)
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     (touch,) = await bench.touches()
     assert (touch.program, touch.content, touch.status) == (
         "requested",
@@ -777,15 +797,15 @@ async def test_who_leaves_after_asking_does_not_get_it_any_more(bench: Bench) ->
     await bench.take(asking(bench))
     assert await bench.outcome() == [("due", "")]
     await bench.take(refusal(bench, bench.clock.at + timedelta(seconds=1)))
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("withheld", "no_consent")]
     assert bench.mails() == []
 
 
-def said(bench: Bench, *words: str) -> None:
-    """A person's word by the command line, which finds the database by its variable."""
+def run_lead_command(bench: Bench, *arguments: str) -> None:
+    """Runs `ripeline lead`, which finds the database by its variable."""
     named = {"RIPELINE_DATABASE_URL": bench.settings.database_url.get_secret_value()}
-    result = CliRunner().invoke(command_line, ["lead", *words], env=named)
+    result = CliRunner().invoke(command_line, ["lead", *arguments], env=named)
     assert result.exit_code == 0, result.output
 
 
@@ -793,19 +813,19 @@ async def test_a_person_pauses_a_lead_until_a_date(bench: Bench) -> None:
     """N14."""
     until = ["--until", f"{NOON + timedelta(days=2):%Y-%m-%d}"]
     await bench.take(change())
-    await asyncio.to_thread(said, bench, "pause", LEAD, *until)
-    await bench.scheduler.turn()
+    await asyncio.to_thread(run_lead_command, bench, "pause", LEAD, *until)
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("withheld", "superseded")]
     bench.at(NOON + timedelta(days=3))
     await bench.take(change(seq=2, version=2, cause_at=bench.clock.at))
-    await bench.scheduler.turn()
+    await bench.scheduler.send_batch()
     assert await bench.outcome() == [("withheld", "superseded"), ("sent", "")]
 
 
 async def test_a_person_asserts_a_stage_until_it_is_taken_back(bench: Bench) -> None:
     """N14: the estimate may say another one meanwhile."""
     await asyncio.to_thread(
-        said,
+        run_lead_command,
         bench,
         "assert",
         LEAD,
@@ -815,6 +835,6 @@ async def test_a_person_asserts_a_stage_until_it_is_taken_back(bench: Bench) -> 
     )
     await bench.take(change())
     assert await bench.outcome() == [("withheld", "superseded")]
-    await asyncio.to_thread(said, bench, "release", LEAD)
+    await asyncio.to_thread(run_lead_command, bench, "release", LEAD)
     await bench.take(change(seq=2, version=2))
     assert sorted(await bench.outcome()) == [("due", ""), ("withheld", "superseded")]

@@ -1,4 +1,4 @@
-"""Writing back on a real database to a real receiver: what goes out, once, signed, again after
+"""CRM delivery on a real database to a real receiver: what goes out, once, signed, again after
 failures (D6, U3).
 """
 
@@ -16,11 +16,11 @@ from standardwebhooks import Webhook
 
 from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.sources.contract import Item
-from services.scorer.crm.delivery import AT_ONCE, Writer
+from services.scorer.crm.delivery import AT_ONCE, CrmDelivery
 from services.scorer.crm.payload import SCHEDULE
 from services.scorer.processing.handler import Handler
 from services.scorer.processing.sweeper import Sweeper
-from services.scorer.queries.leads import Queries
+from services.scorer.queries.leads import LeadQueries
 from services.scorer.scoring import Scoring
 from services.shared.clock import DAY, Clock
 from services.shared.contracts.events import ExternalId
@@ -88,7 +88,7 @@ class Receiver:
 
 
 class Bench:
-    """A scorer's handler and writer, fed by hand through ingest's normaliser."""
+    """A scorer's handler and CRM delivery, fed by hand through ingest's normaliser."""
 
     def __init__(
         self, settings: Settings, engine: AsyncEngine, playbook: Playbook, receiver: Receiver
@@ -98,33 +98,34 @@ class Bench:
         self.normaliser = Normaliser(
             Cleaner(playbook.identity), b"pepper", playbook.sales, frozenset(playbook.crm.fields)
         )
-        self.writer = self.new_writer()
+        self.delivery = self.new_delivery()
 
-    def new_writer(self) -> Writer:
+    def new_delivery(self) -> CrmDelivery:
         """As after a restart."""
-        queries = Queries(self.engine, self.handler.scoring, b"pepper")
-        return Writer(self.settings, self.engine, self.handler.scoring, queries)
+        queries = LeadQueries(self.engine, self.handler.scoring, b"pepper")
+        return CrmDelivery(self.settings, self.engine, self.handler.scoring, queries)
 
-    async def happened(self, type_: str, **said: Any) -> None:
+    async def happened(self, type_: str, **fields: Any) -> None:
         receipt = self.normaliser.take(
-            [Item(**{"type": type_} | said)], Receipt("canonical:crm", present.now(), 0.0)
+            [Item(**{"type": type_} | fields)], Receipt("canonical:crm", present.now(), 0.0)
         )
         assert receipt.ids
         decoded = [
-            self.handler.decode(Record(one.topic, 0, 0, b"", one.value)) for one in receipt.records
+            self.handler.decode(Record(outgoing.topic, 0, 0, b"", outgoing.value))
+            for outgoing in receipt.records
         ]
         async with self.engine.begin() as connection:
             await self.handler.apply(connection, decoded)
 
-    async def turn(self) -> int:
-        """The writer's turn with all that is owed due now; leases apart."""
+    async def deliver(self) -> int:
+        """Delivers with all that is enqueued due now; leases apart."""
         await self.do(
             "UPDATE scorer.writeback SET due_at = now() - interval '1 second' WHERE due_at < "
             "now() + interval '2 seconds'"
         )
-        return await self.writer.turn()
+        return await self.delivery.deliver_due()
 
-    async def owed(self) -> list[Any]:
+    async def outbox(self) -> list[Any]:
         return await self.ask(
             "SELECT sequence, attempts, problem, told, extract(epoch FROM due_at - "
             "now())::float8 AS wait FROM scorer.writeback"
@@ -164,15 +165,17 @@ async def ann(bench: Bench) -> None:
     await bench.happened("demo_requested", id="d", email=ANN, external_id=CONTACT)
 
 
-async def test_a_change_is_told_signed_with_the_fields_of_the_playbook(bench: Bench) -> None:
+async def test_a_change_is_delivered_signed_with_the_fields_of_the_playbook(bench: Bench) -> None:
     await ann(bench)
-    await bench.turn()
+    await bench.deliver()
     data = bench.receiver.read()
     assert (data["system"], data["external_id"], data["email"]) == ("hubspot", "701", ANN)
     assert data["fields"]["our_stage"] == "decision"
     assert data["fields"]["our_chance"] in ("low", "some", "high")
     assert data["fields"]["our_why"].startswith("Asked for a demo (+")
-    assert [(row.attempts, row.problem, row.wait) for row in await bench.owed()] == [(0, "", None)]
+    assert [(row.attempts, row.problem, row.wait) for row in await bench.outbox()] == [
+        (0, "", None)
+    ]
 
 
 async def test_what_changes_together_goes_in_one_message_and_nothing_follows(bench: Bench) -> None:
@@ -180,30 +183,30 @@ async def test_what_changes_together_goes_in_one_message_and_nothing_follows(ben
         await bench.happened("pricing_viewed", id=f"p{number}", email=ANN)
     await ann(bench)
     for _ in range(3):
-        await bench.turn()
+        await bench.deliver()
     assert len(bench.receiver.got) == 1
     await bench.happened("page_viewed", id="later", email=ANN)
-    await bench.turn()
+    await bench.deliver()
     assert len(bench.receiver.got) == 1
 
 
 async def test_every_further_change_is_a_message_of_its_own(bench: Bench) -> None:
     await ann(bench)
-    await bench.turn()
+    await bench.deliver()
     await bench.happened("won", id="w", external_id=CONTACT)
-    await bench.turn()
+    await bench.deliver()
     assert len(set(bench.receiver.ids)) == 2
     assert bench.receiver.read()["fields"]["our_stage"] == "customer"
     assert bench.receiver.read()["version"] > bench.receiver.read(0)["version"]
 
 
-async def test_silence_is_told_too(bench: Bench) -> None:
-    """S4: the sweeper owes what the review day changed."""
+async def test_silence_is_delivered_too(bench: Bench) -> None:
+    """S4: the sweeper enqueues what the review day changed."""
     await ann(bench)
-    await bench.turn()
+    await bench.deliver()
     type(bench.handler.scoring.clock).shift = 60 * DAY  # type: ignore[attr-defined]
     assert await Sweeper(bench.engine, bench.handler, 0.1, lambda: None).sweep() == 1
-    await bench.turn()
+    await bench.deliver()
     assert len(bench.receiver.got) == 2
     assert "without a sign" in bench.receiver.read()["fields"]["our_why"]
 
@@ -218,52 +221,52 @@ async def test_silence_is_told_too(bench: Bench) -> None:
         {"email": "someone@mail.millwarden.example"},
     ],
 )
-async def test_whom_the_crm_cannot_find_or_who_is_no_lead_is_not_told_of(
+async def test_whom_the_crm_cannot_find_or_who_is_no_lead_is_not_delivered(
     bench: Bench, named: dict[str, Any]
 ) -> None:
     """A visitor, an id that waits for its link (D6), an employee (D7)."""
     await bench.happened("demo_requested", id="d", **named)
-    assert await bench.turn() == 0
+    assert await bench.deliver() == 0
 
 
-async def test_a_waiting_id_is_told_of_once_it_is_linked(bench: Bench) -> None:
+async def test_a_waiting_id_is_delivered_once_it_is_linked(bench: Bench) -> None:
     """D6."""
     await bench.happened("opportunity_opened", id="o", external_id=CONTACT)
     await bench.happened("identified", id="i", external_id=CONTACT, email=ANN)
-    await bench.turn()
+    await bench.deliver()
     assert bench.receiver.read()["external_id"] == "701"
     assert bench.receiver.read()["fields"]["our_chance"] == "settled"
 
 
-async def test_of_merged_leads_the_one_that_lives_is_told_of(bench: Bench) -> None:
+async def test_of_merged_leads_the_remaining_one_is_delivered(bench: Bench) -> None:
     await bench.happened("demo_requested", id="1", email=ANN)
     await bench.happened("demo_requested", id="2", external_id=CONTACT, anonymous_id="c")
     await bench.happened("identified", id="3", external_id=CONTACT, email=ANN)
     for _ in range(2):
-        await bench.turn()
+        await bench.deliver()
     assert [bench.receiver.read(n)["lead"] for n in range(len(bench.receiver.got))] == [
         str((await bench.ask("SELECT id FROM scorer.lead WHERE merged_into IS NULL"))[0].id)
     ]
-    assert all(row.wait is None for row in await bench.owed())
+    assert all(row.wait is None for row in await bench.outbox())
 
 
 async def test_what_the_crm_says_back_of_it_makes_no_further_message(bench: Bench) -> None:
-    """D6: the loop is broken, whichever way our own fields come home."""
+    """D6: the loop is broken, whichever way our own fields come back."""
     await ann(bench)
-    await bench.turn()
+    await bench.deliver()
     fields, (before,) = (
         bench.receiver.read()["fields"],
         await bench.ask("SELECT version FROM scorer.lead"),
     )
-    for number, said in enumerate(({"external_id": CONTACT}, {"email": ANN})):
-        await bench.happened("identified", id=f"echo-{number}", traits=fields, **said)
+    for number, named in enumerate(({"external_id": CONTACT}, {"email": ANN})):
+        await bench.happened("identified", id=f"echo-{number}", traits=fields, **named)
     assert [row.version for row in await bench.ask("SELECT version FROM scorer.lead")] == [
         before.version
     ]
     await bench.happened(
         "identified", id="both", traits=fields | {"phone": "1"}, email=ANN, external_id=CONTACT
     )
-    assert await bench.turn() == 0
+    assert await bench.deliver() == 0
     (lead,) = await bench.ask("SELECT body FROM scorer.event WHERE body LIKE '%\"phone\"%'")
     assert json.loads(lead.body)["traits"] == {"phone": "1"}
 
@@ -273,17 +276,17 @@ async def test_a_failure_is_tried_again_under_the_same_id(bench: Bench, status: 
     """U3: any 3xx is one, and no redirect is followed."""
     bench.receiver.status = status
     await ann(bench)
-    await bench.turn()
-    (row,) = await bench.owed()
+    await bench.deliver()
+    (row,) = await bench.outbox()
     assert (row.attempts, row.problem, row.told) == (1, f"the CRM's webhook said {status}", None)
     assert row.wait == pytest.approx(SCHEDULE[0], abs=1.5)
     bench.receiver.status = 204
     await bench.do("UPDATE scorer.writeback SET due_at = now()")
-    await bench.turn()
+    await bench.deliver()
     assert len(bench.receiver.got) == 2
     assert len(set(bench.receiver.ids)) == 1
     assert bench.receiver.read(0)["fields"] == bench.receiver.read(1)["fields"]
-    assert [(row.attempts, row.problem) for row in await bench.owed()] == [(0, "")]
+    assert [(row.attempts, row.problem) for row in await bench.outbox()] == [(0, "")]
 
 
 async def test_after_the_schedule_it_is_given_up_until_there_is_news(bench: Bench) -> None:
@@ -291,25 +294,25 @@ async def test_after_the_schedule_it_is_given_up_until_there_is_news(bench: Benc
     await ann(bench)
     for attempt in range(len(SCHEDULE) + 1):
         await bench.do("UPDATE scorer.writeback SET due_at = now()")
-        assert await bench.turn() == 1
-        (row,) = await bench.owed()
+        assert await bench.deliver() == 1
+        (row,) = await bench.outbox()
         assert (row.wait is None) == (attempt == len(SCHEDULE))
     assert row.problem == "the CRM's webhook said 500"
     assert len(set(bench.receiver.ids)) == 1
-    assert await bench.turn() == 0
+    assert await bench.deliver() == 0
     bench.receiver.status = 204
     await bench.happened("page_viewed", id="news", email=ANN)
-    await bench.turn()
+    await bench.deliver()
     assert len(set(bench.receiver.ids)) == 2
 
 
 async def test_news_does_not_wait_a_day_behind_a_message_that_fails(bench: Bench) -> None:
     bench.receiver.status = 500
     await ann(bench)
-    await bench.turn()
+    await bench.deliver()
     await bench.do("UPDATE scorer.writeback SET attempts = 9, due_at = now() + interval '24 hours'")
     await bench.happened("won", id="w", external_id=CONTACT)
-    (row,) = await bench.owed()
+    (row,) = await bench.outbox()
     assert (row.attempts, row.sequence) == (1, 2)
     assert row.wait == pytest.approx(300, abs=5)
 
@@ -317,48 +320,50 @@ async def test_news_does_not_wait_a_day_behind_a_message_that_fails(bench: Bench
 async def test_a_receiver_that_does_not_answer_is_a_failure(bench: Bench) -> None:
     bench.receiver.busy.clear()
     await ann(bench)
-    await bench.turn()
-    (row,) = await bench.owed()
+    await bench.deliver()
+    (row,) = await bench.outbox()
     assert (row.attempts, row.problem) == (1, "the webhook is away: TimeoutError")
 
 
 async def test_410_stops_all_writing_and_loses_nothing(bench: Bench) -> None:
-    """U3: until somebody has set the address anew and started the scorer."""
+    """U3: until somebody has set another address and started the scorer."""
     bench.receiver.status = 410
     await ann(bench)
-    await bench.turn()
-    assert bench.writer.gone
-    running = asyncio.create_task(bench.writer.run(lambda: None))
+    await bench.deliver()
+    assert bench.delivery.gone
+    running = asyncio.create_task(bench.delivery.run(lambda: None))
     await bench.happened("won", id="w", external_id=CONTACT)
     await asyncio.sleep(1.5)
     running.cancel()
     assert len(bench.receiver.got) == 1
-    bench.receiver.status, bench.writer = 204, bench.new_writer()
-    await bench.turn()
+    bench.receiver.status, bench.delivery = 204, bench.new_delivery()
+    await bench.deliver()
     assert bench.receiver.read()["fields"]["our_stage"] == "customer"
 
 
-async def test_what_changes_while_a_message_is_on_the_wire_is_told_after_it(bench: Bench) -> None:
+async def test_what_changes_while_a_message_is_on_the_wire_is_delivered_after_it(
+    bench: Bench,
+) -> None:
     """Nobody sends the first twice meanwhile, and the second is not lost."""
     bench.receiver.busy.clear()
     await ann(bench)
-    first = asyncio.create_task(bench.turn())
+    first = asyncio.create_task(bench.deliver())
     while not bench.receiver.got:
         await asyncio.sleep(0.02)
     await bench.happened("won", id="w", external_id=CONTACT)
-    assert await bench.new_writer().turn() == 0
+    assert await bench.new_delivery().deliver_due() == 0
     bench.receiver.busy.set()
     await first
-    await bench.turn()
+    await bench.deliver()
     assert [bench.receiver.read(n)["fields"]["our_stage"] for n in (0, 1)] == [
         "decision",
         "customer",
     ]
     assert len(set(bench.receiver.ids)) == 2
-    assert [row.wait for row in await bench.owed()] == [None]
+    assert [row.wait for row in await bench.outbox()] == [None]
 
 
-async def test_a_writer_that_dies_before_it_noted_the_answer_repeats_it_under_the_same_id(
+async def test_a_process_that_dies_before_it_noted_the_answer_repeats_it_under_the_same_id(
     bench: Bench,
 ) -> None:
     """O4: at least once; the receiver knows the repetition."""
@@ -367,23 +372,24 @@ async def test_a_writer_that_dies_before_it_noted_the_answer_repeats_it_under_th
     async def dies(*_: Any) -> None:
         raise ConnectionAbortedError
 
-    bench.writer._settle = dies  # type: ignore[method-assign]
+    bench.delivery._finish = dies  # type: ignore[method-assign]
     with pytest.raises(ConnectionAbortedError):
-        await bench.turn()
-    bench.writer = bench.new_writer()
-    assert await bench.turn() == 0  # the lease of the dead one
+        await bench.deliver()
+    bench.delivery = bench.new_delivery()
+    assert await bench.deliver() == 0  # the lease of the dead one
     await bench.do("UPDATE scorer.writeback SET due_at = now()")
-    assert await bench.turn() == 1
+    assert await bench.deliver() == 1
     assert len(bench.receiver.got) == 2
     assert len(set(bench.receiver.ids)) == 1
 
 
-async def test_two_writers_share_the_work(bench: Bench) -> None:
+async def test_two_processes_share_the_work(bench: Bench) -> None:
     for number in range(2 * AT_ONCE):
         await bench.happened("demo_requested", id=f"d{number}", email=f"p{number}@firm.example")
     await bench.do("UPDATE scorer.writeback SET due_at = now()")
-    other = bench.new_writer()
-    assert await asyncio.gather(bench.writer.turn(), other.turn()) == [AT_ONCE, AT_ONCE]
+    other = bench.new_delivery()
+    delivered = await asyncio.gather(bench.delivery.deliver_due(), other.deliver_due())
+    assert delivered == [AT_ONCE, AT_ONCE]
     assert len(set(bench.receiver.ids)) == len(bench.receiver.got) == 2 * AT_ONCE
 
 
@@ -405,20 +411,20 @@ async def test_in_production_no_address_of_our_own_network_is_called(bench: Benc
         bench.settings = bench.settings.model_copy(
             update={"environment": "production", "crm_url": SecretStr(url)}
         )
-        bench.writer = bench.new_writer()
+        bench.delivery = bench.new_delivery()
         await bench.do("UPDATE scorer.writeback SET due_at = now()")
-        await bench.turn()
-        assert [row.problem for row in await bench.owed()] == [problem]
+        await bench.deliver()
+        assert [row.problem for row in await bench.outbox()] == [problem]
 
 
 @pytest.mark.parametrize(
     ("secret", "problem"),
     [("", "no secret to sign with"), ("whsec_a", "not a secret of Standard Webhooks")],
 )
-def test_without_a_sound_secret_the_writer_does_not_start(
+def test_without_a_sound_secret_the_delivery_does_not_start(
     bench: Bench, secret: str, problem: str
 ) -> None:
     bench.settings = bench.settings.model_copy(update={"crm_secret": SecretStr(secret)})
     with pytest.raises(Reject) as refused:
-        bench.new_writer()
+        bench.new_delivery()
     assert (refused.value.title, refused.value.where) == (problem, "RIPELINE_CRM_SECRET")

@@ -2,14 +2,13 @@
 changes are said once.
 """
 
-import uuid
-
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands.verify import verify
 from services.scorer.processing.handler import Handler
 from services.scorer.processing.sweeper import Sweeper
-from services.scorer.queries.leads import Filter, Queries
+from services.scorer.queries.filters import LeadFilter
+from services.scorer.queries.leads import LeadQueries
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
 from services.shared.contracts.events import Interaction
@@ -52,9 +51,9 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
     ]
     async with engine.begin() as connection:
         await before.apply(connection, [before.decode(record) for record in records(said)])
-    queries = Queries(engine, after.scoring, b"pepper")
-    listed = await queries.leads(Filter(product="default", limit=100))
-    assert {lead["stage"] for lead in listed["leads"]} == {"decision", "unknown"}
+    queries = LeadQueries(engine, after.scoring, b"pepper")
+    listed = await queries.page(LeadFilter(product="default", limit=100))
+    assert {lead.stage for lead in listed.leads} == {"decision", "unknown"}
     sweeper = Sweeper(engine, after, 0.1, lambda: None)
     while await sweeper.refold():
         pass
@@ -63,10 +62,10 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
         causes = await rows(
             connection, "SELECT cause, count(*) AS n FROM scorer.announcement GROUP BY cause"
         )
-        states = await Store(connection).states(uuid.UUID(lead["id"]) for lead in listed["leads"])
+        states = await Store(connection).states(lead.id for lead in listed.leads)
     assert {row.cause: row.n for row in causes} == {"event": 40, "model": 20}
     assert {state.fold_hash for mine in states.values() for state in mine.values()} == {
         after.scoring.playbook.fold_hash
     }
     checked = await verify(settings, lambda _: None)
-    assert checked["leads"] == 40
+    assert checked.leads == 40

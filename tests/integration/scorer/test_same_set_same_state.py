@@ -108,5 +108,5 @@ async def test_any_arrival_of_the_same_set_gives_the_same_state(
     assert second.keys() == first.keys()
     assert second == first
     checked = await verify(settings, lambda _: None)
-    assert checked["mismatches"] == []
-    assert checked["leads"] >= len(first)
+    assert checked.mismatches == []
+    assert checked.leads >= len(first)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import raw_http
 from tests.support.databases import new_database
-from tests.support.ingest_process import IngestProcess, create_topics
+from tests.support.ingest_process import IngestProcess, create_topics_on
 from tests.support.servers import Postgres
 from tests.system.attacks.limits import HEADER_SECONDS, PER_ADDRESS, PER_KEY, WINDOW_S
 
@@ -16,7 +16,7 @@ from tests.system.attacks.limits import HEADER_SECONDS, PER_ADDRESS, PER_KEY, WI
 @pytest.fixture(scope="session")
 def ingest(scratch: Path, postgres: Postgres, kafka: str) -> Iterator[IngestProcess]:
     """An ingest with the settings of production."""
-    create_topics(kafka)
+    create_topics_on(kafka)
     ingest = IngestProcess(scratch / "attacked", new_database(postgres), kafka).start()
     yield ingest
     ingest.stop()
@@ -25,7 +25,7 @@ def ingest(scratch: Path, postgres: Postgres, kafka: str) -> Iterator[IngestProc
 @pytest.fixture(scope="session")
 def small_limits(scratch: Path, postgres: Postgres, kafka: str) -> Iterator[IngestProcess]:
     """An ingest with small limits, little patience and one origin, behind a proxy."""
-    create_topics(kafka)
+    create_topics_on(kafka)
     ingest = IngestProcess(
         scratch / "small-limits",
         new_database(postgres),

@@ -74,19 +74,21 @@ def test_a_bad_item_never_takes_its_neighbours_with_it(system: System, ndjson: b
     assert answer.status_code == 200, answer.text
     receipt = answer.json()
     assert receipt["accepted"] == len(good)
-    assert receipt["ids"] == [one["id"] for one in good]
-    assert [one["index"] for one in receipt["rejected"]] == list(range(1, 2 * len(BAD), 2))
-    for (name, (_, kind, where)), one in zip(BAD.items(), receipt["rejected"], strict=True):
-        problem = one["problem"]
+    assert receipt["ids"] == [interaction["id"] for interaction in good]
+    assert [rejected["index"] for rejected in receipt["rejected"]] == list(
+        range(1, 2 * len(BAD), 2)
+    )
+    for (name, (_, kind, where)), rejected in zip(BAD.items(), receipt["rejected"], strict=True):
+        problem = rejected["problem"]
         assert problem["type"].rpartition("#")[2] == kind, (name, problem)
         assert problem["status"] in (400, 413)
         assert problem["title"], name
         assert problem["detail"], name
-        assert problem["where"].startswith(f"/{one['index']}"), name
+        assert problem["where"].startswith(f"/{rejected['index']}"), name
         if where is not None:
-            assert problem["where"] == f"/{one['index']}{where}", (name, problem)
-    for one in good:
-        assert system.wait_for_lead(anonymous_id=one["anonymous_id"])["events_counted"] == 1
+            assert problem["where"] == f"/{rejected['index']}{where}", (name, problem)
+    for interaction in good:
+        assert system.wait_for_lead(anonymous_id=interaction["anonymous_id"])["events_counted"] == 1
     assert system.lookup(anonymous_id="b-1") is None
 
 
@@ -95,7 +97,7 @@ def test_a_bad_item_alone_is_a_400_that_says_where(system: System, name: str) ->
     text, kind, where = BAD[name]
     answer = system.post("/v1/events", content=text.encode(), headers=JSON)
     body = refused(answer, 400, kind, where)
-    assert [one["index"] for one in body["rejected"]] == [0]
+    assert [rejected["index"] for rejected in body["rejected"]] == [0]
 
 
 def test_bytes_that_are_no_utf_8_are_refused_alone(system: System) -> None:

@@ -37,7 +37,7 @@ def test_a_loop_of_prerequisites_is_named_with_file_line_and_remedy(
     as_json = CliRunner().invoke(command_line, ["playbook", "check", str(folder), "--json"])
     assert as_json.exit_code == 1
     problems = json.loads(as_json.stdout)["problems"]
-    assert [(one["file"], one["line"]) for one in problems] == [("content.yaml", line)]
+    assert [(problem["file"], problem["line"]) for problem in problems] == [("content.yaml", line)]
     service = present.environment() | {
         "RIPELINE_PLAYBOOK": str(folder),
         "RIPELINE_DATABASE_URL": system.database,

@@ -1,4 +1,4 @@
-"""The reckoning after a run: what is right passes, and each broken promise gets its sentence."""
+"""The evaluation of a run: what is right passes, and each broken promise gets its sentence."""
 
 import itertools
 import random
@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from services.ops.simulation import evaluation as reckoning
-from services.ops.simulation import points
-from services.ops.simulation.evaluation import Books
-from services.ops.simulation.traffic import Tally
+from services.ops.simulation import evaluation, points
+from services.ops.simulation.evaluation import Accuracy
+from services.ops.simulation.posting import Tally
+from services.ops.simulation.readback import SystemRecord, TouchRow
 
 RUN = "sim-7-"
 
 
-def touch(announcement: str, status: str = "sent", **more: Any) -> dict[str, Any]:
-    return {"announcement": announcement, "program": "p", "status": status, "reason": None, **more}
+def touch(announcement: str, status: str = "sent", **more: Any) -> TouchRow:
+    return TouchRow(announcement, "p", status, **more)
 
 
-def sound() -> tuple[Books, Tally]:
-    books = Books(
-        leads={"l1": {}},
+def sound() -> tuple[SystemRecord, Tally]:
+    record = SystemRecord(
+        identifiers={"l1": []},
         events={f"{RUN}1", f"{RUN}2", "form-1", "click-of-ingest"},
         announcements={"a1", "a2"},
         touches=[touch("a1", decision_ms=12.0), touch("a2", "withheld", reason="capped",
@@ -28,13 +28,13 @@ def sound() -> tuple[Books, Tally]:
     )  # fmt: skip
     tally = Tally(accepted={f"{RUN}1", f"{RUN}2", "form-1"}, duplicates=3)
     tally.mails["t1"] = 1
-    return books, tally
+    return record, tally
 
 
 def test_a_sound_run_is_reported_and_has_no_failings() -> None:
-    books, tally = sound()
-    assert reckoning.failings(books, tally, RUN) == []
-    assert reckoning.report(books, tally, RUN, 0, (0.5, 0.4)) == {
+    record, tally = sound()
+    assert evaluation.failings(record, tally, RUN) == []
+    assert evaluation.report(record, tally, RUN, 0, Accuracy(0.5, 0.4)) == {
         "accepted": 3, "counted": 3, "duplicates_sent": 3, "dead_letters": 0, "leads": 1,
         "transitions": 2,
         "touches": {"sent": 1, "withheld": {"capped": 1}}, "undecided_transitions": 0,
@@ -43,44 +43,44 @@ def test_a_sound_run_is_reported_and_has_no_failings() -> None:
     }  # fmt: skip
 
 
-def test_a_lost_event_is_told() -> None:
-    books, tally = sound()
-    books.events.remove(f"{RUN}2")
-    assert reckoning.failings(books, tally, RUN) == [
+def test_a_lost_event_is_reported() -> None:
+    record, tally = sound()
+    record.events.remove(f"{RUN}2")
+    assert evaluation.failings(record, tally, RUN) == [
         f"1 events were accepted and not counted, {RUN}2 for one."
     ]
 
 
-def test_an_event_that_nobody_accepted_is_told() -> None:
-    books, tally = sound()
-    books.events.add(f"{RUN}9")
-    assert "without having been accepted" in reckoning.failings(books, tally, RUN)[0]
+def test_an_event_that_nobody_accepted_is_reported() -> None:
+    record, tally = sound()
+    record.events.add(f"{RUN}9")
+    assert "without having been accepted" in evaluation.failings(record, tally, RUN)[0]
 
 
-def test_an_undecided_stage_change_is_told() -> None:
-    books, tally = sound()
-    books.touches.pop()
-    assert reckoning.failings(books, tally, RUN) == [
+def test_an_undecided_stage_change_is_reported() -> None:
+    record, tally = sound()
+    record.touches.pop()
+    assert evaluation.failings(record, tally, RUN) == [
         "1 stage changes have no decision, a2 for one."
     ]
 
 
-def test_a_touch_that_went_out_twice_is_told() -> None:
-    books, tally = sound()
+def test_a_touch_that_went_out_twice_is_reported() -> None:
+    record, tally = sound()
     tally.mails["t1"] += 1
-    books.touches.append(touch("a1"))
-    said = " ".join(reckoning.failings(books, tally, RUN))
-    assert "answered twice by one program, a1" in said
-    assert "went out twice, t1" in said
+    record.touches.append(touch("a1"))
+    sentences = " ".join(evaluation.failings(record, tally, RUN))
+    assert "answered twice by one program, a1" in sentences
+    assert "went out twice, t1" in sentences
 
 
 def test_percentiles_are_of_the_nearest_rank() -> None:
-    assert reckoning.percentiles([float(n) for n in range(1, 101)]) == {
+    assert evaluation.percentiles([float(n) for n in range(1, 101)]) == {
         "p50": 50.0,
         "p95": 95.0,
         "p99": 99.0,
     }
-    assert reckoning.percentiles([]) == {"p50": None, "p95": None, "p99": None}
+    assert evaluation.percentiles([]) == {"p50": None, "p95": None, "p99": None}
 
 
 def test_macro_recall_weighs_every_stage_alike() -> None:

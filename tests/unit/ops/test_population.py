@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from services.ops.simulation import personas, traffic
-from services.ops.simulation import population as simulator
-from services.ops.simulation.population import Page, Person, World
-from services.shared.clock import DAY, US, to_us
+from services.ops import simulation
+from services.ops.simulation import population, posting
+from services.ops.simulation.people import MINUTE, Person, answer_to_mail
+from services.ops.simulation.posting import Run
+from services.ops.simulation.world import STAGES, Page, World
+from services.shared.clock import DAY, US, Clock, to_us
 from services.shared.playbook.loading import load
 from services.shared.playbook.urls import UrlMatcher
 from services.shared.settings import ROOT
 
-STAGES = ("status_quo", "awareness", "consideration", "decision")
+STAGE_NAMES = ("status_quo", "awareness", "consideration", "decision")
 EVENTS = 1500
 
 
@@ -28,26 +30,30 @@ def world() -> World:
             Page(f"{stage}-{n}", f"{site}/{stage}/{n}", f"{stage}-form" if n == 0 else "", "guide")
             for n in range(3)
         )
-        for stage in STAGES
+        for stage in STAGE_NAMES
     )
     return World(
-        site, library, {"pricing_viewed": f"{site}/pricing"}, {"demo_requested": "demo"}, STAGES
+        site,
+        library,
+        {"pricing_viewed": f"{site}/pricing"},
+        {"demo_requested": "demo"},
+        STAGE_NAMES,
     )
 
 
 @pytest.fixture(scope="module")
 def people(world: World) -> list[Person]:
-    return simulator.population(world, 7, EVENTS)
+    return population.population(world, 7, EVENTS)
 
 
 def test_the_same_seed_brings_the_same_people(world: World, people: list[Person]) -> None:
-    again = simulator.population(world, 7, EVENTS)
+    again = population.population(world, 7, EVENTS)
     assert [person.acts for person in again] == [person.acts for person in people]
-    assert [person.legs for person in again] == [person.legs for person in people]
+    assert [person.spans for person in again] == [person.spans for person in people]
 
 
 def test_another_seed_brings_others(world: World, people: list[Person]) -> None:
-    other = simulator.population(world, 8, EVENTS)
+    other = population.population(world, 8, EVENTS)
     assert not {person.email for person in other} & {person.email for person in people}
     assert other[0].acts != people[0].acts
 
@@ -65,7 +71,7 @@ def test_a_person_is_anonymous_before_known(people: list[Person]) -> None:
         named = [
             act.at
             for act in person.acts
-            if act.door == "form" or {"email", "user_id"} & set(act.fields)
+            if act.endpoint == "form" or {"email", "user_id"} & set(act.fields)
         ]
         assert "email" not in person.acts[0].fields
         if named:
@@ -85,15 +91,15 @@ def test_messages_come_late_out_of_order_and_twice(people: list[Person]) -> None
 
 
 def test_a_form_is_sent_once_and_at_once(people: list[Person]) -> None:
-    forms = [act for person in people for act in person.acts if act.door == "form"]
+    forms = [act for person in people for act in person.acts if act.endpoint == "form"]
     assert forms
-    assert all(not act.copies and act.sent - act.at <= simulator.MINUTE for act in forms)
+    assert all(not act.copies and act.sent - act.at <= MINUTE for act in forms)
 
 
 def test_every_stage_and_every_way_occurs(people: list[Person]) -> None:
-    hidden = {leg.stage for person in people for leg in person.legs}
+    hidden = {span.stage for person in people for span in person.spans}
     assert hidden == {0, 1, 2, 3, None}
-    paths = [[leg.stage for leg in person.legs] for person in people]
+    paths = [[span.stage for span in person.spans] for person in people]
     assert any(0 in path[1:-1] and path[0] and path[-1] for path in paths), (
         "nobody goes cold and returns"
     )
@@ -109,44 +115,44 @@ def test_every_stage_and_every_way_occurs(people: list[Person]) -> None:
     bursts = [
         b.at - a.at for person in people for a, b in zip(person.acts, person.acts[1:], strict=False)
     ]
-    assert sum(gap < 10 * simulator.MINUTE for gap in bursts) > EVENTS / 3
+    assert sum(gap < 10 * MINUTE for gap in bursts) > EVENTS / 3
 
 
 def test_the_hidden_stage_is_known_from_the_first_visit_to_the_outcome(
     people: list[Person],
 ) -> None:
     for person in people:
-        assert person.stage_at(person.arrives - 1e-6) is None
-        assert person.stage_at(person.arrives) == person.legs[0].stage
-        assert person.stage_at(1e9) == person.legs[-1].stage
+        assert person.stage_at(person.first_visit - 1e-6) is None
+        assert person.stage_at(person.first_visit) == person.spans[0].stage
+        assert person.stage_at(1e9) == person.spans[-1].stage
 
 
 def test_keener_stages_act_more(world: World) -> None:
-    days, acts = dict.fromkeys(range(simulator.STAGES), 0.0), Counter[int]()
-    for person in simulator.population(world, 3, 6000):
-        ends = [leg.since for leg in person.legs[1:]] + [60.0]
-        for leg, end in zip(person.legs, ends, strict=True):
-            if leg.stage is not None:
-                days[leg.stage] += end - leg.since
+    days, acts = dict.fromkeys(range(STAGES), 0.0), Counter[int]()
+    for person in population.population(world, 3, 6000):
+        ends = [span.since for span in person.spans[1:]] + [60.0]
+        for span, end in zip(person.spans, ends, strict=True):
+            if span.stage is not None:
+                days[span.stage] += end - span.since
         for act in person.acts:
             if (stage := person.stage_at(act.at)) is not None:
                 acts[stage] += 1
-    pace = [acts[stage] / days[stage] for stage in range(simulator.STAGES)]
+    pace = [acts[stage] / days[stage] for stage in range(STAGES)]
     assert pace == sorted(pace)
     assert pace[3] > 4 * pace[0]
 
 
 def test_nobody_answers_mail_after_leaving(people: list[Person]) -> None:
-    person = next(person for person in people if person.legs[0].stage == 2)
-    moment = person.arrives + 1e-9
-    before = person.left_at
-    person.left_at = None
+    person = next(person for person in people if person.spans[0].stage == 2)
+    moment = person.first_visit + 1e-9
+    before = person.unsubscribed_at
+    person.unsubscribed_at = None
     rng = random.Random(1)
-    answers = Counter(simulator.answer_to_mail(person, moment, rng) for _ in range(2000))
-    person.left_at = moment
+    answers = Counter(answer_to_mail(person, moment, rng) for _ in range(2000))
+    person.unsubscribed_at = moment
     assert answers["follow"] > answers["leave"] > 0
-    assert {simulator.answer_to_mail(person, moment, rng) for _ in range(200)} == {""}
-    person.left_at = before
+    assert {answer_to_mail(person, moment, rng) for _ in range(200)} == {""}
+    person.unsubscribed_at = before
 
 
 def test_the_default_playbook_makes_a_world() -> None:
@@ -156,33 +162,34 @@ def test_the_default_playbook_makes_a_world() -> None:
         (url, item.id) for item in playbook.content for url in (item.url, *item.urls)
     )
     pages = UrlMatcher((url, rule.type) for rule in playbook.pages for url in rule.urls)
-    for stage in range(simulator.STAGES):
+    for stage in range(STAGES):
         assert world.pages(stage)
         assert all(content.find(page.url) == page.content_id for page in world.pages(stage))
         assert world.stage_name(stage) == playbook.model.stages[stage]
     assert all(pages.find(url) == kind for kind, url in world.urls.items())
 
 
-def test_an_act_is_posted_in_the_form_of_its_door(people: list[Person]) -> None:
+def test_an_act_is_posted_in_the_form_of_its_endpoint(people: list[Person]) -> None:
     start = 1_700_000_000 * US
+    run = Run(7, Clock(origin=1.0), start)
     acts = [act for person in people for act in person.acts]
     for act in acts:
-        if act.door == "events":
-            item = traffic.canonical(act, "run-", start)
-            assert (item["id"], item["type"]) == (f"run-{act.id}", act.type)
+        if act.endpoint == "events":
+            item = posting.canonical(act, run)
+            assert (item["id"], item["type"]) == (f"sim-7-1-{act.id}", act.type)
             assert (
                 abs(to_us(datetime.fromisoformat(item["occurred_at"])) - start - act.at * DAY) < 2
             )
-        elif act.door == "segment":
-            message = traffic.segment_message(act, "run-", start)
-            assert message["messageId"] == f"run-{act.id}"
+        elif act.endpoint == "segment":
+            message = posting.segment_message(act, run)
+            assert message["messageId"] == f"sim-7-1-{act.id}"
             assert message["type"] == {"page_viewed": "page", "identified": "identify"}[act.type]
             assert message.get("userId") or message.get("anonymousId")
 
 
 def test_the_simulator_knows_nothing_of_the_scorer() -> None:
-    for module in (personas, simulator, traffic):
-        tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
+    for file in Path(str(simulation.__file__)).parent.glob("*.py"):
+        tree = ast.parse(file.read_text("utf-8"))
         names = {
             name
             for node in ast.walk(tree)

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from services.ops.simulation import points
-from services.ops.simulation.population import Act, Person, World, population
+from services.ops.simulation.people import Act, Person
+from services.ops.simulation.population import population
+from services.ops.simulation.world import World
 from services.scorer.model.fold import Fold
 from services.scorer.model.state import Event
 from services.shared.clock import DAY, to_us

@@ -1,25 +1,29 @@
-"""What a CRM is told, and when (D6, U3, S9)."""
+"""What a CRM gets to know, and when (D6, U3, S9)."""
 
+import uuid
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from services.scorer.crm.payload import (
     SCHEDULE,
-    Numbers,
-    Told,
+    ProductNumbers,
+    Summary,
     document,
+    is_worth_a_message,
     message,
-    outcome,
-    reasons,
-    told_of,
-    worth_telling,
+    sales_text,
+    summary_of,
+    top_reasons,
 )
 from services.scorer.model.explanation import Line
-from services.shared.clock import DAY
+from services.scorer.queries.lead_view import FitView, LeadView
+from services.shared.clock import DAY, to_us
+from services.shared.contracts.identity import Identifier, Kind
 from services.shared.playbook.sections import Crm, Playbook
 from services.shared.settings import ROOT
 
@@ -33,36 +37,54 @@ RULES = Crm(system="HubSpot", fields=FIELDS, min_change=5)
 EXAMPLES = sorted((ROOT / "deploy" / "playbook" / "crm").glob("*.yaml"))
 
 
-def lead(**changed: Any) -> dict[str, Any]:
-    """A lead as the API shows it."""
-    shown = {
-        "id": "6c1c1f3e-0000-4000-8000-000000000001", "version": 7, "product": "default",
-        "stage": "decision",
-        "stage_since": "2026-11-01T00:00:00Z", "confidence": 0.81234, "likelihood": 0.23456,
-        "calibrated": False,
-        "fit": {"score": 62.54, "grade": "B"}, "engagement": 31.27, "qualified": True,
-        "traits": {"name": "Ann"},
-        "identifiers": {
-            "user_id": [], "email": ["ann@firm.example"], "anonymous_id": [],
-            "external_id": [{"system": "salesforce", "id": "00Q"}, {"system": "hubspot",
-            "id": "7"}],
-        },
-        "sales_status": "disqualified", "sales_reason": "no_budget", "source": "fair",
-        "campaign": None,
-        "last_event_at": "2026-11-01T00:00:00Z", "as_of": "2026-11-02T00:00:00Z",
-    }  # fmt: skip
-    return shown | changed
+def at(text: str) -> int:
+    return to_us(datetime.fromisoformat(text))
 
 
-def said(leads: Mapping[str, Any] | None = None, rules: Crm = RULES) -> dict[str, Any]:
+LEAD = LeadView(
+    id=uuid.UUID("6c1c1f3e-0000-4000-8000-000000000001"),
+    version=7,
+    identifiers=[
+        Identifier(Kind.EMAIL, "ann@firm.example"),
+        Identifier(Kind.EXTERNAL, "00Q", "salesforce"),
+        Identifier(Kind.EXTERNAL, "7", "hubspot"),
+    ],
+    traits={"name": "Ann"},
+    product="default",
+    stage="decision",
+    stage_since=at("2026-11-01T00:00:00Z"),
+    belief={},
+    confidence=0.81234,
+    likelihood=0.23456,
+    fit=FitView(62.54, "B"),
+    engagement=31.27,
+    qualified=True,
+    sales_status="disqualified",
+    sales_reason="no_budget",
+    consent=[],
+    source="fair",
+    campaign="",
+    events_counted=1,
+    last_event_at=at("2026-11-01T00:00:00Z"),
+    next_review_at=None,
+    as_of=at("2026-11-02T00:00:00Z"),
+)
+
+
+def lead(**changed: Any) -> LeadView:
+    """A lead as the queries give it."""
+    return msgspec.structs.replace(LEAD, **changed)
+
+
+def message_of(leads: Mapping[str, LeadView] | None = None, rules: Crm = RULES) -> dict[str, Any]:
+    """The message as JSON has it."""
     leads = leads or {"default": lead()}
-    return message(
-        rules, leads, {product: ["Replied (+3.0)", "Enquired (+1.0)"] for product in leads}
-    )
+    reasons = {product: ["Replied (+3.0)", "Enquired (+1.0)"] for product in leads}
+    return dict(msgspec.to_builtins(message(rules, leads, reasons)))
 
 
 def test_a_message_holds_the_fields_of_the_playbook_and_how_to_find_the_record() -> None:
-    assert said() == {
+    assert message_of() == {
         "type": "lead.scored",
         "timestamp": "2026-11-02T00:00:00Z",
         "data": {
@@ -82,37 +104,35 @@ def test_a_message_holds_the_fields_of_the_playbook_and_how_to_find_the_record()
 
 
 def test_an_expression_that_fails_on_what_a_lead_lacks_gives_null() -> None:
-    """One odd lead does not keep the others from being told."""
+    """One odd lead does not keep the others from being delivered."""
     rules = Crm(system="hubspot", fields={"tags": "join(', ', lead.traits.tags)", "stage": "stage"})
-    assert said(rules=rules)["data"]["fields"] == {"tags": None, "stage": "decision"}
+    assert message_of(rules=rules)["data"]["fields"] == {"tags": None, "stage": "decision"}
 
 
 def test_a_lead_unknown_to_the_crm_is_named_by_its_address_alone() -> None:
-    stranger = lead(
-        identifiers={"user_id": [], "email": ["a@b.example"], "anonymous_id": [], "external_id": []}
-    )
-    data = said({"default": stranger})["data"]
+    stranger = lead(identifiers=[Identifier(Kind.EMAIL, "a@b.example")])
+    data = message_of({"default": stranger})["data"]
     assert (data["external_id"], data["email"]) == (None, "a@b.example")
 
 
 def test_the_likelihood_is_a_band_until_it_is_calibrated() -> None:
     """S9."""
     known = document(RULES, {"default": lead()}, {"default": []})
-    assert (known["likelihood"], known["band"]) == (None, "some")
+    assert (known.likelihood, known.band) == (None, "some")
     known = document(RULES, {"default": lead(calibrated=True)}, {"default": []})
-    assert (known["likelihood"], known["band"]) == (0.2346, "some")
+    assert (known.likelihood, known.band) == (0.2346, "some")
     known = document(RULES, {"default": lead(calibrated=True, likelihood=None)}, {"default": []})
-    assert (known["likelihood"], known["band"]) == (None, "settled")
+    assert (known.likelihood, known.band) == (None, "settled")
 
 
 def test_every_product_can_be_asked_for_and_the_first_leads() -> None:
     """D5."""
     leads = {"pump": lead(product="pump"), "valve": lead(product="valve", stage="awareness")}
     rules = Crm(system="hubspot", fields={"first": "stage", "valve": "products.valve.stage"})
-    assert said(leads, rules)["data"]["fields"] == {"first": "decision", "valve": "awareness"}
+    assert message_of(leads, rules)["data"]["fields"] == {"first": "decision", "valve": "awareness"}
 
 
-NOW = Told("accepted", {"default": Numbers("decision", True, 0.2, 60, 30)})
+NOW = Summary("accepted", {"default": ProductNumbers("decision", True, 0.2, 60, 30)})
 
 
 @pytest.mark.parametrize(
@@ -129,50 +149,45 @@ NOW = Told("accepted", {"default": Numbers("decision", True, 0.2, 60, 30)})
 )
 def test_the_playbook_says_what_is_worth_a_message(kind: str, change: dict[str, Any]) -> None:
     """A band that changes counts as moved, however little the number did."""
-    numbers = Numbers("decision", True, 0.24 if change.get("likelihood") == 0.26 else 0.2, 60, 30)
-    before = Told("accepted", {"default": numbers})
-    now = Told(
-        "accepted",
-        {
-            "default": Numbers(
-                **{name: getattr(numbers, name) for name in Numbers.__struct_fields__} | change
-            )
-        },
-    )
-    others = [one for one in Crm().when if one != kind]
-    assert worth_telling(Crm(system="x", when=[kind]), before, now)  # type: ignore[list-item]
-    assert not worth_telling(Crm(system="x", when=others), before, now)
-    assert not worth_telling(RULES, now, now)
+    likelihood = 0.24 if change.get("likelihood") == 0.26 else 0.2
+    numbers = ProductNumbers("decision", True, likelihood, 60, 30)
+    before = Summary("accepted", {"default": numbers})
+    now = Summary("accepted", {"default": msgspec.structs.replace(numbers, **change)})
+    others = [when for when in Crm().when if when != kind]
+    assert is_worth_a_message(Crm(system="x", when=[kind]), before, now)  # type: ignore[list-item]
+    assert not is_worth_a_message(Crm(system="x", when=others), before, now)
+    assert not is_worth_a_message(RULES, now, now)
 
 
 def test_little_moves_are_not_worth_a_message() -> None:
-    before = Told("accepted", {"default": Numbers("decision", True, 0.24, 56, 34)})
-    assert not worth_telling(RULES, before, NOW)
+    before = Summary("accepted", {"default": ProductNumbers("decision", True, 0.24, 56, 34)})
+    assert not is_worth_a_message(RULES, before, NOW)
 
 
-def test_sales_own_word_is_told_with_its_reason() -> None:
+def test_a_changed_sales_status_is_worth_a_message_with_its_reason() -> None:
     only = Crm(system="x", when=["sales_changed"])
-    assert worth_telling(only, NOW, Told("lost: price", NOW.products))
-    assert not worth_telling(
-        Crm(system="x", when=["stage_changed"]), NOW, Told("lost: price", NOW.products)
+    assert is_worth_a_message(only, NOW, Summary("lost: price", NOW.products))
+    assert not is_worth_a_message(
+        Crm(system="x", when=["stage_changed"]), NOW, Summary("lost: price", NOW.products)
     )
-    assert [outcome("lost", "price"), outcome("won", None), outcome(None, None)] == [
+    assert [sales_text("lost", "price"), sales_text("won", ""), sales_text("", "")] == [
         "lost: price",
         "won",
         "",
     ]
 
 
-def test_a_lead_of_which_nothing_was_told_is_told_once_there_is_something() -> None:
-    assert worth_telling(RULES, None, NOW)
-    assert not worth_telling(
-        Crm(system="x", when=["stage_changed"]), None, Told("", {"default": Numbers()})
+def test_a_lead_of_which_nothing_was_delivered_is_worth_a_message_once_there_is_something() -> None:
+    assert is_worth_a_message(RULES, None, NOW)
+    assert not is_worth_a_message(
+        Crm(system="x", when=["stage_changed"]), None, Summary("", {"default": ProductNumbers()})
     )
 
 
-def test_what_the_api_shows_and_what_the_store_holds_compare_alike() -> None:
-    assert told_of({"default": lead()}) == Told(
-        "disqualified: no_budget", {"default": Numbers("decision", True, 0.23456, 62.54, 31.27)}
+def test_views_and_the_store_give_the_same_summary() -> None:
+    assert summary_of({"default": lead()}) == Summary(
+        "disqualified: no_budget",
+        {"default": ProductNumbers("decision", True, 0.23456, 62.54, 31.27)},
     )
 
 
@@ -191,12 +206,12 @@ def test_the_reasons_are_the_three_largest_with_what_repeats_counted_together(
         ),
     ]  # fmt: skip
     title = default_playbook.content_by_id["case-study-bottling"].title
-    assert reasons(lines, default_playbook.content_by_id) == [
+    assert top_reasons(lines, default_playbook.content_by_id) == [
         f"Took in content for deciding: “{title}” (+4.0)",
         "Visited the site, 2 times (+2.5)",
         "30.0 days without a sign (\N{MINUS SIGN}2.0)",
     ]
-    assert reasons([], {}) == []
+    assert top_reasons([], {}) == []
 
 
 def test_the_schedule_of_repetitions_takes_about_three_days() -> None:
@@ -209,10 +224,10 @@ def test_the_schedule_of_repetitions_takes_about_three_days() -> None:
 def test_the_examples_fit_into_the_playbook(example: Any, default_playbook: Playbook) -> None:
     rules = Crm(**yaml.safe_load(example.read_text())["crm"])
     assert rules.system == example.stem
-    data = said(rules=rules)["data"]
+    data = message_of(rules=rules)["data"]
     assert data["fields"]
     assert all(value is not None for value in data["fields"].values())
 
 
 def test_there_are_examples() -> None:
-    assert [one.stem for one in EXAMPLES] == ["hubspot", "salesforce"]
+    assert [example.stem for example in EXAMPLES] == ["hubspot", "salesforce"]

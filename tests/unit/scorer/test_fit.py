@@ -1,5 +1,5 @@
 """Who somebody is: points of fit and exclusions, each the same however often it is asked
-(F1, D7).
+(S1, D7).
 """
 
 from typing import Any

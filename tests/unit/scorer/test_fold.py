@@ -12,7 +12,8 @@ from services.scorer.model.fold import Fold
 from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event, FoldState
 from services.scorer.wording import line_text
-from services.shared.contracts.events import TOUCH_SENT, Interaction, event_uid
+from services.shared.contracts.event_types import TOUCH_SENT
+from services.shared.contracts.events import Interaction, event_uid
 from services.shared.playbook.sections import Playbook
 from tests.support.histories import BASE, DAY, MINUTE, SECOND, history
 

@@ -10,7 +10,8 @@ import pytest
 
 from services.scorer.processing.announcements import Evidence, imported
 from services.scorer.records import IncomingEvent
-from services.shared.contracts.events import TOUCH_SENT, Interaction
+from services.shared.contracts.event_types import TOUCH_SENT
+from services.shared.contracts.events import Interaction
 from services.shared.contracts.provenance import (
     Provenance,
     decode_provenance,

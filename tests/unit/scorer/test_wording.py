@@ -1,8 +1,10 @@
-"""The page's pure parts: plain words, the curve, what is new, the seal of a session."""
+"""The page's pure parts: plain words, the curve, what is new, a session's cookie."""
 
 import asyncio
 import random
 import re
+from datetime import datetime
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -16,12 +18,13 @@ from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event
 from services.scorer.model.trajectory import HEIGHT, WIDTH, areas, ceiling, curve, line
 from services.scorer.queries.responses import LineResponse
-from services.scorer.ui.live import AWAY, Live, Sight, news
+from services.scorer.ui.activities import Activity
+from services.scorer.ui.live import AWAY, Fragments, LiveUpdates, Watcher
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
-from services.scorer.ui.views import Item
 from services.shared.clock import DAY, from_us
-from services.shared.contracts.events import Interaction, Touch, event_uid
+from services.shared.contracts.events import Cause, Interaction, Touch, event_uid
 from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.touch_reasons import REASON_SENTENCES, STATUS_SENTENCES
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKey, ApiKeys, hash_of
 from services.shared.http.signin import PageSessions, SignedOut
@@ -40,19 +43,17 @@ def render(default_playbook: Playbook) -> Renderer:
 
 
 def person(seed: int) -> list[Event]:
-    """Events of one person in order, without machines, whose later word may change what was
+    """Events of one person in order, without machines, whose later events may change what was
     believed.
     """
     events = {}
-    for said in history(random.Random(seed), people=1, length=12):
-        uid = event_uid("canonical:test", said.data.id)
-        events.setdefault(
-            uid, Event(said.at, uid, msgspec.structs.replace(said.data, machine=False))
-        )
+    for act in history(random.Random(seed), people=1, length=12):
+        uid = event_uid("canonical:test", act.data.id)
+        events.setdefault(uid, Event(act.at, uid, msgspec.structs.replace(act.data, machine=False)))
     return sorted(events.values(), key=lambda event: (event.at, event.uid))
 
 
-# -- words ----------------------------------------------------------------------------------------
+# -- wording -------------------------------------------------------------------------------------
 
 
 def test_a_likelihood_is_a_band_until_it_is_calibrated() -> None:
@@ -79,22 +80,22 @@ def test_a_lead_is_called_by_the_best_that_is_known() -> None:
         Identifier(Kind.EXTERNAL, "77", "crm"),
     )
     ours = Identifier(Kind.EXTERNAL, "5", "ripeline.touch")
-    assert words.who({"name": "Jo Day", "company": "Firm"}, [user, mail]) == (
+    assert words.name_of({"name": "Jo Day", "company": "Firm"}, [user, mail]) == (
         "Jo Day",
         "jo@firm.example · Firm",
     )
-    assert words.who({"first_name": "Jo", "last_name": "Day"}, []) == ("Jo Day", "")
-    assert words.who({}, [user, mail]) == ("jo@firm.example", "")
-    assert words.who({}, [user]) == ("u-1", "")
-    assert words.who({}, [foreign, anonymous]) == ("crm 77", "")
-    assert words.who({}, [ours, anonymous]) == ("Visitor 01234567", "")
-    assert words.who({}, [ours]) == ("Nameless lead", "")
+    assert words.name_of({"first_name": "Jo", "last_name": "Day"}, []) == ("Jo Day", "")
+    assert words.name_of({}, [user, mail]) == ("jo@firm.example", "")
+    assert words.name_of({}, [user]) == ("u-1", "")
+    assert words.name_of({}, [foreign, anonymous]) == ("crm 77", "")
+    assert words.name_of({}, [ours, anonymous]) == ("Visitor 01234567", "")
+    assert words.name_of({}, [ours]) == ("Nameless lead", "")
 
 
 def test_long_and_odd_traits_become_one_short_line() -> None:
-    assert words.said({"a": [1]}) == "{'a': [1]}"
-    assert words.said(" two\n lines ") == "two lines"
-    assert len(words.said("x" * 5000)) == words.LONGEST
+    assert words.short({"a": [1]}) == "{'a': [1]}"
+    assert words.short(" two\n lines ") == "two lines"
+    assert len(words.short("x" * 5000)) == words.LONGEST
 
 
 def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook) -> None:
@@ -103,29 +104,31 @@ def test_every_reason_and_status_of_a_touch_has_words(default_playbook: Playbook
     "unknown_stage", "history",
                    "superseded", "sample", "preference"):  # fmt: skip
         touch = Touch(id="t", lead="l", status="withheld", reason=reason)
-        assert words.decided(touch, library) == f"No touch: {words.REASONS[reason]}"
+        assert words.touch_in_words(touch, library) == f"No touch: {REASON_SENTENCES[reason]}"
     item = default_playbook.content[0]
     for status in ("due", "sending", "sent", "unknown", "failed"):
         touch = Touch(id="t", lead="l", status=status, content=item.id)
-        assert words.decided(touch, library) == f"“{item.title}” {words.STATUSES[status]}"
-    assert words.decided(
+        assert words.touch_in_words(touch, library) == f"“{item.title}” {STATUS_SENTENCES[status]}"
+    assert words.touch_in_words(
         Touch(id="t", lead="l", status="failed", content="gone", reason="mailbox_full"), library
     ) == ("“gone” failed: mailbox full")
 
 
 def test_what_weighs_nothing_says_so(fold: Fold) -> None:
-    def did(**said: object) -> tuple[str, str]:
-        data = Interaction(id="1", **said)  # type: ignore[arg-type]
-        return words.did(data, fold.interpreter.interpret(data), fold.playbook.content_by_id)
+    def act(**fields: object) -> tuple[str, str]:
+        data = Interaction(id="1", **fields)  # type: ignore[arg-type]
+        return words.act_in_words(
+            data, fold.interpreter.interpret(data), fold.playbook.content_by_id
+        )
 
-    assert did(type="page_viewed", url="https://x.example/a?email=jo@x.example") == (
+    assert act(type="page_viewed", url="https://x.example/a?email=jo@x.example") == (
         "viewed a page: https://x.example/a",
         "",
     )
-    assert did(type="coffee_drunk") == ("coffee drunk", "weighs nothing")
-    assert did(type="page_viewed", machine=True)[1] == "a machine did it, so it weighs nothing"
+    assert act(type="coffee_drunk") == ("coffee drunk", "weighs nothing")
+    assert act(type="page_viewed", machine=True)[1] == "a machine did it, so it weighs nothing"
     item = fold.playbook.content[0]
-    assert did(type="content_downloaded", content_id=item.id) == (f"downloaded: “{item.title}”", "")
+    assert act(type="content_downloaded", content_id=item.id) == (f"downloaded: “{item.title}”", "")
 
 
 def test_a_ledger_line_names_the_content_by_its_title(default_playbook: Playbook) -> None:
@@ -150,10 +153,17 @@ def test_what_strangers_write_into_an_address_is_never_taken_for_a_touch() -> No
 
 def test_a_move_says_from_where_and_why() -> None:
     assert (
-        words.moved("unknown", "status_quo", "event")
+        words.stage_change_in_words("unknown", "status_quo", "event")
         == "seen in Status quo, after an act of its own"
     )
-    assert words.moved("decision", "awareness", "silence") == "Decision → Awareness, after silence"
+    assert (
+        words.stage_change_in_words("decision", "awareness", "silence")
+        == "Decision → Awareness, after silence"
+    )
+
+
+def test_every_cause_of_a_stage_change_has_words() -> None:
+    assert set(words.CAUSES) == set(get_args(Cause))
 
 
 # -- the curve ------------------------------------------------------------------------------------
@@ -214,42 +224,41 @@ def test_a_lead_of_this_instant_and_one_of_very_many_events_have_a_curve(fold: F
 
 
 def test_a_watcher_gets_all_at_first_and_then_only_what_changed() -> None:
-    said: dict[str, str] = {}
-    shown: set[str] = set()
-    assert news(Sight({"p": "1"}, {"b": "B", "a": "A"}), said, shown) == [
+    watcher = Watcher()
+    assert watcher.updates(Fragments({"p": "1"}, {"b": "B", "a": "A"})) == [
         ("p", "1"),
         ("items", "BA"),
     ]
-    assert news(Sight({"p": "1"}, {"b": "B", "a": "A"}), said, shown) == []
-    assert news(Sight({"p": "2"}, {"c": "C", "b": "B"}), said, shown) == [
+    assert watcher.updates(Fragments({"p": "1"}, {"b": "B", "a": "A"})) == []
+    assert watcher.updates(Fragments({"p": "2"}, {"c": "C", "b": "B"})) == [
         ("p", "2"),
         ("items", "C"),
     ]
 
 
-async def test_one_poller_serves_all_says_when_it_sees_nothing_and_rests_without_watchers() -> None:
-    looks = 0
+async def test_one_poller_serves_all_says_when_it_fails_and_rests_without_watchers() -> None:
+    renderings = 0
 
-    async def look() -> Sight:
-        nonlocal looks
-        looks += 1
-        if looks == 2:
+    async def render() -> Fragments:
+        nonlocal renderings
+        renderings += 1
+        if renderings == 2:
             raise ConnectionError
-        return Sight({"n": str(looks)}, {})
+        return Fragments({"n": str(renderings)}, {})
 
-    live = Live(look, pause=0.01)
-    one, other = live.watch(), live.watch()
-    first = [dict(await anext(one)), dict(await anext(other))]
+    live = LiveUpdates(render, interval_s=0.01)
+    first_watcher, other = live.watch(), live.watch()
+    first = [dict(await anext(first_watcher)), dict(await anext(other))]
     assert first[0]["n"] == first[1]["n"] == "1"
-    assert dict(await anext(one)) == {"state": AWAY}
-    later = dict(await anext(one))
+    assert dict(await anext(first_watcher)) == {"state": AWAY}
+    later = dict(await anext(first_watcher))
     assert later["state"] == ""
     assert int(later["n"]) >= 3
-    await one.aclose()
+    await first_watcher.aclose()
     await other.aclose()
-    rested = looks
+    rested = renderings
     await asyncio.sleep(0.05)
-    assert looks == rested
+    assert renderings == rested
 
 
 # -- signing in -----------------------------------------------------------------------------------
@@ -311,15 +320,15 @@ def reissued(key: ApiKey) -> ApiKey:
 
 
 def test_what_people_typed_is_shown_and_never_run(render: Renderer) -> None:
-    item = Item(
-        "k",
-        from_us(BASE),
-        "announcement",
-        '"><img src=x onerror=alert(1)>',
-        "decision",
-        who="<script>alert(1)</script>",
+    activity = Activity(
+        key="k",
+        at=from_us(BASE),
+        kind="announcement",
+        text='"><img src=x onerror=alert(1)>',
+        tone="decision",
+        lead_name="<script>alert(1)</script>",
     )
-    html = render.fragment("_item.html", item=item)
+    html = render.fragment("_item.html", item=activity)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "<script" not in html
     assert "<img" not in html
@@ -327,11 +336,11 @@ def test_what_people_typed_is_shown_and_never_run(render: Renderer) -> None:
 
 def test_times_name_their_zone(render: Renderer) -> None:
     assert (
-        render.when("2026-07-01T12:00:00Z")
+        render.when(datetime.fromisoformat("2026-07-01T12:00:00Z"))
         == '<time datetime="2026-07-01T12:00:00Z">1 Jul 2026, 13:00 BST</time>'
     )
     assert (
-        render.when("2026-12-01T12:00:00Z")
+        render.when(datetime.fromisoformat("2026-12-01T12:00:00Z"))
         == '<time datetime="2026-12-01T12:00:00Z">1 Dec 2026, 12:00 GMT</time>'
     )
 
@@ -341,7 +350,7 @@ def test_a_template_that_asks_for_what_is_not_there_fails(render: Renderer) -> N
         render.fragment("_item.html")
 
 
-def test_a_mail_is_shown_in_a_cage() -> None:
+def test_a_mail_is_shown_in_a_sandbox() -> None:
     answer = mail_document(
         Touch(id="t", lead="l", status="sent", html="<p onclick='x()'>Hello</p>")
     )
@@ -351,8 +360,8 @@ def test_a_mail_is_shown_in_a_cage() -> None:
     assert "frame-ancestors 'self'" in policy
 
 
-def test_assets_are_named_by_content_and_nothing_else_is_served() -> None:
+async def test_assets_are_named_by_content_and_nothing_else_is_served() -> None:
     assets = Assets()
     assert re.fullmatch(r"/static/page\.css\?v=[0-9a-f]{12}", assets.address("page.css"))
-    assert "immutable" in assets.answer("page.js").headers["cache-control"]
-    assert assets.answer("../page.py").status_code == 404
+    assert "immutable" in (await assets.respond("page.js")).headers["cache-control"]
+    assert (await assets.respond("../page.py")).status_code == 404

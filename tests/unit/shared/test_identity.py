@@ -12,7 +12,8 @@ import pytest
 
 from services.scorer.identity.neighbourhood import new_lead_ids
 from services.scorer.identity.rules import Graph, Node, TimedLink, assign, nearest, reviews
-from services.shared.contracts.events import TOUCH_SENT, TOUCH_SYSTEM, ExternalId, Interaction
+from services.shared.contracts.event_types import TOUCH_SENT
+from services.shared.contracts.events import TOUCH_SYSTEM, ExternalId, Interaction
 from services.shared.contracts.identity import Cleaner, Identifier, Kind
 from services.shared.messaging.kafka.records import partition_of
 from services.shared.playbook.sections import Playbook

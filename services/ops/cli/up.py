@@ -1,28 +1,24 @@
 """`ripeline up`: the embedded system without traffic, for curl; one JSON line once all is ready."""
 
 import asyncio
-import json
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import msgspec
 import typer
 
-from services.ops.embedded.state import Failed
-from services.ops.embedded.system import Embedded, Wish
+from services.ops.cli.options import PlaybookFolder, print_line, say
+from services.ops.embedded.spec import SystemSpec
+from services.ops.embedded.state import SystemFailed
+from services.ops.embedded.system import EmbeddedSystem
 
 NOTE = (
     "Embedded: for trying out. The in-memory broker serves one consumer a group, holds 5 MB a "
     "partition, "
     "and nothing in it outlives this command."
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(up)
 
 
 def up(
@@ -33,37 +29,31 @@ def up(
     nurture: Annotated[
         bool, typer.Option("--nurture/--no-nurture", help="Leave nurture out.")
     ] = True,
-    playbook: Annotated[
-        Path | None, typer.Option(help="Folder of the playbook.", exists=True, file_okay=False)
-    ] = None,
+    playbook: PlaybookFolder = None,
 ) -> None:
     """Start the embedded system and keep it running until Ctrl-C or SIGTERM."""
-    wish = Wish(scorers, nurtures, nurture, playbook)
-    raise typer.Exit(serve(lambda: _up(wish)))
+    spec = SystemSpec(scorers, nurtures, nurture, playbook)
+    raise typer.Exit(run_until_signal(lambda: _up(spec)))
 
 
-async def _up(wish: Wish) -> int:
-    async with Embedded(wish, tell=say) as system:
+async def _up(spec: SystemSpec) -> int:
+    system = EmbeddedSystem(spec, on_restart=lambda part: print_line(part._asdict()))
+    async with system:
         if system.embeds_broker:
-            print(NOTE, file=sys.stderr, flush=True)
-        say(system.line())
-        await system.broken.wait()
-        raise Failed(system.reason)
+            say(NOTE)
+        print_line(msgspec.to_builtins(system.info()))
+        raise await system.wait_for_failure()
 
 
-def say(what: dict[str, Any]) -> None:
-    """One JSON object on a line of stdout, at once."""
-    print(json.dumps(what), flush=True)
+def run_until_signal(command: Callable[[], Awaitable[int]], *, stopped: int = 0) -> int:
+    """Runs a command until it ends, or SIGINT or SIGTERM ends it in order; returns its exit code,
+    `stopped` after a signal.
 
-
-def serve(command: Callable[[], Awaitable[int]], *, stopped: int = 0) -> int:
-    """Runs a command until it ends, or SIGINT or SIGTERM ends it in order; returns the exit code.
-
-    `Failed` is told on stderr: code 2 for what cannot be had, 1 for what broke.
+    `SystemFailed` becomes a sentence on stderr and its own exit code.
     """
     try:
         return asyncio.run(_until_signal(command, stopped))
-    except Failed as failure:
+    except SystemFailed as failure:
         print(f"ripeline: {failure}", file=sys.stderr, flush=True)
         return failure.code
 
@@ -80,6 +70,6 @@ async def _until_signal(command: Callable[[], Awaitable[int]], stopped: int) -> 
 
 
 def _cancel_once(task: "asyncio.Future[int]") -> None:
-    """A second Ctrl-C does not cut the tidying short."""
+    """A second Ctrl-C does not cut the cleaning up short."""
     if isinstance(task, asyncio.Task) and not task.cancelling():
         task.cancel()

@@ -1,0 +1,50 @@
+"""Nothing is sent past a refusal that waits to be read from `lead.consents`."""
+
+import asyncio
+import time
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.shared.contracts.events import CONSENTS
+from services.shared.db import rows
+from services.shared.errors import Retry
+from services.shared.messaging.kafka import EndOffsets
+
+log = structlog.get_logger()
+WAIT_SECONDS = 2.0
+POLL_SECONDS = 0.05
+
+
+class ConsentGate:
+    """Open when all consents that are on the topic by now have been applied."""
+
+    def __init__(self, engine: AsyncEngine, ends: EndOffsets) -> None:
+        self._engine, self._ends = engine, ends
+
+    async def is_open(self) -> bool:
+        """Waits up to `WAIT_SECONDS` for the reading to reach where the topic ends now; False where
+        it does not, or where nobody can tell.
+        """
+        try:
+            ends = await self._ends.of([CONSENTS])
+        except Retry as error:
+            log.warning("consent_gate_waits", reason=str(error))
+            return False
+        give_up = time.monotonic() + WAIT_SECONDS
+        while not await self._is_reached(ends):
+            if time.monotonic() > give_up:
+                log.warning("consent_gate_waits", reason="the reading of lead.consents lags")
+                return False
+            await asyncio.sleep(POLL_SECONDS)
+        return True
+
+    async def _is_reached(self, ends: dict[tuple[str, int], int]) -> bool:
+        async with self._engine.connect() as connection:
+            found = await rows(
+                connection,
+                "SELECT partition, next_offset FROM nurture.progress WHERE topic = :topic",
+                topic=CONSENTS,
+            )
+        applied = {row.partition: row.next_offset for row in found}
+        return all(applied.get(partition, 0) >= end for (_, partition), end in ends.items())

@@ -1,0 +1,161 @@
+"""One touch over the wire, and what became of it, written down whatever happens."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import structlog
+from jinja2 import TemplateError
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.nurture import touch_events
+from services.nurture.channels import OutcomeUnknown
+from services.nurture.channels.email import Email
+from services.nurture.channels.message import Message, render
+from services.nurture.channels.webhook import Webhook
+from services.nurture.store.leads import LeadStore, SeenContent
+from services.nurture.store.touches import TouchStore
+from services.shared.clock import Clock
+from services.shared.contracts.events import Snapshot, Touch
+from services.shared.db import is_transient
+from services.shared.errors import Reject, Retry
+from services.shared.messaging import outbox
+from services.shared.playbook.sections import Playbook
+from services.shared.settings import Settings
+from services.shared.telemetry import TOUCHES_SENT
+
+log = structlog.get_logger()
+ATTEMPTS = 6
+FIRST_RETRY_S, RETRY_FACTOR = 10, 3  # the wait before the n-th retry is FIRST * FACTOR ** n
+DATABASE_RETRY_S = 0.5
+
+
+class Claimed(NamedTuple):
+    """A touch whose status `sending` is committed, and its lead as it was then."""
+
+    touch: Touch
+    snapshot: Snapshot
+
+
+class Delivery:
+    """Sends claimed touches; `notify_relay` is called when there are events to publish."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: AsyncEngine,
+        playbook: Playbook,
+        clock: Clock,
+        notify_relay: Callable[[], None],
+    ) -> None:
+        self._engine, self._playbook, self._clock = engine, playbook, clock
+        self._notify_relay = notify_relay
+        self._pepper = settings.pepper.get_secret_value().encode()
+        self._public_url, self._timeout = settings.public_url, settings.sending_timeout_s
+        self._email, self._webhook = Email(settings), Webhook(settings)
+
+    async def send(self, claimed: Claimed, started: float) -> None:
+        """Sends a touch that was claimed at `started` (`time.monotonic()`). A process that was
+        stopped for too long since then sends nothing: `Scheduler.recover` takes care of the touch.
+        """
+        if time.monotonic() - started > self._timeout:
+            return
+        touch, now = claimed.touch, self._clock.now()
+        try:
+            message = await self._over_the_wire(claimed, now)
+        except OutcomeUnknown as error:
+            await self._record_unknown(touch, f"the wire broke: {error}", now)
+        except (Reject, TemplateError) as error:
+            await self._record_failed(replace(touch, status="failed", reason="", why=str(error)))
+        except TimeoutError as error:
+            if touch.channel == "email":
+                await self._record_unknown(touch, "the mail server did not answer in time", now)
+            else:
+                await self._retry_later(touch, str(error) or "no answer in time", now)
+        except Retry as error:
+            await self._retry_later(touch, str(error) or "no answer in time", now)
+        except Exception as error:
+            log.error("touch_crashed", touch_id=touch.id, exc_info=error)
+            await self._record_unknown(touch, f"{type(error).__name__} while sending", now)
+        else:
+            await self._record_sent(touch, message, self._clock.now())
+
+    async def _over_the_wire(self, claimed: Claimed, now: datetime) -> Message:
+        message = render(
+            self._playbook,
+            claimed.touch,
+            claimed.snapshot,
+            public_url=self._public_url,
+            pepper=self._pepper,
+        )
+        async with asyncio.timeout(self._timeout):
+            if claimed.touch.channel == "webhook":
+                await self._webhook.send(message, claimed.touch)
+            else:
+                await self._email.send(message, now)
+        return message
+
+    async def _record_sent(self, touch: Touch, message: Message, at: datetime) -> None:
+        sent = replace(touch, status="sent", sent_at=at)
+        event = replace(
+            sent, recipient=message.recipient, subject=message.subject, text=message.text,
+            html=message.html, clicks_tracked=True, opens_tracked=self._playbook.open_pixel,
+        )  # fmt: skip
+        async with self._transaction() as connection:
+            if not await TouchStore(connection).update(sent, was=["sending", "unknown"]):
+                return
+            leads = LeadStore(connection, self._pepper, ())
+            await leads.keep_seen([SeenContent(touch.lead, touch.content)])
+            await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
+        TOUCHES_SENT.labels(touch.channel).inc()
+        log.info("touch_sent", touch_id=touch.id, lead_id=touch.lead, channel=touch.channel)
+        self._notify_relay()
+
+    async def _record_unknown(self, touch: Touch, why: str, now: datetime) -> None:
+        """It may have arrived, so it counts as sent and is not sent again."""
+        await self._record_failed(replace(touch, status="unknown", why=why, sent_at=now))
+
+    async def _record_failed(self, touch: Touch) -> None:
+        async with self._transaction() as connection:
+            if not await TouchStore(connection).update(touch, was=["sending"]):
+                return
+            await outbox.enqueue(connection, "nurture", [touch_events.failed(touch)])
+        log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
+        self._notify_relay()
+
+    async def _retry_later(self, touch: Touch, why: str, now: datetime) -> None:
+        """Back to due, later each time; given up after `ATTEMPTS`."""
+        async with self._transaction() as connection:
+            store = TouchStore(connection)
+            attempts = await store.attempts(touch.id)
+            if attempts >= ATTEMPTS:
+                failed = replace(
+                    touch, status="failed", why=f"given up after {attempts} attempts: {why}"
+                )
+                await store.update(failed, was=["sending"])
+                await outbox.enqueue(connection, "nurture", [touch_events.failed(failed)])
+            else:
+                due_at = now + timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR**attempts)
+                retried = replace(touch, status="due", due_at=due_at, why=why)
+                await store.update(retried, was=["sending"])
+        log.warning("touch_waits", touch_id=touch.id, reason=why)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction whose beginning waits while the database is away: what went out must be
+        written down.
+        """
+        async with AsyncExitStack() as stack:
+            while True:
+                try:
+                    connection = await stack.enter_async_context(self._engine.begin())
+                    break
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+                    await asyncio.sleep(DATABASE_RETRY_S)
+            yield connection

@@ -1,0 +1,93 @@
+"""What the API answers with, and how OpenAPI describes it."""
+
+from datetime import datetime
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.shared.clock import rfc3339
+from services.shared.contracts.touch_reasons import TouchStatus, WaitReason, WithholdReason
+
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+_EXAMPLE: dict[str, Any] = {
+    "id": "5b0c6a52-3f0e-5c1b-9c55-0d1f6f6a2a01",
+    "lead": "0f7a1f5e-5b0e-4f0e-8a43-6f2f8c1d9b11",
+    "announcement": "b6b2c1c4-7d55-5e1f-a6a7-2f0a4d9e7c22",
+    "program": "practitioner-track",
+    "product": "default",
+    "stage": "decision",
+    "content": "case-study-bottling",
+    "channel": "email",
+    "status": "sent",
+    "reason": None,
+    "why": "the next of practitioner-track for decision: How a bottling plant halved its stops",
+    "propensity": 1.0,
+    "decision_ms": 41.7,
+    "decided_at": "2026-05-13T12:00:00Z",
+    "due_at": "2026-05-13T12:00:00Z",
+    "sent_at": "2026-05-13T12:00:02Z",
+}
+
+
+class TouchResponse(BaseModel):
+    """A decision, and what became of it; `announcement` is the stage change or request that it
+    answers.
+    """
+
+    id: str
+    lead: str
+    announcement: str
+    program: str | None
+    product: str
+    stage: str
+    content: str | None
+    channel: str | None
+    status: TouchStatus
+    reason: str | None = Field(
+        json_schema_extra={"examples": [None, "capped"]},
+        description="Why it is withheld, or what it waits for: "
+        + ", ".join(filter(None, (*get_args(WithholdReason), *get_args(WaitReason)))),
+    )
+    why: str | None = Field(description="The reason in words")
+    propensity: float | None = Field(description="How probable this choice was")
+    decision_ms: float | None = Field(
+        description="Milliseconds from the event's acceptance to the decision"
+    )
+    decided_at: Time | None
+    due_at: Time | None
+    sent_at: Time | None
+
+    @classmethod
+    def of(cls, row: Any) -> "TouchResponse":
+        """The response for a row of `nurture.touch`."""
+        return cls(
+            id=str(row.id),
+            lead=str(row.lead_id),
+            announcement=str(row.announcement_id),
+            program=row.program or None,
+            product=row.product,
+            stage=row.stage,
+            content=row.content or None,
+            channel=row.channel or None,
+            status=row.status,
+            reason=row.reason or None,
+            why=row.why or None,
+            propensity=row.propensity,
+            decision_ms=row.decision_ms,
+            decided_at=_time(row.decided_at),
+            due_at=_time(row.due_at),
+            sent_at=_time(row.sent_at),
+        )
+
+
+class TouchesResponse(BaseModel):
+    """Touches, oldest decision first; `next` is the cursor of the following page."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"touches": [_EXAMPLE], "next": None}})
+
+    touches: list[TouchResponse]
+    next: str | None
+
+
+def _time(at: datetime | None) -> str | None:
+    return rfc3339(at) if at else None

@@ -1,0 +1,64 @@
+"""How much mail a lead gets: pauses, the pace that it asked for, gaps and caps. Pure.
+
+Functions return what speaks against a touch at `now`, or None.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from services.shared.contracts.preferences import GAPS, PACE, PAUSED_UNTIL
+from services.shared.playbook.sections import Cadence
+
+WEEK = timedelta(days=7)
+# how far back touches are read for a decision: the slowest pace, and some room
+LOOK_BACK = max(GAPS.values()) + timedelta(days=2)
+WITH_SALES = frozenset({"accepted", "opportunity"})
+
+
+def paused_by_person(until: datetime | None, now: datetime) -> str | None:
+    """A pause that somebody of the company has set."""
+    if until is None or now >= until:
+        return None
+    return f"a person has paused the lead until {until:%Y-%m-%d}"
+
+
+def with_sales(sales_status: str) -> str | None:
+    """Nurture pauses while sales works with the lead (N8)."""
+    return "sales is working with the lead" if sales_status in WITH_SALES else None
+
+
+def paused_until(traits: Mapping[str, Any]) -> date | None:
+    """The day until which the lead has asked for a pause, in its own time zone (N9)."""
+    until = traits.get(PAUSED_UNTIL)
+    return None if until is None else _day(until)
+
+
+def slower_pace(traits: Mapping[str, Any], sends: Sequence[datetime], now: datetime) -> str | None:
+    """A slower pace that the lead has asked for (N9)."""
+    pace = traits.get(PACE)
+    if (
+        not isinstance(pace, str)
+        or pace not in GAPS
+        or all(now - sent_at >= GAPS[pace] for sent_at in sends)
+    ):
+        return None
+    return f"the lead has asked for a {pace} mail at most"
+
+
+def cap_reached(cadence: Cadence, sends: Sequence[datetime], now: datetime) -> str | None:
+    """The playbook's cap a week, and its least gap between two touches (N5)."""
+    week = [sent_at for sent_at in sends if now - sent_at < WEEK]
+    if len(week) >= cadence.per_week:
+        return f"{len(week)} touches in seven days"
+    if week and now - max(week) < timedelta(hours=cadence.min_hours_between):
+        return f"the last touch was less than {cadence.min_hours_between:g} hours ago"
+    return None
+
+
+def _day(value: object) -> date | None:
+    """The day that a trait names; None for anything else."""
+    try:
+        return date.fromisoformat(str(value)[:10])
+    except ValueError:
+        return None

@@ -1,0 +1,40 @@
+"""Permissions: which one counts, and what is missing. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from services.shared.contracts.consent import DOUBLE_OPT_IN
+from services.shared.contracts.events import ConsentState
+
+
+def latest(consents: Sequence[ConsentState | None]) -> ConsentState | None:
+    """The latest of several consents; at equal times the refusal wins."""
+    known = [consent for consent in consents if consent]
+    return max(known, key=lambda consent: (consent.at, consent.state == "withdrawn"), default=None)
+
+
+def permitted(consent: ConsentState | None, *, double_opt_in: bool) -> bool:
+    """Unknown permission is none; with double opt-in only the confirmed one counts."""
+    if consent is None or consent.state != "given":
+        return False
+    return consent.basis == DOUBLE_OPT_IN or not double_opt_in
+
+
+def why_not_permitted(consent: ConsentState | None, *, double_opt_in: bool) -> str | None:
+    """What is missing for a mail that nobody asked for; None where nothing is."""
+    if permitted(consent, double_opt_in=double_opt_in):
+        return None
+    if consent is None:
+        return "no permission to write to this lead is known"
+    return _withdrawn(consent) or "the permission is not confirmed"
+
+
+def withdrawn_since(consent: ConsentState | None, at: datetime) -> str | None:
+    """What somebody asks for is sent whatever was refused before; not to who refuses later."""
+    return _withdrawn(consent) if consent and consent.at > at else None
+
+
+def _withdrawn(consent: ConsentState) -> str | None:
+    if consent.state != "withdrawn":
+        return None
+    return f"the lead took the permission back on {consent.at:%Y-%m-%d}"

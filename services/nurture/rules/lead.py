@@ -1,0 +1,34 @@
+"""What a decision is taken on: the lead as it is known, and what asks for a touch. Pure."""
+
+from datetime import datetime
+
+import msgspec
+
+from services.shared.contracts.events import ConsentState, Snapshot
+from services.shared.contracts.provenance import LIVE, Provenance
+
+
+class Lead(msgspec.Struct, frozen=True):
+    """A lead at the moment of a decision.
+
+    Where a person has asserted a stage, `snapshot` has that one; `consent` is the latest to e-mail
+    for marketing; `seen` are ids of content; `recent_sends` are the times of touches that count
+    towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a person has paused
+    the lead.
+    """
+
+    id: str
+    snapshot: Snapshot
+    consent: ConsentState | None = None
+    seen: frozenset[str] = frozenset()
+    recent_sends: tuple[datetime, ...] = ()
+    paused_until: datetime | None = None
+
+
+class Trigger(msgspec.Struct, frozen=True):
+    """The announced stage change, or the request, that asks for a touch."""
+
+    stage: str
+    product: str
+    cause_at: datetime
+    imported: Provenance = LIVE

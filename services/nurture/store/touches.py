@@ -1,0 +1,190 @@
+"""Touches: decisions, and what became of them."""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.shared.contracts.events import Touch
+from services.shared.contracts.touch_reasons import TouchStatus
+from services.shared.db import rows
+
+# the columns that a decision fills
+_DECISION = {
+    "id": "uuid", "announcement_id": "uuid", "program": "text", "lead_id": "uuid",
+    "product": "text", "stage": "text", "content": "text", "channel": "text", "status": "text",
+    "reason": "text", "why": "text", "propensity": "float8", "decided_at": "timestamptz",
+    "decision_ms": "float8", "due_at": "timestamptz",
+}  # fmt: skip
+COLUMNS = ", ".join((*_DECISION, "sent_at", "attempts"))
+_INSERT = (
+    f"INSERT INTO nurture.touch ({', '.join(_DECISION)}) SELECT * FROM unnest("
+    + ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _DECISION.items())
+    + ") ON CONFLICT DO NOTHING RETURNING id"
+)
+
+
+class Decision(NamedTuple):
+    """A decided touch, and the milliseconds since the event behind it was posted, if known."""
+
+    touch: Touch
+    elapsed_ms: float | None
+
+
+class PageEnd(NamedTuple):
+    """The last touch of a page: when it was decided, in µs since 1970, and its id."""
+
+    decided_at: int
+    id: uuid.UUID
+
+
+class TouchPage(NamedTuple):
+    """Rows of `nurture.touch` in the order of their decisions, and whether more follow."""
+
+    rows: list[Any]
+    has_more: bool
+
+
+class TouchStore:
+    """Touches within one transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, decisions: Sequence[Decision]) -> set[str]:
+        """Adds decisions; an announcement has one touch a program. Returns the ids of new ones."""
+        values = [_decision_values(decision) for decision in decisions]
+        columns = zip(*values, strict=True) if values else ([] for _ in _DECISION)
+        found = await rows(
+            self._connection,
+            _INSERT,
+            **{name: list(column) for name, column in zip(_DECISION, columns, strict=True)},
+        )
+        return {str(row.id) for row in found}
+
+    async def decided(self, announcements: Iterable[str]) -> set[str]:
+        """Those of the announcements that have a decision."""
+        found = await rows(
+            self._connection,
+            "SELECT DISTINCT announcement_id FROM nurture.touch WHERE announcement_id = ANY(:ids)",
+            ids=[uuid.UUID(announcement) for announcement in announcements],
+        )
+        return {str(row.announcement_id) for row in found}
+
+    async def any_due(self, now: datetime) -> bool:
+        """Whether the time of some touch has come."""
+        found = await rows(
+            self._connection,
+            "SELECT 1 FROM nurture.touch WHERE status = 'due' AND due_at <= :now LIMIT 1",
+            now=now,
+        )
+        return bool(found)
+
+    async def due(self, now: datetime, limit: int) -> list[Touch]:
+        """Locks touches whose time has come."""
+        found = await rows(
+            self._connection,
+            f"SELECT {COLUMNS} FROM nurture.touch WHERE status = 'due' AND due_at <= :now "
+            "ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED",
+            now=now, limit=limit,
+        )  # fmt: skip
+        return [_touch(row) for row in found]
+
+    async def interrupted(self, seconds: float) -> list[Touch]:
+        """Locks touches that have been `sending` for longer: their process ended meanwhile."""
+        found = await rows(
+            self._connection,
+            f"SELECT {COLUMNS} FROM nurture.touch WHERE status = 'sending' AND sending_since < "
+            "clock_timestamp() - make_interval(secs => :seconds) FOR UPDATE SKIP LOCKED",
+            seconds=seconds,
+        )
+        return [_touch(row) for row in found]
+
+    async def update(self, touch: Touch, *, was: Sequence[TouchStatus], attempt: int = 0) -> bool:
+        """Writes status, reason and times of a touch whose status is one of `was`; returns whether
+        it is. Adds `attempt` to its attempts.
+        """
+        done = await self._connection.execute(
+            text(
+                """UPDATE nurture.touch SET status = :status, reason = :reason, why = :why,
+                    due_at = :due_at, sent_at = :sent_at, attempts = attempts + :attempt,
+                    sending_since = CASE WHEN :status = 'sending' THEN clock_timestamp() END
+                WHERE id = :id AND status = ANY(:was)"""
+            ),
+            {
+                "id": uuid.UUID(touch.id), "status": touch.status, "reason": touch.reason,
+                "why": touch.why, "due_at": touch.due_at, "sent_at": touch.sent_at,
+                "attempt": attempt, "was": list(was),
+            },
+        )  # fmt: skip
+        return bool(done.rowcount)
+
+    async def attempts(self, touch_id: str) -> int:
+        """How often sending it was tried; 0 where it is gone."""
+        found = await rows(
+            self._connection,
+            "SELECT attempts FROM nurture.touch WHERE id = :id",
+            id=uuid.UUID(touch_id),
+        )
+        return int(found[0].attempts) if found else 0
+
+    async def sending_is_stopped(self) -> bool:
+        """Whether the kill switch is on."""
+        return bool(await rows(self._connection, "SELECT 1 FROM nurture.brake"))
+
+    async def page(
+        self,
+        *,
+        lead: uuid.UUID | None,
+        status: TouchStatus | None,
+        after: PageEnd | None,
+        limit: int,
+    ) -> TouchPage:
+        """Touches of a lead, in a status, or all; those after the end of another page."""
+        conditions: list[str] = ["true"]
+        values: dict[str, Any] = {"limit": limit + 1}
+        if lead:
+            conditions.append(
+                "lead_id = coalesce((SELECT into_lead FROM nurture.merged WHERE lead_id = :lead), "
+                ":lead)"
+            )
+            values["lead"] = lead
+        if status:
+            conditions.append("status = :status")
+            values["status"] = status
+        if after:
+            conditions.append(
+                "(decided_at, id) > (to_timestamp(0) + :at * interval '1 microsecond', "
+                "CAST(:last AS uuid))"
+            )
+            values |= {"at": after.decided_at, "last": after.id}
+        found = await rows(
+            self._connection,
+            f"SELECT {COLUMNS} FROM nurture.touch WHERE {' AND '.join(conditions)} "
+            "ORDER BY decided_at, id LIMIT :limit",
+            **values,
+        )
+        return TouchPage(found[:limit], len(found) > limit)
+
+
+def _decision_values(decision: Decision) -> tuple[Any, ...]:
+    """In the order of `_DECISION`."""
+    touch = decision.touch
+    return (
+        uuid.UUID(touch.id), uuid.UUID(touch.announcement), touch.program, uuid.UUID(touch.lead),
+        touch.product, touch.stage, touch.content, touch.channel, touch.status, touch.reason,
+        touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
+    )  # fmt: skip
+
+
+def _touch(row: Any) -> Touch:
+    return Touch(
+        id=str(row.id), lead=str(row.lead_id), product=row.product,
+        announcement=str(row.announcement_id), program=row.program, stage=row.stage,
+        content=row.content, channel=row.channel, status=row.status, reason=row.reason,
+        why=row.why, propensity=row.propensity, decided_at=row.decided_at, due_at=row.due_at,
+        sent_at=row.sent_at,
+    )  # fmt: skip

@@ -1,0 +1,36 @@
+"""The events on `nurture.touches`, as they go into the outbox."""
+
+import time
+from datetime import datetime
+
+from services.shared.contracts.events import TOUCHES, Touch, TouchEvent, derived, encode
+from services.shared.messaging.kafka import Outgoing
+
+
+def decided(touch: Touch) -> Outgoing:
+    """A touch is due, or withheld."""
+    return _event("touch.decided.v1", touch, touch.decided_at)
+
+
+def sent(touch: Touch) -> Outgoing:
+    """A touch has left, with what its recipient reads."""
+    return _event("touch.sent.v1", touch, touch.sent_at)
+
+
+def failed(touch: Touch) -> Outgoing:
+    """A touch was not sent, or nobody knows whether it was."""
+    return _event("touch.failed.v1", touch, touch.decided_at)
+
+
+def _event(kind: str, touch: Touch, at: datetime | None) -> Outgoing:
+    """The id is derived, so that a repetition changes nothing."""
+    if at is None:
+        raise ValueError(f"a touch without its time: {touch.id}")
+    event = TouchEvent(
+        id=derived(touch.id, kind, touch.status),
+        type=kind,
+        time=at,
+        data=touch,
+        postedat=time.time(),
+    )
+    return Outgoing(TOUCHES, touch.lead, encode(event))

@@ -1,0 +1,65 @@
+"""`ripeline brake` and `ripeline lead`: what a person decides about sending."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from services.ops.cli.options import DATES, end, with_engine
+from services.ops.commands import overrides
+from services.ops.commands.current import current_settings
+from services.shared.playbook.loading import load
+
+brake = typer.Typer(no_args_is_help=True, help="Stop and release all sending, within seconds.")
+lead = typer.Typer(no_args_is_help=True, help="What a person decides on one lead, until a date.")
+
+LeadId = Annotated[uuid.UUID, typer.Argument(help="The lead's id.")]
+Until = Annotated[
+    datetime, typer.Option(formats=DATES, help="UTC; after it the decision holds no more.")
+]
+
+
+@brake.command("on")
+def brake_on() -> None:
+    """Stop all sending."""
+    with_engine(overrides.stop_sending)
+    print("sending is stopped; `ripeline brake off` releases it")
+
+
+@brake.command("off")
+def brake_off() -> None:
+    """Release the brake."""
+    with_engine(overrides.resume_sending)
+    print("sending goes on")
+
+
+@lead.command("pause")
+def pause(lead: LeadId, until: Until) -> None:
+    """Send this lead nothing but what it asks for."""
+    with_engine(lambda engine: overrides.pause_lead(engine, lead, until.replace(tzinfo=UTC)))
+    print(f"paused until {until:%Y-%m-%d %H:%M} UTC; `ripeline lead release {lead}` takes it back")
+
+
+@lead.command("assert")
+def assert_stage(
+    lead: LeadId,
+    stage: Annotated[str, typer.Argument(help="The buying stage that a person knows it to be in.")],
+    until: Until,
+) -> None:
+    """Nurture takes this stage for the lead's, whatever the estimate says; the estimate itself
+    stays honest.
+    """
+    stages = load(current_settings().playbook).stages
+    if stage not in stages:
+        end(f"no stage {stage!r}: use one of {', '.join(stages)}", 2)
+    utc = until.replace(tzinfo=UTC)
+    with_engine(lambda engine: overrides.assert_stage(engine, lead, stage, utc))
+    print(f"{stage} until {until:%Y-%m-%d %H:%M} UTC; `ripeline lead release {lead}` takes it back")
+
+
+@lead.command("release")
+def release(lead: LeadId) -> None:
+    """Take back a pause or a stage of a lead."""
+    with_engine(lambda engine: overrides.release_lead(engine, lead))
+    print("released")

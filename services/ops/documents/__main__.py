@@ -1,0 +1,27 @@
+"""Writes the documents: `python -m services.ops.documents [FOLDER]`, `make docs`."""
+
+import sys
+from pathlib import Path
+
+from services.ops.documents import asyncapi, openapi
+from services.shared.settings import ROOT
+
+
+def documents() -> dict[str, str]:
+    """The text of each document by its path below `docs`; the same code gives the same text."""
+    return {"asyncapi.yaml": asyncapi.document()} | {
+        f"openapi/{service}.json": text for service, text in openapi.documents().items()
+    }
+
+
+def main(folder: Path) -> None:
+    """Writes all of them below a folder."""
+    for name, text in documents().items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs")

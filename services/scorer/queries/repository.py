@@ -1,0 +1,234 @@
+"""The SQL of reading leads; runs inside the caller's connection."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.scorer.model.profile import Profile
+from services.scorer.queries.filters import LeadFilter, Order
+from services.scorer.records import State, state_of, unpack_profile
+from services.scorer.store import STATE_COLUMNS, Store
+from services.shared.contracts.identity import Identifier, Kind
+from services.shared.db import rows, value
+from services.shared.errors import Reject
+
+COLUMNS = ", ".join(f"s.{column}" for column in STATE_COLUMNS.split(", "))
+NO_EVENT = -(1 << 61)  # µs; the last event of a lead without events is said to be before this
+
+
+class SortColumn(NamedTuple):
+    """What a list is sorted by: an expression over `scorer.lead_state s`, and its type."""
+
+    expression: str
+    type: str
+
+
+SORT_COLUMNS: dict[Order, SortColumn] = {
+    "likelihood": SortColumn("coalesce(s.likelihood, -1)", "float8"),
+    "engagement": SortColumn("s.engagement", "float8"),
+    "fit": SortColumn("s.fit", "float8"),
+    "last_event_at": SortColumn("s.last_event_at", "bigint"),
+}
+
+
+class MergedAway(Exception):
+    """The lead was merged into another, under whose id it is found."""
+
+    def __init__(self, into: uuid.UUID) -> None:
+        super().__init__(str(into))
+        self.into = into
+
+
+class StoredLead(msgspec.Struct):
+    """A lead's row with its state for one product."""
+
+    id: uuid.UUID
+    version: int
+    profile: Profile
+    state: State
+    identifiers: list[Identifier]
+
+
+class Place(NamedTuple):
+    """Where a page of a list of leads ended: what it is sorted by, and the lead."""
+
+    sorted_by: float
+    lead: uuid.UUID
+
+
+class StoredPage(NamedTuple):
+    """A page of stored leads; `end` is None on the last one."""
+
+    leads: list[StoredLead]
+    end: Place | None
+
+
+class TimelinePlace(NamedTuple):
+    """Where a page of a timeline ended."""
+
+    at: datetime
+    ref: uuid.UUID
+
+
+class TimelineRow(NamedTuple):
+    """Something that happened: `ref` is its id, `body` JSON as its kind has it."""
+
+    at: datetime
+    kind: Literal["event", "announcement", "touch"]
+    ref: uuid.UUID
+    source: str
+    flags: str
+    conflict: bool
+    body: str
+
+
+def unknown_lead(lead_id: uuid.UUID) -> Reject:
+    """The refusal of an id that no lead has."""
+    return Reject(
+        f"no lead {lead_id}",
+        where="id",
+        remedy="look it up with POST /v1/leads/lookup",
+        kind="not-found",
+    )
+
+
+class LeadRepository:
+    """Leads, their timelines, and whom identifiers belong to."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def page(self, asked: LeadFilter, after: Place | None) -> StoredPage:
+        """Listed leads by their stored numbers, highest first."""
+        conditions, values = _conditions(asked, after)
+        column = SORT_COLUMNS[asked.order].expression
+        found = await rows(
+            self._connection,
+            f"SELECT {COLUMNS}, l.profile, l.version, {column} AS sorted "
+            "FROM scorer.lead_state s JOIN scorer.lead l ON l.id = s.lead_id "
+            f"WHERE {' AND '.join(conditions)} ORDER BY {column} DESC, s.lead_id DESC LIMIT :limit",
+            limit=asked.limit + 1,
+            **values,
+        )
+        page = found[: asked.limit]
+        identifiers = await Store(self._connection).identifiers(row.lead_id for row in page)
+        leads = [_stored(row.lead_id, row, identifiers.get(row.lead_id, [])) for row in page]
+        more = len(found) > asked.limit
+        return StoredPage(leads, Place(page[-1].sorted, page[-1].lead_id) if more else None)
+
+    async def lead(self, lead_id: uuid.UUID, product: str) -> StoredLead:
+        """One lead. Raises MergedAway, or Reject `not-found`."""
+        found = await rows(
+            self._connection,
+            f"SELECT l.merged_into, l.version, l.profile, {COLUMNS}, "
+            "ARRAY(SELECT (kind, value) FROM scorer.identifier i WHERE i.lead_id = l.id "
+            "ORDER BY kind, value) AS named "
+            "FROM scorer.lead l LEFT JOIN scorer.lead_state s ON s.lead_id = l.id AND "
+            "s.product = :product WHERE l.id = :lead",
+            lead=lead_id,
+            product=product,
+        )
+        row = found[0] if found else None
+        if row and row.merged_into:
+            raise MergedAway(row.merged_into)
+        if row is None or row.record is None:
+            raise unknown_lead(lead_id)
+        return _stored(
+            lead_id, row, [Identifier.from_text(Kind(kind), text) for kind, text in row.named]
+        )
+
+    async def check(self, lead_id: uuid.UUID) -> None:
+        """Raises MergedAway, or Reject `not-found`, where no lead has this id."""
+        found = await rows(
+            self._connection, "SELECT merged_into FROM scorer.lead WHERE id = :id", id=lead_id
+        )
+        if not found:
+            raise unknown_lead(lead_id)
+        if found[0].merged_into:
+            raise MergedAway(found[0].merged_into)
+
+    async def look_up(self, identifier: Identifier) -> uuid.UUID | None:
+        """The lead that an identifier belongs to."""
+        return await self._id(
+            "SELECT i.lead_id FROM scorer.identifier i JOIN scorer.lead l ON l.id = i.lead_id "
+            "WHERE kind = :kind AND value = :value",
+            kind=int(identifier.kind),
+            value=identifier.text,
+        )
+
+    async def merged_or_same(self, lead_id: uuid.UUID) -> uuid.UUID | None:
+        """The lead into which this one was merged, else itself; None where there is none."""
+        return await self._id(
+            "SELECT coalesce(merged_into, id) FROM scorer.lead WHERE id = :id", id=lead_id
+        )
+
+    async def lead_of_event(self, uid: uuid.UUID) -> uuid.UUID | None:
+        """The lead to which a stored event belongs; None before it is stored."""
+        return await self._id("SELECT lead_id FROM scorer.event WHERE uid = :uid", uid=uid)
+
+    async def timeline(
+        self, lead_id: uuid.UUID, limit: int, after: TimelinePlace | None
+    ) -> list[TimelineRow]:
+        """Events, announcements and touches of a lead and of those merged into it, oldest first."""
+        found = await rows(
+            self._connection,
+            """
+            SELECT at, kind, ref, source, flags, conflict, body FROM (
+                SELECT to_timestamp(0) + occurred_at * interval '1 microsecond' AS at,
+                    'event' AS kind, uid AS ref, source, flags, conflict, body
+                FROM scorer.event WHERE lead_id = :lead
+                UNION ALL
+                SELECT announced_at, 'announcement', id, '', '', false,
+                    json_build_object('from', from_stage, 'stage', stage, 'cause', cause,
+                    'cause_at', cause_at, 'cause_event', cause_event, 'seq', seq,
+                    'product', product, 'likelihood', likelihood)::text
+                FROM scorer.announcement WHERE lead_id = :lead
+                    OR lead_id IN (SELECT id FROM scorer.lead WHERE merged_into = :lead)
+                UNION ALL
+                SELECT at, 'touch', id, '', '', false, body
+                FROM scorer.touch WHERE lead_id = :lead
+            ) AS items
+            WHERE CAST(:at AS timestamptz) IS NULL
+                OR (at, ref) > (CAST(:at AS timestamptz), CAST(:ref AS uuid))
+            ORDER BY at, ref LIMIT :limit
+            """,
+            lead=lead_id,
+            limit=limit,
+            at=after.at if after else None,
+            ref=after.ref if after else None,
+        )
+        return [TimelineRow(*row) for row in found]
+
+    async def _id(self, statement: str, **values: Any) -> uuid.UUID | None:
+        found = await value(self._connection, statement, **values)
+        return None if found is None else uuid.UUID(str(found))
+
+
+def _conditions(asked: LeadFilter, after: Place | None) -> tuple[list[str], dict[str, Any]]:
+    """The WHERE clause's parts, and the values that they name."""
+    conditions = ["s.listed", "s.product = :product", "s.last_event_at > :never"]
+    values: dict[str, Any] = {"product": asked.product, "never": NO_EVENT}
+    for name, test, wanted in (
+        ("stage", "s.stage =", asked.stage),
+        ("min_likelihood", "s.likelihood >=", asked.min_likelihood),
+        ("min_fit", "s.fit >=", asked.min_fit),
+        ("min_engagement", "s.engagement >=", asked.min_engagement),
+    ):
+        if wanted not in (None, ""):
+            conditions.append(f"{test} :{name}")
+            values[name] = wanted
+    if after:
+        column = SORT_COLUMNS[asked.order]
+        place = f"(CAST(:after AS {column.type}), :after_id)"
+        conditions.append(f"({column.expression}, s.lead_id) < {place}")
+        values |= {"after": after.sorted_by, "after_id": after.lead}
+    return conditions, values
+
+
+def _stored(lead_id: uuid.UUID, row: Any, identifiers: Sequence[Identifier]) -> StoredLead:
+    profile = unpack_profile(row.profile)
+    return StoredLead(lead_id, row.version, profile, state_of(row), list(identifiers))

@@ -1,0 +1,68 @@
+"""The stream of server-sent events that keeps open pages current."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from fastapi import Request, Response
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from services.scorer.ui.frame import Frame
+from services.scorer.ui.live import Fragments, LiveUpdates
+from services.scorer.ui.overview import Overview
+from services.scorer.ui.rendering import HEADERS
+from services.scorer.ui.sources import sources
+from services.shared.http.signin import COOKIE, PageSessions, SignedOut
+
+PING_S = 15
+
+
+class Stream:
+    """Fragments of the page as they change, for who is signed in."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        public_key: str,
+        overview: Overview,
+        sessions: PageSessions,
+        frame: Frame,
+    ) -> None:
+        self._engine, self._public_key, self._overview = engine, public_key, overview
+        self._sessions, self._frame = sessions, frame
+        self._live = LiveUpdates(self._fragments)
+
+    async def respond(self, request: Request) -> Response:
+        """Server-sent events until the browser leaves or its session ends."""
+        cookie = request.cookies.get(COOKIE, "")
+        try:
+            self._sessions.key_of(cookie)
+        except SignedOut:
+            return Response("signed out", 401, HEADERS, "text/plain")
+        return EventSourceResponse(self._events(cookie), headers=HEADERS, ping=PING_S)
+
+    async def _events(self, cookie: str) -> AsyncIterator[ServerSentEvent]:
+        async with aclosing(self._live.watch()) as live:
+            async for updates in live:
+                try:
+                    self._sessions.key_of(cookie)
+                except SignedOut:
+                    yield ServerSentEvent("", event="signed-out")
+                    return
+                for update in updates:
+                    yield ServerSentEvent(update.html, event=update.event)
+
+    async def _fragments(self) -> Fragments:
+        """What everybody who watches gets, rendered once."""
+        render = self._frame.fragment
+        pipeline, recent = await self._overview.pipeline(), await self._overview.recent()
+        parts = {
+            f"pipeline:{product}": render("_pipeline.html", pipeline=counts, product=product)
+            for product, counts in pipeline.items()
+        }
+        for source in await sources(self._engine, self._public_key):
+            parts[f"source:{source.name}"] = render("_source.html", source=source)
+        parts["notices"] = render("_notices.html")
+        return Fragments(
+            parts, {activity.key: render("_item.html", item=activity) for activity in recent}
+        )

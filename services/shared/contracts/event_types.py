@@ -1,0 +1,89 @@
+"""The types of interactions that Ripeline knows, each with its sentence, and what some share.
+
+Any other type is stored as well, and weighs nothing until the playbook gives it a mark.
+"""
+
+from enum import StrEnum
+
+
+class EventType(StrEnum):
+    """A known type; `phrase` says in words what somebody did."""
+
+    phrase: str
+
+    def __new__(cls, value: str, phrase: str) -> "EventType":
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.phrase = phrase
+        return member
+
+    # on the site and in forms
+    PAGE_VIEWED = "page_viewed", "viewed a page"
+    LINK_CLICKED = "link_clicked", "followed a link"
+    PRICING_VIEWED = "pricing_viewed", "looked at prices"
+    FORM_SUBMITTED = "form_submitted", "sent a form"
+    CONTENT_DOWNLOADED = "content_downloaded", "downloaded"
+    VIDEO_WATCHED = "video_watched", "watched a video"
+    ENQUIRED = "enquired", "enquired"
+    DEMO_REQUESTED = "demo_requested", "asked for a demo"
+    TRIAL_STARTED = "trial_started", "started a trial"
+    WEBINAR_REGISTERED = "webinar_registered", "registered for a webinar"
+    SURVEY_ANSWERED = "survey_answered", "answered a survey"
+    PREFERENCE_SET = "preference_set", "set a preference"
+
+    # elsewhere, and in talks
+    WEBINAR_ATTENDED = "webinar_attended", "attended a webinar or event"
+    EVENT_ATTENDED = "event_attended", "attended a webinar or event"
+    CALL_ATTEMPTED = "call_attempted", "was called and not reached"
+    CALL_HELD = "call_held", "talked with us on the phone"
+    MEETING_HELD = "meeting_held", "met us"
+    SOCIAL_ENGAGED = "social_engaged", "reacted in a social network"
+    AD_CLICKED = "ad_clicked", "clicked an advertisement"
+    NOT_NOW = "not_now", "said “not now”"
+
+    # with mail
+    EMAIL_PROCESSED = "email_processed", "is about to receive a mail"
+    EMAIL_DELIVERED = "email_delivered", "received a mail"
+    EMAIL_DROPPED = "email_dropped", "was not written to by the mail tool"
+    EMAIL_BOUNCED = "email_bounced", "could not be reached by mail"
+    EMAIL_OPENED = "email_opened", "opened a mail"
+    EMAIL_CLICKED = "email_clicked", "clicked in a mail"
+    EMAIL_REPLIED = "email_replied", "replied"
+    EMAIL_COMPLAINED = "email_complained", "called a mail spam"
+    EMAIL_CHANGED = "email_changed", "changed their address"
+    UNSUBSCRIBED = "unsubscribed", "unsubscribed or complained"
+    RESUBSCRIBED = "resubscribed", "came back to one of the mail tool's lists"
+
+    # who somebody is, and what they permit
+    IDENTIFIED = "identified", "told who they are"
+    GROUPED = "grouped", "was assigned to a company"
+    ALIASED = "aliased", "was joined with another id"
+    IDENTITY_REVIEWED = "identity_reviewed", "had their identity reviewed"
+    CONSENT_GIVEN = "consent_given", "gave consent"
+    CONSENT_WITHDRAWN = "consent_withdrawn", "withdrew consent"
+
+    # what sales reports
+    SALES_ACCEPTED = "sales_accepted", "was accepted by sales"
+    SALES_REJECTED = "sales_rejected", "was rejected by sales"
+    SALES_DISQUALIFIED = "sales_disqualified", "was disqualified by sales"
+    OPPORTUNITY_OPENED = "opportunity_opened", "became an opportunity"
+    WON = "won", "was won"
+    LOST = "lost", "was lost"
+    PURCHASED = "purchased", "bought"
+
+    # our own
+    TOUCH_SENT = "touch_sent", "was sent a touch"
+
+
+TOUCH_SENT = EventType.TOUCH_SENT.value  # our own sends, in the form of interactions
+REFUSALS = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
+# Types that may give or take a consent without naming one.
+CONSENT_TYPES = REFUSALS | {"consent_given", "email_bounced"}
+REQUESTS = frozenset({"demo_requested", "enquired", "trial_started"})
+# Acts during which the person is on our site, or has just come from a mail.
+ON_SITE = REQUESTS | {
+    "page_viewed", "form_submitted", "content_downloaded", "video_watched", "pricing_viewed",
+    "webinar_registered", "survey_answered", "preference_set", "link_clicked", "email_clicked",
+}  # fmt: skip
+# Acts by which content counts as seen, and is not offered again.
+CONSUMES_CONTENT = ON_SITE - {"preference_set"} | {"email_replied"}

@@ -1,0 +1,37 @@
+"""What a touch's status and reason may be; each value with the sentence that people read of it."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+TouchStatus = Literal["due", "sending", "sent", "unknown", "failed", "withheld"]
+# why a touch is withheld
+WithholdReason = Literal[
+    "unknown_stage", "history", "superseded", "holdout", "no_consent", "preference", "capped",
+    "nothing_suitable", "sample",
+]  # fmt: skip
+# what a touch waits for; '' where it waits for nothing
+WaitReason = Literal["", "ramp", "on_site", "quiet_hours"]
+
+STATUS_SENTENCES: Mapping[str, str] = {
+    "due": "planned",
+    "sending": "on its way",
+    "sent": "sent",
+    "unknown": "perhaps sent",
+    "failed": "failed",
+    "withheld": "not sent",
+}
+REASON_SENTENCES: Mapping[str, str] = {
+    "": "",
+    "unknown_stage": "too little is known to say where the lead stands",
+    "history": "the change lies too far in the past to answer it now",
+    "superseded": "it was overtaken by what happened since",
+    "holdout": "the company belongs to the comparison group, which is never nurtured",
+    "no_consent": "nobody at this address has agreed to be written to",
+    "preference": "the lead has asked for it to be so",
+    "capped": "the lead has had as much mail as the playbook allows for now",
+    "nothing_suitable": "the library holds nothing suitable that the lead has not had",
+    "sample": "its text is a sample, which must not leave for a real mailbox",
+    "ramp": "imported leads are written to over several days",
+    "on_site": "the lead was on the site at that moment",
+    "quiet_hours": "it is night, or no working day, where the lead lives",
+}
