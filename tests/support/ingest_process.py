@@ -25,6 +25,7 @@ from confluent_kafka import Consumer, TopicPartition
 from sqlalchemy import text
 
 from services.ingest import __main__ as service
+from services.ingest import wiring
 from services.ingest.senders import Vault, connect, disconnect
 from services.ingest.sources.contract import Sample, Source
 from services.ops.embedded.processes import tied
@@ -262,6 +263,6 @@ def create_topics_on(bootstrap: str) -> None:
 
 
 if __name__ == "__main__":
-    service.served = all_sources  # type: ignore[attr-defined]
+    wiring.served = all_sources  # type: ignore[attr-defined]
     configure_logs("ingest", "info")
     uvloop.run(service.main(Settings()))

@@ -4,7 +4,7 @@ import json
 
 from fastapi import FastAPI
 
-from services.ingest import __main__ as ingest
+from services.ingest.wiring import wire
 from services.nurture import api as nurture
 from services.scorer import api as scorer
 from services.scorer.scoring import Scoring
@@ -24,7 +24,7 @@ def documents() -> dict[str, str]:
     """
     settings = Settings.model_construct()
     applications = {
-        "ingest": ingest.wire(settings).app(),
+        "ingest": wire(settings).app(),
         "scorer": _scorer(settings),
         "nurture": _nurture(settings),
     }

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema_rs
@@ -35,6 +36,20 @@ def test_no_document_is_of_an_interface_that_is_gone() -> None:
 
 def test_the_same_code_gives_the_same_documents() -> None:
     assert documents() == MADE
+
+
+@pytest.mark.parametrize("service", ["scorer", "nurture"])
+def test_every_route_documents_its_answers_and_refusals(service: str) -> None:
+    """U3: with a schema and an example each; refusals are problem documents."""
+    document = json.loads(MADE[f"openapi/{service}.json"])
+    schemas = document["components"]["schemas"]
+    for path, status, media, content in _answers(document):
+        schema = content.get("schema", {})
+        schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+        assert schema, (path, status)
+        if path.startswith("/v1/"):
+            assert {"example", "examples"} & (content.keys() | schema.keys()), (path, status)
+            assert status < "400" or media == "application/problem+json", (path, status)
 
 
 def test_the_parser_of_asyncapi_finds_nothing_wrong() -> None:
@@ -72,6 +87,15 @@ def test_every_type_of_event_that_the_code_names_is_documented() -> None:
         for name in TYPE.findall(path.read_text(encoding="utf-8"))
     }
     assert named == set(BY_TYPE)
+
+
+def _answers(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """(path, status, content type, content) of each documented answer that has a body."""
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                for media, content in answer.get("content", {}).items():
+                    yield path, status, media, content
 
 
 def _problems(schema: dict[str, Any], instance: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.ingest.__main__ import wire
+from services.ingest.wiring import wire
 from services.shared.settings import Settings
 
 HEALTH = ("/health/", "/metrics")  # of all services
