@@ -2,19 +2,23 @@
 
 import gc
 import sys
+from typing import NamedTuple
 
 import uvloop
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest.api import create_app
 from services.ingest.delivery import Delivery
-from services.ingest.importing import page
+from services.ingest.http.dependencies import Dependencies
 from services.ingest.importing.facts import facts_of
-from services.ingest.importing.jobs import Desk
-from services.ingest.mailbox.reader import Address, Mailbox
+from services.ingest.importing.jobs import ImportJobs
+from services.ingest.mailbox.imap import MailboxAddress
+from services.ingest.mailbox.reader import MailboxReader, MailHandling
 from services.ingest.normalise import Normaliser
 from services.ingest.registry import FORMS, MAILBOX, served
-from services.ingest.senders import Senders
-from services.ingest.source_stats import Heard
+from services.ingest.senders import SenderSecrets
+from services.ingest.source_stats import SourceStatistics
 from services.ingest.spool import Spool
 from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
@@ -30,53 +34,82 @@ from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
 
-async def main(settings: Settings) -> None:
-    """Wires the parts and runs them until a signal."""
+class Ingest(NamedTuple):
+    """The parts of the service, wired and not yet opened."""
+
+    engine: AsyncEngine
+    publisher: Publisher
+    spool: Spool
+    parts: Dependencies
+    jobs: ImportJobs
+
+    def app(self) -> FastAPI:
+        """The application."""
+        return create_app(self.parts, self.jobs)
+
+    def mailbox(self) -> MailboxReader | None:
+        """The reader of the mailbox of RIPELINE_IMAP_URL, if there is one."""
+        parts = self.parts
+        url = parts.settings.imap_url.get_secret_value()
+        if not url:
+            return None
+        handling = MailHandling(parts.normaliser, parts.delivery, parts.statistics, parts.clock)
+        address = MailboxAddress.parse(url)
+        return MailboxReader(address, parts.settings.imap_poll_s, self.engine, handling)
+
+
+def wire(settings: Settings) -> Ingest:
+    """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile`."""
     engine, publisher = open_engine(settings), Publisher(settings)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
-    keys, watchdog = ApiKeys(engine), Watchdog(settings.watchdog_s)
-    rules, pepper = loading.load(settings.playbook), settings.pepper.get_secret_value().encode()
-    sources, senders = served(rules), Senders(engine, pepper)
-    heard = Heard(engine, [*sources, FORMS, MAILBOX], settings.public_url)
-    normaliser = Normaliser(
-        Cleaner(rules.identity), pepper, rules.sales, frozenset(rules.crm.fields)
-    )
-    delivery, clock = Delivery(publisher, spool), Clock.parse(settings.clock)
-    mail = settings.imap_url.get_secret_value()
-    mailbox = mail and Mailbox(
-        Address.parse(mail), settings.imap_poll_s, engine, normaliser, delivery, heard, clock
-    )
-    rates = RateLimits(settings)
+    playbook, clock = loading.load(settings.playbook), Clock.parse(settings.clock)
+    pepper = settings.pepper.get_secret_value().encode()
+    sources, keys, secrets = served(playbook), ApiKeys(engine), SenderSecrets(engine, pepper)
+    own_crm_fields = frozenset(playbook.crm.fields)
+    parts = Dependencies(
+        settings=settings,
+        playbook=playbook,
+        keys=keys,
+        rates=RateLimits(settings),
+        secrets=secrets,
+        statistics=SourceStatistics(engine, [*sources, FORMS, MAILBOX], settings.public_url),
+        sources=sources,
+        normaliser=Normaliser(
+            Cleaner(playbook.identity), pepper, playbook.sales, own_crm_fields
+        ),
+        delivery=Delivery(publisher, spool),
+        clock=clock,
+        readiness=lambda: {
+            "broker or spool": spool.has_room,
+            "keys": keys.loaded,
+            "senders": secrets.loaded,
+        },
+    )  # fmt: skip
+    folder = settings.spool_dir / "imports"
+    jobs = ImportJobs(folder, facts_of(playbook), pepper, publisher, clock)
+    return Ingest(engine, publisher, spool, parts, jobs)
+
+
+async def main(settings: Settings) -> None:
+    """Wires the parts and runs them until a signal."""
+    ingest, watchdog = wire(settings), Watchdog(settings.watchdog_s)
+    engine, publisher, spool, parts, jobs = ingest
+    app, mailbox = ingest.app(), ingest.mailbox()
     spool.open()
-    app = create_app(
-        settings,
-        rules,
-        keys,
-        rates,
-        senders,
-        heard,
-        sources,
-        normaliser,
-        delivery,
-        clock,
-        lambda: {"broker or spool": spool.has_room, "keys": keys.loaded, "senders": senders.loaded},
-    )
-    desk = Desk(settings.spool_dir / "imports", facts_of(rules), pepper, publisher, clock)
-    page.mount(app, keys, rates, pepper, desk, clock)
     gc.freeze()
     await serve(
         app,
         settings,
         "ingest",
         spool.drain(publisher.publish, watchdog.heartbeat("spool")),
-        keys.refresh(watchdog.heartbeat("keys")),
-        senders.refresh(watchdog.heartbeat("senders")),
-        heard.refresh(watchdog.heartbeat("heard")),
+        parts.keys.refresh(watchdog.heartbeat("keys")),
+        parts.secrets.refresh(watchdog.heartbeat("senders")),
+        parts.statistics.refresh(watchdog.heartbeat("heard")),
         *([mailbox.watch(watchdog.heartbeat("mailbox"))] if mailbox else []),
-        desk.tidy(watchdog.heartbeat("imports")),
+        jobs.delete_old(watchdog.heartbeat("imports")),
         watchdog.watch(),
     )
-    await desk.close()
+    await jobs.close()
     await publisher.close()
     await engine.dispose()
     spool.close()

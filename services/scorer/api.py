@@ -198,7 +198,7 @@ async def report_status(
     """
     safe = await backend.sales.submit(lead, report)
     if safe.lead is None:
-        return json_response(PendingReportResponse(safe.id), 202)
+        return json_response(PendingReportResponse(safe.id, applied=False), 202)
     product = report.product or product
     try:
         found = await backend.leads.lead(safe.lead, product)

@@ -8,17 +8,27 @@ from services.scorer.model.explanation import FitChange, Line
 from services.scorer.model.interpretation import Interpretation
 from services.shared.clock import DAY
 from services.shared.contracts.event_types import EventType
-from services.shared.contracts.events import Interaction, Touch
+from services.shared.contracts.events import Cause, Interaction, Touch
 from services.shared.contracts.identity import OURS, Identifier, Kind
 from services.shared.contracts.touch_reasons import REASON_SENTENCES, STATUS_SENTENCES
 from services.shared.playbook.sections import UNKNOWN, Content
 
-# from this likelihood on; shown until it is calibrated
-BANDS = (("high", 0.25), ("some", 0.1), ("low", 0.0))
-SURE = (("sure", 0.8), ("fairly sure", 0.6), ("not sure", 0.0))
+
+class Threshold(NamedTuple):
+    """A word for numbers of at least so much."""
+
+    name: str
+    least: float
+
+
+# of the likelihood, shown until it is calibrated
+BANDS = Threshold("high", 0.25), Threshold("some", 0.1), Threshold("low", 0.0)
+# of the confidence
+SURENESS = Threshold("sure", 0.8), Threshold("fairly sure", 0.6), Threshold("not sure", 0.0)
 LONGEST = 120
 
-PHRASES = {
+# of the model file, and what the windows of touches and outcomes add
+SIGNALS: Mapping[str, str] = {
     "visit": "visited the site",
     "content_awareness": "took in content for people who see the problem",
     "content_consideration": "took in content for people who compare ways",
@@ -39,8 +49,8 @@ PHRASES = {
     "restart": "the opportunity ended, the process starts again",
 }
 SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
-ACTS = {type_.value: type_.phrase for type_ in EventType}
-CAUSES: Mapping[str, str] = {
+TYPES: Mapping[str, str] = {type_.value: type_.phrase for type_ in EventType}
+CAUSES: Mapping[Cause, str] = {
     "": "",
     "event": "after an act of its own",
     "silence": "after silence",
@@ -52,7 +62,7 @@ CAUSES: Mapping[str, str] = {
 
 def band(likelihood: float | None) -> str:
     """low, some or high; '' where there is nothing left to predict."""
-    return "" if likelihood is None else next(name for name, least in BANDS if likelihood >= least)
+    return "" if likelihood is None else _word_for(likelihood, BANDS)
 
 
 def chance(likelihood: float | None, *, calibrated: bool) -> str:
@@ -66,7 +76,11 @@ def chance(likelihood: float | None, *, calibrated: bool) -> str:
 
 def sureness(confidence: float) -> str:
     """How sure the belief is of its best stage."""
-    return next(name for name, least in SURE if confidence >= least)
+    return _word_for(confidence, SURENESS)
+
+
+def _word_for(number: float, thresholds: Iterable[Threshold]) -> str:
+    return next(threshold.name for threshold in thresholds if number >= threshold.least)
 
 
 def plain(name: str) -> str:
@@ -140,22 +154,21 @@ def act_in_words(data: Interaction, reading: Interpretation, library: Mapping[st
 
 
 def _phrase(data: Interaction, reading: Interpretation) -> str:
-    """By the signal where that says more than the type; the part in a touch first."""
+    """By the part in a touch, or by the signal where a page or form makes more of an act; else by
+    the type.
+    """
     if reading.signal in ("pricing", "demo", "enquiry"):
-        return PHRASES[reading.signal]
-    type_ = reading.type if reading.type in ACTS else data.type
-    return (
-        PHRASES.get(reading.touch_part)
-        or ACTS.get(type_)
-        or PHRASES.get(reading.signal)
-        or _spaced(type_)
-    )
+        return SIGNALS[reading.signal]
+    if reading.touch_part in SIGNALS:
+        return SIGNALS[reading.touch_part]
+    type_ = reading.type if reading.type in TYPES else data.type
+    return TYPES.get(type_) or SIGNALS.get(reading.signal) or _spaced(type_)
 
 
-def stage_change_in_words(before: str, stage: str, cause: str) -> str:
+def stage_change_in_words(before: str, stage: str, cause: Cause) -> str:
     """An announcement: from where to where, and why."""
     change = f"seen in {plain(stage)}" if before == UNKNOWN else f"{plain(before)} → {plain(stage)}"
-    return f"{change}, {CAUSES.get(cause, _spaced(cause))}"
+    return f"{change}, {CAUSES[cause]}"
 
 
 def touch_in_words(touch: Touch, library: Mapping[str, Content]) -> str:
@@ -185,7 +198,7 @@ def line_text(line: Line) -> str:
             return SCANNED
         case "attributes":
             return _fit_text(line.fit) if line.fit else ""
-    text = PHRASES.get(line.signal, _spaced(line.signal))
+    text = SIGNALS.get(line.signal, _spaced(line.signal))
     if line.content_id:
         return f"{text} ({line.content_id})"
     return f"{text} ({line.url.partition('?')[0][:LONGEST]})" if line.url else text
@@ -195,7 +208,7 @@ def line_in_words(line: Line, library: Mapping[str, Content]) -> str:
     """A ledger line as people read it: a content by its title."""
     if line.kind != "event" or not line.content:
         return line_text(line)
-    phrase = PHRASES.get(line.signal, _spaced(line.signal))
+    phrase = SIGNALS.get(line.signal, _spaced(line.signal))
     return f"{phrase}: “{title_of(line.content, library)}”"
 
 
@@ -210,7 +223,7 @@ def _days(span: int) -> str:
 
 
 def ledger_note(ended_by: str) -> str:
-    """What is to be said of a lead that an outcome ended; '' where there is none."""
+    """Why a lead has no likelihood, by the signal that ended it; '' where none did."""
     if not ended_by:
         return ""
-    return f"The lead {PHRASES[ended_by]}: there is nothing left to predict."
+    return f"The lead {SIGNALS[ended_by]}: there is nothing left to predict."

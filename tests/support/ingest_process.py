@@ -183,7 +183,7 @@ class IngestProcess:
         """Registers what verifies a sender's signatures; returns its id."""
         return self._in_transaction(
             lambda connection: connect(
-                connection, Vault(PEPPER.encode()), source.door, secret, **more
+                connection, Vault(PEPPER.encode()), source.name, secret, **more
             )
         )
 

@@ -125,4 +125,4 @@ TIMELINE = TimelineResponse(
     ],
     None,
 )
-PENDING = PendingReportResponse("deal-77-won")
+PENDING = PendingReportResponse("deal-77-won", applied=False)

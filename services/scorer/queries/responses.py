@@ -186,7 +186,7 @@ class PendingReportResponse(msgspec.Struct, frozen=True):
     """The report is safe under this id, and is applied soon."""
 
     id: str
-    applied: Literal[False] = False
+    applied: bool
 
 
 def _time(instant: int) -> str:

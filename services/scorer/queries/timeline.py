@@ -4,7 +4,6 @@ with them.
 
 import uuid
 from datetime import datetime
-from typing import Literal
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -15,6 +14,7 @@ from services.scorer.scoring import Scoring
 from services.shared.clock import rfc3339
 from services.shared.contracts.event_types import TOUCH_SENT
 from services.shared.contracts.events import Cause, Touch, decode_interaction
+from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http.paging import Cursors, Position
 
 
@@ -74,7 +74,7 @@ class TouchItem(
     stage: str = ""
     content: str = ""
     channel: str = ""
-    status: Literal["due", "sending", "sent", "unknown", "failed", "withheld"]
+    status: TouchStatus
     reason: str = ""
     why: str = ""
     propensity: float | None = None

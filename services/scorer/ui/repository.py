@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.scorer.model.profile import Profile
 from services.scorer.queries.repository import NO_EVENT
 from services.scorer.records import unpack_profile
-from services.shared.contracts.events import Touch
+from services.shared.contracts.events import Cause, Touch
 from services.shared.db import rows
 
 MOST_CHANGES = 500  # of one lead's announcements
@@ -40,7 +40,7 @@ class StoredAnnouncement(NamedTuple):
     at: datetime
     from_stage: str
     stage: str
-    cause: str
+    cause: Cause
 
 
 class StoredTouch(NamedTuple):

@@ -105,13 +105,14 @@ class Bench:
         queries = LeadQueries(self.engine, self.handler.scoring, b"pepper")
         return CrmDelivery(self.settings, self.engine, self.handler.scoring, queries)
 
-    async def happened(self, type_: str, **said: Any) -> None:
+    async def happened(self, type_: str, **fields: Any) -> None:
         receipt = self.normaliser.take(
-            [Item(**{"type": type_} | said)], Receipt("canonical:crm", present.now(), 0.0)
+            [Item(**{"type": type_} | fields)], Receipt("canonical:crm", present.now(), 0.0)
         )
         assert receipt.ids
         decoded = [
-            self.handler.decode(Record(one.topic, 0, 0, b"", one.value)) for one in receipt.records
+            self.handler.decode(Record(outgoing.topic, 0, 0, b"", outgoing.value))
+            for outgoing in receipt.records
         ]
         async with self.engine.begin() as connection:
             await self.handler.apply(connection, decoded)
@@ -257,8 +258,8 @@ async def test_what_the_crm_says_back_of_it_makes_no_further_message(bench: Benc
         bench.receiver.read()["fields"],
         await bench.ask("SELECT version FROM scorer.lead"),
     )
-    for number, said in enumerate(({"external_id": CONTACT}, {"email": ANN})):
-        await bench.happened("identified", id=f"echo-{number}", traits=fields, **said)
+    for number, named in enumerate(({"external_id": CONTACT}, {"email": ANN})):
+        await bench.happened("identified", id=f"echo-{number}", traits=fields, **named)
     assert [row.version for row in await bench.ask("SELECT version FROM scorer.lead")] == [
         before.version
     ]

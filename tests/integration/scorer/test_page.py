@@ -66,9 +66,11 @@ class Site:
                 0,
                 0,
                 b"",
-                envelope(one, source="test", occurred_at=at, received_at=at, posted_at=0)[1],
+                envelope(interaction, source="test", occurred_at=at, received_at=at, posted_at=0)[
+                    1
+                ],
             )
-            for one in interactions
+            for interaction in interactions
         ]
         async with self.engine.begin() as connection:
             await self.handler.apply(
@@ -79,8 +81,8 @@ class Site:
         answer = await self.http.post("/find", data={"email": email})
         return answer.headers["location"]
 
-    async def touched(self, lead: str, **said: object) -> Touch:
-        touch = Touch(id=str(uuid.uuid4()), lead=lead.rpartition("/")[2], **said)  # type: ignore[arg-type]
+    async def touched(self, lead: str, **fields: object) -> Touch:
+        touch = Touch(id=str(uuid.uuid4()), lead=lead.rpartition("/")[2], **fields)  # type: ignore[arg-type]
         event = TouchEvent(id=str(uuid.uuid4()), type="touch.sent.v1", time=NOW, data=touch)
         async with self.engine.begin() as connection:
             await Store(connection).keep_touches([event])
@@ -191,10 +193,10 @@ async def test_a_lead_is_shown_in_full_and_what_it_typed_stays_text(site: Site) 
 async def test_the_points_shown_add_up_to_the_sum_shown(site: Site) -> None:
     await site.sign_in()
     for n in range(30):
-        one = Interaction(
+        view = Interaction(
             id=f"v{n}", type=("page_viewed", "pricing_viewed")[n % 2], email="jo@firm.example"
         )
-        await site.happened(one, days_ago=31 - n)
+        await site.happened(view, days_ago=31 - n)
     path = await site.lead("jo@firm.example")
     for address, collapsed in ((path, True), (f"{path}?all=1", False)):
         page = (await site.http.get(address)).text
@@ -205,7 +207,7 @@ async def test_the_points_shown_add_up_to_the_sum_shown(site: Site) -> None:
             )
         ]
         found = re.findall(r'<td class="points[^"]*">([^<]+)</td>', ledger)
-        points = [float(one.replace("−", "-")) for one in found]
+        points = [float(number.replace("−", "-")) for number in found]
         assert sum(points[:-1]) == pytest.approx(points[-1], abs=0.05 * len(points))
 
 
@@ -253,7 +255,7 @@ async def test_looking_for_an_address_keeps_it_out_of_addresses(site: Site) -> N
         assert 'role="alert"' in answer.text
 
 
-async def test_a_lead_that_lives_on_elsewhere_is_followed(site: Site) -> None:
+async def test_a_lead_that_was_merged_away_is_followed(site: Site) -> None:
     await site.sign_in()
     await site.happened(demo("jo@firm.example"), demo("jo@home.example"))
     before = {await site.lead("jo@firm.example"), await site.lead("jo@home.example")}
@@ -271,7 +273,7 @@ async def test_a_lead_that_lives_on_elsewhere_is_followed(site: Site) -> None:
     assert (await site.http.get(after)).status_code == 200
 
 
-async def test_a_mail_is_read_in_a_cage_and_a_decision_in_words(site: Site) -> None:
+async def test_a_mail_is_read_in_a_sandbox_and_a_decision_in_words(site: Site) -> None:
     await site.sign_in()
     await site.happened(demo("jo@firm.example"))
     path = await site.lead("jo@firm.example")
@@ -328,7 +330,7 @@ async def test_notices_tell_a_compressed_clock_and_a_sample_playbook(
             ]
         }
     )
-    for playbook, clock, told in (
+    for playbook, clock, noticed in (
         (default_playbook, Clock(NOW.timestamp(), 60, 9999), True),
         (own, present.CLOCK, False),
     ):
@@ -336,12 +338,12 @@ async def test_notices_tell_a_compressed_clock_and_a_sample_playbook(
         await site.open()
         await site.sign_in()
         home = (await site.http.get("/")).text
-        assert ("60 days pass in 9999 seconds" in home) is told
-        assert ("Sample playbook" in home) is told
+        assert ("60 days pass in 9999 seconds" in home) is noticed
+        assert ("Sample playbook" in home) is noticed
         await site.http.aclose()
 
 
-async def test_the_stream_tells_what_is_new_without_being_asked(site: Site) -> None:
+async def test_the_stream_shows_what_is_new_without_being_asked(site: Site) -> None:
     await site.sign_in()
     await site.happened(demo("jo@firm.example", ODD))
     cookie = site.http.cookies["ripeline_session"]
@@ -364,14 +366,14 @@ async def test_the_stream_tells_what_is_new_without_being_asked(site: Site) -> N
     }  # fmt: skip
     app = site.http._transport.app  # type: ignore[attr-defined]
     running = asyncio.create_task(app(scope, receive, send))
-    heard = ""
+    received = ""
     async with asyncio.timeout(10):
-        while "event: items" not in heard:
-            heard += await sent.get()
-        assert "event: pipeline:default" in heard
-        assert "&lt;script&gt;" in heard
+        while "event: items" not in received:
+            received += await sent.get()
+        assert "event: pipeline:default" in received
+        assert "&lt;script&gt;" in received
         await site.happened(demo("new@firm.example", "Somebody New"), days_ago=0)
-        while "Somebody New" not in heard:
-            heard += await sent.get()
+        while "Somebody New" not in received:
+            received += await sent.get()
     gone.set()
     await asyncio.wait_for(running, 5)

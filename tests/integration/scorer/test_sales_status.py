@@ -15,7 +15,7 @@ from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.sources.contract import Item
 from services.scorer.api import create_app
 from services.scorer.processing.handler import Handler
-from services.scorer.queries import sales_status as outcomes
+from services.scorer.queries import sales_status
 from services.scorer.scoring import Scoring
 from services.shared.contracts.events import ExternalId
 from services.shared.contracts.identity import Cleaner
@@ -52,8 +52,8 @@ class Broker:
     async def deliver(self) -> None:
         waiting, self.waiting = self.waiting, []
         decoded = [
-            self._handler.decode(Record(one.topic, 0, n, b"", one.value))
-            for n, one in enumerate(waiting)
+            self._handler.decode(Record(outgoing.topic, 0, n, b"", outgoing.value))
+            for n, outgoing in enumerate(waiting)
         ]
         async with self._engine.begin() as connection:
             await self._handler.apply(connection, decoded)
@@ -81,9 +81,9 @@ class Bench:
     def key(self, scope: str = "query") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.given[scope]}"}
 
-    async def happened(self, *items: Item, door: str = "canonical:crm") -> None:
+    async def happened(self, *items: Item, source: str = "canonical:crm") -> None:
         """Interactions come in at ingest."""
-        receipt = self.normaliser.take(items, Receipt(door, present.now(), 0.0))
+        receipt = self.normaliser.take(items, Receipt(source, present.now(), 0.0))
         assert not receipt.refused, receipt.refused
         await self.broker.publish(receipt.records)
 
@@ -95,16 +95,18 @@ class Bench:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    async def say(self, lead: str, scope: str = "query", **said: Any) -> httpx.Response:
-        return await self.http.post(f"/v1/leads/{lead}/status", json=said, headers=self.key(scope))
+    async def report(self, lead: str, scope: str = "query", **report: Any) -> httpx.Response:
+        return await self.http.post(
+            f"/v1/leads/{lead}/status", json=report, headers=self.key(scope)
+        )
 
-    async def told(self, lead: str, **said: Any) -> dict[str, Any]:
-        answer = await self.say(lead, **said)
+    async def reported(self, lead: str, **report: Any) -> dict[str, Any]:
+        answer = await self.report(lead, **report)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    async def words(self) -> list[Any]:
-        """Sales' words in the store."""
+    async def reports(self) -> list[Any]:
+        """Reports of sales in the store."""
         return await self.rows(
             "SELECT uid, source, conflict, flags, body FROM scorer.event WHERE body LIKE "
             "'%sales_%' OR "
@@ -153,23 +155,23 @@ def refused(answer: httpx.Response, status: int, kind: str, where: str) -> str:
 @pytest.mark.parametrize(
     "status", ["accepted", "rejected", "disqualified", "opportunity", "won", "lost"]
 )
-async def test_the_answer_is_the_lead_with_what_was_said(
+async def test_the_answer_is_the_lead_with_what_was_reported(
     bench: Bench, ann: str, status: str
 ) -> None:
     """I6."""
-    lead = await bench.told(
+    lead = await bench.reported(
         ann, status=status, reason="no budget" if status == "disqualified" else ""
     )
     assert (lead["id"], lead["sales_status"]) == (ann, status)
     assert lead["sales_reason"] == ("no_budget" if status == "disqualified" else None)
-    assert len(await bench.words()) == 1
+    assert len(await bench.reports()) == 1
 
 
 async def test_an_outcome_reaches_likelihood_and_stage(bench: Bench, ann: str) -> None:
-    """S2, G3: an opportunity settles the chance, a sale makes a customer."""
+    """S2, G3: an opportunity ends the chance, a sale makes a customer."""
     assert (await bench.lead("ann@firm.example"))["likelihood"] > 0
-    assert (await bench.told(ann, status="opportunity"))["likelihood"] is None
-    assert (await bench.told(ann, status="won", value=1200))["stage"] == "customer"
+    assert (await bench.reported(ann, status="opportunity"))["likelihood"] is None
+    assert (await bench.reported(ann, status="won", value=1200))["stage"] == "customer"
 
 
 @pytest.mark.parametrize("lead", ["{ann}", "HubSpot:701", "hubspot%3A701"])
@@ -178,7 +180,7 @@ async def test_a_lead_is_named_by_its_own_id_or_another_systems(
 ) -> None:
     """D6, U3: for the status and for every question."""
     name = lead.format(ann=ann)
-    assert (await bench.told(name, status="accepted"))["id"] == ann
+    assert (await bench.reported(name, status="accepted"))["id"] == ann
     for path in ("", "/explain", "/timeline"):
         assert (await bench.ask(f"{name}{path}")).status_code == 200
     assert (await bench.ask(name)).json()["id"] == ann
@@ -195,43 +197,43 @@ async def test_the_same_fact_by_both_ways_counts_once(bench: Bench, ann: str) ->
     )
     await bench.happened(event)
     for _ in range(2):
-        lead = await bench.told(
+        lead = await bench.reported(
             "hubspot:701", status="won", id="deal-7", at=BOUGHT, note="x", value=5
         )
-    (word,) = await bench.words()
-    assert (word.conflict, lead["events_counted"]) == (False, 2)
+    (stored,) = await bench.reports()
+    assert (stored.conflict, lead["events_counted"]) == (False, 2)
 
 
-async def test_said_first_by_the_call_and_then_as_an_event_it_is_one_fact_too(
+async def test_reported_first_by_the_call_and_then_as_an_event_it_is_one_fact_too(
     bench: Bench, ann: str
 ) -> None:
     at = NOW - timedelta(hours=1)
-    await bench.told(ann, status="opportunity", id="deal-7", at=at.isoformat())
+    await bench.reported(ann, status="opportunity", id="deal-7", at=at.isoformat())
     event = Item(id="deal-7", type="opportunity_opened", email="ann@firm.example", occurred_at=at)
-    await bench.happened(event, door="segment:other")
-    (word,) = await bench.words()
-    assert (word.source, word.conflict) == ("sales:status", False)
+    await bench.happened(event, source="segment:other")
+    (stored,) = await bench.reports()
+    assert (stored.source, stored.conflict) == ("sales:status", False)
 
 
-async def test_without_an_id_time_word_and_lead_make_the_fact(bench: Bench, ann: str) -> None:
+async def test_without_an_id_time_status_and_lead_make_the_fact(bench: Bench, ann: str) -> None:
     for _ in range(2):
-        await bench.told("hubspot:701", status="won", at=BOUGHT)
+        await bench.reported("hubspot:701", status="won", at=BOUGHT)
     await bench.happened(
         Item(type="won", external_id=CONTACT, occurred_at=datetime.fromisoformat(BOUGHT))
     )
-    assert len(await bench.words()) == 1
-    await bench.told("hubspot:701", status="won", at=BOUGHT, product="default")
-    await bench.told("hubspot:701", status="lost", at=BOUGHT)
-    assert len(await bench.words()) == 3
+    assert len(await bench.reports()) == 1
+    await bench.reported("hubspot:701", status="won", at=BOUGHT, product="default")
+    await bench.reported("hubspot:701", status="lost", at=BOUGHT)
+    assert len(await bench.reports()) == 3
 
 
-async def test_an_unknown_external_id_waits_and_the_link_brings_its_word_along(
+async def test_an_unknown_external_id_waits_and_the_link_brings_its_report_along(
     bench: Bench,
 ) -> None:
     """D6: it is answered under a provisional lead at once, and belongs to the person once the two
     are linked.
     """
-    waiting = await bench.told("hubspot:9", status="opportunity")
+    waiting = await bench.reported("hubspot:9", status="opportunity")
     assert waiting["identifiers"]["external_id"] == [{"system": "hubspot", "id": "9"}]
     await bench.happened(Item(id="a", type="demo_requested", email="bo@firm.example"))
     assert (await bench.lead("bo@firm.example"))["sales_status"] is None
@@ -246,7 +248,7 @@ async def test_an_unknown_external_id_waits_and_the_link_brings_its_word_along(
     lead = await bench.lead("bo@firm.example")
     assert (lead["sales_status"], lead["likelihood"]) == ("opportunity", None)
     assert (await bench.ask("hubspot:9")).json()["id"] == lead["id"]
-    assert (await bench.told(waiting["id"], status="won"))["id"] == lead["id"]
+    assert (await bench.reported(waiting["id"], status="won"))["id"] == lead["id"]
     assert (await bench.ask("hubspot:9")).json()["stage"] == "customer"
 
 
@@ -261,8 +263,12 @@ async def test_the_link_may_come_first_and_the_score_is_the_same(bench: Bench) -
         occurred_at=at,
     )
     await bench.happened(link)
-    after = await bench.told("hubspot:5", status="won", at=(at + timedelta(hours=1)).isoformat())
-    waiting = await bench.told("hubspot:6", status="won", at=(at + timedelta(hours=1)).isoformat())
+    after = await bench.reported(
+        "hubspot:5", status="won", at=(at + timedelta(hours=1)).isoformat()
+    )
+    waiting = await bench.reported(
+        "hubspot:6", status="won", at=(at + timedelta(hours=1)).isoformat()
+    )
     assert waiting["id"] != after["id"]
     await bench.happened(
         Item(
@@ -289,7 +295,7 @@ async def test_a_lead_that_was_merged_is_followed(bench: Bench, ann: str) -> Non
         Item(id="l", type="identified", anonymous_id="cookie", email="ann@firm.example")
     )
     assert (await bench.ask(stranger)).status_code == 308
-    lead = await bench.told(stranger, status="accepted")
+    lead = await bench.reported(stranger, status="accepted")
     assert (lead["id"], lead["sales_status"]) == (ann, "accepted")
 
 
@@ -302,12 +308,12 @@ async def test_a_lead_that_was_merged_is_followed(bench: Bench, ann: str) -> Non
         {"touch_id": str(uuid.UUID(int=3))},
     ],
 )
-async def test_a_lead_of_any_kind_of_identifier_can_be_spoken_of(
+async def test_a_lead_of_any_kind_of_identifier_can_be_reported_on(
     bench: Bench, named: dict[str, str]
 ) -> None:
     await bench.happened(Item(id="1", type="page_viewed", **named))
     (row,) = await bench.rows("SELECT id FROM scorer.lead")
-    assert (await bench.told(str(row.id), status="rejected", reason="our own words"))[
+    assert (await bench.reported(str(row.id), status="rejected", reason="our own words"))[
         "sales_reason"
     ] == "our own words"
     assert len(await bench.rows("SELECT id FROM scorer.lead")) == 1
@@ -316,9 +322,9 @@ async def test_a_lead_of_any_kind_of_identifier_can_be_spoken_of(
 async def test_what_is_safe_but_not_applied_yet_is_answered_202(
     bench: Bench, ann: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outcomes, "WAIT_S", 0.1)
+    monkeypatch.setattr(sales_status, "WAIT_S", 0.1)
     bench.broker.state = "slow"
-    answer = await bench.say(ann, status="won", id="deal-1")
+    answer = await bench.report(ann, status="won", id="deal-1")
     assert (answer.status_code, answer.json()) == (202, {"id": "deal-1", "applied": False})
     await bench.broker.deliver()
     assert (await bench.lead("ann@firm.example"))["sales_status"] == "won"
@@ -327,15 +333,15 @@ async def test_what_is_safe_but_not_applied_yet_is_answered_202(
 async def test_without_a_broker_nothing_is_accepted(bench: Bench, ann: str) -> None:
     """O4."""
     bench.broker.state = "away"
-    answer = await bench.say(ann, status="won")
+    answer = await bench.report(ann, status="won")
     refused(answer, 503, "away", "")
     assert answer.headers["retry-after"]
-    assert await bench.words() == []
+    assert await bench.reports() == []
 
 
-async def test_only_sales_and_machines_of_ours_may_say_it(bench: Bench, ann: str) -> None:
-    assert (await bench.say(ann, "secret", status="accepted")).status_code == 200
-    refused(await bench.say(ann, "public", status="accepted"), 403, "forbidden", "Authorization")
+async def test_only_sales_and_machines_of_ours_may_report(bench: Bench, ann: str) -> None:
+    assert (await bench.report(ann, "secret", status="accepted")).status_code == 200
+    refused(await bench.report(ann, "public", status="accepted"), 403, "forbidden", "Authorization")
     refused(
         await bench.http.post(f"/v1/leads/{ann}/status", json={"status": "won"}),
         401,
@@ -350,14 +356,14 @@ async def test_disqualifying_names_a_reason_of_the_playbook(
 ) -> None:
     """I6, H2."""
     remedy = refused(
-        await bench.say(ann, status="disqualified", reason=reason), 400, "invalid", "body.reason"
+        await bench.report(ann, status="disqualified", reason=reason), 400, "invalid", "body.reason"
     )
     assert "no_budget" in remedy
-    assert await bench.words() == []
+    assert await bench.reports() == []
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "where"),
+    ("report", "status", "where"),
     [
         ({"status": "loved"}, 422, "body.status"),
         ({}, 422, "body.status"),
@@ -375,11 +381,11 @@ async def test_disqualifying_names_a_reason_of_the_playbook(
         ({"status": "won", "value": 1 << 64}, 422, "body.value"),
     ],
 )
-async def test_what_cannot_be_said_is_refused_with_its_place(
-    bench: Bench, ann: str, said: dict[str, Any], status: int, where: str
+async def test_what_cannot_be_reported_is_refused_with_its_place(
+    bench: Bench, ann: str, report: dict[str, Any], status: int, where: str
 ) -> None:
-    refused(await bench.say(ann, **said), status, "invalid", where)
-    assert await bench.words() == []
+    refused(await bench.report(ann, **report), status, "invalid", where)
+    assert await bench.reports() == []
 
 
 @pytest.mark.parametrize(
@@ -401,23 +407,23 @@ async def test_what_is_no_sound_json_is_refused(bench: Bench, ann: str, body: by
 
 
 async def test_a_lead_that_is_none_is_refused(bench: Bench) -> None:
-    refused(await bench.say(str(uuid.uuid4()), status="won"), 404, "not-found", "id")
-    refused(await bench.say("nobody", status="won"), 422, "invalid", "path.lead_id")
-    refused(await bench.say("crm:", status="won"), 422, "invalid", "path.lead_id")
-    refused(await bench.say("crm:null", status="won"), 404, "not-found", "path.lead_id")
-    refused(await bench.say("ripeline.touch:1", status="won"), 404, "not-found", "path.lead_id")
-    refused(await bench.say("crm:%00", status="won"), 404, "not-found", "path.lead_id")
+    refused(await bench.report(str(uuid.uuid4()), status="won"), 404, "not-found", "id")
+    refused(await bench.report("nobody", status="won"), 422, "invalid", "path.lead_id")
+    refused(await bench.report("crm:", status="won"), 422, "invalid", "path.lead_id")
+    refused(await bench.report("crm:null", status="won"), 404, "not-found", "path.lead_id")
+    refused(await bench.report("ripeline.touch:1", status="won"), 404, "not-found", "path.lead_id")
+    refused(await bench.report("crm:%00", status="won"), 404, "not-found", "path.lead_id")
     refused(await bench.ask("crm:77"), 404, "not-found", "path.lead_id")
     refused(await bench.ask("crm:77/timeline"), 404, "not-found", "path.lead_id")
 
 
-async def test_a_word_of_long_ago_is_marked_so_and_a_number_of_any_size_is_kept(
+async def test_a_report_of_long_ago_is_marked_so_and_a_number_of_any_size_is_kept(
     bench: Bench, ann: str
 ) -> None:
-    await bench.told(ann, status="won", at="2021-01-01T00:00:00Z", value=1e300)
-    (word,) = await bench.words()
-    assert word.flags == "old"
-    assert "1e300" in word.body
+    await bench.reported(ann, status="won", at="2021-01-01T00:00:00Z", value=1e300)
+    (stored,) = await bench.reports()
+    assert stored.flags == "old"
+    assert "1e300" in stored.body
 
 
 # -- on the page ----------------------------------------------------------------------------------
@@ -429,9 +435,7 @@ async def sign_in(bench: Bench) -> None:
     ).status_code == 303
 
 
-async def test_the_page_takes_sales_word_and_shows_it_with_its_reason(
-    bench: Bench, ann: str
-) -> None:
+async def test_the_page_takes_a_report_and_shows_it_with_its_reason(bench: Bench, ann: str) -> None:
     """U2."""
     await sign_in(bench)
     form = {"status": "disqualified", "reason": "bad_timing", "fact": str(uuid.uuid4())}
@@ -442,7 +446,7 @@ async def test_the_page_takes_sales_word_and_shows_it_with_its_reason(
             headers={"Sec-Fetch-Site": "same-origin", "Origin": "null"},
         )
         assert (answer.status_code, answer.headers["location"]) == (303, f"/leads/{ann}")
-    assert len(await bench.words()) == 1
+    assert len(await bench.reports()) == 1
     page = (await bench.http.get(f"/leads/{ann}")).text
     assert "<dt>Sales</dt><dd>disqualified: Bad timing</dd>" in page
     assert '<option value="no_budget">No budget</option>' in page
@@ -450,14 +454,14 @@ async def test_the_page_takes_sales_word_and_shows_it_with_its_reason(
 
 async def test_the_page_says_what_is_missing(bench: Bench, ann: str) -> None:
     await sign_in(bench)
-    for form, words in (
+    for form, text in (
         ({"status": "disqualified"}, "not our market"),
         ({"status": "loved"}, "accepted, rejected"),
     ):
         answer = await bench.http.post(f"/leads/{ann}/status", data=form)
         assert answer.status_code == 400
-        assert words in answer.text
-    assert await bench.words() == []
+        assert text in answer.text
+    assert await bench.reports() == []
 
 
 @pytest.mark.parametrize(
@@ -468,7 +472,7 @@ async def test_the_page_says_what_is_missing(bench: Bench, ann: str) -> None:
         {"Origin": "https://evil.example"},
     ],
 )
-async def test_a_form_on_another_site_cannot_speak_for_sales(
+async def test_a_form_on_another_site_cannot_report(
     bench: Bench, ann: str, headers: dict[str, str]
 ) -> None:
     await sign_in(bench)
@@ -478,4 +482,4 @@ async def test_a_form_on_another_site_cannot_speak_for_sales(
     assert (
         await bench.http.post(f"/leads/{ann}/status", data={"status": "won"})
     ).status_code == 303
-    assert await bench.words() == []
+    assert await bench.reports() == []

@@ -1,9 +1,10 @@
-"""The page's pure parts: plain words, the curve, what is new, the seal of a session."""
+"""The page's pure parts: plain words, the curve, what is new, a session's cookie."""
 
 import asyncio
 import random
 import re
 from datetime import datetime
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -21,7 +22,7 @@ from services.scorer.ui.activities import Activity
 from services.scorer.ui.live import AWAY, Fragments, LiveUpdates, Watcher
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.shared.clock import DAY, from_us
-from services.shared.contracts.events import Interaction, Touch, event_uid
+from services.shared.contracts.events import Cause, Interaction, Touch, event_uid
 from services.shared.contracts.identity import Identifier, Kind
 from services.shared.contracts.touch_reasons import REASON_SENTENCES, STATUS_SENTENCES
 from services.shared.errors import Reject
@@ -42,19 +43,17 @@ def render(default_playbook: Playbook) -> Renderer:
 
 
 def person(seed: int) -> list[Event]:
-    """Events of one person in order, without machines, whose later word may change what was
+    """Events of one person in order, without machines, whose later events may change what was
     believed.
     """
     events = {}
-    for said in history(random.Random(seed), people=1, length=12):
-        uid = event_uid("canonical:test", said.data.id)
-        events.setdefault(
-            uid, Event(said.at, uid, msgspec.structs.replace(said.data, machine=False))
-        )
+    for act in history(random.Random(seed), people=1, length=12):
+        uid = event_uid("canonical:test", act.data.id)
+        events.setdefault(uid, Event(act.at, uid, msgspec.structs.replace(act.data, machine=False)))
     return sorted(events.values(), key=lambda event: (event.at, event.uid))
 
 
-# -- words ----------------------------------------------------------------------------------------
+# -- wording -------------------------------------------------------------------------------------
 
 
 def test_a_likelihood_is_a_band_until_it_is_calibrated() -> None:
@@ -163,6 +162,10 @@ def test_a_move_says_from_where_and_why() -> None:
     )
 
 
+def test_every_cause_of_a_stage_change_has_words() -> None:
+    assert set(words.CAUSES) == set(get_args(Cause))
+
+
 # -- the curve ------------------------------------------------------------------------------------
 
 
@@ -244,14 +247,14 @@ async def test_one_poller_serves_all_says_when_it_fails_and_rests_without_watche
         return Fragments({"n": str(renderings)}, {})
 
     live = LiveUpdates(render, interval_s=0.01)
-    one, other = live.watch(), live.watch()
-    first = [dict(await anext(one)), dict(await anext(other))]
+    first_watcher, other = live.watch(), live.watch()
+    first = [dict(await anext(first_watcher)), dict(await anext(other))]
     assert first[0]["n"] == first[1]["n"] == "1"
-    assert dict(await anext(one)) == {"state": AWAY}
-    later = dict(await anext(one))
+    assert dict(await anext(first_watcher)) == {"state": AWAY}
+    later = dict(await anext(first_watcher))
     assert later["state"] == ""
     assert int(later["n"]) >= 3
-    await one.aclose()
+    await first_watcher.aclose()
     await other.aclose()
     rested = renderings
     await asyncio.sleep(0.05)
