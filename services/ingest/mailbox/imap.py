@@ -106,9 +106,10 @@ class ImapSession:
             self._imap.logout()
 
     def abort(self) -> None:
-        """Ends whatever the connection is doing, from another thread."""
+        """Ends whatever the connection is doing, from another thread, and closes it."""
         with suppress(OSError):
             self._imap.socket().shutdown(socket.SHUT_RDWR)
+        _close(self._imap)
 
 
 def quoted(folder: str) -> str:
@@ -132,11 +133,20 @@ def _connect(address: MailboxAddress) -> imaplib.IMAP4:
         return imaplib.IMAP4_SSL(address.host, address.port, ssl_context=context, timeout=ANSWER_S)
     imap = imaplib.IMAP4(address.host, address.port, timeout=ANSWER_S)
     if "STARTTLS" in imap.capabilities:
-        imap.starttls(context)
+        try:
+            imap.starttls(context)
+        except BaseException:
+            _close(imap)
+            raise
     elif address.host not in LOCALHOST:
         imap.logout()
         raise Retry("the mail server offers no TLS: use imaps://")
     return imap
+
+
+def _close(imap: imaplib.IMAP4) -> None:
+    with suppress(OSError):
+        imap.shutdown()
 
 
 def _sign_in(imap: imaplib.IMAP4, address: MailboxAddress) -> None:
