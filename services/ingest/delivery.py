@@ -6,11 +6,11 @@ from services.ingest.spool import Spool
 from services.shared.errors import Retry
 from services.shared.messaging.kafka import Outgoing, Publisher
 
-SHORT_S = 1.0  # how long somebody in front of a browser waits for the broker
+BROWSER_WAIT_S = 1.0  # how long somebody in front of a browser waits for the broker
 
 
 class Delivery:
-    """Both ways answer only when the records are safe."""
+    """Both ways return only when the records are safe."""
 
     def __init__(self, publisher: Publisher, spool: Spool) -> None:
         self._publisher, self._spool = publisher, spool
@@ -19,16 +19,16 @@ class Delivery:
         """For senders who repeat. Raises Retry when the broker has not acknowledged all in 5 s."""
         await self._publisher.publish(records)
 
-    async def keep(self, records: Sequence[Outgoing], owner: str) -> None:
-        """For senders who never repeat: acknowledged soon, or on disk. Raises Reject `spool-full`,
-        `spool-share`.
+    async def publish_or_spool(self, records: Sequence[Outgoing], owner: str) -> None:
+        """For senders who never repeat: acknowledged within `BROWSER_WAIT_S`, or on disk. Raises
+        Reject `spool-full`, `spool-share`.
 
-        `owner` names whose share of the spool is used.
+        `owner` is whose share of the spool is used.
         """
         if not self._publisher.away:
             try:
-                await self._publisher.publish(records, SHORT_S)
+                await self._publisher.publish(records, BROWSER_WAIT_S)
                 return
             except Retry:
                 pass
-        await self._spool.append(records, owner)  # from where it asks for the broker by itself
+        await self._spool.append(records, owner)

@@ -44,7 +44,7 @@ def served(playbook: Playbook) -> list[Source]:
     Raises `InvalidFile`.
     """
     sources = [*SOURCES, hubspot.source(frozenset(playbook.crm.fields))]
-    taken = {source.door for source in (*sources, FORMS, MAILBOX)} | {"links"}
+    taken = {source.name for source in (*sources, FORMS, MAILBOX)} | {"links"}
     problems = [
         FileProblem(
             SECTIONS["senders"],

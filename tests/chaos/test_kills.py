@@ -124,9 +124,9 @@ class World:
         await asyncio.to_thread(self.kafka.stop)
         self.postgres.stop()
 
-    # -- harm -------------------------------------------------------------------------------------
+    # -- kills ------------------------------------------------------------------------------------
 
-    async def harm(self, rng: random.Random) -> None:
+    async def kill_in_turn(self, rng: random.Random) -> None:
         """Kills everything in turn while events come in."""
         plan = [
             "scorer",
@@ -144,9 +144,9 @@ class World:
         ]
         for victim in plan:
             await asyncio.sleep(rng.uniform(1.0, 2.0))
-            await self._hit(victim, rng)
+            await self._kill(victim, rng)
 
-    async def _hit(self, victim: str, rng: random.Random) -> None:
+    async def _kill(self, victim: str, rng: random.Random) -> None:
         self.kills[victim] += 1
         if victim == "kafka":
             self.kafka.kill()
@@ -202,7 +202,7 @@ class World:
                 pass
             await asyncio.sleep(0.2)
 
-    # -- reckoning --------------------------------------------------------------------------------
+    # -- results ----------------------------------------------------------------------------------
 
     async def idle(self, seconds: float = 120) -> Status:
         """Waits until nothing is left to do, twice in a row."""
@@ -291,7 +291,7 @@ async def test_nothing_is_lost_or_doubled_through_kills_of_everything(
 ) -> None:
     rng = random.Random(20)
     sending = asyncio.create_task(world.send(people(rng, default_playbook), rng))
-    await world.harm(rng)
+    await world.kill_in_turn(rng)
     await sending
     await asyncio.gather(*(process.ready() for process in world.services.values()))
     state = await world.idle()

@@ -64,6 +64,8 @@ class InMemory:
     def stop(self) -> None:
         self._process.terminate()
         assert self._process.wait(10) == 0
+        assert self._process.stdout
+        self._process.stdout.close()
 
 
 @pytest.fixture(scope="module", params=["in-memory", "kafka"])

@@ -25,6 +25,7 @@ from confluent_kafka import Consumer, TopicPartition
 from sqlalchemy import text
 
 from services.ingest import __main__ as service
+from services.ingest import wiring
 from services.ingest.senders import Vault, connect, disconnect
 from services.ingest.sources.contract import Sample, Source
 from services.ops.embedded.processes import tied
@@ -183,7 +184,7 @@ class IngestProcess:
         """Registers what verifies a sender's signatures; returns its id."""
         return self._in_transaction(
             lambda connection: connect(
-                connection, Vault(PEPPER.encode()), source.door, secret, **more
+                connection, Vault(PEPPER.encode()), source.name, secret, **more
             )
         )
 
@@ -262,6 +263,6 @@ def create_topics_on(bootstrap: str) -> None:
 
 
 if __name__ == "__main__":
-    service.served = all_sources  # type: ignore[attr-defined]
+    wiring.served = all_sources  # type: ignore[attr-defined]
     configure_logs("ingest", "info")
     uvloop.run(service.main(Settings()))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources.contract import Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.contract import InboundRequest, Item, Refused, Sample, Secret, Source
 from services.shared.contracts.events import (
     CONSENTS,
     INTERACTIONS,
@@ -40,12 +40,12 @@ def golden(name: str) -> str:
     return (Path(__file__).parents[1] / "data" / "senders" / name).read_text()
 
 
-def post(source: Source, body: bytes, at: datetime = NOW, **more: Any) -> Post:
+def post(source: Source, body: bytes, at: datetime = NOW, **more: Any) -> InboundRequest:
     """A request to the source's address."""
-    return Post(source.paths[0], body, at, **more)
+    return InboundRequest(source.paths[0], body, at, **more)
 
 
-def posted(source: Source, sample: Sample, at: datetime = NOW) -> Post:
+def posted(source: Source, sample: Sample, at: datetime = NOW) -> InboundRequest:
     """A signed sample as it arrives."""
     return post(
         source, sample.body, at, media=sample.media, headers=sample.headers, query=sample.query
@@ -91,7 +91,7 @@ def consents(found: list[Item | Refused]) -> dict[str, list[str]]:
     return dict(states)
 
 
-def refusal(source: Source, request: Post, *secrets: Secret) -> str:
+def refusal(source: Source, request: InboundRequest, *secrets: Secret) -> str:
     """The kind of the refusal of a request that does not fit."""
     assert source.verify
     with pytest.raises(Reject) as refused:
@@ -117,7 +117,9 @@ def check_sample(source: Source) -> None:
     assert refusal(source, request) == "not-connected"
 
 
-def is_clear(parse: Callable[[Post], list[Item | Refused]], request: Post) -> bool:
+def is_clear(
+    parse: Callable[[InboundRequest], list[Item | Refused]], request: InboundRequest
+) -> bool:
     """Whether a request ends in items and refusals, whatever it holds; anything else is raised."""
     try:
         found = parse(request)

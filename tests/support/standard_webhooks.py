@@ -13,19 +13,19 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from services.ingest.registry import served
 from services.ingest.sources import canonical
-from services.ingest.sources.contract import Post, Sample, Secret, Source
+from services.ingest.sources.contract import InboundRequest, Sample, Secret, Source
 from services.ingest.sources.reading.signatures import fitting, fresh
 from services.shared.playbook.sections import Playbook
 from tests.support import present
 
 
-def _verify(post: Post, secrets: Sequence[Secret]) -> Secret:
-    now = present.by_machine(post.received_at)  # the library below knows no other clock
-    fresh(post.headers.get("webhook-timestamp", ""), now, "webhook-timestamp")
+def _verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
+    now = present.by_machine(request.received_at)  # the library below knows no other clock
+    fresh(request.headers.get("webhook-timestamp", ""), now, "webhook-timestamp")
 
     def fits(value: str) -> bool:
         try:
-            Webhook(value).verify(post.body, dict(post.headers))
+            Webhook(value).verify(request.body, dict(request.headers))
         except (WebhookVerificationError, ValueError):
             return False
         return True

@@ -82,4 +82,6 @@ def _running(folder: Path, variables: dict[str, str]) -> Iterator[dict[str, Any]
     finally:
         up.send_signal(signal.SIGTERM)
         code = up.wait(60)
+        if up.stdout:
+            up.stdout.close()
     assert code == 0

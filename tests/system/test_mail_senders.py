@@ -22,7 +22,7 @@ from tests.support.running_system import System, wait_until
 
 T = TypeVar("T")
 TOOLS = {
-    source.door: source
+    source.name: source
     for source in (sendgrid.SOURCE, mailgun.SOURCE, postmark.SOURCE, mailchimp.SOURCE)
 }
 TAKES_EFFECT_S = 5

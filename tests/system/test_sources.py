@@ -68,7 +68,7 @@ async def test_a_signed_sample_of_every_source_goes_through_the_real_door_into_a
     results = await asyncio.gather(
         *(samples.send(settings, source, "") for source in every if source.sample)
     )
-    assert {result.source for result in results} == {source.door for source in every} - {"mailbox"}
+    assert {result.source for result in results} == {source.name for source in every} - {"mailbox"}
     assert [result for result in results if not result.lead] == []
     for result in results:
         assert result.lead

@@ -50,8 +50,9 @@ class Up:
 
     def _listen(self) -> None:
         assert self.process.stdout
-        for line in self.process.stdout:
-            self._lines.put(json.loads(line))
+        with self.process.stdout as lines:
+            for line in lines:
+                self._lines.put(json.loads(line))
 
     def next_line(self, seconds: float) -> dict[str, Any]:
         """The next line of stdout."""

@@ -1,79 +1,34 @@
-"""What /openapi.json says of the routes that read their bodies by themselves."""
+"""What /openapi.json says of routes that read their bodies and write their answers by themselves.
 
-from typing import Any
+Schemas come from the msgspec types that read and write; pydantic is kept from the hot path.
+"""
 
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import Any, Literal
+
+import msgspec
+from fastapi import FastAPI, Response
+
+from services.ingest.http.answers import NothingAccepted
+from services.ingest.http.forms import FormToken
+from services.ingest.sources import cloudevents, forms
 from services.ingest.sources.canonical import NDJSON
-from services.ingest.sources.contract import Source
+from services.ingest.sources.contract import (
+    Accepted,
+    Body,
+    Item,
+    ItemProblem,
+    RejectedItem,
+    Reply,
+    Source,
+)
+from services.shared.clock import EPOCH
+from services.shared.http.problems import MEDIA, TYPES, Problem, refusals
 
-_TEXT = {"type": "string"}
-_OBJECT = {"type": "object"}
-_PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status"],
-    "properties": {
-        "type": _TEXT,
-        "title": _TEXT,
-        "status": {"type": "integer"},
-        "where": _TEXT,
-        "detail": _TEXT,
-    },
-}
-INTERACTION: dict[str, Any] = {
-    "type": "object",
-    "required": ["type"],
-    "properties": {
-        **dict.fromkeys(
-            ("id", "user_id", "email", "anonymous_id", "product", "content_id", "touch_id"), _TEXT
-        ),
-        **dict.fromkeys(("url", "company", "source", "campaign"), _TEXT),
-        "type": {"type": "string", "example": "demo_requested"},
-        "occurred_at": {"type": "string", "format": "date-time"},
-        "external_id": {
-            "type": "object",
-            "properties": {"system": _TEXT, "id": _TEXT},
-            "required": ["system", "id"],
-        },
-        "cost": {"type": "number"},
-        "machine": {"type": "boolean"},
-        "consent": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["state"],
-                "properties": {
-                    **dict.fromkeys(("channel", "purpose", "basis", "text"), _TEXT),
-                    "state": {"enum": ["given", "withdrawn"]},
-                    "at": {"type": "string", "format": "date-time"},
-                },
-            },
-        },
-        "traits": _OBJECT,
-        "properties": _OBJECT,
-    },
-}
-_CLOUDEVENT = {
-    "type": "object",
-    "required": ["specversion", "id", "source", "type"],
-    "properties": {
-        "specversion": {"const": "1.0"},
-        "id": _TEXT,
-        "source": _TEXT,
-        "type": _TEXT,
-        "time": {"type": "string", "format": "date-time"},
-        "data": INTERACTION,
-    },
-}
-_ANSWERS = {
-    "400": "Nothing was acceptable",
-    "401": "No valid key",
-    "403": "The key or the origin may not do this",
-    "408": "Too slow",
-    "413": "Too large",
-    "415": "Another content type",
-    "429": "Too many; see Retry-After",
-    "503": "Not now; see Retry-After",
-}
-_SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"basic": []}, {"key": []}]
+Kwargs = dict[str, Any]  # of FastAPI's add_api_route
+REF = "#/components/schemas/{name}"
+SECURITY: list[dict[str, list[str]]] = [{"bearer": []}, {"basic": []}, {"key": []}]
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`rl_<id>_<secret>`"},
     "basic": {
@@ -83,67 +38,224 @@ SECURITY_SCHEMES = {
     },
     "key": {"type": "apiKey", "in": "query", "name": "key", "description": "public keys only"},
 }
+BODY_REFUSALS = (400, 401, 403, 408, 413, 415, 429, 503)
+PICTURE = {200: {"description": "An invisible picture", "content": {"image/gif": {}}}}
+ITEM_PROBLEM = ItemProblem(f"{TYPES}invalid", "a field is missing", "/type", "add it", 400)
+ACCEPTED_EXAMPLE = {"accepted": 1, "ids": ["e-1"], "rejected": []}
 
 
-PREFERENCES: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/x-www-form-urlencoded": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "topics": {"type": "array", "items": _TEXT},
-                        "pace": {"enum": ["usual", "weekly", "monthly"]},
-                        "pause": {"enum": ["1 month", "3 months", "until", "none"]},
-                        "until": {"type": "string", "format": "date"},
-                        "save": {"enum": ["topics", "all", "pace", "pause", "return"]},
-                    },
-                }
-            }
-        },
+class InteractionCloudEvent(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """A CloudEvent 1.0 whose data are the fields of an interaction."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str
+    time: datetime | None = None
+    data: Item
+
+
+class FormSubmission(msgspec.Struct, omit_defaults=True):
+    """A filled-in form; every further field is a trait."""
+
+    email: str = ""
+    name: str = ""
+    company: str = ""
+    consent: str = ""
+    consent_text: str = ""
+    utm_source: str = ""
+    utm_campaign: str = ""
+    id: str = msgspec.field(default="", name="_id")
+    anonymous_id: str = msgspec.field(default="", name="_anonymous_id")
+    key: str = msgspec.field(default="", name="_key")
+    next: str = msgspec.field(default="", name="_next")
+    honeypot: str = msgspec.field(default="", name="_hp")
+    token: str = msgspec.field(default="", name="_token")
+
+
+class PreferencesForm(msgspec.Struct, omit_defaults=True):
+    """What a person chose on the page of preferences."""
+
+    topics: list[str] = []
+    pace: Literal["usual", "weekly", "monthly"] | None = None
+    pause: Literal["1 month", "3 months", "until", "none"] | None = None
+    until: date | None = None
+    save: Literal["topics", "all", "pace", "pause", "return"] | None = None
+
+
+OWN_MODELS = (
+    Accepted,
+    FormSubmission,
+    FormToken,
+    InteractionCloudEvent,
+    NothingAccepted,
+    PreferencesForm,
+)
+
+
+def events(path: str, sources: Sequence[Source]) -> Kwargs:
+    """A path that the sources share; who signs brings no key."""
+    first = sources[0]
+    media = {kind: content for source in sources for kind, content in _bodies(source, path).items()}
+    responses = refusals(*BODY_REFUSALS)
+    if first.stop_status != 200:
+        responses[first.stop_status] = _nothing_accepted(first.stop_status)
+    extra = {
+        "requestBody": {"required": True, "content": media},
+        "security": [] if first.verify else SECURITY,
     }
-}
-
-
-def events(example: Any) -> dict[str, Any]:
-    """POST /v1/events."""
-    many = {"oneOf": [INTERACTION, {"type": "array", "items": INTERACTION}]}
-    return _post({
-        "application/json": {"schema": many, "example": example},
-        "application/x-ndjson": {"schema": _TEXT},
-        "application/cloudevents+json": {"schema": _CLOUDEVENT},
-        "application/cloudevents-batch+json": {"schema": {"type": "array", "items": _CLOUDEVENT}},
-    })  # fmt: skip
-
-
-def sent_by(source: Source) -> dict[str, Any]:
-    """A route of a format that its owners document; who signs brings no key."""
-    media = sorted(source.media - {""}) or ["application/json"]
-    whole = {"schema": _OBJECT, "example": source.example}
-    described = _post({one: {"schema": _TEXT} if one in NDJSON else whole for one in media})
-    return described | {"security": []} if source.verify else described
-
-
-def form(example: Any) -> dict[str, Any]:
-    """POST /v1/forms/{form}."""
-    fields = {
-        "type": "object",
-        "properties": dict.fromkeys(
-            ("email", "name", "consent", "_id", "_anonymous_id", "_key", "_next", "_hp", "_token"),
-            _TEXT,
-        ),
-    }
-    media = ("application/x-www-form-urlencoded", "multipart/form-data", "application/json")
-    return _post({one: {"schema": fields, "example": example} for one in media})
-
-
-def _post(content: dict[str, Any]) -> dict[str, Any]:
-    problem = {"application/problem+json": {"schema": _PROBLEM}}
     return {
-        "security": _SECURITY,
-        "requestBody": {"required": True, "content": content},
-        "responses": {
-            code: {"description": text, "content": problem} for code, text in _ANSWERS.items()
-        },
+        "response_class": Response,
+        "responses": responses | {200: _success(first)},
+        "openapi_extra": extra,
     }
+
+
+def form() -> Kwargs:
+    """A filled-in form."""
+    content = {"schema": _schema(FormSubmission), "example": forms.SOURCE.example}
+    media = (forms.URLENCODED, "multipart/form-data", forms.JSON)
+    page: dict[str, Any] = {
+        "description": "Accepted: an answer for scripts, a page for people",
+        "content": _json(Accepted, ACCEPTED_EXAMPLE) | {"text/html": {}},
+    }
+    responses = refusals(*BODY_REFUSALS) | {
+        200: page,
+        303: {"description": "Accepted; goes on to the page that `_next` names"},
+    }
+    extra = {"requestBody": {"required": True, "content": dict.fromkeys(media, content)}}
+    return {"responses": responses, "openapi_extra": extra | {"security": SECURITY}}
+
+
+def form_token() -> Kwargs:
+    """The token of a form."""
+    described = answer(FormToken, {"token": "AAABnbX6Fn8xkQ3bR0hXo0fYk7m1gS5L"}, (401, 403, 429))
+    return described | {"openapi_extra": {"security": SECURITY}}
+
+
+def answer(model: type[msgspec.Struct], example: object, codes: Iterable[int]) -> Kwargs:
+    """A route that answers JSON of this type, or one of these refusals."""
+    success = {"description": _summary(model), "content": _json(model, example)}
+    return {"responses": refusals(*codes) | {200: success}}
+
+
+def preferences() -> Kwargs:
+    """What a person chose, answered by the page."""
+    content = {"schema": _schema(PreferencesForm), "example": {"pace": "weekly"}}
+    extra = {"requestBody": {"required": True, "content": {forms.URLENCODED: content}}}
+    return {"responses": refusals(400, 404, 413, 429, 503), "openapi_extra": extra}
+
+
+def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> None:
+    """Adds to the document the schemas of the msgspec types (those of the sources, and `types`) and
+    the ways of signing in; takes out answers of FastAPI's that no route of ours gives.
+    """
+    plain = app.openapi
+    bodies = [source.body for source in sources if source.body]
+    bodies += [body.type for source in sources for body in source.bodies.values()]
+    given = [source.answer([], []) for source in sources]
+    answers = [type(answer) for answer in given if not isinstance(answer, Reply)]
+    own = (
+        Problem,
+        NothingAccepted,
+        Accepted,
+        FormSubmission,
+        PreferencesForm,
+        InteractionCloudEvent,
+    )
+    _, schemas = msgspec.json.schema_components(
+        dict.fromkeys([*own, FormToken, *bodies, *answers, *types]), ref_template=REF
+    )
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema:
+            return app.openapi_schema
+        document = plain()
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(schemas)
+        components["securitySchemes"] = SECURITY_SCHEMES
+        _drop_validation_errors(document)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _bodies(source: Source, path: str) -> dict[str, Any]:
+    """The bodies that a source reads at a path, by content type."""
+    if source.name == cloudevents.SOURCE.name:
+        single = {"schema": _schema(InteractionCloudEvent), "example": source.example}
+        batch = {"schema": _schema(list[InteractionCloudEvent]), "example": [source.example]}
+        return {
+            "application/cloudevents+json": single,
+            "application/cloudevents-batch+json": batch,
+        }
+    body = source.bodies.get(path) or Body(source.body, source.example)
+    if body.type is str:
+        return {"text/plain": {"schema": {"type": "string"}, "example": body.example}}
+    plain = {"type": "string" if isinstance(body.example, str) else "object"}
+    content = {"schema": _schema(body.type) if body.type else plain, "example": body.example}
+    media = sorted(source.media - {""}) or [_sample_media(source)]
+    return {kind: {"schema": {"type": "string"}} if kind in NDJSON else content for kind in media}
+
+
+def _sample_media(source: Source) -> str:
+    """The content type of a source that takes any."""
+    return source.sample("ann@example.com", EPOCH).media if source.sample else forms.JSON
+
+
+def _success(source: Source) -> dict[str, Any]:
+    answer = source.answer(["e-1"], [])
+    if isinstance(answer, Reply):
+        example = {"example": answer.body.decode()}
+        return {
+            "description": "Accepted, in the sender's terms",
+            "content": {answer.media: example},
+        }
+    model = type(answer)
+    return {"description": _summary(model), "content": _json(model, msgspec.to_builtins(answer))}
+
+
+def _nothing_accepted(status: int) -> dict[str, Any]:
+    """The answer by which a source stops its sender: one problem, or one for each item."""
+    example = NothingAccepted(
+        f"{TYPES}invalid",
+        "a field is missing",
+        "/type",
+        "add it",
+        status,
+        [RejectedItem(0, "e-1", ITEM_PROBLEM)],
+    )
+    content = {
+        "schema": _any_of(NothingAccepted, Problem),
+        "example": msgspec.to_builtins(example),
+    }
+    return {"description": "Nothing was acceptable", "content": {MEDIA: content}}
+
+
+def _json(model: type[msgspec.Struct], example: object) -> dict[str, Any]:
+    return {"application/json": {"schema": _schema(model), "example": example}}
+
+
+def _schema(model: Any) -> dict[str, Any]:
+    """A reference to the type's schema among the components."""
+    (schema,), _ = msgspec.json.schema_components([model], ref_template=REF)
+    return schema
+
+
+def _any_of(*models: Any) -> dict[str, Any]:
+    return (
+        {"anyOf": [_schema(model) for model in models]} if len(models) > 1 else _schema(models[0])
+    )
+
+
+def _summary(model: type[msgspec.Struct]) -> str:
+    return (model.__doc__ or "").partition("\n")[0].rstrip(".")
+
+
+def _drop_validation_errors(document: dict[str, Any]) -> None:
+    """Our parameters are texts, which are always valid: FastAPI's 422 is never answered."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

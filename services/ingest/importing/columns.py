@@ -1,11 +1,12 @@
-"""The mapping as a form: what each column means, chosen from a list, there and back. Pure."""
+"""The mapping as a form, and the form as a mapping: what each column means. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from services.ingest.importing.guess import MAX_TYPES, examples
-from services.ingest.importing.mapping import ALL, Header
-from services.ingest.sources.segment import snake
+from services.ingest.importing.header import Header
+from services.ingest.importing.mapping import ALL
+from services.ingest.sources.segment_calls import snake
 
 TRAIT = "trait"
 MEANINGS = {
@@ -49,7 +50,7 @@ KINDS = {
 MOST_TYPES = MAX_TYPES
 
 
-class Choice(NamedTuple):
+class ColumnChoice(NamedTuple):
     """One column as the form shows it."""
 
     number: int
@@ -61,9 +62,9 @@ class Choice(NamedTuple):
 
 def choices(
     header: Header, rows: Sequence[Sequence[str]], mapping: Mapping[str, Any]
-) -> list[Choice]:
-    """What the mapping says of each column, in the file's order."""
-    said = {
+) -> list[ColumnChoice]:
+    """The meaning of each column under the mapping, in the file's order."""
+    meanings = {
         number: key for key in MEANINGS if (number := _number(header, mapping.get(key))) is not None
     }
     traits = mapping.get("traits")
@@ -75,15 +76,15 @@ def choices(
     dropped = {header.find(column) for column in mapping.get("drop") or ()}
     found = []
     for number, name in enumerate(header.names):
-        meaning, trait = said.get(number, ""), named.get(number, snake(name) if name else "")
+        meaning, trait = meanings.get(number, ""), named.get(number, snake(name) if name else "")
         if not meaning and (number in named or (traits == ALL and name and number not in dropped)):
             meaning = TRAIT
-        found.append(Choice(number, name, examples(rows, number), meaning, trait))
+        found.append(ColumnChoice(number, name, examples(rows, number), meaning, trait))
     return found
 
 
 def chosen(form: Mapping[str, str], header: Header, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping that a filled-in form asks for; what the form cannot say stays as it was
+    """The mapping that a filled-in form asks for; what the form has no field for stays as it was
     before.
     """
     mapping: dict[str, Any] = {"kind": form.get("kind", "leads")}
@@ -95,38 +96,39 @@ def chosen(form: Mapping[str, str], header: Header, before: Mapping[str, Any]) -
         elif meaning in SIMPLE:
             mapping[meaning] = name
         elif meaning in MEANINGS and meaning:
-            told = _with(before.get(meaning), name) | _asked(meaning, form)
-            mapping[meaning] = {key: value for key, value in told.items() if value}
-    if "type" in mapping:
-        names = {
-            value: form[key].strip() for key, value in _values(form) if form.get(key, "").strip()
-        }
-        mapping["type"] = {"column": mapping["type"]["column"]} | (
-            {"names": names} if names else {}
-        )
-    elif form.get("type", "").strip():
-        mapping["type"] = form["type"].strip()
+            details = _with_column(before.get(meaning), name) | _details(meaning, form)
+            mapping[meaning] = {key: value for key, value in details.items() if value}
+    if type_ := _type(mapping.get("type"), form):
+        mapping["type"] = type_
     if traits and mapping["kind"] != "suppressions":
         mapping["traits"] = traits
     kept = ("as", "days", "encoding", "delimiter", "missing")
     return mapping | {key: before[key] for key in kept if before.get(key)}
 
 
+def _type(column: Mapping[str, Any] | None, form: Mapping[str, str]) -> Any:
+    """The mapping's `type`: a column with the names of its values, or one name for all rows."""
+    if column is None:
+        return form.get("type", "").strip()
+    names = {value: form[key].strip() for key, value in _values(form) if form.get(key, "").strip()}
+    return {"column": column["column"]} | ({"names": names} if names else {})
+
+
 def typed(
     header: Header, rows: Sequence[Sequence[str]], mapping: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
-    """(value, type) of the column that says what happened."""
-    said = mapping.get("type")
-    number = _number(header, said)
+    """(value, type) of the column with the types of events."""
+    rule = mapping.get("type")
+    number = _number(header, rule)
     if number is None:
         return []
-    names = said.get("names") or {} if isinstance(said, dict) else {}
+    names = rule.get("names") or {} if isinstance(rule, dict) else {}
     values = dict.fromkeys([*names, *sorted({row[number].strip() for row in rows} - {""})])
     return [(value, names.get(value) or snake(value)) for value in list(values)[:MOST_TYPES]]
 
 
 def part(mapping: Mapping[str, Any], key: str, name: str) -> str:
-    """What the mapping says under `key.name`, as one text; '' for nothing."""
+    """The mapping's value under `key.name`, as one text; '' for none."""
     value = mapping.get(key)
     value = value[0] if isinstance(value, list) and value else value
     inner = value.get(name, "") if isinstance(value, dict) else ""
@@ -142,15 +144,15 @@ def _values(form: Mapping[str, str]) -> list[tuple[str, str]]:
     ]
 
 
-def _number(header: Header, said: Any) -> int | None:
+def _number(header: Header, rule: Any) -> int | None:
     """The column that a part of the mapping names."""
-    said = said[0] if isinstance(said, list) and said else said
-    name = said.get("column") if isinstance(said, dict) else said
+    rule = rule[0] if isinstance(rule, list) and rule else rule
+    name = rule.get("column") if isinstance(rule, dict) else rule
     return header.find(name) if isinstance(name, str) and name else None
 
 
-def _with(before: Any, name: str) -> dict[str, Any]:
-    """What was said of a meaning, now of this column."""
+def _with_column(before: Any, name: str) -> dict[str, Any]:
+    """The earlier details of a meaning, now for this column."""
     before = before[0] if isinstance(before, list) and before else before
     kept = (
         {key: value for key, value in before.items() if key != "constant"}
@@ -160,13 +162,13 @@ def _with(before: Any, name: str) -> dict[str, Any]:
     return kept | {"column": name}
 
 
-def _asked(meaning: str, form: Mapping[str, str]) -> dict[str, Any]:
+def _details(meaning: str, form: Mapping[str, str]) -> dict[str, Any]:
     """Details of a meaning that the form asks for; an empty field takes them back."""
-    asked: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     for key, value in form.items():
         key_of, _, name = key.partition(".")
         if key_of == meaning and name in ("format", "zone", "system", "basis"):
-            asked[name] = value.strip()
+            details[name] = value.strip()
         elif key_of == meaning and name == "equals":
-            asked[name] = [one.strip() for one in value.split(",") if one.strip()]
-    return asked
+            details[name] = [word.strip() for word in value.split(",") if word.strip()]
+    return details

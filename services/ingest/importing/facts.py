@@ -21,7 +21,7 @@ OUTCOMES = (
 
 class Facts(msgspec.Struct, frozen=True):
     """From the playbook: the company's time zone, the types of acts it knows, the outcome, words
-    that identify nobody, reasons of sales, and the fields of a CRM that are written by us.
+    that identify nobody, reasons of sales, and the fields of a CRM that we write ourselves.
     """
 
     zone: str
@@ -33,7 +33,7 @@ class Facts(msgspec.Struct, frozen=True):
     disqualify_reasons: list[str] = msgspec.field(
         default_factory=lambda: Sales().disqualify_reasons
     )
-    ours: list[str] = []
+    own_crm_fields: list[str] = msgspec.field(default_factory=list, name="ours")
 
     def cleaner(self) -> Cleaner:
         """Cleans identifiers as ingest and the scorer do."""
@@ -45,7 +45,7 @@ class Facts(msgspec.Struct, frozen=True):
         return Cleaner(words)
 
     def sales(self) -> Sales:
-        """What sales may say."""
+        """What sales may report."""
         return Sales(disqualify_reasons=self.disqualify_reasons)
 
 
@@ -68,5 +68,5 @@ def facts_of(playbook: Playbook) -> Facts:
         role_mailboxes=words.role_mailboxes,
         free_mail_domains=words.free_mail_domains,
         disqualify_reasons=playbook.sales.disqualify_reasons,
-        ours=sorted(playbook.crm.fields),
+        own_crm_fields=sorted(playbook.crm.fields),
     )

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from services.ingest.importing.mapping import Header
-from services.ingest.importing.times import parse
-from services.ingest.sources.segment import snake
+from services.ingest.importing.header import Header
+from services.ingest.importing.times import AMBIGUOUS, parse
+from services.ingest.sources.segment_calls import snake
 from services.shared.errors import Reject
 
 ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -52,6 +52,30 @@ def guess(
     those that are known.
     """
     free = {number: snake(name) for number, name in enumerate(header.names) if name}
+    found = _by_name(header, rows, free)
+    if "email" not in found and (address := _addresses(header, rows, free)):
+        found["email"] = address
+    mapping: dict[str, Any] = {"kind": _kind(header, found, rows, file)}
+    if not found.keys() & {"email", "user_id", "external_id"} and free:
+        first = next(iter(free))
+        found = {"lead": header.names[first]} | found
+        del free[first]
+    if mapping["kind"] == "suppressions":
+        return mapping | _suppression(header, found)
+    if mapping["kind"] == "leads" and (type_ := found.pop("type", "")):
+        free[header.names.index(type_)] = snake(type_)
+    mapping |= found
+    if mapping["kind"] == "events":
+        names = _names(header, found["type"], rows, set(types))
+        mapping["type"] = {"column": found["type"], "names": names}
+    traits = {_trait(name): header.names[n] for n, name in free.items() if any(examples(rows, n))}
+    return mapping | ({"traits": traits} if traits else {})
+
+
+def _by_name(header: Header, rows: Sequence[Sequence[str]], free: dict[int, str]) -> dict[str, str]:
+    """The column of each meaning that a name promises and the examples bear out; takes them out of
+    the `free` ones.
+    """
     found: dict[str, str] = {}
     for key, pattern in NAMED.items():
         fitting = [
@@ -62,36 +86,26 @@ def guess(
         if fitting and header.find(header.names[fitting[0]]) == fitting[0]:
             found[key] = header.names[fitting[0]]
             del free[fitting[0]]
-    if "email" not in found:
-        for n in free:
-            if (
-                (said := examples(rows, n))
-                and all(map(ADDRESS.fullmatch, said))
-                and header.find(header.names[n]) == n
-            ):
-                found["email"] = header.names[n]
-                del free[n]
-                break
-    mapping: dict[str, Any] = {"kind": _kind(header, found, rows, file)}
-    if not found.keys() & {"email", "user_id", "external_id"} and free:
-        first = next(iter(free))
-        found = {"lead": header.names[first]} | found
-        del free[first]
-    if mapping["kind"] == "suppressions":
-        who = found.get("email") or found.get("lead")
-        return (
-            mapping | ({"email": who} if who else {"lead": header.names[0]}) | _part(found, "time")
-        )
-    if mapping["kind"] == "leads" and (type_ := found.pop("type", "")):
-        free[header.names.index(type_)] = snake(type_)
-    mapping |= found
-    if mapping["kind"] == "events":
-        mapping["type"] = {
-            "column": found["type"],
-            "names": _names(header, found["type"], rows, set(types)),
-        }
-    traits = {_trait(name): header.names[n] for n, name in free.items() if any(examples(rows, n))}
-    return mapping | ({"traits": traits} if traits else {})
+    return found
+
+
+def _addresses(header: Header, rows: Sequence[Sequence[str]], free: dict[int, str]) -> str:
+    """The first free column whose examples are mail addresses, taken out of the `free` ones; '' for
+    none.
+    """
+    for n in free:
+        values = examples(rows, n)
+        if values and all(map(ADDRESS.fullmatch, values)) and header.find(header.names[n]) == n:
+            del free[n]
+            return header.names[n]
+    return ""
+
+
+def _suppression(header: Header, found: Mapping[str, str]) -> dict[str, str]:
+    """Who is suppressed, and since when."""
+    who = found.get("email") or found.get("lead")
+    column = {"email": who} if who else {"lead": header.names[0]}
+    return column | ({"time": found["time"]} if "time" in found else {})
 
 
 def examples(rows: Sequence[Sequence[str]], column: int) -> list[str]:
@@ -120,8 +134,8 @@ def _kind(
 def _names(
     header: Header, column: str, rows: Sequence[Sequence[str]], types: set[str]
 ) -> dict[str, str]:
-    """What each value of the type's column would be; people correct what is no type that the model
-    knows.
+    """A type for each value of the type's column; people correct those that the model does not
+    know.
     """
     number = header.names.index(column)
     values = sorted({row[number].strip() for row in rows} - {""})
@@ -130,20 +144,16 @@ def _names(
     }
 
 
-def _part(found: Mapping[str, str], *names: str) -> dict[str, str]:
-    return {name: found[name] for name in names if name in found}
-
-
 def _trait(name: str) -> str:
     return next((trait for trait, pattern in TRAITS.items() if re.fullmatch(pattern, name)), name)
 
 
-def _fits(key: str, said: Sequence[str]) -> bool:
+def _fits(key: str, values: Sequence[str]) -> bool:
     """Whether the examples may be what the column's name promises."""
     if key == "email":
-        return all("@" in value for value in said)
+        return all("@" in value for value in values)
     if key == "time":
-        return bool(said) and all(map(_is_time, said))
+        return bool(values) and all(map(_is_time, values))
     return True
 
 
@@ -151,5 +161,5 @@ def _is_time(text: str) -> bool:
     try:
         parse(text, UTC)
     except Reject as reject:
-        return "two ways" in reject.title
+        return reject.title == AMBIGUOUS
     return True

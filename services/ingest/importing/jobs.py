@@ -1,5 +1,5 @@
-"""Files that people have brought to the page: on disk for an hour, mapped, tried and imported one
-after the other.
+"""Files that people upload to the page: on disk for an hour, mapped, tried and imported one after
+the other.
 """
 
 import asyncio
@@ -17,9 +17,10 @@ import yaml
 
 from services.ingest.importing.facts import Facts
 from services.ingest.importing.guess import guess, written
-from services.ingest.importing.mapping import Header, Written, load
+from services.ingest.importing.header import Header
+from services.ingest.importing.mapping_file import MappingFile, load
 from services.ingest.importing.rows import Rows
-from services.ingest.importing.run import Broker, Import, Nowhere, Report
+from services.ingest.importing.run import BrokerSink, DryRun, Import, ImportReport, Pipeline, Sink
 from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
 from services.shared.clock import Clock
@@ -29,17 +30,18 @@ from services.shared.messaging.kafka import Publisher
 from services.shared.runtime import Heartbeat
 
 log = structlog.get_logger()
-MAX_BYTES = 256 * 1024 * 1024
+MAX_BYTES = 256 * 1024 * 1024  # of a file
 MAX_FILES = 20
-KEPT_S = 3600.0
-LOOKED_AT = 200  # rows
+KEPT_S = 3600.0  # since its last use
+SAMPLE_ROWS = 200  # from which a mapping is guessed
+CHECK_S = 5.0
 TABLE, REJECTED = "table.csv", "rejected.csv"
 
 
 class Job:
     """A dry run or an import under way: its report so far, and how it ended."""
 
-    def __init__(self, report: Report, total: int) -> None:
+    def __init__(self, report: ImportReport, total: int) -> None:
         self.report, self.total, self.done = report, max(total, 1), 0
         self.ended, self.problem = False, ""
         self.task: asyncio.Task[None] | None = None
@@ -50,14 +52,14 @@ class Job:
         return min(100 * self.done // self.total, 100)
 
 
-class Brought:
+class UploadedFile:
     """One file: its columns with examples, the mapping as it stands, and what has been done with
     it.
     """
 
     def __init__(self, folder: Path, name: str, key: ApiKey) -> None:
         self.id, self.folder, self.name, self.key = folder.name, folder, name, key
-        self.at = time.monotonic()
+        self.used_at = time.monotonic()
         self.header, self.rows, self.shape = Header([]), list[list[str]](), ""
         self.text = ""
         self.job: Job | None = None
@@ -81,8 +83,8 @@ class Brought:
             return {}
         return given if isinstance(given, dict) else {}
 
-    def look(self, facts: Facts) -> None:
-        """Reads the beginning, and guesses what the columns mean. Raises Reject where it is no
+    def read_sample(self, facts: Facts) -> None:
+        """Reads the first rows, and guesses what the columns mean. Raises Reject where it is no
         table.
         """
         table = Table(self.table)
@@ -91,13 +93,13 @@ class Brought:
                 table.header,
                 f"{table.encoding}, delimiter {table.delimiter!r}",
             )
-            self.rows = [row.cells for row in islice(table.rows(), LOOKED_AT) if not row.reject]
+            self.rows = [row.cells for row in islice(table.rows(), SAMPLE_ROWS) if not row.reject]
         finally:
             table.close()
         self.text = written(guess(self.header, self.rows, self.name, facts.types))
 
 
-class Desk:
+class ImportJobs:
     """Keeps the files below `folder`, which belongs to this process alone."""
 
     def __init__(
@@ -105,13 +107,15 @@ class Desk:
     ) -> None:
         self.folder, self.facts = folder, facts
         self._cleaner = facts.cleaner()
-        self._normaliser = Normaliser(self._cleaner, pepper, facts.sales(), frozenset(facts.ours))
+        self._normaliser = Normaliser(
+            self._cleaner, pepper, facts.sales(), frozenset(facts.own_crm_fields)
+        )
         self._publisher, self._clock = publisher, clock
-        self._files: dict[str, Brought] = {}
-        self._turn = asyncio.Lock()
+        self._files: dict[str, UploadedFile] = {}
+        self._running = asyncio.Lock()
 
-    def place(self, name: str, key: ApiKey) -> Brought:
-        """Room for a new file. Raises Reject `too-many`."""
+    def add(self, name: str, key: ApiKey) -> UploadedFile:
+        """Makes a folder for a new file. Raises Reject `too-many`."""
         if len(self._files) >= MAX_FILES:
             raise Reject(
                 f"{MAX_FILES} files are here already",
@@ -120,55 +124,41 @@ class Desk:
             )
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(mode=0o700, parents=True)
-        brought = Brought(folder, name, key)
-        self._files[brought.id] = brought
-        return brought
+        file = UploadedFile(folder, name, key)
+        self._files[file.id] = file
+        return file
 
-    def find(self, number: str, key: ApiKey) -> Brought:
-        """A file that was brought with this key. Raises Reject `not-found`."""
-        brought = self._files.get(number)
-        if not brought or brought.key.id != key.id:
+    def find(self, file_id: str, key: ApiKey) -> UploadedFile:
+        """A file that was uploaded with this key. Raises Reject `not-found`."""
+        file = self._files.get(file_id)
+        if not file or file.key.id != key.id:
             raise Reject(
                 "this file is not here",
-                remedy="bring it again; files are kept for an hour",
+                remedy="upload it again; files are kept for an hour",
                 kind="not-found",
             )
-        return brought
+        return file
 
-    def of(self, key: ApiKey) -> Iterator[Brought]:
-        """Everything that was brought with this key, newest first."""
-        return (one for one in reversed(self._files.values()) if one.key.id == key.id)
+    def of(self, key: ApiKey) -> Iterator[UploadedFile]:
+        """Every file that was uploaded with this key, newest first."""
+        return (file for file in reversed(self._files.values()) if file.key.id == key.id)
 
-    def start(self, brought: Brought, report: Report) -> None:
-        """Begins a dry run or an import. Raises `InvalidFile` or Reject where the mapping does not
-        fit, or one is under way.
+    def start(self, file: UploadedFile, report: ImportReport) -> None:
+        """Begins a dry run or an import. Raises `InvalidFile` where the mapping does not fit,
+        Reject where one is under way.
         """
-        if brought.job and not brought.job.ended:
+        if file.job and not file.job.ended:
             raise Reject("it is under way already", remedy="wait until it has ended")
-        plan = load(brought.text, "the mapping")
-        Rows(plan, brought.header, self.facts)
-        brought.job = Job(report, brought.table.stat().st_size)
-        brought.job.task = asyncio.create_task(self._run(brought, brought.job, plan))
+        plan = load(file.text, "the mapping")
+        Rows(plan, file.header, self.facts)
+        file.job = Job(report, file.table.stat().st_size)
+        file.job.task = asyncio.create_task(self._run(file, file.job, plan))
 
-    async def _run(self, brought: Brought, job: Job, plan: Written) -> None:
-        def progress(_: Report, done: int) -> None:
-            job.done = done
-
+    async def _run(self, file: UploadedFile, job: Job, plan: MappingFile) -> None:
         try:
-            async with self._turn:
-                brought.at = time.monotonic()
-                table = Table(brought.table, plan.mapping.encoding, plan.mapping.delimiter)
-                try:
-                    with brought.rejected.open("w", encoding="utf-8-sig", newline="") as rejects:
-                        await Import(
-                            table, Rows(plan, table.header, self.facts), self._normaliser,
-                            self._cleaner,
-                            Nowhere() if job.report.dry_run else Broker(self._publisher),
-                            report=job.report, now=self._clock.now(), key=brought.key.name,
-                            rejects=rejects, progress=progress,
-                        ).run()  # fmt: skip
-                finally:
-                    table.close()
+            async with self._running:
+                file.used_at = time.monotonic()
+                await self._import(file, job, plan)
         except (Reject, Retry, OSError) as error:
             job.problem = f"{error}. What was sent stays; start it again, nothing counts twice"
         except Exception as error:
@@ -176,28 +166,45 @@ class Desk:
             log.error("import_failed", exc_info=error)
         finally:
             job.ended = True
-            brought.at = time.monotonic()
+            file.used_at = time.monotonic()
 
-    def remove(self, brought: Brought) -> None:
-        """Forgets a file."""
-        if brought.job and brought.job.task:
-            brought.job.task.cancel()
-        self._files.pop(brought.id, None)
-        shutil.rmtree(brought.folder, ignore_errors=True)
+    async def _import(self, file: UploadedFile, job: Job, plan: MappingFile) -> None:
+        def progress(_: ImportReport, done: int) -> None:
+            job.done = done
 
-    async def tidy(self, heartbeat: Heartbeat) -> None:
-        """Removes what has rested for an hour, at first what an earlier process left."""
+        sink: Sink = DryRun() if job.report.dry_run else BrokerSink(self._publisher)
+        table = Table(file.table, plan.mapping.encoding, plan.mapping.delimiter)
+        try:
+            with file.rejected.open("w", encoding="utf-8-sig", newline="") as rejects:
+                rows = Rows(plan, table.header, self.facts)
+                pipeline = Pipeline(
+                    table, rows, self._normaliser, self._cleaner, sink, self._clock.now(),
+                    file.key.name,
+                )  # fmt: skip
+                await Import(pipeline, job.report, rejects, progress).run()
+        finally:
+            table.close()
+
+    def remove(self, file: UploadedFile) -> None:
+        """Deletes a file; an import of it that runs is cancelled."""
+        if file.job and file.job.task:
+            file.job.task.cancel()
+        self._files.pop(file.id, None)
+        shutil.rmtree(file.folder, ignore_errors=True)
+
+    async def delete_old(self, heartbeat: Heartbeat) -> None:
+        """Deletes files unused for an hour, first those that an earlier process left."""
         with suppress(OSError):
             shutil.rmtree(self.folder)
         while True:
             heartbeat()
-            for brought in list(self._files.values()):
-                busy = brought.job and not brought.job.ended
-                if not busy and time.monotonic() - brought.at > KEPT_S:
-                    self.remove(brought)
-            await asyncio.sleep(5)
+            for file in list(self._files.values()):
+                busy = file.job and not file.job.ended
+                if not busy and time.monotonic() - file.used_at > KEPT_S:
+                    self.remove(file)
+            await asyncio.sleep(CHECK_S)
 
     async def close(self) -> None:
-        """Ends what is under way, and removes everything."""
-        for brought in list(self._files.values()):
-            self.remove(brought)
+        """Ends what is running, and deletes everything."""
+        for file in list(self._files.values()):
+            self.remove(file)

@@ -1,131 +1,74 @@
-"""The page for files at `/import`: bring one, say what its columns mean, try it, import it; signed
+"""The import page at `/import`: upload a file, say what its columns mean, try it, import it; signed
 in by a secret key.
 """
 
-import hashlib
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import FileResponse
 
-from services.ingest.http import request as intake
-from services.ingest.importing import columns, mapping
+from services.ingest.http.dependencies import Dependencies
+from services.ingest.http.request import read
+from services.ingest.importing import columns, mapping_file
 from services.ingest.importing.guess import written
-from services.ingest.importing.jobs import MAX_BYTES, MAX_FILES, Brought, Desk
-from services.ingest.importing.run import Report
+from services.ingest.importing.jobs import MAX_BYTES, MAX_FILES, ImportJobs, UploadedFile
+from services.ingest.importing.rendering import HEADERS, PATH, ImportTemplates, see_other
+from services.ingest.importing.run import ImportReport
 from services.ingest.importing.upload import Upload
 from services.ingest.sources.imports import MAX_DAYS
-from services.ingest.tracking.pages import HEADERS as PLAIN
-from services.shared.clock import Clock
-from services.shared.contracts.events import encode_bytes
 from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
-from services.shared.http.keys import ApiKey, ApiKeys
+from services.shared.http.keys import ApiKey
 from services.shared.http.problems import STATUS
-from services.shared.http.rates import RateLimits
 from services.shared.http.signin import PageSessions, SignedOut
 from services.shared.playbook.loading import InvalidFile
 
-HERE = Path(__file__).parent
-PATH = "/import"
-# browsers do not tell the ports of a host apart: the scorer's page has another one
+# browsers send cookies to all ports of a host: the scorer's page has another one
 COOKIE = "ripeline_import"
-MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 MAX_FORM_FIELDS = 10_000
-HEADERS = PLAIN | {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    # with less, browsers hide the origin of our own forms from us
-    "Referrer-Policy": "same-origin",
-}
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def mount(
-    app: FastAPI, keys: ApiKeys, rates: RateLimits, pepper: bytes, desk: Desk, clock: Clock
-) -> None:
-    """Adds the page, and what a distant importer asks first."""
-
-    @app.get(
-        "/v1/import",
-        tags=["import"],
-        response_model=None,
-        openapi_extra={"security": [{"bearer": []}]},
-    )
-    async def facts(request: Request) -> Response:
-        """What an importer has to know of the playbook, so that a file means the same from wherever
-        it is sent.
-        """
-        rates.count_key(
-            keys.authorize(intake.presented(request.headers.get("authorization")), "secret").id
-        )
-        return Response(encode_bytes(desk.facts), media_type="application/json")
-
-    app.include_router(Page(keys, rates, pepper, desk, clock).router())
-
-
-class Page:
+class ImportPage:
     """The routes of the page."""
 
-    def __init__(
-        self, keys: ApiKeys, rates: RateLimits, pepper: bytes, desk: Desk, clock: Clock
-    ) -> None:
-        self._sessions, self._rates, self._desk, self._clock = (
-            PageSessions(keys, pepper, "secret"),
-            rates,
-            desk,
-            clock,
-        )
-        env = Environment(
-            loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
-        files = {file.name: file.read_bytes() for file in (HERE / "static").iterdir()}
-        marks = {name: hashlib.sha256(body).hexdigest()[:12] for name, body in files.items()}
-        env.globals |= {
-            "asset": lambda name: f"{PATH}/static/{name}?v={marks[name]}",
-            "meanings": columns.MEANINGS, "kinds": columns.KINDS,
-            "part": columns.part, "max_days": MAX_DAYS, "megabytes": MAX_BYTES >> 20,
-            "zone": desk.facts.zone,
-            "types": desk.facts.types, "outcome": desk.facts.outcome,
-        }  # fmt: skip
-        self._env, self._files = env, files
+    def __init__(self, parts: Dependencies, jobs: ImportJobs) -> None:
+        self._sessions = PageSessions(parts.keys, parts.pepper, "secret")
+        self._rates, self._jobs, self._clock = parts.rates, jobs, parts.clock
+        self._templates = ImportTemplates(jobs.facts)
 
     def router(self) -> APIRouter:
         """All routes; they answer people in HTML, also when something is wrong."""
-        router = APIRouter(prefix=PATH, route_class=self._route(), include_in_schema=False)
+        router = APIRouter(
+            prefix=PATH, route_class=_route_class(self._templates), include_in_schema=False
+        )
         plain: dict[str, Any] = {"response_model": None}
         posted: dict[str, Any] = {"methods": ["POST"], **plain}
         router.add_api_route("", self.start, **plain)
-        router.add_api_route("", self.bring, **posted)
+        router.add_api_route("", self.upload, **posted)
         router.add_api_route("/sign-in", self.sign_in, **plain)
         router.add_api_route("/sign-in", self.signed_in, **posted)
         router.add_api_route("/sign-out", self.sign_out, **posted)
         router.add_api_route("/static/{name}", self.static, **plain)
-        router.add_api_route("/{number}", self.file, **plain)
-        router.add_api_route("/{number}/columns", self.columns, **posted)
-        router.add_api_route("/{number}/text", self.text, **posted)
-        router.add_api_route("/{number}/try", self.run, **posted)
-        router.add_api_route("/{number}/start", self.run, **posted)
-        router.add_api_route("/{number}/remove", self.remove, **posted)
-        router.add_api_route("/{number}/progress", self.progress, **plain)
-        router.add_api_route("/{number}/rejected.csv", self.rejected, **plain)
+        router.add_api_route("/{file_id}", self.file, **plain)
+        router.add_api_route("/{file_id}/columns", self.columns, **posted)
+        router.add_api_route("/{file_id}/text", self.text, **posted)
+        router.add_api_route("/{file_id}/try", self.run, **posted)
+        router.add_api_route("/{file_id}/start", self.run, **posted)
+        router.add_api_route("/{file_id}/remove", self.remove, **posted)
+        router.add_api_route("/{file_id}/progress", self.progress, **plain)
+        router.add_api_route("/{file_id}/rejected.csv", self.rejected, **plain)
         return router
 
     # -- signing in -------------------------------------------------------------------------------
 
     async def sign_in(self) -> Response:
         """Where the key is pasted."""
-        return self._page("sign_in.html", problem=None)
+        return self._templates.page("sign_in.html", problem=None)
 
     async def signed_in(self, request: Request) -> Response:
         """Signs in by the form."""
@@ -134,8 +77,8 @@ class Page:
             cookie = self._sessions.sign_in(form.get("key", "")[:200])
         except Reject as error:
             refused = self._rates.limit_guessing(request, error)
-            return self._page("sign_in.html", STATUS[refused.kind], problem=refused)
-        answer = _see(PATH)
+            return self._templates.page("sign_in.html", STATUS[refused.kind], problem=refused)
+        answer = see_other(PATH)
         secure = request.url.scheme == "https"
         answer.set_cookie(
             COOKIE, cookie, path=PATH, httponly=True, samesite="strict", secure=secure
@@ -143,9 +86,9 @@ class Page:
         return answer
 
     async def sign_out(self, request: Request) -> Response:
-        """Forgets who sits here."""
-        _own(request)
-        answer = _see(f"{PATH}/sign-in")
+        """Signs out."""
+        _check_same_site(request)
+        answer = see_other(f"{PATH}/sign-in")
         answer.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="strict")
         return answer
 
@@ -153,85 +96,70 @@ class Page:
 
     async def start(self, request: Request) -> Response:
         """Where a file is chosen."""
-        key = self._holder(request)
-        return self._page(
-            "start.html", files=list(self._desk.of(key)), most=MAX_FILES, problem=None
-        )
+        files = list(self._jobs.of(self._key(request)))
+        return self._templates.page("start.html", files=files, most=MAX_FILES, problem=None)
 
-    async def bring(self, request: Request) -> Response:
+    async def upload(self, request: Request) -> Response:
         """Takes a file."""
-        _own(request)
-        brought = self._desk.place("", self._holder(request))
+        _check_same_site(request)
+        file = self._jobs.add("", self._key(request))
         try:
-            brought.name = await Upload(brought.table, MAX_BYTES).receive(request)
-            brought.look(self._desk.facts)
+            file.name = await Upload(file.table, MAX_BYTES).receive(request)
+            file.read_sample(self._jobs.facts)
         except BaseException:
-            self._desk.remove(brought)
+            self._jobs.remove(file)
             raise
-        return _see(f"{PATH}/{brought.id}")
+        return see_other(f"{PATH}/{file.id}")
 
-    async def file(self, request: Request, number: str) -> Response:
-        """One file: columns, mapping, and what became of it."""
-        return self._file(self._brought(request, number))
+    async def file(self, request: Request, file_id: str) -> Response:
+        """One file: columns, mapping, and the report of its import."""
+        return self._file_page(self._find(request, file_id))
 
-    async def columns(self, request: Request, number: str) -> Response:
-        """Takes what the form says of the columns."""
-        form, brought = await self._form(request), self._brought(request, number)
-        return self._mapped(brought, written(columns.chosen(form, brought.header, brought.mapping)))
+    async def columns(self, request: Request, file_id: str) -> Response:
+        """Takes the meanings of the columns from the form."""
+        form, file = await self._form(request), self._find(request, file_id)
+        chosen = columns.chosen(form, file.header, file.mapping)
+        return self._save_mapping(file, written(chosen))
 
-    async def text(self, request: Request, number: str) -> Response:
+    async def text(self, request: Request, file_id: str) -> Response:
         """Takes the mapping as text, or a template."""
-        form, brought = await self._form(request), self._brought(request, number)
-        template = mapping.template(form.get("template", ""))
-        return self._mapped(
-            brought, template.read_text("utf-8") if template else form.get("text", "")
-        )
+        form, file = await self._form(request), self._find(request, file_id)
+        template = mapping_file.template(form.get("template", ""))
+        text = template.read_text("utf-8") if template else form.get("text", "")
+        return self._save_mapping(file, text)
 
-    async def run(self, request: Request, number: str) -> Response:
+    async def run(self, request: Request, file_id: str) -> Response:
         """Tries the file, or imports it."""
-        form, brought = await self._form(request), self._brought(request, number)
-        said, days = form.get("as", ""), form.get("days", "1")
-        trying = request.url.path.endswith("/try")
-        if said not in (HISTORY, NEW_LEADS):
-            if not trying and brought.mapping.get("kind") != "suppressions":
-                remedy = "choose whether these are history or new leads"
-                return self._file(
-                    brought, [Reject("the import does not say what it is", remedy=remedy)]
-                )
-            said = HISTORY
-        if not days.isdecimal() or int(days) > MAX_DAYS:
-            return self._file(
-                brought, [Reject("not a number of days", remedy=f"write 0 to {MAX_DAYS}")]
-            )
-        report = Report(as_=said, days=int(days) if said == NEW_LEADS else 0, dry_run=trying)
+        form, file = await self._form(request), self._find(request, file_id)
         try:
-            self._desk.start(brought, report)
+            report = _declared(form, file, dry_run=request.url.path.endswith("/try"))
+            self._jobs.start(file, report)
         except InvalidFile as broken:
-            return self._file(brought, _problems(broken))
+            return self._file_page(file, _problems(broken))
         except Reject as error:
-            return self._file(brought, [error])
-        return _see(f"{PATH}/{brought.id}#report")
+            return self._file_page(file, [error])
+        return see_other(f"{PATH}/{file.id}#report")
 
-    async def remove(self, request: Request, number: str) -> Response:
+    async def remove(self, request: Request, file_id: str) -> Response:
         """Removes a file at once."""
-        _own(request)
-        self._desk.remove(self._brought(request, number))
-        return _see(PATH)
+        _check_same_site(request)
+        self._jobs.remove(self._find(request, file_id))
+        return see_other(PATH)
 
-    async def progress(self, request: Request, number: str) -> Response:
+    async def progress(self, request: Request, file_id: str) -> Response:
         """The report so far, for the script of the page; 204 once it has ended."""
-        brought = self._brought(request, number)
-        if not brought.job or brought.job.ended:
+        file = self._find(request, file_id)
+        if not file.job or file.job.ended:
             return Response(status_code=204, headers=HEADERS)
-        return self._page("_job.html", job=brought.job, it=brought)
+        return self._templates.page("_job.html", job=file.job, file=file)
 
-    async def rejected(self, request: Request, number: str) -> Response:
+    async def rejected(self, request: Request, file_id: str) -> Response:
         """The rejected rows with their reasons."""
-        brought = self._brought(request, number)
-        if not brought.rejected.is_file() or not brought.job or not brought.job.ended:
+        file = self._find(request, file_id)
+        if not file.rejected.is_file() or not file.job or not file.job.ended:
             raise Reject("there is no such list yet", remedy="try the file first", kind="not-found")
         return FileResponse(
-            brought.rejected,
+            file.rejected,
             headers=HEADERS,
             media_type="text/csv; charset=utf-8",
             filename="rejected.csv",
@@ -239,97 +167,103 @@ class Page:
 
     async def static(self, name: str) -> Response:
         """The page's own files."""
-        if name not in self._files:
-            raise Reject(
-                "there is no such file", remedy="follow the links of the page", kind="not-found"
-            )
-        headers = HEADERS | {"Cache-Control": "public, max-age=31536000, immutable"}
-        return Response(self._files[name], headers=headers, media_type=MEDIA[Path(name).suffix])
+        return self._templates.static(name)
 
     # -- what all share ---------------------------------------------------------------------------
 
-    def _holder(self, request: Request) -> ApiKey:
+    def _key(self, request: Request) -> ApiKey:
+        """The key of who is signed in. Raises SignedOut."""
         return self._sessions.key_of(request.cookies.get(COOKIE, ""))
 
-    def _brought(self, request: Request, number: str) -> Brought:
-        return self._desk.find(number, self._holder(request))
+    def _find(self, request: Request, file_id: str) -> UploadedFile:
+        return self._jobs.find(file_id, self._key(request))
 
     async def _form(self, request: Request) -> dict[str, str]:
         """The fields of a form of ours."""
-        _own(request)
-        post = await intake.read(request, self._clock)
+        _check_same_site(request)
+        inbound = await read(request, self._clock)
         try:
             return dict(
                 parse_qsl(
-                    post.body.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS
+                    inbound.body.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS
                 )
             )
         except ValueError:
             raise Reject("the form cannot be read", remedy="load the page again") from None
 
-    def _mapped(self, brought: Brought, text: str) -> Response:
-        """Keeps the mapping, also a wrong one, and says what is wrong with it."""
-        brought.text = text.replace("\r\n", "\n")
+    def _save_mapping(self, file: UploadedFile, text: str) -> Response:
+        """Keeps the mapping, also a wrong one, and shows what is wrong with it."""
+        file.text = text.replace("\r\n", "\n")
         try:
-            mapping.load(brought.text, "the mapping").check(brought.header)
+            mapping_file.load(file.text, "the mapping").check(file.header)
         except InvalidFile as broken:
-            return self._file(brought, _problems(broken))
-        return _see(f"{PATH}/{brought.id}#run")
+            return self._file_page(file, _problems(broken))
+        return see_other(f"{PATH}/{file.id}#run")
 
-    def _file(self, brought: Brought, problems: list[Reject] | None = None) -> Response:
-        said = brought.mapping
-        return self._page(
+    def _file_page(self, file: UploadedFile, problems: list[Reject] | None = None) -> Response:
+        current = file.mapping
+        return self._templates.page(
             "file.html",
             400 if problems else 200,
-            it=brought,
-            job=brought.job,
-            said=said,
-            choices=columns.choices(brought.header, brought.rows, said),
-            typed=columns.typed(brought.header, brought.rows, said),
-            templates=list(mapping.templates()),
+            file=file,
+            job=file.job,
+            mapping=current,
+            choices=columns.choices(file.header, file.rows, current),
+            typed=columns.typed(file.header, file.rows, current),
+            templates=list(mapping_file.templates()),
             problems=problems or [],
         )
 
-    def _page(self, name: str, status: int = 200, **values: Any) -> Response:
-        return Response(
-            self._env.get_template(name).render(values), status, HEADERS, "text/html; charset=utf-8"
-        )
 
-    def _route(self) -> type[APIRoute]:
-        page = self
+def _route_class(templates: ImportTemplates) -> type[APIRoute]:
+    """Routes that answer people in HTML when something is wrong."""
 
-        class PageRoute(APIRoute):
-            """Answers people in HTML when something is wrong."""
+    class PageRoute(APIRoute):
+        """Answers people in HTML when something is wrong."""
 
-            def get_route_handler(self) -> Handle:
-                handle = super().get_route_handler()
+        def get_route_handler(self) -> Handle:
+            handle = super().get_route_handler()
 
-                async def answer(request: Request) -> Response:
-                    try:
-                        return await handle(request)
-                    except SignedOut:
-                        return _see(f"{PATH}/sign-in")
-                    except Reject as error:
-                        return page._page("problem.html", STATUS.get(error.kind, 400), error=error)
-                    except RequestValidationError:
-                        wrong = Reject(
-                            "there is no such page", remedy="follow the links of the page itself"
-                        )
-                        return page._page("problem.html", 404, error=wrong)
-                    except Retry:
-                        away = Reject(
-                            "the database is away",
-                            remedy="it comes back by itself; load the page again",
-                        )
-                        return page._page("problem.html", 503, error=away)
+            async def answer(request: Request) -> Response:
+                try:
+                    return await handle(request)
+                except SignedOut:
+                    return see_other(f"{PATH}/sign-in")
+                except Reject as error:
+                    return templates.page("problem.html", STATUS[error.kind], error=error)
+                except RequestValidationError:
+                    return templates.page("problem.html", 404, error=NO_PAGE)
+                except Retry:
+                    return templates.page("problem.html", 503, error=AWAY)
 
-                return answer
+            return answer
 
-        return PageRoute
+    return PageRoute
 
 
-def _own(request: Request) -> None:
-    """Checks that a form of this page sent the request, as far as the browser tells. Raises Reject
+NO_PAGE = Reject("there is no such page", remedy="follow the links of the page itself")
+AWAY = Reject("the database is away", remedy="it comes back by itself; load the page again")
+
+
+def _declared(form: dict[str, str], file: UploadedFile, *, dry_run: bool) -> ImportReport:
+    """The report of an import as the form declares it: history, or new leads over some days. Raises
+    Reject where it declares neither, which only a dry run or suppressions may.
+    """
+    import_as, days = form.get("as", ""), form.get("days", "1")
+    if import_as not in (HISTORY, NEW_LEADS):
+        if not dry_run and file.mapping.get("kind") != "suppressions":
+            remedy = "choose whether these are history or new leads"
+            raise Reject("the import does not say what it is", remedy=remedy)
+        import_as = HISTORY
+    if not days.isdecimal() or int(days) > MAX_DAYS:
+        raise Reject("not a number of days", remedy=f"write 0 to {MAX_DAYS}")
+    return ImportReport(
+        as_=import_as, days=int(days) if import_as == NEW_LEADS else 0, dry_run=dry_run
+    )
+
+
+def _check_same_site(request: Request) -> None:
+    """Checks that a form of this page sent the request, as far as the browser shows. Raises Reject
     `forbidden`.
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin", "")
@@ -339,8 +273,7 @@ def _own(request: Request) -> None:
 
 
 def _problems(broken: InvalidFile) -> list[Reject]:
-    return [Reject(f"Line {one.line}: {one.what}", remedy=one.remedy) for one in broken.problems]
-
-
-def _see(address: str) -> Response:
-    return Response(status_code=303, headers=HEADERS | {"Location": address})
+    return [
+        Reject(f"Line {problem.line}: {problem.what}", remedy=problem.remedy)
+        for problem in broken.problems
+    ]

@@ -1,15 +1,15 @@
-"""Imports through another machine's ingest: the file is read here, its interactions are posted to
-`/v1/import`.
+"""Imports through another machine's ingest: the file is read here, its interactions are posted
+there, to `/v1/import`.
 """
 
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Self, TypeVar, get_args
 
 import aiohttp
 import msgspec
 
 from services.ingest.importing.facts import Facts
-from services.ingest.importing.run import Batch
+from services.ingest.importing.run import Batch, RefusedRow
 from services.ingest.importing.table import Row
 from services.ingest.sources.imports import PATH
 from services.shared.errors import Kind, Reject, Retry
@@ -18,14 +18,38 @@ AWAY = frozenset({429, 502, 503, 504})
 MAX_BYTES = 2 * 1024 * 1024  # of one request, far below what ingest takes
 
 
-class Distant:
+T = TypeVar("T")
+
+
+class ReceivedProblem(msgspec.Struct):
+    """A problem document, as far as it is read."""
+
+    type: str = ""
+    title: str = "refused"
+    detail: str = ""
+
+
+class ReceivedRejection(msgspec.Struct):
+    """An item that was refused: its place among those posted."""
+
+    index: int
+    problem: ReceivedProblem
+
+
+class ReceivedAnswer(msgspec.Struct):
+    """What ingest answers, as far as it is read."""
+
+    rejected: list[ReceivedRejection] = []
+
+
+class RemoteIngest:
     """A session with an ingest; `url` is its address, `key` a key of scope `secret`."""
 
     encodes = True
 
-    def __init__(self, url: str, key: str, said: str, days: int) -> None:
+    def __init__(self, url: str, key: str, import_as: str, days: int) -> None:
         self._url, self._key = url.rstrip("/").removesuffix(PATH) + PATH, key
-        self._params = {"as": said, "days": str(days)}
+        self._params = {"as": import_as, "days": str(days)}
 
     async def __aenter__(self) -> Self:
         headers = {"Authorization": f"Bearer {self._key}"}
@@ -41,30 +65,31 @@ class Distant:
         await self._http.close()
 
     async def facts(self) -> Facts:
-        """What the installation there says of itself. Raises Retry, Reject."""
-        return msgspec.convert(await self._ask("GET"), Facts)
+        """The facts of the installation there. Raises Retry, Reject."""
+        return _decoded(await self._ask("GET"), Facts)
 
-    async def put(self, batch: Batch) -> list[tuple[Row, Reject]]:
+    async def put(self, batch: Batch) -> list[RefusedRow]:
         """Posts the batch in pieces that ingest takes; returns the rows that it refused."""
-        refused: list[tuple[Row, Reject]] = []
+        refused: list[RefusedRow] = []
         rows: list[Row] = []
         items: list[bytes] = []
         size = 0
-        for taken in batch.taken:
-            if items and size + sum(map(len, taken.items)) > MAX_BYTES:
+        for accepted in batch.accepted:
+            if items and size + sum(map(len, accepted.items)) > MAX_BYTES:
                 refused += await self._post(rows, items)
                 rows, items, size = [], [], 0
-            rows += [taken.row] * len(taken.items)
-            items += taken.items
-            size += sum(map(len, taken.items))
+            rows += [accepted.row] * len(accepted.items)
+            items += accepted.items
+            size += sum(map(len, accepted.items))
         return refused + (await self._post(rows, items) if items else [])
 
-    async def _post(self, rows: list[Row], items: list[bytes]) -> list[tuple[Row, Reject]]:
-        answer = await self._ask("POST", b"[" + b",".join(items) + b"]")
-        return [(rows[one["index"]], _reject(one["problem"])) for one in answer.get("rejected", ())]
+    async def _post(self, rows: list[Row], items: list[bytes]) -> list[RefusedRow]:
+        raw = await self._ask("POST", b"[" + b",".join(items) + b"]")
+        rejected = _decoded(raw, ReceivedAnswer).rejected
+        return [RefusedRow(rows[item.index], _reject(item.problem)) for item in rejected]
 
-    async def _ask(self, method: str, body: bytes | None = None) -> dict[str, Any]:
-        """The answer's JSON, also where every item was refused."""
+    async def _ask(self, method: str, body: bytes | None = None) -> bytes:
+        """The answer, also where every item was refused. Raises Retry, Reject."""
         headers = {"Content-Type": "application/json"} if body else {}
         try:
             params = self._params if body else None
@@ -82,22 +107,37 @@ class Distant:
                 where="--to",
                 remedy="write it as https://host",
             ) from error
-        try:
-            answer: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
-        except msgspec.MsgspecError:
-            answer = {
-                "title": f"it answers {response.status}",
-                "detail": "is this the address of Ripeline's ingest?",
-            }
-        if response.status != 200 and "rejected" not in answer:
-            raise _reject(answer, "--to")
-        return answer
+        if response.status != 200:
+            _check_refusal(raw, response.status)
+        return raw
 
 
-def _reject(problem: dict[str, Any], where: str = "") -> Reject:
+def _decoded(raw: bytes, type_: type[T]) -> T:
+    try:
+        return msgspec.json.decode(raw, type=type_)
+    except msgspec.MsgspecError:
+        raise _not_ingest("it answers 200") from None
+
+
+def _check_refusal(raw: bytes, status: int) -> None:
+    """Raises Reject for a refusal of the request as a whole; those of items are read by the
+    caller.
+    """
+    try:
+        members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        problem = msgspec.json.decode(raw, type=ReceivedProblem)
+    except msgspec.MsgspecError:
+        raise _not_ingest(f"it answers {status}") from None
+    if "rejected" not in members:
+        raise _reject(problem, "--to")
+
+
+def _not_ingest(what: str) -> Reject:
+    return Reject(what, where="--to", remedy="is this the address of Ripeline's ingest?")
+
+
+def _reject(problem: ReceivedProblem, where: str = "") -> Reject:
     """A problem document as the refusal that it was."""
-    kind = str(problem.get("type", "")).rpartition("#")[2]
-    return Reject(
-        str(problem.get("title", "refused")), where=where, remedy=str(problem.get("detail", "")),
-        kind=next((known for known in get_args(Kind) if known == kind), "invalid"),
-    )  # fmt: skip
+    named = problem.type.rpartition("#")[2]
+    kind: Kind = next((known for known in get_args(Kind) if known == named), "invalid")
+    return Reject(problem.title, where=where, remedy=problem.detail, kind=kind)

@@ -1,5 +1,5 @@
 """An import from the first row to the report: batches through the normaliser to the broker, or to a
-distant ingest.
+remote ingest.
 """
 
 import asyncio
@@ -8,16 +8,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, TextIO
 
 import msgspec
 
-from services.ingest.importing.lead_count import People
+from services.ingest.importing.lead_count import LeadCounter
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import Row, Table
 from services.ingest.normalise import Normaliser, Receipt
+from services.ingest.sources import imports
 from services.ingest.sources.contract import Refused
 from services.ingest.sources.imports import declared
 from services.shared.contracts.events import encode_bytes
@@ -26,21 +28,29 @@ from services.shared.contracts.provenance import HISTORY
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing, Publisher
 
-DOOR = "import"
+SOURCE = imports.SOURCE.name
 BATCH = 1_000  # rows
-SLICE = 250  # rows between which others have their turn
-AT_ONCE = 3  # batches under way
-PATIENCE_S = 60.0  # while the broker, or a distant ingest, is away
-MAX_REASONS = 100
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which spreadsheets begin to compute
+SLICE = 250  # rows after which other tasks have their turn
+CONCURRENT = 3  # batches under way
+RETRY_S = 60.0  # how long a batch is retried while the broker, or a remote ingest, is away
+MAX_REASONS, MAX_EXAMPLES = 100, 20  # in the report
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the beginning of one
 OTHER = "other reasons"
 
-Progress = Callable[["Report", int], None]
+Progress = Callable[["ImportReport", int], None]
 
 
-class Report(msgspec.Struct):
-    """What became of the rows; `as` and `days` say what the import was taken for, `events` how many
-    were sent.
+class RejectedExample(NamedTuple):
+    """A rejected row in the report: its line in the file, what is wrong, how to mend it."""
+
+    line: int
+    what: str
+    remedy: str
+
+
+class ImportReport(msgspec.Struct):
+    """What became of the rows: counts, reasons, the `first` rejected ones. `as` and `days` are what
+    the import was declared as, `events` how many interactions were sent.
     """
 
     rows: int = 0
@@ -52,25 +62,32 @@ class Report(msgspec.Struct):
     as_: str = msgspec.field(default=HISTORY, name="as")
     days: int = 0
     dry_run: bool = False
-    first: list[tuple[int, str, str]] = []
+    first: list[RejectedExample] = []
 
     def as_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
         return {name: value for name, value in msgspec.to_builtins(self).items() if name != "first"}
 
 
-class Taken(NamedTuple):
-    """A row that the normaliser took: its items as they are sent on, and who it is about."""
+class AcceptedRow(NamedTuple):
+    """A row that the normaliser accepted: its items as they are sent on, and its identifiers."""
 
     row: Row
     items: Sequence[bytes]
-    who: list[Identifier]
+    identifiers: list[Identifier]
+
+
+class RefusedRow(NamedTuple):
+    """A row that was refused, and why."""
+
+    row: Row
+    reject: Reject
 
 
 class Batch(NamedTuple):
-    """Rows that were taken, and their records."""
+    """Accepted rows, and their records."""
 
-    taken: list[Taken]
+    accepted: list[AcceptedRow]
     records: list[Outgoing]
 
 
@@ -81,20 +98,20 @@ class Sink(Protocol):
 
     encodes: bool
 
-    async def put(self, batch: Batch) -> list[tuple[Row, Reject]]: ...
+    async def put(self, batch: Batch) -> list[RefusedRow]: ...
 
 
-class Nowhere:
+class DryRun:
     """A dry run."""
 
     encodes = False
 
-    async def put(self, batch: Batch) -> list[tuple[Row, Reject]]:
+    async def put(self, batch: Batch) -> list[RefusedRow]:
         """Sends nothing."""
         return []
 
 
-class Broker:
+class BrokerSink:
     """The topics themselves."""
 
     encodes = False
@@ -102,15 +119,15 @@ class Broker:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 
-    async def put(self, batch: Batch) -> list[tuple[Row, Reject]]:
+    async def put(self, batch: Batch) -> list[RefusedRow]:
         """Returns once every record is acknowledged."""
         await self._publisher.publish(batch.records)
         return []
 
 
-class Rejects:
-    """Writes rejected rows as they were, with line, reason and remedy before them; no cell computes
-    anything.
+class RejectedRows:
+    """Writes rejected rows as they were, with line, reason and remedy before them; no cell is taken
+    for a formula.
     """
 
     def __init__(self, file: TextIO | None, names: Sequence[str]) -> None:
@@ -125,97 +142,108 @@ class Rejects:
             )
 
 
+@dataclass(frozen=True)
+class Pipeline:
+    """What the rows of a file go through: reading, normalising, a sink; `key` names the API key
+    under which they count.
+    """
+
+    table: Table
+    rows: Rows
+    normaliser: Normaliser
+    cleaner: Cleaner
+    sink: Sink
+    now: datetime
+    key: str = "default"
+
+
 class Import:
     """One file on its way."""
 
     def __init__(
-        self, table: Table, rows: Rows, normaliser: Normaliser, cleaner: Cleaner, sink: Sink, *,
-        report: Report, now: datetime, key: str = "default",
-        rejects: TextIO | None = None, progress: Progress = lambda report, done: None,
-    ) -> None:  # fmt: skip
-        self._table, self._rows, self._normaliser, self._cleaner, self._sink = (
-            table,
-            rows,
-            normaliser,
-            cleaner,
-            sink,
-        )
-        self._rejects = Rejects(rejects, table.header.names)
-        self._progress, self._now, self._door = progress, now, f"{DOOR}:{key}"
+        self,
+        pipeline: Pipeline,
+        report: ImportReport,
+        rejects: TextIO | None = None,
+        progress: Progress = lambda report, done: None,
+    ) -> None:
+        self._pipeline, self._sink, self.report = pipeline, pipeline.sink, report
+        self._rejects = RejectedRows(rejects, pipeline.table.header.names)
+        self._progress, self._source = progress, f"{SOURCE}:{pipeline.key}"
         self._provenance = declared(report.as_, report.days)
         self._reasons: Counter[str] = Counter()
-        self._people = People()
-        self.report = report
+        self._leads = LeadCounter()
 
-    async def run(self) -> Report:
+    async def run(self) -> ImportReport:
         """Reads, sends and counts. Raises Retry where a dependency stays away, Reject where it
         refuses everything.
         """
         under_way: deque[asyncio.Task[None]] = deque()
-        rows = self._table.rows()
+        table = self._pipeline.table
+        rows = table.rows()
         try:
             while batch := await self._next(rows):
-                if len(under_way) >= AT_ONCE:
+                if len(under_way) >= CONCURRENT:
                     await under_way.popleft()
                 under_way.append(asyncio.create_task(self._deliver(batch)))
-                self._tell(self._table.done)
+                self._update(table.done)
             while under_way:
                 await under_way.popleft()
-            self.report.leads = self._people.count()
-            self._tell(self._table.bytes)
+            self.report.leads = self._leads.count()
+            self._update(table.bytes)
             return self.report
         finally:
             for task in under_way:
                 task.cancel()
                 with suppress(asyncio.CancelledError, Retry, Reject):
                     await task
-            self._people.close()
+            self._leads.close()
 
-    def _tell(self, done: int) -> None:
+    def _update(self, done: int) -> None:
         self.report.reasons = dict(self._reasons.most_common())
         self._progress(self.report, done)
 
     async def _next(self, rows: Iterator[Row]) -> Batch | None:
-        """The next rows that the normaliser takes; None at the end."""
+        """The next rows that the normaliser accepts; None at the end of the file."""
         receipt = Receipt(
-            self._door, self._now, time.time(), many=False, provenance=self._provenance
+            self._source, self._pipeline.now, time.time(), many=False, provenance=self._provenance
         )
-        taken: list[Taken] = []
+        accepted: list[AcceptedRow] = []
         seen = 0
         for _ in range(BATCH // SLICE):
             for row in islice(rows, SLICE):
                 seen += 1
-                if one := self._take(row, receipt):
-                    taken.append(one)
+                if taken := self._take(row, receipt):
+                    accepted.append(taken)
             await asyncio.sleep(0)
         self.report.rows += seen
-        return Batch(taken, receipt.records) if seen else None
+        return Batch(accepted, receipt.records) if seen else None
 
-    def _take(self, row: Row, receipt: Receipt) -> Taken | None:
+    def _take(self, row: Row, receipt: Receipt) -> AcceptedRow | None:
         """The row as records in the receipt, all of them or none."""
-        items = Refused(None, row.reject) if row.reject else self._rows.read(row.cells)
+        items = Refused(None, row.reject) if row.reject else self._pipeline.rows.read(row.cells)
         if isinstance(items, Refused):
             self._refuse(row, items.reject)
             return None
         encoded = [encode_bytes(item) for item in items] if self._sink.encodes else ()
         records, ids = len(receipt.records), len(receipt.ids)
-        self._normaliser.take(items, receipt)
+        self._pipeline.normaliser.take(items, receipt)
         if receipt.refused:
-            self._refuse(row, receipt.refused[0][2])
+            self._refuse(row, receipt.refused[0].reject)
             receipt.refused.clear()
             del receipt.records[records:], receipt.ids[ids:]
             return None
-        return Taken(row, encoded or [b""] * len(items), self._cleaner.identifiers(items[0]))
+        identifiers = self._pipeline.cleaner.identifiers(items[0])
+        return AcceptedRow(row, encoded or [b""] * len(items), identifiers)
 
     async def _deliver(self, batch: Batch) -> None:
-        refused = await _patiently(self._sink, batch)
-        lost = {id(row) for row, _ in refused}
-        for row, reject in {id(row): (row, reject) for row, reject in refused}.values():
+        refused = {id(row): (row, reject) for row, reject in await _with_retry(self._sink, batch)}
+        for row, reject in refused.values():
             self._refuse(row, reject)
-        good = [taken for taken in batch.taken if id(taken.row) not in lost]
+        good = [accepted for accepted in batch.accepted if id(accepted.row) not in refused]
         self.report.accepted += len(good)
-        self.report.events += sum(len(taken.items) for taken in good)
-        self._people.add(taken.who for taken in good)
+        self.report.events += sum(len(accepted.items) for accepted in good)
+        self._leads.add(accepted.identifiers for accepted in good)
 
     def _refuse(self, row: Row, reject: Reject) -> None:
         report, reason = self.report, reject.title
@@ -223,14 +251,14 @@ class Import:
         self._reasons[
             reason if reason in self._reasons or len(self._reasons) < MAX_REASONS else OTHER
         ] += 1
-        if len(report.first) < 20:
-            report.first.append((row.line, str(reject), reject.remedy))
+        if len(report.first) < MAX_EXAMPLES:
+            report.first.append(RejectedExample(row.line, str(reject), reject.remedy))
         self._rejects.put([str(row.line), reason, reject.remedy, *row.cells])
 
 
-async def _patiently(sink: Sink, batch: Batch) -> list[tuple[Row, Reject]]:
-    """Repeats while the sink is away, for a minute; what arrived twice counts once."""
-    wait, give_up = 0.5, time.monotonic() + PATIENCE_S
+async def _with_retry(sink: Sink, batch: Batch) -> list[RefusedRow]:
+    """Sends a batch, repeatedly for `RETRY_S` while the sink is away; repetitions count once."""
+    wait, give_up = 0.5, time.monotonic() + RETRY_S
     while True:
         try:
             return await sink.put(batch)

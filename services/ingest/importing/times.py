@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from services.ingest.importing.mapping import Header, Time
+from services.ingest.importing.header import Header
+from services.ingest.importing.mapping import Time
 from services.shared.clock import EPOCH
 from services.shared.errors import Reject
 
@@ -18,13 +19,15 @@ YEAR_FIRST = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})(.*)", re.DOTALL)
 OFFSET = re.compile(r"(?<=[\d.]) ?(UTC|GMT|Z)$", re.IGNORECASE)
 DATE = re.compile(r"\d{1,4}[/.\-]\d{1,2}[/.\-]\d{1,4}\b.*", re.DOTALL)
 
+AMBIGUOUS = "a date that can be read in two ways"
+
 Cells = list[str]
 Read = Callable[[Cells], datetime | None]
 
 
 def reader(time: Time | None, header: Header, zone: str) -> Read:
-    """How the moment of a row is read, in UTC: None where the row does not say. It raises Reject
-    for what is no time.
+    """How the moment of a row is read, in UTC: None where the row has none. It raises Reject for
+    what is no time.
 
     `zone` is that of times that name none, where the mapping does not say another.
     """
@@ -62,9 +65,7 @@ def parse(text: str, zone: tzinfo, form: str = "") -> datetime:
                 "say which is the day: in the mapping write `time: {column: …, format: "
                 "'%d/%m/%Y'}`, or '%m/%d/%Y'"
             )
-            raise Reject(
-                "a date that can be read in two ways", where="time", remedy=remedy
-            ) from None
+            raise Reject(AMBIGUOUS, where="time", remedy=remedy) from None
         remedy = "write 2026-03-04 or 2026-03-04T05:06:07Z, or name the `format` in the mapping"
         raise Reject("not a time", where="time", remedy=remedy) from None
 

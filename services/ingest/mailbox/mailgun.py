@@ -13,7 +13,15 @@ import msgspec
 
 from services.ingest.mailbox import inbound
 from services.ingest.mailbox.text import Mail
-from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Refused,
+    Sample,
+    Secret,
+    SetupGuide,
+    Source,
+)
 from services.ingest.sources.reading import signatures
 from services.ingest.sources.reading.multipart import MULTIPART, Part, either
 from services.shared.errors import Reject
@@ -26,13 +34,27 @@ WINDOW = timedelta(hours=12)
 _headers = msgspec.json.Decoder(list[tuple[str, str]]).decode
 
 
-def parse(post: Post) -> list[Item | Refused]:
+class MailgunMail(msgspec.Struct, rename="kebab", omit_defaults=True):
+    """The fields of a received mail; `body-mime` is the mail in its original form."""
+
+    timestamp: str
+    token: str
+    signature: str
+    sender: str = ""
+    subject: str = ""
+    body_plain: str = ""
+    body_html: str = ""
+    message_headers: str = ""
+    body_mime: str = ""
+
+
+def parse(request: InboundRequest) -> list[Item | Refused]:
     """The one mail of the form."""
-    parts = either(post)
+    parts = either(request)
     fields = {part.name: part.value for part in parts if not part.is_file}
     if raw := fields.get("body-mime"):
-        return inbound.read(raw, post.received_at)
-    return inbound.taken(lambda: inbound.items(_mail(fields, parts), post.received_at))
+        return inbound.read(raw, request.received_at)
+    return inbound.guarded(lambda: inbound.items(_mail(fields, parts), request.received_at))
 
 
 def _mail(fields: dict[str, bytes], parts: Sequence[Part]) -> Mail:
@@ -52,15 +74,17 @@ def _mail(fields: dict[str, bytes], parts: Sequence[Part]) -> Mail:
         ("text/plain", fields.get("body-plain", b"")),
         ("text/html", fields.get("body-html", b"")),
     ]
-    return inbound.put_together(headers, [*bodies, *inbound.files(parts)])
+    return inbound.assembled(headers, [*bodies, *inbound.files(parts)])
 
 
-def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
     """The signing key that fits the form's timestamp and token; that the token serves one body only
-    is seen to elsewhere.
+    is checked elsewhere.
     """
     fields = {
-        part.name: part.value.decode(errors="replace") for part in either(post) if not part.is_file
+        part.name: part.value.decode(errors="replace")
+        for part in either(request)
+        if not part.is_file
     }
     signed, given = (
         fields.get("timestamp", "") + fields.get("token", ""),
@@ -69,7 +93,7 @@ def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
     fitting = signatures.fitting(
         secrets, lambda secret: signatures.same(_signature(secret, signed), given), "signature"
     )
-    signatures.fresh(fields.get("timestamp", ""), post.received_at, "timestamp", window=WINDOW)
+    signatures.fresh(fields.get("timestamp", ""), request.received_at, "timestamp", window=WINDOW)
     return fitting
 
 
@@ -77,10 +101,11 @@ def _signature(secret: str, signed: str) -> str:
     return hmac.new(secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
 
 
-def once(post: Post) -> str:
+def single_use_token(request: InboundRequest) -> str:
     """The form's token."""
     return next(
-        (part.value.decode(errors="replace") for part in either(post) if part.name == "token"), ""
+        (part.value.decode(errors="replace") for part in either(request) if part.name == "token"),
+        "",
     )
 
 
@@ -118,7 +143,16 @@ SOURCE = Source(
     parse,
     [PATH, f"{PATH}/mime"],
     frozenset({URLENCODED, MULTIPART}),
-    about=About(
+    body=MailgunMail,
+    example={
+        "timestamp": "1767323045",
+        "token": "50 characters",
+        "signature": "hex",
+        "sender": "ann@example.com",
+        "subject": "Re: a question",
+        "body-plain": "Yes, that would help.",
+    },
+    setup=SetupGuide(
         "Answers by mail, through Mailgun's routes",
         [
             "Let the domain of RIPELINE_MAIL_FROM receive at Mailgun (its MX records).",
@@ -127,8 +161,8 @@ SOURCE = Source(
         ],
     ),
     verify=verify,
-    once=once,
-    stop=406,
+    single_use_token=single_use_token,
+    stop_status=406,
     sample=sample,
     sign=sign,
     new_secret=signatures.new_text,

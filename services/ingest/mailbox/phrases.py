@@ -1,5 +1,5 @@
-"""The words by which a mail is known as a machine's answer, or as a wish to be left alone; in the
-languages of most leads.
+"""The phrases by which a mail is known as an automatic answer, or as an objection to more mails; in
+the languages of most leads.
 """
 
 import re
@@ -18,7 +18,7 @@ auto(mat(ic|ed))?[\s-]*(re(ply|sponse|sponder|spond)|answer|acknowledge?ment)|ou
 |automatyczna odpowiedz|nieobecno|автоответ|автоматическии ответ|自動(応答|返信)|自动(回复|答复)
 """
 
-_WHOLE = """
+_WHOLE_MAILS = """
 unsubscribe, unsubscribe me, unsubscribe please, please unsubscribe, please unsubscribe me, unsubscribe me please, stop, stop it
 remove, remove me, please remove, please remove me, remove me please, opt out, opt-out, optout, no more
 abmelden, abmeldung, bitte abmelden, austragen, bitte austragen, abbestellen, bitte abbestellen, stopp
@@ -31,7 +31,7 @@ descadastrar, remover, avregistrera, avsluta, afmeld, avmeld, wypisz
 # `a_b` is two words; `…` leaves
 # up to thirty characters, `^` begins a clause, `$` ends the sentence; words in capitals stand for
 # the lists below.
-_REFUSALS = """
+_OBJECTIONS = """
 remove/delete/drop/erase/exclude please? ME
 take ME … off/out
 stop/quit/cease … SENDING to? me/us/these/this/such/your/any/stuff/MAIL
@@ -112,7 +112,7 @@ _SPECIAL = {
     "NOBODY_ELSE": r"(?!(?:my|our|a|an|the|him|her|them|some\w+|people|users?|contacts?|leads?|customers?|recipients?|rates?"
     r"|links?|requests?)\b(?!\W(?:e-?mail|address)))",
 }  # fmt: skip
-_NOT_REFUSED = r"(?<!not )(?<!n't )(?<!dont )(?<!never )(?<!nicht )(?<!without )"
+_NOT_NEGATED = r"(?<!not )(?<!n't )(?<!dont )(?<!never )(?<!nicht )(?<!without )"
 
 ELSEWHERE = re.compile(  # "remove me from tomorrow's demo" speaks of an appointment
     r"\b(?:from|off|of|vom|von|aus|fur|de|du|del|della|van|voor|uit)(?:\W+[\w']+){0,2}?\W+(?:demo\w*|meeting|call|invit\w+"
@@ -142,7 +142,7 @@ def folded(text: str) -> str:
 
 
 def _compiled(phrase: str) -> re.Pattern[str]:
-    pattern = rf"{_NOT_REFUSED}(?<!\w)"
+    pattern = rf"{_NOT_NEGATED}(?<!\w)"
     for token in phrase.split():
         pattern += _SPECIAL.get(token) or _word(token)
     return re.compile(pattern)
@@ -160,39 +160,39 @@ def _word(token: str) -> str:
 
 
 AUTOMATIC = re.compile(rf"\W*(?:{_AUTOMATIC.replace(chr(10), '')})")
-WHOLE = frozenset(
-    folded(word.strip()) for word in _WHOLE.replace("\n", ",").split(",") if word.strip()
+WHOLE_MAILS = frozenset(
+    folded(word.strip()) for word in _WHOLE_MAILS.replace("\n", ",").split(",") if word.strip()
 )
-REFUSALS = [_compiled(line) for line in _REFUSALS.splitlines() if line]
+OBJECTIONS = [_compiled(line) for line in _OBJECTIONS.splitlines() if line]
 
 
-def sounds_automatic(subject: str) -> bool:
-    """Whether the subject is that of an automatic answer, and not of somebody's answer to one."""
+def is_automatic_subject(subject: str) -> bool:
+    """Whether the subject is that of an automatic answer, and not of a person's answer to one."""
     return bool(AUTOMATIC.match(folded(subject)))
 
 
 def is_answer(subject: str) -> bool:
-    """Whether the subject says that the mail answers another."""
+    """Whether the subject has a prefix such as `Re:`."""
     return bool(ANSWER.match(folded(subject)))
 
 
-def refuses(subject: str, text: str) -> bool:
-    """Whether a person asks in plain words to be left alone; in doubt yes.
+def is_objection(subject: str, text: str) -> bool:
+    """Whether a person asks in plain words to get no more mails; in doubt yes.
 
-    What stands below a closing is a footer, and what it offers to others is no such wish.
+    What stands below a closing is a footer, which may offer others to unsubscribe.
     """
-    said = _before_closing(folded(text))
-    if _bare(said) in WHOLE or _bare(folded(subject)) in WHOLE:
+    own = _before_closing(folded(text))
+    if _bare(own) in WHOLE_MAILS or _bare(folded(subject)) in WHOLE_MAILS:
         return True
-    joined = re.sub(r"(?<!\n)\n(?!\n)", " ", said)
-    pieces = {piece.strip() for piece in (*SENTENCE.split(joined), *said.splitlines())}
-    return any(_refused_in(piece) for piece in pieces if piece and not CONDITION.search(piece))
+    joined = re.sub(r"(?<!\n)\n(?!\n)", " ", own)
+    pieces = {piece.strip() for piece in (*SENTENCE.split(joined), *own.splitlines())}
+    return any(_objects(piece) for piece in pieces if piece and not CONDITION.search(piece))
 
 
-def _refused_in(piece: str) -> bool:
-    if _bare(piece) in WHOLE:
+def _objects(piece: str) -> bool:
+    if _bare(piece) in WHOLE_MAILS:
         return True
-    found = (match for refusal in REFUSALS for match in refusal.finditer(piece))
+    found = (match for objection in OBJECTIONS for match in objection.finditer(piece))
     return any(not ELSEWHERE.search(piece[match.start() : match.end() + 40]) for match in found)
 
 

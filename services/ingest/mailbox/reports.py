@@ -28,13 +28,13 @@ NOBODY = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 STATUS = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?!\.?\d)")  # and no piece of an IP address
-OLD_DAEMONS = re.compile(r"mailer-daemon|postmaster", re.IGNORECASE)
-ARRIVED = frozenset({"delivered", "relayed", "expanded"})
+MAIL_DAEMONS = re.compile(r"mailer-daemon|postmaster", re.IGNORECASE)
+DELIVERED = frozenset({"delivered", "relayed", "expanded"})
 COMPLAINTS = frozenset({"abuse", "opt-out", "miscategorized", "other"})
 
 
-class Report(NamedTuple):
-    """What became of a mail of ours; `type` is '' where the report is about something else."""
+class DeliveryReport(NamedTuple):
+    """The fate of a mail of ours; `type` is '' where the report is about something else."""
 
     type: str
     touch_id: str = ""
@@ -42,7 +42,14 @@ class Report(NamedTuple):
     properties: dict[str, str] = {}
 
 
-def report(mail: Mail) -> Report | None:
+class OwnMail(NamedTuple):
+    """A mail that we sent: its touch, and its recipient where that is known."""
+
+    touch_id: str
+    recipient: str
+
+
+def delivery_report(mail: Mail) -> DeliveryReport | None:
     """The report that this mail is; None for what people or their programs write."""
     kind = (
         str(mail.get_param("report-type", "")).lower()
@@ -53,7 +60,7 @@ def report(mail: Mail) -> Report | None:
         return _bounce(mail)
     if kind == "feedback-report":
         return _complaint(mail)
-    if OLD_DAEMONS.search(raw_header(mail, "from")) or raw_header(mail, "x-failed-recipients"):
+    if MAIL_DAEMONS.search(raw_header(mail, "from")) or raw_header(mail, "x-failed-recipients"):
         return _plain_bounce(mail)
     return None
 
@@ -63,11 +70,11 @@ def addresses(value: str) -> list[str]:
     return [address for _, address in getaddresses([value]) if "@" in address]
 
 
-def _bounce(mail: Mail) -> Report:
+def _bounce(mail: Mail) -> DeliveryReport:
     blocks = [
         block for part in _enclosed(mail, "message/delivery-status") for block in _children(part)
     ]
-    told = next(
+    status_block = next(
         (
             block
             for block in blocks
@@ -75,28 +82,30 @@ def _bounce(mail: Mail) -> Report:
         ),
         None,
     )
-    touch, recipient = _about(mail)
-    if told is None:
-        return Report("email_bounced", touch, recipient, {"type": "soft"})
+    touch, recipient = _reported_mail(mail)
+    if status_block is None:
+        return DeliveryReport("email_bounced", touch, recipient, {"type": "soft"})
     action, status = (
-        raw_header(told, "action").lower(),
-        raw_header(told, "status").partition(" ")[0],
+        raw_header(status_block, "action").lower(),
+        raw_header(status_block, "status").partition(" ")[0],
     )
-    named = raw_header(told, "original-recipient") or raw_header(told, "final-recipient")
-    reason = header(told, "diagnostic-code").partition(";")[2].strip()[:MAX_REASON]
+    named = raw_header(status_block, "original-recipient") or raw_header(
+        status_block, "final-recipient"
+    )
+    reason = header(status_block, "diagnostic-code").partition(";")[2].strip()[:MAX_REASON]
     recipient = recipient or named.rpartition(";")[2].strip()
-    if action in ARRIVED:
-        return Report("email_delivered", touch, recipient)
+    if action in DELIVERED:
+        return DeliveryReport("email_delivered", touch, recipient)
     properties = {"type": hardness(status, reason), "status": status, "reason": reason}
-    return Report("email_bounced", touch, recipient, properties)
+    return DeliveryReport("email_bounced", touch, recipient, properties)
 
 
-def _plain_bounce(mail: Mail) -> Report:
+def _plain_bounce(mail: Mail) -> DeliveryReport:
     """A bounce in prose, as old servers write them; our own headers stand in it, or in an enclosed
     message.
     """
     text = "\n".join(content(part) for part in parts(mail))
-    touch, recipient = _about(mail)
+    touch, recipient = _reported_mail(mail)
     if not touch:
         touch, recipient = (
             touch_in(text),
@@ -104,7 +113,7 @@ def _plain_bounce(mail: Mail) -> Report:
         )
     found = STATUS.search(text)
     status, reason = (found[0] if found else ""), own_words(text)[:MAX_REASON]
-    return Report(
+    return DeliveryReport(
         "email_bounced",
         touch,
         recipient,
@@ -112,22 +121,22 @@ def _plain_bounce(mail: Mail) -> Report:
     )
 
 
-def _complaint(mail: Mail) -> Report:
-    told = next(
+def _complaint(mail: Mail) -> DeliveryReport:
+    feedback = next(
         (child for part in _enclosed(mail, "message/feedback-report") for child in _children(part)),
         Message(),
     )
-    kind = raw_header(told, "feedback-type").lower()
-    touch, recipient = _about(mail)
-    recipient = recipient or next(iter(addresses(raw_header(told, "original-rcpt-to"))), "")
-    return Report(
+    kind = raw_header(feedback, "feedback-type").lower()
+    touch, recipient = _reported_mail(mail)
+    recipient = recipient or next(iter(addresses(raw_header(feedback, "original-rcpt-to"))), "")
+    return DeliveryReport(
         "email_complained" if kind in COMPLAINTS else "", touch, recipient, {"feedback": kind[:40]}
     )
 
 
 def hardness(status: str, reason: str) -> str:
-    """`hard` where nobody is at the address, by the status code or in so many words; all that may
-    pass is `soft`.
+    """`hard` where nobody is at the address, by the status code or the reason's text; what may pass
+    is `soft`.
     """
     lasting = status.startswith("5") or not status
     return "hard" if HARD.fullmatch(status) or (lasting and NOBODY.search(reason)) else "soft"
@@ -150,15 +159,15 @@ def touch_written(mail: Mail) -> str:
     )
 
 
-def _about(mail: Mail) -> tuple[str, str]:
-    """(touch, recipient) of the mail of ours that a report encloses, or answers."""
+def _reported_mail(mail: Mail) -> OwnMail:
+    """The mail of ours that a report encloses, or answers."""
     for part in parts(mail, inside=True):
         original = (
             headers_in(content(part)) if part.get_content_type() == "text/rfc822-headers" else part
         )
         if part is not mail and (touch := touch_written(original)):
-            return touch, next(iter(addresses(raw_header(original, "to"))), "")
-    return touch_of(raw_header(mail, "in-reply-to"), raw_header(mail, "references")), ""
+            return OwnMail(touch, next(iter(addresses(raw_header(original, "to"))), ""))
+    return OwnMail(touch_of(raw_header(mail, "in-reply-to"), raw_header(mail, "references")), "")
 
 
 def _enclosed(mail: Mail, kind: str) -> list[Mail]:

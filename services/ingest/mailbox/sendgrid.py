@@ -10,7 +10,15 @@ import msgspec
 
 from services.ingest.mailbox import inbound
 from services.ingest.mailbox.text import Mail, decoded, parsed
-from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Refused,
+    Sample,
+    Secret,
+    SetupGuide,
+    Source,
+)
 from services.ingest.sources.reading import signatures
 from services.ingest.sources.reading.multipart import MULTIPART, Part, either
 
@@ -24,17 +32,28 @@ class Envelope(msgspec.Struct):
     from_: str = msgspec.field(default="unknown", name="from")
 
 
+class SendGridMail(msgspec.Struct, omit_defaults=True):
+    """The fields of a received mail; `email` is the mail in its original form."""
+
+    headers: str = ""
+    envelope: str = ""
+    charsets: str = ""
+    text: str = ""
+    html: str = ""
+    email: str = ""
+
+
 _envelope = msgspec.json.Decoder(Envelope).decode
 _charsets = msgspec.json.Decoder(dict[str, str]).decode
 
 
-def parse(post: Post) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Item | Refused]:
     """The one mail of the form."""
-    parts = either(post)
+    parts = either(request)
     fields = {part.name: part.value for part in parts if not part.is_file}
     if raw := fields.get("email"):
-        return inbound.read(raw, post.received_at)
-    return inbound.taken(lambda: inbound.items(_mail(fields, parts), post.received_at))
+        return inbound.read(raw, request.received_at)
+    return inbound.guarded(lambda: inbound.items(_mail(fields, parts), request.received_at))
 
 
 def _mail(fields: dict[str, bytes], parts: Sequence[Part]) -> Mail:
@@ -58,12 +77,12 @@ def _mail(fields: dict[str, bytes], parts: Sequence[Part]) -> Mail:
         )
         for kind, name in (("plain", "text"), ("html", "html"))
     ]
-    return inbound.put_together(headers, [*bodies, *inbound.files(parts)])
+    return inbound.assembled(headers, [*bodies, *inbound.files(parts)])
 
 
-def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
-    """The secret of the address: SendGrid is told it with the address, and signs nothing."""
-    given = post.query.get("secret", "")
+def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
+    """The secret in the URL that SendGrid posts to; SendGrid signs nothing."""
+    given = request.query.get("secret", "")
     return signatures.fitting(secrets, lambda secret: signatures.same(secret, given), "secret")
 
 
@@ -80,17 +99,17 @@ def sample(address: str, now: datetime) -> Sample:
         "subject": "Re: a question",
         "text": "Yes, that would help.",
     }
-    said = [
+    parts = [
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'
         for name, text in fields.items()
     ]
     return Sample(
-        f"{''.join(said)}--{BOUNDARY}--\r\n".encode(), f"{MULTIPART}; boundary={BOUNDARY}"
+        f"{''.join(parts)}--{BOUNDARY}--\r\n".encode(), f"{MULTIPART}; boundary={BOUNDARY}"
     )
 
 
 def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:
-    """The sample at the address that SendGrid was told."""
+    """The sample at the URL that SendGrid posts to."""
     return sample._replace(query={**sample.query, "secret": secret})
 
 
@@ -99,7 +118,9 @@ SOURCE = Source(
     parse,
     [PATH],
     frozenset({MULTIPART}),
-    about=About(
+    body=SendGridMail,
+    example={"headers": "From: ann@example.com", "text": "Yes, that would help."},
+    setup=SetupGuide(
         "Answers by mail, through SendGrid's Inbound Parse",
         [
             "Point the MX record of the domain of RIPELINE_MAIL_FROM to mx.sendgrid.net.",
@@ -108,7 +129,7 @@ SOURCE = Source(
         ],
     ),
     verify=verify,
-    stop=200,
+    stop_status=200,
     sample=sample,
     sign=sign,
     new_secret=signatures.new_text,

@@ -1,4 +1,4 @@
-"""What a mail says in words: its headers decoded, and its body without markup, quotations and
+"""A mail as text: its headers decoded, and its body without markup, quotations and
 signature.
 
 Everybody may write to us, so nothing here takes more than linear time, and no charset can make it
@@ -71,7 +71,7 @@ SIGNATURE = re.compile(
 
 
 def parsed(raw: bytes) -> Mail:
-    """A mail from its bytes; whatever they are, the parser makes the best of them."""
+    """A mail from its bytes; the parser accepts any bytes."""
     return BytesParser(policy=compat32).parsebytes(raw)
 
 
@@ -100,7 +100,7 @@ def header(mail: Mail, name: str) -> str:
 
 
 def decoded(data: bytes, charset: str) -> str:
-    """Bytes as text: in their charset, else in UTF-8, else in the West's old one."""
+    """Bytes as text: in their charset, else in UTF-8, else in cp1252."""
     for name in (charset, "utf-8"):
         try:
             if codecs.lookup(name).name not in SLOW_CODECS:
@@ -126,7 +126,7 @@ def parts(mail: Mail, *, inside: bool = False) -> Iterator[Mail]:
         ):
             yield part
         else:
-            waiting += [one for one in reversed(within) if isinstance(one, Message)]
+            waiting += [child for child in reversed(within) if isinstance(child, Message)]
 
 
 def content(part: Mail) -> str:
@@ -164,15 +164,15 @@ def without_markup(page: str) -> str:
     """The words of HTML; what it quotes stands behind `>`, as in a plain mail."""
     first, *commented = page.split("<!--")
     page = first + "".join(piece.partition("-->")[2] for piece in commented)
-    said: list[str] = []
+    words: list[str] = []
     unseen, depth, end = "", 0, 0
 
-    def say(words: str) -> None:
-        if not unseen and words:
-            said.append(re.sub(r"\s+", " ", html.unescape(words)))
+    def add(text: str) -> None:
+        if not unseen and text:
+            words.append(re.sub(r"\s+", " ", html.unescape(text)))
 
     for tag in TAG.finditer(page):
-        say(page[end : tag.start()])
+        add(page[end : tag.start()])
         end = tag.end()
         closing, name = tag[1], (tag[2] or "").lower()
         if name in UNSEEN:
@@ -180,9 +180,9 @@ def without_markup(page: str) -> str:
         if name == "blockquote":
             depth = max(depth + (-1 if closing else 1), 0)
         if name in BLOCKS:
-            said.append("\n> " if depth else "\n")
-    say(page[end:])
-    return "".join(said)
+            words.append("\n> " if depth else "\n")
+    add(page[end:])
+    return "".join(words)
 
 
 def own_words(text: str) -> str:

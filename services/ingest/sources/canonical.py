@@ -6,7 +6,14 @@ from typing import Any
 
 import msgspec
 
-from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Refused,
+    Sample,
+    SetupGuide,
+    Source,
+)
 from services.ingest.sources.reading.json import (
     TOO_DEEP,
     UNREADABLE,
@@ -26,10 +33,10 @@ _read = msgspec.json.Decoder(Item).decode
 _read_any = msgspec.json.Decoder().decode
 
 
-def parse(post: Post) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Item | Refused]:
     """Every item of the body, in order."""
-    cut = lines if post.media in NDJSON else pieces
-    return [read(piece) for piece in cut(post.body)]
+    cut = lines if request.media in NDJSON else pieces
+    return [read(piece) for piece in cut(request.body)]
 
 
 def read(piece: bytes) -> Item | Refused:
@@ -54,8 +61,8 @@ def _read_without_nulls(piece: bytes, error: Exception) -> Item | Refused:
 
 
 def without_nulls(given: Any) -> Any:
-    """An interaction's fields without those that are null; what it says in traits and properties
-    stays.
+    """An interaction's fields without those that are null; nulls within traits and properties
+    stay.
     """
     if not isinstance(given, dict):
         return given
@@ -69,13 +76,13 @@ def without_nulls(given: Any) -> Any:
 
 def sample(address: str, now: datetime) -> Sample:
     """Somebody asks for a demo."""
-    said = {
+    item = {
         "id": uuid.uuid4().hex,
         "type": "demo_requested",
         "email": address,
         "occurred_at": rfc3339(now),
     }
-    return Sample(msgspec.json.encode([said]), "application/json")
+    return Sample(msgspec.json.encode([item]), "application/json")
 
 
 SOURCE = Source(
@@ -83,13 +90,14 @@ SOURCE = Source(
     parse,
     ("/v1/events",),
     MEDIA,
+    body=Item | list[Item],
     example={
         "id": "e-1",
         "type": "page_viewed",
         "anonymous_id": "a-1",
         "url": "https://www.example.com/pricing",
     },
-    about=About(
+    setup=SetupGuide(
         "Anything that can post JSON",
         [
             "Make a key: `ripeline keys new secret`.",

@@ -14,7 +14,15 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from services.ingest.sources.canonical import without_nulls
-from services.ingest.sources.contract import About, Foreign, Item, Post, Refused, Sample, Source
+from services.ingest.sources.contract import (
+    ForeignItem,
+    InboundRequest,
+    Item,
+    Refused,
+    Sample,
+    SetupGuide,
+    Source,
+)
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
 from services.shared.clock import rfc3339
 from services.shared.errors import Reject
@@ -38,47 +46,49 @@ class CloudEvent(msgspec.Struct, kw_only=True):
     data_base64: str = ""
 
 
-class _Data(Foreign, frozen=True, kw_only=True):
+class InteractionData(ForeignItem, frozen=True, kw_only=True):
     type: str = ""
 
 
 _event = msgspec.json.Decoder(CloudEvent).decode
-_data = msgspec.json.Decoder(_Data).decode
+_data = msgspec.json.Decoder(InteractionData).decode
 _any = msgspec.json.Decoder().decode
 
 
-def parse(post: Post) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Item | Refused]:
     """Every event of the request, in order."""
-    if is_binary(post):
-        return [read_binary(post)]
-    return [read(piece) for piece in pieces(post.body)]
+    if is_binary(request):
+        return [read_binary(request)]
+    return [read(piece) for piece in pieces(request.body)]
 
 
-def is_binary(post: Post) -> bool:
+def is_binary(request: InboundRequest) -> bool:
     """Whether the attributes are in the headers."""
-    return BINARY in post.headers
+    return BINARY in request.headers
 
 
-def read_binary(post: Post) -> Item | Refused:
+def read_binary(request: InboundRequest) -> Item | Refused:
     """The event whose data is the body and whose attributes are headers, percent-encoded as the
     HTTP binding has it.
     """
-    if is_deep(post.body):
+    if is_deep(request.body):
         return Refused(None, TOO_DEEP)
-    given = {
-        name: value for name in ATTRIBUTES if (value := post.headers.get(f"ce-{name}")) is not None
+    attributes = {
+        name: value
+        for name in ATTRIBUTES
+        if (value := request.headers.get(f"ce-{name}")) is not None
     }
     try:
         event = msgspec.convert(
-            {name: _decoded(name, value) for name, value in given.items()}, CloudEvent
+            {name: _decoded(name, value) for name, value in attributes.items()}, CloudEvent
         )
         _check(event)
     except Reject as reject:
         return Refused(None, reject)
     except UNREADABLE as error:
         return refused(b"{}", error)
-    event.data = msgspec.Raw(post.body or b"{}")
-    return _item(event, post.body)
+    event.data = msgspec.Raw(request.body or b"{}")
+    return _item(event, request.body)
 
 
 def _decoded(name: str, value: str) -> str:
@@ -114,7 +124,7 @@ def _item(event: CloudEvent, piece: bytes) -> Item | Refused:
         type=item.type or own_type(event.type),
         occurred_at=item.occurred_at or event.time,
         origin=quote(event.source, safe=":/@"),
-        said_at=None,
+        stated_at=None,
     )
 
 
@@ -123,13 +133,13 @@ def own_type(given: str) -> str:
     return VERSION.sub("", given).rpartition(".")[2]
 
 
-def _fields(data: bytes) -> Foreign:
+def _fields(data: bytes) -> ForeignItem:
     try:
         return _data(data)
     except msgspec.ValidationError:
         if b"null" not in data:
             raise
-        return msgspec.convert(without_nulls(_any(data)) or {}, _Data)
+        return msgspec.convert(without_nulls(_any(data)) or {}, InteractionData)
 
 
 def _check(event: CloudEvent) -> None:
@@ -159,14 +169,14 @@ def _check(event: CloudEvent) -> None:
 
 
 def sample(address: str, now: datetime) -> Sample:
-    """A demo request, told by a shop."""
-    told = {
+    """A demo request, reported by a shop."""
+    event = {
         "specversion": "1.0",
         "id": uuid.uuid4().hex,
         "source": "/sample",
         "type": "com.example.demo_requested",
     }
-    body = msgspec.json.encode(told | {"time": rfc3339(now), "data": {"email": address}})
+    body = msgspec.json.encode(event | {"time": rfc3339(now), "data": {"email": address}})
     return Sample(body, "application/cloudevents+json")
 
 
@@ -182,7 +192,7 @@ SOURCE = Source(
         "type": "com.example.demo_requested",
         "data": {"email": "ann@example.com"},
     },
-    about=About(
+    setup=SetupGuide(
         "CloudEvents 1.0",
         [
             "Make a key: `ripeline keys new secret`.",

@@ -1,23 +1,23 @@
-"""What a source gets and what it gives: the request as it came in, and the interactions that it
-states.
-"""
+"""What a source gets and what it gives: the inbound request, and the interactions in it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
+
 from services.shared.contracts.events import Interaction
 from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Reject
 
-MAX_ITEMS = 10_000
+MAX_ITEMS = 10_000  # of one request
 
 
-class Post(NamedTuple):
+class InboundRequest(NamedTuple):
     """A request, its body read and unzipped; `media` is the content type without parameters, in
     lower case.
 
-    `address` is the public one that the sender knows, with its query: some sign it.
+    `address` is the public URL that the sender knows, with its query: some senders sign it.
     """
 
     path: str
@@ -37,19 +37,19 @@ class Item(Interaction, frozen=True, omit_defaults=True, kw_only=True):
     occurred_at: datetime | None = None
 
 
-class Foreign(Item, frozen=True, omit_defaults=True, kw_only=True):
+class ForeignItem(Item, frozen=True, omit_defaults=True, kw_only=True):
     """An item of another format.
 
-    `origin` completes an id that is unique only within it; `said_at` is the sender's own time where
-    `occurred_at` is corrected by the receipt, so that a repetition is known as one.
+    `origin` completes an id that is unique only within it; `stated_at` is the sender's own time
+    where `occurred_at` is corrected by the receipt, so that a repetition is known as one.
     """
 
     origin: str = ""
-    said_at: datetime | None = None
+    stated_at: datetime | None = None
 
 
 class Refused(NamedTuple):
-    """An item that could not be read, under the sender's id where that could be."""
+    """An item that could not be read, under the sender's id where that could be read."""
 
     id: str | None
     reject: Reject
@@ -71,6 +71,34 @@ class Reply(NamedTuple):
     media: str = "text/plain"
 
 
+class ItemProblem(msgspec.Struct, frozen=True):
+    """Why an item was refused: a problem document (RFC 9457) within the answer."""
+
+    type: str
+    title: str
+    where: str
+    detail: str
+    status: int
+
+
+class RejectedItem(msgspec.Struct, frozen=True):
+    """An item that was refused: its place in the body from 0, and the sender's id where it has
+    one.
+    """
+
+    index: int
+    id: str | None
+    problem: ItemProblem
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The answer to our own formats: how many items were accepted, their ids, and the others."""
+
+    accepted: int
+    ids: list[str]
+    rejected: list[RejectedItem] = []
+
+
 class Sample(NamedTuple):
     """A request as the sender would make it, to `path` where that is not its source's first."""
 
@@ -81,7 +109,7 @@ class Sample(NamedTuple):
     path: str = ""
 
 
-class About(NamedTuple):
+class SetupGuide(NamedTuple):
     """What a person needs to connect a source.
 
     In steps and snippet `{address}` is the source's, `{base}` ingest's own, `{key}` the public key
@@ -93,16 +121,23 @@ class About(NamedTuple):
     snippet: str = ""
 
 
-Parse = Callable[[Post], list[Item | Refused]]
-Report = Callable[[list[str], list[dict[str, Any]]], dict[str, Any] | Reply]
-Verify = Callable[[Post, Sequence[Secret]], Secret]
-Greet = Callable[[Post, Sequence[Secret]], Reply | None]
+class Body(NamedTuple):
+    """What the body of a request looks like, for the OpenAPI document."""
+
+    type: Any
+    example: Any
+
+
+Parse = Callable[[InboundRequest], list[Item | Refused]]
+Answer = Callable[[list[str], list[RejectedItem]], msgspec.Struct | Reply]
+Verify = Callable[[InboundRequest, Sequence[Secret]], Secret]
+Handshake = Callable[[InboundRequest, Sequence[Secret]], Reply | None]
 Sign = Callable[[Sample, str, str, datetime], Sample]
 
 
-def report(ids: list[str], rejected: list[dict[str, Any]]) -> dict[str, Any]:
+def accepted(ids: list[str], rejected: list[RejectedItem]) -> Accepted:
     """The answer to our own formats."""
-    return {"accepted": len(ids), "ids": ids, "rejected": rejected}
+    return Accepted(len(ids), ids, rejected)
 
 
 def no_key(_: bytes) -> str:
@@ -110,39 +145,46 @@ def no_key(_: bytes) -> str:
     return ""
 
 
-def live(_: Post) -> Provenance:
+def live(_: InboundRequest) -> Provenance:
     """Where requests declare no import."""
     return LIVE
 
 
 class Source(NamedTuple):
-    """A format: its door (part of an event's identity), paths and content types (none: any), and
-    its answer.
+    """A format: its name (part of an event's identity), paths, content types (none: any), answer.
 
-    A sender who signs has `verify`, which returns the secret that fits or raises Reject `signature`
-    or `stale`; the others bring an API key. `greet` answers a sender's first call, if it is one.
-    `once` names the token of a scheme whose signature does not cover the body, so that it serves
-    one body only. `stop` is the status by which this sender learns that repeating is of no use: it
-    is given where nothing of a request is acceptable. `sample` makes a request about an address,
-    `sign(sample, secret, public address, now)` signs it, and `new_secret` makes what (the signer,
-    the verifier) needs. `scopes` are the keys that may post, `provenance` is what a request
-    declares of all its events.
+    - `key_in_body` finds the API key that some clients put into the body.
+    - `body` is the type of a request's body, for the OpenAPI document, `bodies` are those of single
+      paths; None: any object.
+    - `verify` returns the secret with which a sender signed, or raises Reject `signature` or
+      `stale`; senders without it bring an API key.
+    - `handshake` answers a sender's first call; None where the request is no such call.
+    - `single_use_token` names the token of a scheme whose signature does not cover the body, so
+      that it serves one body only.
+    - `stop_status` is the status by which this sender learns that repeating is of no use: it is
+      answered where nothing of a request is acceptable.
+    - `sample` makes a request about an address, `sign(sample, secret, public address, now)` signs
+      it, and `new_secret` makes (the signer's, the verifier's) secret.
+    - `scopes` are the keys that may post, `provenance` is what a request declares of all its
+      events.
     """
 
-    door: str
+    name: str
     parse: Parse
     paths: Sequence[str]
     media: frozenset[str] = frozenset()
-    answer: Report = report
-    key_in: Callable[[bytes], str] = no_key
+    answer: Answer = accepted
+    key_in_body: Callable[[bytes], str] = no_key
+    body: Any = None
+    bodies: Mapping[str, Body] = {}
     example: Any = None
-    about: About | None = None
+    setup: SetupGuide | None = None
     verify: Verify | None = None
-    greet: Greet | None = None
-    once: Callable[[Post], str] | None = None
-    stop: int = 400
+    handshake: Handshake | None = None
+    single_use_token: Callable[[InboundRequest], str] | None = None
+    stop_status: int = 400
     sample: Callable[[str, datetime], Sample] | None = None
     sign: Sign | None = None
     new_secret: Callable[[], tuple[str, str]] | None = None
     scopes: Sequence[str] = ("secret", "public")
-    provenance: Callable[[Post], Provenance] = live
+    provenance: Callable[[InboundRequest], Provenance] = live

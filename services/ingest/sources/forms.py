@@ -13,7 +13,14 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Refused,
+    Sample,
+    SetupGuide,
+    Source,
+)
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, mistake
 from services.ingest.sources.reading.multipart import (
     MAX_PARTS,
@@ -36,18 +43,18 @@ OWN = frozenset(
 Fields = dict[str, Any]
 
 
-def parse(post: Post) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Item | Refused]:
     """The one submission of the body."""
-    return [submission(post.path.removeprefix(PATH), fields(post))]
+    return [submission(request.path.removeprefix(PATH), fields(request))]
 
 
-def fields(post: Post) -> Fields:
+def fields(request: InboundRequest) -> Fields:
     """The form's fields; one that comes several times is a list. Raises Reject for a body that is
     no form.
     """
-    if post.media == JSON:
-        return _json(post.body)
-    pairs = _multipart(post) if post.media == MULTIPART else _urlencoded(post.body)
+    if request.media == JSON:
+        return _json(request.body)
+    pairs = _multipart(request) if request.media == MULTIPART else _urlencoded(request.body)
     if len(pairs) > MAX_PARTS:
         raise too_many()
     found: Fields = {}
@@ -112,9 +119,9 @@ def _urlencoded(body: bytes) -> list[tuple[str, str]]:
         raise too_many() from None
 
 
-def _multipart(post: Post) -> list[tuple[str, str]]:
+def _multipart(request: InboundRequest) -> list[tuple[str, str]]:
     try:
-        return [(part.name, part.value.decode()) for part in parts(post) if not part.is_file]
+        return [(part.name, part.value.decode()) for part in parts(request) if not part.is_file]
     except UnicodeDecodeError:
         raise not_utf8() from None
 
@@ -134,7 +141,7 @@ SOURCE = Source(
     (PATH,),
     MEDIA,
     example={"email": "ann@example.com", "name": "Ann"},
-    about=About(
+    setup=SetupGuide(
         "A web form, without JavaScript",
         [
             "Let the form of your page post to {address}NAME, where NAME tells forms apart "

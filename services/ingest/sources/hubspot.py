@@ -6,8 +6,8 @@ Stages that sales reached are outcomes, an opt-out is a withdrawal, everything e
 is a trait. Left out are deals and companies, whose events name no person (HubSpot moves the
 contact's lifecycle stage along), and the fields that we ourselves write.
 
-HubSpot's `eventId` need not be unique, and two subscriptions may tell of one change: an event is
-known by what it says.
+HubSpot's `eventId` need not be unique, and two subscriptions may report one change: an event's id
+is the hash of its fields.
 """
 
 import base64
@@ -21,7 +21,15 @@ from typing import Any
 
 import msgspec
 
-from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Refused,
+    Sample,
+    Secret,
+    SetupGuide,
+    Source,
+)
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
 from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
 from services.shared.contracts.events import Consent, ExternalId
@@ -33,11 +41,11 @@ SIGNATURE, TIMESTAMP = "X-HubSpot-Signature-v3", "X-HubSpot-Request-Timestamp"
 # what HubSpot decodes before it signs
 ESCAPED = re.compile("%(3A|2F|3F|40|21|24|27|28|29|2A|2C|3B)", re.IGNORECASE)
 CONTACT_TYPE = "0-1"  # of objects, where a subscription says only `object`
-OURS = {
+OUR_NAMES = {
     "jobtitle": "title", "firstname": "first_name", "lastname": "last_name",
     "numberofemployees": "company_size",
     "numemployees": "company_size",
-}  # fmt: skip  # HubSpot's names of what fit rules and mails call otherwise
+}  # fmt: skip  # HubSpot's names of traits that fit rules and mails name otherwise
 OUTCOMES: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("lifecyclestage", "salesqualifiedlead"): ("sales_accepted", {}),
     ("lifecyclestage", "opportunity"): ("opportunity_opened", {}),
@@ -50,7 +58,7 @@ OUTCOMES: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
 OPT_OUT = "hs_email_optout"  # of everything; with a number behind it, of one kind of mail
 
 
-class Event(msgspec.Struct, rename="camel"):
+class HubSpotEvent(msgspec.Struct, rename="camel"):
     """An event of any subscription."""
 
     subscription_type: str
@@ -65,27 +73,27 @@ class Event(msgspec.Struct, rename="camel"):
     new_object_id: int | str | None = None
 
 
-_event = msgspec.json.Decoder(Event).decode
+_event = msgspec.json.Decoder(HubSpotEvent).decode
 
 
 def source(own_fields: frozenset[str] = frozenset()) -> Source:
-    """The source; `own_fields` are the properties that we write back, whose changes say nothing
-    new.
+    """The source; `own_fields` are the properties that we write into the CRM, whose changes say
+    nothing new.
     """
 
-    def parse(post: Post) -> list[Item | Refused]:
-        """Every event that tells of a contact, in order."""
-        return [
-            said for piece in pieces(post.body) if (said := read(piece, own_fields)) is not None
-        ]
+    def parse(request: InboundRequest) -> list[Item | Refused]:
+        """Every event of a contact, in order."""
+        found = (read(piece, own_fields) for piece in pieces(request.body))
+        return [item for item in found if item is not None]
 
     return Source(
         "hubspot",
         parse,
         ("/v1/hooks/hubspot",),
+        body=list[HubSpotEvent],
         example=[EXAMPLE],
-        stop=200,
-        about=ABOUT,
+        stop_status=200,
+        setup=SETUP,
         verify=verify,
         sample=sample,
         sign=sign,
@@ -94,7 +102,7 @@ def source(own_fields: frozenset[str] = frozenset()) -> Source:
 
 
 def read(piece: bytes, own_fields: frozenset[str]) -> Item | Refused | None:
-    """One event; None where it tells nothing of a person."""
+    """One event; None where it says nothing of a person."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
     try:
@@ -111,7 +119,7 @@ def read(piece: bytes, own_fields: frozenset[str]) -> Item | Refused | None:
         return refused(piece, error)
 
 
-def _common(event: Event, change: str) -> dict[str, Any]:
+def _common(event: HubSpotEvent, change: str) -> dict[str, Any]:
     try:
         at = datetime_of(event.occurred_at)
     except ValueError:
@@ -119,7 +127,7 @@ def _common(event: Event, change: str) -> dict[str, Any]:
             "a time out of range", where="/occurredAt", remedy="send milliseconds since 1970"
         ) from None
     contact = event.new_object_id or event.primary_object_id or event.object_id
-    told = [
+    identity = [
         event.portal_id,
         change,
         contact,
@@ -129,21 +137,21 @@ def _common(event: Event, change: str) -> dict[str, Any]:
         event.merged_object_ids,
     ]
     return {
-        "id": hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32],
+        "id": hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:32],
         "occurred_at": at,
         "external_id": ExternalId(SYSTEM, str(contact)) if contact is not None else None,
     }
 
 
-def _created(_: Event) -> dict[str, Any]:
+def _created(_: HubSpotEvent) -> dict[str, Any]:
     return {"type": "crm_contact_created"}
 
 
-def _deleted(_: Event) -> dict[str, Any]:
+def _deleted(_: HubSpotEvent) -> dict[str, Any]:
     return {"type": "crm_contact_deleted"}
 
 
-def _forgotten(_: Event) -> dict[str, Any]:
+def _privacy_deleted(_: HubSpotEvent) -> dict[str, Any]:
     """Deleted because the person wanted it: at the least nobody writes to it any more."""
     return {
         "type": "consent_withdrawn",
@@ -151,17 +159,17 @@ def _forgotten(_: Event) -> dict[str, Any]:
     }
 
 
-def _merged(event: Event) -> dict[str, Any]:
+def _merged(event: HubSpotEvent) -> dict[str, Any]:
     """The contact that remains; its own e-mail address, not this, says which leads are one
     person.
     """
     return {
         "type": "crm_contacts_merged",
-        "properties": {"merged": [str(one) for one in event.merged_object_ids or ()]},
+        "properties": {"merged": [str(merged) for merged in event.merged_object_ids or ()]},
     }
 
 
-def _changed(event: Event) -> dict[str, Any] | None:
+def _changed(event: HubSpotEvent) -> dict[str, Any] | None:
     name, value = event.property_name or "", event.property_value
     if not name:
         raise Reject("a field is missing", where="/propertyName", remedy="add it")
@@ -171,7 +179,7 @@ def _changed(event: Event) -> dict[str, Any] | None:
         return {"type": "identified", "email": value} if isinstance(value, str) else None
     if name == "company":
         return {"type": "identified", "company": value} if isinstance(value, str) else None
-    traits = {OURS.get(name, name): value}
+    traits = {OUR_NAMES.get(name, name): value}
     if name.startswith(OPT_OUT) and value in ("true", True):
         return {
             "type": "unsubscribed",
@@ -183,17 +191,23 @@ def _changed(event: Event) -> dict[str, Any] | None:
 
 
 CHANGES = {
-    "creation": _created, "deletion": _deleted, "privacyDeletion": _forgotten, "merge": _merged,
+    "creation": _created,
+    "deletion": _deleted,
+    "privacyDeletion": _privacy_deleted,
+    "merge": _merged,
     "propertyChange": _changed,
-}  # fmt: skip
+}
 
 
-def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
     """The client secret that fits. Raises Reject `not-connected`, `signature`, `stale`."""
-    given, stamp = post.headers.get(SIGNATURE.lower(), ""), post.headers.get(TIMESTAMP.lower(), "")
-    signed = _signed(post.method, post.address, post.body, stamp)
+    given, stamp = (
+        request.headers.get(SIGNATURE.lower(), ""),
+        request.headers.get(TIMESTAMP.lower(), ""),
+    )
+    signed = _signed(request.method, request.address, request.body, stamp)
     secret = fitting(secrets, lambda secret: same(given, _signature(secret, signed)), SIGNATURE)
-    fresh(stamp, post.received_at, TIMESTAMP, unit=0.001)
+    fresh(stamp, request.received_at, TIMESTAMP, unit=0.001)
     return secret
 
 
@@ -217,7 +231,7 @@ def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:
 
 
 def sample(address: str, now: datetime) -> Sample:
-    """A contact is made and becomes an opportunity."""
+    """A contact is created and becomes an opportunity."""
     contact, at = uuid.uuid4().int >> 80, int(now.timestamp() * 1000)
     common = {**EXAMPLE, "objectId": contact}
     events = [
@@ -249,7 +263,7 @@ EXAMPLE = {
     "propertyValue": "ann@example.com",
     "changeSource": "CRM_UI",
 }
-ABOUT = About(
+SETUP = SetupGuide(
     "HubSpot: contacts and what sales made of them",
     [
         "At HubSpot make a private app with the scope crm.objects.contacts.read; in its tab "

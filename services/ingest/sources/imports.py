@@ -3,13 +3,13 @@ our own format.
 """
 
 from services.ingest.sources import canonical
-from services.ingest.sources.contract import About, Post, Source
+from services.ingest.sources.contract import InboundRequest, SetupGuide, Source
 from services.shared.contracts.provenance import HISTORY, NEW_LEADS, Provenance
 from services.shared.errors import Reject
 
 PATH = "/v1/import"
 MAX_DAYS = 90
-ABOUT = About(
+SETUP = SetupGuide(
     "Files",
     [
         "Run `ripeline import FILE.csv --mapping MAP.yaml --to {address} --key KEY`, or open "
@@ -19,9 +19,9 @@ ABOUT = About(
 )
 
 
-def provenance(post: Post) -> Provenance:
+def provenance(request: InboundRequest) -> Provenance:
     """What a request declares of its events. Raises Reject."""
-    mode, days = post.query.get("as", HISTORY), post.query.get("days", "1")
+    mode, days = request.query.get("as", HISTORY), request.query.get("days", "1")
     if mode not in (HISTORY, NEW_LEADS):
         raise Reject(
             "an import is history or new_leads",
@@ -43,8 +43,9 @@ SOURCE = Source(
     canonical.parse,
     (PATH,),
     canonical.MEDIA,
+    body=canonical.SOURCE.body,
     example=canonical.SOURCE.example,
-    about=ABOUT,
+    setup=SETUP,
     sample=canonical.sample,
     scopes=("secret",),
     provenance=provenance,

@@ -1,12 +1,12 @@
 """Mailchimp's audience webhooks: a urlencoded form, known by a secret in the address (`?secret=…`).
 
 Mailchimp first asks by GET whether somebody is there, and posts again for about an hour whatever is
-not answered with 2xx, so what is of no use is answered with 200. It names no event: one is known
-again by its raw body, which tells its time in UTC.
+not answered with 2xx, so a body that is of no use is answered with 200. Events have no ids: one is
+known again by its raw body, which holds its time in UTC.
 
-Two addresses are one person only by a user id, which Mailchimp does not tell. So of a changed
-address the old one is written to no more, and the new one not before it agrees: that its
-subscription is in force is not said.
+Two addresses are one person only by a user id, which Mailchimp does not send. So of a changed
+address the old one gets no more mails, and the new one none before it agrees: Mailchimp does not
+say that its subscription is in force.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ import msgspec
 
 from services.ingest.sources import forms, mails
 from services.ingest.sources.contract import (
-    About,
+    InboundRequest,
     Item,
-    Post,
     Refused,
     Reply,
     Sample,
     Secret,
+    SetupGuide,
     Source,
 )
 from services.ingest.sources.reading.signatures import fitting, new_text, same
@@ -38,17 +38,29 @@ MERGE = re.compile(r"data\[merges\]\[(\w+)\]")
 # of Mailchimp's own fields; a company's own keep their names
 TRAITS = {"fname": "first_name", "lname": "last_name"}
 SUBSCRIBED, PROFILE, CHANGED = (
-    mails.Fate("consent_given"),
-    mails.Fate("identified"),
-    mails.Fate("email_changed"),
+    mails.MailEventType("consent_given"),
+    mails.MailEventType("identified"),
+    mails.MailEventType("email_changed"),
 )
 
 
-def parse(post: Post) -> list[Item | Refused]:
-    """What is told of a person; of a changed address the old and the new one; of a campaign
-    nothing.
-    """
-    found, by_body = forms.fields(post), hashlib.sha256(post.body).hexdigest()[:32]
+class MailchimpForm(msgspec.Struct, omit_defaults=True):
+    """The fields of a form that say what happened."""
+
+    type: str
+    fired_at: str = ""
+    email: str = msgspec.field(default="", name="data[email]")
+    list_id: str = msgspec.field(default="", name="data[list_id]")
+    id: str = msgspec.field(default="", name="data[id]")
+    reason: str = msgspec.field(default="", name="data[reason]")
+    action: str = msgspec.field(default="", name="data[action]")
+    old_email: str = msgspec.field(default="", name="data[old_email]")
+    new_email: str = msgspec.field(default="", name="data[new_email]")
+
+
+def parse(request: InboundRequest) -> list[Item | Refused]:
+    """The events of a person; of a changed address the old and the new one; of a campaign none."""
+    found, by_body = forms.fields(request), hashlib.sha256(request.body).hexdigest()[:32]
     kind = forms.text(found, "type")
     if kind == "campaign":
         return []
@@ -64,8 +76,8 @@ def parse(post: Post) -> list[Item | Refused]:
 
 
 def _read(kind: str, found: forms.Fields, by_body: str, at: datetime | None) -> Item:
-    told = mails.told(
-        _fate(kind, found),
+    event = mails.MailEvent(
+        _type(kind, found),
         id=by_body if at else "",
         email=_data(found, "email"),
         at=at,
@@ -75,7 +87,7 @@ def _read(kind: str, found: forms.Fields, by_body: str, at: datetime | None) -> 
     traits = _traits(found) if kind in ("subscribe", "profile") else {}
     given = Consent(state="given", basis=f"Mailchimp audience {_data(found, 'list_id')}")
     return msgspec.structs.replace(
-        told,
+        event.interaction(),
         external_id=_external(_data(found, "id")),
         company=str(traits.get("company", "")),
         traits=traits,
@@ -83,13 +95,13 @@ def _read(kind: str, found: forms.Fields, by_body: str, at: datetime | None) -> 
     )
 
 
-def _fate(kind: str, found: forms.Fields) -> mails.Fate:
-    """What an event is. Raises Reject for one that is new to us."""
+def _type(kind: str, found: forms.Fields) -> mails.MailEventType:
+    """The event's type. Raises Reject for one that we do not know."""
     if kind in ("unsubscribe", "cleaned") and _data(found, "reason") == "abuse":
         return mails.COMPLAINED
     if kind == "unsubscribe":
-        return mails.SUPPRESSED if _data(found, "action") == "delete" else mails.LEFT
-    known = {"subscribe": SUBSCRIBED, "profile": PROFILE, "cleaned": mails.HARD}
+        return mails.SUPPRESSED if _data(found, "action") == "delete" else mails.UNSUBSCRIBED
+    known = {"subscribe": SUBSCRIBED, "profile": PROFILE, "cleaned": mails.HARD_BOUNCE}
     if kind not in known:
         raise mails.unknown(kind, "/type")
     return known[kind]
@@ -100,14 +112,14 @@ def _changed(found: forms.Fields, by_body: str, at: datetime | None) -> Iterator
         ("old", (Consent(state="withdrawn", basis="the address has changed"),)),
         ("new", ()),
     ):
-        told = mails.told(
+        event = mails.MailEvent(
             CHANGED,
             id=f"{by_body}:{name}" if at else "",
             email=_data(found, f"{name}_email"),
             at=at,
         )
         yield msgspec.structs.replace(
-            told, external_id=_external(_data(found, f"{name}_id")), consent=consent
+            event.interaction(), external_id=_external(_data(found, f"{name}_id")), consent=consent
         )
 
 
@@ -134,7 +146,7 @@ def _traits(found: forms.Fields) -> dict[str, str]:
 
 
 def _time(fired_at: str) -> datetime | None:
-    """`2009-03-26 21:35:57` in UTC; None where nothing is said. Raises Reject."""
+    """`2009-03-26 21:35:57` in UTC; None where it is missing. Raises Reject."""
     try:
         return (
             datetime.strptime(fired_at, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
@@ -148,20 +160,20 @@ def _time(fired_at: str) -> datetime | None:
         ) from None
 
 
-def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
     """The secret in the address. Raises Reject `not-connected`, `signature`."""
-    given = post.query.get("secret", "")
+    given = request.query.get("secret", "")
     return fitting(secrets, lambda secret: same(given, secret), "secret")
 
 
-def greet(post: Post, secrets: Sequence[Secret]) -> Reply | None:
-    """Answers Mailchimp's question whether somebody is there: not under a wrong secret, so that it
-    is seen while setting up.
+def handshake(request: InboundRequest, secrets: Sequence[Secret]) -> Reply | None:
+    """Answers Mailchimp's GET; raises Reject under a wrong secret, so that the mistake shows while
+    setting up.
     """
-    if post.method == "POST":
+    if request.method == "POST":
         return None
-    if "secret" in post.query:
-        verify(post, secrets)
+    if "secret" in request.query:
+        verify(request, secrets)
     return Reply(b"ready for Mailchimp")
 
 
@@ -191,14 +203,15 @@ SOURCE = Source(
     parse,
     ("/v1/hooks/mailchimp",),
     frozenset({"", forms.URLENCODED}),
-    stop=200,
+    stop_status=200,
+    body=MailchimpForm,
     example={
         "type": "unsubscribe",
         "fired_at": "2026-01-02 03:04:05",
         "data[email]": "ann@example.com",
         "data[action]": "unsub",
     },
-    about=About(
+    setup=SetupGuide(
         "Mailchimp: who joins and leaves an audience",
         [
             "Run `ripeline sources connect mailchimp`: it shows a new secret, once.",
@@ -211,7 +224,7 @@ SOURCE = Source(
         ],
     ),
     verify=verify,
-    greet=greet,
+    handshake=handshake,
     sample=sample,
     sign=sign,
     new_secret=new_text,

@@ -1,11 +1,11 @@
 """Mailgun's webhooks: one event a request, with a signature inside the body that covers a time and
 a token, not the event.
 
-So the signature serves one body only: `once` is the signed text itself, wherever somebody moves the
-border between time and token. Mailgun posts again for eight hours, with the same signature,
-whatever is answered with other than 200 or 406; so the window is half a day, and used tokens are
-kept for longer. An event's id is unique within a day only, and one event may come by two webhooks:
-day and id are its identity.
+So the signature serves one body only: its single-use token is the signed text itself, wherever
+somebody moves the border between time and token. Mailgun posts again for eight hours, with the same
+signature, whatever is answered with other than 200 or 406; so the window is half a day, and used
+tokens are kept for longer. An event's id is unique within a day only, and one event may come by two
+webhooks: day and id are its identity.
 """
 
 import hashlib
@@ -20,7 +20,15 @@ from typing import Any
 import msgspec
 
 from services.ingest.sources import mails
-from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Refused,
+    Sample,
+    Secret,
+    SetupGuide,
+    Source,
+)
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
 from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
 from services.shared.errors import Reject
@@ -28,16 +36,25 @@ from services.shared.errors import Reject
 WINDOW = timedelta(hours=12)
 # a looser reading would let the token's first digits pass for the time's last ones
 SECONDS = re.compile(r"[0-9]{1,12}")
-FATES = {
-    "accepted": mails.PROCESSED, "delivered": mails.DELIVERED, "opened": mails.OPENED,
+EVENT_TYPES = {
+    "accepted": mails.PROCESSED,
+    "delivered": mails.DELIVERED,
+    "opened": mails.OPENED,
     "clicked": mails.CLICKED,
-    "complained": mails.COMPLAINED, "unsubscribed": mails.LEFT, "rejected": mails.DROPPED,
-}  # fmt: skip
+    "complained": mails.COMPLAINED,
+    "unsubscribed": mails.UNSUBSCRIBED,
+    "rejected": mails.DROPPED,
+}
+# permanent failures that say nothing of the address, or more than that it bounced
 FAILURES = {
-    "suppress-unsubscribe": mails.SUPPRESSED, "suppress-complaint": mails.SUPPRESSED,
-    "suppress-bounce": mails.HARD,
-    "old": mails.SOFT, "espblock": mails.SOFT, "blacklisted": mails.SOFT, "greylisted": mails.SOFT,
-}  # fmt: skip  # permanent ones that say nothing of the address, or more than that it bounced
+    "suppress-unsubscribe": mails.SUPPRESSED,
+    "suppress-complaint": mails.SUPPRESSED,
+    "suppress-bounce": mails.HARD_BOUNCE,
+    "old": mails.SOFT_BOUNCE,
+    "espblock": mails.SOFT_BOUNCE,
+    "blacklisted": mails.SOFT_BOUNCE,
+    "greylisted": mails.SOFT_BOUNCE,
+}
 
 
 class Signature(msgspec.Struct, rename={"parent": "parent-signature"}):
@@ -54,7 +71,7 @@ class Signature(msgspec.Struct, rename={"parent": "parent-signature"}):
         return f"{self.timestamp}{self.token}"
 
 
-class Event(msgspec.Struct, rename="kebab"):
+class MailgunEvent(msgspec.Struct, rename="kebab"):
     """What happened."""
 
     event: str
@@ -75,31 +92,33 @@ class _Signed(msgspec.Struct):
     signature: Signature
 
 
-class _Told(msgspec.Struct, rename="kebab"):
-    event_data: Event
+class MailgunWebhook(msgspec.Struct, rename="kebab"):
+    """The body."""
+
+    event_data: MailgunEvent
     signature: Signature
 
 
 _signed = msgspec.json.Decoder(_Signed).decode
-_told = msgspec.json.Decoder(_Told).decode
+_webhook = msgspec.json.Decoder(MailgunWebhook).decode
 
 
-def parse(post: Post) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Item | Refused]:
     """The one event."""
-    if is_deep(post.body):
-        return [refused(post.body, TOO_DEEP)]
+    if is_deep(request.body):
+        return [refused(request.body, TOO_DEEP)]
     try:
-        told = _told(post.body)
-        return [_read(told.event_data, told.signature)]
+        webhook = _webhook(request.body)
+        return [_read(webhook.event_data, webhook.signature)]
     except (Reject, *UNREADABLE) as error:
-        return [refused(post.body, error)]
+        return [refused(request.body, error)]
 
 
-def _read(event: Event, signature: Signature) -> Item:
+def _read(event: MailgunEvent, signature: Signature) -> Item:
     at = mails.moment(event.timestamp, "/event-data/timestamp")
     status = event.delivery_status
-    return mails.told(
-        _fate(event),
+    return mails.MailEvent(
+        _type(event),
         id=f"{at:%Y-%m-%d}:{event.id}" if at and event.id else signature.token,
         email=event.recipient,
         at=at,
@@ -114,41 +133,41 @@ def _read(event: Event, signature: Signature) -> Item:
         or event.reason,
         machine=event.event in ("opened", "clicked")
         and bool(mails.inside(event.client_info, "bot")),
-    )
+    ).interaction()
 
 
-def _fate(event: Event) -> mails.Fate:
-    """What an event is. Raises Reject for one that is new to us."""
+def _type(event: MailgunEvent) -> mails.MailEventType:
+    """The event's type. Raises Reject for one that we do not know."""
     if event.event == "failed":
         if event.severity != "permanent":
-            return mails.SOFT
+            return mails.SOFT_BOUNCE
         bounce = (
-            mails.SOFT
+            mails.SOFT_BOUNCE
             if mails.inside(event.delivery_status, "bounce-type") == "soft"
-            else mails.HARD
+            else mails.HARD_BOUNCE
         )
         return FAILURES.get(mails.text(event.reason), bounce)
-    if event.event not in FATES:
+    if event.event not in EVENT_TYPES:
         raise mails.unknown(event.event, "/event-data/event")
-    return FATES[event.event]
+    return EVENT_TYPES[event.event]
 
 
-def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
     """The signing key that fits. Raises Reject `not-connected`, `signature`, `stale`."""
-    given = _signature(post)
+    given = _signature(request)
     secret = fitting(secrets, lambda key: _fits(key, given), "/signature")
-    fresh(str(given.timestamp), post.received_at, "/signature/timestamp", window=WINDOW)
+    fresh(str(given.timestamp), request.received_at, "/signature/timestamp", window=WINDOW)
     return secret
 
 
-def once(post: Post) -> str:
+def single_use_token(request: InboundRequest) -> str:
     """The signed text: it serves one body."""
-    return _signature(post).text
+    return _signature(request).text
 
 
-def _signature(post: Post) -> Signature:
+def _signature(request: InboundRequest) -> Signature:
     try:
-        return _signed(post.body).signature
+        return _signed(request.body).signature
     except UNREADABLE:
         remedy = "send Mailgun's JSON as it is, with its `signature`"
         raise Reject(
@@ -198,7 +217,8 @@ SOURCE = Source(
     "mailgun",
     parse,
     ("/v1/hooks/mailgun",),
-    stop=406,
+    stop_status=406,
+    body=MailgunWebhook,
     example={
         "signature": {"timestamp": "1767323045", "token": "50 characters", "signature": "hex"},
         "event-data": {
@@ -209,7 +229,7 @@ SOURCE = Source(
             "url": "https://www.example.com/pricing",
         },
     },
-    about=About(
+    setup=SetupGuide(
         "Mailgun: what happened to our mails",
         [
             "At Mailgun open Send, Sending, Webhooks, and copy the HTTP webhook signing key.",
@@ -220,7 +240,7 @@ SOURCE = Source(
         ],
     ),
     verify=verify,
-    once=once,
+    single_use_token=single_use_token,
     sample=sample,
     sign=sign,
     new_secret=new_text,

@@ -1,5 +1,4 @@
-"""What the webhooks of mail tools share: what happened to a mail, whose it was, and values of any
-type read as texts.
+"""What the webhooks of mail tools share: the events of a mail, and values read as texts.
 
 Leaving a part of a tool's lists (a group, a stream, one audience) is leaving them all: which part
 our mails belong to only the tool knows, and a refusal too many can be mended. Coming back to a part
@@ -9,14 +8,16 @@ is noted as `resubscribed` and permits nothing.
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import msgspec
+
 from services.ingest.sources.contract import Item
 from services.ingest.sources.touches import touch_of
 from services.shared.errors import Reject
 
-MAX_REASON = 500  # characters of what a mail server said
+MAX_REASON = 500  # characters of a mail server's reason
 
 
-class Fate(NamedTuple):
+class MailEventType(NamedTuple):
     """What became of a mail or a subscription: a canonical type, and of a bounce whether it is for
     good.
     """
@@ -25,51 +26,57 @@ class Fate(NamedTuple):
     bounce: str = ""
 
 
-PROCESSED, DROPPED, DELIVERED = (
-    Fate("email_processed"),
-    Fate("email_dropped"),
-    Fate("email_delivered"),
-)
-HARD, SOFT = Fate("email_bounced", "hard"), Fate("email_bounced", "soft")
-OPENED, CLICKED, COMPLAINED = Fate("email_opened"), Fate("email_clicked"), Fate("email_complained")
-ANSWERED = Fate("email_replied")
-LEFT, BACK = Fate("unsubscribed"), Fate("resubscribed")
+PROCESSED = MailEventType("email_processed")
+DROPPED = MailEventType("email_dropped")
+DELIVERED = MailEventType("email_delivered")
+HARD_BOUNCE = MailEventType("email_bounced", "hard")
+SOFT_BOUNCE = MailEventType("email_bounced", "soft")
+OPENED = MailEventType("email_opened")
+CLICKED = MailEventType("email_clicked")
+COMPLAINED = MailEventType("email_complained")
+REPLIED = MailEventType("email_replied")
+UNSUBSCRIBED = MailEventType("unsubscribed")
+RESUBSCRIBED = MailEventType("resubscribed")
 # the tool sends no more, for a reason of former days or its owner's: no act of now
-SUPPRESSED = Fate("consent_withdrawn")
+SUPPRESSED = MailEventType("consent_withdrawn")
 
 
-def told(
-    fate: Fate,
-    *,
-    id: str,
-    email: object,
-    at: datetime | None,
-    touch: str = "",
-    url: object = "",
-    campaign: object = "",
-    reason: object = "",
-    machine: bool = False,
-) -> Item:
-    """The interaction; `reason` is what the tool or a mail server says of it."""
-    properties: dict[str, Any] = {"type": fate.bounce} if fate.bounce else {}
-    if why := text(reason)[:MAX_REASON]:
-        properties["reason"] = why
-    return Item(
-        id=id,
-        type=fate.type,
-        email=text(email),
-        occurred_at=at,
-        touch_id=touch,
-        url=text(url),
-        campaign=text(campaign),
-        machine=machine,
-        properties=properties,
-    )
+class MailEvent(msgspec.Struct, frozen=True, gc=False):
+    """What a tool says of a mail; `reason` is what the tool or a mail server gives as one. Values
+    that are no texts count as ''.
+    """
+
+    type: MailEventType
+    id: str
+    email: object
+    at: datetime | None
+    touch: str = ""
+    url: object = ""
+    campaign: object = ""
+    reason: object = ""
+    machine: bool = False
+
+    def interaction(self) -> Item:
+        """The event as an interaction."""
+        properties: dict[str, Any] = {"type": self.type.bounce} if self.type.bounce else {}
+        if reason := text(self.reason)[:MAX_REASON]:
+            properties["reason"] = reason
+        return Item(
+            id=self.id,
+            type=self.type.type,
+            email=text(self.email),
+            occurred_at=self.at,
+            touch_id=self.touch,
+            url=text(self.url),
+            campaign=text(self.campaign),
+            machine=self.machine,
+            properties=properties,
+        )
 
 
 def touch(custom: object, *message_ids: object) -> str:
-    """The touch that a mail was: as the sender's own argument `touch_id` says, else by its
-    Message-ID; '' where neither does.
+    """The touch of a mail: the custom argument `touch_id`, else by its Message-ID; '' where neither
+    names one.
     """
     return text(custom) or touch_of(*message_ids)
 
@@ -87,7 +94,7 @@ def first(value: object) -> str:
 
 
 def inside(value: object, *path: str) -> Any:
-    """What lies in nested objects; None where there is no such place."""
+    """The value at a path in nested objects; None where there is none."""
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value
@@ -104,7 +111,7 @@ def moment(seconds: float | None, where: str) -> datetime | None:
 
 
 def unknown(name: str, where: str) -> Reject:
-    """The refusal of an event that we have no word for."""
+    """The refusal of an event that we have no type for."""
     return Reject(
         f"no event {name[:50]!r}",
         where=where,

@@ -1,9 +1,9 @@
-"""Postmark's webhooks: one record a request, told apart by `RecordType`; no signature, but a
-password in the address (Basic).
+"""Postmark's webhooks: one record a request, of the type `RecordType`; no signature, but a password
+in the address (Basic).
 
 Postmark posts again (a bounce for about ten hours, the others three times) whatever is not answered
 with 200, and stops at 403. Only bounces and complaints bear an id: the others are known again by
-their raw body, which tells its time.
+their raw body, which holds its time.
 """
 
 import base64
@@ -17,31 +17,44 @@ from typing import Any
 import msgspec
 
 from services.ingest.sources import mails
-from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Refused,
+    Sample,
+    Secret,
+    SetupGuide,
+    Source,
+)
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
 from services.ingest.sources.reading.signatures import fitting, new_text, same
 from services.shared.clock import rfc3339
 from services.shared.errors import Reject
 
-FATES = {
-    "Delivery": mails.DELIVERED, "Open": mails.OPENED, "Click": mails.CLICKED,
+EVENT_TYPES = {
+    "Delivery": mails.DELIVERED,
+    "Open": mails.OPENED,
+    "Click": mails.CLICKED,
     "SpamComplaint": mails.COMPLAINED,
-}  # fmt: skip
+}
+# other bounces are for a time, unless Postmark made the address inactive
 BOUNCES = {
-    "HardBounce": mails.HARD, "BadEmailAddress": mails.HARD, "SpamComplaint": mails.COMPLAINED,
-    "Unsubscribe": mails.LEFT,
+    "HardBounce": mails.HARD_BOUNCE,
+    "BadEmailAddress": mails.HARD_BOUNCE,
+    "SpamComplaint": mails.COMPLAINED,
+    "Unsubscribe": mails.UNSUBSCRIBED,
     "ManuallyDeactivated": mails.SUPPRESSED,
-}  # fmt: skip  # the others are for a time, unless Postmark made the address inactive
+}
 # it arrived, and a program answered
 AUTOMATIC = frozenset({"AutoResponder", "AddressChange", "ChallengeVerification"})
 SUPPRESSIONS = {
-    "HardBounce": mails.HARD,
+    "HardBounce": mails.HARD_BOUNCE,
     "SpamComplaint": mails.COMPLAINED,
-    "ManualSuppression": mails.LEFT,
+    "ManualSuppression": mails.UNSUBSCRIBED,
 }
 
 
-class Record(msgspec.Struct, rename="pascal"):
+class PostmarkRecord(msgspec.Struct, rename="pascal"):
     """A record of any type."""
 
     record_type: str
@@ -64,25 +77,25 @@ class Record(msgspec.Struct, rename="pascal"):
     metadata: Any = None
 
 
-_record = msgspec.json.Decoder(Record).decode
+_record = msgspec.json.Decoder(PostmarkRecord).decode
 
 
-def parse(post: Post) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Item | Refused]:
     """The one record."""
-    if is_deep(post.body):
-        return [refused(post.body, TOO_DEEP)]
+    if is_deep(request.body):
+        return [refused(request.body, TOO_DEEP)]
     try:
-        return [_read(_record(post.body), post.body)]
+        return [_read(_record(request.body), request.body)]
     except (Reject, *UNREADABLE) as error:
-        return [refused(post.body, error)]
+        return [refused(request.body, error)]
 
 
-def _read(record: Record, body: bytes) -> Item:
+def _read(record: PostmarkRecord, body: bytes) -> Item:
     at = record.bounced_at or record.delivered_at or record.received_at or record.changed_at
     by_body = hashlib.sha256(body).hexdigest()[:32] if at else ""
-    fate = _fate(record)
-    return mails.told(
-        fate,
+    type_ = _type(record)
+    return mails.MailEvent(
+        type_,
         id=by_body if record.id is None else f"{record.record_type}:{record.id}",
         email=record.email or record.recipient,
         at=at,
@@ -93,32 +106,38 @@ def _read(record: Record, body: bytes) -> Item:
         or record.description
         or record.suppression_reason
         or record.type,
-        machine=fate is mails.ANSWERED,
-    )
+        machine=type_ is mails.REPLIED,
+    ).interaction()
 
 
-def _fate(record: Record) -> mails.Fate:
-    """What a record is. Raises Reject for a type that is new to us."""
+def _type(record: PostmarkRecord) -> mails.MailEventType:
+    """The record's event type. Raises Reject for a record that we do not know."""
     if record.record_type == "Bounce":
         kind = mails.text(record.type)
         if kind in AUTOMATIC:
-            return mails.ANSWERED
-        return BOUNCES.get(kind, mails.HARD if record.inactive is True else mails.SOFT)
+            return mails.REPLIED
+        return BOUNCES.get(
+            kind, mails.HARD_BOUNCE if record.inactive is True else mails.SOFT_BOUNCE
+        )
     if record.record_type == "SubscriptionChange":
         if record.suppress_sending is False:
-            return mails.BACK
-        fate = SUPPRESSIONS.get(mails.text(record.suppression_reason), mails.LEFT)
-        return mails.SUPPRESSED if fate is mails.LEFT and record.origin != "Recipient" else fate
-    if record.record_type not in FATES:
+            return mails.RESUBSCRIBED
+        type_ = SUPPRESSIONS.get(mails.text(record.suppression_reason), mails.UNSUBSCRIBED)
+        return (
+            mails.SUPPRESSED
+            if type_ is mails.UNSUBSCRIBED and record.origin != "Recipient"
+            else type_
+        )
+    if record.record_type not in EVENT_TYPES:
         raise mails.unknown(record.record_type, "/RecordType")
-    return FATES[record.record_type]
+    return EVENT_TYPES[record.record_type]
 
 
-def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
     """The password that fits, whatever the user's name. Raises Reject `not-connected`,
     `signature`.
     """
-    given = _password(post.headers.get("authorization", ""))
+    given = _password(request.headers.get("authorization", ""))
     return fitting(secrets, lambda password: same(given, password), "Authorization")
 
 
@@ -135,7 +154,7 @@ def _password(authorization: str) -> str:
 
 
 def sign(sample: Sample, secret: str, address: str, now: datetime) -> Sample:
-    """Adds what an address with user and password makes of itself."""
+    """Adds the header that an address with user and password leads to."""
     basic = base64.b64encode(f"postmark:{secret}".encode()).decode()
     return sample._replace(headers={**sample.headers, "authorization": f"Basic {basic}"})
 
@@ -161,14 +180,15 @@ SOURCE = Source(
     "postmark",
     parse,
     ("/v1/hooks/postmark",),
-    stop=403,
+    stop_status=403,
+    body=PostmarkRecord,
     example={
         "RecordType": "Click",
         "Recipient": "ann@example.com",
         "ReceivedAt": "2026-01-02T03:04:05Z",
         "OriginalLink": "https://www.example.com/pricing",
     },
-    about=About(
+    setup=SetupGuide(
         "Postmark: what happened to our mails",
         [
             "Run `ripeline sources connect postmark`: it shows a new secret, once.",

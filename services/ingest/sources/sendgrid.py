@@ -29,7 +29,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from services.ingest.sources import mails
-from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Refused,
+    Sample,
+    Secret,
+    SetupGuide,
+    Source,
+)
 from services.ingest.sources.reading.json import UNREADABLE, counted, pieces, refused
 from services.ingest.sources.reading.signatures import fitting, fresh
 from services.shared.errors import Reject
@@ -41,20 +49,26 @@ SIGNATURE, TIMESTAMP = (
 WINDOW = timedelta(hours=25)
 ALGORITHM = ec.ECDSA(hashes.SHA256())
 ARMOUR = re.compile(r"-----[A-Z ]+-----|\s")  # a key may be given as PEM, too
-FATES = {
-    "processed": mails.PROCESSED, "deferred": mails.SOFT, "delivered": mails.DELIVERED,
+EVENT_TYPES = {
+    "processed": mails.PROCESSED,
+    "deferred": mails.SOFT_BOUNCE,
+    "delivered": mails.DELIVERED,
     "open": mails.OPENED,
-    "click": mails.CLICKED, "spamreport": mails.COMPLAINED, "unsubscribe": mails.LEFT,
-    "group_unsubscribe": mails.LEFT,
-    "group_resubscribe": mails.BACK,
-}  # fmt: skip
-# Words in the reason why SendGrid did not even try; where none of them stands the fault is ours.
-DROPS = {
-    "unsubscribed": mails.SUPPRESSED, "spam reporting": mails.SUPPRESSED, "bounced": mails.HARD,
-}  # fmt: skip
+    "click": mails.CLICKED,
+    "spamreport": mails.COMPLAINED,
+    "unsubscribe": mails.UNSUBSCRIBED,
+    "group_unsubscribe": mails.UNSUBSCRIBED,
+    "group_resubscribe": mails.RESUBSCRIBED,
+}
+# words in the reason why SendGrid did not even try; without any of them the fault is ours
+DROP_REASONS = {
+    "unsubscribed": mails.SUPPRESSED,
+    "spam reporting": mails.SUPPRESSED,
+    "bounced": mails.HARD_BOUNCE,
+}
 
 
-class Event(msgspec.Struct, rename={"smtp_id": "smtp-id"}):
+class SendGridEvent(msgspec.Struct, rename={"smtp_id": "smtp-id"}):
     """An event; custom arguments stand beside its own fields."""
 
     event: str
@@ -73,30 +87,30 @@ class Event(msgspec.Struct, rename={"smtp_id": "smtp-id"}):
     sg_machine_open: Any = None
 
 
-_all = msgspec.json.Decoder(list[Event]).decode
-_one = msgspec.json.Decoder(Event).decode
+_all = msgspec.json.Decoder(list[SendGridEvent]).decode
+_single = msgspec.json.Decoder(SendGridEvent).decode
 
 
-def parse(post: Post) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Item | Refused]:
     """Every event of the body, in order; a broken one does not take the others with it."""
     try:
-        events = counted(_all(post.body))
+        events = counted(_all(request.body))
     except UNREADABLE:
-        return [_alone(piece) for piece in pieces(post.body)]
+        return [_alone(piece) for piece in pieces(request.body)]
     return [_read(event) for event in events]
 
 
 def _alone(piece: bytes) -> Item | Refused:
     try:
-        return _read(_one(piece))
+        return _read(_single(piece))
     except UNREADABLE as error:
         return refused(piece, error)
 
 
-def _read(event: Event) -> Item | Refused:
+def _read(event: SendGridEvent) -> Item | Refused:
     try:
-        return mails.told(
-            _fate(event),
+        return mails.MailEvent(
+            _type(event),
             id=event.sg_event_id or "",
             email=event.email,
             at=mails.moment(event.timestamp, "/timestamp"),
@@ -105,36 +119,38 @@ def _read(event: Event) -> Item | Refused:
             campaign=event.marketing_campaign_name or mails.first(event.category),
             reason=event.reason or event.response,
             machine=event.sg_machine_open in (True, "true"),
-        )
+        ).interaction()
     except Reject as reject:
         return Refused(event.sg_event_id, reject)
 
 
-def _fate(event: Event) -> mails.Fate:
-    """What an event is. Raises Reject for one that is new to us."""
-    if found := FATES.get(event.event):
+def _type(event: SendGridEvent) -> mails.MailEventType:
+    """The event's type. Raises Reject for one that we do not know."""
+    if found := EVENT_TYPES.get(event.event):
         return found
     if event.event == "bounce":
         kind = mails.text(event.type) or (
             "bounce" if mails.text(event.status).startswith("5") else "blocked"
         )
-        return mails.HARD if kind == "bounce" else mails.SOFT
+        return mails.HARD_BOUNCE if kind == "bounce" else mails.SOFT_BOUNCE
     if event.event == "dropped":
         reason = mails.text(event.reason).lower()
         if reason == "invalid":
-            return mails.HARD
-        return next((fate for words, fate in DROPS.items() if words in reason), mails.DROPPED)
+            return mails.HARD_BOUNCE
+        return next(
+            (type_ for words, type_ in DROP_REASONS.items() if words in reason), mails.DROPPED
+        )
     raise mails.unknown(event.event, "/event")
 
 
-def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
     """The public key that fits the signature. Raises Reject `not-connected`, `signature`,
     `stale`.
     """
-    stamp, given = post.headers.get(TIMESTAMP, ""), post.headers.get(SIGNATURE, "")
-    signed = stamp.encode() + post.body
+    stamp, given = request.headers.get(TIMESTAMP, ""), request.headers.get(SIGNATURE, "")
+    signed = stamp.encode() + request.body
     secret = fitting(secrets, lambda key: _signed_by(key, given, signed), SIGNATURE)
-    fresh(stamp, post.received_at, TIMESTAMP, window=WINDOW)
+    fresh(stamp, request.received_at, TIMESTAMP, window=WINDOW)
     return secret
 
 
@@ -202,7 +218,8 @@ SOURCE = Source(
     "sendgrid",
     parse,
     ("/v1/hooks/sendgrid",),
-    stop=200,
+    stop_status=200,
+    body=list[SendGridEvent],
     example=[
         {
             "email": "ann@example.com",
@@ -212,7 +229,7 @@ SOURCE = Source(
             "url": "https://www.example.com/pricing",
         }
     ],
-    about=About(
+    setup=SetupGuide(
         "Twilio SendGrid: what happened to our mails",
         [
             "At SendGrid open Settings, Mail Settings, Event Webhooks, and create one with the "

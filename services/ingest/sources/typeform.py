@@ -4,7 +4,7 @@ Answers are traits, named by the reference that the form's maker gave the questi
 words. A hidden field goes where its name belongs. A legal block permits mails, in the words shown,
 unless its reference begins with `terms` or `privacy`; so does a yes to a question with the
 reference `consent`. Typeform repeats for hours and switches a webhook off that answers 404 or 410:
-neither is ever said here.
+neither is ever answered here.
 """
 
 import base64
@@ -18,7 +18,15 @@ from typing import Any
 
 import msgspec
 
-from services.ingest.sources.contract import About, Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Refused,
+    Sample,
+    Secret,
+    SetupGuide,
+    Source,
+)
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
 from services.ingest.sources.reading.signatures import fitting, new_text, same
 from services.shared.clock import rfc3339
@@ -26,11 +34,11 @@ from services.shared.contracts.events import Consent
 from services.shared.playbook.expressions import snake
 
 SIGNATURE = "Typeform-Signature"
-# references that nobody chose
-MADE_UP = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9A-HJKMNP-TV-Z]{26}")
+# references that Typeform chose
+GENERATED = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9A-HJKMNP-TV-Z]{26}")
 RECALLED = re.compile(r"\{\{.*?\}\}")  # an earlier answer within a question
 MAX_NAME = 100
-# types whose value is one
+# types with a single value
 PLAIN = ("text", "email", "phone_number", "url", "file_url", "date", "boolean", "number")
 OTHER_LEGAL = ("terms", "privacy")
 HIDDEN = {
@@ -42,7 +50,7 @@ HIDDEN = {
 }  # fmt: skip  # fields of an interaction by names of hidden fields
 
 
-class Field(msgspec.Struct):
+class Question(msgspec.Struct):
     """The question of an answer, and in the definition its words."""
 
     id: str = ""
@@ -69,7 +77,7 @@ class Answer(msgspec.Struct):
     """An answer; its value stands under the name of its type."""
 
     type: str
-    field: Field
+    field: Question
     text: str | None = None
     email: str | None = None
     phone_number: str | None = None
@@ -83,7 +91,7 @@ class Answer(msgspec.Struct):
 
 
 class Variable(msgspec.Struct):
-    """A value that the form's logic worked out."""
+    """A value that the form's logic computed."""
 
     key: str
     text: str | None = None
@@ -100,11 +108,11 @@ class Definition(msgspec.Struct):
     """The form."""
 
     title: str | None = None
-    fields: list[Field] = []
+    fields: list[Question] = []
 
 
-class Response(msgspec.Struct):
-    """What somebody handed in."""
+class FormResponse(msgspec.Struct):
+    """A submitted form."""
 
     form_id: str
     token: str = ""
@@ -116,27 +124,27 @@ class Response(msgspec.Struct):
     calculated: Calculated | None = None
 
 
-class Event(msgspec.Struct):
+class TypeformWebhook(msgspec.Struct):
     """The body."""
 
     event_type: str
     event_id: str = ""
-    form_response: Response | None = None
+    form_response: FormResponse | None = None
 
 
-_event = msgspec.json.Decoder(Event).decode
+_event = msgspec.json.Decoder(TypeformWebhook).decode
 
 
-def parse(post: Post) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Item | Refused]:
     """The one response; nothing for events of other types, such as a form that was begun
     and left.
     """
-    if is_deep(post.body):
-        return [refused(post.body, TOO_DEEP)]
+    if is_deep(request.body):
+        return [refused(request.body, TOO_DEEP)]
     try:
-        event = _event(post.body)
+        event = _event(request.body)
     except UNREADABLE as error:
-        return [refused(post.body, error)]
+        return [refused(request.body, error)]
     response = event.form_response
     return (
         [_read(response, event.event_id)]
@@ -145,7 +153,7 @@ def parse(post: Post) -> list[Item | Refused]:
     )
 
 
-def _read(response: Response, event_id: str) -> Item:
+def _read(response: FormResponse, event_id: str) -> Item:
     hidden = {
         name.lower(): text
         for name, value in (response.hidden or {}).items()
@@ -160,11 +168,11 @@ def _read(response: Response, event_id: str) -> Item:
     address = next(
         (answer for _, answer in answers if answer.type == "email" and answer.email), None
     )
-    asked = {name for name, answer in answers if _permits(name, answer)}
+    consents = {name for name, answer in answers if _permits(name, answer)}
     traits = {
         name: value
         for name, answer in answers
-        if name not in asked and answer is not address and (value := _value(answer)) is not None
+        if name not in consents and answer is not address and (value := _value(answer)) is not None
     }
     fields: dict[str, Any] = {
         field: hidden[name] for name, field in reversed(HIDDEN.items()) if name in hidden
@@ -179,7 +187,7 @@ def _read(response: Response, event_id: str) -> Item:
         consent=tuple(
             Consent(state="given", basis="form", text=titles.get(answer.field.id, ""))
             for name, answer in answers
-            if name in asked and answer.boolean
+            if name in consents and answer.boolean
         ),
         traits=traits,
         properties=_properties(response, hidden),
@@ -187,9 +195,10 @@ def _read(response: Response, event_id: str) -> Item:
     )
 
 
-def _properties(response: Response, hidden: dict[str, str]) -> dict[str, Any]:
-    worked_out = {
-        one.key: one.text if one.number is None else one.number for one in response.variables or ()
+def _properties(response: FormResponse, hidden: dict[str, str]) -> dict[str, Any]:
+    variables = {
+        variable.key: variable.text if variable.number is None else variable.number
+        for variable in response.variables or ()
     }
     score = (
         {"score": response.calculated.score}
@@ -197,12 +206,12 @@ def _properties(response: Response, hidden: dict[str, str]) -> dict[str, Any]:
         else {}
     )
     rest = {name: value for name, value in hidden.items() if name not in HIDDEN and name != "email"}
-    return {**rest, **worked_out, **score, "form": response.form_id}
+    return {**rest, **variables, **score, "form": response.form_id}
 
 
-def _name(field: Field, titles: dict[str, str]) -> str:
+def _name(field: Question, titles: dict[str, str]) -> str:
     """A trait's name."""
-    if field.ref and not MADE_UP.fullmatch(field.ref):
+    if field.ref and not GENERATED.fullmatch(field.ref):
         return snake(field.ref)[:MAX_NAME]
     if field.type == "phone_number":
         return "phone"
@@ -231,10 +240,10 @@ def _text(value: Any) -> str:
     return "" if value is None or isinstance(value, dict | list) else str(value).strip()
 
 
-def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
+def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
     """The secret that fits. Raises Reject `not-connected`, `signature`."""
-    given = post.headers.get(SIGNATURE.lower(), "")
-    return fitting(secrets, lambda secret: same(given, _signature(secret, post.body)), SIGNATURE)
+    given = request.headers.get(SIGNATURE.lower(), "")
+    return fitting(secrets, lambda secret: same(given, _signature(secret, request.body)), SIGNATURE)
 
 
 def _signature(secret: str, body: bytes) -> str:
@@ -292,9 +301,10 @@ SOURCE = Source(
     "typeform",
     parse,
     ("/v1/hooks/typeform",),
+    body=TypeformWebhook,
     example=EXAMPLE,
-    stop=200,
-    about=About(
+    stop_status=200,
+    setup=SetupGuide(
         "Typeform",
         [
             "Run `ripeline sources connect typeform`: it shows a new secret, once.",

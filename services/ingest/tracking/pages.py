@@ -1,6 +1,4 @@
-"""The few pages that people see: thanks for a form, the way out of our mails, and their
-preferences. They load nothing.
-"""
+"""The pages that people see: thanks for a form, unsubscribing, preferences. They load nothing."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -11,7 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from services.ingest.tracking import preferences
-from services.ingest.tracking.preferences import USUAL, Said
+from services.ingest.tracking.preferences import USUAL, Chosen
+from services.ingest.tracking.tracker import MailTokens
 from services.shared.contracts.preferences import PACE, PAUSED_UNTIL, TOPICS
 from services.shared.errors import Kind, Reject
 from services.shared.http.problems import STATUS
@@ -34,9 +33,7 @@ PACES = {
 
 
 class Pages:
-    """Knows the company's name and the topics of its library; `ways` are the tokens (leave,
-    preferences) of a person.
-    """
+    """Knows the company's name and the topics of its library."""
 
     def __init__(self, playbook: Playbook) -> None:
         self._company, self._topics = playbook.company, preferences.topics_of(playbook)
@@ -50,43 +47,47 @@ class Pages:
         """After a form that names no page of its own."""
         return self._page("thanks.html")
 
-    def leave(self, ways: tuple[str, str]) -> HTMLResponse:
+    def unsubscribe(self, tokens: MailTokens) -> HTMLResponse:
         """Asks whether to unsubscribe; a mail scanner that opens it changes nothing."""
-        return self._page("leave.html", ways=ways)
+        return self._page("unsubscribe.html", tokens=tokens)
 
-    def left(self, ways: tuple[str, str]) -> HTMLResponse:
-        """After it, with the way back."""
-        return self._page("left.html", ways=ways)
+    def unsubscribed(self, tokens: MailTokens) -> HTMLResponse:
+        """After it, with a button to subscribe again."""
+        return self._page("unsubscribed.html", tokens=tokens)
 
     def preferences(
-        self, ways: tuple[str, str], *, said: Said | None = None, back: bool = False
+        self, tokens: MailTokens, *, chosen: Chosen | None = None, resubscribed: bool = False
     ) -> HTMLResponse:
-        """The page of preferences; `said` is what was saved just now, `back` that the person came
-        back.
+        """The page of preferences; `chosen` is what was saved just now, `resubscribed` that the
+        person came back.
         """
+        shown = self._shown(chosen or {})
         return self._page(
-            "preferences.html", ways=ways, **self._choices(said or {}), back=back, wrong=None
+            "preferences.html", tokens=tokens, **shown, resubscribed=resubscribed, wrong=None
         )
 
-    def mistaken(self, ways: tuple[str, str], wrong: Reject) -> HTMLResponse:
+    def preferences_refused(self, tokens: MailTokens, wrong: Reject) -> HTMLResponse:
         """The same, after a form that could not be read."""
+        shown = self._shown({})
         return self._page(
-            "preferences.html", wrong.kind, ways=ways, **self._choices({}), back=False, wrong=wrong
+            "preferences.html", wrong.kind, tokens=tokens, **shown, resubscribed=False, wrong=wrong
         )
 
-    def broken(self, wrong: Reject) -> HTMLResponse:
-        """Where a person stands before a link that leads nowhere, or comes at a bad moment."""
-        return self._page("broken.html", wrong.kind, again=STATUS[wrong.kind] == 503)
+    def broken_link(self, wrong: Reject) -> HTMLResponse:
+        """After a link that leads nowhere, or could not be answered at the moment."""
+        again = STATUS[wrong.kind] == 503
+        return self._page("broken_link.html", wrong.kind, again=again)
 
-    def _choices(self, said: Said) -> dict[str, Any]:
+    def _shown(self, chosen: Chosen) -> dict[str, Any]:
+        """The template's values for the choices and what was saved of them."""
         return {
             "topics": self._topics, "paces": PACES, "pauses": list(preferences.MONTHS),
-            "saved": bool(said),
-            "chosen": said[TOPICS] or self._topics if TOPICS in said else (),
-            "topics_said": TOPICS in said,
-            "pace": (said[PACE] or USUAL) if PACE in said else "",
-            "until": said.get(PAUSED_UNTIL),
-            "pause_ended": PAUSED_UNTIL in said and not said[PAUSED_UNTIL],
+            "saved": bool(chosen),
+            "ticked": chosen[TOPICS] or self._topics if TOPICS in chosen else (),
+            "topics_saved": TOPICS in chosen,
+            "pace": (chosen[PACE] or USUAL) if PACE in chosen else "",
+            "until": chosen.get(PAUSED_UNTIL),
+            "pause_ended": PAUSED_UNTIL in chosen and not chosen[PAUSED_UNTIL],
         }  # fmt: skip
 
     def _page(self, name: str, problem: Kind | None = None, **values: Any) -> HTMLResponse:

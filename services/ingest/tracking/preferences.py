@@ -1,5 +1,5 @@
-"""What a person may say about our mails on its page, read from the form: which topics, how often,
-not now. Pure.
+"""What a person chooses on the page of preferences: topics, pace, pause; read from the form.
+Pure.
 """
 
 from calendar import monthrange
@@ -16,7 +16,7 @@ from services.shared.playbook.sections import Playbook
 USUAL = "usual"
 MONTHS = {"1 month": 1, "3 months": 3}
 
-Said = Mapping[str, Any]  # traits by name, only those that something was said about
+Chosen = Mapping[str, Any]  # values of traits by name, of those alone that the form names
 
 
 def topics_of(playbook: Playbook) -> list[str]:
@@ -24,8 +24,9 @@ def topics_of(playbook: Playbook) -> list[str]:
     return list(dict.fromkeys(item.topic for item in playbook.content if not item.service))
 
 
-def said(found: Fields, topics: Sequence[str], today: date) -> Said:
-    """What a form says: `topics` (several, or `save` = all), `pace`, `pause` with `until`.
+def chosen(found: Fields, topics: Sequence[str], today: date) -> Chosen:
+    """What a form chooses: `topics` (several, or `save` = all), `pace`, `pause` with `until`; None
+    as a value takes an earlier choice back.
 
     Raises Reject where that is nothing, or unclear.
     """
@@ -47,7 +48,7 @@ def said(found: Fields, topics: Sequence[str], today: date) -> Said:
     return traits
 
 
-def interactions(touch_id: str, traits: Said) -> list[Item]:
+def interactions(touch_id: str, traits: Chosen) -> list[Item]:
     """The same as interactions: a `not_now` where somebody asks for a pause, else a
     `preference_set` (I4).
     """
@@ -58,7 +59,7 @@ def interactions(touch_id: str, traits: Said) -> list[Item]:
             type=type_,
             touch_id=touch_id,
             traits=part,
-            properties={_short(name): value for name, value in part.items()},
+            properties={_property(name): value for name, value in part.items()},
         )
         for type_, part in (("not_now", pause), ("preference_set", rest))
         if part
@@ -72,7 +73,7 @@ def _topics(given: object, topics: Sequence[str]) -> list[str] | None:
         raise Reject(
             "no topic is ticked",
             where="topics",
-            remedy="tick at least one, or leave by the button below",
+            remedy="tick at least one, or unsubscribe by the button below",
         )
     return None if len(ticked) == len(topics) else ticked
 
@@ -82,7 +83,7 @@ def _until(pause: str, day: str, today: date) -> str | None:
     if pause == "none":
         return None
     if months := MONTHS.get(pause):
-        return _later(today, months).isoformat()
+        return _months_later(today, months).isoformat()
     if pause != "until":
         raise Reject("we do not know this pause", where="pause", remedy="choose one of those shown")
     try:
@@ -98,12 +99,12 @@ def _until(pause: str, day: str, today: date) -> str | None:
     return until.isoformat()
 
 
-def _later(day: date, months: int) -> date:
+def _months_later(day: date, months: int) -> date:
     """The same day some months later, or the last of that month."""
     years, month = divmod(day.month - 1 + months, 12)
     year = day.year + years
     return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
 
 
-def _short(trait: str) -> str:
+def _property(trait: str) -> str:
     return trait.removeprefix("mail_")

@@ -1,6 +1,6 @@
 """How much mail a lead gets: pauses, the pace that it asked for, gaps and caps. Pure.
 
-Each function returns what speaks against a touch at `now`, or None.
+Functions return what speaks against a touch at `now`, or None.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,18 +28,20 @@ def with_sales(sales_status: str) -> str | None:
     return "sales is working with the lead" if sales_status in WITH_SALES else None
 
 
-def paused_by_lead(traits: Mapping[str, Any], today: date) -> str | None:
-    """A pause that the lead has asked for, until a day begins where it lives (N9)."""
-    until = _day(traits.get(PAUSED_UNTIL))
-    if until is None or today >= until:
-        return None
-    return f"the lead has asked for no mail before {until}"
+def paused_until(traits: Mapping[str, Any]) -> date | None:
+    """The day until which the lead has asked for a pause, in its own time zone (N9)."""
+    until = traits.get(PAUSED_UNTIL)
+    return None if until is None else _day(until)
 
 
 def slower_pace(traits: Mapping[str, Any], sends: Sequence[datetime], now: datetime) -> str | None:
     """A slower pace that the lead has asked for (N9)."""
-    pace = str(traits.get(PACE))
-    if pace not in GAPS or all(now - sent_at >= GAPS[pace] for sent_at in sends):
+    pace = traits.get(PACE)
+    if (
+        not isinstance(pace, str)
+        or pace not in GAPS
+        or all(now - sent_at >= GAPS[pace] for sent_at in sends)
+    ):
         return None
     return f"the lead has asked for a {pace} mail at most"
 

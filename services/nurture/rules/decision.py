@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from services.nurture.rules.choice import RequestedItem
-from services.nurture.rules.grounds import Case, Rules, Withhold, ground_against, sample_text
+from services.nurture.rules.grounds import Case, Rules, Withhold, ground_against, why_not_sendable
 from services.nurture.rules.lead import Lead, Trigger
 from services.nurture.rules.timing import SendTime, ramp_of, send_time
 from services.shared.contracts.events import LeadRequest, Touch
@@ -42,7 +42,7 @@ def decide(
             f"the program {program.id} has no further item for {trigger.stage}",
         )
     # of the grounds about content the only one that a chosen item can have against it
-    if why := sample_text(case._replace(content=content)):
+    if why := why_not_sendable(content, case):
         return Withhold("sample", why)
     due = send_time(rules.playbook, lead.snapshot, now, ramp_of(trigger.imported, lead.id))
     return Send(content, *due, f"the next of {program.id} for {trigger.stage}: {content.title}")

@@ -72,9 +72,9 @@ def ground_against(case: Case) -> Withhold | None:
     """The first ground that holds. What was asked for is outside caps, hours and hold-out, whatever
     the stage (N12).
     """
-    for ground in GROUNDS if case.requested_at is None else REQUEST_GROUNDS:
-        if why := ground.holds(case):
-            return Withhold(ground.reason, why)
+    for reason, holds in GROUNDS if case.requested_at is None else REQUEST_GROUNDS:
+        if why := holds(case):
+            return Withhold(reason, why)
     return None
 
 
@@ -136,9 +136,13 @@ def _no_address(case: Case) -> str | None:
 
 
 def _paused_by_lead(case: Case) -> str | None:
-    snapshot = case.lead.snapshot
-    today = case.now.astimezone(timing.time_zone(case.rules.playbook, snapshot)).date()
-    return cadence.paused_by_lead(snapshot.traits, today)
+    until = cadence.paused_until(case.lead.snapshot.traits)
+    if until is None:
+        return None
+    zone = timing.time_zone(case.rules.playbook, case.lead.snapshot)
+    if case.now.astimezone(zone).date() >= until:
+        return None
+    return f"the lead has asked for no mail before {until}"
 
 
 def _slower_pace(case: Case) -> str | None:
@@ -167,10 +171,13 @@ def _withdrawn_since(case: Case) -> str | None:
     return consent.withdrawn_since(case.lead.consent, case.requested_at)
 
 
-def sample_text(case: Case) -> str | None:
+def _sample(case: Case) -> str | None:
+    return why_not_sendable(case.content, case) if case.content else None
+
+
+def why_not_sendable(content: Content, case: Case) -> str | None:
     """A sample must not reach anybody's mailbox (N14); a webhook is none."""
-    content = case.content
-    if content is None or not content.sample or case.rules.sink or case.channel != "email":
+    if not content.sample or case.rules.sink or case.channel != "email":
         return None
     return "the item is a sample and the mail server is not a local sink"
 
@@ -191,11 +198,11 @@ GROUNDS = (
     Ground("capped", _capped),
     Ground("preference", _topic_unwanted),
     Ground("superseded", _unsuitable),
-    Ground("sample", sample_text),
+    Ground("sample", _sample),
 )
 REQUEST_GROUNDS = (
     Ground("history", _history),
     Ground("no_consent", _withdrawn_since),
     Ground("no_consent", _no_address),
-    Ground("sample", sample_text),
+    Ground("sample", _sample),
 )

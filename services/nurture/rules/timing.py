@@ -66,6 +66,8 @@ def ramp_of(imported: Provenance, lead: str) -> timedelta:
     """How long an imported new lead waits: drawn from its id, evenly over the days of the
     import.
     """
+    if not imported.ramp_days:
+        return timedelta()
     drawn = int.from_bytes(hashlib.sha256(f"ramp:{lead}".encode()).digest()[:8], "big") / 2**64
     return timedelta(days=imported.ramp_days * drawn)
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from services.ingest.importing import mapping as mappings
-from services.ingest.importing.mapping import Written
-from services.ingest.importing.run import Report
+from services.ingest.importing import mapping_file
+from services.ingest.importing.mapping_file import MappingFile
+from services.ingest.importing.run import ImportReport
 from services.ingest.sources.imports import MAX_DAYS
 from services.ops.cli.options import end, say
 from services.ops.commands import importing
@@ -86,7 +86,7 @@ def import_file(
     try:
         if file is None:
             raise Reject("no file is named", where="FILE", remedy="run `ripeline import --help`")
-        written = mappings.read(mapping) if mapping else _guessed(file, dry_run=dry_run)
+        written = mapping_file.read(mapping) if mapping else _guessed(file, dry_run=dry_run)
         declared = _declared(written, mode, days, dry_run=dry_run)
         report = _run(importing.Job(file, written, declared, rejects), to, key)
     except InvalidFile as broken:
@@ -98,14 +98,14 @@ def import_file(
     _print(report, file, as_json=as_json)
 
 
-def _run(job: importing.Job, to: str, key: str) -> Report:
+def _run(job: importing.Job, to: str, key: str) -> ImportReport:
     with _progress_bar(job.file, dry_run=job.report.dry_run) as progress:
         if to:
             return asyncio.run(importing.import_through(job, to, key, progress))
         return asyncio.run(importing.import_here(job, current_settings(), progress))
 
 
-def _guessed(file: Path, *, dry_run: bool) -> Written:
+def _guessed(file: Path, *, dry_run: bool) -> MappingFile:
     """The mapping that the file's columns suggest, shown; unless a person agrees, it serves a dry
     run only.
     """
@@ -117,10 +117,12 @@ def _guessed(file: Path, *, dry_run: bool) -> Written:
             where="--mapping",
             remedy="save the one above to a file, correct it, and name it",
         )
-    return mappings.load(text, "the guessed mapping")
+    return mapping_file.load(text, "the guessed mapping")
 
 
-def _declared(written: Written, mode: str | None, days: int | None, *, dry_run: bool) -> Report:
+def _declared(
+    written: MappingFile, mode: str | None, days: int | None, *, dry_run: bool
+) -> ImportReport:
     """What the import says that it is: by option, else by mapping; asked where a person can answer,
     else history.
     """
@@ -135,7 +137,9 @@ def _declared(written: Written, mode: str | None, days: int | None, *, dry_run: 
             "that enter programs now."
         )
     over = written.mapping.days if days is None else days
-    return Report(as_=chosen or HISTORY, days=over if chosen == NEW_LEADS else 0, dry_run=dry_run)
+    return ImportReport(
+        as_=chosen or HISTORY, days=over if chosen == NEW_LEADS else 0, dry_run=dry_run
+    )
 
 
 def _asked() -> Literal["history", "new_leads"]:
@@ -152,12 +156,12 @@ def _asked() -> Literal["history", "new_leads"]:
 
 def _list_templates() -> None:
     table = Table("template", "for")
-    for name, path in mappings.templates().items():
+    for name, path in mapping_file.templates().items():
         table.add_row(name, path.read_text("utf-8").partition("\n")[0].removeprefix("#").strip())
     Console().print(table)
 
 
-def _print(report: Report, file: Path, *, as_json: bool) -> None:
+def _print(report: ImportReport, file: Path, *, as_json: bool) -> None:
     for line, problem, _ in report.first[:REASONS_SHOWN]:
         say(f"line {line}: {problem}")
     if as_json:
@@ -185,7 +189,7 @@ def _progress_bar(file: Path, *, dry_run: bool) -> Iterator[importing.Progress]:
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("reading" if dry_run else "importing", total=max(size, 1))
 
-        def advance(report: Report, done: int) -> None:
+        def advance(report: ImportReport, done: int) -> None:
             progress.update(
                 task,
                 completed=done,

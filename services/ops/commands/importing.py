@@ -10,11 +10,20 @@ from typing import NamedTuple
 
 from services.ingest.importing.facts import Facts, facts_of
 from services.ingest.importing.guess import guess, written
-from services.ingest.importing.mapping import Written
-from services.ingest.importing.remote import Distant
+from services.ingest.importing.mapping_file import MappingFile
+from services.ingest.importing.remote import RemoteIngest
 from services.ingest.importing.rows import Rows
-from services.ingest.importing.run import Batch, Broker, Import, Nowhere, Report, Sink
-from services.ingest.importing.table import Row, Table
+from services.ingest.importing.run import (
+    Batch,
+    BrokerSink,
+    DryRun,
+    Import,
+    ImportReport,
+    Pipeline,
+    RefusedRow,
+    Sink,
+)
+from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
 from services.ops.commands.status import read as read_status
 from services.ops.embedded.state import running_system
@@ -31,7 +40,7 @@ LAG_POLL_S = 0.5
 # rows make objects that die with their batch; looking for cycles among them costs an eighth
 GC_THRESHOLD = (50_000, 20, 50)
 
-Progress = Callable[[Report, int], None]
+Progress = Callable[[ImportReport, int], None]
 
 
 class Job(NamedTuple):
@@ -40,8 +49,8 @@ class Job(NamedTuple):
     """
 
     file: Path
-    written: Written
-    report: Report
+    written: MappingFile
+    report: ImportReport
     rejects: Path | None
 
 
@@ -56,11 +65,11 @@ def guessed_mapping(file: Path, settings: Settings) -> str:
     return written(guess(table.header, rows, file.name, types))
 
 
-async def import_here(job: Job, settings: Settings, progress: Progress) -> Report:
+async def import_here(job: Job, settings: Settings, progress: Progress) -> ImportReport:
     """Through the same normaliser as ingest, straight to the broker."""
     publisher = Publisher(settings)
     system = running_system()
-    sink: Sink = Nowhere() if job.report.dry_run else Broker(publisher)
+    sink: Sink = DryRun() if job.report.dry_run else BrokerSink(publisher)
     if not job.report.dry_run and system and system.pids.broker:
         sink = Paced(sink, settings)
     try:
@@ -69,20 +78,20 @@ async def import_here(job: Job, settings: Settings, progress: Progress) -> Repor
         await publisher.close()
 
 
-async def import_through(job: Job, url: str, key: str, progress: Progress) -> Report:
+async def import_through(job: Job, url: str, key: str, progress: Progress) -> ImportReport:
     """By way of another ingest, whose playbook counts."""
-    async with Distant(url, key, job.report.as_, job.report.days) as ingest:
-        sink: Sink = Nowhere() if job.report.dry_run else ingest
+    async with RemoteIngest(url, key, job.report.as_, job.report.days) as ingest:
+        sink: Sink = DryRun() if job.report.dry_run else ingest
         return await _import(job, await ingest.facts(), sink, None, progress)
 
 
 async def _import(
     job: Job, facts: Facts, sink: Sink, settings: Settings | None, progress: Progress
-) -> Report:
+) -> ImportReport:
     pepper = settings.pepper.get_secret_value().encode() if settings else b""
     clock = Clock.parse(settings.clock if settings else "")
     mapping, cleaner = job.written.mapping, facts.cleaner()
-    normaliser = Normaliser(cleaner, pepper, facts.sales(), frozenset(facts.ours))
+    normaliser = Normaliser(cleaner, pepper, facts.sales(), frozenset(facts.own_crm_fields))
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
     with ExitStack() as stack:
@@ -94,11 +103,8 @@ async def _import(
             if job.rejects
             else None
         )
-        running = Import(
-            table, rows, normaliser, cleaner, sink,
-            report=job.report, now=clock.now(), rejects=rejects, progress=progress,
-        )  # fmt: skip
-        return await running.run()
+        pipeline = Pipeline(table, rows, normaliser, cleaner, sink, clock.now())
+        return await Import(pipeline, job.report, rejects, progress).run()
 
 
 class Paced:
@@ -109,7 +115,7 @@ class Paced:
     def __init__(self, sink: Sink, settings: Settings) -> None:
         self._sink, self._settings = sink, settings
 
-    async def put(self, batch: Batch) -> list[tuple[Row, Reject]]:
+    async def put(self, batch: Batch) -> list[RefusedRow]:
         """Waits until there is room."""
         # the lag is known by asking only
         while (await read_status(self._settings)).lag["scorer"] > MAX_LAG:  # noqa: ASYNC110

@@ -68,17 +68,17 @@ async def send(settings: Settings, source: Source, url: str) -> Result:
     has no sample or nobody answers.
     """
     if source.sample is None:
-        raise Reject(f"{source.door} has no sample", remedy="let the sender itself send a test")
+        raise Reject(f"{source.name} has no sample", remedy="let the sender itself send a test")
     engine = open_engine(settings)
     began = time.monotonic()
-    address = f"sample-{uuid.uuid4().hex[:12]}@{source.door}.example"
+    address = f"sample-{uuid.uuid4().hex[:12]}@{source.name}.example"
     try:
         post = _post_signed if source.verify else _post_with_key
         posted = await post(engine, settings, source, address, url)
         lead = await _lead(engine, address) if posted.status == 200 else None
     finally:
         await engine.dispose()
-    return Result(source.door, *posted, lead, round(time.monotonic() - began, 2))
+    return Result(source.name, *posted, lead, round(time.monotonic() - began, 2))
 
 
 async def _post_signed(
@@ -86,7 +86,7 @@ async def _post_signed(
 ) -> Posted:
     if source.new_secret is None or source.sign is None or source.sample is None:
         raise Reject(
-            f"no sample of {source.door} can be signed", remedy="let the sender itself send a test"
+            f"no sample of {source.name} can be signed", remedy="let the sender itself send a test"
         )
     signing, verifying = source.new_secret()
     async with _temporary_secret(engine, settings, source, verifying):
@@ -112,7 +112,7 @@ async def _temporary_secret(
     async with engine.begin() as connection:
         expires_at = datetime.now(UTC) + EXPIRES_AFTER
         secret_id = await senders.connect(
-            connection, vault(settings), source.door, secret, NAME, expires_at
+            connection, vault(settings), source.name, secret, NAME, expires_at
         )
     try:
         await asyncio.sleep(TAKES_EFFECT_S)

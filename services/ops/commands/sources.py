@@ -3,12 +3,11 @@
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.ingest import senders
 from services.ingest.registry import FORMS, MAILBOX, served
-from services.ingest.source_stats import described
+from services.ingest.source_stats import source_guide
 from services.ingest.sources.contract import Source
 from services.shared.clock import rfc3339
 from services.shared.db import open_engine, rows
@@ -68,7 +67,7 @@ async def read_all(settings: Settings) -> list[SourceStatus]:
         await engine.dispose()
     stats_of = {row.name: row for row in stats}
     return [
-        _status(source, settings, stats_of.get(source.door), secrets.get(source.door, 0))
+        _status(source, settings, stats_of.get(source.name), secrets.get(source.name, 0))
         for source in _sources(settings)
     ]
 
@@ -85,21 +84,21 @@ async def _count_secrets(connection: AsyncConnection) -> dict[str, int]:
 
 def _status(source: Source, settings: Settings, stats: Any, secrets: int) -> SourceStatus:
     """`stats` is the source's row of `access.source`, None where nothing ever came."""
-    about = msgspec.json.decode(described(source, settings.public_url))
+    guide = source_guide(source, settings.public_url)
     key = settings.public_key.get_secret_value() or "PUBLIC_KEY"
     return SourceStatus(
-        name=source.door,
-        title=about["title"],
-        address=about["address"],
-        signs=about["signs"],
+        name=source.name,
+        title=guide.title,
+        address=guide.address,
+        signs=guide.signs,
         secrets=secrets,
         state="heard" if stats and stats.first_heard_at else "waiting for the first event",
         last_heard_at=rfc3339(stats.last_heard_at) if stats and stats.last_heard_at else None,
         accepted=stats.accepted if stats else 0,
         refused=stats.refused if stats else 0,
         last_refusal=(stats.last_refusal or None) if stats else None,
-        steps=about["steps"],
-        snippet=about["snippet"].replace("{key}", key),
+        steps=guide.steps,
+        snippet=guide.snippet.replace("{key}", key),
     )
 
 
@@ -109,7 +108,7 @@ def _sources(settings: Settings) -> list[Source]:
 
 def named(settings: Settings, name: str) -> Source:
     """The source of this name. Raises Reject."""
-    sources = {source.door: source for source in _sources(settings)}
+    sources = {source.name: source for source in _sources(settings)}
     if name not in sources:
         raise Reject(f"no source {name!r}", remedy=f"use one of {', '.join(sorted(sources))}")
     return sources[name]
@@ -121,14 +120,14 @@ async def connect(
     """Keeps a secret of a signing sender, a new one where none is given. Raises Reject."""
     if source.verify is None or source.new_secret is None:
         raise Reject(
-            f"{source.door} brings an API key", remedy="make one with `ripeline keys new secret`"
+            f"{source.name} brings an API key", remedy="make one with `ripeline keys new secret`"
         )
     secret = given or source.new_secret()[1]
     engine = open_engine(settings)
     try:
         async with engine.begin() as connection:
             secret_id = await senders.connect(
-                connection, vault(settings), source.door, secret, name, expires_at
+                connection, vault(settings), source.name, secret, name, expires_at
             )
     finally:
         await engine.dispose()

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.ingest.spool import waiting
+from services.ingest.spool_files import waiting_submissions
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.db import open_engine, rows, value
@@ -58,7 +58,7 @@ async def read(settings: Settings) -> Status:
     finally:
         await ends.close()
         await engine.dispose()
-    spool = waiting(settings.spool_dir) if settings.spool_dir.is_dir() else 0
+    spool = waiting_submissions(settings.spool_dir) if settings.spool_dir.is_dir() else 0
     to_do = [counts[name] for name in ("due", "sending", "undecided", "reviews")]
     return Status(
         lag=lag,

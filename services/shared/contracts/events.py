@@ -83,7 +83,7 @@ class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
     """The envelope of an interaction: `id` is (door and key's name, sender's id) hashed, `time`
     when it happened.
 
-    `data` are the interaction as it was written, `digest` the hash of what the sender said,
+    `data` are the interaction as it was written, `digest` the hash of what the sender wrote,
     `postedat` the machine's time of acceptance, whatever the clock; `flags` are words: what was
     mended, and what an import says that it is.
     """
@@ -170,7 +170,7 @@ class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):
 class ConsentChanged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A permission changed for an address, named by its HMAC.
 
-    An `undated` word counts from its receipt, and under its event's id only once: said again it is
+    An `undated` consent counts from its receipt, and under its event's id only once: repeated it is
     no later.
     """
 
@@ -295,8 +295,8 @@ def envelope(
 
     `scope` is within what the interaction's id is unique, where that is not its source.
 
-    The digest covers what the sender said and nothing of the receipt, so a resent item has the same
-    one: `said_at` is the sender's own time where `occurred_at` is another, corrected one.
+    The digest covers what the sender wrote and nothing of the receipt, so a resent item has the
+    same one: `said_at` is the sender's own time where `occurred_at` is another, corrected one.
     """
     data, uid = _encode(interaction), event_uid(scope or source, interaction.id)
     sender_time = said_at or occurred_at

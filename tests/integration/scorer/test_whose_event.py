@@ -127,7 +127,7 @@ async def test_a_repeated_event_that_moves_meanwhile_is_looked_at_again(
         [act(1, "z", user_id="u1"), act(2, "e", email=email), act(3, "f", email=email)]
     )
     await consumer(engine, handler).process(arrived, lambda: None)
-    between, real, done = records([act(4, "g", user_id="u1", email=email)]), Store.known, []
+    between, real, done = records([act(4, "g", user_id="u1", email=email)]), Store.stored, []
 
     async def known(self: Store, uids: Any) -> Any:
         got = await real(self, uids)
@@ -138,7 +138,7 @@ async def test_a_repeated_event_that_moves_meanwhile_is_looked_at_again(
             )
         return got
 
-    monkeypatch.setattr(Store, "known", known)
+    monkeypatch.setattr(Store, "stored", known)
     smaller = records([act(1.5, "e", user_id="u7")])
     await consumer(engine, handler).process(smaller, lambda: None)
     await agrees(engine, settings, handler, arrived + between + smaller)

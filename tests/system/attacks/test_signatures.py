@@ -101,7 +101,7 @@ def signers(ingest: IngestProcess) -> list[Signer]:
     return signers
 
 
-@pytest.fixture(params=range(len(SIGNED)), ids=[source.door for source in SIGNED])
+@pytest.fixture(params=range(len(SIGNED)), ids=[source.name for source in SIGNED])
 def signer(signers: list[Signer], request: pytest.FixtureRequest) -> Signer:
     return signers[request.param]
 
@@ -170,16 +170,16 @@ def test_an_old_secret_after_rotation(signer: Signer) -> None:
 def expired_secrets(signers: list[Signer]) -> dict[str, str]:
     """A secret of each signer, by its source's name, that was in force for some seconds."""
     end = datetime.now(UTC) + timedelta(seconds=6)
-    secrets = {signer.source.door: signer.register(expires_at=end)[0] for signer in signers}
+    secrets = {signer.source.name: signer.register(expires_at=end)[0] for signer in signers}
     time.sleep(REFRESHED_S)
     for signer in signers:
-        signer.passes(signer.request(secrets[signer.source.door]))
+        signer.passes(signer.request(secrets[signer.source.name]))
     time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds() + 0.1))
     return secrets
 
 
 def test_an_expired_secret(signer: Signer, expired_secrets: dict[str, str]) -> None:
-    signer.is_refused(signer.request(expired_secrets[signer.source.door]), "signature")
+    signer.is_refused(signer.request(expired_secrets[signer.source.name]), "signature")
 
 
 @pytest.mark.parametrize("minutes", [-6, -60 * 24 * 4, 6, 60 * 24 * 365])
@@ -188,7 +188,7 @@ def test_a_stale_or_future_time_stamp(signer: Signer, minutes: int) -> None:
     repeats it as it was.
     """
     sample = signer.request(at=present.now() + timedelta(minutes=minutes))
-    if not signer.signs_the_time or (minutes == -6 and signer.source.door in REPEATED_AS_THEY_WERE):
+    if not signer.signs_the_time or (minutes == -6 and signer.source.name in REPEATED_AS_THEY_WERE):
         signer.passes(sample)
     else:
         signer.is_refused(sample, "stale")
@@ -201,12 +201,12 @@ def test_a_token_used_for_another_body(signer: Signer) -> None:
     sample = signer.request()
     signer.passes(sample)
     assert signer.ingest.post_signed(signer.source, sample).status_code == 200
-    if signer.source.once:
+    if signer.source.single_use_token:
         other = sample._replace(body=sample.body.replace(b"signed.example", b"other0.example"))
         assert other != sample
         with signer.ingest.publishes_nothing():
             answer = signer.ingest.post_signed(signer.source, other)
-            assert answer.status_code == signer.source.stop
+            assert answer.status_code == signer.source.stop_status
             assert answer.json()["type"].rpartition("#")[2] == "replayed"
 
 

@@ -87,7 +87,7 @@ def test_a_cursor_goes_on_after_the_list_has_grown(system: System, crowd: list[s
     system.wait_for_lead(email=fresh)
     seen, cursor = [first["leads"][0]["id"]], first["next"]
     while cursor:
-        page = system.query("/v1/leads", limit=100, order="last_event_at", cursor=cursor)
+        page = system.query("/v1/leads", limit=500, order="last_event_at", cursor=cursor)
         seen += [lead["id"] for lead in page["leads"]]
         cursor = page["next"]
     assert len(seen) == len(set(seen))

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema_rs
@@ -19,6 +20,7 @@ DOCS, NODE = ROOT / "docs", ROOT / "tests" / "node"
 MADE = documents()
 ASYNC_API = yaml.safe_load(MADE["asyncapi.yaml"])
 TYPE = re.compile(r'"((?:[a-z_]+\.)?[a-z_]+\.v\d+)"')
+PROBLEM = "application/problem+json"
 INFORMATION = 2  # the parser's severity of what is neither an error nor a warning
 
 
@@ -35,6 +37,22 @@ def test_no_document_is_of_an_interface_that_is_gone() -> None:
 
 def test_the_same_code_gives_the_same_documents() -> None:
     assert documents() == MADE
+
+
+@pytest.mark.parametrize("service", ["ingest", "scorer", "nurture"])
+def test_every_route_documents_what_it_takes_and_answers(service: str) -> None:
+    """U3: with a schema and an example each; refusals are problem documents."""
+    document = json.loads(MADE[f"openapi/{service}.json"])
+    schemas = document["components"]["schemas"]
+    for path, status, media, content in _bodies(document):
+        if not path.startswith("/v1/"):
+            continue
+        assert status < "400" or media == PROBLEM, (path, status)
+        if media in ("application/json", PROBLEM):
+            schema = content["schema"]
+            schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+            assert schema, (path, status)
+            assert {"example", "examples"} & (content.keys() | schema.keys()), (path, status)
 
 
 def test_the_parser_of_asyncapi_finds_nothing_wrong() -> None:
@@ -72,6 +90,16 @@ def test_every_type_of_event_that_the_code_names_is_documented() -> None:
         for name in TYPE.findall(path.read_text(encoding="utf-8"))
     }
     assert named == set(BY_TYPE)
+
+
+def _bodies(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """(path, status, content type, content) of each documented body; a request's status is ''."""
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            bodies = {"": operation.get("requestBody", {})} | operation["responses"]
+            for status, body in bodies.items():
+                for media, content in body.get("content", {}).items():
+                    yield path, status, media, content
 
 
 def _problems(schema: dict[str, Any], instance: Any) -> list[str]:

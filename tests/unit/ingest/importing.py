@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from services.ingest.importing.facts import Facts
-from services.ingest.importing.mapping import Header, load
+from services.ingest.importing.header import Header
+from services.ingest.importing.mapping_file import load
 from services.ingest.importing.rows import Rows
 from services.ingest.sources.contract import Item, Refused
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.ingest.sources.canonical import parse
-from services.ingest.sources.contract import Item, Post, Refused
+from services.ingest.sources.contract import InboundRequest, Item, Refused
 from services.shared.contracts.events import ExternalId
 from services.shared.errors import Reject
 
@@ -14,7 +14,7 @@ GOOD = b'{"id":"g","type":"page_viewed","anonymous_id":"a-1"}'
 
 
 def read(body: bytes, media: str = "application/json") -> list[Item | Refused]:
-    return parse(Post("/v1/events", body, NOW, media))
+    return parse(InboundRequest("/v1/events", body, NOW, media))
 
 
 def refusal(read: Item | Refused) -> Reject:

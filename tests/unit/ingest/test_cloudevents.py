@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from services.ingest.sources.cloudevents import own_type, parse
-from services.ingest.sources.contract import Foreign, Item, Post, Refused
+from services.ingest.sources.contract import ForeignItem, InboundRequest, Item, Refused
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 EVENT = {
@@ -20,13 +20,15 @@ EVENT = {
 
 
 def read(body: Any) -> list[Item | Refused]:
-    return parse(Post("/v1/events", msgspec.json.encode(body), NOW, "application/cloudevents+json"))
+    return parse(
+        InboundRequest("/v1/events", msgspec.json.encode(body), NOW, "application/cloudevents+json")
+    )
 
 
 def test_data_are_the_interaction_and_the_attributes_its_id_type_and_time() -> None:
     """I2: CloudEvents come in as they are."""
     [item] = read(EVENT | {"time": "2026-01-02T03:04:05Z"})
-    assert isinstance(item, Foreign)
+    assert isinstance(item, ForeignItem)
     assert (item.id, item.type, item.email, item.origin) == (
         "1",
         "demo_requested",
@@ -38,7 +40,7 @@ def test_data_are_the_interaction_and_the_attributes_its_id_type_and_time() -> N
 
 def test_the_types_of_the_data_win_over_those_of_the_event() -> None:
     [item] = read(EVENT | {"data": {"type": "won", "user_id": "u", "email": None}})
-    assert isinstance(item, Foreign)
+    assert isinstance(item, ForeignItem)
     assert (item.type, item.email) == ("won", "")
 
 
@@ -58,7 +60,7 @@ def test_a_domain_before_and_a_version_after_a_type_fall_away(given: str, ours: 
 
 def test_a_source_cannot_speak_beyond_its_place() -> None:
     [item] = read(EVENT | {"source": 'x","data":{}'})
-    assert isinstance(item, Foreign)
+    assert isinstance(item, ForeignItem)
     assert '"' not in item.origin
 
 
@@ -100,8 +102,8 @@ def test_the_official_library_is_understood() -> None:
     }
     message = to_structured_event(CloudEvent(attributes, {"user_id": "u-1"}))
     body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
-    [item] = parse(Post("/v1/events", body, NOW, "application/cloudevents+json"))
-    assert isinstance(item, Foreign)
+    [item] = parse(InboundRequest("/v1/events", body, NOW, "application/cloudevents+json"))
+    assert isinstance(item, ForeignItem)
     assert (item.id, item.type, item.user_id, item.occurred_at) == ("7", "enquired", "u-1", NOW)
 
 
@@ -114,7 +116,7 @@ def binary(body: bytes = b'{"email": "a@b.de"}', **headers: str) -> Item | Refus
     }
     given |= {name.replace("_", "-"): value for name, value in headers.items()}
     [item] = parse(
-        Post(
+        InboundRequest(
             "/v1/events",
             body,
             NOW,
@@ -127,7 +129,7 @@ def binary(body: bytes = b'{"email": "a@b.de"}', **headers: str) -> Item | Refus
 
 def test_in_binary_mode_the_attributes_are_headers_and_the_body_the_data() -> None:
     item = binary(ce_id="caf%C3%A9", ce_time="2026-01-02T03:04:05Z")
-    assert isinstance(item, Foreign)
+    assert isinstance(item, ForeignItem)
     assert (item.id, item.type, item.email, item.origin) == (
         "café",
         "demo_requested",
@@ -135,7 +137,7 @@ def test_in_binary_mode_the_attributes_are_headers_and_the_body_the_data() -> No
         "/shop",
     )
     assert item.occurred_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    assert isinstance(binary(b""), Foreign)
+    assert isinstance(binary(b""), ForeignItem)
 
 
 @pytest.mark.parametrize("bad", ["%C0%A0", "%FF", "%ED%A0%80", "caf\u00e9"])

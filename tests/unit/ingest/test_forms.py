@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.ingest.api import may_follow
-from services.ingest.sources.contract import Item, Post
+from services.ingest.http.forms import may_redirect
+from services.ingest.sources.contract import InboundRequest, Item
 from services.ingest.sources.forms import fields, parse
 from services.shared.contracts.events import Consent
 from services.shared.errors import Reject
@@ -14,9 +14,9 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 MULTIPART = 'multipart/form-data; boundary="xx"'
 
 
-def post(body: bytes, content_type: str = "application/x-www-form-urlencoded") -> Post:
+def post(body: bytes, content_type: str = "application/x-www-form-urlencoded") -> InboundRequest:
     media = content_type.partition(";")[0]
-    return Post("/v1/forms/contact", body, NOW, media, {"content-type": content_type})
+    return InboundRequest("/v1/forms/contact", body, NOW, media, {"content-type": content_type})
 
 
 def submitted(body: bytes, content_type: str = "application/x-www-form-urlencoded") -> Item:
@@ -26,11 +26,11 @@ def submitted(body: bytes, content_type: str = "application/x-www-form-urlencode
 
 
 def parts(*pairs: tuple[str, str], after: str = "") -> bytes:
-    said = "".join(
+    parts = "".join(
         f'--xx\r\nContent-Disposition: form-data; name="{name}"{after}\r\n\r\n{value}\r\n'
         for name, value in pairs
     )
-    return f"{said}--xx--\r\n".encode()
+    return f"{parts}--xx--\r\n".encode()
 
 
 def test_all_three_encodings_say_the_same() -> None:
@@ -57,8 +57,8 @@ def test_all_three_encodings_say_the_same() -> None:
 
 def test_a_ticked_box_is_consent_in_the_words_shown() -> None:
     """I7: channel, purpose, basis and wording."""
-    [said] = submitted(b"email=a@b.de&consent=on&consent_text=Write+to+me").consent
-    assert said == Consent(
+    [consent] = submitted(b"email=a@b.de&consent=on&consent_text=Write+to+me").consent
+    assert consent == Consent(
         state="given", channel="email", purpose="marketing", basis="form", text="Write to me"
     )
 
@@ -116,7 +116,7 @@ def test_a_body_that_is_no_form_is_refused_with_a_remedy(body: bytes, content_ty
 
 
 @pytest.mark.parametrize(
-    ("then", "follows"),
+    ("page", "allowed"),
     [
         ("https://www.example.com/thanks", True),
         ("https://www.example.com/thanks/you?x=1", True),
@@ -134,6 +134,6 @@ def test_a_body_that_is_no_form_is_refused_with_a_remedy(body: bytes, content_ty
         ("https://[bad/thanks", False),
     ],
 )
-def test_a_form_leads_to_allowed_pages_only(then: str, follows: bool) -> None:
-    assert may_follow(then, ["https://www.example.com/thanks"]) is follows
-    assert not may_follow(then, [])
+def test_a_form_leads_to_allowed_pages_only(page: str, allowed: bool) -> None:
+    assert may_redirect(page, ["https://www.example.com/thanks"]) is allowed
+    assert not may_redirect(page, [])

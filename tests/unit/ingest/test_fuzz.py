@@ -1,5 +1,5 @@
 """Whatever comes in ends in interactions or in a refusal: every parser, check and decoder of the
-doors.
+sources.
 """
 
 import contextlib
@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.ingest.http.admission import presented_key
 from services.ingest.http.form_token import age
-from services.ingest.http.request import presented, unzipped
+from services.ingest.http.request import unzipped
 from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.registry import FORMS, MAILBOX, served
-from services.ingest.sources.contract import Item, Post, Refused, Sample, Secret, Source
+from services.ingest.sources.contract import InboundRequest, Item, Refused, Sample, Secret, Source
 from services.ingest.sources.reading.json import is_deep, pieces
 from services.shared.contracts.events import InteractionEvent
 from services.shared.contracts.identity import Cleaner
@@ -111,7 +112,7 @@ def seeds(source: Source) -> list[Sample]:
         made.append(Sample(json.dumps(source.example).encode(), "application/json"))
     media = made[0].media if made else "application/json"
     files = (
-        (DATA / "senders").glob(f"{source.door.replace('-', '_')}*")
+        (DATA / "senders").glob(f"{source.name.replace('-', '_')}*")
         if source is not MAILBOX
         else (DATA / "mail").glob("*.eml")
     )
@@ -168,24 +169,24 @@ def body_of(sample: Sample, rng: random.Random, raw: bytes, other: Any) -> bytes
     return mutated(sample.body, rng)
 
 
-def settles(source: Source, post: Post, secrets: list[Secret]) -> None:
+def settles(source: Source, post: InboundRequest, secrets: list[Secret]) -> None:
     """The whole way of a request that is not IO."""
-    assert isinstance(source.key_in(post.body), str)
+    assert isinstance(source.key_in_body(post.body), str)
     try:
-        if source.greet:
-            source.greet(post, secrets)
+        if source.handshake:
+            source.handshake(post, secrets)
         if source.verify:
             assert source.verify(post, secrets) in secrets
     except Reject:
         pass
     try:
-        if source.once:
-            assert isinstance(source.once(post), str)
+        if source.single_use_token:
+            assert isinstance(source.single_use_token(post), str)
         provenance, items = source.provenance(post), source.parse(post)
     except Reject:
         return
     assert all(isinstance(item, Item | Refused) for item in items)
-    receipt = NORMALISER.take(items, Receipt(source.door, NOW, 0.0, provenance=provenance))
+    receipt = NORMALISER.take(items, Receipt(source.name, NOW, 0.0, provenance=provenance))
     assert len(receipt.ids) + len(receipt.refused) <= len(items)
     for record in receipt.records:
         if record.topic.endswith("interactions"):
@@ -214,7 +215,7 @@ def fuzz(source: Source, cases: int) -> None:
             name = rng.choice(sorted(headers))
             headers[name] = mutated(headers[name].encode(), rng).decode("latin-1")
         path = sample.path or rng.choice(list(source.paths) or [""])
-        post = Post(
+        post = InboundRequest(
             path,
             body,
             NOW,
@@ -239,7 +240,7 @@ def decode(cases: int) -> None:
     )
     def run(raw: bytes) -> None:
         text = raw.decode("latin-1")
-        assert isinstance(presented(text), str)
+        assert isinstance(presented_key(text), str)
         assert is_deep(raw) in (True, False)
         with contextlib.suppress(Reject):
             assert all(isinstance(piece, bytes) for piece in pieces(raw))
@@ -256,13 +257,13 @@ def decode(cases: int) -> None:
     run()
 
 
-@pytest.mark.parametrize("source", PARSERS, ids=lambda source: source.door)
+@pytest.mark.parametrize("source", PARSERS, ids=lambda source: source.name)
 def test_a_parser_gives_interactions_or_a_refusal(source: Source) -> None:
     fuzz(source, CASES // len(PARSERS))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("source", PARSERS, ids=lambda source: source.door)
+@pytest.mark.parametrize("source", PARSERS, ids=lambda source: source.name)
 def test_a_hundred_thousand_cases_end_in_interactions_or_a_refusal(source: Source) -> None:
     fuzz(source, MANY // len(PARSERS) + 1)
 

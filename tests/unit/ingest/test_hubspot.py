@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources.contract import Item, Post, Refused, Secret, Source
+from services.ingest.sources.contract import InboundRequest, Item, Refused, Secret, Source
 from services.ingest.sources.hubspot import source
 from services.ingest.sources.reading.signatures import new_text
 from services.shared.contracts.events import Consent, ExternalId
@@ -29,13 +29,15 @@ SECRETS = [Secret("default", "client-secret")]
 HUBSPOT = source()
 
 
-def post(body: bytes, address: str = ADDRESS, **headers: str) -> Post:
-    return Post("/v1/hooks/hubspot", body, NOW, "application/json", headers, address=address)
+def post(body: bytes, address: str = ADDRESS, **headers: str) -> InboundRequest:
+    return InboundRequest(
+        "/v1/hooks/hubspot", body, NOW, "application/json", headers, address=address
+    )
 
 
 def signed(
     body: bytes, *, signed_address: str = ADDRESS, stamp: int = MS, address: str = ADDRESS
-) -> Post:
+) -> InboundRequest:
     text = b"POST" + signed_address.encode() + body + str(stamp).encode()
     signature = base64.b64encode(hmac.new(b"client-secret", text, hashlib.sha256).digest()).decode()
     return post(
@@ -45,7 +47,7 @@ def signed(
     )
 
 
-def verified(given: Post) -> str:
+def verified(given: InboundRequest) -> str:
     assert HUBSPOT.verify
     return HUBSPOT.verify(given, SECRETS).name
 
@@ -55,13 +57,13 @@ def read(*events: dict[str, Any], by: Source = HUBSPOT) -> list[Item | Refused]:
 
 
 def changed(name: str, value: Any, **more: Any) -> dict[str, Any]:
-    told = {
+    fields = {
         "subscriptionType": "contact.propertyChange",
         "occurredAt": MS,
         "objectId": 123,
         "portalId": 33,
     }
-    return told | {"propertyName": name, "propertyValue": value} | more
+    return fields | {"propertyName": name, "propertyValue": value} | more
 
 
 def only(event: dict[str, Any]) -> Item:
@@ -158,7 +160,7 @@ def test_what_we_wrote_ourselves_does_not_come_back_as_news() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {"subscriptionType": "deal.creation"}, {"subscriptionType": "company.propertyChange"},
         {"subscriptionType": "contact.associationChange"}, {"subscriptionType": "contact.restore"},
@@ -166,12 +168,12 @@ def test_what_we_wrote_ourselves_does_not_come_back_as_news() -> None:
         {"subscriptionType": "something"},
     ],
 )  # fmt: skip
-def test_what_names_no_person_is_left_out(told: dict[str, Any]) -> None:
-    assert read({"occurredAt": MS, "objectId": 1, **told}) == []
+def test_what_names_no_person_is_left_out(fields: dict[str, Any]) -> None:
+    assert read({"occurredAt": MS, "objectId": 1, **fields}) == []
 
 
 @pytest.mark.parametrize(
-    ("told", "where"),
+    ("fields", "where"),
     [
         ({"objectId": 1, "subscriptionType": "contact.creation"}, "/occurredAt"),
         (
@@ -188,8 +190,8 @@ def test_what_names_no_person_is_left_out(told: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_a_broken_event_is_refused_and_harms_no_other(told: dict[str, Any], where: str) -> None:
-    broken, sound = read(told, changed("industry", "Food"))
+def test_a_broken_event_is_refused_and_harms_no_other(fields: dict[str, Any], where: str) -> None:
+    broken, sound = read(fields, changed("industry", "Food"))
     assert isinstance(broken, Refused)
     assert broken.reject.where == where
     assert broken.reject.remedy
@@ -214,8 +216,8 @@ def test_a_signed_request_fits_behind_a_proxy() -> None:
 
 def test_the_escapes_that_hubspot_does_not_sign_are_decoded_and_no_other() -> None:
     given = f"{ADDRESS}?a=%3a%2F%3F%40%21%24%27%28%29%2A%2C%3b&b=%20%26%3D%25&c=+"
-    told = f"{ADDRESS}?a=:/?@!$'()*,;&b=%20%26%3D%25&c=+"
-    assert verified(signed(GOLDEN, signed_address=told, address=given)) == "default"
+    fields = f"{ADDRESS}?a=:/?@!$'()*,;&b=%20%26%3D%25&c=+"
+    assert verified(signed(GOLDEN, signed_address=fields, address=given)) == "default"
 
 
 @pytest.mark.parametrize("change", [b"10", b" ", b""])

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from services.ingest.importing.cells import number
 from services.ingest.importing.guess import guess, written
-from services.ingest.importing.mapping import Header, load, templates
-from services.ingest.importing.mapping import read as mapping_of
-from services.ingest.importing.rows import Rows, number
+from services.ingest.importing.header import Header
+from services.ingest.importing.mapping_file import load, templates
+from services.ingest.importing.mapping_file import read as mapping_of
+from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import Table
 from services.ingest.importing.times import parse
 from services.ingest.sources.contract import Item, Refused
@@ -44,28 +46,28 @@ def problems(mapping: str, *header: str) -> list[str]:
 
 
 def test_every_mistake_is_told_at_once_with_its_line_and_a_remedy() -> None:
-    said = problems(
+    found = problems(
         "kind: leads\nemail: Mail\nconsnt: OK\ntime: {column: T, zone: Mars}\nas: "
         "soon\ndays: 1000\n"
     )
-    assert [text.split(": ")[0] for text in said] == [
+    assert [text.split(": ")[0] for text in found] == [
         "map.yaml:4",
         "map.yaml:5",
         "map.yaml:6",
         "map.yaml:3",
     ]
-    assert any("no such key. Did you mean `consent`?" in text for text in said)
-    assert any("no time zone 'Mars'" in text for text in said)
+    assert any("no such key. Did you mean `consent`?" in text for text in found)
+    assert any("no time zone 'Mars'" in text for text in found)
 
 
 def test_columns_that_are_not_in_the_file_are_told_before_any_row() -> None:
-    said = problems(
+    found = problems(
         "kind: leads\nemail: Mial\ntraits:\n  title: Job titel\nconsent: {column: Ok}\ndrop: "
         "[Gone]\n",
         "Mail",
         "Job title",
     )
-    assert said == [
+    assert found == [
         "map.yaml:2: email: no column 'Mial' in the file. Did you mean 'Mail'?",
         "map.yaml:4: traits.title: no column 'Job titel' in the file. Did you mean 'Job title'?",
         "map.yaml:5: consent.0.column: no column 'Ok' in the file. The columns are 'Mail', "
@@ -269,7 +271,7 @@ def test_an_amount_that_is_none_or_two_is_refused(text: str) -> None:
 # -- permissions (N6) -----------------------------------------------------------------------------
 
 
-def said(mapping: str, **cells: str) -> tuple[Consent, ...]:
+def consents(mapping: str, **cells: str) -> tuple[Consent, ...]:
     return one(
         f"kind: leads\nemail: E\ntime: T\n{mapping}",
         **({"E": "a@x.example", "T": "2026-03-04"} | cells),
@@ -277,11 +279,11 @@ def said(mapping: str, **cells: str) -> tuple[Consent, ...]:
 
 
 def test_only_a_word_that_says_yes_is_a_permission() -> None:
-    assert [c.state for c in said("consent: OK", OK="Yes")] == ["given"]
-    assert [c.state for c in said("consent: OK", OK="Opted-in")] == ["given"]
-    assert [c.state for c in said("consent: OK", OK="unsubscribed")] == ["withdrawn"]
+    assert [c.state for c in consents("consent: OK", OK="Yes")] == ["given"]
+    assert [c.state for c in consents("consent: OK", OK="Opted-in")] == ["given"]
+    assert [c.state for c in consents("consent: OK", OK="unsubscribed")] == ["withdrawn"]
     for word in ("", "no", "0", "perhaps", "false"):
-        assert said("consent: OK", OK=word) == ()
+        assert consents("consent: OK", OK=word) == ()
 
 
 def test_a_mapping_names_its_own_words_and_how_they_were_given() -> None:
@@ -289,18 +291,18 @@ def test_a_mapping_names_its_own_words_and_how_they_were_given() -> None:
         "consent: {column: OK, equals: [1, ja], channel: phone, purpose: sales, basis: "
         "badge scan, text: Wording}"
     )
-    [given] = said(rule, OK="1", Wording="Call me")
+    [given] = consents(rule, OK="1", Wording="Call me")
     assert (given.channel, given.purpose, given.basis, given.text) == (
         "phone",
         "sales",
         "badge scan",
         "Call me",
     )
-    assert said(rule, OK="yes") == ()
+    assert consents(rule, OK="yes") == ()
 
 
 def test_all_rows_may_have_one_permission() -> None:
-    [given] = said("consent: {state: given, basis: badge scan}")
+    [given] = consents("consent: {state: given, basis: badge scan}")
     assert (given.state, given.basis, given.at) == ("given", "badge scan", None)
 
 
@@ -308,16 +310,16 @@ def test_a_permission_without_a_date_is_the_oldest_of_all_and_a_refusal_without_
     None
 ):
     """N6: whatever is imported, a refusal is not overruled by a permission that nobody dated."""
-    assert said("consent: {state: given}", T="")[0].at == EPOCH
+    assert consents("consent: {state: given}", T="")[0].at == EPOCH
     [item] = items(
         "kind: leads\nemail: E\ntime: {constant: 2026-03-04}\nconsent: {state: given}",
         E="a@x.example",
     )
     assert item.consent[0].at == EPOCH
-    assert said("consent: {state: withdrawn}", T="")[0].at is None
-    assert said("consent: {state: given, at: D}", T="", D="2026-01-01T00:00:00Z")[0].at == datetime(
-        2026, 1, 1, tzinfo=UTC
-    )
+    assert consents("consent: {state: withdrawn}", T="")[0].at is None
+    assert consents("consent: {state: given, at: D}", T="", D="2026-01-01T00:00:00Z")[
+        0
+    ].at == datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_several_words_may_be_said_of_one_address() -> None:
@@ -325,8 +327,11 @@ def test_several_words_may_be_said_of_one_address() -> None:
         "consent: [{column: A, equals: '*', at: A}, {column: B, equals: '*', state: "
         "withdrawn, at: B}]"
     )
-    assert [c.state for c in said(both, A="2026-01-01", B="2026-02-01")] == ["given", "withdrawn"]
-    assert [c.state for c in said(both, A="2026-01-01", B="")] == ["given"]
+    assert [c.state for c in consents(both, A="2026-01-01", B="2026-02-01")] == [
+        "given",
+        "withdrawn",
+    ]
+    assert [c.state for c in consents(both, A="2026-01-01", B="")] == ["given"]
 
 
 def test_a_suppression_takes_permission_back() -> None:

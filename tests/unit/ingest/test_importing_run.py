@@ -14,12 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.importing import run
-from services.ingest.importing.jobs import Brought
-from services.ingest.importing.lead_count import People
-from services.ingest.importing.mapping import load
+from services.ingest.importing.jobs import UploadedFile
+from services.ingest.importing.lead_count import LeadCounter
+from services.ingest.importing.mapping_file import load
 from services.ingest.importing.rows import Rows
-from services.ingest.importing.run import Batch, Import, Nowhere, Report
-from services.ingest.importing.table import Row, Table
+from services.ingest.importing.run import (
+    Batch,
+    DryRun,
+    Import,
+    ImportReport,
+    Pipeline,
+    RefusedRow,
+)
+from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
 from services.scorer.identity.rules import Graph, Node, assign
 from services.shared.contracts.events import (
@@ -50,36 +57,29 @@ class Kept:
         self.records: list[Outgoing] = []
         self.items: list[bytes] = []
 
-    async def put(self, batch: Batch) -> list[tuple[Row, Reject]]:
+    async def put(self, batch: Batch) -> list[RefusedRow]:
         if self.away:
             self.away -= 1
             raise Retry("away")
         self.records += batch.records
-        self.items += [item for taken in batch.taken for item in taken.items]
+        self.items += [item for accepted in batch.accepted for item in accepted.items]
         return [
-            (taken.row, Reject("refused there"))
-            for taken in batch.taken
-            if self.refused and self.refused in taken.row.cells
+            RefusedRow(accepted.row, Reject("refused there"))
+            for accepted in batch.accepted
+            if self.refused and self.refused in accepted.row.cells
         ]
 
 
 async def imported(
-    path: Path, mapping: str, sink: Any, rejects: io.StringIO | None = None, **said: Any
-) -> Report:
+    path: Path, mapping: str, sink: Any, rejects: io.StringIO | None = None, **declared: Any
+) -> ImportReport:
     table = Table(path)
     try:
         cleaner = FACTS.cleaner()
         rows = Rows(load(mapping, "map.yaml"), table.header, FACTS)
-        return await Import(
-            table,
-            rows,
-            Normaliser(cleaner, b"pepper"),
-            cleaner,
-            sink,
-            report=Report(**said),
-            now=NOW,
-            rejects=rejects,
-        ).run()
+        normaliser = Normaliser(cleaner, b"pepper")
+        pipeline = Pipeline(table, rows, normaliser, cleaner, sink, NOW)
+        return await Import(pipeline, ImportReport(**declared), rejects).run()
     finally:
         table.close()
 
@@ -139,7 +139,7 @@ async def test_it_waits_for_what_is_away_and_gives_up_in_the_end(
 ) -> None:
     path = file(tmp_path, "E", "a@x.example")
     assert (await imported(path, "kind: leads\nemail: E", Kept(away=1))).accepted == 1
-    monkeypatch.setattr(run, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(run, "RETRY_S", 0.1)
     with pytest.raises(Retry):
         await imported(path, "kind: leads\nemail: E", Kept(away=9))
 
@@ -151,7 +151,7 @@ async def test_rejected_rows_go_to_a_table_that_computes_nothing(tmp_path: Path)
     await imported(
         file(tmp_path, "E;=N", *(f"nobody;{cell}" for cell in cells)),
         "kind: leads\nemail: E",
-        Nowhere(),
+        DryRun(),
         out,
     )
     table = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
@@ -165,7 +165,7 @@ async def test_reasons_do_not_grow_without_end(
 ) -> None:
     monkeypatch.setattr(run, "MAX_REASONS", 1)
     path = file(tmp_path, "E,T", "nobody,", "a@x.example,soon", "nobody,")
-    report = await imported(path, "kind: leads\nemail: E\ntime: T", Nowhere())
+    report = await imported(path, "kind: leads\nemail: E\ntime: T", DryRun())
     assert report.reasons == {"not a mail address": 2, "other reasons": 1}
 
 
@@ -182,10 +182,10 @@ def test_leads_are_counted_as_the_scorer_will_tell_them_apart(
 ) -> None:
     """D1, D2: linked identifiers are one person, shared ones nobody's."""
     named = [sorted(Identifier(kind, value) for kind, value in row) for row in rows]
-    people = People()
-    people.add(named)
-    assert people.count() == _leads(named)
-    people.close()
+    counter = LeadCounter()
+    counter.add(named)
+    assert counter.count() == _leads(named)
+    counter.close()
 
 
 def _leads(rows: Sequence[Sequence[Identifier]]) -> int:
@@ -205,7 +205,7 @@ def _leads(rows: Sequence[Sequence[Identifier]]) -> int:
 
 
 def test_a_file_on_the_page_shows_a_mapping_that_cannot_be_read_as_empty(tmp_path: Path) -> None:
-    brought = Brought(tmp_path, "f.csv", None)  # type: ignore[arg-type]
+    uploaded = UploadedFile(tmp_path, "f.csv", None)  # type: ignore[arg-type]
     for text in ("kind: [", "- a", ""):
-        brought.text = text
-        assert brought.mapping == {}
+        uploaded.text = text
+        assert uploaded.mapping == {}

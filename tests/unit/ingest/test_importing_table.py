@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.importing.mapping import load
+from services.ingest.importing.mapping_file import load
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import MAX_CELL, Row, Table
 from services.shared.errors import Reject
@@ -25,10 +25,10 @@ CELLS = [
 
 
 def table(
-    path: Path, content: bytes | str, written: str = "utf-8", **said: str
+    path: Path, content: bytes | str, written: str = "utf-8", **options: str
 ) -> tuple[Table, list[Row]]:
     path.write_bytes(content if isinstance(content, bytes) else content.encode(written))
-    found = Table(path, **said)
+    found = Table(path, **options)
     try:
         return found, list(found.rows())
     finally:
@@ -86,9 +86,9 @@ def test_a_person_may_say_the_encoding_and_the_delimiter(tmp_path: Path) -> None
         tmp_path / "f.csv", "a~b\nł~1,2\n".encode("cp1250"), encoding="cp1250", delimiter="~"
     )
     assert (found.header.names, rows[0].cells) == (["a", "b"], ["ł", "1,2"])
-    for said in ({"encoding": "klingon"}, {"delimiter": "\n"}):
+    for options in ({"encoding": "klingon"}, {"delimiter": "\n"}):
         with pytest.raises(Reject):
-            table(tmp_path / "f.csv", "a,b\n", **said)
+            table(tmp_path / "f.csv", "a,b\n", **options)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -169,7 +169,7 @@ _scribble = st.binary(max_size=400) | st.lists(st.sampled_from(_PIECES), max_siz
 def test_any_bytes_end_in_rows_or_a_refusal(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
-    """I3: whatever is brought as a file, each row is read or reported, and nothing crashes."""
+    """I3: whatever is uploaded as a file, each row is read or reported, and nothing crashes."""
     path = tmp_path_factory.getbasetemp() / "any.csv"
     try:
         found, rows = table(path, content)

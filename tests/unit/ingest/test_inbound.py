@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.ingest.mailbox.inbound import MAX_MAIL, read
-from services.ingest.mailbox.phrases import refuses, sounds_automatic
+from services.ingest.mailbox.phrases import is_automatic_subject, is_objection
 from services.ingest.mailbox.reports import hardness
 from services.ingest.mailbox.text import own_words, without_markup
 from services.ingest.sources.contract import Item, Refused
@@ -174,7 +174,7 @@ def test_what_people_s_programs_add_is_no_mark_of_a_machine(header: str) -> None
 def test_the_subject_of_an_absence_gives_a_machine_away_but_an_answer_to_one_is_a_persons(
     subject: str, automatic: bool
 ) -> None:
-    assert sounds_automatic(subject) is automatic
+    assert is_automatic_subject(subject) is automatic
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_wish_to_be_left_alone_is_a_refusal_by_the_writer_and_by_the_recipient
         TOUCH,
     )
     assert (received.type, received.email, received.touch_id) == ("consent_withdrawn", "", TOUCH)
-    assert {said.state for item in (written, received) for said in consents_of(item)} == {
+    assert {consent.state for item in (written, received) for consent in consents_of(item)} == {
         "withdrawn"
     }
     assert written.id != received.id
@@ -421,13 +421,13 @@ NO_REFUSALS = [
 @pytest.mark.parametrize("text", REFUSALS)
 def test_plain_words_are_a_refusal(text: str) -> None:
     """I10: in seven languages, with and without accents."""
-    assert refuses("Re: Four bottlers", text)
+    assert is_objection("Re: Four bottlers", text)
 
 
 @pytest.mark.parametrize("text", NO_REFUSALS)
 def test_other_words_are_not(text: str) -> None:
     """I10: a lead may ask about lists, appointments and colleagues."""
-    assert not refuses("Re: Four bottlers", text)
+    assert not is_objection("Re: Four bottlers", text)
 
 
 @pytest.mark.parametrize(
@@ -490,12 +490,12 @@ def test_a_wish_counts_from_its_arrival_and_no_earlier_permission_outlives_it() 
         [refused] = read(f"{head}Subject: unsubscribe\n\n".encode(), at)
         assert isinstance(refused, Item)
         assert refused.occurred_at == datetime(2026, 11, 3, 10, tzinfo=UTC)
-        assert [said.at for said in refused.consent] == [
+        assert [consent.at for consent in refused.consent] == [
             datetime(2026, 11, 3, 11, 0, 8, tzinfo=UTC)
         ]
     [unknown] = read(b"From: a@b.de\nSubject: unsubscribe\n\n", NOW)
     assert isinstance(unknown, Item)
-    assert [said.at for said in unknown.consent] == [None]
+    assert [consent.at for consent in unknown.consent] == [None]
     undated = one(
         "Received: by mx; Tue, 3 Nov 2026 11:00:07 +0000\nFrom: a@b.de\nSubject: Re: x\n\nYes"
     )

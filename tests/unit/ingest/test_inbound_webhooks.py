@@ -19,8 +19,8 @@ from services.ingest.mailbox import mailgun as mailgun_inbound
 from services.ingest.mailbox import sendgrid as sendgrid_inbound
 from services.ingest.mailbox.inbound import read
 from services.ingest.registry import MAILBOX, SOURCES
-from services.ingest.source_stats import described
-from services.ingest.sources.contract import Item, Post, Refused, Secret, Source
+from services.ingest.source_stats import source_guide
+from services.ingest.sources.contract import InboundRequest, Item, Refused, Secret, Source
 from services.shared.errors import Reject
 
 MAILS = Path(__file__).parents[2] / "data" / "mail"
@@ -32,18 +32,18 @@ Fields = list[tuple[str, str, bytes]]  # name, what else the part's headers say,
 
 def urlencoded(
     fields: dict[str, str | bytes], path: str = mailgun_inbound.PATH, at: datetime = NOW
-) -> Post:
-    return Post(path, urlencode(fields).encode(), at, "application/x-www-form-urlencoded")
+) -> InboundRequest:
+    return InboundRequest(path, urlencode(fields).encode(), at, "application/x-www-form-urlencoded")
 
 
-def multipart(fields: Fields, query: dict[str, str] | None = None) -> Post:
+def multipart(fields: Fields, query: dict[str, str] | None = None) -> InboundRequest:
     body = b"".join(
         f'--xYzZY\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode()
         + value
         + b"\r\n"
         for name, more, value in fields
     )
-    return Post(
+    return InboundRequest(
         "",
         body + b"--xYzZY--\r\n",
         NOW,
@@ -68,7 +68,7 @@ def mailgun_fields(mail: bytes, text: str, html: str = "") -> dict[str, str | by
 
 
 def signature(timestamp: str, token: str, key: str = KEY.value) -> dict[str, str | bytes]:
-    """Mailgun's, computed anew."""
+    """Mailgun's, computed again."""
     return {
         "timestamp": timestamp, "token": token,
         "signature": hmac.new(key.encode(), f"{timestamp}{token}".encode(),
@@ -199,7 +199,7 @@ def test_mailguns_signature_is_over_timestamp_and_token() -> None:
     """Security: several secrets, and any change is noticed."""
     post = urlencoded({"body-plain": "x", **signature(str(int(NOW.timestamp())), "t" * 50)})
     assert mailgun_inbound.verify(post, [Secret("new", "other"), KEY]) == KEY
-    assert mailgun_inbound.once(post) == "t" * 50
+    assert mailgun_inbound.single_use_token(post) == "t" * 50
     for broken in (
         post.body.replace(b"ttt", b"tts", 1),
         post.body.replace(b"timestamp=1", b"timestamp=2"),
@@ -246,7 +246,7 @@ def test_a_signed_sample_passes_its_own_door_as_an_answer(source: Source) -> Non
     made = source.sign(
         source.sample("ann@acme.example", NOW), signer, "https://x.example" + source.paths[0], NOW
     )
-    post = Post(
+    post = InboundRequest(
         source.paths[0],
         made.body,
         NOW,
@@ -265,16 +265,17 @@ def test_a_signed_sample_passes_its_own_door_as_an_answer(source: Source) -> Non
     )
 
 
-def test_the_doors_are_listed_with_what_to_do() -> None:
+def test_the_sources_are_listed_with_what_to_do() -> None:
     assert {"mailgun-inbound", "sendgrid-inbound"} <= {
-        source.door for source in SOURCES if source.about
+        source.name for source in SOURCES if source.setup
     }
-    told = msgspec.json.decode(described(MAILBOX, "https://x.example"))
-    assert (told["address"], told["signs"]) == ("", False)
-    assert "RIPELINE_IMAP_URL" in told["steps"][1]
-    assert 'forward("https://x.example/v1/hooks/mailgun-inbound/mime")' in described(
-        mailgun_inbound.SOURCE, "https://x.example"
-    ).replace("\\", "")
+    guide = source_guide(MAILBOX, "https://x.example")
+    assert (guide.address, guide.signs) == ("", False)
+    assert "RIPELINE_IMAP_URL" in guide.steps[1]
+    steps = source_guide(mailgun_inbound.SOURCE, "https://x.example").steps
+    assert any(
+        'forward("https://x.example/v1/hooks/mailgun-inbound/mime")' in step for step in steps
+    )
 
 
 FIELDS = st.lists(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources.contract import Post, Refused
-from services.ingest.sources.mailchimp import SOURCE, greet, parse
+from services.ingest.sources.contract import InboundRequest, Refused
+from services.ingest.sources.mailchimp import SOURCE, handshake, parse
 from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
 from tests.support.mailtools import (
@@ -121,7 +121,7 @@ def test_what_is_no_event_is_refused_by_its_place() -> None:
         assert isinstance(refused, Refused)
         assert refused.reject.where == where
     assert (
-        taken(parsed("type=unsubscribe&fired_at=2026-11-01+12:40:00")).refused[0][2].kind
+        taken(parsed("type=unsubscribe&fired_at=2026-11-01+12:40:00")).refused[0].reject.kind
         == "no-identifier"
     )
     with pytest.raises(Reject):
@@ -133,7 +133,7 @@ def test_what_is_no_event_is_refused_by_its_place() -> None:
 # -- secret ---------------------------------------------------------------------------------------
 
 
-def asking(secret: str | None, method: str = "POST") -> Post:
+def asking(secret: str | None, method: str = "POST") -> InboundRequest:
     return post(SOURCE, b"", query={} if secret is None else {"secret": secret}, method=method)
 
 
@@ -152,12 +152,12 @@ def test_a_wrong_secret_does_not_fit(given: str | None) -> None:
 
 
 def test_mailchimps_question_is_answered_but_not_under_a_wrong_secret() -> None:
-    assert greet(asking(None, "GET"), [NEW])
-    assert greet(asking(NEW.value, "GET"), [NEW])
-    assert greet(asking(NEW.value), [NEW]) is None
+    assert handshake(asking(None, "GET"), [NEW])
+    assert handshake(asking(NEW.value, "GET"), [NEW])
+    assert handshake(asking(NEW.value), [NEW]) is None
     for secrets in ([OLD], []):
         with pytest.raises(Reject):
-            greet(asking(NEW.value, "GET"), secrets)
+            handshake(asking(NEW.value, "GET"), secrets)
 
 
 def test_the_sample_is_a_request_as_mailchimp_makes_it() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources.contract import Post, Refused
-from services.ingest.sources.mailgun import SOURCE, once, parse, sample, sign
+from services.ingest.sources.contract import InboundRequest, Refused
+from services.ingest.sources.mailgun import SOURCE, parse, sample, sign, single_use_token
 from tests.support.mailtools import (
     NEW,
     NOW,
@@ -53,7 +53,7 @@ def parsed(event: dict[str, Any], **signature: Any) -> list[Any]:
     return parse(post(SOURCE, signed(event, **signature)))
 
 
-def request(at: datetime = NOW, **signature: Any) -> Post:
+def request(at: datetime = NOW, **signature: Any) -> InboundRequest:
     return post(SOURCE, signed(EVENTS[0], **signature), at)
 
 
@@ -132,7 +132,7 @@ def test_what_is_no_event_is_refused_by_its_place() -> None:
         [refused] = parsed(event)
         assert isinstance(refused, Refused)
         assert refused.reject.where == where
-    assert taken(parsed({"event": "opened"})).refused[0][2].kind == "no-identifier"
+    assert taken(parsed({"event": "opened"})).refused[0].reject.kind == "no-identifier"
 
 
 # -- signature ------------------------------------------------------------------------------------
@@ -192,7 +192,11 @@ def test_a_token_whose_beginning_is_moved_into_the_time_is_no_new_token() -> Non
     moved = request(timestamp=STAMP + TOKEN[:2], token=TOKEN[2:])
     assert float(STAMP + TOKEN[:2]) == float(STAMP)
     assert refusal(SOURCE, moved, NEW) == "signature"
-    assert once(moved) == once(request()) != once(request(token="another"))
+    assert (
+        single_use_token(moved)
+        == single_use_token(request())
+        != single_use_token(request(token="another"))
+    )
 
 
 def test_the_sample_is_a_request_as_mailgun_makes_it() -> None:
@@ -200,7 +204,7 @@ def test_the_sample_is_a_request_as_mailgun_makes_it() -> None:
     one, other = (
         posted(SOURCE, sign(sample("a@b.example", NOW), "key", "", NOW)) for _ in range(2)
     )
-    assert once(one) != once(other)
+    assert single_use_token(one) != single_use_token(other)
 
 
 # -- whatever comes -------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.registry import served
-from services.ingest.sources.contract import Item, Post, Refused, Secret, Source
-from services.ingest.sources.mapped import MAX_ELEMENTS, MAX_ITEMS, source
+from services.ingest.sources.contract import InboundRequest, Item, Refused, Reply, Secret, Source
+from services.ingest.sources.mapped import MAX_ITEMS, source
+from services.ingest.sources.reading.xml import MAX_ELEMENTS
 from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
 from services.shared.playbook.loading import InvalidFile
@@ -37,11 +38,11 @@ def shipped(default_playbook: Playbook) -> dict[str, Source]:
     return {rule.id: source(rule) for rule in default_playbook.senders}
 
 
-def post(body: bytes | Any, **more: Any) -> Post:
-    told = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    return Post(
+def post(body: bytes | Any, **more: Any) -> InboundRequest:
+    encoded = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return InboundRequest(
         "/v1/hooks/x",
-        told,
+        encoded,
         NOW,
         more.pop("media", "application/json"),
         more.pop("headers", {}),
@@ -115,7 +116,7 @@ def test_zoom_asks_first_and_is_answered_only_when_it_signed(shipped: dict[str, 
     """Else anybody could have an event of his own signed here, and send it back."""
     zoom, secrets = shipped["zoom"], [Secret("default", "token")]
     assert zoom.sign
-    assert zoom.greet
+    assert zoom.handshake
     asked = post(
         {
             "event": "endpoint.url_validation",
@@ -124,18 +125,18 @@ def test_zoom_asks_first_and_is_answered_only_when_it_signed(shipped: dict[str, 
         }
     )
     signed = zoom.sign(zoom.sample("a@x.example", NOW)._replace(body=asked.body), "token", "", NOW)  # type: ignore[misc]
-    reply = zoom.greet(asked._replace(headers=signed.headers), secrets)
+    reply = zoom.handshake(asked._replace(headers=signed.headers), secrets)
     assert reply is not None
     assert reply.media == "application/json"
-    told = msgspec.json.decode(reply.body)
+    answer = msgspec.json.decode(reply.body)
     expected = hmac.new(b"token", b"qgg8vlvZRS6UYooatFL8Aw", hashlib.sha256).hexdigest()
-    assert told == {"plainToken": "qgg8vlvZRS6UYooatFL8Aw", "encryptedToken": expected}
+    assert answer == {"plainToken": "qgg8vlvZRS6UYooatFL8Aw", "encryptedToken": expected}
     with pytest.raises(Reject) as unsigned:
-        zoom.greet(asked, secrets)
+        zoom.handshake(asked, secrets)
     assert unsigned.value.kind == "signature"
     event = post((DATA / "zoom_registration.json").read_bytes())
-    told = zoom.sign(zoom.sample("a@x.example", NOW)._replace(body=event.body), "token", "", NOW)  # type: ignore[misc]
-    assert zoom.greet(event._replace(headers=told.headers), secrets) is None
+    signed = zoom.sign(zoom.sample("a@x.example", NOW)._replace(body=event.body), "token", "", NOW)  # type: ignore[misc]
+    assert zoom.handshake(event._replace(headers=signed.headers), secrets) is None
 
 
 def test_livestorm_attendance(shipped: dict[str, Source]) -> None:
@@ -239,11 +240,11 @@ def test_salesforce_notifications_and_their_acknowledgement(shipped: dict[str, S
     }  # fmt: skip
     assert (contact.type, contact.traits, contact.email) == ("identified", {}, "bo@plant.example")
     assert contact.consent == (Consent(state="withdrawn", basis="HasOptedOutOfEmail"),)
-    said = salesforce.answer([], [])
-    assert not isinstance(said, dict)
-    assert said.media == "text/xml"
-    assert b"<Ack>true</Ack>" in said.body
-    assert salesforce.stop == 200
+    answer = salesforce.answer([], [])
+    assert isinstance(answer, Reply)
+    assert answer.media == "text/xml"
+    assert b"<Ack>true</Ack>" in answer.body
+    assert salesforce.stop_status == 200
 
 
 def test_zapier_takes_whatever_a_flow_says(shipped: dict[str, Source]) -> None:
@@ -308,28 +309,28 @@ def test_the_documents_signatures_are_sound_and_its_first_call_by_get_is_answere
         "verify": {"header": "X-LI-Signature"},
         "challenge": hello,
     }
-    greet = source(Sender.model_validate(given)).greet
-    assert greet
+    handshake = source(Sender.model_validate(given)).handshake
+    assert handshake
     asked = post(b"", method="GET", query={"challengeCode": "890e4665-4dfe-4ab1-b689-ed553bceeed0"})
-    reply = greet(asked, [Secret("default", "client")])
+    reply = handshake(asked, [Secret("default", "client")])
     assert reply
     assert len(msgspec.json.decode(reply.body)["challengeResponse"]) == 64
-    assert greet(post(b"", method="GET"), [Secret("default", "client")]) is None
+    assert handshake(post(b"", method="GET"), [Secret("default", "client")]) is None
     with pytest.raises(Reject) as nobody:
-        greet(asked, [])
+        handshake(asked, [])
     assert nobody.value.kind == "not-connected"
     forged = asked._replace(query={"challengeCode": 'hmacsha256={"type":"LEAD_ACTION"}'})
     with pytest.raises(Reject, match="plain token"):
-        greet(forged, [Secret("default", "client")])
+        handshake(forged, [Secret("default", "client")])
 
 
 def test_every_entry_tells_its_steps_and_its_sample_is_a_lead(default_playbook: Playbook) -> None:
     """U4: what `ripeline sources test` does, without the servers."""
     names = {"typeform", "hubspot"} | {rule.id for rule in default_playbook.senders}
-    found = [one_ for one_ in served(default_playbook) if one_.door in names]
+    found = [one_ for one_ in served(default_playbook) if one_.name in names]
     assert len(found) == len(names)
     for one_ in found:
-        assert one_.about
+        assert one_.setup
         assert one_.sample
         made, known = one_.sample("ann@x.example", NOW), []
         address = f"https://leads.firm.example{one_.paths[0]}"
@@ -337,18 +338,20 @@ def test_every_entry_tells_its_steps_and_its_sample_is_a_lead(default_playbook: 
             signer, verifier = one_.new_secret()
             made, known = one_.sign(made, signer, address, NOW), [Secret("default", verifier)]
         headers = {name.lower(): value for name, value in made.headers.items()}
-        sent = Post(one_.paths[0], made.body, NOW, made.media, headers, made.query, "POST", address)
+        sent = InboundRequest(
+            one_.paths[0], made.body, NOW, made.media, headers, made.query, "POST", address
+        )
         if one_.verify:
-            assert one_.verify(sent, known).name == "default", one_.door
+            assert one_.verify(sent, known).name == "default", one_.name
         items = [item for item in one_.parse(sent) if isinstance(item, Item)]
-        assert any(item.email == "ann@x.example" for item in items), one_.door
+        assert any(item.email == "ann@x.example" for item in items), one_.name
         assert all(
             item.occurred_at is None or abs(item.occurred_at - NOW) < timedelta(minutes=1)
             for item in items
-        ), one_.door
-        assert one_.about.title
-        assert any("{address}" in step for step in one_.about.steps), one_.door
-        assert any("ripeline " in step for step in one_.about.steps), one_.door
+        ), one_.name
+        assert one_.setup.title
+        assert any("{address}" in step for step in one_.setup.steps), one_.name
+        assert any("ripeline " in step for step in one_.setup.steps), one_.name
 
 
 # -- mapping --------------------------------------------------------------------------------------

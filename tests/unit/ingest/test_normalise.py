@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources.contract import Foreign, Item, Refused
+from services.ingest.sources.contract import ForeignItem, Item, Refused
 from services.shared.contracts.events import (
     CONSENTS,
     INTERACTIONS,
@@ -40,14 +40,14 @@ NORMALISER = Normaliser(Cleaner(WORDS), PEPPER)
 
 
 def take(
-    *items: Item | Refused, at: datetime = NOW, door: str = "canonical:default", many: bool = True
+    *items: Item | Refused, at: datetime = NOW, source: str = "canonical:default", many: bool = True
 ) -> Receipt:
-    return NORMALISER.take(items, Receipt(door, at, 1.0, many=many))
+    return NORMALISER.take(items, Receipt(source, at, 1.0, many=many))
 
 
 def wired(*items: Item, **how: Any) -> list[InteractionEvent]:
     receipt = take(*items, **how)
-    assert not receipt.refused, receipt.refused[0][2]
+    assert not receipt.refused, receipt.refused[0].reject
     return [
         decode_envelope(record.value) for record in receipt.records if record.topic == INTERACTIONS
     ]
@@ -56,7 +56,7 @@ def wired(*items: Item, **how: Any) -> list[InteractionEvent]:
 def refused(item: Item) -> Reject:
     receipt = take(item, many=False)
     assert not receipt.records
-    return receipt.refused[0][2]
+    return receipt.refused[0].reject
 
 
 def item(**fields: Any) -> Item:
@@ -73,8 +73,8 @@ def test_a_record_carries_who_said_it_when_and_what() -> None:
         "",
     )
     assert (event.time, event.receivedat, event.postedat) == (at, NOW, 1.0)
-    said = decode_interaction(event.data)
-    assert said == Interaction(id="1", type="x", user_id="u", traits={"a": "ä"}, cost=2.0)
+    data = decode_interaction(event.data)
+    assert data == Interaction(id="1", type="x", user_id="u", traits={"a": "ä"}, cost=2.0)
     assert b"occurred_at" not in bytes(event.data)
 
 
@@ -94,16 +94,16 @@ def test_the_same_item_again_has_the_same_identity_and_digest_whenever_it_comes(
 
 
 def test_a_corrected_time_does_not_make_a_repetition_another_event() -> None:
-    """Segment's skew rule moves the time at each receipt; what the sender said stays."""
-    said = NOW - timedelta(days=1)
+    """Segment's skew rule moves the time at each receipt; what the sender stated stays."""
+    stated = NOW - timedelta(days=1)
     first, later = (
-        Foreign(id="1", type="x", user_id="u", said_at=said, occurred_at=NOW - timedelta(s))
+        ForeignItem(id="1", type="x", user_id="u", stated_at=stated, occurred_at=NOW - timedelta(s))
         for s in (1, 2)
     )
     [one], [other] = wired(first), wired(later)
     assert one.digest == other.digest
     assert one.time != other.time
-    assert b"said_at" not in bytes(one.data)
+    assert b"stated_at" not in bytes(one.data)
 
 
 def test_far_future_is_clamped_and_far_past_is_flagged() -> None:
@@ -270,10 +270,10 @@ def test_consents_go_out_beside_the_interaction_under_the_addresss_hash() -> Non
     given_at = NOW - timedelta(days=2)
     consents = (Consent(state="given", at=given_at), Consent(state="withdrawn", channel="phone"))
     records = take(item(email="Ann@b.de", occurred_at=NOW - timedelta(1), consent=consents)).records
-    sent = [decode_consent(record.value).data for record in records if record.topic == CONSENTS]
+    changes = [decode_consent(record.value).data for record in records if record.topic == CONSENTS]
     address = keyed_hash(PEPPER, "email:ann@b.de")
     assert {record.key for record in records if record.topic == CONSENTS} == {address}
-    assert [(said.address, said.channel, said.state, said.at) for said in sent] == [
+    assert [(sent.address, sent.channel, sent.state, sent.at) for sent in changes] == [
         (address, "email", "given", given_at),
         (address, "phone", "withdrawn", NOW - timedelta(1)),
     ]
@@ -301,15 +301,17 @@ def test_some_types_imply_a_consent(fields: dict[str, Any], states: list[str]) -
 def test_a_consent_from_the_future_counts_from_its_event() -> None:
     ahead = (Consent(state="given", at=NOW + timedelta(days=9)),)
     receipt = take(item(email="a@b.de", occurred_at=NOW - timedelta(1), consent=ahead))
-    event, said = (
+    event, consent = (
         decode_envelope(receipt.records[0].value),
         decode_consent(receipt.records[1].value),
     )
-    assert (event.flags, said.data.at) == ("clamped", NOW - timedelta(1))
+    assert (event.flags, consent.data.at) == ("clamped", NOW - timedelta(1))
 
 
 def test_ids_are_unique_within_a_foreign_events_origin() -> None:
-    one, other = (Foreign(id="1", type="x", user_id="u", origin=origin) for origin in ("/a", "/b"))
+    one, other = (
+        ForeignItem(id="1", type="x", user_id="u", origin=origin) for origin in ("/a", "/b")
+    )
     [first], [second] = wired(one), wired(other)
     assert first.source == "canonical:default:/a"
     assert first.id != second.id

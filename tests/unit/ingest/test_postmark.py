@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources.contract import Post, Refused
+from services.ingest.sources.contract import InboundRequest, Refused
 from services.ingest.sources.postmark import SOURCE, parse
 from tests.support.mailtools import (
     NEW,
@@ -47,7 +47,7 @@ def bounce(kind: str, **fields: Any) -> dict[str, Any]:
     } | fields
 
 
-def asking(password: str, user: str = "anybody") -> Post:
+def asking(password: str, user: str = "anybody") -> InboundRequest:
     """A request to an address with user and password, in so many words."""
     basic = base64.b64encode(f"{user}:{password}".encode()).decode()
     return post(SOURCE, encoded(RECORDS[0]), headers={"authorization": f"Basic {basic}"})
@@ -117,15 +117,15 @@ def test_a_deactivation_by_the_owner_is_no_act_of_the_lead() -> None:
     assert summary(parsed(bounce("SpamComplaint"))) == [("ann@example.com", "email_complained", "")]
 
 
-@pytest.mark.parametrize("said", [True, None, "true", 1])
+@pytest.mark.parametrize("value", [True, None, "true", 1])
 def test_a_change_of_a_subscription_is_a_refusal_unless_it_says_that_it_is_none(
-    said: object,
+    value: object,
 ) -> None:
     change = {
         "RecordType": "SubscriptionChange",
         "Recipient": "ann@example.com",
         "Origin": "Recipient",
-        "SuppressSending": said,
+        "SuppressSending": value,
     }
     assert consents(parsed(change)) == {"ann@example.com": ["withdrawn"]}
 
@@ -161,7 +161,7 @@ def test_what_is_no_record_is_refused_by_its_place() -> None:
         [refused] = parsed(record)
         assert isinstance(refused, Refused)
         assert refused.reject.where == where
-    assert taken(parsed({"RecordType": "Open"})).refused[0][2].kind == "no-identifier"
+    assert taken(parsed({"RecordType": "Open"})).refused[0].reject.kind == "no-identifier"
 
 
 # -- password -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What people ask of our mails: read from the form (I4), told on the page, obeyed by the choice
+"""What people ask of our mails: read from the form (I4), shown on the page, obeyed by the choice
 (N9).
 """
 
@@ -9,13 +9,14 @@ import pytest
 
 from services.ingest.tracking import preferences
 from services.ingest.tracking.pages import HEADERS, Pages, plain
+from services.ingest.tracking.tracker import MailTokens
 from services.shared.errors import Reject
 from services.shared.playbook.sections import Playbook
 
 TOPICS = ["downtime", "cost", "tools"]
 TODAY = date(2027, 11, 30)
 TOUCH = "11111111-1111-4111-8111-111111111111"
-WAYS = ("way-out", "preferences")
+TOKENS = MailTokens("unsubscribe-token", "preferences-token")
 
 
 @pytest.mark.parametrize(
@@ -39,9 +40,9 @@ WAYS = ("way-out", "preferences")
         ({"topics": "cost", "pace": "weekly"}, {"mail_topics": ["cost"], "mail_pace": "weekly"}),
     ],
 )
-def test_a_form_says_only_what_was_chosen(form: dict[str, Any], traits: dict[str, Any]) -> None:
+def test_a_form_changes_only_what_was_chosen(form: dict[str, Any], traits: dict[str, Any]) -> None:
     """All topics, the usual pace and the end of a pause lift what was chosen before."""
-    assert preferences.said(form, TOPICS, TODAY) == traits
+    assert preferences.chosen(form, TOPICS, TODAY) == traits
 
 
 @pytest.mark.parametrize(
@@ -62,15 +63,15 @@ def test_a_form_says_only_what_was_chosen(form: dict[str, Any], traits: dict[str
 )
 def test_what_is_unclear_is_refused_with_a_remedy(form: dict[str, Any], where: str) -> None:
     with pytest.raises(Reject) as caught:
-        preferences.said(form, TOPICS, TODAY)
+        preferences.chosen(form, TOPICS, TODAY)
     assert (caught.value.where, caught.value.kind) == (where, "invalid")
     assert caught.value.remedy
 
 
 def test_a_pause_is_a_not_now_and_the_rest_a_preference() -> None:
     """I4: typed apart, each with the choice as properties and as traits."""
-    said = {"mail_topics": ["cost"], "mail_pace": None, "mail_paused_until": "2028-01-01"}
-    pause, rest = preferences.interactions(TOUCH, said)
+    chosen = {"mail_topics": ["cost"], "mail_pace": None, "mail_paused_until": "2028-01-01"}
+    pause, rest = preferences.interactions(TOUCH, chosen)
     assert (pause.type, pause.traits) == ("not_now", {"mail_paused_until": "2028-01-01"})
     assert pause.properties == {"paused_until": "2028-01-01"}
     assert (rest.type, rest.traits) == (
@@ -78,7 +79,7 @@ def test_a_pause_is_a_not_now_and_the_rest_a_preference() -> None:
         {"mail_topics": ["cost"], "mail_pace": None},
     )
     assert rest.properties == {"topics": ["cost"], "pace": None}
-    assert {one.touch_id for one in (pause, rest)} == {TOUCH}
+    assert {item.touch_id for item in (pause, rest)} == {TOUCH}
     (ended,) = preferences.interactions(TOUCH, {"mail_paused_until": None})
     assert (ended.type, ended.traits) == ("preference_set", {"mail_paused_until": None})
 
@@ -89,7 +90,7 @@ def pages(default_playbook: Playbook) -> Pages:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("chosen", "words"),
     [
         ({"mail_topics": ["cost", "tools"]}, "about Cost and Tools."),
         ({"mail_topics": None}, "about everything."),
@@ -99,17 +100,17 @@ def pages(default_playbook: Playbook) -> Pages:
         ({"mail_paused_until": None}, "The pause is over"),
     ],
 )
-def test_the_page_says_what_holds_now(pages: Pages, said: dict[str, Any], words: str) -> None:
-    page = bytes(pages.preferences(WAYS, said=said).body).decode()
+def test_the_page_says_what_holds_now(pages: Pages, chosen: dict[str, Any], words: str) -> None:
+    page = bytes(pages.preferences(TOKENS, chosen=chosen).body).decode()
     assert words in page
     assert "Changed your mind?" in page
-    assert 'action="/u/way-out"' in page
+    assert 'action="/u/unsubscribe-token"' in page
 
 
 def test_every_topic_of_the_library_can_be_chosen_in_plain_words(
     pages: Pages, default_playbook: Playbook
 ) -> None:
-    page = bytes(pages.preferences(WAYS).body).decode()
+    page = bytes(pages.preferences(TOKENS).body).decode()
     topics = preferences.topics_of(default_playbook)
     assert len(topics) == len(set(topics)) > 5
     for topic in topics:
@@ -127,9 +128,14 @@ def test_the_playbooks_words_cannot_break_out_of_a_page(default_playbook: Playbo
     content = [default_playbook.content[0].model_copy(update={"topic": odd})]
     pages = Pages(default_playbook.model_copy(update={"company": company, "content": content}))
     wrong = Reject(odd, remedy=odd, kind="invalid")
-    for page in (pages.thanks(), pages.leave(WAYS), pages.left(WAYS), pages.preferences(WAYS),
-    pages.mistaken(WAYS, wrong),
-                 pages.broken(wrong)):  # fmt: skip
+    for page in (
+        pages.thanks(),
+        pages.unsubscribe(TOKENS),
+        pages.unsubscribed(TOKENS),
+        pages.preferences(TOKENS),
+        pages.preferences_refused(TOKENS, wrong),
+        pages.broken_link(wrong),
+    ):
         assert b"<script" not in bytes(page.body)
         assert page.headers["Content-Security-Policy"] == HEADERS["Content-Security-Policy"]
         assert page.headers["Cache-Control"] == "no-store"
@@ -137,7 +143,7 @@ def test_the_playbooks_words_cannot_break_out_of_a_page(default_playbook: Playbo
 
 def test_a_page_tells_its_status(pages: Pages) -> None:
     """A full spool is worth another attempt, a link that is not ours is not."""
-    full, gone = (pages.broken(Reject("x", kind=kind)) for kind in ("spool-full", "not-found"))
+    full, gone = (pages.broken_link(Reject("x", kind=kind)) for kind in ("spool-full", "not-found"))
     assert (full.status_code, full.headers["Retry-After"], gone.status_code) == (503, "5", 404)
     assert b"nothing has changed yet" in bytes(full.body)
-    assert pages.mistaken(WAYS, Reject("x")).status_code == 400
+    assert pages.preferences_refused(TOKENS, Reject("x")).status_code == 400

@@ -15,7 +15,7 @@ import svix
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from services.ingest.sources.contract import Post, Sample, Secret
+from services.ingest.sources.contract import InboundRequest, Sample, Secret
 from services.ingest.sources.reading.schemes import Scheme, scheme
 from services.shared.errors import Reject
 from services.shared.playbook.senders import Hmac
@@ -51,9 +51,9 @@ def standard(prefix: str) -> Scheme:
     return found("standard-webhooks" if prefix == "webhook" else "svix")
 
 
-def post(body: bytes = BODY, query: dict[str, str] | None = None, **headers: str) -> Post:
+def post(body: bytes = BODY, query: dict[str, str] | None = None, **headers: str) -> InboundRequest:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Post("/v1/hooks/x", body, NOW, "application/json", named, query or {})
+    return InboundRequest("/v1/hooks/x", body, NOW, "application/json", named, query or {})
 
 
 def webhook(
@@ -63,7 +63,7 @@ def webhook(
     number: str = "msg_1",
     at: datetime = NOW,
     signature: str = "",
-) -> Post:
+) -> InboundRequest:
     """A request signed by the sender's own library."""
     signature = signature or SIGNERS[prefix](secret).sign(number, at, body.decode())
     stamp = str(int(at.timestamp()))
@@ -73,7 +73,7 @@ def webhook(
     )
 
 
-def refusal(of: Scheme, given: Post, secrets: list[Secret]) -> str:
+def refusal(of: Scheme, given: InboundRequest, secrets: list[Secret]) -> str:
     with pytest.raises(Reject) as refused:
         of.verify(given, secrets)
     assert refused.value.remedy
@@ -204,12 +204,14 @@ def hexed(secret: str, text: bytes) -> str:
     return hmac.new(secret.encode(), text, hashlib.sha256).hexdigest()
 
 
-def zoom(secret: str = "s", body: bytes = BODY, stamp: str = STAMP) -> Post:
+def zoom(secret: str = "s", body: bytes = BODY, stamp: str = STAMP) -> InboundRequest:
     value = f"v0={hexed(secret, f'v0:{stamp}:'.encode() + body)}"
     return post(body, x_zm_signature=value, x_zm_request_timestamp=stamp)
 
 
-def calendly(secret: str = "s", body: bytes = BODY, stamp: str = STAMP, more: str = "") -> Post:
+def calendly(
+    secret: str = "s", body: bytes = BODY, stamp: str = STAMP, more: str = ""
+) -> InboundRequest:
     value = f"t={stamp},v1={hexed(secret, f'{stamp}.'.encode() + body)}{more}"
     return post(body, calendly_webhook_signature=value)
 
@@ -283,10 +285,10 @@ def test_places_in_the_body_or_an_id_are_not_filled_in_again() -> None:
         == "a"
     )
     for number in ("n:1", "", "n.1", "{body}"):
-        told = f"{number}:{STAMP}:".encode() + body
+        signed = f"{number}:{STAMP}:".encode() + body
         assert (
             refusal(
-                found(rule), post(body, s=hexed("k", told), i=number, t=STAMP), [Secret("a", "k")]
+                found(rule), post(body, s=hexed("k", signed), i=number, t=STAMP), [Secret("a", "k")]
             )
             == "signature"
         )

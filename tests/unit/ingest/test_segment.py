@@ -6,21 +6,31 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.ingest.sources.contract import Foreign, Item, Post, Refused
-from services.ingest.sources.segment import answer, parse, snake, write_key
+from services.ingest.sources.contract import (
+    ForeignItem,
+    InboundRequest,
+    Item,
+    ItemProblem,
+    Refused,
+    RejectedItem,
+)
+from services.ingest.sources.segment import answer, parse, write_key
+from services.ingest.sources.segment_calls import snake
 from services.shared.errors import Reject
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
-def call(kind: str, **fields: Any) -> Foreign:
+def call(kind: str, **fields: Any) -> ForeignItem:
     [item] = read(f"/v1/{kind}", fields)
-    assert isinstance(item, Foreign)
+    assert isinstance(item, ForeignItem)
     return item
 
 
 def read(path: str, body: Any) -> list[Item | Refused]:
-    return parse(Post(path, body if isinstance(body, bytes) else msgspec.json.encode(body), NOW))
+    return parse(
+        InboundRequest(path, body if isinstance(body, bytes) else msgspec.json.encode(body), NOW)
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,10 +104,10 @@ def test_times_follow_our_clock_by_segments_rule_and_the_said_time_is_kept() -> 
         sentAt="2020-01-01T00:00:09.5Z",
     )
     assert item.occurred_at == NOW - timedelta(seconds=9.5)
-    assert item.said_at == datetime(2020, 1, 1, tzinfo=UTC)
+    assert item.stated_at == datetime(2020, 1, 1, tzinfo=UTC)
     assert (
         call("track", event="x", userId="u", timestamp="2020-01-01T00:00:00").occurred_at
-        == item.said_at
+        == item.stated_at
     )
     assert call("track", event="x", userId="u").occurred_at is None
 
@@ -115,12 +125,12 @@ def test_a_batch_keeps_its_sound_calls_even_beside_one_that_is_no_json() -> None
         b'{"type":"track","event":"b","properties":{"n":NaN}},{"type":"nope"},{"type":"page","anonymousId":"a"}],"writeKey":"k"}'
     )
     first, broken, unknown, last = read("/v1/batch", batch)
-    assert isinstance(first, Foreign)
+    assert isinstance(first, ForeignItem)
     assert first.occurred_at == NOW - timedelta(seconds=9)
     assert isinstance(broken, Refused)
     assert isinstance(unknown, Refused)
     assert unknown.reject.where == "/type"
-    assert isinstance(last, Foreign)
+    assert isinstance(last, ForeignItem)
 
 
 @pytest.mark.parametrize(
@@ -134,5 +144,6 @@ def test_a_body_that_is_no_batch_is_refused(body: bytes) -> None:
 def test_the_key_may_stand_in_the_body_and_the_answer_is_segments() -> None:
     assert write_key(b'{"writeKey":"rl_x","batch":[]}') == "rl_x"
     assert write_key(b"[]") == write_key(b"") == ""
-    assert answer(["1"], []) == {"success": True}
-    assert answer(["1"], [{"index": 1}])["rejected"] == [{"index": 1}]
+    assert msgspec.to_builtins(answer(["1"], [])) == {"success": True}
+    rejected = RejectedItem(1, None, ItemProblem("invalid", "wrong", "", "", 400))
+    assert answer(["1"], [rejected]).rejected == [rejected]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sendgrid import EventWebhook
 
-from services.ingest.sources.contract import Post, Refused, Secret
+from services.ingest.sources.contract import InboundRequest, Refused, Secret
 from services.ingest.sources.sendgrid import (
     SIGNATURE,
     SOURCE,
@@ -63,7 +63,7 @@ def event(**fields: Any) -> dict[str, Any]:
     } | fields
 
 
-def by_hand(body: bytes, key: ec.EllipticCurvePrivateKey, at: datetime = NOW) -> Post:
+def by_hand(body: bytes, key: ec.EllipticCurvePrivateKey, at: datetime = NOW) -> InboundRequest:
     """A request signed in so many words: ECDSA with SHA-256 over the time's digits and the raw
     body, DER in base64.
     """

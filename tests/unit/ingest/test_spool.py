@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.ingest.spool import HEADER, Spool, waiting
+from services.ingest.spool import Spool
+from services.ingest.spool_files import HEADER, waiting_submissions
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing
 
@@ -64,13 +65,13 @@ async def test_what_was_taken_is_on_disk_and_goes_out_in_order(
     """
     for number in range(40):
         await spool.append(record(number), str(number))
-    assert spool.count == waiting(tmp_path) == 40
+    assert spool.count == waiting_submissions(tmp_path) == 40
     assert len(list(tmp_path.glob("*.spool"))) > 1
     broker = Broker()
     await drained(spool, broker)
     assert broker.numbers == list(range(40))
     assert broker.got[:2] == record(0)
-    assert waiting(tmp_path) == 0
+    assert waiting_submissions(tmp_path) == 0
     assert not list(tmp_path.glob("*.spool"))
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sources.contract import Item, Post, Refused, Secret
+from services.ingest.sources.contract import InboundRequest, Item, Refused, Secret
 from services.ingest.sources.typeform import SOURCE, new_text, parse, sample, sign, verify
 from services.shared.contracts.events import Consent
 from services.shared.errors import Reject
@@ -23,8 +23,8 @@ GOLDEN = (Path(__file__).parents[2] / "data" / "senders" / "typeform.json").read
 SECRETS = [Secret("second", "new secret"), Secret("default", "old secret")]
 
 
-def post(body: bytes, **headers: str) -> Post:
-    return Post("/v1/hooks/typeform", body, NOW, "application/json", headers)
+def post(body: bytes, **headers: str) -> InboundRequest:
+    return InboundRequest("/v1/hooks/typeform", body, NOW, "application/json", headers)
 
 
 def signature(secret: str, body: bytes) -> str:
@@ -197,7 +197,7 @@ def test_a_signature_in_another_form_does_not_fit(given: str) -> None:
 
 def test_neither_404_nor_410_is_ever_the_word_for_stop() -> None:
     """Typeform switches a webhook off that hears one of them."""
-    assert SOURCE.stop == 200
+    assert SOURCE.stop_status == 200
 
 
 def test_a_sample_fits_and_is_a_lead() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources.contract import Foreign, Item
+from services.ingest.sources.contract import ForeignItem, Item
 from services.shared.contracts.events import (
     Consent,
     ExternalId,
@@ -79,7 +79,7 @@ def test_what_is_no_word_of_sales_keeps_the_identity_of_its_door() -> None:
 
 def test_ids_that_are_unique_within_an_origin_only_stay_apart() -> None:
     one, other = (
-        Foreign(id="1", type="won", user_id="u", origin=origin) for origin in ("/shop", "/crm")
+        ForeignItem(id="1", type="won", user_id="u", origin=origin) for origin in ("/shop", "/crm")
     )
     assert wired(one).id != wired(other).id
 

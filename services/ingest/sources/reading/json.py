@@ -1,5 +1,5 @@
-"""Cuts a JSON body into its items, each to be read alone, and says of a broken one what, where and
-how to mend it.
+"""Cuts a JSON body into its items, each to be read alone, and describes what is wrong with a broken
+one: what, where and how to mend it.
 """
 
 import re
@@ -52,7 +52,7 @@ def pieces(body: bytes) -> list[bytes]:
     except UNREADABLE:
         items, end = cut_by_hand(body)
         if end != len(body):
-            raise _unfinished() from None
+            raise _incomplete() from None
     return counted(items)
 
 
@@ -72,7 +72,7 @@ def counted(items: list[T]) -> list[T]:
 
 
 def is_deep(piece: bytes) -> bool:
-    """Whether it is nested deeper than we read; nearly always two counts tell."""
+    """Whether it is nested deeper than we read; two counts decide nearly always."""
     if piece.count(b"{") + piece.count(b"[") <= MAX_DEPTH:
         return False
     depth = 0
@@ -124,8 +124,8 @@ def mistake(piece: bytes, error: Exception, inside: str = "") -> Reject:
 
 
 def pointer(path: str) -> str:
-    """`.consent[0].at` as the JSON pointer `/consent/0/at`; it ends where the decoder does not say
-    on.
+    """`.consent[0].at` as the JSON pointer `/consent/0/at`; it ends where the decoder gives
+    no name.
     """
     steps = []
     for name, index in STEP.findall(path):
@@ -149,7 +149,7 @@ def cut_by_hand(body: bytes, start: int = 0) -> tuple[list[bytes], int]:
     """The items of the array that opens at `start`, by brackets and quotes alone, and where it
     ends.
 
-    For an array of which at least one item is broken: its neighbours shall not suffer.
+    For an array of which at least one item is broken: its neighbours are kept.
     """
     found: list[bytes] = []
     depth, begin = 0, start + 1
@@ -163,10 +163,10 @@ def cut_by_hand(body: bytes, start: int = 0) -> tuple[list[bytes], int]:
             return found, begin
         if number > MAX_TOKENS:
             break
-    raise _unfinished()
+    raise _incomplete()
 
 
-def _unfinished() -> Reject:
+def _incomplete() -> Reject:
     return Reject(
         "the array does not end where the body ends",
         remedy="send one complete JSON array, and nothing after it",

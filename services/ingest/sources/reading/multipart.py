@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from python_multipart.exceptions import FormParserError, MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from services.ingest.sources.contract import Post
+from services.ingest.sources.contract import InboundRequest
 from services.shared.errors import Reject
 
 MULTIPART = "multipart/form-data"
@@ -24,19 +24,19 @@ class Part(NamedTuple):
     is_file: bool = False
 
 
-def parts(post: Post) -> list[Part]:
+def parts(request: InboundRequest) -> list[Part]:
     """The named parts, in order. Raises Reject for a body that is cut off, has no boundary or too
     many parts.
     """
-    boundary = parse_options_header(post.headers.get("content-type"))[1].get(b"boundary", b"")
+    boundary = parse_options_header(request.headers.get("content-type"))[1].get(b"boundary", b"")
     if not boundary:
         raise Reject(
             "no boundary in the content type", where="Content-Type", remedy="let the browser set it"
         )
-    reader = _Parts()
+    reader = _PartCollector()
     try:
         parser = MultipartParser(boundary, reader.callbacks)  # type: ignore[arg-type]
-        parser.write(post.body)
+        parser.write(request.body)
         if not reader.complete:
             raise MultipartParseError("it stops in the middle")
         return reader.found
@@ -48,11 +48,11 @@ def parts(post: Post) -> list[Part]:
         ) from None
 
 
-def either(post: Post) -> list[Part]:
+def either(request: InboundRequest) -> list[Part]:
     """The parts of a form in either encoding, whatever the charset of its values. Raises Reject."""
-    if post.media == MULTIPART:
-        return parts(post)
-    body = post.body.decode("utf-8", "surrogateescape")
+    if request.media == MULTIPART:
+        return parts(request)
+    body = request.body.decode("utf-8", "surrogateescape")
     try:
         pairs = parse_qsl(
             body, keep_blank_values=True, errors="surrogateescape", max_num_fields=MAX_PARTS
@@ -65,23 +65,23 @@ def either(post: Post) -> list[Part]:
 
 
 def not_utf8() -> Reject:
-    """What is said of a form in another encoding."""
+    """The refusal of a form in another encoding."""
     return Reject("the form is not UTF-8", remedy='give the form `accept-charset="utf-8"`')
 
 
 def too_many() -> Reject:
-    """What is said of a form that goes on and on."""
+    """The refusal of a form with too many fields."""
     return Reject(f"more than {MAX_PARTS} fields", remedy="send fewer", kind="too-large")
 
 
-class _Parts:
+class _PartCollector:
     """Collects the parts while the parser walks over the body."""
 
     def __init__(self) -> None:
         self.found: list[Part] = []
         self._name, self._value, self._headers = b"", bytearray(), dict[bytes, bytes]()
         self._data = bytearray()
-        self._begun = 0  # with those that have no name
+        self._begun = 0  # parts, with those that have no name
         self.complete = False
         self.callbacks = {
             "on_part_begin": self._begin,

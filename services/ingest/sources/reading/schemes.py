@@ -1,4 +1,4 @@
-"""How mapped senders prove themselves: a secret in the address, a password, Standard Webhooks,
+"""How mapped senders authenticate: a secret in the address, a password, Standard Webhooks,
 Svix, an HMAC as described.
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.ingest.sources.contract import Post, Sample, Secret, Sign, Verify
+from services.ingest.sources.contract import InboundRequest, Sample, Secret, Sign, Verify
 from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
 from services.shared.errors import Reject
 from services.shared.playbook.senders import PLACEHOLDER, Hmac
@@ -43,8 +43,8 @@ def scheme(rule: str | Hmac) -> Scheme | None:
 
 
 def _by_query() -> Scheme:
-    def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
-        given = post.query.get("secret", "")
+    def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
+        given = request.query.get("secret", "")
         return fitting(secrets, lambda secret: same(given, secret), "?secret=")
 
     def sign(sample: Sample, secret: str, _: str, __: datetime) -> Sample:
@@ -54,10 +54,10 @@ def _by_query() -> Scheme:
 
 
 def _by_password() -> Scheme:
-    """Basic authentication: the password is the secret, the user's name means nothing."""
+    """Basic authentication: the password is the secret, the user's name does not count."""
 
-    def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
-        given = _password(post.headers.get("authorization", ""))
+    def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
+        given = _password(request.headers.get("authorization", ""))
         return fitting(secrets, lambda secret: same(given, secret), "Authorization")
 
     def sign(sample: Sample, secret: str, _: str, __: datetime) -> Sample:
@@ -79,55 +79,62 @@ def _password(authorization: str) -> str:
         return ""
 
 
-def _by_webhook(prefix: str) -> Scheme:
+class _StandardWebhook:
     """Standard Webhooks: `v1` is an HMAC under a key after `whsec_`, `v1a` an Ed25519 signature for
-    one after `whpk_`.
+    one after `whpk_`; the headers begin with `prefix`.
 
     Neither id nor time may hold a point, for points part what is signed: `a.1` + `2` and `a` +
     `1.2` would be signed alike.
     """
-    named, timed, signed_in = f"{prefix}-id", f"{prefix}-timestamp", f"{prefix}-signature"
 
-    def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
-        number, stamp = post.headers.get(named, ""), post.headers.get(timed, "")
-        if not number or "." in number:
+    def __init__(self, prefix: str) -> None:
+        self._id, self._timestamp = f"{prefix}-id", f"{prefix}-timestamp"
+        self._signature = f"{prefix}-signature"
+
+    def verify(self, request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
+        """The secret that fits. Raises Reject `not-connected`, `signature`, `stale`."""
+        message_id = request.headers.get(self._id, "")
+        stamp = request.headers.get(self._timestamp, "")
+        if not message_id or "." in message_id:
             raise Reject(
                 "no id, or one with a point in it",
-                where=named,
+                where=self._id,
                 remedy="send an id without points",
                 kind="signature",
             )
         if not _is_number(stamp):
-            raise Reject(
-                "the signature has no time",
-                where=timed,
-                remedy="send seconds since 1970",
-                kind="signature",
-            )
-        signed, given = (
-            f"{number}.{stamp}.".encode() + post.body,
-            post.headers.get(signed_in, "").split(" "),
-        )
+            raise _no_time(self._timestamp, "send seconds since 1970")
+        signed = f"{message_id}.{stamp}.".encode() + request.body
+        given = request.headers.get(self._signature, "").split(" ")
         secret = fitting(
-            secrets, lambda key: any(_is_of(key, one, signed) for one in given), signed_in
+            secrets,
+            lambda key: any(_is_of(key, signature, signed) for signature in given),
+            self._signature,
         )
-        fresh(stamp, post.received_at, timed)
+        fresh(stamp, request.received_at, self._timestamp)
         return secret
 
-    def sign(sample: Sample, secret: str, _: str, now: datetime) -> Sample:
-        number, stamp = f"msg_{uuid.uuid4().hex}", str(int(now.timestamp()))
-        signature = base64.b64encode(
-            _hmac(_key(secret, SYMMETRIC), f"{number}.{stamp}.".encode() + sample.body)
-        ).decode()
-        return sample._replace(
-            headers={**sample.headers, named: number, timed: stamp, signed_in: f"v1,{signature}"}
-        )
+    def sign(self, sample: Sample, secret: str, _: str, now: datetime) -> Sample:
+        """Signs by HMAC."""
+        message_id, stamp = f"msg_{uuid.uuid4().hex}", str(int(now.timestamp()))
+        signed = f"{message_id}.{stamp}.".encode() + sample.body
+        signature = base64.b64encode(_hmac(_key(secret, SYMMETRIC), signed)).decode()
+        headers = {
+            self._id: message_id,
+            self._timestamp: stamp,
+            self._signature: f"v1,{signature}",
+        }
+        return sample._replace(headers={**sample.headers, **headers})
 
-    def new_secret() -> tuple[str, str]:
+    def new_secret(self) -> tuple[str, str]:
+        """A symmetric key."""
         secret = SYMMETRIC + base64.b64encode(random.token_bytes(32)).decode()
         return secret, secret
 
-    return Scheme(verify, sign, new_secret)
+
+def _by_webhook(prefix: str) -> Scheme:
+    webhook = _StandardWebhook(prefix)
+    return Scheme(webhook.verify, webhook.sign, webhook.new_secret)
 
 
 def _is_of(key: str, signature: str, signed: bytes) -> bool:
@@ -164,76 +171,88 @@ def _hmac(key: bytes, signed: bytes) -> bytes:
     return hmac.digest(key, signed, hashlib.sha256)
 
 
-def _by_hmac(rule: Hmac) -> Scheme:
-    parts: list[tuple[str, str]] = PART.findall(rule.value)
-    header, stamped = rule.header.lower(), "timestamp" in PLACEHOLDER.findall(rule.signed)
+class _HmacScheme:
+    """An HMAC as the playbook describes it: what is signed, where signature, time and id stand."""
 
-    def verify(post: Post, secrets: Sequence[Secret]) -> Secret:
-        held = _held(post.headers.get(header, ""), parts)
-        stamp = (
-            held["timestamp"][0]
-            if "timestamp" in held
-            else post.headers.get(rule.timestamp.lower(), "")
-        )
-        if stamped and not _is_number(stamp):
-            remedy = "send the time that was signed"
-            raise Reject(
-                "the signature has no time",
-                where=rule.timestamp or rule.header,
-                remedy=remedy,
-                kind="signature",
-            )
-        number = post.headers.get(rule.id.lower(), "")
-        if rule.id and not PLAIN.fullmatch(number):
-            remedy = "send an id of letters, digits, _ and -"
-            raise Reject(
-                "no id, or one with other signs in it",
-                where=rule.id,
-                remedy=remedy,
-                kind="signature",
-            )
-        signed = _filled(rule.signed, {"timestamp": stamp, "id": number}, post.body)
-        given = [
-            one.lower() if rule.encoding == "hex" else one for one in held.get("signature", ())
-        ]
+    def __init__(self, rule: Hmac) -> None:
+        self._rule = rule
+        self._parts: list[tuple[str, str]] = PART.findall(rule.value)
+        self._is_timed = "timestamp" in PLACEHOLDER.findall(rule.signed)
+        self._time_header = rule.timestamp or rule.header
+
+    def verify(self, request: InboundRequest, secrets: Sequence[Secret]) -> Secret:
+        """The secret that fits. Raises Reject `not-connected`, `signature`, `stale`."""
+        rule = self._rule
+        values = _values_of(request.headers.get(rule.header.lower(), ""), self._parts)
+        stamp = self._stamp(request, values)
+        places = {"timestamp": stamp, "id": self._id(request)}
+        signed = _filled(rule.signed, places, request.body)
+        given = values.get("signature", [])
+        if rule.encoding == "hex":
+            given = [signature.lower() for signature in given]
         secret = fitting(
             secrets,
-            lambda key: any(same(one, _written(rule, key, signed)) for one in given),
+            lambda key: any(same(signature, _written(rule, key, signed)) for signature in given),
             rule.header,
         )
-        if stamped:
+        if self._is_timed:
             unit = 0.001 if len(stamp) >= MILLISECONDS else 1
-            fresh(
-                stamp,
-                post.received_at,
-                rule.timestamp or rule.header,
-                unit=unit,
-                window=timedelta(seconds=rule.window),
-            )
+            window = timedelta(seconds=rule.window)
+            fresh(stamp, request.received_at, self._time_header, unit=unit, window=window)
         return secret
 
-    def sign(sample: Sample, secret: str, _: str, now: datetime) -> Sample:
+    def _stamp(self, request: InboundRequest, values: Mapping[str, list[str]]) -> str:
+        """The time that was signed, from the signature's header or its own."""
+        if "timestamp" in values:
+            stamp = values["timestamp"][0]
+        else:
+            stamp = request.headers.get(self._rule.timestamp.lower(), "")
+        if self._is_timed and not _is_number(stamp):
+            raise _no_time(self._time_header, "send the time that was signed")
+        return stamp
+
+    def _id(self, request: InboundRequest) -> str:
+        """The id that was signed; '' where the rule has none."""
+        name = self._rule.id
+        message_id = request.headers.get(name.lower(), "")
+        if name and not PLAIN.fullmatch(message_id):
+            raise Reject(
+                "no id, or one with other signs in it",
+                where=name,
+                remedy="send an id of letters, digits, _ and -",
+                kind="signature",
+            )
+        return message_id
+
+    def sign(self, sample: Sample, secret: str, _: str, now: datetime) -> Sample:
+        """Signs as the sender does."""
+        rule = self._rule
         values = {"timestamp": str(int(now.timestamp())), "id": uuid.uuid4().hex}
         values["signature"] = _written(rule, secret, _filled(rule.signed, values, sample.body))
         headers = {rule.header: _filled(rule.value, values, b"").decode()}
-        headers |= {
-            name: values[place]
-            for name, place in ((rule.timestamp, "timestamp"), (rule.id, "id"))
-            if name
-        }
+        for name, place in ((rule.timestamp, "timestamp"), (rule.id, "id")):
+            if name:
+                headers[name] = values[place]
         return sample._replace(headers={**sample.headers, **headers})
 
-    return Scheme(verify, sign)
+
+def _by_hmac(rule: Hmac) -> Scheme:
+    described = _HmacScheme(rule)
+    return Scheme(described.verify, described.sign)
 
 
-def _held(value: str, parts: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    """What a header holds, by place; some senders put several signatures into one."""
-    held: dict[str, list[str]] = {}
-    for given in value.split(",") if len(parts) > 1 else [value]:
+def _no_time(where: str, remedy: str) -> Reject:
+    return Reject("the signature has no time", where=where, remedy=remedy, kind="signature")
+
+
+def _values_of(header: str, parts: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """The values in a header, by place; some senders put several signatures into one."""
+    values: dict[str, list[str]] = {}
+    for given in header.split(",") if len(parts) > 1 else [header]:
         for before, place in parts:
             if given.strip().startswith(before):
-                held.setdefault(place, []).append(given.strip().removeprefix(before))
-    return held
+                values.setdefault(place, []).append(given.strip().removeprefix(before))
+    return values
 
 
 def _written(rule: Hmac, secret: str, signed: bytes) -> str:
@@ -242,7 +261,7 @@ def _written(rule: Hmac, secret: str, signed: bytes) -> str:
 
 
 def _filled(form: str, values: Mapping[str, str], body: bytes) -> bytes:
-    """A form with its places filled in; what is filled in is not looked at again."""
+    """A form with its places filled in; values are not searched for places again."""
     pieces = re.split(PLACEHOLDER, form)  # texts, and between them names of places
     return b"".join(
         piece.encode() if number % 2 == 0 else body if piece == "body" else values[piece].encode()

@@ -32,10 +32,11 @@ def fitting(secrets: Sequence[Secret], fits: Callable[[str], bool], where: str) 
     raise Reject("the signature does not fit", where=where, remedy=remedy, kind="signature")
 
 
-def same(one: str | bytes, other: str | bytes) -> bool:
-    """Whether two texts are equal, in a time that tells nothing of where they differ."""
-    first = one.encode() if isinstance(one, str) else one
-    return hmac.compare_digest(first, other.encode() if isinstance(other, str) else other)
+def same(given: str | bytes, expected: str | bytes) -> bool:
+    """Whether two texts are equal, compared in constant time."""
+    left = given.encode() if isinstance(given, str) else given
+    right = expected.encode() if isinstance(expected, str) else expected
+    return hmac.compare_digest(left, right)
 
 
 def fresh(
@@ -44,11 +45,11 @@ def fresh(
     """Checks a time in seconds since 1970 (`unit` 0.001: milliseconds). Raises Reject `stale`
     outside the window.
 
-    A sender who repeats a request with its first signature needs a longer one; a time to come is
-    never that old.
+    A sender who repeats a request with its first signature needs a longer window; times to come are
+    accepted within the usual one only.
     """
     try:
-        said = datetime.fromtimestamp(float(stamp) * unit, UTC)
+        signed_at = datetime.fromtimestamp(float(stamp) * unit, UTC)
     except (ValueError, OverflowError, OSError):
         raise Reject(
             "the signature has no time",
@@ -56,7 +57,7 @@ def fresh(
             remedy="send the time that was signed",
             kind="signature",
         ) from None
-    if now - said > window or said - now > min(window, WINDOW):
+    if now - signed_at > window or signed_at - now > min(window, WINDOW):
         remedy = "sign again, and compare the clocks of both sides"
         raise Reject(
             "the signature is not of these minutes", where=where, remedy=remedy, kind="stale"

@@ -1,0 +1,38 @@
+"""What ingest's HTTP needs; `__main__` builds it once and passes it on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.ingest.delivery import Delivery
+from services.ingest.normalise import Normaliser
+from services.ingest.senders import SenderSecrets
+from services.ingest.source_stats import SourceStatistics
+from services.ingest.sources.contract import Source
+from services.shared.clock import Clock
+from services.shared.http.keys import ApiKeys
+from services.shared.http.rates import RateLimits
+from services.shared.http.web import Readiness
+from services.shared.playbook.sections import Playbook
+from services.shared.settings import Settings
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """The parts of ingest that its routes use."""
+
+    settings: Settings
+    playbook: Playbook
+    keys: ApiKeys
+    rates: RateLimits
+    secrets: SenderSecrets
+    statistics: SourceStatistics
+    sources: Sequence[Source]
+    normaliser: Normaliser
+    delivery: Delivery
+    clock: Clock
+    readiness: Readiness
+
+    @property
+    def pepper(self) -> bytes:
+        """The installation's secret, under which tokens are sealed."""
+        return self.settings.pepper.get_secret_value().encode()

@@ -1,0 +1,83 @@
+"""Builds the parts of ingest from its settings; opens nothing."""
+
+from typing import NamedTuple
+
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.ingest.api import create_app
+from services.ingest.delivery import Delivery
+from services.ingest.http.dependencies import Dependencies
+from services.ingest.importing.facts import facts_of
+from services.ingest.importing.jobs import ImportJobs
+from services.ingest.mailbox.imap import MailboxAddress
+from services.ingest.mailbox.reader import MailboxReader, MailHandling
+from services.ingest.normalise import Normaliser
+from services.ingest.registry import FORMS, MAILBOX, served
+from services.ingest.senders import SenderSecrets
+from services.ingest.source_stats import SourceStatistics
+from services.ingest.spool import Spool
+from services.shared.clock import Clock
+from services.shared.contracts.identity import Cleaner
+from services.shared.db import open_engine
+from services.shared.http.keys import ApiKeys
+from services.shared.http.rates import RateLimits
+from services.shared.messaging.kafka import Publisher
+from services.shared.playbook import loading
+from services.shared.settings import Settings
+
+
+class Ingest(NamedTuple):
+    """The parts of the service, wired and not yet opened."""
+
+    engine: AsyncEngine
+    publisher: Publisher
+    spool: Spool
+    parts: Dependencies
+    jobs: ImportJobs
+
+    def app(self) -> FastAPI:
+        """The application."""
+        return create_app(self.parts, self.jobs)
+
+    def mailbox(self) -> MailboxReader | None:
+        """The reader of the mailbox of RIPELINE_IMAP_URL, if there is one."""
+        parts = self.parts
+        url = parts.settings.imap_url.get_secret_value()
+        if not url:
+            return None
+        handling = MailHandling(parts.normaliser, parts.delivery, parts.statistics, parts.clock)
+        address = MailboxAddress.parse(url)
+        return MailboxReader(address, parts.settings.imap_poll_s, self.engine, handling)
+
+
+def wire(settings: Settings) -> Ingest:
+    """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile`."""
+    engine, publisher = open_engine(settings), Publisher(settings)
+    spool = Spool(settings.spool_dir, settings.spool_max_bytes)
+    playbook, clock = loading.load(settings.playbook), Clock.parse(settings.clock)
+    pepper = settings.pepper.get_secret_value().encode()
+    sources, keys, secrets = served(playbook), ApiKeys(engine), SenderSecrets(engine, pepper)
+    own_crm_fields = frozenset(playbook.crm.fields)
+    parts = Dependencies(
+        settings=settings,
+        playbook=playbook,
+        keys=keys,
+        rates=RateLimits(settings),
+        secrets=secrets,
+        statistics=SourceStatistics(engine, [*sources, FORMS, MAILBOX], settings.public_url),
+        sources=sources,
+        normaliser=Normaliser(
+            Cleaner(playbook.identity), pepper, playbook.sales, own_crm_fields
+        ),
+        delivery=Delivery(publisher, spool),
+        clock=clock,
+        readiness=lambda: {
+            "broker or spool": spool.has_room,
+            "keys": keys.loaded,
+            "senders": secrets.loaded,
+        },
+    )  # fmt: skip
+    folder = settings.spool_dir / "imports"
+    jobs = ImportJobs(folder, facts_of(playbook), pepper, publisher, clock)
+    return Ingest(engine, publisher, spool, parts, jobs)
