@@ -115,9 +115,7 @@ class GeneratedClient:
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-        self._client = importlib.import_module(self._package).AuthenticatedClient(
-            base_url=getattr(system, service), token=system.keys[KEYS[service]]
-        )
+        self._address, self._key = getattr(system, service), system.keys[KEYS[service]]
 
     def call(
         self, method: str, path: str, *arguments: str, body: Any = None, **named: Any
@@ -130,7 +128,9 @@ class GeneratedClient:
             hint = get_type_hints(module.sync_detailed)["body"]
             models = [part for part in (hint, *get_args(hint)) if hasattr(part, "from_dict")]
             named["body"] = models[0].from_dict(body)
-        answer = module.sync_detailed(*arguments, client=self._client, **named)
+        package = importlib.import_module(self._package)
+        with package.AuthenticatedClient(base_url=self._address, token=self._key) as client:
+            answer = module.sync_detailed(*arguments, client=client, **named)
         parsed = answer.parsed
         return int(answer.status_code), parsed.to_dict() if hasattr(parsed, "to_dict") else parsed
 
