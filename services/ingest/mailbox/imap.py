@@ -106,8 +106,8 @@ class ImapSession:
             self._imap.logout()
 
     def abort(self) -> None:
-        """Ends whatever the connection is doing, from another thread, and closes it."""
-        with suppress(OSError):
+        """Closes the connection, whatever another thread is doing with it."""
+        with suppress(OSError):  # wakes that thread
             self._imap.socket().shutdown(socket.SHUT_RDWR)
         _close(self._imap)
 
@@ -132,15 +132,15 @@ def _connect(address: MailboxAddress) -> imaplib.IMAP4:
     if address.secure:
         return imaplib.IMAP4_SSL(address.host, address.port, ssl_context=context, timeout=ANSWER_S)
     imap = imaplib.IMAP4(address.host, address.port, timeout=ANSWER_S)
-    if "STARTTLS" in imap.capabilities:
-        try:
+    try:
+        if "STARTTLS" in imap.capabilities:
             imap.starttls(context)
-        except BaseException:
-            _close(imap)
-            raise
-    elif address.host not in LOCALHOST:
-        imap.logout()
-        raise Retry("the mail server offers no TLS: use imaps://")
+        elif address.host not in LOCALHOST:
+            imap.logout()
+            raise Retry("the mail server offers no TLS: use imaps://")
+    except BaseException:
+        _close(imap)
+        raise
     return imap
 
 
