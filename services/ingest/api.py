@@ -9,7 +9,7 @@ from services.ingest.http.admission import Admission, Cors, presented_key
 from services.ingest.http.dependencies import Dependencies
 from services.ingest.http.events import Events, source_routes
 from services.ingest.http.forms import Forms
-from services.ingest.importing.facts import Facts
+from services.ingest.importing.facts import EXAMPLE, Facts
 from services.ingest.importing.jobs import ImportJobs
 from services.ingest.importing.page import ImportPage
 from services.ingest.sources import segment_browser
@@ -111,7 +111,7 @@ def _add_forms(app: FastAPI, forms: Forms) -> None:
 
 
 def _add_import_facts(app: FastAPI, parts: Dependencies, jobs: ImportJobs) -> None:
-    described = openapi.answer(Facts, msgspec.to_builtins(jobs.facts), (401, 403, 429, 503))
+    described = openapi.answer(Facts, msgspec.to_builtins(EXAMPLE), (401, 403, 429, 503))
 
     @app.get(
         "/v1/import",

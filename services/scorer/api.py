@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.scorer.dependencies import (
     BEARER,
     Backend,
+    BackendDep,
     LeadId,
     LeadReference,
     Moment,
     Product,
-    Reads,
     may_query,
     may_report,
 )
@@ -40,13 +40,13 @@ from services.shared.http.keys import ApiKeys
 from services.shared.http.paging import MAX_CURSOR
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
-from services.shared.http.responses import add_schemas, documented, json_response
+from services.shared.http.responses import add_response_types, documented, json_response
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook.sections import UNKNOWN
 from services.shared.settings import Settings
 
-READS = [Depends(BEARER), Depends(may_query)]
-REPORTS = [Depends(BEARER), Depends(may_report)]
+QUERY_KEY = [Depends(BEARER), Depends(may_query)]
+REPORT_KEY = [Depends(BEARER), Depends(may_report)]
 MERGED_AWAY: dict[int | str, dict[str, Any]] = {
     308: {"description": "The lead was merged into another; Location is that one's address"}
 }
@@ -75,7 +75,7 @@ def create_app(
     app.state.backend = Backend(scoring, keys, rates, leads, timelines, sales)
     app.exception_handler(MergedAway)(_redirect)
     app.include_router(router)
-    add_schemas(
+    add_response_types(
         app, [LeadResponse, LeadsResponse, LedgerResponse, TimelineResponse, PendingReportResponse]
     )
     page.mount(app, settings, engine, scoring, leads, keys, sales)
@@ -116,10 +116,10 @@ class ListParameters(BaseModel):
 
 @router.get(
     "",
-    dependencies=READS,
+    dependencies=QUERY_KEY,
     responses=documented(200, "A page of leads", examples.LEADS),
 )
-async def list_leads(backend: Reads, asked: Annotated[ListParameters, Query()]) -> Response:
+async def list_leads(backend: BackendDep, asked: Annotated[ListParameters, Query()]) -> Response:
     """Leads by their stored numbers, highest first; pass `next` as `cursor` for the following
     page.
     """
@@ -134,10 +134,10 @@ async def list_leads(backend: Reads, asked: Annotated[ListParameters, Query()]) 
 
 @router.post(
     "/lookup",
-    dependencies=READS,
+    dependencies=QUERY_KEY,
     responses=documented(200, "The lead", examples.LEAD) | refusals(404),
 )
-async def look_up(backend: Reads, body: LookupBody, product: Product) -> Response:
+async def look_up(backend: BackendDep, body: LookupBody, product: Product) -> Response:
     """The lead that one identifier belongs to; personal data travel in the body, never in an
     address.
     """
@@ -148,10 +148,10 @@ async def look_up(backend: Reads, body: LookupBody, product: Product) -> Respons
 
 @router.get(
     "/{lead_id}",
-    dependencies=READS,
+    dependencies=QUERY_KEY,
     responses=documented(200, "The lead", examples.LEAD) | MERGED_AWAY | refusals(404),
 )
-async def get_lead(backend: Reads, lead_id: LeadId, product: Product, at: Moment) -> Response:
+async def get_lead(backend: BackendDep, lead_id: LeadId, product: Product, at: Moment) -> Response:
     """One lead with its numbers for this moment, or for `at`; 308 where it was merged into
     another.
     """
@@ -160,21 +160,21 @@ async def get_lead(backend: Reads, lead_id: LeadId, product: Product, at: Moment
 
 @router.get(
     "/{lead_id}/explain",
-    dependencies=READS,
+    dependencies=QUERY_KEY,
     responses=documented(200, "The ledger", examples.LEDGER) | MERGED_AWAY | refusals(404),
 )
-async def explain(backend: Reads, lead_id: LeadId, product: Product, at: Moment) -> Response:
+async def explain(backend: BackendDep, lead_id: LeadId, product: Product, at: Moment) -> Response:
     """Why this likelihood: start + Σ delta = logit(likelihood)."""
     return json_response(LedgerResponse.of(await backend.leads.explain(lead_id, product, at)))
 
 
 @router.get(
     "/{lead_id}/timeline",
-    dependencies=READS,
+    dependencies=QUERY_KEY,
     responses=documented(200, "A page of items", examples.TIMELINE) | MERGED_AWAY | refusals(404),
 )
 async def timeline(
-    backend: Reads,
+    backend: BackendDep,
     lead_id: LeadId,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
@@ -185,13 +185,13 @@ async def timeline(
 
 @router.post(
     "/{lead_id}/status",
-    dependencies=REPORTS,
+    dependencies=REPORT_KEY,
     responses=documented(200, "The lead, with what was reported", examples.LEAD)
     | documented(202, "Safe, and applied soon", examples.PENDING)
     | refusals(404),
 )
 async def report_status(
-    backend: Reads, lead: LeadReference, report: SalesReport, product: Product
+    backend: BackendDep, lead: LeadReference, report: SalesReport, product: Product
 ) -> Response:
     """What sales reports of a lead: 200 with the lead once it counts, 202 where it is safe and
     will count soon.

@@ -51,25 +51,25 @@ async def _backend(request: Request) -> Backend:
     return backend
 
 
-Reads = Annotated[Backend, Depends(_backend)]
+BackendDep = Annotated[Backend, Depends(_backend)]
 # describes the header in the OpenAPI document; the key itself is checked below
 BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="`rl_<id>_<secret>`")
 
 
-async def may_query(request: Request, backend: Reads) -> None:
+async def may_query(request: Request, backend: BackendDep) -> None:
     """Wants a key of scope query. Raises Reject."""
     key = backend.keys.authorize(bearer(request.headers.get("authorization")), "query")
     backend.rates.count_key(key.id)
 
 
-async def may_report(request: Request, backend: Reads) -> None:
+async def may_report(request: Request, backend: BackendDep) -> None:
     """Wants a key of scope secret or query. Raises Reject."""
     key = backend.keys.authorize(bearer(request.headers.get("authorization")), "secret", "query")
     backend.rates.count_key(key.id)
 
 
 async def _reference(
-    backend: Reads,
+    backend: BackendDep,
     lead_id: Annotated[
         str,
         Path(
@@ -84,7 +84,7 @@ async def _reference(
 LeadReference = Annotated[uuid.UUID | Identifier, Depends(_reference)]
 
 
-async def _lead_id(backend: Reads, reference: LeadReference) -> uuid.UUID:
+async def _lead_id(backend: BackendDep, reference: LeadReference) -> uuid.UUID:
     if isinstance(reference, Identifier):
         return await backend.leads.look_up(reference, "path.lead_id")
     return reference
@@ -93,7 +93,7 @@ async def _lead_id(backend: Reads, reference: LeadReference) -> uuid.UUID:
 LeadId = Annotated[uuid.UUID, Depends(_lead_id)]
 
 
-async def _product(backend: Reads, product: Annotated[str, Query(max_length=200)] = "") -> str:
+async def _product(backend: BackendDep, product: Annotated[str, Query(max_length=200)] = "") -> str:
     return backend.product(product)
 
 

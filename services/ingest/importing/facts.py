@@ -49,6 +49,17 @@ class Facts(msgspec.Struct, frozen=True):
         return Sales(disqualify_reasons=self.disqualify_reasons)
 
 
+EXAMPLE = Facts(
+    zone="Europe/Berlin",
+    types=["demo_requested", "event_attended", "identified", "opportunity_opened"],
+    outcome="opportunity_opened",
+    junk=["null", "guest"],
+    role_mailboxes=["info"],
+    free_mail_domains=["mail.example"],
+    own_crm_fields=["ripeline_stage"],
+)
+
+
 def facts_of(playbook: Playbook) -> Facts:
     """The facts under a playbook."""
     model, words = playbook.model, playbook.identity

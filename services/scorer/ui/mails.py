@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.ui.overview import Overview
+from services.scorer.ui.lead_names import names_of
 from services.scorer.ui.repository import PageRepository, SentPlace, StoredTouch
 from services.shared.clock import from_us, to_us
 from services.shared.contracts.events import Touch
@@ -36,8 +36,8 @@ class MailPage(msgspec.Struct, frozen=True):
 class Mails:
     """Read access to mails."""
 
-    def __init__(self, engine: AsyncEngine, overview: Overview) -> None:
-        self._engine, self._overview = engine, overview
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
 
     async def page(self, before: str = "") -> MailPage:
         """Mails sent before a place. Raises Reject for a place that is none."""
@@ -45,7 +45,7 @@ class Mails:
         async with self._engine.connect() as connection:
             found = await PageRepository(connection).sent(PER_PAGE + 1, place)
         shown = found[:PER_PAGE]
-        names = await self._overview.names_of({row.lead for row in shown})
+        names = await names_of(self._engine, {row.lead for row in shown})
         mails = [Mail(row.at, row.touch, row.lead, names.get(row.lead, "")) for row in shown]
         return MailPage(mails, _next(shown[-1]) if len(found) > PER_PAGE else "")
 

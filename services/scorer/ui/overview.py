@@ -1,19 +1,15 @@
 """What the page shows of many leads: the pipeline by stage, and what is new."""
 
 import time
-import uuid
-from collections.abc import Iterable, Sequence
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.queries.lead_view import LeadView
 from services.scorer.scoring import Scoring
-from services.scorer.store import Store
 from services.scorer.ui import activities
 from services.scorer.ui.activities import Activity
+from services.scorer.ui.lead_names import names_of
 from services.scorer.ui.repository import PageRepository
-from services.scorer.wording import LeadName, name_of
 from services.shared.playbook.sections import UNKNOWN
 
 RECENT = 30
@@ -71,7 +67,7 @@ class Overview:
             announcements = await repository.recent_announcements(limit)
             touches = await repository.recent_touches(limit)
         leads = {row.lead for row in announcements} | {row.lead for row in touches}
-        names = await self.names_of(leads)
+        names = await names_of(self._engine, leads)
         library = self._playbook.content_by_id
         found = [
             *(activities.of_announcement(row, names.get(row.lead, "")) for row in announcements),
@@ -81,19 +77,3 @@ class Overview:
             found, key=lambda activity: (activity.at, activity.kind == "touch"), reverse=True
         )
         return newest_first[:limit]
-
-    async def names_of(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
-        """What these leads are called."""
-        leads = list(leads)
-        async with self._engine.connect() as connection:
-            profiles = await PageRepository(connection).profiles(leads)
-            identifiers = await Store(connection).identifiers(leads)
-        return {
-            lead: name_of(profile.known_traits(), identifiers.get(lead, [])).name
-            for lead, profile in profiles.items()
-        }
-
-
-def names(leads: Sequence[LeadView]) -> dict[uuid.UUID, LeadName]:
-    """What the leads of a list are called, by id."""
-    return {lead.id: name_of(lead.traits, lead.identifiers) for lead in leads}

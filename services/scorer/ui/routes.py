@@ -3,7 +3,7 @@ in by a query key.
 """
 
 import uuid
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,9 +13,10 @@ from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.scoring import Scoring
 from services.scorer.ui.frame import Frame, html_route, see_other
+from services.scorer.ui.lead_names import names_of_views
 from services.scorer.ui.lead_page import LeadPages
 from services.scorer.ui.mails import Mails
-from services.scorer.ui.overview import Overview, names
+from services.scorer.ui.overview import Overview
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.scorer.ui.sign_in import SignIn
 from services.scorer.ui.sources import sources
@@ -53,20 +54,20 @@ def mount(
     sessions = PageSessions(keys, settings.pepper.get_secret_value().encode())
     sign_in = SignIn(sessions, frame)
     public_key = settings.public_key.get_secret_value()
-    router = APIRouter(
-        route_class=html_route(frame), include_in_schema=False, default_response_class=Response
+    route_class = html_route(frame)
+    anybody = APIRouter(route_class=route_class, include_in_schema=False)
+    sign_in.add_to(anybody)
+    anybody.add_api_route("/stream", Stream(engine, public_key, overview, sessions, frame).respond)
+    anybody.add_api_route("/static/{name}", assets.respond)
+    signed_in = APIRouter(
+        route_class=route_class, include_in_schema=False, dependencies=[Depends(sign_in.check)]
     )
-    for routes in (
-        HomeRoutes(settings.public_url, scoring, leads, overview, frame),
-        LeadRoutes(LeadPages(engine, scoring, leads), scoring, leads, sales, frame),
-        MailRoutes(Mails(engine, overview), frame),
-        SourceRoutes(engine, settings, frame),
-    ):
-        routes.add_to(router, {"dependencies": [Depends(sign_in.check)], "response_model": None})
-    sign_in.add_to(router)
-    router.add_api_route("/stream", Stream(engine, public_key, overview, sessions, frame).respond)
-    router.add_api_route("/static/{name}", assets.respond)
-    app.include_router(router)
+    HomeRoutes(settings.public_url, scoring, leads, overview, frame).add_to(signed_in)
+    LeadRoutes(LeadPages(engine, scoring, leads), scoring, leads, sales, frame).add_to(signed_in)
+    MailRoutes(Mails(engine), frame).add_to(signed_in)
+    SourceRoutes(engine, settings, frame).add_to(signed_in)
+    app.include_router(anybody)
+    app.include_router(signed_in)
 
 
 class HomeRoutes:
@@ -83,10 +84,10 @@ class HomeRoutes:
         self._ingest, self._cleaner, self._leads = ingest, scoring.cleaner, leads
         self._overview, self._frame = overview, frame
 
-    def add_to(self, router: APIRouter, options: dict[str, Any]) -> None:
+    def add_to(self, router: APIRouter) -> None:
         """Adds the routes."""
-        router.add_api_route("/", self.home, **options)
-        router.add_api_route("/find", self.find, methods=["POST"], **options)
+        router.add_api_route("/", self.home)
+        router.add_api_route("/find", self.find, methods=["POST"])
 
     async def home(
         self,
@@ -143,7 +144,7 @@ class HomeRoutes:
             stages=self._overview.stages,
             orders=ORDER_WORDS,
             listed=listed,
-            names=names(listed.leads),
+            names=names_of_views(listed.leads),
             items=await self._overview.recent(),
             problem=problem,
             ingest=self._ingest,
@@ -164,10 +165,10 @@ class LeadRoutes:
         self._pages, self._leads, self._sales, self._frame = pages, leads, sales, frame
         self._reasons = scoring.playbook.sales.disqualify_reasons
 
-    def add_to(self, router: APIRouter, options: dict[str, Any]) -> None:
+    def add_to(self, router: APIRouter) -> None:
         """Adds the routes."""
-        router.add_api_route("/leads/{lead_id}", self.lead, **options)
-        router.add_api_route("/leads/{lead_id}/status", self.report, methods=["POST"], **options)
+        router.add_api_route("/leads/{lead_id}", self.lead)
+        router.add_api_route("/leads/{lead_id}/status", self.report, methods=["POST"])
 
     async def lead(
         self,
@@ -223,10 +224,10 @@ class MailRoutes:
     def __init__(self, mails: Mails, frame: Frame) -> None:
         self._mails, self._frame = mails, frame
 
-    def add_to(self, router: APIRouter, options: dict[str, Any]) -> None:
+    def add_to(self, router: APIRouter) -> None:
         """Adds the routes."""
-        router.add_api_route("/mail", self.mails, **options)
-        router.add_api_route("/touches/{touch_id}/mail", self.mail, **options)
+        router.add_api_route("/mail", self.mails)
+        router.add_api_route("/touches/{touch_id}/mail", self.mail)
 
     async def mails(self, before: Annotated[str, Query(max_length=80)] = "") -> Response:
         """Mails that were sent, newest first."""
@@ -247,9 +248,9 @@ class SourceRoutes:
         self._engine, self._ingest, self._frame = engine, settings.public_url, frame
         self._public_key = settings.public_key.get_secret_value()
 
-    def add_to(self, router: APIRouter, options: dict[str, Any]) -> None:
+    def add_to(self, router: APIRouter) -> None:
         """Adds the route."""
-        router.add_api_route("/sources", self.sources, **options)
+        router.add_api_route("/sources", self.sources)
 
     async def sources(self) -> Response:
         """All sources."""

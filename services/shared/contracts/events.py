@@ -295,8 +295,8 @@ def envelope(
 
     `scope` is within what the interaction's id is unique, where that is not its source.
 
-    The digest covers what the sender wrote and nothing of the receipt, so a resent item has the same
-    one: `said_at` is the sender's own time where `occurred_at` is another, corrected one.
+    The digest covers what the sender wrote and nothing of the receipt, so a resent item has the
+    same one: `said_at` is the sender's own time where `occurred_at` is another, corrected one.
     """
     data, uid = _encode(interaction), event_uid(scope or source, interaction.id)
     sender_time = said_at or occurred_at

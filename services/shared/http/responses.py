@@ -22,7 +22,7 @@ def documented(
     status: int, description: str, example: msgspec.Struct
 ) -> dict[int | str, dict[str, Any]]:
     """What to pass as `responses` of a route that answers like the example. Its type is to be named
-    to `add_schemas`.
+    to `add_response_types`.
     """
     content = {
         "schema": {"$ref": REF.format(name=type(example).__name__)},
@@ -32,7 +32,7 @@ def documented(
     return {status: response}
 
 
-def add_schemas(app: FastAPI, types: Iterable[type[msgspec.Struct]]) -> None:
+def add_response_types(app: FastAPI, types: Iterable[type[msgspec.Struct]]) -> None:
     """Adds these types, and those that they are made of, to the app's OpenAPI document."""
     schemas = msgspec.json.schema_components(types, ref_template=REF)[1]
     undescribed = app.openapi
