@@ -45,7 +45,8 @@ class ForeignItem(Item, frozen=True, omit_defaults=True, kw_only=True):
     """
 
     origin: str = ""
-    stated_at: datetime | None = None
+    # Ids are made from the encoded item, so its encoded name stays what it was.
+    stated_at: datetime | None = msgspec.field(default=None, name="said_at")
 
 
 class Refused(NamedTuple):

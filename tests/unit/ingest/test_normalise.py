@@ -23,6 +23,7 @@ from services.shared.contracts.events import (
     decode_envelope,
     decode_interaction,
     derived,
+    encode_bytes,
     event_uid,
     keyed_hash,
 )
@@ -371,3 +372,12 @@ def test_a_word_on_a_permission_tells_whether_it_bears_a_date() -> None:
 @given(st.lists(st.text()))
 def test_derived_ids_are_those_of_rfc_9562(parts: list[str]) -> None:
     assert derived(*parts) == str(uuid.uuid5(NAMESPACE, "\0".join(parts)))
+
+
+def test_an_id_made_from_an_item_is_the_same_in_every_release() -> None:
+    """A repetition that arrives after an upgrade counts once."""
+    foreign = ForeignItem(type="page_viewed", user_id="u", stated_at=NOW - timedelta(hours=1))
+    assert encode_bytes(foreign) == (
+        b'{"type":"page_viewed","user_id":"u","said_at":"%s"}'
+        % (NOW - timedelta(hours=1)).isoformat().replace("+00:00", "Z").encode()
+    )
