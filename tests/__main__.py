@@ -19,7 +19,7 @@ OTHERS = [str(HERE), f"--ignore={HERE / 'system'}"]
 def main(options: list[str]) -> int:
     """Runs both; the output of the system tests comes first. Returns the greater exit code."""
     began = time.monotonic()
-    # once, before both need them
+    # Once, before both need them.
     subprocess.run([SCRIPT, "jars"], check=True, stdout=subprocess.DEVNULL)
     with tempfile.TemporaryFile() as output:
         others = subprocess.Popen(_pytest(OTHERS, options), stdout=output, stderr=output)

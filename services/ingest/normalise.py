@@ -166,9 +166,11 @@ class Normaliser:
 
     def _shape_outcome(self, item: Item, who: str, times: Times) -> str:
         """Brings what sales reported into its one shape; returns the scope of its id."""
-        set_field(item, "properties", sales.shaped(item.type, item.properties, self._reasons))
+        set_field(
+            item, "properties", sales.checked_properties(item.type, item.properties, self._reasons)
+        )
         if not item.id and times.stated_at:
-            set_field(item, "id", sales.made_id(times.stated_at, who, item.product))
+            set_field(item, "id", sales.derived_id(times.stated_at, who, item.product))
         return sales.scope_of(item.type, item.origin if isinstance(item, ForeignItem) else "")
 
     def _is_echo(self, item: Item) -> bool:

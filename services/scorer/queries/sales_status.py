@@ -7,7 +7,7 @@ import time
 import uuid
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from pydantic import (
@@ -78,7 +78,7 @@ class SalesReport(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
-    status: Literal["accepted", "rejected", "disqualified", "opportunity", "won", "lost"]
+    status: sales.SalesStatus
     reason: Text = Field(
         "",
         max_length=500,
@@ -137,7 +137,7 @@ class SalesReports:
         fact = await self._interaction(lead, report)
         strongest = self._scoring.cleaner.strongest(fact)
         if not fact.id:
-            fact = msgspec.structs.replace(fact, id=sales.made_id(at, strongest, report.product))
+            fact = msgspec.structs.replace(fact, id=sales.derived_id(at, strongest, report.product))
         uid, record = _record(fact, at, now)
         key = keyed_hash(self._pepper, strongest)
         await self._publisher.publish([Outgoing(INTERACTIONS, key, record)])
@@ -161,7 +161,7 @@ class SalesReports:
     async def _interaction(self, lead: uuid.UUID | Identifier, report: SalesReport) -> Interaction:
         """The report as the event that it is."""
         type_ = sales.TYPE_OF[report.status]
-        properties = sales.shaped(
+        properties = sales.checked_properties(
             type_,
             report.properties(),
             self._scoring.playbook.sales.disqualify_reasons,

@@ -1,23 +1,27 @@
-"""Sales' words on a lead: one identity and one shape for a fact, whichever way it comes in."""
+"""What sales reports of a lead: one identity and shape for a fact, whichever way it comes in."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from services.shared.clock import rfc3339
 from services.shared.errors import Reject
 
-TYPE_OF = {
-    "accepted": "sales_accepted", "rejected": "sales_rejected",
+SalesStatus = Literal["accepted", "rejected", "disqualified", "opportunity", "won", "lost"]
+TYPE_OF: Mapping[SalesStatus, str] = {
+    "accepted": "sales_accepted",
+    "rejected": "sales_rejected",
     "disqualified": "sales_disqualified",
-    "opportunity": "opportunity_opened", "won": "won", "lost": "lost",
-}  # fmt: skip
-STATUS_OF = {type_: status for status, type_ in TYPE_OF.items()}
+    "opportunity": "opportunity_opened",
+    "won": "won",
+    "lost": "lost",
+}
+STATUS_OF: Mapping[str, SalesStatus] = {type_: status for status, type_ in TYPE_OF.items()}
 
 
 def scope_of(type_: str, origin: str = "") -> str:
-    """Within what an id of such a fact is unique: its word, not the door and key by which it came.
+    """Within what an id of such a fact is unique: its type, not the source by which it came.
 
     A deal's id may so stand for its opening and for its end. `origin` is that of formats whose ids
     are unique only within one.
@@ -25,15 +29,18 @@ def scope_of(type_: str, origin: str = "") -> str:
     return f"sales:{type_}:{origin}" if origin else f"sales:{type_}"
 
 
-def made_id(at: datetime, who: str, product: str) -> str:
+def derived_id(at: datetime, strongest: str, product: str) -> str:
     """The id of a fact that came without one, from its time, the strongest identifier and the
     product.
     """
-    return hashlib.sha256("\0".join((rfc3339(at), who, product)).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join((rfc3339(at), strongest, product)).encode()).hexdigest()[:32]
 
 
-def shaped(
-    type_: str, said: dict[str, Any], reasons: Sequence[str], where: str = "/properties/reason"
+def checked_properties(
+    type_: str,
+    properties: dict[str, Any],
+    reasons: Sequence[str],
+    where: str = "/properties/reason",
 ) -> dict[str, Any]:
     """The properties in the order of their names, a reason for disqualifying as the playbook writes
     it.
@@ -41,15 +48,16 @@ def shaped(
     Raises Reject where that reason is missing or not on the list.
     """
     if type_ == TYPE_OF["disqualified"]:
-        said = said | {"reason": _listed(said.get("reason"), reasons, where)}
-    return dict(sorted(said.items()))
+        reason = _listed(properties.get("reason"), reasons, where)
+        properties = properties | {"reason": reason}
+    return dict(sorted(properties.items()))
 
 
 def _listed(reason: Any, reasons: Sequence[str], where: str) -> str:
     given = str(reason or "").strip()
-    for one in reasons:
-        if _plain(one) == _plain(given):
-            return one
+    for known in reasons:
+        if _plain(known) == _plain(given):
+            return known
     title = f"no reason {given[:60]!r} to disqualify" if given else "disqualified without a reason"
     raise Reject(title, where=where, remedy=f"use one of {', '.join(reasons)}")
 

@@ -17,7 +17,7 @@ from services.shared.contracts.events import (
     decode_interaction,
 )
 from services.shared.contracts.identity import Cleaner
-from services.shared.contracts.sales import TYPE_OF, shaped
+from services.shared.contracts.sales import TYPE_OF, checked_properties
 from services.shared.errors import Reject
 from services.shared.playbook.sections import Identity, Sales
 
@@ -119,10 +119,10 @@ def test_disqualifying_asks_for_a_reason_of_the_playbooks_list(properties: dict[
 
 def test_only_disqualifying_asks_for_a_reason_of_the_list() -> None:
     for type_ in set(TYPE_OF.values()) - {"sales_disqualified"}:
-        assert shaped(type_, {"reason": "their own words"}, REASONS) == {
+        assert checked_properties(type_, {"reason": "their own words"}, REASONS) == {
             "reason": "their own words"
         }
-        assert shaped(type_, {}, REASONS) == {}
+        assert checked_properties(type_, {}, REASONS) == {}
 
 
 def test_our_own_fields_are_no_traits_of_the_lead() -> None:
