@@ -91,12 +91,12 @@ class World:
             self.kafka.bootstrap,
             self.postgres.url,
         ]
-        log = (self.folder / "naive.log").open("ab")
-        self.naive.append(
-            subprocess.Popen(
-                tied(command), cwd=ROOT, env=present.environment(), stdout=log, stderr=log
+        with (self.folder / "naive.log").open("ab") as log:
+            self.naive.append(
+                subprocess.Popen(
+                    tied(command), cwd=ROOT, env=present.environment(), stdout=log, stderr=log
+                )
             )
-        )
 
     def variables(self) -> dict[str, str]:
         return {
@@ -166,7 +166,9 @@ class World:
                 [process for name, process in self.services.items() if name.startswith(victim)]
             ).signal(signal.SIGKILL)
             if victim == "scorer":
-                self.naive.pop(0).kill()
+                naive = self.naive.pop(0)
+                naive.kill()
+                naive.wait()
                 self._start_naive()
 
     # -- load -------------------------------------------------------------------------------------
