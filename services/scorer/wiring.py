@@ -1,0 +1,77 @@
+"""Builds the parts of the scorer from its settings; opens nothing."""
+
+from typing import NamedTuple
+
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.scorer.api import create_app
+from services.scorer.crm.delivery import CrmDelivery
+from services.scorer.processing.handler import Decoded, Handler
+from services.scorer.processing.sweeper import Sweeper
+from services.scorer.queries.leads import LeadQueries
+from services.scorer.scoring import Scoring
+from services.shared.clock import Clock
+from services.shared.contracts.events import INTERACTIONS, TOUCHES
+from services.shared.db import open_engine
+from services.shared.http.keys import ApiKeys
+from services.shared.messaging.consumer import Consumer
+from services.shared.messaging.kafka import Publisher, Subscription
+from services.shared.messaging.outbox import OutboxRelay
+from services.shared.playbook import loading
+from services.shared.settings import Settings
+
+
+class Scorer(NamedTuple):
+    """The parts of the service, wired and not yet opened; `crm` is None where nothing is written
+    back.
+    """
+
+    engine: AsyncEngine
+    publisher: Publisher
+    keys: ApiKeys
+    consumer: Consumer[Decoded]
+    relay: OutboxRelay
+    sweeper: Sweeper
+    crm: CrmDelivery | None
+    app: FastAPI
+
+
+def wire(settings: Settings) -> Scorer:
+    """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile` or Reject."""
+    engine, publisher = open_engine(settings), Publisher(settings)
+    scoring = Scoring.of(loading.load(settings.playbook), Clock.parse(settings.clock))
+    keys, poll = ApiKeys(engine), settings.poll_ms / 1000
+    writes_back = bool(settings.crm_url.get_secret_value() and scoring.playbook.crm.fields)
+    handler = Handler(scoring, scoring.playbook.crm if writes_back else None)
+    relay = OutboxRelay(engine, publisher, "scorer", poll)
+    consumer = Consumer(
+        engine,
+        lambda: Subscription(settings, "scorer", [INTERACTIONS, TOUCHES]),
+        handler,
+        "scorer",
+        batch=settings.batch,
+        on_commit=lambda left: relay.notify() if left else None,
+    )
+    return Scorer(
+        engine=engine,
+        publisher=publisher,
+        keys=keys,
+        consumer=consumer,
+        relay=relay,
+        sweeper=Sweeper(engine, handler, poll, relay.notify),
+        crm=_crm_delivery(settings, engine, scoring) if writes_back else None,
+        app=create_app(
+            settings,
+            engine,
+            scoring,
+            keys,
+            lambda: {"consumer": consumer.ready, "keys": keys.loaded},
+            publisher,
+        ),
+    )
+
+
+def _crm_delivery(settings: Settings, engine: AsyncEngine, scoring: Scoring) -> CrmDelivery:
+    leads = LeadQueries(engine, scoring, settings.pepper.get_secret_value().encode())
+    return CrmDelivery(settings, engine, scoring, leads)
