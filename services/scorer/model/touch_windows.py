@@ -54,7 +54,7 @@ class TouchWindows:
 
     def __init__(self, window: Mapping[str, int], code: Mapping[str, int]) -> None:
         self._window, self._code = window, code
-        self._longest = max(window.values())
+        self._longest = max(window.values(), default=0)
 
     def merge(
         self, packed: bytes, steps: list[Step], touching: list[TouchingEvent], until: int

@@ -61,7 +61,7 @@ class Settlement(msgspec.Struct, frozen=True):
 
     changes: list[StageChange]
     merged: list[Outgoing]
-    qualified: list[Outgoing]
+    qualified: dict[tuple[uuid.UUID, str], Outgoing]  # by lead and product
 
 
 def settle(
@@ -73,7 +73,7 @@ def settle(
     fits = [fold.fit.points(lead.profile.fit_traits()) for lead, _ in pairs]
     views = fold.view([state.fold for _, state in pairs], moments, fits) if pairs else []
     changes: list[StageChange] = []
-    qualified: list[Outgoing] = []
+    qualified: dict[tuple[uuid.UUID, str], Outgoing] = {}
     for (lead, state), moment, view in zip(pairs, moments, views, strict=True):
         state.view, state.as_of, state.snapshot = view, moment, None
         before, state.qualified = (
@@ -81,7 +81,8 @@ def settle(
             fold.fit.qualified(view.fit) and not lead.excluded,
         )
         if state.qualified and not before:
-            qualified.append(_change_event("lead.qualified.v1", lead, state, from_us(now)))
+            event = _change_event("lead.qualified.v1", lead, state, from_us(now))
+            qualified[lead.id, state.fold.product] = event
         change = stage_change(fold, lead, state, now, evidence.get(lead.id, NO_EVIDENCE))
         if change:
             changes.append(change)

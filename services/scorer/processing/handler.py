@@ -119,15 +119,20 @@ class Handler:
         announcements = await store.announce(
             leads, settlement.changes, from_us(now), self.scoring.playbook.fold_hash
         )
-        changed = [
-            stage_changed(
+        changed = {
+            (announcement.lead_id, announcement.product): stage_changed(
                 leads[announcement.lead_id],
                 announcement,
                 evidence.get(announcement.lead_id, NO_EVIDENCE),
             )
             for announcement in announcements
-        ]
-        return [*settlement.merged, *settlement.qualified, *changed]
+        }
+        outgoing = list(settlement.merged)
+        for lead in leads.values():
+            for product in lead.states:
+                events = (part.get((lead.id, product)) for part in (settlement.qualified, changed))
+                outgoing += [event for event in events if event]
+        return outgoing
 
     async def put_out(
         self,

@@ -52,7 +52,7 @@ def identifier_of(cleaner: Cleaner, body: LookupBody, where: str = "") -> Identi
             external_id=ExternalId(external.system, external.id) if external else None,
         )
     )
-    if not found or any("\0" in identifier.value for identifier in found):
+    if not found or any("\0" in identifier.text for identifier in found):
         raise Reject(
             "this identifies nobody",
             where=where or given[0],
