@@ -3,6 +3,7 @@
 The system tests mostly wait for services, browsers and timeouts; the other suites use the time.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,15 +23,24 @@ def main(options: list[str]) -> int:
     # Once, before both need them.
     subprocess.run([SCRIPT, "jars"], check=True, stdout=subprocess.DEVNULL)
     with tempfile.TemporaryFile() as output:
-        others = subprocess.Popen(_pytest(OTHERS, options), stdout=output, stderr=output)
+        others = subprocess.Popen(
+            _pytest(OTHERS, options), stdout=output, stderr=output, env=_with_ports("10000-19999")
+        )
         try:
-            code = subprocess.run(_pytest(SYSTEM, options), check=False).returncode
+            code = subprocess.run(
+                _pytest(SYSTEM, options), check=False, env=_with_ports("20000-31999")
+            ).returncode
         finally:
             other_code = others.wait()
             output.seek(0)
             sys.stdout.write(output.read().decode(errors="replace"))
     print(f"all suites: {time.monotonic() - began:.0f} s")
     return max(code, other_code)
+
+
+def _with_ports(ports: str) -> dict[str, str]:
+    """Our environment, with ports that the other process does not use."""
+    return os.environ | {"RIPELINE_TEST_PORTS": ports}
 
 
 def _pytest(places: list[str], options: list[str]) -> list[str]:

@@ -19,7 +19,8 @@ from services.shared.playbook.sections import Playbook
 from services.shared.settings import ROOT, Settings
 from tests.support import present
 from tests.support.databases import create_database, drop_database, make_template
-from tests.support.servers import Kafka, Postgres, free_port
+from tests.support.ports import free_port
+from tests.support.servers import Kafka, Postgres
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -23,8 +23,9 @@ from services.shared.messaging.kafka import Outgoing, Publisher
 from services.shared.playbook import loading
 from services.shared.settings import Settings
 from tests.bench.limits import TOPIC
+from tests.support.ports import free_port
 from tests.support.processes import Process, settings_of
-from tests.support.servers import Kafka, Postgres, free_port
+from tests.support.servers import Kafka, Postgres
 
 MIB = 1024 * 1024
 

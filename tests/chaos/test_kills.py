@@ -29,8 +29,9 @@ from services.shared.http.keys import new_key
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import ROOT
 from tests.support import present
+from tests.support.ports import free_port
 from tests.support.processes import Process, settings_of
-from tests.support.servers import Kafka, Postgres, free_port
+from tests.support.servers import Kafka, Postgres
 
 EVENTS, DUPLICATES, PEOPLE = 2400, 0.2, 120
 SESSION_MS = 6000

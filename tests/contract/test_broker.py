@@ -28,8 +28,9 @@ from services.shared.messaging.kafka import (
 from services.shared.runtime import retry_with_backoff
 from services.shared.settings import ROOT, Settings
 from tests.support import present
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
-from tests.support.servers import Kafka, free_port
+from tests.support.servers import Kafka
 
 PARTITIONS = 4
 

@@ -36,7 +36,7 @@ from services.shared.messaging import kafka
 from services.shared.settings import ROOT, Settings
 from services.shared.telemetry import configure_logs
 from tests.support import present, raw_http
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 from tests.support.standard_webhooks import all_sources
 
 PEPPER = "a pepper of the tests"

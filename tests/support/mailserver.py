@@ -10,8 +10,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from services.ops.embedded.processes import free_port, tied
+from services.ops.embedded.processes import tied
 from tests.support import present
+from tests.support.ports import free_port
 
 PROGRAM = "/usr/sbin/dovecot"
 USER, PASSWORD = "answers@millwarden.example", "pass w%rd/ä"

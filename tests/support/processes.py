@@ -15,7 +15,7 @@ import aiohttp
 from services.ops.embedded.processes import tied
 from services.shared.settings import ROOT, Settings
 from tests.support import present
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
 
 def settings_of(variables: Mapping[str, str]) -> Settings:

@@ -7,7 +7,7 @@ import socketserver
 import threading
 from typing import Self
 
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
 
 class Proxy:

@@ -11,9 +11,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from services.ops.embedded.postgres import EmbeddedPostgres as Postgres
-from services.ops.embedded.processes import free_port, tied
+from services.ops.embedded.processes import tied
+from tests.support.ports import free_port
 
-__all__ = ["Kafka", "Postgres", "free_port"]
+__all__ = ["Kafka", "Postgres"]
 
 SCRIPT = Path(__file__).parents[1] / "kafka" / "kafka"
 

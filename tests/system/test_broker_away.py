@@ -21,9 +21,10 @@ import pytest
 
 from tests.support.databases import new_database
 from tests.support.ingest_process import IngestProcess, create_topics_on
+from tests.support.ports import free_port
 from tests.support.refusals import refused, visit
 from tests.support.running_system import wait_until
-from tests.support.servers import Kafka, Postgres, free_port
+from tests.support.servers import Kafka, Postgres
 
 PEOPLE, PACE_S = 8, 0.25  # of each kind; seconds between two of a person's posts
 THANKS = "https://www.example.com/thanks"

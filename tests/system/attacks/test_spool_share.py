@@ -4,8 +4,9 @@ from pathlib import Path
 
 from tests.support.databases import new_database
 from tests.support.ingest_process import IngestProcess
+from tests.support.ports import free_port
 from tests.support.refusals import refused
-from tests.support.servers import Postgres, free_port
+from tests.support.servers import Postgres
 
 ROOM = 400_000  # bytes of its spool
 
