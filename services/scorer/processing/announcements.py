@@ -6,6 +6,7 @@ Here it is decided and put into events; a stage change gets its number where it 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 import msgspec
 
@@ -64,7 +65,7 @@ class Settlement(msgspec.Struct, frozen=True):
     qualified: dict[tuple[uuid.UUID, str], Outgoing]  # by lead and product
 
 
-def settle(
+def announcements_due(
     fold: Fold, leads: Sequence[LeadRow], now: int, evidence: Mapping[uuid.UUID, Evidence]
 ) -> Settlement:
     """Views the leads' states from `now` (µs) and decides what is to be announced."""
@@ -178,7 +179,7 @@ def imported(evidence: Evidence) -> Provenance:
     Of several imports that of new leads over the longest time.
     """
     behind = {event.provenance.import_only for event in _human(evidence)}
-    return LIVE if LIVE in behind else max(behind, default=LIVE, key=lambda one: one.breadth)
+    return LIVE if LIVE in behind else max(behind, default=LIVE, key=attrgetter("breadth"))
 
 
 def _human(evidence: Evidence) -> Iterable[IncomingEvent]:

@@ -13,8 +13,8 @@ from services.scorer.processing import batch as batches
 from services.scorer.processing.announcements import (
     NO_EVIDENCE,
     Evidence,
+    announcements_due,
     engaged,
-    settle,
     stage_changed,
 )
 from services.scorer.processing.decoding import from_interaction, from_touch
@@ -115,7 +115,7 @@ class Handler:
 
         Returns what others are told, each lead's in order; the leads are still to be written.
         """
-        settlement = settle(self.scoring.fold, [*leads.values()], now, evidence)
+        settlement = announcements_due(self.scoring.fold, [*leads.values()], now, evidence)
         announcements = await store.announce(
             leads, settlement.changes, from_us(now), self.scoring.playbook.fold_hash
         )

@@ -80,8 +80,8 @@ class ConsentState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """The envelope of an interaction: `id` is (door and key's name, sender's id) hashed, `time`
-    when it happened.
+    """The envelope of an interaction: `id` is (source with its key's name, sender's id) hashed,
+    `time` when it happened.
 
     `data` are the interaction as it was written, `digest` the hash of what the sender wrote,
     `postedat` the machine's time of acceptance, whatever the clock; `flags` are words: what was
@@ -245,7 +245,7 @@ decode_interaction = msgspec.json.Decoder(Interaction).decode
 
 
 def event_uid(source: str, sender_id: str) -> str:
-    """The event's identity, 32 hex digits: unique for (door and key's name, sender's id)."""
+    """The event's identity, 32 hex digits: unique for (source with its key's name, sender's id)."""
     return hashlib.sha1(f"{source}\0{sender_id}".encode(), usedforsecurity=False).hexdigest()[:32]
 
 
@@ -261,8 +261,7 @@ def keyed_hash(pepper: bytes, value: str) -> str:
     """HMAC-SHA256 of an identifier, 32 hex digits: what stands in keys and links instead of
     personal data.
     """
-    one, other = _hmac_halves(pepper)
-    inner, outer = one.copy(), other.copy()
+    inner, outer = (half.copy() for half in _hmac_halves(pepper))
     inner.update(value.encode())
     outer.update(inner.digest())
     return str(outer.hexdigest()[:32])

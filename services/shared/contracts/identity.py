@@ -83,7 +83,7 @@ class Cleaner:
         return "" if not good or email in self._junk else email
 
     def is_role(self, address: str) -> bool:
-        """Whether the mailbox belongs to a desk: info@, sales@."""
+        """Whether the mailbox belongs to a role: info@, sales@."""
         return address.partition("@")[0].partition("+")[0] in self._roles
 
     def is_free_mail(self, domain: str) -> bool:
