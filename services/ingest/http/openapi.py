@@ -83,16 +83,6 @@ class PreferencesForm(msgspec.Struct, omit_defaults=True):
     save: Literal["topics", "all", "pace", "pause", "return"] | None = None
 
 
-OWN_MODELS = (
-    Accepted,
-    FormSubmission,
-    FormToken,
-    InteractionCloudEvent,
-    NothingAccepted,
-    PreferencesForm,
-)
-
-
 def events(path: str, sources: Sequence[Source]) -> Kwargs:
     """A path that the sources share; who signs brings no key."""
     first = sources[0]

@@ -30,7 +30,6 @@ from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
 
 SUPPRESSED, IDENTIFIED = "consent_withdrawn", "identified"
-OUTCOME_FIELDS = ("product", "source", "campaign")  # of a lead's row that its outcome shares
 
 
 class Rows:
