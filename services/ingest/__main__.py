@@ -17,7 +17,7 @@ from services.shared.telemetry import configure_logs
 async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
     ingest, watchdog = wire(settings), Watchdog(settings.watchdog_s)
-    engine, publisher, spool, parts, jobs = ingest
+    engine, publisher, broker, spool, parts, jobs = ingest
     app, mailbox = ingest.app(), ingest.mailbox()
     spool.open()
     gc.freeze()
@@ -26,6 +26,7 @@ async def main(settings: Settings) -> None:
         settings,
         "ingest",
         spool.drain(publisher.publish, watchdog.heartbeat("spool")),
+        broker.watch(watchdog.heartbeat("broker")),
         parts.keys.refresh(watchdog.heartbeat("keys")),
         parts.secrets.refresh(watchdog.heartbeat("senders")),
         parts.statistics.refresh(watchdog.heartbeat("heard")),

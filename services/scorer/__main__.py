@@ -30,6 +30,7 @@ async def main(settings: Settings) -> None:
         scorer.relay.run(watchdog.heartbeat("relay")),
         scorer.sweeper.run(watchdog.heartbeat("sweeper")),
         *([scorer.crm.run(watchdog.heartbeat("writer"))] if scorer.crm else []),
+        scorer.broker.watch(watchdog.heartbeat("broker")),
         scorer.keys.refresh(watchdog.heartbeat("keys")),
         watchdog.watch(),
     )

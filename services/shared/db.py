@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from services.shared.settings import ROOT, Settings
 
 MIGRATIONS = ROOT / "deploy" / "migrations"
-# connection, rollback, resources, not ready, intervention
-TRANSIENT_STATES = ("08", "40", "53", "55", "57")
+# classes of SQLSTATE: connection, rollback, resources, not ready, intervention
+AWAY_STATES = ("08", "40", "53", "55", "57")
+DATA_STATES = ("22", "23", "54")  # data exception, constraint violation, limit exceeded
 CONNECT_SECONDS = 5
 
 
@@ -36,19 +37,42 @@ def open_engine(settings: Settings) -> AsyncEngine:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same statements may work later: the database is away, or chose us to break a
-    deadlock.
+    """Whether the same statements may work later, as the surroundings are at fault: the database is
+    away, chose us to break a deadlock, has a full disk, or another schema than we know.
     """
+    if is_away(error) or isinstance(error, asyncpg.OutdatedSchemaCacheError):
+        return True
+    return bool((state := _sqlstate(error)) and not state.startswith(DATA_STATES))
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the same statements may work later though nobody mends anything."""
+    if is_unfit_argument(error):
+        return False
     if isinstance(error, OSError | TimeoutError | PoolTimeout | InterfaceError | OperationalError):
         return True
-    if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
-            return True
-        state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
-        return str(state).startswith(TRANSIENT_STATES)
-    if isinstance(error, asyncpg.PostgresError):
-        return str(error.sqlstate).startswith(TRANSIENT_STATES)
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if state := _sqlstate(error):
+        return state.startswith(AWAY_STATES)
     return isinstance(error, asyncpg.InterfaceError)
+
+
+def is_data_fault(error: BaseException) -> bool:
+    """Whether PostgreSQL says that the data are at fault."""
+    return bool((state := _sqlstate(error)) and state.startswith(DATA_STATES))
+
+
+def is_unfit_argument(error: BaseException) -> bool:
+    """Whether the driver could not encode a value for the type that the statement has."""
+    cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
+    return isinstance(cause, asyncpg.InterfaceError) and isinstance(cause, ValueError)
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    """The SQLSTATE of an error of the driver or of SQLAlchemy, if it has one."""
+    source = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(source, "sqlstate", None) or getattr(source, "pgcode", None)
 
 
 async def migrate(engine: AsyncEngine, folder: Path = MIGRATIONS) -> None:
