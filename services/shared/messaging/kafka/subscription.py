@@ -142,7 +142,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     async def _place(self) -> None:
         """Puts each assigned partition where the ledger says."""
-        assert self._ledger, "poll comes after start"
+        assert self._ledger is not None, "poll comes after start"
         generation, assigned = self._generation, self._consumer.assignment()
         known = await self._ledger.read(self._topics)
         try:
