@@ -5,9 +5,10 @@ import sys
 import uvloop
 
 from services.nurture.wiring import wire
+from services.shared.errors import Reject
 from services.shared.http.server import serve
 from services.shared.playbook import loading
-from services.shared.runtime import Watchdog, arm_fault
+from services.shared.runtime import DRAIN_SECONDS, Watchdog, arm_fault
 from services.shared.settings import Settings
 from services.shared.telemetry import configure_logs
 
@@ -24,6 +25,8 @@ async def main(settings: Settings) -> None:
         nurture.scheduler.run(watchdog.heartbeat("scheduler")),
         nurture.keys.refresh(watchdog.heartbeat("keys")),
         watchdog.watch(),
+        on_stop=nurture.scheduler.stop,
+        drain_s=settings.sending_timeout_s + DRAIN_SECONDS,
     )
     await nurture.ends.close()
     await nurture.publisher.close()
@@ -36,5 +39,7 @@ if __name__ == "__main__":
     arm_fault(config.fault)
     try:
         uvloop.run(main(config))
+    except Reject as reject:
+        sys.exit(str(reject))
     except loading.InvalidFile as broken:
         sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")

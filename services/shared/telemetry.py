@@ -88,6 +88,12 @@ TOUCHES_DECIDED = Counter(
     "ripeline_touches_decided_total", "Decisions on touches", ["status", "reason"]
 )
 TOUCHES_SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
+# rising is an alarm: nothing goes out; `ripeline status` and the page say why
+CHANNEL_FAILURES = Counter(
+    "ripeline_channel_failures_total",
+    "Attempts at which a channel's server was away or refused us",
+    ["channel"],
+)
 # through all services; the buckets are finest around the target of 250 ms
 DECISION_SECONDS = Histogram(
     "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision "

@@ -113,7 +113,7 @@ class LeadStore:
         ids = sorted({key.lead for key in wanted})
         if not ids:
             return {}
-        overrides = await self._overrides(ids, now)
+        stages, pauses = await self._asserted_stages(ids, now), await self._pauses(ids, now)
         snapshots = await self._snapshots(ids)
         seen = await self._by_lead(
             "SELECT lead_id, content AS value FROM nurture.seen WHERE lead_id = ANY(:ids)", ids
@@ -123,16 +123,15 @@ class LeadStore:
         consents = await self._consents(snapshots.values())
         known = {}
         for key, snapshot in snapshots.items():
-            override = overrides.get(key.lead)
-            if override and override.stage:
-                snapshot = msgspec.structs.replace(snapshot, stage=override.stage)
+            if stage := stages.get(key.lead):
+                snapshot = msgspec.structs.replace(snapshot, stage=stage)
             known[key] = Lead(
                 id=key.lead,
                 snapshot=snapshot,
                 consent=latest([snapshot.consents.get(_CONSENT), consents.get(snapshot.email)]),
                 seen=frozenset(seen.get(key.lead, ())),
                 recent_sends=tuple(sends.get(key.lead, ())),
-                paused_until=override.until if override and override.paused else None,
+                paused_until=pauses.get(key.lead),
             )
         return known
 
@@ -144,15 +143,24 @@ class LeadStore:
         )
         return {LeadKey(str(row.lead_id), row.product): unpack(row.snapshot) for row in found}
 
-    async def _overrides(self, ids: Sequence[str], now: datetime) -> dict[str, Any]:
-        """Stages that a person asserted and pauses that a person set, while they hold."""
+    async def _asserted_stages(self, ids: Sequence[str], now: datetime) -> dict[str, str]:
+        """Stages that a person asserted, while they hold."""
         found = await rows(
             self._connection,
-            "SELECT lead_id, stage, paused, until FROM nurture.override "
+            "SELECT lead_id, stage FROM nurture.asserted_stage "
             "WHERE lead_id = ANY(:ids) AND until > :now",
             ids=_uuids(ids), now=now,
         )  # fmt: skip
-        return {str(row.lead_id): row for row in found}
+        return {str(row.lead_id): row.stage for row in found}
+
+    async def _pauses(self, ids: Sequence[str], now: datetime) -> dict[str, datetime]:
+        """Until when a person has paused leads, while that holds."""
+        found = await rows(
+            self._connection,
+            "SELECT lead_id, until FROM nurture.pause WHERE lead_id = ANY(:ids) AND until > :now",
+            ids=_uuids(ids), now=now,
+        )  # fmt: skip
+        return {str(row.lead_id): row.until for row in found}
 
     async def _consents(self, snapshots: Iterable[Snapshot]) -> dict[str, Any]:
         """Consents by address, as `lead.consents` brought them."""
@@ -190,9 +198,14 @@ _MERGE = (
     """INSERT INTO nurture.seen SELECT :new, content FROM nurture.seen WHERE lead_id = :old
     ON CONFLICT DO NOTHING""",
     "DELETE FROM nurture.seen WHERE lead_id = :old",
-    """INSERT INTO nurture.override SELECT :new, stage, paused, until FROM nurture.override
-    WHERE lead_id = :old ON CONFLICT DO NOTHING""",
-    "DELETE FROM nurture.override WHERE lead_id = :old",
+    """INSERT INTO nurture.pause AS p SELECT :new, until FROM nurture.pause WHERE lead_id = :old
+    ON CONFLICT (lead_id) DO UPDATE SET until = greatest(p.until, excluded.until)""",
+    "DELETE FROM nurture.pause WHERE lead_id = :old",
+    """INSERT INTO nurture.asserted_stage AS s
+    SELECT :new, stage, until FROM nurture.asserted_stage WHERE lead_id = :old
+    ON CONFLICT (lead_id) DO UPDATE SET stage = excluded.stage, until = excluded.until
+    WHERE (s.until, s.stage) < (excluded.until, excluded.stage)""",
+    "DELETE FROM nurture.asserted_stage WHERE lead_id = :old",
     "DELETE FROM nurture.lead WHERE lead_id = :old",
 )
 

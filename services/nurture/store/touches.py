@@ -19,6 +19,8 @@ _DECISION = {
     "reason": "text", "why": "text", "propensity": "float8", "decided_at": "timestamptz",
     "decision_ms": "float8", "due_at": "timestamptz",
 }  # fmt: skip
+# a channel that is stopped is tried again at its time
+_NOT_STOPPED = "channel NOT IN (SELECT channel FROM access.channel_stop WHERE retry_at > :now)"
 COLUMNS = ", ".join((*_DECISION, "sent_at", "attempts"))
 _INSERT = (
     f"INSERT INTO nurture.touch ({', '.join(_DECISION)}) SELECT * FROM unnest("
@@ -78,7 +80,8 @@ class TouchStore:
         """Whether the time of some touch has come."""
         found = await rows(
             self._connection,
-            "SELECT 1 FROM nurture.touch WHERE status = 'due' AND due_at <= :now LIMIT 1",
+            "SELECT 1 FROM nurture.touch WHERE status = 'due' AND due_at <= :now "
+            f"AND {_NOT_STOPPED} LIMIT 1",
             now=now,
         )
         return bool(found)
@@ -88,8 +91,18 @@ class TouchStore:
         found = await rows(
             self._connection,
             f"SELECT {COLUMNS} FROM nurture.touch WHERE status = 'due' AND due_at <= :now "
-            "ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED",
+            f"AND {_NOT_STOPPED} ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED",
             now=now, limit=limit,
+        )  # fmt: skip
+        return [_touch(row) for row in found]
+
+    async def overdue(self, channel: str, before: datetime, limit: int) -> list[Touch]:
+        """Locks touches of a channel that have been due since before then."""
+        found = await rows(
+            self._connection,
+            f"SELECT {COLUMNS} FROM nurture.touch WHERE status = 'due' AND due_at <= :before "
+            "AND channel = :channel ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED",
+            channel=channel, before=before, limit=limit,
         )  # fmt: skip
         return [_touch(row) for row in found]
 
