@@ -119,7 +119,7 @@ def read_language(value: object) -> str | None:
 
 def _day_as_text(value: object) -> str | None:
     day = read_day(value)
-    return day and day.isoformat()
+    return day.isoformat() if day else None
 
 
 def _topics_as_list(value: object) -> list[str] | None:
