@@ -17,7 +17,8 @@ _DECISION = {
     "id": "uuid", "announcement_id": "uuid", "program": "text", "lead_id": "uuid",
     "product": "text", "stage": "text", "content": "text", "channel": "text", "status": "text",
     "reason": "text", "why": "text", "propensity": "float8", "decided_at": "timestamptz",
-    "decision_ms": "float8", "due_at": "timestamptz",
+    "decision_ms": "float8", "due_at": "timestamptz", "cause_at": "timestamptz",
+    "imported": "text", "requested": "boolean",
 }  # fmt: skip
 # a channel that is stopped is tried again at its time
 _NOT_STOPPED = "channel NOT IN (SELECT channel FROM access.channel_stop WHERE retry_at > :now)"
@@ -190,6 +191,7 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
         uuid.UUID(touch.id), uuid.UUID(touch.announcement), touch.program, uuid.UUID(touch.lead),
         touch.product, touch.stage, touch.content, touch.channel, touch.status, touch.reason,
         touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
+        touch.cause_at, touch.imported, touch.requested,
     )  # fmt: skip
 
 
@@ -199,5 +201,5 @@ def _touch(row: Any) -> Touch:
         announcement=str(row.announcement_id), program=row.program, stage=row.stage,
         content=row.content, channel=row.channel, status=row.status, reason=row.reason,
         why=row.why, propensity=row.propensity, decided_at=row.decided_at, due_at=row.due_at,
-        sent_at=row.sent_at,
+        sent_at=row.sent_at, cause_at=row.cause_at, imported=row.imported, requested=row.requested,
     )  # fmt: skip

@@ -30,6 +30,7 @@ def snapshot_of(lead: LeadRow, state: State, view: View) -> Snapshot:
         sales_status=profile.sales.status if profile.sales else "",
         consents=_consents(profile, address),
         last_act_at=from_us(profile.act_at) if profile.act_at > 0 else None,
+        excluded=lead.excluded,
     )
 
 

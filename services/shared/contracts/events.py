@@ -101,7 +101,7 @@ class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What nurture needs to know of a lead, so that it never reads the scorer's tables; consents by
-    `channel:purpose`.
+    `channel:purpose`; `excluded` is why it is no lead by the playbook's rules, '' where it is one.
     """
 
     stage: str
@@ -116,6 +116,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     sales_status: str = ""
     consents: dict[str, ConsentState] = {}
     last_act_at: datetime | None = None
+    excluded: str = ""
 
 
 class LeadRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -194,7 +195,11 @@ class ConsentEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A decision of nurture and what became of it."""
+    """A decision of nurture and what became of it.
+
+    `cause_at` is the time of the stage change or request that it answers, `requested` whether it is
+    a request, None where that was not noted; `imported` as in `Change`.
+    """
 
     id: str
     lead: str
@@ -202,6 +207,9 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     announcement: str = ""
     program: str = ""
     stage: str = ""
+    cause_at: datetime | None = None
+    imported: str = ""
+    requested: bool | None = None
     content: str = ""
     channel: str = ""
     status: Literal["due", "sending", "sent", "unknown", "failed", "withheld"]
