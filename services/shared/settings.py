@@ -2,7 +2,7 @@
 case.
 """
 
-import json
+import re
 from collections.abc import Callable, Mapping
 from email.utils import parseaddr
 from ipaddress import ip_network
@@ -20,50 +20,20 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     PydanticBaseSettingsSource,
-    SecretsSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from services.shared import urls
 from services.shared.clock import Clock
 from services.shared.errors import Reject
+from services.shared.setting_texts import SecretFiles, Variables, as_meant, listed
 
 PORTS = {"ingest": 8080, "scorer": 8081, "nurture": 8082}
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds services and deploy
 SECRETS = Path("/run/secrets")
-BLANK_SAYS_SOMETHING = {"rate_per_key", "rate_per_address"}  # no limit; of others, the default
-QUOTES = ("'", '"')
-
-
-def as_meant(written: Mapping[str, Any]) -> dict[str, Any]:
-    """The values without blanks and quotes around them, and without those that are blank."""
-    meant = {name: _unquoted(value) for name, value in written.items()}
-    return {n: value for n, value in meant.items() if value != "" or n in BLANK_SAYS_SOMETHING}
-
-
-def _unquoted(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    value = value.strip()
-    if len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES:
-        return value[1:-1].strip()
-    return value
-
-
-class _Variables(EnvSettingsSource):
-    """The variables of the environment, as they are meant."""
-
-    def __call__(self) -> dict[str, Any]:
-        return as_meant(super().__call__())
-
-
-class _SecretFiles(SecretsSettingsSource):
-    """The files of secrets, as they are meant."""
-
-    def __call__(self) -> dict[str, Any]:
-        return as_meant(super().__call__())
+NAMED = re.compile(r'"(\w+)"')
 
 
 class Settings(BaseSettings):
@@ -214,14 +184,7 @@ class Settings(BaseSettings):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """A list as JSON, or with commas between."""
-        if not isinstance(value, str):
-            return value
-        if not value.startswith("["):
-            return [part for part in map(_unquoted, value.split(",")) if part]
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise ValueError('write a, b, c or a JSON list: ["a", "b"]') from None
+        return listed(value) if isinstance(value, str) else value
 
     @field_validator("environment", "kafka_compression", "form_tokens", "log_level", mode="before")
     @classmethod
@@ -302,7 +265,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then variables, then files of secrets."""
-        return init_settings, _Variables(settings_cls), _SecretFiles(settings_cls)
+        return init_settings, Variables(settings_cls), SecretFiles(settings_cls)
 
     @classmethod
     def read(cls, **given: Any) -> Self:
@@ -313,10 +276,13 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             raise Reject("; ".join(map(_sentence, error.errors(include_input=False)))) from None
-        except (OSError, UnicodeDecodeError) as error:
-            remedy = "let this user read it, as UTF-8"
-            problem = f"a file cannot be read ({type(error).__name__})"
-            raise Reject(problem, where=str(SECRETS), remedy=remedy) from None
+        except SettingsError as error:  # names the field, and shows nothing of it
+            name = "".join(NAMED.findall(str(error))[:1])
+            raise Reject(
+                f"its file cannot be read ({type(error.__cause__).__name__})",
+                where=f"RIPELINE_{name.upper()}",
+                remedy=f"let this user read {SECRETS}/ripeline_{name}, as UTF-8",
+            ) from None
 
     @classmethod
     def of(cls, variables: Mapping[str, str]) -> Self:

@@ -64,7 +64,7 @@ def with_scheme(text: str, schemes: Sequence[str], default: str) -> tuple[str, s
     found = SCHEME.match(text)
     scheme = found[1].lower() if found else default
     if scheme not in schemes:
-        raise ValueError(f"begin it with {' or '.join(f'{known}://' for known in schemes)}")
+        raise ValueError(f"begin it with {default}://")
     return scheme, text[found.end() :] if found else text
 
 
@@ -134,6 +134,7 @@ def normal_database(text: str) -> str:
     if words.get("channel_binding") in ("disable", "prefer"):
         del words["channel_binding"]
     _check_words(words)
+    path = path.rstrip("/")
     tail = f"{path}?{urlencode(words, quote_via=quote)}" if words else path
     return str(address._replace(scheme="postgresql", tail=tail))
 
@@ -143,8 +144,8 @@ def _check_words(words: dict[str, str]) -> None:
         if word in words and words[word] not in known:
             raise ValueError(f"{word} takes {', '.join(known)}")
     if unknown := sorted(words.keys() - LIBPQ_WORDS - {CONNECT_TIMEOUT}):
-        known = ", ".join(sorted(LIBPQ_WORDS | {CONNECT_TIMEOUT}))
-        raise ValueError(f"take out {', '.join(unknown)}; after the ? may stand {known}")
+        allowed = ", ".join(sorted(LIBPQ_WORDS | {CONNECT_TIMEOUT}))
+        raise ValueError(f"take out {', '.join(unknown)}; after the ? may stand {allowed}")
     if not words.get(CONNECT_TIMEOUT, "0").isdecimal():
         raise ValueError("connect_timeout takes whole seconds")
     for word in FILES:
