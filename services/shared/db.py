@@ -93,15 +93,23 @@ def refusal_of(error: BaseException) -> Reject | None:
     """What is said to people where PostgreSQL does not let us in, or we cannot ask it as the
     settings say.
     """
-    state = sqlstate(error)
-    if not state.startswith(REFUSED_STATES) and not isinstance(error, UNUSABLE):
+    state, unusable = sqlstate(error), _of(UNUSABLE, error)
+    if not state.startswith(REFUSED_STATES) and unusable is None:
         return None
-    remedy = "correct user, password, database and certificates there"
     return Reject(
-        f"PostgreSQL cannot be reached so ({state or error})",
+        f"PostgreSQL cannot be reached so ({state or unusable})",
         where="RIPELINE_DATABASE_URL",
-        remedy=remedy,
+        remedy="correct user, password, database and certificates there",
     )
+
+
+def _of(
+    kinds: tuple[type[BaseException], ...], error: BaseException | None
+) -> BaseException | None:
+    """The first of the error and its causes that is of these kinds."""
+    while error is not None and not isinstance(error, kinds):
+        error = error.__cause__
+    return error
 
 
 def is_transient(error: BaseException) -> bool:

@@ -111,11 +111,12 @@ class Watchdog:
 
     def _look(self, pause: float, loop: asyncio.AbstractEventLoop, main_thread: int) -> None:
         """The thread: looks every `pause` seconds."""
-        while not self._ended.wait(pause):
+        while not self._ended.is_set():
             signal.setitimer(signal.ITIMER_REAL, self._limit)
             faulthandler.dump_traceback_later(self._limit + LAST_WORDS_S, exit=True)
             if stalled := self.stalled():
                 self._end(stalled, sys._current_frames().get(main_thread), loop)
+            self._ended.wait(pause)
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
 
