@@ -29,6 +29,7 @@ from services.nurture.handler import Handler
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
 from services.ops.__main__ import app as command_line
+from services.ops.commands import overrides
 from services.ops.embedded import mail_sink as sink
 from services.shared.clock import Clock, to_us
 from services.shared.contracts.events import (
@@ -401,6 +402,11 @@ async def test_a_due_touch_is_mailed_once_and_published(bench: Bench) -> None:
             lambda bench: engaged(2, traits={"timezone": "UTC", "mail_topics": ["cost"]}),
             "preference",
         ),
+        (
+            lambda bench: engaged(2, traits={"timezone": "UTC", "mail_topics": []}),
+            "preference",
+        ),
+        (lambda bench: engaged(2, excluded="competitor"), "excluded"),
     ],
     ids=[
         "refused",
@@ -411,6 +417,8 @@ async def test_a_due_touch_is_mailed_once_and_published(bench: Bench) -> None:
         "no address",
         "paused",
         "other topic",
+        "no topics",
+        "excluded",
     ],
 )
 async def test_every_ground_is_checked_again_at_sending(
@@ -429,6 +437,61 @@ async def test_every_ground_is_checked_again_at_sending(
         "withheld",
         reason,
     )
+
+
+async def test_a_program_that_was_edited_since_sends_nothing(bench: Bench) -> None:
+    """N6: nurture was started with another playbook meanwhile."""
+    await bench.take(change())
+    own = bench.playbook.programs
+    fewer = [name for name in own[0].items if name != BOTTLING]
+    edited = [own[0].model_copy(update={"items": fewer}), *own[1:]]
+    bench.use(with_parts(bench.playbook, programs=edited))
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("withheld", "superseded")]
+
+
+async def test_a_requests_time_is_kept_for_the_check_at_sending(bench: Bench) -> None:
+    """N6: a refusal of a moment before the decision that became known after it."""
+    asked = bench.playbook.programs[0].model_copy(
+        update={"id": "asked", "trigger": "request", "stages": [], "personas": []}
+    )
+    bench.use(with_parts(bench.playbook, programs=[asked]))
+    request = LeadRequest("u1", "form_submitted", NOON - timedelta(minutes=9), BOTTLING)
+    event = engaged(1)
+    data = msgspec.structs.replace(event.data, requests=(request,))
+    await bench.take(msgspec.structs.replace(event, data=data))
+    assert await bench.outcome() == [("due", "")]
+    await bench.take(refusal(bench, NOON - timedelta(minutes=5)))
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("withheld", "no_consent")]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_a_pause_and_a_stage_that_people_set_have_each_their_date_through_merges(
+    bench: Bench, turned: bool
+) -> None:
+    """N14: the longer pause wins, and the stage that holds longer."""
+    other, hour = str(uuid.UUID(int=8)), timedelta(hours=1)
+    first, second = (other, LEAD) if turned else (LEAD, other)
+    for lead, pause, stage, until in (
+        (first, 5, "awareness", 9), (second, 3, "consideration", 12),
+    ):  # fmt: skip
+        await overrides.assert_stage(bench.engine, uuid.UUID(lead), stage, NOON + until * hour)
+        await overrides.pause_lead(bench.engine, uuid.UUID(lead), NOON + pause * hour)
+    await bench.take(change(lead=other))
+    await bench.take(change(kind="lead.merged.v1", merged=(other,), seq=0, version=5))
+    (pause,) = await bench.ask("SELECT lead_id, until FROM nurture.pause")
+    (stage,) = await bench.ask("SELECT lead_id, stage, until FROM nurture.asserted_stage")
+    assert (str(pause.lead_id), pause.until) == (LEAD, NOON + 5 * hour)
+    assert (str(stage.lead_id), stage.stage, stage.until) == (
+        LEAD, "consideration", NOON + 12 * hour,
+    )  # fmt: skip
+    await overrides.pause_lead(bench.engine, uuid.UUID(other), NOON + hour)
+    (pause,) = await bench.ask("SELECT lead_id, until FROM nurture.pause")
+    assert (str(pause.lead_id), pause.until) == (LEAD, NOON + hour)
+    await overrides.release_lead(bench.engine, uuid.UUID(other))
+    assert await bench.ask("SELECT 1 FROM nurture.pause") == []
+    assert await bench.ask("SELECT 1 FROM nurture.asserted_stage") == []
 
 
 async def test_a_monthly_pace_looks_back_a_whole_month(bench: Bench) -> None:
