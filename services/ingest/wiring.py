@@ -55,7 +55,8 @@ class Ingest(NamedTuple):
 
 def wire(settings: Settings) -> Ingest:
     """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile`."""
-    engine, publisher, broker = open_engine(settings), Publisher(settings), BrokerWatch(settings)
+    engine = open_engine(settings, "ingest")
+    publisher, broker = Publisher(settings), BrokerWatch(settings)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
     playbook, clock = loading.load(settings.playbook), Clock.parse(settings.clock)
     pepper = settings.pepper.get_secret_value().encode()

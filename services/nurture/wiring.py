@@ -39,8 +39,9 @@ class Nurture(NamedTuple):
 
 def wire(settings: Settings) -> Nurture:
     """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile`."""
-    engine, publisher, ends = open_engine(settings), Publisher(settings), EndOffsets(settings)
-    broker = BrokerWatch(settings)
+    engine = open_engine(settings, "nurture")
+    publisher, broker = Publisher(settings), BrokerWatch(settings)
+    ends = EndOffsets(settings)
     clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
     rules = Rules.of(loading.load(settings.playbook), sink=settings.smtp_is_sink)
     keys = ApiKeys(engine)

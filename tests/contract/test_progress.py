@@ -18,10 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.shared.db import rows
 from services.shared.errors import Reject
+from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Outgoing, Publisher, Record, Subscription
 from services.shared.settings import Settings
-from services.shared.telemetry import RECORDS_LOST, configure_logs
+from services.shared.telemetry import RECORDS_LOST
 
 PARTITIONS = 3
 

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0009"
-down_revision = "0002"
+down_revision = "0010"
 
 # Progress of an unknown incarnation says nothing: what the broker still has is read again, once.
 SCRIPT = """

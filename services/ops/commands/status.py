@@ -40,9 +40,10 @@ class Status(NamedTuple):
 
     `lag` and `outbox` are records by service. `due` are touches whose time has come; those due
     later do not count against `idle`. `unknown` are touches that may have been sent, `braked`
-    whether the kill switch is on, `spool` records that ingest has not published yet. `unsendable`
-    are records of the outboxes that were set aside, `gaps` those that the broker no longer had when
-    they were to be read, by topic, until somebody accepts it.
+    whether the kill switch is on, `stopped` why the server of a channel cannot be used, `spool`
+    records that ingest has not published yet. `unsendable` are records of the outboxes that were
+    set aside, `gaps` those that the broker no longer had when they were to be read, by topic, until
+    somebody accepts it.
     """
 
     lag: dict[Schema, int]
@@ -56,6 +57,7 @@ class Status(NamedTuple):
     unsendable: int
     gaps: dict[str, int]
     braked: bool
+    stopped: dict[str, str]
     spool: int
     idle: bool
 
@@ -72,6 +74,7 @@ async def read(settings: Settings) -> Status:
             aside = [await _count(connection, f"{service}.unsendable") for service in READS]
             gaps = [await lost_records(connection, service) for service in READS]
             braked = bool(await _count(connection, "nurture.brake"))
+            stops = await rows(connection, "SELECT channel, why FROM access.channel_stop")
             lag = {service: await _lag(connection, service, end) for service in READS}
     finally:
         await ends.close()
@@ -86,6 +89,7 @@ async def read(settings: Settings) -> Status:
         unsendable=sum(aside),
         gaps={topic: count for of_service in gaps for topic, count in of_service.items()},
         braked=braked,
+        stopped={stop.channel: stop.why for stop in stops},
         spool=spool,
         idle=not any([*lag.values(), *outbox.values(), *to_do, spool, *gaps]),
     )

@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.shared.db import is_away, is_data_fault, is_transient
+from services.shared.db import is_away, is_data_fault, is_transient, sqlstate
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import NOTHING, Log, Polled, Record, TopicPartition
 from services.shared.messaging.progress import (
@@ -255,7 +255,7 @@ class Batches(Generic[D]):
     def _note(self, kind: str, error: Exception) -> str:
         """Counts, and shows as the problem, that records wait; returns the reason."""
         BATCHES_WAITING.labels(self._schema, kind).inc()
-        state = getattr(getattr(error, "orig", error), "sqlstate", None)
+        state = sqlstate(error)
         self.problem = f"records wait: {kind}, {type(error).__name__}" + (
             f" {state}" if state else ""
         )
