@@ -88,6 +88,8 @@ async def without_limits(connection: AsyncConnection) -> None:
 def sqlstate(error: BaseException) -> str:
     """The SQLSTATE of a database error, '' where there is none."""
     inner = getattr(error, "orig", None) or error
+    if isinstance(inner.__cause__, asyncpg.InvalidCachedStatementError):
+        inner = inner.__cause__  # SQLAlchemy's error in its place has none
     return str(getattr(inner, "sqlstate", None) or getattr(inner, "pgcode", None) or "")
 
 

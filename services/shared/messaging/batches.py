@@ -25,8 +25,9 @@ from services.shared.runtime import Heartbeat, fault_point, retry_with_backoff
 from services.shared.telemetry import BATCH_SECONDS, BATCHES_WAITING, DEAD_LETTERS
 
 log = structlog.get_logger()
-# so many records that fail by themselves, and none that does not: the fault is not theirs
+# so many records fail, and none of their topic does not: the fault is not theirs
 HOPELESS = 8
+LOGGED_CHARACTERS = 200  # of a dead letter's reason
 D = TypeVar("D")
 
 
@@ -55,6 +56,11 @@ class Failure(NamedTuple):
         """Whether the error says by itself that the record is at fault."""
         return isinstance(self.error, Reject) or is_data_fault(self.error)
 
+    @property
+    def letter(self) -> DeadLetter:
+        """The record as a dead letter."""
+        return DeadLetter(self.record, f"{type(self.error).__name__}: {self.error}")
+
 
 @dataclass
 class Batch(Generic[D]):
@@ -75,9 +81,8 @@ class Batch(Generic[D]):
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether everything fails, by errors that do not say that the records are at fault."""
-        own = sum(failure.is_its_own for failure in self.failures)
-        return not self.sound and len(self.failures) - own >= HOPELESS
+        """Whether everything fails that was tried, and that is enough to tell."""
+        return not self.sound and len(self.failures) >= HOPELESS
 
 
 class Batches(Generic[D]):
@@ -106,6 +111,7 @@ class Batches(Generic[D]):
             batch.sound = {record.topic for record, _ in batch.decoded}
         except _Failed:
             batch.is_divided = True
+        if batch.is_divided and batch.decoded:
             await self._divide(batch, batch.decoded, heartbeat)
         BATCH_SECONDS.labels(self._schema).observe(time.perf_counter() - began)
         return batch
@@ -116,8 +122,9 @@ class Batches(Generic[D]):
         """Buries what is at fault in divided batches and stores their progress; returns where to
         read on in partitions whose records have to wait.
 
-        An error of ours is a record's fault only where others of its topic, polled with it, have no
-        such error: else the fault is ours or the surroundings'.
+        PostgreSQL says of single records when they are at fault. Any other error is a record's
+        fault only where others of its topic, polled with it, have none, and it fails once more
+        after them; else the fault is ours or the surroundings'.
         """
         sound = {topic for batch in batches for topic in batch.sound}
         held: dict[TopicPartition, int] = {}
@@ -131,11 +138,13 @@ class Batches(Generic[D]):
     ) -> dict[TopicPartition, int]:
         letters, waiting = list(batch.rejected), list(batch.untried)
         for failure in batch.failures:
-            if failure.is_its_own or failure.record.topic in sound:
-                letters.append(_letter(failure))
+            if failure.record.topic in sound:
+                again = await self._tried_again(batch, failure, heartbeat)
+                letters += [again.letter] if again else []
+            elif failure.is_its_own and not batch.is_hopeless:
+                letters.append(failure.letter)
             else:
                 waiting.append(failure.record)
-                self._note("error of ours", failure.error)
         held: dict[TopicPartition, int] = {}
         for record in waiting:
             part = _partition(record)
@@ -148,8 +157,20 @@ class Batches(Generic[D]):
 
         await self._waiting(the_rest, heartbeat)
         if held:
-            self.problem = self.problem or "records wait that fail"
+            self._note("error of ours", batch.failures[0].error)
         return held
+
+    async def _tried_again(
+        self, batch: Batch[D], failure: Failure, heartbeat: Heartbeat
+    ) -> Failure | None:
+        """The failure of a record that failed again, after others did not."""
+        if failure.is_its_own:
+            return failure
+        alone: Batch[D] = Batch([], [], [])
+        of_record = [pair for pair in batch.decoded if pair[0] is failure.record]
+        await self._divide(alone, of_record, heartbeat)
+        batch.put += alone.put
+        return alone.failures[0] if alone.failures else None
 
     def _decode(self, records: list[Record]) -> Batch[D]:
         decoded: list[tuple[Record, D]] = []
@@ -174,16 +195,16 @@ class Batches(Generic[D]):
             return await self._commit(values, [], [], NOTHING, fresh=fresh)
 
         try:
-            if decoded:
-                batch.put += await self._waiting(these, heartbeat, again=len(decoded) == 1)
-                batch.sound.update(record.topic for record, _ in decoded)
+            batch.put += await self._waiting(these, heartbeat, again=len(decoded) == 1)
+            batch.sound.update(record.topic for record, _ in decoded)
+            return
         except _Failed as failed:
             if len(decoded) == 1:
                 batch.failures.append(Failure(decoded[0][0], failed.error))
                 return
-            middle = len(decoded) // 2
-            await self._divide(batch, decoded[:middle], heartbeat)
-            await self._divide(batch, decoded[middle:], heartbeat)
+        middle = len(decoded) // 2
+        await self._divide(batch, decoded[:middle], heartbeat)
+        await self._divide(batch, decoded[middle:], heartbeat)
 
     async def _waiting(
         self,
@@ -197,13 +218,20 @@ class Batches(Generic[D]):
         types are none that it remembers.
         """
 
+        fresh = False
+
         async def attempt() -> int:
+            nonlocal fresh
             try:
-                put = await self._attempt(transaction, fresh=False)
+                put = await self._attempt(transaction, fresh=fresh)
             except _Failed:
-                if not again:
+                if fresh or not again:
                     raise
-                put = await self._attempt(transaction, fresh=True)
+                fresh = True
+                return await attempt()
+            except Retry as error:
+                fresh = error.__cause__ is not None and not is_away(error.__cause__)
+                raise
             self.problem = ""
             return put
 
@@ -216,9 +244,7 @@ class Batches(Generic[D]):
             raise
         except Exception as error:
             if not is_transient(error) and not isinstance(error, MemoryError):
-                raise _Failed(error) from error
-            if not is_away(error):
-                await self._engine.dispose()  # new connections remember no statements
+                raise _Failed(error) from None
             reason = self._note("database", error)
             raise Retry(reason) from error
 
@@ -240,7 +266,10 @@ class Batches(Generic[D]):
             async with connection.begin():
                 for letter in letters:
                     topic, partition, offset, *_ = letter.record
-                    log.error("dead_letter", topic=topic, partition=partition, offset=offset)
+                    log.error(
+                        "dead_letter", topic=topic, partition=partition, offset=offset,
+                        reason=letter.reason[:LOGGED_CHARACTERS],
+                    )  # fmt: skip
                     await add_dead_letter(connection, self._schema, letter)
                 put = await self._handler.apply(connection, values) if values else 0
                 if passed:
@@ -284,8 +313,3 @@ def next_offsets(records: Sequence[Record]) -> dict[Log, int]:
 
 def _partition(record: Record) -> TopicPartition:
     return TopicPartition(record.topic, record.partition)
-
-
-def _letter(failure: Failure) -> DeadLetter:
-    log.error("record_failed", offset=failure.record.offset, exc_info=failure.error)
-    return DeadLetter(failure.record, f"{type(failure.error).__name__}: {failure.error}")

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.shared.db import Table, copy, is_away, is_transient, rows, value
+from services.shared.db import Table, copy, is_transient, rows, value
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing, Publisher
 from services.shared.messaging.progress import REASON_CHARACTERS, Schema
@@ -134,8 +134,6 @@ class OutboxRelay:
             if not is_transient(error):
                 raise
             self.problem = _reason(error)
-            if not is_away(error):
-                await self._engine.dispose()  # new connections remember no statements
             return
         OUTBOX_AGE.labels(self._schema).set(age or 0)
         self.problem = ""
