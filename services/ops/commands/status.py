@@ -42,8 +42,9 @@ class Status(NamedTuple):
     later do not count against `idle`. `unknown` are touches that may have been sent, `braked`
     whether the kill switch is on, `stopped` why the server of a channel cannot be used, `spool`
     records that ingest has not published yet. `unsendable` are records of the outboxes that were
-    set aside, `gaps` those that the broker no longer had when they were to be read, by topic, until
-    somebody accepts it.
+    set aside, `gaps` those that the broker no longer had when they were to be read, at least, by
+    topic, until somebody accepts it; 0 where a topic was created again and all that is known of the
+    one before had been read.
     """
 
     lag: dict[Schema, int]
@@ -73,6 +74,7 @@ async def read(settings: Settings) -> Status:
             dead = [await _count(connection, f"{service}.dead_letter") for service in READS]
             aside = [await _count(connection, f"{service}.unsendable") for service in READS]
             gaps = [await lost_records(connection, service) for service in READS]
+            lost = {topic: count for of_service in gaps for topic, count in of_service.items()}
             braked = bool(await _count(connection, "nurture.brake"))
             stops = await rows(connection, "SELECT channel, why FROM access.channel_stop")
             lag = {service: await _lag(connection, service, end) for service in READS}
@@ -87,11 +89,11 @@ async def read(settings: Settings) -> Status:
         outbox=outbox,
         dead_letters=sum(dead),
         unsendable=sum(aside),
-        gaps={topic: count for of_service in gaps for topic, count in of_service.items()},
+        gaps=lost,
         braked=braked,
         stopped={stop.channel: stop.why for stop in stops},
         spool=spool,
-        idle=not any([*lag.values(), *outbox.values(), *to_do, spool, *gaps]),
+        idle=not any([*lag.values(), *outbox.values(), *to_do, spool, *lost.values()]),
     )
 
 
@@ -103,7 +105,7 @@ async def wait_until_idle(settings: Settings, seconds: float) -> Status:
     while idle < 2:
         state = await read(settings)
         idle = idle + 1 if state.idle else 0
-        if state.gaps:
+        if any(state.gaps.values()):
             gone = ", ".join(f"{count} of {topic}" for topic, count in state.gaps.items())
             raise NotIdle(f"records were lost before they were read: {gone}; see `ripeline gaps`")
         if time.monotonic() > give_up:

@@ -154,11 +154,13 @@ async def add_gaps(connection: AsyncConnection, schema: Schema, gaps: Sequence[G
 
 
 async def lost_records(connection: AsyncConnection, schema: Schema) -> dict[str, int]:
-    """How many records of each topic were lost unread that nobody has accepted yet, at least."""
+    """How many records of each topic were lost unread, at least, where nobody has accepted it yet;
+    0 where there may have been some.
+    """
     found = await rows(
         connection,
         f"SELECT topic, sum(log_end - first)::bigint AS lost FROM {schema}.gap "
-        "WHERE accepted_at IS NULL AND log_end > first GROUP BY topic",
+        "WHERE accepted_at IS NULL AND why <> 'truncated' GROUP BY topic",
     )
     return {row.topic: row.lost for row in found}
 
