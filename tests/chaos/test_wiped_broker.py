@@ -1,5 +1,5 @@
-"""A broker that is wiped and provisioned anew under load: what was applied stays, what lay unread is
-named, nobody who refuses on the new one gets mail, no mail goes out twice (N6, N11, O3, O4).
+"""A broker that is wiped and provisioned anew under load: what was applied stays, what lay unread
+is named, nobody who refuses on the new one gets mail, no mail goes out twice (N6, N11, O3, O4).
 """
 
 import asyncio
@@ -117,16 +117,17 @@ class World:
             return await rows(connection, statement, **values)
 
     async def idle(self, seconds: float = 60) -> Status:
-        """Waits until nothing but gaps is left."""
+        """Waits until nothing is left that can be done: what was announced on the wiped broker and
+        lay unread there stays undecided.
+        """
         give_up, calm = time.monotonic() + seconds, 0
         while True:
             state = await read(self.settings)
             left = [*state.lag.values(), *state.outbox.values(), state.due, state.sending]
-            calm = 0 if any(left) or state.undecided else calm + 1
+            calm = 0 if any(left) else calm + 1
             if calm == 2:
                 return state
-            tails = "\n".join(process.tail() for process in self.services.values())
-            assert time.monotonic() < give_up, f"{state}\n{tails}"
+            assert time.monotonic() < give_up, state
             await asyncio.sleep(0.5)
 
     def mails(self) -> list[Any]:
@@ -177,7 +178,6 @@ async def test_a_wiped_broker_overtakes_no_refusal_and_hides_nothing(world: Worl
                 http, type="unsubscribed", email=email,
                 consent=[{"channel": "email", "purpose": "marketing", "state": "withdrawn"}],
             )  # fmt: skip
-        refused = time.time()
         await asyncio.sleep(2)
         lag = (await read(world.settings)).lag
         assert lag["nurture"] >= 2 * len(refusing)
@@ -207,5 +207,4 @@ async def test_a_wiped_broker_overtakes_no_refusal_and_hides_nothing(world: Worl
     mails = world.mails()
     sent = [mail["X-Ripeline-Touch"] for mail in mails]
     assert len(sent) == len(set(sent)) > 50
-    assert refused
     assert not {mail["To"] for mail in mails} & set(refusing)

@@ -102,7 +102,8 @@ class Progress:
         for gap in new:
             topic, topic_id, partition = gap.log
             log.error(
-                "records_lost", why=gap.why, topic=topic, topic_id=str(topic_id),
+                "records_lost" if gap.end > gap.first else "records_perhaps_lost",
+                why=gap.why, topic=topic, topic_id=str(topic_id),
                 partition=partition, first=gap.first, end=gap.end,
             )  # fmt: skip
             RECORDS_LOST.labels(self._schema, topic).inc(gap.end - gap.first)
