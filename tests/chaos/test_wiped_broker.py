@@ -82,11 +82,27 @@ class World:
     async def wipe(self) -> None:
         """The broker crashes, loses its disk and comes back empty; then it gets its topics."""
         self.kafka.kill()
+        await asyncio.gather(*map(self.says_that_the_broker_is_away, self.services))
         await asyncio.to_thread(shutil.rmtree, self.kafka.directory / "data")
         await asyncio.sleep(1)
         await asyncio.to_thread(self.kafka.start)
         await asyncio.sleep(1)
         await provision(self.settings)
+
+    async def says_that_the_broker_is_away(self, name: str) -> None:
+        """Within 10 s its readiness does, with the reason; ingest goes on without it."""
+        give_up = time.monotonic() + 10
+        async with aiohttp.ClientSession() as http:
+            while True:
+                async with http.get(f"{self.services[name].url}/health/ready") as answer:
+                    said = await answer.json()
+                if not said["parts"]["broker"]:
+                    break
+                assert time.monotonic() < give_up, said
+                await asyncio.sleep(0.2)
+        assert "has not answered" in said["why"]["broker"]
+        expected = (200, "degraded") if name == "ingest" else (503, "waiting")
+        assert (answer.status, said["status"]) == expected
 
     async def post(self, http: aiohttp.ClientSession, **event: Any) -> None:
         """Posts an event until it has its 2xx."""
@@ -137,8 +153,9 @@ class World:
 
 
 def request(email: str) -> dict[str, Any]:
-    """Somebody who permits mail, where it is day, and asks for a demo."""
+    """Somebody who permitted mail, where it is day, asked for a demo and left the site."""
     return {
+        "occurred_at": present.ago(hours=2),
         "type": "demo_requested",
         "email": email,
         "traits": {"timezone": present.midday_zone()},
