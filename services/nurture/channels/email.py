@@ -4,9 +4,9 @@ import asyncio
 import json
 import re
 from datetime import datetime
-from email.headerregistry import Address, HeaderRegistry, UnstructuredHeader
+from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP, EmailPolicy
+from email.policy import EmailPolicy
 from email.utils import format_datetime
 from urllib.parse import unquote, urlsplit
 
@@ -118,20 +118,15 @@ def _answered(error: aiosmtplib.SMTPResponseException) -> str:
     return f"the mail server answered {error.code} {words}".rstrip()
 
 
-class _Verbatim(UnstructuredHeader):
-    """A header that is neither encoded nor folded, for addresses would break by either (RFC 2369,
-    8058).
+class _Policy(EmailPolicy[EmailMessage]):
+    """Headers of VERBATIM are neither encoded nor folded, for addresses would break by either
+    (RFC 2369, 8058).
     """
 
-    def fold(self, *, policy: EmailPolicy) -> str:
-        return f"{self.name}: {self}{policy.linesep}"
-
-
-def _policy() -> EmailPolicy:
-    registry = HeaderRegistry()
-    for name in ("List-Unsubscribe", "List-Unsubscribe-Post", "Message-ID", *provider_headers("")):
-        registry.map_to_type(name, _Verbatim)
-    return SMTP.clone(header_factory=registry)
+    def fold_binary(self, name: str, value: str) -> bytes:
+        if name in VERBATIM:
+            return f"{name}: {value}{self.linesep}".encode("ascii")
+        return super().fold_binary(name, value)
 
 
 def sender_of(text: str) -> Address:
@@ -158,7 +153,7 @@ def compose(message: Message, sender: Address, at: datetime) -> EmailMessage:
     """The mail. Raises ValueError for what no header can hold, or what would be read as another
     address.
     """
-    mail = EmailMessage(_policy())
+    mail = EmailMessage(POLICY)
     mail["From"] = sender
     mail["To"] = message.recipient
     if [address.addr_spec for address in mail["To"].addresses] != [message.recipient]:
@@ -189,3 +184,7 @@ def provider_headers(touch_id: str) -> dict[str, str]:
         "X-PM-Metadata-touch_id": touch_id,
         "X-PM-KeepID": "true",
     }
+
+
+VERBATIM = {"List-Unsubscribe", "List-Unsubscribe-Post", "Message-ID", *provider_headers("")}
+POLICY = _Policy(linesep="\r\n")
