@@ -132,6 +132,7 @@ async def _keep(store: LeadStore, changes: Sequence[ChangeEvent]) -> dict[str, s
         for merged in event.data.merged:
             await store.merge(merged, event.data.lead)
     ids = await store.surviving(event.data.lead for event in changes)
+    await store.keep_addresses((event.data for event in changes), ids)
     await store.keep_snapshots(
         event.data for event in changes if ids[event.data.lead] == event.data.lead
     )

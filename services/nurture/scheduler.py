@@ -155,8 +155,8 @@ class Scheduler:
             raise
 
     async def _claim(self) -> tuple[list[Claimed], int]:
-        """Marks what is to be sent now, at most one touch a lead; returns it, and how many were
-        due.
+        """Marks what is to be sent now, at most one touch a lead and an address; returns it, and
+        how many were due.
         """
         now = self._clock.now()
         async with self._engine.begin() as connection:
@@ -166,36 +166,40 @@ class Scheduler:
             on_trial = {stop.channel for stop in await ChannelStops(connection).current()}
             due = await store.due(now, BATCH)
             leads = await self._lock_leads(connection, due, now)
-            claimed: dict[str, Claimed] = {}
-            tried: set[str] = set()
+            claimed: list[Claimed] = []
+            taken: set[str] = set()  # leads and addresses
+            tried: set[str] = set()  # channels
             events: list[Outgoing] = []
             for touch in due:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
                 checked = _checked(self._rules, touch, lead, now)
                 is_sending = checked.status == "sending"
-                if is_sending and touch.lead in claimed:
+                address = lead.address if lead else ""
+                if is_sending and taken & {touch.lead, address}:
                     continue
                 if is_sending and touch.channel in on_trial:
                     if touch.channel in tried:
                         continue
                     tried.add(touch.channel)
-                await store.update(checked, was=["due"], attempt=int(is_sending))
+                await store.update(checked, was=["due"], attempt=int(is_sending), address=address)
                 if checked.status == "withheld":
                     events.append(touch_events.decided(replace(checked, decided_at=now)))
                 elif is_sending and lead:
-                    claimed[touch.lead] = Claimed(checked, lead.snapshot)
+                    claimed.append(Claimed(checked, lead.snapshot))
+                    taken |= {touch.lead, address} - {""}
             await outbox.enqueue(connection, "nurture", events)
         if events:
             self._notify_relay()
-        return list(claimed.values()), len(due)
+        return claimed, len(due)
 
     async def _lock_leads(
         self, connection: AsyncConnection, due: Sequence[Touch], now: datetime
     ) -> dict[LeadKey, Lead]:
-        """Locks the leads of these touches and reads what is known of them."""
+        """Locks the leads of these touches and their addresses, and reads what is known of them."""
         store = LeadStore(connection, self._pepper, self._rules.library.request_programs)
         await store.lock(touch.lead for touch in due)
-        return await store.leads((LeadKey(touch.lead, touch.product) for touch in due), now)
+        wanted = (LeadKey(touch.lead, touch.product) for touch in due)
+        return await store.leads(wanted, now, exclusive=True)
 
 
 def _checked(rules: Rules, touch: Touch, lead: Lead | None, now: datetime) -> Touch:

@@ -5,7 +5,7 @@ what is known of a lead is published.
 from alembic import op
 
 revision = "0008"
-down_revision = "0002"
+down_revision = "0007"
 
 UP = """
 CREATE TABLE nurture.pause (

@@ -118,7 +118,7 @@ def _answered(error: aiosmtplib.SMTPResponseException) -> str:
     return f"the mail server answered {error.code} {words}".rstrip()
 
 
-class _Policy(EmailPolicy[EmailMessage]):
+class _Policy(EmailPolicy):  # type: ignore[type-arg]  # no generic class when it runs
     """Headers of VERBATIM are neither encoded nor folded, for addresses would break by either
     (RFC 2369, 8058).
     """

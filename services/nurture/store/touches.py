@@ -117,21 +117,24 @@ class TouchStore:
         )
         return [_touch(row) for row in found]
 
-    async def update(self, touch: Touch, *, was: Sequence[TouchStatus], attempt: int = 0) -> bool:
+    async def update(
+        self, touch: Touch, *, was: Sequence[TouchStatus], attempt: int = 0, address: str = ""
+    ) -> bool:
         """Writes status, reason and times of a touch whose status is one of `was`; returns whether
-        it is. Adds `attempt` to its attempts.
+        it is. Adds `attempt` to its attempts; `address` is the keyed hash of that to which it goes.
         """
         done = await self._connection.execute(
             text(
                 """UPDATE nurture.touch SET status = :status, reason = :reason, why = :why,
                     due_at = :due_at, sent_at = :sent_at, attempts = attempts + :attempt,
+                    address = coalesce(nullif(:address, ''), address),
                     sending_since = CASE WHEN :status = 'sending' THEN clock_timestamp() END
                 WHERE id = :id AND status = ANY(:was)"""
             ),
             {
                 "id": uuid.UUID(touch.id), "status": touch.status, "reason": touch.reason,
                 "why": touch.why, "due_at": touch.due_at, "sent_at": touch.sent_at,
-                "attempt": attempt, "was": list(was),
+                "attempt": attempt, "address": address, "was": list(was),
             },
         )  # fmt: skip
         return bool(done.rowcount)

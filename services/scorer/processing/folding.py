@@ -95,6 +95,7 @@ async def refold_outdated(
             state.fold, state.fold_hash, state.view = folded, fold_hash, None
             lead.states[product] = state
     for lead in old:
+        lead.profile = profile_of(events.get(lead.id, []))
         exclude(scoring, lead)
         lead.states = {product: lead.states[product] for product in products}
     return {lead.id for lead in old}

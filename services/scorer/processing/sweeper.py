@@ -84,7 +84,7 @@ class Sweeper:
             outgoing = await handler.announce(store, leads, evidence, now)
             for lead in leads.values():
                 of_lead = evidence.get(lead.id, NO_EVIDENCE)
-                outgoing += engaged(scoring.fold, lead, of_lead, from_us(now))
+                outgoing += engaged(scoring, lead, of_lead, from_us(now))
             await store.write([*leads.values()], scoring.playbook.fold_hash)
             await handler.put_out(connection, leads, outgoing)
         if outgoing:

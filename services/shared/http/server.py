@@ -11,6 +11,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from services.shared.errors import Reject
 from services.shared.http.wire import LimitedHttpProtocol
 from services.shared.runtime import DRAIN_SECONDS, side_tasks
 from services.shared.settings import Settings
@@ -54,6 +55,8 @@ async def serve(
         await asyncio.wait([web], timeout=DRAIN_SECONDS)
     for task in failed:
         if error := task.exception():
+            if isinstance(error, Reject):
+                raise error  # `run` says it in a sentence
             log.error("loop_failed", exc_info=error)
             raise SystemExit(1)
     if failed and not stop.is_set():

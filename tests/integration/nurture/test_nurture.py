@@ -50,11 +50,11 @@ from services.shared.contracts.events import (
 )
 from services.shared.db import rows
 from services.shared.errors import Retry
+from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
-from services.shared.telemetry import configure_logs
 from tests.support.smtp_server import SmtpServer
 
 NOON = datetime(2026, 5, 13, 12, 0, tzinfo=UTC)

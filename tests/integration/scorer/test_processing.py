@@ -36,11 +36,11 @@ from services.shared.contracts.events import (
     envelope,
 )
 from services.shared.db import rows, value
+from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import Exclusion, Playbook
 from services.shared.settings import Settings
-from services.shared.telemetry import configure_logs
 from tests.support.nurture import with_parts
 
 NOON = to_us(datetime.fromisoformat("2026-05-13T12:00:00+00:00"))
@@ -384,9 +384,9 @@ async def current(bench: Bench) -> dict[str, Snapshot]:
         states, names = await store.states(leads), await store.identifiers(leads)
     for lead in leads.values():
         lead.states, lead.identifiers = states[lead.id], names.get(lead.id, [])
-    announcements_due(scoring.fold, [*leads.values()], bench.clock.now_us(), {})
+    announcements_due(scoring, [*leads.values()], bench.clock.now_us(), {})
     return {
-        str(lead.id): snapshot_of(lead, state, state.view)
+        str(lead.id): snapshot_of(lead, state, state.view, scoring.pepper)
         for lead in leads.values()
         for state in lead.states.values()
         if state.view
