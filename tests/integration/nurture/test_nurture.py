@@ -823,7 +823,8 @@ async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_
         scheduler.stop()
         if cancelled:
             running.cancel()
-        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1))
+        later = change(lead=str(uuid.uuid4()), seq=before + 1, email="bob@firm.example")
+        await bench.take(later)
         await asyncio.sleep(0.05)
         assert not running.done()
         refusing.held.set()
