@@ -241,7 +241,6 @@ class _News(msgspec.Struct):
     published.
     """
 
-    events: list[IncomingEvent]
     changed: bool
     sales: bool = False
     answers: bool = False
@@ -256,8 +255,8 @@ class _News(msgspec.Struct):
 
 def _news(fold: Fold, evidence: Evidence) -> _News:
     changed = any(_says_something(event) for event in evidence.events)
-    news = _News([*_human(evidence)], changed)
-    for event in news.events:
+    news = _News(changed)
+    for event in _human(evidence):
         data, reading = event.data, fold.interpreter.interpret(event.data)
         if reading.content and data.type in CONSUMES_CONTENT:
             news.content.add(reading.content)
