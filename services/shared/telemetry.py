@@ -56,8 +56,28 @@ BATCH_SECONDS = Histogram(
 DEAD_LETTERS = Counter(
     "ripeline_dead_letters_total", "Records that can never be applied", ["service"]
 )
+# each is unaccounted for: deleted by the broker before it was read, or in a topic that was deleted
+RECORDS_LOST = Counter(
+    "ripeline_records_lost_total",
+    "Records that the broker no longer had when they were to be read",
+    ["service", "topic"],
+)
+# `cause` is database or error of ours; each is an attempt that is repeated
+BATCHES_WAITING = Counter(
+    "ripeline_batches_waiting_total",
+    "Attempts at a batch that failed for no fault of its records",
+    ["service", "cause"],
+)
 OUTBOX_PUBLISHED = Counter(
     "ripeline_outbox_published_total", "Records published from the outbox", ["service"]
+)
+# above 30 the service is not ready
+OUTBOX_AGE = Gauge(
+    "ripeline_outbox_age_seconds", "Age of the oldest record in the outbox", ["service"]
+)
+# each is a row of the table unsendable
+OUTBOX_SET_ASIDE = Counter(
+    "ripeline_outbox_set_aside_total", "Records that no broker will ever take", ["service"]
 )
 
 # -- scorer ---------------------------------------------------------------------------------------
