@@ -88,6 +88,10 @@ TOUCHES_DECIDED = Counter(
     "ripeline_touches_decided_total", "Decisions on touches", ["status", "reason"]
 )
 TOUCHES_SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
+# each by an ingest whose spool holds records, or of which nobody knows
+HOLDING_INGESTS = Gauge(
+    "ripeline_ingests_holding_up_sending", "Ingests for whose spool sending waits"
+)
 # through all services; the buckets are finest around the target of 250 ms
 DECISION_SECONDS = Histogram(
     "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision "

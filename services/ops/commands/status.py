@@ -8,6 +8,7 @@ from services.ingest.spool_files import waiting_submissions
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.db import open_engine, rows, value
+from services.shared.messaging import spool_leases
 from services.shared.messaging.kafka import EndOffsets
 from services.shared.settings import Settings
 
@@ -28,7 +29,8 @@ class Status(NamedTuple):
 
     `lag` and `outbox` are records by service. `due` are touches whose time has come; those due
     later do not count against `idle`. `unknown` are touches that may have been sent, `braked`
-    whether the kill switch is on, `spool` records that ingest has not published yet.
+    whether the kill switch is on, `spool` records that ingest has not published yet, `waits_for`
+    why sending waits for an ingest.
     """
 
     lag: dict[str, int]
@@ -41,6 +43,7 @@ class Status(NamedTuple):
     dead_letters: int
     braked: bool
     spool: int
+    waits_for: list[str]
     idle: bool
 
 
@@ -54,6 +57,7 @@ async def read(settings: Settings) -> Status:
             outbox = {service: await _count(connection, f"{service}.outbox") for service in READS}
             dead = [await _count(connection, f"{service}.dead_letter") for service in READS]
             braked = bool(await _count(connection, "nurture.brake"))
+            held_by = await spool_leases.held_by(connection)
             lag = {service: await _lag(connection, service, end) for service in READS}
     finally:
         await ends.close()
@@ -67,6 +71,7 @@ async def read(settings: Settings) -> Status:
         dead_letters=sum(dead),
         braked=braked,
         spool=spool,
+        waits_for=[lease.reason for lease in held_by],
         idle=not any([*lag.values(), *outbox.values(), *to_do, spool]),
     )
 

@@ -1,6 +1,6 @@
 """Which permission counts, and that unknown permission is none (N6)."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from services.nurture.rules.decision import Send
@@ -38,5 +38,3 @@ def test_with_double_opt_in_only_a_confirmed_permission_counts(
     assert decided(rules, lead(), trigger()).reason == "no_consent"  # type: ignore[union-attr]
     confirmed = ConsentState("given", NOW, "double_opt_in")
     assert isinstance(decided(rules, lead(consent=confirmed), trigger()), Send)
-
-
