@@ -26,6 +26,7 @@ from services.shared.contracts.events import (
     keyed_hash,
 )
 from services.shared.contracts.identity import Cleaner
+from services.shared.contracts.preferences import PREFERENCES, normal_traits
 from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing
@@ -143,6 +144,8 @@ class Normaliser:
         if is_echo:
             receipt.ids.append(item.id)
             return
+        if item.traits and not PREFERENCES.isdisjoint(item.traits):
+            set_field(item, "traits", normal_traits(item.traits))
         consents: tuple[Consent, ...] = ()
         if item.consent or item.type in CONSENT_TYPES:
             if item.consent:

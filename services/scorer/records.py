@@ -124,7 +124,11 @@ class State(msgspec.Struct):
 
 
 class LeadRow(msgspec.Struct):
-    """A lead in hand: its row, its states by product, its identifiers."""
+    """A lead in hand: its row, its states by product, its identifiers.
+
+    `publish_at` (µs) is when others are told what they do not know of it yet, None where they know
+    it all.
+    """
 
     id: uuid.UUID
     version: int = 0
@@ -132,6 +136,7 @@ class LeadRow(msgspec.Struct):
     provisional: bool = False
     excluded: str = ""
     engaged_at: datetime | None = None
+    publish_at: int | None = None
     states: dict[str, State] = {}
     identifiers: list[Identifier] = []
     created: bool = False  # by this very transaction: it has no row, and nobody else knows it
@@ -167,6 +172,7 @@ def lead_row(row: Any) -> LeadRow:
         row.provisional,
         row.excluded,
         row.engaged_at,
+        row.publish_at,
     )
 
 

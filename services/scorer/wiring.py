@@ -39,7 +39,7 @@ class Scorer(NamedTuple):
 
 def wire(settings: Settings) -> Scorer:
     """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile` or Reject."""
-    engine, publisher = open_engine(settings), Publisher(settings)
+    engine, publisher = open_engine(settings, "scorer"), Publisher(settings)
     pepper = settings.pepper.get_secret_value().encode()
     scoring = Scoring.of(loading.load(settings.playbook), Clock.parse(settings.clock), pepper)
     keys, poll = ApiKeys(engine), settings.poll_ms / 1000

@@ -174,7 +174,8 @@ class LeadStore:
             ids=_uuids(everybody),
         ):
             seen[str(row.lead_id)].add(row.content)
-        return _History(related, sends, seen, await self._overrides(everybody, now))
+        stages, pauses = await self._asserted_stages(ids, now), await self._pauses(everybody, now)
+        return _History(related, sends, seen, stages, pauses)
 
     async def _holders(self, addresses: Iterable[str]) -> dict[str, set[str]]:
         """The leads that have or had these addresses."""
@@ -195,15 +196,24 @@ class LeadStore:
         )
         return {LeadKey(str(row.lead_id), row.product): unpack(row.snapshot) for row in found}
 
-    async def _overrides(self, ids: Sequence[str], now: datetime) -> dict[str, Any]:
-        """Stages that a person asserted and pauses that a person set, while they hold."""
+    async def _asserted_stages(self, ids: Sequence[str], now: datetime) -> dict[str, str]:
+        """Stages that a person asserted, while they hold."""
         found = await rows(
             self._connection,
-            "SELECT lead_id, stage, paused, until FROM nurture.override "
+            "SELECT lead_id, stage FROM nurture.asserted_stage "
             "WHERE lead_id = ANY(:ids) AND until > :now",
             ids=_uuids(ids), now=now,
         )  # fmt: skip
-        return {str(row.lead_id): row for row in found}
+        return {str(row.lead_id): row.stage for row in found}
+
+    async def _pauses(self, ids: Sequence[str], now: datetime) -> dict[str, datetime]:
+        """Until when a person has paused leads, while that holds."""
+        found = await rows(
+            self._connection,
+            "SELECT lead_id, until FROM nurture.pause WHERE lead_id = ANY(:ids) AND until > :now",
+            ids=_uuids(ids), now=now,
+        )  # fmt: skip
+        return {str(row.lead_id): row.until for row in found}
 
     async def _consents(
         self, snapshots: Mapping[LeadKey, Snapshot], addresses: Mapping[LeadKey, str]
@@ -242,17 +252,16 @@ class _History(NamedTuple):
     related: dict[str, set[str]]
     sends: list[Any]
     seen: dict[str, set[str]]
-    overrides: dict[str, Any]
+    stages: dict[str, str]
+    pauses: dict[str, datetime]
 
     def lead(
         self, key: LeadKey, snapshot: Snapshot, address: str, consent: ConsentState | None
     ) -> Lead:
         """The lead for a decision."""
-        own = self.overrides.get(key.lead)
-        if own and own.stage:
-            snapshot = msgspec.structs.replace(snapshot, stage=own.stage)
+        if stage := self.stages.get(key.lead):
+            snapshot = msgspec.structs.replace(snapshot, stage=stage)
         related = self.related[key.lead]
-        pauses = [row.until for lead in related if (row := self.overrides.get(lead)) and row.paused]
         return Lead(
             id=key.lead,
             snapshot=snapshot,
@@ -264,7 +273,9 @@ class _History(NamedTuple):
                 for row in self.sends
                 if str(row.lead_id) == key.lead or (address and row.address == address)
             ),
-            paused_until=max(pauses, default=None),
+            paused_until=max(
+                (self.pauses[lead] for lead in related if lead in self.pauses), default=None
+            ),
         )
 
 
@@ -282,9 +293,14 @@ _MERGE = (
     """INSERT INTO nurture.seen SELECT :new, content FROM nurture.seen WHERE lead_id = :old
     ON CONFLICT DO NOTHING""",
     "DELETE FROM nurture.seen WHERE lead_id = :old",
-    """INSERT INTO nurture.override SELECT :new, stage, paused, until FROM nurture.override
-    WHERE lead_id = :old ON CONFLICT DO NOTHING""",
-    "DELETE FROM nurture.override WHERE lead_id = :old",
+    """INSERT INTO nurture.pause AS p SELECT :new, until FROM nurture.pause WHERE lead_id = :old
+    ON CONFLICT (lead_id) DO UPDATE SET until = greatest(p.until, excluded.until)""",
+    "DELETE FROM nurture.pause WHERE lead_id = :old",
+    """INSERT INTO nurture.asserted_stage AS s
+    SELECT :new, stage, until FROM nurture.asserted_stage WHERE lead_id = :old
+    ON CONFLICT (lead_id) DO UPDATE SET stage = excluded.stage, until = excluded.until
+    WHERE (s.until, s.stage) < (excluded.until, excluded.stage)""",
+    "DELETE FROM nurture.asserted_stage WHERE lead_id = :old",
     """INSERT INTO nurture.address_lead SELECT address, :new FROM nurture.address_lead
     WHERE lead_id = :old ON CONFLICT DO NOTHING""",
     "DELETE FROM nurture.address_lead WHERE lead_id = :old",

@@ -29,8 +29,8 @@ class Status(NamedTuple):
 
     `lag` and `outbox` are records by service. `due` are touches whose time has come; those due
     later do not count against `idle`. `unknown` are touches that may have been sent, `braked`
-    whether the kill switch is on, `spool` records that ingest has not published yet, `waits_for`
-    why sending waits for an ingest.
+    whether the kill switch is on, `stopped` why the server of a channel cannot be used, `spool`
+    records that ingest has not published yet, `waits_for` why sending waits for an ingest.
     """
 
     lag: dict[str, int]
@@ -42,6 +42,7 @@ class Status(NamedTuple):
     outbox: dict[str, int]
     dead_letters: int
     braked: bool
+    stopped: dict[str, str]
     spool: int
     waits_for: list[str]
     idle: bool
@@ -58,6 +59,7 @@ async def read(settings: Settings) -> Status:
             dead = [await _count(connection, f"{service}.dead_letter") for service in READS]
             braked = bool(await _count(connection, "nurture.brake"))
             held_by = await spool_leases.held_by(connection)
+            stops = await rows(connection, "SELECT channel, why FROM access.channel_stop")
             lag = {service: await _lag(connection, service, end) for service in READS}
     finally:
         await ends.close()
@@ -70,6 +72,7 @@ async def read(settings: Settings) -> Status:
         outbox=outbox,
         dead_letters=sum(dead),
         braked=braked,
+        stopped={stop.channel: stop.why for stop in stops},
         spool=spool,
         waits_for=[lease.reason for lease in held_by],
         idle=not any([*lag.values(), *outbox.values(), *to_do, spool]),

@@ -36,6 +36,7 @@ def snapshot_of(lead: LeadRow, state: State, view: View, pepper: bytes) -> Snaps
         consents=_consents(profile, address),
         identifiers=tuple(keyed_hash(pepper, name.name) for name in identifiers[:MAX_IDENTIFIERS]),
         last_act_at=from_us(profile.act_at) if profile.act_at > 0 else None,
+        excluded=lead.excluded,
     )
 
 

@@ -104,7 +104,8 @@ class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What nurture needs to know of a lead, so that it never reads the scorer's tables; consents by
-    `channel:purpose`, `identifiers` as the HMACs under which a refusal may come.
+    `channel:purpose`, `identifiers` as the HMACs under which a refusal may come; `excluded` is why
+    it is no lead by the playbook's rules, '' where it is one.
     """
 
     stage: str
@@ -120,6 +121,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     consents: dict[str, ConsentState] = {}
     identifiers: tuple[str, ...] = ()
     last_act_at: datetime | None = None
+    excluded: str = ""
 
 
 class LeadRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -202,7 +204,11 @@ class ConsentEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A decision of nurture and what became of it."""
+    """A decision of nurture and what became of it.
+
+    `cause_at` is the time of the stage change or request that it answers, `requested` whether it is
+    a request, None where that was not noted; `imported` as in `Change`.
+    """
 
     id: str
     lead: str
@@ -210,6 +216,9 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     announcement: str = ""
     program: str = ""
     stage: str = ""
+    cause_at: datetime | None = None
+    imported: str = ""
+    requested: bool | None = None
     content: str = ""
     channel: str = ""
     status: Literal["due", "sending", "sent", "unknown", "failed", "withheld"]

@@ -303,12 +303,12 @@ async def test_merges_and_splits_in_any_order_leave_what_is_the_addresss(
     paused.
     """
     await desk.do("TRUNCATE nurture.lead, nurture.touch, nurture.seen, nurture.merged, "
-                  "nurture.address_lead, nurture.outbox, nurture.override")  # fmt: skip
+                  "nurture.address_lead, nurture.outbox, nurture.pause")  # fmt: skip
     desk.sent.clear()
     leads = dict(zip(("first", "second", "third"), (FIRST, SECOND, THIRD), strict=True))
     until = NOON + timedelta(days=3)
     await desk.take(desk.change(kind="lead.engaged.v1", content=("seen-before",)))
-    await desk.do("INSERT INTO nurture.override VALUES (:lead, '', true, :until)",
+    await desk.do("INSERT INTO nurture.pause VALUES (:lead, :until)",
                   lead=FIRST, until=until)  # fmt: skip
     for seq, step in enumerate(steps, 2):
         if step in leads:
@@ -326,7 +326,7 @@ async def test_merges_and_splits_in_any_order_leave_what_is_the_addresss(
     assert desk.sent == []
     assert known.paused_until == until
     assert "seen-before" in known.seen
-    await desk.do("DELETE FROM nurture.override")
+    await desk.do("DELETE FROM nurture.pause")
     await desk.take(*(desk.change(lead, 100) for lead in (new, *leads.values())))
     await desk.send(5)
     assert len(desk.sent) == 1
