@@ -106,6 +106,10 @@ TIME_ZONES_UNREADABLE = Counter(
     "Decisions on leads whose time zone is not understood",
 )
 TOUCHES_SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
+# each by an ingest whose spool holds records, or of which nobody knows
+HOLDING_INGESTS = Gauge(
+    "ripeline_ingests_holding_up_sending", "Ingests for whose spool sending waits"
+)
 # rising is an alarm: nothing goes out; `ripeline status` and the page say why
 CHANNEL_FAILURES = Counter(
     "ripeline_channel_failures_total",

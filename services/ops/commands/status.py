@@ -11,6 +11,7 @@ from services.ingest.spool_files import waiting_submissions
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.db import open_engine, rows, value
+from services.shared.messaging import spool_leases
 from services.shared.messaging.kafka import EndOffsets, Log
 from services.shared.messaging.progress import Schema, lost_records
 from services.shared.settings import Settings
@@ -43,7 +44,7 @@ class Status(NamedTuple):
     whether the kill switch is on, `stopped` why the server of a channel cannot be used, `spool`
     records that ingest has not published yet. `unsendable` are records of the outboxes that were
     set aside, `gaps` those that the broker no longer had when they were to be read, by topic, until
-    somebody accepts it.
+    somebody accepts it. `waits_for` is why sending waits for an ingest.
     """
 
     lag: dict[Schema, int]
@@ -59,6 +60,7 @@ class Status(NamedTuple):
     braked: bool
     stopped: dict[str, str]
     spool: int
+    waits_for: list[str]
     idle: bool
 
 
@@ -74,6 +76,7 @@ async def read(settings: Settings) -> Status:
             aside = [await _count(connection, f"{service}.unsendable") for service in READS]
             gaps = [await lost_records(connection, service) for service in READS]
             braked = bool(await _count(connection, "nurture.brake"))
+            held_by = await spool_leases.held_by(connection)
             stops = await rows(connection, "SELECT channel, why FROM access.channel_stop")
             lag = {service: await _lag(connection, service, end) for service in READS}
     finally:
@@ -91,6 +94,7 @@ async def read(settings: Settings) -> Status:
         braked=braked,
         stopped={stop.channel: stop.why for stop in stops},
         spool=spool,
+        waits_for=[lease.reason for lease in held_by],
         idle=not any([*lag.values(), *outbox.values(), *to_do, spool, *gaps]),
     )
 

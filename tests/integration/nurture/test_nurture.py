@@ -817,7 +817,8 @@ async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_
     for cancelled in (False, True):
         refusing.held.clear()
         before = len(refusing.mails)
-        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1))
+        somebody, another = (f"{uuid.uuid4()}@firm.example" for _ in range(2))
+        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1, email=somebody))
         scheduler = bench.make_scheduler()
         running = asyncio.create_task(scheduler.run(lambda: None))
         while refusing.verbs.count("DATA") <= before:
@@ -825,7 +826,7 @@ async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_
         scheduler.stop()
         if cancelled:
             running.cancel()
-        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1))
+        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1, email=another))
         await asyncio.sleep(0.05)
         assert not running.done()
         refusing.held.set()
