@@ -516,7 +516,7 @@ def facts(snapshot: Snapshot) -> tuple[object, ...]:
     """What a snapshot says of the lead itself, apart from the estimate, which moves with time."""
     return (
         snapshot.email, snapshot.user_id, snapshot.traits, snapshot.sales_status,
-        snapshot.consents, snapshot.last_act_at, snapshot.excluded,
+        snapshot.consents, snapshot.last_act_at, snapshot.excluded, sorted(snapshot.identifiers),
     )  # fmt: skip
 
 
