@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.ingest.spool_files import waiting_submissions
+from services.ingest.spool_files import damaged_files, waiting_submissions
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.db import open_engine, rows, value
@@ -28,7 +28,8 @@ class Status(NamedTuple):
 
     `lag` and `outbox` are records by service. `due` are touches whose time has come; those due
     later do not count against `idle`. `unknown` are touches that may have been sent, `braked`
-    whether the kill switch is on, `spool` records that ingest has not published yet.
+    whether the kill switch is on, `spool` records that ingest has not published yet, and
+    `spool_damaged` files of it that were put aside because not all in them could be read.
     """
 
     lag: dict[str, int]
@@ -41,6 +42,7 @@ class Status(NamedTuple):
     dead_letters: int
     braked: bool
     spool: int
+    spool_damaged: int
     idle: bool
 
 
@@ -58,7 +60,8 @@ async def read(settings: Settings) -> Status:
     finally:
         await ends.close()
         await engine.dispose()
-    spool = waiting_submissions(settings.spool_dir) if settings.spool_dir.is_dir() else 0
+    has_spool = settings.spool_dir.is_dir()
+    spool = waiting_submissions(settings.spool_dir) if has_spool else 0
     to_do = [counts[name] for name in ("due", "sending", "undecided", "reviews")]
     return Status(
         lag=lag,
@@ -67,6 +70,7 @@ async def read(settings: Settings) -> Status:
         dead_letters=sum(dead),
         braked=braked,
         spool=spool,
+        spool_damaged=damaged_files(settings.spool_dir) if has_spool else 0,
         idle=not any([*lag.values(), *outbox.values(), *to_do, spool]),
     )
 
