@@ -2,7 +2,7 @@
 
 from services.nurture.wiring import wire
 from services.shared.http.server import serve
-from services.shared.runtime import Watchdog
+from services.shared.runtime import DRAIN_SECONDS, Watchdog
 from services.shared.settings import Settings
 from services.shared.startup import after_check, run
 
@@ -24,6 +24,8 @@ async def main(settings: Settings) -> None:
             nurture.keys.refresh(watchdog.heartbeat("keys")),
         ),
         watchdog.watch(),
+        on_stop=nurture.scheduler.stop,
+        drain_s=settings.sending_timeout_s + DRAIN_SECONDS,
     )
     await nurture.ends.close()
     await nurture.publisher.close()

@@ -186,12 +186,14 @@ async def refresh_every_second(
 
 
 @asynccontextmanager
-async def side_tasks(*tasks: Coroutine[Any, Any, Any]) -> AsyncIterator[list[asyncio.Task[Any]]]:
-    """Runs tasks beside the body, cancels them after it, and waits for at most DRAIN_SECONDS."""
+async def side_tasks(
+    *tasks: Coroutine[Any, Any, Any], drain_s: float = DRAIN_SECONDS
+) -> AsyncIterator[list[asyncio.Task[Any]]]:
+    """Runs tasks beside the body, cancels them after it, and waits for at most `drain_s`."""
     running = [asyncio.create_task(task) for task in tasks]
     try:
         yield running
     finally:
         for task in running:
             task.cancel()
-        await asyncio.wait(running, timeout=DRAIN_SECONDS)
+        await asyncio.wait(running, timeout=drain_s)

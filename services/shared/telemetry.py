@@ -82,7 +82,18 @@ CRM_DELIVERIES = Counter(
 TOUCHES_DECIDED = Counter(
     "ripeline_touches_decided_total", "Decisions on touches", ["status", "reason"]
 )
+# such a lead gets mail only while it is day in all of its country, else at the company
+TIME_ZONES_UNREADABLE = Counter(
+    "ripeline_time_zones_unreadable_total",
+    "Decisions on leads whose time zone is not understood",
+)
 TOUCHES_SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
+# rising is an alarm: nothing goes out; `ripeline status` and the page say why
+CHANNEL_FAILURES = Counter(
+    "ripeline_channel_failures_total",
+    "Attempts at which a channel's server was away or refused us",
+    ["channel"],
+)
 # through all services; the buckets are finest around the target of 250 ms
 DECISION_SECONDS = Histogram(
     "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision "

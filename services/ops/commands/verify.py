@@ -88,6 +88,7 @@ def canonical(profile: Profile) -> bytes:
     """A profile in one form whatever the order in which it was learned."""
     profile.traits = dict(sorted(profile.traits.items()))
     profile.consent = dict(sorted(profile.consent.items()))
+    profile.refusals = dict(sorted(profile.refusals.items()))
     return pack(profile)
 
 
