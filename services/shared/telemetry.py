@@ -34,6 +34,8 @@ REFUSED = Counter(
 # what lies on disk while the broker is away
 SPOOL_RECORDS = Gauge("ripeline_spool_records", "Submissions on disk that wait for the broker")
 SPOOL_BYTES = Gauge("ripeline_spool_bytes", "Bytes of the spool in use")
+# files that are kept for people: not all of them could be read
+SPOOL_DAMAGED = Gauge("ripeline_spool_damaged_files", "Files of the spool with damage in them")
 # refused with 503: the whole spool is full, or one sender's share of it
 SPOOL_FULL = Counter("ripeline_spool_full_total", "Submissions refused because the spool was full")
 SPOOL_SHARE = Counter(

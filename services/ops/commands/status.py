@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.ingest.spool_files import waiting_submissions
+from services.ingest.spool_files import damaged_files, waiting_submissions
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.db import open_engine, rows, value
@@ -44,7 +44,8 @@ class Status(NamedTuple):
     whether the kill switch is on, `stopped` why the server of a channel cannot be used, `spool`
     records that ingest has not published yet. `unsendable` are records of the outboxes that were
     set aside, `gaps` those that the broker no longer had when they were to be read, by topic, until
-    somebody accepts it. `waits_for` is why sending waits for an ingest.
+    somebody accepts it. `waits_for` is why sending waits for an ingest, and `spool_damaged` are
+    files of the spool that were put aside because not all in them could be read.
     """
 
     lag: dict[Schema, int]
@@ -61,6 +62,7 @@ class Status(NamedTuple):
     stopped: dict[str, str]
     spool: int
     waits_for: list[str]
+    spool_damaged: int
     idle: bool
 
 
@@ -82,7 +84,8 @@ async def read(settings: Settings) -> Status:
     finally:
         await ends.close()
         await engine.dispose()
-    spool = waiting_submissions(settings.spool_dir) if settings.spool_dir.is_dir() else 0
+    has_spool = settings.spool_dir.is_dir()
+    spool = waiting_submissions(settings.spool_dir) if has_spool else 0
     to_do = [counts[name] for name in ("due", "sending", "undecided", "reviews")]
     return Status(
         lag=lag,
@@ -95,6 +98,7 @@ async def read(settings: Settings) -> Status:
         stopped={stop.channel: stop.why for stop in stops},
         spool=spool,
         waits_for=[lease.reason for lease in held_by],
+        spool_damaged=damaged_files(settings.spool_dir) if has_spool else 0,
         idle=not any([*lag.values(), *outbox.values(), *to_do, spool, *gaps]),
     )
 
