@@ -95,8 +95,9 @@ DECISION_SECONDS = Histogram(
     buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
 )  # fmt: skip
 
-ADDRESS = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+\.[^\s@\"'<>]+")
-KEY = re.compile(r"rl_[0-9a-z]+_[A-Za-z0-9_-]+")
+# begun at the beginning of a word alone, for else a long one would take quadratic time
+ADDRESS = re.compile(r"(?<![^\s@\"'<>])[^\s@\"'<>]++@[^\s@\"'<>]+\.[^\s@\"'<>]+")
+KEY = re.compile(r"rl_[0-9a-z]++_[A-Za-z0-9_-]+")
 
 
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -1,6 +1,5 @@
 """Which programs answer, and which content moves the lead one step on. Pure."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 from services.nurture.rules.lead import Lead, Trigger
 from services.shared.contracts.events import LeadRequest
 from services.shared.contracts.preferences import TOPICS
+from services.shared.playbook.patterns import Pattern
 from services.shared.playbook.sections import Content, Persona, Playbook, Program
 
 MOST_COMMERCIAL = 3  # the greatest `distance` that an item can have
@@ -94,7 +94,8 @@ class Library:
     def persona(self, traits: Mapping[str, Any]) -> Persona:
         """The first persona whose trait matches; the last one where none does."""
         for persona in self._playbook.personas:
-            if persona.trait and _matches(persona.matches, str(traits.get(persona.trait, ""))):
+            text = str(traits.get(persona.trait, "")) if persona.trait else ""
+            if text and _is_in(persona.matches, persona.ignoring, text):
                 return persona
         return self._playbook.personas[-1]
 
@@ -117,5 +118,10 @@ def _in_country(item: Content, traits: Mapping[str, Any]) -> bool:
 
 
 @lru_cache(1024)
-def _matches(pattern: str, text: str) -> bool:
-    return bool(text) and re.search(pattern, text, re.IGNORECASE) is not None
+def _is_in(matches: str, ignoring: str, text: str) -> bool:
+    return _pattern(matches, ignoring).is_in(text)
+
+
+@lru_cache(1024)
+def _pattern(matches: str, ignoring: str) -> Pattern:
+    return Pattern(matches, ignoring)
