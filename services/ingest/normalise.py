@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.ingest.consents import consent_records, in_utc, utc
+from services.ingest.consents import Named, consent_records, in_utc, utc
 from services.ingest.limits import check_sizes
 from services.ingest.sources.contract import ForeignItem, Item, Refused
 from services.shared.contracts import sales
@@ -153,18 +153,16 @@ class Normaliser:
                 set_field(item, "consent", mended)
                 if is_future and not provenance.too_old:
                     provenance = provenance._replace(clamped=True)
-            consents = consents_of(item) if item.email else ()
+            consents = consents_of(item)
         uid, record = _encoded(item, receipt, times, provenance, scope)
         check_sizes(item, record)
         key = keyed_hash(self._pepper, who)
         receipt.records.append(Outgoing(INTERACTIONS, key, record))
         receipt.ids.append(item.id)
         if consents:
-            address = f"email:{item.email}"
-            address = key if address == who else keyed_hash(self._pepper, address)
-            at = times.occurred_at or receipt.received_at
+            named = Named.by(item, self._cleaner, self._pepper)
             receipt.records += consent_records(
-                consents, uid, address, at, undated=times.occurred_at is None
+                consents, uid, named, times.occurred_at, receipt.received_at
             )
 
     def _shape_outcome(self, item: Item, who: str, times: Times) -> str:

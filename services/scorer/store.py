@@ -26,7 +26,7 @@ from services.scorer.records import (
     lead_row,
     state_of,
 )
-from services.shared.clock import from_us
+from services.shared.clock import from_us, to_us
 from services.shared.contracts.events import (
     Touch,
     TouchEvent,
@@ -49,7 +49,8 @@ EVENT = Table("scorer", "event", {
 })  # fmt: skip
 LEAD = Table("scorer", "lead", {
     "id": "uuid", "version": "bigint", "profile": "bytea", "provisional": "boolean",
-    "excluded": "text", "engaged_at": "timestamptz", "merged_into": "uuid",
+    "excluded": "text", "engaged_at": "timestamptz", "publish_at": "bigint",
+    "merged_into": "uuid",
 }, key=("id",))  # fmt: skip
 STATE = Table("scorer", "lead_state", {
     "lead_id": "uuid", "product": "text", "fold_hash": "text", "record": "bytea",
@@ -63,7 +64,7 @@ ANNOUNCEMENT = Table("scorer", "announcement", {
     "stage": "text", "cause": "text", "cause_at": "timestamptz", "cause_event": "text",
     "likelihood": "float8", "fold_hash": "text", "announced_at": "timestamptz",
 })  # fmt: skip
-LEAD_COLUMNS = "id, version, profile, provisional, excluded, engaged_at"
+LEAD_COLUMNS = "id, version, profile, provisional, excluded, engaged_at, publish_at"
 STATE_COLUMNS = (
     "lead_id, product, fold_hash, record, pending, last_at, last_uid, stage, likelihood, "
     "qualified, announced_stage, announced_seq, announced_at, as_of, next_review_at"
@@ -82,14 +83,14 @@ class Store:
         """Stored events under these ids, by id."""
         found = await rows(
             self._connection,
-            "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict "
+            "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict, received_at "
             "FROM scorer.event WHERE uid = ANY(:uids)",
             uids=list(uids),
         )
         return {
             row.uid.hex: StoredEvent(
                 row.uid, row.occurred_at, row.digest.hex(), row.lead_id, row.anchor, row.weaker,
-                row.conflict,
+                row.conflict, row.received_at,
             )
             for row in found
         }  # fmt: skip
@@ -132,14 +133,16 @@ class Store:
         """All events of these leads (up to `until`, µs), in the order of the fold."""
         found = await rows(
             self._connection,
-            "SELECT lead_id, occurred_at, uid, body FROM scorer.event WHERE lead_id = ANY(:leads) "
-            "AND occurred_at <= :until ORDER BY lead_id, occurred_at, uid",
+            "SELECT lead_id, occurred_at, uid, received_at, body FROM scorer.event "
+            "WHERE lead_id = ANY(:leads) AND occurred_at <= :until "
+            "ORDER BY lead_id, occurred_at, uid",
             leads=list(leads),
             until=until if until is not None else (1 << 62),
         )
         events: dict[uuid.UUID, list[Event]] = defaultdict(list)
         for row in found:
-            event = Event(row.occurred_at, row.uid.hex, decode_interaction(row.body))
+            data, received = decode_interaction(row.body), to_us(row.received_at)
+            event = Event(row.occurred_at, row.uid.hex, data, received)
             events[row.lead_id].append(event)
         return events
 
@@ -162,11 +165,15 @@ class Store:
         return {row.id: lead_row(row) for row in found}
 
     async def due(self, now: int, limit: int) -> list[uuid.UUID]:
-        """Leads of states whose review is due (µs), the longest due first."""
+        """Leads of states whose review is due (µs), and leads that are to be published, of each the
+        longest due first.
+        """
         found = await rows(
             self._connection,
-            "SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now "
-            "ORDER BY next_review_at LIMIT :limit",
+            "(SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now "
+            "ORDER BY next_review_at LIMIT :limit) UNION ALL "
+            "(SELECT id FROM scorer.lead WHERE publish_at <= :now "
+            "ORDER BY publish_at LIMIT :limit)",
             now=now,
             limit=limit,
         )
@@ -252,7 +259,8 @@ class Store:
             for statement in (
                 "DELETE FROM scorer.lead_state WHERE lead_id = :old",
                 "UPDATE scorer.touch SET lead_id = :new WHERE lead_id = :old",
-                "UPDATE scorer.lead SET merged_into = :new WHERE id = :old OR merged_into = :old",
+                "UPDATE scorer.lead SET merged_into = :new, publish_at = NULL "
+                "WHERE id = :old OR merged_into = :old",
             ):
                 values = {"old": old, "new": new} if ":new" in statement else {"old": old}
                 await self._run(statement, **values)
@@ -334,7 +342,7 @@ def _lead_values(lead: LeadRow) -> tuple[Any, ...]:
     """A row of LEAD: what is written is merged into no other, wherever it was before."""
     return (
         lead.id, lead.version, pack(lead.profile), lead.provisional, lead.excluded,
-        lead.engaged_at, None,
+        lead.engaged_at, lead.publish_at, None,
     )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from starlette.requests import Request
 
 from services.ingest.mailbox.inbound import read
 from services.shared.http.signin import cookie_of
+from services.shared.logs import redact
 from services.shared.playbook.urls import Glob, UrlMatcher
-from services.shared.telemetry import redact
 from tests.support.patterns import Used, attacks, is_linear, used_patterns
 
 
