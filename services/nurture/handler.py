@@ -82,6 +82,12 @@ class Handler:
             decisions += self._decisions(event, lead, now)
         return await _record(connection, decisions)
 
+    async def apply_apart(
+        self, connection: AsyncConnection, decoded: ChangeEvent | ConsentEvent, error: Exception
+    ) -> int:
+        """Raises `error`: what fails alone here is at fault itself."""
+        raise error
+
     def _decisions(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Decision]:
         elapsed_ms = (time.time() - event.postedat) * 1000 if event.postedat else None
         decide_on = self._stage_touches if event.type == STAGE_CHANGED else self._requested_touches

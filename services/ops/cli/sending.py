@@ -1,4 +1,4 @@
-"""`ripeline brake` and `ripeline lead`: what a person decides about sending."""
+"""`ripeline brake` and `ripeline lead`: what a person decides about sending, or about a lead."""
 
 import uuid
 from datetime import UTC, datetime
@@ -8,11 +8,12 @@ import typer
 
 from services.ops.cli.options import DATES, end, with_engine
 from services.ops.commands import overrides
+from services.ops.commands import rebuild as rebuilding
 from services.ops.commands.current import current_settings
 from services.shared.playbook.loading import load
 
 brake = typer.Typer(no_args_is_help=True, help="Stop and release all sending, within seconds.")
-lead = typer.Typer(no_args_is_help=True, help="What a person decides on one lead, until a date.")
+lead = typer.Typer(no_args_is_help=True, help="What a person decides on one lead.")
 
 LeadId = Annotated[uuid.UUID, typer.Argument(help="The lead's id.")]
 Until = Annotated[
@@ -56,6 +57,19 @@ def assert_stage(
     utc = until.replace(tzinfo=UTC)
     with_engine(lambda engine: overrides.assert_stage(engine, lead, stage, utc))
     print(f"{stage} until {until:%Y-%m-%d %H:%M} UTC; `ripeline lead release {lead}` takes it back")
+
+
+@lead.command("rebuild")
+def rebuild(
+    leads: Annotated[
+        list[uuid.UUID] | None, typer.Argument(help="Leads' ids; all that fail where none is.")
+    ] = None,
+) -> None:
+    """Have the scorer make leads again from their stored events, within seconds."""
+    count = with_engine(lambda engine: rebuilding.rebuild(engine, leads or []))
+    if leads and count < len(set(leads)):
+        end(f"{len(set(leads)) - count} of these are no leads, or were merged into others")
+    print(f"{count} leads are made again; `ripeline status` says how many still fail")
 
 
 @lead.command("release")

@@ -91,6 +91,13 @@ def announcements_due(
     return Settlement(changes, [event for event in merged if event], qualified)
 
 
+def check(fold: Fold, lead: LeadRow, now: int) -> None:
+    """Raises what viewing a lead from `now` (µs) and telling others of it raises."""
+    announcements_due(fold, [lead], now, {})
+    for state in lead.states.values():
+        _change_event("lead.engaged.v1", lead, state, from_us(now))
+
+
 def stage_change(
     fold: Fold, lead: LeadRow, state: State, now: int, evidence: Evidence
 ) -> StageChange | None:

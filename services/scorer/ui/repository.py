@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.scorer.failing import report
 from services.scorer.model.profile import Profile
-from services.scorer.queries.repository import NO_EVENT
-from services.scorer.records import unpack_profile
+from services.scorer.queries.repository import LISTED
+from services.scorer.records import UnreadableLead, unpack_profile
 from services.shared.contracts.events import Cause, Touch
 from services.shared.db import rows
 
@@ -93,9 +94,7 @@ class PageRepository:
             self._connection,
             "SELECT product, stage, count(*) AS leads, "
             "count(*) FILTER (WHERE qualified) AS qualified, avg(likelihood) AS likelihood "
-            "FROM scorer.lead_state WHERE listed AND last_event_at > :never "
-            "GROUP BY product, stage",
-            never=NO_EVENT,
+            f"FROM scorer.lead_state s WHERE {LISTED} GROUP BY product, stage",
         )
         return [StoredStage(*row) for row in found]
 
@@ -116,8 +115,9 @@ class PageRepository:
         found = await rows(
             self._connection,
             "SELECT id, CAST(:lead AS uuid), announced_at, from_stage, stage, cause "
-            "FROM scorer.announcement WHERE product = :product AND (lead_id = :lead OR lead_id IN "
-            "(SELECT id FROM scorer.lead WHERE merged_into = :lead)) "
+            "FROM scorer.announcement WHERE product = :product AND lead_id = ANY(ARRAY("
+            "SELECT CAST(:lead AS uuid) UNION ALL "
+            "SELECT id FROM scorer.lead WHERE merged_into = :lead)) "
             "ORDER BY announced_at DESC, seq DESC LIMIT :limit",
             lead=lead_id,
             product=product,
@@ -127,7 +127,7 @@ class PageRepository:
 
     async def recent_touches(self, limit: int) -> list[StoredTouch]:
         """The latest of all leads, newest first."""
-        return await self._touches("ORDER BY at DESC, id LIMIT :limit", limit=limit)
+        return await self._touches("ORDER BY at DESC, id DESC LIMIT :limit", limit=limit)
 
     async def touches(self, lead_id: uuid.UUID, limit: int) -> list[StoredTouch]:
         """Those of one lead, newest first."""
@@ -150,13 +150,19 @@ class PageRepository:
         return found[0].touch if found else None
 
     async def profiles(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, Profile]:
-        """Profiles by lead."""
+        """Profiles by lead, without those that cannot be read."""
         found = await rows(
             self._connection,
             "SELECT id, profile FROM scorer.lead WHERE id = ANY(:leads)",
             leads=list(leads),
         )
-        return {row.id: unpack_profile(row.profile) for row in found}
+        profiles = {}
+        for row in found:
+            try:
+                profiles[row.id] = unpack_profile(row.profile)
+            except UnreadableLead as error:
+                report(row.id, "page", error)
+        return profiles
 
     async def sources(self) -> list[StoredSource]:
         """Sources that are served: those that have posted first, then those without signatures."""
@@ -178,4 +184,10 @@ class PageRepository:
         found = await rows(
             self._connection, f"SELECT lead_id, at, body FROM scorer.touch {clauses}", **values
         )
-        return [StoredTouch(row.lead_id, row.at, read_touch(row.body)) for row in found]
+        touches = []
+        for row in found:
+            try:
+                touches.append(StoredTouch(row.lead_id, row.at, read_touch(row.body)))
+            except msgspec.DecodeError as error:
+                report(row.lead_id, "page", error)
+        return touches

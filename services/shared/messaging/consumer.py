@@ -39,6 +39,12 @@ class Handler(Protocol[D]):
         """
         ...
 
+    async def apply_apart(self, connection: AsyncConnection, decoded: D, error: Exception) -> int:
+        """Applies a single record that fails by `error`, where others' data are at fault; raises
+        `error` where the record's own are. Returns as `apply` does.
+        """
+        ...
+
 
 class Consumer(Generic[D]):
     """Feeds a handler from topics. Correctness rests on the handler's transaction; the group's
@@ -136,9 +142,25 @@ class Consumer(Generic[D]):
                 raise Retry(f"the database is away or busy: {type(error).__name__}") from error
             if len(records) > 1:
                 raise _PoisonedBatch from error
+            if (put := await self._commit_apart(records, decoded, error)) is not None:
+                return put
             log.error("record_failed", offset=records[0].offset, exc_info=error)
             reason = f"{type(error).__name__}: {error}"
             return await self._commit(records, [], [DeadLetter(records[0], reason)])
+
+    async def _commit_apart(
+        self, records: list[Record], decoded: list[D], error: Exception
+    ) -> int | None:
+        """Applies a single record that failed by `error`; None where its own data are at fault."""
+        try:
+            async with self._engine.begin() as connection:
+                put = await self._handler.apply_apart(connection, decoded[0], error)
+                await outbox.save_progress(connection, self._schema, records)
+        except Exception as again:
+            if isinstance(again, Retry) or is_transient(again):
+                raise Retry(f"the database is away or busy: {type(again).__name__}") from again
+            return None
+        return put
 
     async def _commit(
         self, records: list[Record], decoded: list[D], rejected: list[DeadLetter]
