@@ -1,17 +1,12 @@
 """Starts ingest: `python -m services.ingest`."""
 
 import gc
-import sys
-
-import uvloop
 
 from services.ingest.wiring import wire
-from services.shared.errors import Reject
 from services.shared.http.server import serve
-from services.shared.playbook import loading
-from services.shared.runtime import Watchdog, arm_fault
+from services.shared.runtime import Watchdog
 from services.shared.settings import Settings
-from services.shared.telemetry import configure_logs
+from services.shared.startup import after_check, run
 
 
 async def main(settings: Settings) -> None:
@@ -26,11 +21,16 @@ async def main(settings: Settings) -> None:
         settings,
         "ingest",
         spool.drain(publisher.publish, watchdog.heartbeat("spool")),
-        parts.keys.refresh(watchdog.heartbeat("keys")),
-        parts.secrets.refresh(watchdog.heartbeat("senders")),
-        parts.statistics.refresh(watchdog.heartbeat("heard")),
-        *([mailbox.watch(watchdog.heartbeat("mailbox"))] if mailbox else []),
-        jobs.delete_old(watchdog.heartbeat("imports")),
+        *after_check(
+            engine,
+            settings,
+            watchdog,
+            parts.keys.refresh(watchdog.heartbeat("keys")),
+            parts.secrets.refresh(watchdog.heartbeat("senders")),
+            parts.statistics.refresh(watchdog.heartbeat("heard")),
+            *([mailbox.watch(watchdog.heartbeat("mailbox"))] if mailbox else []),
+            jobs.delete_old(watchdog.heartbeat("imports")),
+        ),
         watchdog.watch(),
     )
     await jobs.close()
@@ -40,12 +40,4 @@ async def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    config = Settings()
-    configure_logs("ingest", config.log_level)
-    arm_fault(config.fault)
-    try:
-        uvloop.run(main(config))
-    except loading.InvalidFile as broken:
-        sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")
-    except Reject as reject:
-        sys.exit(str(reject))
+    run("ingest", main)

@@ -53,7 +53,7 @@ class Ingest(NamedTuple):
 
 def wire(settings: Settings) -> Ingest:
     """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile`."""
-    engine, publisher = open_engine(settings), Publisher(settings)
+    engine, publisher = open_engine(settings, "ingest"), Publisher(settings)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
     playbook, clock = loading.load(settings.playbook), Clock.parse(settings.clock)
     pepper = settings.pepper.get_secret_value().encode()

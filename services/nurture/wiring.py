@@ -37,7 +37,8 @@ class Nurture(NamedTuple):
 
 def wire(settings: Settings) -> Nurture:
     """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile`."""
-    engine, publisher, ends = open_engine(settings), Publisher(settings), EndOffsets(settings)
+    engine = open_engine(settings, "nurture")
+    publisher, ends = Publisher(settings), EndOffsets(settings)
     clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
     rules = Rules.of(loading.load(settings.playbook), sink=settings.smtp_is_sink)
     keys = ApiKeys(engine)

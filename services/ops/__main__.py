@@ -3,15 +3,16 @@
 import sys
 from importlib.util import find_spec
 
+import structlog
 import typer
-from pydantic import ValidationError
 
 from services.ops.cli import importing, keys, playbook, sending, sources, system
-from services.shared.db import is_transient
+from services.shared.db import is_transient, refusal_of
 from services.shared.errors import Reject
+from services.shared.logs import configure_logs
 from services.shared.playbook.loading import InvalidFile
-from services.shared.telemetry import configure_logs
 
+log = structlog.get_logger()
 app = typer.Typer(
     name="ripeline",
     no_args_is_help=True,
@@ -40,11 +41,6 @@ def main() -> None:
     configure_logs("ops", "warning")
     try:
         app()
-    except ValidationError as error:
-        problems = "; ".join(
-            f"RIPELINE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
-        )
-        sys.exit(f"a setting is wrong: {problems}")
     except (Reject, InvalidFile) as error:
         sys.exit(str(error))
     except Exception as error:
@@ -53,7 +49,10 @@ def main() -> None:
                 f"the database does not answer: {type(error).__name__}; is it running, "
                 "and is RIPELINE_DATABASE_URL right?"
             )
-        raise
+        if refusal := refusal_of(error):
+            sys.exit(str(refusal))
+        log.error("command_failed", exc_info=error)  # a fault of ours, without personal data
+        sys.exit(1)
 
 
 if __name__ == "__main__":

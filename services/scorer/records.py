@@ -10,6 +10,7 @@ import msgspec
 
 from services.scorer.model.profile import Profile
 from services.scorer.model.state import Event, FoldState, View
+from services.shared.clock import to_us
 from services.shared.contracts.consent import ConsentKey
 from services.shared.contracts.events import Cause, Interaction, Snapshot
 from services.shared.contracts.identity import Identifier
@@ -36,12 +37,12 @@ class IncomingEvent(msgspec.Struct):
     @property
     def event(self) -> Event:
         """As the fold sees it."""
-        return Event(self.at, self.uid, self.data)
+        return Event(self.at, self.uid, self.data, to_us(self.received_at))
 
     @property
-    def rank(self) -> tuple[int, str]:
-        """Of several bodies under one id the smallest wins."""
-        return self.at, self.digest
+    def rank(self) -> tuple[int, str, datetime]:
+        """Of several bodies under one id the smallest wins, of equal ones the first received."""
+        return self.at, self.digest, self.received_at
 
     @property
     def strongest(self) -> Identifier:
@@ -64,11 +65,12 @@ class StoredEvent(NamedTuple):
     strongest: int
     linked: list[int]
     conflict: bool
+    received_at: datetime
 
     @property
-    def rank(self) -> tuple[int, str]:
+    def rank(self) -> tuple[int, str, datetime]:
         """As of an incoming event."""
-        return self.at, self.digest
+        return self.at, self.digest, self.received_at
 
 
 class LastAnnounced(NamedTuple):

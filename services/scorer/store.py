@@ -27,7 +27,7 @@ from services.scorer.records import (
     lead_row,
     state_of,
 )
-from services.shared.clock import from_us
+from services.shared.clock import from_us, to_us
 from services.shared.contracts.events import (
     Touch,
     TouchEvent,
@@ -83,14 +83,14 @@ class Store:
         """Stored events under these ids, by id."""
         found = await rows(
             self._connection,
-            "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict "
+            "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict, received_at "
             "FROM scorer.event WHERE uid = ANY(:uids)",
             uids=list(uids),
         )
         return {
             row.uid.hex: StoredEvent(
                 row.uid, row.occurred_at, row.digest.hex(), row.lead_id, row.anchor, row.weaker,
-                row.conflict,
+                row.conflict, row.received_at,
             )
             for row in found
         }  # fmt: skip
@@ -133,14 +133,16 @@ class Store:
         """All events of these leads (up to `until`, µs), in the order of the fold."""
         found = await rows(
             self._connection,
-            "SELECT lead_id, occurred_at, uid, body FROM scorer.event WHERE lead_id = ANY(:leads) "
-            "AND occurred_at <= :until ORDER BY lead_id, occurred_at, uid",
+            "SELECT lead_id, occurred_at, uid, received_at, body FROM scorer.event "
+            "WHERE lead_id = ANY(:leads) AND occurred_at <= :until "
+            "ORDER BY lead_id, occurred_at, uid",
             leads=list(leads),
             until=until if until is not None else (1 << 62),
         )
         events: dict[uuid.UUID, list[Event]] = defaultdict(list)
         for row in found:
-            event = Event(row.occurred_at, row.uid.hex, decode_interaction(row.body))
+            data, received = decode_interaction(row.body), to_us(row.received_at)
+            event = Event(row.occurred_at, row.uid.hex, data, received)
             events[row.lead_id].append(event)
         return events
 

@@ -39,8 +39,9 @@ class Scorer(NamedTuple):
 
 def wire(settings: Settings) -> Scorer:
     """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile` or Reject."""
-    engine, publisher = open_engine(settings), Publisher(settings)
-    scoring = Scoring.of(loading.load(settings.playbook), Clock.parse(settings.clock))
+    engine, publisher = open_engine(settings, "scorer"), Publisher(settings)
+    pepper = settings.pepper.get_secret_value().encode()
+    scoring = Scoring.of(loading.load(settings.playbook), Clock.parse(settings.clock), pepper)
     keys, poll = ApiKeys(engine), settings.poll_ms / 1000
     writes_back = bool(settings.crm_url.get_secret_value() and scoring.playbook.crm.fields)
     handler = Handler(scoring, scoring.playbook.crm if writes_back else None)
@@ -73,5 +74,5 @@ def wire(settings: Settings) -> Scorer:
 
 
 def _crm_delivery(settings: Settings, engine: AsyncEngine, scoring: Scoring) -> CrmDelivery:
-    leads = LeadQueries(engine, scoring, settings.pepper.get_secret_value().encode())
+    leads = LeadQueries(engine, scoring, scoring.pepper)
     return CrmDelivery(settings, engine, scoring, leads)

@@ -1,12 +1,5 @@
-"""Every metric of the system, named in one place, and JSON logs without personal data."""
+"""Every metric of the system, named in one place."""
 
-import logging
-import re
-import sys
-from collections.abc import MutableMapping
-from typing import Any
-
-import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 # -- every service --------------------------------------------------------------------------------
@@ -91,48 +84,21 @@ CRM_DELIVERIES = Counter(
 TOUCHES_DECIDED = Counter(
     "ripeline_touches_decided_total", "Decisions on touches", ["status", "reason"]
 )
+# such a lead gets mail only while it is day in all of its country, else at the company
+TIME_ZONES_UNREADABLE = Counter(
+    "ripeline_time_zones_unreadable_total",
+    "Decisions on leads whose time zone is not understood",
+)
 TOUCHES_SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
+# rising is an alarm: nothing goes out; `ripeline status` and the page say why
+CHANNEL_FAILURES = Counter(
+    "ripeline_channel_failures_total",
+    "Attempts at which a channel's server was away or refused us",
+    ["channel"],
+)
 # through all services; the buckets are finest around the target of 250 ms
 DECISION_SECONDS = Histogram(
     "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision "
     "on the touch",
     buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
 )  # fmt: skip
-
-ADDRESS = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+\.[^\s@\"'<>]+")
-KEY = re.compile(r"rl_[0-9a-z]+_[A-Za-z0-9_-]+")
-
-
-def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Takes mail addresses and keys out of every text field."""
-    for name, field in event.items():
-        if isinstance(field, str):
-            event[name] = KEY.sub("rl_…", ADDRESS.sub("…@…", field))
-    return event
-
-
-def configure_logs(service: str, level: str) -> None:
-    """Logs as JSON lines on stderr, with the service's name; libraries log warnings only."""
-    structlog.contextvars.bind_contextvars(service=service)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            redact,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    for noisy in (
-        "aiokafka",
-        "aiokafka.consumer.group_coordinator",
-        "aiokafka.conn",
-        "python_multipart",
-        "uvicorn.error",
-    ):
-        logging.getLogger(noisy).setLevel(logging.ERROR)

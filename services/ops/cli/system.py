@@ -42,7 +42,7 @@ def settings(as_json: Json = False) -> None:
 
 def provision(as_json: Json = False) -> None:
     """Migrate the database, create topics and keys. May run twice."""
-    done = asyncio.run(provisioning.provision(Settings()))
+    done = asyncio.run(provisioning.provision(Settings.read()))
     if as_json:
         return print(json.dumps(done._asdict()))
     print(f"database migrated; topics created: {', '.join(done.topics) or 'none missing'}")

@@ -75,7 +75,7 @@ async def start(
     started = time.monotonic()
     clocks: list[Clock] = []
     try:
-        world = World.of(load(options.playbook or Settings().playbook))
+        world = World.of(load(options.playbook or Settings.read().playbook))
     except InvalidFile as broken:
         raise SystemFailed(f"the playbook is broken:\n{broken}", 2) from None
 

@@ -32,7 +32,8 @@ class Status(NamedTuple):
     `lag` and `outbox` are records by service. `due` are touches whose time has come; those due
     later do not count against `idle`. `failing_leads` cannot be read or folded, and are tried
     again after a growing delay. `unknown` are touches that may have been sent, `braked`
-    whether the kill switch is on, `spool` records that ingest has not published yet.
+    whether the kill switch is on, `stopped` why the server of a channel cannot be used, `spool`
+    records that ingest has not published yet.
     """
 
     lag: dict[str, int]
@@ -45,6 +46,7 @@ class Status(NamedTuple):
     outbox: dict[str, int]
     dead_letters: int
     braked: bool
+    stopped: dict[str, str]
     spool: int
     idle: bool
 
@@ -59,6 +61,7 @@ async def read(settings: Settings) -> Status:
             outbox = {service: await _count(connection, f"{service}.outbox") for service in READS}
             dead = [await _count(connection, f"{service}.dead_letter") for service in READS]
             braked = bool(await _count(connection, "nurture.brake"))
+            stops = await rows(connection, "SELECT channel, why FROM access.channel_stop")
             lag = {service: await _lag(connection, service, end) for service in READS}
     finally:
         await ends.close()
@@ -71,6 +74,7 @@ async def read(settings: Settings) -> Status:
         outbox=outbox,
         dead_letters=sum(dead),
         braked=braked,
+        stopped={stop.channel: stop.why for stop in stops},
         spool=spool,
         idle=not any([*lag.values(), *outbox.values(), *to_do, spool]),
     )

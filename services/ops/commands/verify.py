@@ -13,7 +13,7 @@ from services.scorer.records import UnreadableLead, unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store, pack
 from services.shared.clock import Clock
-from services.shared.db import open_engine, rows
+from services.shared.db import open_engine, rows, without_limits
 from services.shared.playbook.loading import load
 from services.shared.settings import Settings
 
@@ -43,6 +43,7 @@ async def verify(settings: Settings, progress: Callable[[int], None]) -> Verific
     try:
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ")
+            await without_limits(connection)
             mismatches += await _misplaced(connection)
             while True:
                 found = await rows(
@@ -91,6 +92,7 @@ def canonical(profile: Profile) -> bytes:
     """A profile in one form whatever the order in which it was learned."""
     profile.traits = dict(sorted(profile.traits.items()))
     profile.consent = dict(sorted(profile.consent.items()))
+    profile.refusals = dict(sorted(profile.refusals.items()))
     return pack(profile)
 
 

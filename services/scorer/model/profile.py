@@ -6,15 +6,16 @@ first.
 """
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
 
 from services.scorer.model.state import Event
-from services.shared.clock import to_us
-from services.shared.contracts.consent import ConsentKey, consents_of
+from services.shared.clock import from_us, to_us
+from services.shared.contracts.consent import ConsentKey, consents_of, counts_from, prevailing
 from services.shared.contracts.event_types import ON_SITE, TOUCH_SENT
-from services.shared.contracts.events import Consent
+from services.shared.contracts.events import Consent, ConsentState
 from services.shared.contracts.sales import STATUS_OF
 
 BEFORE_ALL = -(1 << 62), ""
@@ -22,17 +23,20 @@ MAX_REASON = 500
 
 
 class ConsentRecord(msgspec.Struct, array_like=True, frozen=True):
-    """The latest consent or refusal under a key, with the wording shown and the event's id."""
+    """The latest permission or refusal under a key, with the wording shown and the event's id;
+    `since` is from when it counts.
+    """
 
     at: int
     refused: bool
     basis: str = ""
     text: str = ""
     uid: str = ""
+    since: int = 0
 
     def is_later(self, other: "ConsentRecord") -> bool:
         """At equal times the refusal is."""
-        return (self.at, self.refused, self.uid) > (other.at, other.refused, other.uid)
+        return (self.since, self.refused, self.uid) > (other.since, other.refused, other.uid)
 
 
 class SalesOutcome(NamedTuple):
@@ -62,7 +66,9 @@ class Latest(NamedTuple):
 
 
 class Profile(msgspec.Struct, array_like=True):
-    """`events` counts all but our own sends; `act_at` is the last act on our site."""
+    """`events` counts all but our own sends; `act_at` is the last act on our site; `consent` has
+    permissions, `refusals` what takes them back.
+    """
 
     traits: dict[str, Latest] = {}
     consent: dict[ConsentKey, ConsentRecord] = {}
@@ -73,6 +79,7 @@ class Profile(msgspec.Struct, array_like=True):
     events: int = 0
     last_at: int = BEFORE_ALL[0]
     act_at: int = BEFORE_ALL[0]
+    refusals: dict[ConsentKey, ConsentRecord] = {}
 
     def known_traits(self) -> dict[str, Any]:
         """Traits that are not erased."""
@@ -93,10 +100,27 @@ class Profile(msgspec.Struct, array_like=True):
             known.setdefault("email_domain", domain)
         return known
 
-    def consent_for(self, key: ConsentKey) -> ConsentRecord | None:
-        """The latest for this address or for all of the person's; None where there is none."""
-        mine, all_ = self.consent.get(key), self.consent.get(key._replace(address=""))
-        return all_ if all_ and (mine is None or all_.is_later(mine)) else mine
+    def latest_consents(self) -> dict[ConsentKey, ConsentRecord]:
+        """The later of permission and refusal under each key."""
+        latest = dict(self.consent)
+        for key, refusal in self.refusals.items():
+            if key not in latest or refusal.is_later(latest[key]):
+                latest[key] = refusal
+        return latest
+
+    def consent_for(self, wanted: ConsentKey) -> ConsentState | None:
+        """What counts for this address: a refusal may have named another one."""
+        permissions = (
+            _state(key, record)
+            for key, record in self.consent.items()
+            if key in (wanted, wanted._replace(address=""))
+        )
+        refusals = (
+            _state(key, record)
+            for key, record in self.refusals.items()
+            if key._replace(address=wanted.address) == wanted
+        )
+        return prevailing(chain(permissions, refusals))
 
 
 def profile_of(events: Iterable[Event]) -> Profile:
@@ -137,7 +161,19 @@ def _add_consent(profile: Profile, event: Event, consent: Consent) -> None:
     key = ConsentKey(event.data.email, consent.channel, consent.purpose)
     at = to_us(consent.at) if consent.at else event.at
     refused = consent.state == "withdrawn"
-    record = ConsentRecord(at, refused, consent.basis, consent.text, event.uid)
-    before = profile.consent.get(key)
+    received = at if event.received is None else event.received
+    since = counts_from(at, received, refused=refused)
+    record = ConsentRecord(at, refused, consent.basis, consent.text, event.uid, since)
+    known = profile.refusals if refused else profile.consent
+    before = known.get(key)
     if before is None or record.is_later(before):
-        profile.consent[key] = record
+        known[key] = record
+
+
+def _state(key: ConsentKey, record: ConsentRecord) -> ConsentState:
+    return ConsentState(
+        "withdrawn" if record.refused else "given",
+        from_us(record.since),
+        record.basis,
+        general=not key.address,
+    )

@@ -34,12 +34,15 @@ class Distinct(NamedTuple):
 
 @dataclass
 class Batch:
-    """Assigned events by lead, and the leads in hand; `merged_away` says into which others went."""
+    """Assigned events by lead, and the leads in hand; those `identified` got or lost identifiers,
+    `merged_away` says into which others went.
+    """
 
     events: dict[uuid.UUID, list[IncomingEvent]] = field(default_factory=dict)
     leads: dict[uuid.UUID, LeadRow] = field(default_factory=dict)
     refold: set[uuid.UUID] = field(default_factory=set)
     late: set[uuid.UUID] = field(default_factory=set)
+    identified: set[uuid.UUID] = field(default_factory=set)
     merged_away: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
 
     @property
@@ -116,6 +119,7 @@ async def assigned(connection: AsyncConnection, scoring: Scoring, new: Distinct)
     await store.insert(new.events, plan.numbers)
     batch.events = by_lead(new.events)
     batch.refold |= {event.lead for event in new.superseded}
+    batch.identified = plan.identified()
     await _load(store, scoring, batch, plan)
     return batch
 

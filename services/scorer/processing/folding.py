@@ -98,8 +98,7 @@ async def refold_outdated(
             state.fold, state.fold_hash, state.view = folded, fold_hash, None
             lead.states[product] = state
     for lead in old:
-        if lead.unreadable:
-            lead.profile, lead.unreadable = profile_of(events.get(lead.id, [])), False
+        lead.profile, lead.unreadable = profile_of(events.get(lead.id, [])), False
         exclude(scoring, lead)
         lead.states = {product: lead.states[product] for product in products}
     return outdated

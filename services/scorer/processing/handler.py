@@ -143,7 +143,7 @@ class Handler:
             events = (await store.events([lead.id])).get(lead.id, [])
             again = LeadRow(lead.id, identifiers=lead.identifiers)
             rebuild(self.scoring, again, [event for event in events if event.uid not in uids])
-            check(self.scoring.fold, again, now)
+            check(self.scoring, again, now)
         except Exception as error:
             if not is_of_one_lead(error):
                 raise
@@ -159,6 +159,7 @@ class Handler:
             {lead: events} if events else {},
             {lead: row},
             refold={lead},
+            identified=batch.identified & {lead},
             merged_away={old: new for old, new in batch.merged_away.items() if new == lead},
         )
         try:
@@ -186,7 +187,7 @@ class Handler:
         outgoing = await self.announce(store, leads, evidence, now)
         for lead in leads.values():
             of_lead = evidence.get(lead.id, NO_EVIDENCE)
-            outgoing += engaged(self.scoring.fold, lead, of_lead, from_us(now))
+            outgoing += engaged(self.scoring, lead, of_lead, from_us(now))
         await store.write([*leads.values()], self.scoring.playbook.fold_hash)
         await outbox.enqueue(connection, "scorer", outgoing)
         if self.crm:
@@ -204,12 +205,13 @@ class Handler:
 
         Returns what others are told, each lead's in order; the leads are still to be written.
         """
-        settlement = announcements_due(self.scoring.fold, [*leads.values()], now, evidence)
+        settlement = announcements_due(self.scoring, [*leads.values()], now, evidence)
         announcements = await store.announce(
             leads, settlement.changes, from_us(now), self.scoring.playbook.fold_hash
         )
         changed = {
             (announcement.lead_id, announcement.product): stage_changed(
+                self.scoring,
                 leads[announcement.lead_id],
                 announcement,
                 evidence.get(announcement.lead_id, NO_EVIDENCE),
@@ -232,6 +234,7 @@ def _evidence(batch: batches.Batch) -> dict[uuid.UUID, Evidence]:
             late=lead in batch.late,
             merged=merged.get(lead, []),
             moved=lead in batch.refold,
+            identified=lead in batch.identified,
         )
         for lead in batch.leads
     }

@@ -145,7 +145,7 @@ class Sweeper:
             return []
         rebuild(scoring, leads[lead_id], events)
         new = await store.received_since(lead_id, waiting) if waiting else []
-        evidence = Evidence(events=new, late=bool(new))
+        evidence = Evidence(events=new, late=bool(new), identified=bool(new))
         return await self._handler.write(connection, leads, {lead_id: evidence})
 
 

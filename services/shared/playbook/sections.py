@@ -5,8 +5,9 @@ import json
 from datetime import date
 from functools import cached_property
 from typing import Literal
+from zoneinfo import available_timezones
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from services.shared.playbook.frozen import FrozenModel
 from services.shared.playbook.senders import Sender
@@ -25,6 +26,13 @@ class Company(FrozenModel):
     website: str
     timezone: str = "UTC"
     language: str = "en"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("no time zone; write a name such as Europe/Berlin")
+        return value
 
 
 class PageRule(FrozenModel):

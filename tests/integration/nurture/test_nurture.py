@@ -49,11 +49,12 @@ from services.shared.contracts.events import (
 )
 from services.shared.db import rows
 from services.shared.errors import Retry
+from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
-from services.shared.telemetry import configure_logs
+from tests.support.smtp_server import SmtpServer
 
 NOON = datetime(2026, 5, 13, 12, 0, tzinfo=UTC)
 SECRET = base64.b64encode(b"twenty-four random bytes").decode()
@@ -630,13 +631,144 @@ async def test_a_mail_server_that_is_away_is_tried_again_later(bench: Bench) -> 
     await bench.take(change())
     await bench.make_scheduler(bench.make_delivery(Delivery, away)).send_batch()
     (touch,) = await bench.touches()
-    assert touch.status == "due"
-    assert touch.due_at > NOON
+    assert (touch.status, touch.due_at, touch.attempts) == ("due", NOON, 0)
     assert "away" in touch.why
-    bench.at(touch.due_at)
+    assert await bench.scheduler.send_batch() == 0
+    bench.at(NOON + timedelta(seconds=10))
     await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sent", "")]
     assert len(bench.mails()) == 1
+
+
+# -- a server that refuses us ---------------------------------------------------------------------
+
+
+@pytest.fixture
+async def refusing(bench: Bench) -> AsyncIterator[SmtpServer]:
+    """The bench's mail server, which answers as the test says."""
+    server = SmtpServer()
+    given = {"smtp_url": f"smtp://{await server.start()}"}
+    bench.settings = Settings(**(bench.settings.model_dump() | given))
+    bench.use(bench.playbook)
+    yield server
+    server.close()
+
+
+def several(count: int, seq: int = 1) -> list[ChangeEvent]:
+    """Changes of so many leads."""
+    leads = [str(uuid.UUID(int=1000 + n)) for n in range(count)]
+    return [
+        change(lead=lead, seq=seq, email=f"ann{n}@firm.example") for n, lead in enumerate(leads)
+    ]
+
+
+async def stops(bench: Bench) -> list[Any]:
+    return await bench.ask("SELECT * FROM access.channel_stop")
+
+
+async def test_a_server_that_refuses_us_stops_its_channel_and_loses_no_touch(
+    bench: Bench, refusing: SmtpServer
+) -> None:
+    """The trials are single and come later each time; all goes out when one succeeds."""
+    refusing.answers["MAIL"] = "452 4.3.1 over your quota"
+    await bench.take(*several(5))
+    await bench.scheduler.send_batch()
+    assert refusing.verbs.count("MAIL") == 5
+    (stop,) = await stops(bench)
+    assert (stop.channel, stop.since, stop.attempts) == ("email", NOON, 1)
+    assert stop.why == "the mail server answered 452 4.3.1 over your quota"
+    waits = []
+    for _ in range(9):
+        before = bench.clock.now()
+        assert await bench.make_scheduler().send_batch() == 0
+        (stop,) = await stops(bench)
+        waits.append((stop.retry_at - before).total_seconds())
+        bench.at(stop.retry_at)
+        refusing.verbs.clear()
+        await bench.scheduler.send_batch()
+        await bench.scheduler.give_up()
+        assert refusing.verbs.count("MAIL") == 1
+    assert waits == [10, 30, 90, 270, 810, 2430, 3600, 3600, 3600]
+    assert {(row.status, row.due_at, row.attempts) for row in await bench.touches()} == {
+        ("due", NOON, 0)
+    }
+    refusing.answers.clear()
+    (stop,) = await stops(bench)
+    bench.at(stop.retry_at)
+    await bench.scheduler.send_batch()
+    assert await stops(bench) == []
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("sent", "")] * 5
+
+
+async def test_what_could_not_go_out_for_three_days_fails_and_says_why(
+    bench: Bench, refusing: SmtpServer
+) -> None:
+    refusing.answers["CONNECT"] = "554 not you"
+    first, second = several(2)
+    await bench.take(first)
+    await bench.scheduler.send_batch()
+    bench.at(NOON + timedelta(days=3) - timedelta(seconds=1))
+    await bench.take(second)
+    await bench.scheduler.send_batch()
+    await bench.scheduler.give_up()
+    assert await bench.outcome() == [("due", "")] * 2
+    bench.at(NOON + timedelta(days=3))
+    await bench.scheduler.give_up()
+    assert [row.status for row in await bench.touches()] == ["failed", "due"]
+    assert (await bench.touches())[0].why.endswith("the mail server answered 554 not you")
+    assert (await bench.events())[-1].type == "touch.failed.v1"
+
+
+async def test_a_mail_that_is_refused_stops_nothing(bench: Bench, refusing: SmtpServer) -> None:
+    refusing.answers["RCPT"] = "550 nobody here"
+    await bench.take(change())
+    await bench.scheduler.send_batch()
+    assert [row.status for row in await bench.touches()] == ["failed"]
+    assert await stops(bench) == []
+
+
+async def test_a_webhook_that_is_away_stops_its_channel_and_not_the_mails(bench: Bench) -> None:
+    gone = Settings(**(bench.settings.model_dump() | {"webhook_url": "http://127.0.0.1:9/"}))
+    mail = bench.playbook.programs
+    hook = mail[0].model_copy(update={"id": "hook", "channel": "webhook"})
+    bench.use(with_parts(bench.playbook, programs=[hook]))
+    await bench.take(change(lead=str(uuid.UUID(int=1))))
+    bench.use(with_parts(bench.playbook, programs=[hook, *mail]))
+    scheduler = bench.make_scheduler(bench.make_delivery(Delivery, gone))
+    await scheduler.send_batch()
+    assert [row.channel for row in await stops(bench)] == ["webhook"]
+    await bench.take(change(seq=2, version=2, lead=str(uuid.UUID(int=2))))
+    await scheduler.send_batch()
+    assert sorted((row.channel, row.status) for row in await bench.touches())[0] == (
+        "email", "sent",
+    )  # fmt: skip
+
+
+async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_the_wire(
+    bench: Bench, refusing: SmtpServer
+) -> None:
+    """SIGTERM, whether the loop ends by itself or is cancelled."""
+    for cancelled in (False, True):
+        refusing.held.clear()
+        before = len(refusing.mails)
+        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1))
+        scheduler = bench.make_scheduler()
+        running = asyncio.create_task(scheduler.run(lambda: None))
+        while refusing.verbs.count("DATA") <= before:
+            await asyncio.sleep(0.01)
+        scheduler.stop()
+        if cancelled:
+            running.cancel()
+        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1))
+        await asyncio.sleep(0.05)
+        assert not running.done()
+        refusing.held.set()
+        await asyncio.wait([running], timeout=5)
+        assert running.done()
+        assert sorted(status for status, _ in await bench.outcome()) == ["due", "sent"]
+        assert len(refusing.mails) == before + 1
+        await bench.do("DELETE FROM nurture.touch")
 
 
 # -- the gate -------------------------------------------------------------------------------------

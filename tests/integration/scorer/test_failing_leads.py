@@ -24,10 +24,11 @@ from services.scorer.store import Store
 from services.shared.clock import DAY, from_us
 from services.shared.contracts.events import Consent, Interaction
 from services.shared.http.keys import ApiKeys, new_key, register
+from services.shared.logs import configure_logs
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
-from services.shared.telemetry import LEADS_FAILED, configure_logs
+from services.shared.telemetry import LEADS_FAILED
 from tests.integration.scorer.test_processing import HOUR, NOON, Bench
 
 PEPPER = b"a pepper of the tests"

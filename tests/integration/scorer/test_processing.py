@@ -31,11 +31,11 @@ from services.shared.contracts.events import (
     envelope,
 )
 from services.shared.db import rows, value
+from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
-from services.shared.telemetry import configure_logs
 
 NOON = to_us(datetime.fromisoformat("2026-05-13T12:00:00+00:00"))
 HOUR = DAY // 24

@@ -107,6 +107,25 @@ def test_a_corrected_time_does_not_make_a_repetition_another_event() -> None:
     assert b"stated_at" not in bytes(one.data)
 
 
+def test_preferences_are_stored_in_one_form_and_refused_where_they_cannot_be_read() -> None:
+    """N9: never ignored."""
+    asked = {
+        "mail_topics": "cost; tools", "mail_pace": "Weekly", "mail_paused_until": "31.12.2026",
+        "language": "de_AT", "Title": "CTO",
+    }  # fmt: skip
+    [event] = wired(item(traits=asked))
+    assert decode_interaction(event.data).traits == {
+        "mail_topics": ["cost", "tools"], "mail_pace": "weekly",
+        "mail_paused_until": "2026-12-31", "language": "de-AT", "Title": "CTO",
+    }  # fmt: skip
+    [event] = wired(item(traits={"mail_topics": ""}))
+    assert decode_interaction(event.data).traits == {"mail_topics": []}
+    for name in asked.keys() - {"Title"}:
+        reject = refused(item(traits={name: {"a": 1}}))
+        assert (reject.kind, reject.where) == ("invalid", f"/traits/{name}")
+        assert reject.remedy.startswith("write")
+
+
 def test_far_future_is_clamped_and_far_past_is_flagged() -> None:
     """Bad input: far future, far past."""
     [ahead] = wired(item(occurred_at=NOW + timedelta(minutes=5, seconds=1)))
