@@ -190,9 +190,8 @@ class Store:
         found = await rows(
             self._connection,
             f"SELECT lead_id FROM scorer.lead_state s WHERE next_review_at <= :now AND "
-            f"{NOT_FAILING} ORDER BY next_review_at LIMIT :limit",
+            f"{NOT_FAILING} ORDER BY next_review_at LIMIT {limit:d}",
             now=now,
-            limit=limit,
         )
         return [row.lead_id for row in found]
 
@@ -203,10 +202,9 @@ class Store:
         found = await rows(
             self._connection,
             "SELECT lead_id FROM scorer.lead_state s WHERE fold_hash <> :fold_hash "
-            f"AND product = ANY(:products) AND {NOT_FAILING} LIMIT :limit",
+            f"AND product = ANY(:products) AND {NOT_FAILING} LIMIT {limit:d}",
             fold_hash=fold_hash,
             products=list(products),
-            limit=limit,
         )
         return [row.lead_id for row in found]
 

@@ -252,7 +252,8 @@ def _list_of(asked: LeadFilter, after: Place | None) -> tuple[str, dict[str, Any
     """
     column = SORT_COLUMNS[asked.order]
     stages, in_stage = _STAGES, ""
-    values: dict[str, Any] = {"product": asked.product, "limit": asked.limit + 1}
+    values: dict[str, Any] = {"product": asked.product}
+    limit = asked.limit + 1  # as a number, or a plan for any limit is one for many rows
     if asked.stage:
         stages, values["stage"] = "SELECT CAST(:stage AS text) AS stage", asked.stage
     for name, tested, least in (
@@ -272,8 +273,8 @@ def _list_of(asked: LeadFilter, after: Place | None) -> tuple[str, dict[str, Any
         "SELECT found.* FROM stages CROSS JOIN LATERAL ("
         f"SELECT s.lead_id, {column.expression} AS sorted FROM scorer.lead_state s "
         f"WHERE s.product = :product AND {LISTED} AND s.stage = stages.stage{in_stage} "
-        f"ORDER BY {column.expression} DESC, s.lead_id DESC LIMIT :limit) AS found "
-        "ORDER BY sorted DESC, lead_id DESC LIMIT :limit) "
+        f"ORDER BY {column.expression} DESC, s.lead_id DESC LIMIT {limit:d}) AS found "
+        f"ORDER BY sorted DESC, lead_id DESC LIMIT {limit:d}) "
         f"SELECT {COLUMNS}, l.profile, l.version, page.sorted, f.reason AS failing FROM page "
         "JOIN scorer.lead_state s ON s.lead_id = page.lead_id AND s.product = :product "
         "JOIN scorer.lead l ON l.id = page.lead_id "

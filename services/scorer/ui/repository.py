@@ -91,7 +91,9 @@ class StoppedChannel(NamedTuple):
 
 
 class PageRepository:
-    """What the page reads beside leads."""
+    """What the page reads beside leads. Limits stand in statements as numbers, or PostgreSQL's plan
+    for any limit is one for many rows.
+    """
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -113,8 +115,7 @@ class PageRepository:
             "SELECT a.id, coalesce(l.merged_into, a.lead_id), a.announced_at, a.from_stage, "
             "a.stage, a.cause FROM scorer.announcement a "
             "LEFT JOIN scorer.lead l ON l.id = a.lead_id "
-            "ORDER BY a.announced_at DESC, a.id LIMIT :limit",
-            limit=limit,
+            f"ORDER BY a.announced_at DESC, a.id LIMIT {limit:d}",
         )
         return [StoredAnnouncement(*row) for row in found]
 
@@ -135,7 +136,7 @@ class PageRepository:
 
     async def recent_touches(self, limit: int) -> list[StoredTouch]:
         """The latest of all leads, newest first."""
-        return await self._touches("ORDER BY at DESC, id DESC LIMIT :limit", limit=limit)
+        return await self._touches(f"ORDER BY at DESC, id DESC LIMIT {limit:d}")
 
     async def touches(self, lead_id: uuid.UUID, limit: int) -> list[StoredTouch]:
         """Those of one lead, newest first."""
@@ -147,8 +148,8 @@ class PageRepository:
         """Mails that were sent, or perhaps sent, newest first."""
         place = "AND (at, id) < (:at, :id)" if after else ""
         return await self._touches(
-            f"WHERE status IN ('sent', 'unknown') {place} ORDER BY at DESC, id DESC LIMIT :limit",
-            limit=limit,
+            f"WHERE status IN ('sent', 'unknown') {place} ORDER BY at DESC, id DESC "
+            f"LIMIT {limit:d}",
             **(after._asdict() if after else {}),
         )
 
