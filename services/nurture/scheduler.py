@@ -16,6 +16,7 @@ from services.nurture.delivery import Claimed, Delivery
 from services.nurture.rules.decision import recheck
 from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead
+from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.channel_stops import ChannelStops
 from services.nurture.store.leads import LeadKey, LeadStore
 from services.nurture.store.touches import TouchStore
@@ -49,6 +50,7 @@ class Scheduler:
     ) -> None:
         self._engine, self._rules, self._clock = engine, rules, clock
         self._gate, self._delivery, self._notify_relay = gate, delivery, notify_relay
+        self._spools = SpoolGate()
         self._pepper = settings.pepper.get_secret_value().encode()
         self._poll_seconds = settings.poll_ms / 1000
         # a touch that is longer on the wire has lost its process
@@ -136,6 +138,9 @@ class Scheduler:
         async with self._engine.connect() as connection:
             if not await TouchStore(connection).any_due(self._clock.now()):
                 return 0
+            # before the gate: what leaves a spool later is on the topic, to be read there
+            if not await self._spools.is_open(connection):
+                return 0
         if not await self._gate.is_open():
             return 0
         started = time.monotonic()
@@ -161,7 +166,7 @@ class Scheduler:
         now = self._clock.now()
         async with self._engine.begin() as connection:
             store = TouchStore(connection)
-            if await store.sending_is_stopped():
+            if await store.sending_is_stopped() or not await self._spools.is_open(connection):
                 return [], 0
             on_trial = {stop.channel for stop in await ChannelStops(connection).current()}
             due = await store.due(now, BATCH)

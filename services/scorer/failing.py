@@ -10,16 +10,15 @@ from typing import Any
 import asyncpg
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.shared.db import is_transient, rows
+from services.shared.db import is_data_fault, is_transient, is_unfit_argument, rows
 from services.shared.errors import Reject, Retry
 from services.shared.telemetry import LEADS_FAILED
 
 log = structlog.get_logger()
 DELAYS_S = (60.0, 300.0, 1800.0, 7200.0, 21_600.0)  # before the next attempt; the last one stays
-DATA_STATES = ("22", "23", "54")  # SQLSTATE classes of values, of constraints, of sizes
 LONGEST_REASON = 500
 # no mark of a failing lead `s.lead_id`
 NOT_FAILING = "NOT EXISTS (SELECT 1 FROM scorer.failing_lead f WHERE f.lead_id = s.lead_id)"
@@ -27,11 +26,10 @@ NOT_FAILING = "NOT EXISTS (SELECT 1 FROM scorer.failing_lead f WHERE f.lead_id =
 
 def is_of_one_lead(error: BaseException) -> bool:
     """Whether the rows or events of one lead are at fault, and not what all leads depend on."""
-    if isinstance(error, Reject | Retry) or is_transient(error):
+    if isinstance(error, Reject | Retry | MemoryError) or is_transient(error):
         return False
-    if isinstance(error, SQLAlchemyError | asyncpg.PostgresError):
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        return str(getattr(cause, "sqlstate", None) or "").startswith(DATA_STATES)
+    if isinstance(error, SQLAlchemyError | asyncpg.PostgresError | asyncpg.InterfaceError):
+        return is_data_fault(error) or is_unfit_argument(error)
     return isinstance(error, Exception)
 
 

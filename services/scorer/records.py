@@ -126,7 +126,8 @@ class State(msgspec.Struct):
 class LeadRow(msgspec.Struct):
     """A lead in hand: its row, its states by product, its identifiers.
 
-    `unreadable` where the stored profile is; it is to be made from the events then.
+    `publish_at` (µs) is when others are told what they do not know of it yet, None where they know
+    it all. `unreadable` where the stored profile is; it is to be made from the events then.
     """
 
     id: uuid.UUID
@@ -135,6 +136,7 @@ class LeadRow(msgspec.Struct):
     provisional: bool = False
     excluded: str = ""
     engaged_at: datetime | None = None
+    publish_at: int | None = None
     states: dict[str, State] = {}
     identifiers: list[Identifier] = []
     created: bool = False  # by this very transaction: it has no row, and nobody else knows it
@@ -190,6 +192,7 @@ def lead_row(row: Any) -> LeadRow:
         row.provisional,
         row.excluded,
         row.engaged_at,
+        row.publish_at,
         unreadable=unreadable,
     )
 

@@ -16,7 +16,7 @@ from services.scorer.model.profile import Profile
 from services.scorer.processing.snapshots import snapshot_of
 from services.scorer.records import Announcement, IncomingEvent, LeadRow, StageChange, State
 from services.scorer.scoring import Scoring
-from services.shared.clock import from_us
+from services.shared.clock import US, from_us, to_us
 from services.shared.contracts.consent import consents_of
 from services.shared.contracts.event_types import CONSUMES_CONTENT, REQUESTS, TOUCH_SENT
 from services.shared.contracts.events import (
@@ -35,7 +35,8 @@ from services.shared.contracts.sales import STATUS_OF
 from services.shared.messaging.kafka import Outgoing
 
 TOO_OLD_US = TOO_OLD // timedelta(microseconds=1)
-ENGAGED_EVERY_SECONDS = 300
+ENGAGED_EVERY_US = 300 * US
+NEVER = 1 << 62
 ALWAYS_PUBLISHED = frozenset({
     "email_replied", "survey_answered", "preference_set", "not_now", "webinar_attended",
     "event_attended",
@@ -215,35 +216,70 @@ def _snapshot(scoring: Scoring, lead: LeadRow, state: State) -> Snapshot | None:
 def engaged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
     """`lead.engaged.v1` or `lead.sales_changed.v1` for each product.
 
-    Content consumed, answers, consents and sales outcomes at once, and so is who the lead is; any
-    other human act at most every five minutes. Of a lead of which nothing was ever published
-    neither acts nor identifiers are: what is published later carries a snapshot of its own.
+    Content consumed, answers, consents, sales outcomes and exclusions at once, and so is who the
+    lead is; anything else at most every five minutes, the last of it when they are over. Of a lead
+    of which nothing was ever published neither acts nor identifiers are: what is published later
+    carries a snapshot of its own.
     """
-    events = list(_human(evidence))
-    publish = (evidence.moved or evidence.identified) and _is_known(lead)
-    sales = False
-    content: set[str] = set()
-    requests: list[LeadRequest] = []
-    for event in events:
-        data, reading = event.data, scoring.fold.interpreter.interpret(event.data)
-        if reading.content and data.type in CONSUMES_CONTENT:
-            content.add(reading.content)
-        if reading.type in REQUESTS or (data.type == "form_submitted" and reading.content):
-            requests.append(_request(event, reading.type, reading.content))
-        sales = sales or data.type in STATUS_OF or data.type.startswith("sales_")
-        publish = publish or data.type in ALWAYS_PUBLISHED or bool(consents_of(data))
-    if not (publish or sales or content or requests or (events and _is_due(lead, now))):
+    news, is_known = _news(scoring.fold, evidence), _is_known(lead)
+    if not is_known:
+        lead.publish_at = None
+    elif news.changed or evidence.late or evidence.moved:
+        planned = NEVER if lead.publish_at is None else lead.publish_at
+        lead.publish_at = min(_next_at(lead), planned)
+    is_due = lead.publish_at is not None and lead.publish_at <= to_us(now)
+    is_other = is_known and (evidence.moved or evidence.identified)
+    if not (news.at_once or is_other or is_due):
         return []
-    lead.engaged_at = now
-    kind = "lead.sales_changed.v1" if sales else "lead.engaged.v1"
+    lead.engaged_at, lead.publish_at = now, None
+    kind = "lead.sales_changed.v1" if news.sales else "lead.engaged.v1"
     return [
         _change_event(
             scoring, kind, lead, state, now, evidence,
-            content=tuple(sorted(content)), requests=tuple(requests),
+            content=tuple(sorted(news.content)), requests=tuple(news.requests),
         )
         for state in lead.states.values()
         if state.view
     ]  # fmt: skip
+
+
+class _News(msgspec.Struct):
+    """What a lead's new events say to others; `changed` where they may differ from what was
+    published.
+    """
+
+    changed: bool
+    sales: bool = False
+    answers: bool = False
+    content: set[str] = set()
+    requests: list[LeadRequest] = []
+
+    @property
+    def at_once(self) -> bool:
+        """Whether others are to hear of it without delay."""
+        return bool(self.sales or self.answers or self.content or self.requests)
+
+
+def _news(fold: Fold, evidence: Evidence) -> _News:
+    changed = any(_says_something(event) for event in evidence.events)
+    news = _News(changed)
+    for event in _human(evidence):
+        data, reading = event.data, fold.interpreter.interpret(event.data)
+        if reading.content and data.type in CONSUMES_CONTENT:
+            news.content.add(reading.content)
+        if reading.type in REQUESTS or (data.type == "form_submitted" and reading.content):
+            news.requests.append(_request(event, reading.type, reading.content))
+        news.sales = news.sales or data.type in STATUS_OF or data.type.startswith("sales_")
+        news.answers = news.answers or data.type in ALWAYS_PUBLISHED or bool(consents_of(data))
+    return news
+
+
+def _says_something(event: IncomingEvent) -> bool:
+    """Whether it is an act of a person, or tells of one."""
+    data = event.data
+    if data.type == TOUCH_SENT:
+        return False
+    return bool(not data.machine or data.traits or data.email or data.company or data.consent)
 
 
 def _request(event: IncomingEvent, type_: str, content: str) -> LeadRequest:
@@ -251,11 +287,9 @@ def _request(event: IncomingEvent, type_: str, content: str) -> LeadRequest:
     return LeadRequest(event.uid, type_, from_us(event.at), content, provenance)
 
 
-def _is_due(lead: LeadRow, now: datetime) -> bool:
-    """Whether others know the lead, and nothing of its acts was published for a while."""
-    if lead.engaged_at:
-        return (now - lead.engaged_at).total_seconds() >= ENGAGED_EVERY_SECONDS
-    return _is_known(lead)
+def _next_at(lead: LeadRow) -> int:
+    """When others may be told of the lead again (µs)."""
+    return to_us(lead.engaged_at) + ENGAGED_EVERY_US if lead.engaged_at else 0
 
 
 def _is_known(lead: LeadRow) -> bool:

@@ -1,5 +1,5 @@
-"""Reviews leads without new events: those whose review day has come, for silence, those folded
-under another playbook, and those that failed before.
+"""Reviews leads without new events: those whose review day has come, for silence, those of which
+something is still to be published, those folded under another playbook, and those that failed.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Sweeper:
                 await asyncio.sleep(self._poll_seconds)
 
     async def sweep(self) -> int:
-        """One batch of leads whose review is due; returns how many."""
+        """One batch of leads whose review or publication is due; returns how many."""
         now = self._handler.scoring.clock.now_us()
         return await self._review(lambda store: store.due(now, BATCH))
 

@@ -5,7 +5,7 @@ import json
 from datetime import date
 from functools import cached_property
 from typing import Literal
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
@@ -30,9 +30,10 @@ class Company(FrozenModel):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        if value not in available_timezones():
-            raise ValueError("no time zone; write a name such as Europe/Berlin")
-        return value
+        try:
+            return ZoneInfo(value).key
+        except (ValueError, OSError, KeyError):
+            raise ValueError("no time zone; write a name such as Europe/Berlin") from None
 
 
 class PageRule(FrozenModel):

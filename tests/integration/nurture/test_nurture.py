@@ -29,6 +29,8 @@ from services.nurture.handler import Handler
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
 from services.ops.__main__ import app as command_line
+from services.ops.commands import overrides
+from services.ops.commands.gaps import accept_gaps, open_gaps
 from services.ops.embedded import mail_sink as sink
 from services.shared.clock import Clock, to_us
 from services.shared.contracts.events import (
@@ -51,7 +53,8 @@ from services.shared.db import rows
 from services.shared.errors import Retry
 from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
-from services.shared.messaging.kafka import Record
+from services.shared.messaging.kafka import Extent, Log, Record
+from services.shared.messaging.progress import Progress
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests.support.smtp_server import SmtpServer
@@ -401,6 +404,11 @@ async def test_a_due_touch_is_mailed_once_and_published(bench: Bench) -> None:
             lambda bench: engaged(2, traits={"timezone": "UTC", "mail_topics": ["cost"]}),
             "preference",
         ),
+        (
+            lambda bench: engaged(2, traits={"timezone": "UTC", "mail_topics": []}),
+            "preference",
+        ),
+        (lambda bench: engaged(2, excluded="competitor"), "excluded"),
     ],
     ids=[
         "refused",
@@ -411,6 +419,8 @@ async def test_a_due_touch_is_mailed_once_and_published(bench: Bench) -> None:
         "no address",
         "paused",
         "other topic",
+        "no topics",
+        "excluded",
     ],
 )
 async def test_every_ground_is_checked_again_at_sending(
@@ -429,6 +439,61 @@ async def test_every_ground_is_checked_again_at_sending(
         "withheld",
         reason,
     )
+
+
+async def test_a_program_that_was_edited_since_sends_nothing(bench: Bench) -> None:
+    """N6: nurture was started with another playbook meanwhile."""
+    await bench.take(change())
+    own = bench.playbook.programs
+    fewer = [name for name in own[0].items if name != BOTTLING]
+    edited = [own[0].model_copy(update={"items": fewer}), *own[1:]]
+    bench.use(with_parts(bench.playbook, programs=edited))
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("withheld", "superseded")]
+
+
+async def test_a_requests_time_is_kept_for_the_check_at_sending(bench: Bench) -> None:
+    """N6: a refusal of a moment before the decision that became known after it."""
+    asked = bench.playbook.programs[0].model_copy(
+        update={"id": "asked", "trigger": "request", "stages": [], "personas": []}
+    )
+    bench.use(with_parts(bench.playbook, programs=[asked]))
+    request = LeadRequest("u1", "form_submitted", NOON - timedelta(minutes=9), BOTTLING)
+    event = engaged(1)
+    data = msgspec.structs.replace(event.data, requests=(request,))
+    await bench.take(msgspec.structs.replace(event, data=data))
+    assert await bench.outcome() == [("due", "")]
+    await bench.take(refusal(bench, NOON - timedelta(minutes=5)))
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("withheld", "no_consent")]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_a_pause_and_a_stage_that_people_set_have_each_their_date_through_merges(
+    bench: Bench, turned: bool
+) -> None:
+    """N14: the longer pause wins, and the stage that holds longer."""
+    other, hour = str(uuid.UUID(int=8)), timedelta(hours=1)
+    first, second = (other, LEAD) if turned else (LEAD, other)
+    for lead, pause, stage, until in (
+        (first, 5, "awareness", 9), (second, 3, "consideration", 12),
+    ):  # fmt: skip
+        await overrides.assert_stage(bench.engine, uuid.UUID(lead), stage, NOON + until * hour)
+        await overrides.pause_lead(bench.engine, uuid.UUID(lead), NOON + pause * hour)
+    await bench.take(change(lead=other))
+    await bench.take(change(kind="lead.merged.v1", merged=(other,), seq=0, version=5))
+    (pause,) = await bench.ask("SELECT lead_id, until FROM nurture.pause")
+    (stage,) = await bench.ask("SELECT lead_id, stage, until FROM nurture.asserted_stage")
+    assert (str(pause.lead_id), pause.until) == (LEAD, NOON + 5 * hour)
+    assert (str(stage.lead_id), stage.stage, stage.until) == (
+        LEAD, "consideration", NOON + 12 * hour,
+    )  # fmt: skip
+    await overrides.pause_lead(bench.engine, uuid.UUID(other), NOON + hour)
+    (pause,) = await bench.ask("SELECT lead_id, until FROM nurture.pause")
+    assert (str(pause.lead_id), pause.until) == (LEAD, NOON + hour)
+    await overrides.release_lead(bench.engine, uuid.UUID(other))
+    assert await bench.ask("SELECT 1 FROM nurture.pause") == []
+    assert await bench.ask("SELECT 1 FROM nurture.asserted_stage") == []
 
 
 async def test_a_monthly_pace_looks_back_a_whole_month(bench: Bench) -> None:
@@ -752,7 +817,8 @@ async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_
     for cancelled in (False, True):
         refusing.held.clear()
         before = len(refusing.mails)
-        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1))
+        somebody, another = (f"{uuid.uuid4()}@firm.example" for _ in range(2))
+        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1, email=somebody))
         scheduler = bench.make_scheduler()
         running = asyncio.create_task(scheduler.run(lambda: None))
         while refusing.verbs.count("DATA") <= before:
@@ -760,7 +826,7 @@ async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_
         scheduler.stop()
         if cancelled:
             running.cancel()
-        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1))
+        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1, email=another))
         await asyncio.sleep(0.05)
         assert not running.done()
         refusing.held.set()
@@ -775,15 +841,16 @@ async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_
 
 
 class Ends:
-    """Where a broker's partitions end; None while it is away."""
+    """Where a broker's partitions end; None while it is away. `topic_id` is of its topics."""
 
     def __init__(self) -> None:
         self.at: int | None = 3
+        self.topic_id = uuid.UUID(int=0)
 
-    async def of(self, topics: list[str]) -> dict[tuple[str, int], int]:
+    async def of(self, topics: list[str]) -> dict[Log, int]:
         if self.at is None:
             raise Retry("away")
-        return {(topic, 0): self.at for topic in topics}
+        return {Log(topic, self.topic_id, 0): self.at for topic in topics}
 
 
 async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Bench) -> None:
@@ -796,6 +863,38 @@ async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Benc
     assert await gate.is_open()
     ends.at = None
     assert not await gate.is_open()
+
+
+async def test_what_was_read_of_a_topic_says_nothing_of_the_one_after_it(bench: Bench) -> None:
+    """N6: a refusal that waits on a topic that was created again stops sending, though more had
+    been read of the topic before; and so does a topic that nobody has begun to read.
+    """
+    ends = Ends()
+    gate = ConsentGate(bench.engine, ends)  # type: ignore[arg-type]
+    bench.offset = 50
+    await bench.take(refusal(bench, NOON))
+    assert await gate.is_open()
+    ends.topic_id = uuid.uuid4()
+    assert not await gate.is_open()
+    ends.at = 0
+    assert not await gate.is_open()
+    again = Log(CONSENTS, ends.topic_id, 0)
+    progress = Progress(bench.engine, "nurture")
+    await progress.place(await progress.read([CONSENTS]), {again: Extent(0, 0)})
+    assert await gate.is_open()
+
+
+async def test_nothing_is_sent_once_consents_were_lost_until_somebody_answers_for_it(
+    bench: Bench,
+) -> None:
+    """N6: there may be refusals among them."""
+    ends = Ends()
+    gate = ConsentGate(bench.engine, ends)  # type: ignore[arg-type]
+    progress = Progress(bench.engine, "nurture")
+    await progress.place({}, {Log(CONSENTS, ends.topic_id, 0): Extent(3, 3)})
+    assert not await gate.is_open()
+    await accept_gaps(bench.engine, await open_gaps(bench.engine))
+    assert await gate.is_open()
 
 
 # -- attacks --------------------------------------------------------------------------------------
