@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.ingest.spool_files import damaged_files, waiting_submissions
+from services.scorer.failing import NOT_FAILING
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.db import open_engine, rows, value
@@ -27,7 +28,9 @@ _COUNTS = {
     "sending": "SELECT count(*) FROM nurture.touch WHERE status = 'sending'",
     "undecided": "SELECT count(*) FROM scorer.announcement a WHERE NOT EXISTS "
     "(SELECT 1 FROM nurture.touch t WHERE t.announcement_id = a.id)",
-    "reviews": "SELECT count(*) FROM scorer.lead_state WHERE next_review_at <= :now",
+    "reviews": "SELECT count(*) FROM scorer.lead_state s WHERE next_review_at <= :now AND "
+    f"{NOT_FAILING}",
+    "failing_leads": "SELECT count(*) FROM scorer.failing_lead",
     "unknown": "SELECT count(*) FROM nurture.touch WHERE status = 'unknown'",
 }
 
@@ -40,7 +43,8 @@ class Status(NamedTuple):
     """Counts of what is left to do; `idle` where nothing is.
 
     `lag` and `outbox` are records by service. `due` are touches whose time has come; those due
-    later do not count against `idle`. `unknown` are touches that may have been sent, `braked`
+    later do not count against `idle`. `failing_leads` cannot be read or folded, and are tried
+    again after a growing delay. `unknown` are touches that may have been sent, `braked`
     whether the kill switch is on, `stopped` why the server of a channel cannot be used, `spool`
     records that ingest has not published yet. `unsendable` are records of the outboxes that were
     set aside, `gaps` those that the broker no longer had when they were to be read, by topic, until
@@ -53,6 +57,7 @@ class Status(NamedTuple):
     sending: int
     undecided: int
     reviews: int
+    failing_leads: int
     unknown: int
     outbox: dict[Schema, int]
     dead_letters: int
