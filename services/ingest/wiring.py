@@ -17,6 +17,7 @@ from services.ingest.registry import FORMS, MAILBOX, served
 from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
 from services.ingest.spool import Spool
+from services.ingest.spool_lease import SpoolLease
 from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import open_engine
@@ -35,6 +36,7 @@ class Ingest(NamedTuple):
     publisher: Publisher
     broker: BrokerWatch
     spool: Spool
+    lease: SpoolLease
     parts: Dependencies
     jobs: ImportJobs
 
@@ -58,6 +60,7 @@ def wire(settings: Settings) -> Ingest:
     engine = open_engine(settings, "ingest")
     publisher, broker = Publisher(settings), BrokerWatch(settings)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
+    lease = SpoolLease(engine, spool, settings.spool_dir)
     playbook, clock = loading.load(settings.playbook), Clock.parse(settings.clock)
     pepper = settings.pepper.get_secret_value().encode()
     sources, keys, secrets = served(playbook), ApiKeys(engine), SenderSecrets(engine, pepper)
@@ -73,7 +76,7 @@ def wire(settings: Settings) -> Ingest:
         normaliser=Normaliser(
             Cleaner(playbook.identity), pepper, playbook.sales, own_crm_fields
         ),
-        delivery=Delivery(publisher, spool),
+        delivery=Delivery(publisher, spool, lease),
         clock=clock,
         readiness=lambda: {
             "broker": Part(broker.problem, needed=False),  # what comes meanwhile is spooled
@@ -84,4 +87,4 @@ def wire(settings: Settings) -> Ingest:
     )  # fmt: skip
     folder = settings.spool_dir / "imports"
     jobs = ImportJobs(folder, facts_of(playbook), pepper, publisher, clock)
-    return Ingest(engine, publisher, broker, spool, parts, jobs)
+    return Ingest(engine, publisher, broker, spool, lease, parts, jobs)

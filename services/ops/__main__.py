@@ -34,6 +34,7 @@ app.command("import", help=importing.HELP)(importing.import_file)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
+app.add_typer(sending.spool, name="spool")
 app.add_typer(sources.app, name="sources")
 app.add_typer(keys.app, name="keys")
 

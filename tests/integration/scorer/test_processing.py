@@ -503,9 +503,9 @@ async def current(bench: Bench) -> dict[str, Snapshot]:
         states, names = await store.states(leads), await store.identifiers(leads)
     for lead in leads.values():
         lead.states, lead.identifiers = states[lead.id], names.get(lead.id, [])
-    announcements_due(scoring.fold, [*leads.values()], bench.clock.now_us(), {})
+    announcements_due(scoring, [*leads.values()], bench.clock.now_us(), {})
     return {
-        str(lead.id): snapshot_of(lead, state, state.view)
+        str(lead.id): snapshot_of(lead, state, state.view, scoring.pepper)
         for lead in leads.values()
         for state in lead.states.values()
         if state.view
@@ -516,7 +516,7 @@ def facts(snapshot: Snapshot) -> tuple[object, ...]:
     """What a snapshot says of the lead itself, apart from the estimate, which moves with time."""
     return (
         snapshot.email, snapshot.user_id, snapshot.traits, snapshot.sales_status,
-        snapshot.consents, snapshot.last_act_at, snapshot.excluded,
+        snapshot.consents, snapshot.last_act_at, snapshot.excluded, sorted(snapshot.identifiers),
     )  # fmt: skip
 
 
