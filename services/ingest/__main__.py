@@ -12,7 +12,7 @@ from services.shared.startup import after_check, run
 async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
     ingest, watchdog = wire(settings), Watchdog(settings.watchdog_s)
-    engine, publisher, spool, lease, parts, jobs = ingest
+    engine, publisher, broker, spool, lease, parts, jobs = ingest
     app, mailbox = ingest.app(), ingest.mailbox()
     spool.open()
     lease.open()
@@ -22,6 +22,7 @@ async def main(settings: Settings) -> None:
         settings,
         "ingest",
         spool.drain(publisher.publish, watchdog.heartbeat("spool")),
+        broker.watch(watchdog.heartbeat("broker")),
         *after_check(
             engine,
             settings,

@@ -21,9 +21,10 @@ from services.ingest.spool_lease import SpoolLease
 from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import open_engine
+from services.shared.http.health import Part
 from services.shared.http.keys import ApiKeys
 from services.shared.http.rates import RateLimits
-from services.shared.messaging.kafka import Publisher
+from services.shared.messaging.kafka import BrokerWatch, Publisher
 from services.shared.playbook import loading
 from services.shared.settings import Settings
 
@@ -33,6 +34,7 @@ class Ingest(NamedTuple):
 
     engine: AsyncEngine
     publisher: Publisher
+    broker: BrokerWatch
     spool: Spool
     lease: SpoolLease
     parts: Dependencies
@@ -55,7 +57,8 @@ class Ingest(NamedTuple):
 
 def wire(settings: Settings) -> Ingest:
     """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile`."""
-    engine, publisher = open_engine(settings, "ingest"), Publisher(settings)
+    engine = open_engine(settings, "ingest")
+    publisher, broker = Publisher(settings), BrokerWatch(settings)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
     lease = SpoolLease(engine, spool, settings.spool_dir)
     playbook, clock = loading.load(settings.playbook), Clock.parse(settings.clock)
@@ -76,6 +79,7 @@ def wire(settings: Settings) -> Ingest:
         delivery=Delivery(publisher, spool, lease),
         clock=clock,
         readiness=lambda: {
+            "broker": Part(broker.problem, needed=False),  # what comes meanwhile is spooled
             "broker or spool": spool.has_room,
             "keys": keys.loaded,
             "senders": secrets.loaded,
@@ -83,4 +87,4 @@ def wire(settings: Settings) -> Ingest:
     )  # fmt: skip
     folder = settings.spool_dir / "imports"
     jobs = ImportJobs(folder, facts_of(playbook), pepper, publisher, clock)
-    return Ingest(engine, publisher, spool, lease, parts, jobs)
+    return Ingest(engine, publisher, broker, spool, lease, parts, jobs)

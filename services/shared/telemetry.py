@@ -34,6 +34,8 @@ REFUSED = Counter(
 # what lies on disk while the broker is away
 SPOOL_RECORDS = Gauge("ripeline_spool_records", "Submissions on disk that wait for the broker")
 SPOOL_BYTES = Gauge("ripeline_spool_bytes", "Bytes of the spool in use")
+# files that are kept for people: not all of them could be read
+SPOOL_DAMAGED = Gauge("ripeline_spool_damaged_files", "Files of the spool with damage in them")
 # refused with 503: the whole spool is full, or one sender's share of it
 SPOOL_FULL = Counter("ripeline_spool_full_total", "Submissions refused because the spool was full")
 SPOOL_SHARE = Counter(
@@ -56,8 +58,28 @@ BATCH_SECONDS = Histogram(
 DEAD_LETTERS = Counter(
     "ripeline_dead_letters_total", "Records that can never be applied", ["service"]
 )
+# each is unaccounted for: deleted by the broker before it was read, or in a topic that was deleted
+RECORDS_LOST = Counter(
+    "ripeline_records_lost_total",
+    "Records that the broker no longer had when they were to be read",
+    ["service", "topic"],
+)
+# `cause` is database or error of ours; each is an attempt that is repeated
+BATCHES_WAITING = Counter(
+    "ripeline_batches_waiting_total",
+    "Attempts at a batch that failed for no fault of its records",
+    ["service", "cause"],
+)
 OUTBOX_PUBLISHED = Counter(
     "ripeline_outbox_published_total", "Records published from the outbox", ["service"]
+)
+# above 30 the service is not ready
+OUTBOX_AGE = Gauge(
+    "ripeline_outbox_age_seconds", "Age of the oldest record in the outbox", ["service"]
+)
+# each is a row of the table unsendable
+OUTBOX_SET_ASIDE = Counter(
+    "ripeline_outbox_set_aside_total", "Records that no broker will ever take", ["service"]
 )
 
 # -- scorer ---------------------------------------------------------------------------------------
