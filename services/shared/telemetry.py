@@ -58,8 +58,28 @@ BATCH_SECONDS = Histogram(
 DEAD_LETTERS = Counter(
     "ripeline_dead_letters_total", "Records that can never be applied", ["service"]
 )
+# each is unaccounted for: deleted by the broker before it was read, or in a topic that was deleted
+RECORDS_LOST = Counter(
+    "ripeline_records_lost_total",
+    "Records that the broker no longer had when they were to be read",
+    ["service", "topic"],
+)
+# `cause` is database or error of ours; each is an attempt that is repeated
+BATCHES_WAITING = Counter(
+    "ripeline_batches_waiting_total",
+    "Attempts at a batch that failed for no fault of its records",
+    ["service", "cause"],
+)
 OUTBOX_PUBLISHED = Counter(
     "ripeline_outbox_published_total", "Records published from the outbox", ["service"]
+)
+# above 30 the service is not ready
+OUTBOX_AGE = Gauge(
+    "ripeline_outbox_age_seconds", "Age of the oldest record in the outbox", ["service"]
+)
+# each is a row of the table unsendable
+OUTBOX_SET_ASIDE = Counter(
+    "ripeline_outbox_set_aside_total", "Records that no broker will ever take", ["service"]
 )
 
 # -- scorer ---------------------------------------------------------------------------------------
@@ -88,6 +108,10 @@ TIME_ZONES_UNREADABLE = Counter(
     "Decisions on leads whose time zone is not understood",
 )
 TOUCHES_SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
+# each by an ingest whose spool holds records, or of which nobody knows
+HOLDING_INGESTS = Gauge(
+    "ripeline_ingests_holding_up_sending", "Ingests for whose spool sending waits"
+)
 # rising is an alarm: nothing goes out; `ripeline status` and the page say why
 CHANNEL_FAILURES = Counter(
     "ripeline_channel_failures_total",

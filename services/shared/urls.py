@@ -4,6 +4,7 @@ libpq's words. No error shows a part of a secret.
 
 import re
 from collections.abc import Sequence
+from email.headerregistry import Address as MailAddress
 from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -16,6 +17,7 @@ QUERY = re.compile(r"(?:[\w.]+=[^&]*(?:&[\w.]+=[^&]*)*)?")
 AT_OR_FRAGMENT = frozenset("@#")
 NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}")
+PLAIN_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+", re.ASCII)
 CONNECT_TIMEOUT = "connect_timeout"
 LOCAL = re.compile(r"(localhost|127\.|\[::1\]|0\.0\.0\.0)", re.IGNORECASE)
 
@@ -201,6 +203,22 @@ def normal_mail(text: str) -> str:
     if not urlsplit(str(address)).hostname or "," in address.place:
         raise ValueError("after smtp:// or smtps:// write user:password@host:port")
     return str(address)
+
+
+def read_sender(text: str) -> MailAddress:
+    """A sender of mails: an address, or a name and `<address>`. The name may hold what has to be
+    quoted in a mail, the domain any letter. Raises ValueError.
+    """
+    named = re.fullmatch(r"([^<>]*)<([^<>]*)>", text.strip())
+    name, address = (named[1].strip(), named[2].strip()) if named else ("", text.strip())
+    user, _, domain = address.rpartition("@")
+    try:
+        sender = MailAddress(name.strip('"'), user, domain.encode("idna").decode())
+    except (ValueError, IndexError):
+        sender = MailAddress()
+    if not PLAIN_ADDRESS.fullmatch(sender.addr_spec) or any(ord(sign) < 32 for sign in text):
+        raise ValueError("write NAME <address@domain> or address@domain")
+    return sender
 
 
 def normal_mailbox(text: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -36,6 +37,7 @@ from services.shared.contracts.events import (
     envelope,
 )
 from services.shared.db import rows, value
+from services.shared.errors import Retry
 from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Record
@@ -112,6 +114,11 @@ class Bench:
         async with self.engine.connect() as connection:
             return await value(connection, statement, **values)
 
+    async def do(self, statement: str) -> None:
+        """Changes the database as an operator would."""
+        async with self.engine.begin() as connection:
+            await connection.execute(text(statement))
+
     async def announced(self) -> list[Any]:
         return await self.ask("SELECT * FROM scorer.announcement ORDER BY announced_at, seq")
 
@@ -154,6 +161,18 @@ class Choking(Handler):
         events = (record.event for record in decoded)
         if any(event and event.data.properties.get("poison") for event in events):
             raise ZeroDivisionError("choked")
+        return left
+
+
+class Broken(Handler):
+    """A handler with a bug that nothing of its topic escapes."""
+
+    is_broken = True
+
+    async def apply(self, connection: AsyncConnection, decoded: Sequence[Decoded]) -> int:
+        left = await super().apply(connection, decoded)
+        if type(self).is_broken and any(record.event for record in decoded):
+            raise KeyError("a bug")
         return left
 
 
@@ -255,6 +274,106 @@ async def test_a_database_that_is_away_fills_no_dead_letters(
     await admin.dispose()
     assert await bench.one("SELECT count(*) FROM scorer.event") == 9
     assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+BREAKAGES = {
+    "a renamed column": (
+        "ALTER TABLE scorer.lead RENAME version TO version_2",
+        "ALTER TABLE scorer.lead RENAME version_2 TO version",
+    ),
+    "a renamed column of what is copied": (
+        "ALTER TABLE scorer.event RENAME digest TO digest_2",
+        "ALTER TABLE scorer.event RENAME digest_2 TO digest",
+    ),
+    "a type of another width": (
+        "ALTER TABLE scorer.event ALTER anchor TYPE text",
+        "ALTER TABLE scorer.event ALTER anchor TYPE bigint USING anchor::bigint",
+    ),
+    "a changed type of what is read": (
+        "ALTER TABLE scorer.lead ALTER version TYPE text",
+        "ALTER TABLE scorer.lead ALTER version DROP DEFAULT, "
+        "ALTER version TYPE bigint USING version::bigint, ALTER version SET DEFAULT 0",
+    ),
+    "a missing table": (
+        "ALTER TABLE scorer.outbox RENAME TO outbox_2",
+        "ALTER TABLE scorer.outbox_2 RENAME TO outbox",
+    ),
+}
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+async def test_a_live_migration_fills_no_dead_letters(bench: Bench, breakage: str) -> None:
+    """O3, O4: while statements and types are cached, a schema that does not fit is waited out, for
+    a batch and for a single record.
+    """
+    there, back = BREAKAGES[breakage]
+    await bench.said("page_viewed", NOON, user_id="u")
+    for count in (8, 1):
+        batch = [
+            bench.record(
+                Interaction(id=f"e{count}-{n}", type="demo_requested", user_id=f"u{n}"), NOON + n
+            )
+            for n in range(count)
+        ]
+        await bench.do(there)
+        waiting = asyncio.create_task(bench.consumer().process(batch, lambda: None))
+        await asyncio.sleep(0.7)
+        await bench.do(back)
+        with suppress(Retry):
+            await asyncio.wait_for(waiting, 15)
+        await bench.take(*batch)
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 10
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+async def test_a_type_that_was_changed_for_good_is_learned(bench: Bench) -> None:
+    """Statements and types of before are remembered by every connection."""
+    await bench.said("page_viewed", NOON, user_id="u")
+    await bench.do("ALTER TABLE scorer.identifier ALTER kind TYPE int")
+    await bench.do("ALTER TABLE scorer.event ALTER flags TYPE varchar(200)")
+    await bench.said("page_viewed", NOON + 1, user_id="v")
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 2
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+async def test_a_constraint_that_nothing_meets_buries_nothing(bench: Bench) -> None:
+    """The sibling: PostgreSQL says that the data are at fault, of every record."""
+    await bench.do("ALTER TABLE scorer.event ADD CONSTRAINT c CHECK (length(source) < 2) NOT VALID")
+    batch = [
+        bench.record(Interaction(id=f"e{n}", type="page_viewed", user_id=f"u{n}"), NOON)
+        for n in range(20)
+    ]
+    with pytest.raises(Retry):
+        await bench.take(*batch)
+    await bench.do("ALTER TABLE scorer.event DROP CONSTRAINT c")
+    await bench.take(*batch)
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 20
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+async def test_a_bug_that_hits_everything_buries_nothing(
+    engine: AsyncEngine, default_playbook: Playbook
+) -> None:
+    """O3: no record is at fault where none of its topic is sound; the progress waits too."""
+    bench = Bench(engine, default_playbook, Broken)
+    batch = [
+        bench.record(Interaction(id=f"e{n}", type="page_viewed", user_id=f"u{n}"), NOON)
+        for n in range(40)
+    ]
+    letter = bench.raw(encode(_touch()), TOUCHES)
+    for records in (batch, batch[:1], [*batch, letter]):
+        with pytest.raises(Retry, match="KeyError"):
+            await bench.take(*records)
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 0
+    assert not await bench.one(
+        "SELECT sum(next_offset) FROM scorer.progress WHERE topic = :t AND next_offset > 1",
+        t=INTERACTIONS,
+    )
+    Broken.is_broken = False
+    await bench.take(*batch)
+    Broken.is_broken = True
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 40
 
 
 async def test_racing_handlers_count_everything_once(bench: Bench) -> None:
@@ -397,7 +516,7 @@ def facts(snapshot: Snapshot) -> tuple[object, ...]:
     """What a snapshot says of the lead itself, apart from the estimate, which moves with time."""
     return (
         snapshot.email, snapshot.user_id, snapshot.traits, snapshot.sales_status,
-        snapshot.consents, snapshot.last_act_at, snapshot.excluded,
+        snapshot.consents, snapshot.last_act_at, snapshot.excluded, sorted(snapshot.identifiers),
     )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def test_a_secret_is_taken_as_it_is_meant(
         ("ALLOWED_PAGES", f'["{SECRET}', "write a, b, c or a JSON list"),
         ("ALLOWED_PAGES", "[1]", "list (a, b or JSON)"),
         ("TRUSTED_PROXIES", SECRET, "write networks such as 10.0.0.0/8"),
-        ("DATABASE_URL", f"postgresql://u:{SECRET}@h:x/db", "after postgresql:// write user:password@"),
+        ("DATABASE_URL", f"postgresql://u:{SECRET}@h:x/db", "after postgresql:// write user:"),
         ("DATABASE_URL", f"postgresql://u:{SECRET}@h/db?pool={SECRET}", "take out pool"),
         ("SMTP_URL", f"http://u:{SECRET}@h", "begin it with smtp://"),
         ("IMAP_URL", f"imaps://{SECRET}", "after imaps:// write user:password@host/FOLDER"),
