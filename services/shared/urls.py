@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+SCHEME = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*+)://")
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::\d{1,5})?"
 HOSTS = re.compile(rf"{HOST}(?:,{HOST})*")
 PORT = re.compile(r":(\d+)(?=,|$)")

@@ -46,6 +46,9 @@ class Keeper:
         )
         return 0
 
+    async def apply_apart(self, connection: AsyncConnection, decoded: str, error: Exception) -> int:
+        raise error
+
 
 class Topic:
     """A topic of a test's own, the database of its consumers, and what they have applied."""

@@ -14,7 +14,7 @@ from services.shared.contracts.events import CLOCK_TOLERANCE, Consent, ConsentSt
 HARD_BOUNCES = frozenset({"hard", "permanent", "bounce", "hardbounce"})
 CLOCK_TOLERANCE_US = CLOCK_TOLERANCE // timedelta(microseconds=1)
 # the basis of a permission that was confirmed from the mailbox itself
-DOUBLE_OPT_IN = "double_opt_in"
+DOUBLE_OPT_IN = "double_opt_in"  # one of BASES_NOT_FROM_PAGES
 
 
 class ConsentKey(NamedTuple):
