@@ -893,3 +893,11 @@ async def test_who_has_more_identifiers_than_others_are_told_has_no_address(benc
     last = (await bench.outgoing("lead.engaged.v1"))[-1].data.snapshot
     assert last
     assert (last.email, len(last.identifiers)) == ("", MAX_IDENTIFIERS)
+
+
+async def test_a_request_dated_ahead_outruns_no_refusal(bench: Bench) -> None:
+    """N6: what is asked for is withheld from who refuses after the request was received."""
+    asked = Interaction(id="r", type="demo_requested", email="a@f.example")
+    await bench.take(bench.record(asked, NOON + 4 * HOUR // 60, received=NOON))
+    requests = [event.data.requests for event in await bench.outgoing("lead.engaged.v1")]
+    assert [request.at for told in requests for request in told] == [from_us(NOON)]
