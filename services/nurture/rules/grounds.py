@@ -13,6 +13,7 @@ from services.nurture.rules.holdout import is_held_out
 from services.nurture.rules.lead import Lead, Trigger
 from services.nurture.rules.time_zones import earliest_day, zones_of
 from services.shared.contracts.identity import Cleaner
+from services.shared.contracts.preferences import PAUSED_UNTIL
 from services.shared.contracts.provenance import HISTORY
 from services.shared.contracts.touch_reasons import WithholdReason
 from services.shared.playbook.sections import UNKNOWN, Content, Playbook, Program
@@ -154,6 +155,8 @@ def _no_address(case: Case) -> str | None:
 
 def _paused_by_lead(case: Case) -> str | None:
     traits = case.lead.snapshot.traits
+    if traits.get(PAUSED_UNTIL) is None:  # of nearly everybody
+        return None
     zones = zones_of(traits, case.rules.playbook.company.timezone)
     return cadence.paused_by_lead(traits, earliest_day(zones, case.now))
 
