@@ -196,12 +196,16 @@ async def test_lists_and_page_show_a_lead_that_cannot_be_read_as_such(
     problem = single.json()
     assert (single.status_code, problem["type"].partition("#")[2]) == (500, "lead-unreadable")
     assert f"ripeline lead rebuild {bob}" in problem["detail"]
-    if CORRUPT[what][0] == "lead":
-        assert (await clinic.http.get(f"/v1/leads/{bob}/explain")).status_code == 200
+    explained = await clinic.http.get(f"/v1/leads/{bob}/explain")
+    assert explained.status_code == 200, "it is made from events"
     shown = await clinic.http.get(f"/leads/{bob}")
     assert shown.status_code == 500
     assert "cannot be read" in shown.text
     assert (await clinic.http.get(f"/v1/leads/{clinic.ids['ann']}")).status_code == 200
+    assert set(await clinic.failing()) == {"bob"}, "marked by who could not read it"
+    assert await clinic.sweeper().mend() == 1
+    assert await clinic.counted() == {"ann": 1, "bob": 1, "cid": 1}
+    assert bob not in (await clinic.http.get("/")).text.partition('class="failed"')[2]
 
 
 async def test_a_failing_lead_at_the_end_of_a_page_takes_no_other_with_it(clinic: Clinic) -> None:
