@@ -487,7 +487,7 @@ async def test_who_leaves_while_the_broker_is_away_has_left_when_it_is_back(
             async with engine.connect() as connection:
                 statement = "SELECT refused FROM nurture.consent WHERE identifier = :address"
                 found = await rows(connection, statement, address=address_of(email))
-            if found and found[0].refused:
+            if any(row.refused for row in found):
                 break
             await asyncio.sleep(0.1)
     await engine.dispose()
