@@ -97,6 +97,13 @@ def announcements_due(
     return Settlement(changes, [event for event in merged if event], qualified)
 
 
+def check(scoring: Scoring, lead: LeadRow, now: int) -> None:
+    """Raises what viewing a lead from `now` (µs) and telling others of it raises."""
+    announcements_due(scoring, [lead], now, {})
+    for state in lead.states.values():
+        _change_event(scoring, "lead.engaged.v1", lead, state, from_us(now))
+
+
 def stage_change(
     fold: Fold, lead: LeadRow, state: State, now: int, evidence: Evidence
 ) -> StageChange | None:
