@@ -12,19 +12,22 @@ from services.shared.startup import after_check, run
 async def main(settings: Settings) -> None:
     """Wires the parts and runs them until a signal."""
     ingest, watchdog = wire(settings), Watchdog(settings.watchdog_s)
-    engine, publisher, spool, parts, jobs = ingest
+    engine, publisher, broker, spool, lease, parts, jobs = ingest
     app, mailbox = ingest.app(), ingest.mailbox()
     spool.open()
+    lease.open()
     gc.freeze()
     await serve(
         app,
         settings,
         "ingest",
         spool.drain(publisher.publish, watchdog.heartbeat("spool")),
+        broker.watch(watchdog.heartbeat("broker")),
         *after_check(
             engine,
             settings,
             watchdog,
+            lease.run(watchdog.heartbeat("lease")),
             parts.keys.refresh(watchdog.heartbeat("keys")),
             parts.secrets.refresh(watchdog.heartbeat("senders")),
             parts.statistics.refresh(watchdog.heartbeat("heard")),
@@ -35,6 +38,7 @@ async def main(settings: Settings) -> None:
     )
     await jobs.close()
     await publisher.close()
+    await lease.close()
     await engine.dispose()
     spool.close()
 

@@ -14,6 +14,7 @@ async def main(settings: Settings) -> None:
         nurture.app,
         settings,
         "nurture",
+        nurture.broker.watch(watchdog.heartbeat("broker")),
         *after_check(
             nurture.engine,
             settings,

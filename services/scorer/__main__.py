@@ -21,6 +21,7 @@ async def main(settings: Settings) -> None:
         scorer.app,
         settings,
         "scorer",
+        scorer.broker.watch(watchdog.heartbeat("broker")),
         *after_check(
             scorer.engine,
             settings,

@@ -25,8 +25,10 @@ from services.shared.urls import DatabaseAddress
 
 log = structlog.get_logger()
 MIGRATIONS = ROOT / "deploy" / "migrations"
-# connection, rollback, resources, not ready, intervention; a transaction that stood idle
-TRANSIENT_STATES = ("08", "40", "53", "55", "57", "25P03", "25P04")
+# classes and values of SQLSTATE: connection, rollback, resources, not ready, intervention; a
+# transaction that stood idle
+AWAY_STATES = ("08", "40", "53", "55", "57", "25P03", "25P04")
+DATA_STATES = ("22", "23", "54")  # data exception, constraint violation, limit exceeded
 REFUSED_STATES = ("28", "3D")  # who asks is not let in, no such database
 UNUSABLE = (asyncpg.exceptions.ClientConfigurationError, ssl.SSLCertVerificationError)
 CONNECT_SECONDS = 5
@@ -86,6 +88,8 @@ async def without_limits(connection: AsyncConnection) -> None:
 def sqlstate(error: BaseException) -> str:
     """The SQLSTATE of a database error, '' where there is none."""
     inner = getattr(error, "orig", None) or error
+    if isinstance(inner.__cause__, asyncpg.InvalidCachedStatementError):
+        inner = inner.__cause__  # SQLAlchemy's error in its place has none
     return str(getattr(inner, "sqlstate", None) or getattr(inner, "pgcode", None) or "")
 
 
@@ -113,18 +117,36 @@ def _of(
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same statements may work later: the database is away, or chose us to break a
-    deadlock.
+    """Whether the same statements may work later, as the surroundings are at fault: the database is
+    away, chose us to break a deadlock, has a full disk, or another schema than we know.
     """
+    if is_away(error) or isinstance(error, asyncpg.OutdatedSchemaCacheError):
+        return True
+    return bool((state := sqlstate(error)) and not state.startswith(DATA_STATES))
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the same statements may work later though nobody mends anything."""
+    if is_unfit_argument(error):
+        return False
     if isinstance(error, OSError | TimeoutError | PoolTimeout | InterfaceError | OperationalError):
         return True
-    if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
-            return True
-        return sqlstate(error).startswith(TRANSIENT_STATES)
-    if isinstance(error, asyncpg.PostgresError):
-        return sqlstate(error).startswith(TRANSIENT_STATES)
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if state := sqlstate(error):
+        return state.startswith(AWAY_STATES)
     return isinstance(error, asyncpg.InterfaceError)
+
+
+def is_data_fault(error: BaseException) -> bool:
+    """Whether PostgreSQL says that the data are at fault."""
+    return sqlstate(error).startswith(DATA_STATES)
+
+
+def is_unfit_argument(error: BaseException) -> bool:
+    """Whether the driver could not encode a value for the type that the statement has."""
+    cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
+    return isinstance(cause, asyncpg.InterfaceError) and isinstance(cause, ValueError)
 
 
 def revisions(folder: Path = MIGRATIONS) -> list[str]:

@@ -4,7 +4,6 @@ case.
 
 import re
 from collections.abc import Callable, Mapping
-from email.utils import parseaddr
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -206,8 +205,7 @@ class Settings(BaseSettings):
     @field_validator("mail_from")
     @classmethod
     def _sender(cls, value: str) -> str:
-        if "@" not in parseaddr(value)[1] or any(ord(sign) < 32 for sign in value):
-            raise ValueError("write NAME <address@domain> or address@domain")
+        urls.read_sender(value)
         return value
 
     @field_validator("clock")

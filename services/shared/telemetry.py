@@ -34,6 +34,8 @@ REFUSED = Counter(
 # what lies on disk while the broker is away
 SPOOL_RECORDS = Gauge("ripeline_spool_records", "Submissions on disk that wait for the broker")
 SPOOL_BYTES = Gauge("ripeline_spool_bytes", "Bytes of the spool in use")
+# files that are kept for people: not all of them could be read
+SPOOL_DAMAGED = Gauge("ripeline_spool_damaged_files", "Files of the spool with damage in them")
 # refused with 503: the whole spool is full, or one sender's share of it
 SPOOL_FULL = Counter("ripeline_spool_full_total", "Submissions refused because the spool was full")
 SPOOL_SHARE = Counter(
@@ -56,8 +58,28 @@ BATCH_SECONDS = Histogram(
 DEAD_LETTERS = Counter(
     "ripeline_dead_letters_total", "Records that can never be applied", ["service"]
 )
+# each is unaccounted for: deleted by the broker before it was read, or in a topic that was deleted
+RECORDS_LOST = Counter(
+    "ripeline_records_lost_total",
+    "Records that the broker no longer had when they were to be read",
+    ["service", "topic"],
+)
+# `cause` is database or error of ours; each is an attempt that is repeated
+BATCHES_WAITING = Counter(
+    "ripeline_batches_waiting_total",
+    "Attempts at a batch that failed for no fault of its records",
+    ["service", "cause"],
+)
 OUTBOX_PUBLISHED = Counter(
     "ripeline_outbox_published_total", "Records published from the outbox", ["service"]
+)
+# above 30 the service is not ready
+OUTBOX_AGE = Gauge(
+    "ripeline_outbox_age_seconds", "Age of the oldest record in the outbox", ["service"]
+)
+# each is a row of the table unsendable
+OUTBOX_SET_ASIDE = Counter(
+    "ripeline_outbox_set_aside_total", "Records that no broker will ever take", ["service"]
 )
 
 # -- scorer ---------------------------------------------------------------------------------------
@@ -68,6 +90,10 @@ EVENTS_REPEATED = Counter("ripeline_events_repeated_total", "Events that were kn
 # `cause` as in `lead.stage_changed.v1`
 STAGE_CHANGES = Counter(
     "ripeline_stage_changes_total", "Stage changes announced", ["stage", "cause"]
+)
+# `where` is consumer, sweeper, writeback, query or page; the lead alone is left out there
+LEADS_FAILED = Counter(
+    "ripeline_leads_failed_total", "Attempts at a lead that failed by its own data", ["where"]
 )
 # `result` is sent, unchanged, moved (the lead was merged away), failed (tried again) or given_up
 CRM_DELIVERIES = Counter(
@@ -86,6 +112,10 @@ TIME_ZONES_UNREADABLE = Counter(
     "Decisions on leads whose time zone is not understood",
 )
 TOUCHES_SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
+# each by an ingest whose spool holds records, or of which nobody knows
+HOLDING_INGESTS = Gauge(
+    "ripeline_ingests_holding_up_sending", "Ingests for whose spool sending waits"
+)
 # rising is an alarm: nothing goes out; `ripeline status` and the page say why
 CHANNEL_FAILURES = Counter(
     "ripeline_channel_failures_total",

@@ -4,6 +4,7 @@ libpq's words. No error shows a part of a secret.
 
 import re
 from collections.abc import Sequence
+from email.headerregistry import Address as MailAddress
 from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -16,6 +17,7 @@ QUERY = re.compile(r"(?:[\w.]+=[^&]*(?:&[\w.]+=[^&]*)*)?")
 AT_OR_FRAGMENT = frozenset("@#")
 NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}")
+PLAIN_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+", re.ASCII)
 CONNECT_TIMEOUT = "connect_timeout"
 LOCAL = re.compile(r"(localhost|127\.|\[::1\]|0\.0\.0\.0)", re.IGNORECASE)
 
@@ -80,7 +82,7 @@ def read_address(text: str, schemes: Sequence[str], default: str) -> Address:
         if _is_place(place, tail):
             user, _, password = rest[: max(end, 0)].partition(":")
             return Address(scheme, _decoded(user), _decoded(password), place, tail)
-    raise ValueError("write scheme://user:password@host:port/…, the port as a number")
+    raise ValueError(f"after {scheme}:// write user:password@host:port, the port as a number")
 
 
 def _owners_ends(rest: str) -> list[int]:
@@ -199,15 +201,31 @@ def normal_mail(text: str) -> str:
     if not SCHEME.match(text) and address.place.endswith(":465"):
         address = address._replace(scheme="smtps")
     if not urlsplit(str(address)).hostname or "," in address.place:
-        raise ValueError("write smtp[s]://user:password@host:port")
+        raise ValueError("after smtp:// or smtps:// write user:password@host:port")
     return str(address)
+
+
+def read_sender(text: str) -> MailAddress:
+    """A sender of mails: an address, or a name and `<address>`. The name may hold what has to be
+    quoted in a mail, the domain any letter. Raises ValueError.
+    """
+    named = re.fullmatch(r"([^<>]*)<([^<>]*)>", text.strip())
+    name, address = (named[1].strip(), named[2].strip()) if named else ("", text.strip())
+    user, _, domain = address.rpartition("@")
+    try:
+        sender = MailAddress(name.strip('"'), user, domain.encode("idna").decode())
+    except (ValueError, IndexError):
+        sender = MailAddress()
+    if not PLAIN_ADDRESS.fullmatch(sender.addr_spec) or any(ord(sign) < 32 for sign in text):
+        raise ValueError("write NAME <address@domain> or address@domain")
+    return sender
 
 
 def normal_mailbox(text: str) -> str:
     """An address of IMAP; imaps where it says no scheme. Raises ValueError."""
     address = read_address(text, ("imap", "imaps"), "imaps")
     if not address.user or not urlsplit(str(address)).hostname or "," in address.place:
-        raise ValueError("write imaps://user:password@host/FOLDER")
+        raise ValueError("after imaps:// write user:password@host/FOLDER")
     return str(address)
 
 

@@ -22,9 +22,7 @@ CREATE TABLE nurture.address_lead (
 CREATE INDEX address_lead_lead ON nurture.address_lead (lead_id);
 CREATE TABLE access.ingest_lease (
     instance text PRIMARY KEY,
-    host text NOT NULL,
     spooled boolean NOT NULL,
-    generation bigint NOT NULL,
     revision bigint NOT NULL,
     renewed_at timestamptz NOT NULL
 );

@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-import re
 from datetime import datetime
-from email.headerregistry import Address, HeaderRegistry, UnstructuredHeader
+from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP, EmailPolicy
+from email.policy import EmailPolicy
 from email.utils import format_datetime
 from urllib.parse import unquote, urlsplit
 
@@ -16,28 +15,22 @@ from services.nurture.channels import OutcomeUnknown, ServerUnusable
 from services.nurture.channels.message import Message
 from services.shared.errors import Reject, Retry
 from services.shared.settings import Settings
+from services.shared.urls import read_sender
 
 LONGEST_ANSWER = 200  # characters of a server's words that are kept
-# answers to RCPT and DATA that speak of the connection (RFC 5321, 4.2.1) or the login (RFC 4954)
-OF_THE_SERVER = frozenset({421, 530, 535, 538})
+# answers to RCPT and DATA that speak of the login (RFC 4954)
+OF_THE_LOGIN = frozenset({530, 535, 538})
 
 
 class Email:
     """Sends over one SMTP server; every message on a connection of its own.
 
-    Where the settings name a password, it goes over TLS only. Raises Reject for settings with which
-    nothing can be sent.
+    Where the settings name a password, it goes over TLS only.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._url = urlsplit(settings.smtp_url.get_secret_value())
-        if self._url.scheme not in ("smtp", "smtps") or not self._url.hostname:
-            raise Reject(
-                "no address of a mail server",
-                where="RIPELINE_SMTP_URL",
-                remedy="write smtp://host:port or smtps://host:port",
-            )
-        self._sender, self._timeout = sender_of(settings.mail_from), settings.sending_timeout_s
+        self._sender, self._timeout = read_sender(settings.mail_from), settings.sending_timeout_s
 
     async def send(self, message: Message, at: datetime) -> None:
         """Returns once the server has taken the message.
@@ -96,7 +89,7 @@ async def _hand_over(
         has_begun = True
         await client.data(raw)
     except aiosmtplib.SMTPResponseException as error:
-        if error.code in OF_THE_SERVER:
+        if error.code in OF_THE_LOGIN:
             raise ServerUnusable(_answered(error)) from error
         # its words may hold the address
         answered = f"the mail server answered {error.code}"
@@ -118,47 +111,22 @@ def _answered(error: aiosmtplib.SMTPResponseException) -> str:
     return f"the mail server answered {error.code} {words}".rstrip()
 
 
-class _Verbatim(UnstructuredHeader):
-    """A header that is neither encoded nor folded, for addresses would break by either (RFC 2369,
-    8058).
+class _Policy(EmailPolicy):
+    """Headers of VERBATIM are neither encoded nor folded, for addresses would break by either
+    (RFC 2369, 8058).
     """
 
-    def fold(self, *, policy: EmailPolicy) -> str:
-        return f"{self.name}: {self}{policy.linesep}"
-
-
-def _policy() -> EmailPolicy:
-    registry = HeaderRegistry()
-    for name in ("List-Unsubscribe", "List-Unsubscribe-Post", "Message-ID", *provider_headers("")):
-        registry.map_to_type(name, _Verbatim)
-    return SMTP.clone(header_factory=registry)
-
-
-def sender_of(text: str) -> Address:
-    """The sender in a setting: an address, or a name and `<address>`; the name may hold what would
-    have to be quoted in a mail. Raises Reject for what is none.
-    """
-    named = re.fullmatch(r"([^<>]*)<([^<>]*)>\s*", text)
-    name, address = (named[1].strip(), named[2].strip()) if named else ("", text.strip())
-    user, _, domain = address.rpartition("@")
-    try:
-        sender = Address(name.strip('"'), user, domain.encode("idna").decode())
-        if not (user and domain and sender.addr_spec.isascii()):
-            raise ValueError
-    except (ValueError, IndexError):
-        raise Reject(
-            "no sender of mails",
-            where="RIPELINE_MAIL_FROM",
-            remedy="write Name <user@example.com>",
-        ) from None
-    return sender
+    def fold_binary(self, name: str, value: str) -> bytes:
+        if name in VERBATIM:
+            return f"{name}: {value}{self.linesep}".encode("ascii")
+        return super().fold_binary(name, value)
 
 
 def compose(message: Message, sender: Address, at: datetime) -> EmailMessage:
     """The mail. Raises ValueError for what no header can hold, or what would be read as another
     address.
     """
-    mail = EmailMessage(_policy())
+    mail = EmailMessage(POLICY)
     mail["From"] = sender
     mail["To"] = message.recipient
     if [address.addr_spec for address in mail["To"].addresses] != [message.recipient]:
@@ -189,3 +157,7 @@ def provider_headers(touch_id: str) -> dict[str, str]:
         "X-PM-Metadata-touch_id": touch_id,
         "X-PM-KeepID": "true",
     }
+
+
+VERBATIM = {"List-Unsubscribe", "List-Unsubscribe-Post", "Message-ID", *provider_headers("")}
+POLICY = _Policy(linesep="\r\n", max_line_length=76)  # of a blank and an encoded word (RFC 2047)

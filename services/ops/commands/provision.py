@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.shared import installation
-from services.shared.db import is_transient, migrate, open_engine, rows
+from services.shared.db import is_away, migrate, open_engine, rows
 from services.shared.errors import Retry
 from services.shared.http.keys import Scope, new_key, register
 from services.shared.messaging.kafka import create_topics
@@ -61,6 +61,6 @@ async def _migrated(engine: AsyncEngine, settings: Settings) -> None:
         await migrate(engine, wait_s=settings.migration_wait_s)
         await installation.check(engine, settings)
     except Exception as error:
-        if is_transient(error):
+        if is_away(error):
             raise Retry(f"the database is away: {type(error).__name__}") from error
         raise

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.model.profile import Profile, profile_of
-from services.scorer.records import unpack_profile
+from services.scorer.records import UnreadableLead, unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store, pack
 from services.shared.clock import Clock
@@ -77,7 +77,11 @@ async def _compare(
             if stored.fold_hash == scoring.playbook.fold_hash and stored.fold != again:
                 wrong.append((lead, f"the state of {product}"))
     for lead, packed in profiles.items():
-        if canonical(unpack_profile(packed)) != canonical(profile_of(events.get(lead, []))):
+        try:
+            same = canonical(unpack_profile(packed)) == canonical(profile_of(events.get(lead, [])))
+        except UnreadableLead:
+            same = False
+        if not same:
             wrong.append((lead, "the profile"))
         if lead in events and lead not in states:
             wrong.append((lead, "no state"))

@@ -97,6 +97,13 @@ def announcements_due(
     return Settlement(changes, [event for event in merged if event], qualified)
 
 
+def check(scoring: Scoring, lead: LeadRow, now: int) -> None:
+    """Raises what viewing a lead from `now` (µs) and telling others of it raises."""
+    announcements_due(scoring, [lead], now, {})
+    for state in lead.states.values():
+        _change_event(scoring, "lead.engaged.v1", lead, state, from_us(now))
+
+
 def stage_change(
     fold: Fold, lead: LeadRow, state: State, now: int, evidence: Evidence
 ) -> StageChange | None:
@@ -209,22 +216,20 @@ def _snapshot(scoring: Scoring, lead: LeadRow, state: State) -> Snapshot | None:
 def engaged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
     """`lead.engaged.v1` or `lead.sales_changed.v1` for each product.
 
-    Content consumed, answers, consents, sales outcomes and exclusions at once, what moved to or
-    from the lead, and who it is; anything else at most every five minutes, the last of it when they
-    are over. Of a lead of which nothing was ever published what it merely does is not published at
-    all: what is published later carries a snapshot of its own.
+    Content consumed, answers, consents, sales outcomes and exclusions at once, and so is who the
+    lead is; anything else at most every five minutes, the last of it when they are over. Of a lead
+    of which nothing was ever published neither acts nor identifiers are: what is published later
+    carries a snapshot of its own.
     """
-    news = _news(scoring.fold, evidence)
-    is_known = _is_known(lead)
-    if is_known and (news.changed or evidence.moved):
+    news, is_known = _news(scoring.fold, evidence), _is_known(lead)
+    if not is_known:
+        lead.publish_at = None
+    elif news.changed or evidence.late or evidence.moved:
         planned = NEVER if lead.publish_at is None else lead.publish_at
         lead.publish_at = min(_next_at(lead), planned)
-    elif not is_known:
-        lead.publish_at = None
     is_due = lead.publish_at is not None and lead.publish_at <= to_us(now)
-    is_other = evidence.moved or (evidence.identified and is_known)
-    at_once = news.at_once or (is_other and (is_known or bool(news.events)))
-    if not (at_once or is_due):
+    is_other = is_known and (evidence.moved or evidence.identified)
+    if not (news.at_once or is_other or is_due):
         return []
     lead.engaged_at, lead.publish_at = now, None
     kind = "lead.sales_changed.v1" if news.sales else "lead.engaged.v1"
@@ -243,7 +248,6 @@ class _News(msgspec.Struct):
     published.
     """
 
-    events: list[IncomingEvent]
     changed: bool
     sales: bool = False
     answers: bool = False
@@ -258,8 +262,8 @@ class _News(msgspec.Struct):
 
 def _news(fold: Fold, evidence: Evidence) -> _News:
     changed = any(_says_something(event) for event in evidence.events)
-    news = _News([*_human(evidence)], changed)
-    for event in news.events:
+    news = _News(changed)
+    for event in _human(evidence):
         data, reading = event.data, fold.interpreter.interpret(event.data)
         if reading.content and data.type in CONSUMES_CONTENT:
             news.content.add(reading.content)
@@ -280,7 +284,8 @@ def _says_something(event: IncomingEvent) -> bool:
 
 def _request(event: IncomingEvent, type_: str, content: str) -> LeadRequest:
     provenance = encode_provenance(event.provenance.import_only)
-    return LeadRequest(event.uid, type_, from_us(event.at), content, provenance)
+    at = min(from_us(event.at), event.received_at)  # a clock that is ahead outruns no refusal
+    return LeadRequest(event.uid, type_, at, content, provenance)
 
 
 def _next_at(lead: LeadRow) -> int:

@@ -65,7 +65,7 @@ def _in_order(batch: Batch, lead: uuid.UUID) -> list[Event]:
 
 def _out_of_order(scoring: Scoring, state: State, events: Sequence[Event]) -> bool:
     """Whether a state cannot be extended by these events."""
-    if state.fold_hash != scoring.playbook.fold_hash:
+    if state.fold_hash != scoring.playbook.fold_hash or not scoring.fold.reads(state.fold):
         return True
     return any(_calls_for_refold(scoring.fold, state, event) for event in events)
 
@@ -79,14 +79,17 @@ def _calls_for_refold(fold: Fold, state: State, event: Event) -> bool:
 async def refold_outdated(
     scoring: Scoring, store: Store, leads: Sequence[LeadRow]
 ) -> set[uuid.UUID]:
-    """Refolds leads whose states were made under another playbook or model; returns which."""
+    """Refolds leads whose states were made under another playbook or model, and returns which;
+    refolds unreadable ones too.
+    """
     fold_hash, products = scoring.playbook.fold_hash, scoring.playbook.products
-    old = [
-        lead
+    outdated = {
+        lead.id
         for lead in leads
         if {state.fold_hash for state in lead.states.values()} != {fold_hash}
         or set(lead.states) != set(products)
-    ]
+    }
+    old = [lead for lead in leads if lead.id in outdated or not _is_readable(scoring, lead)]
     events = await store.events(lead.id for lead in old) if old else {}
     for product in products if old else ():
         folds = scoring.fold.refold(product, [events.get(lead.id, []) for lead in old])
@@ -95,10 +98,28 @@ async def refold_outdated(
             state.fold, state.fold_hash, state.view = folded, fold_hash, None
             lead.states[product] = state
     for lead in old:
-        lead.profile = profile_of(events.get(lead.id, []))
+        lead.profile, lead.unreadable = profile_of(events.get(lead.id, [])), False
         exclude(scoring, lead)
         lead.states = {product: lead.states[product] for product in products}
-    return {lead.id for lead in old}
+    return outdated
+
+
+def _is_readable(scoring: Scoring, lead: LeadRow) -> bool:
+    states = lead.states.values()
+    return not lead.unreadable and all(scoring.fold.reads(state.fold) for state in states)
+
+
+def rebuild(scoring: Scoring, lead: LeadRow, events: Sequence[Event]) -> None:
+    """Makes a lead's profile and states from all of its events, whatever is stored of them."""
+    lead.profile, lead.unreadable = profile_of(events), False
+    states = {}
+    for product in scoring.playbook.products:
+        state = lead.states.get(product) or scoring.initial(product)
+        state.fold, state.view = scoring.fold.refold(product, [events])[0], None
+        state.fold_hash = scoring.playbook.fold_hash
+        states[product] = state
+    lead.states = states
+    exclude(scoring, lead)
 
 
 def exclude(scoring: Scoring, lead: LeadRow) -> None:

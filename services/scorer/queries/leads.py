@@ -5,13 +5,26 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.scorer.failing import FailingLeads, is_of_one_lead, reason_of
 from services.scorer.model.explanation import Ledger, explain
 from services.scorer.model.fold import Fold
 from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event, View
 from services.scorer.queries.filters import LeadFilter
-from services.scorer.queries.lead_view import FitView, LeadPage, LeadView, consents_of
-from services.scorer.queries.repository import LeadRepository, Place, StoredLead, unknown_lead
+from services.scorer.queries.lead_view import (
+    FailedLead,
+    FitView,
+    LeadPage,
+    LeadView,
+    consents_of,
+)
+from services.scorer.queries.repository import (
+    LeadRepository,
+    Place,
+    StoredLead,
+    readable,
+    unknown_lead,
+)
 from services.scorer.records import State
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
@@ -45,25 +58,50 @@ class LeadQueries:
             after = Place(position.value, uuid.UUID(position.id))
         async with self._engine.connect() as connection:
             page = await LeadRepository(connection).page(asked, after)
-            await self._refold_outdated(connection, page.leads)
-        views = self._views(page.leads, [lead.state.as_of for lead in page.leads])
-        if page.end is None:
-            return LeadPage(views, None)
-        end = Position(page.end.sorted_by, str(page.end.lead))
-        return LeadPage(views, self._cursors.encode(asked.scope, end))
+            views, failed = await self._listed(connection, page.leads)
+        failed = [*page.failed, *failed]
+        if failed:
+            async with self._engine.begin() as connection:
+                reasons = {lead.id: lead.reason for lead in failed}
+                await FailingLeads(connection).note(reasons, "query")
+        following = None
+        if page.end:
+            end = Position(page.end.sorted_by, str(page.end.lead))
+            following = self._cursors.encode(asked.scope, end)
+        return LeadPage(views, failed, following)
+
+    async def _listed(
+        self, connection: AsyncConnection, leads: Sequence[StoredLead]
+    ) -> tuple[list[LeadView], list[FailedLead]]:
+        """Views of leads together; one by one where one of them fails, and those that do apart."""
+        try:
+            await self._refold_outdated(connection, leads)
+            return self._views(leads, [lead.state.as_of for lead in leads]), []
+        except Exception as error:
+            if not is_of_one_lead(error):
+                raise
+            if len(leads) == 1:
+                return [], [FailedLead(leads[0].id, reason_of(error))]
+        views, failed = [], []
+        for lead in leads:
+            viewed, unviewed = await self._listed(connection, [lead])
+            views += viewed
+            failed += unviewed
+        return views, failed
 
     async def lead(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> LeadView:
         """One lead now, or as its events up to `at` (µs) make it. Raises MergedAway, or Reject
-        `not-found`.
+        `not-found` or `lead-unreadable`.
         """
-        async with self._engine.connect() as connection:
-            lead = await LeadRepository(connection).lead(lead_id, product)
-            if at is not None or self._is_outdated(lead.state):
-                events = await self._events(connection, lead_id, at)
-                lead.profile = profile_of(events)
-                lead.state.fold = self._fold.refold(product, [events])[0]
-        latest = max(self.now(), lead.profile.last_at, lead.state.fold.last_at)
-        return self._views([lead], [latest if at is None else at])[0]
+        async with readable(self._engine, lead_id):
+            async with self._engine.connect() as connection:
+                lead = await LeadRepository(connection).lead(lead_id, product)
+                if at is not None or self._is_outdated(lead.state):
+                    events = await self._events(connection, lead_id, at)
+                    lead.profile = profile_of(events)
+                    lead.state.fold = self._fold.refold(product, [events])[0]
+            latest = max(self.now(), lead.profile.last_at, lead.state.fold.last_at)
+            return self._views([lead], [latest if at is None else at])[0]
 
     async def look_up(self, identifier: Identifier, where: str = "body") -> uuid.UUID:
         """The lead that an identifier belongs to. Raises Reject `not-found`, which names `where` it
@@ -91,17 +129,18 @@ class LeadQueries:
 
     async def explain(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> Ledger:
         """The ledger of one lead's likelihood, now or at `at` (µs). Raises MergedAway, or Reject
-        `not-found`.
+        `not-found` or `lead-unreadable`.
         """
-        events = await self.events(lead_id, at)
-        moment = max(self.now(), events[-1].at) if at is None else at
-        return explain(self._fold, product, events, moment)
+        async with readable(self._engine, lead_id):
+            events = await self.events(lead_id, at)
+            moment = max(self.now(), events[-1].at) if at is None else at
+            return explain(self._fold, product, events, moment)
 
     async def events(self, lead_id: uuid.UUID, until: int | None = None) -> list[Event]:
         """All events of one lead in order, up to `until` (µs). Raises MergedAway, or Reject
         `not-found`.
         """
-        async with self._engine.connect() as connection:
+        async with readable(self._engine, lead_id), self._engine.connect() as connection:
             await LeadRepository(connection).check(lead_id)
             return await self._events(connection, lead_id, until)
 

@@ -15,6 +15,7 @@ from services.scorer.model.state import Event
 from services.scorer.model.trajectory import Curve, curve
 from services.scorer.queries.lead_view import LeadView
 from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.repository import readable
 from services.scorer.scoring import Scoring
 from services.scorer.ui import activities
 from services.scorer.ui.activities import Activity
@@ -74,8 +75,12 @@ class LeadPages:
 
     async def read(self, lead_id: uuid.UUID, product: str, *, whole: bool = False) -> LeadPage:
         """One lead as of this moment; its ledger and history cut unless `whole`. Raises MergedAway,
-        or Reject `not-found`.
+        or Reject `not-found` or `lead-unreadable`.
         """
+        async with readable(self._engine, lead_id):
+            return await self._read(lead_id, product, whole=whole)
+
+    async def _read(self, lead_id: uuid.UUID, product: str, *, whole: bool) -> LeadPage:
         lead = await self._leads.lead(lead_id, product)
         events = await self._leads.events(lead_id, lead.as_of)
         async with self._engine.connect() as connection:

@@ -78,4 +78,4 @@ def _latest(
     consents: Iterable[ConsentState], state: str, general: bool | None
 ) -> ConsentState | None:
     found = (c for c in consents if c.state == state and general in (None, c.general))
-    return max(found, key=lambda consent: (consent.at, consent.basis), default=None)
+    return max(found, key=lambda c: (c.at, c.basis, not c.general), default=None)

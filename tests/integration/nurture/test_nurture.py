@@ -30,6 +30,7 @@ from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
 from services.ops.__main__ import app as command_line
 from services.ops.commands import overrides
+from services.ops.commands.gaps import accept_gaps, open_gaps
 from services.ops.embedded import mail_sink as sink
 from services.shared.clock import Clock, to_us
 from services.shared.contracts.events import (
@@ -52,7 +53,8 @@ from services.shared.db import rows
 from services.shared.errors import Retry
 from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
-from services.shared.messaging.kafka import Record
+from services.shared.messaging.kafka import Extent, Log, Record
+from services.shared.messaging.progress import Progress
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests.support.smtp_server import SmtpServer
@@ -783,6 +785,23 @@ async def test_what_could_not_go_out_for_three_days_fails_and_says_why(
     assert (await bench.events())[-1].type == "touch.failed.v1"
 
 
+async def test_one_recipient_at_whom_the_server_hangs_up_does_not_hold_up_the_others(
+    bench: Bench, refusing: SmtpServer
+) -> None:
+    """The first one due is not tried again and again."""
+    first, *others = several(4)
+    refusing.dropped, refusing.answers["MAIL"] = "ann0@firm.example", "452 over your quota"
+    await bench.take(first)
+    bench.at(NOON + timedelta(minutes=1))
+    await bench.take(*others)
+    await bench.scheduler.send_batch()
+    refusing.answers.clear()
+    for _ in range(3):
+        bench.at(max([bench.clock.now(), *(stop.retry_at for stop in await stops(bench))]))
+        await bench.scheduler.send_batch()
+    assert [row.status for row in await bench.touches()] == ["due", "sent", "sent", "sent"]
+
+
 async def test_a_mail_that_is_refused_stops_nothing(bench: Bench, refusing: SmtpServer) -> None:
     refusing.answers["RCPT"] = "550 nobody here"
     await bench.take(change())
@@ -815,7 +834,8 @@ async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_
     for cancelled in (False, True):
         refusing.held.clear()
         before = len(refusing.mails)
-        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1))
+        somebody, another = (f"{uuid.uuid4()}@firm.example" for _ in range(2))
+        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1, email=somebody))
         scheduler = bench.make_scheduler()
         running = asyncio.create_task(scheduler.run(lambda: None))
         while refusing.verbs.count("DATA") <= before:
@@ -823,7 +843,7 @@ async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_
         scheduler.stop()
         if cancelled:
             running.cancel()
-        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1))
+        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1, email=another))
         await asyncio.sleep(0.05)
         assert not running.done()
         refusing.held.set()
@@ -838,15 +858,16 @@ async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_
 
 
 class Ends:
-    """Where a broker's partitions end; None while it is away."""
+    """Where a broker's partitions end; None while it is away. `topic_id` is of its topics."""
 
     def __init__(self) -> None:
         self.at: int | None = 3
+        self.topic_id = uuid.UUID(int=0)
 
-    async def of(self, topics: list[str]) -> dict[tuple[str, int], int]:
+    async def of(self, topics: list[str]) -> dict[Log, int]:
         if self.at is None:
             raise Retry("away")
-        return {(topic, 0): self.at for topic in topics}
+        return {Log(topic, self.topic_id, 0): self.at for topic in topics}
 
 
 async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Bench) -> None:
@@ -859,6 +880,38 @@ async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Benc
     assert await gate.is_open()
     ends.at = None
     assert not await gate.is_open()
+
+
+async def test_what_was_read_of_a_topic_says_nothing_of_the_one_after_it(bench: Bench) -> None:
+    """N6: a refusal that waits on a topic that was created again stops sending, though more had
+    been read of the topic before; and so does a topic that nobody has begun to read.
+    """
+    ends = Ends()
+    gate = ConsentGate(bench.engine, ends)  # type: ignore[arg-type]
+    bench.offset = 50
+    await bench.take(refusal(bench, NOON))
+    assert await gate.is_open()
+    ends.topic_id = uuid.uuid4()
+    assert not await gate.is_open()
+    ends.at = 0
+    assert not await gate.is_open()
+    again = Log(CONSENTS, ends.topic_id, 0)
+    progress = Progress(bench.engine, "nurture")
+    await progress.place(await progress.read([CONSENTS]), {again: Extent(0, 0)})
+    assert await gate.is_open()
+
+
+async def test_nothing_is_sent_once_consents_were_lost_until_somebody_answers_for_it(
+    bench: Bench,
+) -> None:
+    """N6: there may be refusals among them."""
+    ends = Ends()
+    gate = ConsentGate(bench.engine, ends)  # type: ignore[arg-type]
+    progress = Progress(bench.engine, "nurture")
+    await progress.place({}, {Log(CONSENTS, ends.topic_id, 0): Extent(3, 3)})
+    assert not await gate.is_open()
+    await accept_gaps(bench.engine, await open_gaps(bench.engine))
+    assert await gate.is_open()
 
 
 # -- attacks --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services.scorer.processing.announcements import announcements_due
 from services.scorer.processing.handler import Decoded, Handler
-from services.scorer.processing.snapshots import snapshot_of
+from services.scorer.processing.snapshots import MAX_IDENTIFIERS, snapshot_of
 from services.scorer.processing.sweeper import Sweeper
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
@@ -34,8 +35,10 @@ from services.shared.contracts.events import (
     decode_change,
     encode,
     envelope,
+    keyed_hash,
 )
 from services.shared.db import rows, value
+from services.shared.errors import Retry
 from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Record
@@ -112,6 +115,11 @@ class Bench:
         async with self.engine.connect() as connection:
             return await value(connection, statement, **values)
 
+    async def do(self, statement: str) -> None:
+        """Changes the database as an operator would."""
+        async with self.engine.begin() as connection:
+            await connection.execute(text(statement))
+
     async def announced(self) -> list[Any]:
         return await self.ask("SELECT * FROM scorer.announcement ORDER BY announced_at, seq")
 
@@ -154,6 +162,18 @@ class Choking(Handler):
         events = (record.event for record in decoded)
         if any(event and event.data.properties.get("poison") for event in events):
             raise ZeroDivisionError("choked")
+        return left
+
+
+class Broken(Handler):
+    """A handler with a bug that nothing of its topic escapes."""
+
+    is_broken = True
+
+    async def apply(self, connection: AsyncConnection, decoded: Sequence[Decoded]) -> int:
+        left = await super().apply(connection, decoded)
+        if type(self).is_broken and any(record.event for record in decoded):
+            raise KeyError("a bug")
         return left
 
 
@@ -255,6 +275,106 @@ async def test_a_database_that_is_away_fills_no_dead_letters(
     await admin.dispose()
     assert await bench.one("SELECT count(*) FROM scorer.event") == 9
     assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+BREAKAGES = {
+    "a renamed column": (
+        "ALTER TABLE scorer.lead RENAME version TO version_2",
+        "ALTER TABLE scorer.lead RENAME version_2 TO version",
+    ),
+    "a renamed column of what is copied": (
+        "ALTER TABLE scorer.event RENAME digest TO digest_2",
+        "ALTER TABLE scorer.event RENAME digest_2 TO digest",
+    ),
+    "a type of another width": (
+        "ALTER TABLE scorer.event ALTER anchor TYPE text",
+        "ALTER TABLE scorer.event ALTER anchor TYPE bigint USING anchor::bigint",
+    ),
+    "a changed type of what is read": (
+        "ALTER TABLE scorer.lead ALTER version TYPE text",
+        "ALTER TABLE scorer.lead ALTER version DROP DEFAULT, "
+        "ALTER version TYPE bigint USING version::bigint, ALTER version SET DEFAULT 0",
+    ),
+    "a missing table": (
+        "ALTER TABLE scorer.outbox RENAME TO outbox_2",
+        "ALTER TABLE scorer.outbox_2 RENAME TO outbox",
+    ),
+}
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+async def test_a_live_migration_fills_no_dead_letters(bench: Bench, breakage: str) -> None:
+    """O3, O4: while statements and types are cached, a schema that does not fit is waited out, for
+    a batch and for a single record.
+    """
+    there, back = BREAKAGES[breakage]
+    await bench.said("page_viewed", NOON, user_id="u")
+    for count in (8, 1):
+        batch = [
+            bench.record(
+                Interaction(id=f"e{count}-{n}", type="demo_requested", user_id=f"u{n}"), NOON + n
+            )
+            for n in range(count)
+        ]
+        await bench.do(there)
+        waiting = asyncio.create_task(bench.consumer().process(batch, lambda: None))
+        await asyncio.sleep(0.7)
+        await bench.do(back)
+        with suppress(Retry):
+            await asyncio.wait_for(waiting, 15)
+        await bench.take(*batch)
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 10
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+async def test_a_type_that_was_changed_for_good_is_learned(bench: Bench) -> None:
+    """Statements and types of before are remembered by every connection."""
+    await bench.said("page_viewed", NOON, user_id="u")
+    await bench.do("ALTER TABLE scorer.identifier ALTER kind TYPE int")
+    await bench.do("ALTER TABLE scorer.event ALTER flags TYPE varchar(200)")
+    await bench.said("page_viewed", NOON + 1, user_id="v")
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 2
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+async def test_a_constraint_that_nothing_meets_buries_nothing(bench: Bench) -> None:
+    """The sibling: PostgreSQL says that the data are at fault, of every record."""
+    await bench.do("ALTER TABLE scorer.event ADD CONSTRAINT c CHECK (length(source) < 2) NOT VALID")
+    batch = [
+        bench.record(Interaction(id=f"e{n}", type="page_viewed", user_id=f"u{n}"), NOON)
+        for n in range(20)
+    ]
+    with pytest.raises(Retry):
+        await bench.take(*batch)
+    await bench.do("ALTER TABLE scorer.event DROP CONSTRAINT c")
+    await bench.take(*batch)
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 20
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+async def test_a_bug_that_hits_everything_buries_nothing(
+    engine: AsyncEngine, default_playbook: Playbook
+) -> None:
+    """O3: no record is at fault where none of its topic is sound; the progress waits too."""
+    bench = Bench(engine, default_playbook, Broken)
+    batch = [
+        bench.record(Interaction(id=f"e{n}", type="page_viewed", user_id=f"u{n}"), NOON)
+        for n in range(40)
+    ]
+    letter = bench.raw(encode(_touch()), TOUCHES)
+    for records in (batch, batch[:1], [*batch, letter]):
+        with pytest.raises(Retry, match="KeyError"):
+            await bench.take(*records)
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 0
+    assert not await bench.one(
+        "SELECT sum(next_offset) FROM scorer.progress WHERE topic = :t AND next_offset > 1",
+        t=INTERACTIONS,
+    )
+    Broken.is_broken = False
+    await bench.take(*batch)
+    Broken.is_broken = True
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 40
 
 
 async def test_racing_handlers_count_everything_once(bench: Bench) -> None:
@@ -397,7 +517,7 @@ def facts(snapshot: Snapshot) -> tuple[object, ...]:
     """What a snapshot says of the lead itself, apart from the estimate, which moves with time."""
     return (
         snapshot.email, snapshot.user_id, snapshot.traits, snapshot.sales_status,
-        snapshot.consents, snapshot.last_act_at, snapshot.excluded,
+        snapshot.consents, snapshot.last_act_at, snapshot.excluded, sorted(snapshot.identifiers),
     )  # fmt: skip
 
 
@@ -710,3 +830,74 @@ def _touch(sent_at: int = NOON) -> TouchEvent:
         clicks_tracked=True, opens_tracked=True,
     )  # fmt: skip
     return TouchEvent(id=str(uuid.uuid4()), type="touch.sent.v1", time=from_us(sent_at), data=touch)
+
+
+# -- by which identifiers others know a lead -----------------------------------------------------
+
+
+def hashes(*names: str) -> set[str]:
+    return {keyed_hash(b"", name) for name in names}
+
+
+async def known_identifiers(bench: Bench) -> set[str]:
+    """Those of the last snapshot that was published, whatever for."""
+    found = await bench.ask(
+        "SELECT value FROM scorer.outbox WHERE topic = :topic ORDER BY id", topic=CHANGES
+    )
+    snapshot = decode_change(found[-1].value).data.snapshot
+    assert snapshot
+    return set(snapshot.identifiers)
+
+
+async def test_others_know_a_lead_by_hashes_of_all_its_identifiers_at_once(bench: Bench) -> None:
+    """N6: a refusal may name any of them; an act of a minute ago delays nothing."""
+    own = {"user_id": "u", "email": "a@f.example"}
+    await bench.said("demo_requested", NOON, **own)
+    assert await known_identifiers(bench) == hashes("user:u", "email:a@f.example")
+    await bench.said("page_viewed", NOON + 1, anonymous_id="v", **own)
+    more = hashes("user:u", "email:a@f.example", "anonymous:v")
+    assert await known_identifiers(bench) == more
+    await bench.said("page_viewed", NOON + 2, user_id="u", external_id=ExternalId("crm", "7"))
+    assert await known_identifiers(bench) == more | hashes("external:crm\t7")
+
+
+async def test_who_loses_its_address_is_told_of_at_once(bench: Bench) -> None:
+    """N6: it belongs to several users now, and is nobody's to write to."""
+    await bench.said("demo_requested", NOON, user_id="u", email="a@f.example")
+    await bench.said("page_viewed", NOON + 1, user_id="other", email="a@f.example")
+    changes = [event.data for event in await bench.outgoing("lead.engaged.v1")]
+    first = (await bench.outgoing())[0].data.lead
+    lost = [change.snapshot for change in changes if change.lead == first][-1]
+    assert lost
+    assert (lost.email, set(lost.identifiers)) == ("", hashes("user:u"))
+
+
+async def test_our_own_mails_are_no_identifiers(bench: Bench) -> None:
+    await bench.said("demo_requested", NOON, email="a@f.example")
+    before = len(await bench.outgoing("lead.engaged.v1"))
+    await bench.take(bench.raw(encode(_touch()), TOUCHES))
+    assert len(await bench.outgoing("lead.engaged.v1")) == before
+    assert await known_identifiers(bench) == hashes("email:a@f.example")
+
+
+async def test_who_has_more_identifiers_than_others_are_told_has_no_address(bench: Bench) -> None:
+    """N6: no refusal could be traced to it."""
+    await bench.said("demo_requested", NOON, email="a@f.example")
+    visits = [
+        bench.record(
+            Interaction(id=str(n), type="seen", email="a@f.example", anonymous_id=f"v{n}"), NOON + n
+        )
+        for n in range(MAX_IDENTIFIERS)
+    ]
+    await bench.take(*visits)
+    last = (await bench.outgoing("lead.engaged.v1"))[-1].data.snapshot
+    assert last
+    assert (last.email, len(last.identifiers)) == ("", MAX_IDENTIFIERS)
+
+
+async def test_a_request_dated_ahead_outruns_no_refusal(bench: Bench) -> None:
+    """N6: what is asked for is withheld from who refuses after the request was received."""
+    asked = Interaction(id="r", type="demo_requested", email="a@f.example")
+    await bench.take(bench.record(asked, NOON + 4 * HOUR // 60, received=NOON))
+    requests = [event.data.requests for event in await bench.outgoing("lead.engaged.v1")]
+    assert [request.at for told in requests for request in told] == [from_us(NOON)]

@@ -1,6 +1,24 @@
 """What is published and what is consumed."""
 
 from typing import NamedTuple
+from uuid import UUID
+
+from services.shared.errors import Reject
+
+
+class Log(NamedTuple):
+    """A partition of one incarnation of a topic: a topic that is created again has another id."""
+
+    topic: str
+    topic_id: UUID
+    partition: int
+
+
+class Extent(NamedTuple):
+    """The offsets that a broker has of a log: from `begin` to before `end`."""
+
+    begin: int
+    end: int
 
 
 class Record(NamedTuple):
@@ -11,6 +29,12 @@ class Record(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes
+    topic_id: UUID = UUID(int=0)
+
+    @property
+    def log(self) -> Log:
+        """Where it lies."""
+        return Log(self.topic, self.topic_id, self.partition)
 
 
 class Outgoing(NamedTuple):
@@ -24,5 +48,10 @@ class Outgoing(NamedTuple):
 
 
 def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key: records of one key keep their order."""
-    return int(key[-8:], 16) % partitions
+    """The partition of a key: records of one key keep their order. Raises Reject for a key that
+    chooses none.
+    """
+    try:
+        return int(key[-8:], 16) % partitions
+    except ValueError:
+        raise Reject("the record's key chooses no partition") from None
