@@ -38,10 +38,12 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".replace("\0", "")[:LONGEST_REASON]
 
 
-def report(lead: uuid.UUID, where: str, error: BaseException) -> None:
-    """Logs and counts a failure; `where` names the work that goes on without the lead."""
+def report(lead: uuid.UUID, where: str, kind: str) -> None:
+    """Logs and counts a failure by the kind of its error; `where` names the work that goes on
+    without the lead.
+    """
     LEADS_FAILED.labels(where).inc()
-    log.error("lead_failed", lead_id=str(lead), where=where, reason=type(error).__name__)
+    log.error("lead_failed", lead_id=str(lead), where=where, reason=kind)
 
 
 class FailingLeads:
@@ -65,7 +67,7 @@ class FailingLeads:
         """Marks a lead, or puts its next attempt off further; `waiting` is when the first of its
         events was received that is not folded.
         """
-        report(lead, place, error)
+        report(lead, place, type(error).__name__)
         await self._run(
             "INSERT INTO scorer.failing_lead AS f "
             "(lead_id, place, reason, attempts, next_at, waiting_since) VALUES (:lead, :place, "
@@ -82,6 +84,23 @@ class FailingLeads:
             delays=list(DELAYS_S),
             last=len(DELAYS_S),
         )
+
+    async def note(self, found: Mapping[uuid.UUID, str], place: str) -> None:
+        """Marks leads that a reader cannot read, by reason, for the sweeper's next turn; a mark
+        that is there stays.
+        """
+        new = await rows(
+            self._connection,
+            "INSERT INTO scorer.failing_lead (lead_id, place, reason, next_at) "
+            "SELECT n.lead, :place, n.reason, clock_timestamp() "
+            "FROM unnest(CAST(:leads AS uuid[]), CAST(:reasons AS text[])) AS n(lead, reason) "
+            "ON CONFLICT DO NOTHING RETURNING lead_id, reason",
+            leads=list(found),
+            reasons=list(found.values()),
+            place=place,
+        )
+        for lead, reason in new:
+            report(lead, place, reason.partition(":")[0])
 
     async def keep_waiting(self, waiting: Mapping[uuid.UUID, datetime]) -> None:
         """Notes of marked leads when the first event was received that is stored and not folded."""

@@ -142,6 +142,11 @@ class LeadRow(msgspec.Struct):
     created: bool = False  # by this very transaction: it has no row, and nobody else knows it
     unreadable: bool = False
 
+    @property
+    def announced(self) -> dict[str, LastAnnounced]:
+        """What was announced last by product."""
+        return {product: state.announced for product, state in self.states.items()}
+
 
 class UnreadableLead(Exception):
     """What is stored of a lead is none of our rows."""

@@ -306,6 +306,23 @@ class Store:
             await copy(self._connection, ANNOUNCEMENT, map(_announcement_values, announcements))
         return announcements
 
+    async def keep_announced(self, lead: uuid.UUID, announced: Mapping[str, LastAnnounced]) -> None:
+        """Notes by product what was announced last of a lead whose states cannot be written."""
+        for product, last in sorted(announced.items()):
+            await self._run(
+                "INSERT INTO scorer.lead_state (lead_id, product, fold_hash, record, pending, "
+                "last_at, last_uid, stage, fit, engagement, qualified, listed, last_event_at, "
+                "as_of, announced_stage, announced_seq, announced_at) VALUES (:lead, :product, '', "
+                "'', '', 0, '', :stage, 0, 0, false, false, 0, 0, :stage, :seq, :at) "
+                "ON CONFLICT (lead_id, product) DO UPDATE SET announced_stage = :stage, "
+                "announced_at = :at",
+                lead=lead,
+                product=product,
+                stage=last.stage,
+                seq=last.seq,
+                at=last.at,
+            )
+
     async def keep_touches(self, touches: Iterable[TouchEvent]) -> None:
         """What became of touches, for timelines: the later event of each; under the lead that they
         were merged into.

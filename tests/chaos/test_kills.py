@@ -3,6 +3,7 @@ anything, while a stranger posts what harms (O4, N11).
 """
 
 import asyncio
+import io
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ from services.ops.commands.status import Status, read
 from services.ops.commands.verify import verify
 from services.ops.embedded import mail_sink as sink
 from services.ops.embedded.processes import tied
+from services.shared.contracts.events import encode_bytes
 from services.shared.http.keys import new_key
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import ROOT
@@ -216,7 +218,7 @@ class World:
             for number, body in enumerate(coming):
                 if number % (len(coming) // 4) == 1:
                     for large in hostile.oversized():
-                        assert await self._ask(http, large) is None
+                        assert not await self._ask(http, large)
                 while (taken := await self._ask(http, body)) is None:
                     await asyncio.sleep(0.2)
                 self.hostile |= taken
@@ -226,11 +228,14 @@ class World:
         """The ids of a stranger's items that were taken; None where the body has to come again, or
         is refused as a whole.
         """
-        headers = {"Authorization": f"Bearer {self.keys['public']}"}
-        url = f"{self.services['ingest-0'].url}/v1/events"
+        headers = {
+            "Authorization": f"Bearer {self.keys['public']}",
+            "Content-Type": "application/json",
+        }
+        url, data = f"{self.services['ingest-0'].url}/v1/events", io.BytesIO(encode_bytes(body))
         try:
             async with http.post(
-                url, json=body, headers=headers, timeout=aiohttp.ClientTimeout(15)
+                url, data=data, headers=headers, timeout=aiohttp.ClientTimeout(15)
             ) as answer:
                 return set((await answer.json())["ids"]) if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError):

@@ -186,6 +186,13 @@ def _unsuitable(case: Case) -> str | None:
     return "the content no longer suits the lead"
 
 
+def _answered(case: Case) -> str | None:
+    """A stranger may ask for a thing in anybody's name, and again under other names."""
+    if case.content is None or case.content.id not in case.lead.answered:
+        return None
+    return "the lead has had what it asks for within the last hour"
+
+
 def _withdrawn_since(case: Case) -> str | None:
     return consent.withdrawn_since(case.lead.consent, case.trigger.cause_at)
 
@@ -226,6 +233,7 @@ REQUEST_GROUNDS = (
     Ground("excluded", _excluded),
     Ground("history", _history),
     Ground("superseded", _edited),
+    Ground("superseded", _answered),
     Ground("no_consent", _withdrawn_since),
     Ground("no_consent", _no_address),
     Ground("sample", _sample),

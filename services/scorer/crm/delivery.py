@@ -88,7 +88,7 @@ class CrmDelivery:
         except Exception as error:
             if not is_of_one_lead(error):
                 raise
-            report(entry.lead, "writeback", error)
+            report(entry.lead, "writeback", type(error).__name__)
             await self._retry_later(entry, reason_of(error))
 
     async def _try(self, entry: OutboxEntry) -> None:

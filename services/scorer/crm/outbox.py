@@ -117,7 +117,7 @@ def _unpacked(row: Any) -> Summary | None:
     try:
         return unpack(row.told) if row.told else None
     except msgspec.DecodeError as error:
-        report(row.lead_id, "writeback", error)
+        report(row.lead_id, "writeback", type(error).__name__)
         return None
 
 

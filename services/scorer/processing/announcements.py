@@ -284,7 +284,8 @@ def _says_something(event: IncomingEvent) -> bool:
 
 def _request(event: IncomingEvent, type_: str, content: str) -> LeadRequest:
     provenance = encode_provenance(event.provenance.import_only)
-    return LeadRequest(event.uid, type_, from_us(event.at), content, provenance)
+    at = min(from_us(event.at), event.received_at)  # a clock that is ahead outruns no refusal
+    return LeadRequest(event.uid, type_, at, content, provenance)
 
 
 def _next_at(lead: LeadRow) -> int:

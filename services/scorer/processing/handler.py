@@ -105,6 +105,8 @@ class Handler:
         waiting = {lead: _first(batch.events[lead]) for lead in marked if lead in batch.events}
         if waiting:
             await failing.keep_waiting(waiting)
+        for lead in marked & set(batch.merged):
+            await Store(connection).keep_announced(lead, batch.leads[lead].announced)
         batch.leave(marked)
 
     async def apply_apart(
@@ -155,6 +157,7 @@ class Handler:
     ) -> int:
         """Makes one lead of a batch again from all of its events, or marks it as failing."""
         events, row = batch.events.get(lead, []), batch.leads[lead]
+        announced = row.announced
         apart = batches.Batch(
             {lead: events} if events else {},
             {lead: row},
@@ -170,6 +173,8 @@ class Handler:
                 raise
             if row.created:
                 await Store(connection).write([LeadRow(lead, created=True)], "")
+            if lead in batch.merged:
+                await Store(connection).keep_announced(lead, announced)
             waiting = _first(events) if events else None
             await FailingLeads(connection).mark(lead, "consumer", error, waiting)
             return 0

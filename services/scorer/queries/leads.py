@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.scorer.failing import is_of_one_lead, reason_of, report
+from services.scorer.failing import FailingLeads, is_of_one_lead, reason_of
 from services.scorer.model.explanation import Ledger, explain
 from services.scorer.model.fold import Fold
 from services.scorer.model.profile import profile_of
@@ -59,11 +59,16 @@ class LeadQueries:
         async with self._engine.connect() as connection:
             page = await LeadRepository(connection).page(asked, after)
             views, failed = await self._listed(connection, page.leads)
+        failed = [*page.failed, *failed]
+        if failed:
+            async with self._engine.begin() as connection:
+                reasons = {lead.id: lead.reason for lead in failed}
+                await FailingLeads(connection).note(reasons, "query")
         following = None
         if page.end:
             end = Position(page.end.sorted_by, str(page.end.lead))
             following = self._cursors.encode(asked.scope, end)
-        return LeadPage(views, [*page.failed, *failed], following)
+        return LeadPage(views, failed, following)
 
     async def _listed(
         self, connection: AsyncConnection, leads: Sequence[StoredLead]
@@ -76,7 +81,6 @@ class LeadQueries:
             if not is_of_one_lead(error):
                 raise
             if len(leads) == 1:
-                report(leads[0].id, "query", error)
                 return [], [FailedLead(leads[0].id, reason_of(error))]
         views, failed = [], []
         for lead in leads:
@@ -89,7 +93,7 @@ class LeadQueries:
         """One lead now, or as its events up to `at` (µs) make it. Raises MergedAway, or Reject
         `not-found` or `lead-unreadable`.
         """
-        with readable(lead_id):
+        async with readable(self._engine, lead_id):
             async with self._engine.connect() as connection:
                 lead = await LeadRepository(connection).lead(lead_id, product)
                 if at is not None or self._is_outdated(lead.state):
@@ -127,7 +131,7 @@ class LeadQueries:
         """The ledger of one lead's likelihood, now or at `at` (µs). Raises MergedAway, or Reject
         `not-found` or `lead-unreadable`.
         """
-        with readable(lead_id):
+        async with readable(self._engine, lead_id):
             events = await self.events(lead_id, at)
             moment = max(self.now(), events[-1].at) if at is None else at
             return explain(self._fold, product, events, moment)
@@ -136,10 +140,9 @@ class LeadQueries:
         """All events of one lead in order, up to `until` (µs). Raises MergedAway, or Reject
         `not-found`.
         """
-        with readable(lead_id):
-            async with self._engine.connect() as connection:
-                await LeadRepository(connection).check(lead_id)
-                return await self._events(connection, lead_id, until)
+        async with readable(self._engine, lead_id), self._engine.connect() as connection:
+            await LeadRepository(connection).check(lead_id)
+            return await self._events(connection, lead_id, until)
 
     async def _events(
         self, connection: AsyncConnection, lead_id: uuid.UUID, until: int | None

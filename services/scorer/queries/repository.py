@@ -1,15 +1,15 @@
 """The SQL of reading leads; runs inside the caller's connection."""
 
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.scorer.failing import is_of_one_lead, report
+from services.scorer.failing import FailingLeads, is_of_one_lead, reason_of
 from services.scorer.model.profile import Profile
 from services.scorer.queries.filters import LeadFilter, Order
 from services.scorer.queries.lead_view import FailedLead
@@ -112,9 +112,11 @@ def unknown_lead(lead_id: uuid.UUID) -> Reject:
     )
 
 
-@contextmanager
-def readable(lead_id: uuid.UUID) -> Iterator[None]:
-    """Makes of what fails by one lead's own data the refusal `lead-unreadable`."""
+@asynccontextmanager
+async def readable(engine: AsyncEngine, lead_id: uuid.UUID) -> AsyncIterator[None]:
+    """Makes of what fails by one lead's own data the refusal `lead-unreadable`, and marks the
+    lead.
+    """
     try:
         yield
     except MergedAway:
@@ -122,7 +124,8 @@ def readable(lead_id: uuid.UUID) -> Iterator[None]:
     except Exception as error:
         if not is_of_one_lead(error):
             raise
-        report(lead_id, "query", error)
+        async with engine.begin() as connection:
+            await FailingLeads(connection).note({lead_id: reason_of(error)}, "query")
         raise Reject(
             f"the lead {lead_id} cannot be read",
             where="id",
@@ -150,7 +153,7 @@ class LeadRepository:
             try:
                 leads.append(_stored(row.lead_id, row, identifiers.get(row.lead_id, [])))
             except UnreadableLead as error:
-                failed.append(FailedLead(row.lead_id, str(error)))
+                failed.append(FailedLead(row.lead_id, reason_of(error)))
         more = len(found) > asked.limit
         end = Place(page[-1].sorted, page[-1].lead_id) if more else None
         return StoredPage(leads, failed, end)

@@ -134,7 +134,7 @@ class TimelineQueries:
             repository = LeadRepository(connection)
             await repository.check(lead_id)
             found = await repository.timeline(lead_id, limit + 1, after)
-        with readable(lead_id):
+        async with readable(self._engine, lead_id):
             items = [item for row in found[:limit] if (item := self._item(row))]
         if len(found) <= limit:
             return TimelineResponse(items, None)

@@ -77,7 +77,7 @@ class LeadPages:
         """One lead as of this moment; its ledger and history cut unless `whole`. Raises MergedAway,
         or Reject `not-found` or `lead-unreadable`.
         """
-        with readable(lead_id):
+        async with readable(self._engine, lead_id):
             return await self._read(lead_id, product, whole=whole)
 
     async def _read(self, lead_id: uuid.UUID, product: str, *, whole: bool) -> LeadPage:

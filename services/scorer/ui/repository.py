@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.failing import report
+from services.scorer.failing import reason_of
 from services.scorer.model.profile import Profile
 from services.scorer.queries.repository import LISTED
 from services.scorer.records import UnreadableLead, unpack_profile
 from services.shared.contracts.events import Cause, Touch
 from services.shared.db import rows
+from services.shared.telemetry import LEADS_FAILED
 
 MOST_CHANGES = 500  # of one lead's announcements
 read_touch = msgspec.json.Decoder(Touch).decode
@@ -158,20 +159,22 @@ class PageRepository:
         found = await self._touches("WHERE id = :id", id=touch_id)
         return found[0].touch if found else None
 
-    async def profiles(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, Profile]:
-        """Profiles by lead, without those that cannot be read."""
+    async def profiles(
+        self, leads: Iterable[uuid.UUID]
+    ) -> tuple[dict[uuid.UUID, Profile], dict[uuid.UUID, str]]:
+        """Profiles by lead, and by lead why a profile cannot be read."""
         found = await rows(
             self._connection,
             "SELECT id, profile FROM scorer.lead WHERE id = ANY(:leads)",
             leads=list(leads),
         )
-        profiles = {}
+        profiles, unreadable = {}, {}
         for row in found:
             try:
                 profiles[row.id] = unpack_profile(row.profile)
             except UnreadableLead as error:
-                report(row.id, "page", error)
-        return profiles
+                unreadable[row.id] = reason_of(error)
+        return profiles, unreadable
 
     async def sources(self) -> list[StoredSource]:
         """Sources that are served: those that have posted first, then those without signatures."""
@@ -205,6 +208,6 @@ class PageRepository:
         for row in found:
             try:
                 touches.append(StoredTouch(row.lead_id, row.at, read_touch(row.body)))
-            except msgspec.DecodeError as error:
-                report(row.lead_id, "page", error)
+            except msgspec.DecodeError:
+                LEADS_FAILED.labels("page").inc()
         return touches

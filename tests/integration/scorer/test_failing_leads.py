@@ -196,12 +196,16 @@ async def test_lists_and_page_show_a_lead_that_cannot_be_read_as_such(
     problem = single.json()
     assert (single.status_code, problem["type"].partition("#")[2]) == (500, "lead-unreadable")
     assert f"ripeline lead rebuild {bob}" in problem["detail"]
-    if CORRUPT[what][0] == "lead":
-        assert (await clinic.http.get(f"/v1/leads/{bob}/explain")).status_code == 200
+    explained = await clinic.http.get(f"/v1/leads/{bob}/explain")
+    assert explained.status_code == 200, "it is made from events"
     shown = await clinic.http.get(f"/leads/{bob}")
     assert shown.status_code == 500
     assert "cannot be read" in shown.text
     assert (await clinic.http.get(f"/v1/leads/{clinic.ids['ann']}")).status_code == 200
+    assert set(await clinic.failing()) == {"bob"}, "marked by who could not read it"
+    assert await clinic.sweeper().mend() == 1
+    assert await clinic.counted() == {"ann": 1, "bob": 1, "cid": 1}
+    assert bob not in (await clinic.http.get("/")).text.partition('class="failed"')[2]
 
 
 async def test_a_failing_lead_at_the_end_of_a_page_takes_no_other_with_it(clinic: Clinic) -> None:
@@ -307,6 +311,36 @@ async def test_a_failing_lead_that_is_merged_away_is_no_longer_failing(clinic: C
     )
     assert await clinic.sweeper().mend() == 1
     assert await clinic.failing() == {}
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_what_was_announced_of_a_lead_that_a_failing_one_takes_in_is_not_again(
+    clinic: Clinic, is_known: bool
+) -> None:
+    """Whether the mark was there already, or this very record finds that the lead fails."""
+    await clinic.said("page_viewed", NOON, id="dan", email="dan@f.example")
+    await clinic.said("demo_requested", NOON + HOUR, id="visit", anonymous_id="browser-7")
+    clinic.ids["dan"] = await clinic.id_of("dan")
+    before = [(row.lead_id, row.stage) for row in await clinic.announced()]
+    body = await clinic.corrupt_event("dan")
+    if is_known:
+        await rebuild(clinic.engine, [clinic.ids["dan"]])
+        await clinic.sweeper().mend()
+    both = Interaction(
+        id="both", type="page_viewed", email="dan@f.example", anonymous_id="browser-7"
+    )
+    clinic.at(NOON + 2 * HOUR)
+    await clinic.take(clinic.record(both, NOON + 2 * HOUR))
+    assert set(await clinic.failing()) == {"dan"}
+    assert await clinic.one("SELECT count(*) FROM scorer.lead WHERE merged_into IS NOT NULL") == 1
+    await clinic.restore_event("dan", body)
+    await rebuild(clinic.engine, [])
+    await clinic.sweeper().mend()
+    assert await clinic.failing() == {}
+    after = [(row.lead_id, row.stage) for row in await clinic.announced()]
+    assert after == before
+    assert await clinic.counted() == {"ann": 1, "bob": 1, "cid": 1, "dan": 3}
+    assert await clinic.mismatches() == []
 
 
 # -- whose fault it is ----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests.support import present
-from tests.support.histories import history, records, sends
+from tests.support.histories import history, records, resent, sends
 
 CASES = 50
 
@@ -83,13 +83,12 @@ async def test_any_arrival_of_the_same_set_gives_the_same_state(
     seed: int, engine: AsyncEngine, settings: Settings, default_playbook: Playbook
 ) -> None:
     """Once in order and alone, then shuffled, doubled, in other batches, by three processes at
-    once.
+    once; some events were received again and again.
     """
     rng = random.Random(seed)
     handler = Handler(Scoring.of(default_playbook, present.CLOCK))
-    all_records = records(
-        history(rng, people=rng.choice([2, 3, 5]), length=rng.choice([10, 25, 40])), sends(rng)
-    )
+    happened = history(rng, people=rng.choice([2, 3, 5]), length=rng.choice([10, 25, 40]))
+    all_records = records(happened, sends(rng)) + resent(rng, happened)
     async with engine.begin() as connection:
         tables = (
             "event, identifier, link, verdict, lead, lead_state, announcement, touch, "
