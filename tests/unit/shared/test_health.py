@@ -18,7 +18,6 @@ def test_it_works_without_a_part_that_it_does_not_need_and_says_so() -> None:
 
 
 def test_it_waits_for_a_part_that_it_needs() -> None:
-    parts = {"broker": Part("away", needed=False), "keys": False, "outbox": Part("old")}
-    said = Ready.of(parts)
+    said = Ready.of({"broker": Part("away", needed=False), "keys": False, "outbox": Part("old")})
     assert said.status == "waiting"
     assert said.why == {"broker": "away", "keys": "it cannot work yet", "outbox": "old"}
