@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 from msgspec.structs import replace
 
-from services.ingest.limits import MAX_NAME
+from services.ingest.limits import MAX_CONSENTS, MAX_NAME, check_word
 from services.shared.clock import from_us, to_us
 from services.shared.contracts.consent import counts_from
 from services.shared.contracts.events import (
@@ -99,6 +99,13 @@ def _record(event_id: str, changed: ConsentChanged) -> Outgoing:
 
 def in_utc(given: tuple[Consent, ...], latest: datetime) -> tuple[tuple[Consent, ...], bool]:
     """The same, in UTC, and whether one is from the future: that counts from its event's time."""
+    if len(given) > MAX_CONSENTS:
+        raise Reject(
+            f"{len(given):,} consents",
+            where="/consent",
+            remedy=f"send at most {MAX_CONSENTS} at once",
+            kind="too-large",
+        )
     mended, future = [], False
     for number, consent in enumerate(given):
         _check_consent(consent, f"/consent/{number}")
@@ -129,12 +136,13 @@ def _check_consent(consent: Consent, where: str) -> None:
         raise Reject(
             "a consent to nothing", where=where, remedy="name its channel and its purpose"
         )  # fmt: skip
-    if max(len(consent.channel), len(consent.purpose)) > MAX_NAME:
-        raise Reject(
-            f"longer than {MAX_NAME} characters",
-            where=where,
-            remedy="shorten channel and purpose",
-        )
+    for name in ("channel", "purpose", "basis"):
+        word = getattr(consent, name)
+        check_word(word, f"{where}/{name}")
+        if len(word) > MAX_NAME:
+            raise Reject(
+                f"longer than {MAX_NAME} characters", where=f"{where}/{name}", remedy="shorten it"
+            )
 
 
 def utc(moment: datetime, where: str) -> datetime:

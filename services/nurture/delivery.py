@@ -146,7 +146,7 @@ class Delivery:
     async def _stop_channel(self, touch: Touch, why: str, now: datetime) -> None:
         """Back to due, as if it had not been tried; the channel's other touches wait with it."""
         async with self._transaction() as connection:
-            waiting = replace(touch, status="due", why=why)
+            waiting = replace(touch, status="due")
             await TouchStore(connection).update(waiting, was=["sending"], attempt=-1)
             await ChannelStops(connection).stop(touch.channel, why, now)
         CHANNEL_FAILURES.labels(touch.channel).inc()

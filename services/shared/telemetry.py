@@ -91,7 +91,7 @@ EVENTS_REPEATED = Counter("ripeline_events_repeated_total", "Events that were kn
 STAGE_CHANGES = Counter(
     "ripeline_stage_changes_total", "Stage changes announced", ["stage", "cause"]
 )
-# `where` is consumer, sweeper, writeback, query or page; the lead alone is left out there
+# `where` is consumer, sweeper, writeback, query, page or nurture; the lead alone is left out there
 LEADS_FAILED = Counter(
     "ripeline_leads_failed_total", "Attempts at a lead that failed by its own data", ["where"]
 )

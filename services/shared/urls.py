@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from email.headerregistry import Address as MailAddress
 from pathlib import Path
 from typing import NamedTuple, Self
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 SCHEME = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*+)://")
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::\d{1,5})?"
@@ -15,6 +15,7 @@ HOSTS = re.compile(rf"{HOST}(?:,{HOST})*")
 PORT = re.compile(r":(\d+)(?=,|$)")
 QUERY = re.compile(r"(?:[\w.]+=[^&]*(?:&[\w.]+=[^&]*)*)?")
 AT_OR_FRAGMENT = frozenset("@#")
+SAFE = "/:?#[]@!$&'()*+,;=%"  # signs of an address that stay as they are
 NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 SERVER = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}")
 PLAIN_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+", re.ASCII)
@@ -190,7 +191,13 @@ def normal_http(text: str) -> str:
         sound = False
     if not sound or any(ord(sign) < 33 for sign in rest):
         raise ValueError("write https://host/…, without blanks")
-    return f"{scheme}://{rest}".rstrip("/")
+    return (f"{scheme}://{rest}" if rest.isascii() else _in_ascii(parts)).rstrip("/")
+
+
+def _in_ascii(parts: SplitResult) -> str:
+    """The address as headers of mails and HTTP take it (RFC 3986, 3492)."""
+    tail = (quote(part, safe=SAFE) for part in parts[2:])
+    return urlunsplit((parts.scheme, parts.netloc.encode("idna").decode(), *tail))
 
 
 def normal_mail(text: str) -> str:

@@ -91,6 +91,9 @@ async def _hand_over(
     except aiosmtplib.SMTPResponseException as error:
         if error.code in OF_THE_LOGIN:
             raise ServerUnusable(_answered(error)) from error
+        if not 400 <= error.code < 600:  # no answer of SMTP
+            unknown = OutcomeUnknown if has_begun else ServerUnusable
+            raise unknown("the mail server answered what nobody understands") from error
         # its words may hold the address
         answered = f"the mail server answered {error.code}"
         raise (Reject(answered) if error.code >= 500 else Retry(answered)) from error

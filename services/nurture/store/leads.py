@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,7 +17,9 @@ from services.nurture.store.consents import CHANNEL, PURPOSE, ConsentStore
 from services.shared.contracts.consent import prevailing, snapshot_key
 from services.shared.contracts.events import Change, ConsentState, Snapshot, keyed_hash
 from services.shared.db import rows
+from services.shared.telemetry import LEADS_FAILED
 
+log = structlog.get_logger()
 pack = msgspec.msgpack.Encoder().encode
 _CONSENT = snapshot_key(CHANNEL, PURPOSE)
 unpack = msgspec.msgpack.Decoder(Snapshot).decode
@@ -189,12 +192,23 @@ class LeadStore:
         return holders
 
     async def _snapshots(self, ids: Sequence[str]) -> dict[LeadKey, Snapshot]:
+        """Without those that cannot be read: nothing is sent to such leads, and their next snapshot
+        takes the place of it.
+        """
         found = await rows(
             self._connection,
             "SELECT lead_id, product, snapshot FROM nurture.lead WHERE lead_id = ANY(:ids)",
             ids=_uuids(ids),
         )
-        return {LeadKey(str(row.lead_id), row.product): unpack(row.snapshot) for row in found}
+        snapshots: dict[LeadKey, Snapshot] = {}
+        for row in found:
+            try:
+                snapshots[LeadKey(str(row.lead_id), row.product)] = unpack(row.snapshot)
+            except msgspec.DecodeError as error:
+                LEADS_FAILED.labels("nurture").inc()
+                reason = type(error).__name__
+                log.error("lead_failed", lead_id=str(row.lead_id), where="nurture", reason=reason)
+        return snapshots
 
     async def _asserted_stages(self, ids: Sequence[str], now: datetime) -> dict[str, str]:
         """Stages that a person asserted, while they hold."""

@@ -387,6 +387,18 @@ async def test_a_due_touch_is_mailed_once_and_published(bench: Bench) -> None:
     assert "Ann" in sent.data.text
 
 
+async def test_a_snapshot_that_cannot_be_read_holds_up_nobody_elses_mail(bench: Bench) -> None:
+    other = str(uuid.uuid4())
+    await bench.take(change(), change(lead=other, email="bob@firm.example"))
+    await bench.do("UPDATE nurture.lead SET snapshot = '\\xc1' WHERE lead_id = :id", id=LEAD)
+    await bench.scheduler.send_batch()
+    (mail,) = bench.mails()
+    assert mail["To"] == "bob@firm.example"
+    assert sorted(await bench.outcome()) == [("sent", ""), ("withheld", "superseded")]
+    await bench.take(change("consideration", version=2, seq=2))
+    assert len(await bench.ask("SELECT snapshot FROM nurture.lead WHERE snapshot <> '\\xc1'")) == 2
+
+
 @pytest.mark.parametrize(
     ("overtaken", "reason"),
     [
@@ -697,7 +709,8 @@ async def test_a_mail_server_that_is_away_is_tried_again_later(bench: Bench) -> 
     await bench.make_scheduler(bench.make_delivery(Delivery, away)).send_batch()
     (touch,) = await bench.touches()
     assert (touch.status, touch.due_at, touch.attempts) == ("due", NOON, 0)
-    assert "away" in touch.why
+    assert touch.why.startswith("the next of practitioner-track")
+    assert "away" in (await stops(bench))[0].why
     assert await bench.scheduler.send_batch() == 0
     bench.at(NOON + timedelta(seconds=10))
     await bench.scheduler.send_batch()

@@ -82,6 +82,8 @@ async def send(server: SmtpServer, login: str = "", **settings: Any) -> None:
         ("DATA", "421 going down", Retry),
         (BODY, "554 spam", Reject),
         (BODY, "451 not now", Retry),
+        ("RCPT", "what?", ServerUnusable),
+        (BODY, "what?", OutcomeUnknown),
         (BODY, DROP, OutcomeUnknown),
         (BODY, SILENCE, OutcomeUnknown),
     ],
@@ -159,6 +161,13 @@ async def test_no_address_in_a_header_is_encoded_or_folded(server: SmtpServer, s
 def test_a_sender_that_is_none_is_refused_at_the_start(sender: str) -> None:
     with pytest.raises(ValidationError, match="address@domain"):
         Settings(mail_from=sender)
+
+
+def test_the_address_of_the_installation_may_hold_any_letter() -> None:
+    """Its links stand in headers."""
+    url = Settings(public_url="https://müller.example:8443/grüße/?a=b%20c").public_url
+    assert url == "https://xn--mller-kva.example:8443/gr%C3%BC%C3%9Fe/?a=b%20c"
+    assert Settings(public_url="http://127.0.0.1:8080/").public_url == "http://127.0.0.1:8080"
 
 
 async def test_a_mail_reads_as_it_was_written(server: SmtpServer) -> None:

@@ -87,9 +87,9 @@ def test_a_bare_connection_reads_the_refusal(ingest: IngestProcess, version: str
 
 
 def test_others_than_the_body_are_refused_as_early_and_read_as_well(ingest: IngestProcess) -> None:
-    """Another method, no such address, and an upload that nobody is signed in for."""
+    """Another method, no such address, and an upload that comes from no page of ours."""
     for method, path, status in (
-        ("POST", "/v1/nothing", 404), ("PUT", "/v1/events", 405), ("POST", "/import", 303),
+        ("POST", "/v1/nothing", 404), ("PUT", "/v1/events", 405), ("POST", "/import", 403),
     ):  # fmt: skip
         client = http.client.HTTPConnection("127.0.0.1", ingest.port, timeout=30)
         client.request(method, path, b" " * BIG, JSON | {"Connection": "close"})
