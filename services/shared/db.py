@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.shared.errors import Reject
+from services.shared.errors import Reject, Retry
 from services.shared.settings import ROOT, Settings
 from services.shared.urls import DatabaseAddress
 
@@ -270,14 +270,17 @@ async def copy(
     connection: AsyncConnection, table: Table, records: Iterable[tuple[Any, ...]]
 ) -> None:
     """Appends rows by COPY, the cheapest way in. Raises asyncpg's own errors: UniqueViolationError
-    for a row that is there.
+    for a row that is there; Retry where the table has other types, during a migration, say.
     """
     driver: Any = (await connection.get_raw_connection()).driver_connection
     if not driver.is_in_transaction():  # the engine begins one only with a statement of its own
         await connection.execute(text("SELECT 1"))
-    await driver.copy_records_to_table(
-        table.name, schema_name=table.schema, columns=list(table.types), records=records
-    )
+    try:
+        await driver.copy_records_to_table(
+            table.name, schema_name=table.schema, columns=list(table.types), records=records
+        )
+    except TypeError as error:  # the driver encodes for the types that the table has
+        raise Retry(f"{table.schema}.{table.name} has other types than are written") from error
 
 
 async def overwrite(

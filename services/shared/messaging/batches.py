@@ -27,7 +27,6 @@ from services.shared.telemetry import BATCH_SECONDS, BATCHES_WAITING, DEAD_LETTE
 log = structlog.get_logger()
 # so many records fail, and none of their topic does not: the fault is not theirs
 HOPELESS = 8
-LOGGED_CHARACTERS = 200  # of a dead letter's reason
 D = TypeVar("D")
 
 
@@ -62,9 +61,9 @@ class Failure(NamedTuple):
         """Whether the error says by itself that the record is at fault."""
         return isinstance(self.error, Reject) or is_data_fault(self.error)
 
-    @property
     def letter(self) -> DeadLetter:
-        """The record as a dead letter."""
+        """The record as a dead letter; logs why."""
+        log.error("record_failed", offset=self.record.offset, exc_info=self.error)
         return DeadLetter(self.record, f"{type(self.error).__name__}: {self.error}")
 
 
@@ -146,9 +145,9 @@ class Batches(Generic[D]):
         for failure in batch.failures:
             if failure.record.topic in sound:
                 again = await self._tried_again(batch, failure, heartbeat)
-                letters += [again.letter] if again else []
+                letters += [again.letter()] if again else []
             elif failure.is_its_own and not batch.is_hopeless:
-                letters.append(failure.letter)
+                letters.append(failure.letter())
             else:
                 waiting.append(failure.record)
         held: dict[TopicPartition, int] = {}
@@ -290,10 +289,7 @@ class Batches(Generic[D]):
             async with connection.begin():
                 for letter in letters:
                     topic, partition, offset, *_ = letter.record
-                    log.error(
-                        "dead_letter", topic=topic, partition=partition, offset=offset,
-                        reason=letter.reason[:LOGGED_CHARACTERS],
-                    )  # fmt: skip
+                    log.error("dead_letter", topic=topic, partition=partition, offset=offset)
                     await add_dead_letter(connection, self._schema, letter)
                 put = await self._handler.apply(connection, values) if values else 0
                 if passed:

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.shared.errors import Retry
-from services.shared.messaging.batches import Batches, Handler
+from services.shared.messaging.batches import Batch, Batches, Handler
 from services.shared.messaging.kafka import (
     NOTHING,
     Polled,
@@ -80,12 +80,16 @@ class Consumer(Generic[D]):
     async def _process_poll(
         self, subscription: Subscription, polled: Polled, heartbeat: Heartbeat
     ) -> None:
-        batches = await asyncio.gather(
+        results = await asyncio.gather(
             *(
                 self._batches.apply(records, polled, heartbeat)
                 for records in _divided(polled.records)
-            )
+            ),
+            return_exceptions=True,  # so that none runs on while the reading begins again
         )
+        if failed := [result for result in results if isinstance(result, BaseException)]:
+            raise failed[0]
+        batches = [result for result in results if isinstance(result, Batch)]
         held = await self._batches.finish(batches, polled, heartbeat)
         fault_point("between_database_and_offset_commit")
         self._on_commit(sum(batch.put for batch in batches))

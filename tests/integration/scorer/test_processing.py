@@ -277,7 +277,23 @@ async def test_a_database_that_is_away_fills_no_dead_letters(
     assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
 
 
+FAILING = """CREATE FUNCTION scorer.fail() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$"""
+
+
+def failing(state: str) -> tuple[str, str, str]:
+    """Statements that make inserting an event fail so, and one that ends it."""
+    return (
+        FAILING.format(state=state),
+        "CREATE TRIGGER fail BEFORE INSERT ON scorer.event EXECUTE FUNCTION scorer.fail()",
+        "DROP FUNCTION scorer.fail CASCADE",
+    )
+
+
 BREAKAGES = {
+    "a full disk": failing("53100"),
+    "a missing privilege": failing("42501"),
+    "something that PostgreSQL has no support for": failing("0A000"),
     "a renamed column": (
         "ALTER TABLE scorer.lead RENAME version TO version_2",
         "ALTER TABLE scorer.lead RENAME version_2 TO version",
@@ -307,7 +323,7 @@ async def test_a_live_migration_fills_no_dead_letters(bench: Bench, breakage: st
     """O3, O4: while statements and types are cached, a schema that does not fit is waited out, for
     a batch and for a single record.
     """
-    there, back = BREAKAGES[breakage]
+    *there, back = BREAKAGES[breakage]
     await bench.said("page_viewed", NOON, user_id="u")
     for count in (8, 1):
         batch = [
@@ -316,7 +332,8 @@ async def test_a_live_migration_fills_no_dead_letters(bench: Bench, breakage: st
             )
             for n in range(count)
         ]
-        await bench.do(there)
+        for statement in there:
+            await bench.do(statement)
         waiting = asyncio.create_task(bench.consumer().process(batch, lambda: None))
         await asyncio.sleep(0.7)
         await bench.do(back)
