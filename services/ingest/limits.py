@@ -22,16 +22,7 @@ MAX_TRAITS = (
 MAX_CONSENTS = 20  # of an interaction
 ENVELOPE_BYTES = 300  # at least, around the interaction of every record
 NAMES = ("id", "type", "user_id", "email", "anonymous_id", "product", "content_id", "touch_id")
-WORDS = (
-    "type",
-    "user_id",
-    "anonymous_id",
-    "product",
-    "content_id",
-    "touch_id",
-    "source",
-    "campaign",
-)
+WORDS = ("type", "user_id", "anonymous_id", "product", "content_id", "touch_id")
 # of C0 and C1, and what parts lines: names are keys, stand in lists, and are put together to others
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 BACKSLASH, DELETE = ord("\\"), 0x7F  # by the first JSON escapes what it may not hold

@@ -3,6 +3,7 @@ refusal that waits in it.
 """
 
 import asyncio
+import os
 import socket
 import time
 from pathlib import Path
@@ -42,7 +43,10 @@ class SpoolLease:
         self._instance = path.read_text().strip() if path.exists() else ""
         if not self._instance:
             self._instance = spool_leases.new_instance(socket.gethostname())
-            path.write_text(self._instance)
+            with path.open("w") as file:
+                file.write(self._instance)
+                file.flush()
+                os.fsync(file.fileno())
             sync_folder(self._folder)
 
     async def run(self, heartbeat: Heartbeat) -> None:
@@ -90,12 +94,13 @@ class SpoolLease:
 
     async def _write(self, *, spooled: bool) -> None:
         """Writes the lease. Raises Retry while the database is away or not migrated."""
+        if not spooled:
+            self._is_declared = False  # before anything else can be spooled
         try:
             async with asyncio.timeout(ATTEMPT_S), self._engine.begin() as connection:
                 # The time comes first: however late the rest takes effect, the lease ends by it.
                 lease = Lease(self._instance, spooled, await spool_leases.database_time(connection))
                 if not spooled:
-                    self._is_declared = False
                     self._trusted_until = time.monotonic() + LEASE_S + MARGIN_S
                 revision = await self._save(connection, lease)
         except Exception as error:

@@ -47,13 +47,13 @@ def main() -> None:
     except (Reject, Retry, InvalidFile) as error:
         sys.exit(str(error))
     except Exception as error:
+        if refusal := refusal_of(error):
+            sys.exit(str(refusal))
         if is_away(error):
             sys.exit(
                 f"the database does not answer: {type(error).__name__}; is it running, "
                 "and is RIPELINE_DATABASE_URL right?"
             )
-        if refusal := refusal_of(error):
-            sys.exit(str(refusal))
         log.error("command_failed", exc_info=error)  # a fault of ours, without personal data
         sys.exit(1)
 

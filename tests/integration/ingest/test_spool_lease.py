@@ -4,10 +4,11 @@ acknowledged (N6).
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.ingest import spool_lease
 from services.ingest.delivery import Delivery
@@ -162,6 +163,31 @@ async def test_a_renewal_that_took_long_says_nothing_any_more(
     await ingest.lease._renew()
     async with engine.begin() as connection:
         assert not await spool_leases.renew(connection, late, last + 1)
+    assert await held(engine) == [True]
+
+
+async def test_a_renewal_under_way_does_not_hide_what_is_spooled_meanwhile(
+    ingest: Ingest, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began when the spool was empty again."""
+    await ingest.lease._renew()
+    await ingest.delivery.publish_or_spool([REFUSAL], "o")
+    await ingest.drain()
+    begun, going_on, real = asyncio.Event(), asyncio.Event(), spool_leases.database_time
+
+    async def slow(connection: AsyncConnection) -> datetime:
+        begun.set()
+        await going_on.wait()
+        return await real(connection)
+
+    monkeypatch.setattr(spool_leases, "database_time", slow)
+    renewing = asyncio.create_task(ingest.lease._renew())
+    await begun.wait()
+    monkeypatch.setattr(spool_leases, "database_time", real)
+    refusing = asyncio.create_task(ingest.delivery.publish_or_spool([REFUSAL], "o"))
+    await asyncio.sleep(0.1)
+    going_on.set()
+    await asyncio.gather(renewing, refusing)
     assert await held(engine) == [True]
 
 

@@ -25,10 +25,11 @@ class Victim:
         self.email = system.address("mallory")
         fields = {
             "email": self.email, "name": name, "first_name": name, "company": name, "title": name,
-            name: name,
             "timezone": present.midday_zone(), "consent": "yes", "consent_text": name,
             "utm_source": name, "utm_campaign": name,
         }  # fmt: skip
+        if "\n" not in name:  # such a trait's name is refused, its value is not
+            fields[name] = name
         answer = system.http.post(
             f"{system.ingest}/v1/forms/demo", params={"key": system.keys["public"]}, data=fields
         )
