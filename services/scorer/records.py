@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from services.scorer.model.profile import Profile
+from services.scorer.model.profile import UNCOUNTED, Profile
 from services.scorer.model.state import Event, FoldState, View
 from services.shared.contracts.consent import ConsentKey
 from services.shared.contracts.events import Cause, Interaction, Snapshot
@@ -136,11 +136,22 @@ class LeadRow(msgspec.Struct):
 
 
 _CONSENT = Profile.__struct_fields__.index("consent")
+# MessagePack's first byte of an array of at most 15: how many fields follow
+_ALL_FIELDS = 0x90 | len(Profile.__struct_fields__)
 _decode_profile = msgspec.msgpack.Decoder(Profile).decode
 
 
 def unpack_profile(packed: bytes) -> Profile:
-    """A profile as rows hold it, also those of releases that joined a consent's key by tabs."""
+    """A profile as rows hold it; those of releases that kept fewer fields are `UNCOUNTED`, some of
+    which joined a consent's key by tabs.
+    """
+    profile = _decoded(packed)
+    if packed[0] != _ALL_FIELDS:
+        profile.stored = UNCOUNTED
+    return profile
+
+
+def _decoded(packed: bytes) -> Profile:
     try:
         return _decode_profile(packed)
     except msgspec.ValidationError:

@@ -14,7 +14,6 @@ from asyncpg import UniqueViolationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.model.state import Event
 from services.scorer.records import (
     Announcement,
     IncomingEvent,
@@ -30,7 +29,6 @@ from services.shared.clock import from_us
 from services.shared.contracts.events import (
     Touch,
     TouchEvent,
-    decode_interaction,
     derived,
     encode_bytes,
 )
@@ -125,23 +123,6 @@ class Store:
             await copy(self._connection, EVENT, new)
         except UniqueViolationError as error:
             raise Retry("another process was faster with some of these events") from error
-
-    async def events(
-        self, leads: Iterable[uuid.UUID], until: int | None = None
-    ) -> dict[uuid.UUID, list[Event]]:
-        """All events of these leads (up to `until`, µs), in the order of the fold."""
-        found = await rows(
-            self._connection,
-            "SELECT lead_id, occurred_at, uid, body FROM scorer.event WHERE lead_id = ANY(:leads) "
-            "AND occurred_at <= :until ORDER BY lead_id, occurred_at, uid",
-            leads=list(leads),
-            until=until if until is not None else (1 << 62),
-        )
-        events: dict[uuid.UUID, list[Event]] = defaultdict(list)
-        for row in found:
-            event = Event(row.occurred_at, row.uid.hex, decode_interaction(row.body))
-            events[row.lead_id].append(event)
-        return events
 
     # -- leads ------------------------------------------------------------------------------------
 

@@ -104,7 +104,8 @@ class IdentityResolver:
 
     async def _move_events(self, plan: Plan) -> set[uuid.UUID]:
         refold: set[uuid.UUID] = set()
-        for node, old, new in plan.moves:
+        for move in plan.moves:
+            node, old, new = move
             moved = await self._connection.execute(
                 text(
                     "UPDATE scorer.event SET lead_id = :new WHERE lead_id = :old AND anchor = :node"
@@ -112,20 +113,21 @@ class IdentityResolver:
                 {"node": node, "old": old, "new": new},
             )
             refold |= {old, new} if moved.rowcount else {old}
+            if moved.rowcount:
+                plan.moved.append(move)
         return refold
 
     async def distribute(self, plan: Plan, events: Sequence[IncomingEvent]) -> set[uuid.UUID]:
         """Gives the events of split anonymous ids, stored and new, to the person of the nearest
         link in time; returns leads to be refolded.
         """
-        refold: set[uuid.UUID] = set()
         for node, leads in plan.split.items():
             links = await self._timed_links(plan, node, leads, events)
-            refold |= await self._distribute_stored(node, leads, links)
+            plan.divided |= await self._distribute_stored(node, leads, links)
             for event in events:
                 if plan.nodes[event.strongest].id == node:
                     event.lead = nearest(links, event.at)
-        return refold
+        return plan.divided
 
     async def _distribute_stored(
         self, node: int, leads: set[uuid.UUID], links: Sequence[TimedLink]

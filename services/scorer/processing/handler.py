@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.crm import outbox as crm_outbox
+from services.scorer.history import History
 from services.scorer.processing import batch as batches
 from services.scorer.processing.announcements import (
     NO_EVIDENCE,
@@ -77,7 +78,7 @@ class Handler:
         if not new.events:
             return 0
         batch = await batches.assigned(connection, self.scoring, new)
-        await fold(self.scoring, store, batch)
+        await fold(self.scoring, History(connection, self.scoring.fold.declared), batch)
         for lead in batch.leads.values():
             exclude(self.scoring, lead)
             lead.version += 1

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.scorer.history import History
 from services.scorer.processing.announcements import Evidence
 from services.scorer.processing.folding import refold_outdated
 from services.scorer.processing.handler import Handler
@@ -77,7 +78,8 @@ class Sweeper:
             if not chosen:
                 return 0
             leads = await _load(store, set(chosen))
-            refolded = await refold_outdated(scoring, store, [*leads.values()])
+            history = History(connection, scoring.fold.declared)
+            refolded = await refold_outdated(scoring, history, [*leads.values()])
             evidence = {lead: Evidence(refolded=True) for lead in refolded}
             outgoing = await handler.announce(store, leads, evidence, scoring.clock.now_us())
             await store.write([*leads.values()], scoring.playbook.fold_hash)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.scorer.history import ALWAYS, History
 from services.scorer.model.explanation import Ledger, explain
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import profile_of
-from services.scorer.model.state import Event, View
+from services.scorer.model.state import View
+from services.scorer.model.window import Known
 from services.scorer.queries.filters import LeadFilter
 from services.scorer.queries.lead_view import FitView, LeadPage, LeadView, consents_of
 from services.scorer.queries.repository import LeadRepository, Place, StoredLead, unknown_lead
@@ -59,9 +60,9 @@ class LeadQueries:
         async with self._engine.connect() as connection:
             lead = await LeadRepository(connection).lead(lead_id, product)
             if at is not None or self._is_outdated(lead.state):
-                events = await self._events(connection, lead_id, at)
-                lead.profile = profile_of(events)
-                lead.state.fold = self._fold.refold(product, [events])[0]
+                known = await self._known(connection, lead, at)
+                lead.profile = known.profile
+                lead.state.fold = self._fold.refold(product, [known.events])[0]
         latest = max(self.now(), lead.profile.last_at, lead.state.fold.last_at)
         return self._views([lead], [latest if at is None else at])[0]
 
@@ -93,30 +94,34 @@ class LeadQueries:
         """The ledger of one lead's likelihood, now or at `at` (µs). Raises MergedAway, or Reject
         `not-found`.
         """
-        events = await self.events(lead_id, at)
-        moment = max(self.now(), events[-1].at) if at is None else at
-        return explain(self._fold, product, events, moment)
+        known = await self.known(lead_id, product, at)
+        moment = max(self.now(), known.events[-1].at) if at is None else at
+        return explain(self._fold, product, known, moment)
 
-    async def events(self, lead_id: uuid.UUID, until: int | None = None) -> list[Event]:
-        """All events of one lead in order, up to `until` (µs). Raises MergedAway, or Reject
-        `not-found`.
+    async def known(self, lead_id: uuid.UUID, product: str, until: int | None = None) -> Known:
+        """What the fold weighs of one lead's events up to `until` (µs). Raises MergedAway, or
+        Reject `not-found`.
         """
         async with self._engine.connect() as connection:
-            await LeadRepository(connection).check(lead_id)
-            return await self._events(connection, lead_id, until)
+            lead = await LeadRepository(connection).lead(lead_id, product)
+            return await self._known(connection, lead, until)
 
-    async def _events(
-        self, connection: AsyncConnection, lead_id: uuid.UUID, until: int | None
-    ) -> list[Event]:
-        events = (await Store(connection).events([lead_id], until)).get(lead_id)
-        if not events:
+    async def _known(
+        self, connection: AsyncConnection, lead: StoredLead, until: int | None
+    ) -> Known:
+        profile, until = lead.profile, ALWAYS if until is None else until
+        is_all = until >= max(profile.last_at, lead.state.fold.last_at)
+        held = profile if is_all and self._scoring.holds(profile, [lead.state]) else None
+        history = History(connection, self._fold.declared)
+        found = [known[lead.id] async for known in history.known({lead.id: held}, until)]
+        if not found[0].events:
             raise Reject(
                 "nothing was known of the lead then",
                 where="at",
                 remedy="ask for a later time",
                 kind="not-found",
             )
-        return events
+        return found[0]
 
     # -- views ------------------------------------------------------------------------------------
 
@@ -134,10 +139,16 @@ class LeadQueries:
         outdated = [lead for lead in leads if self._is_outdated(lead.state)]
         if not outdated:
             return
-        events = await Store(connection).events(lead.id for lead in outdated)
-        for lead in outdated:
-            product = lead.state.fold.product
-            lead.state.fold = self._fold.refold(product, [events.get(lead.id, [])])[0]
+        profiles = {
+            lead.id: lead.profile if self._scoring.holds(lead.profile, [lead.state]) else None
+            for lead in outdated
+        }
+        history = History(connection, self._fold.declared)
+        async for known in history.known(profiles):
+            for lead in outdated:
+                if lead.id in known:
+                    product, its = lead.state.fold.product, known[lead.id]
+                    lead.state.fold = self._fold.refold(product, [its.events])[0]
 
     def _views(self, leads: Sequence[StoredLead], moments: Sequence[int]) -> list[LeadView]:
         """The leads as they look at `moments` (µs), folded forward together."""
@@ -172,6 +183,7 @@ class LeadQueries:
             consent=consents_of(profile),
             source=source.name if source else "",
             campaign=source.campaign if source else "",
+            left_out=profile.left_out,
             events_counted=profile.events,
             last_event_at=profile.last_at if profile.events else None,
             next_review_at=view.next_review_at,

@@ -57,8 +57,12 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
                 "SELECT id, profile, provisional FROM scorer.lead WHERE merged_into IS NULL",
             )
         }
-        store = Store(connection)
-        states, events = await store.states(leads), await store.events(leads)
+        states = await Store(connection).states(leads)
+        events: dict[Any, list[Any]] = {}
+        for event in await rows(
+            connection, "SELECT lead_id, uid FROM scorer.event ORDER BY occurred_at, uid"
+        ):
+            events.setdefault(event.lead_id, []).append(event)
         conflicts = {
             r.uid.hex for r in await rows(connection, "SELECT uid FROM scorer.event WHERE conflict")
         }
@@ -67,8 +71,8 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
     out = {}
     for lead, mine in events.items():
         lane = states[lead]["default"].fold
-        key = tuple(event.uid for event in mine)
-        flags = tuple(event.uid in conflicts for event in mine)
+        key = tuple(event.uid.hex for event in mine)
+        flags = tuple(event.uid.hex in conflicts for event in mine)
         out[key] = (
             lane,
             canonical(unpack_profile(leads[lead].profile)),
