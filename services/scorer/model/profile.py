@@ -139,8 +139,10 @@ class Profile(msgspec.Struct, array_like=True):
     def _kept(self, key: ConsentKey) -> ConsentRecord | None:
         if record := self.consent.get(key):
             return record
-        rest = self.rest.get(_group(key)) if self.rest and key.address else None
-        return rest.refusal if rest and rest.left_out else None
+        rest = self.rest.get(group := _group(key)) if self.rest else None
+        if rest and rest.left_out and (key.address or group == OTHERS):
+            return rest.refusal
+        return None
 
     @property
     def left_out(self) -> list[LeftOut]:
