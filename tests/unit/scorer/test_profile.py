@@ -1,6 +1,7 @@
 """A profile stays small whatever is posted, is the same in every order, and loses no refusal."""
 
 import random
+import uuid
 from typing import Any
 
 import msgspec
@@ -191,7 +192,7 @@ def test_a_snapshot_fits_into_a_message_whatever_was_posted() -> None:
     rng = random.Random(1)
     declared = KNOWN_TRAITS | {f"fit{n}" for n in range(30)}
     profile = profile_of((hostile(rng) for _ in range(60)), declared)
-    lead = LeadRow(id=__import__("uuid").uuid4(), profile=profile)
+    lead = LeadRow(id=uuid.UUID(int=1), profile=profile)
     state = State(FoldState("default", b""), "", LastAnnounced())
     view = View("unknown", None, {}, 0.5, 0.1, 50.0, 10.0, None)
     assert len(encode_bytes(snapshot_of(lead, state, view))) < MAX_MESSAGE / 2
