@@ -2,46 +2,99 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import NamedTuple, Self
 
-import msgspec
+from msgspec.structs import replace
 
 from services.ingest.limits import MAX_NAME
+from services.shared.clock import from_us, to_us
+from services.shared.contracts.consent import counts_from
 from services.shared.contracts.events import (
     CONSENTS,
+    TOUCH_SYSTEM,
     Consent,
     ConsentChanged,
     ConsentEvent,
+    Interaction,
     derived,
     encode,
+    keyed_hash,
 )
+from services.shared.contracts.identity import Cleaner, Identifier, Kind
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing
 
 
-def consent_records(
-    consents: Iterable[Consent], uid: str, address: str, at: datetime, *, undated: bool = False
-) -> list[Outgoing]:
-    """Records of `lead.consents` for an address, named by its keyed hash; ids derive from the
-    interaction's.
+class Named(NamedTuple):
+    """Whom an interaction names, by keyed hashes: its address or '', its other identifiers, and
+    that of the touch that it answers.
+    """
 
-    `undated` says that `at`, which counts where a consent has no time of its own, is that of the
-    receipt.
+    address: str
+    others: tuple[str, ...] = ()
+    touch: tuple[str, str] = ("", "")  # its id and the hash of that
+
+    @classmethod
+    def by(cls, item: Interaction, cleaner: Cleaner, pepper: bytes) -> Self:
+        """Whom the item names."""
+        names = [
+            identifier.name
+            for identifier in cleaner.identifiers(item)
+            if identifier.kind in (Kind.USER, Kind.EXTERNAL, Kind.ANONYMOUS)
+            and identifier.system != TOUCH_SYSTEM
+        ]
+        touch = Identifier(Kind.EXTERNAL, item.touch_id, TOUCH_SYSTEM).name
+        return cls(
+            keyed_hash(pepper, f"email:{item.email}") if item.email else "",
+            tuple(keyed_hash(pepper, name) for name in names),
+            (item.touch_id, keyed_hash(pepper, touch)) if item.touch_id else ("", ""),
+        )
+
+
+def consent_records(
+    consents: Iterable[Consent],
+    uid: str,
+    named: Named,
+    occurred_at: datetime | None,
+    received_at: datetime,
+) -> list[Outgoing]:
+    """Records of `lead.consents`; ids derive from the interaction's.
+
+    A refusal goes out under every identifier, for a lead may be known by any of them, a permission
+    under the address that it names, or else under the ids.
     """
     records = []
     for consent in consents:
+        said = consent.at or occurred_at
+        refused = consent.state == "withdrawn"
+        at = from_us(counts_from(to_us(said or received_at), to_us(received_at), refused=refused))
         changed = ConsentChanged(
-            address=address,
+            address=named.address,
             channel=consent.channel,
             purpose=consent.purpose,
             state=consent.state,
-            at=consent.at or at,
+            at=at,
             basis=consent.basis,
-            undated=undated and consent.at is None,
+            undated=refused or at != said,
         )
-        event_id = derived(uid, consent.channel, consent.purpose, consent.state)
-        event = ConsentEvent(id=event_id, time=changed.at, data=changed)
-        records.append(Outgoing(CONSENTS, address, encode(event)))
+        event_id = (uid, consent.channel, consent.purpose, consent.state)
+        if named.address:
+            records.append(_record(derived(*event_id), changed))
+        touch, touch_hash = named.touch
+        if refused or not named.address:
+            records += [
+                _record(derived(*event_id, hashed), replace(changed, identifier=hashed))
+                for hashed in named.others
+            ]
+            if touch:
+                told = replace(changed, identifier=touch_hash, touch=touch)
+                records.append(_record(derived(*event_id, touch_hash), told))
     return records
+
+
+def _record(event_id: str, changed: ConsentChanged) -> Outgoing:
+    event = ConsentEvent(id=event_id, time=changed.at, data=changed)
+    return Outgoing(CONSENTS, changed.identifier or changed.address, encode(event))
 
 
 def in_utc(given: tuple[Consent, ...], latest: datetime) -> tuple[tuple[Consent, ...], bool]:
@@ -53,7 +106,7 @@ def in_utc(given: tuple[Consent, ...], latest: datetime) -> tuple[tuple[Consent,
             at: datetime | None = utc(consent.at, f"/consent/{number}/at")
             if at and at > latest:
                 at, future = None, True
-            consent = msgspec.structs.replace(consent, at=at)
+            consent = replace(consent, at=at)
         mended.append(consent)
     return tuple(mended), future
 

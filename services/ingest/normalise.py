@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.ingest.consents import consent_records, in_utc, utc
+from services.ingest.consents import Named, consent_records, in_utc, utc
 from services.ingest.limits import check_sizes
 from services.ingest.sources.contract import ForeignItem, Item, Refused
 from services.shared.contracts import sales
@@ -26,6 +26,7 @@ from services.shared.contracts.events import (
     keyed_hash,
 )
 from services.shared.contracts.identity import Cleaner
+from services.shared.contracts.preferences import PREFERENCES, normal_traits
 from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing
@@ -143,6 +144,8 @@ class Normaliser:
         if is_echo:
             receipt.ids.append(item.id)
             return
+        if item.traits and not PREFERENCES.isdisjoint(item.traits):
+            set_field(item, "traits", normal_traits(item.traits))
         consents: tuple[Consent, ...] = ()
         if item.consent or item.type in CONSENT_TYPES:
             if item.consent:
@@ -150,18 +153,16 @@ class Normaliser:
                 set_field(item, "consent", mended)
                 if is_future and not provenance.too_old:
                     provenance = provenance._replace(clamped=True)
-            consents = consents_of(item) if item.email else ()
+            consents = consents_of(item)
         uid, record = _encoded(item, receipt, times, provenance, scope)
         check_sizes(item, record)
         key = keyed_hash(self._pepper, who)
         receipt.records.append(Outgoing(INTERACTIONS, key, record))
         receipt.ids.append(item.id)
         if consents:
-            address = f"email:{item.email}"
-            address = key if address == who else keyed_hash(self._pepper, address)
-            at = times.occurred_at or receipt.received_at
+            named = Named.by(item, self._cleaner, self._pepper)
             receipt.records += consent_records(
-                consents, uid, address, at, undated=times.occurred_at is None
+                consents, uid, named, times.occurred_at, receipt.received_at
             )
 
     def _shape_outcome(self, item: Item, who: str, times: Times) -> str:

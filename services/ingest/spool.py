@@ -18,19 +18,28 @@ import msgspec
 import structlog
 
 from services.ingest.spool_files import (
+    DAMAGED,
     OWNER_BYTES,
     SUFFIX,
     Frame,
     Segment,
-    count_frames,
     framed,
+    is_torn,
+    numbered_files,
     read_frames,
+    read_tail,
     sync_folder,
 )
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing
 from services.shared.runtime import Heartbeat
-from services.shared.telemetry import SPOOL_BYTES, SPOOL_FULL, SPOOL_RECORDS, SPOOL_SHARE
+from services.shared.telemetry import (
+    SPOOL_BYTES,
+    SPOOL_DAMAGED,
+    SPOOL_FULL,
+    SPOOL_RECORDS,
+    SPOOL_SHARE,
+)
 
 log = structlog.get_logger()
 SHARES = 4  # an owner may use one share
@@ -59,6 +68,7 @@ class Spool:
         self._segments: deque[Segment] = deque()
         self._file = self._lock = -1
         self._next = 1
+        self._aside = 0  # files that were put aside
         self._pending: list[PendingWrite] = []
         self._flushing: asyncio.Task[None] | None = None
         self._written = asyncio.Event()
@@ -74,24 +84,39 @@ class Spool:
         return self._lock >= 0 and not self._is_full
 
     def open(self) -> None:
-        """Locks the folder and recovers what a crash left; a torn end, never acknowledged, is cut.
+        """Locks the folder and recovers what a crash left. A torn end, never acknowledged, is cut;
+        of a file with damage all that is sound goes out, and the file is kept.
 
-        Raises Reject where another process has the folder.
+        Raises Reject where another process has the folder, or it cannot be used.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+            self._lock_folder()
+            paths = numbered_files(self._folder, SUFFIX)
+            aside = numbered_files(self._folder, DAMAGED)
+            self._aside = len(aside)
+            self._next = 1 + max((int(path.stem) for path in paths + aside), default=0)
+            for path in paths:
+                self._recover(path, is_last=path == paths[-1])
+        except OSError as error:
+            self.close()
+            raise Reject(
+                f"the spool cannot be used ({error.strerror})",
+                where="RIPELINE_SPOOL_DIR",
+                remedy="give it a folder that this user can write, with room",
+            ) from None
+        self._update_metrics()
+
+    def _lock_folder(self) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            self._lock = -1
+        except BlockingIOError:
+            self.close()
             remedy = "give each process a folder of its own"
             raise Reject(
                 "another process uses the spool", where="RIPELINE_SPOOL_DIR", remedy=remedy
             ) from None
-        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            self._recover(path)
-        self._update_metrics()
 
     def close(self) -> None:
         """Unlocks the folder; its files stay."""
@@ -129,22 +154,51 @@ class Spool:
         pause = FIRST_PAUSE_S
         while True:
             heartbeat()
-            if frames := self._oldest_frames():
-                try:
-                    await publish([record for frame in frames for record in _unpack(frame.payload)])
-                except Retry as error:
-                    log.warning("spool_waits", reason=str(error), records=self.count)
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE_S)
-                    continue
+            try:
+                done = await self._publish_oldest(publish)
                 pause = FIRST_PAUSE_S
-                self._remove_published(frames)
-                if not self.count:
-                    log.info("spool_drained")
-            else:
+            except Retry as error:
+                log.warning("spool_waits", reason=str(error), records=self.count)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+                continue
+            if not done:
                 self._written.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._written.wait(), 1)
+
+    async def _publish_oldest(self, publish: Publish) -> bool:
+        """Publishes some frames and counts them as published; False where none wait. Raises Retry
+        while the broker is away.
+        """
+        frames = self._oldest_frames()
+        if frames:
+            batches = [self._records(frame) for frame in frames]
+            try:
+                await publish([record for batch in batches for record in batch])
+            except Reject:
+                await self._publish_singly(publish, batches)
+            self._remove_published(frames)
+            if not self.count:
+                log.info("spool_drained")
+        return bool(frames)
+
+    async def _publish_singly(self, publish: Publish, batches: list[list[Outgoing]]) -> None:
+        """Publishes what the broker takes; the file of what it never takes is kept."""
+        for records in batches:
+            try:
+                await publish(records)
+            except Reject as error:
+                log.error("spool_unsendable", reason=str(error))
+                self._note_damage(self._segments[0])
+
+    def _records(self, frame: Frame) -> list[Outgoing]:
+        """The records of a frame; none, and the file is kept, where this release cannot read it."""
+        try:
+            return _unpack(frame.payload)
+        except msgspec.MsgspecError:
+            self._note_damage(self._segments[0])
+            return []
 
     async def _flush(self) -> None:
         """Writes the pending frames, and those that come meanwhile."""
@@ -175,6 +229,7 @@ class Spool:
         for write in writes:
             segment.owners[write.owner] += len(write.frame)
         segment.size += size
+        segment.count += len(writes)
         self.bytes += size
         self._is_full = False
         self.count += len(writes)
@@ -217,74 +272,92 @@ class Spool:
                 last.path.unlink()
 
     def _oldest_frames(self) -> list[Frame]:
-        """Frames at the front, of one segment, up to a batch's bytes."""
+        """Frames at the front, of one segment, up to a batch's bytes. Retires what is read."""
         while self._segments:
             first = self._segments[0]
-            if first.read_to < first.size:
-                frames = list(
-                    read_frames(
-                        first.path, first.read_to, min(first.size, first.read_to + BATCH_BYTES)
-                    )
-                )
-                if frames:
-                    return frames
-                self._set_aside(first)
-                continue
+            if frames := self._read(first):
+                return frames
             if first is self._segments[-1] and self._flushing:
                 return []  # more is being written to it
-            self._delete(first)
+            self._retire(first)
         return []
+
+    def _read(self, segment: Segment) -> list[Frame]:
+        frames, size, at = list[Frame](), 0, segment.read_to
+        if at >= segment.size:
+            return frames
+        try:
+            for frame in read_frames(segment.path, at, segment.size):
+                if frame.begin > at:
+                    self._note_damage(segment)
+                frames.append(frame)
+                size, at = size + frame.size, frame.end
+                if size >= BATCH_BYTES:
+                    break
+        except OSError as error:
+            log.error("spool_file_unreadable", file=segment.path.name, error=error.strerror)
+        if not frames:
+            self._note_damage(segment)
+        return frames
 
     def _remove_published(self, frames: list[Frame]) -> None:
         first = self._segments[0]
         first.read_to = frames[-1].end
+        first.count -= len(frames)
         self.count -= len(frames)
         for frame in frames:
             first.owners[frame.owner] -= frame.size
             self._release_share(frame.owner, frame.size)
         if first.read_to >= first.size and not (first is self._segments[-1] and self._flushing):
-            self._delete(first)
+            self._retire(first)
         self._update_metrics()
 
-    def _set_aside(self, first: Segment) -> None:
-        """A file that was damaged after it was written is renamed, for people to look at."""
-        log.error("spool_file_damaged", file=first.path.name, good_bytes=first.read_to)
-        first.path.rename(first.path.with_suffix(".damaged"))
+    def _note_damage(self, segment: Segment) -> None:
+        """Says once that a file has damage; it is put aside when what is sound has gone out."""
+        if not segment.is_damaged:
+            log.error("spool_file_damaged", file=segment.path.name, kept_as=DAMAGED)
+        segment.is_damaged = True
+
+    def _retire(self, first: Segment) -> None:
+        """Deletes a file that is published, or puts it aside where not all of it could be read."""
         if first is self._segments[-1]:
             self._close_file()
+        self._aside += first.is_damaged
+        try:
+            if first.is_damaged:
+                first.path.rename(first.path.with_suffix(DAMAGED))
+            else:
+                first.path.unlink()
+        except OSError as error:  # published again after a restart, which ids make harmless
+            log.error("spool_file_stays", file=first.path.name, error=error.strerror)
         self._segments.popleft()
         self.bytes -= first.size
+        self.count -= first.count
         self._is_full = False
-        self.count = sum(count_frames(segment.path) for segment in self._segments)
         for owner, size in first.owners.items():
             self._release_share(owner, size)
         self._update_metrics()
 
-    def _delete(self, first: Segment) -> None:
-        if first is self._segments[-1]:
-            self._close_file()
-        self._segments.popleft()
-        self.bytes -= first.size
-        self._is_full = False
-        first.path.unlink()
-        self._update_metrics()
-
-    def _recover(self, path: Path) -> None:
-        self._next = max(self._next, int(path.stem) + 1)
-        segment, count = Segment(path), 0
-        for frame in read_frames(path):
-            segment.size, count = frame.end, count + 1
-            segment.owners[frame.owner] += frame.size
-        length = path.stat().st_size
-        if segment.size < length:
-            log.warning("spool_end_cut", file=path.name, bytes=length - segment.size)
+    def _recover(self, path: Path, *, is_last: bool) -> None:
+        """Counts what waits in a file, and cuts a torn end."""
+        segment, length = Segment(path), path.stat().st_size
+        try:
+            for frame in read_frames(path):
+                segment.add(frame)
+            tail = read_tail(path, segment.size)
+        except OSError as error:
+            log.error("spool_file_unreadable", file=path.name, error=error.strerror)
+            segment.is_damaged, tail = True, b""
+        if tail and is_last and is_torn(tail):
+            log.warning("spool_end_cut", file=path.name, bytes=len(tail))
             os.truncate(path, segment.size)
-        if not count:
-            path.unlink()
-            return
+        elif tail:
+            segment.is_damaged, segment.size = True, length
+        if segment.is_damaged:
+            log.error("spool_file_damaged", file=path.name, kept_as=DAMAGED, sound=segment.count)
         self._segments.append(segment)
         self.bytes += segment.size
-        self.count += count
+        self.count += segment.count
         self._shares += segment.owners
 
     def _release_share(self, owner: bytes, size: int) -> None:
@@ -295,6 +368,7 @@ class Spool:
     def _update_metrics(self) -> None:
         SPOOL_RECORDS.set(self.count)
         SPOOL_BYTES.set(self.bytes)
+        SPOOL_DAMAGED.set(self._aside + sum(segment.is_damaged for segment in self._segments))
 
 
 def _resolve(writes: list[PendingWrite], error: Exception | None = None) -> None:

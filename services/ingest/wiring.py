@@ -17,12 +17,14 @@ from services.ingest.registry import FORMS, MAILBOX, served
 from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
 from services.ingest.spool import Spool
+from services.ingest.spool_lease import SpoolLease
 from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import open_engine
+from services.shared.http.health import Part
 from services.shared.http.keys import ApiKeys
 from services.shared.http.rates import RateLimits
-from services.shared.messaging.kafka import Publisher
+from services.shared.messaging.kafka import BrokerWatch, Publisher
 from services.shared.playbook import loading
 from services.shared.settings import Settings
 
@@ -32,7 +34,9 @@ class Ingest(NamedTuple):
 
     engine: AsyncEngine
     publisher: Publisher
+    broker: BrokerWatch
     spool: Spool
+    lease: SpoolLease
     parts: Dependencies
     jobs: ImportJobs
 
@@ -53,8 +57,10 @@ class Ingest(NamedTuple):
 
 def wire(settings: Settings) -> Ingest:
     """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile`."""
-    engine, publisher = open_engine(settings), Publisher(settings)
+    engine = open_engine(settings, "ingest")
+    publisher, broker = Publisher(settings), BrokerWatch(settings)
     spool = Spool(settings.spool_dir, settings.spool_max_bytes)
+    lease = SpoolLease(engine, spool, settings.spool_dir)
     playbook, clock = loading.load(settings.playbook), Clock.parse(settings.clock)
     pepper = settings.pepper.get_secret_value().encode()
     sources, keys, secrets = served(playbook), ApiKeys(engine), SenderSecrets(engine, pepper)
@@ -70,9 +76,10 @@ def wire(settings: Settings) -> Ingest:
         normaliser=Normaliser(
             Cleaner(playbook.identity), pepper, playbook.sales, own_crm_fields
         ),
-        delivery=Delivery(publisher, spool),
+        delivery=Delivery(publisher, spool, lease),
         clock=clock,
         readiness=lambda: {
+            "broker": Part(broker.problem, needed=False),  # what comes meanwhile is spooled
             "broker or spool": spool.has_room,
             "keys": keys.loaded,
             "senders": secrets.loaded,
@@ -80,4 +87,4 @@ def wire(settings: Settings) -> Ingest:
     )  # fmt: skip
     folder = settings.spool_dir / "imports"
     jobs = ImportJobs(folder, facts_of(playbook), pepper, publisher, clock)
-    return Ingest(engine, publisher, spool, parts, jobs)
+    return Ingest(engine, publisher, broker, spool, lease, parts, jobs)

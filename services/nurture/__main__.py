@@ -1,15 +1,10 @@
 """Starts nurture: `python -m services.nurture`."""
 
-import sys
-
-import uvloop
-
 from services.nurture.wiring import wire
 from services.shared.http.server import serve
-from services.shared.playbook import loading
-from services.shared.runtime import Watchdog, arm_fault
+from services.shared.runtime import DRAIN_SECONDS, Watchdog
 from services.shared.settings import Settings
-from services.shared.telemetry import configure_logs
+from services.shared.startup import after_check, run
 
 
 async def main(settings: Settings) -> None:
@@ -19,11 +14,19 @@ async def main(settings: Settings) -> None:
         nurture.app,
         settings,
         "nurture",
-        nurture.consumer.run(watchdog.heartbeat("consumer")),
-        nurture.relay.run(watchdog.heartbeat("relay")),
-        nurture.scheduler.run(watchdog.heartbeat("scheduler")),
-        nurture.keys.refresh(watchdog.heartbeat("keys")),
+        nurture.broker.watch(watchdog.heartbeat("broker")),
+        *after_check(
+            nurture.engine,
+            settings,
+            watchdog,
+            nurture.consumer.run(watchdog.heartbeat("consumer")),
+            nurture.relay.run(watchdog.heartbeat("relay")),
+            nurture.scheduler.run(watchdog.heartbeat("scheduler")),
+            nurture.keys.refresh(watchdog.heartbeat("keys")),
+        ),
         watchdog.watch(),
+        on_stop=nurture.scheduler.stop,
+        drain_s=settings.sending_timeout_s + DRAIN_SECONDS,
     )
     await nurture.ends.close()
     await nurture.publisher.close()
@@ -31,10 +34,4 @@ async def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    config = Settings()
-    configure_logs("nurture", config.log_level)
-    arm_fault(config.fault)
-    try:
-        uvloop.run(main(config))
-    except loading.InvalidFile as broken:
-        sys.exit(f"the playbook is broken, run `ripeline playbook check`:\n{broken}")
+    run("nurture", main)

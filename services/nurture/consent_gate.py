@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.shared.contracts.events import CONSENTS
 from services.shared.db import rows
 from services.shared.errors import Retry
-from services.shared.messaging.kafka import EndOffsets
+from services.shared.messaging.kafka import EndOffsets, Log
+from services.shared.messaging.progress import lost_records
 
 log = structlog.get_logger()
 WAIT_SECONDS = 2.0
@@ -17,7 +18,9 @@ POLL_SECONDS = 0.05
 
 
 class ConsentGate:
-    """Open when all consents that are on the topic by now have been applied."""
+    """Open when all consents that are on the topic by now have been applied, and none is lost that
+    nobody has answered for.
+    """
 
     def __init__(self, engine: AsyncEngine, ends: EndOffsets) -> None:
         self._engine, self._ends = engine, ends
@@ -37,14 +40,23 @@ class ConsentGate:
                 log.warning("consent_gate_waits", reason="the reading of lead.consents lags")
                 return False
             await asyncio.sleep(POLL_SECONDS)
-        return True
+        if lost := await self._lost():
+            reason = f"{lost} consents were lost unread; see `ripeline gaps`"
+            log.error("consent_gate_waits", reason=reason)
+        return not lost
 
-    async def _is_reached(self, ends: dict[tuple[str, int], int]) -> bool:
+    async def _is_reached(self, ends: dict[Log, int]) -> bool:
+        """Whether this incarnation of the topic is read to its end."""
         async with self._engine.connect() as connection:
             found = await rows(
                 connection,
-                "SELECT partition, next_offset FROM nurture.progress WHERE topic = :topic",
+                "SELECT topic, topic_id, partition, next_offset FROM nurture.progress "
+                "WHERE topic = :topic",
                 topic=CONSENTS,
             )
-        applied = {row.partition: row.next_offset for row in found}
-        return all(applied.get(partition, 0) >= end for (_, partition), end in ends.items())
+        applied = {Log(*row[:3]): row.next_offset for row in found}
+        return all(applied.get(of, -1) >= end for of, end in ends.items())
+
+    async def _lost(self) -> int:
+        async with self._engine.connect() as connection:
+            return (await lost_records(connection, "nurture")).get(CONSENTS, 0)

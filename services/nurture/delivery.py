@@ -13,10 +13,11 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.nurture import touch_events
-from services.nurture.channels import OutcomeUnknown
+from services.nurture.channels import OutcomeUnknown, ServerUnusable
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
+from services.nurture.store.channel_stops import ChannelStops
 from services.nurture.store.leads import LeadStore, SeenContent
 from services.nurture.store.touches import TouchStore
 from services.shared.clock import Clock
@@ -26,7 +27,7 @@ from services.shared.errors import Reject, Retry
 from services.shared.messaging import outbox
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
-from services.shared.telemetry import TOUCHES_SENT
+from services.shared.telemetry import CHANNEL_FAILURES, TOUCHES_SENT
 
 log = structlog.get_logger()
 ATTEMPTS = 6
@@ -67,15 +68,12 @@ class Delivery:
         touch, now = claimed.touch, self._clock.now()
         try:
             message = await self._over_the_wire(claimed, now)
+        except ServerUnusable as error:
+            await self._stop_channel(touch, str(error), self._clock.now())
         except OutcomeUnknown as error:
             await self._record_unknown(touch, f"the wire broke: {error}", now)
         except (Reject, TemplateError) as error:
             await self._record_failed(replace(touch, status="failed", reason="", why=str(error)))
-        except TimeoutError as error:
-            if touch.channel == "email":
-                await self._record_unknown(touch, "the mail server did not answer in time", now)
-            else:
-                await self._retry_later(touch, str(error) or "no answer in time", now)
         except Retry as error:
             await self._retry_later(touch, str(error) or "no answer in time", now)
         except Exception as error:
@@ -92,11 +90,10 @@ class Delivery:
             public_url=self._public_url,
             pepper=self._pepper,
         )
-        async with asyncio.timeout(self._timeout):
-            if claimed.touch.channel == "webhook":
-                await self._webhook.send(message, claimed.touch)
-            else:
-                await self._email.send(message, now)
+        if claimed.touch.channel == "webhook":
+            await self._webhook.send(message, claimed.touch)
+        else:
+            await self._email.send(message, now)
         return message
 
     async def _record_sent(self, touch: Touch, message: Message, at: datetime) -> None:
@@ -110,6 +107,7 @@ class Delivery:
                 return
             leads = LeadStore(connection, self._pepper, ())
             await leads.keep_seen([SeenContent(touch.lead, touch.content)])
+            await self._release(connection, touch.channel)
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
         TOUCHES_SENT.labels(touch.channel).inc()
         log.info("touch_sent", touch_id=touch.id, lead_id=touch.lead, channel=touch.channel)
@@ -131,6 +129,7 @@ class Delivery:
         """Back to due, later each time; given up after `ATTEMPTS`."""
         async with self._transaction() as connection:
             store = TouchStore(connection)
+            await self._release(connection, touch.channel)
             attempts = await store.attempts(touch.id)
             if attempts >= ATTEMPTS:
                 failed = replace(
@@ -143,6 +142,20 @@ class Delivery:
                 retried = replace(touch, status="due", due_at=due_at, why=why)
                 await store.update(retried, was=["sending"])
         log.warning("touch_waits", touch_id=touch.id, reason=why)
+
+    async def _stop_channel(self, touch: Touch, why: str, now: datetime) -> None:
+        """Back to due, as if it had not been tried; the channel's other touches wait with it."""
+        async with self._transaction() as connection:
+            waiting = replace(touch, status="due", why=why)
+            await TouchStore(connection).update(waiting, was=["sending"], attempt=-1)
+            await ChannelStops(connection).stop(touch.channel, why, now)
+        CHANNEL_FAILURES.labels(touch.channel).inc()
+        log.warning("channel_stopped", channel=touch.channel, reason=why)
+
+    async def _release(self, connection: AsyncConnection, channel: str) -> None:
+        """The channel's server has answered to a touch."""
+        if await ChannelStops(connection).release(channel):
+            log.info("channel_released", channel=channel)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:

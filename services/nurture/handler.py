@@ -13,6 +13,7 @@ from services.nurture import touch_events
 from services.nurture.rules.decision import Send, answer_request, decide
 from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead, Trigger
+from services.nurture.rules.time_zones import is_unreadable
 from services.nurture.store.consents import ConsentStore
 from services.nurture.store.leads import LeadKey, LeadStore, SeenContent
 from services.nurture.store.touches import Decision, TouchStore
@@ -27,12 +28,12 @@ from services.shared.contracts.events import (
     decode_consent,
     derived,
 )
-from services.shared.contracts.provenance import decode_provenance
+from services.shared.contracts.provenance import decode_provenance, encode_provenance
 from services.shared.errors import Reject
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import UNKNOWN, Program
-from services.shared.telemetry import DECISION_SECONDS, TOUCHES_DECIDED
+from services.shared.telemetry import DECISION_SECONDS, TIME_ZONES_UNREADABLE, TOUCHES_DECIDED
 
 STAGE_CHANGED = "lead.stage_changed.v1"
 
@@ -83,6 +84,8 @@ class Handler:
         return await _record(connection, decisions)
 
     def _decisions(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Decision]:
+        if is_unreadable(lead.snapshot.traits):
+            TIME_ZONES_UNREADABLE.inc()
         elapsed_ms = (time.time() - event.postedat) * 1000 if event.postedat else None
         decide_on = self._stage_touches if event.type == STAGE_CHANGED else self._requested_touches
         return [Decision(touch, elapsed_ms) for touch in decide_on(event, lead, now)]
@@ -108,11 +111,13 @@ class Handler:
     def _requested_touches(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:
         """A touch for each thing that the lead asked for; a request is answered once a program."""
         change = event.data
-        trigger = Trigger(change.stage, change.product, event.time)
         return [
             _touch(
-                derived(request.uid, "request"), lead, trigger, item.program,
-                answer_request(self._rules, lead, request, item, now), now,
+                derived(request.uid, "request"), lead,
+                Trigger(change.stage, change.product, request.at,
+                        decode_provenance(request.imported)),
+                item.program, answer_request(self._rules, lead, request, item, now), now,
+                is_requested=True,
             )
             for request in change.requests
             for item in self._rules.library.requested(request, change.product)
@@ -127,6 +132,7 @@ async def _keep(store: LeadStore, changes: Sequence[ChangeEvent]) -> dict[str, s
         for merged in event.data.merged:
             await store.merge(merged, event.data.lead)
     ids = await store.surviving(event.data.lead for event in changes)
+    await store.keep_addresses((event.data for event in changes), ids)
     await store.keep_snapshots(
         event.data for event in changes if ids[event.data.lead] == event.data.lead
     )
@@ -175,6 +181,8 @@ def _touch(
     program: Program | None,
     decision: Send | Withhold,
     now: datetime,
+    *,
+    is_requested: bool = False,
 ) -> Touch:
     """The touch of a decision; its id is derived from its cause and program."""
     name, send = program.id if program else "", decision if isinstance(decision, Send) else None
@@ -192,5 +200,8 @@ def _touch(
         why=decision.why,
         propensity=send.propensity if send else None,
         decided_at=now,
+        cause_at=trigger.cause_at,
+        imported=encode_provenance(trigger.imported),
+        requested=is_requested,
         due_at=send.due_at if send else None,
     )

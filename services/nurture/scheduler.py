@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from msgspec.structs import replace
@@ -16,6 +16,8 @@ from services.nurture.delivery import Claimed, Delivery
 from services.nurture.rules.decision import recheck
 from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead
+from services.nurture.spool_gate import SpoolGate
+from services.nurture.store.channel_stops import ChannelStops
 from services.nurture.store.leads import LeadKey, LeadStore
 from services.nurture.store.touches import TouchStore
 from services.shared.clock import Clock
@@ -28,6 +30,7 @@ from services.shared.settings import Settings
 
 log = structlog.get_logger()
 BATCH = 50
+GIVEN_UP_AFTER = timedelta(days=3)  # what its channel's server could not take for so long
 
 
 class Scheduler:
@@ -47,23 +50,30 @@ class Scheduler:
     ) -> None:
         self._engine, self._rules, self._clock = engine, rules, clock
         self._gate, self._delivery, self._notify_relay = gate, delivery, notify_relay
+        self._spools = SpoolGate()
         self._pepper = settings.pepper.get_secret_value().encode()
         self._poll_seconds = settings.poll_ms / 1000
         # a touch that is longer on the wire has lost its process
         self._interrupted_after_s = settings.sending_timeout_s * 1.5 + 5
-        self._notified = asyncio.Event()
+        self._notified, self._stopping = asyncio.Event(), False
+
+    def stop(self) -> None:
+        """Has `run` end when what is on the wire has its outcome; nothing more is claimed."""
+        self._stopping = True
+        self._notified.set()
 
     def notify(self) -> None:
         """Says that something may be due."""
         self._notified.set()
 
     async def run(self, heartbeat: Heartbeat) -> None:
-        """Sends until cancelled."""
-        while True:
+        """Sends until stopped, or cancelled."""
+        while not self._stopping:
             heartbeat()
             taken = 0
             try:
                 await self.recover()
+                await self.give_up()
                 taken = await self.send_batch()
             except Exception as error:
                 if not is_transient(error):
@@ -73,6 +83,8 @@ class Scheduler:
                 await self._pause()
 
     async def _pause(self) -> None:
+        if self._stopping:
+            return
         with suppress(TimeoutError):
             await asyncio.wait_for(self._notified.wait(), self._poll_seconds)
         self._notified.clear()
@@ -101,6 +113,24 @@ class Scheduler:
         if events:
             self._notify_relay()
 
+    async def give_up(self) -> None:
+        """What has been due for three days while its channel was stopped all the time fails."""
+        given_up_at = self._clock.now() - GIVEN_UP_AFTER
+        async with self._engine.begin() as connection:
+            store, events = TouchStore(connection), []
+            for stop in await ChannelStops(connection).current():
+                if stop.since > given_up_at:
+                    continue
+                for touch in await store.overdue(stop.channel, given_up_at, BATCH):
+                    why = f"given up after three days: {stop.why}"
+                    failed = replace(touch, status="failed", reason="", why=why)
+                    await store.update(failed, was=["due"])
+                    events.append(touch_events.failed(failed))
+                    log.warning("touch_failed", touch_id=touch.id, status="failed", why=why)
+            await outbox.enqueue(connection, "nurture", events)
+        if events:
+            self._notify_relay()
+
     async def send_batch(self) -> int:
         """One batch: check and mark in one transaction, then the wire, then the outcome. Returns
         how many touches were due.
@@ -108,51 +138,73 @@ class Scheduler:
         async with self._engine.connect() as connection:
             if not await TouchStore(connection).any_due(self._clock.now()):
                 return 0
+            # before the gate: what leaves a spool later is on the topic, to be read there
+            if not await self._spools.is_open(connection):
+                return 0
         if not await self._gate.is_open():
             return 0
         started = time.monotonic()
         claimed, due = await self._claim()
         if claimed:
             fault_point("between_sending_and_wire")
-            await asyncio.gather(*(self._delivery.send(touch, started) for touch in claimed))
+            await self._send(claimed, started)
         return due
 
+    async def _send(self, claimed: Sequence[Claimed], started: float) -> None:
+        """Hands them over at once; when cancelled, ends after each has its outcome."""
+        sending = asyncio.gather(*(self._delivery.send(touch, started) for touch in claimed))
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await sending
+            raise
+
     async def _claim(self) -> tuple[list[Claimed], int]:
-        """Marks what is to be sent now, at most one touch a lead; returns it, and how many were
-        due.
+        """Marks what is to be sent now, at most one touch a lead and an address; returns it, and
+        how many were due.
         """
         now = self._clock.now()
         async with self._engine.begin() as connection:
             store = TouchStore(connection)
-            if await store.sending_is_stopped():
+            if await store.sending_is_stopped() or not await self._spools.is_open(connection):
                 return [], 0
+            on_trial = {stop.channel for stop in await ChannelStops(connection).current()}
             due = await store.due(now, BATCH)
             leads = await self._lock_leads(connection, due, now)
-            claimed: dict[str, Claimed] = {}
+            claimed: list[Claimed] = []
+            taken: set[str] = set()  # leads and addresses
+            tried: set[str] = set()  # channels
             events: list[Outgoing] = []
             for touch in due:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
                 checked = _checked(self._rules, touch, lead, now)
                 is_sending = checked.status == "sending"
-                if is_sending and touch.lead in claimed:
+                address = lead.address if lead else ""
+                if is_sending and taken & {touch.lead, address}:
                     continue
-                await store.update(checked, was=["due"], attempt=int(is_sending))
+                if is_sending and touch.channel in on_trial:
+                    if touch.channel in tried:
+                        continue
+                    tried.add(touch.channel)
+                await store.update(checked, was=["due"], attempt=int(is_sending), address=address)
                 if checked.status == "withheld":
                     events.append(touch_events.decided(replace(checked, decided_at=now)))
                 elif is_sending and lead:
-                    claimed[touch.lead] = Claimed(checked, lead.snapshot)
+                    claimed.append(Claimed(checked, lead.snapshot))
+                    taken |= {touch.lead, address} - {""}
             await outbox.enqueue(connection, "nurture", events)
         if events:
             self._notify_relay()
-        return list(claimed.values()), len(due)
+        return claimed, len(due)
 
     async def _lock_leads(
         self, connection: AsyncConnection, due: Sequence[Touch], now: datetime
     ) -> dict[LeadKey, Lead]:
-        """Locks the leads of these touches and reads what is known of them."""
+        """Locks the leads of these touches and their addresses, and reads what is known of them."""
         store = LeadStore(connection, self._pepper, self._rules.library.request_programs)
         await store.lock(touch.lead for touch in due)
-        return await store.leads((LeadKey(touch.lead, touch.product) for touch in due), now)
+        wanted = (LeadKey(touch.lead, touch.product) for touch in due)
+        return await store.leads(wanted, now, exclusive=True)
 
 
 def _checked(rules: Rules, touch: Touch, lead: Lead | None, now: datetime) -> Touch:

@@ -14,9 +14,10 @@ from services.nurture.scheduler import Scheduler
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, ChangeEvent, ConsentEvent
 from services.shared.db import open_engine
+from services.shared.http.health import Part
 from services.shared.http.keys import ApiKeys
 from services.shared.messaging.consumer import Consumer
-from services.shared.messaging.kafka import EndOffsets, Publisher, Subscription
+from services.shared.messaging.kafka import BrokerWatch, EndOffsets, Publisher, Subscription
 from services.shared.messaging.outbox import OutboxRelay
 from services.shared.playbook import loading
 from services.shared.settings import Settings
@@ -27,6 +28,7 @@ class Nurture(NamedTuple):
 
     engine: AsyncEngine
     publisher: Publisher
+    broker: BrokerWatch
     ends: EndOffsets
     keys: ApiKeys
     consumer: Consumer[ChangeEvent | ConsentEvent]
@@ -37,7 +39,9 @@ class Nurture(NamedTuple):
 
 def wire(settings: Settings) -> Nurture:
     """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile`."""
-    engine, publisher, ends = open_engine(settings), Publisher(settings), EndOffsets(settings)
+    engine = open_engine(settings, "nurture")
+    publisher, broker = Publisher(settings), BrokerWatch(settings)
+    ends = EndOffsets(settings)
     clock, pepper = Clock.parse(settings.clock), settings.pepper.get_secret_value().encode()
     rules = Rules.of(loading.load(settings.playbook), sink=settings.smtp_is_sink)
     keys = ApiKeys(engine)
@@ -60,6 +64,14 @@ def wire(settings: Settings) -> Nurture:
         on_commit=notify,
     )
     app = create_app(
-        settings, engine, keys, lambda: {"consumer": consumer.ready, "keys": keys.loaded}
+        settings,
+        engine,
+        keys,
+        lambda: {
+            "broker": Part(broker.problem),
+            "consumer": Part(consumer.problem),
+            "outbox": Part(relay.problem),
+            "keys": keys.loaded,
+        },
     )
-    return Nurture(engine, publisher, ends, keys, consumer, relay, scheduler, app)
+    return Nurture(engine, publisher, broker, ends, keys, consumer, relay, scheduler, app)

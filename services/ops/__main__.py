@@ -3,15 +3,16 @@
 import sys
 from importlib.util import find_spec
 
+import structlog
 import typer
-from pydantic import ValidationError
 
 from services.ops.cli import importing, keys, playbook, sending, sources, system
-from services.shared.db import is_transient
+from services.shared.db import is_away, refusal_of
 from services.shared.errors import Reject
+from services.shared.logs import configure_logs
 from services.shared.playbook.loading import InvalidFile
-from services.shared.telemetry import configure_logs
 
+log = structlog.get_logger()
 app = typer.Typer(
     name="ripeline",
     no_args_is_help=True,
@@ -25,12 +26,15 @@ if find_spec("aiosmtpd") and find_spec("confluent_kafka"):
 
     app.command()(up.up)
     app.command()(demo.demo)
-for command in (system.settings, system.provision, system.status, system.verify, system.reviews):
+for command in (
+    system.settings, system.provision, system.status, system.gaps, system.verify, system.reviews,
+):  # fmt: skip
     app.command()(command)
 app.command("import", help=importing.HELP)(importing.import_file)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
+app.add_typer(sending.spool, name="spool")
 app.add_typer(sources.app, name="sources")
 app.add_typer(keys.app, name="keys")
 
@@ -40,20 +44,18 @@ def main() -> None:
     configure_logs("ops", "warning")
     try:
         app()
-    except ValidationError as error:
-        problems = "; ".join(
-            f"RIPELINE_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
-        )
-        sys.exit(f"a setting is wrong: {problems}")
     except (Reject, InvalidFile) as error:
         sys.exit(str(error))
     except Exception as error:
-        if is_transient(error):
+        if is_away(error):
             sys.exit(
                 f"the database does not answer: {type(error).__name__}; is it running, "
                 "and is RIPELINE_DATABASE_URL right?"
             )
-        raise
+        if refusal := refusal_of(error):
+            sys.exit(str(refusal))
+        log.error("command_failed", exc_info=error)  # a fault of ours, without personal data
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,10 +12,12 @@ from services.scorer.model import window
 from services.scorer.model.profile import Profile, add, profile_of
 from services.scorer.model.state import Event
 from services.scorer.model.window import Known
+from services.shared.clock import to_us
 from services.shared.contracts.events import decode_interaction
 from services.shared.db import rows
 
 ALWAYS = (1 << 62) - 1  # µs; after all events
+COLUMNS = "occurred_at, uid, received_at, body"
 SLICE = 1000  # events of a whole history in hand at once
 AT_ONCE = 20_000  # events of several leads in hand at once
 
@@ -52,9 +55,9 @@ class History:
         """The newest events of each lead in the order of the fold, as many as it may weigh."""
         found = await rows(
             self._connection,
-            "SELECT w.id, e.occurred_at, e.uid, e.body FROM unnest(CAST(:leads AS uuid[]), "
-            "CAST(:most AS bigint[])) AS w(id, most) CROSS JOIN LATERAL "
-            "(SELECT occurred_at, uid, body FROM scorer.event WHERE lead_id = w.id "
+            "SELECT w.id, e.* FROM unnest(CAST(:leads AS uuid[]), CAST(:most AS bigint[])) "
+            f"AS w(id, most) CROSS JOIN LATERAL (SELECT {COLUMNS} FROM scorer.event "
+            "WHERE lead_id = w.id "
             "AND occurred_at <= :until ORDER BY occurred_at DESC, uid DESC LIMIT w.most) e",
             leads=list(leads),
             most=[_most(profile) for profile in leads.values()],
@@ -82,7 +85,7 @@ class History:
         while True:
             found = await rows(
                 self._connection,
-                "SELECT occurred_at, uid, body FROM scorer.event WHERE lead_id = :lead "
+                f"SELECT {COLUMNS} FROM scorer.event WHERE lead_id = :lead "
                 "AND (occurred_at, uid) > (:at, :uid) AND occurred_at <= :until "
                 "ORDER BY occurred_at, uid LIMIT :slice",
                 lead=lead, at=at, uid=uid, until=until, slice=SLICE,
@@ -108,7 +111,7 @@ class History:
         if wanted:
             found = await rows(
                 self._connection,
-                "SELECT occurred_at, uid, body FROM scorer.event WHERE uid = ANY(:uids)",
+                f"SELECT {COLUMNS} FROM scorer.event WHERE uid = ANY(:uids)",
                 uids=list(wanted),
             )
             for event in (_event(*row) for row in found):
@@ -116,8 +119,8 @@ class History:
         return milestones
 
 
-def _event(at: int, uid: Any, body: str) -> Event:
-    return Event(at, uid.hex, decode_interaction(body))
+def _event(at: int, uid: Any, received: datetime, body: str) -> Event:
+    return Event(at, uid.hex, decode_interaction(body), to_us(received))
 
 
 def _most(profile: Profile | None) -> int:

@@ -10,6 +10,7 @@ import msgspec
 
 from services.scorer.model.profile import UNCOUNTED, Profile
 from services.scorer.model.state import Event, FoldState, View
+from services.shared.clock import to_us
 from services.shared.contracts.consent import ConsentKey
 from services.shared.contracts.events import Cause, Interaction, Snapshot
 from services.shared.contracts.identity import Identifier
@@ -36,12 +37,12 @@ class IncomingEvent(msgspec.Struct):
     @property
     def event(self) -> Event:
         """As the fold sees it."""
-        return Event(self.at, self.uid, self.data)
+        return Event(self.at, self.uid, self.data, to_us(self.received_at))
 
     @property
-    def rank(self) -> tuple[int, str]:
-        """Of several bodies under one id the smallest wins."""
-        return self.at, self.digest
+    def rank(self) -> tuple[int, str, datetime]:
+        """Of several bodies under one id the smallest wins, of equal ones the first received."""
+        return self.at, self.digest, self.received_at
 
     @property
     def strongest(self) -> Identifier:
@@ -64,11 +65,12 @@ class StoredEvent(NamedTuple):
     strongest: int
     linked: list[int]
     conflict: bool
+    received_at: datetime
 
     @property
-    def rank(self) -> tuple[int, str]:
+    def rank(self) -> tuple[int, str, datetime]:
         """As of an incoming event."""
-        return self.at, self.digest
+        return self.at, self.digest, self.received_at
 
 
 class LastAnnounced(NamedTuple):
@@ -122,7 +124,11 @@ class State(msgspec.Struct):
 
 
 class LeadRow(msgspec.Struct):
-    """A lead in hand: its row, its states by product, its identifiers."""
+    """A lead in hand: its row, its states by product, its identifiers.
+
+    `publish_at` (µs) is when others are told what they do not know of it yet, None where they know
+    it all.
+    """
 
     id: uuid.UUID
     version: int = 0
@@ -130,14 +136,16 @@ class LeadRow(msgspec.Struct):
     provisional: bool = False
     excluded: str = ""
     engaged_at: datetime | None = None
+    publish_at: int | None = None
     states: dict[str, State] = {}
     identifiers: list[Identifier] = []
     created: bool = False  # by this very transaction: it has no row, and nobody else knows it
 
 
 _CONSENT = Profile.__struct_fields__.index("consent")
-# MessagePack's first byte of an array of at most 15: how many fields follow
-_ALL_FIELDS = 0x90 | len(Profile.__struct_fields__)
+_FIELDS = len(Profile.__struct_fields__)
+# how MessagePack begins an array of so many
+_HEADER = msgspec.msgpack.encode(Profile())[: 1 if _FIELDS < 16 else 3]
 _decode_profile = msgspec.msgpack.Decoder(Profile).decode
 
 
@@ -146,7 +154,7 @@ def unpack_profile(packed: bytes) -> Profile:
     which joined a consent's key by tabs.
     """
     profile = _decoded(packed)
-    if packed[0] != _ALL_FIELDS:
+    if not packed.startswith(_HEADER):
         profile.stored = UNCOUNTED
     return profile
 
@@ -176,6 +184,7 @@ def lead_row(row: Any) -> LeadRow:
         row.provisional,
         row.excluded,
         row.engaged_at,
+        row.publish_at,
     )
 
 

@@ -23,16 +23,18 @@ class Scoring:
     cleaner: Cleaner
     exclusions: Exclusions
     clock: Clock
+    pepper: bytes = b""
 
     @classmethod
-    def of(cls, playbook: Playbook, clock: Clock) -> "Scoring":
-        """The scoring by a playbook, under this clock."""
+    def of(cls, playbook: Playbook, clock: Clock, pepper: bytes = b"") -> "Scoring":
+        """The scoring by a playbook, under this clock; `pepper` hashes what others are told."""
         return cls(
             playbook,
             Fold(playbook),
             Cleaner(playbook.identity),
             Exclusions(playbook.exclusions),
             clock,
+            pepper,
         )
 
     def initial(self, product: str) -> State:

@@ -47,7 +47,8 @@ EVENT = Table("scorer", "event", {
 })  # fmt: skip
 LEAD = Table("scorer", "lead", {
     "id": "uuid", "version": "bigint", "profile": "bytea", "provisional": "boolean",
-    "excluded": "text", "engaged_at": "timestamptz", "merged_into": "uuid",
+    "excluded": "text", "engaged_at": "timestamptz", "publish_at": "bigint",
+    "merged_into": "uuid",
 }, key=("id",))  # fmt: skip
 STATE = Table("scorer", "lead_state", {
     "lead_id": "uuid", "product": "text", "fold_hash": "text", "record": "bytea",
@@ -61,7 +62,7 @@ ANNOUNCEMENT = Table("scorer", "announcement", {
     "stage": "text", "cause": "text", "cause_at": "timestamptz", "cause_event": "text",
     "likelihood": "float8", "fold_hash": "text", "announced_at": "timestamptz",
 })  # fmt: skip
-LEAD_COLUMNS = "id, version, profile, provisional, excluded, engaged_at"
+LEAD_COLUMNS = "id, version, profile, provisional, excluded, engaged_at, publish_at"
 STATE_COLUMNS = (
     "lead_id, product, fold_hash, record, pending, last_at, last_uid, stage, likelihood, "
     "qualified, announced_stage, announced_seq, announced_at, as_of, next_review_at"
@@ -80,14 +81,14 @@ class Store:
         """Stored events under these ids, by id."""
         found = await rows(
             self._connection,
-            "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict "
+            "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict, received_at "
             "FROM scorer.event WHERE uid = ANY(:uids)",
             uids=list(uids),
         )
         return {
             row.uid.hex: StoredEvent(
                 row.uid, row.occurred_at, row.digest.hex(), row.lead_id, row.anchor, row.weaker,
-                row.conflict,
+                row.conflict, row.received_at,
             )
             for row in found
         }  # fmt: skip
@@ -143,11 +144,15 @@ class Store:
         return {row.id: lead_row(row) for row in found}
 
     async def due(self, now: int, limit: int) -> list[uuid.UUID]:
-        """Leads of states whose review is due (µs), the longest due first."""
+        """Leads of states whose review is due (µs), and leads that are to be published, of each the
+        longest due first.
+        """
         found = await rows(
             self._connection,
-            "SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now "
-            "ORDER BY next_review_at LIMIT :limit",
+            "(SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now "
+            "ORDER BY next_review_at LIMIT :limit) UNION ALL "
+            "(SELECT id FROM scorer.lead WHERE publish_at <= :now "
+            "ORDER BY publish_at LIMIT :limit)",
             now=now,
             limit=limit,
         )
@@ -233,7 +238,8 @@ class Store:
             for statement in (
                 "DELETE FROM scorer.lead_state WHERE lead_id = :old",
                 "UPDATE scorer.touch SET lead_id = :new WHERE lead_id = :old",
-                "UPDATE scorer.lead SET merged_into = :new WHERE id = :old OR merged_into = :old",
+                "UPDATE scorer.lead SET merged_into = :new, publish_at = NULL "
+                "WHERE id = :old OR merged_into = :old",
             ):
                 values = {"old": old, "new": new} if ":new" in statement else {"old": old}
                 await self._run(statement, **values)
@@ -315,7 +321,7 @@ def _lead_values(lead: LeadRow) -> tuple[Any, ...]:
     """A row of LEAD: what is written is merged into no other, wherever it was before."""
     return (
         lead.id, lead.version, pack(lead.profile), lead.provisional, lead.excluded,
-        lead.engaged_at, None,
+        lead.engaged_at, lead.publish_at, None,
     )  # fmt: skip
 
 

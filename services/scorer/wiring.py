@@ -14,9 +14,10 @@ from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
 from services.shared.contracts.events import INTERACTIONS, TOUCHES
 from services.shared.db import open_engine
+from services.shared.http.health import Part
 from services.shared.http.keys import ApiKeys
 from services.shared.messaging.consumer import Consumer
-from services.shared.messaging.kafka import Publisher, Subscription
+from services.shared.messaging.kafka import BrokerWatch, Publisher, Subscription
 from services.shared.messaging.outbox import OutboxRelay
 from services.shared.playbook import loading
 from services.shared.settings import Settings
@@ -29,6 +30,7 @@ class Scorer(NamedTuple):
 
     engine: AsyncEngine
     publisher: Publisher
+    broker: BrokerWatch
     keys: ApiKeys
     consumer: Consumer[Decoded]
     relay: OutboxRelay
@@ -39,8 +41,10 @@ class Scorer(NamedTuple):
 
 def wire(settings: Settings) -> Scorer:
     """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile` or Reject."""
-    engine, publisher = open_engine(settings), Publisher(settings)
-    scoring = Scoring.of(loading.load(settings.playbook), Clock.parse(settings.clock))
+    engine = open_engine(settings, "scorer")
+    publisher, broker = Publisher(settings), BrokerWatch(settings)
+    pepper = settings.pepper.get_secret_value().encode()
+    scoring = Scoring.of(loading.load(settings.playbook), Clock.parse(settings.clock), pepper)
     keys, poll = ApiKeys(engine), settings.poll_ms / 1000
     writes_back = bool(settings.crm_url.get_secret_value() and scoring.playbook.crm.fields)
     handler = Handler(scoring, scoring.playbook.crm if writes_back else None)
@@ -56,6 +60,7 @@ def wire(settings: Settings) -> Scorer:
     return Scorer(
         engine=engine,
         publisher=publisher,
+        broker=broker,
         keys=keys,
         consumer=consumer,
         relay=relay,
@@ -66,12 +71,17 @@ def wire(settings: Settings) -> Scorer:
             engine,
             scoring,
             keys,
-            lambda: {"consumer": consumer.ready, "keys": keys.loaded},
+            lambda: {
+                "broker": Part(broker.problem),
+                "consumer": Part(consumer.problem),
+                "outbox": Part(relay.problem),
+                "keys": keys.loaded,
+            },
             publisher,
         ),
     )
 
 
 def _crm_delivery(settings: Settings, engine: AsyncEngine, scoring: Scoring) -> CrmDelivery:
-    leads = LeadQueries(engine, scoring, settings.pepper.get_secret_value().encode())
+    leads = LeadQueries(engine, scoring, scoring.pepper)
     return CrmDelivery(settings, engine, scoring, leads)

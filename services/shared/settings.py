@@ -2,28 +2,48 @@
 case.
 """
 
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Any, Literal, Self
 
 from limits import parse
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
+from services.shared import urls
 from services.shared.clock import Clock
+from services.shared.errors import Reject
+from services.shared.setting_texts import SecretFiles, Variables, as_meant, listed
 
 PORTS = {"ingest": 8080, "scorer": 8081, "nurture": 8082}
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds services and deploy
 SECRETS = Path("/run/secrets")
+NAMED = re.compile(r'"(\w+)"')
 
 
 class Settings(BaseSettings):
     """Read once in `__main__` and passed on; `ripeline settings` lists them with their values."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RIPELINE_", secrets_dir=SECRETS if SECRETS.is_dir() else None, extra="ignore"
+        env_prefix="RIPELINE_",
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
+        extra="ignore",
+        enable_decoding=False,
+        hide_input_in_errors=True,
     )
 
     environment: Literal["production", "demo", "test"] = Field(
@@ -36,13 +56,27 @@ class Settings(BaseSettings):
     database_password: SecretStr = Field(
         SecretStr(""), description="put into database_url where that names none"
     )
-    database_pool: int = Field(8, description="connections a process")
+    database_pool: int = Field(8, ge=1, description="connections a process")
+    database_idle_s: float = Field(
+        20, gt=0, description="a transaction that does nothing for this long is ended by PostgreSQL"
+    )
+    database_lock_s: float = Field(
+        10, gt=0, description="a statement that waits longer for another's lock is tried again"
+    )
+    database_statement_s: float = Field(
+        60, gt=0, description="a statement that takes longer is ended by PostgreSQL"
+    )
+    migration_wait_s: float = Field(
+        300, gt=0, description="how long `provision` waits for locks of others before it gives up"
+    )
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="host:port, comma-separated")
     kafka_session_timeout_ms: int = Field(
-        10_000, description="after this silence a consumer's partitions move on"
+        10_000, ge=1, description="after this silence a consumer's partitions move on"
     )
-    kafka_partitions: int = Field(8, description="partitions of a topic that provision creates")
-    kafka_replication: int = Field(1, description="copies of a topic that provision creates")
+    kafka_partitions: int = Field(
+        8, ge=1, description="partitions of a topic that provision creates"
+    )
+    kafka_replication: int = Field(1, ge=1, description="copies of a topic that provision creates")
     kafka_compression: Literal["none", "gzip", "lz4", "zstd"] = Field(
         "zstd", description="of produced batches"
     )
@@ -61,7 +95,10 @@ class Settings(BaseSettings):
     playbook: Path = Field(ROOT / "deploy" / "playbook", description="folder of the playbook")
     host: str = Field("127.0.0.1", description="address a service listens on")
     port: int = Field(
-        0, description=f"port a service listens on; 0 takes the service's own: {PORTS}"
+        0,
+        ge=0,
+        le=65535,
+        description=f"port a service listens on; 0 takes the service's own: {PORTS}",
     )
     public_url: str = Field(
         "http://127.0.0.1:8080",
@@ -71,13 +108,13 @@ class Settings(BaseSettings):
         "", description="where `ripeline sources test` reaches ingest, if not at public_url"
     )
     allowed_pages: list[str] = Field(
-        [], description="JSON list of address prefixes that a form's `_next` may name"
+        [], description="list (a, b or JSON) of address prefixes that a form's `_next` may name"
     )
     allowed_origins: list[str] = Field(
-        ["*"], description="JSON list of origins whose pages may post by script"
+        ["*"], description="list (a, b or JSON) of origins whose pages may post by script"
     )
     trusted_proxies: list[str] = Field(
-        [], description="JSON list of networks whose X-Forwarded-For is believed"
+        [], description="list (a, b or JSON) of networks whose X-Forwarded-For is believed"
     )
     rate_per_key: str = Field(
         "20000/10seconds", description="requests of one key that are taken; '' sets no limit"
@@ -123,15 +160,17 @@ class Settings(BaseSettings):
     clock: str = Field(
         "", description="ORIGIN,DAYS,SECONDS[,AHEAD]: compressed or moved time; demo and test only"
     )
-    batch: int = Field(4_000, description="most records of one consumed batch")
+    batch: int = Field(4_000, ge=1, description="most records of one consumed batch")
     poll_ms: int = Field(
-        500, description="longest wait between looks at the outbox, due touches and due reviews"
+        500,
+        ge=1,
+        description="longest wait between looks at the outbox, due touches and due reviews",
     )
     sending_timeout_s: float = Field(
-        20, description="a touch still on the wire after this is given up"
+        20, gt=0, description="a touch still on the wire after this is given up"
     )
     watchdog_s: float = Field(
-        60, description="a loop without a turn for this long ends its process"
+        60, gt=0, description="a loop without a turn for this long ends its process"
     )
     fault: str = Field(
         "", description="NAME:N, the named point at which a test kills the process; test only"
@@ -139,6 +178,35 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level of the JSON log"
     )
+
+    @field_validator("allowed_pages", "allowed_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A list as JSON, or with commas between."""
+        return listed(value) if isinstance(value, str) else value
+
+    @field_validator("environment", "kafka_compression", "form_tokens", "log_level", mode="before")
+    @classmethod
+    def _in_lower_case(cls, value: Any) -> Any:
+        value = value.lower() if isinstance(value, str) else value
+        return "warning" if value == "warn" else value
+
+    @field_validator("database_url", "smtp_url", "imap_url", "crm_url")
+    @classmethod
+    def _secret_address(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        text = value.get_secret_value()
+        return SecretStr(_ADDRESSES[str(info.field_name)](text)) if text else value
+
+    @field_validator("kafka_bootstrap", "public_url", "ingest_url", "webhook_url")
+    @classmethod
+    def _address(cls, value: str, info: ValidationInfo) -> str:
+        return _ADDRESSES.get(str(info.field_name), urls.normal_http)(value) if value else value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _sender(cls, value: str) -> str:
+        urls.read_sender(value)
+        return value
 
     @field_validator("clock")
     @classmethod
@@ -168,7 +236,12 @@ class Settings(BaseSettings):
     @classmethod
     def _networks(cls, value: list[str]) -> list[str]:
         for network in value:
-            ip_network(network)
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(
+                    "write networks such as 10.0.0.0/8, no bit set behind the length"
+                ) from None
         return value
 
     @model_validator(mode="after")
@@ -181,14 +254,72 @@ class Settings(BaseSettings):
         return self
 
     @classmethod
-    def of(cls, variables: Mapping[str, str]) -> "Settings":
-        """The settings that these RIPELINE_ variables make, over those of our own environment."""
-        given: dict[str, Any] = {}
-        for name, field in cls.model_fields.items():
-            if (value := variables.get(f"RIPELINE_{name.upper()}")) is not None:
-                given[name] = json.loads(value) if get_origin(field.annotation) is list else value
-        return cls(**given)
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then variables, then files of secrets."""
+        return init_settings, Variables(settings_cls), SecretFiles(settings_cls)
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """The settings of the environment and the files of secrets. Raises Reject, with a sentence
+        that names the variable and how to mend it, and shows no value.
+        """
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise Reject("; ".join(map(_sentence, error.errors(include_input=False)))) from None
+        except SettingsError as error:  # names the field, and shows nothing of it
+            name = "".join(NAMED.findall(str(error))[:1])
+            raise Reject(
+                f"its file cannot be read ({type(error.__cause__).__name__})",
+                where=f"RIPELINE_{name.upper()}",
+                remedy=f"let this user read {SECRETS}/ripeline_{name}, as UTF-8",
+            ) from None
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str]) -> Self:
+        """The settings that these RIPELINE_ variables make, over those of our own environment.
+        Raises Reject like `read`.
+        """
+        names = {f"RIPELINE_{name.upper()}": name for name in cls.model_fields}
+        return cls.read(
+            **as_meant({names[name]: value for name, value in variables.items() if name in names})
+        )
+
+    def require_pepper(self) -> None:
+        """Raises Reject in production without a pepper: whoever reads the source could sign
+        links.
+        """
+        if self.environment == "production" and not self.pepper.get_secret_value():
+            remedy = "set 32 random bytes as text (`openssl rand -base64 32`) and keep them"
+            raise Reject("it is empty", where="RIPELINE_PEPPER", remedy=remedy)
 
     def port_of(self, service: str) -> int:
         """The port this service listens on."""
         return self.port or PORTS[service]
+
+
+_ADDRESSES: dict[str, Callable[[str], str]] = {
+    "database_url": urls.normal_database,
+    "smtp_url": urls.normal_mail,
+    "imap_url": urls.normal_mailbox,
+    "crm_url": urls.normal_http,
+    "kafka_bootstrap": urls.normal_servers,
+}
+
+
+def _sentence(error: Any) -> str:
+    """One of pydantic's errors with its variable and what that takes."""
+    name, message = "".join(map(str, error["loc"][:1])), str(error["msg"])
+    if error["type"] == "value_error":
+        message = message.removeprefix("Value error, ")
+    else:
+        meaning = Settings.model_fields[name].description
+        message = f"{message[:1].lower()}{message[1:]}; it is: {meaning}"
+    return f"RIPELINE_{name.upper()}: {message}" if name else message

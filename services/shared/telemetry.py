@@ -1,12 +1,5 @@
-"""Every metric of the system, named in one place, and JSON logs without personal data."""
+"""Every metric of the system, named in one place."""
 
-import logging
-import re
-import sys
-from collections.abc import MutableMapping
-from typing import Any
-
-import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 # -- every service --------------------------------------------------------------------------------
@@ -41,6 +34,8 @@ REFUSED = Counter(
 # what lies on disk while the broker is away
 SPOOL_RECORDS = Gauge("ripeline_spool_records", "Submissions on disk that wait for the broker")
 SPOOL_BYTES = Gauge("ripeline_spool_bytes", "Bytes of the spool in use")
+# files that are kept for people: not all of them could be read
+SPOOL_DAMAGED = Gauge("ripeline_spool_damaged_files", "Files of the spool with damage in them")
 # refused with 503: the whole spool is full, or one sender's share of it
 SPOOL_FULL = Counter("ripeline_spool_full_total", "Submissions refused because the spool was full")
 SPOOL_SHARE = Counter(
@@ -63,8 +58,28 @@ BATCH_SECONDS = Histogram(
 DEAD_LETTERS = Counter(
     "ripeline_dead_letters_total", "Records that can never be applied", ["service"]
 )
+# each is unaccounted for: deleted by the broker before it was read, or in a topic that was deleted
+RECORDS_LOST = Counter(
+    "ripeline_records_lost_total",
+    "Records that the broker no longer had when they were to be read",
+    ["service", "topic"],
+)
+# `cause` is database or error of ours; each is an attempt that is repeated
+BATCHES_WAITING = Counter(
+    "ripeline_batches_waiting_total",
+    "Attempts at a batch that failed for no fault of its records",
+    ["service", "cause"],
+)
 OUTBOX_PUBLISHED = Counter(
     "ripeline_outbox_published_total", "Records published from the outbox", ["service"]
+)
+# above 30 the service is not ready
+OUTBOX_AGE = Gauge(
+    "ripeline_outbox_age_seconds", "Age of the oldest record in the outbox", ["service"]
+)
+# each is a row of the table unsendable
+OUTBOX_SET_ASIDE = Counter(
+    "ripeline_outbox_set_aside_total", "Records that no broker will ever take", ["service"]
 )
 
 # -- scorer ---------------------------------------------------------------------------------------
@@ -87,48 +102,25 @@ CRM_DELIVERIES = Counter(
 TOUCHES_DECIDED = Counter(
     "ripeline_touches_decided_total", "Decisions on touches", ["status", "reason"]
 )
+# such a lead gets mail only while it is day in all of its country, else at the company
+TIME_ZONES_UNREADABLE = Counter(
+    "ripeline_time_zones_unreadable_total",
+    "Decisions on leads whose time zone is not understood",
+)
 TOUCHES_SENT = Counter("ripeline_touches_sent_total", "Touches that left", ["channel"])
+# each by an ingest whose spool holds records, or of which nobody knows
+HOLDING_INGESTS = Gauge(
+    "ripeline_ingests_holding_up_sending", "Ingests for whose spool sending waits"
+)
+# rising is an alarm: nothing goes out; `ripeline status` and the page say why
+CHANNEL_FAILURES = Counter(
+    "ripeline_channel_failures_total",
+    "Attempts at which a channel's server was away or refused us",
+    ["channel"],
+)
 # through all services; the buckets are finest around the target of 250 ms
 DECISION_SECONDS = Histogram(
     "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision "
     "on the touch",
     buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
 )  # fmt: skip
-
-ADDRESS = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+\.[^\s@\"'<>]+")
-KEY = re.compile(r"rl_[0-9a-z]+_[A-Za-z0-9_-]+")
-
-
-def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Takes mail addresses and keys out of every text field."""
-    for name, field in event.items():
-        if isinstance(field, str):
-            event[name] = KEY.sub("rl_…", ADDRESS.sub("…@…", field))
-    return event
-
-
-def configure_logs(service: str, level: str) -> None:
-    """Logs as JSON lines on stderr, with the service's name; libraries log warnings only."""
-    structlog.contextvars.bind_contextvars(service=service)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            redact,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    for noisy in (
-        "aiokafka",
-        "aiokafka.consumer.group_coordinator",
-        "aiokafka.conn",
-        "python_multipart",
-        "uvicorn.error",
-    ):
-        logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -27,7 +27,7 @@ TABLES = {
     "event": "uid, lead_id, anchor, weaker, occurred_at, received_at, source, digest, "
     "conflict, flags, body",
     "identifier": "kind, value, lead_id, home",
-    "lead": "id, version, profile, provisional, excluded, engaged_at",
+    "lead": "id, version, profile, provisional, excluded, engaged_at, publish_at",
     "lead_state": "lead_id, product, fold_hash, record, pending, last_at, last_uid, stage, "
     "likelihood, fit, engagement, "
     "qualified, listed, last_event_at, as_of, next_review_at, announced_stage, announced_seq, "

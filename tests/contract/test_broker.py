@@ -3,11 +3,12 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,10 @@ from services.ops.embedded.processes import tied
 from services.shared.contracts.events import CHANGES, INTERACTIONS, TOPICS
 from services.shared.errors import Retry
 from services.shared.messaging.kafka import (
+    BrokerWatch,
     EndOffsets,
+    Extent,
+    Log,
     Outgoing,
     Publisher,
     Record,
@@ -101,6 +105,16 @@ async def publisher(given: Settings) -> AsyncIterator[Publisher]:
     await publisher.close()
 
 
+class Memory(dict[Log, int]):
+    """A ledger in memory: reads from the beginning what it does not know."""
+
+    async def read(self, _: Iterable[str]) -> None:
+        pass
+
+    async def place(self, _: None, extents: Mapping[Log, Extent]) -> Mapping[Log, int]:
+        return {of: self.get(of, extent.begin) for of, extent in extents.items()}
+
+
 class Reader:
     """One consumer at a time of a group of its own, that keeps what it reads."""
 
@@ -111,6 +125,7 @@ class Reader:
             topics or (INTERACTIONS,),
         )
         self._subscription: Subscription | None = None
+        self.ledger = Memory()
 
     async def read(
         self, wanted: int, run: str, *, commit: bool = True, seconds: float = 20
@@ -118,7 +133,7 @@ class Reader:
         """The records of a run, until there are so many of them; commits behind every poll."""
         if self._subscription is None:
             self._subscription = Subscription(self._settings, self._group, self._topics)
-            await self._subscription.start()
+            await self._subscription.start(self.ledger)
         found: list[Record] = []
         give_up = time.monotonic() + seconds
         while len(found) < wanted:
@@ -126,13 +141,16 @@ class Reader:
             polled = await self._subscription.poll(1000, 200)
             found += [
                 record
-                for records in polled.values()
+                for records in polled.records.values()
                 for record in records
                 if run.encode() in record.value[:100]
             ]
             if commit:
+                self.ledger |= {
+                    records[-1].log: records[-1].offset + 1 for records in polled.records.values()
+                }
                 await self._subscription.commit(
-                    {part: records[-1].offset + 1 for part, records in polled.items() if records}
+                    {part: records[-1].offset + 1 for part, records in polled.records.items()}
                 )
         return found
 
@@ -142,7 +160,7 @@ class Reader:
         polled = await self._subscription.poll(1000, int(seconds * 1000))
         return not [
             record
-            for records in polled.values()
+            for records in polled.records.values()
             for record in records
             if run.encode() in record.value[:100]
         ]
@@ -150,8 +168,7 @@ class Reader:
     async def rewind(self, offsets: dict[TopicPartition, int]) -> None:
         """Reads on from these offsets."""
         assert self._subscription
-        for partition, offset in offsets.items():
-            self._subscription._consumer.seek(partition, offset)
+        self._subscription.rewind(offsets)
 
     async def close(self) -> None:
         if self._subscription:
@@ -246,7 +263,7 @@ async def test_large_records_and_batches_arrive_whole(publisher: Publisher, read
         assert sorted(record.value for record in got) == sorted(record.value for record in sent)
 
 
-async def test_a_consumer_goes_on_where_its_predecessor_committed(
+async def test_a_consumer_goes_on_where_its_predecessor_stopped(
     publisher: Publisher, reader: Reader, run: str
 ) -> None:
     await publisher.publish(numbered(run, 50))
@@ -282,6 +299,35 @@ async def test_a_consumer_can_go_back(publisher: Publisher, reader: Reader, run:
     assert sorted(numbers(await reader.read(30, run))) == list(range(30))
 
 
+async def test_what_the_group_committed_says_nothing(
+    publisher: Publisher, reader: Reader, run: str
+) -> None:
+    """O4: a ledger that was set back reads again what its group has long committed."""
+    await publisher.publish(numbered(run, 40))
+    await reader.read(40, run)
+    await reader.close()
+    reader.ledger.clear()
+    assert sorted(numbers(await reader.read(40, run))) == list(range(40))
+
+
+async def test_whether_the_broker_answers_is_known_within_seconds(
+    given: Settings,
+) -> None:
+    """O4: also where it takes the connection and then says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for port in (free_port(), silent.getsockname()[1]):
+            watch = BrokerWatch(settings_for(f"127.0.0.1:{port}"))
+            began = time.monotonic()
+            with pytest.raises(Retry):
+                await watch.ask()
+            assert "has not answered" in watch.problem
+            assert time.monotonic() - began < 8
+    watch = BrokerWatch(given)
+    await watch.ask()
+    assert watch.problem == ""
+    await watch.close()
+
+
 async def test_one_group_reads_several_topics_and_another_reads_them_all_again(
     publisher: Publisher, given: Settings, run: str
 ) -> None:
@@ -304,15 +350,15 @@ async def test_the_ends_move_by_what_was_published(
     """O2: lag is counted from these."""
     ends = EndOffsets(given)
     before = await ends.of([INTERACTIONS, CHANGES])
-    assert {topic for topic, _ in before} == {INTERACTIONS, CHANGES}
+    assert {of.topic for of in before} == {INTERACTIONS, CHANGES}
     await publisher.publish(numbered(run, 90))
     after = await ends.of([INTERACTIONS, CHANGES])
     moved = {part: after[part] - before[part] for part in after}
     assert sum(moved.values()) == 90
-    assert all(count == 0 for (topic, _), count in moved.items() if topic == CHANGES)
+    assert all(count == 0 for of, count in moved.items() if of.topic == CHANGES)
     await ends.close()
     assert await ends.of([INTERACTIONS]) == {
-        part: end for part, end in after.items() if part[0] == INTERACTIONS
+        of: end for of, end in after.items() if of.topic == INTERACTIONS
     }
     await ends.close()
 
@@ -324,7 +370,7 @@ async def test_making_topics_twice_is_making_them_once(given: Settings) -> None:
     ends = EndOffsets(given)
     parts = await ends.of(TOPICS)
     await ends.close()
-    assert {topic for topic, _ in parts} == set(TOPICS)
+    assert {of.topic for of in parts} == set(TOPICS)
     assert len(parts) == len(TOPICS) * PARTITIONS
 
 
@@ -347,7 +393,7 @@ async def test_a_broker_that_is_away_raises_retry_in_time_and_all_goes_on_once_i
         await ends.of([INTERACTIONS])
     subscription = Subscription(away, f"contract-{run}", [INTERACTIONS])
     with pytest.raises(Retry):
-        await subscription.start()
+        await subscription.start(Memory())
     with pytest.raises(Retry):
         await create_topics(away)
     proxy.open()

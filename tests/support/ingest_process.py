@@ -32,9 +32,9 @@ from services.ops.embedded.processes import tied
 from services.shared.contracts.events import INTERACTIONS, Interaction, InteractionEvent
 from services.shared.db import open_engine
 from services.shared.http.keys import Scope, new_key, register
+from services.shared.logs import configure_logs
 from services.shared.messaging import kafka
 from services.shared.settings import ROOT, Settings
-from services.shared.telemetry import configure_logs
 from tests.support import present, raw_http
 from tests.support.ports import free_port
 from tests.support.standard_webhooks import all_sources

@@ -3,6 +3,7 @@
 import random
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy import text
@@ -47,7 +48,7 @@ async def long_lead(
             connection, "SELECT lead_id, anchor FROM scorer.event WHERE uid = :uid", uid=uid
         )
         rng, received = random.Random(user), datetime.now(UTC)
-        stored = []
+        stored: list[tuple[Any, ...]] = []
         for n in range(1, events):
             traits = {"visits": n} if n % 50 == 0 else {}
             data = Interaction(

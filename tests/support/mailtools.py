@@ -80,13 +80,17 @@ def uids(found: list[Item | Refused]) -> list[str]:
 
 
 def consents(found: list[Item | Refused]) -> dict[str, list[str]]:
-    """Each address and its new states of consent to e-mail, by the records of `lead.consents`."""
+    """Each address and its new states of consent to e-mail, by the records of `lead.consents` that
+    are told under it.
+    """
     names = {keyed_hash(PEPPER, f"email:{item.email}"): item.email for item in items(found)}
     states: dict[str, list[str]] = defaultdict(list)
     for record in taken(found).records:
         if record.topic == CONSENTS:
             data = decode_consent(record.value).data
             assert (data.channel, data.purpose) == ("email", "marketing")
+            if data.identifier:
+                continue
             states[names[data.address]].append(data.state)
     return dict(states)
 

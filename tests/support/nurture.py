@@ -109,7 +109,7 @@ def chosen(rules: Rules, lead: Lead, stage: str = "awareness") -> str:
 
 def against(rules: Rules, lead: Lead, now: datetime) -> Withhold | None:
     """The ground that holds against any content."""
-    case = Case(rules, lead, lead.snapshot.stage, now, rules.playbook.programs[0])
+    case = Case(rules, lead, trigger(lead.snapshot.stage), now, rules.playbook.programs[0])
     return ground_against(case)
 
 

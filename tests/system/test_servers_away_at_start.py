@@ -10,7 +10,7 @@ import pytest
 from tests.support.processes import Process
 from tests.support.proxy import Proxy
 from tests.support.refusals import refused, visit
-from tests.support.running_system import System
+from tests.support.running_system import PEPPER, System
 
 
 class Replica:
@@ -24,7 +24,7 @@ class Replica:
         variables = {
             "RIPELINE_DATABASE_URL": f"{user}@{self.database.address}/{place.partition('/')[2]}",
             "RIPELINE_KAFKA_BOOTSTRAP": self.broker.address,
-            "RIPELINE_PEPPER": "of no other",
+            "RIPELINE_PEPPER": PEPPER,
             "RIPELINE_SPOOL_DIR": str(folder / "spool"),
         }
         self.process = Process(f"services.{service}", variables, folder / f"{service}.log")

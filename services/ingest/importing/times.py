@@ -4,6 +4,7 @@ that the mapping names.
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -79,14 +80,13 @@ def _formatted(text: str, form: str) -> datetime:
 
 
 def _plain(text: str) -> datetime:
-    try:
+    if SINCE_1970.fullmatch(text):  # before ISO, which reads some of these as days and times
+        number = float(text)
+        return EPOCH + timedelta(
+            seconds=number / 1000 if len(text.partition(".")[0]) > MILLIS else number
+        )
+    with suppress(ValueError):
         return datetime.fromisoformat(text)
-    except ValueError:
-        if SINCE_1970.fullmatch(text):
-            number = float(text)
-            return EPOCH + timedelta(
-                seconds=number / 1000 if len(text.partition(".")[0]) > MILLIS else number
-            )
     if slashed := YEAR_FIRST.fullmatch(text):
         year, month, day, rest = slashed.groups()
         text = f"{year}-{month:0>2}-{day:0>2}{rest}"

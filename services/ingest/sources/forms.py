@@ -30,6 +30,7 @@ from services.ingest.sources.reading.multipart import (
     too_many,
 )
 from services.shared.contracts.events import Consent
+from services.shared.contracts.preferences import TOPICS
 
 URLENCODED = "application/x-www-form-urlencoded"
 JSON = "application/json"
@@ -79,7 +80,7 @@ def submission(form: str, found: Fields) -> Item:
     traits = {
         name: value
         for name, value in found.items()
-        if name not in OWN and not name.startswith("_") and value != ""
+        if name not in OWN and not name.startswith("_") and (value != "" or name == TOPICS)
     }
     given = Consent(state="given", basis="form", text=text(found, "consent_text"))
     return Item(

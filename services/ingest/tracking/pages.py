@@ -9,9 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from services.ingest.tracking import preferences
-from services.ingest.tracking.preferences import USUAL, Chosen
+from services.ingest.tracking.preferences import Chosen
 from services.ingest.tracking.tracker import MailTokens
-from services.shared.contracts.preferences import PACE, PAUSED_UNTIL, TOPICS
+from services.shared.contracts.preferences import PACE, PAUSED_UNTIL, TOPICS, USUAL
 from services.shared.errors import Kind, Reject
 from services.shared.http.problems import STATUS
 from services.shared.playbook.sections import Playbook

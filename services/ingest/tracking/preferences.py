@@ -9,11 +9,10 @@ from typing import Any
 
 from services.ingest.sources.contract import Item
 from services.ingest.sources.forms import Fields, text
-from services.shared.contracts.preferences import GAPS, PACE, PAUSED_UNTIL, TOPICS
+from services.shared.contracts.preferences import GAPS, PACE, PAUSED_UNTIL, TOPICS, USUAL
 from services.shared.errors import Reject
 from services.shared.playbook.sections import Playbook
 
-USUAL = "usual"
 MONTHS = {"1 month": 1, "3 months": 3}
 
 Chosen = Mapping[str, Any]  # values of traits by name, of those alone that the form names

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from services.ingest.consents import consent_records
+from services.ingest.consents import Named, consent_records
 from services.ingest.http.admission import Admission
 from services.ingest.http.dependencies import Dependencies
 from services.ingest.normalise import Receipt
@@ -151,7 +151,7 @@ class EngagementTracker:
         consents = [consent for item in items for consent in item.consent]
         self._normaliser.take(items, receipt)
         records = receipt.records + consent_records(
-            consents, uuid.uuid4().hex, address, receipt.received_at
+            consents, uuid.uuid4().hex, Named(address), None, receipt.received_at
         )
         await self._delivery.publish_or_spool(records, owner)
         ACCEPTED.labels(METRIC_LABEL).inc(len(receipt.ids))

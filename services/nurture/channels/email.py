@@ -1,77 +1,139 @@
 """E-mail by SMTP: HTML and text, one-click unsubscribe, the touch's id as Message-ID."""
 
+import asyncio
 import json
 from datetime import datetime
+from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import format_datetime, parseaddr
+from email.policy import EmailPolicy
+from email.utils import format_datetime
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
-from services.nurture.channels import OutcomeUnknown
+from services.nurture.channels import OutcomeUnknown, ServerUnusable
 from services.nurture.channels.message import Message
 from services.shared.errors import Reject, Retry
 from services.shared.settings import Settings
+from services.shared.urls import read_sender
+
+LONGEST_ANSWER = 200  # characters of a server's words that are kept
+# answers to RCPT and DATA that speak of the connection (RFC 5321, 4.2.1) or the login (RFC 4954)
+OF_THE_SERVER = frozenset({421, 530, 535, 538})
 
 
 class Email:
-    """Sends over one SMTP server; every message on a connection of its own."""
+    """Sends over one SMTP server; every message on a connection of its own.
+
+    Where the settings name a password, it goes over TLS only.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._url = urlsplit(settings.smtp_url.get_secret_value())
-        self._sender, self._timeout = settings.mail_from, settings.sending_timeout_s
+        self._sender, self._timeout = read_sender(settings.mail_from), settings.sending_timeout_s
 
     async def send(self, message: Message, at: datetime) -> None:
-        """Returns once the server has taken the message."""
+        """Returns once the server has taken the message.
+
+        Raises Reject or Retry for what the server says of this message, ServerUnusable for what it
+        says before it knows the message, OutcomeUnknown where nobody knows whether it was taken.
+        """
         try:
             raw = compose(message, self._sender, at).as_bytes()
         except (ValueError, LookupError) as error:
             raise Reject(f"no mail can be made of it: {error}") from error
-        client, has_begun = self._client(), False
+        client = self._client()
         try:
-            await client.connect()
-            if self._url.username:
-                await client.login(unquote(self._url.username), unquote(self._url.password or ""))
-            await client.mail(parseaddr(self._sender)[1])
-            await client.rcpt(message.recipient)
-            has_begun = True
-            await client.data(raw)
-        except aiosmtplib.SMTPResponseException as error:
-            answered = f"the mail server answered {error.code}"
-            raise (Reject(answered) if error.code >= 500 else Retry(answered)) from error
-        except (ValueError, LookupError) as error:
-            raise Reject(f"SMTP cannot carry it: {type(error).__name__}") from error
-        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            if has_begun:
-                raise OutcomeUnknown(type(error).__name__) from error
-            raise Retry(f"the mail server is away: {type(error).__name__}") from error
+            async with asyncio.timeout(self._timeout) as limit:
+                await self._greet(client)
+                await _hand_over(client, message.recipient, raw, limit)
+        except TimeoutError as error:
+            raise ServerUnusable("the mail server did not answer in time") from error
         finally:
             client.close()
 
+    async def _greet(self, client: aiosmtplib.SMTP) -> None:
+        """Up to MAIL FROM: nothing of it speaks of the message. Raises ServerUnusable."""
+        try:
+            await client.connect()
+            if self._url.username:
+                user, password = unquote(self._url.username), unquote(self._url.password or "")
+                await client.login(user, password)
+            await client.mail(self._sender.addr_spec)
+        except aiosmtplib.SMTPResponseException as error:
+            raise ServerUnusable(_answered(error)) from error
+        except OSError as error:
+            raise ServerUnusable(f"the mail server is away: {type(error).__name__}") from error
+        except (aiosmtplib.SMTPException, ValueError, LookupError) as error:
+            raise ServerUnusable(f"the mail server is of no use: {error}") from error
+
     def _client(self) -> aiosmtplib.SMTP:
         implicit_tls = self._url.scheme == "smtps"
+        tls_by_command = True if self._url.username and not implicit_tls else None
         return aiosmtplib.SMTP(
             hostname=self._url.hostname,
             port=self._url.port or (465 if implicit_tls else 25),
             use_tls=implicit_tls,
+            start_tls=False if implicit_tls else tls_by_command,
             timeout=self._timeout,
         )
 
 
-def compose(message: Message, sender: str, at: datetime) -> EmailMessage:
+async def _hand_over(
+    client: aiosmtplib.SMTP, recipient: str, raw: bytes, limit: asyncio.Timeout
+) -> None:
+    """RCPT and DATA, the commands whose answers speak of the message."""
+    has_begun = False
+    try:
+        await client.rcpt(recipient)
+        has_begun = True
+        await client.data(raw)
+    except aiosmtplib.SMTPResponseException as error:
+        if error.code in OF_THE_SERVER:
+            raise ServerUnusable(_answered(error)) from error
+        # its words may hold the address
+        answered = f"the mail server answered {error.code}"
+        raise (Reject(answered) if error.code >= 500 else Retry(answered)) from error
+    except (ValueError, LookupError) as error:
+        raise Reject(f"SMTP cannot carry it: {type(error).__name__}") from error
+    except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+        if has_begun:
+            raise OutcomeUnknown(type(error).__name__) from error
+        raise ServerUnusable(f"the mail server is away: {type(error).__name__}") from error
+    except asyncio.CancelledError:
+        if has_begun and limit.expired():
+            raise OutcomeUnknown("no answer in time") from None
+        raise
+
+
+def _answered(error: aiosmtplib.SMTPResponseException) -> str:
+    words = " ".join(str(error.message).split())[:LONGEST_ANSWER]
+    return f"the mail server answered {error.code} {words}".rstrip()
+
+
+class _Policy(EmailPolicy):
+    """Headers of VERBATIM are neither encoded nor folded, for addresses would break by either
+    (RFC 2369, 8058).
+    """
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        if name in VERBATIM:
+            return f"{name}: {value}{self.linesep}".encode("ascii")
+        return super().fold_binary(name, value)
+
+
+def compose(message: Message, sender: Address, at: datetime) -> EmailMessage:
     """The mail. Raises ValueError for what no header can hold, or what would be read as another
     address.
     """
-    mail = EmailMessage()
+    mail = EmailMessage(POLICY)
     mail["From"] = sender
     mail["To"] = message.recipient
     if [address.addr_spec for address in mail["To"].addresses] != [message.recipient]:
         raise ValueError("the address would be read as another one")
     mail["Subject"] = message.subject
     mail["Date"] = format_datetime(at)
-    mail["Message-ID"] = (
-        f"<{message.touch_id}@{parseaddr(sender)[1].rpartition('@')[2] or 'localhost'}>"
-    )
+    mail["Message-ID"] = f"<{message.touch_id}@{sender.domain}>"
     mail["X-Ripeline-Touch"] = message.touch_id
     for name, value in provider_headers(message.touch_id).items():
         mail[name] = value
@@ -95,3 +157,7 @@ def provider_headers(touch_id: str) -> dict[str, str]:
         "X-PM-Metadata-touch_id": touch_id,
         "X-PM-KeepID": "true",
     }
+
+
+VERBATIM = {"List-Unsubscribe", "List-Unsubscribe-Post", "Message-ID", *provider_headers("")}
+POLICY = _Policy(linesep="\r\n", max_line_length=76)  # of a blank and an encoded word (RFC 2047)

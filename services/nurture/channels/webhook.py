@@ -4,6 +4,7 @@ recognises a repetition.
 
 import msgspec
 
+from services.nurture.channels import ServerUnusable
 from services.nurture.channels.message import Message
 from services.shared.contracts.events import Touch
 from services.shared.errors import Reject, Retry
@@ -21,7 +22,9 @@ class Webhook:
         )
 
     async def send(self, message: Message, touch: Touch) -> None:
-        """Returns on a 2xx. Raises Reject on a 3xx, or a 4xx but 408 and 429, Retry on the rest."""
+        """Returns on a 2xx. Raises Reject on a 3xx, or a 4xx but 408 and 429, Retry on another
+        answer, ServerUnusable where there is none.
+        """
         body = msgspec.json.encode(
             {
                 "type": "touch.due",
@@ -38,7 +41,10 @@ class Webhook:
                 "preferences": message.preferences,
             }
         )
-        status = await self._webhook.post(touch.id, body)
+        try:
+            status = await self._webhook.post(touch.id, body)
+        except (Reject, Retry) as error:
+            raise ServerUnusable(str(error)) from error
         if 300 <= status < 500 and status not in (408, 429):
             raise Reject(f"the webhook answered {status}")
         if status >= 300:

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from services.shared.contracts.preferences import GAPS, PACE, PAUSED_UNTIL
+from services.shared.contracts.preferences import (
+    GAPS,
+    PACE,
+    PAUSED_UNTIL,
+    read_day,
+    read_pace,
+)
+from services.shared.errors import Reject
 from services.shared.playbook.sections import Cadence
 
 WEEK = timedelta(days=7)
@@ -28,20 +35,22 @@ def with_sales(sales_status: str) -> str | None:
     return "sales is working with the lead" if sales_status in WITH_SALES else None
 
 
-def paused_until(traits: Mapping[str, Any]) -> date | None:
-    """The day until which the lead has asked for a pause, in its own time zone (N9)."""
-    until = traits.get(PAUSED_UNTIL)
-    return None if until is None else _day(until)
+def paused_by_lead(traits: Mapping[str, Any], day: date) -> str | None:
+    """A pause that the lead has asked for, on `day` of its own time zone (N9)."""
+    try:
+        until = read_day(traits.get(PAUSED_UNTIL))
+    except Reject:
+        return "the lead has asked for a pause until a day that cannot be read"
+    return f"the lead has asked for no mail before {until}" if until and day < until else None
 
 
 def slower_pace(traits: Mapping[str, Any], sends: Sequence[datetime], now: datetime) -> str | None:
-    """A slower pace that the lead has asked for (N9)."""
-    pace = traits.get(PACE)
-    if (
-        not isinstance(pace, str)
-        or pace not in GAPS
-        or all(now - sent_at >= GAPS[pace] for sent_at in sends)
-    ):
+    """A slower pace that the lead has asked for, the slowest where it cannot be read (N9)."""
+    try:
+        pace = read_pace(traits.get(PACE))
+    except Reject:
+        pace = max(GAPS, key=lambda name: GAPS[name])
+    if pace is None or all(now - sent_at >= GAPS[pace] for sent_at in sends):
         return None
     return f"the lead has asked for a {pace} mail at most"
 
@@ -54,11 +63,3 @@ def cap_reached(cadence: Cadence, sends: Sequence[datetime], now: datetime) -> s
     if week and now - max(week) < timedelta(hours=cadence.min_hours_between):
         return f"the last touch was less than {cadence.min_hours_between:g} hours ago"
     return None
-
-
-def _day(value: object) -> date | None:
-    """The day that a trait names; None for anything else."""
-    try:
-        return date.fromisoformat(str(value)[:10])
-    except ValueError:
-        return None

@@ -2,13 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from services.nurture.rules.lead import Lead, Trigger
+from services.nurture.rules.time_zones import latest_day, zones_of
 from services.shared.contracts.events import LeadRequest
-from services.shared.contracts.preferences import TOPICS
+from services.shared.contracts.preferences import (
+    LANGUAGE,
+    TOPICS,
+    is_among,
+    read_language,
+    read_topics,
+)
+from services.shared.errors import Reject
 from services.shared.playbook.sections import Content, Persona, Playbook, Program
 
 MOST_COMMERCIAL = 3  # the greatest `distance` that an item can have
@@ -46,15 +54,16 @@ class Library:
 
     def programs(self, lead: Lead, trigger: Trigger) -> list[Program]:
         """Live programs for this stage, product and persona, in the author's order."""
-        persona = self.persona(lead.snapshot.traits)
-        return [
-            program
-            for program in self._live
-            if program.trigger == "stage"
+        return [program for program in self._live if self.answers(program, lead, trigger)]
+
+    def answers(self, program: Program, lead: Lead, trigger: Trigger) -> bool:
+        """Whether a program is for this stage, product and persona."""
+        return (
+            program.trigger == "stage"
             and trigger.stage in program.stages
             and program.product == trigger.product
-            and (not program.personas or persona.id in program.personas)
-        ]
+            and (not program.personas or self.persona(lead.snapshot.traits).id in program.personas)
+        )
 
     def requested(self, request: LeadRequest, product: str) -> list[RequestedItem]:
         """What the live programs hand over for a request (N12)."""
@@ -63,18 +72,29 @@ class Library:
             name = program.answers.get(request.type) or (
                 request.content if request.content in program.items else ""
             )
-            if program.trigger == "request" and program.product == product and name:
+            if self.hands_over(program, product) and name:
                 found.append(RequestedItem(program, self._playbook.content_by_id[name]))
         return found
 
+    def hands_over(self, program: Program, product: str) -> bool:
+        """Whether a program answers requests of this product."""
+        return program.trigger == "request" and program.product == product
+
     def choose(self, lead: Lead, stage: str, program: Program, now: datetime) -> Content | None:
-        """The first item in the author's order that suits the lead."""
+        """The first item in the author's order that suits the lead and whose topic it wants."""
         items = (self._playbook.content_by_id[name] for name in program.items)
-        return next((item for item in items if self.suits(lead, stage, item, now)), None)
+        wanted = (item for item in items if is_wanted(item, lead.snapshot.traits))
+        return next((item for item in wanted if self.suits(lead, stage, item, now)), None)
+
+    def unwanted(self, lead: Lead, stage: str, program: Program, now: datetime) -> list[str]:
+        """The topics of the items that would suit the lead, had it not chosen others."""
+        items = (self._playbook.content_by_id[name] for name in program.items)
+        topics = (item.topic for item in items if self.suits(lead, stage, item, now))
+        return list(dict.fromkeys(topics))
 
     def suits(self, lead: Lead, stage: str, item: Content, now: datetime) -> bool:
-        """Whether it is for this stage, persona, product, language and country, not seen, its
-        prerequisites met, its topic wanted and not too commercial.
+        """Whether it is for this stage, persona, product, language, country and day, not seen, its
+        prerequisites met, and not too commercial.
         """
         traits = lead.snapshot.traits
         return (
@@ -87,8 +107,7 @@ class Library:
             and item.language.lower()[:2] == self._language(traits)
             and _in_country(item, traits)
             and not item.service
-            and is_wanted(item, traits)
-            and (item.valid_until is None or now.date() <= item.valid_until)
+            and (item.valid_until is None or self._day(traits, now) <= item.valid_until)
         )
 
     def persona(self, traits: Mapping[str, Any]) -> Persona:
@@ -100,20 +119,36 @@ class Library:
 
     def _language(self, traits: Mapping[str, Any]) -> str:
         """Two letters: the lead's language, else the company's."""
-        return str(traits.get("language") or self._playbook.company.language).lower()[:2]
+        try:
+            language = read_language(traits.get(LANGUAGE))
+        except Reject:
+            language = None
+        return (language or self._playbook.company.language).lower()[:2]
+
+    def _day(self, traits: Mapping[str, Any], now: datetime) -> date:
+        """The lead's day, in the latest of its zones."""
+        return latest_day(zones_of(traits, self._playbook.company.timezone), now)
 
 
 def is_wanted(item: Content, traits: Mapping[str, Any]) -> bool:
-    """Whether the lead wants to read about the item's topic; who named none wants all (N9)."""
-    topics = traits.get(TOPICS)
-    return item.topic in topics if isinstance(topics, list) else topics in (None, item.topic)
+    """Whether the lead wants to read about the item's topic; who named no topics wants all (N9)."""
+    topics = topics_of(traits)
+    return topics is None or is_among(item.topic, topics)
+
+
+def topics_of(traits: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The topics that the lead wants, None for all; () also for what cannot be read."""
+    try:
+        return read_topics(traits.get(TOPICS))
+    except Reject:
+        return ()
 
 
 def _in_country(item: Content, traits: Mapping[str, Any]) -> bool:
     if not item.countries:
         return True
-    country = str(traits.get("country", "")).lower()
-    return any(country == listed.lower() for listed in item.countries)
+    country = str(traits.get("country", "")).strip().lower()
+    return any(country == listed.strip().lower() for listed in item.countries)
 
 
 @lru_cache(1024)

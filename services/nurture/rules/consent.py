@@ -1,16 +1,9 @@
-"""Permissions: which one counts, and what is missing. Pure."""
+"""Permissions: whether what counts permits, and what is missing. Pure."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from services.shared.contracts.consent import DOUBLE_OPT_IN
 from services.shared.contracts.events import ConsentState
-
-
-def latest(consents: Sequence[ConsentState | None]) -> ConsentState | None:
-    """The latest of several consents; at equal times the refusal wins."""
-    known = [consent for consent in consents if consent]
-    return max(known, key=lambda consent: (consent.at, consent.state == "withdrawn"), default=None)
 
 
 def permitted(consent: ConsentState | None, *, double_opt_in: bool) -> bool:

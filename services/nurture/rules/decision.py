@@ -29,14 +29,16 @@ def decide(
     rules: Rules, lead: Lead, trigger: Trigger, program: Program | None, now: datetime
 ) -> Send | Withhold:
     """The next touch of one program, or the first ground against any."""
-    case = Case(
-        rules, lead, trigger.stage, now, program, program.channel if program else "", trigger
-    )
+    case = Case(rules, lead, trigger, now, program, program.channel if program else "")
     if ground := ground_against(case):
         return ground
     assert program is not None, "that there is none is a ground"
     content = rules.library.choose(lead, trigger.stage, program, now)
     if content is None:
+        if unwanted := rules.library.unwanted(lead, trigger.stage, program, now):
+            return Withhold(
+                "preference", f"the lead does not want to read about {', '.join(unwanted)}"
+            )
         return Withhold(
             "nothing_suitable",
             f"the program {program.id} has no further item for {trigger.stage}",
@@ -55,9 +57,7 @@ def answer_request(
     program, content = item
     imported = decode_provenance(request.imported)
     trigger = Trigger(lead.snapshot.stage, program.product, request.at, imported)
-    case = Case(
-        rules, lead, trigger.stage, now, program, program.channel, trigger, content, request.at
-    )
+    case = Case(rules, lead, trigger, now, program, program.channel, content, is_requested=True)
     if ground := ground_against(case):
         return ground
     ramp = ramp_of(imported, lead.id)
@@ -67,16 +67,25 @@ def answer_request(
 
 
 def recheck(rules: Rules, lead: Lead | None, touch: Touch, now: datetime) -> SendTime | Withhold:
-    """Whether a due touch still goes out, and when: at once where `due_at` is not after `now`."""
+    """Whether a due touch still goes out, and when: at once where `due_at` is not after `now`.
+
+    Every ground that deciding asks is asked again, of the lead, the playbook and the moment as they
+    are.
+    """
     program = rules.library.live_program(touch.program)
     content = rules.library.content(touch.content)
     if lead is None or content is None or program is None:
         return Withhold("superseded", "the lead, the content or the program is gone")
-    is_requested = program.trigger == "request"
-    case = Case(
-        rules, lead, touch.stage, now, program, touch.channel, content=content,
-        requested_at=(touch.decided_at or now) if is_requested else None,
-    )  # fmt: skip
+    is_requested = program.trigger == "request" if touch.requested is None else touch.requested
+    if is_requested and not rules.library.hands_over(program, touch.product):
+        return Withhold("superseded", f"the program {program.id} answers no such request any more")
+    trigger = Trigger(
+        touch.stage,
+        touch.product,
+        touch.cause_at or touch.decided_at or now,
+        decode_provenance(touch.imported),
+    )
+    case = Case(rules, lead, trigger, now, program, touch.channel, content, is_requested)
     if ground := ground_against(case):
         return ground
     return SendTime(now, "") if is_requested else send_time(rules.playbook, lead.snapshot, now)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
-from services.nurture.rules import cadence, consent, timing
-from services.nurture.rules.choice import Library, is_wanted
+from services.nurture.rules import cadence, consent
+from services.nurture.rules.choice import Library, is_wanted, topics_of
 from services.nurture.rules.holdout import is_held_out
 from services.nurture.rules.lead import Lead, Trigger
+from services.nurture.rules.time_zones import earliest_day, zones_of
 from services.shared.contracts.identity import Cleaner
 from services.shared.contracts.provenance import HISTORY
 from services.shared.contracts.touch_reasons import WithholdReason
@@ -37,21 +38,20 @@ class Rules:
 
 
 class Case(NamedTuple):
-    """One possible touch of a lead in a stage.
+    """One possible touch of a lead, for what asks for it.
 
-    `program` is None where none answers. `content` is None until it is chosen. `trigger` is known
-    while deciding only. `requested_at` is set where the lead has asked for the content.
+    `program` is None where none answers. `content` is None until it is chosen. `is_requested` where
+    the lead has asked for the content.
     """
 
     rules: Rules
     lead: Lead
-    stage: str
+    trigger: Trigger
     now: datetime
     program: Program | None
     channel: str = ""
-    trigger: Trigger | None = None
     content: Content | None = None
-    requested_at: datetime | None = None
+    is_requested: bool = False
 
 
 class Withhold(NamedTuple):
@@ -72,32 +72,35 @@ def ground_against(case: Case) -> Withhold | None:
     """The first ground that holds. What was asked for is outside caps, hours and hold-out, whatever
     the stage (N12).
     """
-    for reason, holds in GROUNDS if case.requested_at is None else REQUEST_GROUNDS:
+    for reason, holds in REQUEST_GROUNDS if case.is_requested else GROUNDS:
         if why := holds(case):
             return Withhold(reason, why)
     return None
 
 
+def _excluded(case: Case) -> str | None:
+    excluded = case.lead.snapshot.excluded
+    return f"the playbook leaves it out: {excluded}" if excluded else None
+
+
 def _unknown_stage(case: Case) -> str | None:
-    if case.stage != UNKNOWN:
+    if case.trigger.stage != UNKNOWN:
         return None
     return "the evidence is too thin to say where the lead stands"
 
 
 def _history(case: Case) -> str | None:
     """Imported as history, or too long ago; an imported new lead is new whenever it happened."""
-    if case.trigger is None:
-        return None
     if case.trigger.imported.import_mode == HISTORY:
         return "it comes from an import of history"
     if case.now - case.trigger.cause_at <= HISTORY_AFTER or case.trigger.imported.import_mode:
         return None
-    return f"the {'request' if case.requested_at else 'change itself'} is more than seven days old"
+    return f"the {'request' if case.is_requested else 'change itself'} is more than seven days old"
 
 
 def _moved_on(case: Case) -> str | None:
     current = case.lead.snapshot.stage
-    return f"the lead has moved on to {current}" if current != case.stage else None
+    return f"the lead has moved on to {current}" if current != case.trigger.stage else None
 
 
 def _already_seen(case: Case) -> str | None:
@@ -113,9 +116,23 @@ def _held_out(case: Case) -> str | None:
 
 
 def _no_program(case: Case) -> str | None:
-    if case.program is not None:
+    if case.program and case.rules.library.answers(case.program, case.lead, case.trigger):
         return None
     return "no live program is for this stage, product and persona"
+
+
+def _edited(case: Case) -> str | None:
+    """Only what was decided under another playbook can have it against it."""
+    if case.program is None or case.content is None:
+        return None
+    program, item = case.program, case.content.id
+    if program.channel != case.channel:
+        return f"the program {program.id} goes out by {program.channel} now"
+    if item not in (program.answers.values() if case.is_requested else ()) and (
+        item not in program.items
+    ):
+        return f"the program {program.id} does not have the content any more"
+    return None
 
 
 def _paused_by_person(case: Case) -> str | None:
@@ -136,13 +153,9 @@ def _no_address(case: Case) -> str | None:
 
 
 def _paused_by_lead(case: Case) -> str | None:
-    until = cadence.paused_until(case.lead.snapshot.traits)
-    if until is None:
-        return None
-    zone = timing.time_zone(case.rules.playbook, case.lead.snapshot)
-    if case.now.astimezone(zone).date() >= until:
-        return None
-    return f"the lead has asked for no mail before {until}"
+    traits = case.lead.snapshot.traits
+    zones = zones_of(traits, case.rules.playbook.company.timezone)
+    return cadence.paused_by_lead(traits, earliest_day(zones, case.now))
 
 
 def _slower_pace(case: Case) -> str | None:
@@ -153,6 +166,10 @@ def _capped(case: Case) -> str | None:
     return cadence.cap_reached(case.rules.playbook.cadence, case.lead.recent_sends, case.now)
 
 
+def _no_topics(case: Case) -> str | None:
+    return "the lead wants no topics" if topics_of(case.lead.snapshot.traits) == () else None
+
+
 def _topic_unwanted(case: Case) -> str | None:
     if case.content is None or is_wanted(case.content, case.lead.snapshot.traits):
         return None
@@ -161,14 +178,13 @@ def _topic_unwanted(case: Case) -> str | None:
 
 def _unsuitable(case: Case) -> str | None:
     library = case.rules.library
-    if case.content is None or library.suits(case.lead, case.stage, case.content, case.now):
+    if case.content is None or library.suits(case.lead, case.trigger.stage, case.content, case.now):
         return None
     return "the content no longer suits the lead"
 
 
 def _withdrawn_since(case: Case) -> str | None:
-    assert case.requested_at is not None
-    return consent.withdrawn_since(case.lead.consent, case.requested_at)
+    return consent.withdrawn_since(case.lead.consent, case.trigger.cause_at)
 
 
 def _sample(case: Case) -> str | None:
@@ -183,25 +199,30 @@ def why_not_sendable(content: Content, case: Case) -> str | None:
 
 
 GROUNDS = (
+    Ground("excluded", _excluded),
     Ground("unknown_stage", _unknown_stage),
     Ground("history", _history),
     Ground("superseded", _moved_on),
     Ground("superseded", _already_seen),
     Ground("holdout", _held_out),
     Ground("nothing_suitable", _no_program),
+    Ground("superseded", _edited),
     Ground("superseded", _paused_by_person),
     Ground("superseded", _with_sales),
     Ground("no_consent", _no_address),
     Ground("no_consent", _not_permitted),
     Ground("preference", _paused_by_lead),
     Ground("preference", _slower_pace),
+    Ground("preference", _no_topics),
     Ground("capped", _capped),
     Ground("preference", _topic_unwanted),
     Ground("superseded", _unsuitable),
     Ground("sample", _sample),
 )
 REQUEST_GROUNDS = (
+    Ground("excluded", _excluded),
     Ground("history", _history),
+    Ground("superseded", _edited),
     Ground("no_consent", _withdrawn_since),
     Ground("no_consent", _no_address),
     Ground("sample", _sample),

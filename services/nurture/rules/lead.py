@@ -11,10 +11,11 @@ from services.shared.contracts.provenance import LIVE, Provenance
 class Lead(msgspec.Struct, frozen=True):
     """A lead at the moment of a decision.
 
-    Where a person has asserted a stage, `snapshot` has that one; `consent` is the latest to e-mail
-    for marketing; `seen` are ids of content; `recent_sends` are the times of touches that count
-    towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a person has paused
-    the lead.
+    Where a person has asserted a stage, `snapshot` has that one; `consent` is what counts for
+    e-mail for marketing to its address; `seen` are ids of content; `recent_sends` are the times of
+    touches that count towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a
+    person has paused the lead. All of them are of the lead and of its address, `address` being the
+    keyed hash of that, '' where it has none.
     """
 
     id: str
@@ -23,6 +24,7 @@ class Lead(msgspec.Struct, frozen=True):
     seen: frozenset[str] = frozenset()
     recent_sends: tuple[datetime, ...] = ()
     paused_until: datetime | None = None
+    address: str = ""
 
 
 class Trigger(msgspec.Struct, frozen=True):

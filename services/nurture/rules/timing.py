@@ -3,11 +3,11 @@ window of the lead's own time zone. Pure.
 """
 
 import hashlib
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
+from services.nurture.rules.time_zones import zones_of
 from services.shared.contracts.events import Snapshot
 from services.shared.contracts.provenance import Provenance
 from services.shared.contracts.touch_reasons import WaitReason
@@ -32,15 +32,29 @@ def send_time(
         leaves = snapshot.last_act_at + timedelta(minutes=playbook.cadence.on_site_minutes)
         if leaves > due.due_at:
             due = SendTime(leaves, "on_site")
-    opens = window_opens(playbook.cadence, due.due_at, time_zone(playbook, snapshot))
+    zones = zones_of(snapshot.traits, playbook.company.timezone)
+    opens = window_opens(playbook.cadence, due.due_at, zones)
     return SendTime(opens, "quiet_hours") if opens > due.due_at else due
 
 
-def window_opens(cadence: Cadence, moment: datetime, zone: ZoneInfo) -> datetime:
-    """The first instant from `moment` on outside quiet hours and on a working day, in UTC.
+def window_opens(cadence: Cadence, moment: datetime, zones: Sequence[tzinfo]) -> datetime:
+    """The first instant from `moment` on outside quiet hours and on a working day in every zone, in
+    UTC.
 
-    Where no such instant lies within `LOOK_AHEAD_DAYS`, `moment` itself.
+    Where no such instant lies within `LOOK_AHEAD_DAYS`, that of the first zone, else `moment`.
     """
+    opens = moment
+    while opens - moment < timedelta(days=LOOK_AHEAD_DAYS):
+        asked = opens
+        by_offset = {asked.astimezone(zone).utcoffset(): zone for zone in zones}
+        opens = max(_opens_in(cadence, asked, zone) for zone in by_offset.values())
+        if opens <= asked:
+            return asked.astimezone(UTC)
+    return _opens_in(cadence, moment, zones[0])
+
+
+def _opens_in(cadence: Cadence, moment: datetime, zone: tzinfo) -> datetime:
+    """The same in one zone."""
     local = moment.astimezone(zone)
     start, end = cadence.quiet_from, cadence.quiet_until
     for _ in range(LOOK_AHEAD_DAYS):
@@ -54,14 +68,6 @@ def window_opens(cadence: Cadence, moment: datetime, zone: ZoneInfo) -> datetime
     return moment
 
 
-def time_zone(playbook: Playbook, snapshot: Snapshot) -> ZoneInfo:
-    """The lead's own time zone, else the company's, else UTC."""
-    for name in (snapshot.traits.get("timezone"), playbook.company.timezone):
-        if zone := _zone(str(name)):
-            return zone
-    return ZoneInfo("UTC")
-
-
 def ramp_of(imported: Provenance, lead: str) -> timedelta:
     """How long an imported new lead waits: drawn from its id, evenly over the days of the
     import.
@@ -70,11 +76,3 @@ def ramp_of(imported: Provenance, lead: str) -> timedelta:
         return timedelta()
     drawn = int.from_bytes(hashlib.sha256(f"ramp:{lead}".encode()).digest()[:8], "big") / 2**64
     return timedelta(days=imported.ramp_days * drawn)
-
-
-@lru_cache(1024)
-def _zone(name: str) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        return None

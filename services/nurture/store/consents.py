@@ -1,14 +1,13 @@
-"""Consents by the keyed hash of an address, as `lead.consents` brings them."""
+"""Consents by the keyed hash of an identifier, as `lead.consents` brings them."""
 
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.shared.contracts.consent import ConsentKey
 from services.shared.contracts.events import ConsentChanged, ConsentEvent, ConsentState
 from services.shared.db import rows
 
@@ -43,52 +42,83 @@ class ConsentStore:
         ]
 
     async def keep(self, consents: Sequence[ConsentChanged]) -> None:
-        """Keeps the latest consent of each address, channel and purpose; at equal times the
-        refusal.
+        """Keeps the latest permission and the latest refusal under each identifier. A refusal that
+        answers a touch is also one of the address to which the touch went.
         """
-        if not consents:
-            return
-        newest: dict[ConsentKey, ConsentChanged] = {}
-        for consent in consents:
-            key = ConsentKey(consent.address, consent.channel, consent.purpose)
-            if key not in newest or _rank(consent) > _rank(newest[key]):
+        newest: dict[_Key, ConsentChanged] = {}
+        for consent in [*consents, *await self._of_recipients(consents)]:
+            key = _key(consent)
+            if key not in newest or (consent.at, consent.basis) > (
+                newest[key].at, newest[key].basis,
+            ):  # fmt: skip
                 newest[key] = consent
-        kept = [newest[key] for key in sorted(newest)]
-        await self._connection.execute(
-            text(
-                """INSERT INTO nurture.consent AS c SELECT * FROM unnest(
-                    CAST(:addresses AS text[]), CAST(:channels AS text[]),
-                    CAST(:purposes AS text[]), CAST(:refused AS boolean[]),
-                    CAST(:bases AS text[]), CAST(:ats AS timestamptz[]))
-                ON CONFLICT (address, channel, purpose) DO UPDATE
-                    SET refused = excluded.refused, basis = excluded.basis,
-                        said_at = excluded.said_at
-                    WHERE (c.said_at, c.refused) < (excluded.said_at, excluded.refused)"""
-            ),
-            {
-                "addresses": [consent.address for consent in kept],
-                "channels": [consent.channel for consent in kept],
-                "purposes": [consent.purpose for consent in kept],
-                "refused": [consent.state == "withdrawn" for consent in kept],
-                "bases": [consent.basis for consent in kept],
-                "ats": [consent.at for consent in kept],
-            },
-        )
+        kept = [(*key, newest[key].basis, newest[key].at) for key in sorted(newest)]
+        if kept:
+            columns = map(list, zip(*kept, strict=True))
+            await self._connection.execute(text(_KEEP), dict(zip(_COLUMNS, columns, strict=True)))
 
-    async def latest(self, addresses: Iterable[str]) -> dict[str, ConsentState]:
-        """The kept consent of each hashed address."""
+    async def _of_recipients(self, consents: Iterable[ConsentChanged]) -> list[ConsentChanged]:
+        """The refusals that answer touches, named by the touches' addresses."""
+        answers = [
+            consent for consent in consents if consent.state == "withdrawn" and consent.touch
+        ]
+        if not answers:
+            return []
         found = await rows(
             self._connection,
-            "SELECT address, refused, basis, said_at FROM nurture.consent "
-            "WHERE address = ANY(:addresses) AND channel = :channel AND purpose = :purpose",
-            addresses=list(addresses), channel=CHANNEL, purpose=PURPOSE,
+            "SELECT id::text AS touch, address FROM nurture.touch "
+            "WHERE id::text = ANY(:ids) AND address <> ''",
+            ids=[consent.touch for consent in answers],
+        )
+        addresses = {row.touch: row.address for row in found}
+        return [
+            replace(consent, address=addresses[consent.touch], identifier="")
+            for consent in answers
+            if consent.touch in addresses
+        ]
+
+    async def under(self, identifiers: Iterable[str]) -> list[tuple[str, ConsentState]]:
+        """The kept consents under these hashed identifiers."""
+        found = await rows(
+            self._connection,
+            "SELECT identifier, refused, general, basis, said_at FROM nurture.consent "
+            "WHERE identifier = ANY(:identifiers) AND channel = :channel AND purpose = :purpose",
+            identifiers=list(identifiers), channel=CHANNEL, purpose=PURPOSE,
         )  # fmt: skip
-        return {row.address: _state(row) for row in found}
+        return [(row.identifier, _state(row)) for row in found]
+
+
+class _Key(NamedTuple):
+    """Of a row; in the order of the table's columns."""
+
+    identifier: str
+    channel: str
+    purpose: str
+    refused: bool
+    general: bool
+
+
+def _key(consent: ConsentChanged) -> _Key:
+    return _Key(
+        consent.identifier or consent.address,
+        consent.channel,
+        consent.purpose,
+        consent.state == "withdrawn",
+        not consent.address,
+    )
 
 
 def _state(row: Any) -> ConsentState:
-    return ConsentState("withdrawn" if row.refused else "given", row.said_at, row.basis)
+    state: Literal["given", "withdrawn"] = "withdrawn" if row.refused else "given"
+    return ConsentState(state, row.said_at, row.basis, row.general)
 
 
-def _rank(consent: ConsentChanged) -> tuple[datetime, bool]:
-    return consent.at, consent.state == "withdrawn"
+_COLUMNS = (*_Key._fields, "basis", "said_at")
+_KEEP = """INSERT INTO nurture.consent AS c
+        (identifier, channel, purpose, refused, general, basis, said_at)
+    SELECT * FROM unnest(CAST(:identifier AS text[]), CAST(:channel AS text[]),
+        CAST(:purpose AS text[]), CAST(:refused AS boolean[]), CAST(:general AS boolean[]),
+        CAST(:basis AS text[]), CAST(:said_at AS timestamptz[]))
+    ON CONFLICT (identifier, channel, purpose, refused, general) DO UPDATE
+        SET basis = excluded.basis, said_at = excluded.said_at
+        WHERE (c.said_at, c.basis) < (excluded.said_at, excluded.basis)"""

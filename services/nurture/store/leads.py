@@ -2,7 +2,7 @@
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -11,11 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.cadence import LOOK_BACK
-from services.nurture.rules.consent import latest
 from services.nurture.rules.lead import Lead
 from services.nurture.store.consents import CHANNEL, PURPOSE, ConsentStore
-from services.shared.contracts.consent import snapshot_key
-from services.shared.contracts.events import Change, Snapshot, keyed_hash
+from services.shared.contracts.consent import prevailing, snapshot_key
+from services.shared.contracts.events import Change, ConsentState, Snapshot, keyed_hash
 from services.shared.db import rows
 
 pack = msgspec.msgpack.Encoder().encode
@@ -97,6 +96,21 @@ class LeadStore:
             snapshots=[pack(change.snapshot) for change in kept],
         )
 
+    async def keep_addresses(self, changes: Iterable[Change], ids: Mapping[str, str]) -> None:
+        """Notes which leads have had which addresses; `ids` are those under which they go on."""
+        had = sorted({
+            (self._address(change.snapshot), ids[change.lead])
+            for change in changes
+            if change.snapshot and change.snapshot.email
+        })  # fmt: skip
+        if had:
+            await self._run(
+                """INSERT INTO nurture.address_lead SELECT * FROM unnest(
+                    CAST(:addresses AS text[]), CAST(:leads AS uuid[])) ON CONFLICT DO NOTHING""",
+                addresses=[address for address, _ in had],
+                leads=_uuids(lead for _, lead in had),
+            )
+
     async def keep_seen(self, seen: Iterable[SeenContent]) -> None:
         """Adds content to what leads have had."""
         new = sorted(set(seen))
@@ -108,33 +122,71 @@ class LeadStore:
                 content=[item.content for item in new],
             )
 
-    async def leads(self, wanted: Iterable[LeadKey], now: datetime) -> dict[LeadKey, Lead]:
-        """What is known of these leads for a decision; those without a snapshot are left out."""
+    async def leads(
+        self, wanted: Iterable[LeadKey], now: datetime, *, exclusive: bool = False
+    ) -> dict[LeadKey, Lead]:
+        """What is known of these leads for a decision; those without a snapshot are left out.
+
+        `exclusive` locks their addresses too: another lead may have one of them by now.
+        """
         ids = sorted({key.lead for key in wanted})
         if not ids:
             return {}
-        overrides = await self._overrides(ids, now)
         snapshots = await self._snapshots(ids)
-        seen = await self._by_lead(
-            "SELECT lead_id, content AS value FROM nurture.seen WHERE lead_id = ANY(:ids)", ids
+        addresses = {key: self._address(snapshot) for key, snapshot in snapshots.items()}
+        if exclusive:
+            await self._lock_addresses({*addresses.values()} - {""})
+        history = await self._history(ids, addresses, now)
+        consents = await self._consents(snapshots, addresses)
+        return {
+            key: history.lead(key, snapshot, addresses[key], consents.get(key))
+            for key, snapshot in snapshots.items()
+        }
+
+    def _address(self, snapshot: Snapshot) -> str:
+        """The keyed hash of the address to write to; '' where there is none."""
+        return keyed_hash(self._pepper, f"email:{snapshot.email}") if snapshot.email else ""
+
+    async def _lock_addresses(self, addresses: Iterable[str]) -> None:
+        """Locks addresses until the end of the transaction, in one order."""
+        await self._run(
+            "SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS k(key)",
+            keys=sorted(int(address[:16], 16) - (1 << 63) for address in addresses),
         )
-        sends = await self._by_lead(_SENDS, ids, since=now - LOOK_BACK,
-            request_programs=self._request_programs)  # fmt: skip
-        consents = await self._consents(snapshots.values())
-        known = {}
-        for key, snapshot in snapshots.items():
-            override = overrides.get(key.lead)
-            if override and override.stage:
-                snapshot = msgspec.structs.replace(snapshot, stage=override.stage)
-            known[key] = Lead(
-                id=key.lead,
-                snapshot=snapshot,
-                consent=latest([snapshot.consents.get(_CONSENT), consents.get(snapshot.email)]),
-                seen=frozenset(seen.get(key.lead, ())),
-                recent_sends=tuple(sends.get(key.lead, ())),
-                paused_until=override.until if override and override.paused else None,
-            )
-        return known
+
+    async def _history(
+        self, ids: Sequence[str], addresses: Mapping[LeadKey, str], now: datetime
+    ) -> "_History":
+        """What was sent, seen and set of these leads, and of their addresses under other leads."""
+        related: dict[str, set[str]] = {lead: {lead} for lead in ids}
+        holders = await self._holders(addresses.values())
+        for key, address in addresses.items():
+            related[key.lead] |= holders.get(address, set())
+        everybody = sorted(set().union(*related.values()))
+        sends = await rows(
+            self._connection, _SENDS, ids=_uuids(ids), addresses=[*{*addresses.values()} - {""}],
+            since=now - LOOK_BACK, request_programs=self._request_programs,
+        )  # fmt: skip
+        seen: dict[str, set[str]] = defaultdict(set)
+        for row in await rows(
+            self._connection,
+            "SELECT lead_id, content FROM nurture.seen WHERE lead_id = ANY(:ids)",
+            ids=_uuids(everybody),
+        ):
+            seen[str(row.lead_id)].add(row.content)
+        stages, pauses = await self._asserted_stages(ids, now), await self._pauses(everybody, now)
+        return _History(related, sends, seen, stages, pauses)
+
+    async def _holders(self, addresses: Iterable[str]) -> dict[str, set[str]]:
+        """The leads that have or had these addresses."""
+        holders: dict[str, set[str]] = defaultdict(set)
+        for row in await rows(
+            self._connection,
+            "SELECT address, lead_id FROM nurture.address_lead WHERE address = ANY(:addresses)",
+            addresses=[*{*addresses} - {""}],
+        ):
+            holders[row.address].add(str(row.lead_id))
+        return holders
 
     async def _snapshots(self, ids: Sequence[str]) -> dict[LeadKey, Snapshot]:
         found = await rows(
@@ -144,41 +196,92 @@ class LeadStore:
         )
         return {LeadKey(str(row.lead_id), row.product): unpack(row.snapshot) for row in found}
 
-    async def _overrides(self, ids: Sequence[str], now: datetime) -> dict[str, Any]:
-        """Stages that a person asserted and pauses that a person set, while they hold."""
+    async def _asserted_stages(self, ids: Sequence[str], now: datetime) -> dict[str, str]:
+        """Stages that a person asserted, while they hold."""
         found = await rows(
             self._connection,
-            "SELECT lead_id, stage, paused, until FROM nurture.override "
+            "SELECT lead_id, stage FROM nurture.asserted_stage "
             "WHERE lead_id = ANY(:ids) AND until > :now",
             ids=_uuids(ids), now=now,
         )  # fmt: skip
-        return {str(row.lead_id): row for row in found}
+        return {str(row.lead_id): row.stage for row in found}
 
-    async def _consents(self, snapshots: Iterable[Snapshot]) -> dict[str, Any]:
-        """Consents by address, as `lead.consents` brought them."""
-        hashes = {
-            snapshot.email: keyed_hash(self._pepper, f"email:{snapshot.email}")
-            for snapshot in snapshots
-            if snapshot.email
-        }
-        found = await ConsentStore(self._connection).latest(hashes.values())
-        return {email: found[hashed] for email, hashed in hashes.items() if hashed in found}
+    async def _pauses(self, ids: Sequence[str], now: datetime) -> dict[str, datetime]:
+        """Until when a person has paused leads, while that holds."""
+        found = await rows(
+            self._connection,
+            "SELECT lead_id, until FROM nurture.pause WHERE lead_id = ANY(:ids) AND until > :now",
+            ids=_uuids(ids), now=now,
+        )  # fmt: skip
+        return {str(row.lead_id): row.until for row in found}
 
-    async def _by_lead(
-        self, statement: str, ids: Sequence[str], **values: Any
-    ) -> dict[str, list[Any]]:
-        """Every `value` of a statement, by `lead_id`."""
-        grouped: dict[str, list[Any]] = defaultdict(list)
-        for row in await rows(self._connection, statement, ids=_uuids(ids), **values):
-            grouped[str(row.lead_id)].append(row.value)
-        return grouped
+    async def _consents(
+        self, snapshots: Mapping[LeadKey, Snapshot], addresses: Mapping[LeadKey, str]
+    ) -> dict[LeadKey, ConsentState]:
+        """What counts of what `lead.consents` brought under any of the leads' identifiers, and of
+        what the scorer knew.
+        """
+        names: dict[str, set[str]] = defaultdict(set)  # by lead
+        for key, snapshot in snapshots.items():
+            names[key.lead] |= {addresses[key], *snapshot.identifiers} - {""}
+        kept: dict[str, list[ConsentState]] = defaultdict(list)
+        store = ConsentStore(self._connection)
+        for identifier, consent in await store.under(set().union(*names.values())):
+            kept[identifier].append(consent)
+        found = {}
+        for key, snapshot in snapshots.items():
+            known = [
+                consent
+                for identifier in names[key.lead]
+                for consent in kept.get(identifier, ())
+                if consent.state == "withdrawn" or consent.general or identifier == addresses[key]
+            ]
+            if told := snapshot.consents.get(_CONSENT):
+                known.append(told)
+            if counts := prevailing(known):
+                found[key] = counts
+        return found
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
 
 
-_SENDS = """SELECT lead_id, coalesce(sent_at, due_at) AS value FROM nurture.touch
-    WHERE lead_id = ANY(:ids) AND status IN ('sending', 'sent', 'unknown')
+class _History(NamedTuple):
+    """Of leads and of the others that have or had their addresses (`related`, by lead)."""
+
+    related: dict[str, set[str]]
+    sends: list[Any]
+    seen: dict[str, set[str]]
+    stages: dict[str, str]
+    pauses: dict[str, datetime]
+
+    def lead(
+        self, key: LeadKey, snapshot: Snapshot, address: str, consent: ConsentState | None
+    ) -> Lead:
+        """The lead for a decision."""
+        if stage := self.stages.get(key.lead):
+            snapshot = msgspec.structs.replace(snapshot, stage=stage)
+        related = self.related[key.lead]
+        return Lead(
+            id=key.lead,
+            snapshot=snapshot,
+            address=address,
+            consent=consent,
+            seen=frozenset().union(*(self.seen.get(lead, ()) for lead in related)),
+            recent_sends=tuple(
+                row.at
+                for row in self.sends
+                if str(row.lead_id) == key.lead or (address and row.address == address)
+            ),
+            paused_until=max(
+                (self.pauses[lead] for lead in related if lead in self.pauses), default=None
+            ),
+        )
+
+
+_SENDS = """SELECT lead_id, address, coalesce(sent_at, due_at) AS at FROM nurture.touch
+    WHERE (lead_id = ANY(:ids) OR (address <> '' AND address = ANY(:addresses)))
+    AND status IN ('sending', 'sent', 'unknown')
     AND coalesce(sent_at, due_at) > :since
     AND program <> ALL(CAST(:request_programs AS text[]))"""
 _MERGE = (
@@ -190,9 +293,17 @@ _MERGE = (
     """INSERT INTO nurture.seen SELECT :new, content FROM nurture.seen WHERE lead_id = :old
     ON CONFLICT DO NOTHING""",
     "DELETE FROM nurture.seen WHERE lead_id = :old",
-    """INSERT INTO nurture.override SELECT :new, stage, paused, until FROM nurture.override
+    """INSERT INTO nurture.pause AS p SELECT :new, until FROM nurture.pause WHERE lead_id = :old
+    ON CONFLICT (lead_id) DO UPDATE SET until = greatest(p.until, excluded.until)""",
+    "DELETE FROM nurture.pause WHERE lead_id = :old",
+    """INSERT INTO nurture.asserted_stage AS s
+    SELECT :new, stage, until FROM nurture.asserted_stage WHERE lead_id = :old
+    ON CONFLICT (lead_id) DO UPDATE SET stage = excluded.stage, until = excluded.until
+    WHERE (s.until, s.stage) < (excluded.until, excluded.stage)""",
+    "DELETE FROM nurture.asserted_stage WHERE lead_id = :old",
+    """INSERT INTO nurture.address_lead SELECT address, :new FROM nurture.address_lead
     WHERE lead_id = :old ON CONFLICT DO NOTHING""",
-    "DELETE FROM nurture.override WHERE lead_id = :old",
+    "DELETE FROM nurture.address_lead WHERE lead_id = :old",
     "DELETE FROM nurture.lead WHERE lead_id = :old",
 )
 

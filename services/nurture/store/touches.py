@@ -17,8 +17,11 @@ _DECISION = {
     "id": "uuid", "announcement_id": "uuid", "program": "text", "lead_id": "uuid",
     "product": "text", "stage": "text", "content": "text", "channel": "text", "status": "text",
     "reason": "text", "why": "text", "propensity": "float8", "decided_at": "timestamptz",
-    "decision_ms": "float8", "due_at": "timestamptz",
+    "decision_ms": "float8", "due_at": "timestamptz", "cause_at": "timestamptz",
+    "imported": "text", "requested": "boolean",
 }  # fmt: skip
+# a channel that is stopped is tried again at its time
+_NOT_STOPPED = "channel NOT IN (SELECT channel FROM access.channel_stop WHERE retry_at > :now)"
 COLUMNS = ", ".join((*_DECISION, "sent_at", "attempts"))
 _INSERT = (
     f"INSERT INTO nurture.touch ({', '.join(_DECISION)}) SELECT * FROM unnest("
@@ -78,7 +81,8 @@ class TouchStore:
         """Whether the time of some touch has come."""
         found = await rows(
             self._connection,
-            "SELECT 1 FROM nurture.touch WHERE status = 'due' AND due_at <= :now LIMIT 1",
+            "SELECT 1 FROM nurture.touch WHERE status = 'due' AND due_at <= :now "
+            f"AND {_NOT_STOPPED} LIMIT 1",
             now=now,
         )
         return bool(found)
@@ -88,8 +92,18 @@ class TouchStore:
         found = await rows(
             self._connection,
             f"SELECT {COLUMNS} FROM nurture.touch WHERE status = 'due' AND due_at <= :now "
-            "ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED",
+            f"AND {_NOT_STOPPED} ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED",
             now=now, limit=limit,
+        )  # fmt: skip
+        return [_touch(row) for row in found]
+
+    async def overdue(self, channel: str, before: datetime, limit: int) -> list[Touch]:
+        """Locks touches of a channel that have been due since before then."""
+        found = await rows(
+            self._connection,
+            f"SELECT {COLUMNS} FROM nurture.touch WHERE status = 'due' AND due_at <= :before "
+            "AND channel = :channel ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED",
+            channel=channel, before=before, limit=limit,
         )  # fmt: skip
         return [_touch(row) for row in found]
 
@@ -103,21 +117,24 @@ class TouchStore:
         )
         return [_touch(row) for row in found]
 
-    async def update(self, touch: Touch, *, was: Sequence[TouchStatus], attempt: int = 0) -> bool:
+    async def update(
+        self, touch: Touch, *, was: Sequence[TouchStatus], attempt: int = 0, address: str = ""
+    ) -> bool:
         """Writes status, reason and times of a touch whose status is one of `was`; returns whether
-        it is. Adds `attempt` to its attempts.
+        it is. Adds `attempt` to its attempts; `address` is the keyed hash of that to which it goes.
         """
         done = await self._connection.execute(
             text(
                 """UPDATE nurture.touch SET status = :status, reason = :reason, why = :why,
                     due_at = :due_at, sent_at = :sent_at, attempts = attempts + :attempt,
+                    address = coalesce(nullif(:address, ''), address),
                     sending_since = CASE WHEN :status = 'sending' THEN clock_timestamp() END
                 WHERE id = :id AND status = ANY(:was)"""
             ),
             {
                 "id": uuid.UUID(touch.id), "status": touch.status, "reason": touch.reason,
                 "why": touch.why, "due_at": touch.due_at, "sent_at": touch.sent_at,
-                "attempt": attempt, "was": list(was),
+                "attempt": attempt, "address": address, "was": list(was),
             },
         )  # fmt: skip
         return bool(done.rowcount)
@@ -177,6 +194,7 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
         uuid.UUID(touch.id), uuid.UUID(touch.announcement), touch.program, uuid.UUID(touch.lead),
         touch.product, touch.stage, touch.content, touch.channel, touch.status, touch.reason,
         touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
+        touch.cause_at, touch.imported, touch.requested,
     )  # fmt: skip
 
 
@@ -186,5 +204,5 @@ def _touch(row: Any) -> Touch:
         announcement=str(row.announcement_id), program=row.program, stage=row.stage,
         content=row.content, channel=row.channel, status=row.status, reason=row.reason,
         why=row.why, propensity=row.propensity, decided_at=row.decided_at, due_at=row.due_at,
-        sent_at=row.sent_at,
+        sent_at=row.sent_at, cause_at=row.cause_at, imported=row.imported, requested=row.requested,
     )  # fmt: skip

@@ -1,18 +1,26 @@
-"""`ripeline brake` and `ripeline lead`: what a person decides about sending."""
+"""`ripeline brake`, `lead` and `spool`: what a person decides about sending."""
 
+import json
 import uuid
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from services.ops.cli.options import DATES, end, with_engine
-from services.ops.commands import overrides
+from services.ops.cli.options import DATES, Json, end, with_engine
+from services.ops.commands import overrides, spools
 from services.ops.commands.current import current_settings
 from services.shared.playbook.loading import load
 
 brake = typer.Typer(no_args_is_help=True, help="Stop and release all sending, within seconds.")
 lead = typer.Typer(no_args_is_help=True, help="What a person decides on one lead, until a date.")
+
+spool = typer.Typer(
+    no_args_is_help=True,
+    help="The ingests for whose spools sending waits, and those that are lost.",
+)
 
 LeadId = Annotated[uuid.UUID, typer.Argument(help="The lead's id.")]
 Until = Annotated[
@@ -63,3 +71,34 @@ def release(lead: LeadId) -> None:
     """Take back a pause or a stage of a lead."""
     with_engine(lambda engine: overrides.release_lead(engine, lead))
     print("released")
+
+
+@spool.command("list")
+def list_spools(as_json: Json = False) -> None:
+    """List every ingest with its spool: when it was last seen, and whether sending waits for it."""
+    found = with_engine(spools.every)
+    if as_json:
+        return print(json.dumps([row._asdict() for row in found]))
+    table = Table("ingest", "last seen", "holds records", "sending waits")
+    for row in found:
+        table.add_row(row.instance, row.last_seen, str(row.spooled), row.reason or "no")
+    Console().print(table)
+
+
+@spool.command("forget")
+def forget(
+    instance: Annotated[str, typer.Argument(help="The ingest, as `ripeline spool list` names it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Sending waits no longer for an ingest that is lost. Refusals that lie in its spool are
+    overtaken: do this only where its folder cannot be brought back.
+    """
+    if not yes:
+        typer.confirm(
+            f"Refusals in the spool of {instance} will not stop mails to those who refused. "
+            "Is its folder lost for good?",
+            abort=True,
+        )
+    if not with_engine(lambda engine: spools.forget(engine, instance)):
+        end(f"no ingest {instance!r}: `ripeline spool list` names them")
+    print(f"{instance} is forgotten; an ingest that comes back with its folder is known again")

@@ -1,21 +1,25 @@
-"""`ripeline settings`, `provision`, `status`, `verify` and `reviews`: the whole system at once."""
+"""`ripeline settings`, `provision`, `status`, `gaps`, `verify` and `reviews`: the whole system at
+once.
+"""
 
 import asyncio
 import json
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from services.ops.cli.options import Json, end
+from services.ops.cli.options import Json, end, with_engine
+from services.ops.commands import gaps as lost_records
 from services.ops.commands import provision as provisioning
 from services.ops.commands import reviews as identity_reviews
 from services.ops.commands import status as system_status
 from services.ops.commands import verify as verification
 from services.ops.commands.current import current_settings
-from services.shared.db import is_transient
+from services.shared.db import is_away
 from services.shared.errors import Retry
 from services.shared.settings import Settings
 
@@ -42,7 +46,7 @@ def settings(as_json: Json = False) -> None:
 
 def provision(as_json: Json = False) -> None:
     """Migrate the database, create topics and keys. May run twice."""
-    done = asyncio.run(provisioning.provision(Settings()))
+    done = asyncio.run(provisioning.provision(Settings.read()))
     if as_json:
         return print(json.dumps(done._asdict()))
     print(f"database migrated; topics created: {', '.join(done.topics) or 'none missing'}")
@@ -51,11 +55,11 @@ def provision(as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """What is left to do: lag, outbox, due, undecided, spool, dead letters."""
+    """What is left to do: lag, outbox, due, undecided, spool, dead letters, gaps."""
     try:
         state = asyncio.run(system_status.read(current_settings()))
     except Exception as error:
-        if isinstance(error, Retry) or is_transient(error):
+        if isinstance(error, Retry) or is_away(error):
             end(f"nothing answers ({error or type(error).__name__}); start it with `ripeline up`")
         raise
     if as_json:
@@ -63,6 +67,28 @@ def status(as_json: Json = False) -> None:
     table = Table("what", "now")
     for name, value in state._asdict().items():
         table.add_row(name, json.dumps(value))
+    Console().print(table)
+
+
+def gaps(
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Answer for them: sending and `idle` go on.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List records that the broker no longer had when they were to be read: deleted after its
+    retention, or gone with a topic that was created again (then there may have been more).
+
+    While consents are among them nothing is sent, as refusals may be lost.
+    """
+    found = with_engine(lost_records.open_gaps)
+    if accept:
+        with_engine(lambda engine: lost_records.accept_gaps(engine, found))
+    if as_json:
+        return print(json.dumps([gap._asdict() for gap in found], default=str))
+    table = Table(*lost_records.OpenGap._fields)
+    for gap in found:
+        table.add_row(*map(str, gap))
     Console().print(table)
 
 

@@ -3,7 +3,6 @@ runs.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -33,7 +32,6 @@ DAYS = 60.0
 # what the services take to start, during which the compressed clock stands still
 HEAD_START_S = 4.0
 IDLE_TIMEOUT_S = 180.0
-IDLE_POLL_S = 0.3
 
 
 class DemoOptions(NamedTuple):
@@ -75,7 +73,7 @@ async def start(
     started = time.monotonic()
     clocks: list[Clock] = []
     try:
-        world = World.of(load(options.playbook or Settings().playbook))
+        world = World.of(load(options.playbook or Settings.read().playbook))
     except InvalidFile as broken:
         raise SystemFailed(f"the playbook is broken:\n{broken}", 2) from None
 
@@ -109,7 +107,10 @@ def _http() -> aiohttp.ClientSession:
 async def measure(demo: Demo) -> Measured:
     """Runs the traffic of `DAYS`, waits until all is done, and judges it. Raises `SystemFailed`."""
     await unless_failed(demo.system, demo.traffic.run(DAYS))
-    state = await _idle(demo.system.settings)
+    try:
+        state = await status.wait_until_idle(demo.system.settings, IDLE_TIMEOUT_S)
+    except status.NotIdle as error:
+        raise SystemFailed(f"the system did not come to rest: {error}") from None
     tally, prefix = demo.client.tally, demo.run.prefix
     record = await demo.query.everything()
     sampled = evaluation.samples(demo.traffic.people, tally, DAYS, demo.run.seed)
@@ -147,22 +148,3 @@ def _leaves(error: BaseException | None) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
     return [error] if error else []
-
-
-async def _idle(settings: Settings) -> status.Status:
-    """Waits until twice nothing is left to do; returns the last status. Raises `SystemFailed` after
-    `IDLE_TIMEOUT_S`.
-    """
-    give_up = time.monotonic() + IDLE_TIMEOUT_S
-    idle = 0
-    while True:
-        state = await status.read(settings)
-        idle = idle + 1 if state.idle else 0
-        if idle == 2:
-            return state
-        if time.monotonic() > give_up:
-            raise SystemFailed(
-                f"the system was not idle after {IDLE_TIMEOUT_S:.0f} s: "
-                f"{json.dumps(state._asdict())}"
-            )
-        await asyncio.sleep(IDLE_POLL_S)

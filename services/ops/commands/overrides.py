@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -22,32 +23,38 @@ async def resume_sending(engine: AsyncEngine) -> None:
 
 
 async def pause_lead(engine: AsyncEngine, lead: uuid.UUID, until: datetime) -> None:
-    """Sends the lead nothing until then but what it asks for; a stage asserted before stays."""
-    await _override(engine, lead, until, stage="", paused=True)
+    """Sends the lead nothing until then but what it asks for."""
+    await _run(
+        engine,
+        f"INSERT INTO nurture.pause VALUES ({_SURVIVING}, :until) "
+        "ON CONFLICT (lead_id) DO UPDATE SET until = excluded.until",
+        lead=lead,
+        until=until,
+    )
 
 
 async def assert_stage(engine: AsyncEngine, lead: uuid.UUID, stage: str, until: datetime) -> None:
-    """Has nurture take this stage for the lead's until then; a pause set before stays."""
-    await _override(engine, lead, until, stage=stage, paused=False)
+    """Has nurture take this stage for the lead's until then."""
+    await _run(
+        engine,
+        f"INSERT INTO nurture.asserted_stage VALUES ({_SURVIVING}, :stage, :until) "
+        "ON CONFLICT (lead_id) DO UPDATE SET stage = excluded.stage, until = excluded.until",
+        lead=lead,
+        stage=stage,
+        until=until,
+    )
 
 
 async def release_lead(engine: AsyncEngine, lead: uuid.UUID) -> None:
     """Takes back pause and stage."""
-    async with engine.begin() as connection:
-        await connection.execute(
-            text("DELETE FROM nurture.override WHERE lead_id = :lead"), {"lead": lead}
-        )
+    for table in ("nurture.pause", "nurture.asserted_stage"):
+        await _run(engine, f"DELETE FROM {table} WHERE lead_id = {_SURVIVING}", lead=lead)
 
 
-async def _override(
-    engine: AsyncEngine, lead: uuid.UUID, until: datetime, *, stage: str, paused: bool
-) -> None:
-    statement = """INSERT INTO nurture.override VALUES (
-            coalesce((SELECT into_lead FROM nurture.merged WHERE lead_id = :lead), :lead),
-            :stage, :paused, :until)
-        ON CONFLICT (lead_id) DO UPDATE SET
-            stage = CASE WHEN excluded.paused THEN override.stage ELSE excluded.stage END,
-            paused = override.paused OR excluded.paused, until = excluded.until"""
-    values = {"lead": lead, "stage": stage, "paused": paused, "until": until}
+async def _run(engine: AsyncEngine, statement: str, **values: Any) -> None:
     async with engine.begin() as connection:
         await connection.execute(text(statement), values)
+
+
+# the lead into which it was merged, if any
+_SURVIVING = "coalesce((SELECT into_lead FROM nurture.merged WHERE lead_id = :lead), :lead)"

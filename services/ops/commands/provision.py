@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.shared.db import is_transient, migrate, open_engine, rows
+from services.shared import installation
+from services.shared.db import is_away, migrate, open_engine, rows
 from services.shared.errors import Retry
 from services.shared.http.keys import Scope, new_key, register
 from services.shared.messaging.kafka import create_topics
@@ -25,11 +26,13 @@ async def provision(settings: Settings) -> Provisioned:
     """Migrates, creates topics, registers the keys of the settings; makes a key of each scope that
     has none at all.
 
-    Waits while database or broker are starting.
+    Waits while database or broker are starting. Raises Reject without a pepper, and for a database
+    that is newer or was made with another one.
     """
-    engine = open_engine(settings)
+    settings.require_pepper()
+    engine = open_engine(settings, "provision")
     try:
-        await retry_with_backoff(lambda: _migrated(engine), "database")
+        await retry_with_backoff(lambda: _migrated(engine, settings), "database")
         topics = await retry_with_backoff(lambda: create_topics(settings), "broker")
         keys = {scope: key for scope in SCOPES if (key := await _key(engine, settings, scope))}
         return Provisioned(topics, keys)
@@ -53,10 +56,11 @@ async def _key(engine: AsyncEngine, settings: Settings, scope: Scope) -> str:
     return made
 
 
-async def _migrated(engine: AsyncEngine) -> None:
+async def _migrated(engine: AsyncEngine, settings: Settings) -> None:
     try:
-        await migrate(engine)
+        await migrate(engine, wait_s=settings.migration_wait_s)
+        await installation.check(engine, settings)
     except Exception as error:
-        if is_transient(error):
+        if is_away(error):
             raise Retry(f"the database is away: {type(error).__name__}") from error
         raise

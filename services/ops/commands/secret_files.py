@@ -30,6 +30,7 @@ FILES = {
     "ripeline_secret_key": (new_key, OWNER_ONLY),
     "ripeline_public_key": (new_key, OWNER_ONLY),
     "ripeline_query_key": (new_key, OWNER_ONLY),
+    "ripeline_webhook_secret": (new_signer, OWNER_ONLY),
     "ripeline_crm_secret": (new_signer, OWNER_ONLY),
 }
 

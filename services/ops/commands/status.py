@@ -1,17 +1,26 @@
 """What is left to do, read from the database and the broker."""
 
+import asyncio
+import json
+import time
 from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.ingest.spool_files import waiting_submissions
+from services.ingest.spool_files import damaged_files, waiting_submissions
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.db import open_engine, rows, value
-from services.shared.messaging.kafka import EndOffsets
+from services.shared.messaging import spool_leases
+from services.shared.messaging.kafka import EndOffsets, Log
+from services.shared.messaging.progress import Schema, lost_records
 from services.shared.settings import Settings
 
-READS = {"scorer": (INTERACTIONS, TOUCHES), "nurture": (CHANGES, CONSENTS)}
+READS: dict[Schema, tuple[str, str]] = {
+    "scorer": (INTERACTIONS, TOUCHES),
+    "nurture": (CHANGES, CONSENTS),
+}
+IDLE_POLL_S = 0.3
 _COUNTS = {
     "due": "SELECT count(*) FROM nurture.touch WHERE status = 'due' AND due_at <= "
     "to_timestamp(:now / 1e6)",
@@ -23,24 +32,37 @@ _COUNTS = {
 }
 
 
+class NotIdle(Exception):
+    """Something is left to do that nobody will do in time, or that nobody can do."""
+
+
 class Status(NamedTuple):
     """Counts of what is left to do; `idle` where nothing is.
 
     `lag` and `outbox` are records by service. `due` are touches whose time has come; those due
     later do not count against `idle`. `unknown` are touches that may have been sent, `braked`
-    whether the kill switch is on, `spool` records that ingest has not published yet.
+    whether the kill switch is on, `stopped` why the server of a channel cannot be used, `spool`
+    records that ingest has not published yet. `unsendable` are records of the outboxes that were
+    set aside, `gaps` those that the broker no longer had when they were to be read, by topic, until
+    somebody accepts it. `waits_for` is why sending waits for an ingest, and `spool_damaged` are
+    files of the spool that were put aside because not all in them could be read.
     """
 
-    lag: dict[str, int]
+    lag: dict[Schema, int]
     due: int
     sending: int
     undecided: int
     reviews: int
     unknown: int
-    outbox: dict[str, int]
+    outbox: dict[Schema, int]
     dead_letters: int
+    unsendable: int
+    gaps: dict[str, int]
     braked: bool
+    stopped: dict[str, str]
     spool: int
+    waits_for: list[str]
+    spool_damaged: int
     idle: bool
 
 
@@ -53,31 +75,58 @@ async def read(settings: Settings) -> Status:
             counts = await _counts(connection, Clock.parse(settings.clock).now_us())
             outbox = {service: await _count(connection, f"{service}.outbox") for service in READS}
             dead = [await _count(connection, f"{service}.dead_letter") for service in READS]
+            aside = [await _count(connection, f"{service}.unsendable") for service in READS]
+            gaps = [await lost_records(connection, service) for service in READS]
             braked = bool(await _count(connection, "nurture.brake"))
+            held_by = await spool_leases.held_by(connection)
+            stops = await rows(connection, "SELECT channel, why FROM access.channel_stop")
             lag = {service: await _lag(connection, service, end) for service in READS}
     finally:
         await ends.close()
         await engine.dispose()
-    spool = waiting_submissions(settings.spool_dir) if settings.spool_dir.is_dir() else 0
+    has_spool = settings.spool_dir.is_dir()
+    spool = waiting_submissions(settings.spool_dir) if has_spool else 0
     to_do = [counts[name] for name in ("due", "sending", "undecided", "reviews")]
     return Status(
         lag=lag,
         **counts,
         outbox=outbox,
         dead_letters=sum(dead),
+        unsendable=sum(aside),
+        gaps={topic: count for of_service in gaps for topic, count in of_service.items()},
         braked=braked,
+        stopped={stop.channel: stop.why for stop in stops},
         spool=spool,
-        idle=not any([*lag.values(), *outbox.values(), *to_do, spool]),
+        waits_for=[lease.reason for lease in held_by],
+        spool_damaged=damaged_files(settings.spool_dir) if has_spool else 0,
+        idle=not any([*lag.values(), *outbox.values(), *to_do, spool, *gaps]),
     )
 
 
-async def _lag(connection: AsyncConnection, service: str, ends: dict[tuple[str, int], int]) -> int:
-    found = await rows(connection, f"SELECT topic, partition, next_offset FROM {service}.progress")
-    applied = {(row.topic, row.partition): row.next_offset for row in found}
+async def wait_until_idle(settings: Settings, seconds: float) -> Status:
+    """Waits until twice nothing is left to do; returns the last status. Raises NotIdle after
+    `seconds`, and at once where records are gone that should have been read.
+    """
+    give_up, idle = time.monotonic() + seconds, 0
+    while idle < 2:
+        state = await read(settings)
+        idle = idle + 1 if state.idle else 0
+        if state.gaps:
+            gone = ", ".join(f"{count} of {topic}" for topic, count in state.gaps.items())
+            raise NotIdle(f"records were lost before they were read: {gone}; see `ripeline gaps`")
+        if time.monotonic() > give_up:
+            raise NotIdle(f"not idle after {seconds:.0f} s: {json.dumps(state._asdict())}")
+        await asyncio.sleep(IDLE_POLL_S)
+    return state
+
+
+async def _lag(connection: AsyncConnection, service: Schema, ends: dict[Log, int]) -> int:
+    found = await rows(
+        connection, f"SELECT topic, topic_id, partition, next_offset FROM {service}.progress"
+    )
+    applied = {Log(*row[:3]): row.next_offset for row in found}
     return sum(
-        max(0, end - applied.get(partition, 0))
-        for partition, end in ends.items()
-        if partition[0] in READS[service]
+        max(0, end - applied.get(of, 0)) for of, end in ends.items() if of.topic in READS[service]
     )
 
 

@@ -14,7 +14,7 @@ from services.scorer.records import unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store, pack
 from services.shared.clock import Clock
-from services.shared.db import open_engine, rows
+from services.shared.db import open_engine, rows, without_limits
 from services.shared.playbook.loading import load
 from services.shared.settings import Settings
 
@@ -44,6 +44,7 @@ async def verify(settings: Settings, progress: Callable[[int], None]) -> Verific
     try:
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ")
+            await without_limits(connection)
             mismatches += await _misplaced(connection)
             while True:
                 found = await rows(
@@ -88,7 +89,7 @@ async def _compare(
 
 def canonical(profile: Profile) -> bytes:
     """A profile in one form whatever the order in which it was learned."""
-    for name in ("traits", "consent", "milestones", "rest"):
+    for name in ("traits", "consent", "refusals", "milestones"):
         setattr(profile, name, dict(sorted(getattr(profile, name).items())))
     return pack(profile)
 

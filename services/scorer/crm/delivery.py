@@ -53,12 +53,6 @@ class CrmDelivery:
         self, settings: Settings, engine: AsyncEngine, scoring: Scoring, leads: LeadQueries
     ) -> None:
         url, secret = settings.crm_url.get_secret_value(), settings.crm_secret.get_secret_value()
-        if not secret:
-            raise Reject(
-                "no secret to sign with",
-                where="RIPELINE_CRM_SECRET",
-                remedy="set it to whsec_ and 32 bytes in base64",
-            )
         self._webhook = SignedWebhook(settings, url, secret, "RIPELINE_CRM_URL")
         self._engine, self._scoring, self._leads = engine, scoring, leads
         self._rules = scoring.playbook.crm

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from services.scorer.identity.rules import Graph, NewLead, Node, assign
 from services.scorer.records import IncomingEvent
-from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.identity import OURS, Identifier, Kind
 
 REVIEWED = "identity_reviewed"  # the type of event that carries a verdict
 Link = tuple[int, int]  # weaker, stronger
@@ -73,6 +73,15 @@ class Plan:
         for identifiers in found.values():
             identifiers.sort(key=attrgetter("rank"))
         return found
+
+    def identified(self) -> set[uuid.UUID]:
+        """Leads that got or lost identifiers; touches, which name whom we wrote to, are none."""
+        gained = {
+            node.lead
+            for node in self.changed
+            if node.lead and not (node.kind is Kind.EXTERNAL and node.value.startswith(OURS))
+        }
+        return gained | self.left_behind()
 
     def left_behind(self) -> set[uuid.UUID]:
         """Leads that events or identifiers may have left."""

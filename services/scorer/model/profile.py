@@ -14,10 +14,15 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from services.scorer.model.state import Event
-from services.shared.clock import to_us
-from services.shared.contracts.consent import ConsentKey, consents_of, snapshot_key
+from services.shared.clock import from_us, to_us
+from services.shared.contracts.consent import (
+    ConsentKey,
+    consents_of,
+    counts_from,
+    prevailing,
+)
 from services.shared.contracts.event_types import MILESTONES, ON_SITE, TOUCH_SENT
-from services.shared.contracts.events import Consent
+from services.shared.contracts.events import Consent, ConsentState
 from services.shared.contracts.sales import STATUS_OF
 
 BEFORE_ALL = -(1 << 62), ""
@@ -28,28 +33,30 @@ MAX_TRAIT_NAME = 128  # characters
 MAX_TRAIT = 2048  # bytes of a value in JSON
 SURE_TO_FIT = MAX_TRAIT // 6 - 2  # characters: none takes more than six bytes
 PLAIN = frozenset({str, int, float, bool, type(None)})
-MOST_CONSENTS = 50  # of each group: the permission that nurture asks for, by address, and the rest
+# of permissions, and of refusals: for that which nurture asks for, by address, and for the others
+MOST_CONSENTS = 50
 MAX_CONSENT_NAME = 64  # characters of a channel, a purpose, a basis
 MAX_WORDING = 1000  # characters
-ASKED_FOR = snapshot_key("email", "marketing")
-OTHERS = ""
 MOST_MILESTONES = 8  # of each type
 LeftOut = Literal["traits", "consents"]
 _json = msgspec.json.Encoder().encode
 
 
 class ConsentRecord(msgspec.Struct, array_like=True, frozen=True):
-    """The latest consent or refusal under a key, with the wording shown and the event's id."""
+    """The latest permission or refusal under a key, with the wording shown and the event's id;
+    `since` is from when it counts.
+    """
 
     at: int
     refused: bool
     basis: str = ""
     text: str = ""
     uid: str = ""
+    since: int = 0
 
     def is_later(self, other: "ConsentRecord") -> bool:
         """At equal times the refusal is."""
-        return (self.at, self.refused, self.uid) > (other.at, other.refused, other.uid)
+        return (self.since, self.refused, self.uid) > (other.since, other.refused, other.uid)
 
 
 class SalesOutcome(NamedTuple):
@@ -78,15 +85,10 @@ class Latest(NamedTuple):
     value: Any
 
 
-class RestOfConsents(msgspec.Struct, array_like=True):
-    """What is kept of all consents of a group: the last refusal, and whether some are left out."""
-
-    refusal: ConsentRecord | None = None
-    left_out: bool = False
-
-
 class Profile(msgspec.Struct, array_like=True):
-    """`events` counts all but our own sends, `stored` all; `act_at` is the last act on our site.
+    """`events` counts all but our own sends, `stored` all; `act_at` is the last act on our site;
+    `consent` has permissions, `refusals` what takes them back, `other_refusal` is the last one of
+    those that nurture does not ask for.
 
     `milestones` are (at, id) of the last events of each type that is never forgotten, oldest first;
     `since` is the first of the newest events that the fold weighs one by one, and before all events
@@ -102,11 +104,13 @@ class Profile(msgspec.Struct, array_like=True):
     events: int = 0
     last_at: int = BEFORE_ALL[0]
     act_at: int = BEFORE_ALL[0]
+    refusals: dict[ConsentKey, ConsentRecord] = {}
     stored: int = 0
     milestones: dict[str, list[tuple[int, str]]] = {}
     since: tuple[int, str] = BEFORE_ALL
-    rest: dict[str, RestOfConsents] = {}
+    other_refusal: ConsentRecord | None = None
     traits_left_out: bool = False
+    consents_left_out: bool = False
 
     def known_traits(self) -> dict[str, Any]:
         """Traits that are not erased."""
@@ -127,30 +131,42 @@ class Profile(msgspec.Struct, array_like=True):
             known.setdefault("email_domain", domain)
         return known
 
-    def consent_for(self, key: ConsentKey) -> ConsentRecord | None:
-        """The latest for this address or for all of the person's; None where there is none.
+    def latest_consents(self) -> dict[ConsentKey, ConsentRecord]:
+        """The later of permission and refusal under each key."""
+        latest = dict(self.consent)
+        for key, refusal in self.refusals.items():
+            if key not in latest or refusal.is_later(latest[key]):
+                latest[key] = refusal
+        return latest
 
-        Where consents of the group are left out and this one is not kept, the group's last refusal
-        stands for it.
+    def consent_for(self, wanted: ConsentKey) -> ConsentState | None:
+        """What counts for this address: a refusal may have named another one.
+
+        Where consents are left out, the last refusal of any that nurture does not ask for stands
+        for those of them that are not kept.
         """
-        mine, all_ = self._kept(key), self._kept(key._replace(address=""))
-        return all_ if all_ and (mine is None or all_.is_later(mine)) else mine
+        permissions = (
+            _state(key, record)
+            for key, record in self.consent.items()
+            if key in (wanted, wanted._replace(address=""))
+        )
+        refusals = (
+            _state(key, record)
+            for key, record in self.refusals.items()
+            if key._replace(address=wanted.address) == wanted
+        )
+        return prevailing([*permissions, *refusals, *self._left_out_refusal(wanted)])
 
-    def _kept(self, key: ConsentKey) -> ConsentRecord | None:
-        if record := self.consent.get(key):
-            return record
-        rest = self.rest.get(group := _group(key)) if self.rest else None
-        if rest and rest.left_out and (key.address or group == OTHERS):
-            return rest.refusal
-        return None
+    def _left_out_refusal(self, wanted: ConsentKey) -> list[ConsentState]:
+        if not (self.consents_left_out and self.other_refusal) or _is_asked_for(wanted):
+            return []
+        return [_state(wanted._replace(address="*"), self.other_refusal)]
 
     @property
     def left_out(self) -> list[LeftOut]:
         """Of what more was posted than is kept."""
-        left_out: list[LeftOut] = ["traits"] if self.traits_left_out else []
-        if any(rest.left_out for rest in self.rest.values()):
-            left_out.append("consents")
-        return left_out
+        traits: list[LeftOut] = ["traits"] if self.traits_left_out else []
+        return [*traits, "consents"] if self.consents_left_out else traits
 
     def milestones_before(self, position: tuple[int, str]) -> set[tuple[int, str]]:
         """Of the milestones those before a place in the order of events."""
@@ -213,6 +229,8 @@ def join(one: Profile, other: Profile, declared: frozenset[str] = frozenset()) -
     joined = Profile(
         traits=_latest(one.traits, other.traits, lambda new, old: new[:2] >= old[:2]),
         consent=_latest(one.consent, other.consent, ConsentRecord.is_later),
+        refusals=_latest(one.refusals, other.refusals, ConsentRecord.is_later),
+        other_refusal=one.other_refusal,
         source=min(_known(one.source, other.source), default=None),
         sales=max(_known(one.sales, other.sales), default=None),
         company=max(_known(one.company, other.company), key=_position, default=None),
@@ -222,15 +240,15 @@ def join(one: Profile, other: Profile, declared: frozenset[str] = frozenset()) -
         act_at=max(one.act_at, other.act_at),
         stored=one.stored + other.stored,
         traits_left_out=one.traits_left_out or other.traits_left_out,
+        consents_left_out=one.consents_left_out or other.consents_left_out,
     )
     for type_ in one.milestones.keys() | other.milestones.keys():
         both = sorted((*one.milestones.get(type_, ()), *other.milestones.get(type_, ())))
         joined.milestones[type_] = both[-MOST_MILESTONES:]
-    for rest in (one.rest, other.rest):
-        for group, theirs in rest.items():
-            _note_rest(joined, group, theirs.refusal, left_out=theirs.left_out)
+    _note_other_refusal(joined, other.other_refusal)
     _bound_traits(joined, declared)
-    _bound_consents(joined)
+    _bound_consents(joined, joined.consent)
+    _bound_consents(joined, joined.refusals)
     return joined
 
 
@@ -297,50 +315,57 @@ def _bound_traits(profile: Profile, declared: frozenset[str]) -> None:
 # -- consents -------------------------------------------------------------------------------------
 
 
-def _group(key: ConsentKey) -> str:
-    """The consents that make way for each other: the one that nurture asks for, or the others."""
-    name = snapshot_key(key.channel, key.purpose)
-    return name if name == ASKED_FOR else OTHERS
+def _is_asked_for(key: ConsentKey) -> bool:
+    return key.channel == "email" and key.purpose == "marketing"
 
 
 def _add_consent(profile: Profile, event: Event, consent: Consent) -> None:
     key = ConsentKey(event.data.email, consent.channel, consent.purpose)
     at = to_us(consent.at) if consent.at else event.at
     refused = consent.state == "withdrawn"
+    received = at if event.received is None else event.received
+    since = counts_from(at, received, refused=refused)
     record = ConsentRecord(
-        at, refused, consent.basis[:MAX_CONSENT_NAME], consent.text[:MAX_WORDING], event.uid
+        at, refused, consent.basis[:MAX_CONSENT_NAME], consent.text[:MAX_WORDING], event.uid, since
     )
-    too_long = max(len(key.channel), len(key.purpose)) > MAX_CONSENT_NAME
-    if refused or too_long:
-        _note_rest(profile, _group(key), record if refused else None, left_out=too_long)
-    if too_long:
+    if refused and not _is_asked_for(key):
+        _note_other_refusal(profile, record)
+    if max(len(key.channel), len(key.purpose)) > MAX_CONSENT_NAME:
+        profile.consents_left_out = True
         return
-    before = profile.consent.get(key)
+    known = profile.refusals if refused else profile.consent
+    before = known.get(key)
     if before is None or record.is_later(before):
-        profile.consent[key] = record
-        _bound_consents(profile)
+        known[key] = record
+        _bound_consents(profile, known)
 
 
-def _note_rest(
-    profile: Profile, group: str, refusal: ConsentRecord | None, *, left_out: bool
-) -> None:
-    rest = profile.rest.setdefault(group, RestOfConsents())
-    rest.left_out |= left_out
-    if refusal and (rest.refusal is None or refusal.is_later(rest.refusal)):
-        rest.refusal = refusal
+def _note_other_refusal(profile: Profile, record: ConsentRecord | None) -> None:
+    if record and (profile.other_refusal is None or record.is_later(profile.other_refusal)):
+        profile.other_refusal = record
 
 
-def _bound_consents(profile: Profile) -> None:
-    """Of each group the newest stay, and the one for all of the person's addresses."""
-    if len(profile.consent) <= MOST_CONSENTS:
+def _bound_consents(profile: Profile, known: dict[ConsentKey, ConsentRecord]) -> None:
+    """Of what nurture asks for the newest stay, and what names no address; of the rest the
+    newest. Of refusals of one kind the last one is what counts, whatever address it named.
+    """
+    if len(known) <= MOST_CONSENTS:
         return
-    groups: dict[str, list[tuple[int, bool, str, ConsentKey]]] = {}
-    for key, record in profile.consent.items():
-        group = _group(key)
-        if key.address or group == OTHERS:
-            rank = (record.at, record.refused, record.uid, key)
-            groups.setdefault(group, []).append(rank)
-    for group, ranked in groups.items():
+    groups: dict[bool, list[tuple[int, str, ConsentKey]]] = {True: [], False: []}
+    for key, record in known.items():
+        asked_for = _is_asked_for(key)
+        if key.address or not asked_for:
+            groups[asked_for].append((record.since, record.uid, key))
+    for ranked in groups.values():
         for *_, key in sorted(ranked)[:-MOST_CONSENTS]:
-            del profile.consent[key]
-            _note_rest(profile, group, None, left_out=True)
+            del known[key]
+            profile.consents_left_out = True
+
+
+def _state(key: ConsentKey, record: ConsentRecord) -> ConsentState:
+    return ConsentState(
+        "withdrawn" if record.refused else "given",
+        from_us(record.since),
+        record.basis,
+        general=not key.address,
+    )

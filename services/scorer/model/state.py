@@ -13,11 +13,14 @@ from services.shared.contracts.events import Interaction
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One distinct event of a lead: when (µs), its identity (32 hex digits), and its content."""
+    """One distinct event of a lead: when (µs), its identity (32 hex digits), its content, and when
+    it was received (µs; None: as it happened).
+    """
 
     at: int
     uid: str
     data: Interaction
+    received: int | None = None
 
 
 class OpenTouch(msgspec.Struct, array_like=True):

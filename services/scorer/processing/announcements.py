@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
+from typing import Any
 
 import msgspec
 
@@ -14,7 +15,8 @@ from services.scorer.model.fold import Fold
 from services.scorer.model.profile import Profile
 from services.scorer.processing.snapshots import snapshot_of
 from services.scorer.records import Announcement, IncomingEvent, LeadRow, StageChange, State
-from services.shared.clock import from_us
+from services.scorer.scoring import Scoring
+from services.shared.clock import US, from_us, to_us
 from services.shared.contracts.consent import consents_of
 from services.shared.contracts.event_types import CONSUMES_CONTENT, REQUESTS, TOUCH_SENT
 from services.shared.contracts.events import (
@@ -33,7 +35,8 @@ from services.shared.contracts.sales import STATUS_OF
 from services.shared.messaging.kafka import Outgoing
 
 TOO_OLD_US = TOO_OLD // timedelta(microseconds=1)
-ENGAGED_EVERY_SECONDS = 300
+ENGAGED_EVERY_US = 300 * US
+NEVER = 1 << 62
 ALWAYS_PUBLISHED = frozenset({
     "email_replied", "survey_answered", "preference_set", "not_now", "webinar_attended",
     "event_attended",
@@ -44,12 +47,14 @@ class Evidence(msgspec.Struct, frozen=True):
     """What happened to one lead in a batch: its new events, and why else its state may differ.
 
     `late`: refolded for what came out of order; `moved`: events came from or went to another lead;
-    `refolded`: under another playbook or model; `merged`: leads that became part of it.
+    `identified`: it has other identifiers; `refolded`: under another playbook or model; `merged`:
+    leads that became part of it.
     """
 
     events: list[IncomingEvent] = []
     late: bool = False
     moved: bool = False
+    identified: bool = False
     refolded: bool = False
     merged: list[uuid.UUID] = []
 
@@ -66,9 +71,10 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 def announcements_due(
-    fold: Fold, leads: Sequence[LeadRow], now: int, evidence: Mapping[uuid.UUID, Evidence]
+    scoring: Scoring, leads: Sequence[LeadRow], now: int, evidence: Mapping[uuid.UUID, Evidence]
 ) -> Settlement:
     """Views the leads' states from `now` (µs) and decides what is to be announced."""
+    fold = scoring.fold
     pairs = [(lead, state) for lead in leads for state in lead.states.values()]
     moments = [max(now, lead.profile.last_at, state.fold.last_at) for lead, state in pairs]
     fits = [fold.fit.points(lead.profile.fit_traits()) for lead, _ in pairs]
@@ -82,12 +88,12 @@ def announcements_due(
             fold.fit.qualified(view.fit) and not lead.excluded,
         )
         if state.qualified and not before:
-            event = _change_event("lead.qualified.v1", lead, state, from_us(now))
+            event = _change_event(scoring, "lead.qualified.v1", lead, state, from_us(now))
             qualified[lead.id, state.fold.product] = event
         change = stage_change(fold, lead, state, now, evidence.get(lead.id, NO_EVIDENCE))
         if change:
             changes.append(change)
-    merged = (_merged(lead, evidence.get(lead.id, NO_EVIDENCE), now) for lead in leads)
+    merged = (_merged(scoring, lead, evidence.get(lead.id, NO_EVIDENCE), now) for lead in leads)
     return Settlement(changes, [event for event in merged if event], qualified)
 
 
@@ -147,7 +153,9 @@ def _event_behind(fold: Fold, evidence: Evidence, at: int) -> IncomingEvent | No
     return best[-1] if best else None
 
 
-def stage_changed(lead: LeadRow, announcement: Announcement, evidence: Evidence) -> Outgoing:
+def stage_changed(
+    scoring: Scoring, lead: LeadRow, announcement: Announcement, evidence: Evidence
+) -> Outgoing:
     """`lead.stage_changed.v1` of an announcement."""
     change = Change(
         lead=str(lead.id),
@@ -160,7 +168,7 @@ def stage_changed(lead: LeadRow, announcement: Announcement, evidence: Evidence)
         cause_at=announcement.cause_at,
         cause_event=announcement.cause_event,
         announced_at=announcement.announced_at,
-        snapshot=_snapshot(lead, lead.states[announcement.product]),
+        snapshot=_snapshot(scoring, lead, lead.states[announcement.product]),
         imported=encode_provenance(imported(evidence)),
     )
     event = ChangeEvent(
@@ -191,44 +199,80 @@ def _human(evidence: Evidence) -> Iterable[IncomingEvent]:
     )
 
 
-def _snapshot(lead: LeadRow, state: State) -> Snapshot | None:
+def _snapshot(scoring: Scoring, lead: LeadRow, state: State) -> Snapshot | None:
     """The snapshot of a state's view, made where it is first needed."""
     if state.snapshot is None and state.view:
-        state.snapshot = snapshot_of(lead, state, state.view)
+        state.snapshot = snapshot_of(lead, state, state.view, scoring.pepper)
     return state.snapshot
 
 
-def engaged(fold: Fold, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
+def engaged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
     """`lead.engaged.v1` or `lead.sales_changed.v1` for each product.
 
-    Content consumed, answers, consents and sales outcomes at once; any other human act at most
-    every five minutes, and of a lead of which nothing was ever published not at all: what is
-    published later carries a snapshot of its own.
+    Content consumed, answers, consents, sales outcomes and exclusions at once, and so is who the
+    lead is; anything else at most every five minutes, the last of it when they are over. Of a lead
+    of which nothing was ever published neither acts nor identifiers are: what is published later
+    carries a snapshot of its own.
     """
-    events = list(_human(evidence))
-    publish, sales = evidence.moved, False
-    content: set[str] = set()
-    requests: list[LeadRequest] = []
-    for event in events:
-        data, reading = event.data, fold.interpreter.interpret(event.data)
-        if reading.content and data.type in CONSUMES_CONTENT:
-            content.add(reading.content)
-        if reading.type in REQUESTS or (data.type == "form_submitted" and reading.content):
-            requests.append(_request(event, reading.type, reading.content))
-        sales = sales or data.type in STATUS_OF or data.type.startswith("sales_")
-        publish = publish or data.type in ALWAYS_PUBLISHED or bool(consents_of(data))
-    if not events or not (publish or sales or content or requests or _is_due(lead, now)):
+    news, is_known = _news(scoring.fold, evidence), _is_known(lead)
+    if not is_known:
+        lead.publish_at = None
+    elif news.changed or evidence.late or evidence.moved:
+        planned = NEVER if lead.publish_at is None else lead.publish_at
+        lead.publish_at = min(_next_at(lead), planned)
+    is_due = lead.publish_at is not None and lead.publish_at <= to_us(now)
+    is_other = is_known and (evidence.moved or evidence.identified)
+    if not (news.at_once or is_other or is_due):
         return []
-    lead.engaged_at = now
-    kind = "lead.sales_changed.v1" if sales else "lead.engaged.v1"
+    lead.engaged_at, lead.publish_at = now, None
+    kind = "lead.sales_changed.v1" if news.sales else "lead.engaged.v1"
     return [
         _change_event(
-            kind, lead, state, now, evidence,
-            content=tuple(sorted(content)), requests=tuple(requests),
+            scoring, kind, lead, state, now, evidence,
+            content=tuple(sorted(news.content)), requests=tuple(news.requests),
         )
         for state in lead.states.values()
         if state.view
     ]  # fmt: skip
+
+
+class _News(msgspec.Struct):
+    """What a lead's new events say to others; `changed` where they may differ from what was
+    published.
+    """
+
+    changed: bool
+    sales: bool = False
+    answers: bool = False
+    content: set[str] = set()
+    requests: list[LeadRequest] = []
+
+    @property
+    def at_once(self) -> bool:
+        """Whether others are to hear of it without delay."""
+        return bool(self.sales or self.answers or self.content or self.requests)
+
+
+def _news(fold: Fold, evidence: Evidence) -> _News:
+    changed = any(_says_something(event) for event in evidence.events)
+    news = _News(changed)
+    for event in _human(evidence):
+        data, reading = event.data, fold.interpreter.interpret(event.data)
+        if reading.content and data.type in CONSUMES_CONTENT:
+            news.content.add(reading.content)
+        if reading.type in REQUESTS or (data.type == "form_submitted" and reading.content):
+            news.requests.append(_request(event, reading.type, reading.content))
+        news.sales = news.sales or data.type in STATUS_OF or data.type.startswith("sales_")
+        news.answers = news.answers or data.type in ALWAYS_PUBLISHED or bool(consents_of(data))
+    return news
+
+
+def _says_something(event: IncomingEvent) -> bool:
+    """Whether it is an act of a person, or tells of one."""
+    data = event.data
+    if data.type == TOUCH_SENT:
+        return False
+    return bool(not data.machine or data.traits or data.email or data.company or data.consent)
 
 
 def _request(event: IncomingEvent, type_: str, content: str) -> LeadRequest:
@@ -236,37 +280,37 @@ def _request(event: IncomingEvent, type_: str, content: str) -> LeadRequest:
     return LeadRequest(event.uid, type_, from_us(event.at), content, provenance)
 
 
-def _is_due(lead: LeadRow, now: datetime) -> bool:
-    """Whether others know the lead, and nothing of its acts was published for a while."""
-    if lead.engaged_at:
-        return (now - lead.engaged_at).total_seconds() >= ENGAGED_EVERY_SECONDS
-    return any(state.announced.at for state in lead.states.values())
+def _next_at(lead: LeadRow) -> int:
+    """When others may be told of the lead again (µs)."""
+    return to_us(lead.engaged_at) + ENGAGED_EVERY_US if lead.engaged_at else 0
 
 
-def _merged(lead: LeadRow, evidence: Evidence, now: int) -> Outgoing | None:
+def _is_known(lead: LeadRow) -> bool:
+    """Whether others have a snapshot of the lead."""
+    return bool(lead.engaged_at) or any(state.announced.at for state in lead.states.values())
+
+
+def _merged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: int) -> Outgoing | None:
     """`lead.merged.v1` of a lead that others became part of."""
     state = next(iter(lead.states.values())) if evidence.merged else None
     if state is None or state.view is None:
         return None
     merged = tuple(map(str, evidence.merged))
-    return _change_event("lead.merged.v1", lead, state, from_us(now), merged=merged)
+    return _change_event(scoring, "lead.merged.v1", lead, state, from_us(now), merged=merged)
 
 
 def _change_event(
-    kind: str, lead: LeadRow, state: State, now: datetime, evidence: Evidence = NO_EVIDENCE,
-    *, content: tuple[str, ...] = (), merged: tuple[str, ...] = (),
-    requests: tuple[LeadRequest, ...] = (),
+    scoring: Scoring, kind: str, lead: LeadRow, state: State, now: datetime,
+    evidence: Evidence = NO_EVIDENCE, **more: Any,
 ) -> Outgoing:  # fmt: skip
-    """An event on `lead.changes` that announces no stage change."""
+    """An event on `lead.changes` that announces no stage change; `more` are fields of `Change`."""
     change = Change(
         lead=str(lead.id),
         version=lead.version,
         product=state.fold.product,
         stage=state.view.stage if state.view else "",
-        snapshot=_snapshot(lead, state),
-        content=content,
-        merged=merged,
-        requests=requests,
+        snapshot=_snapshot(scoring, lead, state),
+        **more,
     )
     uids = sorted(event.uid for event in evidence.events)
     id_ = derived(kind, lead.id, state.fold.product, lead.version, *uids)

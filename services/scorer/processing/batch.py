@@ -37,7 +37,8 @@ class Distinct(NamedTuple):
 
 @dataclass
 class Batch:
-    """Assigned events by lead, and the leads in hand; `merged_away` says into which others went.
+    """Assigned events by lead, and the leads in hand; those `identified` got or lost identifiers,
+    `merged_away` says into which others went.
 
     `refold` are leads whose stored events changed, `superseded` those that lost one to another
     body. Of those that lost none and got all of others, `joined` holds the profile, still without
@@ -48,6 +49,7 @@ class Batch:
     leads: dict[uuid.UUID, LeadRow] = field(default_factory=dict)
     refold: set[uuid.UUID] = field(default_factory=set)
     late: set[uuid.UUID] = field(default_factory=set)
+    identified: set[uuid.UUID] = field(default_factory=set)
     merged_away: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
     joined: dict[uuid.UUID, Profile] = field(default_factory=dict)
     superseded: set[uuid.UUID] = field(default_factory=set)
@@ -120,6 +122,7 @@ async def assigned(connection: AsyncConnection, scoring: Scoring, new: Distinct)
     batch.events = by_lead(new.events)
     batch.superseded = {event.lead for event in new.superseded}
     batch.refold |= batch.superseded
+    batch.identified = plan.identified()
     await _load(store, scoring, batch, plan)
     return batch
 

@@ -136,6 +136,10 @@ async def refold_outdated(
 
 
 def exclude(scoring: Scoring, lead: LeadRow) -> None:
-    """Notes the reason for which it is no lead at all, by its addresses and traits (D7)."""
+    """Notes the reason for which it is no lead at all, by its addresses and traits (D7); others are
+    told a new one at once.
+    """
     emails = [name.value for name in lead.identifiers if name.kind in (Kind.EMAIL, Kind.ROLE)]
-    lead.excluded = scoring.exclusions.reason(emails, lead.profile.known_traits())
+    excluded = scoring.exclusions.reason(emails, lead.profile.known_traits())
+    if excluded != lead.excluded:
+        lead.excluded, lead.publish_at = excluded, 0

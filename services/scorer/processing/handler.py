@@ -95,13 +95,14 @@ class Handler:
                 late=lead in batch.late,
                 merged=merged.get(lead, []),
                 moved=lead in batch.refold,
+                identified=lead in batch.identified,
             )
             for lead in batch.leads
         }
         now = self.scoring.clock.now_us()
         outgoing = await self.announce(store, batch.leads, evidence, now)
         for lead in batch.leads.values():
-            outgoing += engaged(self.scoring.fold, lead, evidence[lead.id], from_us(now))
+            outgoing += engaged(self.scoring, lead, evidence[lead.id], from_us(now))
         await store.write([*batch.leads.values()], self.scoring.playbook.fold_hash)
         return outgoing
 
@@ -116,12 +117,13 @@ class Handler:
 
         Returns what others are told, each lead's in order; the leads are still to be written.
         """
-        settlement = announcements_due(self.scoring.fold, [*leads.values()], now, evidence)
+        settlement = announcements_due(self.scoring, [*leads.values()], now, evidence)
         announcements = await store.announce(
             leads, settlement.changes, from_us(now), self.scoring.playbook.fold_hash
         )
         changed = {
             (announcement.lead_id, announcement.product): stage_changed(
+                self.scoring,
                 leads[announcement.lead_id],
                 announcement,
                 evidence.get(announcement.lead_id, NO_EVIDENCE),

@@ -1,5 +1,5 @@
-"""Reviews leads without new events: those whose review day has come, for silence, and those folded
-under another playbook.
+"""Reviews leads without new events: those whose review day has come, for silence, those of which
+something is still to be published, and those folded under another playbook.
 """
 
 import asyncio
@@ -11,11 +11,12 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.history import History
-from services.scorer.processing.announcements import Evidence
+from services.scorer.processing.announcements import NO_EVIDENCE, Evidence, engaged
 from services.scorer.processing.folding import refold_outdated
 from services.scorer.processing.handler import Handler
 from services.scorer.records import LeadRow
 from services.scorer.store import Store
+from services.shared.clock import from_us
 from services.shared.db import is_transient
 from services.shared.runtime import Heartbeat
 
@@ -52,7 +53,7 @@ class Sweeper:
                 await asyncio.sleep(self._poll_seconds)
 
     async def sweep(self) -> int:
-        """One batch of leads whose review is due; returns how many."""
+        """One batch of leads whose review or publication is due; returns how many."""
         now = self._handler.scoring.clock.now_us()
         return await self._review(lambda store: store.due(now, BATCH))
 
@@ -81,7 +82,11 @@ class Sweeper:
             history = History(connection, scoring.fold.declared)
             refolded = await refold_outdated(scoring, history, [*leads.values()])
             evidence = {lead: Evidence(refolded=True) for lead in refolded}
-            outgoing = await handler.announce(store, leads, evidence, scoring.clock.now_us())
+            now = scoring.clock.now_us()
+            outgoing = await handler.announce(store, leads, evidence, now)
+            for lead in leads.values():
+                of_lead = evidence.get(lead.id, NO_EVIDENCE)
+                outgoing += engaged(scoring, lead, of_lead, from_us(now))
             await store.write([*leads.values()], scoring.playbook.fold_hash)
             await handler.put_out(connection, leads, outgoing)
         if outgoing:

@@ -111,5 +111,5 @@ def consents_of(profile: Profile) -> list[ConsentView]:
             at=record.at,
             text=record.text,
         )
-        for key, record in sorted(profile.consent.items())
+        for key, record in sorted(profile.latest_consents().items())
     ]

@@ -81,6 +81,14 @@ class StoredSource(NamedTuple):
     last_refusal: str
 
 
+class StoppedChannel(NamedTuple):
+    """A channel over which nothing goes out, since its server is away or refuses us."""
+
+    channel: str
+    why: str
+    since: datetime
+
+
 class PageRepository:
     """What the page reads beside leads."""
 
@@ -173,6 +181,14 @@ class PageRepository:
             StoredSource(name, msgspec.convert(about, AboutSource), *rest)
             for name, about, *rest in found
         ]
+
+    async def stopped_channels(self) -> list[StoppedChannel]:
+        """Every channel that is stopped."""
+        found = await rows(
+            self._connection,
+            "SELECT channel, why, since FROM access.channel_stop ORDER BY channel",
+        )
+        return [StoppedChannel(*row) for row in found]
 
     async def _touches(self, clauses: str, **values: Any) -> list[StoredTouch]:
         found = await rows(

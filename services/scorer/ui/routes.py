@@ -146,6 +146,7 @@ class HomeRoutes:
             listed=listed,
             names=names_of_views(listed.leads),
             items=await self._overview.recent(),
+            stopped=await self._overview.stopped(),
             problem=problem,
             ingest=self._ingest,
         )

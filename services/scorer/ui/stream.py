@@ -62,7 +62,7 @@ class Stream:
         }
         for source in await sources(self._engine, self._public_key):
             parts[f"source:{source.name}"] = render("_source.html", source=source)
-        parts["notices"] = render("_notices.html")
+        parts["notices"] = render("_notices.html", stopped=await self._overview.stopped())
         return Fragments(
             parts, {activity.key: render("_item.html", item=activity) for activity in recent}
         )

@@ -1,17 +1,24 @@
-"""Which permissions an interaction gives or takes, in so many words or by its type."""
+"""Which permissions an interaction gives or takes, in so many words or by its type, from when each
+counts, and which of several prevails.
+"""
 
+from collections.abc import Iterable
+from datetime import timedelta
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from services.shared.contracts.event_types import CONSENT_TYPES
-from services.shared.contracts.events import Consent, Interaction
+from services.shared.contracts.events import CLOCK_TOLERANCE, Consent, ConsentState, Interaction
 
 HARD_BOUNCES = frozenset({"hard", "permanent", "bounce", "hardbounce"})
+CLOCK_TOLERANCE_US = CLOCK_TOLERANCE // timedelta(microseconds=1)
 # the basis of a permission that was confirmed from the mailbox itself
 DOUBLE_OPT_IN = "double_opt_in"
 
 
 class ConsentKey(NamedTuple):
-    """What a consent is about; the empty address means all of the person's."""
+    """What a consent is about; the empty address where none is named, but an id."""
 
     address: str
     channel: str = "email"
@@ -39,3 +46,36 @@ def consents_of(data: Interaction) -> tuple[Consent, ...]:
     ):
         return ()
     return (Consent(state="withdrawn", basis=data.type),)
+
+
+def counts_from(said: int, received: int, *, refused: bool) -> int:
+    """From when a consent counts, in µs: a permission from its receipt at the latest, a refusal
+    from its receipt, but no later than a sender's clock may be behind.
+    """
+    return min(received, said + CLOCK_TOLERANCE_US) if refused else min(said, received)
+
+
+def prevailing(consents: Iterable[ConsentState]) -> ConsentState | None:
+    """Of a person's refusals under any identifier, and the permissions for one address, what counts
+    for that address; None where there are none.
+
+    A refusal that names an address binds all of the person's, until a later permission names the
+    one in question. One that names an id alone binds until a later permission of either kind; a
+    permission that names an id alone lifts no other. At equal times the refusal counts.
+    """
+    known = list(consents)
+    by_address, by_id = _latest(known, "withdrawn", False), _latest(known, "withdrawn", True)
+    named, any_ = _latest(known, "given", False), _latest(known, "given", None)
+    if by_address and not (named and named.at > by_address.at):
+        until = max(by_address.at, by_id.at if by_id else by_address.at)
+        return replace(by_address, at=until)
+    if by_id and not (any_ and any_.at > by_id.at):
+        return by_id
+    return named if by_address else any_
+
+
+def _latest(
+    consents: Iterable[ConsentState], state: str, general: bool | None
+) -> ConsentState | None:
+    found = (c for c in consents if c.state == state and general in (None, c.general))
+    return max(found, key=lambda consent: (consent.at, consent.basis), default=None)

@@ -72,11 +72,14 @@ class Interaction(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
 
 
 class ConsentState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The last word on a permission, as the scorer knows it."""
+    """What is known of a permission, and from when it counts; `general` where it named no
+    address.
+    """
 
     state: Literal["given", "withdrawn"]
     at: datetime
     basis: str = ""
+    general: bool = False
 
 
 class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +104,8 @@ class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What nurture needs to know of a lead, so that it never reads the scorer's tables; consents by
-    `channel:purpose`.
+    `channel:purpose`, `identifiers` as the HMACs under which a refusal may come; `excluded` is why
+    it is no lead by the playbook's rules, '' where it is one.
     """
 
     stage: str
@@ -115,7 +119,9 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     traits: dict[str, Any] = {}
     sales_status: str = ""
     consents: dict[str, ConsentState] = {}
+    identifiers: tuple[str, ...] = ()
     last_act_at: datetime | None = None
+    excluded: str = ""
 
 
 class LeadRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -168,13 +174,17 @@ class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConsentChanged(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A permission changed for an address, named by its HMAC.
+    """A permission changed for the person of an identifier.
 
-    An `undated` consent counts from its receipt, and under its event's id only once: repeated it is
-    no later.
+    `address` and `identifier` are HMACs: of the address that it names, '' where it names none, and
+    of the identifier that it is told under, '' where that is the address. `touch` is the touch that
+    it answers, `at` from when it counts. Where that depends on the receipt (`undated`), only the
+    first record of its id counts: repeated it is no later.
     """
 
     address: str
+    identifier: str = ""
+    touch: str = ""
     channel: str
     purpose: str
     state: Literal["given", "withdrawn"]
@@ -194,7 +204,11 @@ class ConsentEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A decision of nurture and what became of it."""
+    """A decision of nurture and what became of it.
+
+    `cause_at` is the time of the stage change or request that it answers, `requested` whether it is
+    a request, None where that was not noted; `imported` as in `Change`.
+    """
 
     id: str
     lead: str
@@ -202,6 +216,9 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     announcement: str = ""
     program: str = ""
     stage: str = ""
+    cause_at: datetime | None = None
+    imported: str = ""
+    requested: bool | None = None
     content: str = ""
     channel: str = ""
     status: Literal["due", "sending", "sent", "unknown", "failed", "withheld"]

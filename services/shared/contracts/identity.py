@@ -49,12 +49,24 @@ class Identifier(NamedTuple):
         return cls(kind, value, system)
 
     @property
+    def name(self) -> str:
+        """`kind:text`, of which records and consents hold keyed hashes."""
+        return f"{_WORDS[self.kind]}:{self.text}"
+
+    @property
     def rank(self) -> tuple[Kind, str]:
         """Sorts the strongest first, and so does the database by kind and text."""
         return self.kind, self.text
 
 
 _SEPARATOR = "\t"  # stands in no system's name
+_WORDS = {
+    Kind.USER: "user",
+    Kind.EMAIL: "email",
+    Kind.EXTERNAL: "external",
+    Kind.ANONYMOUS: "anonymous",
+    Kind.ROLE: "email",
+}
 OURS = "ripeline."  # systems under which nobody else may name a lead
 ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 # what every mail program reads in the same way

@@ -6,8 +6,8 @@ from typing import Literal
 TouchStatus = Literal["due", "sending", "sent", "unknown", "failed", "withheld"]
 # why a touch is withheld
 WithholdReason = Literal[
-    "unknown_stage", "history", "superseded", "holdout", "no_consent", "preference", "capped",
-    "nothing_suitable", "sample",
+    "excluded", "unknown_stage", "history", "superseded", "holdout", "no_consent", "preference",
+    "capped", "nothing_suitable", "sample",
 ]  # fmt: skip
 # what a touch waits for; '' where it waits for nothing
 WaitReason = Literal["", "ramp", "on_site", "quiet_hours"]
@@ -22,6 +22,7 @@ STATUS_SENTENCES: Mapping[str, str] = {
 }
 REASON_SENTENCES: Mapping[str, str] = {
     "": "",
+    "excluded": "the playbook leaves it out: a competitor, partner, employee or test",
     "unknown_stage": "too little is known to say where the lead stands",
     "history": "the change lies too far in the past to answer it now",
     "superseded": "it was overtaken by what happened since",

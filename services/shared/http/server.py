@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from services.shared.errors import Reject
 from services.shared.http.wire import LimitedHttpProtocol
 from services.shared.runtime import DRAIN_SECONDS, side_tasks
 from services.shared.settings import Settings
@@ -26,9 +27,17 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    app: ASGIApp, settings: Settings, service: str, *tasks: Coroutine[Any, Any, Any]
+    app: ASGIApp,
+    settings: Settings,
+    service: str,
+    *tasks: Coroutine[Any, Any, Any],
+    on_stop: Callable[[], None] = lambda: None,
+    drain_s: float = DRAIN_SECONDS,
 ) -> None:
-    """Serves HTTP and runs the loops until SIGTERM or SIGINT; a failed loop ends the service."""
+    """Serves HTTP and runs the loops until SIGTERM or SIGINT; a failed loop ends the service.
+
+    `on_stop` is called at once then; the loops have `drain_s` to end after they are cancelled.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -36,15 +45,18 @@ async def serve(
     config = _config(app, settings, service)
     server = _Server(config)
     web = asyncio.create_task(server.serve())
-    async with side_tasks(*tasks) as running:
+    async with side_tasks(*tasks, drain_s=drain_s) as running:
         stopped = asyncio.create_task(stop.wait())
         log.info("started", port=config.port)
         done, _ = await asyncio.wait([web, stopped, *running], return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in done if task is not stopped]
+        on_stop()
         server.handle_exit(signal.SIGTERM, None)  # also ends streams, which would hold up the drain
         await asyncio.wait([web], timeout=DRAIN_SECONDS)
     for task in failed:
         if error := task.exception():
+            if isinstance(error, Reject):
+                raise error  # `run` says it in a sentence
             log.error("loop_failed", exc_info=error)
             raise SystemExit(1)
     if failed and not stop.is_set():

@@ -3,7 +3,6 @@ inside our own network.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
@@ -18,6 +17,7 @@ from aiohttp.resolver import ThreadedResolver
 from services.shared.errors import Reject, Retry
 from services.shared.settings import Settings
 
+SHORTEST_KEY = 24  # bytes, by the specification of Standard Webhooks
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -25,19 +25,13 @@ class SignedWebhook:
     """Posts to one address; connects only to addresses that were checked, follows no redirect.
 
     `setting` names the address's setting in error messages. Outside production any address may be
-    called.
+    called. Raises Reject for an address without a secret, or with one that is none.
     """
 
     def __init__(self, settings: Settings, url: str, secret: str, setting: str) -> None:
         self._url, self._setting, self._timeout = url, setting, settings.sending_timeout_s
         self._any_host = settings.environment != "production"
-        try:
-            self._secret = base64.b64decode(secret.removeprefix("whsec_"))
-        except binascii.Error:
-            where = setting.replace("_URL", "_SECRET")
-            raise Reject(
-                "not a secret of Standard Webhooks", where=where, remedy="write whsec_ and base64"
-            ) from None
+        self._secret = _key_of(secret, setting.replace("_URL", "_SECRET")) if url else b""
 
     async def post(self, message_id: str, body: bytes) -> int:
         """Posts a body of JSON and returns the HTTP status, whatever it is. Raises Reject where the
@@ -81,6 +75,20 @@ class SignedWebhook:
             "webhook-timestamp": now,
             "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
         }
+
+
+def _key_of(secret: str, setting: str) -> bytes:
+    """The bytes of a secret that is written `whsec_` and base64. Raises Reject."""
+    remedy = "set it to whsec_ and 32 random bytes in base64"
+    if not secret:
+        raise Reject("no secret to sign with", where=setting, remedy=remedy)
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if len(key) < SHORTEST_KEY:
+        raise Reject("not a secret of Standard Webhooks", where=setting, remedy=remedy)
+    return key
 
 
 class PublicResolver(AbstractResolver):

@@ -1,22 +1,25 @@
-"""Consumes batches from Kafka, one transaction each; what can never be applied is bisected out
-and becomes a dead letter; the group's offset follows the commit.
+"""Consumes batches from Kafka, from where the database says, and applies each in one transaction;
+the group's offset follows for others to see.
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.shared.db import is_transient
-from services.shared.errors import Reject, Retry
-from services.shared.messaging import outbox
-from services.shared.messaging.kafka import Record, Subscription, TopicPartition
-from services.shared.messaging.outbox import DeadLetter, Schema
-from services.shared.runtime import Heartbeat, fault_point, retry_with_backoff
-from services.shared.telemetry import BATCH_SECONDS, DEAD_LETTERS
+from services.shared.errors import Retry
+from services.shared.messaging.batches import Batches, Handler
+from services.shared.messaging.kafka import (
+    NOTHING,
+    Polled,
+    Record,
+    Subscription,
+    TopicPartition,
+)
+from services.shared.messaging.progress import Progress, ProgressMoved, Schema
+from services.shared.runtime import RETRY_FIRST_S, RETRY_LONGEST_S, Heartbeat, fault_point
 
 log = structlog.get_logger()
 MAX_CONCURRENT = 4  # transactions at once: one folds while the others' statements run
@@ -26,23 +29,9 @@ RESUBSCRIBE_S = 1.0
 D = TypeVar("D")
 
 
-class Handler(Protocol[D]):
-    """What a service does with records; decoding is pure and apart from the transaction."""
-
-    def decode(self, record: Record) -> D:
-        """Reads one record; raises Reject for what can never be applied."""
-        ...
-
-    async def apply(self, connection: AsyncConnection, decoded: Sequence[D]) -> int:
-        """Applies a batch in the caller's transaction; returns how many records it put into the
-        outbox.
-        """
-        ...
-
-
 class Consumer(Generic[D]):
-    """Feeds a handler from topics. Correctness rests on the handler's transaction; the group's
-    offset says only where to go on.
+    """Feeds a handler from topics. Correctness rests on the handler's transaction, which keeps the
+    progress too.
 
     `on_commit` is called after the transactions of a poll with the number of records that they put
     into the outbox.
@@ -53,10 +42,17 @@ class Consumer(Generic[D]):
         schema: Schema,
         *, batch: int, on_commit: Callable[[int], None],
     ) -> None:  # fmt: skip
-        self._engine, self._subscription, self._handler = engine, subscription, handler
-        self._schema: Schema = schema
+        self._subscription = subscription
+        self._batches = Batches(engine, handler, schema)
+        self._progress = Progress(engine, schema)
         self._batch, self._on_commit = batch, on_commit
-        self.ready = False
+        self._absent = "it has not joined its group yet"
+        self._pause = 0.0
+
+    @property
+    def problem(self) -> str:
+        """Why nothing is consumed now, in a sentence; '' where it is."""
+        return self._absent or self._batches.problem
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Consumes until cancelled; a transaction under way then is rolled back and its records are
@@ -65,98 +61,56 @@ class Consumer(Generic[D]):
         while True:
             subscription = self._subscription()
             try:
-                await subscription.start()
-                self.ready = True
+                await subscription.start(self._progress)
                 while True:
                     heartbeat()
                     polled = await subscription.poll(self._batch, POLL_MS)
-                    if polled:
+                    self._absent = ""
+                    if polled.records:
                         await self._process_poll(subscription, polled, heartbeat)
-            except Retry as error:
+            except (Retry, ProgressMoved) as error:
+                self._absent = str(error)
                 log.warning("consumer_waits", reason=str(error))
                 heartbeat()
                 await asyncio.sleep(RESUBSCRIBE_S)
             finally:
-                self.ready = False
+                self._absent = self._absent or "it has left its group"
                 await subscription.close()
 
     async def _process_poll(
-        self,
-        subscription: Subscription,
-        polled: Mapping[TopicPartition, list[Record]],
-        heartbeat: Heartbeat,
+        self, subscription: Subscription, polled: Polled, heartbeat: Heartbeat
     ) -> None:
-        batches = _divided(polled)
-        put = await asyncio.gather(*(self.process(records, heartbeat) for records in batches))
-        fault_point("between_database_and_offset_commit")
-        self._on_commit(sum(put))
-        await subscription.commit(
-            {part: records[-1].offset + 1 for part, records in polled.items()}
+        batches = await asyncio.gather(
+            *(
+                self._batches.apply(records, polled, heartbeat)
+                for records in _divided(polled.records)
+            )
         )
+        held = await self._batches.finish(batches, polled, heartbeat)
+        fault_point("between_database_and_offset_commit")
+        self._on_commit(sum(batch.put for batch in batches))
+        next_offsets = {part: found[-1].offset + 1 for part, found in polled.records.items()}
+        await subscription.commit(next_offsets | held)
+        subscription.rewind(held)
+        await self._wait_for(held, heartbeat)
+
+    async def _wait_for(self, held: Mapping[TopicPartition, int], heartbeat: Heartbeat) -> None:
+        """Pauses before records that have to wait are read again, from 0.2 to 5 seconds."""
+        if not held:
+            self._pause = 0.0
+            return
+        self._pause = min(2 * self._pause or RETRY_FIRST_S, RETRY_LONGEST_S)
+        heartbeat()
+        await asyncio.sleep(self._pause)
 
     async def process(self, records: list[Record], heartbeat: Heartbeat) -> int:
-        """Applies records in one transaction, or bisects them around what can never be applied;
-        returns how many records were put into the outbox.
+        """Applies records that no broker sent; returns how many were put into the outbox. Raises
+        Retry where some of them have to wait.
         """
-        began = time.perf_counter()
-        decoded, rejected = self._decode(records)
-        try:
-            put = await retry_with_backoff(
-                lambda: self._attempt(records, decoded, rejected), "batch", heartbeat
-            )
-        except _PoisonedBatch:
-            middle = len(records) // 2
-            put = await self.process(records[:middle], heartbeat)
-            put += await self.process(records[middle:], heartbeat)
-        BATCH_SECONDS.labels(self._schema).observe(time.perf_counter() - began)
-        return put
-
-    def _decode(self, records: list[Record]) -> tuple[list[D], list[DeadLetter]]:
-        decoded: list[D] = []
-        rejected: list[DeadLetter] = []
-        for record in records:
-            try:
-                decoded.append(self._handler.decode(record))
-            except Reject as error:
-                rejected.append(DeadLetter(record, str(error)))
-        return decoded, rejected
-
-    async def _attempt(
-        self, records: list[Record], decoded: list[D], rejected: list[DeadLetter]
-    ) -> int:
-        """One transaction. Raises Retry for what passes by itself, _PoisonedBatch where the data
-        are at fault; a single record at fault becomes a dead letter.
-        """
-        try:
-            return await self._commit(records, decoded, rejected)
-        except Retry:
-            raise
-        except Exception as error:
-            if is_transient(error):
-                raise Retry(f"the database is away or busy: {type(error).__name__}") from error
-            if len(records) > 1:
-                raise _PoisonedBatch from error
-            log.error("record_failed", offset=records[0].offset, exc_info=error)
-            reason = f"{type(error).__name__}: {error}"
-            return await self._commit(records, [], [DeadLetter(records[0], reason)])
-
-    async def _commit(
-        self, records: list[Record], decoded: list[D], rejected: list[DeadLetter]
-    ) -> int:
-        async with self._engine.begin() as connection:
-            for letter in rejected:
-                topic, partition, offset, *_ = letter.record
-                log.error("dead_letter", topic=topic, partition=partition, offset=offset)
-                await outbox.add_dead_letter(connection, self._schema, letter)
-            put = await self._handler.apply(connection, decoded) if decoded else 0
-            await outbox.save_progress(connection, self._schema, records)
-            fault_point("before_commit")
-        DEAD_LETTERS.labels(self._schema).inc(len(rejected))
-        return put
-
-
-class _PoisonedBatch(Exception):
-    """Something in this batch can never be applied; look for it by halves."""
+        batch = await self._batches.apply(records, NOTHING, heartbeat)
+        if await self._batches.finish([batch], NOTHING, heartbeat):
+            raise Retry(self._batches.problem)
+        return batch.put
 
 
 def _divided(polled: Mapping[TopicPartition, list[Record]]) -> list[list[Record]]:

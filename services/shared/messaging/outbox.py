@@ -1,35 +1,30 @@
-"""What a consumer's transaction writes beside its own tables: records to publish, dead letters, and
-how far it has read; and the relay that publishes those records.
+"""Records to publish that a transaction writes beside its own tables, and the relay that publishes
+them.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from operator import attrgetter
-from typing import Literal, NamedTuple
+from typing import Any
 
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.shared.db import Table, copy, is_transient, rows
-from services.shared.errors import Retry
-from services.shared.messaging.kafka import Outgoing, Publisher, Record
+from services.shared.db import Table, copy, is_transient, rows, value
+from services.shared.errors import Reject, Retry
+from services.shared.messaging.kafka import Outgoing, Publisher
+from services.shared.messaging.progress import REASON_CHARACTERS, Schema
 from services.shared.runtime import Heartbeat, fault_point
-from services.shared.telemetry import OUTBOX_PUBLISHED
+from services.shared.telemetry import OUTBOX_AGE, OUTBOX_PUBLISHED, OUTBOX_SET_ASIDE
 
 log = structlog.get_logger()
-Schema = Literal["scorer", "nurture"]
 BATCH = 1_000  # records that the relay publishes at once
 COLUMNS = {"topic": "text", "key": "text", "value": "bytea"}  # of the outbox, with their types
-REASON_CHARACTERS = 2_000  # of a dead letter's reason that are kept
-
-
-class DeadLetter(NamedTuple):
-    """A record that can never be applied, and why."""
-
-    record: Record
-    reason: str
+MEASURE_S = 1.0  # between looks at the oldest record's age
+OLD_S = 30.0  # a record that waits longer makes the service not ready
 
 
 async def enqueue(connection: AsyncConnection, schema: Schema, records: Sequence[Outgoing]) -> None:
@@ -38,44 +33,10 @@ async def enqueue(connection: AsyncConnection, schema: Schema, records: Sequence
         await copy(connection, Table(schema, "outbox", COLUMNS), records)
 
 
-async def add_dead_letter(connection: AsyncConnection, schema: Schema, letter: DeadLetter) -> None:
-    """Keeps a dead letter with its raw bytes; the same record again changes nothing."""
-    await connection.execute(
-        text(
-            f'INSERT INTO {schema}.dead_letter (topic, partition, "offset", key, value, reason) '
-            "VALUES (:topic, :partition, :offset, :key, :value, :reason) ON CONFLICT DO NOTHING"
-        ),
-        {**letter.record._asdict(), "reason": letter.reason[:REASON_CHARACTERS]},
-    )
-
-
-async def save_progress(
-    connection: AsyncConnection, schema: Schema, records: Sequence[Record]
-) -> None:
-    """Writes the next offset of each partition of the records; an earlier one changes nothing."""
-    next_offset: dict[tuple[str, int], int] = {}
-    for record in records:
-        part = record.topic, record.partition
-        next_offset[part] = max(next_offset.get(part, 0), record.offset + 1)
-    parts = sorted(next_offset)
-    await connection.execute(
-        text(
-            f"INSERT INTO {schema}.progress (topic, partition, next_offset) SELECT * FROM unnest("
-            "CAST(:topics AS text[]), CAST(:parts AS int[]), CAST(:offsets AS bigint[])) "
-            "ON CONFLICT (topic, partition) DO UPDATE SET "
-            "next_offset = greatest(progress.next_offset, excluded.next_offset)"
-        ),
-        {
-            "topics": [topic for topic, _ in parts],
-            "parts": [part for _, part in parts],
-            "offsets": [next_offset[part] for part in parts],
-        },
-    )
-
-
 class OutboxRelay:
     """Publishes what is in the outbox and deletes it after the acknowledgement. A crash in between
-    publishes it again, which receivers know by the ids.
+    publishes it again, which receivers know by the ids. What can never be published is set aside
+    alone. `problem` is why nothing is published now, in a sentence, and '' where it is.
     """
 
     def __init__(
@@ -84,6 +45,8 @@ class OutboxRelay:
         self._engine, self._publisher, self._schema = engine, publisher, schema
         self._poll_seconds = poll_seconds
         self._notified = asyncio.Event()
+        self._measured = -MEASURE_S
+        self.problem = ""
 
     def notify(self) -> None:
         """Ends the wait for the next poll: a transaction has put records into the outbox."""
@@ -93,13 +56,16 @@ class OutboxRelay:
         """Publishes until cancelled."""
         while True:
             heartbeat()
+            reason, published = "", 0
             try:
                 published = await self.publish_batch()
             except Exception as error:
                 if not isinstance(error, Retry) and not is_transient(error):
                     raise
-                log.warning("relay_waits", schema=self._schema, reason=_reason(error))
-                published = 0
+                reason = _reason(error)
+                log.warning("relay_waits", schema=self._schema, reason=reason)
+            await self._measure(reason)
+            if reason:
                 await asyncio.sleep(self._poll_seconds)
             if published < BATCH:
                 with suppress(TimeoutError):
@@ -114,20 +80,68 @@ class OutboxRelay:
             found = await rows(
                 connection,
                 f"DELETE FROM {self._schema}.outbox WHERE id = ANY(ARRAY(SELECT id FROM "
-                f"{self._schema}.outbox ORDER BY id "
-                f"LIMIT {BATCH} FOR UPDATE SKIP LOCKED)) RETURNING id, topic, key, value",
+                f"{self._schema}.outbox ORDER BY id LIMIT {BATCH} FOR UPDATE SKIP LOCKED)) "
+                "RETURNING id, topic, key, value, created_at",
             )
             if found:  # the deletion holds only if the broker acknowledges
                 found.sort(key=attrgetter("id"))
-                await self._publisher.publish(
-                    [Outgoing(topic, key, value) for _, topic, key, value in found]
-                )
+                await self._publish(connection, found)
                 fault_point("between_publish_and_mark")
         OUTBOX_PUBLISHED.labels(self._schema).inc(len(found))
         return len(found)
+
+    async def _publish(self, connection: AsyncConnection, found: list[Any]) -> None:
+        """Publishes rows in their order, by halves around what can never be published."""
+        try:
+            await self._publisher.publish(
+                [Outgoing(row.topic, row.key, row.value) for row in found]
+            )
+        except Reject as error:
+            if len(found) == 1:
+                await self._set_aside(connection, found[0], str(error))
+                return
+            middle = len(found) // 2
+            await self._publish(connection, found[:middle])
+            await self._publish(connection, found[middle:])
+
+    async def _set_aside(self, connection: AsyncConnection, row: Any, reason: str) -> None:
+        await connection.execute(
+            text(
+                f"INSERT INTO {self._schema}.unsendable "
+                "(id, topic, key, value, created_at, reason) VALUES "
+                "(:id, :topic, :key, :value, :created_at, :reason)"
+            ),
+            {**row._mapping, "reason": reason[:REASON_CHARACTERS]},
+        )
+        log.error("unsendable", schema=self._schema, id=row.id, topic=row.topic, reason=reason)
+        OUTBOX_SET_ASIDE.labels(self._schema).inc()
+
+    async def _measure(self, reason: str) -> None:
+        """Sets the metric of the oldest record's age, and says what is wrong where it is too
+        old; once a second.
+        """
+        if time.monotonic() - self._measured < MEASURE_S:
+            return
+        self._measured = time.monotonic()
+        try:
+            async with self._engine.connect() as connection:
+                age = await value(
+                    connection,
+                    f"SELECT extract(epoch FROM clock_timestamp() - created_at)::float8 "
+                    f"FROM {self._schema}.outbox ORDER BY id LIMIT 1",
+                )
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            self.problem = _reason(error)
+            return
+        OUTBOX_AGE.labels(self._schema).set(age or 0)
+        self.problem = ""
+        if age and age > OLD_S:
+            self.problem = f"the oldest record waits for {age:.0f} s" + (reason and f": {reason}")
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, Retry):
         return str(error)
-    return f"the database is away: {type(error).__name__}"
+    return f"the database is away or refuses: {type(error).__name__}"

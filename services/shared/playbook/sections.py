@@ -5,8 +5,9 @@ import json
 from datetime import date
 from functools import cached_property
 from typing import Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from services.shared.playbook.expressions import names_in
 from services.shared.playbook.frozen import FrozenModel
@@ -26,6 +27,14 @@ class Company(FrozenModel):
     website: str
     timezone: str = "UTC"
     language: str = "en"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            return ZoneInfo(value).key
+        except (ValueError, OSError, KeyError):
+            raise ValueError("no time zone; write a name such as Europe/Berlin") from None
 
 
 class PageRule(FrozenModel):

@@ -29,6 +29,8 @@ from services.nurture.handler import Handler
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
 from services.ops.__main__ import app as command_line
+from services.ops.commands import overrides
+from services.ops.commands.gaps import accept_gaps, open_gaps
 from services.ops.embedded import mail_sink as sink
 from services.shared.clock import Clock, to_us
 from services.shared.contracts.events import (
@@ -49,11 +51,13 @@ from services.shared.contracts.events import (
 )
 from services.shared.db import rows
 from services.shared.errors import Retry
+from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
-from services.shared.messaging.kafka import Record
+from services.shared.messaging.kafka import Extent, Log, Record
+from services.shared.messaging.progress import Progress
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
-from services.shared.telemetry import configure_logs
+from tests.support.smtp_server import SmtpServer
 
 NOON = datetime(2026, 5, 13, 12, 0, tzinfo=UTC)
 SECRET = base64.b64encode(b"twenty-four random bytes").decode()
@@ -400,6 +404,11 @@ async def test_a_due_touch_is_mailed_once_and_published(bench: Bench) -> None:
             lambda bench: engaged(2, traits={"timezone": "UTC", "mail_topics": ["cost"]}),
             "preference",
         ),
+        (
+            lambda bench: engaged(2, traits={"timezone": "UTC", "mail_topics": []}),
+            "preference",
+        ),
+        (lambda bench: engaged(2, excluded="competitor"), "excluded"),
     ],
     ids=[
         "refused",
@@ -410,6 +419,8 @@ async def test_a_due_touch_is_mailed_once_and_published(bench: Bench) -> None:
         "no address",
         "paused",
         "other topic",
+        "no topics",
+        "excluded",
     ],
 )
 async def test_every_ground_is_checked_again_at_sending(
@@ -428,6 +439,61 @@ async def test_every_ground_is_checked_again_at_sending(
         "withheld",
         reason,
     )
+
+
+async def test_a_program_that_was_edited_since_sends_nothing(bench: Bench) -> None:
+    """N6: nurture was started with another playbook meanwhile."""
+    await bench.take(change())
+    own = bench.playbook.programs
+    fewer = [name for name in own[0].items if name != BOTTLING]
+    edited = [own[0].model_copy(update={"items": fewer}), *own[1:]]
+    bench.use(with_parts(bench.playbook, programs=edited))
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("withheld", "superseded")]
+
+
+async def test_a_requests_time_is_kept_for_the_check_at_sending(bench: Bench) -> None:
+    """N6: a refusal of a moment before the decision that became known after it."""
+    asked = bench.playbook.programs[0].model_copy(
+        update={"id": "asked", "trigger": "request", "stages": [], "personas": []}
+    )
+    bench.use(with_parts(bench.playbook, programs=[asked]))
+    request = LeadRequest("u1", "form_submitted", NOON - timedelta(minutes=9), BOTTLING)
+    event = engaged(1)
+    data = msgspec.structs.replace(event.data, requests=(request,))
+    await bench.take(msgspec.structs.replace(event, data=data))
+    assert await bench.outcome() == [("due", "")]
+    await bench.take(refusal(bench, NOON - timedelta(minutes=5)))
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("withheld", "no_consent")]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_a_pause_and_a_stage_that_people_set_have_each_their_date_through_merges(
+    bench: Bench, turned: bool
+) -> None:
+    """N14: the longer pause wins, and the stage that holds longer."""
+    other, hour = str(uuid.UUID(int=8)), timedelta(hours=1)
+    first, second = (other, LEAD) if turned else (LEAD, other)
+    for lead, pause, stage, until in (
+        (first, 5, "awareness", 9), (second, 3, "consideration", 12),
+    ):  # fmt: skip
+        await overrides.assert_stage(bench.engine, uuid.UUID(lead), stage, NOON + until * hour)
+        await overrides.pause_lead(bench.engine, uuid.UUID(lead), NOON + pause * hour)
+    await bench.take(change(lead=other))
+    await bench.take(change(kind="lead.merged.v1", merged=(other,), seq=0, version=5))
+    (pause,) = await bench.ask("SELECT lead_id, until FROM nurture.pause")
+    (stage,) = await bench.ask("SELECT lead_id, stage, until FROM nurture.asserted_stage")
+    assert (str(pause.lead_id), pause.until) == (LEAD, NOON + 5 * hour)
+    assert (str(stage.lead_id), stage.stage, stage.until) == (
+        LEAD, "consideration", NOON + 12 * hour,
+    )  # fmt: skip
+    await overrides.pause_lead(bench.engine, uuid.UUID(other), NOON + hour)
+    (pause,) = await bench.ask("SELECT lead_id, until FROM nurture.pause")
+    assert (str(pause.lead_id), pause.until) == (LEAD, NOON + hour)
+    await overrides.release_lead(bench.engine, uuid.UUID(other))
+    assert await bench.ask("SELECT 1 FROM nurture.pause") == []
+    assert await bench.ask("SELECT 1 FROM nurture.asserted_stage") == []
 
 
 async def test_a_monthly_pace_looks_back_a_whole_month(bench: Bench) -> None:
@@ -630,28 +696,161 @@ async def test_a_mail_server_that_is_away_is_tried_again_later(bench: Bench) -> 
     await bench.take(change())
     await bench.make_scheduler(bench.make_delivery(Delivery, away)).send_batch()
     (touch,) = await bench.touches()
-    assert touch.status == "due"
-    assert touch.due_at > NOON
+    assert (touch.status, touch.due_at, touch.attempts) == ("due", NOON, 0)
     assert "away" in touch.why
-    bench.at(touch.due_at)
+    assert await bench.scheduler.send_batch() == 0
+    bench.at(NOON + timedelta(seconds=10))
     await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sent", "")]
     assert len(bench.mails()) == 1
+
+
+# -- a server that refuses us ---------------------------------------------------------------------
+
+
+@pytest.fixture
+async def refusing(bench: Bench) -> AsyncIterator[SmtpServer]:
+    """The bench's mail server, which answers as the test says."""
+    server = SmtpServer()
+    given = {"smtp_url": f"smtp://{await server.start()}"}
+    bench.settings = Settings(**(bench.settings.model_dump() | given))
+    bench.use(bench.playbook)
+    yield server
+    server.close()
+
+
+def several(count: int, seq: int = 1) -> list[ChangeEvent]:
+    """Changes of so many leads."""
+    leads = [str(uuid.UUID(int=1000 + n)) for n in range(count)]
+    return [
+        change(lead=lead, seq=seq, email=f"ann{n}@firm.example") for n, lead in enumerate(leads)
+    ]
+
+
+async def stops(bench: Bench) -> list[Any]:
+    return await bench.ask("SELECT * FROM access.channel_stop")
+
+
+async def test_a_server_that_refuses_us_stops_its_channel_and_loses_no_touch(
+    bench: Bench, refusing: SmtpServer
+) -> None:
+    """The trials are single and come later each time; all goes out when one succeeds."""
+    refusing.answers["MAIL"] = "452 4.3.1 over your quota"
+    await bench.take(*several(5))
+    await bench.scheduler.send_batch()
+    assert refusing.verbs.count("MAIL") == 5
+    (stop,) = await stops(bench)
+    assert (stop.channel, stop.since, stop.attempts) == ("email", NOON, 1)
+    assert stop.why == "the mail server answered 452 4.3.1 over your quota"
+    waits = []
+    for _ in range(9):
+        before = bench.clock.now()
+        assert await bench.make_scheduler().send_batch() == 0
+        (stop,) = await stops(bench)
+        waits.append((stop.retry_at - before).total_seconds())
+        bench.at(stop.retry_at)
+        refusing.verbs.clear()
+        await bench.scheduler.send_batch()
+        await bench.scheduler.give_up()
+        assert refusing.verbs.count("MAIL") == 1
+    assert waits == [10, 30, 90, 270, 810, 2430, 3600, 3600, 3600]
+    assert {(row.status, row.due_at, row.attempts) for row in await bench.touches()} == {
+        ("due", NOON, 0)
+    }
+    refusing.answers.clear()
+    (stop,) = await stops(bench)
+    bench.at(stop.retry_at)
+    await bench.scheduler.send_batch()
+    assert await stops(bench) == []
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("sent", "")] * 5
+
+
+async def test_what_could_not_go_out_for_three_days_fails_and_says_why(
+    bench: Bench, refusing: SmtpServer
+) -> None:
+    refusing.answers["CONNECT"] = "554 not you"
+    first, second = several(2)
+    await bench.take(first)
+    await bench.scheduler.send_batch()
+    bench.at(NOON + timedelta(days=3) - timedelta(seconds=1))
+    await bench.take(second)
+    await bench.scheduler.send_batch()
+    await bench.scheduler.give_up()
+    assert await bench.outcome() == [("due", "")] * 2
+    bench.at(NOON + timedelta(days=3))
+    await bench.scheduler.give_up()
+    assert [row.status for row in await bench.touches()] == ["failed", "due"]
+    assert (await bench.touches())[0].why.endswith("the mail server answered 554 not you")
+    assert (await bench.events())[-1].type == "touch.failed.v1"
+
+
+async def test_a_mail_that_is_refused_stops_nothing(bench: Bench, refusing: SmtpServer) -> None:
+    refusing.answers["RCPT"] = "550 nobody here"
+    await bench.take(change())
+    await bench.scheduler.send_batch()
+    assert [row.status for row in await bench.touches()] == ["failed"]
+    assert await stops(bench) == []
+
+
+async def test_a_webhook_that_is_away_stops_its_channel_and_not_the_mails(bench: Bench) -> None:
+    gone = Settings(**(bench.settings.model_dump() | {"webhook_url": "http://127.0.0.1:9/"}))
+    mail = bench.playbook.programs
+    hook = mail[0].model_copy(update={"id": "hook", "channel": "webhook"})
+    bench.use(with_parts(bench.playbook, programs=[hook]))
+    await bench.take(change(lead=str(uuid.UUID(int=1))))
+    bench.use(with_parts(bench.playbook, programs=[hook, *mail]))
+    scheduler = bench.make_scheduler(bench.make_delivery(Delivery, gone))
+    await scheduler.send_batch()
+    assert [row.channel for row in await stops(bench)] == ["webhook"]
+    await bench.take(change(seq=2, version=2, lead=str(uuid.UUID(int=2))))
+    await scheduler.send_batch()
+    assert sorted((row.channel, row.status) for row in await bench.touches())[0] == (
+        "email", "sent",
+    )  # fmt: skip
+
+
+async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_the_wire(
+    bench: Bench, refusing: SmtpServer
+) -> None:
+    """SIGTERM, whether the loop ends by itself or is cancelled."""
+    for cancelled in (False, True):
+        refusing.held.clear()
+        before = len(refusing.mails)
+        somebody, another = (f"{uuid.uuid4()}@firm.example" for _ in range(2))
+        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1, email=somebody))
+        scheduler = bench.make_scheduler()
+        running = asyncio.create_task(scheduler.run(lambda: None))
+        while refusing.verbs.count("DATA") <= before:
+            await asyncio.sleep(0.01)
+        scheduler.stop()
+        if cancelled:
+            running.cancel()
+        await bench.take(change(lead=str(uuid.uuid4()), seq=before + 1, email=another))
+        await asyncio.sleep(0.05)
+        assert not running.done()
+        refusing.held.set()
+        await asyncio.wait([running], timeout=5)
+        assert running.done()
+        assert sorted(status for status, _ in await bench.outcome()) == ["due", "sent"]
+        assert len(refusing.mails) == before + 1
+        await bench.do("DELETE FROM nurture.touch")
 
 
 # -- the gate -------------------------------------------------------------------------------------
 
 
 class Ends:
-    """Where a broker's partitions end; None while it is away."""
+    """Where a broker's partitions end; None while it is away. `topic_id` is of its topics."""
 
     def __init__(self) -> None:
         self.at: int | None = 3
+        self.topic_id = uuid.UUID(int=0)
 
-    async def of(self, topics: list[str]) -> dict[tuple[str, int], int]:
+    async def of(self, topics: list[str]) -> dict[Log, int]:
         if self.at is None:
             raise Retry("away")
-        return {(topic, 0): self.at for topic in topics}
+        return {Log(topic, self.topic_id, 0): self.at for topic in topics}
 
 
 async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Bench) -> None:
@@ -664,6 +863,38 @@ async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Benc
     assert await gate.is_open()
     ends.at = None
     assert not await gate.is_open()
+
+
+async def test_what_was_read_of_a_topic_says_nothing_of_the_one_after_it(bench: Bench) -> None:
+    """N6: a refusal that waits on a topic that was created again stops sending, though more had
+    been read of the topic before; and so does a topic that nobody has begun to read.
+    """
+    ends = Ends()
+    gate = ConsentGate(bench.engine, ends)  # type: ignore[arg-type]
+    bench.offset = 50
+    await bench.take(refusal(bench, NOON))
+    assert await gate.is_open()
+    ends.topic_id = uuid.uuid4()
+    assert not await gate.is_open()
+    ends.at = 0
+    assert not await gate.is_open()
+    again = Log(CONSENTS, ends.topic_id, 0)
+    progress = Progress(bench.engine, "nurture")
+    await progress.place(await progress.read([CONSENTS]), {again: Extent(0, 0)})
+    assert await gate.is_open()
+
+
+async def test_nothing_is_sent_once_consents_were_lost_until_somebody_answers_for_it(
+    bench: Bench,
+) -> None:
+    """N6: there may be refusals among them."""
+    ends = Ends()
+    gate = ConsentGate(bench.engine, ends)  # type: ignore[arg-type]
+    progress = Progress(bench.engine, "nurture")
+    await progress.place({}, {Log(CONSENTS, ends.topic_id, 0): Extent(3, 3)})
+    assert not await gate.is_open()
+    await accept_gaps(bench.engine, await open_gaps(bench.engine))
+    assert await gate.is_open()
 
 
 # -- attacks --------------------------------------------------------------------------------------

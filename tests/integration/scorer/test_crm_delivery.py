@@ -27,10 +27,10 @@ from services.shared.contracts.events import ExternalId
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import rows
 from services.shared.errors import Reject
+from services.shared.logs import configure_logs
 from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import Crm, Playbook
 from services.shared.settings import Settings
-from services.shared.telemetry import configure_logs
 from tests.support import present
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -377,3 +377,17 @@ async def test_the_stream_shows_what_is_new_without_being_asked(site: Site) -> N
             received += await sent.get()
     gone.set()
     await asyncio.wait_for(running, 5)
+
+
+async def test_the_page_says_why_nothing_goes_out(site: Site) -> None:
+    await site.sign_in()
+    assert "Nothing goes out" not in (await site.http.get("/")).text
+    async with site.engine.begin() as connection:
+        await connection.execute(
+            text("INSERT INTO access.channel_stop VALUES ('email', :why, now(), now(), 1)"),
+            {"why": f"the mail server answered 535 {ODD}"},
+        )
+    page = (await site.http.get("/")).text
+    assert "Nothing goes out by email" in page
+    assert "the mail server answered 535 &lt;script&gt;" in page
+    assert ODD not in page

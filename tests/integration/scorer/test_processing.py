@@ -6,16 +6,21 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from services.scorer.processing.announcements import announcements_due
 from services.scorer.processing.handler import Decoded, Handler
+from services.scorer.processing.snapshots import snapshot_of
 from services.scorer.processing.sweeper import Sweeper
 from services.scorer.scoring import Scoring
+from services.scorer.store import Store
 from services.shared.clock import DAY, Clock, from_us, to_us
 from services.shared.contracts.events import (
     CHANGES,
@@ -24,6 +29,7 @@ from services.shared.contracts.events import (
     ChangeEvent,
     ExternalId,
     Interaction,
+    Snapshot,
     Touch,
     TouchEvent,
     decode_change,
@@ -31,11 +37,13 @@ from services.shared.contracts.events import (
     envelope,
 )
 from services.shared.db import rows, value
+from services.shared.errors import Retry
+from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Record
-from services.shared.playbook.sections import Playbook
+from services.shared.playbook.sections import Exclusion, Playbook
 from services.shared.settings import Settings
-from services.shared.telemetry import configure_logs
+from tests.support.nurture import with_parts
 
 NOON = to_us(datetime.fromisoformat("2026-05-13T12:00:00+00:00"))
 HOUR = DAY // 24
@@ -106,6 +114,11 @@ class Bench:
         async with self.engine.connect() as connection:
             return await value(connection, statement, **values)
 
+    async def do(self, statement: str) -> None:
+        """Changes the database as an operator would."""
+        async with self.engine.begin() as connection:
+            await connection.execute(text(statement))
+
     async def announced(self) -> list[Any]:
         return await self.ask("SELECT * FROM scorer.announcement ORDER BY announced_at, seq")
 
@@ -148,6 +161,18 @@ class Choking(Handler):
         events = (record.event for record in decoded)
         if any(event and event.data.properties.get("poison") for event in events):
             raise ZeroDivisionError("choked")
+        return left
+
+
+class Broken(Handler):
+    """A handler with a bug that nothing of its topic escapes."""
+
+    is_broken = True
+
+    async def apply(self, connection: AsyncConnection, decoded: Sequence[Decoded]) -> int:
+        left = await super().apply(connection, decoded)
+        if type(self).is_broken and any(record.event for record in decoded):
+            raise KeyError("a bug")
         return left
 
 
@@ -249,6 +274,106 @@ async def test_a_database_that_is_away_fills_no_dead_letters(
     await admin.dispose()
     assert await bench.one("SELECT count(*) FROM scorer.event") == 9
     assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+BREAKAGES = {
+    "a renamed column": (
+        "ALTER TABLE scorer.lead RENAME version TO version_2",
+        "ALTER TABLE scorer.lead RENAME version_2 TO version",
+    ),
+    "a renamed column of what is copied": (
+        "ALTER TABLE scorer.event RENAME digest TO digest_2",
+        "ALTER TABLE scorer.event RENAME digest_2 TO digest",
+    ),
+    "a type of another width": (
+        "ALTER TABLE scorer.event ALTER anchor TYPE text",
+        "ALTER TABLE scorer.event ALTER anchor TYPE bigint USING anchor::bigint",
+    ),
+    "a changed type of what is read": (
+        "ALTER TABLE scorer.lead ALTER version TYPE text",
+        "ALTER TABLE scorer.lead ALTER version DROP DEFAULT, "
+        "ALTER version TYPE bigint USING version::bigint, ALTER version SET DEFAULT 0",
+    ),
+    "a missing table": (
+        "ALTER TABLE scorer.outbox RENAME TO outbox_2",
+        "ALTER TABLE scorer.outbox_2 RENAME TO outbox",
+    ),
+}
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+async def test_a_live_migration_fills_no_dead_letters(bench: Bench, breakage: str) -> None:
+    """O3, O4: while statements and types are cached, a schema that does not fit is waited out, for
+    a batch and for a single record.
+    """
+    there, back = BREAKAGES[breakage]
+    await bench.said("page_viewed", NOON, user_id="u")
+    for count in (8, 1):
+        batch = [
+            bench.record(
+                Interaction(id=f"e{count}-{n}", type="demo_requested", user_id=f"u{n}"), NOON + n
+            )
+            for n in range(count)
+        ]
+        await bench.do(there)
+        waiting = asyncio.create_task(bench.consumer().process(batch, lambda: None))
+        await asyncio.sleep(0.7)
+        await bench.do(back)
+        with suppress(Retry):
+            await asyncio.wait_for(waiting, 15)
+        await bench.take(*batch)
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 10
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+async def test_a_type_that_was_changed_for_good_is_learned(bench: Bench) -> None:
+    """Statements and types of before are remembered by every connection."""
+    await bench.said("page_viewed", NOON, user_id="u")
+    await bench.do("ALTER TABLE scorer.identifier ALTER kind TYPE int")
+    await bench.do("ALTER TABLE scorer.event ALTER flags TYPE varchar(200)")
+    await bench.said("page_viewed", NOON + 1, user_id="v")
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 2
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+async def test_a_constraint_that_nothing_meets_buries_nothing(bench: Bench) -> None:
+    """The sibling: PostgreSQL says that the data are at fault, of every record."""
+    await bench.do("ALTER TABLE scorer.event ADD CONSTRAINT c CHECK (length(source) < 2) NOT VALID")
+    batch = [
+        bench.record(Interaction(id=f"e{n}", type="page_viewed", user_id=f"u{n}"), NOON)
+        for n in range(20)
+    ]
+    with pytest.raises(Retry):
+        await bench.take(*batch)
+    await bench.do("ALTER TABLE scorer.event DROP CONSTRAINT c")
+    await bench.take(*batch)
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 20
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+async def test_a_bug_that_hits_everything_buries_nothing(
+    engine: AsyncEngine, default_playbook: Playbook
+) -> None:
+    """O3: no record is at fault where none of its topic is sound; the progress waits too."""
+    bench = Bench(engine, default_playbook, Broken)
+    batch = [
+        bench.record(Interaction(id=f"e{n}", type="page_viewed", user_id=f"u{n}"), NOON)
+        for n in range(40)
+    ]
+    letter = bench.raw(encode(_touch()), TOUCHES)
+    for records in (batch, batch[:1], [*batch, letter]):
+        with pytest.raises(Retry, match="KeyError"):
+            await bench.take(*records)
+    assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 0
+    assert not await bench.one(
+        "SELECT sum(next_offset) FROM scorer.progress WHERE topic = :t AND next_offset > 1",
+        t=INTERACTIONS,
+    )
+    Broken.is_broken = False
+    await bench.take(*batch)
+    Broken.is_broken = True
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 40
 
 
 async def test_racing_handlers_count_everything_once(bench: Bench) -> None:
@@ -356,6 +481,134 @@ async def test_an_act_without_news_is_published_only_of_known_leads_and_every_fi
     assert [event.data.snapshot and event.data.snapshot.traits.get("title") for event in told] == [
         "Plant manager"
     ] * 3
+
+
+async def last_published(bench: Bench) -> dict[str, Snapshot]:
+    """By lead the snapshot that nurture goes by: that of the highest version."""
+    found = await bench.ask(
+        "SELECT value FROM scorer.outbox WHERE topic = :topic ORDER BY id", topic=CHANGES
+    )
+    changes = [decode_change(row.value).data for row in found]
+    newest = sorted((change for change in changes if change.snapshot), key=lambda c: c.version)
+    merged = {old for change in changes for old in change.merged}
+    return {c.lead: c.snapshot for c in newest if c.snapshot and c.lead not in merged}
+
+
+async def current(bench: Bench) -> dict[str, Snapshot]:
+    """By lead what is known of it."""
+    scoring = bench.handler.scoring
+    async with bench.engine.connect() as connection:
+        store = Store(connection)
+        leads = await store.lock([row.id for row in await bench.leads()])
+        states, names = await store.states(leads), await store.identifiers(leads)
+    for lead in leads.values():
+        lead.states, lead.identifiers = states[lead.id], names.get(lead.id, [])
+    announcements_due(scoring, [*leads.values()], bench.clock.now_us(), {})
+    return {
+        str(lead.id): snapshot_of(lead, state, state.view, scoring.pepper)
+        for lead in leads.values()
+        for state in lead.states.values()
+        if state.view
+    }
+
+
+def facts(snapshot: Snapshot) -> tuple[object, ...]:
+    """What a snapshot says of the lead itself, apart from the estimate, which moves with time."""
+    return (
+        snapshot.email, snapshot.user_id, snapshot.traits, snapshot.sales_status,
+        snapshot.consents, snapshot.last_act_at, snapshot.excluded, sorted(snapshot.identifiers),
+    )  # fmt: skip
+
+
+async def test_the_last_of_what_came_within_five_minutes_is_published_when_they_are_over(
+    bench: Bench,
+) -> None:
+    """N6: without any further event; once."""
+    minute = HOUR // 60
+    await bench.said("demo_requested", NOON, email="a@f.example")
+    for later, zone in ((1, "Asia/Tokyo"), (2, "Europe/Berlin")):
+        at = NOON + later * minute
+        await bench.said("identified", at, email="a@f.example", traits={"timezone": zone})
+    assert len(await bench.outgoing("lead.engaged.v1")) == 1
+    bench.at(NOON + 5 * minute - 1)
+    assert await bench.sweeper().sweep() == 0
+    bench.at(NOON + 5 * minute)
+    assert await bench.sweeper().sweep() == 1
+    assert await bench.sweeper().sweep() == 0
+    _, last = await bench.outgoing("lead.engaged.v1")
+    assert last.data.snapshot
+    assert last.data.snapshot.traits["timezone"] == "Europe/Berlin"
+    assert (last.data.content, last.data.requests) == ((), ())
+    assert len({event.id for event in await bench.outgoing("lead.engaged.v1")}) == 2
+
+
+async def test_an_exclusion_is_published_at_once(bench: Bench) -> None:
+    """D7: by an event of the lead, by another address, and by an edited playbook."""
+    await bench.said("demo_requested", NOON, email="a@f.example", user_id="1")
+    await bench.said("identified", NOON + 1, user_id="1", traits={"note": "nothing"})
+    assert {s.excluded for s in (await last_published(bench)).values()} == {""}
+    exclusions = [
+        Exclusion(reason="employee", domains=["g.example"]),
+        Exclusion(reason="partner", trait="note", one_of=["nothing"]),
+    ]
+    playbook = bench.handler.scoring.playbook
+    other = Bench(bench.engine, with_parts(playbook, exclusions=exclusions[:1]))
+    other.at(NOON + 2)
+    await other.said("identified", NOON + 2, email="b@g.example", user_id="1")
+    assert {s.excluded for s in (await last_published(bench)).values()} == {"employee"}
+    third = Bench(bench.engine, with_parts(playbook, exclusions=exclusions[1:]))
+    third.at(NOON + 3)
+    while await third.sweeper().refold():
+        pass
+    assert {s.excluded for s in (await last_published(bench)).values()} == {"partner"}
+
+
+async def test_a_merged_lead_leaves_nothing_to_publish(bench: Bench) -> None:
+    minute = HOUR // 60
+    await bench.said("demo_requested", NOON, anonymous_id="x1", email="a@f.example")
+    await bench.said("demo_requested", NOON, user_id="1")
+    await bench.said("identified", NOON + minute, user_id="1", traits={"k": "v"})
+    await bench.said("identified", NOON + minute, user_id="1", email="a@f.example")
+    bench.at(NOON + 10 * minute)
+    await bench.sweeper().sweep()
+    assert await bench.one("SELECT count(*) FROM scorer.lead WHERE publish_at IS NOT NULL") == 0
+    assert await bench.sweeper().sweep() == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_others_know_what_is_known_five_minutes_later_at_the_latest(
+    bench: Bench, seed: int
+) -> None:
+    """Whatever happens in whatever order, of each lead of which anything was published."""
+    minute, random = HOUR // 60, Random(seed)
+    names = [
+        {"email": "a@f.example"}, {"email": "b@f.example"}, {"user_id": "1"}, {"user_id": "2"},
+        {"anonymous_id": "x1"}, {"anonymous_id": "x2"}, {"user_id": "1", "email": "a@f.example"},
+        {"user_id": "2", "email": "b@f.example"}, {"user_id": "2", "email": "a@f.example"},
+        {"anonymous_id": "x1", "user_id": "1"}, {"anonymous_id": "x1", "email": "b@f.example"},
+    ]  # fmt: skip
+    kinds = ["page_viewed", "identified", "identified", "demo_requested", "email_unsubscribed"]
+    for _ in range(25):
+        moment = bench.clock.now_us() + random.randrange(3 * minute)
+        late = random.randrange(20 * minute) if random.random() < 0.3 else 0
+        traits = {random.choice(["timezone", "title"]): str(random.randrange(9))}
+        machine = random.random() < 0.2
+        bench.at(moment)
+        data = Interaction(
+            id=uuid.uuid4().hex, type=random.choice(kinds), machine=machine,
+            traits=traits, **random.choice(names),  # type: ignore[arg-type]
+        )  # fmt: skip
+        await bench.take(bench.record(data, moment - late))
+        if random.random() < 0.3:
+            await bench.sweeper().sweep()
+    bench.at(bench.clock.now_us() + 5 * minute)
+    await bench.sweeper().sweep()
+    known, published = await current(bench), await last_published(bench)
+    compared = set(known) & set(published)
+    assert compared
+    assert {lead: facts(published[lead]) for lead in compared} == {
+        lead: facts(known[lead]) for lead in compared
+    }
 
 
 async def test_the_snapshot_of_a_qualified_lead_says_that_it_is_qualified(bench: Bench) -> None:

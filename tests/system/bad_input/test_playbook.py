@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
 from services.shared.settings import ROOT
+from services.shared.startup import EXIT_CONFIG
 from tests.support import present
-from tests.support.running_system import System
+from tests.support.running_system import PEPPER, System
 
 
 def test_a_loop_of_prerequisites_is_named_with_file_line_and_remedy(
@@ -41,6 +42,7 @@ def test_a_loop_of_prerequisites_is_named_with_file_line_and_remedy(
     service = present.environment() | {
         "RIPELINE_PLAYBOOK": str(folder),
         "RIPELINE_DATABASE_URL": system.database,
+        "RIPELINE_PEPPER": PEPPER,
     }
     started = subprocess.run(
         [sys.executable, "-m", "services.nurture"],
@@ -50,6 +52,6 @@ def test_a_loop_of_prerequisites_is_named_with_file_line_and_remedy(
         text=True,
         timeout=30,
     )
-    assert started.returncode == 1
+    assert started.returncode == EXIT_CONFIG
     assert "a loop of prerequisites" in started.stderr
     assert "Traceback" not in started.stderr

@@ -16,6 +16,7 @@ from services.shared.contracts.events import (
     INTERACTIONS,
     NAMESPACE,
     Consent,
+    ConsentChanged,
     ExternalId,
     Interaction,
     InteractionEvent,
@@ -105,6 +106,25 @@ def test_a_corrected_time_does_not_make_a_repetition_another_event() -> None:
     assert one.digest == other.digest
     assert one.time != other.time
     assert b"stated_at" not in bytes(one.data)
+
+
+def test_preferences_are_stored_in_one_form_and_refused_where_they_cannot_be_read() -> None:
+    """N9: never ignored."""
+    asked = {
+        "mail_topics": "cost; tools", "mail_pace": "Weekly", "mail_paused_until": "31.12.2026",
+        "language": "de_AT", "Title": "CTO",
+    }  # fmt: skip
+    [event] = wired(item(traits=asked))
+    assert decode_interaction(event.data).traits == {
+        "mail_topics": ["cost", "tools"], "mail_pace": "weekly",
+        "mail_paused_until": "2026-12-31", "language": "de-AT", "Title": "CTO",
+    }  # fmt: skip
+    [event] = wired(item(traits={"mail_topics": ""}))
+    assert decode_interaction(event.data).traits == {"mail_topics": []}
+    for name in asked.keys() - {"Title"}:
+        reject = refused(item(traits={name: {"a": 1}}))
+        assert (reject.kind, reject.where) == ("invalid", f"/traits/{name}")
+        assert reject.remedy.startswith("write")
 
 
 def test_far_future_is_clamped_and_far_past_is_flagged() -> None:
@@ -266,17 +286,77 @@ def test_the_strongest_identifier_is_the_first_of_all(
     )
 
 
-def test_consents_go_out_beside_the_interaction_under_the_addresss_hash() -> None:
-    """I7: a refusal reaches nurture without waiting for the scorer."""
+def consents(receipt: Receipt) -> list[ConsentChanged]:
+    """The consents that go out beside the interactions."""
+    return [decode_consent(r.value).data for r in receipt.records if r.topic == CONSENTS]
+
+
+def test_a_permission_goes_out_under_the_hash_of_the_address_that_it_names() -> None:
+    """I7."""
     given_at = NOW - timedelta(days=2)
-    consents = (Consent(state="given", at=given_at), Consent(state="withdrawn", channel="phone"))
-    records = take(item(email="Ann@b.de", occurred_at=NOW - timedelta(1), consent=consents)).records
-    changes = [decode_consent(record.value).data for record in records if record.topic == CONSENTS]
+    receipt = take(item(email="Ann@b.de", consent=(Consent(state="given", at=given_at),)))
     address = keyed_hash(PEPPER, "email:ann@b.de")
-    assert {record.key for record in records if record.topic == CONSENTS} == {address}
-    assert [(sent.address, sent.channel, sent.state, sent.at) for sent in changes] == [
-        (address, "email", "given", given_at),
-        (address, "phone", "withdrawn", NOW - timedelta(1)),
+    (sent,) = consents(receipt)
+    assert (sent.address, sent.identifier, sent.state) == (address, "", "given")
+    assert (sent.at, sent.undated) == (given_at, False)
+    assert [record.key for record in receipt.records if record.topic == CONSENTS] == [address]
+
+
+def test_a_refusal_goes_out_under_every_identifier_so_that_it_waits_for_no_scorer() -> None:
+    """N6, I7: nurture may know the lead by any of them."""
+    unsubscribed = item(
+        type="unsubscribed", user_id="u", anonymous_id="v", email="Ann@b.de", touch_id="t",
+        external_id=ExternalId("CRM", "7"),
+    )  # fmt: skip
+    receipt = take(unsubscribed)
+    names = ["user:u", "external:crm\t7", "anonymous:v", "external:ripeline.touch\tt"]
+    address = keyed_hash(PEPPER, "email:ann@b.de")
+    hashes = [keyed_hash(PEPPER, name) for name in names]
+    sent = consents(receipt)
+    assert [consent.identifier for consent in sent] == ["", *hashes]
+    assert {consent.address for consent in sent} == {address}
+    assert [consent.touch for consent in sent] == ["", "", "", "", "t"]
+    records = [record for record in receipt.records if record.topic == CONSENTS]
+    assert [record.key for record in records] == [address, *hashes]
+    assert len({decode_consent(record.value).id for record in records}) == 5
+
+
+@pytest.mark.parametrize(
+    ("who", "name"),
+    [
+        ({"user_id": "u"}, "user:u"),
+        ({"anonymous_id": "v"}, "anonymous:v"),
+        ({"external_id": ExternalId("crm", "7")}, "external:crm\t7"),
+    ],
+)
+def test_a_refusal_that_names_an_id_alone_goes_out_under_that(who: Any, name: str) -> None:
+    """N6."""
+    (sent,) = consents(take(item(**{"user_id": "", "type": "unsubscribed"} | who)))
+    assert (sent.address, sent.identifier) == ("", keyed_hash(PEPPER, name))
+
+
+def test_a_permission_counts_from_its_receipt_at_the_latest() -> None:
+    """N6: a clock that is ahead does not let it outlast what is refused afterwards."""
+    ahead = item(
+        type="consent_given", email="a@b.de", occurred_at=NOW + timedelta(minutes=4), user_id=""
+    )
+    said = item(
+        email="a@b.de", user_id="", id="2",
+        consent=(Consent(state="given", at=NOW + timedelta(minutes=3)),),
+    )  # fmt: skip
+    assert [consent.at for consent in consents(take(ahead, said))] == [NOW, NOW]
+
+
+def test_a_refusals_clock_may_be_behind() -> None:
+    """N6: it counts from its receipt, or five minutes after its own time."""
+    late = [NOW - timedelta(minutes=1), NOW - timedelta(days=3)]
+    items = [
+        item(type="unsubscribed", id=str(at), email="a@b.de", user_id="", occurred_at=at)
+        for at in late
+    ]
+    assert [consent.at for consent in consents(take(*items))] == [
+        NOW,
+        NOW - timedelta(days=3) + timedelta(minutes=5),
     ]
 
 
@@ -290,13 +370,12 @@ def test_consents_go_out_beside_the_interaction_under_the_addresss_hash() -> Non
         ({"type": "email_bounced", "properties": {"type": "soft"}}, []),
         ({"type": "unsubscribed", "machine": True}, []),
         ({"type": "page_viewed"}, []),
-        ({"type": "unsubscribed", "email": ""}, []),
     ],
 )
 def test_some_types_imply_a_consent(fields: dict[str, Any], states: list[str]) -> None:
     """I5: a scanner never unsubscribes anyone."""
-    records = take(item(**{"email": "a@b.de"} | fields)).records
-    assert [decode_consent(r.value).data.state for r in records if r.topic == CONSENTS] == states
+    found = consents(take(item(**{"email": "a@b.de", "user_id": ""} | fields)))
+    assert [consent.state for consent in found] == states
 
 
 def test_a_consent_from_the_future_counts_from_its_event() -> None:

@@ -1,16 +1,28 @@
 """The spool on disk: safe before the answer, in order, bounded, whole again after a crash."""
 
 import asyncio
+import errno
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from services.ingest.spool import Spool
-from services.ingest.spool_files import HEADER, waiting_submissions
+from services.ingest.spool_files import (
+    HEADER,
+    Frame,
+    damaged_files,
+    framed,
+    read_frames,
+    waiting_submissions,
+)
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing
 
@@ -116,7 +128,7 @@ async def test_a_crash_loses_nothing_that_was_acknowledged_and_a_torn_end_is_cut
     spool.close()
     newest = sorted(tmp_path.glob("*.spool"))[-1]
     whole = newest.stat().st_size
-    for torn in (b"\0" * 64, b"\0\0\0\x10abc", b"\0\0\0\x02\0\0\0\0hi", b"\xff" * 30):
+    for torn in (b"\0\0\0", b"\0\0\0\x10abc", framed(b"x" * 8, b"y" * 99)[:-1], b"\xff" * 30):
         with newest.open("ab") as file:
             file.write(torn)
         again = Spool(tmp_path, MAX, segment_bytes=500)
@@ -264,3 +276,209 @@ async def test_a_failed_write_and_a_rotten_file_give_shares_back(
     await drained(spool, Broker())
     await spool.append(record(3, 8_000), "one")
     spool.close()
+
+
+# -- damage ---------------------------------------------------------------------------------------
+
+SEGMENT_BYTES = 700
+
+
+async def filled(folder: Path, count: int) -> list[tuple[Path, Frame, int]]:
+    """Fills a spool; its frames with the file and the number of each."""
+    spool = Spool(folder, MAX, segment_bytes=SEGMENT_BYTES)
+    spool.open()
+    for number in range(count):
+        await spool.append(record(number), str(number))
+    spool.close()
+    files = sorted(folder.glob("*.spool"))
+    frames = [(path, frame) for path in files for frame in read_frames(path)]
+    assert len(frames) == count
+    return [(path, frame, number) for number, (path, frame) in enumerate(frames)]
+
+
+async def recovered(folder: Path) -> list[int]:
+    """The numbers that come out of a spool that a new process finds."""
+    spool, broker = Spool(folder, MAX, segment_bytes=SEGMENT_BYTES), Broker()
+    spool.open()
+    await drained(spool, broker)
+    assert (spool.count, spool.bytes, spool._shares) == (0, 0, {})
+    spool.close()
+    return broker.numbers
+
+
+Damage = tuple[str, int, int]  # what kind, where and how long, in thousandths and bytes
+DAMAGES = st.tuples(
+    st.sampled_from(["flip", "zero", "cut", "insert", "remove"]),
+    st.integers(0, 999), st.integers(1, 120),
+)  # fmt: skip
+
+
+def damaged(data: bytes, damage: Damage) -> tuple[bytes, int, int]:
+    """The data with that damage, and the bytes from and to which it reaches."""
+    kind, place, length = damage
+    at = place * len(data) // 1000
+    end = min(len(data), at + length)
+    match kind:
+        case "flip":
+            return data[:at] + bytes([data[at] ^ 1 << length % 8]) + data[at + 1 :], at, at + 1
+        case "zero":
+            return data[:at] + b"\0" * (end - at) + data[end:], at, end
+        case "cut":
+            return data[:at], at, len(data)
+        case "insert":
+            return data[:at] + b"\xc1" * length + data[at:], at, at
+        case _:
+            return data[:at] + data[end:], at, end
+
+
+@given(damages=st.lists(st.tuples(st.integers(0, 9), DAMAGES), min_size=1, max_size=3))
+@settings(max_examples=40, deadline=None)
+async def test_all_frames_whose_bytes_are_sound_go_out_and_no_other_byte_is_deleted(
+    damages: list[tuple[int, Damage]],
+) -> None:
+    """Reliability: of what was acknowledged nothing is deleted, whatever became of the disk."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        frames = await filled(folder, 30)
+        files = sorted(folder.glob("*.spool"))
+        left, sound = dict.fromkeys(files, b""), {number for *_, number in frames}
+        for index, damage in {index % len(files): damage for index, damage in damages}.items():
+            path = files[index]
+            left[path], start, end = damaged(path.read_bytes(), damage)
+            path.write_bytes(left[path])
+            sound -= {
+                number
+                for at, frame, number in frames
+                if at == path
+                and ((frame.begin < end and start < frame.end) or frame.begin < start < frame.end)
+            }
+        came = await recovered(folder)
+        assert sound <= set(came)
+        assert sorted(came) == came
+        for path, data in left.items():
+            is_whole = all(number in came for at, _, number in frames if at == path)
+            aside = path.with_suffix(".damaged")
+            if data and not is_whole and path != files[-1]:
+                assert aside.read_bytes() == data
+        assert await recovered(folder) == []
+
+
+@pytest.mark.parametrize(
+    "damage", [("flip", 500, 3), ("flip", 5, 3), ("zero", 300, 64), ("cut", 500, 1)]
+)
+async def test_a_damaged_file_is_kept_counted_and_not_read_again(
+    tmp_path: Path, damage: Damage
+) -> None:
+    await filled(tmp_path, 30)
+    first = sorted(tmp_path.glob("*.spool"))[0]
+    data, *_ = damaged(first.read_bytes(), damage)
+    first.write_bytes(data)
+    spool = Spool(tmp_path, MAX, segment_bytes=SEGMENT_BYTES)
+    spool.open()
+    assert REGISTRY.get_sample_value("ripeline_spool_damaged_files") == 1
+    spool.close()
+    assert await recovered(tmp_path) != list(range(30))
+    assert first.with_suffix(".damaged").read_bytes() == data
+    assert damaged_files(tmp_path) == 1
+    again = Spool(tmp_path, MAX)
+    again.open()
+    await again.append(record(1), "one")
+    again.close()
+    assert first.with_suffix(".damaged").read_bytes() == data
+    assert not first.exists()
+
+
+@pytest.mark.parametrize("place", [-1, -20, -60])
+async def test_the_last_frame_with_a_flipped_bit_is_kept_and_not_cut(
+    tmp_path: Path, place: int
+) -> None:
+    """In its length too, which makes it look like one whose writing did not end."""
+    frames = await filled(tmp_path, 3)
+    last, frame, _ = frames[-1]
+    data = bytearray(last.read_bytes())
+    data[frame.begin if place == -60 else place] ^= 4
+    last.write_bytes(data)
+    assert await recovered(tmp_path) == [0, 1]
+    assert last.with_suffix(".damaged").read_bytes() == data
+
+
+async def test_a_frame_that_this_release_cannot_read_is_kept_and_holds_up_nobody(
+    spool: Spool, tmp_path: Path
+) -> None:
+    spool.close()
+    strange = framed(b"x" * 8, msgspec.msgpack.encode({"not": "records"}))
+    known = framed(b"x" * 8, msgspec.msgpack.encode(record(7)))
+    (tmp_path / "000000000001.spool").write_bytes(strange + known)
+    assert await recovered(tmp_path) == [7]
+    assert (tmp_path / "000000000001.damaged").read_bytes() == strange + known
+
+
+async def test_what_the_broker_never_takes_is_kept_and_holds_up_nobody(
+    spool: Spool, tmp_path: Path
+) -> None:
+    for number in range(3):
+        await spool.append(record(number), str(number))
+    got: list[Outgoing] = []
+
+    async def publish(records: Sequence[Outgoing]) -> None:
+        if any(one.key == "00000001" for one in records):
+            raise Reject("too large")
+        got.extend(records)
+
+    task = asyncio.create_task(spool.drain(publish, lambda: None))
+    async with asyncio.timeout(5):
+        while spool.count:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    assert got == record(0) + record(2)
+    [aside] = tmp_path.glob("*.damaged")
+    assert [int(one.key, 16) for one in _records(aside)] == [0, 0, 1, 1, 2, 2]
+
+
+def _records(path: Path) -> list[Outgoing]:
+    """The records of a file of the spool."""
+    frames = [msgspec.msgpack.decode(f.payload, type=list[Outgoing]) for f in read_frames(path)]
+    return [record for frame in frames for record in frame]
+
+
+async def test_strange_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+    await filled(tmp_path, 2)
+    (tmp_path / "notes.spool").write_text("of somebody")
+    (tmp_path / "000000000009.spool").mkdir()
+    spool, broker = Spool(tmp_path, MAX), Broker()
+    spool.open()
+    await drained(spool, broker)
+    await spool.append(record(2), "two")
+    spool.close()
+    assert broker.numbers == [0, 1]
+    assert (tmp_path / "notes.spool").read_text() == "of somebody"
+
+
+async def test_a_disk_that_turned_read_only_holds_up_nobody_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(tmp_path, 30)
+    spool, broker = Spool(tmp_path, MAX), Broker()
+    spool.open()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(Path, "unlink", refuse)
+        await drained(spool, broker)
+    spool.close()
+    assert broker.numbers == list(range(30))
+    assert await recovered(tmp_path) == list(range(30))
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_a_folder_that_cannot_be_used_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Reject, match=r"RIPELINE_SPOOL_DIR: the spool cannot be used \(.*\): give"):
+        Spool(tmp_path, MAX).open()

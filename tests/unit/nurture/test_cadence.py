@@ -33,20 +33,22 @@ def test_caps_hold_over_all_programs(make: Any) -> None:
         ("2026-05-14", utc("2026-05-14T00:00+00:00"), True),
         ("2026-05-14T18:00:00Z", NOW, False),
         (None, NOW, True),
-        ("soon", NOW, True),
-        (["2030-01-01"], NOW, True),
+        ("soon", NOW, False),
+        (["2030-01-01"], NOW, False),
+        ("13 May 2026", NOW, True),
+        (1778803200000, NOW, False),
         (20300101, NOW, False),
     ],
 )
 def test_a_pause_holds_until_its_day_begins(
     make: Any, until: object, now: datetime, sent: bool
 ) -> None:
-    """N9: in the lead's own time zone; a trait that is no day says nothing."""
+    """N9: in the lead's own time zone; what is no day has no end."""
     rules = make(item("a"))
     decision = against(rules, asking(mail_paused_until=until), now)
     assert (decision is None) is sent
     assert decision is None or (
-        decision.reason == "preference" and "no mail before" in decision.why
+        decision.reason == "preference" and ("no mail before" in decision.why or until == "soon")
     )
     late = lead(traits={"timezone": "America/Los_Angeles", "mail_paused_until": "2026-05-13"})
     assert against(rules, late, utc("2026-05-13T06:59+00:00")).reason == "preference"
@@ -58,7 +60,8 @@ def test_a_pause_holds_until_its_day_begins(
     [
         ("weekly", 6.9, False), ("weekly", 7, True), ("monthly", 29.9, False), ("monthly", 30,
         True), (None, 1, True),
-        ("usual", 1, True), ("hourly", 1, True), (["weekly"], 1, True),
+        ("usual", 1, True), (" Weekly ", 6, False), (["weekly"], 6, False),
+        ("hourly", 29, False), ("hourly", 30, True),
     ],
 )  # fmt: skip
 def test_a_slower_pace_is_a_longer_gap(

@@ -12,9 +12,9 @@ from tests.support.nurture import asking, chosen, item, lead, program, trigger
 @pytest.mark.parametrize(
     ("topics", "expected"),
     [
-        (["cost"], "b"), (["cost", "t"], "a"), (["t"], "a"), (None, "a"), ("cost", "b"), ([],
-        "nothing_suitable"),
-        (["else"], "nothing_suitable"),
+        (["cost"], "b"), (["cost", "t"], "a"), (["t"], "a"), (None, "a"), ("cost", "b"),
+        ([], "preference"), ("", "preference"), ("none", "preference"), (7, "preference"),
+        (["else"], "preference"), ("Cost ; else", "b"), ("all", "a"), ('["T"]', "a"),
     ],
 )  # fmt: skip
 def test_only_chosen_topics_are_offered(make: Any, topics: object, expected: str) -> None:

@@ -1,9 +1,8 @@
 """Which permission counts, and that unknown permission is none (N6)."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from services.nurture.rules.consent import latest
 from services.nurture.rules.decision import Send
 from services.shared.contracts.events import ConsentState
 from services.shared.playbook.sections import Playbook
@@ -39,11 +38,3 @@ def test_with_double_opt_in_only_a_confirmed_permission_counts(
     assert decided(rules, lead(), trigger()).reason == "no_consent"  # type: ignore[union-attr]
     confirmed = ConsentState("given", NOW, "double_opt_in")
     assert isinstance(decided(rules, lead(consent=confirmed), trigger()), Send)
-
-
-def test_of_several_consents_the_latest_counts_and_at_equal_times_the_refusal() -> None:
-    early, late = NOW - timedelta(days=1), NOW
-    assert latest([None, None]) is None
-    assert latest([withdrawn(early), None, given(late)]) == given(late)
-    assert latest([withdrawn(late), given(late)]) == withdrawn(late)
-    assert latest([given(late), withdrawn(late)]) == withdrawn(late)

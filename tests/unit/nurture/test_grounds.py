@@ -1,14 +1,16 @@
 """The grounds against a touch, in their order, deciding and sending (N6, N8, N12, N14, I3)."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, get_args
 
 import pytest
+from msgspec.structs import replace
 
 from services.nurture.rules.choice import RequestedItem
 from services.nurture.rules.decision import Send, answer_request, decide, recheck
 from services.nurture.rules.grounds import Withhold
 from services.nurture.rules.lead import Lead
+from services.nurture.rules.timing import SendTime
 from services.shared.contracts.events import ConsentState, LeadRequest, Touch
 from services.shared.contracts.touch_reasons import (
     REASON_SENTENCES,
@@ -17,6 +19,7 @@ from services.shared.contracts.touch_reasons import (
     WaitReason,
     WithholdReason,
 )
+from services.shared.playbook.sections import Persona
 from tests.support.nurture import (
     GIVEN,
     NOW,
@@ -30,6 +33,11 @@ from tests.support.nurture import (
     program,
     trigger,
 )
+
+DUE = Touch(
+    id="t", lead="l", program="p", stage="awareness", content="a", channel="email", status="due",
+    cause_at=NOW, requested=False,
+)  # fmt: skip
 
 
 def test_with_no_ground_against_it_the_first_item_goes_out_at_once(make: Any) -> None:
@@ -57,11 +65,13 @@ def test_each_ground_comes_before_the_next_one(make: Any) -> None:
     )
     old, moved = NOW - timedelta(days=8), "consideration"
     bad: dict[str, Any] = {
-        "stage": moved, "email": unit, "sales_status": "accepted", "consent": None,
-        "recent_sends": (NOW - timedelta(hours=1),),
+        "excluded": "test", "stage": moved, "email": unit, "sales_status": "accepted",
+        "consent": None, "recent_sends": (NOW - timedelta(hours=1),),
         "seen": frozenset({"a"}),
     }  # fmt: skip
     found = [decided(rules, lead(**bad), trigger("unknown", cause_at=old))]
+    bad["excluded"] = ""
+    found.append(decided(rules, lead(**bad), trigger("unknown", cause_at=old)))
     found.append(decided(rules, lead(**bad), trigger(cause_at=old)))
     found.append(decided(rules, lead(**bad), trigger()))
     bad["stage"] = "awareness"
@@ -79,8 +89,8 @@ def test_each_ground_comes_before_the_next_one(make: Any) -> None:
     found.append(decided(rules, lead(**bad), trigger()))
     assert all(isinstance(decision, Withhold) and decision.why for decision in found)
     assert [decision.reason for decision in found] == [
-        "unknown_stage", "history", "superseded", "holdout", "nothing_suitable", "superseded",
-        "no_consent", "capped",
+        "excluded", "unknown_stage", "history", "superseded", "holdout", "nothing_suitable",
+        "superseded", "no_consent", "capped",
         "nothing_suitable", "sample",
     ]  # fmt: skip
 
@@ -192,6 +202,121 @@ def test_what_is_due_is_checked_on_the_same_grounds_in_the_same_order(make: Any)
         "superseded", "superseded", "superseded", "superseded", "no_consent", "capped",
         "preference", "superseded", "sample",
     ]  # fmt: skip
+
+
+LATE = {
+    "excluded": {"excluded": "competitor"},
+    "moved on": {"stage": "consideration"},
+    "seen": {"seen": frozenset({"a"})},
+    "with sales": {"sales_status": "accepted"},
+    "no address": {"email": ""},
+    "no consent": {"consent": None},
+    "refused": {"consent": ConsentState("withdrawn", NOW)},
+    "capped": {"recent_sends": (NOW - timedelta(hours=1),)},
+    "paused": {"traits": {"mail_paused_until": "2026-06-01"}},
+    "slower": {"traits": {"mail_pace": "monthly"}, "recent_sends": (NOW - timedelta(days=20),)},
+    "no topics": {"traits": {"mail_topics": []}},
+    "other topics": {"traits": {"mail_topics": ["else"]}},
+    "other language": {"traits": {"language": "de"}},
+    "other country": {"traits": {"country": "US"}},
+    "other persona": {"traits": {"title": "Student"}},
+}
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_what_speaks_against_deciding_speaks_against_sending(make: Any, late: str) -> None:
+    """N6: the newest facts of the lead, whatever they were at the decision."""
+    personas = [
+        Persona(id="student", name="Student", trait="title", matches="student"),
+        Persona(id="rest", name="Rest"),
+    ]
+    rules = make(
+        item("a", countries=["DE"]),
+        personas=personas,
+        programs=[program("a", personas=["rest"])],
+    )
+    plain: dict[str, Any] = {"traits": {"country": "de "}}
+    first = decided(rules, lead(**plain), trigger())
+    assert isinstance(first, Send)
+    changed = LATE[late]
+    traits = {"country": "DE"} | changed.get("traits", {})
+    then = lead(**(plain | changed | {"traits": traits}))
+    assert isinstance(decided(rules, then, trigger()), Withhold)
+    assert isinstance(recheck(rules, then, DUE, NOW), Withhold)
+    assert isinstance(recheck(rules, lead(**plain), DUE, NOW), SendTime)
+
+
+EDITED = {
+    "a draft": {"state": "draft"},
+    "gone": {"id": "other"},
+    "another stage": {"stages": ["consideration"]},
+    "another product": {"product": "second"},
+    "another persona": {"personas": ["nobody"]},
+    "without the item": {"items": ["b"]},
+    "by webhook": {"channel": "webhook"},
+    "for requests": {"trigger": "request"},
+}
+
+
+@pytest.mark.parametrize("edit", EDITED)
+def test_an_edited_program_sends_nothing_that_it_would_not_decide(make: Any, edit: str) -> None:
+    """N6: the running playbook, whatever it was at the decision."""
+    before, after = program("a"), program(**({"items": ["a"]} | EDITED[edit]))
+    items = item("a"), item("b")
+    assert isinstance(recheck(make(*items, programs=[before]), lead(), DUE, NOW), SendTime)
+    assert isinstance(recheck(make(*items, programs=[after]), lead(), DUE, NOW), Withhold)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"stages": ["consideration"]}, {"personas": ["nobody"]}, {"products": ["second"]},
+     {"language": "de"}, {"countries": ["FR"]}, {"valid_until": date(2026, 5, 12)},
+     {"distance": 3}, {"prerequisites": ["b"]}, {"service": True}],
+)  # fmt: skip
+def test_an_edited_item_is_not_sent_where_it_would_not_be_chosen(
+    make: Any, fields: dict[str, Any]
+) -> None:
+    rules = make(item("a", **fields), item("b"), programs=[program("a")])
+    assert isinstance(recheck(rules, lead(), DUE, NOW), Withhold)
+
+
+def test_a_requested_item_is_checked_again_from_the_time_of_its_request(make: Any) -> None:
+    """A refusal that was said before the decision and known after it holds; so do an edit of the
+    program and an exclusion.
+    """
+    asked = program("a", id="p", trigger="request", stages=[], answers={"demo_requested": "b"})
+    items = item("a"), item("b")
+    rules = make(*items, programs=[asked])
+    touch = replace(DUE, requested=True, cause_at=NOW - timedelta(hours=2))
+    assert recheck(rules, lead(), touch, NOW) == SendTime(NOW, "")
+    assert recheck(rules, lead(), replace(touch, content="b"), NOW) == SendTime(NOW, "")
+    between = ConsentState("withdrawn", NOW - timedelta(hours=1))
+    for then in (lead(consent=between), lead(excluded="employee"), lead(email="")):
+        assert isinstance(recheck(rules, then, touch, NOW), Withhold)
+    for edit in ({"items": ["b"]}, {"product": "second"}, {"trigger": "stage"}, {"state": "test"}):
+        edited = asked.model_copy(update={"stages": ["awareness"]} | edit)
+        assert isinstance(recheck(make(*items, programs=[edited]), lead(), touch, NOW), Withhold), (
+            edit
+        )
+
+
+def test_what_waited_for_a_week_is_history(make: Any) -> None:
+    """The kill switch was on for so long, say."""
+    touch = replace(DUE, cause_at=NOW - timedelta(days=7, seconds=1))
+    assert recheck(make(item("a")), lead(), touch, NOW).reason == "history"
+    imported = replace(touch, imported="new_leads:10")
+    assert recheck(make(item("a")), lead(), imported, NOW) == SendTime(NOW, "")
+
+
+def test_who_wants_no_topics_has_a_preference(make: Any) -> None:
+    """N9."""
+    for topics in ([], "", "none", " ; "):
+        decision = decided(make(item("a")), lead(traits={"mail_topics": topics}), trigger())
+        assert decision == Withhold("preference", "the lead wants no topics")
+    other = decided(
+        make(item("a"), item("b", topic="u")), lead(traits={"mail_topics": ["x"]}), trigger()
+    )
+    assert other == Withhold("preference", "the lead does not want to read about t, u")
 
 
 def test_every_status_and_reason_has_its_sentence() -> None:

@@ -1,12 +1,15 @@
 """When a touch may go out: quiet hours, working days, visits and ramps (N5, N12)."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 
 from services.nurture.rules.decision import Send
-from services.nurture.rules.grounds import Rules
+from services.nurture.rules.grounds import Rules, Withhold
+from services.nurture.rules.time_zones import is_unreadable
+from services.nurture.rules.timing import send_time
+from services.shared.contracts.events import Snapshot
 from tests.support.nurture import NOW, decided, due, imported, item, lead, trigger, utc, with_parts
 
 
@@ -50,6 +53,61 @@ def test_a_zone_that_nobody_knows_is_the_companys(make: Any) -> None:
     for zone in ("", "Mars/Olympus", "../etc/passwd", "\0"):
         assert due(rules, night_there, zone) == (utc("2026-05-14T06:00+09:00"), "quiet_hours")
     assert due(rules, night_there, "UTC") == (night_there, "")
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [" asia/TOKYO ", "Tokyo Standard Time", "tokyo standard time", "UTC+9", "GMT+09:00", "+0900",
+     "UTC\u00a0+ 9", "(UTC+09:00) Osaka, Sapporo, Tokyo", "Japan", "Asia / Tokyo"],
+)  # fmt: skip
+def test_a_zone_is_read_as_people_and_tools_write_it(make: Any, zone: str) -> None:
+    """N5."""
+    night_there = utc("2026-05-13T14:00+00:00")
+    assert due(make(item("a")), night_there, zone) == (
+        utc("2026-05-14T06:00+09:00"), "quiet_hours",
+    )  # fmt: skip
+    assert not is_unreadable({"timezone": zone})
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "UTC+15", "UTC+2:75", "5", 7, ["UTC"], "x" * 900])
+def test_where_the_zone_is_not_understood_it_is_day_in_all_of_the_country(
+    make: Any, zone: object
+) -> None:
+    """N5: in New York it is night from 2:00 UTC on, in Honolulu until 16:00 UTC."""
+    rules = make(item("a"))
+    assert is_unreadable({"timezone": zone})
+    for country in ("US", " us", "United States"):
+        reader = Snapshot(stage="awareness", traits={"timezone": zone, "country": country})
+        for now, opens in (
+            ("2026-05-13T16:00+00:00", "2026-05-13T16:00+00:00"),
+            ("2026-05-13T15:59+00:00", "2026-05-13T16:00+00:00"),
+            ("2026-05-14T02:00+00:00", "2026-05-14T16:00+00:00"),
+        ):
+            assert send_time(rules.playbook, reader, utc(now)).due_at == utc(opens)
+    elsewhere = Snapshot(stage="awareness", traits={"timezone": zone, "country": "Atlantis"})
+    assert send_time(rules.playbook, elsewhere, NOW).due_at == NOW
+
+
+def test_where_it_is_never_day_in_all_of_the_country_its_first_zone_counts(make: Any) -> None:
+    """Working hours of three do not meet between Honolulu and New York."""
+    rules = make(item("a"), cadence={"quiet_from": 15, "quiet_until": 12})
+    reader = Snapshot(stage="awareness", traits={"country": "US"})
+    opens = send_time(rules.playbook, reader, NOW).due_at
+    assert opens == utc("2026-05-13T12:00-04:00")
+
+
+def test_content_is_valid_until_the_leads_day_ends(make: Any) -> None:
+    """N13: in the night to the 14th the day is over in Auckland first."""
+    rules = make(item("a", valid_until=date(2026, 5, 13)))
+    for zone, last in (
+        ("Pacific/Auckland", "2026-05-13T23:59+12:00"),
+        ("UTC", "2026-05-13T23:59+00:00"),
+        ("Pacific/Honolulu", "2026-05-13T23:59-10:00"),
+    ):
+        reader = lead(traits={"timezone": zone})
+        assert isinstance(decided(rules, reader, trigger(), utc(last)), Send)
+        over = utc(last) + timedelta(minutes=1)
+        assert isinstance(decided(rules, reader, trigger(), over), Withhold)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from services.scorer.model.profile import Latest, Profile, add, join, profile_of
 from services.scorer.model.state import Event, FoldState, View
 from services.scorer.processing.snapshots import snapshot_of
 from services.scorer.records import LastAnnounced, LeadRow, State
+from services.shared.clock import from_us
 from services.shared.contracts.consent import ConsentKey
 from services.shared.contracts.events import Consent, Interaction, encode_bytes
 from services.shared.contracts.traits import KNOWN_TRAITS
@@ -124,22 +125,20 @@ def without_limits(events: list[Event], monkeypatch: pytest.MonkeyPatch) -> Prof
 def test_nothing_that_was_refused_is_permitted_because_consents_were_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """N6: for every address, channel and purpose; what nurture asks for stays exact of all
-    addresses that are kept.
-    """
+    """N6: for every address, channel and purpose."""
     for seed in range(CASES):
         events = history(random.Random(seed))
         kept, whole = profile_of(events), without_limits(events, monkeypatch)
-        for key in whole.consent:
-            for address in ADDRESSES:
+        for key in (*whole.consent, *whole.refusals):
+            for address in ADDRESSES[1:]:
                 asked = key._replace(address=address)
                 true, shown = whole.consent_for(asked), kept.consent_for(asked)
-                if true and true.refused:
+                if true and true.state == "withdrawn":
                     assert shown
-                    assert shown.refused
-                if shown and not shown.refused:
+                    assert shown.state == "withdrawn"
+                if shown and shown.state == "given":
                     assert true
-                    assert not true.refused
+                    assert true.state == "given"
 
 
 def test_a_flood_of_permissions_overtakes_no_refusal() -> None:
@@ -156,14 +155,15 @@ def test_a_flood_of_permissions_overtakes_no_refusal() -> None:
     add(profile, Event(5, "r", refusal))
     for n, data in enumerate(flood):
         add(profile, Event(10 + n, f"{n:032x}", data))
-    record = profile.consent_for(ConsentKey("ann@x.example"))
-    assert record
-    assert record.refused
-    assert record.at == 5
     assert len(profile.consent) == 2 * profiles.MOST_CONSENTS
-    last = profile.consent_for(ConsentKey("s499@x.example"))
-    assert last
-    assert not last.refused
+    for address in ("ann@x.example", "s0@x.example"):
+        consent = profile.consent_for(ConsentKey(address))
+        assert consent
+        assert consent.state == "withdrawn"
+        assert consent.at == from_us(5)
+    named_since = profile.consent_for(ConsentKey("s499@x.example"))
+    assert named_since
+    assert named_since.state == "given"
 
 
 def hostile(rng: random.Random) -> Event:
@@ -195,7 +195,7 @@ def test_a_snapshot_fits_into_a_message_whatever_was_posted() -> None:
     lead = LeadRow(id=uuid.UUID(int=1), profile=profile)
     state = State(FoldState("default", b""), "", LastAnnounced())
     view = View("unknown", None, {}, 0.5, 0.1, 50.0, 10.0, None)
-    assert len(encode_bytes(snapshot_of(lead, state, view))) < MAX_MESSAGE / 2
+    assert len(encode_bytes(snapshot_of(lead, state, view, b"pepper"))) < MAX_MESSAGE / 2
     assert len(msgspec.msgpack.encode(profile)) < MAX_MESSAGE
     assert profile.left_out == ["traits", "consents"]
 

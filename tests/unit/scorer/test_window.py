@@ -4,7 +4,6 @@ import math
 import random
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from services.scorer.processing.batch import Batch
 from services.scorer.processing.folding import fold
 from services.scorer.records import IncomingEvent, LeadRow
 from services.scorer.scoring import Scoring
+from services.shared.clock import from_us
 from services.shared.contracts.events import Interaction, event_uid
 from services.shared.contracts.provenance import LIVE
 from services.shared.playbook.sections import Playbook
@@ -78,13 +78,13 @@ class Lead:
 
 def incoming(event: Event) -> IncomingEvent:
     return IncomingEvent(
-        event.uid, event.at, "00", datetime.now(UTC), "test", LIVE, 0.0, event.data, "", []
+        event.uid, event.at, "00", from_us(event.at), "test", LIVE, 0.0, event.data, "", []
     )
 
 
 def event(n: int, type_: str, at: int, **more: Any) -> Event:
     data = Interaction(id=f"{n}", type=type_, user_id="u", **more)
-    return Event(at, event_uid("x", data.id), data)
+    return Event(at, event_uid("x", data.id), data, at)
 
 
 def busy(rng: random.Random, count: int) -> list[Event]:
@@ -229,5 +229,4 @@ def test_what_lies_hundreds_of_events_back_hardly_counts(scoring: Scoring) -> No
         assert whole.stage == newest.stage
         apart = sum(abs(whole.belief[stage] - newest.belief[stage]) for stage in whole.belief)
         most = max(most, apart / 2)
-    print(most)
     assert most < 1e-6

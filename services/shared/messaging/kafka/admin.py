@@ -11,6 +11,8 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from services.shared.contracts.events import TOPICS
 from services.shared.errors import Retry
 from services.shared.messaging.kafka.closing import close
+from services.shared.messaging.kafka.records import Log
+from services.shared.messaging.kafka.topic_ids import topic_ids
 from services.shared.settings import Settings
 
 ASK_S = 10.0
@@ -25,31 +27,43 @@ class EndOffsets:
         self._settings = settings
         self._consumer: AIOKafkaConsumer | None = None
 
-    async def of(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-        """The next offset of every partition of the topics. Raises Retry while the broker
-        is away.
+    async def of(self, topics: Sequence[str]) -> dict[Log, int]:
+        """The next offset of every partition of the topics. Raises Retry while the broker is away,
+        or has not all of the topics.
         """
         try:
             async with asyncio.timeout(ASK_S):
-                if self._consumer is None:
-                    consumer = AIOKafkaConsumer(
-                        *TOPICS,
-                        bootstrap_servers=self._settings.kafka_bootstrap,
-                        enable_auto_commit=False,
-                    )
-                    self._consumer = consumer
-                    await consumer.start()
-                consumer = self._consumer
-                parts = [
-                    TopicPartition(t, p)
-                    for t in topics
-                    for p in consumer.partitions_for_topic(t) or ()
-                ]
-                ends = await consumer.end_offsets(parts) if parts else {}
-                return {(part.topic, part.partition): offset for part, offset in ends.items()}
+                return await self._ask(topics)
         except (KafkaError, OSError, TimeoutError) as error:
             await self.close()
             raise Retry(f"the broker is away: {type(error).__name__}") from error
+        except Retry:
+            await self.close()
+            raise
+
+    async def _ask(self, topics: Sequence[str]) -> dict[Log, int]:
+        consumer = await self._connected()
+        found = {topic: consumer.partitions_for_topic(topic) or () for topic in topics}
+        ends = await consumer.end_offsets(
+            [TopicPartition(topic, part) for topic, parts in found.items() for part in parts]
+        )
+        # asked for after the ends: an id that is still the same then was so before
+        ids = await topic_ids(consumer._client, topics)
+        missing = [topic for topic in topics if topic not in ids or not found[topic]]
+        if missing:
+            raise Retry(f"topics are missing: {', '.join(missing)}; run `ripeline provision`")
+        return {Log(part.topic, ids[part.topic], part.partition): end for part, end in ends.items()}
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            self._consumer = AIOKafkaConsumer(
+                *TOPICS,
+                bootstrap_servers=self._settings.kafka_bootstrap,
+                enable_auto_commit=False,
+                metadata_max_age_ms=5_000,
+            )
+            await self._consumer.start()
+        return self._consumer
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -93,9 +107,9 @@ async def _topics_on_first_use(settings: Settings, error: Exception) -> list[str
     """
     ends = EndOffsets(settings)
     try:
-        found = {topic for topic, _ in await ends.of(TOPICS)}
+        await ends.of(TOPICS)
+    except Retry:
+        raise Retry("the broker has no controller yet") from error
     finally:
         await ends.close()
-    if found != set(TOPICS):
-        raise Retry("the broker has no controller yet") from error
     return list(TOPICS)

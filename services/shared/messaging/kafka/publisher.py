@@ -6,15 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, UnknownProducerId
+from aiokafka.errors import (
+    InvalidTimestampError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    UnknownProducerId,
+)
 
-from services.shared.errors import Retry
+from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka.closing import close
-from services.shared.messaging.kafka.records import Outgoing, partition_of
+from services.shared.messaging.kafka.records import Outgoing, is_key, partition_of
 from services.shared.settings import Settings
 
 ACKNOWLEDGE_S = 5.0
 BATCH_BYTES = 128 * 1024
+MAX_RECORD_BYTES = 1_000_000  # of key and value; brokers take a little more
+# what a broker answers about records, whenever they come
+REFUSALS = (
+    InvalidTimestampError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+)
 MAX_SINGLE = 32  # up to so many records are sent one by one, so that requests share batches
 
 
@@ -37,14 +53,15 @@ class Publisher:
         timeout: float = ACKNOWLEDGE_S,  # noqa: ASYNC109  # a refusal of its own
     ) -> None:
         """Returns when the broker has acknowledged every record; raises Retry when it has not in
-        `timeout` seconds, after which some records may still get through: whoever publishes them
-        again relies on their ids.
+        `timeout` seconds, and Reject where one of them can never be published; after either, some
+        records may still get through: whoever publishes them again relies on their ids.
 
         While the broker is away one call at a time tries it, and all others raise Retry at once, so
         that nothing piles up in the producer.
         """
         if not records:
             return
+        _check(records)
         if not self.away:
             await self._send(records, timeout)
             return
@@ -66,6 +83,11 @@ class Publisher:
         except (OutOfOrderSequenceNumber, UnknownProducerId) as error:
             await self.close()
             raise Retry("the producer lost its sequence") from error
+        except REFUSALS as error:
+            await self.close()  # its sequence has a hole where the refused records were
+            raise Reject(
+                f"the broker does not take it: {type(error).__name__}", kind="too-large"
+            ) from error
         except (KafkaError, OSError, TimeoutError) as error:
             self.away = True
             raise Retry(f"the broker did not acknowledge: {type(error).__name__}") from error
@@ -81,6 +103,19 @@ class Publisher:
         producer, self._producer = self._producer, None
         if producer:
             await close(producer.stop())
+
+
+def _check(records: Sequence[Outgoing]) -> None:
+    """Raises Reject for the first record that no broker takes, before it harms the others."""
+    for record in records:
+        if len(record.key) + len(record.value) > MAX_RECORD_BYTES:
+            raise Reject(
+                f"a record of {record.topic} has {len(record.value)} bytes",
+                remedy=f"make it smaller than {MAX_RECORD_BYTES}",
+                kind="too-large",
+            )
+        if not is_key(record.key):
+            raise Reject(f"a record of {record.topic} has a key that chooses no partition")
 
 
 async def _connect(settings: Settings) -> AIOKafkaProducer:

@@ -1,6 +1,25 @@
 """What is published and what is consumed."""
 
+import re
 from typing import NamedTuple
+from uuid import UUID
+
+HEX = re.compile(r"[0-9a-fA-F]{1,8}")
+
+
+class Log(NamedTuple):
+    """A partition of one incarnation of a topic: a topic that is created again has another id."""
+
+    topic: str
+    topic_id: UUID
+    partition: int
+
+
+class Extent(NamedTuple):
+    """The offsets that a broker has of a log: from `begin` to before `end`."""
+
+    begin: int
+    end: int
 
 
 class Record(NamedTuple):
@@ -11,6 +30,12 @@ class Record(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes
+    topic_id: UUID = UUID(int=0)
+
+    @property
+    def log(self) -> Log:
+        """Where it lies."""
+        return Log(self.topic, self.topic_id, self.partition)
 
 
 class Outgoing(NamedTuple):
@@ -21,6 +46,11 @@ class Outgoing(NamedTuple):
     topic: str
     key: str
     value: bytes
+
+
+def is_key(key: str) -> bool:
+    """Whether the key chooses a partition."""
+    return bool(HEX.fullmatch(key[-8:]))
 
 
 def partition_of(key: str, partitions: int) -> int:

@@ -1,0 +1,215 @@
+"""Where a consumer goes on, on Apache Kafka and PostgreSQL: after a restored backup, a broker that
+lost its offsets, a topic that was created again, records that were deleted before they were read
+(O2, O3, O4).
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.shared.db import rows
+from services.shared.errors import Reject
+from services.shared.logs import configure_logs
+from services.shared.messaging.consumer import Consumer
+from services.shared.messaging.kafka import Outgoing, Publisher, Record, Subscription
+from services.shared.settings import Settings
+from services.shared.telemetry import RECORDS_LOST
+
+PARTITIONS = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _plain_logs() -> None:
+    configure_logs("scorer", "error")
+
+
+class Keeper:
+    """A handler that keeps what it applies in the table `applied`; `bad` can never be applied."""
+
+    def decode(self, record: Record) -> str:
+        if record.value == b"bad":
+            raise Reject("it is bad")
+        return record.value.decode()
+
+    async def apply(self, connection: AsyncConnection, decoded: Sequence[str]) -> int:
+        await connection.execute(
+            text("INSERT INTO applied SELECT unnest(CAST(:what AS text[]))"), {"what": decoded}
+        )
+        return 0
+
+
+class Topic:
+    """A topic of a test's own, the database of its consumers, and what they have applied."""
+
+    def __init__(self, settings: Settings, engine: AsyncEngine) -> None:
+        self.settings, self.engine = settings, engine
+        self.name = f"test.{uuid.uuid4().hex[:8]}"
+        self.admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+        self.publisher = Publisher(settings)
+
+    async def create(self) -> None:
+        made = self.admin.create_topics([NewTopic(self.name, PARTITIONS, 1)])
+        await asyncio.to_thread(made[self.name].result)
+
+    async def delete(self) -> None:
+        gone = self.admin.delete_topics([self.name])
+        await asyncio.to_thread(gone[self.name].result)
+
+    async def delete_records(self, partition: int, before: int) -> None:
+        """As the broker does after the topic's retention."""
+        asked = self.admin.delete_records([TopicPartition(self.name, partition, before)])
+        for future in asked.values():
+            await asyncio.to_thread(future.result)
+
+    async def publish(self, values: Sequence[str], partition: int | None = None) -> None:
+        """Spread over the partitions, or to one of them."""
+        await self.publisher.publish(
+            [
+                Outgoing(self.name, f"{n if partition is None else partition:08x}", value.encode())
+                for n, value in enumerate(values)
+            ]
+        )
+
+    @asynccontextmanager
+    async def consumed(self) -> AsyncIterator[Consumer[str]]:
+        """While a consumer runs."""
+        consumer: Consumer[str] = Consumer(
+            self.engine,
+            lambda: Subscription(self.settings, self.name, [self.name]),
+            Keeper(),
+            "scorer",
+            batch=50,
+            on_commit=lambda _: None,
+        )
+        running = asyncio.create_task(consumer.run(lambda: None))
+        try:
+            yield consumer
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    async def ask(self, statement: str) -> list[Any]:
+        async with self.engine.connect() as connection:
+            return await rows(connection, statement)
+
+    async def execute(self, statement: str) -> None:
+        async with self.engine.begin() as connection:
+            await connection.execute(text(statement))
+
+    async def applied(self) -> list[str]:
+        return [row.what for row in await self.ask("SELECT what FROM applied")]
+
+    async def wait_for(self, condition: Callable[[list[str]], bool], seconds: float = 25) -> None:
+        give_up = time.monotonic() + seconds
+        while not condition(found := await self.applied()):
+            assert time.monotonic() < give_up, f"{len(found)} applied: {sorted(set(found))[:10]}"
+            await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+async def topic(settings: Settings, kafka: str, engine: AsyncEngine) -> AsyncIterator[Topic]:
+    of_kafka = settings.model_copy(
+        update={"kafka_bootstrap": kafka, "kafka_session_timeout_ms": 6000}
+    )
+    topic = Topic(of_kafka, engine)
+    await topic.execute("CREATE TABLE applied (what text)")
+    await topic.create()
+    yield topic
+    await topic.publisher.close()
+
+
+def named(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{n}" for n in range(count)]
+
+
+async def test_a_restored_backup_is_read_on_from_where_it_stands(topic: Topic) -> None:
+    """While the consumer is away, and while it runs: nothing is skipped, though the group has
+    committed all of it.
+    """
+    first, second, third = named("a", 60), named("b", 60), named("c", 6)
+    await topic.publish(first)
+    async with topic.consumed():
+        await topic.wait_for(lambda found: len(found) == 60)
+    await topic.execute("TRUNCATE applied")
+    await topic.execute("UPDATE scorer.progress SET next_offset = 0")
+    async with topic.consumed():
+        await topic.publish(second)
+        await topic.wait_for(lambda found: set(first + second) == set(found))
+        await topic.execute("TRUNCATE applied")
+        await topic.execute("UPDATE scorer.progress SET next_offset = next_offset - 10")
+        await topic.publish(third)
+        await topic.wait_for(lambda found: len(set(found)) == 36 and set(third) < set(found))
+        await topic.execute("DELETE FROM scorer.progress")
+        await topic.publish(third)
+        await topic.wait_for(lambda found: set(first + second + third) == set(found))
+    assert await topic.ask("SELECT * FROM scorer.gap") == []
+
+
+async def test_of_a_topic_that_is_created_again_everything_is_read(topic: Topic) -> None:
+    """Also where it is longer than the reading had come: the consumer runs meanwhile. Its dead
+    letters are kept beside those of the topic before, and what was unread of that is a gap.
+    """
+    await topic.publish([*named("a", 29), "bad"])
+    async with topic.consumed():
+        await topic.wait_for(lambda found: len(found) == 29)
+        await topic.execute("UPDATE scorer.progress SET log_end = log_end + 7 WHERE partition = 1")
+        await topic.delete()
+        await topic.create()
+        again = [*named("b", 29), "bad", *named("c", 60)]
+        await topic.publish(again)
+        await topic.wait_for(lambda found: set(again) - {"bad"} <= set(found))
+    letters = await topic.ask('SELECT topic_id, partition, "offset" FROM scorer.dead_letter')
+    assert len(letters) == 2
+    assert len({row.topic_id for row in letters}) == 2
+    assert len({(row.partition, row.offset) for row in letters}) == 1
+    gaps = await topic.ask("SELECT partition, log_end - first AS lost, why FROM scorer.gap")
+    assert {(row.partition, row.lost) for row in gaps} == {(0, 0), (1, 7), (2, 0)}
+    assert {row.why for row in gaps} == {"recreated"}
+
+
+async def test_what_was_deleted_before_it_was_read_is_a_gap(topic: Topic) -> None:
+    """Before the first reading, while the consumer is away, and while it waits for the database;
+    the rest is applied.
+    """
+    lost = RECORDS_LOST.labels("scorer", topic.name)._value
+    await topic.publish(named("a", 20), partition=0)
+    await topic.delete_records(0, 7)
+    async with topic.consumed():
+        await topic.wait_for(lambda found: set(found) == set(named("a", 20)[7:]))
+    await topic.publish(named("b", 20), partition=0)
+    await topic.delete_records(0, 25)
+    async with topic.consumed():
+        await topic.wait_for(lambda found: len(found) == 13 + 15)
+    gaps = await topic.ask("SELECT first, log_end, why FROM scorer.gap ORDER BY first")
+    assert [tuple(row) for row in gaps] == [(0, 7, "deleted"), (20, 25, "deleted")]
+    assert lost.get() == 12
+
+
+async def test_consumers_that_take_turns_skip_nothing(topic: Topic) -> None:
+    """Partitions go from one to the other while records come."""
+    values = named("a", 600)
+
+    async def publish() -> None:
+        for start in range(0, 600, 20):
+            await topic.publish(values[start : start + 20])
+            await asyncio.sleep(0.05)
+
+    publishing = asyncio.create_task(publish())
+    async with topic.consumed():
+        await asyncio.sleep(0.5)
+        async with topic.consumed():
+            await asyncio.sleep(0.5)
+            async with topic.consumed():
+                await asyncio.sleep(0.3)
+        await publishing
+        await topic.wait_for(lambda found: set(found) == set(values))
+    assert await topic.ask("SELECT * FROM scorer.gap") == []
