@@ -18,6 +18,7 @@ from services.scorer.processing.handler import Handler
 from services.scorer.records import unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
+from services.shared.clock import to_us
 from services.shared.contracts.events import decode_interaction
 from services.shared.db import rows
 from services.shared.messaging.consumer import Consumer
@@ -65,9 +66,11 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
         events: dict[Any, list[Any]] = {}
         for row in await rows(
             connection,
-            "SELECT lead_id, occurred_at, uid, body FROM scorer.event ORDER BY occurred_at, uid",
+            "SELECT lead_id, occurred_at, uid, received_at, body FROM scorer.event "
+            "ORDER BY occurred_at, uid",
         ):
-            event = Event(row.occurred_at, row.uid.hex, decode_interaction(row.body))
+            data, received = decode_interaction(row.body), to_us(row.received_at)
+            event = Event(row.occurred_at, row.uid.hex, data, received)
             events.setdefault(row.lead_id, []).append(event)
         conflicts = {
             r.uid.hex for r in await rows(connection, "SELECT uid FROM scorer.event WHERE conflict")
