@@ -25,7 +25,8 @@ from services.shared.db import copy, rows
 from services.shared.messaging.kafka import Record
 
 SOURCE = "test"
-FIELDS = 9  # of a profile of the first release
+# the profile of nobody, in the nine fields of the first release
+FIRST_PROFILE = msgspec.msgpack.encode(msgspec.structs.astuple(Profile())[:9])
 TYPES = ("page_viewed", "pricing_viewed", "video_watched", "link_clicked", "email_opened")
 
 
@@ -61,10 +62,9 @@ async def long_lead(
             ))  # fmt: skip
         await copy(connection, EVENT, stored)
         # As the first release left it: folded by other rules, and uncounted.
-        old = msgspec.msgpack.encode(msgspec.structs.astuple(Profile())[:FIELDS])
         await connection.execute(
             text("UPDATE scorer.lead SET profile = :old WHERE id = :lead"),
-            {"old": old, "lead": lead},
+            {"old": FIRST_PROFILE, "lead": lead},
         )
         await connection.execute(
             text("UPDATE scorer.lead_state SET fold_hash = '' WHERE lead_id = :lead"),

@@ -13,6 +13,7 @@ from services.scorer.processing.batch import Batch
 from services.scorer.records import LeadRow, State
 from services.scorer.scoring import Scoring
 from services.shared.contracts.identity import Kind
+from services.shared.telemetry import LEADS_CURTAILED
 
 
 async def fold(scoring: Scoring, history: History, batch: Batch) -> None:
@@ -47,8 +48,13 @@ def _grow(profile: Profile, events: Sequence[Event], declared: frozenset[str]) -
     """Adds new events; returns whether those that are weighed only grew at their end."""
     start = window.start(profile.stored)
     milestones = profile.milestones_before(profile.since) if start else set()
+    traits, consents = profile.traits_left_out, profile.consents_left_out
     for event in events:
         add(profile, event, declared)
+    if profile.traits_left_out and not traits:
+        LEADS_CURTAILED.labels("traits").inc()
+    if profile.consents_left_out and not consents:
+        LEADS_CURTAILED.labels("consents").inc()
     if start != window.start(profile.stored):
         return False
     return not start or milestones <= profile.milestones_before(profile.since)

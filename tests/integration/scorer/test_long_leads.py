@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands.verify import verify
@@ -27,7 +28,7 @@ from services.shared.messaging.kafka import Publisher
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests.support import present
-from tests.support.long_leads import long_lead, record
+from tests.support.long_leads import FIRST_PROFILE, long_lead, record
 
 EVENTS = 100_000
 APART = 300 * DAY // EVENTS
@@ -145,6 +146,20 @@ async def test_long_leads_are_divided_and_mended_in_constant_memory(
     assert [counts[lead] for lead in people] == [3000 + 2000 + 1, 3000 + 1000 + 1]
     smaller = viewed("a/2000", user_id="a", traits={"seats": 4})
     await apply(engine, handler, (smaller, first))
+    assert (await verify(settings, lambda _: None)).mismatches == []
+
+
+async def test_a_lead_of_an_earlier_release_is_counted_with_its_next_event(
+    engine: AsyncEngine, handler: Handler, settings: Settings
+) -> None:
+    """Also before everybody is folded anew."""
+    at = now() - DAY
+    await apply(engine, handler, *((viewed(f"e{n}"), at + n) for n in range(5)))
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE scorer.lead SET profile = :old"), {"old": FIRST_PROFILE}
+        )
+    await apply(engine, handler, (viewed("next"), at + 10))
     assert (await verify(settings, lambda _: None)).mismatches == []
 
 
