@@ -82,7 +82,7 @@ CONSENT_TYPES = REFUSALS | {"consent_given", "email_bounced"}
 REQUESTS = frozenset({"demo_requested", "enquired", "trial_started"})
 # What nobody does so often that the last of each type need ever be forgotten, however much follows.
 MILESTONES = REQUESTS | {
-    "form_submitted", "content_downloaded", "webinar_registered", "webinar_attended",
+    "form_submitted", "webinar_registered", "webinar_attended",
     "event_attended", "survey_answered", "email_replied", "not_now", "unsubscribed",
     "email_complained", "call_held", "meeting_held", "sales_accepted", "sales_rejected",
     "sales_disqualified", "opportunity_opened", "won", "lost", "purchased",
