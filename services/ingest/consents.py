@@ -111,6 +111,19 @@ def in_utc(given: tuple[Consent, ...], latest: datetime) -> tuple[tuple[Consent,
     return tuple(mended), future
 
 
+def check_bases(given: Iterable[Consent], forbidden: frozenset[str]) -> None:
+    """Raises Reject `forbidden` for a consent on a basis that the sender cannot know."""
+    for number, consent in enumerate(given):
+        basis = "_".join(consent.basis.replace("-", " ").replace("_", " ").casefold().split())
+        if basis in forbidden:
+            raise Reject(
+                f"a public key may not say {basis!r}",
+                where=f"/consent/{number}/basis",
+                remedy="post it with a key of scope secret, from where the confirmation came in",
+                kind="forbidden",
+            )
+
+
 def _check_consent(consent: Consent, where: str) -> None:
     if not consent.channel or not consent.purpose:
         raise Reject(

@@ -10,12 +10,17 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.ingest.consents import Named, consent_records, in_utc, utc
+from services.ingest.consents import Named, check_bases, consent_records, in_utc, utc
 from services.ingest.limits import check_sizes
 from services.ingest.sources.contract import ForeignItem, Item, Refused
 from services.shared.contracts import sales
 from services.shared.contracts.consent import consents_of
-from services.shared.contracts.event_types import CONSENT_TYPES, TOUCH_SENT
+from services.shared.contracts.event_types import (
+    BASES_NOT_FROM_PAGES,
+    CONSENT_TYPES,
+    NOT_FROM_PAGES,
+    OURS_ALONE,
+)
 from services.shared.contracts.events import (
     CLOCK_TOLERANCE,
     INTERACTIONS,
@@ -34,9 +39,7 @@ from services.shared.playbook.sections import Sales
 
 # until it is encoded nobody else has the item, and copies cost more than all the rest
 set_field = msgspec.structs.force_setattr
-RESERVED = frozenset({TOUCH_SENT})
-# types that a key which stands in a page may not post
-SECRET_ONLY = frozenset({"identity_reviewed", *sales.STATUS_OF})
+NONE = frozenset[str]()
 
 
 class Refusal(NamedTuple):
@@ -74,7 +77,8 @@ class Receipt:
     ) -> None:
         self.source, self.received_at = source, received_at
         self.posted_at, self.provenance = posted_at, provenance
-        self.forbidden_types = SECRET_ONLY if public else frozenset[str]()
+        self.forbidden_types = OURS_ALONE | (NOT_FROM_PAGES if public else NONE)
+        self.forbidden_bases = BASES_NOT_FROM_PAGES if public else NONE
         self.latest, self.oldest = received_at + CLOCK_TOLERANCE, received_at - TOO_OLD
         self.records: list[Outgoing] = []
         self.ids: list[str] = []
@@ -133,7 +137,7 @@ class Normaliser:
 
     def _take(self, item: Item, receipt: Receipt) -> None:
         who = self._identify(item)
-        if not item.type or item.type in RESERVED or item.type in receipt.forbidden_types:
+        if not item.type or item.type in receipt.forbidden_types:
             raise _bad_type(item.type)
         times = _times(item, receipt)
         provenance = times.provenance
@@ -149,6 +153,7 @@ class Normaliser:
         consents: tuple[Consent, ...] = ()
         if item.consent or item.type in CONSENT_TYPES:
             if item.consent:
+                check_bases(item.consent, receipt.forbidden_bases)
                 mended, is_future = in_utc(item.consent, receipt.latest)
                 set_field(item, "consent", mended)
                 if is_future and not provenance.too_old:
@@ -262,7 +267,7 @@ def _bad_type(type_: str) -> Reject:
     if not type_:
         remedy = 'say what happened, e.g. "page_viewed"'
         return Reject("a field is empty", where="/type", remedy=remedy)
-    if type_ in RESERVED:
+    if type_ in OURS_ALONE:
         return Reject(
             f"the type {type_!r} is for our own use",
             where="/type",

@@ -83,6 +83,12 @@ class Handler:
             decisions += self._decisions(event, lead, now)
         return await _record(connection, decisions)
 
+    async def apply_apart(
+        self, connection: AsyncConnection, decoded: ChangeEvent | ConsentEvent, error: Exception
+    ) -> int:
+        """Raises `error`: what fails alone here is at fault itself."""
+        raise error
+
     def _decisions(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Decision]:
         if is_unreadable(lead.snapshot.traits):
             TIME_ZONES_UNREADABLE.inc()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -160,38 +160,36 @@ class Scheduler:
             raise
 
     async def _claim(self) -> tuple[list[Claimed], int]:
-        """Marks what is to be sent now, at most one touch a lead and an address; returns it, and
-        how many were due.
+        """Marks what is to be sent now, at most one touch a lead, an address and a channel
+        on trial; returns it, and how many were due.
         """
         now = self._clock.now()
         async with self._engine.begin() as connection:
             store = TouchStore(connection)
             if await store.sending_is_stopped() or not await self._spools.is_open(connection):
                 return [], 0
-            on_trial = {stop.channel for stop in await ChannelStops(connection).current()}
-            due = await store.due(now, BATCH)
+            trials = {
+                stop.channel: stop.attempts for stop in await ChannelStops(connection).current()
+            }
+            due = _in_turn(await store.due(now, BATCH), trials)
             leads = await self._lock_leads(connection, due, now)
             claimed: list[Claimed] = []
-            taken: set[str] = set()  # leads and addresses
-            tried: set[str] = set()  # channels
+            taken: set[str] = set()  # leads, addresses, channels on trial
             events: list[Outgoing] = []
             for touch in due:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
                 checked = _checked(self._rules, touch, lead, now)
                 is_sending = checked.status == "sending"
                 address = lead.address if lead else ""
-                if is_sending and taken & {touch.lead, address}:
+                takes = {touch.lead, address, touch.channel if touch.channel in trials else ""}
+                if is_sending and taken & takes:
                     continue
-                if is_sending and touch.channel in on_trial:
-                    if touch.channel in tried:
-                        continue
-                    tried.add(touch.channel)
                 await store.update(checked, was=["due"], attempt=int(is_sending), address=address)
                 if checked.status == "withheld":
                     events.append(touch_events.decided(replace(checked, decided_at=now)))
                 elif is_sending and lead:
                     claimed.append(Claimed(checked, lead.snapshot))
-                    taken |= {touch.lead, address} - {""}
+                    taken |= takes - {""}
             await outbox.enqueue(connection, "nurture", events)
         if events:
             self._notify_relay()
@@ -205,6 +203,18 @@ class Scheduler:
         await store.lock(touch.lead for touch in due)
         wanted = (LeadKey(touch.lead, touch.product) for touch in due)
         return await store.leads(wanted, now, exclusive=True)
+
+
+def _in_turn(due: Sequence[Touch], trials: Mapping[str, int]) -> list[Touch]:
+    """Touches in their order, but those of a channel on trial begin with another one at each
+    attempt, so that none stops the others for good.
+    """
+    turned = [touch for touch in due if touch.channel not in trials]
+    for channel, attempts in trials.items():
+        waiting = [touch for touch in due if touch.channel == channel]
+        first = attempts % max(1, len(waiting))
+        turned += waiting[first:] + waiting[:first]
+    return turned
 
 
 def _checked(rules: Rules, touch: Touch, lead: Lead | None, now: datetime) -> Touch:

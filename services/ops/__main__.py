@@ -8,7 +8,7 @@ import typer
 
 from services.ops.cli import importing, keys, playbook, sending, sources, system
 from services.shared.db import is_away, refusal_of
-from services.shared.errors import Reject
+from services.shared.errors import Reject, Retry
 from services.shared.logs import configure_logs
 from services.shared.playbook.loading import InvalidFile
 
@@ -44,7 +44,7 @@ def main() -> None:
     configure_logs("ops", "warning")
     try:
         app()
-    except (Reject, InvalidFile) as error:
+    except (Reject, Retry, InvalidFile) as error:
         sys.exit(str(error))
     except Exception as error:
         if is_away(error):

@@ -2,14 +2,14 @@
 
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.model import window
-from services.scorer.model.profile import Profile, add, profile_of
+from services.scorer.model.profile import Profile, add
 from services.scorer.model.state import Event
 from services.scorer.model.window import Known
 from services.shared.clock import to_us
@@ -31,18 +31,24 @@ class History:
         self._connection, self._declared = connection, declared
 
     async def known(
-        self, leads: Mapping[uuid.UUID, Profile | None], until: int = ALWAYS
+        self,
+        leads: Mapping[uuid.UUID, Profile | None],
+        until: int = ALWAYS,
+        but_for: Collection[str] = (),
     ) -> AsyncIterator[dict[uuid.UUID, Known]]:
         """What the fold weighs of these leads, some of them at a time.
 
-        A profile stands for all events up to `until` (µs); one that is None is made of them.
+        A profile stands for all events up to `until` (µs); one that is None is made of them, but
+        for those of these ids.
         """
         for some in _portions(leads):
             newest = await self._newest(some, until)
             profiles = {
-                lead: profile or await self._profile(lead, newest[lead], until)
+                lead: profile or await self._profile(lead, newest[lead], until, but_for)
                 for lead, profile in some.items()
             }
+            for lead in newest if but_for else ():
+                newest[lead] = [event for event in newest[lead] if event.uid not in but_for]
             milestones = await self._milestones(profiles)
             yield {
                 lead: window.known(profile, newest[lead], milestones.get(lead, ()))
@@ -70,13 +76,19 @@ class History:
             events.sort(key=window.place)
         return newest
 
-    async def _profile(self, lead: uuid.UUID, newest: Sequence[Event], until: int) -> Profile:
+    async def _profile(
+        self, lead: uuid.UUID, newest: Sequence[Event], until: int, but_for: Collection[str]
+    ) -> Profile:
         """The profile of all of a lead's events, of which these are the newest WHOLE."""
-        if len(newest) < window.WHOLE:
-            return profile_of(newest, self._declared)
         profile = Profile()
+        if len(newest) < window.WHOLE:
+            for event in newest:
+                if event.uid not in but_for:
+                    add(profile, event, self._declared)
+            return profile
         async for event in self._all(lead, until):
-            add(profile, event, self._declared)
+            if event.uid not in but_for:
+                add(profile, event, self._declared)
         return profile
 
     async def _all(self, lead: uuid.UUID, until: int) -> AsyncIterator[Event]:

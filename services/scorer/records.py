@@ -127,7 +127,7 @@ class LeadRow(msgspec.Struct):
     """A lead in hand: its row, its states by product, its identifiers.
 
     `publish_at` (µs) is when others are told what they do not know of it yet, None where they know
-    it all.
+    it all. `unreadable` where the stored profile is; it is to be made from the events then.
     """
 
     id: uuid.UUID
@@ -140,6 +140,16 @@ class LeadRow(msgspec.Struct):
     states: dict[str, State] = {}
     identifiers: list[Identifier] = []
     created: bool = False  # by this very transaction: it has no row, and nobody else knows it
+    unreadable: bool = False
+
+    @property
+    def announced(self) -> dict[str, LastAnnounced]:
+        """What was announced last by product."""
+        return {product: state.announced for product, state in self.states.items()}
+
+
+class UnreadableLead(Exception):
+    """What is stored of a lead is none of our rows."""
 
 
 _CONSENT = Profile.__struct_fields__.index("consent")
@@ -151,7 +161,7 @@ _decode_profile = msgspec.msgpack.Decoder(Profile).decode
 
 def unpack_profile(packed: bytes) -> Profile:
     """A profile as rows hold it; those of releases that kept fewer fields are `UNCOUNTED`, some of
-    which joined a consent's key by tabs.
+    which joined a consent's key by tabs. Raises UnreadableLead.
     """
     profile = _decoded(packed)
     if not packed.startswith(_HEADER):
@@ -162,11 +172,20 @@ def unpack_profile(packed: bytes) -> Profile:
 def _decoded(packed: bytes) -> Profile:
     try:
         return _decode_profile(packed)
-    except msgspec.ValidationError:
-        fields = msgspec.msgpack.decode(packed)
-        consents = fields[_CONSENT].items()
-        fields[_CONSENT] = {_consent_key(key): record for key, record in consents}
-        return msgspec.convert(fields, Profile)
+    except msgspec.ValidationError as error:
+        try:
+            return _unpack_joined(packed)
+        except Exception:
+            raise UnreadableLead(f"its profile cannot be read: {error}") from error
+    except msgspec.DecodeError as error:
+        raise UnreadableLead(f"its profile cannot be read: {error}") from error
+
+
+def _unpack_joined(packed: bytes) -> Profile:
+    fields = msgspec.msgpack.decode(packed)
+    consents = fields[_CONSENT].items()
+    fields[_CONSENT] = {_consent_key(key): record for key, record in consents}
+    return msgspec.convert(fields, Profile)
 
 
 def _consent_key(joined: str) -> ConsentKey:
@@ -176,15 +195,20 @@ def _consent_key(joined: str) -> ConsentKey:
 
 
 def lead_row(row: Any) -> LeadRow:
-    """A row of `scorer.lead` in hand."""
+    """A row of `scorer.lead` in hand, `unreadable` where its profile is."""
+    try:
+        profile, unreadable = unpack_profile(row.profile), False
+    except UnreadableLead:
+        profile, unreadable = Profile(stored=UNCOUNTED), True
     return LeadRow(
         row.id,
         row.version,
-        unpack_profile(row.profile),
+        profile,
         row.provisional,
         row.excluded,
         row.engaged_at,
         row.publish_at,
+        unreadable=unreadable,
     )
 
 

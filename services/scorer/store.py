@@ -14,6 +14,7 @@ from asyncpg import UniqueViolationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.scorer.failing import NOT_FAILING
 from services.scorer.records import (
     Announcement,
     IncomingEvent,
@@ -29,11 +30,12 @@ from services.shared.clock import from_us
 from services.shared.contracts.events import (
     Touch,
     TouchEvent,
+    decode_interaction,
     derived,
     encode_bytes,
 )
 from services.shared.contracts.identity import KINDS, Identifier
-from services.shared.contracts.provenance import encode_provenance
+from services.shared.contracts.provenance import decode_provenance, encode_provenance
 from services.shared.db import Table, copy, overwrite, rows
 from services.shared.errors import Retry
 from services.shared.telemetry import STAGE_CHANGES
@@ -125,6 +127,27 @@ class Store:
         except UniqueViolationError as error:
             raise Retry("another process was faster with some of these events") from error
 
+    async def received_since(self, lead: uuid.UUID, moment: datetime) -> list[IncomingEvent]:
+        """Events of one lead that were received from `moment` on, in the order of the fold; without
+        their identifiers.
+        """
+        found = await rows(
+            self._connection,
+            "SELECT uid, occurred_at, digest, received_at, source, flags, conflict, body "
+            "FROM scorer.event WHERE lead_id = :lead AND received_at >= :moment "
+            "ORDER BY occurred_at, uid",
+            lead=lead,
+            moment=moment,
+        )
+        return [
+            IncomingEvent(
+                row.uid.hex, row.occurred_at, row.digest.hex(), row.received_at, row.source,
+                decode_provenance(row.flags), 0.0, decode_interaction(row.body), row.body, [],
+                row.conflict,
+            )
+            for row in found
+        ]  # fmt: skip
+
     # -- leads ------------------------------------------------------------------------------------
 
     async def lock(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, LeadRow]:
@@ -145,30 +168,28 @@ class Store:
 
     async def due(self, now: int, limit: int) -> list[uuid.UUID]:
         """Leads of states whose review is due (µs), and leads that are to be published, of each the
-        longest due first.
+        longest due first; none that fails.
         """
         found = await rows(
             self._connection,
-            "(SELECT lead_id FROM scorer.lead_state WHERE next_review_at <= :now "
-            "ORDER BY next_review_at LIMIT :limit) UNION ALL "
-            "(SELECT id FROM scorer.lead WHERE publish_at <= :now "
-            "ORDER BY publish_at LIMIT :limit)",
+            f"(SELECT lead_id FROM scorer.lead_state s WHERE next_review_at <= :now AND "
+            f"{NOT_FAILING} ORDER BY next_review_at LIMIT {limit:d}) UNION ALL "
+            "(SELECT s.lead_id FROM (SELECT id AS lead_id, publish_at FROM scorer.lead) s "
+            f"WHERE publish_at <= :now AND {NOT_FAILING} ORDER BY publish_at LIMIT {limit:d})",
             now=now,
-            limit=limit,
         )
         return [row.lead_id for row in found]
 
     async def outdated(
         self, fold_hash: str, products: Sequence[str], limit: int
     ) -> list[uuid.UUID]:
-        """Leads of states of these products under another playbook or model."""
+        """Leads of states of these products under another playbook or model; none that fails."""
         found = await rows(
             self._connection,
-            "SELECT lead_id FROM scorer.lead_state WHERE fold_hash <> :fold_hash "
-            "AND product = ANY(:products) LIMIT :limit",
+            "SELECT lead_id FROM scorer.lead_state s WHERE fold_hash <> :fold_hash "
+            f"AND product = ANY(:products) AND {NOT_FAILING} LIMIT {limit:d}",
             fold_hash=fold_hash,
             products=list(products),
-            limit=limit,
         )
         return [row.lead_id for row in found]
 
@@ -264,6 +285,23 @@ class Store:
         if announcements:
             await copy(self._connection, ANNOUNCEMENT, map(_announcement_values, announcements))
         return announcements
+
+    async def keep_announced(self, lead: uuid.UUID, announced: Mapping[str, LastAnnounced]) -> None:
+        """Notes by product what was announced last of a lead whose states cannot be written."""
+        for product, last in sorted(announced.items()):
+            await self._run(
+                "INSERT INTO scorer.lead_state (lead_id, product, fold_hash, record, pending, "
+                "last_at, last_uid, stage, fit, engagement, qualified, listed, last_event_at, "
+                "as_of, announced_stage, announced_seq, announced_at) VALUES (:lead, :product, '', "
+                "'', '', 0, '', :stage, 0, 0, false, false, 0, 0, :stage, :seq, :at) "
+                "ON CONFLICT (lead_id, product) DO UPDATE SET announced_stage = :stage, "
+                "announced_at = :at",
+                lead=lead,
+                product=product,
+                stage=last.stage,
+                seq=last.seq,
+                at=last.at,
+            )
 
     async def keep_touches(self, touches: Iterable[TouchEvent]) -> None:
         """What became of touches, for timelines: the later event of each; under the lead that they

@@ -6,7 +6,7 @@ Kind = Literal[  # docs/errors.md says of each what it means and how to mend it
     "invalid", "no-identifier", "reserved-type", "form-token", "key-form", "unreadable-mail",
     "own-mail", "not-ours", "bulk-mail", "unauthorized", "signature", "stale", "not-connected",
     "forbidden", "not-found", "method", "slow", "replayed", "too-large", "media-type", "too-many",
-    "headers", "internal", "away", "spool-full", "spool-share",
+    "headers", "internal", "lead-unreadable", "away", "spool-full", "spool-share",
 ]  # fmt: skip
 
 

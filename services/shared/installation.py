@@ -6,7 +6,15 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.shared.db import MIGRATIONS, is_transient, refusal_of, revisions, sqlstate, value
+from services.shared.db import (
+    MIGRATIONS,
+    is_transient,
+    open_engine,
+    refusal_of,
+    revisions,
+    sqlstate,
+    value,
+)
 from services.shared.errors import Reject, Retry
 from services.shared.settings import Settings
 
@@ -39,6 +47,15 @@ async def check(engine: AsyncEngine, settings: Settings, folder: Path = MIGRATIO
         if is_transient(error):
             raise Retry(f"the database is away: {type(error).__name__}") from error
         raise
+
+
+async def check_at_once(settings: Settings) -> None:
+    """Like `check`, over a connection of its own."""
+    engine = open_engine(settings)
+    try:
+        await check(engine, settings)
+    finally:
+        await engine.dispose()
 
 
 async def _check_version(connection: AsyncConnection, folder: Path) -> None:

@@ -28,7 +28,6 @@ NOISY = {
 }
 WORD = re.compile(r"[^\s\"'<>]+")
 KEY = re.compile(r"(rl_[0-9a-z]+|whsec)_[A-Za-z0-9_+/=-]+")
-OWNER = re.compile(r"://[^@]*@")
 NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 Event = MutableMapping[str, Any]
 
@@ -61,8 +60,9 @@ def _without_address(found: re.Match[str]) -> str:
     word = found[0]
     if "@" not in word:
         return word
-    if "://" in word:
-        return OWNER.sub("://…@", word)
+    scheme, url, rest = word.partition("://")
+    if url and "@" in rest:
+        return f"{scheme}://…@{rest.rpartition('@')[2]}"
     before, _, after = word.partition("@")
     return "…@…" if before and "." in after else word
 

@@ -97,6 +97,10 @@ LEADS_CURTAILED = Counter(
 STAGE_CHANGES = Counter(
     "ripeline_stage_changes_total", "Stage changes announced", ["stage", "cause"]
 )
+# `where` is consumer, sweeper, writeback, query or page; the lead alone is left out there
+LEADS_FAILED = Counter(
+    "ripeline_leads_failed_total", "Attempts at a lead that failed by its own data", ["where"]
+)
 # `result` is sent, unchanged, moved (the lead was merged away), failed (tried again) or given_up
 CRM_DELIVERIES = Counter(
     "ripeline_written_back_total", "Messages to the CRM, by what became of them", ["result"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+SCHEME = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*+)://")
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::\d{1,5})?"
 HOSTS = re.compile(rf"{HOST}(?:,{HOST})*")
 PORT = re.compile(r":(\d+)(?=,|$)")
@@ -82,7 +82,7 @@ def read_address(text: str, schemes: Sequence[str], default: str) -> Address:
         if _is_place(place, tail):
             user, _, password = rest[: max(end, 0)].partition(":")
             return Address(scheme, _decoded(user), _decoded(password), place, tail)
-    raise ValueError("write scheme://user:password@host:port/…, the port as a number")
+    raise ValueError(f"after {scheme}:// write user:password@host:port, the port as a number")
 
 
 def _owners_ends(rest: str) -> list[int]:
@@ -201,7 +201,7 @@ def normal_mail(text: str) -> str:
     if not SCHEME.match(text) and address.place.endswith(":465"):
         address = address._replace(scheme="smtps")
     if not urlsplit(str(address)).hostname or "," in address.place:
-        raise ValueError("write smtp[s]://user:password@host:port")
+        raise ValueError("after smtp:// or smtps:// write user:password@host:port")
     return str(address)
 
 
@@ -225,7 +225,7 @@ def normal_mailbox(text: str) -> str:
     """An address of IMAP; imaps where it says no scheme. Raises ValueError."""
     address = read_address(text, ("imap", "imaps"), "imaps")
     if not address.user or not urlsplit(str(address)).hostname or "," in address.place:
-        raise ValueError("write imaps://user:password@host/FOLDER")
+        raise ValueError("after imaps:// write user:password@host/FOLDER")
     return str(address)
 
 

@@ -194,21 +194,19 @@ async def long_lead(world: World) -> Outcome:
     """
     settings = await world.database("long")
     engine, handler = open_engine(settings), Handler(Scoring.of(world.playbook, Clock()))
-    consumer = Consumer(
-        engine, _no_broker, handler, "scorer", batch=1_000, on_commit=lambda _: None
-    )
+    consumer = Consumer(engine, no_broker, handler, "scorer", batch=1_000, on_commit=lambda _: None)
     each = 100 if world.quick else 300
     left = {}
     for name, before in (("long", 20_000), ("short", 20)):
         records = people.records(people.people(name, 1, before + each))
         for start in range(0, before, 1_000):
-            await consumer.process(records[start : min(start + 1_000, before)], _no_heartbeat)
+            await consumer.process(records[start : min(start + 1_000, before)], no_heartbeat)
         left[name] = iter(records[before:])
     taken: dict[str, list[float]] = {"long": [], "short": []}
     for _ in range(each):
         for name, rest in left.items():
             began = time.perf_counter()
-            await consumer.process([next(rest)], _no_heartbeat)
+            await consumer.process([next(rest)], no_heartbeat)
             taken[name].append((time.perf_counter() - began) * 1000)
     await engine.dispose()
     pair = Pair(*(median(ms[20:]) for ms in taken.values()))
@@ -216,9 +214,9 @@ async def long_lead(world: World) -> Outcome:
     return Outcome(pair.as_json(), [line])
 
 
-def _no_broker() -> Subscription:
+def no_broker() -> Subscription:
     raise AssertionError("no broker here")
 
 
-def _no_heartbeat() -> None:
+def no_heartbeat() -> None:
     """Nothing watches."""

@@ -79,10 +79,14 @@ class World:
         return 1.0 if self.quick else 2.0
 
     @asynccontextmanager
-    async def running(self, *modules: str) -> AsyncIterator[list[Process]]:
-        """Processes that are ready; the peak of each service's resident memory is kept."""
+    async def running(self, *modules: str, database: str = "") -> AsyncIterator[list[Process]]:
+        """Processes that are ready, on the installation's database or another; the peak of each
+        service's resident memory is kept.
+        """
+        own = {"RIPELINE_DATABASE_URL": database} if database else {}
         processes = [
-            Process(module, self.variables, self.folder / f"{module}.log") for module in modules
+            Process(module, self.variables | own, self.folder / f"{module}.log")
+            for module in modules
         ]
         for process in processes:
             await process.start()

@@ -1,8 +1,9 @@
 """Nothing with a 2xx is lost, nothing counts twice, no touch goes out twice, through kill -9 of
-anything (O4, N11).
+anything, while a stranger posts what harms (O4, N11).
 """
 
 import asyncio
+import io
 import os
 import random
 import signal
@@ -25,9 +26,11 @@ from services.ops.commands.status import Status, read
 from services.ops.commands.verify import verify
 from services.ops.embedded import mail_sink as sink
 from services.ops.embedded.processes import tied
+from services.shared.contracts.events import encode_bytes
 from services.shared.http.keys import new_key
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import ROOT
+from tests.chaos import hostile
 from tests.support import present
 from tests.support.ports import free_port
 from tests.support.processes import Process, settings_of
@@ -46,6 +49,7 @@ class World:
         self.postgres = Postgres(folder / "postgres", free_port())
         self.keys = {scope: new_key() for scope in ("secret", "public", "query")}
         self.accepted: set[str] = set()
+        self.hostile: set[str] = set()  # accepted from a stranger
         self.kills: Counter[str] = Counter()
         self.services: dict[str, Process] = {}
         self.naive: list[subprocess.Popen[bytes]] = []
@@ -205,6 +209,38 @@ class World:
                 pass
             await asyncio.sleep(0.2)
 
+    async def attack(self, rng: random.Random) -> None:
+        """Posts a stranger's bodies with the public key; a body that gets no answer or 503 is
+        posted again.
+        """
+        coming = hostile.bodies(rng)
+        async with aiohttp.ClientSession() as http:
+            for number, body in enumerate(coming):
+                if number % (len(coming) // 4) == 1:
+                    for large in hostile.oversized():
+                        assert not await self._ask(http, large)
+                while (taken := await self._ask(http, body)) is None:
+                    await asyncio.sleep(0.2)
+                self.hostile |= taken
+                await asyncio.sleep(20 / len(coming))
+
+    async def _ask(self, http: aiohttp.ClientSession, body: hostile.Items) -> set[str] | None:
+        """The ids of a stranger's items that were taken; None where the body has to come again, or
+        is refused as a whole.
+        """
+        headers = {
+            "Authorization": f"Bearer {self.keys['public']}",
+            "Content-Type": "application/json",
+        }
+        url, data = f"{self.services['ingest-0'].url}/v1/events", io.BytesIO(encode_bytes(body))
+        try:
+            async with http.post(
+                url, data=data, headers=headers, timeout=aiohttp.ClientTimeout(15)
+            ) as answer:
+                return set((await answer.json())["ids"]) if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
     # -- results ----------------------------------------------------------------------------------
 
     async def idle(self, seconds: float = 120) -> Status:
@@ -294,8 +330,9 @@ async def test_nothing_is_lost_or_doubled_through_kills_of_everything(
 ) -> None:
     rng = random.Random(20)
     sending = asyncio.create_task(world.send(people(rng, default_playbook), rng))
+    attacking = asyncio.create_task(world.attack(random.Random(21)))
     await world.kill_in_turn(rng)
-    await sending
+    await asyncio.gather(sending, attacking)
     await asyncio.gather(*(process.ready() for process in world.services.values()))
     state = await world.idle()
     faults = {
@@ -307,7 +344,9 @@ async def test_nothing_is_lost_or_doubled_through_kills_of_everything(
     assert sum(world.kills.values()) - world.kills["stop"] + len(faults) >= 15
     assert state.dead_letters == 0
     assert state.undecided == 0
+    assert state.failing_leads == 0
     assert len(world.accepted) == EVENTS
+    assert len(world.hostile) > hostile.ENDLESS + hostile.RENEWALS
 
     async with aiohttp.ClientSession() as http:
         scorer, nurture = world.services["scorer-1"].url, world.services["nurture-1"].url
@@ -318,12 +357,14 @@ async def test_nothing_is_lost_or_doubled_through_kills_of_everything(
             items = await world.pages(
                 http, f"{scorer}/v1/leads/{lead['id']}/timeline", "items", limit=1000
             )
+            events = {item["id"] for item in items if item["kind"] == "event"}
+            assert not (events & world.accepted and events & world.hostile), "a stranger's event"
             counted.update(item["id"] for item in items if item["kind"] == "event")
             announced |= {item["id"] for item in items if item["kind"] == "announcement"}
         touches = await world.pages(http, f"{nurture}/v1/touches", "touches", limit=1000)
-    assert set(counted) == world.accepted
+    assert set(counted) == world.accepted | world.hostile
     assert set(counted.values()) == {1}
-    assert sum(lead["events_counted"] for lead in leads) == EVENTS
+    assert sum(lead["events_counted"] for lead in leads) == EVENTS + len(world.hostile)
     assert {touch["announcement"] for touch in touches} == announced
     assert len({(touch["announcement"], touch["program"]) for touch in touches}) == len(touches)
 
@@ -345,4 +386,6 @@ async def test_nothing_is_lost_or_doubled_through_kills_of_everything(
     async with engine.connect() as connection:
         naive = (await connection.exec_driver_sql("SELECT counted FROM naive")).scalar()
     await engine.dispose()
-    assert naive != EVENTS, "the naive control came through: this run proves nothing"
+    assert naive != EVENTS + len(world.hostile), (
+        "the naive control came through: this run proves nothing"
+    )

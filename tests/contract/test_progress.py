@@ -15,12 +15,25 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from typer.testing import CliRunner
 
+from services.ops.__main__ import app as command_line
+from services.ops.commands import status
+from services.shared.contracts.events import INTERACTIONS
 from services.shared.db import rows
 from services.shared.errors import Reject
 from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
-from services.shared.messaging.kafka import Outgoing, Publisher, Record, Subscription
+from services.shared.messaging.kafka import (
+    Extent,
+    Log,
+    Outgoing,
+    Publisher,
+    Record,
+    Subscription,
+    create_topics,
+)
+from services.shared.messaging.progress import Progress
 from services.shared.settings import Settings
 from services.shared.telemetry import RECORDS_LOST
 
@@ -45,6 +58,9 @@ class Keeper:
             text("INSERT INTO applied SELECT unnest(CAST(:what AS text[]))"), {"what": decoded}
         )
         return 0
+
+    async def apply_apart(self, connection: AsyncConnection, decoded: str, error: Exception) -> int:
+        raise error
 
 
 class Topic:
@@ -177,9 +193,7 @@ async def test_of_a_topic_that_is_created_again_everything_is_read(topic: Topic)
 
 
 async def test_what_was_deleted_before_it_was_read_is_a_gap(topic: Topic) -> None:
-    """Before the first reading, while the consumer is away, and while it waits for the database;
-    the rest is applied.
-    """
+    """Before the first reading, and while the consumer is away; the rest is applied."""
     lost = RECORDS_LOST.labels("scorer", topic.name)._value
     await topic.publish(named("a", 20), partition=0)
     await topic.delete_records(0, 7)
@@ -213,3 +227,26 @@ async def test_consumers_that_take_turns_skip_nothing(topic: Topic) -> None:
         await publishing
         await topic.wait_for(lambda found: set(found) == set(values))
     assert await topic.ask("SELECT * FROM scorer.gap") == []
+
+
+async def test_a_gap_is_in_the_status_ends_waiting_and_is_accepted_by_a_person(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """O2: 779 records that the broker deleted before they were read."""
+    await create_topics(topic.settings)
+    log, progress = Log(INTERACTIONS, uuid.uuid4(), 0), Progress(topic.engine, "scorer")
+    await progress.place(await progress.read([INTERACTIONS]), {log: Extent(779, 2000)})
+    state = await status.read(topic.settings)
+    assert state.gaps == {INTERACTIONS: 779}
+    assert not state.idle
+    began = time.monotonic()
+    with pytest.raises(status.NotIdle, match=f"779 of {INTERACTIONS}; see `ripeline gaps`"):
+        await status.wait_until_idle(topic.settings, 60)
+    assert time.monotonic() - began < 30
+    monkeypatch.setenv("RIPELINE_DATABASE_URL", topic.settings.database_url.get_secret_value())
+    for arguments in (["gaps", "--json"], ["gaps", "--accept"]):
+        shown = await asyncio.to_thread(CliRunner().invoke, command_line, arguments)
+        assert shown.exit_code == 0, shown.output
+        assert "779" in shown.output
+        assert "deleted" in shown.output
+    assert (await status.read(topic.settings)).gaps == {}

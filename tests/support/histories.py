@@ -138,16 +138,31 @@ def sends(rng: random.Random, people: int = 3) -> list[TouchEvent]:
     return out
 
 
-def records(occurrences: Sequence[Occurrence], touches: Sequence[TouchEvent] = ()) -> list[Record]:
-    """As they come from Kafka."""
-    received = from_us(BASE + 90 * DAY)
+def resent(rng: random.Random, occurrences: Sequence[Occurrence]) -> list[Record]:
+    """Some of the interactions as they were received at other times."""
+    return [
+        record
+        for occurrence in rng.choices(occurrences, k=len(occurrences) // 3)
+        for record in records(
+            [occurrence],
+            received=occurrence.at + rng.choice([0, MINUTE, 4 * MINUTE, 6 * MINUTE, 9 * DAY]),
+        )
+    ]
+
+
+def records(
+    occurrences: Sequence[Occurrence],
+    touches: Sequence[TouchEvent] = (),
+    received: int = BASE + 90 * DAY,
+) -> list[Record]:
+    """As they come from Kafka, received at one moment (µs)."""
     out: list[Record] = []
     for occurrence in occurrences:
         _, value = envelope(
             occurrence.data,
             source="canonical:test",
             occurred_at=from_us(occurrence.at),
-            received_at=received,
+            received_at=from_us(received),
             posted_at=0.0,
         )
         out.append(Record(INTERACTIONS, 0, len(out), b"k", value))

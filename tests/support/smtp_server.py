@@ -16,6 +16,7 @@ class SmtpServer:
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.answers: dict[str, str] = {}
+        self.dropped = ""  # a recipient at whose name the connection ends
         self.mails: list[bytes] = []
         self.verbs: list[str] = []
         self.held = asyncio.Event()  # while it is clear after `hold()`, bodies get no answer
@@ -54,6 +55,8 @@ class SmtpServer:
             "AUTH": "235 welcome",
             "DATA": "354 go on",
         }
+        if verb == "RCPT" and self.dropped and self.dropped in line:
+            return False
         if not await self._answer(reader, writer, verb, usual.get(verb, "250 fine")):
             return False
         started = self.answers.get(verb, usual.get(verb, "")).startswith(("220", "354"))

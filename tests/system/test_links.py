@@ -184,7 +184,7 @@ async def test_a_post_unsubscribes_within_a_second_whatever_its_body(
         async with engine.connect() as connection:
             found = await rows(
                 connection,
-                "SELECT refused FROM nurture.consent WHERE address = :address",
+                "SELECT refused FROM nurture.consent WHERE identifier = :address",
                 address=address,
             )
         return bool(found and found[0].refused)
@@ -485,7 +485,7 @@ async def test_who_leaves_while_the_broker_is_away_has_left_when_it_is_back(
     async with asyncio.timeout(20):
         while True:
             async with engine.connect() as connection:
-                statement = "SELECT refused FROM nurture.consent WHERE address = :address"
+                statement = "SELECT refused FROM nurture.consent WHERE identifier = :address"
                 found = await rows(connection, statement, address=address_of(email))
             if found and found[0].refused:
                 break

@@ -138,6 +138,7 @@ def test_other_commands_find_it_by_themselves(up: Up, monkeypatch: pytest.Monkey
         {"scorer": 0, "nurture": 0},
     )
     assert (state["undecided"], state["spool"], state["dead_letters"]) == (0, 0, 0)
+    assert state["stopped"] == {}
     checked = CliRunner().invoke(command_line, ["verify", "--json"])
     assert checked.exit_code == 0
     assert json.loads(checked.stdout) == {"leads": 1, "mismatches": []}

@@ -55,8 +55,12 @@ class Forms:
         )
         next_page = self._next_page(fields)
         receipt = Receipt(
-            f"{forms.SOURCE.name}:{key.name}", inbound.received_at, time.time(), many=False
-        )  # fmt: skip
+            f"{forms.SOURCE.name}:{key.name}",
+            inbound.received_at,
+            time.time(),
+            many=False,
+            public=key.scope == "public",
+        )
         await self._store(form, fields, receipt, spool_owner)
         fault_point("between_spool_and_answer")
         answer = self._answer(receipt, inbound, next_page)

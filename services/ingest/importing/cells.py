@@ -15,8 +15,8 @@ YES = frozenset({
     "accepted", "allowed", "permitted", "confirmed", "checked", "✓",
 })  # fmt: skip
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
-CURRENCY = r"\s*(?:[^\W\d_]{1,3}\.?|[$€£¥])?\s*"
-AMOUNT = re.compile(rf"{CURRENCY}(-?\d[\d.,\s'’]*){CURRENCY}")
+CURRENCY = r"(?:[^\W\d_]{1,3}\.?|[$€£¥])?+"
+AMOUNT = re.compile(rf"\s*+{CURRENCY}\s*+(-?\d[\d.,\s'’]*+){CURRENCY}\s*+")
 FILLING = re.compile(r"[\s'’]")
 
 ReadText = Callable[[Cells], str]

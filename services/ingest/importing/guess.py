@@ -15,7 +15,13 @@ from services.ingest.sources.segment_calls import snake
 from services.shared.errors import Reject
 
 ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-NAMED = {
+
+
+def _compiled(patterns: Mapping[str, str]) -> dict[str, re.Pattern[str]]:
+    return {name: re.compile(pattern) for name, pattern in patterns.items()}
+
+
+NAMED = _compiled({
     "email": r"e_?mail(_?address)?|mail|work_email|email_1",
     "user_id": r"(user|customer|contact|case|lead|member)_?id|caseid|uuid",
     "type": r"(event|activity|action)(_?(type|name|id))?|type|what",
@@ -29,8 +35,8 @@ NAMED = {
     "campaign": r"(utm_)?campaign(_name)?",
     "cost": r"cost|price_per_lead",
     "external_id": r"record_id|salesforce_id|hubspot_id|external_id|crm_id|leid",
-}  # fmt: skip
-TRAITS = {
+})  # fmt: skip
+TRAITS = _compiled({
     "title": r"(job_?)?title|position|role_title|jobtitle",
     "first_name": r"first_?name|given_?name|fname|vorname",
     "last_name": r"last_?name|surname|family_?name|lname|nachname",
@@ -39,7 +45,7 @@ TRAITS = {
     "industry": r"industry|sector",
     "country": r"country(_region)?|land", "language": r"(preferred_)?language",
     "timezone": r"time_?zone",
-}  # fmt: skip
+})  # fmt: skip
 SUPPRESSION = re.compile(r"suppress|unsubscri|do.?not|opt.?out|bounce|cleaned", re.IGNORECASE)
 EXAMPLES = 5
 MAX_TYPES = 50  # a column of more different values names no types
@@ -81,7 +87,7 @@ def _by_name(header: Header, rows: Sequence[Sequence[str]], free: dict[int, str]
         fitting = [
             n
             for n, name in free.items()
-            if re.fullmatch(pattern, name) and _fits(key, examples(rows, n))
+            if pattern.fullmatch(name) and _fits(key, examples(rows, n))
         ]
         if fitting and header.find(header.names[fitting[0]]) == fitting[0]:
             found[key] = header.names[fitting[0]]
@@ -145,7 +151,7 @@ def _names(
 
 
 def _trait(name: str) -> str:
-    return next((trait for trait, pattern in TRAITS.items() if re.fullmatch(pattern, name)), name)
+    return next((trait for trait, pattern in TRAITS.items() if pattern.fullmatch(name)), name)
 
 
 def _fits(key: str, values: Sequence[str]) -> bool:

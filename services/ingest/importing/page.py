@@ -24,7 +24,7 @@ from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import ApiKey
 from services.shared.http.problems import STATUS
-from services.shared.http.signin import PageSessions, SignedOut
+from services.shared.http.signin import PageSessions, SignedOut, cookie_of
 from services.shared.playbook.loading import InvalidFile
 
 # browsers send cookies to all ports of a host: the scorer's page has another one
@@ -173,7 +173,7 @@ class ImportPage:
 
     def _key(self, request: Request) -> ApiKey:
         """The key of who is signed in. Raises SignedOut."""
-        return self._sessions.key_of(request.cookies.get(COOKIE, ""))
+        return self._sessions.key_of(cookie_of(request, COOKIE))
 
     def _find(self, request: Request, file_id: str) -> UploadedFile:
         return self._jobs.find(file_id, self._key(request))

@@ -4,6 +4,7 @@ be taken. Pure.
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -209,11 +210,13 @@ class Rows:
         named = (needed_column.name for needed_column in needed(mapping))
         used = {self._column(name) for name in (*named, *texts)}
         found: dict[str, int] = {}
+        same: Counter[str] = Counter()
         for column, name in enumerate(self._header.names):
             if name and column not in used:
-                trait = snake(name)
+                trait = name = snake(name)
                 while trait in found:
-                    trait += "_2"
+                    same[name] += 1
+                    trait = f"{name}_{same[name] + 1}"
                 found[trait] = column
         return list(found.items())
 

@@ -115,7 +115,7 @@ _SPECIAL = {
 _NOT_NEGATED = r"(?<!not )(?<!n't )(?<!dont )(?<!never )(?<!nicht )(?<!without )"
 
 ELSEWHERE = re.compile(  # "remove me from tomorrow's demo" speaks of an appointment
-    r"\b(?:from|off|of|vom|von|aus|fur|de|du|del|della|van|voor|uit)(?:\W+[\w']+){0,2}?\W+(?:demo\w*|meeting|call|invit\w+"
+    r"\b(?:from|off|of|vom|von|aus|fur|de|du|del|della|van|voor|uit)(?:[^\w']+[\w']++){0,2}?\W+(?:demo\w*|meeting|call|invit\w+"
     r"|webinar\w*|calendar|event|trial|account|thread|cc|termin\w*|besprechung|reunion|rendez-vous|riunione|cita|afspraak)\b"
 )
 # "if you no longer wish …" stands in the footers of people who write mailings themselves
@@ -131,8 +131,10 @@ CLOSING = re.compile(
     r"|atentamente|cordiali saluti|distinti saluti|met vriendelijke "
     r"groet(?:en)?|atenciosamente|mvh|med vanlig halsning)\W*"
 )
-SENTENCE = re.compile(r"[.!?;]+(?=\s|$)|\n\s*\n")
-ANSWER = re.compile(r"\s*(?:re|aw|sv|vs|antw|rv|rif|res|odp|回复|答复|返信)\s*(?:\[\d+\])?\s*[:：]")
+SENTENCE = re.compile(r"(?<![.!?;])[.!?;]++(?=\s|$)|\n\s*\n")
+ANSWER = re.compile(
+    r"\s*(?:re|aw|sv|vs|antw|rv|rif|res|odp|回复|答复|返信)\s*+(?:\[\d+\]\s*)?[:：]"
+)
 
 
 def folded(text: str) -> str:
@@ -151,12 +153,12 @@ def _compiled(phrase: str) -> re.Pattern[str]:
 def _word(token: str) -> str:
     named = "/".join(_LISTS.get(word, word) for word in token.rstrip("?").split("/"))
     words = "|".join(
-        r"\S{1,60}@\S{1,60}"
+        r"[^\s@]{1,60}+@[^\s@]{1,60}"
         if word == "ADDRESS"
         else re.escape(folded(word)).replace(r"\*", r"\w*").replace("_", r"\s+")
         for word in named.split("/")
     )
-    return rf"(?:(?:{words})(?:\W+|$))" + ("?" if "?" in token else "")
+    return rf"(?:(?:{words})(?:\W++|$))" + ("?" if "?" in token else "")
 
 
 AUTOMATIC = re.compile(rf"\W*(?:{_AUTOMATIC.replace(chr(10), '')})")

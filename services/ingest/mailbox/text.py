@@ -13,7 +13,7 @@ from email.errors import HeaderParseError
 from email.header import decode_header
 from email.message import Message
 from email.parser import BytesParser, HeaderParser
-from email.policy import compat32
+from email.policy import Compat32
 
 Mail = Message
 MAX_HEADER = 4_000  # characters of a header that are read
@@ -23,7 +23,7 @@ MAX_PARTS = 200
 # of no mail, and the first two are slow
 SLOW_CODECS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape"})
 
-TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)[^<>]*>|<[!?][^<>]*>")
+TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*+)[^<>]*+>|<[!?][^<>]*+>")
 UNSEEN = frozenset({"head", "style", "script", "title"})
 BLOCKS = frozenset(
     {
@@ -48,7 +48,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\uf
 
 ATTRIBUTION = re.compile(  # "On Monday … wrote:", in one to three lines
     r"\s*(?:On|Am|Le|El|Il|Op|Em|Den|På|Dnia|W "
-    r"dniu|\d{1,4}[./-]\d)\b[^\n]{0,80}?\d.{0,250}?\b(?:wrote|schrieb|a écrit|escribió"
+    r"dniu|\d{1,4}[./-]\d)\b[^\n\d]{0,80}+\d.{0,330}?\b(?:wrote|schrieb|a écrit|escribió"
     r"|ha scritto|schreef|escreveu|skrev|napisał|\(a\))\b[^\n:]{0,120}:\s*(?:\n|$)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -70,9 +70,20 @@ SIGNATURE = re.compile(
 )
 
 
+class _ShortHeaders(Compat32):
+    """Keeps the beginning of a header: the parser takes quadratic time over its parameters."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[:MAX_HEADER]
+
+
+POLICY = _ShortHeaders()
+
+
 def parsed(raw: bytes) -> Mail:
     """A mail from its bytes; the parser accepts any bytes."""
-    return BytesParser(policy=compat32).parsebytes(raw)
+    return BytesParser(policy=POLICY).parsebytes(raw)
 
 
 def raw_header(mail: Mail, name: str) -> str:
@@ -141,7 +152,7 @@ def content(part: Mail) -> str:
 
 def headers_in(text: str) -> Mail:
     """Headers that stand in a text, as a mail without body."""
-    return HeaderParser(policy=compat32).parsestr(text)
+    return HeaderParser(policy=POLICY).parsestr(text)
 
 
 def body(mail: Mail) -> str:

@@ -36,7 +36,7 @@ from services.shared.playbook.expressions import snake
 SIGNATURE = "Typeform-Signature"
 # references that Typeform chose
 GENERATED = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9A-HJKMNP-TV-Z]{26}")
-RECALLED = re.compile(r"\{\{.*?\}\}")  # an earlier answer within a question
+RECALLED = re.compile(r"\{\{[^{}]*\}\}")  # an earlier answer within a question
 MAX_NAME = 100
 # types with a single value
 PLAIN = ("text", "email", "phone_number", "url", "file_url", "date", "boolean", "number")

@@ -18,8 +18,8 @@ from services.shared.settings import Settings
 from services.shared.urls import read_sender
 
 LONGEST_ANSWER = 200  # characters of a server's words that are kept
-# answers to RCPT and DATA that speak of the connection (RFC 5321, 4.2.1) or the login (RFC 4954)
-OF_THE_SERVER = frozenset({421, 530, 535, 538})
+# answers to RCPT and DATA that speak of the login (RFC 4954)
+OF_THE_LOGIN = frozenset({530, 535, 538})
 
 
 class Email:
@@ -89,7 +89,7 @@ async def _hand_over(
         has_begun = True
         await client.data(raw)
     except aiosmtplib.SMTPResponseException as error:
-        if error.code in OF_THE_SERVER:
+        if error.code in OF_THE_LOGIN:
             raise ServerUnusable(_answered(error)) from error
         # its words may hold the address
         answered = f"the mail server answered {error.code}"

@@ -20,6 +20,8 @@ from services.shared.playbook.sections import Cadence
 WEEK = timedelta(days=7)
 # how far back touches are read for a decision: the slowest pace, and some room
 LOOK_BACK = max(GAPS.values()) + timedelta(days=2)
+# within it an address gets a thing that it asks for once
+ANSWERED_FOR = timedelta(hours=1)
 WITH_SALES = frozenset({"accepted", "opportunity"})
 
 

@@ -1,6 +1,5 @@
 """Which programs answer, and which content moves the lead one step on. Pure."""
 
-import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from functools import lru_cache
@@ -17,6 +16,7 @@ from services.shared.contracts.preferences import (
     read_topics,
 )
 from services.shared.errors import Reject
+from services.shared.playbook.patterns import Pattern
 from services.shared.playbook.sections import Content, Persona, Playbook, Program
 
 MOST_COMMERCIAL = 3  # the greatest `distance` that an item can have
@@ -113,7 +113,8 @@ class Library:
     def persona(self, traits: Mapping[str, Any]) -> Persona:
         """The first persona whose trait matches; the last one where none does."""
         for persona in self._playbook.personas:
-            if persona.trait and _matches(persona.matches, str(traits.get(persona.trait, ""))):
+            text = str(traits.get(persona.trait, "")) if persona.trait else ""
+            if text and _is_in(persona.matches, persona.ignoring, text):
                 return persona
         return self._playbook.personas[-1]
 
@@ -152,5 +153,10 @@ def _in_country(item: Content, traits: Mapping[str, Any]) -> bool:
 
 
 @lru_cache(1024)
-def _matches(pattern: str, text: str) -> bool:
-    return bool(text) and re.search(pattern, text, re.IGNORECASE) is not None
+def _is_in(matches: str, ignoring: str, text: str) -> bool:
+    return _pattern(matches, ignoring).is_in(text)
+
+
+@lru_cache(1024)
+def _pattern(matches: str, ignoring: str) -> Pattern:
+    return Pattern(matches, ignoring)

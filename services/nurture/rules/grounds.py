@@ -13,6 +13,7 @@ from services.nurture.rules.holdout import is_held_out
 from services.nurture.rules.lead import Lead, Trigger
 from services.nurture.rules.time_zones import earliest_day, zones_of
 from services.shared.contracts.identity import Cleaner
+from services.shared.contracts.preferences import PAUSED_UNTIL
 from services.shared.contracts.provenance import HISTORY
 from services.shared.contracts.touch_reasons import WithholdReason
 from services.shared.playbook.sections import UNKNOWN, Content, Playbook, Program
@@ -154,6 +155,8 @@ def _no_address(case: Case) -> str | None:
 
 def _paused_by_lead(case: Case) -> str | None:
     traits = case.lead.snapshot.traits
+    if traits.get(PAUSED_UNTIL) is None:  # of nearly everybody
+        return None
     zones = zones_of(traits, case.rules.playbook.company.timezone)
     return cadence.paused_by_lead(traits, earliest_day(zones, case.now))
 
@@ -181,6 +184,13 @@ def _unsuitable(case: Case) -> str | None:
     if case.content is None or library.suits(case.lead, case.trigger.stage, case.content, case.now):
         return None
     return "the content no longer suits the lead"
+
+
+def _answered(case: Case) -> str | None:
+    """A stranger may ask for a thing in anybody's name, and again under other names."""
+    if case.content is None or case.content.id not in case.lead.answered:
+        return None
+    return "the lead has had what it asks for within the last hour"
 
 
 def _withdrawn_since(case: Case) -> str | None:
@@ -223,6 +233,7 @@ REQUEST_GROUNDS = (
     Ground("excluded", _excluded),
     Ground("history", _history),
     Ground("superseded", _edited),
+    Ground("superseded", _answered),
     Ground("no_consent", _withdrawn_since),
     Ground("no_consent", _no_address),
     Ground("sample", _sample),

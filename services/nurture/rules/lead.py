@@ -15,7 +15,8 @@ class Lead(msgspec.Struct, frozen=True):
     e-mail for marketing to its address; `seen` are ids of content; `recent_sends` are the times of
     touches that count towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a
     person has paused the lead. All of them are of the lead and of its address, `address` being the
-    keyed hash of that, '' where it has none.
+    keyed hash of that, '' where it has none. `answered` are ids of content that was asked for and
+    went out within `cadence.ANSWERED_FOR`.
     """
 
     id: str
@@ -25,6 +26,7 @@ class Lead(msgspec.Struct, frozen=True):
     recent_sends: tuple[datetime, ...] = ()
     paused_until: datetime | None = None
     address: str = ""
+    answered: frozenset[str] = frozenset()
 
 
 class Trigger(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ class ChannelStop(NamedTuple):
     why: str
     since: datetime
     retry_at: datetime
+    attempts: int
 
 
 class ChannelStops:
@@ -33,7 +34,8 @@ class ChannelStops:
     async def current(self) -> list[ChannelStop]:
         """Every stop."""
         found = await rows(
-            self._connection, "SELECT channel, why, since, retry_at FROM access.channel_stop"
+            self._connection,
+            "SELECT channel, why, since, retry_at, attempts FROM access.channel_stop",
         )
         return [ChannelStop(*row) for row in found]
 

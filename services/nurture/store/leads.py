@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.nurture.rules.cadence import LOOK_BACK
+from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK
 from services.nurture.rules.lead import Lead
 from services.nurture.store.consents import CHANNEL, PURPOSE, ConsentStore
 from services.shared.contracts.consent import prevailing, snapshot_key
@@ -175,7 +175,7 @@ class LeadStore:
         ):
             seen[str(row.lead_id)].add(row.content)
         stages, pauses = await self._asserted_stages(ids, now), await self._pauses(everybody, now)
-        return _History(related, sends, seen, stages, pauses)
+        return _History(related, sends, seen, stages, pauses, now - ANSWERED_FOR)
 
     async def _holders(self, addresses: Iterable[str]) -> dict[str, set[str]]:
         """The leads that have or had these addresses."""
@@ -254,6 +254,7 @@ class _History(NamedTuple):
     seen: dict[str, set[str]]
     stages: dict[str, str]
     pauses: dict[str, datetime]
+    answered_since: datetime
 
     def lead(
         self, key: LeadKey, snapshot: Snapshot, address: str, consent: ConsentState | None
@@ -262,16 +263,20 @@ class _History(NamedTuple):
         if stage := self.stages.get(key.lead):
             snapshot = msgspec.structs.replace(snapshot, stage=stage)
         related = self.related[key.lead]
+        sends = [
+            row
+            for row in self.sends
+            if str(row.lead_id) == key.lead or (address and row.address == address)
+        ]
         return Lead(
             id=key.lead,
             snapshot=snapshot,
             address=address,
             consent=consent,
             seen=frozenset().union(*(self.seen.get(lead, ()) for lead in related)),
-            recent_sends=tuple(
-                row.at
-                for row in self.sends
-                if str(row.lead_id) == key.lead or (address and row.address == address)
+            recent_sends=tuple(row.at for row in sends if not row.requested),
+            answered=frozenset(
+                row.content for row in sends if row.requested and row.at > self.answered_since
             ),
             paused_until=max(
                 (self.pauses[lead] for lead in related if lead in self.pauses), default=None
@@ -279,11 +284,10 @@ class _History(NamedTuple):
         )
 
 
-_SENDS = """SELECT lead_id, address, coalesce(sent_at, due_at) AS at FROM nurture.touch
-    WHERE (lead_id = ANY(:ids) OR (address <> '' AND address = ANY(:addresses)))
-    AND status IN ('sending', 'sent', 'unknown')
-    AND coalesce(sent_at, due_at) > :since
-    AND program <> ALL(CAST(:request_programs AS text[]))"""
+_SENDS = """SELECT lead_id, address, content, coalesce(sent_at, due_at) AS at,
+        coalesce(requested, program = ANY(CAST(:request_programs AS text[]))) AS requested
+    FROM nurture.touch WHERE (lead_id = ANY(:ids) OR (address <> '' AND address = ANY(:addresses)))
+    AND status IN ('sending', 'sent', 'unknown') AND coalesce(sent_at, due_at) > :since"""
 _MERGE = (
     """INSERT INTO nurture.merged VALUES (:old, :new)
     ON CONFLICT (lead_id) DO UPDATE SET into_lead = :new""",

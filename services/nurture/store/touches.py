@@ -162,7 +162,7 @@ class TouchStore:
     ) -> TouchPage:
         """Touches of a lead, in a status, or all; those after the end of another page."""
         conditions: list[str] = ["true"]
-        values: dict[str, Any] = {"limit": limit + 1}
+        values: dict[str, Any] = {}
         if lead:
             conditions.append(
                 "lead_id = coalesce((SELECT into_lead FROM nurture.merged WHERE lead_id = :lead), "
@@ -181,7 +181,8 @@ class TouchStore:
         found = await rows(
             self._connection,
             f"SELECT {COLUMNS} FROM nurture.touch WHERE {' AND '.join(conditions)} "
-            "ORDER BY decided_at, id LIMIT :limit",
+            # as a number, or a plan for any limit is one for many rows
+            f"ORDER BY decided_at, id LIMIT {limit + 1:d}",
             **values,
         )
         return TouchPage(found[:limit], len(found) > limit)

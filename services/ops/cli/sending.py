@@ -1,4 +1,4 @@
-"""`ripeline brake`, `lead` and `spool`: what a person decides about sending."""
+"""`ripeline brake`, `lead` and `spool`: what a person decides about sending, or about a lead."""
 
 import json
 import uuid
@@ -11,11 +11,12 @@ from rich.table import Table
 
 from services.ops.cli.options import DATES, Json, end, with_engine
 from services.ops.commands import overrides, spools
+from services.ops.commands import rebuild as rebuilding
 from services.ops.commands.current import current_settings
 from services.shared.playbook.loading import load
 
 brake = typer.Typer(no_args_is_help=True, help="Stop and release all sending, within seconds.")
-lead = typer.Typer(no_args_is_help=True, help="What a person decides on one lead, until a date.")
+lead = typer.Typer(no_args_is_help=True, help="What a person decides on one lead.")
 
 spool = typer.Typer(
     no_args_is_help=True,
@@ -64,6 +65,19 @@ def assert_stage(
     utc = until.replace(tzinfo=UTC)
     with_engine(lambda engine: overrides.assert_stage(engine, lead, stage, utc))
     print(f"{stage} until {until:%Y-%m-%d %H:%M} UTC; `ripeline lead release {lead}` takes it back")
+
+
+@lead.command("rebuild")
+def rebuild(
+    leads: Annotated[
+        list[uuid.UUID] | None, typer.Argument(help="Leads' ids; all that fail where none is.")
+    ] = None,
+) -> None:
+    """Have the scorer make leads again from their stored events, within seconds."""
+    count = with_engine(lambda engine: rebuilding.rebuild(engine, leads or []))
+    if leads and count < len(set(leads)):
+        end(f"{len(set(leads)) - count} of these are no leads, or were merged into others")
+    print(f"{count} leads are made again; `ripeline status` says how many still fail")
 
 
 @lead.command("release")

@@ -27,6 +27,7 @@ from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
 from services.ops.commands.status import read as read_status
 from services.ops.embedded.state import running_system
+from services.shared import installation
 from services.shared.clock import Clock
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Publisher
@@ -66,7 +67,11 @@ def guessed_mapping(file: Path, settings: Settings) -> str:
 
 
 async def import_here(job: Job, settings: Settings, progress: Progress) -> ImportReport:
-    """Through the same normaliser as ingest, straight to the broker."""
+    """Through the same normaliser as ingest, straight to the broker. Raises Reject where the
+    database was made with another pepper, for then nobody would know the consents again.
+    """
+    if not job.report.dry_run:
+        await installation.check_at_once(settings)
     publisher = Publisher(settings)
     system = running_system()
     sink: Sink = DryRun() if job.report.dry_run else BrokerSink(publisher)

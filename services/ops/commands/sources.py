@@ -9,6 +9,7 @@ from services.ingest import senders
 from services.ingest.registry import FORMS, MAILBOX, served
 from services.ingest.source_stats import source_guide
 from services.ingest.sources.contract import Source
+from services.shared import installation
 from services.shared.clock import rfc3339
 from services.shared.db import open_engine, rows
 from services.shared.errors import Reject
@@ -125,6 +126,7 @@ async def connect(
     secret = given or source.new_secret()[1]
     engine = open_engine(settings)
     try:
+        await installation.check(engine, settings)  # what another pepper sealed nobody can open
         async with engine.begin() as connection:
             secret_id = await senders.connect(
                 connection, vault(settings), source.name, secret, name, expires_at

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.ingest.spool_files import damaged_files, waiting_submissions
+from services.scorer.failing import NOT_FAILING
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.db import open_engine, rows, value
@@ -27,7 +28,9 @@ _COUNTS = {
     "sending": "SELECT count(*) FROM nurture.touch WHERE status = 'sending'",
     "undecided": "SELECT count(*) FROM scorer.announcement a WHERE NOT EXISTS "
     "(SELECT 1 FROM nurture.touch t WHERE t.announcement_id = a.id)",
-    "reviews": "SELECT count(*) FROM scorer.lead_state WHERE next_review_at <= :now",
+    "reviews": "SELECT count(*) FROM scorer.lead_state s WHERE next_review_at <= :now AND "
+    f"{NOT_FAILING}",
+    "failing_leads": "SELECT count(*) FROM scorer.failing_lead",
     "unknown": "SELECT count(*) FROM nurture.touch WHERE status = 'unknown'",
 }
 
@@ -40,12 +43,14 @@ class Status(NamedTuple):
     """Counts of what is left to do; `idle` where nothing is.
 
     `lag` and `outbox` are records by service. `due` are touches whose time has come; those due
-    later do not count against `idle`. `unknown` are touches that may have been sent, `braked`
+    later do not count against `idle`. `failing_leads` cannot be read or folded, and are tried
+    again after a growing delay. `unknown` are touches that may have been sent, `braked`
     whether the kill switch is on, `stopped` why the server of a channel cannot be used, `spool`
     records that ingest has not published yet. `unsendable` are records of the outboxes that were
-    set aside, `gaps` those that the broker no longer had when they were to be read, by topic, until
-    somebody accepts it. `waits_for` is why sending waits for an ingest, and `spool_damaged` are
-    files of the spool that were put aside because not all in them could be read.
+    set aside, `gaps` those that the broker no longer had when they were to be read, at least, by
+    topic, until somebody accepts it; 0 where a topic was created again and all that is known of the
+    one before had been read. `waits_for` is why sending waits for an ingest, and `spool_damaged`
+    are files of the spool that were put aside because not all in them could be read.
     """
 
     lag: dict[Schema, int]
@@ -53,6 +58,7 @@ class Status(NamedTuple):
     sending: int
     undecided: int
     reviews: int
+    failing_leads: int
     unknown: int
     outbox: dict[Schema, int]
     dead_letters: int
@@ -77,6 +83,7 @@ async def read(settings: Settings) -> Status:
             dead = [await _count(connection, f"{service}.dead_letter") for service in READS]
             aside = [await _count(connection, f"{service}.unsendable") for service in READS]
             gaps = [await lost_records(connection, service) for service in READS]
+            lost = {topic: count for of_service in gaps for topic, count in of_service.items()}
             braked = bool(await _count(connection, "nurture.brake"))
             held_by = await spool_leases.held_by(connection)
             stops = await rows(connection, "SELECT channel, why FROM access.channel_stop")
@@ -93,13 +100,13 @@ async def read(settings: Settings) -> Status:
         outbox=outbox,
         dead_letters=sum(dead),
         unsendable=sum(aside),
-        gaps={topic: count for of_service in gaps for topic, count in of_service.items()},
+        gaps=lost,
         braked=braked,
         stopped={stop.channel: stop.why for stop in stops},
         spool=spool,
         waits_for=[lease.reason for lease in held_by],
         spool_damaged=damaged_files(settings.spool_dir) if has_spool else 0,
-        idle=not any([*lag.values(), *outbox.values(), *to_do, spool, *gaps]),
+        idle=not any([*lag.values(), *outbox.values(), *to_do, spool, *lost.values()]),
     )
 
 
@@ -111,7 +118,7 @@ async def wait_until_idle(settings: Settings, seconds: float) -> Status:
     while idle < 2:
         state = await read(settings)
         idle = idle + 1 if state.idle else 0
-        if state.gaps:
+        if any(state.gaps.values()):
             gone = ", ".join(f"{count} of {topic}" for topic, count in state.gaps.items())
             raise NotIdle(f"records were lost before they were read: {gone}; see `ripeline gaps`")
         if time.monotonic() > give_up:

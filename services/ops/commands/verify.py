@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.history import History
 from services.scorer.model.profile import Profile
-from services.scorer.records import unpack_profile
+from services.scorer.records import UnreadableLead, unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store, pack
 from services.shared.clock import Clock
@@ -80,11 +80,18 @@ async def _compare(
                 if stored.fold_hash == scoring.playbook.fold_hash and stored.fold != again:
                     wrong.append((lead, f"the state of {product}"))
         for lead, its in known.items():
-            if canonical(unpack_profile(profiles[lead])) != canonical(its.profile):
+            if not _is_profile(profiles[lead], its.profile):
                 wrong.append((lead, "the profile"))
             if its.events and lead not in states:
                 wrong.append((lead, "no state"))
     return [Mismatch(str(lead), what) for lead, what in wrong]
+
+
+def _is_profile(packed: bytes, profile: Profile) -> bool:
+    try:
+        return canonical(unpack_profile(packed)) == canonical(profile)
+    except UnreadableLead:
+        return False
 
 
 def canonical(profile: Profile) -> bytes:

@@ -15,7 +15,7 @@ from services.ops.embedded.state import SystemFailed
 from services.shared.settings import ROOT
 
 READY_S = 60.0
-GRACE_S = 12.0  # between SIGTERM and SIGKILL
+GRACE_S = 35.0  # between SIGTERM and SIGKILL: a mail on its way may take 20 s
 LOG_LINES = 30  # of the end of a log that a failure shows
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from services.ops.embedded.processes import free_port
 from services.ops.embedded.state import SystemFailed
 from services.shared.http.keys import new_key
+from services.shared.setting_texts import as_meant
 from services.shared.settings import PORTS
 
 HOST = "127.0.0.1"
@@ -85,11 +86,12 @@ def service_variables(
         "RIPELINE_KAFKA_SESSION_TIMEOUT_MS": "6000",
     }
     defaults |= {f"RIPELINE_{scope}_KEY": new_key() for scope in ("SECRET", "PUBLIC", "QUERY")}
-    given = {
+    ours = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith("RIPELINE_") and name != "RIPELINE_PORT" and value
+        if name.startswith("RIPELINE_") and name != "RIPELINE_PORT"
     }
+    given = as_meant(ours)
     variables = defaults | given | dict(overrides)
     if spec.playbook:
         variables["RIPELINE_PLAYBOOK"] = str(spec.playbook.resolve())

@@ -1,8 +1,12 @@
-"""Starts again what dies, and says where that cannot help."""
+"""Starts again what dies, and says where that cannot help; keeps logs below a size."""
 
 import asyncio
+import os
+import shutil
 import subprocess
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.ops.embedded.child import ChildProcess
@@ -11,6 +15,8 @@ from services.ops.embedded.postgres import EmbeddedPostgres
 SHORT_LIFE_S = 2.0  # a service that dies sooner than this waits a moment before it is started again
 RESTART_PAUSE_S = 0.5
 POSTGRES_POLL_S = 0.5
+LOG_POLL_S = 2.0
+LOG_BYTES = 5 * 1024 * 1024  # of one log; as much of it stays as was written before
 
 
 class Restarted(NamedTuple):
@@ -40,6 +46,10 @@ class Supervisor:
     def watch_broker(self, broker: ChildProcess) -> None:
         """With the in-memory broker all that waits in it is lost, so it is not started again."""
         self._watch(self._wait_for_broker(broker))
+
+    def watch_logs(self, logs: Callable[[], Iterable[Path]]) -> None:
+        """Keeps each of these files, and one before it, below a size."""
+        self._watch(_rotate_all(logs))
 
     async def stop(self) -> None:
         """Watches no more. May be called twice."""
@@ -80,3 +90,20 @@ class Supervisor:
     def _fail(self, reason: str) -> None:
         self.reason = reason
         self.failed.set()
+
+
+async def _rotate_all(logs: Callable[[], Iterable[Path]]) -> None:
+    while True:
+        await asyncio.sleep(LOG_POLL_S)
+        for log in logs():
+            with suppress(OSError):
+                rotate(log)
+
+
+def rotate(log: Path, most: int = LOG_BYTES) -> None:
+    """Moves a log that is larger than this to `….1`; the process that appends to it goes on in the
+    emptied file.
+    """
+    if log.stat().st_size > most:
+        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+        os.truncate(log, 0)

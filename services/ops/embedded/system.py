@@ -211,7 +211,12 @@ class EmbeddedSystem:
         log = self._own_folder / "log" / f"{name}-{number}.log"
         return ChildProcess(name, arguments, outside | self._variables | own, log, port)
 
+    def _logs(self) -> list[Path]:
+        of_postgres = [self._postgres.log] if self._postgres else []
+        return [*(self._own_folder / "log").glob("*.log"), *of_postgres]
+
     def _watch(self) -> None:
+        self._supervisor.watch_logs(self._logs)
         for child in self._services:
             self._supervisor.watch_service(child)
         if self._postgres:

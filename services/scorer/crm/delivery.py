@@ -19,6 +19,7 @@ from services.scorer.crm.payload import (
     summary_of,
     top_reasons,
 )
+from services.scorer.failing import is_of_one_lead, reason_of, report
 from services.scorer.model.explanation import explain
 from services.scorer.queries.lead_view import LeadView
 from services.scorer.queries.leads import LeadQueries
@@ -81,10 +82,22 @@ class CrmDelivery:
         return len(due)
 
     async def _deliver(self, entry: OutboxEntry) -> None:
+        """Tries one lead; what fails by its own data is tried again by the schedule."""
+        try:
+            await self._try(entry)
+        except Exception as error:
+            if not is_of_one_lead(error):
+                raise
+            report(entry.lead, "writeback", type(error).__name__)
+            await self._retry_later(entry, reason_of(error))
+
+    async def _try(self, entry: OutboxEntry) -> None:
         try:
             lead = await self._read(entry.lead)
         # merged into another, which has an entry of its own, or no more
-        except (MergedAway, Reject):
+        except (MergedAway, Reject) as error:
+            if isinstance(error, Reject) and error.kind == "lead-unreadable":
+                return await self._retry_later(entry, str(error))
             return await self._finish(entry, "moved", None)
         summary = summary_of(lead.views)
         if not is_worth_a_message(self._rules, entry.delivered, summary):

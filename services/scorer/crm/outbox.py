@@ -17,6 +17,7 @@ from services.scorer.crm.payload import (
     is_worth_a_message,
     sales_text,
 )
+from services.scorer.failing import report
 from services.scorer.records import LeadRow
 from services.shared.contracts.identity import Kind
 from services.shared.db import rows
@@ -52,7 +53,7 @@ async def enqueue(connection: AsyncConnection, rules: Crm, leads: Iterable[LeadR
     )
     # also one whose message is on the wire: what stands in it may be older than this
     waiting = {row.lead_id for row in found if row.due}
-    before = {row.lead_id: unpack(row.told) for row in found if row.told}
+    before = {row.lead_id: _unpacked(row) for row in found}
     due = sorted(
         lead
         for lead, summary in now.items()
@@ -108,10 +109,16 @@ async def claim(connection: AsyncConnection, limit: int, lease_s: float) -> list
         lease=lease_s,
         limit=limit,
     )
-    return [
-        OutboxEntry(row.lead_id, row.sequence, row.attempts, unpack(row.told) if row.told else None)
-        for row in found
-    ]
+    return [OutboxEntry(row.lead_id, row.sequence, row.attempts, _unpacked(row)) for row in found]
+
+
+def _unpacked(row: Any) -> Summary | None:
+    """What the CRM knows of a lead; None also where that is unreadable, and it is told again."""
+    try:
+        return unpack(row.told) if row.told else None
+    except msgspec.DecodeError as error:
+        report(row.lead_id, "writeback", type(error).__name__)
+        return None
 
 
 async def finish(connection: AsyncConnection, entry: OutboxEntry, known: Summary | None) -> None:

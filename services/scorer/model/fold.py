@@ -64,6 +64,10 @@ class Fold:
         """The state before any event."""
         return FoldState(product, self._initial)
 
+    def reads(self, state: FoldState) -> bool:
+        """Whether the state's record has this playbook's layout."""
+        return len(state.record) == self._type.itemsize
+
     def weighs(self, event: Interaction) -> bool:
         """Whether the event makes a step; one that does not never calls for a fold."""
         return self.interpreter.interpret(event).weighs

@@ -2,7 +2,6 @@
 functions.
 """
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from services.scorer.model.stage_filter import NEVER, F, I, StageModel
 from services.shared.clock import DAY
+from services.shared.playbook.patterns import Pattern
 from services.shared.playbook.sections import Engagement, Fit, FitRule
 
 LOGIT_LIMIT = 12.0
@@ -39,7 +39,7 @@ class FitScore:
             id(rule): frozenset(word.lower() for word in rule.one_of) for rule in rules.rules
         }
         self._patterns = {
-            rule.matches: re.compile(rule.matches, re.I) for rule in rules.rules if rule.matches
+            id(rule): Pattern(rule.matches, rule.ignoring) for rule in rules.rules if rule.matches
         }
         self._grades = sorted(rules.grades.items(), key=lambda grade: -grade[1])
         self._traits = list(dict.fromkeys(rule.trait for rule in rules.rules))
@@ -101,7 +101,7 @@ class FitScore:
         if rule.one_of:
             return str(value).strip().lower() in self._words[id(rule)]
         if rule.matches:
-            return self._patterns[rule.matches].search(str(value)) is not None
+            return self._patterns[id(rule)].is_in(str(value))
         try:
             number = float(value)
         except (TypeError, ValueError):

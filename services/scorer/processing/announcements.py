@@ -97,6 +97,13 @@ def announcements_due(
     return Settlement(changes, [event for event in merged if event], qualified)
 
 
+def check(scoring: Scoring, lead: LeadRow, now: int) -> None:
+    """Raises what viewing a lead from `now` (µs) and telling others of it raises."""
+    announcements_due(scoring, [lead], now, {})
+    for state in lead.states.values():
+        _change_event(scoring, "lead.engaged.v1", lead, state, from_us(now))
+
+
 def stage_change(
     fold: Fold, lead: LeadRow, state: State, now: int, evidence: Evidence
 ) -> StageChange | None:
@@ -277,7 +284,8 @@ def _says_something(event: IncomingEvent) -> bool:
 
 def _request(event: IncomingEvent, type_: str, content: str) -> LeadRequest:
     provenance = encode_provenance(event.provenance.import_only)
-    return LeadRequest(event.uid, type_, from_us(event.at), content, provenance)
+    at = min(from_us(event.at), event.received_at)  # a clock that is ahead outruns no refusal
+    return LeadRequest(event.uid, type_, at, content, provenance)
 
 
 def _next_at(lead: LeadRow) -> int:

@@ -62,6 +62,13 @@ class Batch:
             merged.setdefault(new, []).append(old)
         return merged
 
+    def leave(self, leads: Iterable[uuid.UUID]) -> None:
+        """Leaves leads as they are stored."""
+        for lead in leads:
+            self.leads.pop(lead, None)
+            self.events.pop(lead, None)
+            self.refold.discard(lead)
+
 
 async def distinct(store: Store, events: Sequence[IncomingEvent]) -> Distinct:
     """Of several bodies under one id the smallest wins, also over the stored one; the event is
@@ -167,6 +174,7 @@ async def _load(store: Store, scoring: Scoring, batch: Batch, plan: Plan) -> Non
         _inherit(scoring, leads[new], stored.get(old, {}))
     _join(scoring, batch, plan, stored)
     batch.leads = leads
+    batch.refold |= {lead.id for lead in leads.values() if lead.unreadable}
     batch.refold &= wanted
     await store.merge(batch.merged_away)
 

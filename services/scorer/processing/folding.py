@@ -72,7 +72,7 @@ def _extend(
 def _refold(scoring: Scoring, leads: Sequence[tuple[LeadRow, Known]]) -> None:
     """Folds leads from the initial state, by what is known of them."""
     for lead, known in leads:
-        lead.profile = known.profile
+        lead.profile, lead.unreadable = known.profile, False
     pairs = [(state, known) for lead, known in leads for state in lead.states.values()]
     initial = [scoring.fold.initial(state.fold.product) for state, _ in pairs]
     _fold(scoring, [state for state, _ in pairs], initial, [known.events for _, known in pairs])
@@ -101,7 +101,7 @@ def _is_late(scoring: Scoring, lead: LeadRow, events: Sequence[Event]) -> bool:
 
 
 def _out_of_order(scoring: Scoring, state: State, events: Sequence[Event]) -> bool:
-    if state.fold_hash != scoring.playbook.fold_hash:
+    if state.fold_hash != scoring.playbook.fold_hash or not scoring.fold.reads(state.fold):
         return True
     return any(_calls_for_refold(scoring.fold, state, event) for event in events)
 
@@ -115,30 +115,49 @@ def _calls_for_refold(fold: Fold, state: State, event: Event) -> bool:
 async def refold_outdated(
     scoring: Scoring, history: History, leads: Sequence[LeadRow]
 ) -> set[uuid.UUID]:
-    """Refolds leads whose states were made under another playbook or model; returns which."""
+    """Refolds leads whose states were made under another playbook or model, and returns which;
+    refolds unreadable ones too.
+    """
     fold_hash, products = scoring.playbook.fold_hash, scoring.playbook.products
-    old = {
-        lead.id: lead
+    outdated = {
+        lead.id
         for lead in leads
         if {state.fold_hash for state in lead.states.values()} != {fold_hash}
         or set(lead.states) != set(products)
+    }
+    old = {
+        lead.id: lead for lead in leads if lead.id in outdated or not _is_readable(scoring, lead)
     }
     profiles = {
         lead.id: lead.profile if scoring.holds(lead.profile, lead.states.values()) else None
         for lead in old.values()
     }
     async for known in history.known(profiles):
-        for lead in (old[each] for each in known):
-            lead.states = {
-                product: lead.states.get(product) or scoring.initial(product)
-                for product in products
-            }
-            for state in lead.states.values():
-                state.view = None
-        _refold(scoring, [(old[lead], its) for lead, its in known.items()])
-        for each in known:
-            exclude(scoring, old[each])
-    return set(old)
+        _rebuild(scoring, [(old[lead], its) for lead, its in known.items()])
+    return outdated
+
+
+def _is_readable(scoring: Scoring, lead: LeadRow) -> bool:
+    states = lead.states.values()
+    return not lead.unreadable and all(scoring.fold.reads(state.fold) for state in states)
+
+
+def rebuild(scoring: Scoring, lead: LeadRow, known: Known) -> None:
+    """Makes a lead's states anew, whatever is stored of them."""
+    _rebuild(scoring, [(lead, known)])
+
+
+def _rebuild(scoring: Scoring, leads: Sequence[tuple[LeadRow, Known]]) -> None:
+    for lead, _ in leads:
+        lead.states = {
+            product: lead.states.get(product) or scoring.initial(product)
+            for product in scoring.playbook.products
+        }
+        for state in lead.states.values():
+            state.view = None
+    _refold(scoring, leads)
+    for lead, _ in leads:
+        exclude(scoring, lead)
 
 
 def exclude(scoring: Scoring, lead: LeadRow) -> None:

@@ -3,23 +3,26 @@ in one transaction.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.crm import outbox as crm_outbox
+from services.scorer.failing import FailingLeads, is_of_one_lead
 from services.scorer.history import History
 from services.scorer.processing import batch as batches
 from services.scorer.processing.announcements import (
     NO_EVIDENCE,
     Evidence,
     announcements_due,
+    check,
     engaged,
     stage_changed,
 )
 from services.scorer.processing.decoding import from_interaction, from_touch
-from services.scorer.processing.folding import exclude, fold
+from services.scorer.processing.folding import exclude, fold, rebuild
 from services.scorer.records import IncomingEvent, LeadRow
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
@@ -78,32 +81,126 @@ class Handler:
         if not new.events:
             return 0
         batch = await batches.assigned(connection, self.scoring, new)
+        await self._leave_failing(connection, batch)
+        left = await self._change(connection, batch)
+        EVENTS_APPLIED.inc(len(new.events))
+        return left
+
+    async def _change(self, connection: AsyncConnection, batch: batches.Batch) -> int:
+        """Folds the batch's events, writes its leads, and puts out what is told of them."""
         await fold(self.scoring, History(connection, self.scoring.fold.declared), batch)
         for lead in batch.leads.values():
             exclude(self.scoring, lead)
             lead.version += 1
-        outgoing = await self._announce_batch(store, batch)
-        await self.put_out(connection, batch.leads, outgoing)
-        EVENTS_APPLIED.inc(len(new.events))
-        return len(outgoing)
+        return len(await self.write(connection, batch.leads, _evidence(batch)))
 
-    async def _announce_batch(self, store: Store, batch: batches.Batch) -> list[Outgoing]:
-        merged = batch.merged
-        evidence = {
-            lead: Evidence(
-                events=batch.events.get(lead, []),
-                late=lead in batch.late,
-                merged=merged.get(lead, []),
-                moved=lead in batch.refold,
-                identified=lead in batch.identified,
-            )
-            for lead in batch.leads
-        }
-        now = self.scoring.clock.now_us()
-        outgoing = await self.announce(store, batch.leads, evidence, now)
-        for lead in batch.leads.values():
-            outgoing += engaged(self.scoring, lead, evidence[lead.id], from_us(now))
-        await store.write([*batch.leads.values()], self.scoring.playbook.fold_hash)
+    # -- leads that fail --------------------------------------------------------------------------
+
+    async def _leave_failing(self, connection: AsyncConnection, batch: batches.Batch) -> None:
+        """Leaves marked leads as they are; their new events are stored, and folded with the rest
+        once the lead is mended.
+        """
+        failing = FailingLeads(connection)
+        marked = await failing.among({*batch.leads, *batch.merged_away})
+        for old in marked & batch.merged_away.keys():
+            batch.joined.pop(batch.merged_away[old], None)  # it lacks what has waited
+        marked &= batch.leads.keys()
+        waiting = {lead: _first(batch.events[lead]) for lead in marked if lead in batch.events}
+        if waiting:
+            await failing.keep_waiting(waiting)
+        for lead in marked & set(batch.merged):
+            await Store(connection).keep_announced(lead, batch.leads[lead].announced)
+        batch.leave(marked)
+
+    async def apply_apart(
+        self, connection: AsyncConnection, decoded: Decoded, error: Exception
+    ) -> int:
+        """Applies one record that fails by `error` where a lead is at fault: what is stored of
+        it, or its other events. The lead is made again from its events, or marked as failing, and
+        the event is stored all the same. Raises `error` where the record itself is at fault.
+        """
+        if decoded.event is None or not is_of_one_lead(error):
+            raise error
+        store = Store(connection)
+        new = await batches.distinct(store, [decoded.event])
+        batch = await batches.assigned(connection, self.scoring, new)
+        await self._leave_failing(connection, batch)
+        uids = {event.uid for event in new.events}
+        history = History(connection, self.scoring.fold.declared)
+        sound = [await self._is_sound(history, lead, uids) for lead in batch.leads.values()]
+        if all(sound):
+            raise error
+        left = 0
+        for lead in [*batch.leads]:
+            left += await self._change_alone(connection, batch, lead)
+        if decoded.touch:
+            await store.keep_touches([decoded.touch])
+        return left
+
+    async def _is_sound(self, history: History, lead: LeadRow, uids: set[str]) -> bool:
+        """Whether what is stored of a lead can be read, and its events but for `uids` folded."""
+        if lead.unreadable:
+            return False
+        now, product_states = self.scoring.clock.now_us(), lead.states.values()
+        try:
+            folds = [state.fold for state in product_states]
+            if folds:
+                self.scoring.fold.view(folds, [now] * len(folds), [0.0] * len(folds))
+            again = LeadRow(lead.id, identifiers=lead.identifiers)
+            async for known in history.known({lead.id: None}, but_for=uids):
+                rebuild(self.scoring, again, known[lead.id])
+            check(self.scoring, again, now)
+        except Exception as error:
+            if not is_of_one_lead(error):
+                raise
+            return False
+        return True
+
+    async def _change_alone(
+        self, connection: AsyncConnection, batch: batches.Batch, lead: uuid.UUID
+    ) -> int:
+        """Makes one lead of a batch again from all of its events, or marks it as failing."""
+        events, row = batch.events.get(lead, []), batch.leads[lead]
+        announced = row.announced
+        apart = batches.Batch(
+            {lead: events} if events else {},
+            {lead: row},
+            refold={lead},
+            identified=batch.identified & {lead},
+            merged_away={old: new for old, new in batch.merged_away.items() if new == lead},
+        )
+        try:
+            async with connection.begin_nested():
+                return await self._change(connection, apart)
+        except Exception as error:
+            if not is_of_one_lead(error):
+                raise
+            if row.created:
+                await Store(connection).write([LeadRow(lead, created=True)], "")
+            if lead in batch.merged:
+                await Store(connection).keep_announced(lead, announced)
+            waiting = _first(events) if events else None
+            await FailingLeads(connection).mark(lead, "consumer", error, waiting)
+            return 0
+
+    # -- announcing -------------------------------------------------------------------------------
+
+    async def write(
+        self,
+        connection: AsyncConnection,
+        leads: Mapping[uuid.UUID, LeadRow],
+        evidence: Mapping[uuid.UUID, Evidence],
+    ) -> list[Outgoing]:
+        """Writes folded leads with what is announced of them, and puts it out; returns it."""
+        store, now = Store(connection), self.scoring.clock.now_us()
+        outgoing = await self.announce(store, leads, evidence, now)
+        for lead in leads.values():
+            of_lead = evidence.get(lead.id, NO_EVIDENCE)
+            outgoing += engaged(self.scoring, lead, of_lead, from_us(now))
+        await store.write([*leads.values()], self.scoring.playbook.fold_hash)
+        await outbox.enqueue(connection, "scorer", outgoing)
+        if self.crm:
+            await crm_outbox.enqueue(connection, self.crm, leads.values())
         return outgoing
 
     async def announce(
@@ -137,13 +234,21 @@ class Handler:
                 outgoing += [event for event in events if event]
         return outgoing
 
-    async def put_out(
-        self,
-        connection: AsyncConnection,
-        leads: Mapping[uuid.UUID, LeadRow],
-        outgoing: Sequence[Outgoing],
-    ) -> None:
-        """Leaves events in the outbox, and leads that a CRM is to hear of in the CRM's."""
-        await outbox.enqueue(connection, "scorer", outgoing)
-        if self.crm:
-            await crm_outbox.enqueue(connection, self.crm, leads.values())
+
+def _evidence(batch: batches.Batch) -> dict[uuid.UUID, Evidence]:
+    merged = batch.merged
+    return {
+        lead: Evidence(
+            events=batch.events.get(lead, []),
+            late=lead in batch.late,
+            merged=merged.get(lead, []),
+            moved=lead in batch.refold,
+            identified=lead in batch.identified,
+        )
+        for lead in batch.leads
+    }
+
+
+def _first(events: Iterable[IncomingEvent]) -> datetime:
+    """When the first of these events was received."""
+    return min(event.received_at for event in events)

@@ -1,27 +1,30 @@
 """Reviews leads without new events: those whose review day has come, for silence, those of which
-something is still to be published, and those folded under another playbook.
+something is still to be published, those folded under another playbook, and those that failed.
 """
 
 import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.scorer.failing import FailingLeads, is_of_one_lead
 from services.scorer.history import History
-from services.scorer.processing.announcements import NO_EVIDENCE, Evidence, engaged
-from services.scorer.processing.folding import refold_outdated
+from services.scorer.processing.announcements import Evidence
+from services.scorer.processing.folding import rebuild, refold_outdated
 from services.scorer.processing.handler import Handler
 from services.scorer.records import LeadRow
 from services.scorer.store import Store
-from services.shared.clock import from_us
 from services.shared.db import is_transient
+from services.shared.messaging.kafka import Outgoing
 from services.shared.runtime import Heartbeat
 
 log = structlog.get_logger()
 BATCH = 500
+MENDED_AT_ONCE = 20
 REFOLD_CHECK_SECONDS = 60.0
 
 
@@ -45,6 +48,7 @@ class Sweeper:
                     swept = await self.refold()
                     checked = checked if swept else time.monotonic()
                 swept = max(swept, await self.sweep())
+                await self.mend()
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -68,37 +72,91 @@ class Sweeper:
             lambda store: store.outdated(playbook.fold_hash, playbook.products, BATCH)
         )
 
+    async def mend(self) -> int:
+        """Makes failing leads again from their events, each in a transaction of its own, where
+        their next attempt has come; returns how many were tried.
+        """
+        async with self._engine.connect() as connection:
+            due = await FailingLeads(connection).due(MENDED_AT_ONCE)
+        for lead, waiting in due.items():
+            await self._mend_alone(lead, waiting)
+        return len(due)
+
     async def _review(self, choose: Callable[[Store], Awaitable[list[uuid.UUID]]]) -> int:
         """Reviews the chosen leads, those alone that nobody else has locked; returns how many
         states were chosen.
         """
-        handler, scoring = self._handler, self._handler.scoring
+        async with self._engine.connect() as connection:
+            chosen = await choose(Store(connection))
+        if chosen:
+            await self._review_apart(sorted(set(chosen)))
+        return len(chosen)
+
+    async def _review_apart(self, chosen: list[uuid.UUID]) -> None:
+        """Reviews leads in one transaction; where one of them fails, by halves. One that fails
+        alone is made again from its events, or marked as failing.
+        """
+        try:
+            await self._commit(lambda connection: self._reviewed(connection, chosen))
+        except Exception as error:
+            if not is_of_one_lead(error):
+                raise
+            if len(chosen) == 1:
+                return await self._mend_alone(chosen[0], None)
+            middle = len(chosen) // 2
+            await self._review_apart(chosen[:middle])
+            await self._review_apart(chosen[middle:])
+
+    async def _mend_alone(self, lead: uuid.UUID, waiting: datetime | None) -> None:
+        try:
+            await self._commit(lambda connection: self._mended(connection, lead, waiting))
+        except Exception as error:
+            if not is_of_one_lead(error):
+                raise
+            async with self._engine.begin() as connection:
+                await FailingLeads(connection).mark(lead, "sweeper", error)
+
+    async def _commit(self, work: Callable[[AsyncConnection], Awaitable[list[Outgoing]]]) -> None:
         async with self._engine.begin() as connection:
-            store = Store(connection)
-            chosen = await choose(store)
-            if not chosen:
-                return 0
-            leads = await _load(store, set(chosen))
-            history = History(connection, scoring.fold.declared)
-            refolded = await refold_outdated(scoring, history, [*leads.values()])
-            evidence = {lead: Evidence(refolded=True) for lead in refolded}
-            now = scoring.clock.now_us()
-            outgoing = await handler.announce(store, leads, evidence, now)
-            for lead in leads.values():
-                of_lead = evidence.get(lead.id, NO_EVIDENCE)
-                outgoing += engaged(scoring, lead, of_lead, from_us(now))
-            await store.write([*leads.values()], scoring.playbook.fold_hash)
-            await handler.put_out(connection, leads, outgoing)
+            outgoing = await work(connection)
         if outgoing:
             self._wake()
-        return len(chosen)
+
+    async def _reviewed(
+        self, connection: AsyncConnection, chosen: list[uuid.UUID]
+    ) -> list[Outgoing]:
+        leads = await _load(Store(connection), set(chosen))
+        due = {lead.id: lead for lead in leads.values() if lead.states}
+        scoring = self._handler.scoring
+        history = History(connection, scoring.fold.declared)
+        refolded = await refold_outdated(scoring, history, [*due.values()])
+        evidence = {lead: Evidence(refolded=True) for lead in refolded}
+        return await self._handler.write(connection, due, evidence)
+
+    async def _mended(
+        self, connection: AsyncConnection, lead_id: uuid.UUID, waiting: datetime | None
+    ) -> list[Outgoing]:
+        """Makes one lead again from its events, and tells of those that were not folded yet."""
+        store, scoring = Store(connection), self._handler.scoring
+        leads = await _load(store, {lead_id})
+        if not leads:  # another process has it, or it is no more
+            return []
+        history = History(connection, scoring.fold.declared)
+        found = [known[lead_id] async for known in history.known({lead_id: None})]
+        await FailingLeads(connection).clear(lead_id)
+        if not found[0].events:  # merged into another
+            return []
+        rebuild(scoring, leads[lead_id], found[0])
+        new = await store.received_since(lead_id, waiting) if waiting else []
+        evidence = Evidence(events=new, late=bool(new), identified=bool(new))
+        return await self._handler.write(connection, leads, {lead_id: evidence})
 
 
 async def _load(store: Store, wanted: set[uuid.UUID]) -> dict[uuid.UUID, LeadRow]:
-    """The leads that have states and that nobody else has locked, each a version on."""
+    """The leads that nobody else has locked, each a version on."""
     leads = await store.lock_free(wanted)
     states, identifiers = await store.states(leads), await store.identifiers(leads)
     for lead in leads.values():
         lead.states, lead.identifiers = states.get(lead.id, {}), identifiers.get(lead.id, [])
         lead.version += 1
-    return {lead.id: lead for lead in leads.values() if lead.states}
+    return leads

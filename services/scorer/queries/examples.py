@@ -64,7 +64,7 @@ LEAD = LeadResponse(
     version=7,
     as_of=AT,
 )
-LEADS = LeadsResponse([LEAD], CURSOR)
+LEADS = LeadsResponse([LEAD], [], CURSOR)
 LEDGER = LedgerResponse(
     likelihood=0.234,
     start=-3.0,

@@ -92,10 +92,18 @@ class LeadView(msgspec.Struct, frozen=True, kw_only=True):
         return [identifier.value for identifier in self.identifiers if identifier.kind in kinds]
 
 
+class FailedLead(NamedTuple):
+    """A lead that cannot be read, or of whose events some cannot be folded, and why."""
+
+    id: uuid.UUID
+    reason: str
+
+
 class LeadPage(NamedTuple):
-    """A page of leads, and the cursor of the following one or None."""
+    """A page of leads, those that fail apart, and the cursor of the following one or None."""
 
     leads: list[LeadView]
+    failed: list[FailedLead]
     next: str | None
 
 

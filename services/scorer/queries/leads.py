@@ -5,15 +5,29 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.scorer.failing import FailingLeads, is_of_one_lead, reason_of
 from services.scorer.history import ALWAYS, History
 from services.scorer.model.explanation import Ledger, explain
 from services.scorer.model.fold import Fold
+from services.scorer.model.profile import Profile
 from services.scorer.model.state import View
 from services.scorer.model.window import Known
 from services.scorer.queries.filters import LeadFilter
-from services.scorer.queries.lead_view import FitView, LeadPage, LeadView, consents_of
-from services.scorer.queries.repository import LeadRepository, Place, StoredLead, unknown_lead
-from services.scorer.records import State
+from services.scorer.queries.lead_view import (
+    FailedLead,
+    FitView,
+    LeadPage,
+    LeadView,
+    consents_of,
+)
+from services.scorer.queries.repository import (
+    LeadRepository,
+    Place,
+    StoredLead,
+    readable,
+    unknown_lead,
+)
+from services.scorer.records import State, UnreadableLead
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
 from services.shared.contracts.identity import Identifier
@@ -46,25 +60,50 @@ class LeadQueries:
             after = Place(position.value, uuid.UUID(position.id))
         async with self._engine.connect() as connection:
             page = await LeadRepository(connection).page(asked, after)
-            await self._refold_outdated(connection, page.leads)
-        views = self._views(page.leads, [lead.state.as_of for lead in page.leads])
-        if page.end is None:
-            return LeadPage(views, None)
-        end = Position(page.end.sorted_by, str(page.end.lead))
-        return LeadPage(views, self._cursors.encode(asked.scope, end))
+            views, failed = await self._listed(connection, page.leads)
+        failed = [*page.failed, *failed]
+        if failed:
+            async with self._engine.begin() as connection:
+                reasons = {lead.id: lead.reason for lead in failed}
+                await FailingLeads(connection).note(reasons, "query")
+        following = None
+        if page.end:
+            end = Position(page.end.sorted_by, str(page.end.lead))
+            following = self._cursors.encode(asked.scope, end)
+        return LeadPage(views, failed, following)
+
+    async def _listed(
+        self, connection: AsyncConnection, leads: Sequence[StoredLead]
+    ) -> tuple[list[LeadView], list[FailedLead]]:
+        """Views of leads together; one by one where one of them fails, and those that do apart."""
+        try:
+            await self._refold_outdated(connection, leads)
+            return self._views(leads, [lead.state.as_of for lead in leads]), []
+        except Exception as error:
+            if not is_of_one_lead(error):
+                raise
+            if len(leads) == 1:
+                return [], [FailedLead(leads[0].id, reason_of(error))]
+        views, failed = [], []
+        for lead in leads:
+            viewed, unviewed = await self._listed(connection, [lead])
+            views += viewed
+            failed += unviewed
+        return views, failed
 
     async def lead(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> LeadView:
         """One lead now, or as its events up to `at` (µs) make it. Raises MergedAway, or Reject
-        `not-found`.
+        `not-found` or `lead-unreadable`.
         """
-        async with self._engine.connect() as connection:
-            lead = await LeadRepository(connection).lead(lead_id, product)
-            if at is not None or self._is_outdated(lead.state):
-                known = await self._known(connection, lead, at)
-                lead.profile = known.profile
-                lead.state.fold = self._fold.refold(product, [known.events])[0]
-        latest = max(self.now(), lead.profile.last_at, lead.state.fold.last_at)
-        return self._views([lead], [latest if at is None else at])[0]
+        async with readable(self._engine, lead_id):
+            async with self._engine.connect() as connection:
+                lead = await LeadRepository(connection).lead(lead_id, product)
+                if at is not None or self._is_outdated(lead.state):
+                    known = await self._known(connection, lead, at)
+                    lead.profile = known.profile
+                    lead.state.fold = self._fold.refold(product, [known.events])[0]
+            latest = max(self.now(), lead.profile.last_at, lead.state.fold.last_at)
+            return self._views([lead], [latest if at is None else at])[0]
 
     async def look_up(self, identifier: Identifier, where: str = "body") -> uuid.UUID:
         """The lead that an identifier belongs to. Raises Reject `not-found`, which names `where` it
@@ -92,28 +131,45 @@ class LeadQueries:
 
     async def explain(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> Ledger:
         """The ledger of one lead's likelihood, now or at `at` (µs). Raises MergedAway, or Reject
-        `not-found`.
+        `not-found` or `lead-unreadable`.
         """
-        known = await self.known(lead_id, product, at)
-        moment = max(self.now(), known.events[-1].at) if at is None else at
-        return explain(self._fold, product, known, moment)
+        async with readable(self._engine, lead_id):
+            known = await self.known(lead_id, product, at)
+            moment = max(self.now(), known.events[-1].at) if at is None else at
+            return explain(self._fold, product, known, moment)
 
     async def known(self, lead_id: uuid.UUID, product: str, until: int | None = None) -> Known:
         """What the fold weighs of one lead's events up to `until` (µs). Raises MergedAway, or
         Reject `not-found`.
         """
-        async with self._engine.connect() as connection:
-            lead = await LeadRepository(connection).lead(lead_id, product)
+        async with readable(self._engine, lead_id), self._engine.connect() as connection:
+            repository = LeadRepository(connection)
+            try:
+                lead = await repository.lead(lead_id, product)
+            except UnreadableLead:  # its events can still be read
+                await repository.check(lead_id)
+                return await self._from_events(connection, lead_id, None, until)
             return await self._known(connection, lead, until)
 
     async def _known(
         self, connection: AsyncConnection, lead: StoredLead, until: int | None
     ) -> Known:
-        profile, until = lead.profile, ALWAYS if until is None else until
-        is_all = until >= max(profile.last_at, lead.state.fold.last_at)
-        held = profile if is_all and self._scoring.holds(profile, [lead.state]) else None
+        latest = max(lead.profile.last_at, lead.state.fold.last_at)
+        is_all = until is None or until >= latest
+        held = is_all and self._scoring.holds(lead.profile, [lead.state])
+        profile = lead.profile if held else None
+        return await self._from_events(connection, lead.id, profile, until)
+
+    async def _from_events(
+        self,
+        connection: AsyncConnection,
+        lead_id: uuid.UUID,
+        profile: Profile | None,
+        until: int | None,
+    ) -> Known:
+        until = ALWAYS if until is None else until
         history = History(connection, self._fold.declared)
-        found = [known[lead.id] async for known in history.known({lead.id: held}, until)]
+        found = [known[lead_id] async for known in history.known({lead_id: profile}, until)]
         if not found[0].events:
             raise Reject(
                 "nothing was known of the lead then",

@@ -1,16 +1,19 @@
 """The SQL of reading leads; runs inside the caller's connection."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.scorer.failing import FailingLeads, is_of_one_lead, reason_of
 from services.scorer.model.profile import Profile
 from services.scorer.queries.filters import LeadFilter, Order
-from services.scorer.records import State, state_of, unpack_profile
+from services.scorer.queries.lead_view import FailedLead
+from services.scorer.records import State, UnreadableLead, state_of, unpack_profile
 from services.scorer.store import STATE_COLUMNS, Store
 from services.shared.clock import to_us
 from services.shared.contracts.identity import Identifier, Kind
@@ -19,6 +22,18 @@ from services.shared.errors import Reject
 
 COLUMNS = ", ".join(f"s.{column}" for column in STATE_COLUMNS.split(", "))
 NO_EVENT = -(1 << 61)  # µs; the last event of a lead without events is said to be before this
+# which states are in lists; the condition of the lists' indexes
+LISTED = f"s.listed AND s.last_event_at > {NO_EVENT}"
+LIKELIHOOD = "coalesce(s.likelihood, -1)"  # those without one are last
+# the stages that lists of a product have, each found by one look into an index
+_STAGES = f"""
+    (SELECT s.stage FROM scorer.lead_state s WHERE s.product = :product AND {LISTED}
+        ORDER BY s.stage LIMIT 1)
+    UNION ALL
+    SELECT (SELECT s.stage FROM scorer.lead_state s WHERE s.product = :product AND {LISTED}
+        AND s.stage > stages.stage ORDER BY s.stage LIMIT 1)
+    FROM stages WHERE stages.stage IS NOT NULL
+"""
 
 
 class SortColumn(NamedTuple):
@@ -29,7 +44,7 @@ class SortColumn(NamedTuple):
 
 
 SORT_COLUMNS: dict[Order, SortColumn] = {
-    "likelihood": SortColumn("coalesce(s.likelihood, -1)", "float8"),
+    "likelihood": SortColumn(LIKELIHOOD, "float8"),
     "engagement": SortColumn("s.engagement", "float8"),
     "fit": SortColumn("s.fit", "float8"),
     "last_event_at": SortColumn("s.last_event_at", "bigint"),
@@ -86,9 +101,10 @@ class Place(NamedTuple):
 
 
 class StoredPage(NamedTuple):
-    """A page of stored leads; `end` is None on the last one."""
+    """A page of stored leads, those that fail apart; `end` is None on the last one."""
 
     leads: list[StoredLead]
+    failed: list[FailedLead]
     end: Place | None
 
 
@@ -121,6 +137,28 @@ def unknown_lead(lead_id: uuid.UUID) -> Reject:
     )
 
 
+@asynccontextmanager
+async def readable(engine: AsyncEngine, lead_id: uuid.UUID) -> AsyncIterator[None]:
+    """Makes of what fails by one lead's own data the refusal `lead-unreadable`, and marks the
+    lead.
+    """
+    try:
+        yield
+    except MergedAway:
+        raise
+    except Exception as error:
+        if not is_of_one_lead(error):
+            raise
+        async with engine.begin() as connection:
+            await FailingLeads(connection).note({lead_id: reason_of(error)}, "query")
+        raise Reject(
+            f"the lead {lead_id} cannot be read",
+            where="id",
+            remedy=f"look for lead_failed in the log, then `ripeline lead rebuild {lead_id}`",
+            kind="lead-unreadable",
+        ) from error
+
+
 class LeadRepository:
     """Leads, their timelines, and whom identifiers belong to."""
 
@@ -128,39 +166,40 @@ class LeadRepository:
         self._connection = connection
 
     async def page(self, asked: LeadFilter, after: Place | None) -> StoredPage:
-        """Listed leads by their stored numbers, highest first."""
-        conditions, values = _conditions(asked, after)
-        column = SORT_COLUMNS[asked.order].expression
-        found = await rows(
-            self._connection,
-            f"SELECT {COLUMNS}, l.profile, l.version, {column} AS sorted "
-            "FROM scorer.lead_state s JOIN scorer.lead l ON l.id = s.lead_id "
-            f"WHERE {' AND '.join(conditions)} ORDER BY {column} DESC, s.lead_id DESC LIMIT :limit",
-            limit=asked.limit + 1,
-            **values,
-        )
+        """Listed leads by their stored numbers, highest first; those that cannot be read, or whose
+        events cannot be folded, apart.
+        """
+        statement, values = _list_of(asked, after)
+        found = await rows(self._connection, statement, **values)
         page = found[: asked.limit]
         identifiers = await Store(self._connection).identifiers(row.lead_id for row in page)
-        leads = [_stored(row.lead_id, row, identifiers.get(row.lead_id, [])) for row in page]
+        leads, failed = [], []
+        for row in page:
+            try:
+                leads.append(_stored(row.lead_id, row, identifiers.get(row.lead_id, [])))
+            except UnreadableLead as error:
+                failed.append(FailedLead(row.lead_id, reason_of(error)))
         more = len(found) > asked.limit
-        return StoredPage(leads, Place(page[-1].sorted, page[-1].lead_id) if more else None)
+        end = Place(page[-1].sorted, page[-1].lead_id) if more else None
+        return StoredPage(leads, failed, end)
 
     async def lead(self, lead_id: uuid.UUID, product: str) -> StoredLead:
-        """One lead. Raises MergedAway, or Reject `not-found`."""
+        """One lead. Raises MergedAway, Reject `not-found`, or UnreadableLead."""
         found = await rows(
             self._connection,
             f"SELECT l.merged_into, l.version, l.profile, {COLUMNS}, "
             "ARRAY(SELECT (kind, value) FROM scorer.identifier i WHERE i.lead_id = l.id "
-            "ORDER BY kind, value) AS named "
+            "ORDER BY kind, value) AS named, f.reason AS failing "
             "FROM scorer.lead l LEFT JOIN scorer.lead_state s ON s.lead_id = l.id AND "
-            "s.product = :product WHERE l.id = :lead",
+            "s.product = :product LEFT JOIN scorer.failing_lead f ON f.lead_id = l.id "
+            "WHERE l.id = :lead",
             lead=lead_id,
             product=product,
         )
         row = found[0] if found else None
         if row and row.merged_into:
             raise MergedAway(row.merged_into)
-        if row is None or row.record is None:
+        if row is None or (row.record is None and row.failing is None):
             raise unknown_lead(lead_id)
         return _stored(
             lead_id, row, [Identifier.from_text(Kind(kind), text) for kind, text in row.named]
@@ -217,27 +256,49 @@ class LeadRepository:
         return None if found is None else uuid.UUID(str(found))
 
 
-def _conditions(asked: LeadFilter, after: Place | None) -> tuple[list[str], dict[str, Any]]:
-    """The WHERE clause's parts, and the values that they name."""
-    conditions = ["s.listed", "s.product = :product", "s.last_event_at > :never"]
-    values: dict[str, Any] = {"product": asked.product, "never": NO_EVENT}
-    for name, test, wanted in (
-        ("stage", "s.stage =", asked.stage),
-        ("min_likelihood", "s.likelihood >=", asked.min_likelihood),
-        ("min_fit", "s.fit >=", asked.min_fit),
-        ("min_engagement", "s.engagement >=", asked.min_engagement),
+def _list_of(asked: LeadFilter, after: Place | None) -> tuple[str, dict[str, Any]]:
+    """The statement of a list's page, and its values.
+
+    Each stage's first rows come from one scan of the order's index, which tests all of the
+    conditions itself; the first of them together are the page.
+    """
+    column = SORT_COLUMNS[asked.order]
+    stages, in_stage = _STAGES, ""
+    values: dict[str, Any] = {"product": asked.product}
+    limit = asked.limit + 1  # as a number, or a plan for any limit is one for many rows
+    if asked.stage:
+        stages, values["stage"] = "SELECT CAST(:stage AS text) AS stage", asked.stage
+    for name, tested, least in (
+        ("min_likelihood", LIKELIHOOD, asked.min_likelihood),
+        ("min_fit", "s.fit", asked.min_fit),
+        ("min_engagement", "s.engagement", asked.min_engagement),
     ):
-        if wanted not in (None, ""):
-            conditions.append(f"{test} :{name}")
-            values[name] = wanted
+        if least is not None:
+            in_stage += f" AND {tested} >= :{name}"
+            values[name] = least
     if after:
-        column = SORT_COLUMNS[asked.order]
         place = f"(CAST(:after AS {column.type}), :after_id)"
-        conditions.append(f"({column.expression}, s.lead_id) < {place}")
+        in_stage += f" AND ({column.expression}, s.lead_id) < {place}"
         values |= {"after": after.sorted_by, "after_id": after.lead}
-    return conditions, values
+    return (
+        f"WITH RECURSIVE stages AS ({stages}), page AS ("
+        "SELECT found.* FROM stages CROSS JOIN LATERAL ("
+        f"SELECT s.lead_id, {column.expression} AS sorted FROM scorer.lead_state s "
+        f"WHERE s.product = :product AND {LISTED} AND s.stage = stages.stage{in_stage} "
+        f"ORDER BY {column.expression} DESC, s.lead_id DESC LIMIT {limit:d}) AS found "
+        f"ORDER BY sorted DESC, lead_id DESC LIMIT {limit:d}) "
+        f"SELECT {COLUMNS}, l.profile, l.version, page.sorted, f.reason AS failing FROM page "
+        "JOIN scorer.lead_state s ON s.lead_id = page.lead_id AND s.product = :product "
+        "JOIN scorer.lead l ON l.id = page.lead_id "
+        "LEFT JOIN scorer.failing_lead f ON f.lead_id = page.lead_id "
+        "ORDER BY page.sorted DESC, page.lead_id DESC",
+        values,
+    )
 
 
 def _stored(lead_id: uuid.UUID, row: Any, identifiers: Sequence[Identifier]) -> StoredLead:
+    """The lead of a row. Raises UnreadableLead, also where the row is not of all its events."""
+    if row.failing is not None:
+        raise UnreadableLead(row.failing)
     profile = unpack_profile(row.profile)
     return StoredLead(lead_id, row.version, profile, state_of(row), list(identifiers))

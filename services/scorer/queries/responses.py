@@ -128,16 +128,32 @@ class LeadResponse(msgspec.Struct, frozen=True):
         )
 
 
+class FailedLeadResponse(msgspec.Struct, frozen=True):
+    """A lead of this page that cannot be read, or of whose events some cannot be folded, and why
+    it has `failed`.
+    """
+
+    id: str
+    failed: str
+
+
 class LeadsResponse(msgspec.Struct, frozen=True):
-    """A page of leads, highest first; `next` is the cursor of the following page."""
+    """A page of leads, highest first; those of it that fail stand in `failed`, and `next` is the
+    cursor of the following page.
+    """
 
     leads: list[LeadResponse]
+    failed: list[FailedLeadResponse]
     next: str | None
 
     @classmethod
     def of(cls, page: LeadPage) -> "LeadsResponse":
         """The page as JSON."""
-        return cls([LeadResponse.of(lead) for lead in page.leads], page.next)
+        return cls(
+            [LeadResponse.of(lead) for lead in page.leads],
+            [FailedLeadResponse(str(lead.id), lead.reason) for lead in page.failed],
+            page.next,
+        )
 
 
 class LineResponse(msgspec.Struct, frozen=True):

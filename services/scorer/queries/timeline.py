@@ -8,7 +8,12 @@ from datetime import datetime
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.queries.repository import LeadRepository, TimelinePlace, TimelineRow
+from services.scorer.queries.repository import (
+    LeadRepository,
+    TimelinePlace,
+    TimelineRow,
+    readable,
+)
 from services.scorer.queries.responses import Time
 from services.scorer.scoring import Scoring
 from services.shared.clock import rfc3339
@@ -129,7 +134,8 @@ class TimelineQueries:
             repository = LeadRepository(connection)
             await repository.check(lead_id)
             found = await repository.timeline(lead_id, limit + 1, after)
-        items = [item for row in found[:limit] if (item := self._item(row))]
+        async with readable(self._engine, lead_id):
+            items = [item for row in found[:limit] if (item := self._item(row))]
         if len(found) <= limit:
             return TimelineResponse(items, None)
         last = found[limit - 1]

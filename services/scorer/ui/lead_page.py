@@ -15,6 +15,7 @@ from services.scorer.model.trajectory import Curve, curve
 from services.scorer.model.window import Known
 from services.scorer.queries.lead_view import LeadView
 from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.repository import readable
 from services.scorer.scoring import Scoring
 from services.scorer.ui import activities
 from services.scorer.ui.activities import Activity
@@ -75,8 +76,12 @@ class LeadPages:
 
     async def read(self, lead_id: uuid.UUID, product: str, *, whole: bool = False) -> LeadPage:
         """One lead as of this moment; its ledger and history cut unless `whole`. Raises MergedAway,
-        or Reject `not-found`.
+        or Reject `not-found` or `lead-unreadable`.
         """
+        async with readable(self._engine, lead_id):
+            return await self._read(lead_id, product, whole=whole)
+
+    async def _read(self, lead_id: uuid.UUID, product: str, *, whole: bool) -> LeadPage:
         lead = await self._leads.lead(lead_id, product)
         known = await self._leads.known(lead_id, product, lead.as_of)
         async with self._engine.connect() as connection:

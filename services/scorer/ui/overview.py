@@ -1,5 +1,6 @@
 """What the page shows of many leads: the pipeline by stage, and what is new."""
 
+import asyncio
 import time
 
 import msgspec
@@ -14,6 +15,7 @@ from services.shared.playbook.sections import UNKNOWN
 
 RECENT = 30
 REST = 10  # times as long as a count took, the next one waits
+WAIT_S = 0.005  # for a new count where there is one already
 
 
 class StageCount(msgspec.Struct, frozen=True):
@@ -33,6 +35,7 @@ class Overview:
     def __init__(self, engine: AsyncEngine, scoring: Scoring) -> None:
         self._engine, self._playbook = engine, scoring.playbook
         self._next_count, self._pipeline = 0.0, dict[str, list[StageCount]]()
+        self._counting: asyncio.Task[None] | None = None
 
     @property
     def stages(self) -> list[str]:
@@ -40,9 +43,19 @@ class Overview:
         return [UNKNOWN, *self._playbook.stages]
 
     async def pipeline(self) -> dict[str, list[StageCount]]:
-        """Listed leads by product and stage; a count that takes long is taken seldom."""
-        if time.monotonic() < self._next_count:
-            return self._pipeline
+        """Listed leads by product and stage. A count that takes long is taken seldom, and nobody
+        but the first waits for it: the last one is shown until it is there.
+        """
+        if self._counting is None and time.monotonic() >= self._next_count:
+            self._counting = asyncio.create_task(self._count())
+        if counting := self._counting:
+            await asyncio.wait({counting}, timeout=WAIT_S if self._pipeline else None)
+            if counting.done():
+                self._counting = None
+                counting.result()
+        return self._pipeline
+
+    async def _count(self) -> None:
         began = time.monotonic()
         async with self._engine.connect() as connection:
             found = await PageRepository(connection).stages()
@@ -58,7 +71,6 @@ class Overview:
         }
         ended = time.monotonic()
         self._next_count = ended + REST * (ended - began)
-        return self._pipeline
 
     async def stopped(self) -> list[StoppedChannel]:
         """Channels over which nothing goes out."""

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.scorer.failing import reason_of
 from services.scorer.model.profile import Profile
-from services.scorer.queries.repository import NO_EVENT
-from services.scorer.records import unpack_profile
+from services.scorer.queries.repository import LISTED
+from services.scorer.records import UnreadableLead, unpack_profile
 from services.shared.contracts.events import Cause, Touch
 from services.shared.db import rows
+from services.shared.telemetry import LEADS_FAILED
 
 MOST_CHANGES = 500  # of one lead's announcements
 read_touch = msgspec.json.Decoder(Touch).decode
@@ -90,7 +92,9 @@ class StoppedChannel(NamedTuple):
 
 
 class PageRepository:
-    """What the page reads beside leads."""
+    """What the page reads beside leads. Limits stand in statements as numbers, or PostgreSQL's plan
+    for any limit is one for many rows.
+    """
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
@@ -101,9 +105,7 @@ class PageRepository:
             self._connection,
             "SELECT product, stage, count(*) AS leads, "
             "count(*) FILTER (WHERE qualified) AS qualified, avg(likelihood) AS likelihood "
-            "FROM scorer.lead_state WHERE listed AND last_event_at > :never "
-            "GROUP BY product, stage",
-            never=NO_EVENT,
+            f"FROM scorer.lead_state s WHERE {LISTED} GROUP BY product, stage",
         )
         return [StoredStage(*row) for row in found]
 
@@ -114,8 +116,7 @@ class PageRepository:
             "SELECT a.id, coalesce(l.merged_into, a.lead_id), a.announced_at, a.from_stage, "
             "a.stage, a.cause FROM scorer.announcement a "
             "LEFT JOIN scorer.lead l ON l.id = a.lead_id "
-            "ORDER BY a.announced_at DESC, a.id LIMIT :limit",
-            limit=limit,
+            f"ORDER BY a.announced_at DESC, a.id LIMIT {limit:d}",
         )
         return [StoredAnnouncement(*row) for row in found]
 
@@ -124,8 +125,9 @@ class PageRepository:
         found = await rows(
             self._connection,
             "SELECT id, CAST(:lead AS uuid), announced_at, from_stage, stage, cause "
-            "FROM scorer.announcement WHERE product = :product AND (lead_id = :lead OR lead_id IN "
-            "(SELECT id FROM scorer.lead WHERE merged_into = :lead)) "
+            "FROM scorer.announcement WHERE product = :product AND lead_id = ANY(ARRAY("
+            "SELECT CAST(:lead AS uuid) UNION ALL "
+            "SELECT id FROM scorer.lead WHERE merged_into = :lead)) "
             "ORDER BY announced_at DESC, seq DESC LIMIT :limit",
             lead=lead_id,
             product=product,
@@ -135,7 +137,7 @@ class PageRepository:
 
     async def recent_touches(self, limit: int) -> list[StoredTouch]:
         """The latest of all leads, newest first."""
-        return await self._touches("ORDER BY at DESC, id LIMIT :limit", limit=limit)
+        return await self._touches(f"ORDER BY at DESC, id DESC LIMIT {limit:d}")
 
     async def touches(self, lead_id: uuid.UUID, limit: int) -> list[StoredTouch]:
         """Those of one lead, newest first."""
@@ -147,8 +149,8 @@ class PageRepository:
         """Mails that were sent, or perhaps sent, newest first."""
         place = "AND (at, id) < (:at, :id)" if after else ""
         return await self._touches(
-            f"WHERE status IN ('sent', 'unknown') {place} ORDER BY at DESC, id DESC LIMIT :limit",
-            limit=limit,
+            f"WHERE status IN ('sent', 'unknown') {place} ORDER BY at DESC, id DESC "
+            f"LIMIT {limit:d}",
             **(after._asdict() if after else {}),
         )
 
@@ -157,14 +159,22 @@ class PageRepository:
         found = await self._touches("WHERE id = :id", id=touch_id)
         return found[0].touch if found else None
 
-    async def profiles(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, Profile]:
-        """Profiles by lead."""
+    async def profiles(
+        self, leads: Iterable[uuid.UUID]
+    ) -> tuple[dict[uuid.UUID, Profile], dict[uuid.UUID, str]]:
+        """Profiles by lead, and by lead why a profile cannot be read."""
         found = await rows(
             self._connection,
             "SELECT id, profile FROM scorer.lead WHERE id = ANY(:leads)",
             leads=list(leads),
         )
-        return {row.id: unpack_profile(row.profile) for row in found}
+        profiles, unreadable = {}, {}
+        for row in found:
+            try:
+                profiles[row.id] = unpack_profile(row.profile)
+            except UnreadableLead as error:
+                unreadable[row.id] = reason_of(error)
+        return profiles, unreadable
 
     async def sources(self) -> list[StoredSource]:
         """Sources that are served: those that have posted first, then those without signatures."""
@@ -194,4 +204,10 @@ class PageRepository:
         found = await rows(
             self._connection, f"SELECT lead_id, at, body FROM scorer.touch {clauses}", **values
         )
-        return [StoredTouch(row.lead_id, row.at, read_touch(row.body)) for row in found]
+        touches = []
+        for row in found:
+            try:
+                touches.append(StoredTouch(row.lead_id, row.at, read_touch(row.body)))
+            except msgspec.DecodeError:
+                LEADS_FAILED.labels("page").inc()
+        return touches

@@ -8,7 +8,7 @@ from services.scorer.ui.frame import Frame, own_path, see_other
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKey
 from services.shared.http.problems import STATUS
-from services.shared.http.signin import COOKIE, PageSessions
+from services.shared.http.signin import COOKIE, PageSessions, cookie_of
 
 
 class SignIn:
@@ -25,7 +25,7 @@ class SignIn:
 
     async def check(self, request: Request) -> ApiKey:
         """The key of who is signed in. Raises SignedOut."""
-        return self._sessions.key_of(request.cookies.get(COOKIE, ""))
+        return self._sessions.key_of(cookie_of(request, COOKIE))
 
     async def by_link(
         self,

@@ -12,7 +12,7 @@ from services.scorer.ui.live import Fragments, LiveUpdates
 from services.scorer.ui.overview import Overview
 from services.scorer.ui.rendering import HEADERS
 from services.scorer.ui.sources import sources
-from services.shared.http.signin import COOKIE, PageSessions, SignedOut
+from services.shared.http.signin import COOKIE, PageSessions, SignedOut, cookie_of
 
 PING_S = 15
 
@@ -34,7 +34,7 @@ class Stream:
 
     async def respond(self, request: Request) -> Response:
         """Server-sent events until the browser leaves or its session ends."""
-        cookie = request.cookies.get(COOKIE, "")
+        cookie = cookie_of(request, COOKIE)
         try:
             self._sessions.key_of(cookie)
         except SignedOut:

@@ -14,7 +14,7 @@ from services.shared.contracts.events import CLOCK_TOLERANCE, Consent, ConsentSt
 HARD_BOUNCES = frozenset({"hard", "permanent", "bounce", "hardbounce"})
 CLOCK_TOLERANCE_US = CLOCK_TOLERANCE // timedelta(microseconds=1)
 # the basis of a permission that was confirmed from the mailbox itself
-DOUBLE_OPT_IN = "double_opt_in"
+DOUBLE_OPT_IN = "double_opt_in"  # one of BASES_NOT_FROM_PAGES
 
 
 class ConsentKey(NamedTuple):
@@ -78,4 +78,4 @@ def _latest(
     consents: Iterable[ConsentState], state: str, general: bool | None
 ) -> ConsentState | None:
     found = (c for c in consents if c.state == state and general in (None, c.general))
-    return max(found, key=lambda consent: (consent.at, consent.basis), default=None)
+    return max(found, key=lambda c: (c.at, c.basis, not c.general), default=None)

@@ -76,6 +76,21 @@ class EventType(StrEnum):
 
 
 TOUCH_SENT = EventType.TOUCH_SENT.value  # our own sends, in the form of interactions
+
+# What may be believed of whom; docs/errors.md has the same lists.
+OURS_ALONE = frozenset({TOUCH_SENT})  # types that nobody else may post
+# What no page can know, so that a key which stands in one may not say it, but our own links,
+# senders who sign, and the company's servers and imports by a secret key: what became of a mail,
+# what sales did, who is who. A page may report that somebody leaves: to believe that is safe.
+NOT_FROM_PAGES = frozenset({
+    "email_processed", "email_delivered", "email_dropped", "email_bounced", "email_opened",
+    "email_clicked", "email_replied", "email_received", "email_complained", "email_changed",
+    "calendar_answered", "resubscribed",
+    "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened", "won", "lost",
+    "purchased", "identity_reviewed",
+})  # fmt: skip
+# ... and the bases of consents that no page can know: a confirmation from the mailbox itself
+BASES_NOT_FROM_PAGES = frozenset({"double_opt_in"})
 REFUSALS = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
 # Types that may give or take a consent without naming one.
 CONSENT_TYPES = REFUSALS | {"consent_given", "email_bounced"}

@@ -1,8 +1,10 @@
 """Limits of connections: a request that is too slow, or has headers or chunks without end, is
-answered with a problem document and its connection is closed.
+answered with a problem document and its connection is closed. What comes after an early answer is
+read and dropped, within limits: a connection that is closed upon unread data loses its answer.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -14,12 +16,20 @@ from services.shared.telemetry import CUT_OFF
 MIN_BYTES_PER_SECOND = 1024  # on average, once the seconds for the headers are over
 MAX_OVERHEAD = 64 * 1024  # bytes of request line, headers and trailers
 MAX_FRAMING = 16  # bytes around each byte of a body: the smallest chunks need 5
-# how long the rest of a request that was answered early is read and dropped, so that its sender
-# sees the answer
-LINGER_S = 5.0
+# how much of the rest of a request that was answered early is read and dropped, for how long, and
+# for how long where nothing comes
+LINGER_BYTES = 64 * 1024 * 1024
+LINGER_S, LINGER_IDLE_S = 30.0, 5.0
 CHECK_EVERY_S = 1.0
 SLOW = Reject("the request came too slowly", remedy="send it again, in one go", kind="slow")
 ENDLESS = Reject("there is too much around the body", remedy="send fewer headers", kind="headers")
+
+
+class _Transport:
+    """A connection as uvicorn's request sees it, which closes it once it has answered."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -36,9 +46,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._receiving = self._in_headers = False
         self._began = 0.0
         self._received = self._body = 0  # bytes of the request so far: all of it, of its body
+        self._lingers = self._closes = False  # after an early answer; once the request is here
+        self._answered_at, self._answered_after, self._seen = 0.0, 0, 0  # seconds, bytes, bytes
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._given = _Transport(transport, self._close)
         self._check_after(self._header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -48,7 +61,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
         super().data_received(data)
-        if self._receiving:
+        if self._lingers and self._received - self._answered_after > LINGER_BYTES:
+            self._cut_off("endless", ENDLESS)
+        elif self._receiving:
             if self._received > MAX_OVERHEAD + MAX_FRAMING * self._body:
                 self._cut_off("endless", ENDLESS)
             elif self._timer is None:
@@ -57,25 +72,43 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._receiving = self._in_headers = True
+        self._lingers = False
         self._began, self._received, self._body = self.loop.time(), 0, 0
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
         super().on_headers_complete()
+        if self.cycle is not None:
+            self.cycle.transport = self._given
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._receiving = False
+        self._receiving = self._lingers = False
         self._cancel_check()
         super().on_message_complete()
+        if self._closes:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._receiving and not self._in_headers and self.cycle.response_complete:
-            self._check_after(LINGER_S)
+        if self._is_early():
+            self._lingers, self._answered_at = True, self.loop.time()
+            self._answered_after = self._seen = self._received
+            self._check_after(LINGER_IDLE_S)
+
+    def _is_early(self) -> bool:
+        """Whether the request is answered while its body still comes."""
+        return self._receiving and not self._in_headers and bool(self.cycle.response_complete)
+
+    def _close(self) -> None:
+        """Closes the connection for the request, once the rest of it is here."""
+        if self._is_early():
+            self._closes = True
+        else:
+            self.transport.close()
 
     def _check_after(self, seconds: float) -> None:
         self._cancel_check()
@@ -89,13 +122,16 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _check(self) -> None:
         """Lets a request go on that comes fast enough; otherwise closes the connection."""
         self._timer = None
-        spent = self.loop.time() - self._began
-        answered = self.cycle is not None and self.cycle.response_complete and not self._in_headers
-        if (
+        now, seen = self.loop.time(), self._seen
+        self._seen = self._received
+        if self._lingers:
+            if self._received > seen and now - self._answered_at < LINGER_S:
+                self._check_after(LINGER_IDLE_S)
+                return
+        elif (
             self._receiving
             and not self._in_headers
-            and not answered
-            and self._received >= MIN_BYTES_PER_SECOND * spent
+            and self._received >= MIN_BYTES_PER_SECOND * (now - self._began)
         ):
             self._check_after(CHECK_EVERY_S)
             return

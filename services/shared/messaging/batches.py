@@ -44,6 +44,12 @@ class Handler(Protocol[D]):
         """
         ...
 
+    async def apply_apart(self, connection: AsyncConnection, decoded: D, error: Exception) -> int:
+        """Applies a single record that fails by `error`, where what is stored is at fault; raises
+        `error` where the record or anything else is. Returns as `apply` does.
+        """
+        ...
+
 
 class Failure(NamedTuple):
     """A record that failed alone, and its error."""
@@ -200,11 +206,29 @@ class Batches(Generic[D]):
             return
         except _Failed as failed:
             if len(decoded) == 1:
-                batch.failures.append(Failure(decoded[0][0], failed.error))
+                put = await self._apart(values[0], failed.error, heartbeat)
+                if put is None:
+                    batch.failures.append(Failure(decoded[0][0], failed.error))
+                batch.put += put or 0
                 return
         middle = len(decoded) // 2
         await self._divide(batch, decoded[:middle], heartbeat)
         await self._divide(batch, decoded[middle:], heartbeat)
+
+    async def _apart(self, value: D, error: Exception, heartbeat: Heartbeat) -> int | None:
+        """Applies a single record that failed by `error`; None where it fails again."""
+
+        async def alone(fresh: bool) -> int:
+            async with self._engine.connect() as connection:
+                if fresh:
+                    await connection.invalidate()
+                async with connection.begin():
+                    return await self._handler.apply_apart(connection, value, error)
+
+        try:
+            return await self._waiting(alone, heartbeat, again=False)
+        except _Failed:
+            return None
 
     async def _waiting(
         self,

@@ -102,7 +102,8 @@ class Progress:
         for gap in new:
             topic, topic_id, partition = gap.log
             log.error(
-                "records_lost", why=gap.why, topic=topic, topic_id=str(topic_id),
+                "records_lost" if gap.end > gap.first else "records_perhaps_lost",
+                why=gap.why, topic=topic, topic_id=str(topic_id),
                 partition=partition, first=gap.first, end=gap.end,
             )  # fmt: skip
             RECORDS_LOST.labels(self._schema, topic).inc(gap.end - gap.first)
@@ -154,11 +155,13 @@ async def add_gaps(connection: AsyncConnection, schema: Schema, gaps: Sequence[G
 
 
 async def lost_records(connection: AsyncConnection, schema: Schema) -> dict[str, int]:
-    """How many records of each topic were lost unread that nobody has accepted yet, at least."""
+    """How many records of each topic were lost unread, at least, where nobody has accepted it yet;
+    0 where there may have been some.
+    """
     found = await rows(
         connection,
         f"SELECT topic, sum(log_end - first)::bigint AS lost FROM {schema}.gap "
-        "WHERE accepted_at IS NULL AND log_end > first GROUP BY topic",
+        "WHERE accepted_at IS NULL AND why <> 'truncated' GROUP BY topic",
     )
     return {row.topic: row.lost for row in found}
 

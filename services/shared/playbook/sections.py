@@ -46,13 +46,16 @@ class PageRule(FrozenModel):
 
 
 class FitRule(FrozenModel):
-    """Points for a trait; one condition a rule."""
+    """Points for a trait; one condition a rule. What `ignoring` finds in a text is passed over by
+    `matches`.
+    """
 
     trait: str
     points: float
     why: str
     one_of: list[str] = []
     matches: str = ""
+    ignoring: str = ""
     at_least: float | None = None
     at_most: float | None = None
     present: bool | None = None
@@ -103,13 +106,14 @@ class Exclusion(FrozenModel):
 
 class Persona(FrozenModel):
     """A kind of reader; the first whose trait matches wins, the last without a rule is the
-    default.
+    default. `ignoring` as in a rule of fit.
     """
 
     id: str
     name: str
     trait: str = ""
     matches: str = ""
+    ignoring: str = ""
 
 
 class Content(FrozenModel):

@@ -1,6 +1,5 @@
 """What types alone do not show: references to nothing, loops, expressions that cannot be read."""
 
-import re
 from collections.abc import Iterable
 
 import jmespath
@@ -8,7 +7,8 @@ from jmespath.exceptions import JMESPathError, JMESPathTypeError
 
 from services.shared.playbook import senders
 from services.shared.playbook.contradiction import Contradiction
-from services.shared.playbook.sections import Content, Playbook, Program
+from services.shared.playbook.patterns import pattern_problem
+from services.shared.playbook.sections import Content, FitRule, Persona, Playbook, Program
 from services.shared.playbook.stage_model import MarkOfContent
 
 Path = tuple[int | str, ...]
@@ -24,6 +24,8 @@ def contradictions(playbook: Playbook) -> Iterable[Contradiction]:
     yield from _of_crm(playbook)
     yield from senders.contradictions(playbook.senders)
     yield from _of_fit(playbook)
+    for i, persona in enumerate(playbook.personas):
+        yield from _unreadable_patterns(("personas", i), persona)
 
 
 def _of_content(playbook: Playbook) -> Iterable[Contradiction]:
@@ -123,11 +125,13 @@ def _of_fit(playbook: Playbook) -> Iterable[Contradiction]:
         if not (rule.one_of or rule.matches or any(given is not None for given in numbers)):
             remedy = "Give one_of, matches, at_least, at_most or present"
             yield Contradiction(at, "no condition", remedy)
-        try:
-            re.compile(rule.matches)
-        except re.error as error:
-            what = f"no regular expression: {error}"
-            yield Contradiction((*at, "matches"), what, "Mend the expression")
+        yield from _unreadable_patterns(at, rule)
+
+
+def _unreadable_patterns(at: Path, rule: FitRule | Persona) -> Iterable[Contradiction]:
+    for name in ("matches", "ignoring"):
+        if problem := pattern_problem(getattr(rule, name)):
+            yield Contradiction((*at, name), problem.what, problem.remedy)
 
 
 def _loops(content: list[Content]) -> Iterable[tuple[int, list[str]]]:

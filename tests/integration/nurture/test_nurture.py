@@ -785,6 +785,23 @@ async def test_what_could_not_go_out_for_three_days_fails_and_says_why(
     assert (await bench.events())[-1].type == "touch.failed.v1"
 
 
+async def test_one_recipient_at_whom_the_server_hangs_up_does_not_hold_up_the_others(
+    bench: Bench, refusing: SmtpServer
+) -> None:
+    """The first one due is not tried again and again."""
+    first, *others = several(4)
+    refusing.dropped, refusing.answers["MAIL"] = "ann0@firm.example", "452 over your quota"
+    await bench.take(first)
+    bench.at(NOON + timedelta(minutes=1))
+    await bench.take(*others)
+    await bench.scheduler.send_batch()
+    refusing.answers.clear()
+    for _ in range(3):
+        bench.at(max([bench.clock.now(), *(stop.retry_at for stop in await stops(bench))]))
+        await bench.scheduler.send_batch()
+    assert [row.status for row in await bench.touches()] == ["due", "sent", "sent", "sent"]
+
+
 async def test_a_mail_that_is_refused_stops_nothing(bench: Bench, refusing: SmtpServer) -> None:
     refusing.answers["RCPT"] = "550 nobody here"
     await bench.take(change())

@@ -31,6 +31,7 @@ from services.shared.contracts.events import (
     ConsentChanged,
     ConsentEvent,
     ConsentState,
+    LeadRequest,
     Snapshot,
     derived,
     keyed_hash,
@@ -79,11 +80,15 @@ class Desk:
         holdout = playbook.holdout.model_copy(update={"share": 0.0})
         parts = {name: getattr(playbook, name) for name in Playbook.model_fields}
         self.settings, self.engine = settings, engine
-        self.rules = Rules.of(Playbook(**(parts | {"holdout": holdout})), sink=True)
         self.pepper = settings.pepper.get_secret_value().encode()
         self.clock = Stopped()
-        self.handler = Handler(self.rules, self.clock, self.pepper)
         self.sent: list[tuple[str, str]] = []
+        self.use(Playbook(**(parts | {"holdout": holdout})))
+
+    def use(self, playbook: Playbook) -> None:
+        """Decides by this playbook."""
+        self.rules = Rules.of(playbook, sink=True)
+        self.handler = Handler(self.rules, self.clock, self.pepper)
         self.scheduler = self.make_scheduler()
 
     def make_scheduler(self) -> Scheduler:
@@ -283,6 +288,31 @@ async def test_what_an_address_has_seen_it_does_not_get_under_its_next_lead(desk
     await desk.take(desk.change(FIRST, kind="lead.engaged.v1", content=(item,)))
     await desk.take(desk.change(SECOND))
     assert item not in [content for _, content in await desk.send()]
+
+
+async def test_what_is_asked_for_again_under_other_names_goes_out_once_an_hour(
+    desk: Desk,
+) -> None:
+    """N12: a stranger asks in the name of an address, as ever new people."""
+    playbook = desk.rules.playbook
+    live = [program.model_copy(update={"state": "live"}) for program in playbook.programs]
+    parts = {name: getattr(playbook, name) for name in Playbook.model_fields}
+    desk.use(Playbook(**(parts | {"programs": live})))
+
+    def asking(lead: str, seq: int) -> ChangeEvent:
+        asked = LeadRequest(uuid.uuid4().hex, "form_submitted", NOON, "whitepaper-four-kinds")
+        return desk.change(lead, seq, kind="lead.engaged.v1", requests=(asked,))
+
+    leads = (FIRST, SECOND, THIRD)
+    await desk.take(*(asking(lead, seq) for seq, lead in enumerate(leads, 1)))
+    await desk.send(5)
+    await desk.take(*(asking(lead, seq) for seq, lead in enumerate(leads, 11)))
+    await desk.send(5)
+    assert desk.sent == [(ANN, "whitepaper-four-kinds")]
+    await desk.do("UPDATE nurture.touch SET sent_at = sent_at - interval '61 minutes'")
+    await desk.take(asking(SECOND, 21))
+    await desk.send(2)
+    assert len(desk.sent) == 2
 
 
 STEPS = st.lists(

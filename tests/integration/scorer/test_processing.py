@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services.scorer.processing.announcements import announcements_due
 from services.scorer.processing.handler import Decoded, Handler
-from services.scorer.processing.snapshots import snapshot_of
+from services.scorer.processing.snapshots import MAX_IDENTIFIERS, snapshot_of
 from services.scorer.processing.sweeper import Sweeper
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
@@ -35,6 +35,7 @@ from services.shared.contracts.events import (
     decode_change,
     encode,
     envelope,
+    keyed_hash,
 )
 from services.shared.db import rows, value
 from services.shared.errors import Retry
@@ -829,3 +830,74 @@ def _touch(sent_at: int = NOON) -> TouchEvent:
         clicks_tracked=True, opens_tracked=True,
     )  # fmt: skip
     return TouchEvent(id=str(uuid.uuid4()), type="touch.sent.v1", time=from_us(sent_at), data=touch)
+
+
+# -- by which identifiers others know a lead -----------------------------------------------------
+
+
+def hashes(*names: str) -> set[str]:
+    return {keyed_hash(b"", name) for name in names}
+
+
+async def known_identifiers(bench: Bench) -> set[str]:
+    """Those of the last snapshot that was published, whatever for."""
+    found = await bench.ask(
+        "SELECT value FROM scorer.outbox WHERE topic = :topic ORDER BY id", topic=CHANGES
+    )
+    snapshot = decode_change(found[-1].value).data.snapshot
+    assert snapshot
+    return set(snapshot.identifiers)
+
+
+async def test_others_know_a_lead_by_hashes_of_all_its_identifiers_at_once(bench: Bench) -> None:
+    """N6: a refusal may name any of them; an act of a minute ago delays nothing."""
+    own = {"user_id": "u", "email": "a@f.example"}
+    await bench.said("demo_requested", NOON, **own)
+    assert await known_identifiers(bench) == hashes("user:u", "email:a@f.example")
+    await bench.said("page_viewed", NOON + 1, anonymous_id="v", **own)
+    more = hashes("user:u", "email:a@f.example", "anonymous:v")
+    assert await known_identifiers(bench) == more
+    await bench.said("page_viewed", NOON + 2, user_id="u", external_id=ExternalId("crm", "7"))
+    assert await known_identifiers(bench) == more | hashes("external:crm\t7")
+
+
+async def test_who_loses_its_address_is_told_of_at_once(bench: Bench) -> None:
+    """N6: it belongs to several users now, and is nobody's to write to."""
+    await bench.said("demo_requested", NOON, user_id="u", email="a@f.example")
+    await bench.said("page_viewed", NOON + 1, user_id="other", email="a@f.example")
+    changes = [event.data for event in await bench.outgoing("lead.engaged.v1")]
+    first = (await bench.outgoing())[0].data.lead
+    lost = [change.snapshot for change in changes if change.lead == first][-1]
+    assert lost
+    assert (lost.email, set(lost.identifiers)) == ("", hashes("user:u"))
+
+
+async def test_our_own_mails_are_no_identifiers(bench: Bench) -> None:
+    await bench.said("demo_requested", NOON, email="a@f.example")
+    before = len(await bench.outgoing("lead.engaged.v1"))
+    await bench.take(bench.raw(encode(_touch()), TOUCHES))
+    assert len(await bench.outgoing("lead.engaged.v1")) == before
+    assert await known_identifiers(bench) == hashes("email:a@f.example")
+
+
+async def test_who_has_more_identifiers_than_others_are_told_has_no_address(bench: Bench) -> None:
+    """N6: no refusal could be traced to it."""
+    await bench.said("demo_requested", NOON, email="a@f.example")
+    visits = [
+        bench.record(
+            Interaction(id=str(n), type="seen", email="a@f.example", anonymous_id=f"v{n}"), NOON + n
+        )
+        for n in range(MAX_IDENTIFIERS)
+    ]
+    await bench.take(*visits)
+    last = (await bench.outgoing("lead.engaged.v1"))[-1].data.snapshot
+    assert last
+    assert (last.email, len(last.identifiers)) == ("", MAX_IDENTIFIERS)
+
+
+async def test_a_request_dated_ahead_outruns_no_refusal(bench: Bench) -> None:
+    """N6: what is asked for is withheld from who refuses after the request was received."""
+    asked = Interaction(id="r", type="demo_requested", email="a@f.example")
+    await bench.take(bench.record(asked, NOON + 4 * HOUR // 60, received=NOON))
+    requests = [event.data.requests for event in await bench.outgoing("lead.engaged.v1")]
+    assert [request.at for told in requests for request in told] == [from_us(NOON)]

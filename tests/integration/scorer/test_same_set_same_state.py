@@ -99,7 +99,7 @@ async def test_any_arrival_of_the_same_set_gives_the_same_state(
     seed: int, engine: AsyncEngine, settings: Settings, default_playbook: Playbook
 ) -> None:
     """Once in order and alone, then shuffled, doubled, in other batches, by three processes at
-    once.
+    once; some events were received again and again.
     """
     await same_state(random.Random(seed), engine, settings, default_playbook)
 
@@ -133,10 +133,9 @@ async def same_state(
     rng: random.Random, engine: AsyncEngine, settings: Settings, playbook: Playbook
 ) -> None:
     handler = Handler(Scoring.of(playbook, present.CLOCK))
-    all_records = histories.records(
-        histories.history(rng, people=rng.choice([2, 3, 5]), length=rng.choice([10, 25, 40])),
-        histories.sends(rng),
-    )
+    happened = histories.history(rng, people=rng.choice([2, 3, 5]), length=rng.choice([10, 25, 40]))
+    all_records = histories.records(happened, histories.sends(rng))
+    all_records += histories.resent(rng, happened)
     async with engine.begin() as connection:
         tables = (
             "event, identifier, link, verdict, lead, lead_state, announcement, touch, "

@@ -1,7 +1,6 @@
 """What a frozen or wrong client, a wrong database and a migration among users do to each other."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.shared import db, installation
 from services.shared.db import is_transient, migrate, open_engine, sqlstate, value
 from services.shared.errors import Reject, Retry
-from services.shared.logs import configure_logs
 from services.shared.settings import Settings
 from tests.support.servers import Postgres
 
@@ -192,30 +190,25 @@ async def test_a_migration_waits_aloud_for_a_lock_and_lets_others_pass_meanwhile
     settings: Settings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Each statement waits for a moment only, for whoever comes behind it waits with it."""
     monkeypatch.setattr(db, "BLOCKED_S", 0.2)
     monkeypatch.setattr(db, "DDL_LOCK_MS", 500)
-    configure_logs("tested", "info")
     folder = history(tmp_path / "history", "ALTER TABLE used ADD COLUMN y int")
     reader = open_engine(settings, "reader")
     async with reader.connect() as holder, reader.connect() as passer:
         await holder.execute(text("SELECT * FROM used"))
-        migration = asyncio.create_task(migrate(used, folder))
-        await asyncio.sleep(0.4)
+        with capture_logs() as lines:
+            migration = asyncio.create_task(migrate(used, folder))
+            await asyncio.sleep(0.9)
+        assert not migration.done()
         await asyncio.wait_for(passer.execute(text("SELECT * FROM used")), 3)
         await passer.rollback()
-        await asyncio.sleep(0.8)
-        assert not migration.done()
         await holder.commit()
         await asyncio.wait_for(migration, 10)
         await passer.execute(text("SELECT y FROM used"))
     await reader.dispose()
-    waits = [
-        json.loads(line) for line in capfd.readouterr().err.splitlines() if "migration" in line
-    ]
-    assert waits[0]["event"] == "migration_waits"
+    waits = [line for line in lines if line["event"] == "migration_waits"]
     [blocker] = waits[0]["blocked_by"]
     assert (blocker["name"], blocker["state"]) == ("ripeline reader", "idle in transaction")
 

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
+from services.shared.contracts.event_types import NOT_FROM_PAGES
 from tests.support.ingest_process import REFRESHED_S, IngestProcess
 from tests.support.refusals import JSON, refused, visit
 from tests.support.running_system import wait_until
@@ -61,9 +62,7 @@ def test_a_secret_key_in_a_page_or_an_address(ingest: IngestProcess) -> None:
     refused(ingest.http.get(f"{ingest.url}/v1/forms/demo/token?key={key}"), 403, "forbidden", "key")
 
 
-@pytest.mark.parametrize(
-    "type_", ["won", "identity_reviewed", "opportunity_opened", "sales_disqualified"]
-)
+@pytest.mark.parametrize("type_", sorted(NOT_FROM_PAGES))
 def test_a_page_that_speaks_as_sales(ingest: IngestProcess, type_: str) -> None:
     """What stands in a page for all to read may not report a sale or merge two people, not even by
     a second `type`.
@@ -79,6 +78,24 @@ def test_a_page_that_speaks_as_sales(ingest: IngestProcess, type_: str) -> None:
             "forbidden",
             "/type",
         )
+
+
+@pytest.mark.parametrize("basis", ["double_opt_in", "Double Opt-In"])
+def test_a_page_that_confirms_for_others(ingest: IngestProcess, basis: str) -> None:
+    """A permission that was confirmed from a mailbox is no page's to report, and a server's is."""
+    consent = {"state": "given", "basis": basis}
+    given = visit(type="consent_given", email="a@b.example", consent=[consent])
+    with ingest.publishes_nothing():
+        refused(
+            ingest.post("/v1/events", "public", json=given), 400, "forbidden", "/consent/0/basis"
+        )
+        browser = {"event": "Email Bounced", "userId": "u", "writeKey": ingest.keys["public"]}
+        ingest.http.post(f"{ingest.url}/v1/track", json=browser)  # Segment reads 200 as "stop"
+    assert ingest.post("/v1/events", "secret", json=given).status_code == 200
+    consent["basis"] = "form"
+    assert ingest.post("/v1/events", "public", json=given | {"id": "2"}).status_code == 200
+    leaves = visit(type="unsubscribed", email="a@b.example")
+    assert ingest.post("/v1/events", "public", json=leaves).status_code == 200
 
 
 def test_keys_are_made_rotated_and_revoked_and_hold_within_a_second(ingest: IngestProcess) -> None:

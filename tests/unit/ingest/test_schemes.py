@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from services.ingest.sources.contract import InboundRequest, Sample, Secret
-from services.ingest.sources.reading.schemes import Scheme, scheme
+from services.ingest.sources.reading.schemes import MAX_SIGNATURES, Scheme, scheme
 from services.shared.errors import Reject
 from services.shared.playbook.senders import Hmac
 
@@ -167,6 +167,17 @@ def test_one_of_several_signatures_in_the_header_is_enough() -> None:
     right = webhook().headers["webhook-signature"]
     several = webhook(signature=f"v1,AAAA v2,xyz v1a,AAAA nonsense {right}")
     assert standard("webhook").verify(several, BOTH).name == "second"
+
+
+def test_only_the_first_signatures_of_a_header_are_compared() -> None:
+    """Each costs a hash of the whole body, and a header has room for thousands."""
+    right = webhook().headers["webhook-signature"]
+    for wrong, kind in ((MAX_SIGNATURES - 1, ""), (MAX_SIGNATURES, "signature")):
+        several = webhook(signature=" ".join(["v1,AAAA"] * wrong + [right]))
+        if kind:
+            assert refusal(standard("webhook"), several, BOTH) == kind
+        else:
+            assert standard("webhook").verify(several, BOTH).name == "second"
 
 
 def test_v1a_is_for_public_keys_and_v1_for_shared_ones() -> None:

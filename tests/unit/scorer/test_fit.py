@@ -17,6 +17,7 @@ RULES = [
     FitRule(trait="country", one_of=["DE", "1"], points=3, why="near"),
     FitRule(trait="phone", present=True, points=1, why="can be called"),
     FitRule(trait="phone", present=False, points=-1, why="cannot be called"),
+    FitRule(trait="role", matches="owner|ceo", ignoring="product owner", points=7, why="owns"),
     FitRule(trait="tags", matches="vip", points=40, why="important"),
 ]
 
@@ -27,6 +28,9 @@ RULES = [
         ({}, 49),
         ({"title": "Head of Sales"}, 59),
         ({"title": "head of the STUDENT union"}, 0),
+        ({"role": "Owner"}, 56),
+        ({"role": "Product Owner"}, 49),
+        ({"role": "Product owner and CEO"}, 56),
         ({"size": 50}, 54),
         ({"size": "500"}, 54),
         ({"size": 501}, 49),

@@ -4,6 +4,14 @@ import ast
 import re
 from collections.abc import Iterator
 
+from services.shared.contracts.consent import DOUBLE_OPT_IN
+from services.shared.contracts.event_types import (
+    BASES_NOT_FROM_PAGES,
+    NOT_FROM_PAGES,
+    OURS_ALONE,
+    REFUSALS,
+)
+from services.shared.contracts.sales import STATUS_OF
 from services.shared.http.problems import STATUS, TYPES
 from services.shared.settings import ROOT
 
@@ -45,3 +53,13 @@ def test_every_paragraph_is_a_types_anchor_and_tells_its_status_first() -> None:
         assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind)
         if kind != "key-form":
             assert paragraph.startswith(str(STATUS[kind])), kind
+
+
+def test_what_is_reserved_is_listed() -> None:
+    """The lists in the document are those that are refused."""
+    types, bases = re.findall(r"^- (?:types|bases of a consent): ((?:.+\n(?=  ))*.+)$", TEXT, re.M)
+    assert set(re.findall(r"`(\w+)`", types)) == NOT_FROM_PAGES
+    assert set(re.findall(r"`(\w+)`", bases)) == BASES_NOT_FROM_PAGES == {DOUBLE_OPT_IN}
+    assert set(re.findall(r"`(\w+)`", PARAGRAPHS["reserved-type"])) == OURS_ALONE
+    assert NOT_FROM_PAGES.isdisjoint(REFUSALS - {"email_complained"})
+    assert STATUS_OF.keys() <= NOT_FROM_PAGES

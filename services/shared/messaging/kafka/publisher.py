@@ -18,7 +18,7 @@ from aiokafka.errors import (
 
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka.closing import close
-from services.shared.messaging.kafka.records import Outgoing, is_key, partition_of
+from services.shared.messaging.kafka.records import Outgoing, partition_of
 from services.shared.settings import Settings
 
 ACKNOWLEDGE_S = 5.0
@@ -114,8 +114,6 @@ def _check(records: Sequence[Outgoing]) -> None:
                 remedy=f"make it smaller than {MAX_RECORD_BYTES}",
                 kind="too-large",
             )
-        if not is_key(record.key):
-            raise Reject(f"a record of {record.topic} has a key that chooses no partition")
 
 
 async def _connect(settings: Settings) -> AIOKafkaProducer:

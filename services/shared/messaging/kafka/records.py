@@ -1,10 +1,9 @@
 """What is published and what is consumed."""
 
-import re
 from typing import NamedTuple
 from uuid import UUID
 
-HEX = re.compile(r"[0-9a-fA-F]{1,8}")
+from services.shared.errors import Reject
 
 
 class Log(NamedTuple):
@@ -48,11 +47,11 @@ class Outgoing(NamedTuple):
     value: bytes
 
 
-def is_key(key: str) -> bool:
-    """Whether the key chooses a partition."""
-    return bool(HEX.fullmatch(key[-8:]))
-
-
 def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key: records of one key keep their order."""
-    return int(key[-8:], 16) % partitions
+    """The partition of a key: records of one key keep their order. Raises Reject for a key that
+    chooses none.
+    """
+    try:
+        return int(key[-8:], 16) % partitions
+    except ValueError:
+        raise Reject("the record's key chooses no partition") from None

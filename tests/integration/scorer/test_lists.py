@@ -1,0 +1,104 @@
+"""Lists of leads on a real database: every order and filter, page by page, is what sorting all
+leads by hand gives.
+"""
+
+import itertools
+import uuid
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.scorer.queries.filters import ORDERS, LeadFilter
+from services.scorer.queries.leads import LeadQueries
+from services.scorer.scoring import Scoring
+from services.shared.db import rows
+from services.shared.playbook.sections import Playbook
+from tests.bench import crowd
+from tests.support import present
+
+LEADS = 150
+FILTERS: list[dict[str, float]] = [
+    {},
+    {"min_likelihood": 0.0},
+    {"min_likelihood": 0.1},
+    {"min_fit": 50.0},
+    {"min_engagement": 5.0},
+    {"min_likelihood": 0.05, "min_fit": 40.0, "min_engagement": 1.0},
+    {"min_engagement": 101.0},
+]
+
+
+@pytest.fixture
+async def queries(engine: AsyncEngine, default_playbook: Playbook) -> LeadQueries:
+    """Queries over leads of all stages, some of them settled, excluded or of an older playbook."""
+    scoring = Scoring.of(default_playbook, present.CLOCK, b"pepper")
+    await crowd.fill(engine, scoring, LEADS, 0)
+    async with engine.begin() as connection:
+        for change in (
+            "likelihood = NULL WHERE get_byte(uuid_send(lead_id), 0) < 30",
+            "listed = false WHERE get_byte(uuid_send(lead_id), 1) < 20",
+            "stage = 'once a stage' WHERE get_byte(uuid_send(lead_id), 2) < 20",
+            "engagement = round(engagement) WHERE true",
+        ):
+            await connection.execute(text(f"UPDATE scorer.lead_state SET {change}"))
+    return LeadQueries(engine, scoring, b"pepper")
+
+
+async def test_every_order_and_filter_is_what_sorting_by_hand_gives(
+    engine: AsyncEngine, queries: LeadQueries
+) -> None:
+    async with engine.connect() as connection:
+        stored = await rows(connection, "SELECT * FROM scorer.lead_state WHERE listed")
+    assert len({row.stage for row in stored}) >= 5
+    for order, stage, filters in itertools.product(ORDERS, ("", "decision", "never"), FILTERS):
+        asked = LeadFilter("default", stage, order=order, limit=20, **filters)
+        assert await _walk(queries, asked) == _by_hand(stored, asked), asked
+
+
+async def test_a_list_has_no_end_between_two_leads_of_one_value(
+    engine: AsyncEngine, queries: LeadQueries
+) -> None:
+    """The id decides among equals, and a cursor stands between them."""
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE scorer.lead_state SET fit = 1, likelihood = NULL"))
+        stored = await rows(connection, "SELECT * FROM scorer.lead_state WHERE listed")
+    for order in ORDERS:
+        asked = LeadFilter("default", order=order, limit=7)
+        assert await _walk(queries, asked) == _by_hand(stored, asked)
+
+
+async def _walk(queries: LeadQueries, asked: LeadFilter) -> list[uuid.UUID]:
+    """The leads of all pages of a list."""
+    found: list[uuid.UUID] = []
+    while True:
+        page = await queries.page(asked)
+        assert not page.failed
+        found += [lead.id for lead in page.leads]
+        if page.next is None:
+            return found
+        asked = msgspec.structs.replace(asked, cursor=page.next)
+
+
+def _by_hand(stored: list[Any], asked: LeadFilter) -> list[uuid.UUID]:
+    def place(row: Any) -> tuple[Any, uuid.UUID]:
+        value = getattr(row, asked.order)
+        return (-1 if value is None else value), row.lead_id
+
+    least = {
+        "likelihood": asked.min_likelihood,
+        "fit": asked.min_fit,
+        "engagement": asked.min_engagement,
+    }
+    listed = [
+        row
+        for row in stored
+        if asked.stage in ("", row.stage)
+        and all(
+            wanted is None or (getattr(row, name) is not None and getattr(row, name) >= wanted)
+            for name, wanted in least.items()
+        )
+    ]
+    return [row.lead_id for row in sorted(listed, key=place, reverse=True)]
