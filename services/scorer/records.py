@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from services.scorer.model.profile import Profile
+from services.scorer.model.profile import UNCOUNTED, Profile
 from services.scorer.model.state import Event, FoldState, View
 from services.shared.clock import to_us
 from services.shared.contracts.consent import ConsentKey
@@ -153,13 +153,23 @@ class UnreadableLead(Exception):
 
 
 _CONSENT = Profile.__struct_fields__.index("consent")
+_FIELDS = len(Profile.__struct_fields__)
+# how MessagePack begins an array of so many
+_HEADER = msgspec.msgpack.encode(Profile())[: 1 if _FIELDS < 16 else 3]
 _decode_profile = msgspec.msgpack.Decoder(Profile).decode
 
 
 def unpack_profile(packed: bytes) -> Profile:
-    """A profile as rows hold it, also those of releases that joined a consent's key by tabs.
-    Raises UnreadableLead.
+    """A profile as rows hold it; those of releases that kept fewer fields are `UNCOUNTED`, some of
+    which joined a consent's key by tabs. Raises UnreadableLead.
     """
+    profile = _decoded(packed)
+    if not packed.startswith(_HEADER):
+        profile.stored = UNCOUNTED
+    return profile
+
+
+def _decoded(packed: bytes) -> Profile:
     try:
         return _decode_profile(packed)
     except msgspec.ValidationError as error:
@@ -189,7 +199,7 @@ def lead_row(row: Any) -> LeadRow:
     try:
         profile, unreadable = unpack_profile(row.profile), False
     except UnreadableLead:
-        profile, unreadable = Profile(), True
+        profile, unreadable = Profile(stored=UNCOUNTED), True
     return LeadRow(
         row.id,
         row.version,

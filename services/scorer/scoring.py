@@ -2,10 +2,12 @@
 clock.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from services.scorer.model.exclusions import Exclusions
 from services.scorer.model.fold import Fold
+from services.scorer.model.profile import UNCOUNTED, Profile
 from services.scorer.records import LastAnnounced, State
 from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
@@ -38,3 +40,12 @@ class Scoring:
     def initial(self, product: str) -> State:
         """The state of a lead before its first event."""
         return State(self.fold.initial(product), self.playbook.fold_hash, LastAnnounced())
+
+    def holds(self, profile: Profile, states: Iterable[State]) -> bool:
+        """Whether a stored profile is what this playbook makes of its lead's events: of releases
+        that kept less it is not, nor may it be where another playbook chose the traits to be kept.
+        """
+        if profile.stored == UNCOUNTED:
+            return False
+        hashes = {state.fold_hash for state in states}
+        return not profile.traits_left_out or hashes == {self.playbook.fold_hash}

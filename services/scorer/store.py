@@ -15,7 +15,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.failing import NOT_FAILING
-from services.scorer.model.state import Event
 from services.scorer.records import (
     Announcement,
     IncomingEvent,
@@ -27,7 +26,7 @@ from services.scorer.records import (
     lead_row,
     state_of,
 )
-from services.shared.clock import from_us, to_us
+from services.shared.clock import from_us
 from services.shared.contracts.events import (
     Touch,
     TouchEvent,
@@ -127,25 +126,6 @@ class Store:
             await copy(self._connection, EVENT, new)
         except UniqueViolationError as error:
             raise Retry("another process was faster with some of these events") from error
-
-    async def events(
-        self, leads: Iterable[uuid.UUID], until: int | None = None
-    ) -> dict[uuid.UUID, list[Event]]:
-        """All events of these leads (up to `until`, µs), in the order of the fold."""
-        found = await rows(
-            self._connection,
-            "SELECT lead_id, occurred_at, uid, received_at, body FROM scorer.event "
-            "WHERE lead_id = ANY(:leads) AND occurred_at <= :until "
-            "ORDER BY lead_id, occurred_at, uid",
-            leads=list(leads),
-            until=until if until is not None else (1 << 62),
-        )
-        events: dict[uuid.UUID, list[Event]] = defaultdict(list)
-        for row in found:
-            data, received = decode_interaction(row.body), to_us(row.received_at)
-            event = Event(row.occurred_at, row.uid.hex, data, received)
-            events[row.lead_id].append(event)
-        return events
 
     async def received_since(self, lead: uuid.UUID, moment: datetime) -> list[IncomingEvent]:
         """Events of one lead that were received from `moment` on, in the order of the fold; without

@@ -87,6 +87,12 @@ OUTBOX_SET_ASIDE = Counter(
 EVENTS_APPLIED = Counter("ripeline_events_applied_total", "Distinct events folded into leads")
 # duplicates of senders, replays of the consumer
 EVENTS_REPEATED = Counter("ripeline_events_repeated_total", "Events that were known already")
+# `what` is traits or consents; the lead's view says the same
+LEADS_CURTAILED = Counter(
+    "ripeline_leads_curtailed_total",
+    "Leads of which more was posted for the first time than is kept",
+    ["what"],
+)
 # `cause` as in `lead.stage_changed.v1`
 STAGE_CHANGES = Counter(
     "ripeline_stage_changes_total", "Stage changes announced", ["stage", "cause"]

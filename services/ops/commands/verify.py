@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.model.profile import Profile, profile_of
+from services.scorer.history import History
+from services.scorer.model.profile import Profile
 from services.scorer.records import UnreadableLead, unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store, pack
@@ -56,7 +57,7 @@ async def verify(settings: Settings, progress: Callable[[int], None]) -> Verific
                     return Verification(count, mismatches)
                 last, count = found[-1].id, count + len(found)
                 mismatches += await _compare(
-                    Store(connection), scoring, {row.id: row.profile for row in found}
+                    connection, scoring, {row.id: row.profile for row in found}
                 )
                 progress(len(found))
     finally:
@@ -64,35 +65,39 @@ async def verify(settings: Settings, progress: Callable[[int], None]) -> Verific
 
 
 async def _compare(
-    store: Store, scoring: Scoring, profiles: dict[uuid.UUID, bytes]
+    connection: AsyncConnection, scoring: Scoring, profiles: dict[uuid.UUID, bytes]
 ) -> list[Mismatch]:
     """What of these leads differs from a fold of their events."""
-    events, states = await store.events(profiles), await store.states(profiles)
+    states = await Store(connection).states(profiles)
+    history = History(connection, scoring.fold.declared)
     wrong: list[tuple[uuid.UUID, str]] = []
-    for product in scoring.playbook.products:
-        leads = [lead for lead in profiles if product in states.get(lead, {})]
-        folded = scoring.fold.refold(product, [events.get(lead, []) for lead in leads])
-        for lead, again in zip(leads, folded, strict=True):
-            stored = states[lead][product]
-            if stored.fold_hash == scoring.playbook.fold_hash and stored.fold != again:
-                wrong.append((lead, f"the state of {product}"))
-    for lead, packed in profiles.items():
-        try:
-            same = canonical(unpack_profile(packed)) == canonical(profile_of(events.get(lead, [])))
-        except UnreadableLead:
-            same = False
-        if not same:
-            wrong.append((lead, "the profile"))
-        if lead in events and lead not in states:
-            wrong.append((lead, "no state"))
+    async for known in history.known(dict.fromkeys(profiles)):
+        for product in scoring.playbook.products:
+            leads = [lead for lead in known if product in states.get(lead, {})]
+            folded = scoring.fold.refold(product, [known[lead].events for lead in leads])
+            for lead, again in zip(leads, folded, strict=True):
+                stored = states[lead][product]
+                if stored.fold_hash == scoring.playbook.fold_hash and stored.fold != again:
+                    wrong.append((lead, f"the state of {product}"))
+        for lead, its in known.items():
+            if not _is_profile(profiles[lead], its.profile):
+                wrong.append((lead, "the profile"))
+            if its.events and lead not in states:
+                wrong.append((lead, "no state"))
     return [Mismatch(str(lead), what) for lead, what in wrong]
+
+
+def _is_profile(packed: bytes, profile: Profile) -> bool:
+    try:
+        return canonical(unpack_profile(packed)) == canonical(profile)
+    except UnreadableLead:
+        return False
 
 
 def canonical(profile: Profile) -> bytes:
     """A profile in one form whatever the order in which it was learned."""
-    profile.traits = dict(sorted(profile.traits.items()))
-    profile.consent = dict(sorted(profile.consent.items()))
-    profile.refusals = dict(sorted(profile.refusals.items()))
+    for name in ("traits", "consent", "refusals", "milestones"):
+        setattr(profile, name, dict(sorted(getattr(profile, name).items())))
     return pack(profile)
 
 

@@ -122,8 +122,8 @@ class CrmDelivery:
         found = LeadInProducts({}, {})
         for product in self._leads.products:
             view = await self._leads.lead(lead_id, product)
-            events = await self._leads.events(lead_id, view.as_of)
-            ledger = await asyncio.to_thread(explain, fold, product, events, view.as_of)
+            known = await self._leads.known(lead_id, product, view.as_of)
+            ledger = await asyncio.to_thread(explain, fold, product, known, view.as_of)
             found.views[product] = view
             found.reasons[product] = top_reasons(ledger.lines, library)
         return found

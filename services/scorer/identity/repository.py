@@ -17,6 +17,8 @@ from services.scorer.model.profile import Profile
 from services.scorer.records import IncomingEvent, StoredEvent
 from services.shared.db import rows
 
+SLICE = 1000  # stored events in hand at once
+BEFORE_ALL = -(1 << 62), uuid.UUID(int=0)
 EMPTY_PROFILE = msgspec.msgpack.encode(Profile())
 
 
@@ -104,7 +106,8 @@ class IdentityResolver:
 
     async def _move_events(self, plan: Plan) -> set[uuid.UUID]:
         refold: set[uuid.UUID] = set()
-        for node, old, new in plan.moves:
+        for move in plan.moves:
+            node, old, new = move
             moved = await self._connection.execute(
                 text(
                     "UPDATE scorer.event SET lead_id = :new WHERE lead_id = :old AND anchor = :node"
@@ -112,41 +115,51 @@ class IdentityResolver:
                 {"node": node, "old": old, "new": new},
             )
             refold |= {old, new} if moved.rowcount else {old}
+            if moved.rowcount:
+                plan.moved.append(move)
         return refold
 
     async def distribute(self, plan: Plan, events: Sequence[IncomingEvent]) -> set[uuid.UUID]:
         """Gives the events of split anonymous ids, stored and new, to the person of the nearest
         link in time; returns leads to be refolded.
         """
-        refold: set[uuid.UUID] = set()
         for node, leads in plan.split.items():
             links = await self._timed_links(plan, node, leads, events)
-            refold |= await self._distribute_stored(node, leads, links)
+            plan.divided |= await self._distribute_stored(node, leads, links)
             for event in events:
                 if plan.nodes[event.strongest].id == node:
                     event.lead = nearest(links, event.at)
-        return refold
+        return plan.divided
 
     async def _distribute_stored(
         self, node: int, leads: set[uuid.UUID], links: Sequence[TimedLink]
     ) -> set[uuid.UUID]:
-        stored = await rows(
-            self._connection,
-            "SELECT uid, occurred_at, lead_id FROM scorer.event "
-            "WHERE lead_id = ANY(:leads) AND anchor = :node",
-            leads=sorted(leads),
-            node=node,
-        )
-        owners = [(row, nearest(links, row.occurred_at)) for row in stored]
-        moved = [(row, lead) for row, lead in owners if row.lead_id != lead]
+        changed: set[uuid.UUID] = set()
+        for lead in sorted(leads):
+            at, uid = BEFORE_ALL
+            while stored := await rows(
+                self._connection,
+                "SELECT uid, occurred_at FROM scorer.event WHERE lead_id = :lead "
+                "AND anchor = :node AND (occurred_at, uid) > (:at, :uid) "
+                "ORDER BY occurred_at, uid LIMIT :slice",
+                lead=lead, node=node, at=at, uid=uid, slice=SLICE,
+            ):  # fmt: skip
+                owners = [(row.uid, nearest(links, row.occurred_at)) for row in stored]
+                moved = [(event, owner) for event, owner in owners if owner != lead]
+                await self._give(moved)
+                changed |= {owner for _, owner in moved} | ({lead} if moved else set())
+                at, uid = stored[-1].occurred_at, stored[-1].uid
+        return changed
+
+    async def _give(self, moved: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:
+        """Gives events to leads."""
         if moved:
             await self._run(
                 "UPDATE scorer.event e SET lead_id = n.lead FROM unnest(CAST(:uids AS uuid[]), "
                 "CAST(:leads AS uuid[])) AS n(uid, lead) WHERE e.uid = n.uid",
-                uids=[row.uid for row, _ in moved],
+                uids=[uid for uid, _ in moved],
                 leads=[lead for _, lead in moved],
             )
-        return {lead for _, lead in moved} | {row.lead_id for row, _ in moved}
 
     async def _timed_links(
         self, plan: Plan, node: int, leads: set[uuid.UUID], events: Iterable[IncomingEvent]

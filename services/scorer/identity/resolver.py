@@ -39,7 +39,9 @@ class Plan:
     that it touches.
 
     Those `created` are leads of identifiers that this very transaction is the first to know:
-    nobody else can see them. `superseded` are the uids of stored events that lost to another body.
+    nobody else can see them. `moved` are the moves of which there were events, `divided` the leads
+    that lost or got some of those of a split id. `superseded` are the uids of stored events that
+    lost to another body.
     """
 
     nodes: dict[Identifier, Node]
@@ -48,7 +50,9 @@ class Plan:
     dropped_links: set[Link] = field(default_factory=set)
     changed: list[Node] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    moved: list[Move] = field(default_factory=list)
     split: dict[int, set[uuid.UUID]] = field(default_factory=dict)
+    divided: set[uuid.UUID] = field(default_factory=set)
     leads: set[uuid.UUID] = field(default_factory=set)
     verdicts: list[Verdict] = field(default_factory=list)
     superseded: set[uuid.UUID] = field(default_factory=set)

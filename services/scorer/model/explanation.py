@@ -2,17 +2,17 @@
 `now`.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 import numpy as np
 
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import Profile, add
+from services.scorer.model.profile import add
 from services.scorer.model.score import LOGIT_LIMIT, logit, probability
 from services.scorer.model.stage_filter import F
 from services.scorer.model.state import Event, Step
+from services.scorer.model.window import Known
 
 LineKind = Literal[
     "event", "silence", "no_open", "no_click", "outcome", "restart", "attributes", "machine"
@@ -61,6 +61,7 @@ class Ledger(msgspec.Struct, frozen=True):
     """`start` + Σ delta = `total` = logit(likelihood), as of a moment (µs).
 
     A lead whose outcome has happened has no likelihood; `ended_by` is the signal that was it.
+    `unweighed` counts older events that have no line of their own.
     """
 
     likelihood: float | None
@@ -71,6 +72,7 @@ class Ledger(msgspec.Struct, frozen=True):
     product: str
     model: str
     ended_by: str = ""
+    unweighed: int = 0
 
 
 class _Logit:
@@ -108,11 +110,16 @@ class _Logit:
 class _Unfolded:
     """What is no step of the filter: changes of fit, and people's clicks that a machine made."""
 
-    def __init__(self, fold: Fold, product: str, events: Sequence[Event]) -> None:
-        self._fold, self._events, self._next = fold, events, 0
-        self._scanned = fold.scanned(product, events)
-        self._profile = Profile()
+    def __init__(self, fold: Fold, product: str, known: Known) -> None:
+        self._fold, self._events, self._next = fold, known.events, 0
+        self._scanned = fold.scanned(product, known.events)
+        self._profile = known.before
         self._fit = fold.fit.points({})
+
+    def begin(self, to: _Logit) -> None:
+        """Adds the line of what older events say of fit."""
+        if change := self._change():
+            to.move(Line(at=self._events[0].at, kind="attributes", fit=change))
 
     def add(self, to: _Logit, until: int) -> None:
         """Adds the lines of the events up to `until`."""
@@ -122,7 +129,7 @@ class _Unfolded:
             if event.uid in self._scanned:
                 to.move(_line(event, "machine", touch_id=event.data.touch_id))
             if event.data.traits or event.data.email or event.data.company:
-                add(self._profile, event)
+                add(self._profile, event, self._fold.declared)
                 if change := self._change():
                     to.move(_line(event, "attributes", fit=change))
 
@@ -135,12 +142,13 @@ class _Unfolded:
         return FitChange(before, self._fit, reasons)
 
 
-def explain(fold: Fold, product: str, events: Sequence[Event], now: int) -> Ledger:
-    """Folds one lead's events (sorted) step by step, as they look at `now` (µs)."""
+def explain(fold: Fold, product: str, known: Known, now: int) -> Ledger:
+    """Folds what is weighed of one lead's events step by step, as it looks at `now` (µs)."""
     steps: list[tuple[Step, F, F]] = []
-    belief, _, ended = fold.trace(product, events, now, lambda *step: steps.append(step))
-    by_uid = {event.uid: event for event in events}
-    unfolded, path = _Unfolded(fold, product, events), _Logit(fold)
+    belief, _, ended = fold.trace(product, known.events, now, lambda *step: steps.append(step))
+    by_uid = {event.uid: event for event in known.events}
+    unfolded, path = _Unfolded(fold, product, known), _Logit(fold)
+    unfolded.begin(path)
     last: int | None = None
     ended_by = ""
     for step, silent, after in steps:
@@ -159,7 +167,17 @@ def explain(fold: Fold, product: str, events: Sequence[Event], now: int) -> Ledg
     total = path.start + sum(line.delta for line in path.lines)
     likelihood = None if ended else float(probability(np.array(path.value)))
     fold_hash = fold.playbook.fold_hash
-    return Ledger(likelihood, path.start, path.lines, total, now, product, fold_hash, ended_by)
+    return Ledger(
+        likelihood,
+        path.start,
+        path.lines,
+        total,
+        now,
+        product,
+        fold_hash,
+        ended_by,
+        known.unweighed,
+    )
 
 
 def _line_of(fold: Fold, step: Step, signal: str, event: Event | None) -> Line:

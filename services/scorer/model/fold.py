@@ -25,6 +25,7 @@ from services.scorer.model.state import (
 )
 from services.scorer.model.touch_windows import TouchingEvent, TouchWindows, scanned_clicks
 from services.shared.contracts.events import Interaction
+from services.shared.contracts.traits import KNOWN_TRAITS
 from services.shared.playbook.sections import UNKNOWN, Playbook
 
 new_step = tuple.__new__  # a Step without the detour over keywords
@@ -35,6 +36,7 @@ class Fold:
 
     def __init__(self, playbook: Playbook) -> None:
         self.playbook = playbook
+        self.declared = playbook.named_traits | KNOWN_TRAITS  # traits that a lead never loses
         several = len(playbook.products) > 1
         weight = playbook.unnamed_product_weight if several else 1.0
         self.model = StageModel(playbook.model, weight)
@@ -92,7 +94,9 @@ class Fold:
         return after
 
     def refold(self, product: str, events: Sequence[Sequence[Event]]) -> list[FoldState]:
-        """States of whole sets of events, each sorted by (at, uid)."""
+        """States of whole sets, each given by its events to be weighed (`window`), sorted by
+        (at, uid).
+        """
         return self.extend([self.initial(product)] * len(events), events)
 
     def undoes(self, state: FoldState, event: Event) -> bool:

@@ -11,7 +11,16 @@ from typing import NamedTuple
 import numpy as np
 
 from services.scorer.model.score import EngagementScore
-from services.scorer.model.stage_filter import NEVER, UNPUBLISHED, B, F, I, Publication, StageModel
+from services.scorer.model.stage_filter import (
+    NEVER,
+    SPECIAL,
+    UNPUBLISHED,
+    B,
+    F,
+    I,
+    Publication,
+    StageModel,
+)
 from services.scorer.model.state import StateArrays, Step
 from services.shared.clock import DAY
 
@@ -36,6 +45,9 @@ class Kernel:
 
     def __init__(self, model: StageModel, engagement: EngagementScore) -> None:
         self._model, self._engagement = model, engagement
+        special = np.arange(2 * model.shared_offset) % model.shared_offset
+        outcome, purchase, restart = (special == model.code[name] for name in SPECIAL)
+        self._ends, self._restarts, self._reopens = outcome | purchase, restart, restart | purchase
 
     def run(
         self,
@@ -54,8 +66,9 @@ class Kernel:
         first = np.concatenate(([0], np.cumsum(counts)[:-1]))
         order = np.argsort(-counts, kind="stable")
         lengths = counts[order]
-        for j in range(int(lengths[0])):
-            who = order[: int(np.searchsorted(-lengths, -j, side="left"))]
+        longer = np.searchsorted(-lengths, -np.arange(lengths[0]), side="left")
+        for j, many in enumerate(longer.tolist()):
+            who = order[:many]
             seen = (observe, steps[0][j]) if observe else None
             self._round(states, who, every.of(first[who] + j), seen)
 
@@ -68,11 +81,8 @@ class Kernel:
         if acts.any():
             some = np.flatnonzero(acts)
             self._count(states, who[some], steps.of(some))
-        special = steps.code % self._model.shared_offset
-        reopens = (special == self._model.code["restart"]) | (
-            special == self._model.code["purchase"]
-        )
-        live = fresh & (steps.code >= 0) & ((states.ended[who] == NEVER) | reopens)
+        open_ = (states.ended[who] == NEVER) | self._reopens[steps.code]
+        live = fresh & (steps.code >= 0) & open_
         if live.all():
             self._filter(states, who, steps, seen)
         elif live.any():
@@ -122,9 +132,7 @@ class Kernel:
         free = states.ended[who] == NEVER
         published = model.review(belief, evidence_at, at, published, free, inclusive=False)
         silent = self._silent(belief, evidence_at, at, free)
-        special = code % model.shared_offset
-        restart = special == model.code["restart"]
-        ends = (special == model.code["outcome"]) | (special == model.code["purchase"])
+        restart, ends = self._restarts[code], self._ends[code]
         after = np.where(restart, model.start[:, None], model.update(silent, code))
         if seen:
             observe, step = seen

@@ -2,24 +2,44 @@
 
 A profile is a join of its events: merging needs no order, so late events and unions of leads cost
 nothing. Times are µs; of each thing the latest (occurred_at, event id) counts, of the source the
-first.
+first. Whatever is posted, a profile stays small: `join` of two bounded profiles is the bounded
+profile of both sets.
 """
 
-from collections.abc import Iterable
-from itertools import chain
-from typing import Any, NamedTuple
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping
+from heapq import nlargest
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from services.scorer.model.state import Event
 from services.shared.clock import from_us, to_us
-from services.shared.contracts.consent import ConsentKey, consents_of, counts_from, prevailing
-from services.shared.contracts.event_types import ON_SITE, TOUCH_SENT
+from services.shared.contracts.consent import (
+    ConsentKey,
+    consents_of,
+    counts_from,
+    prevailing,
+)
+from services.shared.contracts.event_types import MILESTONES, ON_SITE, TOUCH_SENT
 from services.shared.contracts.events import Consent, ConsentState
 from services.shared.contracts.sales import STATUS_OF
 
 BEFORE_ALL = -(1 << 62), ""
+UNCOUNTED = -1  # `stored` of profiles of releases that did not count
 MAX_REASON = 500
+MOST_TRAITS = 100  # that the playbook does not name; those that it names are kept in any number
+MAX_TRAIT_NAME = 128  # characters
+MAX_TRAIT = 2048  # bytes of a value in JSON
+SURE_TO_FIT = MAX_TRAIT // 6 - 2  # characters: none takes more than six bytes
+PLAIN = frozenset({str, int, float, bool, type(None)})
+# of permissions, and of refusals: for that which nurture asks for, by address, and for the others
+MOST_CONSENTS = 50
+MAX_CONSENT_NAME = 64  # characters of a channel, a purpose, a basis
+MAX_WORDING = 1000  # characters
+MOST_MILESTONES = 8  # of each type
+LeftOut = Literal["traits", "consents"]
+_json = msgspec.json.Encoder().encode
 
 
 class ConsentRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -66,8 +86,13 @@ class Latest(NamedTuple):
 
 
 class Profile(msgspec.Struct, array_like=True):
-    """`events` counts all but our own sends; `act_at` is the last act on our site; `consent` has
-    permissions, `refusals` what takes them back.
+    """`events` counts all but our own sends, `stored` all; `act_at` is the last act on our site;
+    `consent` has permissions, `refusals` what takes them back, `other_refusal` is the last one of
+    those that nurture does not ask for.
+
+    `milestones` are (at, id) of the last events of each type that is never forgotten, oldest first;
+    `since` is the first of the newest events that the fold weighs one by one, and before all events
+    where it weighs them all.
     """
 
     traits: dict[str, Latest] = {}
@@ -80,6 +105,12 @@ class Profile(msgspec.Struct, array_like=True):
     last_at: int = BEFORE_ALL[0]
     act_at: int = BEFORE_ALL[0]
     refusals: dict[ConsentKey, ConsentRecord] = {}
+    stored: int = 0
+    milestones: dict[str, list[tuple[int, str]]] = {}
+    since: tuple[int, str] = BEFORE_ALL
+    other_refusal: ConsentRecord | None = None
+    traits_left_out: bool = False
+    consents_left_out: bool = False
 
     def known_traits(self) -> dict[str, Any]:
         """Traits that are not erased."""
@@ -109,7 +140,11 @@ class Profile(msgspec.Struct, array_like=True):
         return latest
 
     def consent_for(self, wanted: ConsentKey) -> ConsentState | None:
-        """What counts for this address: a refusal may have named another one."""
+        """What counts for this address: a refusal may have named another one.
+
+        Where consents are left out, the last refusal of any that nurture does not ask for stands
+        for those of them that are not kept.
+        """
         permissions = (
             _state(key, record)
             for key, record in self.consent.items()
@@ -120,29 +155,61 @@ class Profile(msgspec.Struct, array_like=True):
             for key, record in self.refusals.items()
             if key._replace(address=wanted.address) == wanted
         )
-        return prevailing(chain(permissions, refusals))
+        return prevailing([*permissions, *refusals, *self._left_out_refusal(wanted)])
+
+    def _left_out_refusal(self, wanted: ConsentKey) -> list[ConsentState]:
+        if not (self.consents_left_out and self.other_refusal) or _is_asked_for(wanted):
+            return []
+        return [_state(wanted._replace(address="*"), self.other_refusal)]
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """Of what more was posted than is kept."""
+        traits: list[LeftOut] = ["traits"] if self.traits_left_out else []
+        return [*traits, "consents"] if self.consents_left_out else traits
+
+    def milestones_before(self, position: tuple[int, str]) -> set[tuple[int, str]]:
+        """Of the milestones those before a place in the order of events."""
+        return {each for last in self.milestones.values() for each in last if each < position}
+
+    def before(self, position: tuple[int, str]) -> "Profile":
+        """Of what is known the part that events before a place in their order said."""
+        earlier = Profile()
+        for name, latest in self.traits.items():
+            if latest[:2] < position:
+                earlier.traits[name] = latest
+        for name in ("address", "company"):
+            latest = getattr(self, name)
+            if latest and latest[:2] < position:
+                setattr(earlier, name, latest)
+        return earlier
 
 
-def profile_of(events: Iterable[Event]) -> Profile:
-    """The profile of a whole set."""
+def profile_of(events: Iterable[Event], declared: frozenset[str] = frozenset()) -> Profile:
+    """The profile of a whole set; `declared` are the traits that the playbook names."""
     profile = Profile()
     for event in events:
-        add(profile, event)
+        add(profile, event, declared)
     return profile
 
 
-def add(profile: Profile, event: Event) -> None:
+def add(profile: Profile, event: Event, declared: frozenset[str] = frozenset()) -> None:
     """Adds one event; each event once."""
     data, at, uid = event.data, event.at, event.uid
-    for name, value in data.traits.items():
-        if (at, uid) >= profile.traits.get(name, BEFORE_ALL)[:2]:
-            profile.traits[name] = Latest(at, uid, value)
+    profile.stored += 1
+    if data.traits:
+        _add_traits(profile, event, declared)
     if data.type == TOUCH_SENT:
         return
     profile.events += 1
     profile.last_at = max(profile.last_at, at)
-    if not data.machine and data.type in ON_SITE:
-        profile.act_at = max(profile.act_at, at)
+    if not data.machine:
+        if data.type in ON_SITE:
+            profile.act_at = max(profile.act_at, at)
+        if data.type in MILESTONES:
+            last = profile.milestones.setdefault(data.type, [])
+            insort(last, (at, uid))
+            del last[:-MOST_MILESTONES]
     if data.email and (not profile.address or (at, uid) >= profile.address[:2]):
         profile.address = Latest(at, uid, data.email)
     if data.company and (not profile.company or (at, uid) >= profile.company[:2]):
@@ -157,17 +224,142 @@ def add(profile: Profile, event: Event) -> None:
         _add_consent(profile, event, consent)
 
 
+def join(one: Profile, other: Profile, declared: frozenset[str] = frozenset()) -> Profile:
+    """The profile of two sets that have no event in common, `since` apart."""
+    joined = Profile(
+        traits=_latest(one.traits, other.traits, lambda new, old: new[:2] >= old[:2]),
+        consent=_latest(one.consent, other.consent, ConsentRecord.is_later),
+        refusals=_latest(one.refusals, other.refusals, ConsentRecord.is_later),
+        other_refusal=one.other_refusal,
+        source=min(_known(one.source, other.source), default=None),
+        sales=max(_known(one.sales, other.sales), default=None),
+        company=max(_known(one.company, other.company), key=_position, default=None),
+        address=max(_known(one.address, other.address), key=_position, default=None),
+        events=one.events + other.events,
+        last_at=max(one.last_at, other.last_at),
+        act_at=max(one.act_at, other.act_at),
+        stored=one.stored + other.stored,
+        traits_left_out=one.traits_left_out or other.traits_left_out,
+        consents_left_out=one.consents_left_out or other.consents_left_out,
+    )
+    for type_ in one.milestones.keys() | other.milestones.keys():
+        both = sorted((*one.milestones.get(type_, ()), *other.milestones.get(type_, ())))
+        joined.milestones[type_] = both[-MOST_MILESTONES:]
+    _note_other_refusal(joined, other.other_refusal)
+    _bound_traits(joined, declared)
+    _bound_consents(joined, joined.consent)
+    _bound_consents(joined, joined.refusals)
+    return joined
+
+
+def _known(*values: Any) -> list[Any]:
+    return [value for value in values if value is not None]
+
+
+def _position(latest: Latest) -> tuple[int, str]:
+    return latest[:2]
+
+
+def _latest(
+    one: Mapping[Any, Any], other: Mapping[Any, Any], is_later: Callable[[Any, Any], bool]
+) -> dict[Any, Any]:
+    """Both, of what is under one key the later one."""
+    both = dict(one)
+    for key, value in other.items():
+        if key not in both or is_later(value, both[key]):
+            both[key] = value
+    return both
+
+
+# -- traits ---------------------------------------------------------------------------------------
+
+
+def _add_traits(profile: Profile, event: Event, declared: frozenset[str]) -> None:
+    traits, at, uid = profile.traits, event.at, event.uid
+    for name, value in event.data.traits.items():
+        kind = type(value)
+        if kind not in PLAIN or (kind is str and len(value) > SURE_TO_FIT):
+            value, fits = _fitting(value)  # what is kept of it
+            profile.traits_left_out |= not fits
+        if len(name) > MAX_TRAIT_NAME and name not in declared:
+            profile.traits_left_out = True
+        elif (at, uid) >= traits.get(name, BEFORE_ALL)[:2]:
+            traits[name] = Latest(at, uid, value)
+    if len(traits) > MOST_TRAITS:
+        _bound_traits(profile, declared)
+
+
+def _fitting(value: Any) -> tuple[Any, bool]:
+    """A value and True where it fits; else the beginning of a text, nothing of other values."""
+    if len(_json(value)) <= MAX_TRAIT:
+        return value, True
+    if not isinstance(value, str):
+        return None, False
+    beginning = value.encode()[: MAX_TRAIT - 2].decode(errors="ignore")
+    fits = len(_json(beginning)) <= MAX_TRAIT
+    return beginning if fits else value[:SURE_TO_FIT], False
+
+
+def _bound_traits(profile: Profile, declared: frozenset[str]) -> None:
+    """Of the traits that the playbook does not name the newest stay."""
+    others = [name for name in profile.traits if name not in declared]
+    if len(others) > MOST_TRAITS:
+        ranked = ((profile.traits[name][:2], name) for name in others)
+        newest = {name for _, name in nlargest(MOST_TRAITS, ranked)}
+        for name in others:
+            if name not in newest:
+                del profile.traits[name]
+        profile.traits_left_out = True
+
+
+# -- consents -------------------------------------------------------------------------------------
+
+
+def _is_asked_for(key: ConsentKey) -> bool:
+    return key.channel == "email" and key.purpose == "marketing"
+
+
 def _add_consent(profile: Profile, event: Event, consent: Consent) -> None:
     key = ConsentKey(event.data.email, consent.channel, consent.purpose)
     at = to_us(consent.at) if consent.at else event.at
     refused = consent.state == "withdrawn"
     received = at if event.received is None else event.received
     since = counts_from(at, received, refused=refused)
-    record = ConsentRecord(at, refused, consent.basis, consent.text, event.uid, since)
+    record = ConsentRecord(
+        at, refused, consent.basis[:MAX_CONSENT_NAME], consent.text[:MAX_WORDING], event.uid, since
+    )
+    if refused and not _is_asked_for(key):
+        _note_other_refusal(profile, record)
+    if max(len(key.channel), len(key.purpose)) > MAX_CONSENT_NAME:
+        profile.consents_left_out = True
+        return
     known = profile.refusals if refused else profile.consent
     before = known.get(key)
     if before is None or record.is_later(before):
         known[key] = record
+        _bound_consents(profile, known)
+
+
+def _note_other_refusal(profile: Profile, record: ConsentRecord | None) -> None:
+    if record and (profile.other_refusal is None or record.is_later(profile.other_refusal)):
+        profile.other_refusal = record
+
+
+def _bound_consents(profile: Profile, known: dict[ConsentKey, ConsentRecord]) -> None:
+    """Of what nurture asks for the newest stay, and what names no address; of the rest the
+    newest. Of refusals of one kind the last one is what counts, whatever address it named.
+    """
+    if len(known) <= MOST_CONSENTS:
+        return
+    groups: dict[bool, list[tuple[int, str, ConsentKey]]] = {True: [], False: []}
+    for key, record in known.items():
+        asked_for = _is_asked_for(key)
+        if key.address or not asked_for:
+            groups[asked_for].append((record.since, record.uid, key))
+    for ranked in groups.values():
+        for *_, key in sorted(ranked)[:-MOST_CONSENTS]:
+            del known[key]
+            profile.consents_left_out = True
 
 
 def _state(key: ConsentKey, record: ConsentRecord) -> ConsentState:

@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import Profile, add
+from services.scorer.model.profile import add
 from services.scorer.model.score import likelihood
 from services.scorer.model.stage_filter import NEVER, F, I
-from services.scorer.model.state import Event, Step
+from services.scorer.model.state import Step
+from services.scorer.model.window import Known
 from services.shared.clock import DAY
 
 WIDTH, HEIGHT = 1000, 100
@@ -45,12 +46,11 @@ class Curve(msgspec.Struct, frozen=True):
         return None if np.isnan(self.likelihood[index]) else float(self.likelihood[index])
 
 
-def curve(
-    fold: Fold, product: str, events: Sequence[Event], now: int, instants: int = 100
-) -> Curve:
-    """What was believed at `instants` moments between the first event and `now` (µs), and around
-    each evidence.
+def curve(fold: Fold, product: str, known: Known, now: int, instants: int = 100) -> Curve:
+    """What was believed at `instants` moments between the first event that is weighed and `now`
+    (µs), and around each evidence.
     """
+    events = known.events
     model = fold.model
     steps: list[Step] = []
     beliefs: list[F] = [model.start]
@@ -70,7 +70,7 @@ def curve(
     if silent.any():
         days = (at[silent] - before[silent]) / DAY
         belief[:, silent] = model.advance(np.ascontiguousarray(belief[:, silent]), days)
-    fits = _fits(fold, events, at)
+    fits = _fits(fold, known, at)
     return Curve(
         list(model.stages), at, belief, likelihood(model, fold.fit, belief, fits, ended[last])
     )
@@ -102,12 +102,13 @@ def _instants(steps: I, first: int, now: int, count: int) -> I:
     return np.unique(np.concatenate((grid, jumps)))
 
 
-def _fits(fold: Fold, events: Sequence[Event], at: I) -> F:
+def _fits(fold: Fold, known: Known, at: I) -> F:
     """Fit points by what was known of the person at each instant."""
-    profile, since, points = Profile(), [NEVER], [fold.fit.points({})]
-    for event in events:
+    profile = known.before
+    since, points = [NEVER], [fold.fit.points(profile.fit_traits())]
+    for event in known.events:
         if event.data.traits or event.data.email or event.data.company:
-            add(profile, event)
+            add(profile, event, fold.declared)
             since.append(event.at)
             points.append(fold.fit.points(profile.fit_traits()))
     return np.array(points, float)[np.searchsorted(np.array(since, np.int64), at, side="right") - 1]

@@ -1,14 +1,17 @@
 """A batch on its way into the set: what is new in it, whose it is, and which leads it changes."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.identity.repository import IdentityResolver
 from services.scorer.identity.resolver import Plan, by_lead
+from services.scorer.model.profile import Profile, join
 from services.scorer.records import (
     IncomingEvent,
     LastAnnounced,
@@ -36,6 +39,10 @@ class Distinct(NamedTuple):
 class Batch:
     """Assigned events by lead, and the leads in hand; those `identified` got or lost identifiers,
     `merged_away` says into which others went.
+
+    `refold` are leads whose stored events changed, `superseded` those that lost one to another
+    body. Of those that lost none and got all of others, `joined` holds the profile, still without
+    the new events.
     """
 
     events: dict[uuid.UUID, list[IncomingEvent]] = field(default_factory=dict)
@@ -44,6 +51,8 @@ class Batch:
     late: set[uuid.UUID] = field(default_factory=set)
     identified: set[uuid.UUID] = field(default_factory=set)
     merged_away: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
+    joined: dict[uuid.UUID, Profile] = field(default_factory=dict)
+    superseded: set[uuid.UUID] = field(default_factory=set)
 
     @property
     def merged(self) -> dict[uuid.UUID, list[uuid.UUID]]:
@@ -118,7 +127,8 @@ async def assigned(connection: AsyncConnection, scoring: Scoring, new: Distinct)
     batch.merged_away = await _merged_away(store, batch, plan, new.events)
     await store.insert(new.events, plan.numbers)
     batch.events = by_lead(new.events)
-    batch.refold |= {event.lead for event in new.superseded}
+    batch.superseded = {event.lead for event in new.superseded}
+    batch.refold |= batch.superseded
     batch.identified = plan.identified()
     await _load(store, scoring, batch, plan)
     return batch
@@ -162,10 +172,41 @@ async def _load(store: Store, scoring: Scoring, batch: Batch, plan: Plan) -> Non
         leads[lead] = row
     for old, new in batch.merged_away.items():
         _inherit(scoring, leads[new], stored.get(old, {}))
+    _join(scoring, batch, plan, stored)
     batch.leads = leads
     batch.refold |= {lead.id for lead in leads.values() if lead.unreadable}
     batch.refold &= wanted
     await store.merge(batch.merged_away)
+
+
+def _join(
+    scoring: Scoring, batch: Batch, plan: Plan, stored: Mapping[uuid.UUID, Mapping[str, State]]
+) -> None:
+    """Joins the profiles of leads that lost no event and got all events of others."""
+    gained: dict[uuid.UUID, set[uuid.UUID]] = defaultdict(set)
+    for _, old, new in plan.moved:
+        gained[new].add(old)
+    for lead in batch.refold - batch.merged_away.keys():
+        if not _only_gained(batch, plan, lead, gained[lead]):
+            continue
+        rows = [batch.leads[part] for part in (lead, *gained[lead]) if part in batch.leads]
+        if all(scoring.holds(row.profile, stored.get(row.id, {}).values()) for row in rows):
+            batch.joined[lead] = reduce(
+                lambda one, other: join(one, other, scoring.fold.declared),
+                (row.profile for row in rows),
+                Profile(),
+            )
+
+
+def _only_gained(batch: Batch, plan: Plan, lead: uuid.UUID, others: set[uuid.UUID]) -> bool:
+    """Whether a lead lost no event, and got all that these others ever had."""
+    if (others | {lead}) & (plan.divided | batch.superseded) or not others <= batch.leads.keys():
+        return False
+    moved_elsewhere = any(
+        move.old == lead or move.new in others or (move.old in others and move.new != lead)
+        for move in plan.moved
+    )
+    return not moved_elsewhere and all(batch.merged_away.get(other) == lead for other in others)
 
 
 def _inherit(scoring: Scoring, into: LeadRow, states: dict[str, State]) -> None:

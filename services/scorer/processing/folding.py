@@ -3,68 +3,104 @@
 import uuid
 from collections.abc import Mapping, Sequence
 
+from services.scorer.history import History
+from services.scorer.model import window
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import add, profile_of
-from services.scorer.model.state import Event
+from services.scorer.model.profile import Profile, add
+from services.scorer.model.state import Event, FoldState
+from services.scorer.model.window import Known
 from services.scorer.processing.batch import Batch
 from services.scorer.records import LeadRow, State
 from services.scorer.scoring import Scoring
-from services.scorer.store import Store
 from services.shared.contracts.identity import Kind
+from services.shared.telemetry import LEADS_CURTAILED
 
 
-async def fold(scoring: Scoring, store: Store, batch: Batch) -> None:
+async def fold(scoring: Scoring, history: History, batch: Batch) -> None:
     """Folds a batch's events onto its leads' states, all leads at once.
 
-    Leads are refolded that lost or got stored events, and those whose new events come out of order
-    (`late`).
+    Leads are refolded that lost or got stored events, those whose new events come out of order
+    (`late`), and those of which other events are weighed than before.
     """
     new = {lead: _in_order(batch, lead) for lead in batch.leads}
+    profiles: dict[uuid.UUID, Profile | None] = {}
     for lead in batch.leads.values():
         lead.states = {
             product: lead.states.get(product) or scoring.initial(product)
             for product in scoring.playbook.products
         }
-        if any(_out_of_order(scoring, state, new[lead.id]) for state in lead.states.values()):
+        if _is_late(scoring, lead, new[lead.id]):
             batch.late.add(lead.id)
-    refold = batch.refold | batch.late
-    stored = await store.events(refold) if refold else {}
-    for lead in batch.leads.values():
-        if lead.id in batch.refold:
-            lead.profile = profile_of(stored.get(lead.id, []))
-        else:
-            for event in new[lead.id]:
-                add(lead.profile, event)
-    _fold(scoring, batch.leads, new, {lead: stored.get(lead, []) for lead in refold})
+        profile = batch.joined.get(lead.id) if lead.id in batch.refold else lead.profile
+        if profile is None or not scoring.holds(profile, lead.states.values()):
+            profiles[lead.id] = None
+            continue
+        lead.profile = profile
+        extends = _grow(lead.profile, new[lead.id], scoring.fold.declared)
+        if lead.id in batch.refold or lead.id in batch.late or not extends:
+            profiles[lead.id] = lead.profile
+    _extend(scoring, [lead for lead in batch.leads.values() if lead.id not in profiles], new)
+    async for known in history.known(profiles):
+        _refold(scoring, [(batch.leads[lead], its) for lead, its in known.items()])
+
+
+def _grow(profile: Profile, events: Sequence[Event], declared: frozenset[str]) -> bool:
+    """Adds new events; returns whether those that are weighed only grew at their end."""
+    start = window.start(profile.stored)
+    milestones = profile.milestones_before(profile.since) if start else set()
+    traits, consents = profile.traits_left_out, profile.consents_left_out
+    for event in events:
+        add(profile, event, declared)
+    if profile.traits_left_out and not traits:
+        LEADS_CURTAILED.labels("traits").inc()
+    if profile.consents_left_out and not consents:
+        LEADS_CURTAILED.labels("consents").inc()
+    if start != window.start(profile.stored):
+        return False
+    return not start or milestones <= profile.milestones_before(profile.since)
+
+
+def _extend(
+    scoring: Scoring, leads: Sequence[LeadRow], new: Mapping[uuid.UUID, list[Event]]
+) -> None:
+    """Extends states by new events."""
+    states = [state for lead in leads for state in lead.states.values()]
+    events = [new[lead.id] for lead in leads for _ in lead.states]
+    _fold(scoring, states, [state.fold for state in states], events)
+
+
+def _refold(scoring: Scoring, leads: Sequence[tuple[LeadRow, Known]]) -> None:
+    """Folds leads from the initial state, by what is known of them."""
+    for lead, known in leads:
+        lead.profile, lead.unreadable = known.profile, False
+    pairs = [(state, known) for lead, known in leads for state in lead.states.values()]
+    initial = [scoring.fold.initial(state.fold.product) for state, _ in pairs]
+    _fold(scoring, [state for state, _ in pairs], initial, [known.events for _, known in pairs])
 
 
 def _fold(
     scoring: Scoring,
-    leads: Mapping[uuid.UUID, LeadRow],
-    new: Mapping[uuid.UUID, list[Event]],
-    refold: Mapping[uuid.UUID, list[Event]],
+    states: Sequence[State],
+    folds: Sequence[FoldState],
+    events: Sequence[Sequence[Event]],
 ) -> None:
-    """Extends states by new events; from the initial state by all events where `refold` has
-    them.
-    """
-    states, folds, events = [], [], []
-    for lead in leads.values():
-        for product, state in lead.states.items():
-            again = lead.id in refold
-            states.append(state)
-            folds.append(scoring.fold.initial(product) if again else state.fold)
-            events.append(refold[lead.id] if again else new[lead.id])
     for state, folded in zip(states, scoring.fold.extend(folds, events), strict=True):
         state.fold, state.fold_hash = folded, scoring.playbook.fold_hash
 
 
 def _in_order(batch: Batch, lead: uuid.UUID) -> list[Event]:
     events = (incoming.event for incoming in batch.events.get(lead, ()))
-    return sorted(events, key=lambda event: (event.at, event.uid))
+    return sorted(events, key=window.place)
+
+
+def _is_late(scoring: Scoring, lead: LeadRow, events: Sequence[Event]) -> bool:
+    """Whether a state cannot be extended by these events."""
+    if any(window.place(event) <= lead.profile.since for event in events):
+        return True
+    return any(_out_of_order(scoring, state, events) for state in lead.states.values())
 
 
 def _out_of_order(scoring: Scoring, state: State, events: Sequence[Event]) -> bool:
-    """Whether a state cannot be extended by these events."""
     if state.fold_hash != scoring.playbook.fold_hash or not scoring.fold.reads(state.fold):
         return True
     return any(_calls_for_refold(scoring.fold, state, event) for event in events)
@@ -73,11 +109,11 @@ def _out_of_order(scoring: Scoring, state: State, events: Sequence[Event]) -> bo
 def _calls_for_refold(fold: Fold, state: State, event: Event) -> bool:
     if not fold.weighs(event.data):
         return False
-    return (event.at, event.uid) <= state.fold.position or fold.undoes(state.fold, event)
+    return window.place(event) <= state.fold.position or fold.undoes(state.fold, event)
 
 
 async def refold_outdated(
-    scoring: Scoring, store: Store, leads: Sequence[LeadRow]
+    scoring: Scoring, history: History, leads: Sequence[LeadRow]
 ) -> set[uuid.UUID]:
     """Refolds leads whose states were made under another playbook or model, and returns which;
     refolds unreadable ones too.
@@ -89,18 +125,15 @@ async def refold_outdated(
         if {state.fold_hash for state in lead.states.values()} != {fold_hash}
         or set(lead.states) != set(products)
     }
-    old = [lead for lead in leads if lead.id in outdated or not _is_readable(scoring, lead)]
-    events = await store.events(lead.id for lead in old) if old else {}
-    for product in products if old else ():
-        folds = scoring.fold.refold(product, [events.get(lead.id, []) for lead in old])
-        for lead, folded in zip(old, folds, strict=True):
-            state = lead.states.get(product) or scoring.initial(product)
-            state.fold, state.fold_hash, state.view = folded, fold_hash, None
-            lead.states[product] = state
-    for lead in old:
-        lead.profile, lead.unreadable = profile_of(events.get(lead.id, [])), False
-        exclude(scoring, lead)
-        lead.states = {product: lead.states[product] for product in products}
+    old = {
+        lead.id: lead for lead in leads if lead.id in outdated or not _is_readable(scoring, lead)
+    }
+    profiles = {
+        lead.id: lead.profile if scoring.holds(lead.profile, lead.states.values()) else None
+        for lead in old.values()
+    }
+    async for known in history.known(profiles):
+        _rebuild(scoring, [(old[lead], its) for lead, its in known.items()])
     return outdated
 
 
@@ -109,17 +142,22 @@ def _is_readable(scoring: Scoring, lead: LeadRow) -> bool:
     return not lead.unreadable and all(scoring.fold.reads(state.fold) for state in states)
 
 
-def rebuild(scoring: Scoring, lead: LeadRow, events: Sequence[Event]) -> None:
-    """Makes a lead's profile and states from all of its events, whatever is stored of them."""
-    lead.profile, lead.unreadable = profile_of(events), False
-    states = {}
-    for product in scoring.playbook.products:
-        state = lead.states.get(product) or scoring.initial(product)
-        state.fold, state.view = scoring.fold.refold(product, [events])[0], None
-        state.fold_hash = scoring.playbook.fold_hash
-        states[product] = state
-    lead.states = states
-    exclude(scoring, lead)
+def rebuild(scoring: Scoring, lead: LeadRow, known: Known) -> None:
+    """Makes a lead's states anew, whatever is stored of them."""
+    _rebuild(scoring, [(lead, known)])
+
+
+def _rebuild(scoring: Scoring, leads: Sequence[tuple[LeadRow, Known]]) -> None:
+    for lead, _ in leads:
+        lead.states = {
+            product: lead.states.get(product) or scoring.initial(product)
+            for product in scoring.playbook.products
+        }
+        for state in lead.states.values():
+            state.view = None
+    _refold(scoring, leads)
+    for lead, _ in leads:
+        exclude(scoring, lead)
 
 
 def exclude(scoring: Scoring, lead: LeadRow) -> None:

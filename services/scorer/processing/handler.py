@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.crm import outbox as crm_outbox
 from services.scorer.failing import FailingLeads, is_of_one_lead
+from services.scorer.history import History
 from services.scorer.processing import batch as batches
 from services.scorer.processing.announcements import (
     NO_EVIDENCE,
@@ -87,8 +88,7 @@ class Handler:
 
     async def _change(self, connection: AsyncConnection, batch: batches.Batch) -> int:
         """Folds the batch's events, writes its leads, and puts out what is told of them."""
-        store = Store(connection)
-        await fold(self.scoring, store, batch)
+        await fold(self.scoring, History(connection, self.scoring.fold.declared), batch)
         for lead in batch.leads.values():
             exclude(self.scoring, lead)
             lead.version += 1
@@ -101,7 +101,10 @@ class Handler:
         once the lead is mended.
         """
         failing = FailingLeads(connection)
-        marked = await failing.among(batch.leads)
+        marked = await failing.among({*batch.leads, *batch.merged_away})
+        for old in marked & batch.merged_away.keys():
+            batch.joined.pop(batch.merged_away[old], None)  # it lacks what has waited
+        marked &= batch.leads.keys()
         waiting = {lead: _first(batch.events[lead]) for lead in marked if lead in batch.events}
         if waiting:
             await failing.keep_waiting(waiting)
@@ -123,7 +126,8 @@ class Handler:
         batch = await batches.assigned(connection, self.scoring, new)
         await self._leave_failing(connection, batch)
         uids = {event.uid for event in new.events}
-        sound = [await self._is_sound(store, lead, uids) for lead in batch.leads.values()]
+        history = History(connection, self.scoring.fold.declared)
+        sound = [await self._is_sound(history, lead, uids) for lead in batch.leads.values()]
         if all(sound):
             raise error
         left = 0
@@ -133,7 +137,7 @@ class Handler:
             await store.keep_touches([decoded.touch])
         return left
 
-    async def _is_sound(self, store: Store, lead: LeadRow, uids: set[str]) -> bool:
+    async def _is_sound(self, history: History, lead: LeadRow, uids: set[str]) -> bool:
         """Whether what is stored of a lead can be read, and its events but for `uids` folded."""
         if lead.unreadable:
             return False
@@ -142,9 +146,9 @@ class Handler:
             folds = [state.fold for state in product_states]
             if folds:
                 self.scoring.fold.view(folds, [now] * len(folds), [0.0] * len(folds))
-            events = (await store.events([lead.id])).get(lead.id, [])
             again = LeadRow(lead.id, identifiers=lead.identifiers)
-            rebuild(self.scoring, again, [event for event in events if event.uid not in uids])
+            async for known in history.known({lead.id: None}, but_for=uids):
+                rebuild(self.scoring, again, known[lead.id])
             check(self.scoring, again, now)
         except Exception as error:
             if not is_of_one_lead(error):

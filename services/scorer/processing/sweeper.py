@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scorer.failing import FailingLeads, is_of_one_lead
+from services.scorer.history import History
 from services.scorer.processing.announcements import Evidence
 from services.scorer.processing.folding import rebuild, refold_outdated
 from services.scorer.processing.handler import Handler
@@ -124,10 +125,11 @@ class Sweeper:
     async def _reviewed(
         self, connection: AsyncConnection, chosen: list[uuid.UUID]
     ) -> list[Outgoing]:
-        store = Store(connection)
-        leads = await _load(store, set(chosen))
+        leads = await _load(Store(connection), set(chosen))
         due = {lead.id: lead for lead in leads.values() if lead.states}
-        refolded = await refold_outdated(self._handler.scoring, store, [*due.values()])
+        scoring = self._handler.scoring
+        history = History(connection, scoring.fold.declared)
+        refolded = await refold_outdated(scoring, history, [*due.values()])
         evidence = {lead: Evidence(refolded=True) for lead in refolded}
         return await self._handler.write(connection, due, evidence)
 
@@ -139,11 +141,12 @@ class Sweeper:
         leads = await _load(store, {lead_id})
         if not leads:  # another process has it, or it is no more
             return []
-        events = (await store.events([lead_id])).get(lead_id)
+        history = History(connection, scoring.fold.declared)
+        found = [known[lead_id] async for known in history.known({lead_id: None})]
         await FailingLeads(connection).clear(lead_id)
-        if not events:  # merged into another
+        if not found[0].events:  # merged into another
             return []
-        rebuild(scoring, leads[lead_id], events)
+        rebuild(scoring, leads[lead_id], found[0])
         new = await store.received_since(lead_id, waiting) if waiting else []
         evidence = Evidence(events=new, late=bool(new), identified=bool(new))
         return await self._handler.write(connection, leads, {lead_id: evidence})

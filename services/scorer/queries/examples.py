@@ -57,6 +57,7 @@ LEAD = LeadResponse(
     ],
     source="google",
     campaign="autumn",
+    left_out=[],
     events_counted=7,
     last_event_at=AT,
     next_review_at="2026-11-09T09:30:00Z",
@@ -82,6 +83,7 @@ LEDGER = LedgerResponse(
     product="default",
     model="3f1c0a9be2d4",
     note="",
+    unweighed=0,
 )
 TIMELINE = TimelineResponse(
     [

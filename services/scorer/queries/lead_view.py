@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from services.scorer.model.profile import Profile
+from services.scorer.model.profile import LeftOut, Profile
 from services.shared.contracts.events import ExternalId
 from services.shared.contracts.identity import OURS, Identifier, Kind
 
@@ -35,7 +35,8 @@ class LeadView(msgspec.Struct, frozen=True, kw_only=True):
     """One lead for one product, as of a moment. All times are µs.
 
     `likelihood` is None once the outcome has happened, `last_event_at` before the first event;
-    sales' status, source and campaign are '' where none is known.
+    sales' status, source and campaign are '' where none is known. `left_out` names what more was
+    posted of than is kept: `traits`, `consents`.
     """
 
     id: uuid.UUID
@@ -57,6 +58,7 @@ class LeadView(msgspec.Struct, frozen=True, kw_only=True):
     consent: list[ConsentView]
     source: str
     campaign: str
+    left_out: list[LeftOut]
     events_counted: int
     last_event_at: int | None
     next_review_at: int | None

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scorer.failing import FailingLeads, is_of_one_lead, reason_of
+from services.scorer.history import ALWAYS, History
 from services.scorer.model.explanation import Ledger, explain
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import profile_of
-from services.scorer.model.state import Event, View
+from services.scorer.model.profile import Profile
+from services.scorer.model.state import View
+from services.scorer.model.window import Known
 from services.scorer.queries.filters import LeadFilter
 from services.scorer.queries.lead_view import (
     FailedLead,
@@ -25,7 +27,7 @@ from services.scorer.queries.repository import (
     readable,
     unknown_lead,
 )
-from services.scorer.records import State
+from services.scorer.records import State, UnreadableLead
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
 from services.shared.contracts.identity import Identifier
@@ -97,9 +99,9 @@ class LeadQueries:
             async with self._engine.connect() as connection:
                 lead = await LeadRepository(connection).lead(lead_id, product)
                 if at is not None or self._is_outdated(lead.state):
-                    events = await self._events(connection, lead_id, at)
-                    lead.profile = profile_of(events)
-                    lead.state.fold = self._fold.refold(product, [events])[0]
+                    known = await self._known(connection, lead, at)
+                    lead.profile = known.profile
+                    lead.state.fold = self._fold.refold(product, [known.events])[0]
             latest = max(self.now(), lead.profile.last_at, lead.state.fold.last_at)
             return self._views([lead], [latest if at is None else at])[0]
 
@@ -132,30 +134,50 @@ class LeadQueries:
         `not-found` or `lead-unreadable`.
         """
         async with readable(self._engine, lead_id):
-            events = await self.events(lead_id, at)
-            moment = max(self.now(), events[-1].at) if at is None else at
-            return explain(self._fold, product, events, moment)
+            known = await self.known(lead_id, product, at)
+            moment = max(self.now(), known.events[-1].at) if at is None else at
+            return explain(self._fold, product, known, moment)
 
-    async def events(self, lead_id: uuid.UUID, until: int | None = None) -> list[Event]:
-        """All events of one lead in order, up to `until` (µs). Raises MergedAway, or Reject
-        `not-found`.
+    async def known(self, lead_id: uuid.UUID, product: str, until: int | None = None) -> Known:
+        """What the fold weighs of one lead's events up to `until` (µs). Raises MergedAway, or
+        Reject `not-found`.
         """
         async with readable(self._engine, lead_id), self._engine.connect() as connection:
-            await LeadRepository(connection).check(lead_id)
-            return await self._events(connection, lead_id, until)
+            repository = LeadRepository(connection)
+            try:
+                lead = await repository.lead(lead_id, product)
+            except UnreadableLead:  # its events can still be read
+                await repository.check(lead_id)
+                return await self._from_events(connection, lead_id, None, until)
+            return await self._known(connection, lead, until)
 
-    async def _events(
-        self, connection: AsyncConnection, lead_id: uuid.UUID, until: int | None
-    ) -> list[Event]:
-        events = (await Store(connection).events([lead_id], until)).get(lead_id)
-        if not events:
+    async def _known(
+        self, connection: AsyncConnection, lead: StoredLead, until: int | None
+    ) -> Known:
+        latest = max(lead.profile.last_at, lead.state.fold.last_at)
+        is_all = until is None or until >= latest
+        held = is_all and self._scoring.holds(lead.profile, [lead.state])
+        profile = lead.profile if held else None
+        return await self._from_events(connection, lead.id, profile, until)
+
+    async def _from_events(
+        self,
+        connection: AsyncConnection,
+        lead_id: uuid.UUID,
+        profile: Profile | None,
+        until: int | None,
+    ) -> Known:
+        until = ALWAYS if until is None else until
+        history = History(connection, self._fold.declared)
+        found = [known[lead_id] async for known in history.known({lead_id: profile}, until)]
+        if not found[0].events:
             raise Reject(
                 "nothing was known of the lead then",
                 where="at",
                 remedy="ask for a later time",
                 kind="not-found",
             )
-        return events
+        return found[0]
 
     # -- views ------------------------------------------------------------------------------------
 
@@ -173,10 +195,16 @@ class LeadQueries:
         outdated = [lead for lead in leads if self._is_outdated(lead.state)]
         if not outdated:
             return
-        events = await Store(connection).events(lead.id for lead in outdated)
-        for lead in outdated:
-            product = lead.state.fold.product
-            lead.state.fold = self._fold.refold(product, [events.get(lead.id, [])])[0]
+        profiles = {
+            lead.id: lead.profile if self._scoring.holds(lead.profile, [lead.state]) else None
+            for lead in outdated
+        }
+        history = History(connection, self._fold.declared)
+        async for known in history.known(profiles):
+            for lead in outdated:
+                if lead.id in known:
+                    product, its = lead.state.fold.product, known[lead.id]
+                    lead.state.fold = self._fold.refold(product, [its.events])[0]
 
     def _views(self, leads: Sequence[StoredLead], moments: Sequence[int]) -> list[LeadView]:
         """The leads as they look at `moments` (µs), folded forward together."""
@@ -211,6 +239,7 @@ class LeadQueries:
             consent=consents_of(profile),
             source=source.name if source else "",
             campaign=source.campaign if source else "",
+            left_out=profile.left_out,
             events_counted=profile.events,
             last_event_at=profile.last_at if profile.events else None,
             next_review_at=view.next_review_at,

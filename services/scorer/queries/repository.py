@@ -15,6 +15,7 @@ from services.scorer.queries.filters import LeadFilter, Order
 from services.scorer.queries.lead_view import FailedLead
 from services.scorer.records import State, UnreadableLead, state_of, unpack_profile
 from services.scorer.store import STATE_COLUMNS, Store
+from services.shared.clock import to_us
 from services.shared.contracts.identity import Identifier, Kind
 from services.shared.db import rows, value
 from services.shared.errors import Reject
@@ -48,6 +49,30 @@ SORT_COLUMNS: dict[Order, SortColumn] = {
     "fit": SortColumn("s.fit", "float8"),
     "last_event_at": SortColumn("s.last_event_at", "bigint"),
 }
+
+
+# Each part reads no more than a page of its own.
+TIMELINE = """
+SELECT at, kind, ref, source, flags, conflict, body FROM (
+    (SELECT to_timestamp(0) + occurred_at * interval '1 microsecond' AS at,
+        'event' AS kind, uid AS ref, source, flags, conflict, body
+    FROM scorer.event WHERE lead_id = :lead {event_after}
+    ORDER BY occurred_at, uid LIMIT :limit)
+    UNION ALL
+    (SELECT announced_at, 'announcement', id, '', '', false,
+        json_build_object('from', from_stage, 'stage', stage, 'cause', cause,
+        'cause_at', cause_at, 'cause_event', cause_event, 'seq', seq,
+        'product', product, 'likelihood', likelihood)::text
+    FROM scorer.announcement WHERE (lead_id = :lead
+        OR lead_id IN (SELECT id FROM scorer.lead WHERE merged_into = :lead)) {change_after}
+    ORDER BY announced_at, id LIMIT :limit)
+    UNION ALL
+    (SELECT at, 'touch', id, '', '', false, body
+    FROM scorer.touch WHERE lead_id = :lead {touch_after}
+    ORDER BY at, id LIMIT :limit)
+) AS items
+ORDER BY at, ref LIMIT :limit
+"""
 
 
 class MergedAway(Exception):
@@ -215,30 +240,14 @@ class LeadRepository:
         """Events, announcements and touches of a lead and of those merged into it, oldest first."""
         found = await rows(
             self._connection,
-            """
-            SELECT at, kind, ref, source, flags, conflict, body FROM (
-                SELECT to_timestamp(0) + occurred_at * interval '1 microsecond' AS at,
-                    'event' AS kind, uid AS ref, source, flags, conflict, body
-                FROM scorer.event WHERE lead_id = :lead
-                UNION ALL
-                SELECT announced_at, 'announcement', id, '', '', false,
-                    json_build_object('from', from_stage, 'stage', stage, 'cause', cause,
-                    'cause_at', cause_at, 'cause_event', cause_event, 'seq', seq,
-                    'product', product, 'likelihood', likelihood)::text
-                FROM scorer.announcement WHERE lead_id = :lead
-                    OR lead_id IN (SELECT id FROM scorer.lead WHERE merged_into = :lead)
-                UNION ALL
-                SELECT at, 'touch', id, '', '', false, body
-                FROM scorer.touch WHERE lead_id = :lead
-            ) AS items
-            WHERE CAST(:at AS timestamptz) IS NULL
-                OR (at, ref) > (CAST(:at AS timestamptz), CAST(:ref AS uuid))
-            ORDER BY at, ref LIMIT :limit
-            """,
+            TIMELINE.format(
+                event_after="AND (occurred_at, uid) > (:at_us, :ref)" if after else "",
+                change_after="AND (announced_at, id) > (:at, :ref)" if after else "",
+                touch_after="AND (at, id) > (:at, :ref)" if after else "",
+            ),
             lead=lead_id,
             limit=limit,
-            at=after.at if after else None,
-            ref=after.ref if after else None,
+            **({"at": after.at, "at_us": to_us(after.at), "ref": after.ref} if after else {}),
         )
         return [TimelineRow(*row) for row in found]
 

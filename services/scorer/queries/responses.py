@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from services.scorer.model.explanation import Ledger, Line, LineKind
+from services.scorer.model.profile import LeftOut
 from services.scorer.queries.lead_view import ConsentView, LeadPage, LeadView
 from services.scorer.wording import ledger_note, line_text
 from services.shared.clock import from_us, rfc3339
@@ -66,6 +67,9 @@ class LeadResponse(msgspec.Struct, frozen=True):
 
     `belief` holds the probability of each buying stage, `likelihood` that of an opportunity within
     the horizon: null once it has happened. While not `calibrated`, show people a band of it.
+    `left_out` names what more was posted of than is kept of one lead: then the newest traits are
+    kept beside those that the playbook names, and a permission that is not kept counts as refused
+    where any of its kind was.
     """
 
     id: str
@@ -86,6 +90,7 @@ class LeadResponse(msgspec.Struct, frozen=True):
     consent: list[ConsentResponse]
     source: str | None
     campaign: str | None
+    left_out: list[LeftOut]
     events_counted: int
     last_event_at: Time | None
     next_review_at: Time | None
@@ -114,6 +119,7 @@ class LeadResponse(msgspec.Struct, frozen=True):
             consent=[ConsentResponse.of(consent) for consent in lead.consent],
             source=lead.source or None,
             campaign=lead.campaign or None,
+            left_out=lead.left_out,
             events_counted=lead.events_counted,
             last_event_at=_time_or_null(lead.last_event_at),
             next_review_at=_time_or_null(lead.next_review_at),
@@ -171,7 +177,8 @@ class LineResponse(msgspec.Struct, frozen=True):
 
 class LedgerResponse(msgspec.Struct, frozen=True):
     """`start` + Σ delta = logit(likelihood); `sum` is that sum. A lead whose outcome has happened
-    has no likelihood.
+    has no likelihood. Of very many events the newest are weighed, with older ones that
+    matter long; `unweighed` counts the others.
     """
 
     likelihood: float | None
@@ -182,6 +189,7 @@ class LedgerResponse(msgspec.Struct, frozen=True):
     product: str
     model: str
     note: str
+    unweighed: int
 
     @classmethod
     def of(cls, ledger: Ledger) -> "LedgerResponse":
@@ -195,6 +203,7 @@ class LedgerResponse(msgspec.Struct, frozen=True):
             product=ledger.product,
             model=ledger.model,
             note=ledger_note(ledger.ended_by),
+            unweighed=ledger.unweighed,
         )
 
 

@@ -10,9 +10,9 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.model.explanation import Ledger, Line, LineKind, explain
-from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event
 from services.scorer.model.trajectory import Curve, curve
+from services.scorer.model.window import Known
 from services.scorer.queries.lead_view import LeadView
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.repository import readable
@@ -39,7 +39,7 @@ class LedgerLine(msgspec.Struct, frozen=True):
 
 class LedgerView(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger for people: points that add up to `total`, of 100, None once the outcome has
-    happened; `earlier` counts the lines that are summed up.
+    happened; `earlier` counts the lines that are summed up, `unweighed` older events without one.
     """
 
     start: float
@@ -48,6 +48,7 @@ class LedgerView(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[LedgerLine]
     total: float | None
     note: str
+    unweighed: int
 
 
 class LeadPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,21 +83,21 @@ class LeadPages:
 
     async def _read(self, lead_id: uuid.UUID, product: str, *, whole: bool) -> LeadPage:
         lead = await self._leads.lead(lead_id, product)
-        events = await self._leads.events(lead_id, lead.as_of)
+        known = await self._leads.known(lead_id, product, lead.as_of)
         async with self._engine.connect() as connection:
             repository = PageRepository(connection)
             announcements = await repository.announcements(lead_id, product)
             touches = await repository.touches(lead_id, TOUCHES)
-        ledger, seen = await asyncio.to_thread(self._fold_again, product, events, lead.as_of)
+        ledger, seen = await asyncio.to_thread(self._fold_again, product, known, lead.as_of)
         name = name_of(lead.traits, lead.identifiers)
-        history = self._history(events, announcements, touches)
+        history = self._history(known.events, announcements, touches)
         limit = len(history) if whole else HISTORY
         return LeadPage(
             lead=lead,
             name=name.name,
             detail=name.detail,
             traits=[(trait, short(value)) for trait, value in sorted(lead.traits.items())],
-            fit_reasons=self._fold.fit.reasons(profile_of(events).fit_traits()),
+            fit_reasons=self._fold.fit.reasons(known.profile.fit_traits()),
             curve=seen,
             ledger=self._ledger(ledger, None if whole else LEDGER_LINES),
             changes=[activities.of_announcement(row) for row in announcements],
@@ -105,9 +106,9 @@ class LeadPages:
             more=len(history) > limit,
         )
 
-    def _fold_again(self, product: str, events: Sequence[Event], now: int) -> tuple[Ledger, Curve]:
+    def _fold_again(self, product: str, known: Known, now: int) -> tuple[Ledger, Curve]:
         fold = self._fold
-        return explain(fold, product, events, now), curve(fold, product, events, now)
+        return explain(fold, product, known, now), curve(fold, product, known, now)
 
     def _ledger(self, ledger: Ledger, limit: int | None) -> LedgerView:
         """The last `limit` lines, those before them summed up."""
@@ -120,6 +121,7 @@ class LeadPages:
             lines=[self._line(line) for line in shown],
             total=None if ledger.likelihood is None else 100 * ledger.likelihood,
             note=ledger_note(ledger.ended_by),
+            unweighed=ledger.unweighed,
         )
 
     def _line(self, line: Line) -> LedgerLine:

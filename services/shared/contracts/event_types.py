@@ -95,6 +95,13 @@ REFUSALS = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
 # Types that may give or take a consent without naming one.
 CONSENT_TYPES = REFUSALS | {"consent_given", "email_bounced"}
 REQUESTS = frozenset({"demo_requested", "enquired", "trial_started"})
+# What nobody does so often that the last of each type need ever be forgotten, however much follows.
+MILESTONES = REQUESTS | {
+    "form_submitted", "webinar_registered", "webinar_attended",
+    "event_attended", "survey_answered", "email_replied", "not_now", "unsubscribed",
+    "email_complained", "call_held", "meeting_held", "sales_accepted", "sales_rejected",
+    "sales_disqualified", "opportunity_opened", "won", "lost", "purchased",
+}  # fmt: skip
 # Acts during which the person is on our site, or has just come from a mail.
 ON_SITE = REQUESTS | {
     "page_viewed", "form_submitted", "content_downloaded", "video_watched", "pricing_viewed",

@@ -46,6 +46,21 @@ def datetime_of(given: str | float) -> datetime:
         raise ValueError("a time out of range") from error
 
 
+def names_in(expression: str) -> frozenset[str]:
+    """The names of all fields that an expression mentions; none of one that cannot be read."""
+    try:
+        nodes = [jmespath.compile(expression).parsed]
+    except JMESPathError:
+        return frozenset()
+    names = set()
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("children", ())
+        if node["type"] == "field":
+            names.add(node["value"])
+    return frozenset(names)
+
+
 class RequestFunctions(Functions):
     """What expressions may call: a request's `body()`, a `header()`, a parameter of its `query()`;
     and conversions of text.

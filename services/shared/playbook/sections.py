@@ -9,13 +9,14 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
+from services.shared.playbook.expressions import names_in
 from services.shared.playbook.frozen import FrozenModel
 from services.shared.playbook.senders import Sender
 from services.shared.playbook.stage_model import Model
 
 UNKNOWN = "unknown"
 CUSTOMER = "customer"
-FOLD_VERSION = 2  # of the fold's rules and the shape of its state; raising it refolds every lead
+FOLD_VERSION = 3  # of the fold's rules and the shape of its state; raising it refolds every lead
 
 
 class Company(FrozenModel):
@@ -256,6 +257,20 @@ class Playbook(FrozenModel):
         return [*self.model.stages, CUSTOMER]
 
     @cached_property
+    def named_traits(self) -> frozenset[str]:
+        """The traits that a rule of the playbook reads."""
+        written_back = (names_in(expression) for expression in self.crm.fields.values())
+        return frozenset(
+            trait
+            for trait in (
+                *(rule.trait for rule in self.fit.rules),
+                *(rule.trait for rule in self.exclusions),
+                *(persona.trait for persona in self.personas),
+            )
+            if trait
+        ).union(*written_back)
+
+    @cached_property
     def fold_hash(self) -> str:
         """Hash of all that the fold depends on; a state stored with another hash is refolded."""
         content = [
@@ -275,5 +290,7 @@ class Playbook(FrozenModel):
             },
         )
         return hashlib.sha256(
-            json.dumps([FOLD_VERSION, fold, content], sort_keys=True).encode()
+            json.dumps(
+                [FOLD_VERSION, fold, content, sorted(self.named_traits)], sort_keys=True
+            ).encode()
         ).hexdigest()[:16]

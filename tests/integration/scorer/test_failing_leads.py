@@ -20,7 +20,6 @@ from services.scorer.crm import outbox as crm_outbox
 from services.scorer.crm.delivery import CrmDelivery
 from services.scorer.processing import announcements
 from services.scorer.queries.leads import LeadQueries
-from services.scorer.store import Store
 from services.shared.clock import DAY, from_us
 from services.shared.contracts.events import Consent, Interaction
 from services.shared.http.keys import ApiKeys, new_key, register
@@ -124,7 +123,7 @@ class Clinic(Bench):
         async with self.engine.connect() as connection:
             found = await self.ask("SELECT id, profile FROM scorer.lead WHERE merged_into IS NULL")
             profiles = {row.id: row.profile for row in found}
-            return await _compare(Store(connection), self.handler.scoring, profiles)
+            return await _compare(connection, self.handler.scoring, profiles)
 
     async def counted(self) -> dict[str, int]:
         """Events counted by lead, as the list says."""

@@ -5,6 +5,7 @@ changes are said once.
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands.verify import verify
+from services.scorer.model.profile import MOST_TRAITS
 from services.scorer.processing.handler import Handler
 from services.scorer.processing.sweeper import Sweeper
 from services.scorer.queries.filters import LeadFilter
@@ -69,3 +70,39 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
     }
     checked = await verify(settings, lambda _: None)
     assert checked.leads == 40
+
+
+async def test_a_trait_that_the_playbook_begins_to_name_is_found_again(
+    engine: AsyncEngine, settings: Settings, default_playbook: Playbook
+) -> None:
+    """It had made way for hundreds of others; what is posted meanwhile changes nothing."""
+    body = default_playbook.model_dump()
+    body["personas"][0] |= {"trait": "guild", "matches": "smith"}
+    playbooks = default_playbook, Playbook.model_validate(body)
+    before, after = (Handler(Scoring.of(playbook, present.CLOCK)) for playbook in playbooks)
+    traits = [{"guild": "smiths"}, {f"t{n}": n for n in range(300)}, {"t7": "seven"}]
+    said = [
+        Occurrence(
+            present.CLOCK.now_us() - DAY + n,
+            Interaction(id=f"e{n}", type="identified", user_id="u1", traits=some),
+        )
+        for n, some in enumerate(traits)
+    ]
+    async with engine.begin() as connection:
+        await before.apply(connection, [before.decode(record) for record in records(said[:2])])
+    queries = LeadQueries(engine, before.scoring, b"pepper")
+    (lead,) = (await queries.page(LeadFilter(product="default", limit=10))).leads
+    assert lead.left_out == ["traits"]
+    assert len(lead.traits) == MOST_TRAITS
+    assert "guild" not in lead.traits
+    async with engine.begin() as connection:
+        await after.apply(connection, [after.decode(record) for record in records(said[2:])])
+    found = await LeadQueries(engine, after.scoring, b"pepper").lead(lead.id, "default")
+    assert found.traits["guild"] == "smiths"
+    assert found.traits["t7"] == "seven"
+    assert len(found.traits) == MOST_TRAITS + 1
+    sweeper = Sweeper(engine, after, 0.1, lambda: None)
+    while await sweeper.refold():
+        pass
+    again = await LeadQueries(engine, after.scoring, b"pepper").lead(lead.id, "default")
+    assert again.traits == found.traits

@@ -10,17 +10,22 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands.verify import canonical, verify
+from services.scorer import history
+from services.scorer.model import profile, window
+from services.scorer.model.state import Event
+from services.scorer.model.window import known_of
 from services.scorer.processing.handler import Handler
 from services.scorer.records import unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
+from services.shared.clock import to_us
+from services.shared.contracts.events import decode_interaction
 from services.shared.db import rows
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
-from tests.support import present
-from tests.support.histories import history, records, resent, sends
+from tests.support import histories, present
 
 CASES = 50
 
@@ -57,8 +62,16 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
                 "SELECT id, profile, provisional FROM scorer.lead WHERE merged_into IS NULL",
             )
         }
-        store = Store(connection)
-        states, events = await store.states(leads), await store.events(leads)
+        states = await Store(connection).states(leads)
+        events: dict[Any, list[Any]] = {}
+        for row in await rows(
+            connection,
+            "SELECT lead_id, occurred_at, uid, received_at, body FROM scorer.event "
+            "ORDER BY occurred_at, uid",
+        ):
+            data, received = decode_interaction(row.body), to_us(row.received_at)
+            event = Event(row.occurred_at, row.uid.hex, data, received)
+            events.setdefault(row.lead_id, []).append(event)
         conflicts = {
             r.uid.hex for r in await rows(connection, "SELECT uid FROM scorer.event WHERE conflict")
         }
@@ -68,6 +81,9 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
     for lead, mine in events.items():
         lane = states[lead]["default"].fold
         key = tuple(event.uid for event in mine)
+        reference = known_of(mine, handler.scoring.fold.declared)
+        assert handler.scoring.fold.refold("default", [reference.events]) == [lane]
+        assert canonical(reference.profile) == canonical(unpack_profile(leads[lead].profile))
         flags = tuple(event.uid in conflicts for event in mine)
         out[key] = (
             lane,
@@ -85,10 +101,41 @@ async def test_any_arrival_of_the_same_set_gives_the_same_state(
     """Once in order and alone, then shuffled, doubled, in other batches, by three processes at
     once; some events were received again and again.
     """
-    rng = random.Random(seed)
-    handler = Handler(Scoring.of(default_playbook, present.CLOCK))
-    happened = history(rng, people=rng.choice([2, 3, 5]), length=rng.choice([10, 25, 40]))
-    all_records = records(happened, sends(rng)) + resent(rng, happened)
+    await same_state(random.Random(seed), engine, settings, default_playbook)
+
+
+@pytest.mark.parametrize("seed", range(CASES, CASES + CASES // 2))
+async def test_any_arrival_gives_the_same_state_of_leads_of_which_not_all_is_kept(
+    seed: int,
+    engine: AsyncEngine,
+    settings: Settings,
+    default_playbook: Playbook,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The newest few events are weighed one by one, a milestone and a consent of each kind are
+    kept, histories are read in slices; merges and splits, late and repeated events as before.
+    """
+    for place, name, limit in (
+        (window, "KEPT", 3),
+        (window, "BLOCK", 2),
+        (window, "WHOLE", 5),
+        (profile, "MOST_MILESTONES", 1),
+        (profile, "MOST_TRAITS", 0),
+        (profile, "MOST_CONSENTS", 1),
+        (history, "SLICE", 2),
+        (history, "AT_ONCE", 7),
+    ):
+        monkeypatch.setattr(place, name, limit)
+    await same_state(random.Random(seed), engine, settings, default_playbook)
+
+
+async def same_state(
+    rng: random.Random, engine: AsyncEngine, settings: Settings, playbook: Playbook
+) -> None:
+    handler = Handler(Scoring.of(playbook, present.CLOCK))
+    happened = histories.history(rng, people=rng.choice([2, 3, 5]), length=rng.choice([10, 25, 40]))
+    all_records = histories.records(happened, histories.sends(rng))
+    all_records += histories.resent(rng, happened)
     async with engine.begin() as connection:
         tables = (
             "event, identifier, link, verdict, lead, lead_state, announcement, touch, "

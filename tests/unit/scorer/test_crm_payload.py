@@ -64,6 +64,7 @@ LEAD = LeadView(
     consent=[],
     source="fair",
     campaign="",
+    left_out=[],
     events_counted=1,
     last_event_at=at("2026-11-01T00:00:00Z"),
     next_review_at=None,

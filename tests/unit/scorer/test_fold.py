@@ -11,6 +11,7 @@ from services.scorer.model.explanation import explain
 from services.scorer.model.fold import Fold
 from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event, FoldState
+from services.scorer.model.window import known_of
 from services.scorer.wording import line_text
 from services.shared.contracts.event_types import TOUCH_SENT
 from services.shared.contracts.events import Interaction, event_uid
@@ -94,7 +95,7 @@ def check(fold: Fold, seed: int) -> None:
 
 def sums_up(fold: Fold, product: str, events: list[Event], lane: FoldState, now: int) -> None:
     """start + Σ delta = logit(likelihood), and it is the likelihood that is shown (S5)."""
-    ledger = explain(fold, product, events, now)
+    ledger = explain(fold, product, known_of(events), now)
     shown = fold.view([lane], [now], [fold.fit.points(profile_of(events).fit_traits())])[0]
     if shown.likelihood is None:
         assert ledger.likelihood is None
@@ -252,7 +253,7 @@ def mailed(fold: Fold, *clicks: tuple[float, bool]) -> tuple[float, float]:
     lane, now = fold.refold("default", [events])[0], BASE + 11 * DAY
     likelihood = fold.view([lane], [now], [50.0])[0].likelihood
     assert likelihood is not None
-    return likelihood, explain(fold, "default", events, now).likelihood or 0.0
+    return likelihood, explain(fold, "default", known_of(events), now).likelihood or 0.0
 
 
 @pytest.mark.parametrize("seconds", [-10, -1, 0, 10])
@@ -282,7 +283,9 @@ def test_the_ledger_names_the_click_that_a_machine_made(fold: Fold) -> None:
     click, machine = (
         act("email_clicked", 3 + n / 86_400, touch_id=TOUCH, machine=bool(n)) for n in range(2)
     )
-    ledger = explain(fold, "default", [act("page_viewed", 0), sent, click, machine], BASE + 4 * DAY)
+    ledger = explain(
+        fold, "default", known_of([act("page_viewed", 0), sent, click, machine]), BASE + 4 * DAY
+    )
     told = [line for line in ledger.lines if line.event_id == click.data.id]
     assert [(line.kind, line.delta, line.points) for line in told] == [("machine", 0.0, 0.0)]
     assert "a machine clicked in it within seconds" in line_text(told[0])

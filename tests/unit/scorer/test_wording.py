@@ -17,6 +17,7 @@ from services.scorer.model.fold import Fold
 from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event
 from services.scorer.model.trajectory import HEIGHT, WIDTH, areas, ceiling, curve, line
+from services.scorer.model.window import known_of
 from services.scorer.queries.responses import LineResponse
 from services.scorer.ui.activities import Activity
 from services.scorer.ui.live import AWAY, Fragments, LiveUpdates, Watcher
@@ -173,7 +174,7 @@ def test_every_cause_of_a_stage_change_has_words() -> None:
 def test_the_curve_is_what_was_believed_at_every_moment(fold: Fold, seed: int) -> None:
     events = person(seed)
     now = events[-1].at + 20 * DAY
-    seen = curve(fold, "default", events, now, instants=25)
+    seen = curve(fold, "default", known_of(events), now, instants=25)
     assert seen.at[-1] == now
     assert (np.diff(seen.at) > 0).all()
     for i, at in enumerate(seen.at):
@@ -189,8 +190,8 @@ def test_the_curve_is_what_was_believed_at_every_moment(fold: Fold, seed: int) -
 def test_the_curve_ends_where_the_ledger_does(fold: Fold) -> None:
     events = person(3)
     now = events[-1].at + 3 * DAY
-    assert curve(fold, "default", events, now).known(-1) == pytest.approx(
-        explain(fold, "default", events, now).likelihood
+    assert curve(fold, "default", known_of(events), now).known(-1) == pytest.approx(
+        explain(fold, "default", known_of(events), now).likelihood
     )
 
 
@@ -204,7 +205,7 @@ def test_the_picture_stays_inside_its_box_and_is_broken_where_nothing_is_left_to
         Event(BASE + 5 * DAY, "b" * 32, bought),
         Event(BASE + 9 * DAY, "c" * 32, lost),
     ]
-    seen = curve(fold, "default", events, BASE + 20 * DAY)
+    seen = curve(fold, "default", known_of(events), BASE + 20 * DAY)
     path = line(seen, ceiling(seen))
     assert path.count("M") == 2
     for shape in [*areas(seen), path]:
@@ -215,9 +216,9 @@ def test_the_picture_stays_inside_its_box_and_is_broken_where_nothing_is_left_to
 
 def test_a_lead_of_this_instant_and_one_of_very_many_events_have_a_curve(fold: Fold) -> None:
     first = Event(BASE, "a" * 32, Interaction(id="v", type="page_viewed"))
-    assert curve(fold, "default", [first], BASE).x(BASE) == 1.0
+    assert curve(fold, "default", known_of([first]), BASE).x(BASE) == 1.0
     many = [Event(BASE + n * DAY // 20, f"{n:032x}", first.data) for n in range(1000)]
-    assert curve(fold, "default", many, many[-1].at).at.size <= 110
+    assert curve(fold, "default", known_of(many), many[-1].at).at.size <= 110
 
 
 # -- what is new ----------------------------------------------------------------------------------
