@@ -79,7 +79,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_headers = False
         super().on_headers_complete()
         if self.cycle is not None:
-            self.cycle.transport = self._given
+            self.cycle.transport = self._given  # type: ignore[assignment]  # what it is given to write to
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)

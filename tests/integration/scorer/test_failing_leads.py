@@ -342,6 +342,24 @@ async def test_what_was_announced_of_a_lead_that_a_failing_one_takes_in_is_not_a
     assert await clinic.mismatches() == []
 
 
+async def test_events_that_wait_with_a_lead_count_for_the_one_that_takes_it_in(
+    clinic: Clinic,
+) -> None:
+    """A profile that lacks them must not stand for them."""
+    await clinic.said("page_viewed", NOON, id="dan", email="dan@f.example")
+    await clinic.said("demo_requested", NOON + HOUR, id="visit", anonymous_id="browser-7")
+    clinic.ids["dan"] = await clinic.id_of("dan")
+    visitor = await clinic.one("SELECT lead_id FROM scorer.identifier WHERE value = 'browser-7'")
+    await rebuild(clinic.engine, [visitor])
+    await clinic.said("enquired", NOON + 2 * HOUR, id="waits", anonymous_id="browser-7")
+    await clinic.said(
+        "page_viewed", NOON + 3 * HOUR, id="both", email="dan@f.example", anonymous_id="browser-7"
+    )
+    await clinic.sweeper().mend()
+    assert await clinic.counted() == {"ann": 1, "bob": 1, "cid": 1, "dan": 4}
+    assert await clinic.mismatches() == []
+
+
 # -- whose fault it is ----------------------------------------------------------------------------
 
 
