@@ -14,7 +14,7 @@ UNTIL = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 async def test_a_pause_and_a_stage_that_shared_a_date_keep_it_each(engine: AsyncEngine) -> None:
-    path = ROOT / "deploy" / "migrations" / "versions" / "0008_sending.py"
+    path = ROOT / "deploy" / "migrations" / "versions" / "0004_sending.py"
     spec = importlib.util.spec_from_file_location("sending", path)
     assert spec
     assert spec.loader

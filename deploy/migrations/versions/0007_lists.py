@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0009"
+revision = "0007"
+down_revision = "0006"
 
 # Filters of a list are keys of its index behind the place in its order, so that a scan tests them
 # without a look at the table.

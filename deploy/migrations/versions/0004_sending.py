@@ -4,8 +4,8 @@ what is known of a lead is published.
 
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0004"
+down_revision = "0003"
 
 UP = """
 CREATE TABLE nurture.pause (

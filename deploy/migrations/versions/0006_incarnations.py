@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0010"
+revision = "0006"
+down_revision = "0005"
 
 # Progress of an unknown incarnation says nothing: what the broker still has is read again, once.
 SCRIPT = """

@@ -4,7 +4,7 @@ leases of ingest.
 
 from alembic import op
 
-revision = "0007"
+revision = "0003"
 down_revision = "0002"
 
 UP = """
