@@ -1,4 +1,6 @@
-"""Nothing is sent past a refusal that waits to be read from `lead.consents`."""
+"""Nothing is sent past a refusal that waits to be read from `lead.consents`, nor past what waits on
+`lead.changes`, by which nurture knows whom a refusal names.
+"""
 
 import asyncio
 import time
@@ -6,7 +8,7 @@ import time
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.shared.contracts.events import CONSENTS
+from services.shared.contracts.events import CHANGES, CONSENTS
 from services.shared.db import rows
 from services.shared.errors import Retry
 from services.shared.messaging.kafka import EndOffsets, Log
@@ -15,10 +17,11 @@ from services.shared.messaging.progress import lost_records
 log = structlog.get_logger()
 WAIT_SECONDS = 2.0
 POLL_SECONDS = 0.05
+TOPICS = [CONSENTS, CHANGES]
 
 
 class ConsentGate:
-    """Open when all consents that are on the topic by now have been applied, and none is lost that
+    """Open when all that is on the topics by now has been applied, and no consent is lost that
     nobody has answered for.
     """
 
@@ -26,18 +29,18 @@ class ConsentGate:
         self._engine, self._ends = engine, ends
 
     async def is_open(self) -> bool:
-        """Waits up to `WAIT_SECONDS` for the reading to reach where the topic ends now; False where
+        """Waits up to `WAIT_SECONDS` for the reading to reach where the topics end now; False where
         it does not, or where nobody can tell.
         """
         try:
-            ends = await self._ends.of([CONSENTS])
+            ends = await self._ends.of(TOPICS)
         except Retry as error:
             log.warning("consent_gate_waits", reason=str(error))
             return False
         give_up = time.monotonic() + WAIT_SECONDS
         while not await self._is_reached(ends):
             if time.monotonic() > give_up:
-                log.warning("consent_gate_waits", reason="the reading of lead.consents lags")
+                log.warning("consent_gate_waits", reason="the reading of lead.consents and lead.changes lags")
                 return False
             await asyncio.sleep(POLL_SECONDS)
         if lost := await self._lost():
@@ -46,13 +49,13 @@ class ConsentGate:
         return not lost
 
     async def _is_reached(self, ends: dict[Log, int]) -> bool:
-        """Whether this incarnation of the topic is read to its end."""
+        """Whether these incarnations of the topics are read to their ends."""
         async with self._engine.connect() as connection:
             found = await rows(
                 connection,
                 "SELECT topic, topic_id, partition, next_offset FROM nurture.progress "
-                "WHERE topic = :topic",
-                topic=CONSENTS,
+                "WHERE topic = ANY(:topics)",
+                topics=TOPICS,
             )
         applied = {Log(*row[:3]): row.next_offset for row in found}
         return all(applied.get(of, -1) >= end for of, end in ends.items())

@@ -871,16 +871,19 @@ async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_
 
 
 class Ends:
-    """Where a broker's partitions end; None while it is away. `topic_id` is of its topics."""
+    """Where the partitions of one topic end, the others having none; None while the broker is
+    away. `topic_id` is of its topics.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, topic: str = CONSENTS) -> None:
+        self.topic = topic
         self.at: int | None = 3
         self.topic_id = uuid.UUID(int=0)
 
     async def of(self, topics: list[str]) -> dict[Log, int]:
         if self.at is None:
             raise Retry("away")
-        return {Log(topic, self.topic_id, 0): self.at for topic in topics}
+        return {Log(topic, self.topic_id, 0): self.at for topic in topics if topic == self.topic}
 
 
 async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Bench) -> None:
@@ -893,6 +896,16 @@ async def test_nothing_is_sent_while_the_reading_of_permissions_lags(bench: Benc
     assert await gate.is_open()
     ends.at = None
     assert not await gate.is_open()
+
+
+async def test_nothing_is_sent_while_it_is_unknown_whom_a_refusal_names(bench: Bench) -> None:
+    """N6: a lead's identifiers come by the topic of changes."""
+    ends = Ends(CHANGES)
+    gate = ConsentGate(bench.engine, ends)  # type: ignore[arg-type]
+    assert not await gate.is_open()
+    bench.offset = 1
+    await bench.take(change())
+    assert await gate.is_open()
 
 
 async def test_what_was_read_of_a_topic_says_nothing_of_the_one_after_it(bench: Bench) -> None:
