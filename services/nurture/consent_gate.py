@@ -28,19 +28,22 @@ class ConsentGate:
     def __init__(self, engine: AsyncEngine, ends: EndOffsets) -> None:
         self._engine, self._ends = engine, ends
 
-    async def is_open(self) -> bool:
-        """Waits up to `WAIT_SECONDS` for the reading to reach where the topics end now; False where
-        it does not, or where nobody can tell.
+    async def is_open(self, wait_s: float = WAIT_SECONDS) -> bool:
+        """Waits up to `wait_s` for the reading to reach where the topics end now; False where it
+        does not, or where nobody can tell.
         """
         try:
             ends = await self._ends.of(TOPICS)
         except Retry as error:
             log.warning("consent_gate_waits", reason=str(error))
             return False
-        give_up = time.monotonic() + WAIT_SECONDS
+        give_up = time.monotonic() + wait_s
         while not await self._is_reached(ends):
             if time.monotonic() > give_up:
-                log.warning("consent_gate_waits", reason="the reading of lead.consents and lead.changes lags")
+                log.warning(
+                    "consent_gate_waits",
+                    reason="the reading of lead.consents and lead.changes lags",
+                )
                 return False
             await asyncio.sleep(POLL_SECONDS)
         if lost := await self._lost():

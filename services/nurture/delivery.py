@@ -18,7 +18,7 @@ from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
 from services.nurture.store.channel_stops import ChannelStops
-from services.nurture.store.leads import LeadStore, SeenContent
+from services.nurture.store.leads import LeadStore
 from services.nurture.store.touches import TouchStore
 from services.shared.clock import Clock
 from services.shared.contracts.events import Snapshot, Touch
@@ -33,13 +33,22 @@ log = structlog.get_logger()
 ATTEMPTS = 6
 FIRST_RETRY_S, RETRY_FACTOR = 10, 3  # the wait before the n-th retry is FIRST * FACTOR ** n
 DATABASE_RETRY_S = 0.5
+CHECK_HOLDS_S = 2.0
 
 
 class Claimed(NamedTuple):
-    """A touch whose status `sending` is committed, and its lead as it was then."""
+    """A touch whose status `sending` is committed, and its lead as it was then; `checked_at`
+    (`time.monotonic()`): from when on a refusal may have been missed.
+    """
 
     touch: Touch
     snapshot: Snapshot
+    checked_at: float
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was checked."""
+        return time.monotonic() - self.checked_at
 
 
 class Delivery:
@@ -59,11 +68,10 @@ class Delivery:
         self._public_url, self._timeout = settings.public_url, settings.sending_timeout_s
         self._email, self._webhook = Email(settings), Webhook(settings)
 
-    async def send(self, claimed: Claimed, started: float) -> None:
-        """Sends a touch that was claimed at `started` (`time.monotonic()`). A process that was
-        stopped for too long since then sends nothing: `Scheduler.recover` takes care of the touch.
-        """
-        if time.monotonic() - started > self._timeout:
+    async def send(self, claimed: Claimed) -> None:
+        """Sends a touch, unless it was checked too long ago: then it is due again."""
+        if claimed.age_s > CHECK_HOLDS_S:
+            await self._put_back(claimed)
             return
         touch, now = claimed.touch, self._clock.now()
         try:
@@ -105,8 +113,7 @@ class Delivery:
         async with self._transaction() as connection:
             if not await TouchStore(connection).update(sent, was=["sending", "unknown"]):
                 return
-            leads = LeadStore(connection, self._pepper, ())
-            await leads.keep_seen([SeenContent(touch.lead, touch.content)])
+            await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
             await self._release(connection, touch.channel)
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
         TOUCHES_SENT.labels(touch.channel).inc()
@@ -121,6 +128,8 @@ class Delivery:
         async with self._transaction() as connection:
             if not await TouchStore(connection).update(touch, was=["sending"]):
                 return
+            if touch.status == "unknown":
+                await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
             await outbox.enqueue(connection, "nurture", [touch_events.failed(touch)])
         log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
         self._notify_relay()
@@ -142,6 +151,17 @@ class Delivery:
                 retried = replace(touch, status="due", due_at=due_at, why=why)
                 await store.update(retried, was=["sending"])
         log.warning("touch_waits", touch_id=touch.id, reason=why)
+
+    async def _put_back(self, claimed: Claimed) -> None:
+        """Back to due, as if it had not been tried. What was claimed so long ago that another
+        process may have taken it is left to `Scheduler.recover`.
+        """
+        async with self._transaction() as connection:
+            if claimed.age_s > self._timeout:
+                return
+            waiting = replace(claimed.touch, status="due")
+            await TouchStore(connection).update(waiting, was=["sending"], attempt=-1)
+        log.warning("touch_waits", touch_id=claimed.touch.id, reason="it was checked too long ago")
 
     async def _stop_channel(self, touch: Touch, why: str, now: datetime) -> None:
         """Back to due, as if it had not been tried; the channel's other touches wait with it."""

@@ -70,7 +70,7 @@ class Handler:
             return 0
         leads = LeadStore(connection, self._pepper, self._rules.library.request_programs)
         ids = await _keep(leads, changes)
-        await leads.lock(ids.values())
+        await leads.lock(ids.values())  # those that are new too
         undecided = await _undecided(TouchStore(connection), changes)
         if not undecided:
             return 0
@@ -132,12 +132,17 @@ class Handler:
 
 async def _keep(store: LeadStore, changes: Sequence[ChangeEvent]) -> dict[str, str]:
     """Merges leads, keeps snapshots and content seen; returns the id under which each lead goes
-    on.
+    on. Locks merges before rows, and rows before they are written, as whoever sends does.
     """
+    merges = [(event.data.lead, *event.data.merged) for event in changes if event.data.merged]
+    await store.lock_against_merges(
+        (event.data.lead for event in changes), (lead for merge in merges for lead in merge)
+    )
     for event in changes:
         for merged in event.data.merged:
             await store.merge(merged, event.data.lead)
     ids = await store.surviving(event.data.lead for event in changes)
+    await store.lock(ids.values())
     await store.keep_addresses((event.data for event in changes), ids)
     await store.keep_snapshots(
         event.data for event in changes if ids[event.data.lead] == event.data.lead

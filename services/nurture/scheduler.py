@@ -30,6 +30,8 @@ from services.shared.settings import Settings
 
 log = structlog.get_logger()
 BATCH = 50
+# for the consent gate while leads are locked: some reading is always under way
+LOCKED_WAIT_S = 0.25
 GIVEN_UP_AFTER = timedelta(days=3)  # what its channel's server could not take for so long
 
 
@@ -91,7 +93,7 @@ class Scheduler:
 
     async def recover(self) -> None:
         """What was on the wire when its process died: a webhook is repeated under its id, a mail
-        may have arrived and stays unknown.
+        may have arrived: it stays unknown, and counts as sent at this moment.
         """
         events = []
         async with self._engine.begin() as connection:
@@ -104,9 +106,10 @@ class Scheduler:
                     touch,
                     status="unknown",
                     why="the process ended while the mail was on the wire",
-                    sent_at=touch.due_at,
+                    sent_at=self._clock.now(),
                 )
                 await store.update(lost, was=["sending"])
+                await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
                 events.append(touch_events.failed(lost))
                 log.warning("touch_unknown", touch_id=touch.id)
             await outbox.enqueue(connection, "nurture", events)
@@ -143,16 +146,15 @@ class Scheduler:
                 return 0
         if not await self._gate.is_open():
             return 0
-        started = time.monotonic()
         claimed, due = await self._claim()
         if claimed:
             fault_point("between_sending_and_wire")
-            await self._send(claimed, started)
+            await self._send(claimed)
         return due
 
-    async def _send(self, claimed: Sequence[Claimed], started: float) -> None:
+    async def _send(self, claimed: Sequence[Claimed]) -> None:
         """Hands them over at once; when cancelled, ends after each has its outcome."""
-        sending = asyncio.gather(*(self._delivery.send(touch, started) for touch in claimed))
+        sending = asyncio.gather(*(self._delivery.send(touch) for touch in claimed))
         try:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
@@ -166,13 +168,15 @@ class Scheduler:
         now = self._clock.now()
         async with self._engine.begin() as connection:
             store = TouchStore(connection)
-            if await store.sending_is_stopped() or not await self._spools.is_open(connection):
-                return [], 0
+            known = LeadStore(connection, self._pepper, self._rules.library.request_programs)
             trials = {
                 stop.channel: stop.attempts for stop in await ChannelStops(connection).current()
             }
-            due = _in_turn(await store.due(now, BATCH), trials)
-            leads = await self._lock_leads(connection, due, now)
+            due = _in_turn(await _locked(store, known, now), trials)
+            checked_at = time.monotonic()
+            if not await self._may_send(connection):
+                return [], 0
+            leads = await known.leads((LeadKey(touch.lead, touch.product) for touch in due), now)
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
             events: list[Outgoing] = []
@@ -188,21 +192,35 @@ class Scheduler:
                 if checked.status == "withheld":
                     events.append(touch_events.decided(replace(checked, decided_at=now)))
                 elif is_sending and lead:
-                    claimed.append(Claimed(checked, lead.snapshot))
+                    claimed.append(Claimed(checked, lead.snapshot, checked_at))
                     taken |= takes - {""}
             await outbox.enqueue(connection, "nurture", events)
         if events:
             self._notify_relay()
         return claimed, len(due)
 
-    async def _lock_leads(
-        self, connection: AsyncConnection, due: Sequence[Touch], now: datetime
-    ) -> dict[LeadKey, Lead]:
-        """Locks the leads of these touches and their addresses, and reads what is known of them."""
-        store = LeadStore(connection, self._pepper, self._rules.library.request_programs)
-        await store.lock(touch.lead for touch in due)
-        wanted = (LeadKey(touch.lead, touch.product) for touch in due)
-        return await store.leads(wanted, now, exclusive=True)
+    async def _may_send(self, connection: AsyncConnection) -> bool:
+        """Asked while the leads are locked, which may have been waited for, and before what is
+        known of them is read. The spools come before the gate: what leaves one later is on the
+        topic, to be read there.
+        """
+        if await TouchStore(connection).sending_is_stopped():
+            return False
+        return await self._spools.is_open(connection) and await self._gate.is_open(LOCKED_WAIT_S)
+
+
+async def _locked(store: TouchStore, known: LeadStore, now: datetime) -> list[Touch]:
+    """A batch of due touches, locked, and so are their leads and the addresses of these. What was
+    decided for a lead that has been merged belongs to the surviving one.
+    """
+    due = await store.due(now, BATCH)
+    ids = await known.surviving(touch.lead for touch in due)
+    for touch in due:
+        if ids[touch.lead] != touch.lead:
+            await store.move(touch.id, ids[touch.lead])
+    await known.lock(ids.values())
+    await known.lock_addresses(ids.values())
+    return [replace(touch, lead=ids[touch.lead]) for touch in due]
 
 
 def _in_turn(due: Sequence[Touch], trials: Mapping[str, int]) -> list[Touch]:

@@ -139,6 +139,13 @@ class TouchStore:
         )  # fmt: skip
         return bool(done.rowcount)
 
+    async def move(self, touch_id: str, lead: str) -> None:
+        """Gives a touch to another lead."""
+        await self._connection.execute(
+            text("UPDATE nurture.touch SET lead_id = :lead WHERE id = :id"),
+            {"id": uuid.UUID(touch_id), "lead": uuid.UUID(lead)},
+        )
+
     async def attempts(self, touch_id: str) -> int:
         """How often sending it was tried; 0 where it is gone."""
         found = await rows(

@@ -28,6 +28,7 @@ from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
+from services.nurture.store.leads import LeadStore
 from services.ops.__main__ import app as command_line
 from services.ops.commands import overrides
 from services.ops.commands.gaps import accept_gaps, open_gaps
@@ -76,7 +77,7 @@ class Stopped(Clock):
 class OpenGate:
     """A gate that waits for nothing."""
 
-    async def is_open(self) -> bool:
+    async def is_open(self, wait_s: float = 0) -> bool:
         return True
 
 
@@ -908,6 +909,28 @@ async def test_nothing_is_sent_while_it_is_unknown_whom_a_refusal_names(bench: B
     assert await gate.is_open()
 
 
+async def test_a_refusal_that_comes_while_a_lead_is_waited_for_is_not_overtaken(
+    bench: Bench,
+) -> None:
+    """N6: the gate was open before; a large batch of changes holds the lead."""
+    ends = Ends()
+    await bench.take(change())
+    bench.offset = 1
+    await bench.take(refusal(bench, NOON, email="zoe@firm.example"))
+    bench.scheduler._gate = ConsentGate(bench.engine, ends)  # type: ignore[arg-type]
+    async with bench.engine.begin() as batch:
+        await LeadStore(batch, bench.pepper, ()).lock([LEAD])
+        sending = asyncio.create_task(bench.scheduler.send_batch())
+        await asyncio.sleep(0.3)
+        assert not sending.done()
+        ends.at = 4
+    assert await sending == 0
+    assert (await bench.outcome(), bench.mails()) == ([("due", "")], [])
+    await bench.take(refusal(bench, NOON))
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("withheld", "no_consent")]
+
+
 async def test_what_was_read_of_a_topic_says_nothing_of_the_one_after_it(bench: Bench) -> None:
     """N6: a refusal that waits on a topic that was created again stops sending, though more had
     been read of the topic before; and so does a topic that nobody has begun to read.
@@ -968,9 +991,25 @@ async def test_a_process_that_slept_since_its_check_sends_nothing(bench: Bench) 
     """
     await bench.take(change())
     (claimed,), _ = await bench.scheduler._claim()
-    await bench.delivery.send(claimed, time.monotonic() - bench.settings.sending_timeout_s - 1)
+    slept = time.monotonic() - bench.settings.sending_timeout_s - 1
+    await bench.delivery.send(claimed._replace(checked_at=slept))
     assert bench.mails() == []
     assert await bench.outcome() == [("sending", "")]
+
+
+async def test_what_was_checked_seconds_ago_is_checked_again_before_it_is_sent(
+    bench: Bench,
+) -> None:
+    """N6: the lead may have refused meanwhile."""
+    await bench.take(change())
+    (claimed,), _ = await bench.scheduler._claim()
+    await bench.delivery.send(claimed._replace(checked_at=time.monotonic() - 2.5))
+    assert bench.mails() == []
+    (touch,) = await bench.touches()
+    assert (touch.status, touch.attempts) == ("due", 0)
+    await bench.take(refusal(bench, NOON))
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("withheld", "no_consent")]
 
 
 async def test_a_late_outcome_does_not_undo_what_another_process_wrote(bench: Bench) -> None:
@@ -979,7 +1018,7 @@ async def test_a_late_outcome_does_not_undo_what_another_process_wrote(bench: Be
     await bench.take(change())
     (claimed,), _ = await bench.scheduler._claim()
     await bench.do("UPDATE nurture.touch SET status = 'sent', sent_at = :at", at=NOON)
-    await bench.delivery.send(claimed, time.monotonic())
+    await bench.delivery.send(claimed)
     assert await bench.outcome() == [("sent", "")]
 
 

@@ -43,6 +43,7 @@ from services.shared.settings import Settings
 NOON = datetime(2026, 5, 13, 12, 0, tzinfo=UTC)
 PERMITTED = NOON - timedelta(days=1)
 ANN, OLD = "ann@firm.example", "ann@old.example"
+ENGAGED = "lead.engaged.v1"
 FIRST, SECOND, THIRD = (str(uuid.UUID(int=number)) for number in (7, 8, 9))
 
 
@@ -56,7 +57,7 @@ class Stopped(Clock):
 class OpenGate:
     """A gate that waits for nothing."""
 
-    async def is_open(self) -> bool:
+    async def is_open(self, wait_s: float = 0) -> bool:
         return True
 
 
@@ -235,6 +236,50 @@ async def test_a_refusals_repetition_is_no_later_refusal(desk: Desk) -> None:
     assert await desk.outcome() == [("due", "")]
 
 
+async def test_a_refusal_by_an_id_binds_the_address_that_the_id_had(desk: Desk) -> None:
+    """N6: a stranger's link has given the address to a lead that knows nothing of the id; the
+    former one has gone on without the address, without the id, or into a third.
+    """
+    left = desk.word("withdrawn", NOON, name="user:u-1")
+    bare = Snapshot(stage="decision", identifiers=(desk.hashed("user:u-1"),))
+    await desk.take(desk.change(kind=ENGAGED, snapshot=desk.snapshot(ANN, "user:u-1")))
+    await desk.take(left, desk.word("given", PERMITTED, address=ANN), desk.change(SECOND))
+    await desk.take(desk.change(seq=2, kind=ENGAGED, snapshot=bare))
+    assert await desk.send() == []
+    await desk.take(desk.change(SECOND, 2))
+    await desk.take(desk.change(seq=3, kind=ENGAGED, snapshot=Snapshot(stage="decision")))
+    await desk.take(desk.change(SECOND, 3))
+    other = desk.snapshot("zoe@firm.example")
+    await desk.take(desk.change(THIRD, kind="lead.merged.v1", merged=(FIRST,), snapshot=other))
+    await desk.take(desk.change(THIRD, 2, kind=ENGAGED, snapshot=other))
+    await desk.take(desk.change(SECOND, 4))
+    assert await desk.outcome() == [("withheld", "no_consent")] * 4
+    back = desk.word("given", NOON + timedelta(seconds=1), address=ANN)
+    await desk.take(back, desk.change(SECOND, 5))
+    assert ("due", "") in await desk.outcome()
+
+
+async def test_a_refusal_at_an_older_address_binds_the_next_leads(desk: Desk) -> None:
+    """N6: the address has moved to another lead since, the older one has not."""
+    await desk.take(desk.change(kind=ENGAGED, snapshot=desk.snapshot(ANN, f"email:{OLD}")))
+    await desk.take(desk.word("withdrawn", NOON, address=OLD))
+    await desk.take(desk.change(seq=2, kind=ENGAGED, snapshot=desk.snapshot(OLD)))
+    await desk.take(desk.change(SECOND))
+    assert await desk.outcome() == [("withheld", "no_consent")]
+
+
+async def test_a_permission_under_somebody_elses_id_permits_nothing(desk: Desk) -> None:
+    """N6: it would lift a refusal that names an id alone."""
+    mine, foreign = desk.snapshot(ANN, "user:u-1"), desk.snapshot(ANN, "user:u-2")
+    await desk.take(
+        desk.change(kind=ENGAGED, snapshot=foreign),
+        desk.word("withdrawn", NOON - timedelta(hours=2), name="user:u-1"),
+        desk.word("given", NOON - timedelta(hours=1), name="user:u-2"),
+        desk.change(SECOND, snapshot=mine),
+    )
+    assert await desk.outcome() == [("withheld", "no_consent")]
+
+
 # -- the address ----------------------------------------------------------------------------------
 
 
@@ -260,14 +305,12 @@ async def test_leads_of_one_address_that_are_due_at_once_send_one_mail(desk: Des
 async def test_two_claims_of_one_address_wait_for_each_other(desk: Desk) -> None:
     """N5: each has locked a touch of another lead, before either sees what the other sends."""
     await desk.take(desk.change(FIRST), desk.change(SECOND))
-    key = [LeadKey(FIRST, "default")]
     async with desk.engine.begin() as first:
-        await LeadStore(first, desk.pepper, ()).leads(key, NOON, exclusive=True)
+        await LeadStore(first, desk.pepper, ()).lock_addresses([FIRST])
         async with desk.engine.connect() as second:
             await second.execute(text("SET lock_timeout = 200"))
-            other = [LeadKey(SECOND, "default")]
             with pytest.raises(Exception, match="lock timeout"):
-                await LeadStore(second, desk.pepper, ()).leads(other, NOON, exclusive=True)
+                await LeadStore(second, desk.pepper, ()).lock_addresses([SECOND])
 
 
 async def test_a_persons_pause_holds_for_the_address_under_its_next_lead(desk: Desk) -> None:
@@ -404,7 +447,7 @@ async def test_a_spool_that_fills_between_the_gate_and_the_claim_is_seen(desk: D
     """N6: the lease is asked in the claim's own transaction."""
 
     class FillingGate:
-        async def is_open(self) -> bool:
+        async def is_open(self, wait_s: float = 0) -> bool:
             await desk.do(LEASE, name="ingest-1", spooled=True, age=timedelta())
             return True
 
