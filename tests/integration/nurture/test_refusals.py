@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner
 
+from services.nurture.channels import OutcomeUnknown
 from services.nurture.channels.message import Message, render
 from services.nurture.delivery import Claimed, Delivery
 from services.nurture.handler import Handler
@@ -356,6 +357,113 @@ async def test_what_is_asked_for_again_under_other_names_goes_out_once_an_hour(
     await desk.take(asking(SECOND, 21))
     await desk.send(2)
     assert len(desk.sent) == 2
+
+
+async def seen(desk: Desk) -> list[tuple[str, str]]:
+    """Leads and what they have had."""
+    async with desk.engine.connect() as connection:
+        found = await rows(connection, "SELECT lead_id::text, content FROM nurture.seen")
+    return [tuple(row) for row in found]
+
+
+async def test_what_is_on_the_wire_counts_however_long_it_was_due(desk: Desk) -> None:
+    """N5: sending had been stopped for days."""
+    await desk.take(desk.change(FIRST), desk.change(SECOND))
+    await desk.do("UPDATE nurture.touch SET due_at = due_at - interval '9 days'")
+    claimed = [await desk.make_scheduler()._claim() for _ in range(2)]
+    assert [len(touches) for touches, _ in claimed] == [1, 0]
+    await desk.do("UPDATE nurture.touch SET sending_since = '2020-01-01' "
+                  "WHERE status = 'sending'")  # fmt: skip
+    await desk.scheduler.recover()
+    await desk.take(desk.change(THIRD))
+    assert await desk.outcome() == [
+        ("unknown", ""), ("withheld", "capped"), ("withheld", "capped"),
+    ]  # fmt: skip
+
+
+async def test_content_that_is_on_the_wire_while_leads_merge_is_seen(desk: Desk) -> None:
+    """N3."""
+    await desk.take(desk.change(FIRST))
+    claimed, _ = await desk.scheduler._claim()
+    await desk.take(desk.change(SECOND, 2, kind="lead.merged.v1", merged=(FIRST,)))
+    await desk.scheduler._send(claimed)
+    assert await seen(desk) == [(SECOND, content) for _, content in desk.sent]
+    assert desk.sent
+
+
+@pytest.mark.parametrize("lost", [OutcomeUnknown("reset"), None], ids=["wire", "process"])
+async def test_content_that_may_have_arrived_is_seen(
+    desk: Desk, lost: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N3, N11."""
+
+    async def broken(*_: Any) -> Message:
+        raise lost or AssertionError
+
+    await desk.take(desk.change(FIRST))
+    monkeypatch.setattr(PaperDelivery, "_over_the_wire", broken)
+    claimed, _ = await desk.scheduler._claim()
+    if lost:
+        await desk.scheduler._send(claimed)
+    else:
+        await desk.do("UPDATE nurture.touch SET sending_since = '2020-01-01'")
+        await desk.scheduler.recover()
+    assert await desk.outcome() == [("unknown", "")]
+    assert await seen(desk) == [(FIRST, claimed[0].touch.content)]
+
+
+async def test_a_change_waits_for_the_merge_of_its_lead(desk: Desk) -> None:
+    """N6: what is decided for it is the surviving lead's, whose refusals bind."""
+    for lead in (FIRST, SECOND, THIRD):
+        await desk.take(desk.change(lead, kind="lead.engaged.v1"))
+    late = desk.change(FIRST, 2, content=("seen-before",))
+    merges = [
+        desk.change(new, 3, kind="lead.merged.v1", merged=(old,))
+        for old, new in ((FIRST, SECOND), (SECOND, THIRD))
+    ]
+    async with desk.engine.begin() as connection:
+        await desk.handler.apply(connection, merges[:1])
+        waiting = [asyncio.create_task(desk.take(event)) for event in (merges[1], late)]
+        await asyncio.sleep(0.3)
+        assert not any(task.done() for task in waiting)
+    await asyncio.gather(*waiting)
+    async with desk.engine.connect() as connection:
+        for table in ("lead", "touch", "seen", "address_lead"):
+            found = await rows(connection, f"SELECT lead_id::text AS id FROM nurture.{table}")
+            assert {row.id for row in found} == {THIRD}, table
+        assert set((await LeadStore(connection, desk.pepper, ()).surviving(
+            [FIRST, SECOND, THIRD])).values()) == {THIRD}  # fmt: skip
+
+
+async def test_a_touch_that_its_leads_merge_has_missed_is_the_surviving_leads(desk: Desk) -> None:
+    """N6: through a chain of merges."""
+    await desk.take(desk.change(FIRST), desk.change(THIRD, kind="lead.engaged.v1"))
+    await desk.do("INSERT INTO nurture.merged VALUES (:first, :second), (:second, :third)",
+                  first=FIRST, second=SECOND, third=THIRD)  # fmt: skip
+    assert len(await desk.send()) == 1
+    assert [lead for lead, _ in await seen(desk)] == [THIRD]
+
+
+async def test_a_batch_locks_a_lead_before_it_writes_one_of_its_products(desk: Desk) -> None:
+    """A claim locks all of them in one order; else each would wait for the other."""
+
+    def engaged(seq: int, product: str) -> ChangeEvent:
+        event = desk.change(FIRST, seq, kind="lead.engaged.v1")
+        return ChangeEvent(
+            id=str(uuid.uuid4()), type=event.type, time=NOON,
+            data=replace(event.data, product=product),
+        )  # fmt: skip
+
+    await desk.take(engaged(1, "a"), engaged(1, "b"))
+    only_a = text("SELECT 1 FROM nurture.lead WHERE product = 'a' FOR UPDATE")
+    async with desk.engine.begin() as claim:
+        await claim.execute(only_a)
+        batch = asyncio.create_task(desk.take(engaged(2, "b")))
+        await asyncio.sleep(0.3)
+        assert not batch.done()
+        await claim.execute(text("SET LOCAL lock_timeout = 2000"))
+        await LeadStore(claim, desk.pepper, ()).lock([FIRST])
+    await batch
 
 
 STEPS = st.lists(
