@@ -3,7 +3,7 @@
 Functions return what speaks against a touch at `now`, or None.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -44,6 +44,39 @@ def paused_by_lead(traits: Mapping[str, Any], day: date) -> str | None:
     except Reject:
         return "the lead has asked for a pause until a day that cannot be read"
     return f"the lead has asked for no mail before {until}" if until and day < until else None
+
+
+def most_careful(
+    traits: Mapping[str, Any], others: Iterable[Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """The traits with the latest pause and the slowest pace that any of these ask for; what cannot
+    be read asks for the most.
+    """
+    stricter: dict[str, Any] = {}
+    for other in others:
+        for name, demand in ((PAUSED_UNTIL, _pause), (PACE, _gap)):
+            asked = stricter.get(name, traits.get(name))
+            if other.get(name) is not None and demand(other[name]) > demand(asked):
+                stricter[name] = other[name]
+    return {**traits, **stricter} if stricter else traits
+
+
+def _pause(value: object) -> float:
+    """In days since the year 1, 0 for none."""
+    try:
+        day = read_day(value)
+    except Reject:
+        day = date.max
+    return day.toordinal() if day else 0
+
+
+def _gap(value: object) -> float:
+    """In seconds, 0 for the usual one."""
+    try:
+        pace = read_pace(value)
+    except Reject:
+        return max(GAPS.values()).total_seconds()
+    return GAPS[pace].total_seconds() if pace else 0
 
 
 def slower_pace(traits: Mapping[str, Any], sends: Sequence[datetime], now: datetime) -> str | None:

@@ -11,7 +11,8 @@ from services.shared.contracts.provenance import LIVE, Provenance
 class Lead(msgspec.Struct, frozen=True):
     """A lead at the moment of a decision.
 
-    Where a person has asserted a stage, `snapshot` has that one; `consent` is what counts for
+    Where a person has asserted a stage, `snapshot` has that one; its pause and pace are the most
+    careful ones that were asked for under the address; `consent` is what counts for
     e-mail for marketing to its address; `seen` are ids of content; `recent_sends` are the times of
     touches that count towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a
     person has paused the lead. All of them are of the lead and of its address, `address` being the

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK
+from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK, most_careful
 from services.nurture.rules.lead import Lead
 from services.nurture.store.consents import CHANNEL, PURPOSE, ConsentStore
 from services.nurture.store.lead_locks import lock_against_merges
@@ -213,10 +213,15 @@ class LeadStore:
         everybody = {**snapshots, **(await self._snapshots(others) if others else {})}
         history = await self._history(ids, related, addresses, now)
         consents = await self._consents(snapshots, addresses, related, everybody)
-        return {
-            key: history.lead(key, snapshot, addresses[key], consents.get(key))
-            for key, snapshot in snapshots.items()
-        }
+        traits: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for key, snapshot in everybody.items():
+            traits[key.lead].append(snapshot.traits)
+        leads = {}
+        for key, snapshot in snapshots.items():
+            asked = [of for other in related[key.lead] - {key.lead} for of in traits[other]]
+            careful = msgspec.structs.replace(snapshot, traits=most_careful(snapshot.traits, asked))
+            leads[key] = history.lead(key, careful, addresses[key], consents.get(key))
+        return leads
 
     async def lock_addresses(self, leads: Iterable[str]) -> None:
         """Locks the addresses of leads, which are locked themselves, until the end of the

@@ -326,6 +326,32 @@ async def test_a_persons_pause_holds_for_the_address_under_its_next_lead(desk: D
     assert await desk.outcome() == [("withheld", "superseded")] * 2
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"mail_paused_until": f"{NOON + timedelta(days=9):%Y-%m-%d}"},
+        {"mail_paused_until": "some day"},
+        {"mail_pace": "monthly"},
+    ],
+    ids=["pause", "unreadable", "pace"],
+)
+async def test_what_was_asked_for_holds_for_the_address_under_its_next_lead(
+    desk: Desk, asked: dict[str, str]
+) -> None:
+    """N9: a link has moved the address to a lead that has asked for nothing, or for less."""
+    less = {"mail_paused_until": f"{NOON - timedelta(days=9):%Y-%m-%d}", "mail_pace": "weekly"}
+    wishes = {"timezone": "UTC"} | asked
+    await desk.take(desk.change(kind="lead.engaged.v1", snapshot=desk.snapshot(traits=wishes)))
+    await desk.take(desk.change(SECOND), desk.change(seq=2, kind="lead.engaged.v1",
+                    snapshot=desk.snapshot(OLD, traits=wishes)))  # fmt: skip
+    await desk.do("UPDATE nurture.touch SET status = 'sent', sent_at = :at, address = :address "
+                  "WHERE status = 'due'",
+                  at=NOON - timedelta(days=20), address=desk.hashed(f"email:{ANN}"))  # fmt: skip
+    await desk.take(desk.change(THIRD, snapshot=desk.snapshot(traits=less | {"timezone": "UTC"})))
+    assert ("withheld", "preference") in await desk.outcome()
+    assert await desk.send() == []
+
+
 async def test_what_an_address_has_seen_it_does_not_get_under_its_next_lead(desk: Desk) -> None:
     """N3."""
     item = "case-study-bottling"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.nurture.rules.cadence import LOOK_BACK
+from services.nurture.rules.cadence import LOOK_BACK, most_careful
 from services.nurture.rules.decision import Send
 from services.shared.contracts.preferences import GAPS
 from tests.support.nurture import NOW, against, asking, decided, item, lead, trigger, utc
@@ -71,6 +71,35 @@ def test_a_slower_pace_is_a_longer_gap(
     decision = against(make(item("a")), asking(days_ago, mail_pace=pace), NOW)
     assert (decision is None) is sent
     assert decision is None or decision.reason == "preference"
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "counts"),
+    [
+        ({}, [], {}),
+        ({"topic": "a"}, [{"topic": "b"}, {}], {"topic": "a"}),
+        (
+            {"mail_paused_until": "2026-07-01", "mail_pace": "weekly"},
+            [{"mail_paused_until": "2026-06-01", "mail_pace": "usual"}],
+            {"mail_paused_until": "2026-07-01", "mail_pace": "weekly"},
+        ),
+        (
+            {"mail_pace": "usual"},
+            [{"mail_pace": "monthly"}, {"mail_paused_until": "1 August 2026"}, {"mail_pace": "?"}],
+            {"mail_pace": "monthly", "mail_paused_until": "1 August 2026"},
+        ),
+        (
+            {"mail_paused_until": "2026-07-01"},
+            [{"mail_paused_until": "soon"}, {"mail_paused_until": "2027-01-01"}],
+            {"mail_paused_until": "soon"},
+        ),
+    ],
+)
+def test_of_what_is_asked_for_the_most_careful_counts(
+    own: dict[str, str], others: list[dict[str, str]], counts: dict[str, str]
+) -> None:
+    """N9."""
+    assert most_careful(own, others) == counts
 
 
 def test_the_past_that_is_looked_at_covers_the_slowest_pace() -> None:
