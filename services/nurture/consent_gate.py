@@ -40,7 +40,10 @@ class ConsentGate:
         give_up = time.monotonic() + WAIT_SECONDS
         while not await self._is_reached(ends):
             if time.monotonic() > give_up:
-                log.warning("consent_gate_waits", reason="the reading of lead.consents and lead.changes lags")
+                log.warning(
+                    "consent_gate_waits",
+                    reason="consents or changes lag",
+                )
                 return False
             await asyncio.sleep(POLL_SECONDS)
         if lost := await self._lost():

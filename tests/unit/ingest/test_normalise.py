@@ -429,6 +429,19 @@ def test_some_types_imply_a_consent(fields: dict[str, Any], states: list[str]) -
     assert [consent.state for consent in found] == states
 
 
+def test_refusals_of_one_event_or_of_two_addresses_under_one_id_are_told_apart() -> None:
+    """N6: nurture counts each id once."""
+    said = tuple(Consent(state="withdrawn", at=NOW - timedelta(days=days)) for days in (900, 30))
+    receipts = [take(item(email=email, user_id="", consent=said)) for email in ("a@b.de", "c@b.de")]
+    ids = [
+        decode_consent(record.value).id
+        for receipt in receipts
+        for record in receipt.records
+        if record.topic == CONSENTS
+    ]
+    assert len(ids) == len(set(ids)) == 4
+
+
 def test_a_consent_from_the_future_counts_from_its_event() -> None:
     ahead = (Consent(state="given", at=NOW + timedelta(days=9)),)
     receipt = take(item(email="a@b.de", occurred_at=NOW - timedelta(1), consent=ahead))
