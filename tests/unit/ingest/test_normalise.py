@@ -255,8 +255,8 @@ def test_a_control_character_in_a_value_or_around_an_identifier_is_none_of_a_nam
 @pytest.mark.parametrize(
     ("fields", "where"),
     [
-        ({"traits": {str(n): 1 for n in range(501)}}, "/traits"),
-        ({"properties": {str(n): 1 for n in range(501)}}, "/properties"),
+        ({"traits": {str(n): 1 for n in range(5001)}}, "/traits"),
+        ({"properties": {str(n): 1 for n in range(5001)}}, "/properties"),
         ({"traits": {"n" * 513: 1}}, "/traits"),
         ({"properties": {"n" * 513: 1}}, "/properties"),
         ({"traits": {str(n): "x" * 8000 for n in range(9)}}, "/traits"),
