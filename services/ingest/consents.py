@@ -60,6 +60,7 @@ def consent_records(
 ) -> list[Outgoing]:
     """Records of `lead.consents`; ids derive from the interaction's.
 
+    Ids tell the consents of one interaction apart, and refusals of several addresses under one id.
     A refusal goes out under every identifier, for a lead may be known by any of them, a permission
     under the address that it names, or else under the ids.
     """
@@ -77,7 +78,9 @@ def consent_records(
             basis=consent.basis,
             undated=refused or at != said,
         )
-        event_id = (uid, consent.channel, consent.purpose, consent.state)
+        event_id = [uid, consent.channel, consent.purpose, consent.state]
+        event_id += [str(to_us(consent.at))] if consent.at else []
+        event_id += [named.address] if refused and named.address else []
         if named.address:
             records.append(_record(derived(*event_id), changed))
         touch, touch_hash = named.touch

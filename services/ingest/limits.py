@@ -15,10 +15,9 @@ from services.shared.errors import Reject
 MAX_TEXT = 8 * 1024  # bytes of UTF-8
 MAX_RECORD = 512 * 1024  # bytes of an interaction: brokers take 1 MB
 MAX_NAME = 512  # characters of an identifier: it has to fit into an index
-MAX_FIELDS = 500  # traits of an interaction, and properties
-MAX_TRAITS = (
-    64 * 1024
-)  # bytes of its traits as JSON: a lead keeps them, and its snapshots carry them
+MAX_FIELDS = 5_000  # traits of an interaction, and properties
+# bytes of its traits as JSON: a lead keeps them, and its snapshots carry them
+MAX_TRAITS = 64 * 1024
 MAX_CONSENTS = 20  # of an interaction
 ENVELOPE_BYTES = 300  # at least, around the interaction of every record
 NAMES = ("id", "type", "user_id", "email", "anonymous_id", "product", "content_id", "touch_id")

@@ -6,6 +6,7 @@ Each owner may fill a share of it only, so that one noisy sender keeps nobody el
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -50,6 +51,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # between attempts to publish
 Publish = Callable[[Sequence[Outgoing]], Awaitable[None]]
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(list[Outgoing]).decode
+# errors that are of this one file; others, as of too many open ones, pass
+FAULTS_OF_A_FILE = (errno.EIO, errno.EISDIR)
 
 
 class PendingWrite(NamedTuple):
@@ -245,8 +248,8 @@ class Spool:
         path = self._folder / f"{self._next:012d}{SUFFIX}"
         self._next += 1
         self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
-        sync_folder(self._folder)
         self._segments.append(Segment(path))
+        sync_folder(self._folder)
         return self._segments[-1]
 
     def _write(self, data: bytes) -> None:
@@ -296,6 +299,8 @@ class Spool:
                     break
         except OSError as error:
             log.error("spool_file_unreadable", file=segment.path.name, error=error.strerror)
+            if error.errno not in FAULTS_OF_A_FILE:
+                raise Retry(f"the spool cannot be read: {error.strerror}") from error
         if not frames:
             self._note_damage(segment)
         return frames
@@ -347,6 +352,8 @@ class Spool:
             tail = read_tail(path, segment.size)
         except OSError as error:
             log.error("spool_file_unreadable", file=path.name, error=error.strerror)
+            if error.errno not in FAULTS_OF_A_FILE:
+                raise
             segment.is_damaged, tail = True, b""
         if tail and is_last and is_torn(tail):
             log.warning("spool_end_cut", file=path.name, bytes=len(tail))

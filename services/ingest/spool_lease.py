@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.ingest.spool import Spool
-from services.ingest.spool_files import sync_folder
+from services.ingest.spool_files import DAMAGED, sync_folder
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.messaging import spool_leases
@@ -78,7 +78,7 @@ class SpoolLease:
 
     async def close(self) -> None:
         """Gives the lease up where the spool is empty."""
-        if self._spool.count or not self._revision:
+        if self._holds_some() or not self._revision:
             return
         try:
             async with asyncio.timeout(ATTEMPT_S), self._engine.begin() as connection:
@@ -90,7 +90,11 @@ class SpoolLease:
 
     async def _renew(self) -> None:
         async with self._writing:
-            await self._write(spooled=self._spool.count > 0)
+            await self._write(spooled=self._holds_some())
+
+    def _holds_some(self) -> bool:
+        """Whether a refusal may lie here: in what waits, or in a file that not all was read of."""
+        return self._spool.count > 0 or any(self._folder.glob(f"*{DAMAGED}"))
 
     async def _write(self, *, spooled: bool) -> None:
         """Writes the lease. Raises Retry while the database is away or not migrated."""

@@ -42,7 +42,7 @@ class ConsentGate:
             if time.monotonic() > give_up:
                 log.warning(
                     "consent_gate_waits",
-                    reason="the reading of lead.consents and lead.changes lags",
+                    reason="consents or changes lag",
                 )
                 return False
             await asyncio.sleep(POLL_SECONDS)

@@ -65,6 +65,7 @@ def open_engine(settings: Settings, name: str = "") -> AsyncEngine:
         pool_size=settings.database_pool,
         max_overflow=4,
         pool_pre_ping=False,
+        hide_parameters=True,  # what people wrote stands in no log and no reason of a dead letter
         pool_timeout=10,
         connect_args={
             "dsn": address.dsn,

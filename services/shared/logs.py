@@ -27,6 +27,7 @@ NOISY = {
     "uvicorn.error": logging.ERROR,
 }
 WORD = re.compile(r"[^\s\"'<>]+")
+SECRET = re.compile(r"\b(password|passwd|secret|token)=[^\s&;\"'<>]+", re.IGNORECASE)
 KEY = re.compile(r"(rl_[0-9a-z]+|whsec)_[A-Za-z0-9_+/=-]+")
 NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 Event = MutableMapping[str, Any]
@@ -44,12 +45,15 @@ def redact(_: Any, __: str, event: Event) -> Event:
 def _redacted(field: Any) -> Any:
     if isinstance(field, str):
         text = field if len(field) <= MOST_CHARACTERS else f"{field[:MOST_CHARACTERS]}…"
-        return KEY.sub(_without_secret, WORD.sub(_without_address, text) if "@" in text else text)
+        if "@" in text or "%40" in text:
+            text = WORD.sub(_without_address, text)
+        return SECRET.sub(r"\1=…", KEY.sub(_without_secret, text))
     if isinstance(field, dict):
         return {_redacted(name): _redacted(value) for name, value in field.items()}
     if isinstance(field, list | tuple | set | frozenset):
         return [_redacted(value) for value in field]
-    return field
+    plain = field is None or isinstance(field, bool | int | float)
+    return field if plain else _redacted(str(field))
 
 
 def _without_secret(found: re.Match[str]) -> str:
@@ -57,7 +61,7 @@ def _without_secret(found: re.Match[str]) -> str:
 
 
 def _without_address(found: re.Match[str]) -> str:
-    word = found[0]
+    word = found[0].replace("%40", "@")
     if "@" not in word:
         return word
     scheme, url, rest = word.partition("://")

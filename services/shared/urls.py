@@ -130,7 +130,7 @@ def normal_database(text: str) -> str:
     schemes = ("postgresql", "postgres", "postgresql+asyncpg", "postgresql+psycopg")
     address = read_address(text, schemes, "postgresql")
     path, _, query = address.tail.partition("?")
-    words = dict(parse_qsl(query, keep_blank_values=True))
+    words = dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))  # no form: + is +
     if "ssl" in words:  # SQLAlchemy's word
         words["sslmode"] = words.pop("ssl").replace("true", "require")
     words = {word: value for word, value in words.items() if word not in WITHOUT_EFFECT and value}

@@ -1,5 +1,7 @@
 """A running system as its clients see it: by HTTP only, and by the mails that it sends."""
 
+import json
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -32,11 +34,17 @@ class System:
         self.ingest, self.scorer, self.nurture = up["ingest"], up["scorer"], up["nurture"]
         self.database: str = up["database"]
         self.kafka: str = up["kafka"]
-        self.pids: dict[str, Any] = up["pids"]
         self.keys: dict[str, str] = up["keys"]
         self.mail = Path(up["mail"])
         self.http = httpx.Client(timeout=20, follow_redirects=False)
         self._rules = Rules.of(playbook, sink=True)
+
+    @property
+    def pids(self) -> dict[str, Any]:
+        """The processes of each service at this moment; what ends is started again."""
+        state = self.mail.parent.parent / f"ripeline-{os.getuid()}" / "up.json"
+        pids: dict[str, Any] = json.loads(state.read_text())["pids"]
+        return pids
 
     # -- requests ---------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ CREATE TABLE access.channel_stop (
     attempts int NOT NULL
 );
 ALTER TABLE scorer.lead ADD COLUMN publish_at bigint;
+UPDATE scorer.lead SET publish_at = 0 WHERE merged_into IS NULL;
 CREATE INDEX lead_publish ON scorer.lead (publish_at) WHERE publish_at IS NOT NULL
 """
 DOWN = """
@@ -54,7 +55,7 @@ DROP TABLE nurture.pause, nurture.asserted_stage
 
 
 def upgrade() -> None:
-    """Adds them."""
+    """Adds them. All that is known of leads is published anew: their identifiers are."""
     for statement in UP.split(";\n"):
         op.execute(statement)
 

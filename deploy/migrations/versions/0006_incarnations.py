@@ -5,15 +5,16 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
-# Progress of an unknown incarnation says nothing: what the broker still has is read again, once.
+# Progress of an unknown incarnation says only what is no gap: what the broker still has is read
+# again, once.
 SCRIPT = """
-DELETE FROM {schema}.progress;
 ALTER TABLE {schema}.progress
-    ADD COLUMN topic_id uuid NOT NULL,
+    ADD COLUMN topic_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     ADD COLUMN log_end bigint NOT NULL DEFAULT 0,
     ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY,
     DROP CONSTRAINT progress_pkey,
     ADD PRIMARY KEY (topic, topic_id, partition);
+ALTER TABLE {schema}.progress ALTER COLUMN topic_id DROP DEFAULT;
 ALTER TABLE {schema}.dead_letter
     ADD COLUMN topic_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000';
 ALTER TABLE {schema}.dead_letter

@@ -60,21 +60,22 @@ class ConsentStore:
     async def _of_recipients(self, consents: Iterable[ConsentChanged]) -> list[ConsentChanged]:
         """The refusals that answer touches, named by the touches' addresses."""
         answers = [
-            consent for consent in consents if consent.state == "withdrawn" and consent.touch
+            (touch, consent)
+            for consent in consents
+            if consent.state == "withdrawn" and (touch := _uuid(consent.touch))
         ]
         if not answers:
             return []
         found = await rows(
             self._connection,
-            "SELECT id::text AS touch, address FROM nurture.touch "
-            "WHERE id::text = ANY(:ids) AND address <> ''",
-            ids=[consent.touch for consent in answers],
+            "SELECT id, address FROM nurture.touch WHERE id = ANY(:ids) AND address <> ''",
+            ids=[touch for touch, _ in answers],
         )
-        addresses = {row.touch: row.address for row in found}
+        addresses = {row.id: row.address for row in found}
         return [
-            replace(consent, address=addresses[consent.touch], identifier="")
-            for consent in answers
-            if consent.touch in addresses
+            replace(consent, address=addresses[touch], identifier="")
+            for touch, consent in answers
+            if touch in addresses
         ]
 
     async def under(self, identifiers: Iterable[str]) -> list[tuple[str, ConsentState]]:
@@ -86,6 +87,14 @@ class ConsentStore:
             identifiers=list(identifiers), channel=CHANNEL, purpose=PURPOSE,
         )  # fmt: skip
         return [(row.identifier, _state(row)) for row in found]
+
+
+def _uuid(touch_id: str) -> uuid.UUID | None:
+    """None for what is no id of a touch: others write it."""
+    try:
+        return uuid.UUID(touch_id)
+    except ValueError:
+        return None
 
 
 class _Key(NamedTuple):

@@ -70,8 +70,6 @@ async def import_here(job: Job, settings: Settings, progress: Progress) -> Impor
     """Through the same normaliser as ingest, straight to the broker. Raises Reject where the
     database was made with another pepper, for then nobody would know the consents again.
     """
-    if not job.report.dry_run:
-        await installation.check_at_once(settings)
     publisher = Publisher(settings)
     system = running_system()
     sink: Sink = DryRun() if job.report.dry_run else BrokerSink(publisher)
@@ -103,6 +101,8 @@ async def _import(
         table = open_table(job.file, mapping.encoding, mapping.delimiter)
         stack.callback(table.close)
         rows = Rows(job.written, table.header, facts)
+        if settings and not job.report.dry_run:
+            await installation.check_at_once(settings)
         rejects = (
             stack.enter_context(job.rejects.open("w", encoding="utf-8-sig", newline=""))
             if job.rejects

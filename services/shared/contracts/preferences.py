@@ -45,6 +45,20 @@ MONTHS = (
 )  # fmt: skip
 TAG = re.compile(r"([a-z]{2,3})(?:-[a-z0-9]{1,8}){0,8}", re.IGNORECASE)
 
+# as people and tools write them: in English and in the language itself
+LANGUAGES = {
+    "english": "en", "german": "de", "deutsch": "de", "french": "fr", "français": "fr",
+    "francais": "fr", "spanish": "es", "español": "es", "espanol": "es", "italian": "it",
+    "italiano": "it", "dutch": "nl", "nederlands": "nl", "portuguese": "pt", "português": "pt",
+    "portugues": "pt", "polish": "pl", "polski": "pl", "czech": "cs", "čeština": "cs",
+    "danish": "da", "dansk": "da", "swedish": "sv", "svenska": "sv", "norwegian": "no",
+    "norsk": "no", "finnish": "fi", "suomi": "fi", "hungarian": "hu", "magyar": "hu",
+    "romanian": "ro", "română": "ro", "turkish": "tr", "türkçe": "tr", "russian": "ru",
+    "русский": "ru", "ukrainian": "uk", "українська": "uk", "greek": "el", "ελληνικά": "el",
+    "japanese": "ja", "日本語": "ja", "chinese": "zh", "中文": "zh", "korean": "ko", "한국어": "ko",
+    "arabic": "ar", "العربية": "ar", "hebrew": "he", "עברית": "he", "hindi": "hi",
+}  # fmt: skip
+
 DAY_REMEDY = "write it as year-month-day, such as 2030-01-31"
 
 
@@ -105,12 +119,14 @@ def is_among(topic: str, topics: Sequence[str]) -> bool:
 
 def read_language(value: object) -> str | None:
     """A language tag with `-`, its first part, the language itself, in lower case; `de_AT.UTF-8` is
-    `de-AT`.
+    `de-AT`, and `German (Austria)` is `de`.
     """
     remedy = "write a language tag such as de or de-AT"
     text = _text(LANGUAGE, value, remedy).partition(".")[0].partition("@")[0].replace("_", "-")
     if not text:
         return None
+    if named := LANGUAGES.get(text.partition("(")[0].strip().lower()):
+        return named
     tag = TAG.fullmatch(text)
     if tag is None:
         raise _unreadable(LANGUAGE, "not a language tag", remedy)

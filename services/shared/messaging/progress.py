@@ -17,6 +17,7 @@ from services.shared.telemetry import RECORDS_LOST
 
 log = structlog.get_logger()
 Schema = Literal["scorer", "nurture"]
+UNTOLD = UUID(int=0)  # of progress that an earlier release kept by the topic's name alone
 REASON_CHARACTERS = 2_000  # of a dead letter's reason that are kept
 
 
@@ -113,11 +114,16 @@ class Progress:
 def placed(
     known: Mapping[Log, Stored], extents: Mapping[Log, Extent]
 ) -> tuple[dict[Log, int], list[Gap]]:
-    """Where to go on in each log that the broker has, and what cannot be read any more."""
+    """Where to go on in each log that the broker has, and what cannot be read any more. What was
+    read before topics had ids is read again, as far as the broker has it.
+    """
     starts: dict[Log, int] = {}
     gaps: list[Gap] = []
     for of, (begin, end) in extents.items():
         at = known[of].next_offset if of in known else 0
+        before = known.get(of._replace(topic_id=UNTOLD)) if of not in known else None
+        if before and before.next_offset >= begin:
+            at = begin
         if at < begin:
             gaps.append(Gap(of, at, begin, "deleted"))
         elif at > end:
@@ -131,7 +137,9 @@ def placed(
 
 def _of_earlier(known: Mapping[Log, Stored], topic: str, topic_id: UUID) -> Iterable[Gap]:
     """What was unread of the incarnations of a topic before this one."""
-    of_topic = {of: stored for of, stored in known.items() if of.topic == topic}
+    of_topic = {
+        of: stored for of, stored in known.items() if of.topic == topic and of.topic_id != UNTOLD
+    }
     began = min((s.number for of, s in of_topic.items() if of.topic_id == topic_id), default=None)
     for of, stored in of_topic.items():
         if of.topic_id != topic_id and (began is None or stored.number < began):

@@ -34,7 +34,8 @@ class Lease(NamedTuple):
         if self.spooled:
             return (
                 f"sending waits for the spool of ingest {self.instance}, last seen {seen}: bring "
-                "the broker and that ingest back"
+                "the broker and that ingest back; a file ….damaged in its folder holds up sending "
+                "until somebody has looked at it and moved it away"
             )
         return (
             f"sending waits for ingest {self.instance}, last seen {seen}: start it again with its "

@@ -116,6 +116,19 @@ async def test_what_is_spooled_holds_up_sending_before_it_is_acknowledged_until_
     assert await held(engine) == []
 
 
+async def test_a_file_of_the_spool_that_cannot_be_read_holds_up_sending_until_somebody_has_looked(
+    ingest: Ingest, engine: AsyncEngine
+) -> None:
+    """A refusal may have been in it."""
+    damaged = ingest.folder / "00000001.spool.damaged"
+    damaged.write_bytes(b"?")
+    await ingest.lease._renew()
+    assert await held(engine) == [True]
+    damaged.unlink()
+    await ingest.lease._renew()
+    assert await held(engine) == []
+
+
 async def test_without_a_database_a_refusal_is_acknowledged_once_the_lease_has_run_out(
     ingest: Ingest, engine: AsyncEngine
 ) -> None:

@@ -255,8 +255,8 @@ def test_a_control_character_in_a_value_or_around_an_identifier_is_none_of_a_nam
 @pytest.mark.parametrize(
     ("fields", "where"),
     [
-        ({"traits": {str(n): 1 for n in range(501)}}, "/traits"),
-        ({"properties": {str(n): 1 for n in range(501)}}, "/properties"),
+        ({"traits": {str(n): 1 for n in range(5001)}}, "/traits"),
+        ({"properties": {str(n): 1 for n in range(5001)}}, "/properties"),
         ({"traits": {"n" * 513: 1}}, "/traits"),
         ({"properties": {"n" * 513: 1}}, "/properties"),
         ({"traits": {str(n): "x" * 8000 for n in range(9)}}, "/traits"),
@@ -427,6 +427,19 @@ def test_some_types_imply_a_consent(fields: dict[str, Any], states: list[str]) -
     """I5: a scanner never unsubscribes anyone."""
     found = consents(take(item(**{"email": "a@b.de", "user_id": ""} | fields)))
     assert [consent.state for consent in found] == states
+
+
+def test_refusals_of_one_event_or_of_two_addresses_under_one_id_are_told_apart() -> None:
+    """N6: nurture counts each id once."""
+    said = tuple(Consent(state="withdrawn", at=NOW - timedelta(days=days)) for days in (900, 30))
+    receipts = [take(item(email=email, user_id="", consent=said)) for email in ("a@b.de", "c@b.de")]
+    ids = [
+        decode_consent(record.value).id
+        for receipt in receipts
+        for record in receipt.records
+        if record.topic == CONSENTS
+    ]
+    assert len(ids) == len(set(ids)) == 4
 
 
 def test_a_consent_from_the_future_counts_from_its_event() -> None:

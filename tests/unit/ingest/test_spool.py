@@ -482,3 +482,27 @@ def test_a_folder_that_cannot_be_used_is_told_in_a_sentence(
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(Reject, match=r"RIPELINE_SPOOL_DIR: the spool cannot be used \(.*\): give"):
         Spool(tmp_path, MAX).open()
+
+
+async def test_a_fault_that_passes_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many open files: what is spooled waits, and goes out afterwards."""
+    spool, published = Spool(tmp_path, MAX), list[Outgoing]()
+    spool.open()
+    await spool.append(record(1), "owner")
+
+    async def publish(records: Sequence[Outgoing]) -> None:
+        published.extend(records)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("services.ingest.spool.read_frames", refuse)
+        with pytest.raises(Retry):
+            await spool._publish_oldest(publish)
+    assert spool.count == 1
+    assert await spool._publish_oldest(publish)
+    assert (published, spool.count, damaged_files(tmp_path)) == (record(1), 0, 0)
+    spool.close()

@@ -112,6 +112,11 @@ def test_kinds_without_end_cost_no_memory_without_end() -> None:
     [
         ("to ann@firm.example: no", "to …@… no"),
         ("postgresql://u:p@host:5432/db", "postgresql://…@host:5432/db"),
+        (
+            "postgresql://host/db?password=hunter2&sslmode=require",
+            "postgresql://host/db?password=…&sslmode=require",
+        ),
+        ("/v1/leads?email=jane%40acme.example", "…@…"),
         ("the key rl_1a_Zz-9 and whsec_aa/b+c=", "the key rl_… and whsec_…"),
         ("3 @ 4 a@b", "3 @ 4 a@b"),
     ],

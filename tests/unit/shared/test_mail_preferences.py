@@ -109,9 +109,10 @@ def test_topics_are_compared_without_case() -> None:
 
 
 def test_a_language_is_a_tag() -> None:
-    written = ("DE", "de_AT.UTF-8", " zh-Hans-CN ", "fil")
-    assert [read_language(each) for each in written] == ["de", "de-AT", "zh-Hans-CN", "fil"]
-    for wrong in ("German", "de,en;q=0.9", 7, "d", "de-", "C.UTF-8"):
+    written = ("DE", "de_AT.UTF-8", " zh-Hans-CN ", "fil", "German", "Deutsch (Österreich)")
+    read = ["de", "de-AT", "zh-Hans-CN", "fil", "de", "de"]
+    assert [read_language(each) for each in written] == read
+    for wrong in ("Klingonese", "de,en;q=0.9", 7, "d", "de-", "C.UTF-8"):
         with pytest.raises(Reject, match="language"):
             read_language(wrong)
 

@@ -3,7 +3,7 @@
 import uuid
 
 from services.shared.messaging.kafka import Extent, Log
-from services.shared.messaging.progress import Gap, Stored, placed
+from services.shared.messaging.progress import UNTOLD, Gap, Stored, placed
 
 OLD, NEW = uuid.UUID(int=1), uuid.UUID(int=2)
 
@@ -53,3 +53,12 @@ def test_a_topic_that_was_created_again_begins_anew_and_what_was_unread_before_i
 def test_a_process_that_still_sees_the_topic_before_does_not_take_the_new_one_for_older() -> None:
     known = {old(): Stored(30, 30, 1), new(): Stored(5, 5, 2)}
     assert placed(known, {old(): Extent(0, 30)}) == ({old(): 30}, [])
+
+
+def test_what_was_read_before_topics_had_ids_is_no_gap_and_is_read_again_where_it_is_left() -> None:
+    untold = Log("t", UNTOLD, 0)
+    assert placed({untold: Stored(7, 9, 1)}, {new(): Extent(5, 20)}) == ({new(): 5}, [])
+    assert placed({untold: Stored(7, 9, 1)}, {new(): Extent(12, 20)}) == (
+        {new(): 12},
+        [Gap(new(), 0, 12, "deleted")],
+    )
