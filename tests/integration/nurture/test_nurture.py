@@ -148,9 +148,9 @@ class Bench:
             self.engine,
             self.rules,
             self.clock,
-            OpenGate(),
+            OpenGate(),  # type: ignore[arg-type]
             given,
-            lambda: None,  # type: ignore[arg-type]
+            lambda: None,
         )
 
     def at(self, moment: datetime) -> None:
