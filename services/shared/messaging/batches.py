@@ -25,8 +25,10 @@ from services.shared.runtime import Heartbeat, fault_point, retry_with_backoff
 from services.shared.telemetry import BATCH_SECONDS, BATCHES_WAITING, DEAD_LETTERS
 
 log = structlog.get_logger()
-# so many records fail, and none of their topic does not: the fault is not theirs
+# so many records fail, and none of their topic does not, of any partition and key: the fault is not
+# theirs
 HOPELESS = 8
+TIMED_OUT, TWICE = "57014", "21000"  # SQLSTATEs that a batch may bring about by its size or its mix
 D = TypeVar("D")
 
 
@@ -51,10 +53,11 @@ class Handler(Protocol[D]):
 
 
 class Failure(NamedTuple):
-    """A record that failed alone, and its error."""
+    """A record that failed alone, its error, and whether others of its topic had none before."""
 
     record: Record
     error: Exception
+    is_after_others: bool = False
 
     @property
     def is_its_own(self) -> bool:
@@ -84,10 +87,10 @@ class Batch(Generic[D]):
     untried: list[Record] = field(default_factory=list)
     sound: set[str] = field(default_factory=set)
 
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether everything fails that was tried, and that is enough to tell."""
-        return not self.sound and len(self.failures) >= HOPELESS
+    def is_hopeless(self, topic: str) -> bool:
+        """Whether everything of a topic fails that was tried, and that is enough to tell."""
+        failed = sum(failure.record.topic == topic for failure in self.failures)
+        return failed >= HOPELESS and topic not in self.sound
 
 
 class Batches(Generic[D]):
@@ -112,12 +115,13 @@ class Batches(Generic[D]):
             return await self._commit(values, batch.rejected, records, polled, fresh=fresh)
 
         try:
-            batch.put = await self._waiting(all_at_once, heartbeat)
-            batch.sound = {record.topic for record, _ in batch.decoded}
+            batch.put = await self._waiting(all_at_once, heartbeat, count=len(values))
+            batch.sound = _topics(batch.decoded)
         except _Failed:
             batch.is_divided = True
         if batch.is_divided and batch.decoded:
             await self._divide(batch, batch.decoded, heartbeat)
+            await self._probe(batch, heartbeat)
         BATCH_SECONDS.labels(self._schema).observe(time.perf_counter() - began)
         return batch
 
@@ -141,12 +145,14 @@ class Batches(Generic[D]):
     async def _finish(
         self, batch: Batch[D], sound: set[str], polled: Polled, heartbeat: Heartbeat
     ) -> dict[TopicPartition, int]:
+        batch.sound |= sound
+        await self._divide_untried(batch, heartbeat)
         letters, waiting = list(batch.rejected), list(batch.untried)
         for failure in batch.failures:
             if failure.record.topic in sound:
                 again = await self._tried_again(batch, failure, heartbeat)
                 letters += [again.letter()] if again else []
-            elif failure.is_its_own and not batch.is_hopeless:
+            elif failure.is_its_own and not batch.is_hopeless(failure.record.topic):
                 letters.append(failure.letter())
             else:
                 waiting.append(failure.record)
@@ -165,11 +171,49 @@ class Batches(Generic[D]):
             self._note("error of ours", batch.failures[0].error)
         return held
 
+    async def _probe(self, batch: Batch[D], heartbeat: Heartbeat) -> None:
+        """Tries one untried record of each partition, then of each key, until one is applied of
+        every topic; then the rest of these topics.
+        """
+        untried = set(batch.untried)
+        pairs = [pair for pair in batch.decoded if pair[0] in untried]
+        parts: dict[TopicPartition, tuple[Record, D]] = {}
+        keys: dict[tuple[TopicPartition, bytes | None], tuple[Record, D]] = {}
+        for pair in pairs:
+            part = _partition(pair[0])
+            parts.setdefault(part, pair)
+            keys.setdefault((part, pair[0].key), pair)
+        for record, value in dict([*parts.values(), *keys.values()]).items():
+            if record.topic not in batch.sound and await self._is_applied(batch, value, heartbeat):
+                batch.sound.add(record.topic)
+                batch.untried.remove(record)
+        await self._divide_untried(batch, heartbeat)
+
+    async def _is_applied(self, batch: Batch[D], value: D, heartbeat: Heartbeat) -> bool:
+        """Applies a single record, where it does not fail."""
+
+        async def alone(fresh: bool) -> int:
+            return await self._commit([value], [], [], NOTHING, fresh=fresh)
+
+        try:
+            batch.put += await self._waiting(alone, heartbeat, again=False)
+        except _Failed:
+            return False
+        return True
+
+    async def _divide_untried(self, batch: Batch[D], heartbeat: Heartbeat) -> None:
+        """Applies what is untried of topics of which something is applied."""
+        untried = {record for record in batch.untried if record.topic in batch.sound}
+        batch.untried = [record for record in batch.untried if record not in untried]
+        if untried:
+            pairs = [pair for pair in batch.decoded if pair[0] in untried]
+            await self._divide(batch, pairs, heartbeat)
+
     async def _tried_again(
         self, batch: Batch[D], failure: Failure, heartbeat: Heartbeat
     ) -> Failure | None:
         """The failure of a record that failed again, after others did not."""
-        if failure.is_its_own:
+        if failure.is_its_own and failure.is_after_others:
             return failure
         alone: Batch[D] = Batch([], [], [])
         of_record = [pair for pair in batch.decoded if pair[0] is failure.record]
@@ -185,14 +229,20 @@ class Batches(Generic[D]):
                 decoded.append((record, self._handler.decode(record)))
             except Reject as error:
                 rejected.append(DeadLetter(record, str(error)))
+            except MemoryError:
+                raise
+            except Exception as error:
+                rejected.append(Failure(record, error).letter())
         return Batch(records, decoded, rejected)
 
     async def _divide(
         self, batch: Batch[D], decoded: list[tuple[Record, D]], heartbeat: Heartbeat
     ) -> None:
         """Applies these records of the batch, by halves around those that fail alone."""
-        if batch.is_hopeless:
-            batch.untried += [record for record, _ in decoded]
+        hopeless = {topic for topic in _topics(decoded) if batch.is_hopeless(topic)}
+        batch.untried += [record for record, _ in decoded if record.topic in hopeless]
+        decoded = [pair for pair in decoded if pair[0].topic not in hopeless]
+        if not decoded:
             return
         values = [value for _, value in decoded]
 
@@ -200,14 +250,18 @@ class Batches(Generic[D]):
             return await self._commit(values, [], [], NOTHING, fresh=fresh)
 
         try:
-            batch.put += await self._waiting(these, heartbeat, again=len(decoded) == 1)
-            batch.sound.update(record.topic for record, _ in decoded)
+            batch.put += await self._waiting(
+                these, heartbeat, again=len(decoded) == 1, count=len(decoded)
+            )
+            batch.sound |= _topics(decoded)
             return
         except _Failed as failed:
             if len(decoded) == 1:
                 put = await self._apart(values[0], failed.error, heartbeat)
                 if put is None:
-                    batch.failures.append(Failure(decoded[0][0], failed.error))
+                    record = decoded[0][0]
+                    is_after = record.topic in batch.sound
+                    batch.failures.append(Failure(record, failed.error, is_after))
                 batch.put += put or 0
                 return
         middle = len(decoded) // 2
@@ -235,20 +289,22 @@ class Batches(Generic[D]):
         heartbeat: Heartbeat,
         *,
         again: bool = True,
+        count: int = 1,
     ) -> int:
-        """What a transaction returns, once the surroundings let it through. Raises _Failed where
-        they do not seem to be at fault, also `again` on a fresh connection, whose statements and
-        types are none that it remembers.
+        """What a transaction of `count` records returns, once the surroundings let it through.
+        Raises _Failed where they do not seem to be at fault, also `again` on a fresh connection,
+        whose statements and types are none that it remembers; or where fewer may get through.
         """
 
         fresh = False
 
         async def attempt() -> int:
             nonlocal fresh
+            heartbeat()
             try:
-                put = await self._attempt(transaction, fresh=fresh)
-            except _Failed:
-                if fresh or not again:
+                put = await self._attempt(transaction, fresh=fresh, count=count)
+            except _Failed as failed:
+                if fresh or not again or sqlstate(failed.error) == TIMED_OUT:
                     raise
                 fresh = True
                 return await attempt()
@@ -260,12 +316,20 @@ class Batches(Generic[D]):
 
         return await retry_with_backoff(attempt, "batch", heartbeat)
 
-    async def _attempt(self, transaction: Callable[[bool], Awaitable[int]], *, fresh: bool) -> int:
+    async def _attempt(
+        self, transaction: Callable[[bool], Awaitable[int]], *, fresh: bool, count: int
+    ) -> int:
         try:
             return await transaction(fresh)
-        except (Retry, ProgressMoved):
+        except ProgressMoved:
+            raise
+        except Retry as error:
+            self._note("database", error)
             raise
         except Exception as error:
+            state = sqlstate(error)
+            if state == TWICE or (state == TIMED_OUT and count > 1):
+                raise _Failed(error) from None
             if not is_transient(error) and not isinstance(error, MemoryError):
                 raise _Failed(error) from None
             reason = self._note("database", error)
@@ -288,8 +352,6 @@ class Batches(Generic[D]):
                 await connection.invalidate()
             async with connection.begin():
                 for letter in letters:
-                    topic, partition, offset, *_ = letter.record
-                    log.error("dead_letter", topic=topic, partition=partition, offset=offset)
                     await add_dead_letter(connection, self._schema, letter)
                 put = await self._handler.apply(connection, values) if values else 0
                 if passed:
@@ -298,6 +360,9 @@ class Batches(Generic[D]):
                         connection, self._schema, offsets, polled.starts, polled.ends
                     )
                 fault_point("before_commit")
+        for letter in letters:
+            topic, partition, offset, *_ = letter.record
+            log.error("dead_letter", topic=topic, partition=partition, offset=offset)
         DEAD_LETTERS.labels(self._schema).inc(len(letters))
         return put
 
@@ -305,9 +370,8 @@ class Batches(Generic[D]):
         """Counts, and shows as the problem, that records wait; returns the reason."""
         BATCHES_WAITING.labels(self._schema, kind).inc()
         state = sqlstate(error)
-        self.problem = f"records wait: {kind}, {type(error).__name__}" + (
-            f" {state}" if state else ""
-        )
+        what = str(error) if isinstance(error, Retry) else f"{type(error).__name__} {state}".strip()
+        self.problem = f"records wait: {kind}, {what}"
         if kind != "database":
             log.error("records_wait", kind=kind, exc_info=error)
         return self.problem
@@ -329,6 +393,10 @@ def next_offsets(records: Sequence[Record]) -> dict[Log, int]:
         if part not in last or last[part].offset < record.offset:
             last[part] = record
     return {record.log: record.offset + 1 for record in last.values()}
+
+
+def _topics(decoded: Sequence[tuple[Record, D]]) -> set[str]:
+    return {record.topic for record, _ in decoded}
 
 
 def _partition(record: Record) -> TopicPartition:

@@ -79,6 +79,18 @@ class Progress:
             raise
         return {Log(*row[:3]): Stored(*row[3:]) for row in found}
 
+    async def check(self, read_to: Mapping[Log, int]) -> None:
+        """Raises Retry where the database knows less than was read of these logs: it was restored
+        from a backup, say. A database that is away says nothing about it.
+        """
+        try:
+            known = await self.read({of.topic for of in read_to})
+        except Retry:
+            return
+        for of, at in read_to.items():
+            if of not in known or known[of].next_offset < at:
+                raise Retry(f"{of.topic} {of.partition}: the database knows less than was read")
+
     async def place(
         self, known: Mapping[Log, Stored], extents: Mapping[Log, Extent]
     ) -> dict[Log, int]:
@@ -175,14 +187,17 @@ async def lost_records(connection: AsyncConnection, schema: Schema) -> dict[str,
 
 
 async def add_dead_letter(connection: AsyncConnection, schema: Schema, letter: DeadLetter) -> None:
-    """Keeps a dead letter with its raw bytes; the same record again changes nothing."""
+    """Keeps a dead letter with its raw bytes; the same record again changes nothing. Of the reason,
+    what PostgreSQL takes no text with is left out.
+    """
+    reason = letter.reason.replace("\0", "").encode(errors="replace").decode()
     await connection.execute(
         text(
             f"INSERT INTO {schema}.dead_letter "
             '(topic, topic_id, partition, "offset", key, value, reason) VALUES '
             "(:topic, :topic_id, :partition, :offset, :key, :value, :reason) ON CONFLICT DO NOTHING"
         ),
-        {**letter.record._asdict(), "reason": letter.reason[:REASON_CHARACTERS]},
+        {**letter.record._asdict(), "reason": reason[:REASON_CHARACTERS]},
     )
 
 
