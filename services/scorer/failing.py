@@ -5,7 +5,7 @@ such leads are left out by all others' work and tried again after a growing dela
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import structlog
@@ -22,6 +22,12 @@ DELAYS_S = (60.0, 300.0, 1800.0, 7200.0, 21_600.0)  # before the next attempt; t
 LONGEST_REASON = 500
 # no mark of a failing lead `s.lead_id`
 NOT_FAILING = "NOT EXISTS (SELECT 1 FROM scorer.failing_lead f WHERE f.lead_id = s.lead_id)"
+
+
+class Cleared(NamedTuple):
+    """A mark that was taken away, with when the first event was received that is not folded."""
+
+    waiting_since: datetime | None
 
 
 def is_of_one_lead(error: BaseException) -> bool:
@@ -122,19 +128,44 @@ class FailingLeads:
             leads=sorted(leads),
         )
 
-    async def due(self, limit: int) -> dict[uuid.UUID, datetime | None]:
-        """Marked leads whose next attempt has come, with since when events of theirs wait."""
+    async def pass_on(self, old: uuid.UUID, new: uuid.UUID) -> bool:
+        """Marks the lead that another was merged into where events wait with that one, so that
+        they are told of; returns whether it did.
+        """
         found = await rows(
             self._connection,
-            "SELECT lead_id, waiting_since FROM scorer.failing_lead "
-            "WHERE next_at <= clock_timestamp() ORDER BY next_at LIMIT :limit",
-            limit=limit,
+            "INSERT INTO scorer.failing_lead AS f (lead_id, place, reason, next_at, waiting_since) "
+            "SELECT :new, place, reason, clock_timestamp(), waiting_since "
+            "FROM scorer.failing_lead WHERE lead_id = :old AND waiting_since IS NOT NULL "
+            "ON CONFLICT (lead_id) DO UPDATE SET "
+            "waiting_since = least(f.waiting_since, excluded.waiting_since) RETURNING 1",
+            old=old,
+            new=new,
         )
-        return {row.lead_id: row.waiting_since for row in found}
+        return bool(found)
 
-    async def clear(self, lead: uuid.UUID) -> None:
-        """Takes a mark away."""
-        await self._run("DELETE FROM scorer.failing_lead WHERE lead_id = :lead", lead=lead)
+    async def take_due(self) -> uuid.UUID | None:
+        """The marked lead whose next attempt came first, None where none has come; the one after
+        it is put off, so that an attempt that breaks off holds up no other lead.
+        """
+        found = await rows(
+            self._connection,
+            "UPDATE scorer.failing_lead SET next_at = clock_timestamp() + "
+            "make_interval(secs => :delay) WHERE lead_id = (SELECT lead_id "
+            "FROM scorer.failing_lead WHERE next_at <= clock_timestamp() "
+            "ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING lead_id",
+            delay=DELAYS_S[0],
+        )
+        return found[0].lead_id if found else None
+
+    async def clear(self, lead: uuid.UUID) -> Cleared | None:
+        """Takes a mark away, under the lead's lock; None where there is none."""
+        found = await rows(
+            self._connection,
+            "DELETE FROM scorer.failing_lead WHERE lead_id = :lead RETURNING waiting_since",
+            lead=lead,
+        )
+        return Cleared(*found[0]) if found else None
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)

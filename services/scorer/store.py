@@ -229,6 +229,15 @@ class Store:
             names.sort(key=STRONGEST_FIRST)
         return identifiers
 
+    async def merged_into(self, lead: uuid.UUID) -> dict[uuid.UUID, datetime | None]:
+        """The leads that were merged into this one, with when others were last told of each."""
+        found = await rows(
+            self._connection,
+            "SELECT id, engaged_at FROM scorer.lead WHERE merged_into = :lead ORDER BY id",
+            lead=lead,
+        )
+        return {row.id: row.engaged_at for row in found}
+
     async def in_use(self, leads: Iterable[uuid.UUID]) -> set[uuid.UUID]:
         """Those of the leads that still have an identifier or an event."""
         found = await rows(

@@ -3,7 +3,8 @@ events.
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.identity.neighbourhood import Neighbourhood, link_columns, new_lead_ids
-from services.scorer.identity.resolver import Plan, decide, verdicts_of
+from services.scorer.identity.resolver import Move, Plan, decide, verdicts_of
 from services.scorer.identity.rules import Node, TimedLink, nearest
 from services.scorer.model.profile import Profile
 from services.scorer.records import IncomingEvent, StoredEvent
@@ -105,19 +106,33 @@ class IdentityResolver:
         )
 
     async def _move_events(self, plan: Plan) -> set[uuid.UUID]:
-        refold: set[uuid.UUID] = set()
-        for move in plan.moves:
-            node, old, new = move
-            moved = await self._connection.execute(
-                text(
-                    "UPDATE scorer.event SET lead_id = :new WHERE lead_id = :old AND anchor = :node"
-                ),
-                {"node": node, "old": old, "new": new},
-            )
-            refold |= {old, new} if moved.rowcount else {old}
-            if moved.rowcount:
-                plan.moved.append(move)
-        return refold
+        """Reads each old lead's events once, whatever the number of ids that leave it."""
+        owners: dict[uuid.UUID, dict[int, uuid.UUID]] = defaultdict(dict)
+        for node, old, new in plan.moves:
+            owners[old][node] = new
+        for old, new_of in sorted(owners.items()):
+            moved: set[int] = set()
+            async for stored in self._stored(old, list(new_of)):
+                await self._give([(row.uid, new_of[row.anchor]) for row in stored])
+                moved |= {row.anchor for row in stored}
+            plan.moved += [Move(node, old, new_of[node]) for node in sorted(moved)]
+        return owners.keys() | {move.new for move in plan.moved}
+
+    async def _stored(self, lead: uuid.UUID, nodes: Sequence[int]) -> AsyncIterator[Sequence[Any]]:
+        """The stored events of a lead under these identifiers, some at a time in the order of the
+        fold; they may be given away meanwhile.
+        """
+        at, uid = BEFORE_ALL
+        while stored := await rows(
+            self._connection,
+            # a subquery under IS TRUE is no join: PostgreSQL looks its rows up in a hash table
+            "SELECT uid, occurred_at, anchor FROM scorer.event WHERE lead_id = :lead "
+            "AND (anchor IN (SELECT unnest(CAST(:nodes AS bigint[])))) IS TRUE "
+            "AND (occurred_at, uid) > (:at, :uid) ORDER BY occurred_at, uid LIMIT :slice",
+            lead=lead, nodes=nodes, at=at, uid=uid, slice=SLICE,
+        ):  # fmt: skip
+            yield stored
+            at, uid = stored[-1].occurred_at, stored[-1].uid
 
     async def distribute(self, plan: Plan, events: Sequence[IncomingEvent]) -> set[uuid.UUID]:
         """Gives the events of split anonymous ids, stored and new, to the person of the nearest
@@ -136,19 +151,11 @@ class IdentityResolver:
     ) -> set[uuid.UUID]:
         changed: set[uuid.UUID] = set()
         for lead in sorted(leads):
-            at, uid = BEFORE_ALL
-            while stored := await rows(
-                self._connection,
-                "SELECT uid, occurred_at FROM scorer.event WHERE lead_id = :lead "
-                "AND anchor = :node AND (occurred_at, uid) > (:at, :uid) "
-                "ORDER BY occurred_at, uid LIMIT :slice",
-                lead=lead, node=node, at=at, uid=uid, slice=SLICE,
-            ):  # fmt: skip
+            async for stored in self._stored(lead, [node]):
                 owners = [(row.uid, nearest(links, row.occurred_at)) for row in stored]
                 moved = [(event, owner) for event, owner in owners if owner != lead]
                 await self._give(moved)
                 changed |= {owner for _, owner in moved} | ({lead} if moved else set())
-                at, uid = stored[-1].occurred_at, stored[-1].uid
         return changed
 
     async def _give(self, moved: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:

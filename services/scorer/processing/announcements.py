@@ -36,6 +36,7 @@ from services.shared.messaging.kafka import Outgoing
 
 TOO_OLD_US = TOO_OLD // timedelta(microseconds=1)
 ENGAGED_EVERY_US = 300 * US
+REQUESTS_AT_ONCE = 200  # that one event carries, so that it is never too large for Kafka
 NEVER = 1 << 62
 ALWAYS_PUBLISHED = frozenset({
     "email_replied", "survey_answered", "preference_set", "not_now", "webinar_attended",
@@ -216,12 +217,12 @@ def _snapshot(scoring: Scoring, lead: LeadRow, state: State) -> Snapshot | None:
 def engaged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
     """`lead.engaged.v1` or `lead.sales_changed.v1` for each product.
 
-    Content consumed, answers, consents, sales outcomes and exclusions at once, and so is who the
-    lead is; anything else at most every five minutes, the last of it when they are over. Of a lead
-    of which nothing was ever published neither acts nor identifiers are: what is published later
-    carries a snapshot of its own.
+    Content of the playbook consumed, answers, consents, sales outcomes and exclusions at once, and
+    so is who the lead is; anything else at most every five minutes, the last of it when they are
+    over. Of a lead of which nothing was ever published neither acts nor identifiers are: what is
+    published later carries a snapshot of its own.
     """
-    news, is_known = _news(scoring.fold, evidence), _is_known(lead)
+    news, is_known = _news(scoring, evidence), _is_known(lead)
     if not is_known:
         lead.publish_at = None
     elif news.changed or evidence.late or evidence.moved:
@@ -233,14 +234,17 @@ def engaged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: datetime) 
         return []
     lead.engaged_at, lead.publish_at = now, None
     kind = "lead.sales_changed.v1" if news.sales else "lead.engaged.v1"
+    content = tuple(sorted(news.content))
+    starts = range(0, max(1, len(news.requests)), REQUESTS_AT_ONCE)
+    portions = [tuple(news.requests[start : start + REQUESTS_AT_ONCE]) for start in starts]
     return [
         _change_event(
-            scoring, kind, lead, state, now, evidence,
-            content=tuple(sorted(news.content)), requests=tuple(news.requests),
+            scoring, kind, lead, state, now, evidence, part, content=content, requests=requests
         )
         for state in lead.states.values()
         if state.view
-    ]  # fmt: skip
+        for part, requests in enumerate(portions)
+    ]
 
 
 class _News(msgspec.Struct):
@@ -260,12 +264,13 @@ class _News(msgspec.Struct):
         return bool(self.sales or self.answers or self.content or self.requests)
 
 
-def _news(fold: Fold, evidence: Evidence) -> _News:
+def _news(scoring: Scoring, evidence: Evidence) -> _News:
+    fold, library = scoring.fold, scoring.playbook.content_by_id
     changed = any(_says_something(event) for event in evidence.events)
     news = _News(changed)
     for event in _human(evidence):
         data, reading = event.data, fold.interpreter.interpret(event.data)
-        if reading.content and data.type in CONSUMES_CONTENT:
+        if reading.content in library and data.type in CONSUMES_CONTENT:
             news.content.add(reading.content)
         if reading.type in REQUESTS or (data.type == "form_submitted" and reading.content):
             news.requests.append(_request(event, reading.type, reading.content))
@@ -309,9 +314,11 @@ def _merged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: int) -> Ou
 
 def _change_event(
     scoring: Scoring, kind: str, lead: LeadRow, state: State, now: datetime,
-    evidence: Evidence = NO_EVIDENCE, **more: Any,
+    evidence: Evidence = NO_EVIDENCE, part: int = 0, **more: Any,
 ) -> Outgoing:  # fmt: skip
-    """An event on `lead.changes` that announces no stage change; `more` are fields of `Change`."""
+    """An event on `lead.changes` that announces no stage change; `more` are fields of `Change`,
+    `part` numbers several of a kind.
+    """
     change = Change(
         lead=str(lead.id),
         version=lead.version,
@@ -321,6 +328,7 @@ def _change_event(
         **more,
     )
     uids = sorted(event.uid for event in evidence.events)
-    id_ = derived(kind, lead.id, state.fold.product, lead.version, *uids)
+    parts = (part,) if part else ()
+    id_ = derived(kind, lead.id, state.fold.product, lead.version, *uids, *parts)
     event = ChangeEvent(id=id_, type=kind, time=now, data=change)
     return Outgoing(CHANGES, str(lead.id), encode(event))

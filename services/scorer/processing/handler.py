@@ -102,14 +102,20 @@ class Handler:
         """
         failing = FailingLeads(connection)
         marked = await failing.among({*batch.leads, *batch.merged_away})
-        for old in marked & batch.merged_away.keys():
-            batch.joined.pop(batch.merged_away[old], None)  # it lacks what has waited
+        for old in sorted(marked & batch.merged_away.keys()):
+            into = batch.merged_away[old]
+            batch.joined.pop(into, None)  # it lacks what has waited
+            if await failing.pass_on(old, into):
+                marked.add(into)
         marked &= batch.leads.keys()
         waiting = {lead: _first(batch.events[lead]) for lead in marked if lead in batch.events}
         if waiting:
             await failing.keep_waiting(waiting)
         for lead in marked & set(batch.merged):
-            await Store(connection).keep_announced(lead, batch.leads[lead].announced)
+            row, store = batch.leads[lead], Store(connection)
+            if row.created:
+                await store.write([LeadRow(lead, created=True)], "")
+            await store.keep_announced(lead, row.announced)
         batch.leave(marked)
 
     async def apply_apart(

@@ -6,7 +6,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -76,11 +75,13 @@ class Sweeper:
         """Makes failing leads again from their events, each in a transaction of its own, where
         their next attempt has come; returns how many were tried.
         """
-        async with self._engine.connect() as connection:
-            due = await FailingLeads(connection).due(MENDED_AT_ONCE)
-        for lead, waiting in due.items():
-            await self._mend_alone(lead, waiting)
-        return len(due)
+        for tried in range(MENDED_AT_ONCE):
+            async with self._engine.begin() as connection:
+                lead = await FailingLeads(connection).take_due()
+            if lead is None:
+                return tried
+            await self._mend_alone(lead)
+        return MENDED_AT_ONCE
 
     async def _review(self, choose: Callable[[Store], Awaitable[list[uuid.UUID]]]) -> int:
         """Reviews the chosen leads, those alone that nobody else has locked; returns how many
@@ -102,14 +103,14 @@ class Sweeper:
             if not is_of_one_lead(error):
                 raise
             if len(chosen) == 1:
-                return await self._mend_alone(chosen[0], None)
+                return await self._mend_alone(chosen[0])
             middle = len(chosen) // 2
             await self._review_apart(chosen[:middle])
             await self._review_apart(chosen[middle:])
 
-    async def _mend_alone(self, lead: uuid.UUID, waiting: datetime | None) -> None:
+    async def _mend_alone(self, lead: uuid.UUID) -> None:
         try:
-            await self._commit(lambda connection: self._mended(connection, lead, waiting))
+            await self._commit(lambda connection: self._mended(connection, lead))
         except Exception as error:
             if not is_of_one_lead(error):
                 raise
@@ -133,22 +134,29 @@ class Sweeper:
         evidence = {lead: Evidence(refolded=True) for lead in refolded}
         return await self._handler.write(connection, due, evidence)
 
-    async def _mended(
-        self, connection: AsyncConnection, lead_id: uuid.UUID, waiting: datetime | None
-    ) -> list[Outgoing]:
-        """Makes one lead again from its events, and tells of those that were not folded yet."""
+    async def _mended(self, connection: AsyncConnection, lead_id: uuid.UUID) -> list[Outgoing]:
+        """Makes one lead again from its events, and tells of those that were not folded yet, and of
+        the leads that it took in.
+        """
         store, scoring = Store(connection), self._handler.scoring
         leads = await _load(store, {lead_id})
         if not leads:  # another process has it, or it is no more
             return []
         history = History(connection, scoring.fold.declared)
         found = [known[lead_id] async for known in history.known({lead_id: None})]
-        await FailingLeads(connection).clear(lead_id)
+        mark = await FailingLeads(connection).clear(lead_id)
         if not found[0].events:  # merged into another
             return []
-        rebuild(scoring, leads[lead_id], found[0])
+        lead = leads[lead_id]
+        rebuild(scoring, lead, found[0])
+        waiting = mark.waiting_since if mark else None
         new = await store.received_since(lead_id, waiting) if waiting else []
-        evidence = Evidence(events=new, late=bool(new), identified=bool(new))
+        merged = await store.merged_into(lead_id) if mark else {}
+        told = lead.engaged_at, *merged.values()
+        lead.engaged_at = max((at for at in told if at), default=None)
+        evidence = Evidence(
+            events=new, late=bool(new), identified=bool(new or merged), merged=[*merged]
+        )
         return await self._handler.write(connection, leads, {lead_id: evidence})
 
 

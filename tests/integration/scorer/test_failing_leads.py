@@ -116,6 +116,12 @@ class Clinic(Bench):
     def name_of(self, lead: uuid.UUID) -> str:
         return next(name for name, id_ in self.ids.items() if id_ == lead)
 
+    async def requested(self, name: str) -> list[str]:
+        """The requests of a lead that others were told of."""
+        told = await self.outgoing("lead.engaged.v1")
+        events = [event.data for event in told if event.data.lead == str(self.ids[name])]
+        return [request.type for event in events for request in event.requests]
+
     async def due_again(self) -> None:
         await self.run("UPDATE scorer.failing_lead SET next_at = now() - interval '1 s'")
 
@@ -358,6 +364,75 @@ async def test_events_that_wait_with_a_lead_count_for_the_one_that_takes_it_in(
     await clinic.sweeper().mend()
     assert await clinic.counted() == {"ann": 1, "bob": 1, "cid": 1, "dan": 4}
     assert await clinic.mismatches() == []
+
+
+async def test_a_request_that_comes_while_a_lead_is_being_mended_is_told_of(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes after the sweeper chose the lead, and before it locked it."""
+    await rebuild(clinic.engine, [clinic.ids["bob"]])
+    sweeper = clinic.sweeper()
+    original = sweeper._mend_alone
+
+    async def overtaken(*given: Any) -> None:
+        await clinic.act("bob", type_="demo_requested")
+        await original(*given)
+
+    monkeypatch.setattr(sweeper, "_mend_alone", overtaken)
+    assert await sweeper.mend() == 1
+    assert await clinic.requested("bob") == ["demo_requested"] * 2
+    assert await clinic.mismatches() == []
+
+
+async def test_requests_that_wait_with_a_lead_are_told_of_by_the_one_that_takes_it_in(
+    clinic: Clinic,
+) -> None:
+    await clinic.said("page_viewed", NOON, id="dan", email="dan@f.example")
+    await clinic.said("page_viewed", NOON, id="visit", anonymous_id="browser-7")
+    clinic.ids["dan"] = await clinic.id_of("dan")
+    visitor = await clinic.one("SELECT lead_id FROM scorer.identifier WHERE value = 'browser-7'")
+    await rebuild(clinic.engine, [visitor])
+    await clinic.said("demo_requested", NOON + HOUR, id="waits", anonymous_id="browser-7")
+    await clinic.said(
+        "page_viewed", NOON + 2 * HOUR, id="both", email="dan@f.example", anonymous_id="browser-7"
+    )
+    await clinic.sweeper().mend()
+    assert await clinic.requested("dan") == ["demo_requested"]
+    assert await clinic.failing() == {}
+    assert await clinic.mismatches() == []
+
+
+async def test_a_merge_into_a_failing_lead_is_told_once_it_is_mended(clinic: Clinic) -> None:
+    await clinic.said("demo_requested", NOON, id="visit", anonymous_id="browser-7")
+    visitor = await clinic.one("SELECT lead_id FROM scorer.identifier WHERE value = 'browser-7'")
+    await rebuild(clinic.engine, [clinic.ids["bob"]])
+    await clinic.said(
+        "page_viewed", NOON + HOUR, id="both", email="bob@f.example", anonymous_id="browser-7"
+    )
+    assert await clinic.outgoing("lead.merged.v1") == []
+    await clinic.sweeper().mend()
+    told = [(event.data.lead, event.data.merged) for event in
+            await clinic.outgoing("lead.merged.v1")]  # fmt: skip
+    assert told == [(str(clinic.ids["bob"]), (str(visitor),))]
+
+
+async def test_a_lead_whose_mending_hits_a_fault_that_passes_makes_way_for_others(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rebuild(clinic.engine, list(clinic.ids.values()))
+    sweeper = clinic.sweeper()
+    tried: list[uuid.UUID] = []
+
+    async def busy(lead: uuid.UUID, *_: Any) -> None:
+        tried.append(lead)
+        raise TimeoutError
+
+    monkeypatch.setattr(sweeper, "_mend_alone", busy)
+    for _ in clinic.ids:
+        with pytest.raises(TimeoutError):
+            await sweeper.mend()
+    assert sorted(tried) == sorted(clinic.ids.values())
+    assert await sweeper.mend() == 0, "each has its next attempt later"
 
 
 # -- whose fault it is ----------------------------------------------------------------------------

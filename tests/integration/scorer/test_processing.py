@@ -12,10 +12,11 @@ from random import Random
 from typing import Any
 
 import pytest
+from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.scorer.processing.announcements import announcements_due
+from services.scorer.processing.announcements import REQUESTS_AT_ONCE, announcements_due
 from services.scorer.processing.handler import Decoded, Handler
 from services.scorer.processing.snapshots import MAX_IDENTIFIERS, snapshot_of
 from services.scorer.processing.sweeper import Sweeper
@@ -27,6 +28,7 @@ from services.shared.contracts.events import (
     INTERACTIONS,
     TOUCHES,
     ChangeEvent,
+    Consent,
     ExternalId,
     Interaction,
     Snapshot,
@@ -918,3 +920,69 @@ async def test_a_request_dated_ahead_outruns_no_refusal(bench: Bench) -> None:
     await bench.take(bench.record(asked, NOON + 4 * HOUR // 60, received=NOON))
     requests = [event.data.requests for event in await bench.outgoing("lead.engaged.v1")]
     assert [request.at for told in requests for request in told] == [from_us(NOON)]
+
+
+async def test_a_lead_of_many_ids_changes_hands_in_few_statements(bench: Bench) -> None:
+    """As many as anybody likes may be posted with one address."""
+    await bench.take(
+        *(
+            bench.record(
+                Interaction(
+                    id=f"e{n}", type="page_viewed", email="x@f.example", anonymous_id=f"a{n}"
+                ),
+                NOON + n,
+            )
+            for n in range(80)
+        )
+    )
+    statements: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        statements.append(statement)
+
+    sync = bench.engine.sync_engine
+    sqlalchemy_event.listen(sync, "before_cursor_execute", note)
+    try:
+        await bench.said("page_viewed", NOON + HOUR, user_id="u1", email="x@f.example")
+    finally:
+        sqlalchemy_event.remove(sync, "before_cursor_execute", note)
+    assert len(statements) < 50
+    assert await bench.one("SELECT count(DISTINCT lead_id) FROM scorer.event") == 1
+    assert await bench.one("SELECT count(*) FROM scorer.lead WHERE merged_into IS NULL") == 1
+
+
+async def test_a_lead_that_takes_in_one_that_others_know_is_known_to_them(bench: Bench) -> None:
+    consent = [Consent(channel="email", purpose="marketing", state="given")]
+    await bench.said("consent_given", NOON, email="x@f.example", consent=consent)
+    assert len(await bench.outgoing("lead.engaged.v1")) == 1
+    await bench.said("identified", NOON + HOUR, user_id="u1")
+    await bench.said("identified", NOON + 2 * HOUR, user_id="u1", email="x@f.example")
+    told = await bench.outgoing("lead.engaged.v1")
+    pause = {"mail_paused_until": "2027-01-01T00:00:00+00:00"}
+    await bench.said("identified", NOON + 3 * HOUR, user_id="u1", traits=pause)
+    after = await bench.outgoing("lead.engaged.v1")
+    assert len(after) == len(told) + 1
+    assert after[-1].data.snapshot
+    assert after[-1].data.snapshot.traits == pause
+
+
+async def test_what_is_told_of_a_lead_is_bounded_whatever_is_posted(bench: Bench) -> None:
+    """Contents that the playbook does not know are nobody's concern, and many requests are told in
+    portions.
+    """
+    at = NOON
+    views = [
+        Interaction(id=f"v{n}", type="page_viewed", email="x@f.example", content_id=f"{n:04}" * 126)
+        for n in range(20)
+    ]
+    asked = [
+        Interaction(id=f"d{n}", type="demo_requested", email="x@f.example")
+        for n in range(REQUESTS_AT_ONCE + 1)
+    ]
+    await bench.take(*(bench.record(data, at) for data in (*views, *asked)))
+    told = [event.data for event in await bench.outgoing("lead.engaged.v1")]
+    assert {event.content for event in told} == {()}
+    assert [len(event.requests) for event in told] == [REQUESTS_AT_ONCE, 1]
+    assert len({request.uid for event in told for request in event.requests}) == len(asked)
+    ids = await bench.ask("SELECT value FROM scorer.outbox WHERE topic = :t", t=CHANGES)
+    assert len({decode_change(row.value).id for row in ids}) == len(ids)
