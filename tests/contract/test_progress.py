@@ -7,13 +7,13 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from typer.testing import CliRunner
@@ -22,10 +22,11 @@ from services.ops.__main__ import app as command_line
 from services.ops.commands import status
 from services.shared.contracts.events import INTERACTIONS
 from services.shared.db import rows
-from services.shared.errors import Reject
+from services.shared.errors import Reject, Retry
 from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import (
+    EndOffsets,
     Extent,
     Log,
     Outgoing,
@@ -33,6 +34,7 @@ from services.shared.messaging.kafka import (
     Record,
     Subscription,
     create_topics,
+    subscription,
 )
 from services.shared.messaging.progress import Progress
 from services.shared.settings import Settings
@@ -169,6 +171,105 @@ async def test_a_restored_backup_is_read_on_from_where_it_stands(topic: Topic) -
         await topic.publish(third)
         await topic.wait_for(lambda found: set(first + second + third) == set(found))
     assert await topic.ask("SELECT * FROM scorer.gap") == []
+
+
+async def test_a_backup_that_is_restored_while_nothing_comes_is_noticed(topic: Topic) -> None:
+    """The reading goes back though no record follows, in each of the partitions."""
+    values = named("a", 30)
+    await topic.publish(values)
+    async with topic.consumed() as consumer:
+        await topic.wait_for(lambda found: len(found) == 30)
+        await topic.execute("TRUNCATE applied")
+        await topic.execute("UPDATE scorer.progress SET next_offset = 0")
+        await topic.wait_for(lambda found: set(found) == set(values))
+        await topic.execute("TRUNCATE applied")
+        await topic.execute("DELETE FROM scorer.progress WHERE partition = 1")
+        await topic.wait_for(lambda found: set(found) == set(values[1::3]))
+        await asyncio.sleep(1.5)
+        assert consumer.problem == ""
+    assert await topic.ask("SELECT * FROM scorer.gap") == []
+
+
+async def test_a_poll_says_that_the_group_assigns_nothing(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member that joins again gets no answer, though the broker answers else."""
+    member = Subscription(topic.settings, topic.name, [topic.name])
+    await member.start(Progress(topic.engine, "scorer"))
+    try:
+        assert (await member.poll(10, 100)).is_assigned
+        monkeypatch.setattr(subscription, "ASSIGNED_S", 0.2)
+        member._consumer._subscription.begin_reassignment()
+        assert not (await member.poll(10, 100)).is_assigned
+    finally:
+        await member.close()
+
+
+async def test_end_offsets_are_of_all_partitions_that_there_are(topic: Topic) -> None:
+    """Also of those that were added a moment ago."""
+    await create_topics(topic.settings)
+    ends = EndOffsets(topic.settings)
+    try:
+        assert {of.partition for of in await ends.of([topic.name])} == set(range(PARTITIONS))
+        made = topic.admin.create_partitions([NewPartitions(topic.name, PARTITIONS + 2)])
+        await asyncio.to_thread(made[topic.name].result)
+        found: set[int] = set()
+        give_up = time.monotonic() + 2.5  # of the broker; a client's metadata are older
+        while found != {*range(PARTITIONS + 2)}:
+            assert time.monotonic() < give_up
+            await asyncio.sleep(0.05)
+            with suppress(Retry):  # they came meanwhile
+                found = {of.partition for of in await ends.of([topic.name])}
+    finally:
+        await ends.close()
+
+
+async def test_a_topic_that_is_created_again_while_it_is_asked_for_is_asked_for_again(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No id goes with the offsets of another incarnation."""
+    await create_topics(topic.settings)
+    ends, member = (
+        EndOffsets(topic.settings),
+        Subscription(topic.settings, topic.name, [topic.name]),
+    )
+
+    async def recreated(*_: Any) -> None:
+        await topic.delete()
+        await topic.create()
+        await asyncio.sleep(1)  # until the broker names it
+
+    try:
+        before = {of.topic_id for of in await ends.of([topic.name])}
+        assert ends._consumer
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                ends._consumer, "end_offsets", _followed(ends._consumer.end_offsets, recreated)
+            )
+            with pytest.raises(Retry, match="changed"):
+                await ends.of([topic.name])
+        assert {of.topic_id for of in await ends.of([topic.name])}.isdisjoint(before)
+        await member.start(Progress(topic.engine, "scorer"))
+        while not member._consumer.assignment():
+            await asyncio.sleep(0.05)
+        asked = _followed(member._consumer.end_offsets, recreated)
+        monkeypatch.setattr(member._consumer, "end_offsets", asked)
+        with pytest.raises(Retry, match="created again"):
+            await member.poll(10, 100)
+    finally:
+        await ends.close()
+        await member.close()
+
+
+def _followed(call: Callable[..., Any], happens: Callable[[], Any]) -> Callable[..., Any]:
+    """A call, after whose answer something happens."""
+
+    async def later(*arguments: Any) -> Any:
+        answer = await call(*arguments)
+        await happens()
+        return answer
+
+    return later
 
 
 async def test_of_a_topic_that_is_created_again_everything_is_read(topic: Topic) -> None:

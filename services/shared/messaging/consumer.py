@@ -65,7 +65,7 @@ class Consumer(Generic[D]):
                 while True:
                     heartbeat()
                     polled = await subscription.poll(self._batch, POLL_MS)
-                    self._absent = ""
+                    self._absent = "" if polled.is_assigned else "its group assigns it nothing"
                     if polled.records:
                         await self._process_poll(subscription, polled, heartbeat)
             except (Retry, ProgressMoved) as error:

@@ -12,7 +12,7 @@ from services.shared.contracts.events import TOPICS
 from services.shared.errors import Retry
 from services.shared.messaging.kafka.closing import close
 from services.shared.messaging.kafka.records import Log
-from services.shared.messaging.kafka.topic_ids import topic_ids
+from services.shared.messaging.kafka.topic_ids import described
 from services.shared.settings import Settings
 
 ASK_S = 10.0
@@ -29,7 +29,7 @@ class EndOffsets:
 
     async def of(self, topics: Sequence[str]) -> dict[Log, int]:
         """The next offset of every partition of the topics. Raises Retry while the broker is away,
-        or has not all of the topics.
+        has not all of the topics, or gives them other ids or partitions meanwhile.
         """
         try:
             async with asyncio.timeout(ASK_S):
@@ -43,16 +43,21 @@ class EndOffsets:
 
     async def _ask(self, topics: Sequence[str]) -> dict[Log, int]:
         consumer = await self._connected()
-        found = {topic: consumer.partitions_for_topic(topic) or () for topic in topics}
-        ends = await consumer.end_offsets(
-            [TopicPartition(topic, part) for topic, parts in found.items() for part in parts]
-        )
-        # asked for after the ends: an id that is still the same then was so before
-        ids = await topic_ids(consumer._client, topics)
-        missing = [topic for topic in topics if topic not in ids or not found[topic]]
-        if missing:
+        found = await described(consumer._client, topics)
+        if missing := [topic for topic in topics if topic not in found]:
             raise Retry(f"topics are missing: {', '.join(missing)}; run `ripeline provision`")
-        return {Log(part.topic, ids[part.topic], part.partition): end for part, end in ends.items()}
+        ends = await consumer.end_offsets(
+            [
+                TopicPartition(name, part)
+                for name, topic in found.items()
+                for part in topic.partitions
+            ]
+        )
+        if await described(consumer._client, topics) != found:
+            raise Retry("topics were changed meanwhile")
+        return {
+            Log(part.topic, found[part.topic].id, part.partition): end for part, end in ends.items()
+        }
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:

@@ -31,6 +31,10 @@ class Ledger(Protocol):
         """What is known of the topics, before the broker is asked."""
         ...
 
+    async def check(self, read_to: Mapping[Log, int]) -> None:
+        """Raises Retry where less is known than was read of these logs."""
+        ...
+
     async def place(self, known: Any, extents: Mapping[Log, Extent]) -> Mapping[Log, int]:
         """Where to go on in each log that the broker has. Raises Retry while nobody can tell."""
         ...
@@ -38,12 +42,13 @@ class Ledger(Protocol):
 
 class Polled(NamedTuple):
     """Records by partition, in order; of each log, the offset from which they were read, and the
-    end that the broker named with them.
+    end that the broker named with them. None come while the group assigns no partitions.
     """
 
     records: dict[TopicPartition, list[Record]]
     starts: dict[Log, int]
     ends: dict[Log, int]
+    is_assigned: bool = True
 
 
 NOTHING = Polled({}, {}, {})
@@ -97,17 +102,19 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
 
     async def poll(self, limit: int, timeout_ms: int) -> Polled:
         """Up to `limit` records; waits `timeout_ms` for the first. Raises Retry where the reading
-        has to begin again: a topic was created again, or its records are not those expected.
+        has to begin again: a topic was created again, its records are not those expected, or the
+        ledger knows less than was read.
         """
         if self._placed != self._generation:
             await self._place()
         elif time.monotonic() - self._compared > COMPARE_S:
             await self._compare_ids()
+            await self._compare_ledger()
         try:
             async with asyncio.timeout(timeout_ms / 1000 + ASSIGNED_S):
                 polled = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=limit)
-        except TimeoutError:
-            return NOTHING
+        except TimeoutError:  # the group does not answer
+            return NOTHING._replace(is_assigned=False)
         except NoOffsetForPartitionError:  # of the group: before the ledger's is there
             return NOTHING
         except OffsetOutOfRangeError as error:
@@ -147,12 +154,14 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         known = await self._ledger.read(self._topics)
         try:
             async with asyncio.timeout(ASK_S):
+                self._ids = await self._asked_ids()
                 begins = await self._consumer.beginning_offsets(assigned) if assigned else {}
                 ends = await self._consumer.end_offsets(assigned) if assigned else {}
-                # asked for after the offsets: an id that is still the same then was so before
-                self._ids = await self._asked_ids()
+                after = await self._asked_ids()
         except (KafkaError, OSError, TimeoutError) as error:
             raise Retry(f"the broker is away: {type(error).__name__}") from error
+        if after != self._ids:
+            raise Retry("a topic was created again")
         extents = {
             Log(part.topic, self._ids[part.topic], part.partition): Extent(begins[part], ends[part])
             for part in assigned
@@ -177,6 +186,16 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             return
         if ids != self._ids:
             raise Retry("a topic was created again")
+
+    async def _compare_ledger(self) -> None:
+        """Raises Retry where the ledger knows less than was read, as after a restored backup."""
+        assert self._ledger is not None, "poll comes after start"
+        await self._ledger.check(
+            {
+                Log(part.topic, self._ids[part.topic], part.partition): at
+                for part, at in self._positions.items()
+            }
+        )
 
     async def _asked_ids(self) -> dict[str, UUID]:
         ids = await topic_ids(self._consumer._client, self._topics)

@@ -5,6 +5,7 @@ topic that is deleted and created again has another one. Kafka gives them from 2
 import uuid
 from collections.abc import Iterable
 from io import BytesIO
+from typing import NamedTuple
 from uuid import UUID
 
 from aiokafka.client import AIOKafkaClient
@@ -24,6 +25,13 @@ from aiokafka.protocol.types import (
 NO_ID = UUID(int=0)  # of a topic that is asked for by its name
 METADATA_KEY, METADATA_VERSION = 3, 10
 TEXT, TAGS = CompactString("utf-8"), ("tags", TaggedFields)
+
+
+class Topic(NamedTuple):
+    """One incarnation of a topic, and its partitions in order."""
+
+    id: UUID
+    partitions: tuple[int, ...]
 
 
 class _Uuid(AbstractType[UUID]):  # type: ignore[misc]  # aiokafka has no types
@@ -102,11 +110,20 @@ class _MetadataRequest(Request[_MetadataRequestStruct]):  # type: ignore[misc]
 
 
 async def topic_ids(client: AIOKafkaClient, topics: Iterable[str]) -> dict[str, UUID]:
-    """The id of each of the topics that exists, by name. Raises KafkaError, also where the broker
-    is older than these ids.
+    """The id of each of the topics that exists, by name. Raises as `described` does."""
+    return {name: topic.id for name, topic in (await described(client, topics)).items()}
+
+
+async def described(client: AIOKafkaClient, topics: Iterable[str]) -> dict[str, Topic]:
+    """Those of the topics that exist, by name. Raises KafkaError, also where the broker is older
+    than topic ids.
     """
     try:
         answer = await client.send(client.get_random_node(), _MetadataRequest(topics))
     except NotImplementedError as error:
         raise IncompatibleBrokerVersion("Kafka 2.8 or newer is needed") from error
-    return {name: topic_id for code, name, topic_id, *_ in answer.topics if code == 0}
+    return {
+        name: Topic(topic_id, tuple(sorted(number for _, number, *_ in partitions)))
+        for code, name, topic_id, _, partitions, *_ in answer.topics
+        if code == 0
+    }
