@@ -34,12 +34,13 @@ from services.shared.contracts.events import (
     derived,
     encode_bytes,
 )
-from services.shared.contracts.identity import KINDS, Identifier
+from services.shared.contracts.identity import KINDS, OURS, Identifier
 from services.shared.contracts.provenance import decode_provenance, encode_provenance
 from services.shared.db import Table, copy, overwrite, rows
 from services.shared.errors import Retry
 from services.shared.telemetry import STAGE_CHANGES
 
+MOST_OF_A_KIND = 1_001  # identifiers; whoever has more than a thousand is no person
 STRONGEST_FIRST = attrgetter("rank")
 pack = msgspec.msgpack.Encoder().encode
 EVENT = Table("scorer", "event", {
@@ -193,15 +194,20 @@ class Store:
         )
         return [row.lead_id for row in found]
 
-    async def retire_products(self, products: Sequence[str]) -> None:
-        """States of other products than these are neither listed nor reviewed; they stay, for the
-        numbers of their announcements must not be given again.
+    async def retire_products(self, products: Sequence[str], limit: int) -> int:
+        """So many states of other products than these are neither listed nor reviewed from here
+        on; they stay, for the numbers of their announcements must not be given again. Returns how
+        many there were.
         """
-        await self._run(
+        found = await rows(
+            self._connection,
             "UPDATE scorer.lead_state SET listed = false, next_review_at = NULL "
-            "WHERE product <> ALL(:products) AND (listed OR next_review_at IS NOT NULL)",
+            "WHERE (lead_id, product) IN (SELECT lead_id, product FROM scorer.lead_state "
+            "WHERE product <> ALL(:products) AND (listed OR next_review_at IS NOT NULL) "
+            f"LIMIT {limit:d}) RETURNING 1",
             products=list(products),
         )
+        return len(found)
 
     async def states(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, dict[str, State]]:
         """Stored states of these leads by product."""
@@ -216,11 +222,17 @@ class Store:
         return states
 
     async def identifiers(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[Identifier]]:
-        """Identifiers by lead, strongest first; an anonymous id split by time is nobody's alone."""
+        """Identifiers by lead, strongest first, of each kind MOST_OF_A_KIND at most, those of our
+        touches last; an anonymous id split by time is nobody's alone.
+        """
         found = await rows(
             self._connection,
-            "SELECT lead_id, kind, value FROM scorer.identifier WHERE lead_id = ANY(:leads)",
+            "SELECT lead_id, kind, value FROM (SELECT lead_id, kind, value, row_number() OVER ("
+            'PARTITION BY lead_id, kind ORDER BY starts_with(value, :ours), value COLLATE "C") '
+            "AS place FROM scorer.identifier WHERE lead_id = ANY(:leads)) i WHERE place <= :most",
             leads=list(leads),
+            ours=OURS,
+            most=MOST_OF_A_KIND,
         )
         identifiers: dict[uuid.UUID, list[Identifier]] = defaultdict(list)
         for lead, kind, value in found:

@@ -24,6 +24,7 @@ from services.shared.runtime import Heartbeat
 log = structlog.get_logger()
 BATCH = 500
 MENDED_AT_ONCE = 20
+RETIRED_AT_ONCE = 5_000
 REFOLD_CHECK_SECONDS = 60.0
 
 
@@ -35,25 +36,37 @@ class Sweeper:
     ) -> None:
         self._engine, self._handler, self._poll_seconds = engine, handler, poll_seconds
         self._wake = wake
+        self._beat: Heartbeat = lambda: None
+        self._checked = 0.0
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Sweeps until cancelled."""
-        checked = 0.0
+        self._beat = heartbeat
         while True:
-            heartbeat()
-            swept = 0
-            try:
-                if time.monotonic() - checked > REFOLD_CHECK_SECONDS:
-                    swept = await self.refold()
-                    checked = checked if swept else time.monotonic()
-                swept = max(swept, await self.sweep())
-                await self.mend()
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("sweeper_waits", reason=type(error).__name__)
-            if swept < BATCH:
+            swept = [await self._tried(work) for work in (self._checked_refold, self.sweep)]
+            await self._tried(self.mend)
+            if max(swept) < BATCH:
                 await asyncio.sleep(self._poll_seconds)
+
+    async def _tried(self, work: Callable[[], Awaitable[int]]) -> int:
+        """What the work returns; 0 where it hits a fault that passes, which holds up no other."""
+        self._beat()
+        try:
+            return await work()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("sweeper_waits", reason=type(error).__name__)
+            return 0
+
+    async def _checked_refold(self) -> int:
+        """Refolds without a break while there is something to refold, else now and then."""
+        if time.monotonic() - self._checked <= REFOLD_CHECK_SECONDS:
+            return 0
+        refolded = await self.refold()
+        if not refolded:
+            self._checked = time.monotonic()
+        return refolded
 
     async def sweep(self) -> int:
         """One batch of leads whose review or publication is due; returns how many."""
@@ -65,8 +78,13 @@ class Sweeper:
         was left.
         """
         playbook = self._handler.scoring.playbook
-        async with self._engine.begin() as connection:
-            await Store(connection).retire_products(playbook.products)
+        retired = RETIRED_AT_ONCE
+        while retired == RETIRED_AT_ONCE:
+            self._beat()
+            async with self._engine.begin() as connection:
+                retired = await Store(connection).retire_products(
+                    playbook.products, RETIRED_AT_ONCE
+                )
         return await self._review(
             lambda store: store.outdated(playbook.fold_hash, playbook.products, BATCH)
         )
@@ -97,6 +115,7 @@ class Sweeper:
         """Reviews leads in one transaction; where one of them fails, by halves. One that fails
         alone is made again from its events, or marked as failing.
         """
+        self._beat()
         try:
             await self._commit(lambda connection: self._reviewed(connection, chosen))
         except Exception as error:
@@ -109,6 +128,7 @@ class Sweeper:
             await self._review_apart(chosen[middle:])
 
     async def _mend_alone(self, lead: uuid.UUID) -> None:
+        self._beat()
         try:
             await self._commit(lambda connection: self._mended(connection, lead))
         except Exception as error:

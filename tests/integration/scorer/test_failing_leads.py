@@ -2,10 +2,12 @@
 and what it missed is folded once it can be read again.
 """
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -433,6 +435,28 @@ async def test_a_lead_whose_mending_hits_a_fault_that_passes_makes_way_for_other
             await sweeper.mend()
     assert sorted(tried) == sorted(clinic.ids.values())
     assert await sweeper.mend() == 0, "each has its next attempt later"
+
+
+async def test_refolding_that_hits_a_fault_that_passes_holds_up_neither_reviews_nor_mending(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rebuild(clinic.engine, [clinic.ids["bob"]])
+    clinic.at(NOON + 90 * DAY)
+    sweeper = clinic.sweeper()
+    monkeypatch.setattr(sweeper, "refold", AsyncMock(side_effect=TimeoutError))
+    beats = 0
+
+    def heartbeat() -> None:
+        nonlocal beats
+        beats += 1
+
+    turn = asyncio.create_task(sweeper.run(heartbeat))
+    async with asyncio.timeout(20):
+        while await clinic.failing():
+            await asyncio.sleep(0.02)
+    turn.cancel()
+    assert "silence" in {row.cause for row in await clinic.announced()}
+    assert beats > 3, "one for each kind of work and each lead"
 
 
 # -- whose fault it is ----------------------------------------------------------------------------
