@@ -4,7 +4,7 @@ commits.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -40,6 +40,7 @@ from services.shared.db import Table, copy, overwrite, rows
 from services.shared.errors import Retry
 from services.shared.telemetry import STAGE_CHANGES
 
+SLICE = 1_000  # stored events in hand at once
 MOST_OF_A_KIND = 1_001  # identifiers; whoever has more than a thousand is no person
 STRONGEST_FIRST = attrgetter("rank")
 pack = msgspec.msgpack.Encoder().encode
@@ -128,26 +129,27 @@ class Store:
         except UniqueViolationError as error:
             raise Retry("another process was faster with some of these events") from error
 
-    async def received_since(self, lead: uuid.UUID, moment: datetime) -> list[IncomingEvent]:
+    async def received_since(
+        self, lead: uuid.UUID, moment: datetime
+    ) -> AsyncIterator[IncomingEvent]:
         """Events of one lead that were received from `moment` on, in the order of the fold; without
         their identifiers.
         """
-        found = await rows(
+        at, uid = -(1 << 62), uuid.UUID(int=0)
+        while found := await rows(
             self._connection,
             "SELECT uid, occurred_at, digest, received_at, source, flags, conflict, body "
             "FROM scorer.event WHERE lead_id = :lead AND received_at >= :moment "
-            "ORDER BY occurred_at, uid",
-            lead=lead,
-            moment=moment,
-        )
-        return [
-            IncomingEvent(
-                row.uid.hex, row.occurred_at, row.digest.hex(), row.received_at, row.source,
-                decode_provenance(row.flags), 0.0, decode_interaction(row.body), row.body, [],
-                row.conflict,
-            )
-            for row in found
-        ]  # fmt: skip
+            "AND (occurred_at, uid) > (:at, :uid) ORDER BY occurred_at, uid LIMIT :slice",
+            lead=lead, moment=moment, at=at, uid=uid, slice=SLICE,
+        ):  # fmt: skip
+            for row in found:
+                yield IncomingEvent(
+                    row.uid.hex, row.occurred_at, row.digest.hex(), row.received_at, row.source,
+                    decode_provenance(row.flags), 0.0, decode_interaction(row.body), row.body, [],
+                    row.conflict,
+                )  # fmt: skip
+            at, uid = found[-1].occurred_at, found[-1].uid
 
     # -- leads ------------------------------------------------------------------------------------
 
