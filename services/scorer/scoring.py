@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from services.scorer.model.exclusions import Exclusions
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import UNCOUNTED, Profile
+from services.scorer.model.profile import MAX_TRAIT_NAME, MOST_TRAITS, UNCOUNTED, Profile
 from services.scorer.records import LastAnnounced, State
 from services.shared.clock import Clock
 from services.shared.contracts.identity import Cleaner
@@ -47,5 +47,12 @@ class Scoring:
         """
         if profile.stored == UNCOUNTED:
             return False
-        hashes = {state.fold_hash for state in states}
-        return not profile.traits_left_out or hashes == {self.playbook.fold_hash}
+        hashes = {
+            state.fold_hash for state in states if state.fold.product in self.playbook.products
+        }
+        is_chosen = (
+            profile.traits_left_out
+            or len(profile.traits) > MOST_TRAITS
+            or any(len(name) > MAX_TRAIT_NAME for name in profile.traits)
+        )
+        return not is_chosen or hashes == {self.playbook.fold_hash}

@@ -4,7 +4,7 @@ commits.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -34,12 +34,14 @@ from services.shared.contracts.events import (
     derived,
     encode_bytes,
 )
-from services.shared.contracts.identity import KINDS, Identifier
+from services.shared.contracts.identity import KINDS, OURS, Identifier
 from services.shared.contracts.provenance import decode_provenance, encode_provenance
 from services.shared.db import Table, copy, overwrite, rows
 from services.shared.errors import Retry
 from services.shared.telemetry import STAGE_CHANGES
 
+SLICE = 1_000  # stored events in hand at once
+MOST_OF_A_KIND = 1_001  # identifiers; whoever has more than a thousand is no person
 STRONGEST_FIRST = attrgetter("rank")
 pack = msgspec.msgpack.Encoder().encode
 EVENT = Table("scorer", "event", {
@@ -127,26 +129,27 @@ class Store:
         except UniqueViolationError as error:
             raise Retry("another process was faster with some of these events") from error
 
-    async def received_since(self, lead: uuid.UUID, moment: datetime) -> list[IncomingEvent]:
+    async def received_since(
+        self, lead: uuid.UUID, moment: datetime
+    ) -> AsyncIterator[IncomingEvent]:
         """Events of one lead that were received from `moment` on, in the order of the fold; without
         their identifiers.
         """
-        found = await rows(
+        at, uid = -(1 << 62), uuid.UUID(int=0)
+        while found := await rows(
             self._connection,
             "SELECT uid, occurred_at, digest, received_at, source, flags, conflict, body "
             "FROM scorer.event WHERE lead_id = :lead AND received_at >= :moment "
-            "ORDER BY occurred_at, uid",
-            lead=lead,
-            moment=moment,
-        )
-        return [
-            IncomingEvent(
-                row.uid.hex, row.occurred_at, row.digest.hex(), row.received_at, row.source,
-                decode_provenance(row.flags), 0.0, decode_interaction(row.body), row.body, [],
-                row.conflict,
-            )
-            for row in found
-        ]  # fmt: skip
+            "AND (occurred_at, uid) > (:at, :uid) ORDER BY occurred_at, uid LIMIT :slice",
+            lead=lead, moment=moment, at=at, uid=uid, slice=SLICE,
+        ):  # fmt: skip
+            for row in found:
+                yield IncomingEvent(
+                    row.uid.hex, row.occurred_at, row.digest.hex(), row.received_at, row.source,
+                    decode_provenance(row.flags), 0.0, decode_interaction(row.body), row.body, [],
+                    row.conflict,
+                )  # fmt: skip
+            at, uid = found[-1].occurred_at, found[-1].uid
 
     # -- leads ------------------------------------------------------------------------------------
 
@@ -193,15 +196,20 @@ class Store:
         )
         return [row.lead_id for row in found]
 
-    async def retire_products(self, products: Sequence[str]) -> None:
-        """States of other products than these are neither listed nor reviewed; they stay, for the
-        numbers of their announcements must not be given again.
+    async def retire_products(self, products: Sequence[str], limit: int) -> int:
+        """So many states of other products than these are neither listed nor reviewed from here
+        on; they stay, for the numbers of their announcements must not be given again. Returns how
+        many there were.
         """
-        await self._run(
+        found = await rows(
+            self._connection,
             "UPDATE scorer.lead_state SET listed = false, next_review_at = NULL "
-            "WHERE product <> ALL(:products) AND (listed OR next_review_at IS NOT NULL)",
+            "WHERE (lead_id, product) IN (SELECT lead_id, product FROM scorer.lead_state "
+            "WHERE product <> ALL(:products) AND (listed OR next_review_at IS NOT NULL) "
+            f"LIMIT {limit:d}) RETURNING 1",
             products=list(products),
         )
+        return len(found)
 
     async def states(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, dict[str, State]]:
         """Stored states of these leads by product."""
@@ -216,11 +224,17 @@ class Store:
         return states
 
     async def identifiers(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[Identifier]]:
-        """Identifiers by lead, strongest first; an anonymous id split by time is nobody's alone."""
+        """Identifiers by lead, strongest first, of each kind MOST_OF_A_KIND at most, those of our
+        touches last; an anonymous id split by time is nobody's alone.
+        """
         found = await rows(
             self._connection,
-            "SELECT lead_id, kind, value FROM scorer.identifier WHERE lead_id = ANY(:leads)",
+            "SELECT lead_id, kind, value FROM (SELECT lead_id, kind, value, row_number() OVER ("
+            'PARTITION BY lead_id, kind ORDER BY starts_with(value, :ours), value COLLATE "C") '
+            "AS place FROM scorer.identifier WHERE lead_id = ANY(:leads)) i WHERE place <= :most",
             leads=list(leads),
+            ours=OURS,
+            most=MOST_OF_A_KIND,
         )
         identifiers: dict[uuid.UUID, list[Identifier]] = defaultdict(list)
         for lead, kind, value in found:

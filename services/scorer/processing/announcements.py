@@ -279,6 +279,12 @@ def _news(scoring: Scoring, evidence: Evidence) -> _News:
     return news
 
 
+def is_to_be_heard(scoring: Scoring, event: IncomingEvent) -> bool:
+    """Whether others must hear of this very event: a request, an answer, a consent, sales."""
+    news = _news(scoring, Evidence(events=[event]))
+    return bool(news.requests or news.answers or news.sales)
+
+
 def _says_something(event: IncomingEvent) -> bool:
     """Whether it is an act of a person, or tells of one."""
     data = event.data

@@ -116,9 +116,11 @@ async def refold_outdated(
     scoring: Scoring, history: History, leads: Sequence[LeadRow]
 ) -> set[uuid.UUID]:
     """Refolds leads whose states were made under another playbook or model, and returns which;
-    refolds unreadable ones too.
+    refolds unreadable ones too. Takes states of other products than the playbook's out of hand.
     """
     fold_hash, products = scoring.playbook.fold_hash, scoring.playbook.products
+    for lead in leads:
+        lead.states = {name: lead.states[name] for name in products if name in lead.states}
     outdated = {
         lead.id
         for lead in leads

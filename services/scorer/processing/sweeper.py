@@ -5,26 +5,32 @@ something is still to be published, those folded under another playbook, and tho
 import asyncio
 import time
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scorer.failing import FailingLeads, is_of_one_lead
 from services.scorer.history import History
-from services.scorer.processing.announcements import Evidence
+from services.scorer.processing.announcements import Evidence, is_to_be_heard
 from services.scorer.processing.folding import rebuild, refold_outdated
 from services.scorer.processing.handler import Handler
-from services.scorer.records import LeadRow
+from services.scorer.records import IncomingEvent, LeadRow
 from services.scorer.store import Store
-from services.shared.db import is_transient
+from services.shared.db import is_transient, sqlstate
 from services.shared.messaging.kafka import Outgoing
 from services.shared.runtime import Heartbeat
 
 log = structlog.get_logger()
 BATCH = 500
 MENDED_AT_ONCE = 20
+RETIRED_AT_ONCE = 5_000
 REFOLD_CHECK_SECONDS = 60.0
+PUT_OFF_SECONDS = 300.0
+MOST_WAITING = 10_000  # new events in hand at once, of those that ask for something and of others
+TOO_LONG = ("57014", "55P03")  # SQLSTATE: statement timeout, lock timeout
 
 
 class Sweeper:
@@ -35,25 +41,38 @@ class Sweeper:
     ) -> None:
         self._engine, self._handler, self._poll_seconds = engine, handler, poll_seconds
         self._wake = wake
+        self._beat: Heartbeat = lambda: None
+        self._checked = 0.0
+        self._put_off: dict[uuid.UUID, float] = {}  # until when, on the monotonic clock
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Sweeps until cancelled."""
-        checked = 0.0
+        self._beat = heartbeat
         while True:
-            heartbeat()
-            swept = 0
-            try:
-                if time.monotonic() - checked > REFOLD_CHECK_SECONDS:
-                    swept = await self.refold()
-                    checked = checked if swept else time.monotonic()
-                swept = max(swept, await self.sweep())
-                await self.mend()
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("sweeper_waits", reason=type(error).__name__)
-            if swept < BATCH:
+            swept = [await self._tried(work) for work in (self._checked_refold, self.sweep)]
+            await self._tried(self.mend)
+            if max(swept) < BATCH:
                 await asyncio.sleep(self._poll_seconds)
+
+    async def _tried(self, work: Callable[[], Awaitable[int]]) -> int:
+        """What the work returns; 0 where it hits a fault that passes, which holds up no other."""
+        self._beat()
+        try:
+            return await work()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("sweeper_waits", reason=type(error).__name__)
+            return 0
+
+    async def _checked_refold(self) -> int:
+        """Refolds without a break while there is something to refold, else now and then."""
+        if time.monotonic() - self._checked <= REFOLD_CHECK_SECONDS:
+            return 0
+        refolded = await self.refold()
+        if not refolded:
+            self._checked = time.monotonic()
+        return refolded
 
     async def sweep(self) -> int:
         """One batch of leads whose review or publication is due; returns how many."""
@@ -65,8 +84,13 @@ class Sweeper:
         was left.
         """
         playbook = self._handler.scoring.playbook
-        async with self._engine.begin() as connection:
-            await Store(connection).retire_products(playbook.products)
+        retired = RETIRED_AT_ONCE
+        while retired == RETIRED_AT_ONCE:
+            self._beat()
+            async with self._engine.begin() as connection:
+                retired = await Store(connection).retire_products(
+                    playbook.products, RETIRED_AT_ONCE
+                )
         return await self._review(
             lambda store: store.outdated(playbook.fold_hash, playbook.products, BATCH)
         )
@@ -89,19 +113,28 @@ class Sweeper:
         """
         async with self._engine.connect() as connection:
             chosen = await choose(Store(connection))
-        if chosen:
-            await self._review_apart(sorted(set(chosen)))
+        now = time.monotonic()
+        self._put_off = {lead: until for lead, until in self._put_off.items() if until > now}
+        if leads := sorted(set(chosen) - self._put_off.keys()):
+            await self._review_apart(leads)
         return len(chosen)
 
     async def _review_apart(self, chosen: list[uuid.UUID]) -> None:
         """Reviews leads in one transaction; where one of them fails, by halves. One that fails
-        alone is made again from its events, or marked as failing.
+        alone is made again from its events, or marked as failing; one that takes too long alone
+        is put off, unmarked, as the database may be slow.
         """
+        self._beat()
         try:
             await self._commit(lambda connection: self._reviewed(connection, chosen))
         except Exception as error:
-            if not is_of_one_lead(error):
+            is_slow = sqlstate(error) in TOO_LONG
+            if not is_slow and not is_of_one_lead(error):
                 raise
+            if len(chosen) == 1 and is_slow:
+                self._put_off[chosen[0]] = time.monotonic() + PUT_OFF_SECONDS
+                log.warning("review_put_off", lead_id=str(chosen[0]), reason=type(error).__name__)
+                return None
             if len(chosen) == 1:
                 return await self._mend_alone(chosen[0])
             middle = len(chosen) // 2
@@ -109,6 +142,7 @@ class Sweeper:
             await self._review_apart(chosen[middle:])
 
     async def _mend_alone(self, lead: uuid.UUID) -> None:
+        self._beat()
         try:
             await self._commit(lambda connection: self._mended(connection, lead))
         except Exception as error:
@@ -150,7 +184,7 @@ class Sweeper:
         lead = leads[lead_id]
         rebuild(scoring, lead, found[0])
         waiting = mark.waiting_since if mark else None
-        new = await store.received_since(lead_id, waiting) if waiting else []
+        new = await self._waiting(store, lead_id, waiting) if waiting else []
         merged = await store.merged_into(lead_id) if mark else {}
         told = lead.engaged_at, *merged.values()
         lead.engaged_at = max((at for at in told if at), default=None)
@@ -158,6 +192,17 @@ class Sweeper:
             events=new, late=bool(new), identified=bool(new or merged), merged=[*merged]
         )
         return await self._handler.write(connection, leads, {lead_id: evidence})
+
+    async def _waiting(self, store: Store, lead: uuid.UUID, since: datetime) -> list[IncomingEvent]:
+        """The last events that were received since then; those that others must hear of have room
+        of their own.
+        """
+        telling: deque[IncomingEvent] = deque(maxlen=MOST_WAITING)
+        others: deque[IncomingEvent] = deque(maxlen=MOST_WAITING)
+        async for event in store.received_since(lead, since):
+            tells = is_to_be_heard(self._handler.scoring, event)
+            (telling if tells else others).append(event)
+        return [*telling, *others]
 
 
 async def _load(store: Store, wanted: set[uuid.UUID]) -> dict[uuid.UUID, LeadRow]:

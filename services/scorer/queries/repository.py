@@ -16,7 +16,7 @@ from services.scorer.queries.lead_view import FailedLead
 from services.scorer.records import State, UnreadableLead, state_of, unpack_profile
 from services.scorer.store import STATE_COLUMNS, Store
 from services.shared.clock import to_us
-from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.identity import Identifier
 from services.shared.db import rows, value
 from services.shared.errors import Reject
 
@@ -188,8 +188,7 @@ class LeadRepository:
         found = await rows(
             self._connection,
             f"SELECT l.merged_into, l.version, l.profile, {COLUMNS}, "
-            "ARRAY(SELECT (kind, value) FROM scorer.identifier i WHERE i.lead_id = l.id "
-            "ORDER BY kind, value) AS named, f.reason AS failing "
+            "f.reason AS failing "
             "FROM scorer.lead l LEFT JOIN scorer.lead_state s ON s.lead_id = l.id AND "
             "s.product = :product LEFT JOIN scorer.failing_lead f ON f.lead_id = l.id "
             "WHERE l.id = :lead",
@@ -201,9 +200,8 @@ class LeadRepository:
             raise MergedAway(row.merged_into)
         if row is None or (row.record is None and row.failing is None):
             raise unknown_lead(lead_id)
-        return _stored(
-            lead_id, row, [Identifier.from_text(Kind(kind), text) for kind, text in row.named]
-        )
+        identifiers = await Store(self._connection).identifiers([lead_id])
+        return _stored(lead_id, row, identifiers.get(lead_id, []))
 
     async def check(self, lead_id: uuid.UUID) -> None:
         """Raises MergedAway, or Reject `not-found`, where no lead has this id."""

@@ -2,15 +2,17 @@
 and what it missed is folded once it can be read again.
 """
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.ops.commands.rebuild import rebuild
 from services.ops.commands.verify import _compare
@@ -19,6 +21,7 @@ from services.scorer.api import create_app
 from services.scorer.crm import outbox as crm_outbox
 from services.scorer.crm.delivery import CrmDelivery
 from services.scorer.processing import announcements
+from services.scorer.processing import sweeper as sweeping
 from services.scorer.queries.leads import LeadQueries
 from services.shared.clock import DAY, from_us
 from services.shared.contracts.events import Consent, Interaction
@@ -433,6 +436,61 @@ async def test_a_lead_whose_mending_hits_a_fault_that_passes_makes_way_for_other
             await sweeper.mend()
     assert sorted(tried) == sorted(clinic.ids.values())
     assert await sweeper.mend() == 0, "each has its next attempt later"
+
+
+async def test_refolding_that_hits_a_fault_that_passes_holds_up_neither_reviews_nor_mending(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rebuild(clinic.engine, [clinic.ids["bob"]])
+    clinic.at(NOON + 90 * DAY)
+    sweeper = clinic.sweeper()
+    monkeypatch.setattr(sweeper, "refold", AsyncMock(side_effect=TimeoutError))
+    beats = 0
+
+    def heartbeat() -> None:
+        nonlocal beats
+        beats += 1
+
+    turn = asyncio.create_task(sweeper.run(heartbeat))
+    async with asyncio.timeout(20):
+        while await clinic.failing():
+            await asyncio.sleep(0.02)
+    turn.cancel()
+    assert "silence" in {row.cause for row in await clinic.announced()}
+    assert beats > 3, "one for each kind of work and each lead"
+
+
+async def test_a_lead_whose_review_takes_too_long_holds_up_no_other(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeper = clinic.sweeper()
+    original = sweeper._reviewed
+
+    async def slow(connection: AsyncConnection, chosen: list[uuid.UUID]) -> Any:
+        if clinic.ids["bob"] in chosen:
+            await connection.execute(text("SET LOCAL statement_timeout = 20"))
+            await connection.execute(text("SELECT pg_sleep(5)"))
+        return await original(connection, chosen)
+
+    monkeypatch.setattr(sweeper, "_reviewed", slow)
+    clinic.at(NOON + 90 * DAY)
+    assert await sweeper.sweep() == 3
+    silent = {row.lead_id for row in await clinic.announced() if row.cause == "silence"}
+    assert silent == {clinic.ids["ann"], clinic.ids["cid"]}
+    assert await clinic.failing() == {}, "the surroundings may be at fault"
+
+
+async def test_requests_are_not_crowded_out_of_what_waits_with_a_failing_lead(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "MOST_WAITING", 2)
+    await rebuild(clinic.engine, [clinic.ids["bob"]])
+    await clinic.act("bob", type_="demo_requested")
+    for day in range(1, 5):
+        await clinic.act("bob", days=day, type_="page_viewed")
+    await clinic.sweeper().mend()
+    assert await clinic.requested("bob") == ["demo_requested"] * 2
+    assert await clinic.counted() == {"ann": 1, "bob": 6, "cid": 1}
 
 
 # -- whose fault it is ----------------------------------------------------------------------------

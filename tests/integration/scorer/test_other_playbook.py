@@ -2,10 +2,15 @@
 changes are said once.
 """
 
+import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands.verify import verify
+from services.scorer.history import History
 from services.scorer.model.profile import MOST_TRAITS
+from services.scorer.processing import sweeper as sweeping
+from services.scorer.processing.folding import refold_outdated
 from services.scorer.processing.handler import Handler
 from services.scorer.processing.sweeper import Sweeper
 from services.scorer.queries.filters import LeadFilter
@@ -70,6 +75,66 @@ async def test_a_changed_playbook_folds_everybody_anew_and_says_once_what_change
     }
     checked = await verify(settings, lambda _: None)
     assert checked.leads == 40
+
+
+async def test_a_trait_that_the_playbook_names_no_more_is_one_of_many(
+    engine: AsyncEngine, default_playbook: Playbook
+) -> None:
+    """The stored profile left nothing out, and yet is not what the events give."""
+    body = default_playbook.model_dump()
+    body["personas"][0] |= {"trait": "guild", "matches": "smith"}
+    playbooks = Playbook.model_validate(body), default_playbook
+    before, after = (Handler(Scoring.of(playbook, present.CLOCK)) for playbook in playbooks)
+    traits = {f"t{n}": n for n in range(MOST_TRAITS)} | {"guild": "smiths"}
+    (said,) = records([
+        Occurrence(
+            present.CLOCK.now_us() - DAY,
+            Interaction(id="e", type="identified", user_id="u1", traits=traits),
+        )
+    ])  # fmt: skip
+    async with engine.begin() as connection:
+        await before.apply(connection, [before.decode(said)])
+    sweeper = Sweeper(engine, after, 0.1, lambda: None)
+    while await sweeper.refold():
+        pass
+    queries = LeadQueries(engine, after.scoring, b"pepper")
+    (lead,) = (await queries.page(LeadFilter(product="default", limit=10))).leads
+    assert len(lead.traits) == MOST_TRAITS
+    assert lead.left_out == ["traits"]
+
+
+async def test_states_of_a_product_that_is_gone_are_retired_in_portions(
+    engine: AsyncEngine, default_playbook: Playbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They make no lead one of another playbook."""
+    monkeypatch.setattr(sweeping, "RETIRED_AT_ONCE", 2)
+    handler = Handler(Scoring.of(default_playbook, present.CLOCK))
+    recent = present.CLOCK.now_us() - DAY
+    said = [
+        Occurrence(recent, Interaction(id=f"e{n}", type="demo_requested", user_id=f"u{n}"))
+        for n in range(5)
+    ]
+    async with engine.begin() as connection:
+        await handler.apply(connection, [handler.decode(record) for record in records(said)])
+        await connection.execute(text(
+            "CREATE TEMPORARY TABLE gone ON COMMIT DROP AS SELECT * FROM scorer.lead_state"
+        ))  # fmt: skip
+        await connection.execute(text("UPDATE gone SET product = 'gone', fold_hash = 'old'"))
+        await connection.execute(text("INSERT INTO scorer.lead_state SELECT * FROM gone"))
+        await connection.execute(text("UPDATE scorer.lead SET publish_at = 0"))
+    sweeper = Sweeper(engine, handler, 0.1, lambda: None)
+    assert await sweeper.refold() == 0
+    async with engine.connect() as connection:
+        listed = await rows(connection, "SELECT product FROM scorer.lead_state WHERE listed")
+        leads = await Store(connection).lock([row.id for row in await rows(
+            connection, "SELECT id FROM scorer.lead")])  # fmt: skip
+        for lead, states in (await Store(connection).states(leads)).items():
+            leads[lead].states = states
+        history = History(connection, handler.scoring.fold.declared)
+        outdated = await refold_outdated(handler.scoring, history, [*leads.values()])
+    assert {row.product for row in listed} == {"default"}
+    assert len(leads) == 5
+    assert outdated == set()
 
 
 async def test_a_trait_that_the_playbook_begins_to_name_is_found_again(

@@ -986,3 +986,17 @@ async def test_what_is_told_of_a_lead_is_bounded_whatever_is_posted(bench: Bench
     assert len({request.uid for event in told for request in event.requests}) == len(asked)
     ids = await bench.ask("SELECT value FROM scorer.outbox WHERE topic = :t", t=CHANGES)
     assert len({decode_change(row.value).id for row in ids}) == len(ids)
+
+
+async def test_no_more_ids_of_a_lead_are_read_than_tell_that_it_is_no_person(bench: Bench) -> None:
+    await bench.said("page_viewed", NOON, user_id="u1")
+    await bench.do(
+        "INSERT INTO scorer.identifier (kind, value, lead_id) SELECT 3, 'a' || n, id "
+        "FROM scorer.lead, generate_series(1, 3000) n"
+    )
+    (lead,) = await bench.leads()
+    async with bench.engine.connect() as connection:
+        found = (await Store(connection).identifiers([lead.id]))[lead.id]
+    assert len(found) == MAX_IDENTIFIERS + 2
+    assert found == sorted(found, key=lambda name: name.rank)
+    assert found[0].value == "u1"
