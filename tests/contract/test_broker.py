@@ -111,6 +111,9 @@ class Memory(dict[Log, int]):
     async def read(self, _: Iterable[str]) -> None:
         pass
 
+    async def check(self, read_to: Mapping[Log, int]) -> None:
+        pass
+
     async def place(self, _: None, extents: Mapping[Log, Extent]) -> Mapping[Log, int]:
         return {of: self.get(of, extent.begin) for of, extent in extents.items()}
 

@@ -39,6 +39,9 @@ class FromTheBeginning:
     async def read(self, _: object) -> None:
         pass
 
+    async def check(self, read_to: Mapping[Log, int]) -> None:
+        pass
+
     async def place(self, _: None, extents: Mapping[Log, Extent]) -> Mapping[Log, int]:
         return {of: extent.begin for of, extent in extents.items()}
 
