@@ -451,6 +451,8 @@ async def test_a_broker_that_goes_away_while_publishing_raises_retry_in_time(
             "the broker",
         )
         reader = Reader(settings_for(target.bootstrap))
-        assert set(numbers(await reader.read(6, run))) == set(range(6))
+        found: set[int] = set()
+        while found < set(range(6)):  # what was on its way may have come twice
+            found |= set(numbers(await reader.read(1, run)))
         await reader.close()
     await publisher.close()

@@ -22,6 +22,7 @@ class SmtpServer:
         self.held = asyncio.Event()  # while it is clear after `hold()`, bodies get no answer
         self.held.set()
         self._tls = tls
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> str:
         """Listens on loopback; returns host:port."""
@@ -30,10 +31,13 @@ class SmtpServer:
         return f"{host}:{port}"
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends it, with its connections."""
         self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
             if await self._answer(reader, writer, "CONNECT", "220 ready"):
                 while line := await reader.readline():
@@ -42,6 +46,7 @@ class SmtpServer:
         except (ConnectionError, ssl.SSLError):
             pass
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     async def _command(
