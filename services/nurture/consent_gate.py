@@ -40,10 +40,7 @@ class ConsentGate:
         give_up = time.monotonic() + wait_s
         while not await self._is_reached(ends):
             if time.monotonic() > give_up:
-                log.warning(
-                    "consent_gate_waits",
-                    reason="consents or changes lag",
-                )
+                log.warning("consent_gate_waits", reason="consents or changes lag")
                 return False
             await asyncio.sleep(POLL_SECONDS)
         if lost := await self._lost():

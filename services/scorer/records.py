@@ -147,6 +147,11 @@ class LeadRow(msgspec.Struct):
         """What was announced last by product."""
         return {product: state.announced for product, state in self.states.items()}
 
+    def was_engaged(self, *moments: datetime | None) -> None:
+        """Takes over when others were last informed of leads that became part of this one."""
+        known = [at for at in (self.engaged_at, *moments) if at]
+        self.engaged_at = max(known, default=None)
+
 
 class UnreadableLead(Exception):
     """What is stored of a lead is none of our rows."""

@@ -228,18 +228,15 @@ class LeadStore:
         transaction: another lead may have one of them by now.
         """
         snapshots = await self._snapshots(sorted({*leads}))
-        await self._lock_addresses({*map(self._address, snapshots.values())} - {""})
-
-    def _address(self, snapshot: Snapshot) -> str:
-        """The keyed hash of the address to write to; '' where there is none."""
-        return keyed_hash(self._pepper, f"email:{snapshot.email}") if snapshot.email else ""
-
-    async def _lock_addresses(self, addresses: Iterable[str]) -> None:
-        """Locks addresses until the end of the transaction, in one order."""
+        addresses = {*map(self._address, snapshots.values())} - {""}
         await self._run(
             "SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS k(key)",
             keys=sorted(int(address[:16], 16) - (1 << 63) for address in addresses),
         )
+
+    def _address(self, snapshot: Snapshot) -> str:
+        """The keyed hash of the address to write to; '' where there is none."""
+        return keyed_hash(self._pepper, f"email:{snapshot.email}") if snapshot.email else ""
 
     async def _related(
         self, ids: Sequence[str], addresses: Mapping[LeadKey, str]
@@ -364,8 +361,8 @@ class LeadStore:
                 or identifier == addresses[key]
                 or (consent.general and identifier in own[key.lead])
             ]
-            if told := snapshot.consents.get(_CONSENT):
-                known.append(told)
+            if of_scorer := snapshot.consents.get(_CONSENT):
+                known.append(of_scorer)
             if counts := prevailing(known):
                 found[key] = counts
         return found

@@ -172,8 +172,7 @@ async def _load(store: Store, scoring: Scoring, batch: Batch, plan: Plan) -> Non
         leads[lead] = row
     for old, new in batch.merged_away.items():
         _inherit(scoring, leads[new], stored.get(old, {}))
-        told = leads[new].engaged_at, batch.leads[old].engaged_at
-        leads[new].engaged_at = max((at for at in told if at), default=None)
+        leads[new].was_engaged(batch.leads[old].engaged_at)
     _join(scoring, batch, plan, stored)
     batch.leads = leads
     batch.refold |= {lead.id for lead in leads.values() if lead.unreadable}

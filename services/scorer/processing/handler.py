@@ -153,8 +153,7 @@ class Handler:
             if folds:
                 self.scoring.fold.view(folds, [now] * len(folds), [0.0] * len(folds))
             again = LeadRow(lead.id, identifiers=lead.identifiers)
-            async for known in history.known({lead.id: None}, but_for=uids):
-                rebuild(self.scoring, again, known[lead.id])
+            rebuild(self.scoring, again, await history.known_of(lead.id, but_for=uids))
             check(self.scoring, again, now)
         except Exception as error:
             if not is_of_one_lead(error):

@@ -176,18 +176,16 @@ class Sweeper:
         leads = await _load(store, {lead_id})
         if not leads:  # another process has it, or it is no more
             return []
-        history = History(connection, scoring.fold.declared)
-        found = [known[lead_id] async for known in history.known({lead_id: None})]
+        known = await History(connection, scoring.fold.declared).known_of(lead_id)
         mark = await FailingLeads(connection).clear(lead_id)
-        if not found[0].events:  # merged into another
+        if not known.events:  # merged into another
             return []
         lead = leads[lead_id]
-        rebuild(scoring, lead, found[0])
+        rebuild(scoring, lead, known)
         waiting = mark.waiting_since if mark else None
         new = await self._waiting(store, lead_id, waiting) if waiting else []
         merged = await store.merged_into(lead_id) if mark else {}
-        told = lead.engaged_at, *merged.values()
-        lead.engaged_at = max((at for at in told if at), default=None)
+        lead.was_engaged(*merged.values())
         evidence = Evidence(
             events=new, late=bool(new), identified=bool(new or merged), merged=[*merged]
         )
