@@ -38,11 +38,10 @@ class Arrivals(NamedTuple):
     jump: F
     hazard: F
 
-    @property
-    def quiet(self) -> F:
-        """D0 (K, K): how the state moves while nothing happens."""
+    def quiet(self, kappa: float = 1) -> F:
+        """D0 (K, K): how the state moves while nothing happens, silence tempered by κ."""
         drift = self.drift - np.diag(np.diag(self.drift))
-        return drift - np.diag(drift.sum(1) + self.rate.sum(1) + self.hazard)
+        return drift - np.diag(drift.sum(1) + kappa * self.rate.sum(1) + self.hazard)
 
     @property
     def acts(self) -> F:
@@ -51,7 +50,7 @@ class Arrivals(NamedTuple):
 
     def within(self, days: float) -> F:
         """P(outcome within `days`) from each state (K): 1 − exp(G·days)·1."""
-        moving = self.quiet + self.acts.sum(0)
+        moving = self.quiet() + self.acts.sum(0)
         return 1 - expm(moving * days).sum(1)
 
 
@@ -140,7 +139,7 @@ class Propagator:
 
 def statistics(process: Arrivals, batch: Batch) -> Statistics:
     """The E step over all leads of a batch, each conditioned on having a first event."""
-    propagator, acts = Propagator(process.quiet), process.acts
+    propagator, acts = Propagator(process.quiet()), process.acts
     before, after, log_likelihood = _forward(process, batch, propagator, acts)
     last = batch.last(after)
     reached = propagator.forward(last, batch.tail)

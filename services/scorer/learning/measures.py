@@ -1,0 +1,71 @@
+"""How good predictions are: AUC, log loss, Brier, calibration, precision at the top."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+from services.scorer.learning.histories import B, F
+
+BINS = 10
+CLIP = 1e-6
+
+
+class Bin(NamedTuple):
+    """Of predictions in one bin their mean, the share that had the outcome, and their number."""
+
+    p: float
+    y: float
+    n: int
+
+
+class Measures(NamedTuple):
+    """Measures of N predictions; `precision_at_10` is the share of outcomes in the tenth with the
+    highest predictions.
+    """
+
+    n: int
+    base: float
+    auc: float | None
+    log_loss: float
+    brier: float
+    ece: float
+    precision_at_10: float
+
+
+def measures(outcome: B, p: F) -> Measures:
+    """Measures of at least one prediction; AUC is None where all outcomes are the same."""
+    y = outcome.astype(np.float64)
+    sure = np.clip(p, CLIP, 1 - CLIP)
+    log_loss = -(y * np.log(sure) + (1 - y) * np.log1p(-sure)).mean()
+    top = np.argsort(-p, kind="stable")[: max(len(p) // 10, 1)]
+    return Measures(
+        len(y), float(y.mean()), auc(outcome, p), float(log_loss), float(((p - y) ** 2).mean()),
+        expected_calibration_error(outcome, p), float(y[top].mean()),
+    )  # fmt: skip
+
+
+def auc(outcome: B, score: F) -> float | None:
+    """The chance that one with the outcome is ranked above one without, ties halved; None where
+    one class is missing.
+    """
+    positive = int(outcome.sum())
+    negative = len(outcome) - positive
+    if not positive or not negative:
+        return None
+    ranks = rankdata(score)[outcome].sum()
+    return float((ranks - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def calibration(outcome: B, p: F) -> list[Bin]:
+    """BINS bins of equal count, from the lowest predictions to the highest."""
+    order = np.argsort(p, kind="stable")
+    return [
+        Bin(float(p[part].mean()), float(outcome[part].mean()), len(part))
+        for part in np.array_split(order, min(BINS, len(order)))
+    ]
+
+
+def expected_calibration_error(outcome: B, p: F) -> float:
+    """Mean distance of prediction and share over those bins, weighed by their number."""
+    return sum(part.n * abs(part.p - part.y) for part in calibration(outcome, p)) / len(p)
