@@ -1,0 +1,136 @@
+"""Columns that say what happened after the outcome, recognised without times (`science.md`).
+
+Cause and consequence cannot be told apart from a table, so what is certain is refused and what is
+possible is named.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from services.scorer.learning.attributes import MISSING, Column
+from services.scorer.learning.histories import B, F, I
+from services.scorer.learning.measures import auc
+
+CERTAIN_AUC, SUSPECT_AUC = 0.97, 0.8
+ONE_CLASS, OTHER_CLASS = 0.3, 0.005  # shares filled
+PURE, PURE_SHARE = 0.9, 0.1
+FILL = 0.2
+Z = 1.96
+# what sales writes once it knows
+LATER_WORDS = re.compile(r"(?:^|[^a-z])(?:status|stage|tag|tags|quality|reason|result)(?:$|[^a-z])")
+
+
+class Finding(NamedTuple):
+    """A column that is refused or suspected: why, and its AUC when it predicts alone."""
+
+    column: str
+    reason: str
+    auc_alone: float
+
+
+class Findings(NamedTuple):
+    """Columns that are not used, and columns that are used but named."""
+
+    refused: list[Finding]
+    suspect: list[Finding]
+
+
+def find(columns: Sequence[Column], outcome: B, known_at_capture: frozenset[str]) -> Findings:
+    """Judges each column of a table against its outcomes; `known_at_capture` are kept whatever they
+    look like.
+    """
+    found = Findings([], [])
+    for column in columns:
+        finding, is_certain = judge(column, outcome)
+        if finding and column.name not in known_at_capture:
+            (found.refused if is_certain else found.suspect).append(finding)
+    return found
+
+
+def judge(column: Column, outcome: B) -> tuple[Finding | None, bool]:
+    """What is wrong with a column, and whether that is certain."""
+    rate = _rates(column, outcome)
+    alone = auc(outcome, rate)
+    if alone is None:
+        return None, False
+    lower = alone - Z * _auc_error(alone, outcome)
+    filled = column.filled
+    share_if, share_if_not = float(filled[outcome].mean()), float(filled[~outcome].mean())
+    gap = abs(share_if - share_if_not)
+    pure = column.numbers is None and _is_pure(column, outcome)
+    if lower >= CERTAIN_AUC:
+        reason, certain = f"alone it predicts nearly everything (AUC {alone:.3f})", True
+    elif max(share_if, share_if_not) >= ONE_CLASS and min(share_if, share_if_not) <= OTHER_CLASS:
+        reason = f"filled for {share_if:.0%} of those with the outcome, {share_if_not:.1%} without"
+        certain = True
+    elif pure and (gap >= FILL or LATER_WORDS.search(_words(column.name))):
+        reason, certain = "some of its values occur on one side of the outcome alone", True
+        if gap >= FILL:
+            reason += f", and it is filled for {share_if:.0%} of one and {share_if_not:.0%}"
+        else:
+            reason += ", and its name is of what is written afterwards"
+    elif pure:
+        reason, certain = "some of its values occur on one side of the outcome alone", False
+    elif gap >= FILL:
+        reason = f"filled for {share_if:.0%} of those with the outcome, {share_if_not:.0%} without"
+        certain = False
+    elif alone >= SUSPECT_AUC:
+        reason, certain = f"alone it predicts much (AUC {alone:.3f})", False
+    else:
+        return None, False
+    return Finding(column.name, reason, alone), certain
+
+
+def _words(name: str) -> str:
+    return re.sub(r"([a-z])([A-Z])", r"\1 \2", name).casefold()
+
+
+def _rates(column: Column, outcome: B) -> F:
+    """For every row the share of outcomes among the *other* rows of its value (of its twentieth of
+    the numbers), so that a column of distinct values predicts nothing.
+    """
+    groups = _groups(column)
+    size = np.bincount(groups).astype(np.float64)
+    positive = np.bincount(groups, weights=outcome)
+    base = outcome.mean()
+    return (positive[groups] - outcome + base) / (size[groups] - 1 + 1)
+
+
+def _groups(column: Column) -> I:
+    if column.numbers is None:
+        keys = [level or MISSING for level in column.levels]
+        return np.unique(np.array(keys, dtype=object).astype(str), return_inverse=True)[1]
+    known = column.numbers[~np.isnan(column.numbers)]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, 21)[1:-1])) if known.size else known
+    groups = np.searchsorted(edges, column.numbers, side="right")
+    return np.where(np.isnan(column.numbers), len(edges) + 1, groups).astype(np.int64)
+
+
+def _auc_error(value: float, outcome: B) -> float:
+    """Standard error of an AUC (Hanley & McNeil 1982)."""
+    n1 = float(outcome.sum())
+    n0 = len(outcome) - n1
+    q1, q2 = value / (2 - value), 2 * value**2 / (1 + value)
+    spread = value * (1 - value) + (n1 - 1) * (q1 - value**2) + (n0 - 1) * (q2 - value**2)
+    return float(np.sqrt(max(spread, 0) / (n1 * n0)))
+
+
+def _is_pure(column: Column, outcome: B) -> bool:
+    """Whether many of the positives stand in levels that have few negatives, and many of the
+    negatives in levels that have next to no positives.
+    """
+    groups = _groups(column)
+    size = np.bincount(groups).astype(np.float64)
+    positive = np.bincount(groups, weights=outcome)
+    centre = (positive / size + Z**2 / (2 * size)) / (1 + Z**2 / size)
+    p = positive / size
+    reach = Z / (1 + Z**2 / size) * np.sqrt(p * (1 - p) / size + Z**2 / (4 * size**2))
+    sure = centre - reach >= PURE
+    never = centre + reach <= outcome.mean() / 10
+    return bool(
+        positive[sure].sum() >= PURE_SHARE * positive.sum()
+        and (size - positive)[never].sum() >= PURE_SHARE * (size - positive).sum()
+    )
