@@ -205,7 +205,8 @@ def needed(mapping: Mapping) -> Iterator[Column]:
             yield Column(consent.column, ("consent", number, "column"))
         yield from _of_time(consent.at, "consent", number, "at")
     if mapping.outcome:
-        yield Column(mapping.outcome.column, ("outcome", "column"))
+        if mapping.outcome.column:
+            yield Column(mapping.outcome.column, ("outcome", "column"))
         yield from _of_time(mapping.outcome.time, "outcome", "time")
     for name in (*VALUES, "cost"):
         if (value := getattr(mapping, name)) and value.column:

@@ -39,8 +39,10 @@ class MappingFile:
             raise InvalidFile(problems)
 
 
-def load(text: str, file: str) -> MappingFile:
-    """Reads a mapping. Raises `InvalidFile` with every problem, each with file, line and remedy."""
+def load(text: str, file: str, model: type[Mapping] = Mapping) -> MappingFile:
+    """Reads a mapping of the form `model`. Raises `InvalidFile` with every problem, each with file,
+    line and remedy.
+    """
     try:
         node = yaml.compose(text, yaml.CBaseLoader)
         given = yaml.load(text, yaml.CBaseLoader)
@@ -55,16 +57,18 @@ def load(text: str, file: str) -> MappingFile:
             [FileProblem(file, 1, "not a mapping", "Begin with `kind: leads` and `email: COLUMN`")]
         )
     try:
-        return MappingFile(Mapping.model_validate(given), file, node)
+        return MappingFile(model.model_validate(given), file, node)
     except ValidationError as error:
-        raise InvalidFile(list(_problems(error, file, node))) from None
+        raise InvalidFile(list(_problems(error, file, node, model))) from None
 
 
-def read(named: str) -> MappingFile:
-    """The mapping of a file, or of a template by its name. Raises `InvalidFile`."""
+def read(named: str, model: type[Mapping] = Mapping) -> MappingFile:
+    """The mapping of a file, or of a template by its name, of the form `model`. Raises
+    `InvalidFile`.
+    """
     path = template(named) or Path(named)
     try:
-        return load(path.read_text("utf-8-sig"), path.name)
+        return load(path.read_text("utf-8-sig"), path.name, model)
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "not UTF-8"
         remedy = f"Name a YAML file, or one of the templates {', '.join(sorted(templates()))}"
@@ -81,14 +85,16 @@ def templates() -> dict[str, Path]:
     return {path.stem: path for path in sorted(TEMPLATES.glob("*.yaml"))}
 
 
-def _problems(error: ValidationError, file: str, node: yaml.Node | None) -> Iterator[FileProblem]:
+def _problems(
+    error: ValidationError, file: str, node: yaml.Node | None, model: type[Mapping]
+) -> Iterator[FileProblem]:
     for mistake in error.errors():
         where = tuple(mistake["loc"])
         path = _dotted(where)
         if mistake["type"] == "extra_forbidden":
             near = difflib.get_close_matches(
                 str(where[-1]),
-                [field.alias or name for name, field in Mapping.model_fields.items()],
+                [field.alias or name for name, field in model.model_fields.items()],
                 1,
             )
             remedy = f"Did you mean `{near[0]}`?" if near else "docs/importing.md lists every key"

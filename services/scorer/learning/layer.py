@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.scorer.learning.histories import F
+from services.scorer.learning.histories import B, F
 
 STEPS = 50
-TOLERANCE = 1e-9
+TOLERANCE = 1e-7
 
 
 class Layer(NamedTuple):
@@ -27,17 +27,26 @@ class Layer(NamedTuple):
         return sigmoid(self.log_odds(values))
 
 
-def fit(values: F, outcome: F, strength: float, towards: F | None = None) -> Layer:
-    """The layer that maximises the log likelihood less strength/2·|weight − towards|², of
-    standardised values (N, P); constant columns get the weight 0.
+def fit(
+    values: F,
+    outcome: F,
+    strength: float,
+    towards: F | None = None,
+    unit: B | None = None,
+    start: Layer | None = None,
+) -> Layer:
+    """The layer that maximises the log likelihood less strength/2·|weight·scale − towards|², of
+    values (N, P) that are standardised, but for the `unit` columns (P), whose scale is 1.
 
-    `towards` are weights of standardised values, 0 where not given. Raises ValueError where the
+    `towards` are weights of scaled values, 0 where not given. A constant column has no weight.
+    `start` is a layer of the same values from which the search begins. Raises ValueError where the
     outcome is the same everywhere.
     """
     if not 0 < outcome.sum() < len(outcome):
         raise ValueError("every outcome is the same")
     mean, spread = values.mean(0), values.std(0)
-    scale = np.where(spread > 1e-12 * (1 + np.abs(mean)), spread, np.inf)
+    varies = spread > 1e-12 * (1 + np.abs(mean))
+    scale = np.where(varies, spread if unit is None else np.where(unit, 1.0, spread), np.inf)
     design = np.column_stack([np.ones(len(values)), (values - mean) / scale])
     target = np.zeros(design.shape[1])
     if towards is not None:
@@ -46,6 +55,8 @@ def fit(values: F, outcome: F, strength: float, towards: F | None = None) -> Lay
     penalty[0] = 0
     weights = target.copy()
     weights[0] = np.log(outcome.mean() / (1 - outcome.mean()))
+    if start is not None:
+        weights = np.concatenate([[start.intercept], start.weight])
     value = _objective(design, outcome, weights, penalty, target)
     for _ in range(STEPS):
         p = sigmoid(design @ weights)

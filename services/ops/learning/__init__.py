@@ -1,0 +1,1 @@
+"""Tables with outcomes, evaluated without a running system."""

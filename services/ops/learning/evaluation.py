@@ -1,0 +1,294 @@
+"""Evaluates how well outcomes of a table can be predicted: every prediction is of a lead, or of a
+time, that the model behind it has not seen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from services.ops.learning.mapping import Folds, TableMapping
+from services.ops.learning.tables import EventTable, LeadTable
+from services.scorer.learning import leaks, learner, moments
+from services.scorer.learning.attributes import Column
+from services.scorer.learning.calibration import Recalibration
+from services.scorer.learning.histories import B, F, History, I
+from services.scorer.learning.leaks import Findings
+from services.scorer.learning.learner import AttributeModel, EventModel, Shape
+from services.scorer.learning.measures import auc
+from services.scorer.learning.moments import LANDMARK, Moments
+from services.shared.errors import Reject
+
+HALF_LIFE_DAYS = 7.0
+Progress = Callable[[str, float], None]
+
+
+@dataclass
+class Predictions:
+    """N predictions, each of a lead at a moment, made by the model of its fold; `kind` is the kind
+    of moment, `at` is in days since 1970, NaN where there is no time.
+    """
+
+    lead: I
+    at: F
+    kind: I
+    fold: I
+    p: F
+    outcome: B
+
+
+@dataclass
+class Evaluation:
+    """Predictions with all columns but the refused, `without_suspects`, and by simpler rules:
+    `baselines` score the same leads and moments as the landmarks of `predictions`.
+    """
+
+    predictions: Predictions
+    keys: list[str]
+    findings: Findings
+    without_suspects: Predictions | None = None
+    frozen: Predictions | None = None
+    baselines: dict[str, float | None] = field(default_factory=dict)
+    shape: Shape | None = None
+
+
+def evaluate(
+    table: EventTable | LeadTable, mapping: TableMapping, progress: Progress
+) -> Evaluation:
+    """Evaluates a table by its mapping. Raises Reject where the folds leave nothing to judge."""
+    if isinstance(table, EventTable):
+        return _Events(table, mapping, progress).evaluate()
+    return _Leads(table, mapping, progress).evaluate()
+
+
+class _Leads:
+    """A table of attributes."""
+
+    def __init__(self, table: LeadTable, mapping: TableMapping, progress: Progress) -> None:
+        self._table, self._folds, self._progress = table, mapping.folds, progress
+        self._findings = leaks.find(
+            table.columns, table.outcome, frozenset(mapping.known_at_capture)
+        )
+        _, self._groups = np.unique(np.array(table.keys, dtype=str), return_inverse=True)
+
+    def evaluate(self) -> Evaluation:
+        refused = {finding.column for finding in self._findings.refused}
+        suspect = {finding.column for finding in self._findings.suspect}
+        kept = [column for column in self._table.columns if column.name not in refused]
+        if not kept:
+            raise Reject(
+                "every column was refused: each says what happened after the outcome",
+                where="traits",
+                remedy="name those that are known before it under `known_at_capture`",
+            )
+        found = Evaluation(self._predict(kept, "folds"), self._table.keys, self._findings)
+        if suspect:
+            rest = [column for column in kept if column.name not in suspect]
+            found.without_suspects = self._predict(rest, "without suspects") if rest else None
+        if self._folds.online:
+            found.frozen = found.predictions
+            found.predictions = recalibrated(found.predictions, self._folds.label_delay)
+        return found
+
+    def _predict(self, columns: list[Column], name: str) -> Predictions:
+        parts = []
+        splits = self._splits()
+        for number, (train, test) in enumerate(splits):
+            model = AttributeModel(columns, train, self._table.outcome, self._groups)
+            parts.append(self._part(number, test, model.probability(columns, test)))
+            self._progress(name, (number + 1) / len(splits))
+        return _joined(parts)
+
+    def _splits(self) -> list[tuple[I, I]]:
+        """Rows to learn from, and rows to predict."""
+        if self._folds.by == "time":
+            return [self._by_time()]
+        return _by_lead(self._groups, self._folds)
+
+    def _by_time(self) -> tuple[I, I]:
+        order = np.arange(len(self._table.keys))
+        if not np.isnan(self._table.at).any():
+            order = np.argsort(self._table.at, kind="stable")
+        cut = int(self._folds.at * len(order))
+        learned = self._table.outcome[order[:cut]]
+        if not 0 < learned.sum() < len(learned) or cut == len(order):
+            raise _one_class()
+        return order[:cut], order[cut:]
+
+    def _part(self, fold: int, rows: I, p: F) -> Predictions:
+        kinds, folds = np.full(len(rows), LANDMARK), np.full(len(rows), fold)
+        return Predictions(rows, self._table.at[rows], kinds, folds, p, self._table.outcome[rows])
+
+
+class _Events:
+    """A table of events."""
+
+    def __init__(self, table: EventTable, mapping: TableMapping, progress: Progress) -> None:
+        self._table, self._mapping, self._progress = table, mapping, progress
+        self._folds = mapping.folds
+        self._shape: Shape | None = None
+
+    def evaluate(self) -> Evaluation:
+        if self._folds.by == "time":
+            parts = [self._after_the_cut()]
+        else:
+            leads = np.arange(len(self._table.histories))
+            splits = _by_lead(leads, self._folds)
+            parts = []
+            for number, (train, test) in enumerate(splits):
+                parts.append(self._held_out(number, train, test))
+                self._progress("folds", (number + 1) / len(splits))
+        predictions = _joined(parts)
+        found = Evaluation(predictions, self._table.keys, Findings([], []), shape=self._shape)
+        if self._folds.online:
+            found.frozen = predictions
+            found.predictions = recalibrated(predictions, self._folds.label_delay)
+        found.baselines = self._baselines(found.predictions)
+        return found
+
+    def _held_out(self, fold: int, train: I, test: I) -> Predictions:
+        """The moments of the leads `test`, by a model of the leads `train`."""
+        until = self._table.until
+        model, _ = self._learn(train, [self._table.histories[int(i)] for i in train], until, fold)
+        return self._predict(model, test, self._moments(test, until, fold), fold)
+
+    def _after_the_cut(self) -> Predictions:
+        """The moments after the one by which a share of the leads had begun, by a model of what was
+        known then.
+        """
+        histories = self._table.histories
+        first = np.array([history.times[0] for history in histories])
+        cut = float(np.sort(first)[min(int(self._folds.at * len(first)), len(first) - 1)])
+        known = np.flatnonzero(first < cut)
+        if not known.size:
+            raise _one_class()
+        model, _ = self._learn(known, [until(histories[int(i)], cut) for i in known], cut, 0)
+        everyone = np.arange(len(histories))
+        when = self._moments(everyone, self._table.until, 0)
+        found = self._predict(model, everyone, when.only(when.at >= cut), 0)
+        if not (found.kind == LANDMARK).any():
+            raise Reject(
+                "no landmark lies after the cut with its horizon inside the table",
+                where="folds.at",
+                remedy="cut earlier, or take a shorter `horizon`",
+            )
+        return found
+
+    def _learn(
+        self, leads: I, histories: list[History], until_: float, fold: int
+    ) -> tuple[EventModel, Moments]:
+        when = self._moments_of(histories, until_, fold)
+        if not 0 < when.outcome.sum() < len(when.outcome):
+            raise _one_class()
+        marks, horizon = self._table.marks, self._mapping.horizon
+        if self._shape is None:
+            self._shape = learner.choose(histories, marks, when, horizon, 0, self._progress)
+        columns = self._columns(leads, when)
+        model = EventModel(
+            histories, marks, when, columns, horizon, self._shape, fold, self._progress
+        )
+        return model, when
+
+    def _predict(self, model: EventModel, leads: I, when: Moments, fold: int) -> Predictions:
+        histories = [self._table.histories[int(lead)] for lead in leads]
+        p = model.probability(histories, when, self._columns(leads, when))
+        return Predictions(
+            leads[when.lead], when.at, when.kind, np.full(len(p), fold), p, when.outcome
+        )
+
+    def _moments(self, leads: I, until_: float, fold: int) -> Moments:
+        return self._moments_of([self._table.histories[int(i)] for i in leads], until_, fold)
+
+    def _moments_of(self, histories: list[History], until_: float, fold: int) -> Moments:
+        rng = np.random.default_rng(fold)
+        mapping = self._mapping
+        return moments.moments(histories, mapping.landmarks, mapping.horizon, until_, rng)
+
+    def _columns(self, leads: I, when: Moments) -> list[Column]:
+        """Of every trait what the last row up to the moment says."""
+        columns = []
+        for trait in self._table.traits:
+            filled = trait.filled
+            places = np.full(len(when.lead), -1)
+            for number, (lead, events) in enumerate(zip(when.lead, when.events, strict=True)):
+                rows = self._table.rows[leads[lead]][:events]
+                known = rows[filled[rows]]
+                places[number] = known[-1] if known.size else -1
+            levels = [trait.levels[place] if place >= 0 else "" for place in places]
+            numbers = trait.numbers
+            if numbers is not None:
+                numbers = np.where(places >= 0, numbers[places], np.nan)
+            columns.append(Column(trait.name, levels, numbers))
+        return columns
+
+    def _baselines(self, predictions: Predictions) -> dict[str, float | None]:
+        """AUC of points without decay, with a half-life, and of the last activity alone."""
+        landmarks = predictions.kind == LANDMARK
+        leads, at = predictions.lead[landmarks], predictions.at[landmarks]
+        outcome = predictions.outcome[landmarks]
+        points, decayed, last = np.empty(len(at)), np.empty(len(at)), np.empty(len(at), np.int64)
+        for number, (lead, moment) in enumerate(zip(leads, at, strict=True)):
+            times, marks = self._table.histories[lead][:2]
+            seen = int(np.searchsorted(times, moment, side="right"))
+            points[number] = seen
+            decayed[number] = np.exp2((times[:seen] - moment) / HALF_LIFE_DAYS).sum()
+            last[number] = marks[seen - 1]
+        marks_n = len(self._table.marks)
+        size = np.bincount(last, minlength=marks_n)
+        share = np.bincount(last, weights=outcome, minlength=marks_n) / np.maximum(size, 1)
+        return {
+            "points": auc(outcome, points),
+            "points_half_life_7": auc(outcome, decayed),
+            "last_activity": auc(outcome, share[last]),
+        }
+
+
+def until(history: History, cut: float) -> History:
+    """What was known of a lead before `cut`."""
+    seen = int(np.searchsorted(history.times, cut, side="left"))
+    times, marks, end, converted = history
+    return History(times[:seen], marks[:seen], min(end, cut), converted and end < cut)
+
+
+def recalibrated(frozen: Predictions, delay: int) -> Predictions:
+    """The same predictions in row order, recalibrated on outcomes that come `delay` rows late."""
+    calibration = Recalibration()
+    sure = np.clip(frozen.p, 1e-6, 1 - 1e-6)
+    log_odds = np.log(sure) - np.log1p(-sure)
+    p = np.empty(len(sure))
+    for number in range(len(sure)):
+        if number >= delay > 0 or (delay == 0 and number > 0):
+            known = number - max(delay, 1)
+            calibration.learn(float(log_odds[known]), bool(frozen.outcome[known]))
+        p[number] = calibration(float(log_odds[number]))
+    return Predictions(frozen.lead, frozen.at, frozen.kind, frozen.fold, p, frozen.outcome)
+
+
+def _by_lead(groups: I, folds: Folds) -> list[tuple[I, I]]:
+    """Rows to learn from and rows to predict, `k` times for each seed."""
+    distinct, place = np.unique(groups, return_inverse=True)
+    splits = []
+    for seed in range(folds.seeds):
+        fold = (np.random.default_rng(seed).permutation(len(distinct)) % folds.k)[place]
+        splits += [
+            (np.flatnonzero(fold != number), np.flatnonzero(fold == number))
+            for number in range(folds.k)
+        ]
+    return splits
+
+
+def _joined(parts: list[Predictions]) -> Predictions:
+    return Predictions(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("lead", "at", "kind", "fold", "p", "outcome")
+        )
+    )
+
+
+def _one_class() -> Reject:
+    return Reject(
+        "what is to be learned from holds one outcome only",
+        where="folds",
+        remedy="cut later, take fewer folds, or bring more rows",
+    )

@@ -1,0 +1,86 @@
+"""The mapping of a table with outcomes: as for an import, and how to learn from it and to judge."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from services.ingest.importing.mapping import ALL, IDENTIFIERS, Mapping, Outcome
+from services.shared.playbook.frozen import FrozenModel
+
+DEFAULT_LANDMARKS = [1.0, 3.0, 7.0, 14.0, 21.0]
+DEFAULT_HORIZON = 90.0  # days, as the model's
+
+
+def _list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class TableOutcome(Outcome):
+    """What is predicted: an event of a `type`, or a row whose `column` has one of `equals`."""
+
+    column: str = ""
+    type: str = ""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "TableOutcome":
+        if bool(self.column) == bool(self.type):
+            raise ValueError("name the `type` of an event, or a `column` with `equals`")
+        return self
+
+
+class Folds(FrozenModel):
+    """How rows are held out: `k` parts of the leads, `seeds` times; or what comes after the first
+    `at` of the leads. `online` learns on, from outcomes that come `label_delay` rows late.
+    """
+
+    by: Literal["lead", "time"] = "lead"
+    k: int = Field(5, ge=2, le=50)
+    seeds: int = Field(1, ge=1, le=20)
+    at: float = Field(0.7, gt=0, lt=1)
+    online: bool = False
+    label_delay: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _online_by_time(self) -> "Folds":
+        if self.online and self.by != "time":
+            raise ValueError("`online` needs `by: time`")
+        return self
+
+
+class TableMapping(Mapping):
+    """The mapping of a table for `ripeline evaluate`."""
+
+    kind: Literal["leads", "events"]
+    outcome: TableOutcome
+    landmarks: Annotated[list[float], BeforeValidator(_list)] = DEFAULT_LANDMARKS
+    horizon: float = Field(DEFAULT_HORIZON, gt=0)
+    folds: Folds = Folds()
+    known_at_capture: Annotated[list[str], BeforeValidator(_list)] = []
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "TableMapping":
+        if self.kind == "leads":
+            if self.outcome.type:
+                raise ValueError("a table of leads needs an outcome's `column` and `equals`")
+            return self
+        if not self.key:
+            raise ValueError("events need the column of their `lead`")
+        if not self.time or not self.time.column:
+            raise ValueError("events need the column of their `time`")
+        if not self.type and not self.outcome.column:
+            raise ValueError("events need a `type`")
+        if not self.landmarks or min(self.landmarks) < 0:
+            raise ValueError("`landmarks` are days of a lead's life, 0 or more")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The column that tells one lead from another, '' where rows do."""
+        return next((column for name in IDENTIFIERS if (column := getattr(self, name))), "")
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether every column that is not used otherwise is an attribute: so for leads, unless the
+        mapping lists traits.
+        """
+        return self.traits == ALL or (self.kind == "leads" and not self.traits)

@@ -1,0 +1,279 @@
+"""Reads a table with outcomes into arrays: histories of leads, or one row a lead."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from services.ingest.importing import times
+from services.ingest.importing.cells import folded, matches, values_of
+from services.ingest.importing.header import Header
+from services.ingest.importing.mapping_file import MappingFile
+from services.ingest.importing.table import Table
+from services.ingest.sources.segment_calls import snake
+from services.ops.learning.mapping import TableMapping
+from services.scorer.learning.attributes import Column, column
+from services.scorer.learning.histories import B, F, History, I
+from services.shared.clock import EPOCH
+from services.shared.errors import Reject
+
+MOST_MARKS = 20  # the rest are one mark more
+OTHER = "other"
+ZONE = "UTC"  # of times that name none, where the mapping does not say another
+DAY_S = 86_400.0
+LEAST_OUTCOMES = 10  # of each class
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass
+class Skipped:
+    """Rows that say nothing, by reason."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class EventTable:
+    """Leads with their events; `until` is the last time in the table, in days.
+
+    `traits` are columns over all rows, `rows[lead]` are the places of a lead's rows in them, in the
+    order of its events.
+    """
+
+    keys: list[str]
+    histories: list[History]
+    marks: list[str]
+    until: float
+    traits: list[Column]
+    rows: list[I]
+    skipped: Counter[str]
+
+
+@dataclass
+class LeadTable:
+    """One row a lead: its attributes and whether it had the outcome; `at` (N) is in days, NaN where
+    the row has no time.
+    """
+
+    keys: list[str]
+    columns: list[Column]
+    outcome: B
+    at: F
+    skipped: Counter[str]
+
+
+def read(path: Path, written: MappingFile, progress: Progress) -> EventTable | LeadTable:
+    """Reads the table. Raises Reject for what cannot be learned from, InvalidFile for a mapping
+    that names a column which is not there.
+    """
+    mapping = written.mapping
+    assert isinstance(mapping, TableMapping)
+    table = Table(path, mapping.encoding, mapping.delimiter)
+    try:
+        written.check(table.header)
+        rows = _rows(table, progress)
+        if mapping.kind == "events":
+            return _events(mapping, table.header, rows)
+        return _leads(mapping, table.header, rows)
+    finally:
+        table.close()
+
+
+def _rows(table: Table, progress: Progress) -> Iterator[list[str] | Reject]:
+    for number, row in enumerate(table.rows()):
+        if number % 1_000 == 0:
+            progress("reading", table.done / max(table.bytes, 1))
+        yield row.reject or row.cells
+    progress("reading", 1.0)
+
+
+def _trait_columns(mapping: TableMapping, header: Header) -> list[tuple[str, int]]:
+    """Names and places of the columns that are attributes."""
+    if isinstance(mapping.traits, dict) and mapping.traits:
+        named = ((name, header.find(of)) for name, of in mapping.traits.items())
+        found = [(name, place) for name, place in named if place is not None]
+    elif mapping.takes_all:
+        used = {header.find(name) for name in _used(mapping)}
+        found = [
+            (name, place) for place, name in enumerate(header.names) if name and place not in used
+        ]
+    else:
+        found = []
+    dropped = {header.find(name) for name in mapping.drop}
+    return [(name, place) for name, place in found if place not in dropped]
+
+
+def _used(mapping: TableMapping) -> Iterator[str]:
+    yield mapping.key
+    yield mapping.outcome.column
+    for time in (mapping.time, mapping.outcome.time):
+        if time:
+            yield time.column
+    if mapping.type:
+        yield mapping.type.column or mapping.type.name
+
+
+def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject]) -> LeadTable:
+    traits = _trait_columns(mapping, header)
+    key, at = (
+        header.find(mapping.key) if mapping.key else None,
+        times.reader(mapping.time, header, ZONE),
+    )
+    place, wanted = header.find(mapping.outcome.column), values_of(mapping.outcome.equals)
+    assert place is not None
+    cells: list[list[str]] = [[] for _ in traits]
+    keys: list[str] = []
+    outcome: list[bool] = []
+    moments: list[float] = []
+    skipped: Counter[str] = Counter()
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, Reject):
+            skipped[row.title] += 1
+            continue
+        keys.append(row[key].strip() if key is not None else str(number))
+        outcome.append(matches(row[place], wanted))
+        moments.append(_days(at, row))
+        for values, (_, of) in zip(cells, traits, strict=True):
+            values.append(row[of])
+    columns = [column(name, values) for (name, _), values in zip(traits, cells, strict=True)]
+    known = np.array(outcome, np.bool_)
+    _check(len(known), int(known.sum()), mapping)
+    if not columns:
+        raise Reject(
+            "the table has no attributes",
+            where="traits",
+            remedy="write `traits: all`, or list columns; `drop` may have taken all of them out",
+        )
+    return LeadTable(keys, columns, known, np.array(moments), skipped)
+
+
+def _days(at: times.Read, row: list[str]) -> float:
+    """A row's time in days since 1970; NaN where it has none that can be read."""
+    try:
+        moment = at(row)
+    except Reject:
+        return np.nan
+    return (moment - EPOCH).total_seconds() / DAY_S if moment else np.nan
+
+
+def _events(
+    mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject]
+) -> EventTable:
+    traits = _trait_columns(mapping, header)
+    key = header.find(mapping.key)
+    assert key is not None
+    at, what = times.reader(mapping.time, header, ZONE), _types(mapping, header)
+    is_outcome = _outcomes(mapping, header, what)
+    skipped: Counter[str] = Counter()
+    leads: dict[str, list[tuple[float, int, bool, str]]] = {}
+    cells: list[list[str]] = [[] for _ in traits]
+    number = 0
+    for row in rows:
+        if isinstance(row, Reject):
+            skipped[row.title] += 1
+            continue
+        who, moment = row[key].strip(), _days(at, row)
+        if not who or np.isnan(moment):
+            skipped["no lead" if not who else "no time that can be read"] += 1
+            continue
+        leads.setdefault(who, []).append((moment, number, is_outcome(row), what(row)))
+        for values, (_, of) in zip(cells, traits, strict=True):
+            values.append(row[of])
+        number += 1
+    columns = [column(name, values) for (name, _), values in zip(traits, cells, strict=True)]
+    return _histories(leads, columns, skipped, mapping)
+
+
+def _histories(
+    leads: dict[str, list[tuple[float, int, bool, str]]],
+    columns: list[Column],
+    skipped: Counter[str],
+    mapping: TableMapping,
+) -> EventTable:
+    """Sorts each lead's events, and ends its history at its first outcome."""
+    until = max((event[0] for events in leads.values() for event in events), default=0.0)
+    counts = Counter(
+        type_ for es in leads.values() for _, _, is_outcome, type_ in es if not is_outcome
+    )
+    marks = [mark for mark, _ in counts.most_common(MOST_MARKS)]
+    code = {mark: number for number, mark in enumerate(marks)}
+    table = EventTable(
+        [], [], marks if len(counts) <= MOST_MARKS else [*marks, OTHER], until, columns, [], skipped
+    )
+    for who, events in leads.items():
+        events.sort(key=lambda event: event[:2])
+        reached = next((moment for moment, _, is_outcome, _ in events if is_outcome), None)
+        before = [e for e in events if not e[2] and (reached is None or e[0] < reached)]
+        if not before:
+            skipped["a lead without an event before its outcome"] += 1
+            continue
+        table.keys.append(who)
+        table.rows.append(np.array([e[1] for e in before], np.int64))
+        table.histories.append(
+            History(
+                np.array([e[0] for e in before]),
+                np.array([code.get(e[3], len(marks)) for e in before], np.int64),
+                until if reached is None else reached,
+                reached is not None,
+            )
+        )
+    converted = sum(history.converted for history in table.histories)
+    _check(len(table.histories), converted, mapping)
+    return table
+
+
+def _types(mapping: TableMapping, header: Header) -> Callable[[Sequence[str]], str]:
+    """What a row says that happened: the words of the mapping, else the cell in snake case."""
+    rule = mapping.type
+    place = header.find(rule.column or rule.name) if rule else None
+    if rule is None or place is None:
+        constant = snake(rule.name) if rule else ""
+        return lambda _: constant
+    names = {folded(value): type_ for value, type_ in rule.names.items()}
+
+    def of(row: Sequence[str]) -> str:
+        value = row[place].strip()
+        return names.get(folded(value)) or snake(value)
+
+    return of
+
+
+def _outcomes(
+    mapping: TableMapping, header: Header, what: Callable[[Sequence[str]], str]
+) -> Callable[[Sequence[str]], bool]:
+    """Whether a row is the outcome."""
+    rule = mapping.outcome
+    if rule.type:
+        wanted = snake(rule.type)
+        return lambda row: what(row) == wanted
+    place, values = header.find(rule.column), values_of(rule.equals)
+    assert place is not None
+    return lambda row: matches(row[place], values)
+
+
+def _check(leads: int, outcomes: int, mapping: TableMapping) -> None:
+    """Raises Reject where there is too little of one class to hold some of it out."""
+    rule = mapping.outcome
+    where = f"`type: {rule.type}`" if rule.type else f"`{rule.column}`"
+    if not leads:
+        raise Reject(
+            "the table has no rows that can be read",
+            where="file",
+            remedy="see the mapping's `lead` and `time`",
+        )
+    if not outcomes:
+        remedy = f"look at {where} in the mapping: no row has what it names"
+        raise Reject("the table has no outcomes", where="outcome", remedy=remedy)
+    if outcomes == leads:
+        remedy = f"look at {where} in the mapping: it holds for each of the {leads} leads"
+        raise Reject("every lead has the outcome", where="outcome", remedy=remedy)
+    least = min(outcomes, leads - outcomes)
+    if least < LEAST_OUTCOMES:
+        raise Reject(
+            f"{outcomes} of {leads} leads have the outcome: too few to learn from and to judge",
+            where="outcome",
+            remedy=f"bring at least {LEAST_OUTCOMES} leads with it and {LEAST_OUTCOMES} without",
+        )
