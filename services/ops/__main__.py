@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import structlog
 import typer
 
-from services.ops.cli import importing, keys, playbook, sending, sources, system
+from services.ops.cli import evaluate, importing, keys, playbook, sending, sources, system
 from services.shared.db import is_away, refusal_of
 from services.shared.errors import Reject, Retry
 from services.shared.logs import configure_logs
@@ -31,6 +31,7 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 app.command("import", help=importing.HELP)(importing.import_file)
+app.command(help=evaluate.HELP)(evaluate.evaluate)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
