@@ -40,6 +40,14 @@ def current_settings() -> Settings:
     return settings
 
 
+def current_address() -> str:
+    """What tells the addressed system from others: its ingest; of the environment's its database,
+    without a password. Raises Reject.
+    """
+    system = current_system()
+    return system.address if system else _database(Settings.of({}))
+
+
 def current_system() -> RunningSystem | None:
     """The running system that is named; else the one of the database that the environment names;
     else the only one that runs for this user, or was started in this folder. None where the
@@ -61,9 +69,13 @@ def described(system: RunningSystem | None, settings: Settings) -> str:
     if system:
         started = f"`ripeline {system.command}` (pid {system.up}) in {system.directory}"
         return f"{system.address}, {started}"
-    parts = urlsplit(settings.database_url.get_secret_value())
     by = DATABASE if os.environ.get(DATABASE) else "the settings"
-    return f"the database {parts.hostname}:{parts.port or 5432}{parts.path}, by {by}"
+    return f"the database {_database(settings)}, by {by}"
+
+
+def _database(settings: Settings) -> str:
+    parts = urlsplit(settings.database_url.get_secret_value())
+    return f"{parts.hostname}:{parts.port or 5432}{parts.path}"
 
 
 def _only(found: list[RunningSystem], named: str, systems: list[RunningSystem]) -> RunningSystem:
