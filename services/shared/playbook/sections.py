@@ -184,9 +184,19 @@ class Holdout(FrozenModel):
 
 
 class Consent(FrozenModel):
-    """Which permissions count."""
+    """Which permissions count, and words that mean yes and no beside those that everybody knows."""
 
     double_opt_in: bool = False
+    yes_words: list[str] = []
+    no_words: list[str] = []
+
+
+class Inbound(FrozenModel):
+    """How mails that come in are read: beginnings of the subjects of automatic answers, beside
+    those that everybody knows.
+    """
+
+    automatic_subjects: list[str] = []
 
 
 class Sales(FrozenModel):
@@ -241,6 +251,7 @@ class Playbook(FrozenModel):
     cadence: Cadence = Cadence()
     holdout: Holdout = Holdout()
     consent: Consent = Consent()
+    inbound: Inbound = Inbound()
     identity: Identity = Identity()
     sales: Sales = Sales()
     crm: Crm = Crm()
