@@ -18,7 +18,8 @@ from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead
 from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.channel_stops import ChannelStops
-from services.nurture.store.leads import LeadKey, LeadStore
+from services.nurture.store.leads import LeadStore
+from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import TouchStore
 from services.shared.clock import Clock
 from services.shared.contracts.events import Touch

@@ -24,7 +24,8 @@ from services.nurture.handler import Handler
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
 from services.nurture.spool_gate import SpoolGate
-from services.nurture.store.leads import LeadKey, LeadStore
+from services.nurture.store.leads import LeadStore
+from services.nurture.store.snapshots import LeadKey
 from services.ops.__main__ import app as command_line
 from services.shared.clock import Clock, to_us
 from services.shared.contracts.events import (
