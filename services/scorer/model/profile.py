@@ -13,9 +13,12 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from services.scorer.model import soft_bounces
+from services.scorer.model.soft_bounces import Deliveries
 from services.scorer.model.state import Event
 from services.shared.clock import from_us, to_us
 from services.shared.contracts.consent import (
+    SOFT_BOUNCES,
     ConsentKey,
     consents_of,
     counts_from,
@@ -92,7 +95,7 @@ class Profile(msgspec.Struct, array_like=True):
 
     `milestones` are (at, id) of the last events of each type that is never forgotten, oldest first;
     `since` is the first of the newest events that the fold weighs one by one, and before all events
-    where it weighs them all.
+    where it weighs them all. `deliveries` tell of each address whether mails reach it.
     """
 
     traits: dict[str, Latest] = {}
@@ -111,6 +114,7 @@ class Profile(msgspec.Struct, array_like=True):
     other_refusal: ConsentRecord | None = None
     traits_left_out: bool = False
     consents_left_out: bool = False
+    deliveries: dict[str, Deliveries] = {}
 
     def known_traits(self) -> dict[str, Any]:
         """Traits that are not erased."""
@@ -132,12 +136,21 @@ class Profile(msgspec.Struct, array_like=True):
         return known
 
     def latest_consents(self) -> dict[ConsentKey, ConsentRecord]:
-        """The later of permission and refusal under each key."""
+        """The later of permission and refusal under each key; soft bounces in a row refuse."""
         latest = dict(self.consent)
-        for key, refusal in self.refusals.items():
+        for key, refusal in [*self.refusals.items(), *self._unreached().items()]:
             if key not in latest or refusal.is_later(latest[key]):
                 latest[key] = refusal
         return latest
+
+    def _unreached(self) -> dict[ConsentKey, ConsentRecord]:
+        """Refusals in the name of addresses that mails have not reached for a while."""
+        addresses = {*self.deliveries, self.email} - {""} if self.deliveries else ()
+        return {
+            ConsentKey(address): ConsentRecord(at, True, SOFT_BOUNCES, since=at)
+            for address in addresses
+            if (at := soft_bounces.suppressed_at(self.deliveries, address)) is not None
+        }
 
     def consent_for(self, wanted: ConsentKey) -> ConsentState | None:
         """What counts for this address: a refusal may have named another one.
@@ -155,7 +168,9 @@ class Profile(msgspec.Struct, array_like=True):
             for key, record in self.refusals.items()
             if key._replace(address=wanted.address) == wanted
         )
-        return prevailing([*permissions, *refusals, *self._left_out_refusal(wanted)])
+        unreached = self._unreached().get(wanted)
+        bounced = [_state(wanted, unreached)] if unreached else []
+        return prevailing([*permissions, *refusals, *bounced, *self._left_out_refusal(wanted)])
 
     def _left_out_refusal(self, wanted: ConsentKey) -> list[ConsentState]:
         if not (self.consents_left_out and self.other_refusal) or _is_asked_for(wanted):
@@ -222,6 +237,8 @@ def add(profile: Profile, event: Event, declared: frozenset[str] = frozenset()) 
         profile.sales = SalesOutcome(at, uid, status, reason)
     for consent in consents_of(data):
         _add_consent(profile, event, consent)
+    if seen := soft_bounces.of_event(data, at):
+        profile.deliveries = soft_bounces.joined(profile.deliveries, {data.email: seen})
 
 
 def join(one: Profile, other: Profile, declared: frozenset[str] = frozenset()) -> Profile:
@@ -241,6 +258,7 @@ def join(one: Profile, other: Profile, declared: frozenset[str] = frozenset()) -
         stored=one.stored + other.stored,
         traits_left_out=one.traits_left_out or other.traits_left_out,
         consents_left_out=one.consents_left_out or other.consents_left_out,
+        deliveries=soft_bounces.joined(one.deliveries, other.deliveries),
     )
     for type_ in one.milestones.keys() | other.milestones.keys():
         both = sorted((*one.milestones.get(type_, ()), *other.milestones.get(type_, ())))

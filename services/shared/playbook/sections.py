@@ -16,7 +16,7 @@ from services.shared.playbook.stage_model import Model
 
 UNKNOWN = "unknown"
 CUSTOMER = "customer"
-FOLD_VERSION = 3  # of the fold's rules and the shape of its state; raising it refolds every lead
+FOLD_VERSION = 4  # of the fold's rules and the shape of its state; raising it refolds every lead
 
 
 class Company(FrozenModel):
