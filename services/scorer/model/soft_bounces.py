@@ -70,9 +70,7 @@ def joined(one: Mapping[str, Deliveries], other: Mapping[str, Deliveries]) -> di
     both = dict(one)
     for address, deliveries in other.items():
         both[address] = both.get(address, NONE).join(deliveries)
-    for address in sorted(both)[MOST_ADDRESSES:]:
-        del both[address]
-    return both
+    return {address: both[address] for address in sorted(both)[:MOST_ADDRESSES]}
 
 
 def suppressed_at(known: Mapping[str, Deliveries], address: str) -> int | None:
