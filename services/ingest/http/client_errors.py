@@ -37,7 +37,7 @@ class ClientErrors:
                     headers["content-length"] = str(len(body))
                 await send(start)
                 start = None
-                await send(message | {"body": body})
+                await send({**message, "body": body})
             else:
                 await send(message)
 

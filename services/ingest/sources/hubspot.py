@@ -24,14 +24,16 @@ import msgspec
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
-    Refused,
+    Parsed,
     Sample,
     Secret,
     SetupGuide,
     Source,
 )
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
+from services.ingest.sources.reading.lenient import lenient
 from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
+from services.ingest.sources.remarks import remarked
 from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
 from services.shared.playbook.expressions import datetime_of
@@ -73,7 +75,7 @@ class HubSpotEvent(msgspec.Struct, rename="camel"):
     new_object_id: int | str | None = None
 
 
-_event = msgspec.json.Decoder(HubSpotEvent).decode
+NEEDED = frozenset({"/subscriptionType", "/occurredAt", "/objectId", "/propertyName"})
 
 
 def source(own_fields: frozenset[str] = frozenset()) -> Source:
@@ -81,7 +83,7 @@ def source(own_fields: frozenset[str] = frozenset()) -> Source:
     nothing new.
     """
 
-    def parse(request: InboundRequest) -> list[Item | Refused]:
+    def parse(request: InboundRequest) -> list[Parsed]:
         """Every event of a contact, in order."""
         found = (read(piece, own_fields) for piece in pieces(request.body))
         return [item for item in found if item is not None]
@@ -101,12 +103,12 @@ def source(own_fields: frozenset[str] = frozenset()) -> Source:
     )
 
 
-def read(piece: bytes, own_fields: frozenset[str]) -> Item | Refused | None:
+def read(piece: bytes, own_fields: frozenset[str]) -> Parsed | None:
     """One event; None where it says nothing of a person."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
     try:
-        event = _event(piece)
+        event, remarks = lenient(piece, HubSpotEvent, NEEDED)
         kind, _, change = event.subscription_type.partition(".")
         about_contact = kind == "contact" or (
             kind == "object" and event.object_type_id == CONTACT_TYPE
@@ -114,7 +116,9 @@ def read(piece: bytes, own_fields: frozenset[str]) -> Item | Refused | None:
         if not about_contact or change not in CHANGES or (event.property_name or "") in own_fields:
             return None
         fields = CHANGES[change](event)
-        return Item(**(_common(event, change) | fields)) if fields is not None else None
+        if fields is None:
+            return None
+        return remarked(Item(**(_common(event, change) | fields)), remarks)
     except (Reject, *UNREADABLE) as error:
         return refused(piece, error)
 

@@ -11,8 +11,7 @@ import msgspec
 
 from services.ingest.sources.contract import (
     InboundRequest,
-    Item,
-    Refused,
+    Parsed,
     RejectedItem,
     Sample,
     SetupGuide,
@@ -28,7 +27,7 @@ KINDS = ("event", *CALLS)  # an event's kind is its type
 PATHS = tuple(f"/api/s/{server}{kind}" for server in ("", "s2s/") for kind in KINDS)
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """Every call of the body, in order."""
     if len(request.body) > MAX_BATCH:
         raise too_large("request", MAX_BATCH)

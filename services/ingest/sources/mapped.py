@@ -2,14 +2,15 @@
 interaction.
 
 What is null, false or an empty text leaves its field out; in traits as well, for a sender that
-leaves a value out does not take it back. An item whose expression fails is refused with the field's
-name, and harms no other.
+leaves a value out does not take it back. An item whose type, id, time, identity or consent fails is
+refused with the field's name, and harms no other; any other field that fails is left out.
 """
 
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -19,8 +20,10 @@ from services.ingest.sources.contract import (
     Accepted,
     InboundRequest,
     Item,
+    Parsed,
     Refused,
     RejectedItem,
+    Remark,
     Reply,
     Sample,
     Secret,
@@ -39,6 +42,7 @@ from services.ingest.sources.reading.json import (
 from services.ingest.sources.reading.signatures import fitting
 from services.ingest.sources.reading.values import as_number, as_text, as_time
 from services.ingest.sources.reading.xml import read_xml
+from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
 from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
@@ -47,19 +51,11 @@ from services.shared.playbook.senders import WHOLE, Challenge, Sender, expressio
 
 MAX_ITEMS = 1_000  # a request's expressions take a quarter of a second at most
 STATES = ("given", "withdrawn")
-TEXTS = (
-    "user_id",
-    "email",
-    "anonymous_id",
-    "product",
-    "content_id",
-    "url",
-    "touch_id",
-    "company",
-    "source",
-    "campaign",
-)
+IDENTITY = ("user_id", "email", "anonymous_id")
+INCIDENTAL = ("product", "content_id", "url", "touch_id", "company", "source", "campaign")
+NO = ("", "0", "false", "no", "off")
 
+T = TypeVar("T")
 _any = msgspec.json.Decoder().decode
 
 
@@ -110,7 +106,7 @@ class Mapping:
             if len(path) == 2:
                 self._inner.setdefault(path[0], {})[path[1]] = expression
 
-    def parse(self, request: InboundRequest) -> list[Item | Refused]:
+    def parse(self, request: InboundRequest) -> list[Parsed]:
         """Every item of the body that the rule does not leave out, in order. Raises Reject."""
         body = read(request, self._format)
         asked = RequestFunctions(body, request.headers, request.query)
@@ -125,7 +121,7 @@ class Mapping:
         read_items = (self._read(item, asked) for item in items)
         return [item for item in read_items if item is not None]
 
-    def _read(self, item: Any, asked: RequestFunctions) -> Item | Refused | None:
+    def _read(self, item: Any, asked: RequestFunctions) -> Parsed | None:
         """An item; None where the rule leaves it out."""
         name = ""
         try:
@@ -135,26 +131,43 @@ class Mapping:
             if self._types and type_ not in self._types:
                 return None
             name = self._text("id", item, asked)
-            return self._item(name, self._types.get(type_, type_), item, asked)
+            left_out: list[Remark] = []
+            read_item = self._item(name, self._types.get(type_, type_), item, asked, left_out)
+            return remarked(read_item, left_out)
         except Reject as reject:
             return Refused(name or None, reject)
 
-    def _item(self, name: str, type_: str, item: Any, asked: RequestFunctions) -> Item:
+    def _item(
+        self, name: str, type_: str, item: Any, asked: RequestFunctions, left_out: list[Remark]
+    ) -> Item:
         at = self._fields.get("occurred_at")
         return Item(
             id=name,
             type=type_,
             occurred_at=as_time(at(item, asked), "/occurred_at") if at else None,
-            cost=as_number(self._fields["cost"](item, asked), "/cost")
-            if "cost" in self._fields
-            else None,
-            machine=bool("machine" in self._fields and self._fields["machine"](item, asked)),
+            cost=_unless("cost", lambda: self._cost(item, asked), left_out),
+            machine=bool(_unless("machine", lambda: self._machine(item, asked), left_out)),
             external_id=self._external_id(item, asked),
             consent=self._consent(item, asked),
-            traits=self._object("traits", item, asked),
-            properties=self._object("properties", item, asked),
-            **{name: self._text(name, item, asked) for name in TEXTS if name in self._fields},
+            traits=self._object("traits", item, asked, left_out),
+            properties=self._object("properties", item, asked, left_out),
+            **{name: self._text(name, item, asked) for name in IDENTITY},
+            **{
+                name: _unless(name, partial(self._text, name, item, asked), left_out) or ""
+                for name in INCIDENTAL
+            },
         )
+
+    def _cost(self, item: Any, asked: RequestFunctions) -> float | None:
+        return (
+            as_number(self._fields["cost"](item, asked), "/cost")
+            if "cost" in self._fields
+            else None
+        )
+
+    def _machine(self, item: Any, asked: RequestFunctions) -> bool:
+        found = self._fields["machine"](item, asked) if "machine" in self._fields else None
+        return found.strip().lower() not in NO if isinstance(found, str) else bool(found)
 
     def _text(self, name: str, item: Any, asked: RequestFunctions) -> str:
         return as_text(self._fields[name](item, asked), f"/{name}") if name in self._fields else ""
@@ -167,17 +180,17 @@ class Mapping:
             if key != "at"
         }
 
-    def _object(self, name: str, item: Any, asked: RequestFunctions) -> dict[str, Any]:
+    def _object(
+        self, name: str, item: Any, asked: RequestFunctions, left_out: list[Remark]
+    ) -> dict[str, Any]:
         found = {
-            key: expression(item, asked) for key, expression in self._inner.get(name, {}).items()
+            key: _unless(f"{name}/{key}", partial(expression, item, asked), left_out)
+            for key, expression in self._inner.get(name, {}).items()
         }
         whole = found.pop(WHOLE, None) or {}
         if not isinstance(whole, dict):
-            raise Reject(
-                "not an object",
-                where=f"/{name}/{WHOLE}",
-                remedy="let the expression give names and values",
-            )
+            left_out.append(Remark("left-out", f"{name}/{WHOLE}"))
+            whole = {}
         return {
             key: value
             for values in (whole, found)
@@ -201,6 +214,15 @@ class Mapping:
             )
         at = self._inner["consent"].get("at")
         return (Consent(**texts, at=as_time(at(item, asked), "/consent/at") if at else None),)  # type: ignore[arg-type]
+
+
+def _unless(name: str, read_value: Callable[[], T], left_out: list[Remark]) -> T | None:
+    """A value of an incidental field; None, with a remark, where it cannot be read."""
+    try:
+        return read_value()
+    except Reject:
+        left_out.append(Remark("left-out", name))
+        return None
 
 
 def read(request: InboundRequest, format: str) -> Any:

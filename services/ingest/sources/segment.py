@@ -15,8 +15,7 @@ import msgspec
 from services.ingest.sources.contract import (
     Body,
     InboundRequest,
-    Item,
-    Refused,
+    Parsed,
     RejectedItem,
     Sample,
     SetupGuide,
@@ -63,7 +62,7 @@ _batch = msgspec.json.Decoder(SegmentBatch).decode
 _body_with_key = msgspec.json.Decoder(_BodyWithKey).decode
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """Every call of the body, in order."""
     kind = "batch" if request.path in IMPORTS else request.path.rpartition("/")[2]
     kind = LETTERS.get(kind, kind)

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from services.ingest.sources.contract import ForeignItem, Item, Refused
+from services.ingest.sources.contract import ForeignItem, Parsed
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
 from services.ingest.sources.reading.lenient import Lenient, lenient, number_text
+from services.ingest.sources.remarks import remarked
 from services.shared.errors import Reject
 
 CALLS = ("track", "identify", "page", "screen", "group", "alias")
@@ -101,16 +102,14 @@ NO_BATCH = Lenient(BatchContext())
 _call = msgspec.json.Decoder(SegmentCall).decode
 
 
-def read(
-    piece: bytes, kind: str, received_at: datetime, batch: Lenient = NO_BATCH
-) -> Item | Refused:
+def read(piece: bytes, kind: str, received_at: datetime, batch: Lenient = NO_BATCH) -> Parsed:
     """One call; in a batch its kind is its type."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
     if len(piece) > MAX_CALL:
         return refused(piece, too_large("call", MAX_CALL))
     try:
-        call, left_out = _decoded(piece)
+        call, remarks = _decoded(piece)
         fields = _fields(call, kind or call.type or "", call.context or batch.value.context)
     except (Reject, *UNREADABLE) as error:
         return refused(piece, error)
@@ -120,16 +119,17 @@ def read(
         fields["id"] = str(call.message_id)
     elif stated_at:
         fields["id"] = hashlib.sha256(piece).hexdigest()[:32]
-    return ForeignItem(
+    item = ForeignItem(
         **fields,
         stated_at=stated_at,
         occurred_at=_corrected(stated_at, sent_at, received_at),
     )
+    return remarked(item, (*batch.remarks, *remarks)) if remarks or batch.remarks else item
 
 
 def _decoded(piece: bytes) -> Lenient:
     try:
-        return Lenient(_call(piece))
+        return Lenient(_call(piece))  # faster than a decoder that is made anew
     except msgspec.ValidationError:
         return lenient(piece, SegmentCall, NEEDED)
 

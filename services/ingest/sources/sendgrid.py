@@ -34,14 +34,24 @@ from services.ingest.sources import mails
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
+    Parsed,
     Refused,
     Sample,
     Secret,
     SetupGuide,
     Source,
 )
-from services.ingest.sources.reading.json import UNREADABLE, counted, pieces, refused
+from services.ingest.sources.reading.json import (
+    TOO_DEEP,
+    UNREADABLE,
+    counted,
+    is_deep,
+    pieces,
+    refused,
+)
+from services.ingest.sources.reading.lenient import lenient
 from services.ingest.sources.reading.signatures import fitting, fresh
+from services.ingest.sources.remarks import remarked
 from services.shared.errors import Reject
 
 SIGNATURE, TIMESTAMP = (
@@ -93,11 +103,11 @@ class SendGridEvent(msgspec.Struct, rename={"smtp_id": "smtp-id"}):
     sg_machine_open: Any = None
 
 
+NEEDED = frozenset({"/event", "/email", "/timestamp"})
 _all = msgspec.json.Decoder(list[SendGridEvent]).decode
-_single = msgspec.json.Decoder(SendGridEvent).decode
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> Sequence[Parsed]:
     """Every event of the body, in order; a broken one does not take the others with it."""
     try:
         events = counted(_all(request.body))
@@ -106,11 +116,15 @@ def parse(request: InboundRequest) -> list[Item | Refused]:
     return [_read(event) for event in events]
 
 
-def _alone(piece: bytes) -> Item | Refused:
+def _alone(piece: bytes) -> Parsed:
+    if is_deep(piece):
+        return refused(piece, TOO_DEEP)
     try:
-        return _read(_single(piece))
+        event, remarks = lenient(piece, SendGridEvent, NEEDED)
     except UNREADABLE as error:
         return refused(piece, error)
+    found = _read(event)
+    return found if isinstance(found, Refused) else remarked(found, remarks)
 
 
 def _read(event: SendGridEvent) -> Item | Refused:

@@ -21,14 +21,16 @@ import msgspec
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
-    Refused,
+    Parsed,
     Sample,
     Secret,
     SetupGuide,
     Source,
 )
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.reading.lenient import lenient
 from services.ingest.sources.reading.signatures import fitting, new_text, same
+from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
 from services.shared.contracts.events import Consent
 from services.shared.playbook.expressions import snake
@@ -114,7 +116,7 @@ class Definition(msgspec.Struct):
 class FormResponse(msgspec.Struct):
     """A submitted form."""
 
-    form_id: str
+    form_id: str = ""
     token: str = ""
     submitted_at: datetime | None = None
     hidden: dict[str, Any] | None = None
@@ -132,22 +134,22 @@ class TypeformWebhook(msgspec.Struct):
     form_response: FormResponse | None = None
 
 
-_event = msgspec.json.Decoder(TypeformWebhook).decode
+NEEDED = frozenset({"/event_type", "/form_response", "/form_response/submitted_at"})
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """The one response; nothing for events of other types, such as a form that was begun
     and left.
     """
     if is_deep(request.body):
         return [refused(request.body, TOO_DEEP)]
     try:
-        event = _event(request.body)
+        event, remarks = lenient(request.body, TypeformWebhook, NEEDED)
     except UNREADABLE as error:
         return [refused(request.body, error)]
     response = event.form_response
     return (
-        [_read(response, event.event_id)]
+        [remarked(_read(response, event.event_id), remarks)]
         if event.event_type == "form_response" and response
         else []
     )

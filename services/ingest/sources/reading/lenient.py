@@ -10,37 +10,40 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from services.ingest.sources.contract import Remark
 from services.ingest.sources.reading.json import pointer
 
 T = TypeVar("T")
 MAX_MENDED = 32  # values of one item: each costs another reading
-EMPTY = (None, "", [], {})
+EMPTY: tuple[object, ...] = (None, "", [], {})
 NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,9})?")
 WANTED = re.compile(r"Expected `([^`]+)`")
 PATH = re.compile(r"\.([^.\[`]+)|\[(\d+)\]")
 
 
 class Lenient(NamedTuple):
-    """What was read, and the JSON pointers of what was left out."""
+    """What was read, and a remark on each field that was left out."""
 
     value: Any
-    left_out: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
 
 def lenient(body: bytes, type_: type[T], needed: frozenset[str] = frozenset()) -> Lenient:
     """A JSON body as the type; what stands at a pointer of `needed` is never left out. Raises
     msgspec's error where it, or the body as a whole, cannot be read.
     """
-    given = msgspec.json.decode(body)
-    left_out: list[str] = []
+    try:
+        return Lenient(msgspec.json.decode(body, type=type_))
+    except msgspec.ValidationError:
+        given = msgspec.json.decode(body)
+    remarks: list[Remark] = []
     for _ in range(MAX_MENDED):
         try:
-            return Lenient(msgspec.convert(given, type_), tuple(left_out))
+            return Lenient(msgspec.convert(given, type_), tuple(remarks))
         except msgspec.ValidationError as error:
-            where = _mend(given, error, needed)
-            if where:
-                left_out.append(where)
-    return Lenient(msgspec.convert(given, type_), tuple(left_out))
+            if where := _mend(given, error, needed):
+                remarks.append(Remark("left-out", where))
+    return Lenient(msgspec.convert(given, type_), tuple(remarks))
 
 
 def _mend(given: Any, error: msgspec.ValidationError, needed: frozenset[str]) -> str:
