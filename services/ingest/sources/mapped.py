@@ -6,6 +6,7 @@ leaves a value out does not take it back. An item whose type, id, time, identity
 refused with the field's name, and harms no other; any other field that fails is left out.
 """
 
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -56,7 +57,17 @@ INCIDENTAL = ("product", "content_id", "url", "touch_id", "company", "source", "
 NO = ("", "0", "false", "no", "off")
 
 T = TypeVar("T")
-_any = msgspec.json.Decoder().decode
+
+
+def _number(text: str) -> float:
+    """A number with a point; 12.0 is 12, as an id say. Raises ValueError."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("Number out of range")
+    return int(number) if number.is_integer() and abs(number) < 1e15 else number
+
+
+_any = msgspec.json.Decoder(float_hook=_number).decode
 
 
 def source(rule: Sender) -> Source:
@@ -159,11 +170,8 @@ class Mapping:
         )
 
     def _cost(self, item: Any, asked: RequestFunctions) -> float | None:
-        return (
-            as_number(self._fields["cost"](item, asked), "/cost")
-            if "cost" in self._fields
-            else None
-        )
+        cost = self._fields.get("cost")
+        return as_number(cost(item, asked), "/cost") if cost else None
 
     def _machine(self, item: Any, asked: RequestFunctions) -> bool:
         found = self._fields["machine"](item, asked) if "machine" in self._fields else None

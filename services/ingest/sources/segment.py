@@ -107,6 +107,8 @@ def is_batch(request: InboundRequest) -> bool:
         return False
     try:
         return _calls(request.body).type is None
+    except msgspec.ValidationError:
+        return False
     except UNREADABLE:
         return OPENING.search(request.body[:4096]) is not None
 

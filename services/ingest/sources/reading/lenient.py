@@ -65,10 +65,11 @@ def _mend(given: Any, error: msgspec.ValidationError, needed: frozenset[str]) ->
     if mended is not None:
         inner[path[-1]] = mended
         return ""
-    if value not in EMPTY and where in needed and value is not False:
+    is_nothing = value in EMPTY and not what.startswith("Object missing")
+    if where in needed and not is_nothing and value is not False:
         raise error
     del inner[path[-1]]
-    return "" if value in EMPTY else where
+    return "" if is_nothing else where
 
 
 def _mended(value: Any, kinds: frozenset[str]) -> Any:
