@@ -179,7 +179,8 @@ async def worded(kind: Kind) -> httpx.Response:
 
 def main() -> None:
     """Fetches every client."""
-    for fetch in (*(partial(python_client, name) for name in PYTHON), java_clients, go_client):
+    fetches: list[Callable[[], Path]] = [partial(python_client, name) for name in PYTHON]
+    for fetch in [*fetches, java_clients, go_client]:
         try:
             fetch()
         except Missing as missing:

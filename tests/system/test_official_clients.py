@@ -1,5 +1,5 @@
-"""Official clients of Segment, RudderStack and Jitsu, unchanged but for their host: in Python, Node,
-Go, Java and a browser, refused with 401, 429 and 503 as well (I2).
+"""Official clients of Segment, RudderStack and Jitsu, unchanged but for their host: in Python,
+Node, Go, Java and a browser, refused with 401, 429 and 503 as well (I2).
 
 All of them tell their stories side by side; each is then looked at alone.
 """
@@ -122,7 +122,10 @@ def _java(system: System, people: list[Person]) -> dict[str, Told]:
     try:
         folder = java_clients()
     except Missing as missing:
-        return {name: Told(someone, {}, str(missing)) for name, someone in zip(JAVA, people)}
+        return {
+            name: Told(someone, {}, str(missing))
+            for name, someone in zip(JAVA, people, strict=True)
+        }
     limited, away = Gate(system.ingest, ["too-many"] * 9), Gate(system.ingest, ["away"] * 9)
     try:
         options = ["-XX:TieredStopAtLevel=1", "-cp", f"{folder}{os.pathsep}{folder}/*"]
@@ -137,7 +140,7 @@ def _java(system: System, people: list[Person]) -> dict[str, Told]:
         mine = (what for what in said if what.startswith(name))
         return {what.removeprefix(f"{name} "): said[what] for what in mine}
 
-    return {name: Told(someone, of(name)) for name, someone in zip(JAVA, people)}
+    return {name: Told(someone, of(name)) for name, someone in zip(JAVA, people, strict=True)}
 
 
 def available(told: dict[str, Told], name: str) -> Told:
@@ -271,5 +274,5 @@ def test_a_page_event_of_an_assistants_live_fetch_weighs_nothing(system: System)
     assert system.post("/v1/page", json=call).status_code == 200
     lead = system.wait_for_lead(1, anonymous_id=cookie)
     [event] = [item for item in system.timeline(lead["id"]) if item["kind"] == "event"]
-    assert event["note"] == "a machine did it, so it weighs nothing"
+    assert (event["machine"], event["read_as"]) == (True, None)
     assert lead["source"] is None

@@ -17,6 +17,7 @@ from services.ingest.sources.contract import (
     SetupGuide,
     Source,
 )
+from services.ingest.sources.permissions import with_trait
 from services.ingest.sources.reading.json import pieces
 from services.ingest.sources.segment_calls import CALLS, MAX_BATCH, SegmentCall, read, too_large
 from services.shared.clock import rfc3339
@@ -28,12 +29,13 @@ PATHS = tuple(f"/api/s/{server}{kind}" for server in ("", "s2s/") for kind in KI
 
 
 def parse(request: InboundRequest) -> list[Parsed]:
-    """Every call of the body, in order."""
+    """Every call of the body, in order, with what a trait `consent` says."""
     if len(request.body) > MAX_BATCH:
         raise too_large("request", MAX_BATCH)
     kind = request.path.rpartition("/")[2]
     kind = "" if kind == "event" else kind
-    return [read(piece, kind, request.received_at) for piece in pieces(request.body)]
+    found = (read(piece, kind, request.received_at) for piece in pieces(request.body))
+    return [with_trait(each, request.words.consent) for each in found]
 
 
 def write_key(request: InboundRequest) -> str:

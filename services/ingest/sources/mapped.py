@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -25,6 +25,7 @@ from services.ingest.sources.contract import (
     Refused,
     RejectedItem,
     Remark,
+    Remarked,
     Reply,
     Sample,
     Secret,
@@ -32,6 +33,7 @@ from services.ingest.sources.contract import (
     Source,
     accepted,
 )
+from services.ingest.sources.permissions import STATES, State, remarks_of, state_of
 from services.ingest.sources.reading import schemes
 from services.ingest.sources.reading.json import (
     BOM,
@@ -45,13 +47,14 @@ from services.ingest.sources.reading.values import as_number, as_text, as_time
 from services.ingest.sources.reading.xml import read_xml
 from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
+from services.shared.contracts.consent_words import ConsentWords
 from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
 from services.shared.playbook.expressions import ChallengeFunctions, Expression, RequestFunctions
 from services.shared.playbook.senders import WHOLE, Challenge, Sender, expressions
 
+NO_TEXTS = frozenset({("consent", "at"), ("consent", "state")})
 MAX_ITEMS = 1_000  # a request's expressions take a quarter of a second at most
-STATES = ("given", "withdrawn")
 IDENTITY = ("user_id", "email", "anonymous_id")
 INCIDENTAL = ("product", "content_id", "url", "touch_id", "company", "source", "campaign")
 NO = ("", "0", "false", "no", "off")
@@ -112,6 +115,7 @@ class Mapping:
             path: Expression(text, f"/{'/'.join(path)}") for path, text in expressions(rule.fields)
         }
         self._fields = {path[0]: expression for path, expression in found.items() if len(path) == 1}
+        self._agreed = _agreement(rule)
         self._inner: dict[str, dict[str, Expression]] = {}
         for path, expression in found.items():
             if len(path) == 2:
@@ -129,10 +133,10 @@ class Mapping:
                 remedy=f"send at most {MAX_ITEMS:,} at once",
                 kind="too-large",
             )
-        read_items = (self._read(item, asked) for item in items)
+        read_items = (self._read(item, asked, request.words.consent) for item in items)
         return [item for item in read_items if item is not None]
 
-    def _read(self, item: Any, asked: RequestFunctions) -> Parsed | None:
+    def _read(self, item: Any, asked: RequestFunctions, words: ConsentWords) -> Parsed | None:
         """An item; None where the rule leaves it out."""
         name = ""
         try:
@@ -142,24 +146,24 @@ class Mapping:
             if self._types and type_ not in self._types:
                 return None
             name = self._text("id", item, asked)
-            left_out: list[Remark] = []
-            read_item = self._item(name, self._types.get(type_, type_), item, asked, left_out)
-            return remarked(read_item, left_out)
+            return self._item(name, self._types.get(type_, type_), item, asked, words)
         except Reject as reject:
             return Refused(name or None, reject)
 
     def _item(
-        self, name: str, type_: str, item: Any, asked: RequestFunctions, left_out: list[Remark]
-    ) -> Item:
+        self, name: str, type_: str, item: Any, asked: RequestFunctions, words: ConsentWords
+    ) -> Item | Remarked:
+        left_out: list[Remark] = []
         at = self._fields.get("occurred_at")
-        return Item(
+        consents, remarks = self._consent(item, asked, words)
+        found = Item(
             id=name,
             type=type_,
             occurred_at=as_time(at(item, asked), "/occurred_at") if at else None,
             cost=_unless("cost", lambda: self._cost(item, asked), left_out),
             machine=bool(_unless("machine", lambda: self._machine(item, asked), left_out)),
             external_id=self._external_id(item, asked),
-            consent=self._consent(item, asked),
+            consent=consents,
             traits=self._object("traits", item, asked, left_out),
             properties=self._object("properties", item, asked, left_out),
             **{name: self._text(name, item, asked) for name in IDENTITY},
@@ -168,6 +172,7 @@ class Mapping:
                 for name in INCIDENTAL
             },
         )
+        return remarked(found, (*remarks, *left_out))
 
     def _cost(self, item: Any, asked: RequestFunctions) -> float | None:
         cost = self._fields.get("cost")
@@ -185,7 +190,7 @@ class Mapping:
         return {
             key: as_text(expression(item, asked), f"/{name}/{key}")
             for key, expression in inner.items()
-            if key != "at"
+            if (name, key) not in NO_TEXTS
         }
 
     def _object(
@@ -210,18 +215,38 @@ class Mapping:
         named = self._texts("external_id", item, asked)
         return ExternalId(named["system"], named["id"]) if named.get("id") else None
 
-    def _consent(self, item: Any, asked: RequestFunctions) -> tuple[Consent, ...]:
+    def _consent(
+        self, item: Any, asked: RequestFunctions, words: ConsentWords
+    ) -> tuple[tuple[Consent, ...], Sequence[Remark]]:
+        """The consent whose state is `given`, `withdrawn`, or a word or tick for them. Of
+        `FIELD && 'given'` the field is read: it is a yes, or the wording that was agreed to.
+        """
+        inner = self._inner.get("consent", {})
+        stated = inner["state"](item, asked) if "state" in inner else None
+        if not stated:
+            return (), ()
         texts = {name: text for name, text in self._texts("consent", item, asked).items() if text}
-        if "state" not in texts:
-            return ()
-        if texts["state"] not in STATES:
-            raise Reject(
-                f"no state {texts['state'][:20]!r}",
-                where="/consent/state",
-                remedy="use given or withdrawn",
-            )
-        at = self._inner["consent"].get("at")
-        return (Consent(**texts, at=as_time(at(item, asked), "/consent/at") if at else None),)  # type: ignore[arg-type]
+        if self._agreed and stated == "given":
+            stated = self._agreed(item, asked)
+            stated = "given" if isinstance(stated, dict) or stated == texts.get("text") else stated
+        if isinstance(stated, str) and stated in STATES:
+            state, remarks = cast(State, stated), list[Remark]()
+        else:
+            reading = words.read(stated)
+            state, remarks = state_of(reading), [*remarks_of(reading, "/consent/state")]
+        if not state:
+            return (), remarks
+        at = as_time(inner["at"](item, asked), "/consent/at") if "at" in inner else None
+        return (Consent(**texts, state=state, at=at),), remarks
+
+
+def _agreement(rule: Sender) -> Expression | None:
+    """What the state of a consent hangs on where it is `FIELD && 'given'`; None for others."""
+    state = rule.fields.consent.state if rule.fields.consent else ""
+    field, joined, given = state.rpartition("&&")
+    if not joined or given.strip() != "'given'" or "||" in field:
+        return None
+    return Expression(field, "/consent/state")
 
 
 def _unless(name: str, read_value: Callable[[], T], left_out: list[Remark]) -> T | None:

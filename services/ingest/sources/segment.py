@@ -21,6 +21,7 @@ from services.ingest.sources.contract import (
     SetupGuide,
     Source,
 )
+from services.ingest.sources.permissions import with_trait
 from services.ingest.sources.reading.json import (
     UNREADABLE,
     counted,
@@ -63,7 +64,11 @@ _body_with_key = msgspec.json.Decoder(_BodyWithKey).decode
 
 
 def parse(request: InboundRequest) -> list[Parsed]:
-    """Every call of the body, in order."""
+    """Every call of the body, in order, with what a trait `consent` says."""
+    return [with_trait(found, request.words.consent) for found in _read(request)]
+
+
+def _read(request: InboundRequest) -> list[Parsed]:
     kind = "batch" if request.path in IMPORTS else request.path.rpartition("/")[2]
     kind = LETTERS.get(kind, kind)
     if len(request.body) > MAX_BATCH:

@@ -51,7 +51,7 @@ from services.ingest.sources.reading.json import (
 )
 from services.ingest.sources.reading.lenient import lenient
 from services.ingest.sources.reading.signatures import fitting, fresh
-from services.ingest.sources.remarks import remarked
+from services.ingest.sources.remarks import also_remarked
 from services.shared.errors import Reject
 
 SIGNATURE, TIMESTAMP = (
@@ -123,8 +123,7 @@ def _alone(piece: bytes) -> Parsed:
         event, remarks = lenient(piece, SendGridEvent, NEEDED)
     except UNREADABLE as error:
         return refused(piece, error)
-    found = _read(event)
-    return found if isinstance(found, Refused) else remarked(found, remarks)
+    return also_remarked(_read(event), remarks)
 
 
 def _read(event: SendGridEvent) -> Item | Refused:
@@ -164,7 +163,12 @@ def _type(event: SendGridEvent) -> mails.MailEventType:
         kind = mails.text(event.type) or (
             "bounce" if mails.text(event.status).startswith("5") else "blocked"
         )
-        return mails.HARD_BOUNCE if kind == "bounce" else mails.SOFT_BOUNCE
+        return mails.bounce(
+            mails.text(event.status),
+            mails.text(event.reason),
+            mails.text(event.response),
+            otherwise="hard" if kind == "bounce" else "soft",
+        )
     if event.event == "dropped":
         reason = mails.text(event.reason).lower()
         if reason == "invalid":
