@@ -873,6 +873,16 @@ async def test_a_stopped_scheduler_claims_nothing_more_and_waits_for_what_is_on_
         await bench.do("DELETE FROM nurture.touch")
 
 
+async def test_while_sales_works_on_one_product_the_programs_of_all_pause(bench: Bench) -> None:
+    """N8: the other one is lost."""
+    known = engaged(1, sales_status="opportunity", product="other")
+    other = msgspec.structs.replace(known.data, product="other")
+    await bench.take(msgspec.structs.replace(known, data=other))
+    await bench.take(change(sales_status="lost"))
+    assert await bench.outcome() == [("withheld", "superseded")]
+    assert (await bench.touches())[0].why == "sales is working with the lead"
+
+
 # -- the gate -------------------------------------------------------------------------------------
 
 
