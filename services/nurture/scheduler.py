@@ -33,6 +33,8 @@ log = structlog.get_logger()
 BATCH = 50
 # for the consent gate while leads are locked: some reading is always under way
 LOCKED_WAIT_S = 0.25
+# ... and for the scorer, so that refusals that come all the time do not hold up sending for good
+LINKED_WAIT_S = 1.0
 GIVEN_UP_AFTER = timedelta(days=3)  # what its channel's server could not take for so long
 
 
@@ -180,7 +182,7 @@ class Scheduler:
             if not await self._may_claim(connection):
                 return [], 0
             may_send = may_send and await self._gate.refusals_are_linked(
-                self._spools, LOCKED_WAIT_S
+                self._spools, LINKED_WAIT_S
             )
             leads = await known.leads((LeadKey(touch.lead, touch.product) for touch in due), now)
             claimed: list[Claimed] = []

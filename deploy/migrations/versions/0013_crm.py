@@ -22,8 +22,6 @@ ALTER TABLE scorer.lead_state
 COMMENT ON COLUMN scorer.lead_state.sales_rank IS 'of what sales reported last of the product';
 CREATE INDEX lead_state_company ON scorer.lead_state (product, company_key, stage) {listed};
 CREATE INDEX lead_state_updated ON scorer.lead_state (product, stage, as_of, sales_rank) {listed};
-CREATE INDEX lead_state_sales ON scorer.lead_state (product, stage, sales_rank) {listed}
-    AND sales_rank > 0;
 CREATE TABLE access.published (
     service text NOT NULL,
     topic text NOT NULL,

@@ -310,7 +310,7 @@ def _conditions(asked: LeadFilter) -> list[Condition]:
         conditions.append(Condition(f"s.sales_rank = {NO_STATUS}"))
     elif status != "any":
         rank = SALES_RANKS[status]
-        conditions.append(Condition(f"s.sales_rank = {rank}", sorted_by="s.sales_rank"))
+        conditions.append(Condition(f"s.sales_rank = {rank}"))
     return conditions
 
 

@@ -17,7 +17,7 @@ from services.shared.messaging.progress import Schema
 from services.shared.runtime import Heartbeat
 
 log = structlog.get_logger()
-EVERY_S = 0.2
+EVERY_S = 0.1
 _LOOK = """SELECT p.topic, p.topic_id, p.partition, p.next_offset, o.oldest, o.newest
     FROM (SELECT min(id) AS oldest, max(id) AS newest FROM {schema}.outbox) o
     LEFT JOIN {schema}.progress p ON p.topic = ANY(:topics)"""
