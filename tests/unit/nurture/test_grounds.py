@@ -322,3 +322,11 @@ def test_who_wants_no_topics_has_a_preference(make: Any) -> None:
 def test_every_status_and_reason_has_its_sentence() -> None:
     assert set(STATUS_SENTENCES) == set(get_args(TouchStatus))
     assert set(REASON_SENTENCES) == {*get_args(WithholdReason), *get_args(WaitReason)}
+
+
+def test_an_address_whose_mails_come_back_says_so() -> None:
+    """N6: the reason is in the decision's words."""
+    found = decide_on(consent=ConsentState("withdrawn", NOON, SOFT_BOUNCES))
+    assert isinstance(found, Withhold)
+    assert found.reason == "no_consent"
+    assert "in a row came back over two weeks" in found.why
