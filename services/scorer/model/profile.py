@@ -28,7 +28,7 @@ from services.shared.contracts.consent import (
 from services.shared.contracts.event_types import MILESTONES, ON_SITE, TOUCH_SENT
 from services.shared.contracts.events import Consent, ConsentState
 from services.shared.contracts.identity import Identifier, Kind
-from services.shared.contracts.sales import STATUS_OF
+from services.shared.contracts.sales import STATUS_OF, SalesStatus
 
 BEFORE_ALL = -(1 << 62), ""
 UNCOUNTED = -1  # `stored` of profiles of releases that did not count
@@ -72,7 +72,7 @@ class SalesOutcome(NamedTuple):
 
     at: int
     uid: str
-    status: str
+    status: SalesStatus
     reason: str = ""
 
 
