@@ -1,5 +1,5 @@
-"""Refusals as older clients of Segment and RudderStack read them: a problem document with `code` and
-`message`.
+"""Refusals as older clients of Segment and RudderStack read them: a problem document with `code`
+and `message`.
 """
 
 import httpx
