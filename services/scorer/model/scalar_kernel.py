@@ -10,7 +10,7 @@ from functools import reduce
 from itertools import repeat
 from math import nan
 from operator import add, mul, sub, truediv
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import expm
@@ -158,19 +158,16 @@ class ScalarKernel:
         states.belief[:, i] = belief
         states.published.stage[i], states.published.since[i] = stage, since
 
-    def _moves(self, days: F) -> list[list[float]] | list[list[Belief]]:
+    def _moves(self, days: F) -> list[Any]:
         """What silences of so many days (T) multiply: decays in the basis, else columns of
         matrices.
         """
         if self._model.basis is None:
-            matrices: list[list[Belief]] = (
-                expm(self._model.d0[None] * days[:, None, None]).transpose(0, 2, 1).tolist()
-            )
-            return matrices
-        decays: list[list[float]] = self._model.decay(days).T.tolist()
-        return decays
+            matrices = expm(self._model.d0[None] * days[:, None, None])
+            return matrices.transpose(0, 2, 1).tolist()
+        return self._model.decay(days).T.tolist()
 
-    def _advance(self, belief: Belief, move: list[float] | list[Belief]) -> Belief:
+    def _advance(self, belief: Belief, move: Any) -> Belief:
         """The belief after silence."""
         if self._model.basis is None:
             return _normalise(_mix(belief, move))
