@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
 from services.shared.contracts.events import Interaction
 from services.shared.contracts.provenance import LIVE, Provenance, RemarkKind
 from services.shared.errors import Reject
@@ -13,11 +14,24 @@ from services.shared.errors import Reject
 MAX_ITEMS = 10_000  # of one request
 
 
+class Words(NamedTuple):
+    """Words that say what is meant: for consent, and (added by the playbook) the beginnings of the
+    subjects of automatic answers.
+    """
+
+    consent: ConsentWords = KNOWN_WORDS
+    automatic_subjects: tuple[str, ...] = ()
+
+
+NO_WORDS_ADDED = Words()
+
+
 class InboundRequest(NamedTuple):
     """A request, its body read and unzipped; `media` is the content type without parameters, in
     lower case.
 
-    `address` is the public URL that the sender knows, with its query: some senders sign it.
+    `address` is the public URL that the sender knows, with its query: some senders sign it. `words`
+    are those of the installation's playbook.
     """
 
     path: str
@@ -28,6 +42,7 @@ class InboundRequest(NamedTuple):
     query: Mapping[str, str] = {}
     method: str = "POST"
     address: str = ""
+    words: Words = NO_WORDS_ADDED
 
 
 class Item(Interaction, frozen=True, omit_defaults=True, kw_only=True):
@@ -42,9 +57,14 @@ class ForeignItem(Item, frozen=True, omit_defaults=True, kw_only=True):
 
     `origin` completes an id that is unique only within it; `stated_at` is the sender's own time
     where `occurred_at` is corrected by the receipt, so that a repetition is known as one.
+    `referrer`, `user_agent` and `address` are the page that somebody came from, the browser and
+    where it is; they are not kept.
     """
 
     origin: str = ""
+    referrer: str = ""
+    user_agent: str = ""
+    address: str = ""
     # Ids are made from the encoded item, so its encoded name stays what it was.
     stated_at: datetime | None = msgspec.field(default=None, name="said_at")
 
@@ -131,13 +151,13 @@ class ItemWarning(msgspec.Struct, frozen=True):
 
 class Accepted(msgspec.Struct, frozen=True):
     """The answer to our own formats: how many items were accepted, their ids, the others, and what
-    is to be said of those accepted.
+    is to be said of those accepted, if anything is.
     """
 
     accepted: int
     ids: list[str]
     rejected: list[RejectedItem] = []
-    warnings: list[ItemWarning] = []
+    warnings: list[ItemWarning] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Sample(NamedTuple):
@@ -186,6 +206,11 @@ def no_key(_: bytes) -> str:
     return ""
 
 
+def no_key_header(_: InboundRequest) -> str:
+    """Where a format has no header of its own for the key."""
+    return ""
+
+
 def live(_: InboundRequest) -> Provenance:
     """Where requests declare no import."""
     return LIVE
@@ -194,7 +219,8 @@ def live(_: InboundRequest) -> Provenance:
 class Source(NamedTuple):
     """A format: its name (part of an event's identity), paths, content types (none: any), answer.
 
-    - `key_in_body` finds the API key that some clients put into the body.
+    - `key_in_body` and `key_in_headers` find the API key that some clients put into the body, or
+      into a header of their own.
     - `body` is the type of a request's body, for the OpenAPI document, `bodies` are those of single
       paths; None: any object.
     - `verify` returns the secret with which a sender signed, or raises Reject `signature` or
@@ -216,6 +242,7 @@ class Source(NamedTuple):
     media: frozenset[str] = frozenset()
     answer: Answer = accepted
     key_in_body: Callable[[bytes], str] = no_key
+    key_in_headers: Callable[[InboundRequest], str] = no_key_header
     body: Any = None
     bodies: Mapping[str, Body] = {}
     example: Any = None

@@ -44,21 +44,22 @@ class _Act(NamedTuple):
     elapsed: int
 
 
-class ScalarKernel:
-    """Folds steps into one state at a time; `ends`, `restarts` and `reopens` say of each code what
-    it does to a state.
-    """
+class Specials(NamedTuple):
+    """What each code does to a state, and the session of opportunities."""
 
-    def __init__(
-        self,
-        model: StageModel,
-        engagement: EngagementScore,
-        ends: Sequence[bool],
-        restarts: Sequence[bool],
-        reopens: Sequence[bool],
-    ) -> None:
-        self._model, self._engagement = model, engagement
-        self._ends, self._restarts, self._reopens = ends, restarts, reopens
+    ends: Sequence[bool]
+    restarts: Sequence[bool]
+    reopens: Sequence[bool]
+    rejections: Sequence[bool]
+    losses: Sequence[bool]
+    opportunity: int
+
+
+class ScalarKernel:
+    """Folds steps into one state at a time."""
+
+    def __init__(self, model: StageModel, engagement: EngagementScore, specials: Specials) -> None:
+        self._model, self._engagement, self._special = model, engagement, specials
         self._session_of, self._marks = model.session_of_code.tolist(), len(model.marks)
         self._factor, self._chance = model.factor.T.tolist(), model.chance.T.tolist()
         self._target, self._forced = model.target.tolist(), model.forced.tolist()
@@ -95,11 +96,14 @@ class ScalarKernel:
         session, used = states.session[:, i].tolist(), states.used[:, i].tolist()
         window, points_at = states.window[:, i].tolist(), int(states.points_at[i])
         ended, last = int(states.ended[i]), int(states.evidence_at[i])
+        customer = int(states.published.stage[i]) == self._model.customer
         gap, outcomes = self._model.session_gap, range(self._marks, len(session))
+        special = self._special
         evidence: list[_Evidence] = []
         acts: list[_Act] = []
         for number, (at, code, rule) in enumerate(zip(*steps, strict=True)):
             mark = self._session_of[code] if code >= 0 else -1
+            further = customer and session[special.opportunity] > NEVER
             if mark >= 0:
                 if at - session[mark] <= gap:
                     continue
@@ -115,12 +119,17 @@ class ScalarKernel:
                     acts.append(_Act(rule, at - points_at if points_at > NEVER else 0))
                     points_at = at
             free = ended == NEVER
-            if code < 0 or not (free or self._reopens[code]):
+            if code < 0 or not (free or special.reopens[code]):
+                continue
+            if customer and (special.rejections[code] or (special.losses[code] and further)):
                 continue
             silence = at - last if free and last > NEVER else 0
             evidence.append(_Evidence(number, at, code, silence, free))
             last = at
-            ended = at if self._ends[code] else NEVER if self._restarts[code] else ended
+            if special.ends[code]:
+                ended, customer = at, customer or self._forced[code] == self._model.customer
+            elif special.restarts[code]:
+                ended, customer = NEVER, False
         states.session[:, i], states.used[:, i], states.window[:, i] = session, used, window
         states.points_at[i], states.ended[i], states.evidence_at[i] = points_at, ended, last
         return evidence, acts
@@ -150,7 +159,7 @@ class ScalarKernel:
             if step.silence > first_look:
                 stage, since = self._review(belief, step, stage, since)
             silent = self._advance(belief, move) if step.silence > 0 else belief
-            restart = self._restarts[step.code]
+            restart = self._special.restarts[step.code]
             belief = self._start if restart else self._update(silent, step.code)
             if observe:
                 observe(step.number, silent, belief)
@@ -211,13 +220,18 @@ class ScalarKernel:
     def _published(
         self, belief: Belief, step: _Evidence, stage: int, since: int
     ) -> tuple[int, int]:
-        """The stage published after a step: what the belief makes clear, or what it forces."""
-        forced = self._forced[step.code]
+        """The stage published after a step: what the belief makes clear, or what it forces; whoever
+        stops being a customer keeps none.
+        """
+        code, at = step.code, step.at
+        forced = self._forced[code]
         if forced >= 0:
-            return (stage, since) if stage == forced else (forced, step.at)
-        if self._silent[step.code] or self._ends[step.code]:
-            return stage, since
-        return self._publish(self._candidate(belief), step.at, stage, since)
+            return (stage, since) if stage == forced else (forced, at)
+        is_quiet = self._silent[code] or self._special.ends[code]
+        want = KEEP if is_quiet else self._candidate(belief)
+        if self._special.restarts[code] and stage == self._model.customer:
+            return want, at
+        return self._publish(want, at, stage, since)
 
 
 def _mix(belief: Belief, columns: Sequence[Sequence[float]]) -> Belief:

@@ -10,6 +10,7 @@ from services.scorer.model import kernel as kernels
 from services.scorer.model.fold import Fold
 from services.scorer.model.kernel import Kernel
 from services.scorer.model.scalar_kernel import ScalarKernel
+from services.scorer.model.stage_filter import SPECIAL
 from services.scorer.model.state import StateArrays, Step, Steps
 from services.shared.clock import DAY, US
 from services.shared.playbook.sections import Playbook
@@ -31,7 +32,8 @@ def fold(request: pytest.FixtureRequest, default_playbook: Playbook) -> Fold:
 def person(rng: random.Random, fold: Fold, most: int) -> list[Step]:
     """Steps with every code and rule, minutes or months apart."""
     at, codes = BASE, 2 * fold.model.shared_offset
-    usual = [rng.randrange(codes) for _ in range(3)]
+    sales = [fold.model.code[name] for name in SPECIAL]
+    usual = [rng.randrange(codes) for _ in range(3)] + (sales if rng.random() < 0.5 else [])
     steps = []
     for _ in range(rng.choice([0, 1, rng.randrange(most), most])):
         at += rng.choice([0, US, 600 * US, 1800 * US, rng.randrange(DAY), rng.randrange(200 * DAY)])
