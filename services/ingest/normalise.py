@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from services.ingest.consents import Named, check_bases, consent_records, in_utc, utc
-from services.ingest.limits import check_sizes
+from services.ingest.limits import check_sizes, cut_texts
 from services.ingest.sources.contract import (
     ForeignItem,
     Item,
@@ -149,29 +149,31 @@ class Normaliser:
                 item, remarks = item
             sender_id = item.id
             try:
-                self._take(item, receipt, remarks)
+                remarks += self._take(item, receipt, remarks)
             except Reject as reject:
                 receipt.refuse(place, sender_id or None, reject)
                 continue
             receipt.remarks += [PlacedRemark(place, item.id, remark) for remark in remarks]
         return receipt
 
-    def _take(self, item: Item, receipt: Receipt, remarks: tuple[Remark, ...]) -> None:
+    def _take(
+        self, item: Item, receipt: Receipt, remarks: tuple[Remark, ...]
+    ) -> tuple[Remark, ...]:
+        """Adds the item's records to the receipt; returns what is to be remarked besides."""
         who = self._identify(item)
         if not item.type or item.type in receipt.forbidden_types:
             raise _bad_type(item.type)
         times = _times(item, receipt)
         provenance = times.provenance
         if remarks:
-            kinds = tuple(sorted({remark.kind for remark in remarks}))
-            provenance = provenance._replace(remarks=kinds)
+            provenance = _with_remarks(provenance, remarks)
         scope = self._shape_outcome(item, who, times) if item.type in sales.STATUS_OF else ""
         is_echo = bool(self._own_fields and item.traits) and self._is_echo(item)
         if not item.id:
             set_field(item, "id", _made_id(item, times.stated_at))
         if is_echo:
             receipt.ids.append(item.id)
-            return
+            return ()
         if item.traits and not PREFERENCES.isdisjoint(item.traits):
             set_field(item, "traits", normal_traits(item.traits))
         consents: tuple[Consent, ...] = ()
@@ -183,7 +185,12 @@ class Normaliser:
                 if is_future and not provenance.too_old:
                     provenance = provenance._replace(clamped=True)
             consents = consents_of(item)
-        uid, record = _encoded(item, receipt, times, provenance, scope)
+        source = _source(item, receipt)
+        uid, record = _encoded(item, source, receipt, times, provenance, scope)
+        if cut := cut_texts(item, record):
+            provenance = _with_remarks(provenance, (*remarks, *cut))
+            consents = consents and consents_of(item)
+            uid, record = _encoded(item, source, receipt, times, provenance, scope)
         check_sizes(item, record)
         key = keyed_hash(self._pepper, who)
         receipt.records.append(Outgoing(INTERACTIONS, key, record))
@@ -193,6 +200,7 @@ class Normaliser:
             receipt.records += consent_records(
                 consents, uid, named, times.occurred_at, receipt.received_at
             )
+        return cut
 
     def _shape_outcome(self, item: Item, who: str, times: Times) -> str:
         """Brings what sales reported into its one shape; returns the scope of its id."""
@@ -235,10 +243,12 @@ class Normaliser:
         raise Reject("identifies nobody", remedy=remedy, kind="no-identifier")
 
 
-def _encoded(
-    item: Item, receipt: Receipt, times: Times, provenance: Provenance, scope: str
-) -> tuple[str, bytes]:
-    """(uid, encoded envelope). Raises Reject for what JSON cannot hold."""
+def _with_remarks(provenance: Provenance, remarks: Iterable[Remark]) -> Provenance:
+    return provenance._replace(remarks=tuple(sorted({remark.kind for remark in remarks})))
+
+
+def _source(item: Item, receipt: Receipt) -> str:
+    """The source that the event names; takes out of the item what is not part of it."""
     source = receipt.source
     if isinstance(item, ForeignItem):
         if item.origin:
@@ -246,6 +256,13 @@ def _encoded(
             set_field(item, "origin", "")
         set_field(item, "stated_at", None)
     set_field(item, "occurred_at", None)
+    return source
+
+
+def _encoded(
+    item: Item, source: str, receipt: Receipt, times: Times, provenance: Provenance, scope: str
+) -> tuple[str, bytes]:
+    """(uid, encoded envelope). Raises Reject for what JSON cannot hold."""
     try:
         return envelope(
             item,
