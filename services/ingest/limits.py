@@ -79,8 +79,7 @@ def cut_texts(item: Item, record: bytes) -> tuple[Remark, ...]:
                 msgspec.structs.force_setattr(item, place, shorter)
                 found += where
     consents = tuple(
-        msgspec.structs.replace(consent, text=_shortened(consent.text))
-        for consent in item.consent
+        msgspec.structs.replace(consent, text=_shortened(consent.text)) for consent in item.consent
     )
     if consents != item.consent:
         msgspec.structs.force_setattr(item, "consent", consents)

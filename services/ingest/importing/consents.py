@@ -8,8 +8,8 @@ from typing import Any
 from services.ingest.importing.cells import folded, matches, text_reader, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping import Consent as Rule
-from services.ingest.importing.mapping import Mapping
-from services.ingest.importing.times import Cells, reader
+from services.ingest.importing.mapping import Mapping, Time
+from services.ingest.importing.times import Cells, Read
 from services.shared.clock import EPOCH
 from services.shared.contracts.events import Consent
 
@@ -21,14 +21,16 @@ WITHDRAWN = frozenset({
 ReadConsent = Callable[[Cells, datetime | None], Consent | None]
 
 
-def consent_reader(rule: Rule, header: Header, zone: str, *, rows_are_dated: bool) -> ReadConsent:
+def consent_reader(
+    rule: Rule, header: Header, time_reader: Callable[[Time], Read], *, rows_are_dated: bool
+) -> ReadConsent:
     """Reads a row's permission, given the row's own time; None where the row has none.
 
     A permission without a date of its own, be it the row's, is the oldest of all: it overrules
     no refusal.
     """
     column, values = header.find(rule.column) if rule.column else None, values_of(rule.equals)
-    read_time = reader(rule.at, header, zone) if rule.at else None
+    read_time = time_reader(rule.at) if rule.at else None
     basis, text = text_reader(rule.basis, header), text_reader(rule.text, header)
 
     def read(cells: Cells, at: datetime | None) -> Consent | None:

@@ -129,8 +129,8 @@ def _without_mark(start: bytes) -> str:
 
 
 def _sample(path: Path) -> bytes:
-    """What tells encodings apart: the whole file where it is small, else lines of all its parts with
-    bytes beyond ASCII, rare ones first of all; b"" where the file is UTF-8, perhaps damaged.
+    """What tells encodings apart: the whole file where it is small, else lines of all its parts
+    with bytes beyond ASCII, of each such byte enough; b"" where the file is UTF-8, perhaps damaged.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     damaged = sound = 0
@@ -146,11 +146,7 @@ def _sample(path: Path) -> bytes:
         if damaged <= DAMAGE * sound:
             return b""
         file.seek(0)
-        return file.read() if file.tell() == 0 and _size(path) <= SAMPLE else lines.sample()
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
+        return file.read() if path.stat().st_size <= SAMPLE else lines.sample()
 
 
 class _Lines:

@@ -35,6 +35,9 @@ class MappingFile:
             for name, where in needed(self.mapping)
             if header.find(name) is None
         ]
+        if problems and header.hint:
+            what, _, remedy = header.hint.partition(": ")
+            problems.append(FileProblem(self._file, 1, what, remedy))
         if problems:
             raise InvalidFile(problems)
 

@@ -15,7 +15,7 @@ EAST_ASIAN = frozenset({
 })  # fmt: skip
 EAST = "east"
 MARKS = "®™©"  # stand at the end of names
-JOINING = "-'’‐–—·・〜／（）()．，、。「」『』＆\u3000\xa0"  # stand between letters
+JOINING = "-'’‐–—·・〜／（）()．，、。「」『』＆\u3000\xa0"  # noqa: RUF001 they stand between letters
 OPENING = "Ps"
 
 

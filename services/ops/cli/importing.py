@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from services.ingest.importing import mapping_file
+from services.ingest.importing.mapping import Mapping, needed
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.run import ImportReport
 from services.ingest.sources.imports import MAX_DAYS
@@ -26,7 +27,7 @@ from services.shared.playbook.loading import InvalidFile
 
 REASONS_SHOWN = 5
 
-HELP = """Import a CSV file: leads, events, or addresses that must not be written to.
+HELP = """Import a CSV file or a spreadsheet: leads, events, or addresses that must not be written to.
 
 A mapping says which column means what:
 
@@ -45,10 +46,16 @@ Importing the same file twice changes nothing. docs/importing.md shows every key
 
 def import_file(
     file: Annotated[
-        Path | None, typer.Argument(help="The CSV file, of any encoding and delimiter.")
+        Path | None,
+        typer.Argument(help="The CSV file, of any encoding and delimiter, .xlsx, .xls or .ods."),
     ] = None,
     mapping: Annotated[
-        str, typer.Option("--mapping", help="YAML file of the mapping, or a template's name.")
+        str,
+        typer.Option(
+            "--mapping",
+            help="YAML file of the mapping, or a template's name; without FILE its columns are "
+            "listed.",
+        ),
     ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Send nothing; say what would happen.")
@@ -84,6 +91,8 @@ def import_file(
     if templates:
         return _list_templates()
     try:
+        if file is None and mapping:
+            return _list_columns(mapping_file.read(mapping).mapping)
         if file is None:
             raise Reject("no file is named", where="FILE", remedy="run `ripeline import --help`")
         written = mapping_file.read(mapping) if mapping else _guessed(file, dry_run=dry_run)
@@ -161,6 +170,13 @@ def _list_templates() -> None:
     Console().print(table)
 
 
+def _list_columns(mapping: Mapping) -> None:
+    table = Table("column", "becomes")
+    for column, where in needed(mapping):
+        table.add_row(column, ".".join(map(str, where)).removesuffix(".column"))
+    Console().print(table)
+
+
 def _print(report: ImportReport, file: Path, *, as_json: bool) -> None:
     for line, problem, _ in report.first[:REASONS_SHOWN]:
         say(f"line {line}: {problem}")
@@ -173,6 +189,10 @@ def _print(report: ImportReport, file: Path, *, as_json: bool) -> None:
     )
     for reason, count in report.reasons.items():
         print(f"  {count:>9,}  {reason}")
+    if report.remarks:
+        print("Taken otherwise than written:")
+    for remark, count in report.remarks.items():
+        print(f"  {count:>9,}  {remark}")
 
 
 @contextmanager

@@ -164,4 +164,8 @@ def _external(cleaner: Cleaner, given: ExternalId | None) -> Identifier | None:
     system = given.system.strip().lower() if given else ""
     if not given or not system or system.startswith(OURS) or _SEPARATOR in system:
         return None
-    return Identifier(Kind.EXTERNAL, given.id.strip(AROUND), system) if cleaner.plain(given.id) else None
+    return (
+        Identifier(Kind.EXTERNAL, given.id.strip(AROUND), system)
+        if cleaner.plain(given.id)
+        else None
+    )
