@@ -74,9 +74,9 @@ def cut_texts(item: Item, record: bytes) -> tuple[Remark, ...]:
             found.append(f"/{name}")
     for place, most in (("traits", MAX_TRAITS), ("properties", MAX_PROPERTIES)):
         if fields := getattr(item, place):
-            shorter, where = _fields_cut(fields, f"/{place}", most)
+            fitting, where = _fields_cut(fields, f"/{place}", most)
             if where:
-                msgspec.structs.force_setattr(item, place, shorter)
+                msgspec.structs.force_setattr(item, place, fitting)
                 found += where
     consents = tuple(
         msgspec.structs.replace(consent, text=_shortened(consent.text)) for consent in item.consent

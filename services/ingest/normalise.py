@@ -10,7 +10,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.ingest.consents import Named, check_bases, consent_records, in_utc, utc
+from services.ingest.consents import (
+    Named,
+    check_bases,
+    consent_records,
+    in_utc,
+    undated,
+    utc,
+)
 from services.ingest.limits import check_sizes, cut_texts
 from services.ingest.sources.contract import (
     ForeignItem,
@@ -32,7 +39,6 @@ from services.shared.contracts.events import (
     CLOCK_TOLERANCE,
     INTERACTIONS,
     TOO_OLD,
-    Consent,
     encode_bytes,
     envelope,
     keyed_hash,
@@ -47,6 +53,7 @@ from services.shared.playbook.sections import Sales
 # until it is encoded nobody else has the item, and copies cost more than all the rest
 set_field = msgspec.structs.force_setattr
 NONE = frozenset[str]()
+IDENTIFIED = "identified"  # says how things stand, not that something happened
 
 
 class Refusal(NamedTuple):
@@ -176,22 +183,15 @@ class Normaliser:
             return ()
         if item.traits and not PREFERENCES.isdisjoint(item.traits):
             set_field(item, "traits", normal_traits(item.traits))
-        consents: tuple[Consent, ...] = ()
-        if item.consent or item.type in CONSENT_TYPES:
-            if item.consent:
-                check_bases(item.consent, receipt.forbidden_bases)
-                mended, is_future = in_utc(item.consent, receipt.latest)
-                set_field(item, "consent", mended)
-                if is_future and not provenance.too_old:
-                    provenance = provenance._replace(clamped=True)
-            consents = consents_of(item)
+        if item.consent and self._mend_consents(item, receipt) and not provenance.too_old:
+            provenance = provenance._replace(clamped=True)
         source = _source(item, receipt)
         uid, record = _encoded(item, source, receipt, times, provenance, scope)
         if cut := cut_texts(item, record):
             provenance = _with_remarks(provenance, (*remarks, *cut))
-            consents = consents and consents_of(item)
             uid, record = _encoded(item, source, receipt, times, provenance, scope)
         check_sizes(item, record)
+        consents = consents_of(item) if item.consent or item.type in CONSENT_TYPES else ()
         key = keyed_hash(self._pepper, who)
         receipt.records.append(Outgoing(INTERACTIONS, key, record))
         receipt.ids.append(item.id)
@@ -201,6 +201,18 @@ class Normaliser:
                 consents, uid, named, times.occurred_at, receipt.received_at
             )
         return cut
+
+    @staticmethod
+    def _mend_consents(item: Item, receipt: Receipt) -> bool:
+        """Brings the item's consents into order; returns whether one lay in the future. Raises
+        Reject.
+        """
+        check_bases(item.consent, receipt.forbidden_bases)
+        mended, is_future = in_utc(item.consent, receipt.latest)
+        if item.type == IDENTIFIED:
+            mended = undated(mended)
+        set_field(item, "consent", mended)
+        return is_future
 
     def _shape_outcome(self, item: Item, who: str, times: Times) -> str:
         """Brings what sales reported into its one shape; returns the scope of its id."""

@@ -1,7 +1,7 @@
 """Opens a file as its mapping says, and asks where the file can be read in several ways."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -23,16 +23,16 @@ SLICE = 1_000  # rows after which other tasks have their turn
 SOUGHT = 100_000  # rows in which readings are compared
 
 
-def reading_of(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a mapping, as plain data, that says how the file is read."""
-    return {key: mapping[key] for key in READING if mapping.get(key)}
+def reading_of(mapping: FileMapping) -> dict[str, Any]:
+    """The part of a mapping that says how the file is read."""
+    return {key: value for key in READING if (value := getattr(mapping, key))}
 
 
 async def examine(table: Table, path: Path, mapping: FileMapping) -> Survey:
     """What the whole file says of its columns; the table stands at its first row again. Raises
     `Uncertain` with every question that the file leaves open.
     """
-    questions = list(encoding_questions(table, path, mapping))
+    questions = encoding_questions(table, path)
     survey = Survey(mapping, table.header)
     if survey.is_needed:
         rows = table.rows()
@@ -48,18 +48,13 @@ async def examine(table: Table, path: Path, mapping: FileMapping) -> Survey:
     return survey
 
 
-def encoding_questions(table: Table, path: Path, mapping: FileMapping) -> Iterator[Question]:
+def encoding_questions(table: Table, path: Path) -> list[Question]:
     """The question of the encoding, where several are plausible."""
     if len(table.encodings) < 2:
-        return
+        return []
     with ExitStack() as stack:
         tables = [
-            Table(
-                path,
-                encoding,
-                table.delimiter,
-                skip_lines=mapping.skip_lines,
-            )
+            Table(path, encoding, table.delimiter, skip_lines=table.skip_lines)
             for encoding in table.encodings
         ]
         for other in tables:
@@ -70,7 +65,7 @@ def encoding_questions(table: Table, path: Path, mapping: FileMapping) -> Iterat
         for number, encoding in enumerate(table.encodings)
     ]
     what = "the encoding of the file is uncertain: its letters can be read in several ways"
-    yield Question(("encoding",), what, "encoding: …", choices)
+    return [Question(("encoding",), what, "encoding: …", choices)]
 
 
 def _differing(tables: Sequence[Table]) -> Iterator[list[list[str]]]:

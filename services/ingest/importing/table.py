@@ -78,7 +78,7 @@ class Table:
         self._text = TextIOWrapper(
             self._raw, "utf-8" if self._sheet else self.encoding, errors="replace", newline=""
         )
-        self._skipped, self._given_delimiter = skip_lines, delimiter
+        self.skip_lines, self._given_delimiter = skip_lines, delimiter
         try:
             self.rewind()
         except BaseException:
@@ -113,7 +113,7 @@ class Table:
         text.read(marks := len(sample) - len(sample.lstrip(MARK)))
         sample = sample[marks:]
         declared = SEPARATOR.match(sample)
-        for _ in range(self._skipped + bool(declared)):
+        for _ in range(self.skip_lines + bool(declared)):
             self._line += 1
             sample = sample[len(text.readline(MAX_LINE)) :]
         self.delimiter = self._given_delimiter or (
@@ -123,16 +123,16 @@ class Table:
             raise Reject(
                 "no such delimiter", where="delimiter", remedy="name one character, e.g. `;`"
             )
-        if not self._skipped:
+        if not self.skip_lines:
             self.skippable = preamble(records(sample, self.delimiter))
 
     def _begin_sheet(self) -> None:
         rows = (Row(line, cells) for line, cells in enumerate(read_rows(self._text), 1))
         first = list(islice(rows, LINES))
-        if not self._skipped:
+        if not self.skip_lines:
             filled = ((row.line, len(row.cells)) for row in first if any(map(str.strip, row.cells)))
             self.skippable = preamble(filled)
-        self._given = islice(chain(first, rows), self._skipped, None)
+        self._given = islice(chain(first, rows), self.skip_lines, None)
 
     @property
     def done(self) -> int:

@@ -27,7 +27,7 @@ from services.shared.playbook.loading import InvalidFile
 
 REASONS_SHOWN = 5
 
-HELP = """Import a CSV file or a spreadsheet: leads, events, or addresses that must not be written to.
+HELP = """Import a CSV file or a spreadsheet: leads, events, or addresses that must not be mailed.
 
 A mapping says which column means what:
 
