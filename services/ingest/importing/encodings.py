@@ -31,7 +31,7 @@ OFTEN = dict.fromkeys((
 SELDOM = dict.fromkeys((
     "koi8-r", "koi8-u", "mac-roman", "mac-latin2", "mac-cyrillic", "mac-greek",
     "mac-turkish", "cp850", "cp852", "cp866", "iso8859-2",
-), 0.85)  # fmt: skip
+), 0.9)  # fmt: skip
 PRIORS = {"cp1252": 1.1} | OFTEN | SELDOM
 CONTEXT = 0.6
 # a reading is as plausible as the best one where it comes so near, nearer the more words tell them

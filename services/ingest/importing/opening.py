@@ -60,6 +60,9 @@ def encoding_questions(table: Table, path: Path) -> list[Question]:
         for other in tables:
             stack.callback(other.close)
         rows = list(islice(_differing(tables), SHOWN_ROWS))
+        for other in tables:
+            other.rewind()
+        rows += islice(_alike(tables), SHOWN_ROWS - len(rows))
     choices = [
         Choice(encoding, "", [shown(versions[number]) for versions in rows])
         for number, encoding in enumerate(table.encodings)
@@ -77,6 +80,14 @@ def _differing(tables: Sequence[Table]) -> Iterator[list[list[str]]]:
     for versions in islice(rows, SOUGHT):
         cells = [row.cells for row in versions]
         if any(other != cells[0] for other in cells):
+            yield cells
+
+
+def _alike(tables: Sequence[Table]) -> Iterator[list[list[str]]]:
+    """Rows that are the same under all readings."""
+    for versions in islice(zip(*(table.rows() for table in tables), strict=False), SOUGHT):
+        cells = [row.cells for row in versions]
+        if all(other == cells[0] for other in cells):
             yield cells
 
 

@@ -86,10 +86,9 @@ class Rows:
     def notes(self) -> dict[str, int]:
         """The columns that the mapping names and the file does not have, and how many they are."""
         names = dict.fromkeys(column.name for column in needed(self._mapping))
-        missing = [name for name in names if self._column(name) is None]
-        return (
-            {f"not in the file: {', '.join(map(repr, missing))}": len(missing)} if missing else {}
-        )
+        missing = [repr(name) for name in names if self._column(name) is None]
+        text = "columns of the mapping that are not in the file"
+        return {f"{text}: {', '.join(missing)}": len(missing)} if missing else {}
 
     def read(self, cells: Cells) -> tuple[Item | Remarked, ...] | Refused:
         """The interactions of a row that has a cell for each column."""

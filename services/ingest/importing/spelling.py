@@ -36,10 +36,10 @@ def is_odd(word: str) -> bool:
     scripts = {script for script, _ in letters}
     if symbols or (len(scripts) > 1 and scripts != {"LATIN", EAST}):
         return True
-    return _has_odd_case(kinds, letters) or _has_odd_mark(word, kinds)
+    return _has_odd_case(kinds) or _has_odd_mark(word, kinds)
 
 
-def _has_odd_case(kinds: Sequence[tuple[str, str]], letters: Sequence[tuple[str, str]]) -> bool:
+def _has_odd_case(kinds: Sequence[tuple[str, str]]) -> bool:
     for (script, case), (next_script, next_case) in pairwise(kinds):
         if case == "l" and next_case == "u":
             return True
@@ -48,7 +48,7 @@ def _has_odd_case(kinds: Sequence[tuple[str, str]], letters: Sequence[tuple[str,
         )
         if small_beside_east and "LATIN" in (script, next_script):
             return True
-    cases = [case for _, case in letters]
+    cases = [case for _, case in kinds]
     return len(cases) > 2 and cases[:2] == ["u", "u"] and cases[-1] == "l"
 
 

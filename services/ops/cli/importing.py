@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -57,6 +57,12 @@ def import_file(
             "listed.",
         ),
     ] = "",
+    more: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A line more for the mapping, such as 'encoding: cp1250'; repeatable."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Send nothing; say what would happen.")
     ] = False,
@@ -92,10 +98,14 @@ def import_file(
         return _list_templates()
     try:
         if file is None and mapping:
-            return _list_columns(mapping_file.read(mapping).mapping)
+            return _list_columns(mapping_file.read(mapping, more or ()).mapping)
         if file is None:
             raise Reject("no file is named", where="FILE", remedy="run `ripeline import --help`")
-        written = mapping_file.read(mapping) if mapping else _guessed(file, dry_run=dry_run)
+        written = (
+            mapping_file.read(mapping, more or ())
+            if mapping
+            else _guessed(file, more or (), dry_run=dry_run)
+        )
         declared = _declared(written, mode, days, dry_run=dry_run)
         report = _run(importing.Job(file, written, declared, rejects), to, key)
     except InvalidFile as broken:
@@ -114,11 +124,11 @@ def _run(job: importing.Job, to: str, key: str) -> ImportReport:
         return asyncio.run(importing.import_here(job, current_settings(), progress))
 
 
-def _guessed(file: Path, *, dry_run: bool) -> MappingFile:
+def _guessed(file: Path, more: Sequence[str], *, dry_run: bool) -> MappingFile:
     """The mapping that the file's columns suggest, shown; unless a person agrees, it serves a dry
     run only.
     """
-    text = importing.guessed_mapping(file, current_settings())
+    text = "\n".join([importing.guessed_mapping(file, current_settings()), *more])
     say(f"No mapping was given. The columns suggest this one:\n\n{text}")
     if not dry_run and not (_is_terminal() and typer.confirm("Import with it?", err=True)):
         raise Reject(
