@@ -208,7 +208,7 @@ async def test_a_sheet_is_brought_and_the_lines_before_its_header_are_left_out(
 ) -> None:
     page, _ = await visit(browser, system)
     await bring(page, DATA / "imports" / "sheets" / "badges.xlsx")
-    await expect(page.get_by_text("spreadsheet, 2 lines before the header left out")).to_be_visible()
+    await expect(page.get_by_text("2 lines before the header left out")).to_be_visible()
     await expect(page.get_by_label("E-mail", exact=True)).to_have_value("email")
     await page.get_by_label("history").check()
     await page.get_by_role("button", name="Try it").click()

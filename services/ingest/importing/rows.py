@@ -77,7 +77,7 @@ class Rows:
         self._cost = self._value_reader(mapping.cost)
         is_dated = bool(mapping.time and mapping.time.column)
         self._consents = [
-            consent_reader(rule, header, self._read_time, rows_are_dated=is_dated)
+            consent_reader(rule, header, self._read_time, facts.words(), rows_are_dated=is_dated)
             for rule in mapping.consent
         ]
         self._traits = self._trait_columns()
@@ -94,30 +94,32 @@ class Rows:
         """The interactions of a row that has a cell for each column."""
         try:
             who, several = self._who(cells)
-            items = self._read(cells, who)
-            if not several:
-                return items
-            if self._mapping.kind == "suppressions":  # nobody of them is written to
-                items += tuple(
-                    item for address in several for item in self._read(cells, {"email": address})
-                )
-            return tuple(remarked(item, [Remark("several", "email")]) for item in items)
+            remarks = [Remark("several", "email")] if several else []
+            items = self._read(cells, who, remarks)
+            if several and self._mapping.kind == "suppressions":  # none of them is written to
+                for address in several:
+                    items += self._read(cells, {"email": address}, remarks)
+            return items
         except Reject as reject:
             return Refused(None, reject)
 
-    def _read(self, cells: Cells, who: Mapping[str, Any]) -> tuple[Item, ...]:
+    def _read(
+        self, cells: Cells, who: Mapping[str, Any], remarks: list[Remark]
+    ) -> tuple[Item | Remarked, ...]:
         at = self._time(cells)
         fields = self._fields(cells)
         kind = self._mapping.kind
         if kind == "suppressions":
             consents = suppression(self._mapping)
-            return (_item(SUPPRESSED, at, who, fields | {"consent": consents}),)
-        if self._consents and (found := self._given(cells, at)):
+            item = _item(SUPPRESSED, at, who, fields | {"consent": consents})
+            return (remarked(item, remarks),)
+        if self._consents and (found := self._given(cells, at, remarks)):
             fields["consent"] = found
         reached = self._has_outcome(cells)
         if kind == "events":
-            return (_item(self._facts.outcome if reached else self._type(cells), at, who, fields),)
-        lead = _item(self._type(cells), at, who, fields)
+            type_ = self._facts.outcome if reached else self._type(cells)
+            return (remarked(_item(type_, at, who, fields), remarks),)
+        lead = remarked(_item(self._type(cells), at, who, fields), remarks)
         return (lead, self._outcome(cells, at, who, fields)) if reached else (lead,)
 
     def _fields(self, cells: Cells) -> dict[str, Any]:
@@ -172,8 +174,10 @@ class Rows:
         found = list(dict.fromkeys(filter(None, map(self._cleaner.address, words))))
         return (found[0], found[1:]) if found else (cell, [])
 
-    def _given(self, cells: Cells, at: datetime | None) -> tuple[Consent, ...]:
-        return tuple(found for read in self._consents if (found := read(cells, at)))
+    def _given(
+        self, cells: Cells, at: datetime | None, remarks: list[Remark]
+    ) -> tuple[Consent, ...]:
+        return tuple(found for read in self._consents if (found := read(cells, at, remarks)))
 
     # -- the outcome ------------------------------------------------------------------------------
 

@@ -236,7 +236,8 @@ class Import:
         if isinstance(items, Refused):
             self._refuse(row, items.reject)
             return None
-        encoded = [encode_bytes(plain(item)) for item in items] if self._sink.encodes else ()
+        sent = [plain(item) for item in items]
+        encoded = [encode_bytes(item) for item in sent] if self._sink.encodes else ()
         records, ids = len(receipt.records), len(receipt.ids)
         self._pipeline.normaliser.take(items, receipt)
         if receipt.refused:
@@ -248,8 +249,8 @@ class Import:
         if receipt.remarks:
             self._remark({placed.remark for placed in receipt.remarks})
             receipt.remarks.clear()
-        identifiers = self._pipeline.cleaner.identifiers(plain(items[0]))
-        return AcceptedRow(row, encoded or [b""] * len(items), identifiers)
+        identifiers = self._pipeline.cleaner.identifiers(sent[0])
+        return AcceptedRow(row, encoded or [b""] * len(sent), identifiers)
 
     def _remark(self, remarks: Iterable[Remark]) -> None:
         """Counts what is to be said of a row, each thing once."""
