@@ -18,7 +18,7 @@ from services.ingest.consents import (
     undated,
     utc,
 )
-from services.ingest.limits import check_sizes
+from services.ingest.limits import check_sizes, cut_texts
 from services.ingest.sources.contract import (
     ForeignItem,
     Item,
@@ -40,7 +40,6 @@ from services.shared.contracts.events import (
     CLOCK_TOLERANCE,
     INTERACTIONS,
     TOO_OLD,
-    Consent,
     encode_bytes,
     envelope,
     keyed_hash,
@@ -162,14 +161,17 @@ class Normaliser:
                 item, remarks = item
             sender_id = item.id
             try:
-                self._take(item, receipt, remarks)
+                remarks += self._take(item, receipt, remarks)
             except Reject as reject:
                 receipt.refuse(place, sender_id or None, reject)
                 continue
             receipt.remarks += [PlacedRemark(place, item.id, remark) for remark in remarks]
         return receipt
 
-    def _take(self, item: Item, receipt: Receipt, remarks: tuple[Remark, ...]) -> None:
+    def _take(
+        self, item: Item, receipt: Receipt, remarks: tuple[Remark, ...]
+    ) -> tuple[Remark, ...]:
+        """Adds the item's records to the receipt; returns what is to be remarked besides."""
         who = self._identify(item)
         self._recognise(item, receipt)
         if not item.type or item.type in receipt.forbidden_types:
@@ -177,30 +179,25 @@ class Normaliser:
         times = _times(item, receipt)
         provenance = times.provenance
         if remarks:
-            kinds = tuple(sorted({remark.kind for remark in remarks}))
-            provenance = provenance._replace(remarks=kinds)
+            provenance = _with_remarks(provenance, remarks)
         scope = self._shape_outcome(item, who, times) if item.type in sales.STATUS_OF else ""
         is_echo = bool(self._own_fields and item.traits) and self._is_echo(item)
         if not item.id:
             set_field(item, "id", _made_id(item, times.stated_at))
         if is_echo:
             receipt.ids.append(item.id)
-            return
+            return ()
         if item.traits and not PREFERENCES.isdisjoint(item.traits):
             set_field(item, "traits", normal_traits(item.traits))
-        consents: tuple[Consent, ...] = ()
-        if item.consent or item.type in CONSENT_TYPES:
-            if item.consent:
-                check_bases(item.consent, receipt.forbidden_bases)
-                mended, is_future = in_utc(item.consent, receipt.latest)
-                if item.type == IDENTIFIED and not provenance.import_mode:
-                    mended = undated(mended)
-                set_field(item, "consent", mended)
-                if is_future and not provenance.too_old:
-                    provenance = provenance._replace(clamped=True)
-            consents = consents_of(item)
-        uid, record = _encoded(item, receipt, times, provenance, scope)
+        if item.consent and self._mend_consents(item, receipt) and not provenance.too_old:
+            provenance = provenance._replace(clamped=True)
+        source = _source(item, receipt)
+        uid, record = _encoded(item, source, receipt, times, provenance, scope)
+        if cut := cut_texts(item, record):
+            provenance = _with_remarks(provenance, (*remarks, *cut))
+            uid, record = _encoded(item, source, receipt, times, provenance, scope)
         check_sizes(item, record)
+        consents = consents_of(item) if item.consent or item.type in CONSENT_TYPES else ()
         key = keyed_hash(self._pepper, who)
         receipt.records.append(Outgoing(INTERACTIONS, key, record))
         receipt.ids.append(item.id)
@@ -209,6 +206,19 @@ class Normaliser:
             receipt.records += consent_records(
                 consents, uid, named, times.occurred_at, receipt.received_at
             )
+        return cut
+
+    @staticmethod
+    def _mend_consents(item: Item, receipt: Receipt) -> bool:
+        """Brings the item's consents into order; returns whether one lay in the future. Raises
+        Reject.
+        """
+        check_bases(item.consent, receipt.forbidden_bases)
+        mended, is_future = in_utc(item.consent, receipt.latest)
+        if item.type == IDENTIFIED and not receipt.provenance.import_mode:
+            mended = undated(mended)
+        set_field(item, "consent", mended)
+        return is_future
 
     def _recognise(self, item: Item, receipt: Receipt) -> None:
         """Marks what a crawler or an assistant's live fetch did, and names the assistant that sent
@@ -269,10 +279,12 @@ class Normaliser:
         raise Reject("identifies nobody", remedy=remedy, kind="no-identifier")
 
 
-def _encoded(
-    item: Item, receipt: Receipt, times: Times, provenance: Provenance, scope: str
-) -> tuple[str, bytes]:
-    """(uid, encoded envelope). Raises Reject for what JSON cannot hold."""
+def _with_remarks(provenance: Provenance, remarks: Iterable[Remark]) -> Provenance:
+    return provenance._replace(remarks=tuple(sorted({remark.kind for remark in remarks})))
+
+
+def _source(item: Item, receipt: Receipt) -> str:
+    """The source that the event names; takes out of the item what is not part of it."""
     source = receipt.source
     if isinstance(item, ForeignItem):
         if item.origin:
@@ -280,6 +292,13 @@ def _encoded(
             set_field(item, "origin", "")
         set_field(item, "stated_at", None)
     set_field(item, "occurred_at", None)
+    return source
+
+
+def _encoded(
+    item: Item, source: str, receipt: Receipt, times: Times, provenance: Provenance, scope: str
+) -> tuple[str, bytes]:
+    """(uid, encoded envelope). Raises Reject for what JSON cannot hold."""
     try:
         return envelope(
             item,

@@ -6,9 +6,9 @@ from functools import lru_cache
 
 from services.ingest.importing.cells import text_reader
 from services.ingest.importing.header import Header
-from services.ingest.importing.mapping import ANY, Mapping
+from services.ingest.importing.mapping import ANY, Mapping, Time
 from services.ingest.importing.mapping import Consent as Rule
-from services.ingest.importing.times import Cells, reader
+from services.ingest.importing.times import Cells, Read
 from services.ingest.sources.contract import Remark
 from services.ingest.sources.permissions import State, remarks_of
 from services.shared.clock import EPOCH
@@ -19,7 +19,12 @@ ReadConsent = Callable[[Cells, datetime | None, list[Remark]], Consent | None]
 
 
 def consent_reader(
-    rule: Rule, header: Header, zone: str, words: ConsentWords, *, rows_are_dated: bool
+    rule: Rule,
+    header: Header,
+    time_reader: Callable[[Time], Read],
+    words: ConsentWords,
+    *,
+    rows_are_dated: bool,
 ) -> ReadConsent:
     """Reads a row's permission, given the row's own time; None where the row has none. Words that
     are not understood are added to the row's remarks.
@@ -28,7 +33,7 @@ def consent_reader(
     no refusal.
     """
     column, values = header.find(rule.column) if rule.column else None, tuple(rule.equals)
-    read_time = reader(rule.at, header, zone) if rule.at else None
+    read_time = time_reader(rule.at) if rule.at else None
     basis, text = text_reader(rule.basis, header), text_reader(rule.text, header)
 
     def read(cells: Cells, at: datetime | None, remarks: list[Remark]) -> Consent | None:

@@ -35,6 +35,9 @@ class MappingFile:
             for name, where in needed(self.mapping)
             if header.find(name) is None
         ]
+        if problems and header.hint:
+            what, _, remedy = header.hint.partition(": ")
+            problems.append(FileProblem(self._file, 1, what, remedy))
         if problems:
             raise InvalidFile(problems)
 
@@ -60,11 +63,14 @@ def load(text: str, file: str) -> MappingFile:
         raise InvalidFile(list(_problems(error, file, node))) from None
 
 
-def read(named: str) -> MappingFile:
-    """The mapping of a file, or of a template by its name. Raises `InvalidFile`."""
+def read(named: str, more: Sequence[str] = ()) -> MappingFile:
+    """The mapping of a file, or of a template by its name, with `more` lines at its end, which
+    count where it says something else. Raises `InvalidFile`.
+    """
     path = template(named) or Path(named)
     try:
-        return load(path.read_text("utf-8-sig"), path.name)
+        text = path.read_text("utf-8-sig")
+        return load("\n".join([text.rstrip("\n"), *more, ""]), path.name)
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "not UTF-8"
         remedy = f"Name a YAML file, or one of the templates {', '.join(sorted(templates()))}"

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from services.ingest.importing import mapping_file
+from services.ingest.importing.mapping import Mapping, needed
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.run import ImportReport
 from services.ingest.sources.imports import MAX_DAYS
@@ -26,7 +27,7 @@ from services.shared.playbook.loading import InvalidFile
 
 REASONS_SHOWN = 5
 
-HELP = """Import a CSV file: leads, events, or addresses that must not be written to.
+HELP = """Import a CSV file or a spreadsheet: leads, events, or addresses that must not be mailed.
 
 A mapping says which column means what:
 
@@ -45,11 +46,23 @@ Importing the same file twice changes nothing. docs/importing.md shows every key
 
 def import_file(
     file: Annotated[
-        Path | None, typer.Argument(help="The CSV file, of any encoding and delimiter.")
+        Path | None,
+        typer.Argument(help="The CSV file, of any encoding and delimiter, .xlsx, .xls or .ods."),
     ] = None,
     mapping: Annotated[
-        str, typer.Option("--mapping", help="YAML file of the mapping, or a template's name.")
+        str,
+        typer.Option(
+            "--mapping",
+            help="YAML file of the mapping, or a template's name; without FILE its columns are "
+            "listed.",
+        ),
     ] = "",
+    more: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A line more for the mapping, such as 'encoding: cp1250'; repeatable."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Send nothing; say what would happen.")
     ] = False,
@@ -84,9 +97,15 @@ def import_file(
     if templates:
         return _list_templates()
     try:
+        if file is None and mapping:
+            return _list_columns(mapping_file.read(mapping, more or ()).mapping)
         if file is None:
             raise Reject("no file is named", where="FILE", remedy="run `ripeline import --help`")
-        written = mapping_file.read(mapping) if mapping else _guessed(file, dry_run=dry_run)
+        written = (
+            mapping_file.read(mapping, more or ())
+            if mapping
+            else _guessed(file, more or (), dry_run=dry_run)
+        )
         declared = _declared(written, mode, days, dry_run=dry_run)
         report = _run(importing.Job(file, written, declared, rejects), to, key)
     except InvalidFile as broken:
@@ -105,11 +124,11 @@ def _run(job: importing.Job, to: str, key: str) -> ImportReport:
         return asyncio.run(importing.import_here(job, current_settings(), progress))
 
 
-def _guessed(file: Path, *, dry_run: bool) -> MappingFile:
+def _guessed(file: Path, more: Sequence[str], *, dry_run: bool) -> MappingFile:
     """The mapping that the file's columns suggest, shown; unless a person agrees, it serves a dry
     run only.
     """
-    text = importing.guessed_mapping(file, current_settings())
+    text = "\n".join([importing.guessed_mapping(file, current_settings()), *more])
     say(f"No mapping was given. The columns suggest this one:\n\n{text}")
     if not dry_run and not (_is_terminal() and typer.confirm("Import with it?", err=True)):
         raise Reject(
@@ -161,6 +180,13 @@ def _list_templates() -> None:
     Console().print(table)
 
 
+def _list_columns(mapping: Mapping) -> None:
+    table = Table("column", "becomes")
+    for column, where in needed(mapping):
+        table.add_row(column, ".".join(map(str, where)).removesuffix(".column"))
+    Console().print(table)
+
+
 def _print(report: ImportReport, file: Path, *, as_json: bool) -> None:
     for line, problem, _ in report.first[:REASONS_SHOWN]:
         say(f"line {line}: {problem}")
@@ -173,6 +199,10 @@ def _print(report: ImportReport, file: Path, *, as_json: bool) -> None:
     )
     for reason, count in report.reasons.items():
         print(f"  {count:>9,}  {reason}")
+    if report.remarks:
+        print("Taken otherwise than written:")
+    for remark, count in report.remarks.items():
+        print(f"  {count:>9,}  {remark}")
 
 
 @contextmanager
