@@ -12,7 +12,7 @@ from rich.table import Table
 
 from services.ops.cli.options import Expires, Json, in_utc
 from services.ops.commands import samples, sources
-from services.ops.commands.current import current_settings
+from services.ops.commands.current import current_address, current_settings
 
 Name = Annotated[str, typer.Argument(help="A name from `ripeline sources`.")]
 app = typer.Typer(
@@ -137,27 +137,34 @@ def send_sample(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Send a signed sample through ingest and follow it into a lead; exit code 1 where it does not
-    arrive.
+    """Send a sample as this source would, signed with its connected secret, and follow it to what
+    the scorer makes of it; exit code 1 where it does not arrive.
+
+    The sample is marked as a test: no lead of it remains.
+
+    Example: ripeline sources test segment
     """
     settings = current_settings()
     result = asyncio.run(samples.send(settings, sources.named(settings, name), url))
     if as_json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(result.as_json() | {"system": current_address()}))
     else:
         _print_result(result)
     raise typer.Exit(0 if result.lead else 1)
 
 
 def _print_result(result: samples.Result) -> None:
+    print(result.note)
     print(f"{result.source} answered {result.status}: {json.dumps(result.answer)}")
     if result.lead:
+        count = result.lead.events
         print(
-            f"it is lead {result.lead.lead}, stage {result.lead.stage}, "
-            f"{result.lead.events} events, after {result.seconds} s"
+            f"the scorer made a lead of it, stage {result.lead.stage}, {count} "
+            f"{'event' if count == 1 else 'events'}, after {result.seconds} s; it was a test: no "
+            "lead remains"
         )
     elif result.status == 200:
         print(
-            "it was accepted, but no lead has come of it yet: is the scorer running? See "
+            "it was accepted, but the scorer has made nothing of it yet: is it running? See "
             "`ripeline status`."
         )
