@@ -87,7 +87,7 @@ async def test_a_signed_sample_of_every_source_goes_through_the_real_door_and_le
                 ("scorer.identifier", "value", result.address),
                 ("scorer.event", "lead_id::text", result.lead.lead),
                 ("scorer.trial", "address", result.address),
-                ("nurture.consent", "address", hashed),
+                ("nurture.consent", "identifier", hashed),
             ):
                 query = text(f"SELECT count(*) FROM {table} WHERE {column} = :name")
                 assert (await connection.execute(query, {"name": name})).scalar() == 0, table
