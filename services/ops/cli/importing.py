@@ -40,6 +40,8 @@ A mapping says which column means what:
 Begin with --dry-run: it sends nothing and lists what would be rejected, and why.
 
 Importing the same file twice changes nothing. docs/importing.md shows every key.
+
+Example: ripeline import leads.csv --mapping hubspot --as history --dry-run
 """
 
 

@@ -25,7 +25,10 @@ from services.shared.settings import Settings
 
 
 def settings(as_json: Json = False) -> None:
-    """List every setting with its variable, value and meaning."""
+    """List every setting with its variable, value and meaning.
+
+    Example: ripeline settings --json
+    """
     current = current_settings()
     rows = [
         {
@@ -45,7 +48,10 @@ def settings(as_json: Json = False) -> None:
 
 
 def provision(as_json: Json = False) -> None:
-    """Migrate the database, create topics and keys. May run twice."""
+    """Migrate the database, create topics and keys. May run twice.
+
+    Example: RIPELINE_DATABASE_URL=postgresql://… ripeline provision
+    """
     done = asyncio.run(provisioning.provision(Settings.read()))
     if as_json:
         return print(json.dumps(done._asdict()))
@@ -55,7 +61,10 @@ def provision(as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """What is left to do: lag, outbox, due, undecided, spool, dead letters, gaps."""
+    """What is left to do: lag, outbox, due, undecided, spool, dead letters, gaps.
+
+    Example: ripeline status
+    """
     try:
         state = asyncio.run(system_status.read(current_settings()))
     except Exception as error:
@@ -80,6 +89,8 @@ def gaps(
     retention, or gone with a topic that was created again (then there may have been more).
 
     While consents are among them nothing is sent, as refusals may be lost.
+
+    Example: ripeline gaps --accept
     """
     found = with_engine(lost_records.open_gaps)
     if accept:
@@ -95,6 +106,8 @@ def gaps(
 def verify(as_json: Json = False) -> None:
     """Fold every lead again from its events and compare with what is stored; exit code 1 on a
     mismatch.
+
+    Example: ripeline verify
     """
     console = Console(stderr=True)
     with Progress(console=console, disable=not sys.stderr.isatty()) as progress:
@@ -118,6 +131,8 @@ def reviews(as_json: Json = False) -> None:
 
     The answer is an event of the type `identity_reviewed` with `user_id`, and `other_user_id` and
     `verdict` (same or different) among its properties.
+
+    Example: ripeline reviews
     """
     found = asyncio.run(identity_reviews.open_reviews(current_settings()))
     if as_json:
