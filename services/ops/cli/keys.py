@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from services.ops.cli.options import Expires, Json, in_utc, with_engine
+from services.ops.cli.options import Expires, Json, in_utc, whole_table, with_engine
 from services.ops.commands import keys
 
 DURATION = re.compile(r"(\d{1,6})([smhd])")
@@ -66,7 +65,7 @@ def list_keys(as_json: Json = False) -> None:
     found = with_engine(keys.in_force)
     if as_json:
         return print(json.dumps([key._asdict() for key in found]))
-    table = Table("id", "name", "scope", "origins", "created", "last used", "expires")
+    table = whole_table("id", "name", "scope", "origins", "created", "last used", "expires")
     for key in found:
         origins = "\n".join(key.origins or ["of the settings"])
         times = map(_to_the_minute, (key.created_at, key.last_used_at, key.expires_at))

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from services.ops.cli.options import DATES, Json, end, with_engine
+from services.ops.cli.options import DATES, Json, end, whole_table, with_engine
 from services.ops.commands import overrides, spools
 from services.ops.commands import rebuild as rebuilding
 from services.ops.commands.current import current_settings
@@ -113,7 +112,7 @@ def list_spools(as_json: Json = False) -> None:
     found = with_engine(spools.every)
     if as_json:
         return print(json.dumps([row._asdict() for row in found]))
-    table = Table("ingest", "last seen", "holds records", "sending waits")
+    table = whole_table("ingest", "last seen", "holds records", "sending waits")
     for row in found:
         table.add_row(row.instance, row.last_seen, str(row.spooled), row.reason or "no")
     Console().print(table)

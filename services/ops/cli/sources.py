@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from services.ops.cli.options import Expires, Json, in_utc
+from services.ops.cli.options import Expires, Json, in_utc, whole_table
 from services.ops.commands import samples, sources
 from services.ops.commands.current import current_address, current_settings
 
@@ -134,7 +133,7 @@ def secrets(as_json: Json = False) -> None:
     found = asyncio.run(sources.secrets(current_settings()))
     if as_json:
         return print(json.dumps([secret._asdict() for secret in found]))
-    table = Table("id", "source", "name", "since", "until")
+    table = whole_table("id", "source", "name", "since", "until")
     for secret in found:
         table.add_row(
             secret.id, secret.source, secret.name, secret.created_at, secret.expires_at or ""

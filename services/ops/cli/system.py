@@ -10,9 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
-from services.ops.cli.options import Json, end, with_engine
+from services.ops.cli.options import Json, end, whole_table, with_engine
 from services.ops.commands import gaps as lost_records
 from services.ops.commands import provision as provisioning
 from services.ops.commands import reviews as identity_reviews
@@ -41,7 +40,7 @@ def settings(as_json: Json = False) -> None:
     ]
     if as_json:
         return print(json.dumps(rows))
-    table = Table("variable", "value", "meaning")
+    table = whole_table("variable", "value", "meaning")
     for row in rows:
         table.add_row(row["variable"], row["value"], row["meaning"])
     Console().print(table)
@@ -73,7 +72,7 @@ def status(as_json: Json = False) -> None:
         raise
     if as_json:
         return print(json.dumps(state._asdict() | {"system": current_address()}))
-    table = Table("what", "now")
+    table = whole_table("what", "now")
     for name, value in state._asdict().items():
         table.add_row(name, json.dumps(value))
     Console().print(table)
@@ -97,7 +96,7 @@ def gaps(
         with_engine(lambda engine: lost_records.accept_gaps(engine, found))
     if as_json:
         return print(json.dumps([gap._asdict() for gap in found], default=str))
-    table = Table(*lost_records.OpenGap._fields)
+    table = whole_table(*lost_records.OpenGap._fields)
     for gap in found:
         table.add_row(*map(str, gap))
     Console().print(table)
@@ -137,7 +136,7 @@ def reviews(as_json: Json = False) -> None:
     found = asyncio.run(identity_reviews.open_reviews(current_settings()))
     if as_json:
         return print(json.dumps([review._asdict() for review in found]))
-    table = Table("identifier", "users")
+    table = whole_table("identifier", "users")
     for review in found:
         table.add_row(review.identifier.replace("\t", " "), ", ".join(review.users))
     Console().print(table)

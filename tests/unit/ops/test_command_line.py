@@ -1,13 +1,16 @@
 """What the command line shows: examples in every help, addresses in one piece."""
 
 from collections.abc import Iterator
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
+from services.ops.cli.options import whole_table
 from services.ops.cli.sources import _block
 from services.ops.commands.sources import SourceRemark, SourceStatus
 
@@ -50,3 +53,15 @@ def test_a_source_keeps_its_address_whole_in_80_columns() -> None:
     assert _block(waiting).splitlines()[2:] == [
         "    no secret is connected; waiting for the first event"
     ]
+
+
+def test_a_table_cuts_nothing_off() -> None:
+    table = whole_table("variable", "value", "meaning")
+    name, value = "RIPELINE_MIGRATION_WAIT_S_AND_MORE", "https://www.example.com/" + 60 * "x"
+    table.add_row(name, value, "how long it waits " * 5)
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(table)
+    shown = console.export_text()
+    assert name in shown
+    assert "…" not in shown
+    assert shown.count("x") >= 60
