@@ -11,7 +11,7 @@ from starlette.responses import Response
 from services.ingest.http.admission import Admission
 from services.ingest.http.answers import answered
 from services.ingest.http.dependencies import Dependencies
-from services.ingest.http.request import read
+from services.ingest.http.request import marked, read
 from services.ingest.normalise import Receipt
 from services.ingest.sources import cloudevents, segment
 from services.ingest.sources.contract import InboundRequest, Parsed, Secret, Source
@@ -81,7 +81,7 @@ class Events:
             inbound,
             public=is_public,
             machine=is_public and self._is_machine(request),
-            provenance=source.provenance(inbound),
+            provenance=marked(source.provenance(inbound), inbound, self._parts.pepper),
         )
         await self._normalise(source.parse(inbound), receipt)
         # A page that posts with a public key is gone by the time of a second attempt: its events
@@ -105,7 +105,8 @@ class Events:
     ) -> Response:
         """A webhook of a sender who signs, or its handshake."""
         secrets = self._parts.secrets.in_force(source.name)
-        receipt = _receipt(source.name, inbound)
+        provenance = marked(LIVE, inbound, self._parts.pepper)
+        receipt = _receipt(source.name, inbound, provenance=provenance)
         try:
             if source.handshake and (reply := source.handshake(inbound, secrets)):
                 return Response(reply.body, media_type=reply.media)

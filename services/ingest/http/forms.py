@@ -17,12 +17,13 @@ from services.ingest.http.admission import Admission
 from services.ingest.http.answers import answered
 from services.ingest.http.dependencies import Dependencies
 from services.ingest.http.events import wrong_media
-from services.ingest.http.request import read
+from services.ingest.http.request import marked, read
 from services.ingest.normalise import Receipt
 from services.ingest.sources import forms
 from services.ingest.sources.contract import InboundRequest
 from services.ingest.sources.forms import Fields
 from services.shared.contracts.events import encode_bytes
+from services.shared.contracts.provenance import LIVE
 from services.shared.errors import Reject
 from services.shared.runtime import fault_point
 from services.shared.telemetry import REFUSED
@@ -60,6 +61,7 @@ class Forms:
             time.time(),
             many=False,
             public=key.scope == "public",
+            provenance=marked(LIVE, inbound, self._parts.pepper),
         )
         await self._store(form, fields, receipt, spool_owner)
         fault_point("between_spool_and_answer")

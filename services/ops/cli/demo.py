@@ -38,7 +38,10 @@ def demo(
     ] = False,
     playbook: PlaybookFolder = None,
 ) -> None:
-    """Nurture simulated people: live on a page until Ctrl-C, or for --seconds with a report."""
+    """Nurture simulated people: live on a page until Ctrl-C, or for --seconds with a report.
+
+    Example: ripeline demo --seconds 20 --rate 20 --seed 7 --json
+    """
     options = DemoOptions(seconds or FIRST_MINUTE_S, rate, seed, playbook)
     if seconds is None:
         raise typer.Exit(run_until_signal(lambda: _live(options)))

@@ -11,14 +11,13 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from services.ingest.importing import mapping_file
 from services.ingest.importing.mapping import Mapping, needed
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.run import ImportReport
 from services.ingest.sources.imports import MAX_DAYS
-from services.ops.cli.options import end, say
+from services.ops.cli.options import end, say, whole_table
 from services.ops.commands import importing
 from services.ops.commands.current import current_settings
 from services.shared.contracts.provenance import HISTORY, NEW_LEADS
@@ -41,6 +40,8 @@ A mapping says which column means what:
 Begin with --dry-run: it sends nothing and lists what would be rejected, and why.
 
 Importing the same file twice changes nothing. docs/importing.md shows every key.
+
+Example: ripeline import leads.csv --mapping hubspot --as history --dry-run
 """
 
 
@@ -174,7 +175,7 @@ def _asked() -> Literal["history", "new_leads"]:
 
 
 def _list_templates() -> None:
-    table = Table("template", "for")
+    table = whole_table("template", "for")
     for name, path in mapping_file.templates().items():
         table.add_row(name, path.read_text("utf-8").partition("\n")[0].removeprefix("#").strip())
     Console().print(table)

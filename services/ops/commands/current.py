@@ -82,14 +82,14 @@ def _only(found: list[RunningSystem], named: str, systems: list[RunningSystem]) 
     """The one that was found. Raises Reject with those that run."""
     if len(found) == 1:
         return found[0]
-    known = "; ".join(
-        f"--system {each.address} (`ripeline {each.command}` in {each.directory})"
+    known = "".join(
+        f"\n  --system {each.address}    (`ripeline {each.command}` in {each.directory})"
         for each in found or systems
     )
     if found:
         where = f" started in {named}" if named else ""
-        raise Reject(f"{len(found)} systems run{where}", remedy=f"say which one: {known}")
-    remedy = known and f"running are: {known}"
+        raise Reject(f"{len(found)} systems run{where}", remedy=f"say which one:{known}")
+    remedy = known and f"running are:{known}"
     raise Reject(
         f"no system of this user runs at {named}",
         where="--system",
