@@ -12,7 +12,14 @@ import msgspec
 
 from services.ingest.consents import Named, check_bases, consent_records, in_utc, utc
 from services.ingest.limits import check_sizes
-from services.ingest.sources.contract import ForeignItem, Item, Refused
+from services.ingest.sources.contract import (
+    ForeignItem,
+    Item,
+    Parsed,
+    Refused,
+    Remark,
+    Remarked,
+)
 from services.shared.contracts import sales
 from services.shared.contracts.consent import consents_of
 from services.shared.contracts.event_types import (
@@ -50,6 +57,14 @@ class Refusal(NamedTuple):
     reject: Reject
 
 
+class PlacedRemark(NamedTuple):
+    """A remark on an accepted item, with the item's place in the body from 0 and its id."""
+
+    place: int
+    id: str
+    remark: Remark
+
+
 class Times(msgspec.Struct, frozen=True, gc=False):
     """When an item happened (None: the receipt counts), when its sender says so, and whether the
     receipt found that too old or in the future.
@@ -83,6 +98,7 @@ class Receipt:
         self.records: list[Outgoing] = []
         self.ids: list[str] = []
         self.refused: list[Refusal] = []
+        self.remarks: list[PlacedRemark] = []
         self._many = many
 
     def refuse(self, place: int, id: str | None, reject: Reject) -> None:
@@ -118,7 +134,7 @@ class Normaliser:
         self._cleaner, self._pepper = cleaner, pepper
         self._reasons, self._own_fields = outcomes.disqualify_reasons, own_fields
 
-    def take(self, items: Iterable[Item | Refused], receipt: Receipt, first: int = 0) -> Receipt:
+    def take(self, items: Iterable[Parsed], receipt: Receipt, first: int = 0) -> Receipt:
         """Adds to the receipt a record for each sound item, with its consents, and a refusal for
         each other one.
 
@@ -128,19 +144,27 @@ class Normaliser:
             if isinstance(item, Refused):
                 receipt.refuse(place, item.id, item.reject)
                 continue
+            remarks: tuple[Remark, ...] = ()
+            if isinstance(item, Remarked):
+                item, remarks = item
             sender_id = item.id
             try:
-                self._take(item, receipt)
+                self._take(item, receipt, remarks)
             except Reject as reject:
                 receipt.refuse(place, sender_id or None, reject)
+                continue
+            receipt.remarks += [PlacedRemark(place, item.id, remark) for remark in remarks]
         return receipt
 
-    def _take(self, item: Item, receipt: Receipt) -> None:
+    def _take(self, item: Item, receipt: Receipt, remarks: tuple[Remark, ...]) -> None:
         who = self._identify(item)
         if not item.type or item.type in receipt.forbidden_types:
             raise _bad_type(item.type)
         times = _times(item, receipt)
         provenance = times.provenance
+        if remarks:
+            kinds = tuple(sorted({remark.kind for remark in remarks}))
+            provenance = provenance._replace(remarks=kinds)
         scope = self._shape_outcome(item, who, times) if item.type in sales.STATUS_OF else ""
         is_echo = bool(self._own_fields and item.traits) and self._is_echo(item)
         if not item.id:

@@ -1,17 +1,20 @@
 """When each source last posted, and what became of it: counted in memory, stored every second."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.ingest.sources.contract import SetupGuide, Source
+from services.ingest.sources.contract import Remark, SetupGuide, Source
 from services.shared.contracts.events import encode_bytes
 from services.shared.db import is_transient
 from services.shared.errors import Retry
 from services.shared.runtime import Heartbeat, refresh_every_second
+
+MAX_REMARKS_A_SECOND = 200  # different ones kept in memory
+MAX_REMARKS_STORED = 100  # different ones of a source
 
 
 class Counts(msgspec.Struct):
@@ -41,6 +44,7 @@ class SourceStatistics:
         self._engine = engine
         self._guides = {source.name: source_guide(source, public_url) for source in sources}
         self._counts: defaultdict[str, Counts] = defaultdict(Counts)
+        self._remarks: Counter[tuple[str, Remark]] = Counter()
         self._are_sources_stored = False
 
     def count(self, source: str, accepted: int, refused: int = 0, last_refusal: str = "") -> None:
@@ -51,6 +55,16 @@ class SourceStatistics:
         counts.accepted += accepted
         counts.refused += refused
         counts.last_refusal = last_refusal or counts.last_refusal
+
+    def count_remarks(self, source: str, remarks: Iterable[Remark]) -> None:
+        """Counts what was said of accepted items; of many different ones in a second the rest are
+        counted by their kind.
+        """
+        for remark in remarks:
+            key = source, remark
+            if key not in self._remarks and len(self._remarks) >= MAX_REMARKS_A_SECOND:
+                key = source, Remark(remark.kind, "")
+            self._remarks[key] += 1
 
     async def refresh(self, heartbeat: Heartbeat) -> None:
         """Stores what is new every second."""
@@ -63,7 +77,8 @@ class SourceStatistics:
             for source, counted in self._counts.items()
             if source in self._guides
         }
-        if self._are_sources_stored and not counts:
+        remarks = {key: seen for key, seen in self._remarks.items() if key[0] in self._guides}
+        if self._are_sources_stored and not counts and not remarks:
             return
         try:
             async with self._engine.begin() as connection:
@@ -71,12 +86,16 @@ class SourceStatistics:
                     await _store_sources(connection, self._guides)
                 for source, counted in sorted(counts.items()):
                     await _add_counts(connection, source, counted)
+                for (source, remark), seen in sorted(remarks.items()):
+                    await _add_remark(connection, source, remark, seen)
         except Exception as error:
             if is_transient(error):
                 raise Retry("the database is away") from error
             raise
         self._are_sources_stored = True
         self._subtract(counts)
+        self._remarks.subtract(remarks)
+        self._remarks = +self._remarks
 
     def _subtract(self, stored: dict[str, Counts]) -> None:
         """Takes off what was stored; more may have been counted meanwhile."""
@@ -115,6 +134,31 @@ async def _add_counts(connection: AsyncConnection, source: str, counts: Counts) 
             "last_refusal = coalesce(nullif(:last_refusal, ''), last_refusal) WHERE name = :source"
         ),
         {"source": source, **msgspec.structs.asdict(counts)},
+    )
+
+
+async def _add_remark(connection: AsyncConnection, source: str, remark: Remark, seen: int) -> None:
+    """Counts a remark; a source has a bounded number of different ones, and what is more is counted
+    by its kind.
+    """
+    values = {"source": source, **remark._asdict()}
+    known = await connection.execute(
+        text(
+            "SELECT count(*) < :most OR bool_or(kind = :kind AND field = :where AND text = :text) "
+            "FROM access.source_remark WHERE source = :source"
+        ),
+        values | {"most": MAX_REMARKS_STORED},
+    )
+    if not known.scalar():
+        values |= {"where": "", "text": "", "nearest": ""}
+    await connection.execute(
+        text(
+            "INSERT INTO access.source_remark AS r (source, kind, field, text, nearest, seen) "
+            "VALUES (:source, :kind, :where, :text, :nearest, :seen) "
+            "ON CONFLICT (source, kind, field, text) DO UPDATE SET seen = r.seen + excluded.seen, "
+            "nearest = excluded.nearest, last_at = clock_timestamp()"
+        ),
+        values | {"seen": seen},
     )
 
 

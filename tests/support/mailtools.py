@@ -5,7 +5,7 @@ ingest makes of them.
 import copy
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,16 @@ import pytest
 from hypothesis import strategies as st
 
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources.contract import InboundRequest, Item, Refused, Sample, Secret, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Parsed,
+    Refused,
+    Sample,
+    Secret,
+    Source,
+)
+from services.ingest.sources.remarks import plain
 from services.shared.contracts.events import (
     CONSENTS,
     INTERACTIONS,
@@ -52,23 +61,23 @@ def posted(source: Source, sample: Sample, at: datetime = NOW) -> InboundRequest
     )
 
 
-def items(found: list[Item | Refused]) -> list[Item]:
+def items(found: Sequence[Parsed]) -> list[Item]:
     """All of them, none being refused."""
     assert not [item.reject for item in found if isinstance(item, Refused)]
-    return [item for item in found if isinstance(item, Item)]
+    return [plain(item) for item in found if not isinstance(item, Refused)]
 
 
-def summary(found: list[Item | Refused]) -> list[tuple[str, str, str]]:
+def summary(found: Sequence[Parsed]) -> list[tuple[str, str, str]]:
     """(address, type, kind of bounce) of each."""
     return [(item.email, item.type, str(item.properties.get("type", ""))) for item in items(found)]
 
 
-def taken(found: list[Item | Refused]) -> Receipt:
+def taken(found: Sequence[Parsed]) -> Receipt:
     """What ingest makes of them; the items themselves are spent on the way."""
     return NORMALISER.take(map(copy.copy, found), Receipt("tool:default", NOW, 1.0))
 
 
-def uids(found: list[Item | Refused]) -> list[str]:
+def uids(found: Sequence[Parsed]) -> list[str]:
     """The events' identities."""
     receipt = taken(found)
     assert not receipt.refused
@@ -79,7 +88,7 @@ def uids(found: list[Item | Refused]) -> list[str]:
     ]
 
 
-def consents(found: list[Item | Refused]) -> dict[str, list[str]]:
+def consents(found: Sequence[Parsed]) -> dict[str, list[str]]:
     """Each address and its new states of consent to e-mail, by the records of `lead.consents` that
     are told under it.
     """
@@ -121,9 +130,7 @@ def check_sample(source: Source) -> None:
     assert refusal(source, request) == "not-connected"
 
 
-def is_clear(
-    parse: Callable[[InboundRequest], list[Item | Refused]], request: InboundRequest
-) -> bool:
+def is_clear(parse: Callable[[InboundRequest], Sequence[Parsed]], request: InboundRequest) -> bool:
     """Whether a request ends in items and refusals, whatever it holds; anything else is raised."""
     try:
         found = parse(request)

@@ -5,9 +5,17 @@ from collections.abc import Sequence
 import msgspec
 from starlette.responses import Response
 
-from services.ingest.normalise import Receipt, Refusal
+from services.ingest.normalise import PlacedRemark, Receipt, Refusal
 from services.ingest.source_stats import SourceStatistics
-from services.ingest.sources.contract import ItemProblem, RejectedItem, Reply, Source
+from services.ingest.sources.contract import (
+    Accepted,
+    ItemProblem,
+    ItemWarning,
+    RejectedItem,
+    Reply,
+    Source,
+)
+from services.ingest.sources.remarks import sentence
 from services.shared.contracts.events import encode_bytes
 from services.shared.errors import Reject
 from services.shared.http.problems import MEDIA, problem_of
@@ -37,16 +45,20 @@ def answered(receipt: Receipt, source: Source, statistics: SourceStatistics) -> 
     last_refusal = receipt.refused[-1].reject.kind if rejected else ""
     statistics.count(source.name, len(receipt.ids), len(rejected), last_refusal)
     ACCEPTED.labels(source.name).inc(len(receipt.ids))
+    statistics.count_remarks(source.name, [placed.remark for placed in receipt.remarks])
     if receipt.ids or not rejected or source.stop_status == 200:
-        return _success(source, receipt.ids, rejected)
+        return _success(source, receipt, rejected)
     return _nothing_accepted(receipt.refused, rejected, source.stop_status)
 
 
-def _success(source: Source, ids: list[str], rejected: list[RejectedItem]) -> Response:
+def _success(source: Source, receipt: Receipt, rejected: list[RejectedItem]) -> Response:
     """Success, in the sender's own form where it has one."""
-    answer = source.answer(ids, rejected)
+    answer = source.answer(receipt.ids, rejected)
     if isinstance(answer, Reply):
         return Response(answer.body, media_type=answer.media)
+    if isinstance(answer, Accepted) and receipt.remarks:
+        warnings = [_warning(placed) for placed in receipt.remarks]
+        answer = msgspec.structs.replace(answer, warnings=warnings)
     return Response(encode_bytes(answer), media_type="application/json")
 
 
@@ -60,6 +72,11 @@ def _nothing_accepted(
     whole = problem_of(reject, status)
     body = NothingAccepted(**msgspec.structs.asdict(whole), rejected=rejected)
     return Response(encode_bytes(body), status, media_type=MEDIA)
+
+
+def _warning(placed: PlacedRemark) -> ItemWarning:
+    kind, where, text, nearest = placed.remark
+    return ItemWarning(placed.place, placed.id, kind, where, text, nearest, sentence(placed.remark))
 
 
 def _rejected(refusal: Refusal) -> RejectedItem:

@@ -14,7 +14,7 @@ from services.ingest.http.dependencies import Dependencies
 from services.ingest.http.request import read
 from services.ingest.normalise import Receipt
 from services.ingest.sources import cloudevents
-from services.ingest.sources.contract import InboundRequest, Item, Refused, Secret, Source
+from services.ingest.sources.contract import InboundRequest, Parsed, Secret, Source
 from services.ingest.sources.reading.json import is_list
 from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Kind, Reject
@@ -120,7 +120,7 @@ class Events:
         REFUSED.labels(source.name, reject.kind).inc()
         return problem_response(reject)
 
-    async def _normalise(self, items: list[Item | Refused], receipt: Receipt) -> None:
+    async def _normalise(self, items: Sequence[Parsed], receipt: Receipt) -> None:
         for first in range(0, len(items), SLICE):
             self._parts.normaliser.take(items[first : first + SLICE], receipt, first)
             if first + SLICE < len(items):

@@ -126,6 +126,8 @@ class MailboxReader:
                 self._handling.statistics.count(
                     MAILBOX.name, len(receipt.ids), len(receipt.refused), kind
                 )
+                remarks = [placed.remark for placed in receipt.remarks]
+                self._handling.statistics.count_remarks(MAILBOX.name, remarks)
 
 
 async def _step(heartbeat: Heartbeat, work: Callable[..., T], *given: Any) -> T:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from services.shared.contracts.events import Interaction
-from services.shared.contracts.provenance import LIVE, Provenance
+from services.shared.contracts.provenance import LIVE, Provenance, RemarkKind
 from services.shared.errors import Reject
 
 MAX_ITEMS = 10_000  # of one request
@@ -56,6 +56,29 @@ class Refused(NamedTuple):
     reject: Reject
 
 
+class Remark(NamedTuple):
+    """One thing about an item.
+
+    `where` is a JSON pointer within the item, or the name of the field; `text` what was written
+    there, only where it cannot be personal; `nearest` a known name that it resembles.
+    """
+
+    kind: RemarkKind
+    where: str
+    text: str = ""
+    nearest: str = ""
+
+
+class Remarked(NamedTuple):
+    """An item as a reader of a source returns it when there is something to say about it."""
+
+    item: Item
+    remarks: tuple[Remark, ...]
+
+
+Parsed = Item | Remarked | Refused  # what a reader returns for each item
+
+
 class Secret(NamedTuple):
     """A secret shared with a sender; `name` stays through rotations and is part of an event's
     identity.
@@ -92,12 +115,29 @@ class RejectedItem(msgspec.Struct, frozen=True):
     problem: ItemProblem
 
 
+class ItemWarning(msgspec.Struct, frozen=True):
+    """An item that was accepted otherwise than as it was written: its place in the body from 0, its
+    id, what it is about, and the known name that is nearest to what was written, or ''.
+    """
+
+    index: int
+    id: str
+    kind: RemarkKind
+    field: str
+    text: str
+    nearest: str
+    detail: str
+
+
 class Accepted(msgspec.Struct, frozen=True):
-    """The answer to our own formats: how many items were accepted, their ids, and the others."""
+    """The answer to our own formats: how many items were accepted, their ids, the others, and what
+    is to be said of those accepted.
+    """
 
     accepted: int
     ids: list[str]
     rejected: list[RejectedItem] = []
+    warnings: list[ItemWarning] = []
 
 
 class Sample(NamedTuple):
@@ -129,7 +169,7 @@ class Body(NamedTuple):
     example: Any
 
 
-Parse = Callable[[InboundRequest], list[Item | Refused]]
+Parse = Callable[[InboundRequest], Sequence[Parsed]]
 Answer = Callable[[list[str], list[RejectedItem]], msgspec.Struct | Reply]
 Verify = Callable[[InboundRequest, Sequence[Secret]], Secret]
 Handshake = Callable[[InboundRequest, Sequence[Secret]], Reply | None]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -40,7 +40,16 @@ def list_sources(context: typer.Context, as_json: Json = False) -> None:
             str(source.accepted),
             refused,
         )
-    return Console().print(table)
+    Console().print(table)
+    for source in found:
+        for remark in source.remarks:
+            print(_remark_line(source.name, remark))
+    return None
+
+
+def _remark_line(source: str, remark: dict[str, Any]) -> str:
+    place = " ".join(filter(None, (remark["field"], remark["text"] and f"»{remark['text']}«")))
+    return f"{source}: {remark['seen']} × {place or remark['kind']}: {remark['sentence']}"
 
 
 @app.command()

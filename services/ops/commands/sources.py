@@ -1,5 +1,6 @@
 """Who can post here, how to set it up there, and the secrets of senders who sign."""
 
+from collections import defaultdict
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -8,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.ingest import senders
 from services.ingest.registry import FORMS, MAILBOX, served
 from services.ingest.source_stats import source_guide
-from services.ingest.sources.contract import Source
+from services.ingest.sources.contract import Remark, Source
+from services.ingest.sources.remarks import sentence
 from services.shared import installation
 from services.shared.clock import rfc3339
 from services.shared.db import open_engine, rows
@@ -38,6 +40,19 @@ class SourceStatus(NamedTuple):
     last_refusal: str | None
     steps: list[str]
     snippet: str
+    remarks: list[dict[str, Any]]
+
+
+class SourceRemark(NamedTuple):
+    """What was accepted otherwise than as it was written, and how often; times as RFC 3339."""
+
+    kind: str
+    field: str
+    text: str
+    nearest: str
+    seen: int
+    last_at: str
+    sentence: str
 
 
 class ConnectedSecret(NamedTuple):
@@ -64,11 +79,14 @@ async def read_all(settings: Settings) -> list[SourceStatus]:
         async with engine.connect() as connection:
             stats = await rows(connection, "SELECT * FROM access.source")
             secrets = await _count_secrets(connection)
+            remarks = await _remarks(connection)
     finally:
         await engine.dispose()
     stats_of = {row.name: row for row in stats}
     return [
-        _status(source, settings, stats_of.get(source.name), secrets.get(source.name, 0))
+        _status(source, settings, stats_of.get(source.name), secrets.get(source.name, 0))._replace(
+            remarks=[remark._asdict() for remark in remarks[source.name]]
+        )
         for source in _sources(settings)
     ]
 
@@ -81,6 +99,22 @@ async def _count_secrets(connection: AsyncConnection) -> dict[str, int]:
         f"WHERE {IN_FORCE} GROUP BY source",
     )
     return {row.source: row.secrets for row in found}
+
+
+async def _remarks(connection: AsyncConnection) -> defaultdict[str, list[SourceRemark]]:
+    """The remarks of each source, the most frequent first."""
+    found = await rows(
+        connection,
+        "SELECT source, kind, field, text, nearest, seen, last_at FROM access.source_remark "
+        "ORDER BY seen DESC, kind, field, text",
+    )
+    remarks = defaultdict(list)
+    for source, kind, field, text, nearest, seen, last_at in found:
+        said = sentence(Remark(kind, field, text, nearest))
+        remarks[source].append(
+            SourceRemark(kind, field, text, nearest, seen, rfc3339(last_at), said)
+        )
+    return remarks
 
 
 def _status(source: Source, settings: Settings, stats: Any, secrets: int) -> SourceStatus:
@@ -100,6 +134,7 @@ def _status(source: Source, settings: Settings, stats: Any, secrets: int) -> Sou
         last_refusal=(stats.last_refusal or None) if stats else None,
         steps=guide.steps,
         snippet=guide.snippet.replace("{key}", key),
+        remarks=[],
     )
 
 

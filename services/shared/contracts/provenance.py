@@ -1,25 +1,38 @@
-"""Where an event comes from: live or from an import, and what ingest had to correct in its time."""
+"""Where an event comes from: live or from an import, and what ingest had to correct in it."""
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 ImportMode = Literal["", "history", "new_leads"]
 HISTORY: ImportMode = "history"  # an import of what is past: answered with no touch
 NEW_LEADS: ImportMode = "new_leads"  # an import of leads to be nurtured, over some days
 _TOO_OLD, _CLAMPED = "old", "clamped"
 
+# what was taken otherwise than as it was written
+RemarkKind = Literal[
+    "consent-word",
+    "cut",
+    "left-out",
+    "several",
+    "unknown-content",
+    "unknown-field",
+    "unknown-type",
+]
+REMARK_KINDS: tuple[RemarkKind, ...] = get_args(RemarkKind)
+
 
 class Provenance(NamedTuple):
     """`import_mode` is '' for what is live; `ramp_days` are those of an import of new leads.
 
     What is `too_old` (400 days before its receipt) announces nothing; the time of what was
-    `clamped` lay in the future and is that of its receipt.
+    `clamped` lay in the future and is that of its receipt. `remarks` are sorted.
     """
 
     import_mode: ImportMode = ""
     ramp_days: int = 0
     too_old: bool = False
     clamped: bool = False
+    remarks: tuple[RemarkKind, ...] = ()
 
     @property
     def import_only(self) -> "Provenance":
@@ -39,11 +52,11 @@ LIVE = Provenance()
 
 @lru_cache(256)
 def encode_provenance(provenance: Provenance) -> str:
-    """As envelopes, rows and changes carry it: `old new_leads:7`; '' for what is live and in
+    """As envelopes, rows and changes carry it: `old cut new_leads:7`; '' for what is live and in
     order.
     """
-    mode, days, too_old, clamped = provenance
-    words = [_TOO_OLD] * too_old + [_CLAMPED] * clamped
+    mode, days, too_old, clamped, remarks = provenance
+    words = [_TOO_OLD] * too_old + [_CLAMPED] * clamped + [*remarks]
     if mode:
         words.append(f"{mode}:{days}" if mode == NEW_LEADS else mode)
     return " ".join(words)
@@ -58,4 +71,5 @@ def decode_provenance(text: str) -> Provenance:
         name, _, number = word.partition(":")
         if not mode and name in (HISTORY, NEW_LEADS):
             mode, days = name, int(number) if number.isdecimal() else 0
-    return Provenance(mode, days, _TOO_OLD in words, _CLAMPED in words)  # type: ignore[arg-type]
+    remarks = tuple(kind for kind in REMARK_KINDS if kind in words)
+    return Provenance(mode, days, _TOO_OLD in words, _CLAMPED in words, remarks)  # type: ignore[arg-type]
