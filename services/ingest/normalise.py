@@ -20,6 +20,8 @@ from services.ingest.sources.contract import (
     Remark,
     Remarked,
 )
+from services.ingest.sources.known_names import Vocabulary
+from services.ingest.sources.remarks import with_remarks
 from services.shared.contracts import sales
 from services.shared.contracts.consent import consents_of
 from services.shared.contracts.event_types import (
@@ -47,6 +49,7 @@ from services.shared.playbook.sections import Sales
 # until it is encoded nobody else has the item, and copies cost more than all the rest
 set_field = msgspec.structs.force_setattr
 NONE = frozenset[str]()
+OWN_TYPES = Vocabulary()
 
 
 class Refusal(NamedTuple):
@@ -121,7 +124,7 @@ class Normaliser:
     """Makes records of items under the rules of identity and the pepper of keyed hashes.
 
     `outcomes` are what sales may report, `own_fields` the fields of a CRM that we write ourselves:
-    their changes say nothing new.
+    their changes say nothing new. `vocabulary` are the types and the content that are known.
     """
 
     def __init__(
@@ -130,8 +133,9 @@ class Normaliser:
         pepper: bytes,
         outcomes: Sales = Sales(),
         own_fields: frozenset[str] = frozenset(),
+        vocabulary: Vocabulary = OWN_TYPES,
     ) -> None:
-        self._cleaner, self._pepper = cleaner, pepper
+        self._cleaner, self._pepper, self._vocabulary = cleaner, pepper, vocabulary
         self._reasons, self._own_fields = outcomes.disqualify_reasons, own_fields
 
     def take(self, items: Iterable[Parsed], receipt: Receipt, first: int = 0) -> Receipt:
@@ -140,6 +144,7 @@ class Normaliser:
 
         `first` is the place of the first of the items in the body.
         """
+        vocabulary = self._vocabulary
         for place, item in enumerate(items, first):
             if isinstance(item, Refused):
                 receipt.refuse(place, item.id, item.reject)
@@ -147,6 +152,10 @@ class Normaliser:
             remarks: tuple[Remark, ...] = ()
             if isinstance(item, Remarked):
                 item, remarks = item
+            if item.type not in vocabulary.types or (
+                item.content_id and item.content_id not in vocabulary.content
+            ):
+                remarks = with_remarks(remarks, vocabulary.remarks(item))
             sender_id = item.id
             try:
                 self._take(item, receipt, remarks)

@@ -16,6 +16,7 @@ from services.ingest.normalise import Normaliser
 from services.ingest.registry import FORMS, MAILBOX, served
 from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
+from services.ingest.sources.known_names import Vocabulary
 from services.ingest.spool import Spool
 from services.ingest.spool_lease import SpoolLease
 from services.shared.clock import Clock
@@ -74,7 +75,11 @@ def wire(settings: Settings) -> Ingest:
         statistics=SourceStatistics(engine, [*sources, FORMS, MAILBOX], settings.public_url),
         sources=sources,
         normaliser=Normaliser(
-            Cleaner(playbook.identity), pepper, playbook.sales, own_crm_fields
+            Cleaner(playbook.identity),
+            pepper,
+            playbook.sales,
+            own_crm_fields,
+            Vocabulary.of(playbook),
         ),
         delivery=Delivery(publisher, spool, lease),
         clock=clock,

@@ -2,18 +2,20 @@
 
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
-    Refused,
+    Parsed,
+    Remarked,
     Sample,
     SetupGuide,
     Source,
 )
+from services.ingest.sources.known_names import StrictConsent, StrictExternalId, unknown_fields
 from services.ingest.sources.reading.json import (
     TOO_DEEP,
     UNREADABLE,
@@ -22,42 +24,63 @@ from services.ingest.sources.reading.json import (
     pieces,
     refused,
 )
+from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
 
 NDJSON = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 )
 MEDIA = frozenset({"", "application/json"}) | NDJSON
+T = TypeVar("T", bound=Item)
 
-_read = msgspec.json.Decoder(Item).decode
+
+class StrictItem(Item, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An item of known fields alone, as nearly all are: others are read once more."""
+
+    external_id: StrictExternalId | None = None
+    consent: tuple[StrictConsent, ...] = ()
+
+
+_read = msgspec.json.Decoder(StrictItem).decode
 _read_any = msgspec.json.Decoder().decode
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """Every item of the body, in order."""
     cut = lines if request.media in NDJSON else pieces
     return [read(piece) for piece in cut(request.body)]
 
 
-def read(piece: bytes) -> Item | Refused:
-    """One interaction; a null is as good as a field left out, except in traits, where it erases."""
+def read(piece: bytes) -> Parsed:
+    """One interaction; a null is as good as a field left out, except in traits, where it erases,
+    and a field that is none is ignored with a remark.
+    """
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
     try:
         return _read(piece)
-    except msgspec.ValidationError as error:
-        return _read_without_nulls(piece, error)
+    except msgspec.ValidationError:
+        pass
+    except UNREADABLE as error:
+        return refused(piece, error)
+    try:
+        return leniently(piece, Item)
     except UNREADABLE as error:
         return refused(piece, error)
 
 
-def _read_without_nulls(piece: bytes, error: Exception) -> Item | Refused:
-    if b"null" not in piece:
-        return refused(piece, error)
+def leniently(piece: bytes, kind: type[T], inside: str = "") -> T | Remarked:
+    """An item of which fields are null or unknown, with its remarks; `inside` is where it stands.
+    Raises UNREADABLE.
+    """
     try:
-        return msgspec.convert(without_nulls(_read_any(piece)), Item)
-    except UNREADABLE as still:
-        return refused(piece, still)
+        item = msgspec.json.decode(piece, type=kind)
+    except msgspec.ValidationError:
+        if b"null" not in piece:
+            raise
+        item = msgspec.convert(without_nulls(_read_any(piece)) or {}, kind)
+    given = _read_any(piece)
+    return remarked(item, unknown_fields(given, inside) if isinstance(given, dict) else ())
 
 
 def without_nulls(given: Any) -> Any:

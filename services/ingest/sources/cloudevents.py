@@ -15,16 +15,19 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from services.ingest.sources.canonical import without_nulls
+from services.ingest.sources.canonical import leniently
 from services.ingest.sources.contract import (
     ForeignItem,
     InboundRequest,
     Item,
+    Parsed,
     Refused,
+    Remarked,
     Sample,
     SetupGuide,
     Source,
 )
+from services.ingest.sources.known_names import StrictConsent, StrictExternalId
 from services.ingest.sources.reading.json import (
     TOO_DEEP,
     UNREADABLE,
@@ -33,6 +36,7 @@ from services.ingest.sources.reading.json import (
     pieces,
     refused,
 )
+from services.ingest.sources.remarks import plain
 from services.shared.clock import rfc3339
 from services.shared.errors import Reject
 
@@ -58,16 +62,24 @@ class CloudEvent(msgspec.Struct, kw_only=True):
 
 
 class InteractionData(ForeignItem, frozen=True, kw_only=True):
+    """The fields of an interaction; the event has its type."""
+
     type: str = ""
 
 
+class StrictData(InteractionData, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Known fields alone, as nearly all data are: others are read once more."""
+
+    external_id: StrictExternalId | None = None
+    consent: tuple[StrictConsent, ...] = ()
+
+
 _event = msgspec.json.Decoder(CloudEvent).decode
-_data = msgspec.json.Decoder(InteractionData).decode
-_any = msgspec.json.Decoder().decode
+_data = msgspec.json.Decoder(StrictData).decode
 _text = msgspec.json.Decoder(str).decode
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """Every event of the request, in order."""
     if is_binary(request):
         return [read_binary(request)]
@@ -83,7 +95,7 @@ def is_binary(request: InboundRequest) -> bool:
     return BINARY in request.headers and not request.media.startswith(STRUCTURED)
 
 
-def read_binary(request: InboundRequest) -> Item | Refused:
+def read_binary(request: InboundRequest) -> Parsed:
     """The event whose data is the body and whose attributes are headers, quoted or percent-encoded
     as the HTTP binding has it.
     """
@@ -119,7 +131,7 @@ def _decoded(name: str, value: str) -> str:
         ) from None
 
 
-def read(piece: bytes) -> Item | Refused:
+def read(piece: bytes) -> Parsed:
     """One event in JSON."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
@@ -131,13 +143,15 @@ def read(piece: bytes) -> Item | Refused:
     return _item(event, piece)
 
 
-def _item(event: CloudEvent, piece: bytes) -> Item | Refused:
+def _item(event: CloudEvent, piece: bytes) -> Parsed:
     try:
-        item = _fields(_data_of(event))
+        data = _data_of(event)
+        found = _fields(data)
     except (Reject, *UNREADABLE) as error:
         inside = "/data_base64" if event.data_base64 else "/data"
         return refused(piece, error, inside)
-    return msgspec.structs.replace(
+    item = plain(found)
+    whole = msgspec.structs.replace(
         item,
         id=event.id,
         type=item.type or own_type(event.type),
@@ -145,6 +159,7 @@ def _item(event: CloudEvent, piece: bytes) -> Item | Refused:
         origin=quote(event.source, safe=":/@"),
         stated_at=None,
     )
+    return found._replace(item=whole) if isinstance(found, Remarked) else whole
 
 
 def _data_of(event: CloudEvent) -> bytes:
@@ -177,13 +192,11 @@ def own_type(given: str) -> str:
     return VERSION.sub("", given).rpartition(".")[2]
 
 
-def _fields(data: bytes) -> ForeignItem:
+def _fields(data: bytes) -> Item | Remarked:
     try:
         return _data(data)
     except msgspec.ValidationError:
-        if b"null" not in data:
-            raise
-        return msgspec.convert(without_nulls(_any(data)) or {}, InteractionData)
+        return leniently(data, InteractionData, "/data")
 
 
 def _check(event: CloudEvent) -> None:
