@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.dependencies import (
-    BEARER,
     Backend,
     BackendDep,
     LeadId,
@@ -36,8 +35,9 @@ from services.scorer.scoring import Scoring
 from services.scorer.ui import routes as page
 from services.shared.errors import Reject
 from services.shared.http import web
-from services.shared.http.keys import ApiKeys
+from services.shared.http.keys import BEARER, ApiKeys
 from services.shared.http.paging import MAX_CURSOR
+from services.shared.http.parameters import only_declared
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
 from services.shared.http.responses import add_response_types, documented, json_response
@@ -45,8 +45,8 @@ from services.shared.messaging.kafka import Publisher
 from services.shared.playbook.sections import UNKNOWN
 from services.shared.settings import Settings
 
-QUERY_KEY = [Depends(BEARER), Depends(may_query)]
-REPORT_KEY = [Depends(BEARER), Depends(may_report)]
+QUERY_KEY = [Depends(BEARER), Depends(may_query), Depends(only_declared)]
+REPORT_KEY = [Depends(BEARER), Depends(may_report), Depends(only_declared)]
 MERGED_AWAY: dict[int | str, dict[str, Any]] = {
     308: {"description": "The lead was merged into another; Location is that one's address"}
 }

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
-from fastapi.security import HTTPBearer
 
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import lead_reference
@@ -52,8 +51,6 @@ async def _backend(request: Request) -> Backend:
 
 
 BackendDep = Annotated[Backend, Depends(_backend)]
-# describes the header in the OpenAPI document; the key itself is checked below
-BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="`rl_<id>_<secret>`")
 
 
 async def may_query(request: Request, backend: BackendDep) -> None:

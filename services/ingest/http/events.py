@@ -18,6 +18,7 @@ from services.ingest.sources.contract import InboundRequest, Parsed, Secret, Sou
 from services.ingest.sources.reading.json import is_list
 from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Kind, Reject
+from services.shared.http import parameters
 from services.shared.http.problems import problem_response
 from services.shared.runtime import fault_point
 from services.shared.telemetry import REFUSED
@@ -72,6 +73,8 @@ class Events:
         key, spool_owner, rate_headers = self._admission.admit(request, in_body)
         if key.scope not in source.scopes:
             raise _wrong_scope(key.scope, source)
+        if inbound.query and source.parameters is not None:
+            parameters.check(inbound.query, source.parameters)
         is_public = key.scope == "public"
         receipt = _receipt(
             f"{source.name}:{key.name}",

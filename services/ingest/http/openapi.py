@@ -12,6 +12,7 @@ from fastapi import FastAPI, Response
 
 from services.ingest.http.answers import NothingAccepted
 from services.ingest.http.forms import FormToken
+from services.ingest.http.webhook_consent import ASKED, ORIGIN, SENDER
 from services.ingest.sources import cloudevents, forms
 from services.ingest.sources.canonical import NDJSON
 from services.ingest.sources.contract import (
@@ -99,6 +100,26 @@ def events(path: str, sources: Sequence[Source]) -> Kwargs:
         "responses": responses | {200: _success(first)},
         "openapi_extra": extra,
     }
+
+
+def webhook_consent() -> Kwargs:
+    """The question whether webhooks may come."""
+    host = {"type": "string", "pattern": f"^{SENDER.pattern}$"}
+    parameters = [
+        {"name": ORIGIN, "in": "header", "required": True, "schema": host},
+        {"name": f"{ASKED}Rate", "in": "header", "schema": {"type": "string"}},
+        {"name": f"{ASKED}Callback", "in": "header", "schema": {"type": "string"}},
+    ]
+    given = {
+        name: {"schema": {"type": "string"}, "description": description}
+        for name, description in (
+            ("WebHook-Allowed-Origin", "the sender that asks"),
+            ("WebHook-Allowed-Rate", "requests a minute, or `*`"),
+        )
+    }
+    success = {200: {"description": "The sender may post", "headers": given}}
+    extra = {"parameters": parameters, "security": []}
+    return {"responses": refusals(400) | success, "openapi_extra": extra}
 
 
 def form() -> Kwargs:

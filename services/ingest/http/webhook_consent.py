@@ -14,8 +14,9 @@ from starlette.responses import Response
 from services.shared.errors import Reject
 from services.shared.settings import Settings
 
-ORIGIN = "WebHook-Request-Origin"
-SENDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}(?::\d{1,5})?")
+ASKED = "WebHook-Request-"
+ORIGIN = f"{ASKED}Origin"
+SENDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}(?::[0-9]{1,5})?")
 METHODS = "OPTIONS, POST"
 ANY = "*"
 

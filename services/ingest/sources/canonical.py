@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from services.ingest.sources.contract import (
+    KEY_ONLY,
     InboundRequest,
     Item,
     Parsed,
@@ -134,4 +135,5 @@ SOURCE = Source(
         """  -d '{"id": "first-1", "type": "demo_requested", "email": "jo@example.com"}'""",
     ),
     sample=sample,
+    parameters=KEY_ONLY,
 )

@@ -17,6 +17,7 @@ import msgspec
 
 from services.ingest.sources.canonical import leniently
 from services.ingest.sources.contract import (
+    KEY_ONLY,
     ForeignItem,
     InboundRequest,
     Item,
@@ -257,4 +258,5 @@ SOURCE = Source(
         """"data": {"email": "jo@example.com"}}'""",
     ),
     sample=sample,
+    parameters=KEY_ONLY,
 )

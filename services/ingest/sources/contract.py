@@ -9,6 +9,7 @@ import msgspec
 from services.shared.contracts.events import Interaction
 from services.shared.contracts.provenance import LIVE, Provenance, RemarkKind
 from services.shared.errors import Reject
+from services.shared.nearest import Names
 
 MAX_ITEMS = 10_000  # of one request
 
@@ -131,13 +132,13 @@ class ItemWarning(msgspec.Struct, frozen=True):
 
 class Accepted(msgspec.Struct, frozen=True):
     """The answer to our own formats: how many items were accepted, their ids, the others, and what
-    is to be said of those accepted.
+    is to be said of those accepted, where there is something.
     """
 
     accepted: int
     ids: list[str]
     rejected: list[RejectedItem] = []
-    warnings: list[ItemWarning] = []
+    warnings: list[ItemWarning] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Sample(NamedTuple):
@@ -181,6 +182,9 @@ def accepted(ids: list[str], rejected: list[RejectedItem]) -> Accepted:
     return Accepted(len(ids), ids, rejected)
 
 
+KEY_ONLY = Names({"key"})
+
+
 def no_key(_: bytes) -> str:
     """Where a format has no place for the key in its body."""
     return ""
@@ -208,6 +212,7 @@ class Source(NamedTuple):
       it, and `new_secret` makes (the signer's, the verifier's) secret.
     - `scopes` are the keys that may post, `provenance` is what a request declares of all its
       events.
+    - `parameters` are the names that its address may have; None where the sender decides on them.
     """
 
     name: str
@@ -229,3 +234,4 @@ class Source(NamedTuple):
     new_secret: Callable[[], tuple[str, str]] | None = None
     scopes: Sequence[str] = ("secret", "public")
     provenance: Callable[[InboundRequest], Provenance] = live
+    parameters: Names | None = None
