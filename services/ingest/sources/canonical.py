@@ -17,6 +17,7 @@ from services.ingest.sources.contract import (
     Source,
 )
 from services.ingest.sources.known_names import StrictConsent, StrictExternalId, unknown_fields
+from services.ingest.sources.permissions import mended
 from services.ingest.sources.reading.json import (
     TOO_DEEP,
     UNREADABLE,
@@ -27,6 +28,7 @@ from services.ingest.sources.reading.json import (
 )
 from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
+from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
 
 NDJSON = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
@@ -49,12 +51,12 @@ _read_any = msgspec.json.Decoder().decode
 def parse(request: InboundRequest) -> list[Parsed]:
     """Every item of the body, in order."""
     cut = lines if request.media in NDJSON else pieces
-    return [read(piece) for piece in cut(request.body)]
+    return [read(piece, request.words.consent) for piece in cut(request.body)]
 
 
-def read(piece: bytes) -> Parsed:
-    """One interaction; a null is as good as a field left out, except in traits, where it erases,
-    and a field that is none is ignored with a remark.
+def read(piece: bytes, words: ConsentWords = KNOWN_WORDS) -> Parsed:
+    """One interaction; a null is as good as a field left out, except in traits, where it erases, a
+    boolean or a word may stand for a consent, and a field that is none is ignored with a remark.
     """
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
@@ -65,23 +67,25 @@ def read(piece: bytes) -> Parsed:
     except UNREADABLE as error:
         return refused(piece, error)
     try:
-        return leniently(piece, Item)
+        return leniently(piece, Item, words)
     except UNREADABLE as error:
         return refused(piece, error)
 
 
-def leniently(piece: bytes, kind: type[T], inside: str = "") -> T | Remarked:
-    """An item of which fields are null or unknown, with its remarks; `inside` is where it stands.
-    Raises UNREADABLE.
+def leniently(piece: bytes, kind: type[T], words: ConsentWords, inside: str = "") -> T | Remarked:
+    """An item of which fields are null or unknown, or whose consent is a boolean or a word, with
+    its remarks; `inside` is where it stands. Raises UNREADABLE.
     """
+    given, remarks = _read_any(piece), ()
+    unknown = list(unknown_fields(given, inside)) if isinstance(given, dict) else []
     try:
         item = msgspec.json.decode(piece, type=kind)
     except msgspec.ValidationError:
-        if b"null" not in piece:
+        if b"null" not in piece and b'"consent"' not in piece:
             raise
-        item = msgspec.convert(without_nulls(_read_any(piece)) or {}, kind)
-    given = _read_any(piece)
-    return remarked(item, unknown_fields(given, inside) if isinstance(given, dict) else ())
+        fields, remarks = mended(without_nulls(given) or {}, words)
+        item = msgspec.convert(fields, kind)
+    return remarked(item, [*remarks, *unknown])
 
 
 def without_nulls(given: Any) -> Any:

@@ -39,6 +39,7 @@ from services.ingest.sources.reading.json import (
 )
 from services.ingest.sources.remarks import plain
 from services.shared.clock import rfc3339
+from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
 from services.shared.errors import Reject
 
 MEDIA = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
@@ -82,11 +83,12 @@ _text = msgspec.json.Decoder(str).decode
 
 def parse(request: InboundRequest) -> list[Parsed]:
     """Every event of the request, in order."""
+    words = request.words.consent
     if is_binary(request):
         return [read_binary(request)]
     if is_empty_list(request.body):
         return []
-    return [read(piece) for piece in pieces(request.body)]
+    return [read(piece, words) for piece in pieces(request.body)]
 
 
 def is_binary(request: InboundRequest) -> bool:
@@ -117,7 +119,7 @@ def read_binary(request: InboundRequest) -> Parsed:
     except UNREADABLE as error:
         return refused(b"{}", error)
     event.data = msgspec.Raw(request.body or b"{}")
-    return _item(event, request.body)
+    return _item(event, request.body, request.words.consent)
 
 
 def _decoded(name: str, value: str) -> str:
@@ -132,7 +134,7 @@ def _decoded(name: str, value: str) -> str:
         ) from None
 
 
-def read(piece: bytes) -> Parsed:
+def read(piece: bytes, words: ConsentWords = KNOWN_WORDS) -> Parsed:
     """One event in JSON."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
@@ -141,26 +143,25 @@ def read(piece: bytes) -> Parsed:
         _check(event)
     except (Reject, *UNREADABLE) as error:
         return refused(piece, error)
-    return _item(event, piece)
+    return _item(event, piece, words)
 
 
-def _item(event: CloudEvent, piece: bytes) -> Parsed:
+def _item(event: CloudEvent, piece: bytes, words: ConsentWords) -> Parsed:
     try:
-        data = _data_of(event)
-        found = _fields(data)
+        found = _fields(_data_of(event), words)
     except (Reject, *UNREADABLE) as error:
         inside = "/data_base64" if event.data_base64 else "/data"
         return refused(piece, error, inside)
-    item = plain(found)
-    whole = msgspec.structs.replace(
-        item,
+    data = plain(found)
+    item = msgspec.structs.replace(
+        data,
         id=event.id,
-        type=item.type or own_type(event.type),
-        occurred_at=item.occurred_at or event.time,
+        type=data.type or own_type(event.type),
+        occurred_at=data.occurred_at or event.time,
         origin=quote(event.source, safe=":/@"),
         stated_at=None,
     )
-    return found._replace(item=whole) if isinstance(found, Remarked) else whole
+    return found._replace(item=item) if isinstance(found, Remarked) else item
 
 
 def _data_of(event: CloudEvent) -> bytes:
@@ -193,11 +194,11 @@ def own_type(given: str) -> str:
     return VERSION.sub("", given).rpartition(".")[2]
 
 
-def _fields(data: bytes) -> Item | Remarked:
+def _fields(data: bytes, words: ConsentWords) -> Item | Remarked:
     try:
         return _data(data)
     except msgspec.ValidationError:
-        return leniently(data, InteractionData, "/data")
+        return leniently(data, InteractionData, words, "/data")
 
 
 def _check(event: CloudEvent) -> None:

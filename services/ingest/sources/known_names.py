@@ -74,7 +74,8 @@ def _unknown(given: dict[str, Any], inside: str) -> Iterator[Remark]:
     if isinstance(external := given.get("external_id"), dict):
         yield from _not_among(EXTERNAL_FIELDS, external, f"{inside}/external_id")
     consents = given.get("consent")
-    for number, consent in enumerate(consents if isinstance(consents, list) else ()):
+    consents = consents if isinstance(consents, list) else [consents]
+    for number, consent in enumerate(consents):
         if isinstance(consent, dict):
             yield from _not_among(CONSENT_FIELDS, consent, f"{inside}/consent/{number}")
 

@@ -16,7 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.registry import served
-from services.ingest.sources.contract import InboundRequest, Item, Refused, Reply, Secret, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Refused,
+    Remarked,
+    Reply,
+    Secret,
+    Source,
+)
 from services.ingest.sources.mapped import MAX_ITEMS, source
 from services.ingest.sources.reading.xml import MAX_ELEMENTS
 from services.shared.contracts.events import Consent, ExternalId
@@ -562,4 +570,4 @@ def test_whatever_comes_ends_in_items_or_a_refusal(shipped: dict[str, Source], b
             found = one_.parse(post(body, headers={"webhook-id": "m"}))
         except Reject:
             continue
-        assert all(isinstance(item, Item | Refused) for item in found)
+        assert all(isinstance(item, Item | Remarked | Refused) for item in found)
