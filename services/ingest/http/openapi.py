@@ -4,7 +4,7 @@ Schemas come from the msgspec types that read and write; pydantic is kept from t
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Literal
 
 import msgspec
@@ -13,8 +13,7 @@ from fastapi import FastAPI, Response
 from services.ingest.http.answers import NothingAccepted
 from services.ingest.http.forms import FormToken
 from services.ingest.http.webhook_consent import ASKED, ORIGIN, SENDER
-from services.ingest.sources import cloudevents, forms
-from services.ingest.sources.canonical import NDJSON
+from services.ingest.sources import canonical, cloudevents, forms
 from services.ingest.sources.contract import (
     Accepted,
     Body,
@@ -25,7 +24,9 @@ from services.ingest.sources.contract import (
     Source,
 )
 from services.shared.clock import EPOCH
+from services.shared.contracts.events import Moment
 from services.shared.http.problems import MEDIA, TYPES, Problem, refusals
+from services.shared.http.schemas import mend
 
 Kwargs = dict[str, Any]  # of FastAPI's add_api_route
 REF = "#/components/schemas/{name}"
@@ -40,20 +41,37 @@ SECURITY_SCHEMES = {
     "key": {"type": "apiKey", "in": "query", "name": "key", "description": "public keys only"},
 }
 BODY_REFUSALS = (400, 401, 403, 408, 413, 415, 429, 503)
+ANYTHING = {"description": "Whatever the sender posts"}
+# Generators of clients take one content type an operation. Of another one the members are left
+# open, and arrays without the type of their items: what they cannot read they pass over.
+FIELDS = {
+    "type": "object",
+    "description": "The same fields; one that comes several times is an array",
+    "additionalProperties": {"type": ["string", "number", "boolean", "null", "object", "array"]},
+}
 PICTURE = {200: {"description": "An invisible picture", "content": {"image/gif": {}}}}
 ITEM_PROBLEM = ItemProblem(f"{TYPES}invalid", "a field is missing", "/type", "add it", 400)
 ACCEPTED_EXAMPLE = {"accepted": 1, "ids": ["e-1"], "rejected": []}
 
 
+class EventData(Item, frozen=True, omit_defaults=True, kw_only=True):
+    """The fields of an interaction; its type is the event's unless it has one of its own."""
+
+    type: str = ""
+
+
 class InteractionCloudEvent(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """A CloudEvent 1.0 whose data are the fields of an interaction."""
+    """A CloudEvent 1.0 whose data are the fields of an interaction, as an object or as JSON in a
+    text; or in base64.
+    """
 
     specversion: Literal["1.0"]
     id: str
     source: str
     type: str
-    time: datetime | None = None
-    data: Item
+    time: Moment | None = None
+    data: EventData | str | None = None
+    data_base64: str | None = None
 
 
 class FormSubmission(msgspec.Struct, omit_defaults=True):
@@ -88,6 +106,8 @@ def events(path: str, sources: Sequence[Source]) -> Kwargs:
     """A path that the sources share; who signs brings no key."""
     first = sources[0]
     media = {kind: content for source in sources for kind, content in _bodies(source, path).items()}
+    if any(source.name == cloudevents.SOURCE.name for source in sources):
+        media |= _cloudevents()
     responses = refusals(*BODY_REFUSALS)
     if first.stop_status != 200:
         responses[first.stop_status] = _nothing_accepted(first.stop_status)
@@ -119,13 +139,15 @@ def webhook_consent() -> Kwargs:
     }
     success = {200: {"description": "The sender may post", "headers": given}}
     extra = {"parameters": parameters, "security": []}
-    return {"responses": refusals(400) | success, "openapi_extra": extra}
+    described = {"responses": refusals(400) | success, "openapi_extra": extra}
+    return described | {"response_class": Response}
 
 
 def form() -> Kwargs:
     """A filled-in form."""
     content = {"schema": _schema(FormSubmission), "example": forms.SOURCE.example}
-    media = (forms.URLENCODED, "multipart/form-data", forms.JSON)
+    same = {"schema": FIELDS, "example": forms.SOURCE.example}
+    media = {forms.URLENCODED: content, "multipart/form-data": same, forms.JSON: same}
     page: dict[str, Any] = {
         "description": "Accepted: an answer for scripts, a page for people",
         "content": _json(Accepted, ACCEPTED_EXAMPLE) | {"text/html": {}},
@@ -134,13 +156,15 @@ def form() -> Kwargs:
         200: page,
         303: {"description": "Accepted; goes on to the page that `_next` names"},
     }
-    extra = {"requestBody": {"required": True, "content": dict.fromkeys(media, content)}}
+    extra = {"requestBody": {"required": True, "content": media}}
     return {"responses": responses, "openapi_extra": extra | {"security": SECURITY}}
 
 
 def form_token() -> Kwargs:
     """The token of a form."""
-    described = answer(FormToken, {"token": "AAABnbX6Fn8xkQ3bR0hXo0fYk7m1gS5L"}, (401, 403, 429))
+    described = answer(
+        FormToken, {"token": "AAABnbX6Fn8xkQ3bR0hXo0fYk7m1gS5L"}, (400, 401, 403, 429)
+    )
     return described | {"openapi_extra": {"security": SECURITY}}
 
 
@@ -185,6 +209,8 @@ def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> N
         components = document.setdefault("components", {})
         components.setdefault("schemas", {}).update(schemas)
         components["securitySchemes"] = SECURITY_SCHEMES
+        components["schemas"]["FormSubmission"]["additionalProperties"] = True
+        mend(document)
         _drop_validation_errors(document)
         return document
 
@@ -193,20 +219,29 @@ def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> N
 
 def _bodies(source: Source, path: str) -> dict[str, Any]:
     """The bodies that a source reads at a path, by content type."""
-    if source.name == cloudevents.SOURCE.name:
-        single = {"schema": _schema(InteractionCloudEvent), "example": source.example}
-        batch = {"schema": _schema(list[InteractionCloudEvent]), "example": [source.example]}
-        return {
-            "application/cloudevents+json": single,
-            "application/cloudevents-batch+json": batch,
-        }
     body = source.bodies.get(path) or Body(source.body, source.example)
     if body.type is str:
         return {"text/plain": {"schema": {"type": "string"}, "example": body.example}}
-    plain = {"type": "string" if isinstance(body.example, str) else "object"}
+    plain = {"type": "string"} if isinstance(body.example, str) else ANYTHING
     content = {"schema": _schema(body.type) if body.type else plain, "example": body.example}
-    media = sorted(source.media - {""}) or [_sample_media(source)]
-    return {kind: {"schema": {"type": "string"}} if kind in NDJSON else content for kind in media}
+    first, *others = sorted(source.media - {""} - canonical.NDJSON) or [_sample_media(source)]
+    same = {"schema": FIELDS, "example": body.example}
+    lines = {
+        kind: {"schema": {"type": "string"}} for kind in sorted(source.media & canonical.NDJSON)
+    }
+    return {first: content} | dict.fromkeys(others, same) | lines
+
+
+def _cloudevents() -> dict[str, Any]:
+    """The bodies where CloudEvents come as well, which plain JSON may also be."""
+    own, example = canonical.SOURCE.example, cloudevents.SOURCE.example
+    kinds = [Item, list[Item], InteractionCloudEvent, list[InteractionCloudEvent]]
+    one_or_more = {"anyOf": [_schema(InteractionCloudEvent), {"type": "array"}]}
+    return {
+        forms.JSON: {"schema": _any_of(*kinds), "example": own},
+        "application/cloudevents+json": {"schema": one_or_more, "example": example},
+        "application/cloudevents-batch+json": {"schema": {"type": "array"}, "example": [example]},
+    }
 
 
 def _sample_media(source: Source) -> str:

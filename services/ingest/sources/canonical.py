@@ -11,6 +11,7 @@ from services.ingest.sources.contract import (
     InboundRequest,
     Item,
     Parsed,
+    Remark,
     Remarked,
     Sample,
     SetupGuide,
@@ -76,13 +77,16 @@ def leniently(piece: bytes, kind: type[T], words: ConsentWords, inside: str = ""
     """An item of which fields are null or unknown, or whose consent is a boolean or a word, with
     its remarks; `inside` is where it stands. Raises UNREADABLE.
     """
-    given, remarks = _read_any(piece), ()
-    unknown = list(unknown_fields(given, inside)) if isinstance(given, dict) else []
+    item: T | None = None
+    remarks: tuple[Remark, ...] = ()
     try:
         item = msgspec.json.decode(piece, type=kind)
     except msgspec.ValidationError:
         if b"null" not in piece and b'"consent"' not in piece:
             raise
+    given = _read_any(piece)
+    unknown = list(unknown_fields(given, inside)) if isinstance(given, dict) else []
+    if item is None:
         fields, remarks = mended(without_nulls(given) or {}, words)
         item = msgspec.convert(fields, kind)
     return remarked(item, [*remarks, *unknown])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
-from services.shared.contracts.events import Interaction
+from services.shared.contracts.events import Interaction, Moment
 from services.shared.contracts.provenance import LIVE, Provenance, RemarkKind
 from services.shared.errors import Reject
 from services.shared.nearest import Names
@@ -50,7 +50,7 @@ class Item(Interaction, frozen=True, omit_defaults=True, kw_only=True):
     """An interaction as its sender states it: with the time, perhaps without an id."""
 
     id: str = ""
-    occurred_at: datetime | None = None
+    occurred_at: Moment | None = None
 
 
 class ForeignItem(Item, frozen=True, omit_defaults=True, kw_only=True):

@@ -7,7 +7,6 @@ An event may have 32 KB, a batch 500 KB, as at Segment.
 import re
 import uuid
 from datetime import datetime
-from typing import Literal
 
 import msgspec
 
@@ -96,7 +95,7 @@ def write_key(body: bytes) -> str:
 class SegmentAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What Segment's clients expect; calls that were refused beside others are listed."""
 
-    success: Literal[True]
+    success: bool
     rejected: list[RejectedItem] = []
 
 

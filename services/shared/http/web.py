@@ -9,18 +9,21 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from services.shared.db import is_transient
 from services.shared.errors import Kind, Reject, Retry
 from services.shared.http import health, problems
 from services.shared.http.problems import problem_response
 from services.shared.http.rates import RateLimits
+from services.shared.http.schemas import mend
 
 log = structlog.get_logger()
 SMALL_BODY = 64 * 1024  # bytes, for services that are asked questions
 Readiness = health.Readiness
 KIND_OF_STATUS: dict[int, Kind] = {404: "not-found", 405: "method", 413: "too-large"}
 COMPARE = "Compare with /openapi.json"
+METHODS = ("GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "DELETE")
 
 
 class Application(FastAPI):
@@ -29,6 +32,7 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
         problems.add_schemas(document)
+        mend(document)
         return document
 
 
@@ -79,12 +83,26 @@ async def _malformed(_: Request, error: RequestValidationError) -> Response:
     return problem_response(Reject(first["msg"], where=where, remedy=COMPARE), 422)
 
 
-async def _http(_: Request, error: HTTPException) -> Response:
+async def _http(request: Request, error: HTTPException) -> Response:
     kind = KIND_OF_STATUS.get(error.status_code, "invalid")
     reject = Reject(str(error.detail), remedy=COMPARE, kind=kind)
     response = problem_response(reject, error.status_code)
     response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the described routes of an address take."""
+    routes = [route for route in request.app.router.routes if type(route) is not Route]
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
 
 
 async def _crashed(request: Request, error: Exception) -> Response:
