@@ -34,6 +34,7 @@ async def main(settings: Settings) -> None:
         ),
         watchdog.watch(),
     )
+    await scorer.lag.close()
     await scorer.publisher.close()
     await scorer.engine.dispose()
 

@@ -20,9 +20,10 @@ from services.scorer.dependencies import (
 )
 from services.scorer.queries import examples
 from services.scorer.queries.filters import LeadFilter, Order
+from services.scorer.queries.lag import Lag
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import LookupBody, identifier_of
-from services.scorer.queries.repository import MergedAway
+from services.scorer.queries.repository import MergedAway, UnknownLead
 from services.scorer.queries.responses import (
     LeadResponse,
     LeadsResponse,
@@ -38,7 +39,7 @@ from services.shared.http import web
 from services.shared.http.keys import BEARER, ApiKeys
 from services.shared.http.paging import MAX_CURSOR
 from services.shared.http.parameters import only_declared
-from services.shared.http.problems import refusals
+from services.shared.http.problems import problem_response, refusals
 from services.shared.http.rates import RateLimits
 from services.shared.http.responses import add_response_types, documented, json_response
 from services.shared.messaging.kafka import Publisher
@@ -65,15 +66,17 @@ def create_app(
     keys: ApiKeys,
     readiness: web.Readiness,
     publisher: Publisher,
+    lag: Lag | None = None,
 ) -> FastAPI:
     """The application; opens nothing."""
     rates, pepper = RateLimits(settings), settings.pepper.get_secret_value().encode()
     app = web.create("Ripeline scorer", readiness, rates, max_body=web.SMALL_BODY)
-    leads = LeadQueries(engine, scoring, pepper)
+    leads = LeadQueries(engine, scoring, pepper, lag)
     sales = SalesReports(engine, scoring, leads, publisher, pepper)
     timelines = TimelineQueries(engine, scoring, pepper)
     app.state.backend = Backend(scoring, keys, rates, leads, timelines, sales)
     app.exception_handler(MergedAway)(_redirect)
+    app.exception_handler(UnknownLead)(_unknown)
     app.include_router(router)
     add_response_types(
         app, [LeadResponse, LeadsResponse, LedgerResponse, TimelineResponse, PendingReportResponse]
@@ -86,6 +89,22 @@ async def _redirect(request: Request, error: MergedAway) -> Response:
     path = request.url.path.replace(str(request.path_params.get("lead_id")), str(error.into))
     query = f"?{request.url.query}" if request.url.query else ""
     return Response(status_code=308, headers={"Location": path + query})
+
+
+async def _unknown(request: Request, error: UnknownLead) -> Response:
+    """404, with the advice to ask again where events wait that may make the lead."""
+    backend: Backend = request.app.state.backend
+    is_behind = error.is_behind
+    if is_behind is None:
+        is_behind = await backend.leads.is_behind()
+    if not is_behind:
+        return problem_response(error)
+    remedy = "not yet applied: try again in a second"
+    response = problem_response(
+        Reject(error.title, where=error.where, remedy=remedy, kind=error.kind)
+    )
+    response.headers["Retry-After"] = "1"
+    return response
 
 
 class ListParameters(BaseModel):

@@ -18,6 +18,8 @@ from services.shared.errors import Reject
 from services.shared.http.keys import ApiKeys, bearer
 from services.shared.http.rates import RateLimits
 
+LEAD_OR_SYSTEM = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[^:/]+:[^/]+)$"
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -72,6 +74,7 @@ async def _reference(
         Path(
             max_length=300,
             description="the lead's id, or SYSTEM:ID, url-encoded, by the id of another system",
+            json_schema_extra={"pattern": LEAD_OR_SYSTEM},
         ),
     ],
 ) -> uuid.UUID | Identifier:
