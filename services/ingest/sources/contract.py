@@ -147,7 +147,7 @@ class ItemWarning(msgspec.Struct, frozen=True):
 
 class Accepted(msgspec.Struct, frozen=True):
     """The answer to our own formats: how many items were accepted, their ids, the others, and what
-    is to be said of those accepted, where there is something.
+    is to be said of those accepted, if anything is.
     """
 
     accepted: int
