@@ -72,6 +72,15 @@ def _add_events(app: FastAPI, events: Events, parts: Dependencies) -> None:
             response_model=None,
             **openapi.events(route.path, route.sources),
         )
+        if "GET" in route.methods:
+            app.add_api_route(
+                route.path,
+                events.receive,
+                methods=["GET"],
+                tags=[route.sources[0].name],
+                response_model=None,
+                **openapi.first_call(route.sources[0]),
+            )
     app.router.routes[:0] = [
         Route(route.path, events.receive, methods=route.methods) for route in routes
     ]

@@ -4,7 +4,7 @@ page for people.
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -163,6 +163,12 @@ async def look_up(backend: BackendDep, body: LookupBody, product: Product) -> Re
     identifier = identifier_of(backend.scoring.cleaner, body)
     lead = await backend.leads.lead(await backend.leads.look_up(identifier), product)
     return json_response(LeadResponse.of(lead))
+
+
+@router.get("/lookup", include_in_schema=False)
+async def look_up_by_address() -> Response:
+    """No lead has this id. Raises HTTPException 405."""
+    raise HTTPException(405, headers={"Allow": "POST"})
 
 
 @router.get(

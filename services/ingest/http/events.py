@@ -38,7 +38,8 @@ class SourceRoute(NamedTuple):
     @property
     def methods(self) -> list[str]:
         """GET as well where a sender first asks by it who answers."""
-        return ["GET", "POST"] if self.sources[0].handshake else ["POST"]
+        first = self.sources[0]
+        return ["GET", "POST"] if first.handshake and first.is_greeted_by_get else ["POST"]
 
 
 def source_routes(sources: Sequence[Source]) -> list[SourceRoute]:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Response
 
 from services.ingest.http.answers import NothingAccepted
 from services.ingest.http.forms import FormToken
+from services.ingest.http.loose_schemas import loosen
 from services.ingest.http.webhook_consent import ASKED, ORIGIN, SENDER
 from services.ingest.sources import canonical, cloudevents, forms
 from services.ingest.sources.contract import (
@@ -122,6 +123,19 @@ def events(path: str, sources: Sequence[Source]) -> Kwargs:
     }
 
 
+def first_call(source: Source) -> Kwargs:
+    """The call by which a sender looks who answers."""
+    success = {200: {"description": "What the sender wants to hear", "content": {"text/plain": {}}}}
+    extra: dict[str, Any] = {"security": []}
+    return {
+        "response_class": Response,
+        "name": f"{source.name}_first_call",
+        "description": "The call by which the sender looks who answers.",
+        "responses": refusals(401, 405, 413) | success,
+        "openapi_extra": extra,
+    }
+
+
 def webhook_consent() -> Kwargs:
     """The question whether webhooks may come."""
     host = {"type": "string", "pattern": f"^{SENDER.pattern}$"}
@@ -202,6 +216,9 @@ def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> N
         dict.fromkeys([*own, FormToken, *bodies, *answers, *types]), ref_template=REF
     )
 
+    schemas["FormSubmission"]["additionalProperties"] = True
+    loosen(schemas)
+
     def openapi() -> dict[str, Any]:
         if app.openapi_schema:
             return app.openapi_schema
@@ -209,7 +226,6 @@ def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> N
         components = document.setdefault("components", {})
         components.setdefault("schemas", {}).update(schemas)
         components["securitySchemes"] = SECURITY_SCHEMES
-        components["schemas"]["FormSubmission"]["additionalProperties"] = True
         mend(document)
         _drop_validation_errors(document)
         return document

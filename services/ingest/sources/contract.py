@@ -218,7 +218,8 @@ class Source(NamedTuple):
       paths; None: any object.
     - `verify` returns the secret with which a sender signed, or raises Reject `signature` or
       `stale`; senders without it bring an API key.
-    - `handshake` answers a sender's first call; None where the request is no such call.
+    - `handshake` answers a sender's first call, which may come by GET (`is_greeted_by_get`); None
+      where the request is no such call.
     - `single_use_token` names the token of a scheme whose signature does not cover the body, so
       that it serves one body only.
     - `stop_status` is the status by which this sender learns that repeating is of no use: it is
@@ -242,6 +243,7 @@ class Source(NamedTuple):
     setup: SetupGuide | None = None
     verify: Verify | None = None
     handshake: Handshake | None = None
+    is_greeted_by_get: bool = True
     single_use_token: Callable[[InboundRequest], str] | None = None
     stop_status: int = 400
     sample: Callable[[str, datetime], Sample] | None = None

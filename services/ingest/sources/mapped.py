@@ -6,6 +6,7 @@ leaves a value out does not take it back. An item whose expression fails is refu
 name, and harms no other.
 """
 
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -68,6 +69,8 @@ TEXTS = (
 
 _any = msgspec.json.Decoder().decode
 
+OUTSIDE_BODY = re.compile(r"\b(?:query|header)\(")
+
 
 def source(rule: Sender) -> Source:
     """The source of a rule."""
@@ -92,6 +95,8 @@ def source(rule: Sender) -> Source:
         setup=SetupGuide(rule.title, rule.steps),
         verify=scheme and scheme.verify,
         handshake=_handshake(rule, rule.challenge, scheme) if rule.challenge and scheme else None,
+        # a call without a body tells its purpose in its address or headers
+        is_greeted_by_get=bool(rule.challenge and OUTSIDE_BODY.search(rule.challenge.when)),
         # a webhook repeats or is switched off after a refusal; a person's own script is to show it
         stop_status=200 if scheme else 400,
         sample=sample,

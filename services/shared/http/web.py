@@ -9,7 +9,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
 
 from services.shared.db import is_transient
 from services.shared.errors import Kind, Reject, Retry
@@ -23,7 +22,6 @@ SMALL_BODY = 64 * 1024  # bytes, for services that are asked questions
 Readiness = health.Readiness
 KIND_OF_STATUS: dict[int, Kind] = {404: "not-found", 405: "method", 413: "too-large"}
 COMPARE = "Compare with /openapi.json"
-METHODS = ("GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "DELETE")
 
 
 class Application(FastAPI):
@@ -88,21 +86,17 @@ async def _http(request: Request, error: HTTPException) -> Response:
     reject = Reject(str(error.detail), remedy=COMPARE, kind=kind)
     response = problem_response(reject, error.status_code)
     response.headers.update(error.headers or {})
-    if error.status_code == 405:
-        response.headers["Allow"] = ", ".join(_methods(request))
+    if error.status_code == 405 and "allow" in response.headers:
+        response.headers["Allow"] = _described_methods(request) or response.headers["Allow"]
     return response
 
 
-def _methods(request: Request) -> list[str]:
-    """The methods that the described routes of an address take."""
-    routes = [route for route in request.app.router.routes if type(route) is not Route]
-    return [
-        method
-        for method in METHODS
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
-        )
-    ]
+def _described_methods(request: Request) -> str:
+    """The methods that the document has of an address; '' for one that it has not."""
+    route = request.scope.get("route")
+    path = getattr(route, "path", request.scope["path"])
+    operations = request.app.openapi()["paths"].get(path, {})
+    return ", ".join(method.upper() for method in operations)
 
 
 async def _crashed(request: Request, error: Exception) -> Response:

@@ -63,13 +63,14 @@ class EndOffsets:
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:
+            # subscribed to nothing: a fetch would hold up what is asked over its connection
             self._consumer = AIOKafkaConsumer(
-                *TOPICS,
                 bootstrap_servers=self._settings.kafka_bootstrap,
                 enable_auto_commit=False,
                 metadata_max_age_ms=5_000,
             )
             await self._consumer.start()
+            await self._consumer._client.set_topics(TOPICS)
         return self._consumer
 
     async def close(self) -> None:
