@@ -23,7 +23,7 @@ from services.shared.messaging.outbox import OutboxRelay
 from services.shared.playbook import loading
 from services.shared.settings import Settings
 
-LAG_S = 1.0  # how long the broker may take to say where the log ends
+LAG_S = 2.0  # how long the broker may take to say where the log ends
 
 
 class Scorer(NamedTuple):
