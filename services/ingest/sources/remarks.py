@@ -5,7 +5,7 @@ not understood, a text that was cut.
 from collections.abc import Iterable
 from typing import TypeVar
 
-from services.ingest.sources.contract import Item, Remark, Remarked
+from services.ingest.sources.contract import Item, Parsed, Refused, Remark, Remarked
 from services.shared.contracts.provenance import RemarkKind
 
 MAX_SHOWN = 60  # characters of what was written
@@ -25,6 +25,14 @@ def with_remarks(first: tuple[Remark, ...], more: Iterable[Remark]) -> tuple[Rem
     for kind, where, text, nearest in more:
         shown[Remark(kind, _shown(where), _shown(text), _shown(nearest))] = None
     return tuple(shown)[:MAX_REMARKS]
+
+
+def also_remarked(found: Parsed, remarks: Iterable[Remark]) -> Parsed:
+    """What a reader returned, with further remarks in front of its own."""
+    if isinstance(found, Refused):
+        return found
+    item, own = found if isinstance(found, Remarked) else (found, ())
+    return remarked(item, (*remarks, *own))
 
 
 def plain(found: Item | Remarked) -> Item:
