@@ -69,7 +69,8 @@ def _number(given: Any) -> Any:
 Text = Annotated[str, StringConstraints(strip_whitespace=True)]
 Moment = Annotated[AwareDatetime, AfterValidator(_in_range)]
 # 5 and 5.0 stay what they are
-Number = Annotated[Any, AfterValidator(_number), WithJsonSchema({"type": "number"})]
+_NUMBER = {"anyOf": [{"type": "number"}, {"type": "null"}]}
+Number = Annotated[Any, AfterValidator(_number), WithJsonSchema(_NUMBER)]
 
 
 class SalesReport(BaseModel):
