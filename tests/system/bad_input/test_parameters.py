@@ -15,8 +15,6 @@ SERVICES = {"ingest": "secret", "scorer": "query", "nurture": "query"}
 FOREIGN = re.compile(
     r"/v1/(hooks/|projects/|[abgipst]$|track|identify|page|screen|group|alias|batch)"
 )
-    r"/v1/(hooks/|projects/|[abgipst]$|track|identify|page|screen|group|alias|batch)"
-)
 
 
 def routes(system: System, service: str) -> list[tuple[str, str]]:
