@@ -17,6 +17,7 @@ from services.scorer.dependencies import (
     Product,
     may_query,
     may_report,
+    only_declared,
     parse_time,
 )
 from services.scorer.queries import examples
@@ -39,7 +40,6 @@ from services.shared.errors import Reject
 from services.shared.http import web
 from services.shared.http.keys import BEARER, ApiKeys
 from services.shared.http.paging import MAX_CURSOR
-from services.shared.http.parameters import only_declared
 from services.shared.http.problems import problem_response, refusals
 from services.shared.http.rates import RateLimits
 from services.shared.http.responses import add_response_types, documented, json_response

@@ -1,6 +1,7 @@
 """What the API's routes are given: the backend, and parts of a request once they are checked."""
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -9,12 +10,14 @@ from fastapi import Depends, Path, Query, Request
 
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import lead_reference
+from services.scorer.queries.repository import UnknownLead
 from services.scorer.queries.sales_status import SalesReports
 from services.scorer.queries.timeline import TimelineQueries
 from services.scorer.scoring import Scoring
 from services.shared.clock import to_us
 from services.shared.contracts.identity import Identifier
 from services.shared.errors import Reject
+from services.shared.http import parameters
 from services.shared.http.keys import ApiKeys, bearer
 from services.shared.http.rates import RateLimits
 
@@ -65,6 +68,18 @@ async def may_report(request: Request, backend: BackendDep) -> None:
     """Wants a key of scope secret or query. Raises Reject."""
     key = backend.keys.authorize(bearer(request.headers.get("authorization")), "secret", "query")
     backend.rates.count_key(key.id)
+
+
+async def only_declared(request: Request, backend: BackendDep) -> None:
+    """Wants no parameter that the route does not declare. Raises Reject, or MergedAway for a lead
+    that is at another address, where the same is asked.
+    """
+    try:
+        await parameters.only_declared(request)
+    except Reject:
+        with suppress(ValueError, UnknownLead):
+            await backend.leads.check(uuid.UUID(request.path_params.get("lead_id", "")))
+        raise
 
 
 async def _reference(

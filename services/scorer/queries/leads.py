@@ -131,6 +131,11 @@ class LeadQueries:
         """Whether events wait that are not applied yet."""
         return self._lag is not None and await self._lag.is_behind()
 
+    async def check(self, lead_id: uuid.UUID) -> None:
+        """Raises MergedAway, or UnknownLead, where no lead has this id."""
+        async with self._engine.connect() as connection:
+            await LeadRepository(connection).check(lead_id)
+
     async def strongest_identifier(self, lead_id: uuid.UUID) -> Identifier:
         """That of a lead, or of the one into which it was merged. Raises Reject `not-found`."""
         async with self._engine.connect() as connection:
