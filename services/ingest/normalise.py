@@ -27,6 +27,8 @@ from services.ingest.sources.contract import (
     Remark,
     Remarked,
 )
+from services.ingest.sources.known_names import Vocabulary
+from services.ingest.sources.remarks import with_remarks
 from services.ingest.sources.visitors import Visitors
 from services.shared.contracts import sales
 from services.shared.contracts.consent import consents_of
@@ -54,6 +56,7 @@ from services.shared.playbook.sections import Sales
 # until it is encoded nobody else has the item, and copies cost more than all the rest
 set_field = msgspec.structs.force_setattr
 NONE = frozenset[str]()
+OWN_TYPES = Vocabulary()
 IDENTIFIED = "identified"  # says how things stand; rows of files have dates of their own
 
 
@@ -131,7 +134,8 @@ class Normaliser:
     """Makes records of items under the rules of identity and the pepper of keyed hashes.
 
     `outcomes` are what sales may report, `own_fields` the fields of a CRM that we write ourselves:
-    their changes say nothing new; `visitors` tells machines and assistants.
+    their changes say nothing new; `visitors` tells machines and assistants, `vocabulary` are the
+    types and the content that are known.
     """
 
     def __init__(
@@ -141,8 +145,9 @@ class Normaliser:
         outcomes: Sales = Sales(),
         own_fields: frozenset[str] = frozenset(),
         visitors: Visitors = Visitors(),
+        vocabulary: Vocabulary = OWN_TYPES,
     ) -> None:
-        self._visitors = visitors
+        self._visitors, self._vocabulary = visitors, vocabulary
         self._cleaner, self._pepper = cleaner, pepper
         self._reasons, self._own_fields = outcomes.disqualify_reasons, own_fields
 
@@ -152,6 +157,7 @@ class Normaliser:
 
         `first` is the place of the first of the items in the body.
         """
+        vocabulary = self._vocabulary
         for place, item in enumerate(items, first):
             if isinstance(item, Refused):
                 receipt.refuse(place, item.id, item.reject)
@@ -159,6 +165,10 @@ class Normaliser:
             remarks: tuple[Remark, ...] = ()
             if isinstance(item, Remarked):
                 item, remarks = item
+            if item.type not in vocabulary.types or (
+                item.content_id and item.content_id not in vocabulary.content
+            ):
+                remarks = with_remarks(remarks, vocabulary.remarks(item))
             sender_id = item.id
             try:
                 remarks += self._take(item, receipt, remarks)

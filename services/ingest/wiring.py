@@ -16,6 +16,7 @@ from services.ingest.normalise import Normaliser
 from services.ingest.registry import FORMS, MAILBOX, served, words_of
 from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
+from services.ingest.sources.known_names import Vocabulary
 from services.ingest.sources.visitors import Visitors
 from services.ingest.spool import Spool
 from services.ingest.spool_lease import SpoolLease
@@ -78,7 +79,12 @@ def wire(settings: Settings) -> Ingest:
         statistics=SourceStatistics(engine, [*sources, FORMS, MAILBOX], settings.public_url),
         sources=sources,
         normaliser=Normaliser(
-            Cleaner(playbook.identity), pepper, playbook.sales, own_crm_fields, visitors
+            Cleaner(playbook.identity),
+            pepper,
+            playbook.sales,
+            own_crm_fields,
+            visitors,
+            Vocabulary.of(playbook),
         ),
         visitors=visitors,
         delivery=Delivery(publisher, spool, lease),

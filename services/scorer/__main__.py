@@ -35,6 +35,7 @@ async def main(settings: Settings) -> None:
         ),
         watchdog.watch(),
     )
+    await scorer.lag.close()
     await scorer.publisher.close()
     await scorer.engine.dispose()
 

@@ -21,6 +21,8 @@ from services.shared.errors import Reject
 from services.shared.http.problems import MEDIA, problem_of
 from services.shared.telemetry import ACCEPTED, REFUSED
 
+MAX_WARNINGS = 100  # of an answer; all are counted
+
 
 class NothingAccepted(msgspec.Struct, frozen=True):
     """The problem document of a request of which no item was acceptable."""
@@ -57,7 +59,7 @@ def _success(source: Source, receipt: Receipt, rejected: list[RejectedItem]) -> 
     if isinstance(answer, Reply):
         return Response(answer.body, media_type=answer.media)
     if isinstance(answer, Accepted) and receipt.remarks:
-        warnings = [_warning(placed) for placed in receipt.remarks]
+        warnings = [_warning(placed) for placed in receipt.remarks[:MAX_WARNINGS]]
         answer = msgspec.structs.replace(answer, warnings=warnings)
     return Response(encode_bytes(answer), media_type="application/json")
 

@@ -18,6 +18,7 @@ from services.ingest.sources.contract import InboundRequest, Parsed, Secret, Sou
 from services.ingest.sources.reading.json import is_list
 from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Kind, Reject
+from services.shared.http import parameters
 from services.shared.http.problems import problem_response
 from services.shared.runtime import fault_point
 from services.shared.telemetry import REFUSED
@@ -37,7 +38,8 @@ class SourceRoute(NamedTuple):
     @property
     def methods(self) -> list[str]:
         """GET as well where a sender first asks by it who answers."""
-        return ["GET", "POST"] if self.sources[0].handshake else ["POST"]
+        first = self.sources[0]
+        return ["GET", "POST"] if first.handshake and first.is_greeted_by_get else ["POST"]
 
 
 def source_routes(sources: Sequence[Source]) -> list[SourceRoute]:
@@ -75,6 +77,8 @@ class Events:
         key, spool_owner, rate_headers = self._admission.admit(request, in_body)
         if key.scope not in source.scopes:
             raise _wrong_scope(key.scope, source)
+        if inbound.query and source.parameters is not None:
+            parameters.check(inbound.query, source.parameters)
         is_public = key.scope == "public"
         receipt = _receipt(
             f"{source.name}:{key.name}",

@@ -2,6 +2,7 @@
 follows.
 """
 
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -20,13 +21,18 @@ from services.ingest.http.events import wrong_media
 from services.ingest.http.request import marked, read
 from services.ingest.normalise import Receipt
 from services.ingest.sources import forms
-from services.ingest.sources.contract import InboundRequest
+from services.ingest.sources.contract import KEY_ONLY, InboundRequest
 from services.ingest.sources.forms import Fields
 from services.shared.contracts.events import encode_bytes
 from services.shared.contracts.provenance import LIVE
 from services.shared.errors import Reject
+from services.shared.http import parameters
+from services.shared.playbook.urls import TRACKING
 from services.shared.runtime import fault_point
 from services.shared.telemetry import REFUSED
+
+# what analytics and advertisements append to addresses in pages, forms' among them
+DECORATION = re.compile(rf"{TRACKING.pattern}|_g[al]$|(?:gbraid|wbraid|ttclid|li_fat_id|mkt_tok)$")
 
 
 class FormToken(msgspec.Struct, frozen=True):
@@ -54,6 +60,8 @@ class Forms:
         key, spool_owner, rate_headers = self._admission.admit(
             request, forms.text(fields, "_key"), in_page=True
         )
+        own = [name for name in inbound.query if not DECORATION.match(name)]
+        parameters.check(own, KEY_ONLY)
         next_page = self._next_page(fields)
         receipt = Receipt(
             f"{forms.SOURCE.name}:{key.name}",
@@ -72,6 +80,7 @@ class Forms:
     async def token(self, form: str, request: Request) -> Response:
         """A token for a form that is shown now: a page puts it into the field `_token`."""
         admitted = self._admission.admit(request)
+        parameters.check(request.query_params, KEY_ONLY)
         token = FormToken(form_token.issue(self._parts.pepper, form, time.time()))
         answer = Response(
             encode_bytes(token), headers={"Cache-Control": "no-store"},

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
-from services.shared.contracts.events import Interaction
+from services.shared.contracts.events import Interaction, Moment
 from services.shared.contracts.provenance import LIVE, Provenance, RemarkKind
 from services.shared.errors import Reject
+from services.shared.nearest import Names
 
 MAX_ITEMS = 10_000  # of one request
 
@@ -49,7 +50,7 @@ class Item(Interaction, frozen=True, omit_defaults=True, kw_only=True):
     """An interaction as its sender states it: with the time, perhaps without an id."""
 
     id: str = ""
-    occurred_at: datetime | None = None
+    occurred_at: Moment | None = None
 
 
 class ForeignItem(Item, frozen=True, omit_defaults=True, kw_only=True):
@@ -201,6 +202,9 @@ def accepted(ids: list[str], rejected: list[RejectedItem]) -> Accepted:
     return Accepted(len(ids), ids, rejected)
 
 
+KEY_ONLY = Names({"key"})
+
+
 def no_key(_: bytes) -> str:
     """Where a format has no place for the key in its body."""
     return ""
@@ -225,7 +229,8 @@ class Source(NamedTuple):
       paths; None: any object.
     - `verify` returns the secret with which a sender signed, or raises Reject `signature` or
       `stale`; senders without it bring an API key.
-    - `handshake` answers a sender's first call; None where the request is no such call.
+    - `handshake` answers a sender's first call, which may come by GET (`is_greeted_by_get`); None
+      where the request is no such call.
     - `single_use_token` names the token of a scheme whose signature does not cover the body, so
       that it serves one body only.
     - `stop_status` is the status by which this sender learns that repeating is of no use: it is
@@ -234,6 +239,7 @@ class Source(NamedTuple):
       it, and `new_secret` makes (the signer's, the verifier's) secret.
     - `scopes` are the keys that may post, `provenance` is what a request declares of all its
       events.
+    - `parameters` are the names that its address may have; None where the sender decides on them.
     """
 
     name: str
@@ -249,6 +255,7 @@ class Source(NamedTuple):
     setup: SetupGuide | None = None
     verify: Verify | None = None
     handshake: Handshake | None = None
+    is_greeted_by_get: bool = True
     single_use_token: Callable[[InboundRequest], str] | None = None
     stop_status: int = 400
     sample: Callable[[str, datetime], Sample] | None = None
@@ -256,3 +263,4 @@ class Source(NamedTuple):
     new_secret: Callable[[], tuple[str, str]] | None = None
     scopes: Sequence[str] = ("secret", "public")
     provenance: Callable[[InboundRequest], Provenance] = live
+    parameters: Names | None = None

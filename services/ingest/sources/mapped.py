@@ -7,6 +7,7 @@ refused with the field's name, and harms no other; any other field that fails is
 """
 
 import math
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -72,6 +73,8 @@ def _number(text: str) -> float:
 
 _any = msgspec.json.Decoder(float_hook=_number).decode
 
+OUTSIDE_BODY = re.compile(r"\b(?:query|header)\(")
+
 
 def source(rule: Sender) -> Source:
     """The source of a rule."""
@@ -96,6 +99,8 @@ def source(rule: Sender) -> Source:
         setup=SetupGuide(rule.title, rule.steps),
         verify=scheme and scheme.verify,
         handshake=_handshake(rule, rule.challenge, scheme) if rule.challenge and scheme else None,
+        # a call without a body tells its purpose in its address or headers
+        is_greeted_by_get=bool(rule.challenge and OUTSIDE_BODY.search(rule.challenge.when)),
         # a webhook repeats or is switched off after a refusal; a person's own script is to show it
         stop_status=200 if scheme else 400,
         sample=sample,

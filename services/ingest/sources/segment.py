@@ -8,7 +8,7 @@ KB, as at Segment.
 import re
 import uuid
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -129,7 +129,7 @@ def write_key(body: bytes) -> str:
 class SegmentAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What Segment's clients expect; calls that were refused beside others are listed."""
 
-    success: Literal[True]
+    success: bool
     rejected: list[RejectedItem] = []
 
 

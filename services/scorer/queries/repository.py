@@ -140,14 +140,21 @@ class TimelineRow(NamedTuple):
     body: str
 
 
+class UnknownLead(Reject):
+    """There is no such lead, or none yet: `is_behind` says whether events wait that may make it,
+    None where nobody has asked.
+    """
+
+    def __init__(
+        self, title: str, where: str, remedy: str, *, is_behind: bool | None = None
+    ) -> None:
+        super().__init__(title, where=where, remedy=remedy, kind="not-found")
+        self.is_behind = is_behind
+
+
 def unknown_lead(lead_id: uuid.UUID) -> Reject:
     """The refusal of an id that no lead has."""
-    return Reject(
-        f"no lead {lead_id}",
-        where="id",
-        remedy="look it up with POST /v1/leads/lookup",
-        kind="not-found",
-    )
+    return UnknownLead(f"no lead {lead_id}", "id", "look it up with POST /v1/leads/lookup")
 
 
 @asynccontextmanager

@@ -34,7 +34,7 @@ from services.ops.__main__ import app as command_line
 from services.ops.commands import overrides
 from services.ops.commands.gaps import accept_gaps, open_gaps
 from services.ops.embedded import mail_sink as sink
-from services.shared.clock import Clock, to_us
+from services.shared.clock import Clock, rfc3339, to_us
 from services.shared.contracts.events import (
     CHANGES,
     CONSENTS,
@@ -659,13 +659,12 @@ async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(
         ).decode()
         assert headers["webhook-signature"] == f"v1,{expected}"
         posted = json.loads(body)
-        assert (posted["type"], posted["touch"], posted["recipient"]) == (
-            "touch.due",
-            str(touch.id),
-            "ann@firm.example",
-        )
-        assert posted["unsubscribe"].startswith(f"{bench.settings.public_url}/u/")
-        assert posted["preferences"].startswith(f"{bench.settings.public_url}/p/")
+        assert set(posted) == {"type", "timestamp", "data"}
+        assert (posted["type"], posted["timestamp"]) == ("touch.due", rfc3339(touch.decided_at))
+        data = posted["data"]
+        assert (data["touch"], data["recipient"]) == (str(touch.id), "ann@firm.example")
+        assert data["unsubscribe"].startswith(f"{bench.settings.public_url}/u/")
+        assert data["preferences"].startswith(f"{bench.settings.public_url}/p/")
     assert bench.hook.got[0][1] == bench.hook.got[1][1]
     assert bench.mails() == []
 

@@ -4,10 +4,12 @@ failures (D6, U3).
 
 import asyncio
 import json
+import socket
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
@@ -18,6 +20,7 @@ from standardwebhooks import Webhook
 
 from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.sources.contract import Item
+from services.ops.commands.status import STOPS
 from services.scorer.crm.delivery import AT_ONCE, CrmDelivery
 from services.scorer.crm.payload import SCHEDULE
 from services.scorer.processing.handler import Handler
@@ -30,6 +33,7 @@ from services.shared.contracts.events import ExternalId
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import rows
 from services.shared.errors import Reject
+from services.shared.http import webhook
 from services.shared.logs import configure_logs
 from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import Crm, Playbook
@@ -88,6 +92,15 @@ class Receiver:
         """A message's data, once its signature holds."""
         headers, body = self.got[place]
         return dict(Webhook(SECRET).verify(body, headers)["data"])
+
+
+class Names(webhook.ThreadedResolver):
+    """A private network's own names, all of this machine."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[webhook.ResolveResult]:
+        return await super().resolve("127.0.0.1", port, family)
 
 
 class Bench:
@@ -423,28 +436,32 @@ async def test_two_processes_share_the_work(bench: Bench) -> None:
     assert len(set(bench.receiver.ids)) == len(bench.receiver.got) == 2 * AT_ONCE
 
 
-async def test_in_production_no_address_of_our_own_network_is_called(bench: Bench) -> None:
-    """Security: neither a literal address nor a name that leads to one."""
+async def test_in_production_no_name_that_leads_into_our_own_network_is_called(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Security: it is refused with a remedy, which the delivery and `ripeline status` say, unless
+    it is named among the receivers.
+    """
+    monkeypatch.setattr(webhook, "ThreadedResolver", Names)
     await ann(bench)
-    for url, problem in (
-        (
-            "http://127.0.0.1:9/in",
-            "RIPELINE_CRM_URL: 127.0.0.1 is not a public address: name a public host",
-        ),
-        (
-            "http://[::ffff:169.254.169.254]/in",
-            "RIPELINE_CRM_URL: ::ffff:169.254.169.254 is not a public address: name a public host",
-        ),
-        ("http://localhost:9/in", "the webhook is away: ClientConnectorDNSError"),
-        ("file:///etc/passwd", "the webhook is away: NonHttpUrlClientError"),
+    name = "flows.internal"
+    url = SecretStr(bench.settings.crm_url.get_secret_value().replace("127.0.0.1", name))
+    for receivers, expected in (
+        ([], f"RIPELINE_CRM_URL: {name} is "),
+        ([f"{name}:{urlsplit(url.get_secret_value()).port}"], ""),
+        (["127.0.0.0/8"], ""),
     ):
-        bench.settings = bench.settings.model_copy(
-            update={"environment": "production", "crm_url": SecretStr(url)}
-        )
+        update = {"environment": "production", "crm_url": url, "private_receivers": receivers}
+        bench.settings = bench.settings.model_copy(update=update)
         bench.delivery = bench.new_delivery()
         await bench.do("UPDATE scorer.writeback SET due_at = now()")
         await bench.deliver()
-        assert [row.problem for row in await bench.outbox()] == [problem]
+        (entry,) = await bench.outbox()
+        assert entry.problem.startswith(expected)
+        assert (f"add {name} to RIPELINE_PRIVATE_RECEIVERS" in entry.problem) == (not receivers)
+        stops = await bench.ask(STOPS)
+        assert [stop.why for stop in stops] == [entry.problem][: not receivers]
+    assert len(bench.receiver.got) == 1  # the second time there is no news
 
 
 @pytest.mark.parametrize(
