@@ -55,7 +55,7 @@ from services.shared.playbook.sections import Sales
 # until it is encoded nobody else has the item, and copies cost more than all the rest
 set_field = msgspec.structs.force_setattr
 NONE = frozenset[str]()
-IDENTIFIED = "identified"  # says how things stand, not that something happened
+IDENTIFIED = "identified"  # says how things stand; rows of files have dates of their own
 
 
 class Refusal(NamedTuple):
@@ -193,7 +193,7 @@ class Normaliser:
             if item.consent:
                 check_bases(item.consent, receipt.forbidden_bases)
                 mended, is_future = in_utc(item.consent, receipt.latest)
-                if item.type == IDENTIFIED:
+                if item.type == IDENTIFIED and not provenance.import_mode:
                     mended = undated(mended)
                 set_field(item, "consent", mended)
                 if is_future and not provenance.too_old:

@@ -47,7 +47,7 @@ from services.ingest.sources.reading.values import as_number, as_text, as_time
 from services.ingest.sources.reading.xml import read_xml
 from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
-from services.shared.contracts.consent_words import ConsentWords
+from services.shared.contracts.consent_words import ConsentWords, permits
 from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
 from services.shared.playbook.expressions import ChallengeFunctions, Expression, RequestFunctions
@@ -228,7 +228,8 @@ class Mapping:
         texts = {name: text for name, text in self._texts("consent", item, asked).items() if text}
         if self._agreed and stated == "given":
             stated = self._agreed(item, asked)
-            stated = "given" if isinstance(stated, dict) or stated == texts.get("text") else stated
+            is_wording = isinstance(stated, str) and stated == texts.get("text") and permits(stated)
+            stated = "given" if is_wording or isinstance(stated, dict) else stated
         if isinstance(stated, str) and stated in STATES:
             state, remarks = cast(State, stated), list[Remark]()
         else:
