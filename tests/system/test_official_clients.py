@@ -273,13 +273,18 @@ async def test_jitsus_client_in_a_browser_posts_across_origins_with_a_public_key
     assert lead["source"] == "chatgpt.com"
 
 
-def test_a_page_event_of_an_assistants_live_fetch_weighs_nothing(system: System) -> None:
-    """I11, I5: it is kept and marked, and no person did it."""
+@pytest.mark.parametrize("scope", ["secret", "public"])
+def test_a_page_event_of_an_assistants_live_fetch_weighs_nothing(
+    system: System, scope: str
+) -> None:
+    """I11, I5: it is kept and marked, whether a server tells of it or the fetcher's own browser."""
     cookie = uuid.uuid4().hex
     agent = "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko); compatible; ChatGPT-User/1.0"
     page = {"url": "https://www.millwarden.example/pricing", "referrer": "https://chatgpt.com/"}
-    call = {"anonymousId": cookie, "context": {"userAgent": agent, "page": page}}
-    assert system.post("/v1/page", json=call).status_code == 200
+    context = {"page": page} | ({"userAgent": agent} if scope == "secret" else {})
+    headers = {"User-Agent": agent} if scope == "public" else {}
+    call = {"anonymousId": cookie, "context": context}
+    assert system.post("/v1/page", scope, headers, json=call).status_code == 200
     lead = system.wait_for_lead(1, anonymous_id=cookie)
     [event] = [item for item in system.timeline(lead["id"]) if item["kind"] == "event"]
     assert (event["machine"], event["read_as"]) == (True, None)

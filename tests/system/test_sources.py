@@ -41,7 +41,7 @@ def test_every_source_is_listed_with_its_address_and_steps(system: System) -> No
     assert {"canonical", "cloudevents", "segment", "forms"} <= set(found)
     for source in found.values():
         assert (
-            source["address"].startswith((f"{system.ingest}/v1/", f"{system.ingest}/api/"))
+            source["address"].startswith((f"{system.ingest}/v1/", f"{system.ingest}/api/s/"))
             or source["name"] == "mailbox"
         ), source
         assert source["title"]

@@ -2,8 +2,8 @@
 interaction.
 
 What is null, false or an empty text leaves its field out; in traits as well, for a sender that
-leaves a value out does not take it back. An item whose type, id, time, identity or consent fails is
-refused with the field's name, and harms no other; any other field that fails is left out.
+leaves a value out does not take it back. An item whose type, id, identity or times fail is refused
+with the field's name, and harms no other; any other field that fails is left out, and remarked.
 """
 
 import math

@@ -1,6 +1,4 @@
-"""Refusals as older clients of Segment and RudderStack read them: a problem document with `code`
-and `message`.
-"""
+"""Refusals as older clients of Segment and RudderStack read them: with `code` and `message`."""
 
 import httpx
 import pytest
