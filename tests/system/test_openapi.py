@@ -57,7 +57,8 @@ def checked(system: System, service: str, folder: Path, *options: str, seconds: 
     """
     url = str(getattr(system, service))
     command = [
-        Path(sys.executable).parent / "schemathesis", "--config-file", ROOT / "schemathesis.toml",
+        str(Path(sys.executable).parent / "schemathesis"),
+        "--config-file", str(ROOT / "schemathesis.toml"),
         "run", f"{url}/openapi.json", "--header",
         f"Authorization: Bearer {system.keys[KEYS[service]]}", "--phases",
         "examples,coverage,fuzzing", "--seed", "7", "--no-color", "--request-timeout", "10",

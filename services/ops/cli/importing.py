@@ -182,7 +182,7 @@ def _list_templates() -> None:
 
 
 def _list_columns(mapping: Mapping) -> None:
-    table = Table("column", "becomes")
+    table = whole_table("column", "becomes")
     for column, where in needed(mapping):
         table.add_row(column, ".".join(map(str, where)).removesuffix(".column"))
     Console().print(table)
