@@ -3,6 +3,8 @@
 Schemas come from the msgspec types that read and write; pydantic is kept from the hot path.
 """
 
+import json
+import re
 from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any, Literal
@@ -59,6 +61,8 @@ FIELDS = {
 PICTURE = {200: {"description": "An invisible picture", "content": {"image/gif": {}}}}
 ITEM_PROBLEM = ItemProblem(f"{TYPES}invalid", "a field is missing", "/type", "add it", 400)
 ACCEPTED_EXAMPLE = {"accepted": 1, "ids": ["e-1"], "rejected": []}
+
+SCHEMA_NAMED = re.compile(r'"#/components/schemas/([^"]+)"')
 
 
 class EventData(Item, frozen=True, omit_defaults=True, kw_only=True):
@@ -234,9 +238,18 @@ def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> N
         components["securitySchemes"] = SECURITY_SCHEMES
         mend(document)
         _drop_validation_errors(document)
+        _drop_unnamed(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _drop_unnamed(document: dict[str, Any]) -> None:
+    """Takes out schemas that nothing refers to, until all are named."""
+    schemas = document["components"]["schemas"]
+    while unnamed := schemas.keys() - set(SCHEMA_NAMED.findall(json.dumps(document))):
+        for name in unnamed:
+            del schemas[name]
 
 
 def _security(source: Source) -> list[dict[str, list[str]]]:
