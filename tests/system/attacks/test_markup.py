@@ -13,7 +13,10 @@ from tests.support.running_system import System, body_of, wait_until
 SCRIPT = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 
 
-TEMPLATE = "{{7*1910191}}{% for a in ().__class__.__base__.__subclasses__() %}x{% endfor %}${7*1910191}#{7*1910191}"
+TEMPLATE = (
+    "{{7*1910191}}{% for a in ().__class__.__base__.__subclasses__() %}x{% endfor %}"
+    "${7*1910191}#{7*1910191}"
+)
 
 
 class Victim:
