@@ -4,7 +4,7 @@ events.
 
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,14 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.scorer.identity.neighbourhood import Neighbourhood, link_columns, new_lead_ids
 from services.scorer.identity.resolver import Move, Plan, decide, verdicts_of
 from services.scorer.identity.rules import Node, TimedLink, nearest
-from services.scorer.identity.timed_links import TimedLinks
 from services.scorer.model.profile import Profile
 from services.scorer.records import IncomingEvent, StoredEvent
 from services.shared.db import rows
 
 SLICE = 1000  # stored events in hand at once
 BEFORE_ALL = -(1 << 62), uuid.UUID(int=0)
-AFTER_ALL = 1 << 62  # µs
 EMPTY_PROFILE = msgspec.msgpack.encode(Profile())
 
 
@@ -30,7 +28,7 @@ class IdentityResolver:
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
-        self._read, self._links = Neighbourhood(connection), TimedLinks(connection)
+        self._read = Neighbourhood(connection)
         self._new_leads: dict[int, uuid.UUID] = {}  # by node: a repeated plan gives the same ids
 
     async def plan(
@@ -55,7 +53,6 @@ class IdentityResolver:
         if undecided | judged:
             undecided = await self._read.load_graph(plan, undecided, judged)
             decide(plan, undecided, self._new_lead)
-        plan.settled -= {weak for event in superseded for weak in event.linked}
         plan.leads |= {node.lead for node in plan.nodes.values() if node.lead}
         plan.leads |= {event.lead for event in superseded}
         return plan
@@ -121,26 +118,18 @@ class IdentityResolver:
             plan.moved += [Move(node, old, new_of[node]) for node in sorted(moved)]
         return owners.keys() | {move.new for move in plan.moved}
 
-    async def _stored(
-        self,
-        lead: uuid.UUID,
-        nodes: Sequence[int],
-        since: int = BEFORE_ALL[0],
-        until: int = AFTER_ALL,
-    ) -> AsyncIterator[Sequence[Any]]:
-        """The stored events of a lead under these identifiers, of the instants from `since` to
-        before `until` (µs), some at a time in the order of the fold; they may be given away
-        meanwhile.
+    async def _stored(self, lead: uuid.UUID, nodes: Sequence[int]) -> AsyncIterator[Sequence[Any]]:
+        """The stored events of a lead under these identifiers, some at a time in the order of the
+        fold; they may be given away meanwhile.
         """
-        at, uid = since, BEFORE_ALL[1]
+        at, uid = BEFORE_ALL
         while stored := await rows(
             self._connection,
             # a subquery under IS TRUE is no join: PostgreSQL looks its rows up in a hash table
             "SELECT uid, occurred_at, anchor FROM scorer.event WHERE lead_id = :lead "
             "AND (anchor IN (SELECT unnest(CAST(:nodes AS bigint[])))) IS TRUE "
-            "AND (occurred_at, uid) > (:at, :uid) AND occurred_at < :until "
-            "ORDER BY occurred_at, uid LIMIT :slice",
-            lead=lead, nodes=nodes, at=at, uid=uid, until=until, slice=SLICE,
+            "AND (occurred_at, uid) > (:at, :uid) ORDER BY occurred_at, uid LIMIT :slice",
+            lead=lead, nodes=nodes, at=at, uid=uid, slice=SLICE,
         ):  # fmt: skip
             yield stored
             at, uid = stored[-1].occurred_at, stored[-1].uid
@@ -148,64 +137,25 @@ class IdentityResolver:
     async def distribute(self, plan: Plan, events: Sequence[IncomingEvent]) -> set[uuid.UUID]:
         """Gives the events of split anonymous ids, stored and new, to the person of the nearest
         link in time; returns leads to be refolded.
-
-        Where the people of an id are who they were, of its stored events only those are looked at
-        to which one of the new links is nearer.
         """
         for node, leads in plan.split.items():
-            new = sorted(
-                TimedLink(event.at, event.uid, event.lead)
-                for event in events
-                if event.lead and any(plan.nodes[weak].id == node for weak in event.linked)
-            )
-            if node in plan.settled and await self._links.are_known(node):
-                plan.divided |= await self._distribute_around(node, new)
-            else:
-                await self._links.renew(node, leads)
-                plan.divided |= await self._distribute_stored(node, leads, new)
-            mine = [event for event in events if plan.nodes[event.strongest].id == node]
-            links = await self._near(node, new, [event.at for event in mine])
-            for event in mine:
-                event.lead = nearest(links, event.at)
-            await self._links.add(node, new)
+            links = await self._timed_links(plan, node, leads, events)
+            plan.divided |= await self._distribute_stored(node, leads, links)
+            for event in events:
+                if plan.nodes[event.strongest].id == node:
+                    event.lead = nearest(links, event.at)
         return plan.divided
 
-    async def _near(
-        self, node: int, new: Sequence[TimedLink], moments: Sequence[int]
-    ) -> list[TimedLink]:
-        """Links among which those are that are nearest at these instants, in order."""
-        return sorted([*(await self._links.around(node, moments)), *new]) if moments else []
-
     async def _distribute_stored(
-        self, node: int, leads: set[uuid.UUID], new: Sequence[TimedLink]
+        self, node: int, leads: set[uuid.UUID], links: Sequence[TimedLink]
     ) -> set[uuid.UUID]:
-        """Looks at all stored events of an id."""
         changed: set[uuid.UUID] = set()
         for lead in sorted(leads):
             async for stored in self._stored(lead, [node]):
-                links = await self._near(node, new, [row.occurred_at for row in stored])
                 owners = [(row.uid, nearest(links, row.occurred_at)) for row in stored]
                 moved = [(event, owner) for event, owner in owners if owner != lead]
                 await self._give(moved)
                 changed |= {owner for _, owner in moved} | ({lead} if moved else set())
-        return changed
-
-    async def _distribute_around(self, node: int, new: Sequence[TimedLink]) -> set[uuid.UUID]:
-        """Looks at the stored events of an id from each new link on until the next link, and at
-        those before all links where it is the first.
-        """
-        changed: set[uuid.UUID] = set()
-        known = await self._links.around(node, [link.at for link in new]) if new else []
-        links = sorted([*known, *new])
-        for at in sorted({link.at for link in new}):
-            old, owner = nearest(known, at), nearest(links, at)
-            if old == owner:
-                continue
-            since = BEFORE_ALL[0] if at == links[0].at else at
-            until = next((link.at for link in links if link.at > at), AFTER_ALL)
-            async for stored in self._stored(old, [node], since, until):
-                await self._give([(row.uid, owner) for row in stored])
-                changed |= {old, owner}
         return changed
 
     async def _give(self, moved: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:
@@ -217,6 +167,24 @@ class IdentityResolver:
                 uids=[uid for uid, _ in moved],
                 leads=[lead for _, lead in moved],
             )
+
+    async def _timed_links(
+        self, plan: Plan, node: int, leads: set[uuid.UUID], events: Iterable[IncomingEvent]
+    ) -> list[TimedLink]:
+        stored = await rows(
+            self._connection,
+            "SELECT uid, occurred_at, anchor, lead_id FROM scorer.event "
+            "WHERE lead_id = ANY(:leads) AND weaker @> ARRAY[CAST(:node AS bigint)]",
+            leads=sorted(leads),
+            node=node,
+        )
+        links = [TimedLink(row.occurred_at, row.uid.hex, row.lead_id) for row in stored]
+        links += [
+            TimedLink(event.at, event.uid, event.lead)
+            for event in events
+            if event.lead and any(plan.nodes[weak].id == node for weak in event.linked)
+        ]
+        return sorted(links)
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)

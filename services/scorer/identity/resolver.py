@@ -40,9 +40,8 @@ class Plan:
 
     Those `created` are leads of identifiers that this very transaction is the first to know:
     nobody else can see them. `moved` are the moves of which there were events, `divided` the leads
-    that lost or got some of those of a split id. Of the split ids the `settled` ones were split
-    among the same people before. `superseded` are the uids of stored events that lost to another
-    body.
+    that lost or got some of those of a split id. `superseded` are the uids of stored events that
+    lost to another body.
     """
 
     nodes: dict[Identifier, Node]
@@ -53,7 +52,6 @@ class Plan:
     moves: list[Move] = field(default_factory=list)
     moved: list[Move] = field(default_factory=list)
     split: dict[int, set[uuid.UUID]] = field(default_factory=dict)
-    settled: set[int] = field(default_factory=set)
     divided: set[uuid.UUID] = field(default_factory=set)
     leads: set[uuid.UUID] = field(default_factory=set)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -104,7 +102,6 @@ def decide(plan: Plan, undecided: set[int], new_lead: NewLead) -> None:
     """Assigns the undecided nodes of the plan's graph; adds what changes to the plan."""
     graph = plan.graph
     left: dict[int, set[int]] = defaultdict(set)
-    linked_anew = {weak for weak, _ in plan.new_links | plan.dropped_links}
     for weak, former in plan.dropped_links:
         left[weak].add(former)
     before = {i: (node.lead, node.own_lead) for i, node in graph.nodes.items()}
@@ -116,13 +113,6 @@ def decide(plan: Plan, undecided: set[int], new_lead: NewLead) -> None:
         neighbours = {before[strong][0] for strong in graph.links.get(i, set()) | left[i]}
         if i in split:
             plan.split[i] = {near for near in neighbours | split[i] | {lead, own_lead} if near}
-            people = graph.links[i]
-            if (
-                lead is None
-                and i not in linked_anew
-                and all(before[strong][0] == graph.nodes[strong].lead for strong in people)
-            ):
-                plan.settled.add(i)
         elif node.lead and lead and node.lead != lead:
             plan.moves.append(Move(i, lead, node.lead))
         elif node.lead and not lead and node.kind is Kind.ANONYMOUS:

@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.ops.commands.verify import verify
 from services.scorer import history
 from services.scorer.api import create_app
-from services.scorer.identity import repository as identity
 from services.scorer.model import window
 from services.scorer.model.profile import MOST_MILESTONES
 from services.scorer.processing.handler import Handler
@@ -34,7 +33,7 @@ from tests.support.long_leads import FIRST_PROFILE, long_lead, record
 EVENTS = 100_000
 APART = 300 * DAY // EVENTS
 GENEROUS = 5
-LATE_EVENT_S, PAGE_S = 0.03, 0.5
+LATE_EVENT_S, PAGE_S = 0.05, 0.5
 
 
 def now() -> int:
@@ -148,47 +147,6 @@ async def test_long_leads_are_divided_and_mended_in_constant_memory(
     smaller = viewed("a/2000", user_id="a", traits={"seats": 4})
     await apply(engine, handler, (smaller, first))
     assert (await verify(settings, lambda _: None)).mismatches == []
-
-
-async def test_an_event_of_a_shared_visitor_looks_at_what_is_near_in_time_alone(
-    engine: AsyncEngine, handler: Handler, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """D2: of 600 stored events none for a new one or for a link that changes nothing, and for any
-    other new link those up to the next one; also where an earlier release divided them.
-    """
-    first = now() - 100 * DAY
-    read: list[int] = []
-
-    async def counting(connection: Any, statement: str, **values: Any) -> list[Any]:
-        found = await rows(connection, statement, **values)
-        read.append(len(found))
-        return found
-
-    monkeypatch.setattr(identity, "rows", counting)
-
-    async def events_read(name: str, days: float, user: str = "") -> int:
-        read.clear()
-        named = {"user_id": user} if user else {}
-        visit = viewed(name, anonymous_id="v-17", **named)
-        await apply(engine, handler, (visit, first + int(days * DAY)))
-        assert (await verify(settings, lambda _: None)).mismatches == []
-        return sum(read)
-
-    for n in range(0, 600, 200):
-        batch = [viewed(f"v{m}", anonymous_id="v-17") for m in range(n, n + 200)]
-        await apply(
-            engine, handler, *((e, first + (n + m) * DAY // 10) for m, e in enumerate(batch))
-        )
-    assert await events_read("a", 20, "a") == 600
-    assert await events_read("b", 40, "b") >= 600
-    assert await events_read("x", 30) == 0
-    assert await events_read("a again", 25, "a") == 0
-    assert await events_read("b earlier", 35, "b") == 50
-    assert await events_read("b first", 10, "b") == 200
-    async with engine.begin() as connection:
-        await connection.execute(text("DELETE FROM scorer.timed_link"))
-    assert await events_read("y", 31) >= 600
-    assert await events_read("z", 32) == 0
 
 
 async def test_a_lead_of_an_earlier_release_is_counted_with_its_next_event(
