@@ -171,7 +171,8 @@ class Normaliser:
                 remarks = with_remarks(remarks, vocabulary.remarks(item))
             sender_id = item.id
             try:
-                remarks += self._take(item, receipt, remarks)
+                if cut := self._take(item, receipt, remarks):
+                    remarks = with_remarks(remarks, cut)
             except Reject as reject:
                 receipt.refuse(place, sender_id or None, reject)
                 continue

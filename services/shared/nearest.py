@@ -18,16 +18,17 @@ class Names:
         self.known = frozenset(known)
         choices = {plain(name): name for name in sorted(self.known)}
         self._plain, self._names = list(choices), list(choices.values())
-        self.nearest = lru_cache(maxsize=4096)(self._nearest)
+        self._nearest = lru_cache(maxsize=4096)(self._compared)
 
     def __contains__(self, name: str) -> bool:
         return name in self.known
 
-    def _nearest(self, name: str) -> str:
+    def nearest(self, name: str) -> str:
         """The name that resembles this one most, '' where none does enough."""
-        found = process.extractOne(
-            plain(name[:MAX_LENGTH]), self._plain, scorer=fuzz.ratio, score_cutoff=ALIKE
-        )
+        return self._nearest(name[:MAX_LENGTH])  # what is kept is bounded, whoever wrote it
+
+    def _compared(self, name: str) -> str:
+        found = process.extractOne(plain(name), self._plain, scorer=fuzz.ratio, score_cutoff=ALIKE)
         return self._names[found[2]] if found else ""
 
 

@@ -1,5 +1,5 @@
 """The encoding of a table: by its byte order mark, as UTF-8 where that is valid, else by a language
-model over samples of the whole file; every reading that is as plausible is told.
+model over samples of the whole file; every reading that is as plausible is named.
 """
 
 import codecs

@@ -208,8 +208,8 @@ class ImportPage:
             raise Reject("the form cannot be read", remedy="load the page again") from None
 
     async def _save_mapping(self, file: UploadedFile, text: str) -> Response:
-        """Keeps the mapping, also a wrong one, and shows what is wrong with it; reads the file anew
-        where the mapping says otherwise how.
+        """Keeps the mapping, also a wrong one, and shows what is wrong with it; reads the file
+        again where the mapping says otherwise how.
         """
         file.text = text.replace("\r\n", "\n")
         try:

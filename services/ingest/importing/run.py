@@ -253,7 +253,7 @@ class Import:
         return AcceptedRow(row, encoded or [b""] * len(sent), identifiers)
 
     def _remark(self, remarks: Iterable[Remark]) -> None:
-        """Counts what is to be said of a row, each thing once."""
+        """Counts the remarks on a row, each once."""
         for text in {f"{remark.where.strip('/')}: {sentence(remark)}" for remark in remarks}:
             known = text in self._remarks or len(self._remarks) < MAX_REASONS
             self._remarks[text if known else OTHER_REMARKS] += 1

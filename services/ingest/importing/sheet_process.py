@@ -46,7 +46,7 @@ def main() -> None:
         _end("the spreadsheet is protected by a password", "save it without one")
     except (CalamineError, zipfile.BadZipFile, ValueError) as error:
         what = f"the spreadsheet cannot be read: {str(error)[:200]}"
-        _end(what, "save it anew as .xlsx, or as CSV")
+        _end(what, "save it again as .xlsx, or as CSV")
 
 
 def _check_archive(raw: bytes) -> None:
@@ -60,7 +60,7 @@ def _check_archive(raw: bytes) -> None:
 def _sheet(workbook: CalamineWorkbook, name: str) -> CalamineSheet:
     names = workbook.sheet_names
     if not names:
-        _end("the spreadsheet has no sheet", "save it anew as .xlsx, or as CSV")
+        _end("the spreadsheet has no sheet", "save it again as .xlsx, or as CSV")
     if not name:
         return workbook.get_sheet_by_index(0)
     if name in names:

@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest.delivery import Delivery
+from services.ingest.http.answers import count
 from services.ingest.mailbox import inbound
 from services.ingest.mailbox.cursor import MailboxCursor
 from services.ingest.mailbox.imap import ImapSession, MailboxAddress
@@ -26,7 +27,7 @@ from services.shared.clock import Clock
 from services.shared.db import is_transient
 from services.shared.errors import Retry
 from services.shared.runtime import Heartbeat, fault_point
-from services.shared.telemetry import ACCEPTED, MAILBOX_READ, REFUSED
+from services.shared.telemetry import MAILBOX_READ
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -120,17 +121,10 @@ class MailboxReader:
 
     def _count(self, uids: Sequence[int], receipts: Sequence[Receipt]) -> None:
         for uid, receipt in zip(uids, receipts, strict=False):
-            ACCEPTED.labels(MAILBOX.name).inc(len(receipt.ids))
             for refusal in receipt.refused:
-                REFUSED.labels(MAILBOX.name, refusal.reject.kind).inc()
                 log.info("mail_refused", uid=uid, kind=refusal.reject.kind)
             if receipt.ids or receipt.refused:
-                kind = receipt.refused[-1].reject.kind if receipt.refused else ""
-                self._handling.statistics.count(
-                    MAILBOX.name, len(receipt.ids), len(receipt.refused), kind
-                )
-                remarks = [placed.remark for placed in receipt.remarks]
-                self._handling.statistics.count_remarks(MAILBOX.name, remarks)
+                count(receipt, MAILBOX, self._handling.statistics)
 
 
 async def _step(heartbeat: Heartbeat, work: Callable[..., T], *given: Any) -> T:

@@ -151,8 +151,8 @@ class ItemWarning(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The answer to our own formats: how many items were accepted, their ids, the others, and what
-    is to be said of those accepted, if anything is.
+    """The answer to our own formats: how many items were accepted, their ids, the others, and
+    remarks on those accepted, if there are any.
     """
 
     accepted: int

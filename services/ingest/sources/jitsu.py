@@ -9,6 +9,7 @@ from datetime import datetime
 
 import msgspec
 
+from services.ingest.sources import segment
 from services.ingest.sources.contract import (
     InboundRequest,
     Parsed,
@@ -75,13 +76,7 @@ SOURCE = Source(
     answer=answer,
     key_in_headers=write_key,
     body=SegmentCall,
-    example={
-        "type": "track",
-        "messageId": "m-1",
-        "anonymousId": "a-1",
-        "event": "Demo Requested",
-        "timestamp": "2026-01-02T03:04:05Z",
-    },
+    example={"type": "track", **segment.EXAMPLE},
     setup=SetupGuide(
         "Jitsu's libraries",
         [

@@ -158,8 +158,8 @@ def _type(event: MailgunEvent) -> mails.MailEventType:
 def _bounce(event: MailgunEvent) -> mails.MailEventType:
     """Whether a permanent failure is of the address, by the server's words, else by Mailgun's."""
     status = event.delivery_status
-    said = mails.text(mails.inside(status, "bounce-type"))
-    is_hard = said == "hard" or (mails.text(event.reason) == BOUNCED and said != "soft")
+    stated = mails.text(mails.inside(status, "bounce-type"))
+    is_hard = stated == "hard" or (mails.text(event.reason) == BOUNCED and stated != "soft")
     return mails.bounce(
         mails.text(mails.inside(status, "enhanced-code")),
         mails.text(mails.inside(status, "message")),

@@ -1,5 +1,5 @@
-"""What was accepted otherwise than as it was written, and is said so: a word for consent that is
-not understood, a text that was cut.
+"""Remarks on what was accepted otherwise than as it was written: a word for consent that is not
+understood, a text that was cut.
 """
 
 from collections.abc import Iterable

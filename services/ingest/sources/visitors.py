@@ -51,6 +51,8 @@ class Visitors:
         return self._named(_host(referrer)) or self._named(_utm_source(url))
 
     def _named(self, host: str) -> str:
+        if not host:
+            return ""
         return next(
             (name for name in self._assistants if host == name or host.endswith(f".{name}")), ""
         )

@@ -42,11 +42,11 @@ def choose_system(
         ),
     ] = "",
 ) -> None:
-    said: set[str] = set()
+    shown: set[str] = set()
 
     def announce(sentence: str) -> None:
-        if sentence not in said:
-            said.add(sentence)
+        if sentence not in shown:
+            shown.add(sentence)
             say(sentence)
 
     address(system, announce)

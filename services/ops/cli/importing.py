@@ -45,55 +45,58 @@ Example: ripeline import leads.csv --mapping hubspot --as history --dry-run
 """
 
 
+File = Annotated[
+    Path | None,
+    typer.Argument(help="The CSV file, of any encoding and delimiter, .xlsx, .xls or .ods."),
+]
+MappingName = Annotated[
+    str,
+    typer.Option(
+        "--mapping",
+        help="YAML file of the mapping, or a template's name; without FILE its columns are listed.",
+    ),
+]
+Lines = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A line more for the mapping, such as 'encoding: cp1250'; repeatable."
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Send nothing; say what would happen.")]
+JsonLine = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout.")]
+Mode = Annotated[
+    Literal["history", "new_leads"] | None,
+    typer.Option(
+        "--as", help="history moves the score and sends nothing; new_leads enters programs now."
+    ),
+]
+Days = Annotated[
+    int | None, typer.Option(min=0, max=MAX_DAYS, help="Over how many days new leads are let in.")
+]
+To = Annotated[
+    str, typer.Option("--to", help="Address of a distant ingest; else the services' settings.")
+]
+Key = Annotated[
+    str, typer.Option("--key", envvar="RIPELINE_SECRET_KEY", help="Secret key for --to.")
+]
+Rejects = Annotated[
+    Path | None, typer.Option("--rejects", help="CSV of rejected rows with their reasons.")
+]
+Templates = Annotated[bool, typer.Option("--templates", help="List the mappings that come along.")]
+
+
 def import_file(
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="The CSV file, of any encoding and delimiter, .xlsx, .xls or .ods."),
-    ] = None,
-    mapping: Annotated[
-        str,
-        typer.Option(
-            "--mapping",
-            help="YAML file of the mapping, or a template's name; without FILE its columns are "
-            "listed.",
-        ),
-    ] = "",
-    more: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="A line more for the mapping, such as 'encoding: cp1250'; repeatable."
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Send nothing; say what would happen.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="End with one line of JSON on stdout.")
-    ] = False,
-    mode: Annotated[
-        Literal["history", "new_leads"] | None,
-        typer.Option(
-            "--as",
-            help="history moves the score and sends nothing; new_leads enters programs now.",
-        ),
-    ] = None,
-    days: Annotated[
-        int | None,
-        typer.Option(min=0, max=MAX_DAYS, help="Over how many days new leads are let in."),
-    ] = None,
-    to: Annotated[
-        str,
-        typer.Option("--to", help="Address of a distant ingest; else the services' settings."),
-    ] = "",
-    key: Annotated[
-        str, typer.Option("--key", envvar="RIPELINE_SECRET_KEY", help="Secret key for --to.")
-    ] = "",
-    rejects: Annotated[
-        Path | None, typer.Option("--rejects", help="CSV of rejected rows with their reasons.")
-    ] = None,
-    templates: Annotated[
-        bool, typer.Option("--templates", help="List the mappings that come along.")
-    ] = False,
+    file: File = None,
+    mapping: MappingName = "",
+    more: Lines = None,
+    dry_run: DryRun = False,
+    as_json: JsonLine = False,
+    mode: Mode = None,
+    days: Days = None,
+    to: To = "",
+    key: Key = "",
+    rejects: Rejects = None,
+    templates: Templates = False,
 ) -> None:
     if templates:
         return _list_templates()

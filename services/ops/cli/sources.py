@@ -40,9 +40,9 @@ def _block(source: sources.SourceStatus) -> str:
     refused = f"{source.refused} refused"
     if source.refused and source.last_refusal:
         refused += f" (last: {source.last_refusal})"
-    heard = (source.last_heard_at or "")[:16].replace("T", " ")
-    came = f"last heard {heard} UTC, {source.accepted} accepted, {refused}"
-    if not (heard or source.refused):
+    latest = (source.last_heard_at or "")[:16].replace("T", " ")
+    came = f"last heard {latest} UTC, {source.accepted} accepted, {refused}"
+    if not (latest or source.refused):
         came = "waiting for the first event"
     lines = [f"{source.name}: {source.title}", f"    {source.address}"]
     lines += wrap(f"{brings}; {came}", WIDTH, initial_indent="    ", subsequent_indent="    ")

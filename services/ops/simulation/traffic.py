@@ -101,7 +101,7 @@ class Traffic:
             person = self._rng.choice(self.people)
             acts = self._with_ids(person, session(self._world, person, at))
         now = self._run.day()
-        self._plan(told_later(person, act) if act.sent < now - MINUTE else act for act in acts)
+        self._plan(reported_later(person, act) if act.sent < now - MINUTE else act for act in acts)
 
     def _with_ids(self, person: Person, acts: Iterable[Act]) -> Iterator[Act]:
         """Acts beyond a person's own plan, with ids of their own."""
@@ -161,8 +161,8 @@ class Traffic:
             self._plan(self._with_ids(person, [act]))
 
 
-def told_later(person: Person, act: Act) -> Act:
-    """An act as it is told some time after: a form, which says of no time but its own receipt, by
+def reported_later(person: Person, act: Act) -> Act:
+    """An act as it is reported some time after: a form, which has no time but its own receipt, by
     the tool that holds it.
     """
     if act.endpoint != "form":

@@ -25,7 +25,7 @@ UNPUBLISHED = -1
 KEEP = -1
 CONDITION_LIMIT = 1e6
 SPECIAL = ("outcome", "purchase", "restart", "rejection", "refund")
-RESTARTING = frozenset({"restart", "rejection", "refund"})  # signals that start the filter anew
+RESTARTING = frozenset({"restart", "rejection", "refund"})  # signals that restart the filter
 
 
 class Publication(NamedTuple):

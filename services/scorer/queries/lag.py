@@ -35,7 +35,7 @@ class Lag:
     async def _ask_after(self, before: asyncio.Task[bool] | None) -> bool:
         if before:
             await asyncio.wait([before])
-        self._asking, self._next = self._next, None  # who comes from here on asks anew
+        self._asking, self._next = self._next, None  # who comes from here on asks again
         try:
             ends = await self._ends.of([INTERACTIONS])
             known = await self._progress.read([INTERACTIONS])

@@ -101,7 +101,7 @@ toestem wil zgadz wyraz akcept chce souhlas godkan samtyck accepter godt vill vi
 
 
 class Answer(Enum):
-    """What was said; REFUSED is a no in words that say that somebody has left."""
+    """The answer; REFUSED is a no in words that say that somebody has left."""
 
     YES = "yes"
     NO = "no"

@@ -1,5 +1,5 @@
 """How far a service has applied its topics and published what came of it: by this others know that
-they have been told all that it makes of records up to there.
+they have all that it makes of records up to there.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ from services.ingest.sources.contract import InboundRequest, Item, Parsed, Remar
 from services.ingest.sources.known_names import MAX_UNKNOWN, Vocabulary
 from services.shared.contracts.events import encode_bytes
 from services.shared.contracts.identity import Cleaner
-from services.shared.nearest import Names
+from services.shared.nearest import MAX_LENGTH, Names
 from services.shared.playbook.sections import Identity
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -157,3 +157,12 @@ def test_names_resemble_whatever_their_case_and_signs() -> None:
         "c" * 100_000: "",
     }.items():  # fmt: skip
         assert names.nearest(given) == nearest
+
+
+def test_of_a_long_name_only_the_beginning_is_kept() -> None:
+    """Names that differ behind what is compared are one in the memory of what was asked."""
+    names = Names(["occurred_at"])
+    assert {names.nearest("occured_at" + " " * MAX_LENGTH + str(n)) for n in range(9)} == {
+        "occurred_at"
+    }
+    assert names._nearest.cache_info().currsize == 1
