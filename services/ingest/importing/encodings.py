@@ -38,6 +38,7 @@ CONTEXT = 0.6
 # apart
 NEAR, NEAR_PER_WORD = 1.06, 0.5
 CELL = re.compile(rb"[,;\t\r\n]+")  # no byte of these is part of a character of two
+NO_LANGUAGE = re.compile(rb"[0-9@]")  # addresses, numbers, times: their letters are of no language
 DAMAGE = 0.01  # part of UTF-8's characters that may be damaged
 
 
@@ -81,8 +82,12 @@ def _is_near(reading: Reading, best: Reading) -> bool:
 
 def _readings(sample: bytes) -> list[Reading]:
     """Every different text that the sample may be, best first."""
-    cells = b"\n".join(dict.fromkeys(cell for cell in CELL.split(sample) if not cell.isascii()))
-    context, alone = _confidences(sample), _confidences(cells)
+    cells = dict.fromkeys(CELL.split(sample))
+    beyond = b"\n".join(cell for cell in cells if not cell.isascii())
+    around = b"\n".join(
+        cell for cell in cells if not cell.isascii() or not NO_LANGUAGE.search(cell)
+    )
+    context, alone = _confidences(around), _confidences(beyond)
     found: dict[str, Reading] = {}
     for encoding, prior in PRIORS.items():
         try:

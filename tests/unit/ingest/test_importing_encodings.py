@@ -128,3 +128,13 @@ def test_words_that_no_language_spells_so_are_odd(word: str) -> None:
 )
 def test_words_of_every_script_are_not_odd(word: str) -> None:
     assert not is_odd(word)
+
+
+@pytest.mark.parametrize("local", ["c402cdd63bcb", "ffeeddccbbaa", "0123456789ab", "deadbeefcafe"])
+def test_addresses_and_numbers_do_not_decide_what_the_letters_are(
+    local: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "f.csv"
+    rows = [f"{n or ''}ann@{local}.example;Muñoz;0{n + 1}/02/2026" for n in range(3)]
+    path.write_bytes("\r\n".join(["E-Mail;Nachname;Date", *rows, ""]).encode("cp1252"))
+    assert encodings_of(path) == ["cp1252", "cp1250"]
