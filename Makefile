@@ -50,7 +50,6 @@ tests/node/node_modules: tests/node/package-lock.json  # JavaScript senders' own
 
 # One rule for both locks: .venv/.installed-demo and, with the tools for tests, .venv/.installed-dev.
 .venv/.installed-%: requirements-%.lock | .venv/bin/python
-	@echo "installing $< into .venv"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/python deploy/install $<
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

@@ -6,28 +6,38 @@ from starlette.routing import Route
 
 from services.ingest.http import openapi
 from services.ingest.http.admission import Admission, Cors, presented_key
+from services.ingest.http.client_errors import ClientErrors
 from services.ingest.http.dependencies import Dependencies
 from services.ingest.http.events import Events, source_routes
 from services.ingest.http.forms import Forms
+from services.ingest.http.webhook_consent import WebhookConsent
 from services.ingest.importing.facts import EXAMPLE, Facts
 from services.ingest.importing.jobs import ImportJobs
 from services.ingest.importing.page import ImportPage
-from services.ingest.sources import segment_browser
+from services.ingest.sources import jitsu, segment, segment_browser
 from services.ingest.tracking import links
 from services.ingest.tracking.pages import Pages
 from services.ingest.tracking.tracker import EngagementTracker
 from services.shared.contracts.events import encode_bytes
 from services.shared.errors import Reject
 from services.shared.http import web
+from services.shared.http.parameters import only_declared
+
+ALLOWED_HEADERS = [
+    "Authorization", "Content-Type", "Content-Encoding", "X-Retry-Count",
+    *jitsu.HEADERS,
+]  # fmt: skip
 
 
 def create_app(parts: Dependencies, jobs: ImportJobs) -> FastAPI:
     """The application; opens nothing."""
     app = web.create("Ripeline ingest", parts.readiness, parts.rates)
+    app.add_middleware(ClientErrors, paths=frozenset(segment.PATHS))
     _allow_origins(app, parts)
     admission = Admission(parts.keys, parts.settings.allowed_origins, parts.rates)
     pages = Pages(parts.playbook)
     _add_events(app, Events(parts, admission), parts)
+    _add_webhook_consent(app, parts)
     _add_browser_settings(app, parts)
     _add_forms(app, Forms(parts, admission, pages.thanks))
     app.include_router(links.create_router(EngagementTracker(parts, admission), pages))
@@ -49,7 +59,7 @@ def _allow_origins(app: FastAPI, parts: Dependencies) -> None:
         keys=parts.keys,
         allow_origins=parts.settings.allowed_origins,
         allow_methods=["POST"],
-        allow_headers=["Authorization", "Content-Type", "Content-Encoding", "X-Retry-Count"],
+        allow_headers=ALLOWED_HEADERS,
         expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
         max_age=86_400,
     )
@@ -69,9 +79,29 @@ def _add_events(app: FastAPI, events: Events, parts: Dependencies) -> None:
             response_model=None,
             **openapi.events(route.path, route.sources),
         )
+        if "GET" in route.methods:
+            app.add_api_route(
+                route.path,
+                events.receive,
+                methods=["GET"],
+                tags=[route.sources[0].name],
+                response_model=None,
+                **openapi.first_call(route.sources[0]),
+            )
     app.router.routes[:0] = [
         Route(route.path, events.receive, methods=route.methods) for route in routes
     ]
+
+
+def _add_webhook_consent(app: FastAPI, parts: Dependencies) -> None:
+    app.add_api_route(
+        "/v1/events",
+        WebhookConsent(parts.settings).answer,
+        methods=["OPTIONS"],
+        tags=["cloudevents"],
+        response_model=None,
+        **openapi.webhook_consent(),
+    )
 
 
 def _add_browser_settings(app: FastAPI, parts: Dependencies) -> None:
@@ -126,4 +156,5 @@ def _add_import_facts(app: FastAPI, parts: Dependencies, jobs: ImportJobs) -> No
         """
         key = parts.keys.authorize(presented_key(request.headers.get("authorization")), "secret")
         parts.rates.count_key(key.id)
+        await only_declared(request)
         return Response(encode_bytes(jobs.facts), media_type="application/json")

@@ -1,5 +1,5 @@
 """What an interaction may hold: the sizes of names, texts, numbers and whole records, how many
-fields and consents, and no control character in a name.
+fields and consents, and no control character in a name. Texts that are longer are cut.
 """
 
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from services.ingest.sources.contract import Item
+from services.ingest.sources.contract import Item, Remark
 from services.ingest.sources.reading.json import MAX_DEPTH, TOO_DEEP
 from services.shared.errors import Reject
 
@@ -19,6 +19,9 @@ MAX_FIELDS = 5_000  # traits of an interaction, and properties
 # bytes of its traits as JSON: a lead keeps them, and its snapshots carry them
 MAX_TRAITS = 64 * 1024
 MAX_CONSENTS = 20  # of an interaction
+MAX_PROPERTIES = 256 * 1024  # bytes of its properties as JSON, to which their texts are cut
+SHORTEST = 64  # bytes that are left of a text at least
+TEXTS = ("source", "campaign", "company", "url")  # cut where they are too long
 ENVELOPE_BYTES = 300  # at least, around the interaction of every record
 NAMES = ("id", "type", "user_id", "email", "anonymous_id", "product", "content_id", "touch_id")
 WORDS = ("type", "user_id", "anonymous_id", "product", "content_id", "touch_id")
@@ -56,6 +59,73 @@ def check_sizes(item: Item, record: bytes) -> None:
                 or (kind is int and not INT64_MIN <= value <= INT64_MAX)
             ):
                 _check_leaves(value, f"/{place}/{name}")
+
+
+def cut_texts(item: Item, record: bytes) -> tuple[Remark, ...]:
+    """Cuts every text that is over the limit, in the item itself, and says where; shorter where
+    the traits or the properties are too large together.
+    """
+    if len(record) <= MAX_TEXT:
+        return ()
+    found: list[str] = []
+    for name in TEXTS:
+        if (text := getattr(item, name)) and (shorter := _shortened(text)) is not text:
+            msgspec.structs.force_setattr(item, name, shorter)
+            found.append(f"/{name}")
+    for place, most in (("traits", MAX_TRAITS), ("properties", MAX_PROPERTIES)):
+        if fields := getattr(item, place):
+            fitting, where = _fields_cut(fields, f"/{place}", most)
+            if where:
+                msgspec.structs.force_setattr(item, place, fitting)
+                found += where
+    consents = tuple(
+        msgspec.structs.replace(consent, text=_shortened(consent.text)) for consent in item.consent
+    )
+    if consents != item.consent:
+        msgspec.structs.force_setattr(item, "consent", consents)
+        found.append("/consent")
+    return tuple(Remark("cut", where) for where in found)
+
+
+def _fields_cut(fields: dict[str, Any], where: str, most: int) -> tuple[dict[str, Any], list[str]]:
+    """The fields with their long texts cut, so far that they have at most `most` bytes together
+    where that is possible, and where one was cut.
+    """
+    size, cut = MAX_TEXT, list[str]()
+    shorter: dict[str, Any] = _cut(fields, where, size, cut)
+    while cut and size > SHORTEST and len(msgspec.json.encode(shorter)) > most:
+        size, cut = size // 2, []
+        shorter = _cut(fields, where, size, cut)
+    return shorter, cut
+
+
+def _cut(value: Any, where: str, size: int, found: list[str], depth: int = 1) -> Any:
+    """The value with its long texts cut to so many bytes; adds to `found` where one was."""
+    if depth > MAX_DEPTH + 2:
+        raise TOO_DEEP
+    if isinstance(value, str):
+        shorter = _shortened(value, size)
+        if shorter is not value:
+            found.append(where)
+        return shorter
+    if isinstance(value, dict):
+        return {
+            name: _cut(inner, f"{where}/{name}", size, found, depth + 1)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [
+            _cut(inner, f"{where}/{number}", size, found, depth + 1)
+            for number, inner in enumerate(value)
+        ]
+    return value
+
+
+def _shortened(text: str, size: int = MAX_TEXT) -> str:
+    """The beginning of a text that is over the limit; the text itself where it is not."""
+    if 4 * len(text) <= MAX_TEXT or len(raw := text.encode("utf-8", "surrogatepass")) <= MAX_TEXT:
+        return text
+    return raw[:size].decode("utf-8", "ignore")
 
 
 def check_word(word: str, where: str) -> None:

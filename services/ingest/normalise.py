@@ -10,8 +10,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.ingest.consents import Named, check_bases, consent_records, in_utc, utc
-from services.ingest.limits import check_sizes
+from services.ingest.consents import (
+    Named,
+    check_bases,
+    consent_records,
+    in_utc,
+    undated,
+    utc,
+)
+from services.ingest.limits import check_sizes, cut_texts
 from services.ingest.sources.contract import (
     ForeignItem,
     Item,
@@ -20,6 +27,9 @@ from services.ingest.sources.contract import (
     Remark,
     Remarked,
 )
+from services.ingest.sources.known_names import Vocabulary
+from services.ingest.sources.remarks import with_remarks
+from services.ingest.sources.visitors import Visitors
 from services.shared.contracts import sales
 from services.shared.contracts.consent import consents_of
 from services.shared.contracts.event_types import (
@@ -32,7 +42,6 @@ from services.shared.contracts.events import (
     CLOCK_TOLERANCE,
     INTERACTIONS,
     TOO_OLD,
-    Consent,
     encode_bytes,
     envelope,
     keyed_hash,
@@ -47,6 +56,8 @@ from services.shared.playbook.sections import Sales
 # until it is encoded nobody else has the item, and copies cost more than all the rest
 set_field = msgspec.structs.force_setattr
 NONE = frozenset[str]()
+OWN_TYPES = Vocabulary()
+IDENTIFIED = "identified"  # says how things stand; rows of files have dates of their own
 
 
 class Refusal(NamedTuple):
@@ -76,8 +87,8 @@ class Times(msgspec.Struct, frozen=True, gc=False):
 
 
 class Receipt:
-    """The items of one inbound request: its source and moment, the provenance of all of them, and
-    what became of each.
+    """The items of one inbound request: its source and moment, the provenance of all of them,
+    whether a machine sent them, and what became of each.
     """
 
     def __init__(
@@ -88,8 +99,10 @@ class Receipt:
         *,
         many: bool = True,
         public: bool = False,
+        machine: bool = False,
         provenance: Provenance = LIVE,
     ) -> None:
+        self.machine = machine
         self.source, self.received_at = source, received_at
         self.posted_at, self.provenance = posted_at, provenance
         self.forbidden_types = OURS_ALONE | (NOT_FROM_PAGES if public else NONE)
@@ -121,7 +134,8 @@ class Normaliser:
     """Makes records of items under the rules of identity and the pepper of keyed hashes.
 
     `outcomes` are what sales may report, `own_fields` the fields of a CRM that we write ourselves:
-    their changes say nothing new.
+    their changes say nothing new; `visitors` tells machines and assistants, `vocabulary` are the
+    types and the content that are known.
     """
 
     def __init__(
@@ -130,7 +144,10 @@ class Normaliser:
         pepper: bytes,
         outcomes: Sales = Sales(),
         own_fields: frozenset[str] = frozenset(),
+        visitors: Visitors = Visitors(),
+        vocabulary: Vocabulary = OWN_TYPES,
     ) -> None:
+        self._visitors, self._vocabulary = visitors, vocabulary
         self._cleaner, self._pepper = cleaner, pepper
         self._reasons, self._own_fields = outcomes.disqualify_reasons, own_fields
 
@@ -140,6 +157,7 @@ class Normaliser:
 
         `first` is the place of the first of the items in the body.
         """
+        vocabulary = self._vocabulary
         for place, item in enumerate(items, first):
             if isinstance(item, Refused):
                 receipt.refuse(place, item.id, item.reject)
@@ -147,52 +165,89 @@ class Normaliser:
             remarks: tuple[Remark, ...] = ()
             if isinstance(item, Remarked):
                 item, remarks = item
+            if item.type not in vocabulary.types or (
+                item.content_id and item.content_id not in vocabulary.content
+            ):
+                remarks = with_remarks(remarks, vocabulary.remarks(item))
             sender_id = item.id
             try:
-                self._take(item, receipt, remarks)
+                if cut := self._take(item, receipt, remarks):
+                    remarks = with_remarks(remarks, cut)
             except Reject as reject:
                 receipt.refuse(place, sender_id or None, reject)
                 continue
             receipt.remarks += [PlacedRemark(place, item.id, remark) for remark in remarks]
         return receipt
 
-    def _take(self, item: Item, receipt: Receipt, remarks: tuple[Remark, ...]) -> None:
+    def _take(
+        self, item: Item, receipt: Receipt, remarks: tuple[Remark, ...]
+    ) -> tuple[Remark, ...]:
+        """Adds the item's records to the receipt; returns what is to be remarked besides."""
         who = self._identify(item)
+        self._recognise(item, receipt)
         if not item.type or item.type in receipt.forbidden_types:
             raise _bad_type(item.type)
         times = _times(item, receipt)
         provenance = times.provenance
         if remarks:
-            kinds = tuple(sorted({remark.kind for remark in remarks}))
-            provenance = provenance._replace(remarks=kinds)
+            provenance = _with_remarks(provenance, remarks)
         scope = self._shape_outcome(item, who, times) if item.type in sales.STATUS_OF else ""
         is_echo = bool(self._own_fields and item.traits) and self._is_echo(item)
         if not item.id:
             set_field(item, "id", _made_id(item, times.stated_at))
         if is_echo:
             receipt.ids.append(item.id)
-            return
+            return ()
         if item.traits and not PREFERENCES.isdisjoint(item.traits):
             set_field(item, "traits", normal_traits(item.traits))
-        consents: tuple[Consent, ...] = ()
-        if item.consent or item.type in CONSENT_TYPES:
-            if item.consent:
-                check_bases(item.consent, receipt.forbidden_bases)
-                mended, is_future = in_utc(item.consent, receipt.latest)
-                set_field(item, "consent", mended)
-                if is_future and not provenance.too_old:
-                    provenance = provenance._replace(clamped=True)
-            consents = consents_of(item)
-        uid, record = _encoded(item, receipt, times, provenance, scope)
+        if item.consent and self._mend_consents(item, receipt) and not provenance.too_old:
+            provenance = provenance._replace(clamped=True)
+        source = _source(item, receipt)
+        uid, record = _encoded(item, source, receipt, times, provenance, scope)
+        if cut := cut_texts(item, record):
+            provenance = _with_remarks(provenance, (*remarks, *cut))
+            uid, record = _encoded(item, source, receipt, times, provenance, scope)
         check_sizes(item, record)
+        consents = consents_of(item) if item.consent or item.type in CONSENT_TYPES else ()
         key = keyed_hash(self._pepper, who)
         receipt.records.append(Outgoing(INTERACTIONS, key, record))
         receipt.ids.append(item.id)
-        if consents:
+        if consents and not provenance.test:
             named = Named.by(item, self._cleaner, self._pepper)
             receipt.records += consent_records(
                 consents, uid, named, times.occurred_at, receipt.received_at
             )
+        return cut
+
+    @staticmethod
+    def _mend_consents(item: Item, receipt: Receipt) -> bool:
+        """Brings the item's consents into order; returns whether one lay in the future. Raises
+        Reject.
+        """
+        check_bases(item.consent, receipt.forbidden_bases)
+        mended, is_future = in_utc(item.consent, receipt.latest)
+        if item.type == IDENTIFIED and not receipt.provenance.import_mode:
+            mended = undated(mended)
+        set_field(item, "consent", mended)
+        return is_future
+
+    def _recognise(self, item: Item, receipt: Receipt) -> None:
+        """Marks what a crawler or an assistant's live fetch did, and names the assistant that sent
+        a person.
+        """
+        properties = item.properties
+        agent = address = referrer = ""
+        if isinstance(item, ForeignItem):
+            agent, address, referrer = item.user_agent, item.address, item.referrer
+            for name in ("user_agent", "address", "referrer"):
+                set_field(item, name, "")
+        if properties:
+            agent = agent or _text(properties.get("user_agent"))
+            referrer = referrer or _text(properties.get("referrer"))
+        if receipt.machine or ((agent or address) and self._visitors.is_machine(agent, address)):
+            set_field(item, "machine", True)
+        elif not item.source and (referrer or item.url):
+            set_field(item, "source", self._visitors.assistant(referrer, item.url))
 
     def _shape_outcome(self, item: Item, who: str, times: Times) -> str:
         """Brings what sales reported into its one shape; returns the scope of its id."""
@@ -235,10 +290,12 @@ class Normaliser:
         raise Reject("identifies nobody", remedy=remedy, kind="no-identifier")
 
 
-def _encoded(
-    item: Item, receipt: Receipt, times: Times, provenance: Provenance, scope: str
-) -> tuple[str, bytes]:
-    """(uid, encoded envelope). Raises Reject for what JSON cannot hold."""
+def _with_remarks(provenance: Provenance, remarks: Iterable[Remark]) -> Provenance:
+    return provenance._replace(remarks=tuple(sorted({remark.kind for remark in remarks})))
+
+
+def _source(item: Item, receipt: Receipt) -> str:
+    """The source that the event names; takes out of the item what is not part of it."""
     source = receipt.source
     if isinstance(item, ForeignItem):
         if item.origin:
@@ -246,6 +303,13 @@ def _encoded(
             set_field(item, "origin", "")
         set_field(item, "stated_at", None)
     set_field(item, "occurred_at", None)
+    return source
+
+
+def _encoded(
+    item: Item, source: str, receipt: Receipt, times: Times, provenance: Provenance, scope: str
+) -> tuple[str, bytes]:
+    """(uid, encoded envelope). Raises Reject for what JSON cannot hold."""
     try:
         return envelope(
             item,
@@ -284,6 +348,10 @@ def _made_id(item: Item, stated_at: datetime | None) -> str:
         return uuid.uuid4().hex
     set_field(item, "occurred_at", stated_at)
     return hashlib.sha256(encode_bytes(item)).hexdigest()[:32]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _bad_type(type_: str) -> Reject:

@@ -11,6 +11,7 @@ from services.ingest.sources import (
     forms,
     hubspot,
     imports,
+    jitsu,
     mailchimp,
     mailgun,
     mapped,
@@ -19,15 +20,17 @@ from services.ingest.sources import (
     sendgrid,
     typeform,
 )
-from services.ingest.sources.contract import Source
+from services.ingest.sources.contract import Source, Words
+from services.shared.contracts.consent_words import ConsentWords
 from services.shared.playbook.loading import SECTIONS, FileProblem, InvalidFile
 from services.shared.playbook.sections import Playbook
 
 SOURCES = (
     canonical.SOURCE,
     cloudevents.SOURCE,
-    segment.SOURCE,
     imports.SOURCE,
+    segment.SOURCE,
+    jitsu.SOURCE,
     sendgrid.SOURCE,
     mailgun.SOURCE,
     postmark.SOURCE,
@@ -58,3 +61,9 @@ def served(playbook: Playbook) -> list[Source]:
     if problems:
         raise InvalidFile(problems)
     return [*sources, *map(mapped.source, playbook.senders)]
+
+
+def words_of(playbook: Playbook) -> Words:
+    """The known words, and those that the playbook adds."""
+    consent = ConsentWords(playbook.consent.yes_words, playbook.consent.no_words)
+    return Words(consent, tuple(playbook.inbound.automatic_subjects))

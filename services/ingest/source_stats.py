@@ -1,7 +1,7 @@
 """When each source last posted, and what became of it: counted in memory, stored every second."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from sqlalchemy import text
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.ingest.sources.contract import Remark, SetupGuide, Source
 from services.shared.contracts.events import encode_bytes
-from services.shared.db import is_transient
+from services.shared.db import is_transient, rows
 from services.shared.errors import Retry
 from services.shared.runtime import Heartbeat, refresh_every_second
 
@@ -57,7 +57,7 @@ class SourceStatistics:
         counts.last_refusal = last_refusal or counts.last_refusal
 
     def count_remarks(self, source: str, remarks: Iterable[Remark]) -> None:
-        """Counts what was said of accepted items; of many different ones in a second the rest are
+        """Counts remarks on accepted items; of many different ones in a second the rest are
         counted by their kind.
         """
         for remark in remarks:
@@ -86,8 +86,8 @@ class SourceStatistics:
                     await _store_sources(connection, self._guides)
                 for source, counted in sorted(counts.items()):
                     await _add_counts(connection, source, counted)
-                for (source, remark), seen in sorted(remarks.items()):
-                    await _add_remark(connection, source, remark, seen)
+                if remarks:
+                    await _add_remarks(connection, remarks)
         except Exception as error:
             if is_transient(error):
                 raise Retry("the database is away") from error
@@ -137,28 +137,41 @@ async def _add_counts(connection: AsyncConnection, source: str, counts: Counts) 
     )
 
 
-async def _add_remark(connection: AsyncConnection, source: str, remark: Remark, seen: int) -> None:
-    """Counts a remark; a source has a bounded number of different ones, and what is more is counted
+async def _add_remarks(
+    connection: AsyncConnection, remarks: Mapping[tuple[str, Remark], int]
+) -> None:
+    """Counts remarks; a source has a bounded number of different ones, and what is more is counted
     by its kind.
     """
-    values = {"source": source, **remark._asdict()}
-    known = await connection.execute(
-        text(
-            "SELECT count(*) < :most OR bool_or(kind = :kind AND field = :where AND text = :text) "
-            "FROM access.source_remark WHERE source = :source"
-        ),
-        values | {"most": MAX_REMARKS_STORED},
+    found = await rows(
+        connection,
+        "SELECT source, kind, field, text FROM access.source_remark WHERE source = ANY(:sources)",
+        sources=list({source for source, _ in remarks}),
     )
-    if not known.scalar():
-        values |= {"where": "", "text": "", "nearest": ""}
+    known: defaultdict[str, set[tuple[str, str, str]]] = defaultdict(set)
+    for source, *key in found:
+        known[source].add((key[0], key[1], key[2]))
+    seen: Counter[tuple[str, str, str, str]] = Counter()
+    nearest: dict[tuple[str, str, str, str], str] = {}
+    for (source, remark), count in sorted(remarks.items()):
+        key = remark[:3]
+        if key not in known[source] and len(known[source]) >= MAX_REMARKS_STORED:
+            key, remark = (remark.kind, "", ""), Remark(remark.kind, "")
+        known[source].add(key)
+        seen[source, *key] += count
+        nearest[source, *key] = remark.nearest
+    columns = ("source", "kind", "field", "text")
     await connection.execute(
         text(
             "INSERT INTO access.source_remark AS r (source, kind, field, text, nearest, seen) "
-            "VALUES (:source, :kind, :where, :text, :nearest, :seen) "
+            "VALUES (:source, :kind, :field, :text, :nearest, :seen) "
             "ON CONFLICT (source, kind, field, text) DO UPDATE SET seen = r.seen + excluded.seen, "
             "nearest = excluded.nearest, last_at = clock_timestamp()"
         ),
-        values | {"seen": seen},
+        [
+            dict(zip(columns, key, strict=True)) | {"nearest": nearest[key], "seen": count}
+            for key, count in sorted(seen.items())
+        ],
     )
 
 

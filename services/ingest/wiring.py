@@ -13,9 +13,11 @@ from services.ingest.importing.jobs import ImportJobs
 from services.ingest.mailbox.imap import MailboxAddress
 from services.ingest.mailbox.reader import MailboxReader, MailHandling
 from services.ingest.normalise import Normaliser
-from services.ingest.registry import FORMS, MAILBOX, served
+from services.ingest.registry import FORMS, MAILBOX, served, words_of
 from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
+from services.ingest.sources.known_names import Vocabulary
+from services.ingest.sources.visitors import Visitors
 from services.ingest.spool import Spool
 from services.ingest.spool_lease import SpoolLease
 from services.shared.clock import Clock
@@ -50,7 +52,9 @@ class Ingest(NamedTuple):
         url = parts.settings.imap_url.get_secret_value()
         if not url:
             return None
-        handling = MailHandling(parts.normaliser, parts.delivery, parts.statistics, parts.clock)
+        handling = MailHandling(
+            parts.normaliser, parts.delivery, parts.statistics, parts.clock, parts.words
+        )
         address = MailboxAddress.parse(url)
         return MailboxReader(address, parts.settings.imap_poll_s, self.engine, handling)
 
@@ -65,6 +69,7 @@ def wire(settings: Settings) -> Ingest:
     pepper = settings.pepper.get_secret_value().encode()
     sources, keys, secrets = served(playbook), ApiKeys(engine), SenderSecrets(engine, pepper)
     own_crm_fields = frozenset(playbook.crm.fields)
+    visitors = Visitors(playbook.machines)
     parts = Dependencies(
         settings=settings,
         playbook=playbook,
@@ -74,10 +79,17 @@ def wire(settings: Settings) -> Ingest:
         statistics=SourceStatistics(engine, [*sources, FORMS, MAILBOX], settings.public_url),
         sources=sources,
         normaliser=Normaliser(
-            Cleaner(playbook.identity), pepper, playbook.sales, own_crm_fields
+            Cleaner(playbook.identity),
+            pepper,
+            playbook.sales,
+            own_crm_fields,
+            visitors,
+            Vocabulary.of(playbook),
         ),
+        visitors=visitors,
         delivery=Delivery(publisher, spool, lease),
         clock=clock,
+        words=words_of(playbook),
         readiness=lambda: {
             "broker": Part(broker.problem, needed=False),  # what comes meanwhile is spooled
             "broker or spool": spool.has_room,

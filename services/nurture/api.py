@@ -11,8 +11,9 @@ from services.nurture.store.touches import PageEnd, TouchStore
 from services.shared.clock import to_us
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http import web
-from services.shared.http.keys import ApiKeys, bearer
+from services.shared.http.keys import BEARER, ApiKeys, bearer
 from services.shared.http.paging import MAX_CURSOR, Cursors, Position
+from services.shared.http.parameters import only_declared
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
 from services.shared.settings import Settings
@@ -31,7 +32,7 @@ def create_app(
 
     @app.get(
         "/v1/touches",
-        dependencies=[Depends(may_query)],
+        dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],
         responses=refusals(400, 401, 403, 422, 429, 503),
         tags=["touches"],
     )

@@ -15,7 +15,8 @@ from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead, Trigger
 from services.nurture.rules.time_zones import is_unreadable
 from services.nurture.store.consents import ConsentStore
-from services.nurture.store.leads import LeadKey, LeadStore, SeenContent
+from services.nurture.store.leads import LeadStore, SeenContent
+from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import Decision, TouchStore
 from services.shared.clock import Clock
 from services.shared.contracts.events import (

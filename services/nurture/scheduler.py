@@ -18,7 +18,8 @@ from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead
 from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.channel_stops import ChannelStops
-from services.nurture.store.leads import LeadKey, LeadStore
+from services.nurture.store.leads import LeadStore
+from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import TouchStore
 from services.shared.clock import Clock
 from services.shared.contracts.events import Touch
@@ -32,6 +33,8 @@ log = structlog.get_logger()
 BATCH = 50
 # for the consent gate while leads are locked: some reading is always under way
 LOCKED_WAIT_S = 0.25
+# ... and for the scorer, so that refusals that come all the time do not hold up sending for good
+LINKED_WAIT_S = 1.0
 GIVEN_UP_AFTER = timedelta(days=3)  # what its channel's server could not take for so long
 
 
@@ -146,7 +149,8 @@ class Scheduler:
                 return 0
         if not await self._gate.is_open():
             return 0
-        claimed, due = await self._claim()
+        known = await self._gate.refusals_are_linked(self._spools)
+        claimed, due = await self._claim(may_send=known)
         if claimed:
             fault_point("between_sending_and_wire")
             await self._send(claimed)
@@ -161,9 +165,10 @@ class Scheduler:
             await sending
             raise
 
-    async def _claim(self) -> tuple[list[Claimed], int]:
+    async def _claim(self, *, may_send: bool = True) -> tuple[list[Claimed], int]:
         """Marks what is to be sent now, at most one touch a lead, an address and a channel
-        on trial; returns it, and how many were due.
+        on trial; returns it, and how many were due. Where it may not send it only withholds,
+        and returns none.
         """
         now = self._clock.now()
         async with self._engine.begin() as connection:
@@ -174,8 +179,11 @@ class Scheduler:
             }
             due = _in_turn(await _locked(store, known, now), trials)
             checked_at = time.monotonic()
-            if not await self._may_send(connection):
+            if not await self._may_claim(connection):
                 return [], 0
+            may_send = may_send and await self._gate.refusals_are_linked(
+                self._spools, LINKED_WAIT_S
+            )
             leads = await known.leads((LeadKey(touch.lead, touch.product) for touch in due), now)
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
@@ -186,7 +194,7 @@ class Scheduler:
                 is_sending = checked.status == "sending"
                 address = lead.address if lead else ""
                 takes = {touch.lead, address, touch.channel if touch.channel in trials else ""}
-                if is_sending and taken & takes:
+                if is_sending and (taken & takes or not may_send):
                     continue
                 await store.update(checked, was=["due"], attempt=int(is_sending), address=address)
                 if checked.status == "withheld":
@@ -197,9 +205,9 @@ class Scheduler:
             await outbox.enqueue(connection, "nurture", events)
         if events:
             self._notify_relay()
-        return claimed, len(due)
+        return claimed, len(due) if may_send else 0
 
-    async def _may_send(self, connection: AsyncConnection) -> bool:
+    async def _may_claim(self, connection: AsyncConnection) -> bool:
         """Asked while the leads are locked, which may have been waited for, and before what is
         known of them is read. The spools come before the gate: what leaves one later is on the
         topic, to be read there.

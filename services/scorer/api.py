@@ -4,12 +4,11 @@ page for people.
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.dependencies import (
-    BEARER,
     Backend,
     BackendDep,
     LeadId,
@@ -18,12 +17,15 @@ from services.scorer.dependencies import (
     Product,
     may_query,
     may_report,
+    only_declared,
+    parse_time,
 )
 from services.scorer.queries import examples
-from services.scorer.queries.filters import LeadFilter, Order
+from services.scorer.queries.filters import LeadFilter, Order, SalesFilter
+from services.scorer.queries.lag import Lag
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import LookupBody, identifier_of
-from services.scorer.queries.repository import MergedAway
+from services.scorer.queries.repository import MergedAway, UnknownLead
 from services.scorer.queries.responses import (
     LeadResponse,
     LeadsResponse,
@@ -36,17 +38,17 @@ from services.scorer.scoring import Scoring
 from services.scorer.ui import routes as page
 from services.shared.errors import Reject
 from services.shared.http import web
-from services.shared.http.keys import ApiKeys
+from services.shared.http.keys import BEARER, ApiKeys
 from services.shared.http.paging import MAX_CURSOR
-from services.shared.http.problems import refusals
+from services.shared.http.problems import problem_response, refusals
 from services.shared.http.rates import RateLimits
 from services.shared.http.responses import add_response_types, documented, json_response
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook.sections import UNKNOWN
 from services.shared.settings import Settings
 
-QUERY_KEY = [Depends(BEARER), Depends(may_query)]
-REPORT_KEY = [Depends(BEARER), Depends(may_report)]
+QUERY_KEY = [Depends(BEARER), Depends(may_query), Depends(only_declared)]
+REPORT_KEY = [Depends(BEARER), Depends(may_report), Depends(only_declared)]
 MERGED_AWAY: dict[int | str, dict[str, Any]] = {
     308: {"description": "The lead was merged into another; Location is that one's address"}
 }
@@ -65,15 +67,17 @@ def create_app(
     keys: ApiKeys,
     readiness: web.Readiness,
     publisher: Publisher,
+    lag: Lag | None = None,
 ) -> FastAPI:
     """The application; opens nothing."""
     rates, pepper = RateLimits(settings), settings.pepper.get_secret_value().encode()
     app = web.create("Ripeline scorer", readiness, rates, max_body=web.SMALL_BODY)
-    leads = LeadQueries(engine, scoring, pepper)
+    leads = LeadQueries(engine, scoring, pepper, lag)
     sales = SalesReports(engine, scoring, leads, publisher, pepper)
     timelines = TimelineQueries(engine, scoring, pepper)
     app.state.backend = Backend(scoring, keys, rates, leads, timelines, sales)
     app.exception_handler(MergedAway)(_redirect)
+    app.exception_handler(UnknownLead)(_unknown)
     app.include_router(router)
     add_response_types(
         app, [LeadResponse, LeadsResponse, LedgerResponse, TimelineResponse, PendingReportResponse]
@@ -88,6 +92,22 @@ async def _redirect(request: Request, error: MergedAway) -> Response:
     return Response(status_code=308, headers={"Location": path + query})
 
 
+async def _unknown(request: Request, error: UnknownLead) -> Response:
+    """404, with the advice to ask again where events wait that may make the lead."""
+    backend: Backend = request.app.state.backend
+    is_behind = error.is_behind
+    if is_behind is None:
+        is_behind = await backend.leads.is_behind()
+    if not is_behind:
+        return problem_response(error)
+    remedy = "not yet applied: try again in a second"
+    response = problem_response(
+        Reject(error.title, where=error.where, remedy=remedy, kind=error.kind)
+    )
+    response.headers["Retry-After"] = "1"
+    return response
+
+
 class ListParameters(BaseModel):
     """What a list of leads is asked for."""
 
@@ -96,6 +116,22 @@ class ListParameters(BaseModel):
     min_likelihood: float | None = Field(None, ge=0, le=1)
     min_fit: float | None = Field(None, ge=0, le=100)
     min_engagement: float | None = Field(None, ge=0, le=100)
+    sales_status: SalesFilter = Field(
+        "",
+        description="what sales reported last of the product; `none` for leads without a report, "
+        "`any` for all. Without it those disqualified or won are left out, but in the stage "
+        "`customer` only those disqualified",
+    )
+    updated_since: str = Field(
+        "",
+        max_length=64,
+        description="RFC 3339; leads whose numbers were stored then or later (`as_of`)",
+    )
+    company: str = Field(
+        "",
+        max_length=200,
+        description="in any case; of leads that name none the domain of their address",
+    )
     order: Order = "likelihood"
     limit: int = Field(50, ge=1, le=500)
     cursor: str = Field("", max_length=MAX_CURSOR)
@@ -108,6 +144,11 @@ class ListParameters(BaseModel):
             min_likelihood=self.min_likelihood,
             min_fit=self.min_fit,
             min_engagement=self.min_engagement,
+            sales_status=self.sales_status,
+            updated_since=(
+                parse_time(self.updated_since, "updated_since") if self.updated_since else None
+            ),
+            company=self.company.strip(),
             order=self.order,
             limit=self.limit,
             cursor=self.cursor,
@@ -144,6 +185,12 @@ async def look_up(backend: BackendDep, body: LookupBody, product: Product) -> Re
     identifier = identifier_of(backend.scoring.cleaner, body)
     lead = await backend.leads.lead(await backend.leads.look_up(identifier), product)
     return json_response(LeadResponse.of(lead))
+
+
+@router.get("/lookup", include_in_schema=False)
+async def look_up_by_address() -> Response:
+    """No lead has this id. Raises HTTPException 405."""
+    raise HTTPException(405, headers={"Allow": "POST"})
 
 
 @router.get(

@@ -1,23 +1,27 @@
 """What the API's routes are given: the backend, and parts of a request once they are checked."""
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
-from fastapi.security import HTTPBearer
 
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import lead_reference
+from services.scorer.queries.repository import UnknownLead
 from services.scorer.queries.sales_status import SalesReports
 from services.scorer.queries.timeline import TimelineQueries
 from services.scorer.scoring import Scoring
 from services.shared.clock import to_us
 from services.shared.contracts.identity import Identifier
 from services.shared.errors import Reject
+from services.shared.http import parameters
 from services.shared.http.keys import ApiKeys, bearer
 from services.shared.http.rates import RateLimits
+
+LEAD_OR_SYSTEM = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[^:/]+:[^/]+)$"
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,6 @@ async def _backend(request: Request) -> Backend:
 
 
 BackendDep = Annotated[Backend, Depends(_backend)]
-# describes the header in the OpenAPI document; the key itself is checked below
-BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="`rl_<id>_<secret>`")
 
 
 async def may_query(request: Request, backend: BackendDep) -> None:
@@ -68,6 +70,18 @@ async def may_report(request: Request, backend: BackendDep) -> None:
     backend.rates.count_key(key.id)
 
 
+async def only_declared(request: Request, backend: BackendDep) -> None:
+    """Wants no parameter that the route does not declare. Raises Reject, or MergedAway for a lead
+    that is at another address, where the same is asked.
+    """
+    try:
+        await parameters.only_declared(request)
+    except Reject:
+        with suppress(ValueError, UnknownLead):
+            await backend.leads.check(uuid.UUID(request.path_params.get("lead_id", "")))
+        raise
+
+
 async def _reference(
     backend: BackendDep,
     lead_id: Annotated[
@@ -75,6 +89,7 @@ async def _reference(
         Path(
             max_length=300,
             description="the lead's id, or SYSTEM:ID, url-encoded, by the id of another system",
+            json_schema_extra={"pattern": LEAD_OR_SYSTEM},
         ),
     ],
 ) -> uuid.UUID | Identifier:
@@ -109,8 +124,8 @@ async def _moment(
 Moment = Annotated[int | None, Depends(_moment)]
 
 
-def parse_time(text: str) -> int:
-    """An RFC 3339 time as µs. Raises Reject."""
+def parse_time(text: str, where: str = "at") -> int:
+    """An RFC 3339 time as µs. Raises Reject, which names `where` it was given."""
     try:
         moment = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
@@ -118,7 +133,7 @@ def parse_time(text: str) -> int:
     if moment is None or moment.tzinfo is None or not 1900 <= moment.year < 2200:
         raise Reject(
             "not a time with a zone between 1900 and 2200",
-            where="at",
+            where=where,
             remedy="write it like 2026-01-31T12:00:00Z",
         )
     return to_us(moment)

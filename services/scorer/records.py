@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from services.scorer.model.profile import UNCOUNTED, Profile
+from services.scorer.model.profile import UNCOUNTED, Profile, SalesOutcome
 from services.scorer.model.state import Event, FoldState, View
 from services.shared.clock import to_us
 from services.shared.contracts.consent import ConsentKey
@@ -112,13 +112,16 @@ class Announcement(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct):
-    """A stored (lead, product): its fold, what was announced, and what the lists show."""
+    """A stored (lead, product): its fold, what was announced, and what the lists show; `sales` is
+    what sales reported last of the product, as of the view.
+    """
 
     fold: FoldState
     fold_hash: str
     announced: LastAnnounced
     qualified: bool = False
     view: View | None = None
+    sales: SalesOutcome | None = None
     as_of: int = 0
     snapshot: Snapshot | None = None  # of the view, for others
 
@@ -141,6 +144,7 @@ class LeadRow(msgspec.Struct):
     identifiers: list[Identifier] = []
     created: bool = False  # by this very transaction: it has no row, and nobody else knows it
     unreadable: bool = False
+    company_key: int = 0  # of its company, as of the view
 
     @property
     def announced(self) -> dict[str, LastAnnounced]:

@@ -3,7 +3,7 @@ commits.
 """
 
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.failing import NOT_FAILING
+from services.scorer.list_keys import NO_STATUS, SALES_RANKS
 from services.scorer.records import (
     Announcement,
     IncomingEvent,
@@ -41,6 +42,7 @@ from services.shared.errors import Retry
 from services.shared.telemetry import STAGE_CHANGES
 
 SLICE = 1_000  # stored events in hand at once
+USUAL = 16  # identifiers that few leads have more of
 MOST_OF_A_KIND = 1_001  # identifiers; whoever has more than a thousand is no person
 STRONGEST_FIRST = attrgetter("rank")
 pack = msgspec.msgpack.Encoder().encode
@@ -60,6 +62,7 @@ STATE = Table("scorer", "lead_state", {
     "likelihood": "float8", "fit": "float8", "engagement": "float8", "qualified": "boolean",
     "listed": "boolean", "last_event_at": "bigint", "as_of": "bigint", "next_review_at": "bigint",
     "announced_stage": "text", "announced_seq": "int", "announced_at": "timestamptz",
+    "sales_rank": "smallint", "company_key": "bigint",
 }, key=("lead_id", "product"))  # fmt: skip
 ANNOUNCEMENT = Table("scorer", "announcement", {
     "id": "uuid", "lead_id": "uuid", "product": "text", "seq": "int", "from_stage": "text",
@@ -227,21 +230,33 @@ class Store:
         """Identifiers by lead, strongest first, of each kind MOST_OF_A_KIND at most, those of our
         touches last; an anonymous id split by time is nobody's alone.
         """
+        wanted = list(leads)
+        most = MOST_OF_A_KIND + USUAL * len(wanted)
         found = await rows(
             self._connection,
-            "SELECT lead_id, kind, value FROM (SELECT lead_id, kind, value, row_number() OVER ("
-            'PARTITION BY lead_id, kind ORDER BY starts_with(value, :ours), value COLLATE "C") '
-            "AS place FROM scorer.identifier WHERE lead_id = ANY(:leads)) i WHERE place <= :most",
-            leads=list(leads),
-            ours=OURS,
-            most=MOST_OF_A_KIND,
+            "SELECT lead_id, kind, value FROM scorer.identifier WHERE lead_id = ANY(:leads) "
+            f"LIMIT {most:d}",
+            leads=wanted,
         )
+        if len(found) > MOST_OF_A_KIND and _has_more(found, most):
+            found = await self._first_identifiers(wanted)
         identifiers: dict[uuid.UUID, list[Identifier]] = defaultdict(list)
         for lead, kind, value in found:
             identifiers[lead].append(Identifier.from_text(KINDS[kind], value))
         for names in identifiers.values():
             names.sort(key=STRONGEST_FIRST)
         return identifiers
+
+    async def _first_identifiers(self, leads: Sequence[uuid.UUID]) -> list[Any]:
+        return await rows(
+            self._connection,
+            "SELECT lead_id, kind, value FROM (SELECT lead_id, kind, value, row_number() OVER ("
+            'PARTITION BY lead_id, kind ORDER BY starts_with(value, :ours), value COLLATE "C") '
+            "AS place FROM scorer.identifier WHERE lead_id = ANY(:leads)) i WHERE place <= :most",
+            leads=leads,
+            ours=OURS,
+            most=MOST_OF_A_KIND,
+        )
 
     async def merged_into(self, lead: uuid.UUID) -> dict[uuid.UUID, datetime | None]:
         """The leads that were merged into this one, with when others were last told of each."""
@@ -357,6 +372,13 @@ class Store:
         await self._connection.execute(text(statement), values)
 
 
+def _has_more(found: Sequence[Any], limit: int) -> bool:
+    """Whether these identifiers may not be all, or are more of a kind than one lead shows."""
+    if len(found) == limit:
+        return True
+    return max(Counter((row.lead_id, row.kind) for row in found).values()) > MOST_OF_A_KIND
+
+
 def _numbered(change: StageChange, seq: int, now: datetime, fold_hash: str) -> Announcement:
     return Announcement(
         id=derived(change.lead, change.product, seq),
@@ -397,4 +419,6 @@ def _state_values(leads: Iterable[LeadRow], fold_hash: str) -> Iterator[tuple[An
                     fold.last_uid, view.stage, view.likelihood, view.fit, view.engagement,
                     state.qualified, not lead.excluded, lead.profile.last_at, state.as_of,
                     view.next_review_at, announced.stage, announced.seq, announced.at,
+                    SALES_RANKS[state.sales.status] if state.sales else NO_STATUS,
+                    lead.company_key,
                 )  # fmt: skip

@@ -9,6 +9,7 @@ from services.scorer.api import create_app
 from services.scorer.crm.delivery import CrmDelivery
 from services.scorer.processing.handler import Decoded, Handler
 from services.scorer.processing.sweeper import Sweeper
+from services.scorer.queries.lag import Lag
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
@@ -17,10 +18,13 @@ from services.shared.db import open_engine
 from services.shared.http.health import Part
 from services.shared.http.keys import ApiKeys
 from services.shared.messaging.consumer import Consumer
-from services.shared.messaging.kafka import BrokerWatch, Publisher, Subscription
+from services.shared.messaging.kafka import BrokerWatch, EndOffsets, Publisher, Subscription
 from services.shared.messaging.outbox import OutboxRelay
+from services.shared.messaging.published import PublishedProgress
 from services.shared.playbook import loading
 from services.shared.settings import Settings
+
+LAG_S = 2.0  # how long the broker may take to say where the log ends
 
 
 class Scorer(NamedTuple):
@@ -34,8 +38,10 @@ class Scorer(NamedTuple):
     keys: ApiKeys
     consumer: Consumer[Decoded]
     relay: OutboxRelay
+    published: PublishedProgress
     sweeper: Sweeper
     crm: CrmDelivery | None
+    lag: Lag
     app: FastAPI
 
 
@@ -48,6 +54,7 @@ def wire(settings: Settings) -> Scorer:
     keys, poll = ApiKeys(engine), settings.poll_ms / 1000
     writes_back = bool(settings.crm_url.get_secret_value() and scoring.playbook.crm.fields)
     handler = Handler(scoring, scoring.playbook.crm if writes_back else None)
+    lag = Lag(engine, EndOffsets(settings, ask_s=LAG_S))
     relay = OutboxRelay(engine, publisher, "scorer", poll)
     consumer = Consumer(
         engine,
@@ -64,7 +71,9 @@ def wire(settings: Settings) -> Scorer:
         keys=keys,
         consumer=consumer,
         relay=relay,
+        published=PublishedProgress(engine, "scorer", [INTERACTIONS]),
         sweeper=Sweeper(engine, handler, poll, relay.notify),
+        lag=lag,
         crm=_crm_delivery(settings, engine, scoring) if writes_back else None,
         app=create_app(
             settings,
@@ -78,6 +87,7 @@ def wire(settings: Settings) -> Scorer:
                 "keys": keys.loaded,
             },
             publisher,
+            lag,
         ),
     )
 

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic_settings import EnvSettingsSource, SecretsSettingsSource
 
@@ -47,3 +49,28 @@ def listed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         raise ValueError('write a, b, c or a JSON list: ["a", "b"]') from None
+
+
+class Receiver(NamedTuple):
+    """Who may receive webhooks in a private network: a host by name, or all addresses of a network;
+    at one port, or at any (None).
+    """
+
+    host: str = ""
+    network: IPv4Network | IPv6Network | None = None
+    port: int | None = None
+
+
+def receiver(text: str) -> Receiver:
+    """A host, an address or a network, the former two perhaps with a port. Raises ValueError."""
+    try:
+        return Receiver(network=ip_network(text.strip("[]")))
+    except ValueError:
+        parts = urlsplit(f"//{text}")
+    host = (parts.hostname or "").rstrip(".")
+    if not host or parts.netloc != text or "@" in text or any(c in text for c in " *,"):
+        raise ValueError("write hosts (n8n, n8n:5678) or networks (10.0.0.0/8)")
+    try:
+        return Receiver(network=ip_network(host), port=parts.port)
+    except ValueError:
+        return Receiver(host, port=parts.port)

@@ -27,7 +27,7 @@ from pydantic_settings import (
 from services.shared import urls
 from services.shared.clock import Clock
 from services.shared.errors import Reject
-from services.shared.setting_texts import SecretFiles, Variables, as_meant, listed
+from services.shared.setting_texts import SecretFiles, Variables, as_meant, listed, receiver
 
 PORTS = {"ingest": 8080, "scorer": 8081, "nurture": 8082}
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds services and deploy
@@ -157,6 +157,11 @@ class Settings(BaseSettings):
     crm_secret: SecretStr = Field(
         SecretStr(""), description="whsec_… that signs them (Standard Webhooks)"
     )
+    private_receivers: list[str] = Field(
+        [],
+        description="list (a, b or JSON) of host, host:port or network inside our own network "
+        "that webhooks may go to",
+    )
     clock: str = Field(
         "", description="ORIGIN,DAYS,SECONDS[,AHEAD]: compressed or moved time; demo and test only"
     )
@@ -179,7 +184,9 @@ class Settings(BaseSettings):
         "info", description="least level of the JSON log"
     )
 
-    @field_validator("allowed_pages", "allowed_origins", "trusted_proxies", mode="before")
+    @field_validator(
+        "allowed_pages", "allowed_origins", "trusted_proxies", "private_receivers", mode="before"
+    )
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """A list as JSON, or with commas between."""
@@ -242,6 +249,13 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "write networks such as 10.0.0.0/8, no bit set behind the length"
                 ) from None
+        return value
+
+    @field_validator("private_receivers")
+    @classmethod
+    def _receivers(cls, value: list[str]) -> list[str]:
+        for each in value:
+            receiver(each)
         return value
 
     @model_validator(mode="after")

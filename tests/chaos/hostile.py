@@ -27,8 +27,11 @@ def bodies(rng: random.Random) -> list[Items]:
 
 
 def oversized() -> list[Items]:
-    """Bodies over the limits of an item and of a request."""
-    return [[_page("big", properties={"text": "x" * size})] for size in (600_000, 6_000_000)]
+    """Bodies over the limits of an item and of a request, in texts that are not cut."""
+    return [
+        [_page("big", properties={f"text-{n}": "x" * 8_000 for n in range(size // 8_000)})]
+        for size in (600_000, 6_000_000)
+    ]
 
 
 def _odd() -> Iterator[dict[str, Any]]:
@@ -50,6 +53,7 @@ def _pumps() -> Iterator[dict[str, Any]]:
         for size in (LONG, LONGER):
             url = ("https://e.example" + pump * size)[:size]
             yield _page(f"pump{n}", url=url, properties={"title": "<" + "a" * 4_000, "page": url})
+    yield _page("cut", properties={"text": "x" * 600_000})
 
 
 def _traits() -> Iterator[dict[str, Any]]:

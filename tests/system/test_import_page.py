@@ -20,6 +20,7 @@ from tests.support import present
 from tests.support.running_system import System
 from tests.system.test_page import CHROMIUM, DESKTOP, PHONE, QUIET
 
+DATA = Path(__file__).parents[1] / "data"
 ODD = "<script>document.title='owned'</script>"
 
 
@@ -163,6 +164,56 @@ async def test_a_file_is_mapped_tried_and_imported(
     await page.get_by_role("button", name="Remove the file").click()
     await expect(page.get_by_role("heading", name="Import a file")).to_be_visible()
     assert [text for text in wrong if "400" not in text] == []
+
+
+async def test_what_the_file_leaves_open_is_asked_with_rows_of_each_reading_and_answered(
+    system: System, browser: Browser, tmp_path: Path
+) -> None:
+    """I3: a file whose letters and whose dates can be read in two ways."""
+    page, wrong = await visit(browser, system, viewport=PHONE)
+    email, file = system.address(), tmp_path / "open.csv"
+    rows = [f"{n or ''}{email};Mu\u00f1oz;0{n + 1}/02/2026" for n in range(3)]
+    file.write_bytes("\r\n".join(["E-Mail;Nachname;Date", *rows, ""]).encode("cp1252"))
+    await bring(page, file)
+    asked = page.locator("#question")
+    await expect(asked).to_contain_text("Mu\u00f1oz")
+    await expect(asked).to_contain_text("Mu\u0144oz")
+    await shot(page, "asked-encoding")
+    await page.get_by_label("history").check()
+    await page.get_by_role("button", name="Try it").click()
+    await expect(page.locator("#problems")).to_contain_text("encoding of the file is uncertain")
+    await page.get_by_label("cp1252", exact=True).check()
+    await page.get_by_role("button", name="Use this reading").click()
+    await expect(asked).to_have_count(0)
+    assert "encoding: cp1252" in await page.locator("#text").input_value()
+    await page.get_by_label("history").check()
+    await page.get_by_role("button", name="Try it").click()
+    await ended(page, "can be read in several ways")
+    await expect(asked).to_contain_text("01/02/2026 is 1 February 2026")
+    await shot(page, "asked-order")
+    await page.get_by_label("the day first", exact=True).check()
+    await page.get_by_role("button", name="Use this reading").click()
+    await page.get_by_label("history").check()
+    await page.get_by_role("button", name="Import", exact=True).click()
+    await ended(page, "Imported")
+    lead = system.wait_for_lead(email=email)
+    assert lead["traits"]["last_name"] == "Mu\u00f1oz"
+    event = next(item for item in system.timeline(lead["id"]) if item["kind"] == "event")
+    assert event["at"][:10] in ("2026-01-31", "2026-02-01")
+    assert [text for text in wrong if "400" not in text] == []
+
+
+async def test_a_sheet_is_brought_and_the_lines_before_its_header_are_left_out(
+    system: System, browser: Browser
+) -> None:
+    page, _ = await visit(browser, system)
+    await bring(page, DATA / "imports" / "sheets" / "badges.xlsx")
+    await expect(page.get_by_text("2 lines before the header left out")).to_be_visible()
+    await expect(page.get_by_label("E-mail", exact=True)).to_have_value("email")
+    await page.get_by_label("history").check()
+    await page.get_by_role("button", name="Try it").click()
+    await ended(page, "Tried: nothing was sent")
+    await expect(page.locator("#report")).to_contain_text("3")
 
 
 async def test_a_mapping_as_text_says_what_is_wrong_with_it_line_by_line(

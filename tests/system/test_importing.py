@@ -240,7 +240,7 @@ def test_rejected_rows_are_reported_by_both_ways_alike(
     broken = [
         badge("")[0], badge(email)[1], ["=HYPERLINK(1)", "Bo", "2026-01-01", "", ""],
         ["bo@x.example", "Bo", "01/02/2026", "", ""],
-        ["guest", "", "", "", ""], ["cy@x.example", "y" * 9000, "", "", ""], ["short"],
+        ["guest", "", "", "", ""], ["dy@x.example", "", "", "", "", "more"], ["short"],
     ]  # fmt: skip
     reports = []
     for number, way in enumerate(([], command.to(), ["--dry-run"])):
@@ -260,12 +260,25 @@ def test_rejected_rows_are_reported_by_both_ways_alike(
     ]
     assert counts[0] == counts[1] == counts[2]
     assert counts[0]["reasons"] == {
-        "not a mail address": 1,
+        "not a mail address": 2,
         "a date that can be read in two ways": 1,
         "identifies nobody": 1,
-        "a text over 8 KB": 1,
-        "fewer cells than columns": 1,
+        "more cells than columns": 1,
     }
+
+
+def test_a_long_cell_is_cut_by_both_ways_alike_and_the_lead_is_kept(
+    system: System, command: ImportCommand
+) -> None:
+    said = {"traits/name: a text over the limit was cut": 1}
+    for way in ([], command.to()):
+        email = system.address()
+        rows = [badge("")[0], badge(email, name="Zoë" * 4000)[1]]
+        report = command.imported(rows, LEADS, "--as", "history", *way)
+        assert (report["accepted"], report["remarks"]) == (1, said)
+        lead = system.wait_for_lead(email=email)
+        event = next(item for item in system.timeline(lead["id"]) if item["kind"] == "event")
+        assert event["flags"] == "cut history"
 
 
 def test_a_mistake_ends_before_any_row_with_code_2(system: System, command: ImportCommand) -> None:

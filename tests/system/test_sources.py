@@ -5,6 +5,7 @@ page once they speak (I2, U4).
 import asyncio
 import json
 import tempfile
+import time
 import uuid
 from typing import Any
 
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from services.ops.__main__ import app as command_line
 from services.ops.commands import samples, sources
 from services.ops.commands.current import current_settings
+from services.shared.contracts.events import keyed_hash
 from tests.support.running_system import System
 from tests.system.test_clients import BROWSER_FLAGS, CHROMIUM
 
@@ -39,7 +41,8 @@ def test_every_source_is_listed_with_its_address_and_steps(system: System) -> No
     assert {"canonical", "cloudevents", "segment", "forms"} <= set(found)
     for source in found.values():
         assert (
-            source["address"].startswith(system.ingest + "/v1/") or source["name"] == "mailbox"
+            source["address"].startswith((f"{system.ingest}/v1/", f"{system.ingest}/api/s/"))
+            or source["name"] == "mailbox"
         ), source
         assert source["title"]
         assert source["steps"], source["name"]
@@ -60,9 +63,12 @@ def test_an_unknown_source_is_named_with_those_that_are_known(system: System) ->
     assert "no source 'nothing'" in str(done.exception)
 
 
-async def test_a_signed_sample_of_every_source_goes_through_the_real_door_into_a_lead(
+async def test_a_signed_sample_of_every_source_goes_through_the_real_door_and_leaves_no_lead(
     system: System,
 ) -> None:
+    """The scorer makes a lead of each, and nothing of it stays: no lead, no event, no touch, no
+    consent.
+    """
     settings = current_settings()
     every = [sources.named(settings, known.name) for known in await sources.read_all(settings)]
     results = await asyncio.gather(
@@ -70,11 +76,23 @@ async def test_a_signed_sample_of_every_source_goes_through_the_real_door_into_a
     )
     assert {result.source for result in results} == {source.name for source in every} - {"mailbox"}
     assert [result for result in results if not result.lead] == []
-    for result in results:
-        assert result.lead
-        events = [item for item in system.timeline(result.lead.lead) if item["kind"] == "event"]
-        assert events
-        assert {item["source"].split(":")[:2][1] for item in events} == {"test"}
+    engine = create_async_engine(system.database.replace("postgresql://", "postgresql+asyncpg://"))
+    pepper = settings.pepper.get_secret_value().encode()
+    async with engine.connect() as connection:
+        for result in results:
+            assert result.lead
+            assert system.lookup(email=result.address) is None
+            assert system.touches(result.lead.lead) == []
+            hashed = keyed_hash(pepper, f"email:{result.address}")
+            for table, column, name in (
+                ("scorer.identifier", "value", result.address),
+                ("scorer.event", "lead_id::text", result.lead.lead),
+                ("scorer.trial", "address", result.address),
+                ("nurture.consent", "identifier", hashed),
+            ):
+                query = text(f"SELECT count(*) FROM {table} WHERE {column} = :name")
+                assert (await connection.execute(query, {"name": name})).scalar() == 0, table
+    await engine.dispose()
     assert [held for held in await sources.secrets(settings) if held.name == samples.NAME] == []
 
 
@@ -82,7 +100,11 @@ def test_the_command_says_where_a_sample_ended(system: System) -> None:
     found = run("sources", "test", "segment")
     assert found["ok"]
     assert found["status"] == 200
-    assert system.query(f"/v1/leads/{found['lead']}")["stage"] == "decision"
+    assert (found["stage"], found["events"]) == ("decision", 2)
+    assert (found["secret"], found["test"]) == ("key", True)
+    assert found["system"] == system.ingest
+    gone = system.http.get(f"{system.scorer}/v1/leads/{found['lead']}", headers=system.key("query"))
+    assert gone.status_code == 404
     segment = next(source for source in run("sources") if source["name"] == "segment")
     assert segment["state"] == "heard"
     assert segment["accepted"] >= 2
@@ -113,6 +135,41 @@ def test_a_secret_is_connected_shown_once_and_taken_back(system: System) -> None
     done = CliRunner().invoke(command_line, ["sources", "disconnect", made["id"], given["id"]])
     assert done.stdout == "2 taken back\n"
     assert not {made["id"], given["id"]} & {secret["id"] for secret in run("sources", "secrets")}
+
+
+@pytest.mark.parametrize("name", ["typeform", "zoom", "postmark"])
+def test_a_test_uses_the_secret_that_is_connected(system: System, name: str) -> None:
+    made = run("sources", "connect", name, "--name", "mine")
+    time.sleep(samples.TAKES_EFFECT_S)
+    found = run("sources", "test", name)
+    assert (found["ok"], found["secret"]) == (True, "connected")
+    assert f"{made['id']} (mine)" in found["note"]
+    CliRunner().invoke(command_line, ["sources", "disconnect", made["id"]])
+    said = CliRunner().invoke(command_line, ["sources", "test", name]).stdout
+    assert f"no secret of {name} is connected" in said
+    assert "no lead remains" in said
+
+
+def test_what_only_the_sender_can_sign_with_is_said_so(system: System) -> None:
+    """SendGrid shows the public half of its pair."""
+    source = sources.named(current_settings(), "sendgrid")
+    assert source.new_secret
+    made = run("sources", "connect", "sendgrid", "--secret", source.new_secret()[1])
+    found = run("sources", "test", "sendgrid")
+    assert (found["ok"], found["secret"]) == (True, "temporary")
+    assert "verifies only" in found["note"]
+    CliRunner().invoke(command_line, ["sources", "disconnect", made["id"]])
+
+
+@pytest.mark.parametrize("mark", ["1", "", "9999999999.00"])
+def test_nobody_else_marks_a_test(system: System, mark: str) -> None:
+    posted = system.post(
+        "/v1/events",
+        json={"type": "demo_requested", "email": "eve@firm.example"},
+        headers={"X-Ripeline-Test": mark},
+    )
+    assert posted.status_code == 403
+    assert posted.json()["where"] == "x-ripeline-test"
 
 
 def test_a_source_that_brings_a_key_has_no_secret_to_connect(system: System) -> None:

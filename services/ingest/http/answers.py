@@ -21,6 +21,8 @@ from services.shared.errors import Reject
 from services.shared.http.problems import MEDIA, problem_of
 from services.shared.telemetry import ACCEPTED, REFUSED
 
+MAX_WARNINGS = 100  # of an answer; all are counted
+
 
 class NothingAccepted(msgspec.Struct, frozen=True):
     """The problem document of a request of which no item was acceptable."""
@@ -40,15 +42,21 @@ def answered(receipt: Receipt, source: Source, statistics: SourceStatistics) -> 
     A request that holds nothing for us is a success.
     """
     rejected = [_rejected(refusal) for refusal in receipt.refused]
-    for refusal in receipt.refused:
-        REFUSED.labels(source.name, refusal.reject.kind).inc()
-    last_refusal = receipt.refused[-1].reject.kind if rejected else ""
-    statistics.count(source.name, len(receipt.ids), len(rejected), last_refusal)
-    ACCEPTED.labels(source.name).inc(len(receipt.ids))
-    statistics.count_remarks(source.name, [placed.remark for placed in receipt.remarks])
+    count(receipt, source, statistics)
     if receipt.ids or not rejected or source.stop_status == 200:
         return _success(source, receipt, rejected)
     return _nothing_accepted(receipt.refused, rejected, source.stop_status)
+
+
+def count(receipt: Receipt, source: Source, statistics: SourceStatistics) -> None:
+    """Counts what was accepted, what was refused, and the remarks."""
+    for refusal in receipt.refused:
+        REFUSED.labels(source.name, refusal.reject.kind).inc()
+    last_refusal = receipt.refused[-1].reject.kind if receipt.refused else ""
+    statistics.count(source.name, len(receipt.ids), len(receipt.refused), last_refusal)
+    ACCEPTED.labels(source.name).inc(len(receipt.ids))
+    if receipt.remarks:
+        statistics.count_remarks(source.name, [placed.remark for placed in receipt.remarks])
 
 
 def _success(source: Source, receipt: Receipt, rejected: list[RejectedItem]) -> Response:
@@ -57,7 +65,7 @@ def _success(source: Source, receipt: Receipt, rejected: list[RejectedItem]) -> 
     if isinstance(answer, Reply):
         return Response(answer.body, media_type=answer.media)
     if isinstance(answer, Accepted) and receipt.remarks:
-        warnings = [_warning(placed) for placed in receipt.remarks]
+        warnings = [_warning(placed) for placed in receipt.remarks[:MAX_WARNINGS]]
         answer = msgspec.structs.replace(answer, warnings=warnings)
     return Response(encode_bytes(answer), media_type="application/json")
 

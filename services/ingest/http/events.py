@@ -11,13 +11,14 @@ from starlette.responses import Response
 from services.ingest.http.admission import Admission
 from services.ingest.http.answers import answered
 from services.ingest.http.dependencies import Dependencies
-from services.ingest.http.request import read
+from services.ingest.http.request import marked, read
 from services.ingest.normalise import Receipt
-from services.ingest.sources import cloudevents
+from services.ingest.sources import cloudevents, segment
 from services.ingest.sources.contract import InboundRequest, Parsed, Secret, Source
 from services.ingest.sources.reading.json import is_list
 from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.errors import Kind, Reject
+from services.shared.http import parameters
 from services.shared.http.problems import problem_response
 from services.shared.runtime import fault_point
 from services.shared.telemetry import REFUSED
@@ -25,7 +26,7 @@ from services.shared.telemetry import REFUSED
 # kinds of refusals that repeating the same body cannot mend
 FINAL: frozenset[Kind] = frozenset({"invalid", "too-large", "media-type", "replayed"})
 SLICE = 500  # items of a batch after which other requests have their turn
-CLOUDEVENTS = cloudevents.SOURCE.name
+CLOUDEVENTS, SEGMENT = cloudevents.SOURCE.name, segment.SOURCE.name
 
 
 class SourceRoute(NamedTuple):
@@ -37,7 +38,8 @@ class SourceRoute(NamedTuple):
     @property
     def methods(self) -> list[str]:
         """GET as well where a sender first asks by it who answers."""
-        return ["GET", "POST"] if self.sources[0].handshake else ["POST"]
+        first = self.sources[0]
+        return ["GET", "POST"] if first.handshake and first.is_greeted_by_get else ["POST"]
 
 
 def source_routes(sources: Sequence[Source]) -> list[SourceRoute]:
@@ -59,6 +61,7 @@ class Events:
     async def receive(self, request: Request) -> Response:
         """Takes interactions; answers once they are safe. Senders repeat after a 503."""
         inbound = await read(request, self._parts.clock, self._parts.settings.public_url)
+        inbound = inbound._replace(words=self._parts.words)
         source = source_of(inbound, self._sources[inbound.path])
         if source.verify:
             return await self._receive_signed(request, inbound, source)
@@ -68,16 +71,21 @@ class Events:
         self, request: Request, inbound: InboundRequest, source: Source
     ) -> Response:
         """Interactions of a sender who brings an API key."""
-        in_body = "" if "authorization" in request.headers else source.key_in_body(inbound.body)
+        in_body = ""
+        if "authorization" not in request.headers:
+            in_body = source.key_in_headers(inbound) or source.key_in_body(inbound.body)
         key, spool_owner, rate_headers = self._admission.admit(request, in_body)
         if key.scope not in source.scopes:
             raise _wrong_scope(key.scope, source)
+        if inbound.query and source.parameters is not None:
+            parameters.check(inbound.query, source.parameters)
         is_public = key.scope == "public"
         receipt = _receipt(
             f"{source.name}:{key.name}",
             inbound,
             public=is_public,
-            provenance=source.provenance(inbound),
+            machine=is_public and self._is_machine(request),
+            provenance=marked(source.provenance(inbound), inbound, self._parts.pepper),
         )
         await self._normalise(source.parse(inbound), receipt)
         # A page that posts with a public key is gone by the time of a second attempt: its events
@@ -91,12 +99,18 @@ class Events:
         answer.raw_headers += rate_headers
         return answer
 
+    def _is_machine(self, request: Request) -> bool:
+        """Whether the browser that posts from a page is a crawler's."""
+        address = request.client.host if request.client else ""
+        return self._parts.visitors.is_machine(request.headers.get("user-agent", ""), address)
+
     async def _receive_signed(
         self, request: Request, inbound: InboundRequest, source: Source
     ) -> Response:
         """A webhook of a sender who signs, or its handshake."""
         secrets = self._parts.secrets.in_force(source.name)
-        receipt = _receipt(source.name, inbound)
+        provenance = marked(LIVE, inbound, self._parts.pepper)
+        receipt = _receipt(source.name, inbound, provenance=provenance)
         try:
             if source.handshake and (reply := source.handshake(inbound, secrets)):
                 return Response(reply.body, media_type=reply.media)
@@ -131,6 +145,11 @@ def source_of(inbound: InboundRequest, candidates: Sequence[Source]) -> Source:
     """The source of a request among those of its path: by its content type, and for plain JSON by
     its shape. Raises Reject `media-type`.
     """
+    batches = next((source for source in candidates if source.name == SEGMENT), None)
+    if batches and len(candidates) > 1:
+        if segment.is_batch(inbound):
+            return batches
+        candidates = [source for source in candidates if source is not batches]
     cloud = next((source for source in candidates if source.name == CLOUDEVENTS), None)
     if cloud and cloudevents.is_binary(inbound):
         return cloud
@@ -156,15 +175,23 @@ def wrong_media(given: str, known: frozenset[str]) -> Reject:
 
 
 def _receipt(
-    source: str, inbound: InboundRequest, *, public: bool = False, provenance: Provenance = LIVE
+    source: str,
+    inbound: InboundRequest,
+    *,
+    public: bool = False,
+    machine: bool = False,
+    provenance: Provenance = LIVE,
 ) -> Receipt:
-    many = _has_many_items(inbound)
+    many = _has_many_items(inbound) or (
+        source.startswith(f"{SEGMENT}:") and inbound.path in segment.BATCHES
+    )
     return Receipt(
         source,
         inbound.received_at,
         time.time(),
         many=many,
         public=public,
+        machine=machine,
         provenance=provenance,
     )
 
@@ -190,8 +217,4 @@ def _wrong_scope(scope: str, source: Source) -> Reject:
 
 def _has_many_items(inbound: InboundRequest) -> bool:
     """Whether refusals name the item's place in the body."""
-    return (
-        inbound.media.endswith(("ndjson", "jsonl", "jsonlines"))
-        or inbound.path == "/v1/batch"
-        or is_list(inbound.body)
-    )
+    return inbound.media.endswith(("ndjson", "jsonl", "jsonlines")) or is_list(inbound.body)

@@ -2,6 +2,7 @@
 follows.
 """
 
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -17,15 +18,21 @@ from services.ingest.http.admission import Admission
 from services.ingest.http.answers import answered
 from services.ingest.http.dependencies import Dependencies
 from services.ingest.http.events import wrong_media
-from services.ingest.http.request import read
+from services.ingest.http.request import marked, read
 from services.ingest.normalise import Receipt
 from services.ingest.sources import forms
-from services.ingest.sources.contract import InboundRequest
+from services.ingest.sources.contract import KEY_ONLY, InboundRequest
 from services.ingest.sources.forms import Fields
 from services.shared.contracts.events import encode_bytes
+from services.shared.contracts.provenance import LIVE
 from services.shared.errors import Reject
+from services.shared.http import parameters
+from services.shared.playbook.urls import TRACKING
 from services.shared.runtime import fault_point
 from services.shared.telemetry import REFUSED
+
+# what analytics and advertisements append to addresses in pages, forms' among them
+DECORATION = re.compile(rf"{TRACKING.pattern}|_g[al]$|(?:gbraid|wbraid|ttclid|li_fat_id|mkt_tok)$")
 
 
 class FormToken(msgspec.Struct, frozen=True):
@@ -53,6 +60,8 @@ class Forms:
         key, spool_owner, rate_headers = self._admission.admit(
             request, forms.text(fields, "_key"), in_page=True
         )
+        own = [name for name in inbound.query if not DECORATION.match(name)]
+        parameters.check(own, KEY_ONLY)
         next_page = self._next_page(fields)
         receipt = Receipt(
             f"{forms.SOURCE.name}:{key.name}",
@@ -60,6 +69,7 @@ class Forms:
             time.time(),
             many=False,
             public=key.scope == "public",
+            provenance=marked(LIVE, inbound, self._parts.pepper),
         )
         await self._store(form, fields, receipt, spool_owner)
         fault_point("between_spool_and_answer")
@@ -70,6 +80,7 @@ class Forms:
     async def token(self, form: str, request: Request) -> Response:
         """A token for a form that is shown now: a page puts it into the field `_token`."""
         admitted = self._admission.admit(request)
+        parameters.check(request.query_params, KEY_ONLY)
         token = FormToken(form_token.issue(self._parts.pepper, form, time.time()))
         answer = Response(
             encode_bytes(token), headers={"Cache-Control": "no-store"},
@@ -84,7 +95,8 @@ class Forms:
             REFUSED.labels(forms.SOURCE.name, trap).inc()
             receipt.ids.append(uuid.uuid4().hex)
             return
-        self._parts.normaliser.take([forms.submission(form, fields)], receipt)
+        submission = forms.submission(form, fields, self._parts.words.consent)
+        self._parts.normaliser.take([submission], receipt)
         await self._parts.delivery.publish_or_spool(receipt.records, spool_owner)
 
     def _trap(self, form: str, fields: Fields) -> str:

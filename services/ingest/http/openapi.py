@@ -3,8 +3,10 @@
 Schemas come from the msgspec types that read and write; pydantic is kept from the hot path.
 """
 
+import json
+import re
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Literal
 
 import msgspec
@@ -12,8 +14,9 @@ from fastapi import FastAPI, Response
 
 from services.ingest.http.answers import NothingAccepted
 from services.ingest.http.forms import FormToken
-from services.ingest.sources import cloudevents, forms
-from services.ingest.sources.canonical import NDJSON
+from services.ingest.http.loose_schemas import loosen
+from services.ingest.http.webhook_consent import ASKED, ORIGIN, SENDER
+from services.ingest.sources import canonical, cloudevents, forms, jitsu
 from services.ingest.sources.contract import (
     Accepted,
     Body,
@@ -24,7 +27,9 @@ from services.ingest.sources.contract import (
     Source,
 )
 from services.shared.clock import EPOCH
+from services.shared.contracts.events import Moment
 from services.shared.http.problems import MEDIA, TYPES, Problem, refusals
+from services.shared.http.schemas import mend
 
 Kwargs = dict[str, Any]  # of FastAPI's add_api_route
 REF = "#/components/schemas/{name}"
@@ -37,22 +42,47 @@ SECURITY_SCHEMES = {
         "description": "the key as user name, no password",
     },
     "key": {"type": "apiKey", "in": "query", "name": "key", "description": "public keys only"},
+    "writeKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": jitsu.KEY_HEADER,
+        "description": "the key, `:` and any word",
+    },
 }
 BODY_REFUSALS = (400, 401, 403, 408, 413, 415, 429, 503)
+ANYTHING = {"description": "Whatever the sender posts"}
+# Generators of clients take one content type an operation. Of another one the members are left
+# open, and arrays without the type of their items: what they cannot read they pass over.
+FIELDS = {
+    "type": "object",
+    "description": "The same fields; one that comes several times is an array",
+    "additionalProperties": {"type": ["string", "number", "boolean", "null", "object", "array"]},
+}
 PICTURE = {200: {"description": "An invisible picture", "content": {"image/gif": {}}}}
 ITEM_PROBLEM = ItemProblem(f"{TYPES}invalid", "a field is missing", "/type", "add it", 400)
 ACCEPTED_EXAMPLE = {"accepted": 1, "ids": ["e-1"], "rejected": []}
 
+SCHEMA_NAMED = re.compile(r'"#/components/schemas/([^"]+)"')
+
+
+class EventData(Item, frozen=True, omit_defaults=True, kw_only=True):
+    """The fields of an interaction; its type is the event's unless it has one of its own."""
+
+    type: str = ""
+
 
 class InteractionCloudEvent(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """A CloudEvent 1.0 whose data are the fields of an interaction."""
+    """A CloudEvent 1.0 whose data are the fields of an interaction, as an object or as JSON in a
+    text; or in base64.
+    """
 
     specversion: Literal["1.0"]
     id: str
     source: str
     type: str
-    time: datetime | None = None
-    data: Item
+    time: Moment | None = None
+    data: EventData | str | None = None
+    data_base64: str | None = None
 
 
 class FormSubmission(msgspec.Struct, omit_defaults=True):
@@ -86,25 +116,62 @@ class PreferencesForm(msgspec.Struct, omit_defaults=True):
 def events(path: str, sources: Sequence[Source]) -> Kwargs:
     """A path that the sources share; who signs brings no key."""
     first = sources[0]
-    media = {kind: content for source in sources for kind, content in _bodies(source, path).items()}
+    media = _media(path, sources)
+    if any(source.name == cloudevents.SOURCE.name for source in sources):
+        media |= _cloudevents()
     responses = refusals(*BODY_REFUSALS)
     if first.stop_status != 200:
         responses[first.stop_status] = _nothing_accepted(first.stop_status)
     extra = {
         "requestBody": {"required": True, "content": media},
-        "security": [] if first.verify else SECURITY,
+        "security": _security(first),
     }
     return {
         "response_class": Response,
-        "responses": responses | {200: _success(first)},
+        "responses": responses | {200: _success(sources)},
         "openapi_extra": extra,
     }
+
+
+def first_call(source: Source) -> Kwargs:
+    """The call by which a sender looks who answers."""
+    success = {200: {"description": "What the sender wants to hear", "content": {"text/plain": {}}}}
+    extra: dict[str, Any] = {"security": []}
+    return {
+        "response_class": Response,
+        "name": f"{source.name}_first_call",
+        "description": "The call by which the sender looks who answers.",
+        "responses": refusals(401, 405, 413) | success,
+        "openapi_extra": extra,
+    }
+
+
+def webhook_consent() -> Kwargs:
+    """The question whether webhooks may come."""
+    host = {"type": "string", "pattern": f"^{SENDER.pattern}$"}
+    parameters = [
+        {"name": ORIGIN, "in": "header", "required": True, "schema": host},
+        {"name": f"{ASKED}Rate", "in": "header", "schema": {"type": "string"}},
+        {"name": f"{ASKED}Callback", "in": "header", "schema": {"type": "string"}},
+    ]
+    given = {
+        name: {"schema": {"type": "string"}, "description": description}
+        for name, description in (
+            ("WebHook-Allowed-Origin", "the sender that asks"),
+            ("WebHook-Allowed-Rate", "requests a minute, or `*`"),
+        )
+    }
+    success = {200: {"description": "The sender may post", "headers": given}}
+    extra = {"parameters": parameters, "security": []}
+    described = {"responses": refusals(400) | success, "openapi_extra": extra}
+    return described | {"response_class": Response}
 
 
 def form() -> Kwargs:
     """A filled-in form."""
     content = {"schema": _schema(FormSubmission), "example": forms.SOURCE.example}
-    media = (forms.URLENCODED, "multipart/form-data", forms.JSON)
+    same = {"schema": FIELDS, "example": forms.SOURCE.example}
+    media = {forms.URLENCODED: content, "multipart/form-data": same, forms.JSON: same}
     page: dict[str, Any] = {
         "description": "Accepted: an answer for scripts, a page for people",
         "content": _json(Accepted, ACCEPTED_EXAMPLE) | {"text/html": {}},
@@ -113,13 +180,15 @@ def form() -> Kwargs:
         200: page,
         303: {"description": "Accepted; goes on to the page that `_next` names"},
     }
-    extra = {"requestBody": {"required": True, "content": dict.fromkeys(media, content)}}
+    extra = {"requestBody": {"required": True, "content": media}}
     return {"responses": responses, "openapi_extra": extra | {"security": SECURITY}}
 
 
 def form_token() -> Kwargs:
     """The token of a form."""
-    described = answer(FormToken, {"token": "AAABnbX6Fn8xkQ3bR0hXo0fYk7m1gS5L"}, (401, 403, 429))
+    described = answer(
+        FormToken, {"token": "AAABnbX6Fn8xkQ3bR0hXo0fYk7m1gS5L"}, (400, 401, 403, 429)
+    )
     return described | {"openapi_extra": {"security": SECURITY}}
 
 
@@ -157,6 +226,9 @@ def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> N
         dict.fromkeys([*own, FormToken, *bodies, *answers, *types]), ref_template=REF
     )
 
+    schemas["FormSubmission"]["additionalProperties"] = True
+    loosen(schemas)
+
     def openapi() -> dict[str, Any]:
         if app.openapi_schema:
             return app.openapi_schema
@@ -164,28 +236,64 @@ def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> N
         components = document.setdefault("components", {})
         components.setdefault("schemas", {}).update(schemas)
         components["securitySchemes"] = SECURITY_SCHEMES
+        mend(document)
         _drop_validation_errors(document)
+        _drop_unnamed(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def _drop_unnamed(document: dict[str, Any]) -> None:
+    """Takes out schemas that nothing refers to, until all are named."""
+    schemas = document["components"]["schemas"]
+    while unnamed := schemas.keys() - set(SCHEMA_NAMED.findall(json.dumps(document))):
+        for name in unnamed:
+            del schemas[name]
+
+
+def _security(source: Source) -> list[dict[str, list[str]]]:
+    if source.verify:
+        return []
+    return [*SECURITY, {"writeKey": []}] if source.name == jitsu.SOURCE.name else SECURITY
+
+
+def _media(path: str, sources: Sequence[Source]) -> dict[str, Any]:
+    """The bodies of all sources of a path, by content type; two of one type are alternatives."""
+    media: dict[str, Any] = {}
+    for source in sources:
+        for kind, content in _bodies(source, path).items():
+            before = media.get(kind)
+            schema = {"anyOf": [before["schema"], content["schema"]]} if before else None
+            media[kind] = before | {"schema": schema} if before else content
+    return media
+
+
 def _bodies(source: Source, path: str) -> dict[str, Any]:
     """The bodies that a source reads at a path, by content type."""
-    if source.name == cloudevents.SOURCE.name:
-        single = {"schema": _schema(InteractionCloudEvent), "example": source.example}
-        batch = {"schema": _schema(list[InteractionCloudEvent]), "example": [source.example]}
-        return {
-            "application/cloudevents+json": single,
-            "application/cloudevents-batch+json": batch,
-        }
     body = source.bodies.get(path) or Body(source.body, source.example)
     if body.type is str:
         return {"text/plain": {"schema": {"type": "string"}, "example": body.example}}
-    plain = {"type": "string" if isinstance(body.example, str) else "object"}
+    plain = {"type": "string"} if isinstance(body.example, str) else ANYTHING
     content = {"schema": _schema(body.type) if body.type else plain, "example": body.example}
-    media = sorted(source.media - {""}) or [_sample_media(source)]
-    return {kind: {"schema": {"type": "string"}} if kind in NDJSON else content for kind in media}
+    first, *others = sorted(source.media - {""} - canonical.NDJSON) or [_sample_media(source)]
+    same = {"schema": FIELDS, "example": body.example}
+    lines = {
+        kind: {"schema": {"type": "string"}} for kind in sorted(source.media & canonical.NDJSON)
+    }
+    return {first: content} | dict.fromkeys(others, same) | lines
+
+
+def _cloudevents() -> dict[str, Any]:
+    """The bodies where CloudEvents come as well, which plain JSON may also be."""
+    own, example = canonical.SOURCE.example, cloudevents.SOURCE.example
+    kinds = [Item, list[Item], InteractionCloudEvent, list[InteractionCloudEvent]]
+    one_or_more = {"anyOf": [_schema(InteractionCloudEvent), {"type": "array"}]}
+    return {
+        forms.JSON: {"schema": _any_of(*kinds), "example": own},
+        "application/cloudevents+json": {"schema": one_or_more, "example": example},
+        "application/cloudevents-batch+json": {"schema": {"type": "array"}, "example": [example]},
+    }
 
 
 def _sample_media(source: Source) -> str:
@@ -193,16 +301,18 @@ def _sample_media(source: Source) -> str:
     return source.sample("ann@example.com", EPOCH).media if source.sample else forms.JSON
 
 
-def _success(source: Source) -> dict[str, Any]:
-    answer = source.answer(["e-1"], [])
+def _success(sources: Sequence[Source]) -> dict[str, Any]:
+    """The answers of all sources of a path; the example is the first one's."""
+    answer = sources[0].answer(["e-1"], [])
     if isinstance(answer, Reply):
         example = {"example": answer.body.decode()}
         return {
             "description": "Accepted, in the sender's terms",
             "content": {answer.media: example},
         }
-    model = type(answer)
-    return {"description": _summary(model), "content": _json(model, msgspec.to_builtins(answer))}
+    models = dict.fromkeys(type(source.answer([], [])) for source in sources)
+    content = {"schema": _any_of(*models), "example": msgspec.to_builtins(answer)}
+    return {"description": _summary(type(answer)), "content": {"application/json": content}}
 
 
 def _nothing_accepted(status: int) -> dict[str, Any]:

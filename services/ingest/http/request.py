@@ -1,12 +1,17 @@
-"""Reads a request within its limits: body (also chunked, also zipped) and content type."""
+"""Reads a request within its limits: body (also chunked, also zipped), content type, and whether it
+is a test.
+"""
 
 import asyncio
+import time
 import zlib
 
 from starlette.requests import ClientDisconnect, Request
 
 from services.ingest.sources.contract import InboundRequest
 from services.shared.clock import Clock
+from services.shared.contracts import trial_marks
+from services.shared.contracts.provenance import Provenance
 from services.shared.errors import Reject
 
 MAX_BODY = 5 * 1024 * 1024  # bytes, zipped or unzipped
@@ -36,6 +41,21 @@ async def read(request: Request, clock: Clock, public_url: str = "") -> InboundR
         request.method,
         address,
     )
+
+
+def marked(declared: Provenance, request: InboundRequest, pepper: bytes) -> Provenance:
+    """What a request declares, and whether it is a test of ours. Raises Reject `forbidden` for the
+    mark of a test that is not ours.
+    """
+    given = request.headers.get(trial_marks.HEADER)
+    if given is None:
+        return declared
+    if not trial_marks.is_ours(pepper, given, time.time()):
+        remedy = "test with `ripeline sources test`, or leave the header out"
+        raise Reject(
+            "not a mark of ours", where=trial_marks.HEADER, remedy=remedy, kind="forbidden"
+        )
+    return declared._replace(test=True)
 
 
 async def _body(request: Request) -> bytes:

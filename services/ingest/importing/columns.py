@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from services.ingest.importing.guess import MAX_TYPES, examples
 from services.ingest.importing.header import Header
-from services.ingest.importing.mapping import ALL
+from services.ingest.importing.mapping import ALL, READING
 from services.ingest.sources.segment_calls import snake
 
 TRAIT = "trait"
@@ -102,7 +102,7 @@ def chosen(form: Mapping[str, str], header: Header, before: Mapping[str, Any]) -
         mapping["type"] = type_
     if traits and mapping["kind"] != "suppressions":
         mapping["traits"] = traits
-    kept = ("as", "days", "encoding", "delimiter", "missing")
+    kept = ("as", "days", "missing", *READING)
     return mapping | {key: before[key] for key in kept if before.get(key)}
 
 

@@ -27,7 +27,7 @@ NAMED = _compiled({
     "type": r"(event|activity|action)(_?(type|name|id))?|type|what",
     "time": r"(created?|event|sign_?up|registration|registered|order|opt_?in|complete)"
     r"_?(at|on|date|time|timestamp)"
-    r"|date|time|timestamp|when|created|completetimestamp|\w+_at",
+    r"|date|time|timestamp|when|created|completetimestamp|\w+_(at|on)",
     "consent": r"(email_|marketing_)?(consent|opt_?in|opted_in|permission|subscribed)"
     r"|newsletter|gdpr(_consent)?",
     "company": r"company(_name)?|organi[sz]ation|account(_name)?|firm|employer",

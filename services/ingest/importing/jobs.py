@@ -6,8 +6,9 @@ import asyncio
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from services.ingest.importing.facts import Facts
 from services.ingest.importing.guess import guess, written
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile, load
+from services.ingest.importing.opening import (
+    answered,
+    encoding_questions,
+    examine,
+    reading_of,
+)
+from services.ingest.importing.questions import Question, Uncertain
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.run import BrokerSink, DryRun, Import, ImportReport, Pipeline, Sink
 from services.ingest.importing.table import Table
@@ -44,6 +52,7 @@ class Job:
     def __init__(self, report: ImportReport, total: int) -> None:
         self.report, self.total, self.done = report, max(total, 1), 0
         self.ended, self.problem = False, ""
+        self.asks = False  # whether it ended because the file can be read in several ways
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -62,6 +71,8 @@ class UploadedFile:
         self.used_at = time.monotonic()
         self.header, self.rows, self.shape = Header([]), list[list[str]](), ""
         self.text = ""
+        self.reading: dict[str, Any] = {}
+        self.questions: Sequence[Question] = ()
         self.job: Job | None = None
 
     @property
@@ -84,19 +95,37 @@ class UploadedFile:
         return given if isinstance(given, dict) else {}
 
     def read_sample(self, facts: Facts) -> None:
-        """Reads the first rows, and guesses what the columns mean. Raises Reject where it is no
-        table.
+        """Reads the first rows, and guesses what the columns mean; lines before the header are left
+        out. Raises Reject where it is no table.
         """
-        table = Table(self.table)
-        try:
-            self.header, self.shape = (
-                table.header,
-                f"{table.encoding}, delimiter {table.delimiter!r}",
+        if skipped := self.read({}):
+            self.read({"skip_lines": skipped})
+        self.text = written(guess(self.header, self.rows, self.name, facts.types) | self.reading)
+
+    def read(self, reading: Mapping[str, Any]) -> int:
+        """Reads the first rows as the mapping says that the file is read; returns how many lines
+        seem to stand before the header. Raises Reject.
+        """
+        with closing(Table(self.table, **reading, folder=self.folder)) as table:
+            skipped = table.skip_lines
+            self.shape = ", ".join(
+                [table.encoding]
+                + ([f"delimiter {table.delimiter!r}"] if table.delimiter else [])
+                + ([f"{skipped} lines before the header left out"] if skipped else [])
             )
             self.rows = [row.cells for row in islice(table.rows(), SAMPLE_ROWS) if not row.reject]
-        finally:
-            table.close()
-        self.text = written(guess(self.header, self.rows, self.name, facts.types))
+            self.questions = encoding_questions(table, self.table)
+            self.header, self.reading = table.header, dict(reading)
+            return table.skippable
+
+    def answer(self, number: int, answer: str) -> str:
+        """The mapping with a question answered. Raises Reject."""
+        choices = self.questions[number].choices if number < len(self.questions) else []
+        if answer not in (choice.answer for choice in choices):
+            raise Reject("no such answer", remedy="choose one of those on the page")
+        path = self.questions[number].path
+        self.questions = [*self.questions[:number], *self.questions[number + 1 :]]
+        return written(answered(self.mapping, path, answer))
 
 
 class ImportJobs:
@@ -149,6 +178,8 @@ class ImportJobs:
         """
         if file.job and not file.job.ended:
             raise Reject("it is under way already", remedy="wait until it has ended")
+        if file.questions:
+            raise Uncertain(file.questions)
         plan = load(file.text, "the mapping")
         Rows(plan, file.header, self.facts)
         file.job = Job(report, file.table.stat().st_size)
@@ -159,6 +190,8 @@ class ImportJobs:
             async with self._running:
                 file.used_at = time.monotonic()
                 await self._import(file, job, plan)
+        except Uncertain as uncertain:
+            file.questions, job.asks = uncertain.questions, True
         except (Reject, Retry, OSError) as error:
             job.problem = f"{error}. What was sent stays; start it again, nothing counts twice"
         except Exception as error:
@@ -173,17 +206,18 @@ class ImportJobs:
             job.done = done
 
         sink: Sink = DryRun() if job.report.dry_run else BrokerSink(self._publisher)
-        table = Table(file.table, plan.mapping.encoding, plan.mapping.delimiter)
-        try:
+        reading = reading_of(plan.mapping)
+        opening = partial(Table, file.table, **reading, folder=file.folder)
+        with closing(await asyncio.to_thread(opening)) as table:
+            survey = await examine(table, file.table, plan.mapping)
+            now = self._clock.now()
+            rows = Rows(plan, table.header, self.facts, survey.manners(), now)
             with file.rejected.open("w", encoding="utf-8-sig", newline="") as rejects:
-                rows = Rows(plan, table.header, self.facts)
                 pipeline = Pipeline(
-                    table, rows, self._normaliser, self._cleaner, sink, self._clock.now(),
-                    file.key.name,
+                    table, rows, self._normaliser, self._cleaner, sink, now, file.key.name,
+                    rows.notes() | survey.notes(),
                 )  # fmt: skip
                 await Import(pipeline, job.report, rejects, progress).run()
-        finally:
-            table.close()
 
     def remove(self, file: UploadedFile) -> None:
         """Deletes a file; an import of it that runs is cancelled."""

@@ -12,6 +12,9 @@ from services.shared.playbook.frozen import FrozenModel
 ALL = "all"
 IDENTIFIERS = ("lead", "email", "user_id", "anonymous_id")
 VALUES = ("source", "campaign", "company", "product", "content_id", "url")
+# what says how a file is read, before anything is known of its columns
+READING = ("encoding", "delimiter", "skip_lines", "sheet")
+MAX_SKIPPED = 1_000  # lines
 ANY = "*"  # of `equals`: whatever stands there
 Step = int | str
 
@@ -27,13 +30,14 @@ def _as(name: str) -> BeforeValidator:
 
 class Time(FrozenModel):
     """When it happened: a column, in a strptime `format` where it is not ISO, or one moment for all
-    rows.
+    rows. `order` says whether 3/4/2026 begins with the day.
 
     `zone` is that of times that name none; without it they are in the company's.
     """
 
     column: str = ""
     format: str = ""
+    order: Literal["", "dmy", "mdy"] = ""
     zone: str = ""
     constant: str = ""
 
@@ -151,6 +155,8 @@ class Mapping(FrozenModel):
     days: int = Field(1, ge=0, le=MAX_DAYS)
     encoding: str = ""
     delimiter: str = Field("", max_length=1)
+    skip_lines: int = Field(0, ge=0, le=MAX_SKIPPED)
+    sheet: str = ""
     missing: Literal["refuse", "ignore"] = "refuse"
 
     @model_validator(mode="before")
@@ -189,13 +195,27 @@ class Column(NamedTuple):
     where: tuple[Step, ...]
 
 
-def needed(mapping: Mapping) -> Iterator[Column]:
-    """Every column that has to be in the file."""
+def dated(mapping: Mapping) -> Iterator[tuple[Time, tuple[Step, ...]]]:
+    """Every time of the mapping that stands in a column, and where it says so."""
+    times: list[tuple[Time | None, tuple[Step, ...]]] = [(mapping.time, ("time",))]
+    times += [(rule.at, ("consent", n, "at")) for n, rule in enumerate(mapping.consent)]
+    if mapping.outcome:
+        times.append((mapping.outcome.time, ("outcome", "time")))
+    yield from ((time, where) for time, where in times if time and time.column)
+
+
+def identifying(mapping: Mapping) -> Iterator[Column]:
+    """The columns that say who it is."""
     for name in IDENTIFIERS:
         if column := getattr(mapping, name):
             yield Column(column, (name,))
     if mapping.external_id:
         yield Column(mapping.external_id.column, ("external_id", "column"))
+
+
+def needed(mapping: Mapping) -> Iterator[Column]:
+    """Every column that has to be in the file."""
+    yield from identifying(mapping)
     if mapping.type and mapping.type.column:
         yield Column(mapping.type.column, ("type", "column"))
     if isinstance(mapping.traits, dict):

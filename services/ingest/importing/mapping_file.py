@@ -35,6 +35,9 @@ class MappingFile:
             for name, where in needed(self.mapping)
             if header.find(name) is None
         ]
+        if problems and header.hint:
+            what, _, remedy = header.hint.partition(": ")
+            problems.append(FileProblem(self._file, 1, what, remedy))
         if problems:
             raise InvalidFile(problems)
 
@@ -62,13 +65,16 @@ def load(text: str, file: str, model: type[Mapping] = Mapping) -> MappingFile:
         raise InvalidFile(list(_problems(error, file, node, model))) from None
 
 
-def read(named: str, model: type[Mapping] = Mapping) -> MappingFile:
-    """The mapping of a file, or of a template by its name, of the form `model`. Raises
-    `InvalidFile`.
+def read(
+    named: str, more: Sequence[str] = (), model: type[Mapping] = Mapping
+) -> MappingFile:
+    """The mapping of a file, or of a template by its name, with `more` lines at its end, which
+    count where it says something else, of the form `model`. Raises `InvalidFile`.
     """
     path = template(named) or Path(named)
     try:
-        return load(path.read_text("utf-8-sig"), path.name, model)
+        text = path.read_text("utf-8-sig")
+        return load("\n".join([text.rstrip("\n"), *more, ""]), path.name, model)
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "not UTF-8"
         remedy = f"Name a YAML file, or one of the templates {', '.join(sorted(templates()))}"

@@ -2,6 +2,7 @@
 in by a secret key.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -16,6 +17,8 @@ from services.ingest.http.request import read
 from services.ingest.importing import columns, mapping_file
 from services.ingest.importing.guess import written
 from services.ingest.importing.jobs import MAX_BYTES, MAX_FILES, ImportJobs, UploadedFile
+from services.ingest.importing.mapping import READING
+from services.ingest.importing.opening import reading_of
 from services.ingest.importing.rendering import HEADERS, PATH, ImportTemplates, see_other
 from services.ingest.importing.run import ImportReport
 from services.ingest.importing.upload import Upload
@@ -57,6 +60,7 @@ class ImportPage:
         router.add_api_route("/{file_id}", self.file, **plain)
         router.add_api_route("/{file_id}/columns", self.columns, **posted)
         router.add_api_route("/{file_id}/text", self.text, **posted)
+        router.add_api_route("/{file_id}/answer", self.answer, **posted)
         router.add_api_route("/{file_id}/try", self.run, **posted)
         router.add_api_route("/{file_id}/start", self.run, **posted)
         router.add_api_route("/{file_id}/remove", self.remove, **posted)
@@ -105,7 +109,7 @@ class ImportPage:
         file = self._jobs.add("", self._key(request))
         try:
             file.name = await Upload(file.table, MAX_BYTES).receive(request)
-            file.read_sample(self._jobs.facts)
+            await asyncio.to_thread(file.read_sample, self._jobs.facts)
         except BaseException:
             self._jobs.remove(file)
             raise
@@ -119,14 +123,26 @@ class ImportPage:
         """Takes the meanings of the columns from the form."""
         form, file = await self._form(request), self._find(request, file_id)
         chosen = columns.chosen(form, file.header, file.mapping)
-        return self._save_mapping(file, written(chosen))
+        return await self._save_mapping(file, written(chosen))
 
     async def text(self, request: Request, file_id: str) -> Response:
         """Takes the mapping as text, or a template."""
         form, file = await self._form(request), self._find(request, file_id)
         template = mapping_file.template(form.get("template", ""))
-        text = template.read_text("utf-8") if template else form.get("text", "")
-        return self._save_mapping(file, text)
+        text = form.get("text", "")
+        if template:  # what was found of the file holds for every mapping
+            kept = {key: file.mapping[key] for key in READING if file.mapping.get(key)}
+            text = template.read_text("utf-8") + (written(kept) if kept else "")
+        return await self._save_mapping(file, text)
+
+    async def answer(self, request: Request, file_id: str) -> Response:
+        """Takes the answer to what the file leaves open."""
+        form, file = await self._form(request), self._find(request, file_id)
+        number = form.get("question", "")
+        text = file.answer(
+            int(number) if number in "0123456789" and number else 10, form.get("answer", "")
+        )
+        return await self._save_mapping(file, text)
 
     async def run(self, request: Request, file_id: str) -> Response:
         """Tries the file, or imports it."""
@@ -191,14 +207,22 @@ class ImportPage:
         except ValueError:
             raise Reject("the form cannot be read", remedy="load the page again") from None
 
-    def _save_mapping(self, file: UploadedFile, text: str) -> Response:
-        """Keeps the mapping, also a wrong one, and shows what is wrong with it."""
+    async def _save_mapping(self, file: UploadedFile, text: str) -> Response:
+        """Keeps the mapping, also a wrong one, and shows what is wrong with it; reads the file
+        again where the mapping says otherwise how.
+        """
         file.text = text.replace("\r\n", "\n")
         try:
-            mapping_file.load(file.text, "the mapping").check(file.header)
+            plan = mapping_file.load(file.text, "the mapping")
+            reading = reading_of(plan.mapping)
+            if reading != file.reading:
+                await asyncio.to_thread(file.read, reading)
+            plan.check(file.header)
         except InvalidFile as broken:
             return self._file_page(file, _problems(broken))
-        return see_other(f"{PATH}/{file.id}#run")
+        except Reject as error:
+            return self._file_page(file, [error])
+        return see_other(f"{PATH}/{file.id}#{'question' if file.questions else 'run'}")
 
     def _file_page(self, file: UploadedFile, problems: list[Reject] | None = None) -> Response:
         current = file.mapping

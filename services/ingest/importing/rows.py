@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from msgspec.structs import force_setattr
@@ -22,24 +23,37 @@ from services.ingest.importing.cells import (
 from services.ingest.importing.consents import consent_reader, suppression
 from services.ingest.importing.facts import Facts
 from services.ingest.importing.header import Header
-from services.ingest.importing.mapping import ALL, IDENTIFIERS, VALUES, Value, needed
+from services.ingest.importing.mapping import ALL, IDENTIFIERS, VALUES, Value, identifying, needed
 from services.ingest.importing.mapping_file import MappingFile
-from services.ingest.importing.times import Cells, reader
-from services.ingest.sources.contract import Item, Refused
+from services.ingest.importing.times import Cells, Manners, reader
+from services.ingest.sources.contract import Item, Refused, Remark, Remarked
+from services.ingest.sources.remarks import remarked
 from services.ingest.sources.segment_calls import snake
 from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
 
+BETWEEN_ADDRESSES = re.compile(r"(?:mailto:|[\s,;|/<>()\[\]\"'])+", re.IGNORECASE)
 SUPPRESSED, IDENTIFIED = "consent_withdrawn", "identified"
 
 
 class Rows:
-    """Reads the rows of one file. Raises `InvalidFile` where it lacks a column of the mapping."""
+    """Reads the rows of one file. Raises `InvalidFile` where it lacks a column of the mapping.
 
-    def __init__(self, plan: MappingFile, header: Header, facts: Facts) -> None:
+    `manners` say how the file's columns write their times; without `now` the system's clock does.
+    """
+
+    def __init__(
+        self,
+        plan: MappingFile,
+        header: Header,
+        facts: Facts,
+        manners: Manners | None = None,
+        now: datetime | None = None,
+    ) -> None:
         plan.check(header)
         mapping = plan.mapping
         self._header, self._facts, self._mapping = header, facts, mapping
+        self._read_time = partial(reader, header=header, zone=facts.zone, manners=manners, now=now)
         self._cleaner = facts.cleaner()
         self._identifiers = {
             name: column
@@ -48,46 +62,64 @@ class Rows:
         }
         self._external = self._column(mapping.external_id.column) if mapping.external_id else None
         if not self._identifiers and self._external is None:
+            expected = ", ".join(repr(column.name) for column in identifying(mapping))
             raise Reject(
                 "no column of the file says who it is",
                 where="file",
-                remedy=f"it has {header.names[:40]}",
+                remedy=header.hint
+                or f"the mapping expects {expected}, the file has {header.names[:40]}",
             )
         self._type = self._type_reader()
-        self._time = reader(mapping.time, header, facts.zone)
+        self._time = self._read_time(mapping.time)
         self._values = {
             name: read for name in VALUES if (read := self._value_reader(getattr(mapping, name)))
         }
         self._cost = self._value_reader(mapping.cost)
         is_dated = bool(mapping.time and mapping.time.column)
         self._consents = [
-            consent_reader(rule, header, facts.zone, rows_are_dated=is_dated)
+            consent_reader(rule, header, self._read_time, facts.words(), rows_are_dated=is_dated)
             for rule in mapping.consent
         ]
         self._traits = self._trait_columns()
         self._read_outcome_columns()
 
-    def read(self, cells: Cells) -> tuple[Item, ...] | Refused:
+    def notes(self) -> dict[str, int]:
+        """The columns that the mapping names and the file does not have, and how many they are."""
+        names = dict.fromkeys(column.name for column in needed(self._mapping))
+        missing = [repr(name) for name in names if self._column(name) is None]
+        text = "columns of the mapping that are not in the file"
+        return {f"{text}: {', '.join(missing)}": len(missing)} if missing else {}
+
+    def read(self, cells: Cells) -> tuple[Item | Remarked, ...] | Refused:
         """The interactions of a row that has a cell for each column."""
         try:
-            return self._read(cells)
+            who, several = self._who(cells)
+            remarks = [Remark("several", "email")] if several else []
+            items = self._read(cells, who, remarks)
+            if several and self._mapping.kind == "suppressions":  # none of them is written to
+                for address in several:
+                    items += self._read(cells, {"email": address}, remarks)
+            return items
         except Reject as reject:
             return Refused(None, reject)
 
-    def _read(self, cells: Cells) -> tuple[Item, ...]:
-        who = self._who(cells)
+    def _read(
+        self, cells: Cells, who: Mapping[str, Any], remarks: list[Remark]
+    ) -> tuple[Item | Remarked, ...]:
         at = self._time(cells)
         fields = self._fields(cells)
         kind = self._mapping.kind
         if kind == "suppressions":
             consents = suppression(self._mapping)
-            return (_item(SUPPRESSED, at, who, fields | {"consent": consents}),)
-        if self._consents and (found := self._given(cells, at)):
+            item = _item(SUPPRESSED, at, who, fields | {"consent": consents})
+            return (remarked(item, remarks),)
+        if self._consents and (found := self._given(cells, at, remarks)):
             fields["consent"] = found
         reached = self._has_outcome(cells)
         if kind == "events":
-            return (_item(self._facts.outcome if reached else self._type(cells), at, who, fields),)
-        lead = _item(self._type(cells), at, who, fields)
+            type_ = self._facts.outcome if reached else self._type(cells)
+            return (remarked(_item(type_, at, who, fields), remarks),)
+        lead = remarked(_item(self._type(cells), at, who, fields), remarks)
         return (lead, self._outcome(cells, at, who, fields)) if reached else (lead,)
 
     def _fields(self, cells: Cells) -> dict[str, Any]:
@@ -103,14 +135,21 @@ class Rows:
             fields["traits"] = traits
         return fields
 
-    def _who(self, cells: Cells) -> dict[str, Any]:
-        """The identifiers of a row; `lead` is an address where it has an @, else a user_id."""
+    def _who(self, cells: Cells) -> tuple[dict[str, Any], list[str]]:
+        """The identifiers of a row, and the addresses that stand beside the first one in its cell;
+        `lead` is an address where it has an @, else a user_id.
+        """
+        several: list[str] = []
         who: dict[str, Any] = {
             name: value for name, n in self._identifiers.items() if (value := cells[n].strip())
         }
+        if (email := who.get("email", "")) and not self._cleaner.address(email):
+            who["email"], several = self._first_address(email)
         if lead := who.pop("lead", ""):
-            if address := self._cleaner.address(lead):
+            address, others = self._first_address(lead)
+            if self._cleaner.address(address):
                 who.setdefault("email", address)
+                several = several or others
             elif re.search(r"\S@\S", lead):
                 raise Reject(
                     "not a mail address", where="lead", remedy="write one like ann@example.com"
@@ -123,10 +162,22 @@ class Rows:
             and (external := cells[self._external].strip())
         ):
             who["external_id"] = ExternalId(self._mapping.external_id.system, external)
-        return who
+        return who, several
 
-    def _given(self, cells: Cells, at: datetime | None) -> tuple[Consent, ...]:
-        return tuple(found for read in self._consents if (found := read(cells, at)))
+    def _first_address(self, cell: str) -> tuple[str, list[str]]:
+        """The first address of a cell that holds several or other words besides, and the others;
+        the cell itself where it holds none.
+        """
+        if address := self._cleaner.address(cell):
+            return address, []
+        words = BETWEEN_ADDRESSES.split(cell) if "@" in cell else []
+        found = list(dict.fromkeys(filter(None, map(self._cleaner.address, words))))
+        return (found[0], found[1:]) if found else (cell, [])
+
+    def _given(
+        self, cells: Cells, at: datetime | None, remarks: list[Remark]
+    ) -> tuple[Consent, ...]:
+        return tuple(found for read in self._consents if (found := read(cells, at, remarks)))
 
     # -- the outcome ------------------------------------------------------------------------------
 
@@ -134,9 +185,7 @@ class Rows:
         rule = self._mapping.outcome
         self._outcome_column = self._column(rule.column) if rule else None
         self._outcome_values = values_of(rule.equals) if rule else frozenset[str]()
-        self._outcome_time = (
-            reader(rule.time, self._header, self._facts.zone) if rule and rule.time else None
-        )
+        self._outcome_time = self._read_time(rule.time) if rule and rule.time else None
 
     def _has_outcome(self, cells: Cells) -> bool:
         column = self._outcome_column

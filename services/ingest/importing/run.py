@@ -6,9 +6,9 @@ import asyncio
 import csv
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, TextIO
@@ -20,8 +20,9 @@ from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import Row, Table
 from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.sources import imports
-from services.ingest.sources.contract import Refused
+from services.ingest.sources.contract import Refused, Remark
 from services.ingest.sources.imports import declared
+from services.ingest.sources.remarks import plain, sentence
 from services.shared.contracts.events import encode_bytes
 from services.shared.contracts.identity import Cleaner, Identifier
 from services.shared.contracts.provenance import HISTORY
@@ -35,7 +36,7 @@ CONCURRENT = 3  # batches under way
 RETRY_S = 60.0  # how long a batch is retried while the broker, or a remote ingest, is away
 MAX_REASONS, MAX_EXAMPLES = 100, 20  # in the report
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the beginning of one
-OTHER = "other reasons"
+OTHER, OTHER_REMARKS = "other reasons", "other remarks"
 
 Progress = Callable[["ImportReport", int], None]
 
@@ -50,7 +51,8 @@ class RejectedExample(NamedTuple):
 
 class ImportReport(msgspec.Struct):
     """What became of the rows: counts, reasons, the `first` rejected ones. `as` and `days` are what
-    the import was declared as, `events` how many interactions were sent.
+    the import was declared as, `events` how many interactions were sent, `remarks` how many rows
+    were taken otherwise than they are written.
     """
 
     rows: int = 0
@@ -62,11 +64,16 @@ class ImportReport(msgspec.Struct):
     as_: str = msgspec.field(default=HISTORY, name="as")
     days: int = 0
     dry_run: bool = False
+    remarks: dict[str, int] = {}
     first: list[RejectedExample] = []
 
     def as_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
-        return {name: value for name, value in msgspec.to_builtins(self).items() if name != "first"}
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        del found["first"]
+        if not self.remarks:
+            del found["remarks"]
+        return found
 
 
 class AcceptedRow(NamedTuple):
@@ -145,7 +152,7 @@ class RejectedRows:
 @dataclass(frozen=True)
 class Pipeline:
     """What the rows of a file go through: reading, normalising, a sink; `key` names the API key
-    under which they count.
+    under which they count, `notes` say what was decided of the file as a whole.
     """
 
     table: Table
@@ -155,6 +162,7 @@ class Pipeline:
     sink: Sink
     now: datetime
     key: str = "default"
+    notes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Import:
@@ -172,6 +180,7 @@ class Import:
         self._progress, self._source = progress, f"{SOURCE}:{pipeline.key}"
         self._provenance = declared(report.as_, report.days)
         self._reasons: Counter[str] = Counter()
+        self._remarks: Counter[str] = Counter()
         self._leads = LeadCounter()
 
     async def run(self) -> ImportReport:
@@ -201,6 +210,8 @@ class Import:
 
     def _update(self, done: int) -> None:
         self.report.reasons = dict(self._reasons.most_common())
+        notes = {**self._pipeline.notes, **self._pipeline.table.notes}
+        self.report.remarks = notes | dict(self._remarks.most_common())
         self._progress(self.report, done)
 
     async def _next(self, rows: Iterator[Row]) -> Batch | None:
@@ -225,16 +236,27 @@ class Import:
         if isinstance(items, Refused):
             self._refuse(row, items.reject)
             return None
-        encoded = [encode_bytes(item) for item in items] if self._sink.encodes else ()
+        sent = [plain(item) for item in items]
+        encoded = [encode_bytes(item) for item in sent] if self._sink.encodes else ()
         records, ids = len(receipt.records), len(receipt.ids)
         self._pipeline.normaliser.take(items, receipt)
         if receipt.refused:
             self._refuse(row, receipt.refused[0].reject)
             receipt.refused.clear()
+            receipt.remarks.clear()
             del receipt.records[records:], receipt.ids[ids:]
             return None
-        identifiers = self._pipeline.cleaner.identifiers(items[0])
-        return AcceptedRow(row, encoded or [b""] * len(items), identifiers)
+        if receipt.remarks:
+            self._remark({placed.remark for placed in receipt.remarks})
+            receipt.remarks.clear()
+        identifiers = self._pipeline.cleaner.identifiers(sent[0])
+        return AcceptedRow(row, encoded or [b""] * len(sent), identifiers)
+
+    def _remark(self, remarks: Iterable[Remark]) -> None:
+        """Counts the remarks on a row, each once."""
+        for text in {f"{remark.where.strip('/')}: {sentence(remark)}" for remark in remarks}:
+            known = text in self._remarks or len(self._remarks) < MAX_REASONS
+            self._remarks[text if known else OTHER_REMARKS] += 1
 
     async def _deliver(self, batch: Batch) -> None:
         refused = {id(row): (row, reject) for row, reject in await _with_retry(self._sink, batch)}

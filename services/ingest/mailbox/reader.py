@@ -15,17 +15,19 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest.delivery import Delivery
+from services.ingest.http.answers import count
 from services.ingest.mailbox import inbound
 from services.ingest.mailbox.cursor import MailboxCursor
 from services.ingest.mailbox.imap import ImapSession, MailboxAddress
 from services.ingest.mailbox.inbound import MAILBOX
 from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.source_stats import SourceStatistics
+from services.ingest.sources.contract import NO_WORDS_ADDED, Words
 from services.shared.clock import Clock
 from services.shared.db import is_transient
 from services.shared.errors import Retry
 from services.shared.runtime import Heartbeat, fault_point
-from services.shared.telemetry import ACCEPTED, MAILBOX_READ, REFUSED
+from services.shared.telemetry import MAILBOX_READ
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -43,6 +45,7 @@ class MailHandling:
     delivery: Delivery
     statistics: SourceStatistics
     clock: Clock
+    words: Words = NO_WORDS_ADDED
 
 
 class MailboxReader:
@@ -111,23 +114,17 @@ class MailboxReader:
             now = self._handling.clock.now()
             receipt = Receipt(SOURCE, now, time.time(), many=False)
             if raw := session.mail(uid):
-                self._handling.normaliser.take(inbound.read(raw, now), receipt)
+                found = inbound.read(raw, now, self._handling.words.automatic_subjects)
+                self._handling.normaliser.take(found, receipt)
             receipts.append(receipt)
         return receipts
 
     def _count(self, uids: Sequence[int], receipts: Sequence[Receipt]) -> None:
         for uid, receipt in zip(uids, receipts, strict=False):
-            ACCEPTED.labels(MAILBOX.name).inc(len(receipt.ids))
             for refusal in receipt.refused:
-                REFUSED.labels(MAILBOX.name, refusal.reject.kind).inc()
                 log.info("mail_refused", uid=uid, kind=refusal.reject.kind)
             if receipt.ids or receipt.refused:
-                kind = receipt.refused[-1].reject.kind if receipt.refused else ""
-                self._handling.statistics.count(
-                    MAILBOX.name, len(receipt.ids), len(receipt.refused), kind
-                )
-                remarks = [placed.remark for placed in receipt.remarks]
-                self._handling.statistics.count_remarks(MAILBOX.name, remarks)
+                count(receipt, MAILBOX, self._handling.statistics)
 
 
 async def _step(heartbeat: Heartbeat, work: Callable[..., T], *given: Any) -> T:

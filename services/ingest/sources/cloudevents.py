@@ -1,11 +1,13 @@
 """CloudEvents 1.0 in JSON, one or a batch, or in binary mode, the attributes in headers: `data` are
-the fields of an interaction.
+the fields of an interaction, as an object, as JSON in a text, or as JSON in `data_base64`.
 
 The type is that of `data`, else the event's own without a reversed domain before it and a version
 after it: `com.example.demo_requested.v1` is `demo_requested`. An id is unique within the event's
 source.
 """
 
+import base64
+import binascii
 import re
 import uuid
 from datetime import datetime
@@ -13,24 +15,39 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from services.ingest.sources.canonical import without_nulls
+from services.ingest.sources.canonical import leniently
 from services.ingest.sources.contract import (
+    KEY_ONLY,
     ForeignItem,
     InboundRequest,
     Item,
+    Parsed,
     Refused,
+    Remarked,
     Sample,
     SetupGuide,
     Source,
 )
-from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
+from services.ingest.sources.known_names import StrictConsent, StrictExternalId
+from services.ingest.sources.reading.json import (
+    TOO_DEEP,
+    UNREADABLE,
+    is_deep,
+    is_empty_list,
+    pieces,
+    refused,
+)
+from services.ingest.sources.remarks import plain
 from services.shared.clock import rfc3339
+from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
 from services.shared.errors import Reject
 
 MEDIA = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
 VERSION = re.compile(r"\.v\d+$")
+QUOTED = re.compile(r'"((?:[^"\\]|\\.)*+)"')
+ESCAPED = re.compile(r"\\(.)")
 MAX_SOURCE = 512
-BINARY = "ce-specversion"
+BINARY, STRUCTURED = "ce-specversion", "application/cloudevents"
 ATTRIBUTES = ("specversion", "id", "source", "type", "time")
 
 
@@ -43,33 +60,47 @@ class CloudEvent(msgspec.Struct, kw_only=True):
     type: str
     time: datetime | None = None
     data: msgspec.Raw = msgspec.Raw(b"{}")
-    data_base64: str = ""
+    data_base64: str | None = None
 
 
 class InteractionData(ForeignItem, frozen=True, kw_only=True):
+    """The fields of an interaction; the event has its type."""
+
     type: str = ""
 
 
+class StrictData(InteractionData, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Known fields alone, as nearly all data are: others are read once more."""
+
+    external_id: StrictExternalId | None = None
+    consent: tuple[StrictConsent, ...] = ()
+
+
 _event = msgspec.json.Decoder(CloudEvent).decode
-_data = msgspec.json.Decoder(InteractionData).decode
-_any = msgspec.json.Decoder().decode
+_data = msgspec.json.Decoder(StrictData).decode
+_text = msgspec.json.Decoder(str).decode
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """Every event of the request, in order."""
+    words = request.words.consent
     if is_binary(request):
         return [read_binary(request)]
-    return [read(piece) for piece in pieces(request.body)]
+    if is_empty_list(request.body):
+        return []
+    return [read(piece, words) for piece in pieces(request.body)]
 
 
 def is_binary(request: InboundRequest) -> bool:
-    """Whether the attributes are in the headers."""
-    return BINARY in request.headers
+    """Whether the attributes are in the headers; where the content type is that of a whole event,
+    headers are but copies of its attributes.
+    """
+    return BINARY in request.headers and not request.media.startswith(STRUCTURED)
 
 
-def read_binary(request: InboundRequest) -> Item | Refused:
-    """The event whose data is the body and whose attributes are headers, percent-encoded as the
-    HTTP binding has it.
+def read_binary(request: InboundRequest) -> Parsed:
+    """The event whose data is the body and whose attributes are headers, quoted or percent-encoded
+    as the HTTP binding has it.
     """
     if is_deep(request.body):
         return Refused(None, TOO_DEEP)
@@ -88,10 +119,12 @@ def read_binary(request: InboundRequest) -> Item | Refused:
     except UNREADABLE as error:
         return refused(b"{}", error)
     event.data = msgspec.Raw(request.body or b"{}")
-    return _item(event, request.body)
+    return _item(event, request.body, request.words.consent)
 
 
 def _decoded(name: str, value: str) -> str:
+    if quoted := QUOTED.fullmatch(value):
+        value = ESCAPED.sub(r"\1", quoted[1])
     try:
         return unquote(value.encode("ascii").decode(), errors="strict")
     except UnicodeError:
@@ -101,7 +134,7 @@ def _decoded(name: str, value: str) -> str:
         ) from None
 
 
-def read(piece: bytes) -> Item | Refused:
+def read(piece: bytes, words: ConsentWords = KNOWN_WORDS) -> Parsed:
     """One event in JSON."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
@@ -110,22 +143,50 @@ def read(piece: bytes) -> Item | Refused:
         _check(event)
     except (Reject, *UNREADABLE) as error:
         return refused(piece, error)
-    return _item(event, piece)
+    return _item(event, piece, words)
 
 
-def _item(event: CloudEvent, piece: bytes) -> Item | Refused:
+def _item(event: CloudEvent, piece: bytes, words: ConsentWords) -> Parsed:
     try:
-        item = _fields(bytes(event.data))
-    except UNREADABLE as error:
-        return refused(piece, error, "/data")
-    return msgspec.structs.replace(
-        item,
+        found = _fields(_data_of(event), words)
+    except (Reject, *UNREADABLE) as error:
+        inside = "/data_base64" if event.data_base64 else "/data"
+        return refused(piece, error, inside)
+    data = plain(found)
+    item = msgspec.structs.replace(
+        data,
         id=event.id,
-        type=item.type or own_type(event.type),
-        occurred_at=item.occurred_at or event.time,
+        type=data.type or own_type(event.type),
+        occurred_at=data.occurred_at or event.time,
         origin=quote(event.source, safe=":/@"),
         stated_at=None,
     )
+    return found._replace(item=item) if isinstance(found, Remarked) else item
+
+
+def _data_of(event: CloudEvent) -> bytes:
+    """The JSON of the event's data. Raises Reject."""
+    data = bytes(event.data)
+    if event.data_base64:
+        if data not in (b"{}", b"null"):
+            remedy = "send one of `data` and `data_base64`"
+            raise Reject("there are two sorts of data", where="/data_base64", remedy=remedy)
+        data, where = _from_base64(event.data_base64), "/data_base64"
+    elif data[:1] == b'"':
+        data, where = _text(data).encode(), "/data"
+    else:
+        return data
+    if is_deep(data):
+        raise Reject(TOO_DEEP.title, where=where, remedy=TOO_DEEP.remedy)
+    return data.strip() or b"{}"
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        remedy = "encode JSON in base64, or send the fields as an object in `data`"
+        raise Reject("not base64", where="/data_base64", remedy=remedy) from None
 
 
 def own_type(given: str) -> str:
@@ -133,13 +194,11 @@ def own_type(given: str) -> str:
     return VERSION.sub("", given).rpartition(".")[2]
 
 
-def _fields(data: bytes) -> ForeignItem:
+def _fields(data: bytes, words: ConsentWords) -> Item | Remarked:
     try:
         return _data(data)
     except msgspec.ValidationError:
-        if b"null" not in data:
-            raise
-        return msgspec.convert(without_nulls(_any(data)) or {}, InteractionData)
+        return leniently(data, InteractionData, words, "/data")
 
 
 def _check(event: CloudEvent) -> None:
@@ -159,12 +218,6 @@ def _check(event: CloudEvent) -> None:
     if len(event.source) > MAX_SOURCE:
         raise Reject(
             f"longer than {MAX_SOURCE} characters", where="/source", remedy="use a shorter source"
-        )
-    if event.data_base64:
-        raise Reject(
-            "binary data",
-            where="/data_base64",
-            remedy="send the interaction's fields as an object in `data`",
         )
 
 
@@ -206,4 +259,5 @@ SOURCE = Source(
         """"data": {"email": "jo@example.com"}}'""",
     ),
     sample=sample,
+    parameters=KEY_ONLY,
 )

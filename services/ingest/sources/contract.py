@@ -6,18 +6,33 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from services.shared.contracts.events import Interaction
+from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
+from services.shared.contracts.events import Interaction, Moment
 from services.shared.contracts.provenance import LIVE, Provenance, RemarkKind
 from services.shared.errors import Reject
+from services.shared.nearest import Names
 
 MAX_ITEMS = 10_000  # of one request
+
+
+class Words(NamedTuple):
+    """Words that say what is meant: for consent, and (added by the playbook) the beginnings of the
+    subjects of automatic answers.
+    """
+
+    consent: ConsentWords = KNOWN_WORDS
+    automatic_subjects: tuple[str, ...] = ()
+
+
+NO_WORDS_ADDED = Words()
 
 
 class InboundRequest(NamedTuple):
     """A request, its body read and unzipped; `media` is the content type without parameters, in
     lower case.
 
-    `address` is the public URL that the sender knows, with its query: some senders sign it.
+    `address` is the public URL that the sender knows, with its query: some senders sign it. `words`
+    are those of the installation's playbook.
     """
 
     path: str
@@ -28,13 +43,14 @@ class InboundRequest(NamedTuple):
     query: Mapping[str, str] = {}
     method: str = "POST"
     address: str = ""
+    words: Words = NO_WORDS_ADDED
 
 
 class Item(Interaction, frozen=True, omit_defaults=True, kw_only=True):
     """An interaction as its sender states it: with the time, perhaps without an id."""
 
     id: str = ""
-    occurred_at: datetime | None = None
+    occurred_at: Moment | None = None
 
 
 class ForeignItem(Item, frozen=True, omit_defaults=True, kw_only=True):
@@ -42,9 +58,14 @@ class ForeignItem(Item, frozen=True, omit_defaults=True, kw_only=True):
 
     `origin` completes an id that is unique only within it; `stated_at` is the sender's own time
     where `occurred_at` is corrected by the receipt, so that a repetition is known as one.
+    `referrer`, `user_agent` and `address` are the page that somebody came from, the browser and
+    where it is; they are not kept.
     """
 
     origin: str = ""
+    referrer: str = ""
+    user_agent: str = ""
+    address: str = ""
     # Ids are made from the encoded item, so its encoded name stays what it was.
     stated_at: datetime | None = msgspec.field(default=None, name="said_at")
 
@@ -130,14 +151,14 @@ class ItemWarning(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The answer to our own formats: how many items were accepted, their ids, the others, and what
-    is to be said of those accepted.
+    """The answer to our own formats: how many items were accepted, their ids, the others, and
+    remarks on those accepted, if there are any.
     """
 
     accepted: int
     ids: list[str]
     rejected: list[RejectedItem] = []
-    warnings: list[ItemWarning] = []
+    warnings: list[ItemWarning] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Sample(NamedTuple):
@@ -181,8 +202,16 @@ def accepted(ids: list[str], rejected: list[RejectedItem]) -> Accepted:
     return Accepted(len(ids), ids, rejected)
 
 
+KEY_ONLY = Names({"key"})
+
+
 def no_key(_: bytes) -> str:
     """Where a format has no place for the key in its body."""
+    return ""
+
+
+def no_key_header(_: InboundRequest) -> str:
+    """Where a format has no header of its own for the key."""
     return ""
 
 
@@ -194,12 +223,14 @@ def live(_: InboundRequest) -> Provenance:
 class Source(NamedTuple):
     """A format: its name (part of an event's identity), paths, content types (none: any), answer.
 
-    - `key_in_body` finds the API key that some clients put into the body.
+    - `key_in_body` and `key_in_headers` find the API key that some clients put into the body, or
+      into a header of their own.
     - `body` is the type of a request's body, for the OpenAPI document, `bodies` are those of single
       paths; None: any object.
     - `verify` returns the secret with which a sender signed, or raises Reject `signature` or
       `stale`; senders without it bring an API key.
-    - `handshake` answers a sender's first call; None where the request is no such call.
+    - `handshake` answers a sender's first call, which may come by GET (`is_greeted_by_get`); None
+      where the request is no such call.
     - `single_use_token` names the token of a scheme whose signature does not cover the body, so
       that it serves one body only.
     - `stop_status` is the status by which this sender learns that repeating is of no use: it is
@@ -208,6 +239,7 @@ class Source(NamedTuple):
       it, and `new_secret` makes (the signer's, the verifier's) secret.
     - `scopes` are the keys that may post, `provenance` is what a request declares of all its
       events.
+    - `parameters` are the names that its address may have; None where the sender decides on them.
     """
 
     name: str
@@ -216,12 +248,14 @@ class Source(NamedTuple):
     media: frozenset[str] = frozenset()
     answer: Answer = accepted
     key_in_body: Callable[[bytes], str] = no_key
+    key_in_headers: Callable[[InboundRequest], str] = no_key_header
     body: Any = None
     bodies: Mapping[str, Body] = {}
     example: Any = None
     setup: SetupGuide | None = None
     verify: Verify | None = None
     handshake: Handshake | None = None
+    is_greeted_by_get: bool = True
     single_use_token: Callable[[InboundRequest], str] | None = None
     stop_status: int = 400
     sample: Callable[[str, datetime], Sample] | None = None
@@ -229,3 +263,4 @@ class Source(NamedTuple):
     new_secret: Callable[[], tuple[str, str]] | None = None
     scopes: Sequence[str] = ("secret", "public")
     provenance: Callable[[InboundRequest], Provenance] = live
+    parameters: Names | None = None

@@ -6,6 +6,7 @@ from services.ingest.sources import canonical
 from services.ingest.sources.contract import InboundRequest, SetupGuide, Source
 from services.shared.contracts.provenance import HISTORY, NEW_LEADS, Provenance
 from services.shared.errors import Reject
+from services.shared.nearest import Names
 
 PATH = "/v1/import"
 MAX_DAYS = 90
@@ -49,4 +50,5 @@ SOURCE = Source(
     sample=canonical.sample,
     scopes=("secret",),
     provenance=provenance,
+    parameters=Names({"as", "days", "key"}),
 )

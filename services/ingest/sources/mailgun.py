@@ -23,14 +23,16 @@ from services.ingest.sources import mails
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
-    Refused,
+    Parsed,
     Sample,
     Secret,
     SetupGuide,
     Source,
 )
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.reading.lenient import lenient
 from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
+from services.ingest.sources.remarks import remarked
 from services.shared.errors import Reject
 
 WINDOW = timedelta(hours=12)
@@ -45,7 +47,7 @@ EVENT_TYPES = {
     "unsubscribed": mails.UNSUBSCRIBED,
     "rejected": mails.DROPPED,
 }
-# permanent failures that say nothing of the address, or more than that it bounced
+# permanent failures that say more than that it bounced, or nothing of the address
 FAILURES = {
     "suppress-unsubscribe": mails.SUPPRESSED,
     "suppress-complaint": mails.SUPPRESSED,
@@ -55,6 +57,7 @@ FAILURES = {
     "blacklisted": mails.SOFT_BOUNCE,
     "greylisted": mails.SOFT_BOUNCE,
 }
+BOUNCED = "bounce"  # the reason where Mailgun knows that it is for good
 
 
 class Signature(msgspec.Struct, rename={"parent": "parent-signature"}):
@@ -100,16 +103,21 @@ class MailgunWebhook(msgspec.Struct, rename="kebab"):
 
 
 _signed = msgspec.json.Decoder(_Signed).decode
-_webhook = msgspec.json.Decoder(MailgunWebhook).decode
+NEEDED = frozenset(
+    {
+        "/signature", "/signature/timestamp", "/signature/token", "/signature/signature",
+        "/event-data", "/event-data/event", "/event-data/recipient", "/event-data/timestamp",
+    }
+)  # fmt: skip
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """The one event."""
     if is_deep(request.body):
         return [refused(request.body, TOO_DEEP)]
     try:
-        webhook = _webhook(request.body)
-        return [_read(webhook.event_data, webhook.signature)]
+        webhook, remarks = lenient(request.body, MailgunWebhook, NEEDED)
+        return [remarked(_read(webhook.event_data, webhook.signature), remarks)]
     except (Reject, *UNREADABLE) as error:
         return [refused(request.body, error)]
 
@@ -141,15 +149,23 @@ def _type(event: MailgunEvent) -> mails.MailEventType:
     if event.event == "failed":
         if event.severity != "permanent":
             return mails.SOFT_BOUNCE
-        bounce = (
-            mails.SOFT_BOUNCE
-            if mails.inside(event.delivery_status, "bounce-type") == "soft"
-            else mails.HARD_BOUNCE
-        )
-        return FAILURES.get(mails.text(event.reason), bounce)
+        return FAILURES.get(mails.text(event.reason)) or _bounce(event)
     if event.event not in EVENT_TYPES:
         raise mails.unknown(event.event, "/event-data/event")
     return EVENT_TYPES[event.event]
+
+
+def _bounce(event: MailgunEvent) -> mails.MailEventType:
+    """Whether a permanent failure is of the address, by the server's words, else by Mailgun's."""
+    status = event.delivery_status
+    stated = mails.text(mails.inside(status, "bounce-type"))
+    is_hard = stated == "hard" or (mails.text(event.reason) == BOUNCED and stated != "soft")
+    return mails.bounce(
+        mails.text(mails.inside(status, "enhanced-code")),
+        mails.text(mails.inside(status, "message")),
+        mails.text(mails.inside(status, "description")),
+        otherwise="hard" if is_hard else "soft",
+    )
 
 
 def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:

@@ -20,14 +20,16 @@ from services.ingest.sources import mails
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
-    Refused,
+    Parsed,
     Sample,
     Secret,
     SetupGuide,
     Source,
 )
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.reading.lenient import lenient
 from services.ingest.sources.reading.signatures import fitting, new_text, same
+from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
 from services.shared.errors import Reject
 
@@ -77,15 +79,18 @@ class PostmarkRecord(msgspec.Struct, rename="pascal"):
     metadata: Any = None
 
 
-_record = msgspec.json.Decoder(PostmarkRecord).decode
+NEEDED = frozenset({"/RecordType", "/Email", "/Recipient"}) | {
+    f"/{name}At" for name in ("Bounced", "Delivered", "Received", "Changed")
+}
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """The one record."""
     if is_deep(request.body):
         return [refused(request.body, TOO_DEEP)]
     try:
-        return [_read(_record(request.body), request.body)]
+        record, remarks = lenient(request.body, PostmarkRecord, NEEDED)
+        return [remarked(_read(record, request.body), remarks)]
     except (Reject, *UNREADABLE) as error:
         return [refused(request.body, error)]
 
@@ -116,9 +121,11 @@ def _type(record: PostmarkRecord) -> mails.MailEventType:
         kind = mails.text(record.type)
         if kind in AUTOMATIC:
             return mails.REPLIED
-        return BOUNCES.get(
-            kind, mails.HARD_BOUNCE if record.inactive is True else mails.SOFT_BOUNCE
-        )
+        known = BOUNCES.get(kind)
+        if known and known is not mails.HARD_BOUNCE:
+            return known
+        is_hard = known is mails.HARD_BOUNCE or record.inactive is True
+        return mails.bounce("", mails.text(record.details), otherwise="hard" if is_hard else "soft")
     if record.record_type == "SubscriptionChange":
         if record.suppress_sending is False:
             return mails.RESUBSCRIBED

@@ -1,23 +1,38 @@
-"""What was accepted otherwise than as it was written, and is said so: a word for consent that is
-not understood, a text that was cut.
+"""Remarks on what was accepted otherwise than as it was written: a word for consent that is not
+understood, a text that was cut.
 """
 
 from collections.abc import Iterable
+from typing import TypeVar
 
-from services.ingest.sources.contract import Item, Remark, Remarked
+from services.ingest.sources.contract import Item, Parsed, Refused, Remark, Remarked
 from services.shared.contracts.provenance import RemarkKind
 
 MAX_SHOWN = 60  # characters of what was written
 MAX_REMARKS = 20  # of an item; what is more is left out
+T = TypeVar("T", bound=Item)
 
 
-def remarked(item: Item, remarks: Iterable[Remark]) -> Item | Remarked:
+def remarked(item: T, remarks: Iterable[Remark]) -> T | Remarked:
     """The item with its distinct remarks, in their order; alone where there are none."""
-    shown = {
-        Remark(kind, _shown(where), _shown(text), _shown(nearest)): None
-        for kind, where, text, nearest in remarks
-    }
-    return Remarked(item, tuple(shown)[:MAX_REMARKS]) if shown else item
+    shown = with_remarks((), remarks)
+    return Remarked(item, shown) if shown else item
+
+
+def with_remarks(first: tuple[Remark, ...], more: Iterable[Remark]) -> tuple[Remark, ...]:
+    """The first remarks and more, distinct and as people are shown them; within the limit."""
+    shown = dict.fromkeys(first)
+    for kind, where, text, nearest in more:
+        shown[Remark(kind, _shown(where), _shown(text), _shown(nearest))] = None
+    return tuple(shown)[:MAX_REMARKS]
+
+
+def also_remarked(found: Parsed, remarks: Iterable[Remark]) -> Parsed:
+    """What a reader returned, with further remarks in front of its own."""
+    if isinstance(found, Refused):
+        return found
+    item, own = found if isinstance(found, Remarked) else (found, ())
+    return remarked(item, (*remarks, *own))
 
 
 def plain(found: Item | Remarked) -> Item:

@@ -6,6 +6,7 @@ import msgspec
 
 from services.nurture.channels import ServerUnusable
 from services.nurture.channels.message import Message
+from services.shared.clock import rfc3339
 from services.shared.contracts.events import Touch
 from services.shared.errors import Reject, Retry
 from services.shared.http.webhook import SignedWebhook
@@ -25,21 +26,22 @@ class Webhook:
         """Returns on a 2xx. Raises Reject on a 3xx, or a 4xx but 408 and 429, Retry on another
         answer, ServerUnusable where there is none.
         """
+        assert touch.decided_at
+        data = {
+            "touch": touch.id,
+            "lead": touch.lead,
+            "program": touch.program,
+            "content": touch.content,
+            "recipient": message.recipient,
+            "subject": message.subject,
+            "text": message.text,
+            "html": message.html,
+            "link": message.link,
+            "unsubscribe": message.unsubscribe,
+            "preferences": message.preferences,
+        }
         body = msgspec.json.encode(
-            {
-                "type": "touch.due",
-                "touch": touch.id,
-                "lead": touch.lead,
-                "program": touch.program,
-                "content": touch.content,
-                "recipient": message.recipient,
-                "subject": message.subject,
-                "text": message.text,
-                "html": message.html,
-                "link": message.link,
-                "unsubscribe": message.unsubscribe,
-                "preferences": message.preferences,
-            }
+            {"type": "touch.due", "timestamp": rfc3339(touch.decided_at), "data": data}
         )
         try:
             status = await self._webhook.post(touch.id, body)

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from services.ops.cli.options import PlaybookFolder
-from services.ops.cli.up import run_until_signal
+from services.ops.cli.up import run_until_signal, unexpected
 from services.ops.commands.demo import DAYS, Demo, DemoOptions, measure, start, unless_failed
 from services.ops.simulation.readback import TouchRow
 
@@ -38,7 +38,10 @@ def demo(
     ] = False,
     playbook: PlaybookFolder = None,
 ) -> None:
-    """Nurture simulated people: live on a page until Ctrl-C, or for --seconds with a report."""
+    """Nurture simulated people: live on a page until Ctrl-C, or for --seconds with a report.
+
+    Example: ripeline demo --seconds 20 --rate 20 --seed 7 --json
+    """
     options = DemoOptions(seconds or FIRST_MINUTE_S, rate, seed, playbook)
     if seconds is None:
         raise typer.Exit(run_until_signal(lambda: _live(options)))
@@ -84,6 +87,8 @@ async def _live(options: DemoOptions) -> int:
     console.print("Starting PostgreSQL, an in-memory broker, ingest, scorer and nurture …")
     async with start(options, lambda part: console.print(json.dumps(part._asdict()))) as demo:
         info = demo.system.info()
+        for sentence in unexpected(demo.system):
+            console.print(sentence)
         console.print(f"\nThe page:  {info.scorer}/sign-in?key={info.keys['query']}")
         console.print(f"Post to:   {info.ingest}/v1/events   mail is kept in {info.mail}")
         for scope, key in info.keys.items():

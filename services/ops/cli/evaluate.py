@@ -52,7 +52,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
     try:
-        written = mapping_file.read(mapping, TableMapping)
+        written = mapping_file.read(mapping, model=TableMapping)
         assert isinstance(written.mapping, TableMapping)
         with _progress_bars() as progress:
             read = tables.read(table, written, progress)

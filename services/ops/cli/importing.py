@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,13 +11,13 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from services.ingest.importing import mapping_file
+from services.ingest.importing.mapping import Mapping, needed
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.run import ImportReport
 from services.ingest.sources.imports import MAX_DAYS
-from services.ops.cli.options import end, say
+from services.ops.cli.options import end, say, whole_table
 from services.ops.commands import importing
 from services.ops.commands.current import current_settings
 from services.shared.contracts.provenance import HISTORY, NEW_LEADS
@@ -26,7 +26,7 @@ from services.shared.playbook.loading import InvalidFile
 
 REASONS_SHOWN = 5
 
-HELP = """Import a CSV file: leads, events, or addresses that must not be written to.
+HELP = """Import a CSV file or a spreadsheet: leads, events, or addresses that must not be mailed.
 
 A mapping says which column means what:
 
@@ -40,53 +40,76 @@ A mapping says which column means what:
 Begin with --dry-run: it sends nothing and lists what would be rejected, and why.
 
 Importing the same file twice changes nothing. docs/importing.md shows every key.
+
+Example: ripeline import leads.csv --mapping hubspot --as history --dry-run
 """
 
 
+File = Annotated[
+    Path | None,
+    typer.Argument(help="The CSV file, of any encoding and delimiter, .xlsx, .xls or .ods."),
+]
+MappingName = Annotated[
+    str,
+    typer.Option(
+        "--mapping",
+        help="YAML file of the mapping, or a template's name; without FILE its columns are listed.",
+    ),
+]
+Lines = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A line more for the mapping, such as 'encoding: cp1250'; repeatable."
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Send nothing; say what would happen.")]
+JsonLine = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout.")]
+Mode = Annotated[
+    Literal["history", "new_leads"] | None,
+    typer.Option(
+        "--as", help="history moves the score and sends nothing; new_leads enters programs now."
+    ),
+]
+Days = Annotated[
+    int | None, typer.Option(min=0, max=MAX_DAYS, help="Over how many days new leads are let in.")
+]
+To = Annotated[
+    str, typer.Option("--to", help="Address of a distant ingest; else the services' settings.")
+]
+Key = Annotated[
+    str, typer.Option("--key", envvar="RIPELINE_SECRET_KEY", help="Secret key for --to.")
+]
+Rejects = Annotated[
+    Path | None, typer.Option("--rejects", help="CSV of rejected rows with their reasons.")
+]
+Templates = Annotated[bool, typer.Option("--templates", help="List the mappings that come along.")]
+
+
 def import_file(
-    file: Annotated[
-        Path | None, typer.Argument(help="The CSV file, of any encoding and delimiter.")
-    ] = None,
-    mapping: Annotated[
-        str, typer.Option("--mapping", help="YAML file of the mapping, or a template's name.")
-    ] = "",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Send nothing; say what would happen.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="End with one line of JSON on stdout.")
-    ] = False,
-    mode: Annotated[
-        Literal["history", "new_leads"] | None,
-        typer.Option(
-            "--as",
-            help="history moves the score and sends nothing; new_leads enters programs now.",
-        ),
-    ] = None,
-    days: Annotated[
-        int | None,
-        typer.Option(min=0, max=MAX_DAYS, help="Over how many days new leads are let in."),
-    ] = None,
-    to: Annotated[
-        str,
-        typer.Option("--to", help="Address of a distant ingest; else the services' settings."),
-    ] = "",
-    key: Annotated[
-        str, typer.Option("--key", envvar="RIPELINE_SECRET_KEY", help="Secret key for --to.")
-    ] = "",
-    rejects: Annotated[
-        Path | None, typer.Option("--rejects", help="CSV of rejected rows with their reasons.")
-    ] = None,
-    templates: Annotated[
-        bool, typer.Option("--templates", help="List the mappings that come along.")
-    ] = False,
+    file: File = None,
+    mapping: MappingName = "",
+    more: Lines = None,
+    dry_run: DryRun = False,
+    as_json: JsonLine = False,
+    mode: Mode = None,
+    days: Days = None,
+    to: To = "",
+    key: Key = "",
+    rejects: Rejects = None,
+    templates: Templates = False,
 ) -> None:
     if templates:
         return _list_templates()
     try:
+        if file is None and mapping:
+            return _list_columns(mapping_file.read(mapping, more or ()).mapping)
         if file is None:
             raise Reject("no file is named", where="FILE", remedy="run `ripeline import --help`")
-        written = mapping_file.read(mapping) if mapping else _guessed(file, dry_run=dry_run)
+        written = (
+            mapping_file.read(mapping, more or ())
+            if mapping
+            else _guessed(file, more or (), dry_run=dry_run)
+        )
         declared = _declared(written, mode, days, dry_run=dry_run)
         report = _run(importing.Job(file, written, declared, rejects), to, key)
     except InvalidFile as broken:
@@ -105,11 +128,11 @@ def _run(job: importing.Job, to: str, key: str) -> ImportReport:
         return asyncio.run(importing.import_here(job, current_settings(), progress))
 
 
-def _guessed(file: Path, *, dry_run: bool) -> MappingFile:
+def _guessed(file: Path, more: Sequence[str], *, dry_run: bool) -> MappingFile:
     """The mapping that the file's columns suggest, shown; unless a person agrees, it serves a dry
     run only.
     """
-    text = importing.guessed_mapping(file, current_settings())
+    text = "\n".join([importing.guessed_mapping(file, current_settings()), *more])
     say(f"No mapping was given. The columns suggest this one:\n\n{text}")
     if not dry_run and not (_is_terminal() and typer.confirm("Import with it?", err=True)):
         raise Reject(
@@ -155,9 +178,16 @@ def _asked() -> Literal["history", "new_leads"]:
 
 
 def _list_templates() -> None:
-    table = Table("template", "for")
+    table = whole_table("template", "for")
     for name, path in mapping_file.templates().items():
         table.add_row(name, path.read_text("utf-8").partition("\n")[0].removeprefix("#").strip())
+    Console().print(table)
+
+
+def _list_columns(mapping: Mapping) -> None:
+    table = whole_table("column", "becomes")
+    for column, where in needed(mapping):
+        table.add_row(column, ".".join(map(str, where)).removesuffix(".column"))
     Console().print(table)
 
 
@@ -173,6 +203,10 @@ def _print(report: ImportReport, file: Path, *, as_json: bool) -> None:
     )
     for reason, count in report.reasons.items():
         print(f"  {count:>9,}  {reason}")
+    if report.remarks:
+        print("Taken otherwise than written:")
+    for remark, count in report.remarks.items():
+        print(f"  {count:>9,}  {remark}")
 
 
 @contextmanager

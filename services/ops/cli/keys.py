@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from services.ops.cli.options import Expires, Json, in_utc, with_engine
+from services.ops.cli.options import Expires, Json, in_utc, whole_table, with_engine
 from services.ops.commands import keys
 
 DURATION = re.compile(r"(\d{1,6})([smhd])")
@@ -43,7 +42,10 @@ def new(
     expires: Expires = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key and show it once."""
+    """Make a key and show it once.
+
+    Example: ripeline keys new public --name website --origins https://www.example.com
+    """
     if origins and scope != "public":
         raise typer.BadParameter(
             "only pages have an origin: use it with a public key", param_hint="--origins"
@@ -57,11 +59,13 @@ def new(
 def list_keys(as_json: Json = False) -> None:
     """List the keys that are not revoked; the keys themselves are kept by nobody but their
     holders.
+
+    Example: ripeline keys list
     """
     found = with_engine(keys.in_force)
     if as_json:
         return print(json.dumps([key._asdict() for key in found]))
-    table = Table("id", "name", "scope", "origins", "created", "last used", "expires")
+    table = whole_table("id", "name", "scope", "origins", "created", "last used", "expires")
     for key in found:
         origins = "\n".join(key.origins or ["of the settings"])
         times = map(_to_the_minute, (key.created_at, key.last_used_at, key.expires_at))
@@ -79,6 +83,8 @@ def rotate(
 ) -> None:
     """Make another key of the same name, scope and origins; the old one expires after the grace
     period.
+
+    Example: ripeline keys rotate 1a2b3c4d5e6f --grace 24h
     """
     duration = DURATION.fullmatch(grace)
     if not duration:
@@ -89,7 +95,10 @@ def rotate(
 
 @app.command()
 def revoke(key_id: KeyId) -> None:
-    """Take a key out of force."""
+    """Take a key out of force.
+
+    Example: ripeline keys revoke 1a2b3c4d5e6f
+    """
     with_engine(lambda engine: keys.revoke(engine, key_id))
     print(f"{key_id} is revoked")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands.current import current_settings
@@ -40,6 +41,17 @@ def with_engine(work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
             await engine.dispose()
 
     return asyncio.run(run())
+
+
+def whole_table(first: str, *others: str) -> Table:
+    """A table that cuts nothing off, however narrow the terminal is; what stands in its first
+    column stays in one piece.
+    """
+    table = Table()
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, overflow="fold")
+    return table
 
 
 def say(sentence: str) -> None:

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from services.ops.cli.options import DATES, Json, end, with_engine
+from services.ops.cli.options import DATES, Json, end, whole_table, with_engine
 from services.ops.commands import overrides, spools
 from services.ops.commands import rebuild as rebuilding
 from services.ops.commands.current import current_settings
@@ -31,21 +30,30 @@ Until = Annotated[
 
 @brake.command("on")
 def brake_on() -> None:
-    """Stop all sending."""
+    """Stop all sending.
+
+    Example: ripeline brake on
+    """
     with_engine(overrides.stop_sending)
     print("sending is stopped; `ripeline brake off` releases it")
 
 
 @brake.command("off")
 def brake_off() -> None:
-    """Release the brake."""
+    """Release the brake.
+
+    Example: ripeline brake off
+    """
     with_engine(overrides.resume_sending)
     print("sending goes on")
 
 
 @lead.command("pause")
 def pause(lead: LeadId, until: Until) -> None:
-    """Send this lead nothing but what it asks for."""
+    """Send this lead nothing but what it asks for.
+
+    Example: ripeline lead pause LEAD --until 2026-12-31
+    """
     with_engine(lambda engine: overrides.pause_lead(engine, lead, until.replace(tzinfo=UTC)))
     print(f"paused until {until:%Y-%m-%d %H:%M} UTC; `ripeline lead release {lead}` takes it back")
 
@@ -58,6 +66,8 @@ def assert_stage(
 ) -> None:
     """Nurture takes this stage for the lead's, whatever the estimate says; the estimate itself
     stays honest.
+
+    Example: ripeline lead assert LEAD decision --until 2026-12-31
     """
     stages = load(current_settings().playbook).stages
     if stage not in stages:
@@ -73,7 +83,10 @@ def rebuild(
         list[uuid.UUID] | None, typer.Argument(help="Leads' ids; all that fail where none is.")
     ] = None,
 ) -> None:
-    """Have the scorer make leads again from their stored events, within seconds."""
+    """Have the scorer make leads again from their stored events, within seconds.
+
+    Example: ripeline lead rebuild
+    """
     count = with_engine(lambda engine: rebuilding.rebuild(engine, leads or []))
     if leads and count < len(set(leads)):
         end(f"{len(set(leads)) - count} of these are no leads, or were merged into others")
@@ -82,18 +95,24 @@ def rebuild(
 
 @lead.command("release")
 def release(lead: LeadId) -> None:
-    """Take back a pause or a stage of a lead."""
+    """Take back a pause or a stage of a lead.
+
+    Example: ripeline lead release LEAD
+    """
     with_engine(lambda engine: overrides.release_lead(engine, lead))
     print("released")
 
 
 @spool.command("list")
 def list_spools(as_json: Json = False) -> None:
-    """List every ingest with its spool: when it was last seen, and whether sending waits for it."""
+    """List every ingest with its spool: when it was last seen, and whether sending waits for it.
+
+    Example: ripeline spool list
+    """
     found = with_engine(spools.every)
     if as_json:
         return print(json.dumps([row._asdict() for row in found]))
-    table = Table("ingest", "last seen", "holds records", "sending waits")
+    table = whole_table("ingest", "last seen", "holds records", "sending waits")
     for row in found:
         table.add_row(row.instance, row.last_seen, str(row.spooled), row.reason or "no")
     Console().print(table)
@@ -106,6 +125,8 @@ def forget(
 ) -> None:
     """Sending waits no longer for an ingest that is lost. Refusals that lie in its spool are
     overtaken: do this only where its folder cannot be brought back.
+
+    Example: ripeline spool forget ingest-2
     """
     if not yes:
         typer.confirm(

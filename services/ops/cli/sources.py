@@ -3,22 +3,22 @@
 import asyncio
 import json
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from services.ops.cli.options import Expires, Json, in_utc
+from services.ops.cli.options import Expires, Json, in_utc, whole_table
 from services.ops.commands import samples, sources
-from services.ops.commands.current import current_settings
+from services.ops.commands.current import current_address, current_settings
 
+WIDTH = 80
 Name = Annotated[str, typer.Argument(help="A name from `ripeline sources`.")]
 app = typer.Typer(
     invoke_without_command=True,
-    help="List who can post here, with address, set-up and when it last posted. `ripeline "
-    "sources show NAME` lists the steps.",
+    help="List who can post here, with address and when it last posted; below it what was taken "
+    "otherwise than as it was written.\n\nExample: ripeline sources; ripeline sources show segment",
 )
 
 
@@ -29,32 +29,48 @@ def list_sources(context: typer.Context, as_json: Json = False) -> None:
     found = asyncio.run(sources.read_all(current_settings()))
     if as_json:
         return print(json.dumps([source._asdict() for source in found]))
-    table = Table("source", "address", "brings", "last heard", "accepted", "refused")
     for source in found:
-        refused = f"{source.refused} ({source.last_refusal})" if source.refused else "0"
-        table.add_row(
-            f"[bold]{source.name}[/]\n{escape(source.title)}",
-            source.address,
-            f"{source.secrets} secrets" if source.signs else "an API key",
-            (source.last_heard_at or "")[:16].replace("T", " ") or "waiting …",
-            str(source.accepted),
-            refused,
-        )
-    Console().print(table)
-    for source in found:
-        for remark in source.remarks:
-            print(_remark_line(source.name, remark))
+        print(_block(source))
     return None
 
 
-def _remark_line(source: str, remark: dict[str, Any]) -> str:
-    place = " ".join(filter(None, (remark["field"], remark["text"] and f"»{remark['text']}«")))
-    return f"{source}: {remark['seen']} × {place or remark['kind']}: {remark['sentence']}"
+def _block(source: sources.SourceStatus) -> str:
+    """A source in lines of its own, so that addresses stay whole however narrow the terminal is."""
+    brings = _secrets(source.secrets) if source.signs else "brings an API key"
+    refused = f"{source.refused} refused"
+    if source.refused and source.last_refusal:
+        refused += f" (last: {source.last_refusal})"
+    latest = (source.last_heard_at or "")[:16].replace("T", " ")
+    came = f"last heard {latest} UTC, {source.accepted} accepted, {refused}"
+    if not (latest or source.refused):
+        came = "waiting for the first event"
+    lines = [f"{source.name}: {source.title}", f"    {source.address}"]
+    lines += wrap(f"{brings}; {came}", WIDTH, initial_indent="    ", subsequent_indent="    ")
+    for remark in source.remarks:
+        lines += wrap(
+            _remark_line(remark), WIDTH, initial_indent="    ! ", subsequent_indent="      "
+        )
+    return "\n".join(lines)
+
+
+def _secrets(count: int) -> str:
+    if not count:
+        return "no secret is connected"
+    return f"{count} {'secret is' if count == 1 else 'secrets are'} connected"
+
+
+def _remark_line(remark: dict[str, Any]) -> str:
+    text = remark["text"] and f"»{remark['text']}«"
+    place = " ".join(filter(None, (remark["field"], text)))
+    return f"{remark['seen']} × {place or remark['kind']}: {remark['sentence']}"
 
 
 @app.command()
 def show(name: Name, as_json: Json = False) -> None:
-    """How to set one source up, step by step."""
+    """How to set one source up, step by step.
+
+    Example: ripeline sources show segment
+    """
     settings = current_settings()
     sources.named(settings, name)
     found = asyncio.run(sources.read_all(settings))
@@ -91,6 +107,8 @@ def connect(
 ) -> None:
     """Give a signing sender's secret; several may be in force at once, so rotate by connecting
     the new one first.
+
+    Example: ripeline sources connect typeform --secret …
     """
     settings = current_settings()
     source = sources.named(settings, name)
@@ -108,11 +126,14 @@ def connect(
 
 @app.command()
 def secrets(as_json: Json = False) -> None:
-    """List the senders' secrets in force, without the secrets themselves."""
+    """List the senders' secrets in force, without the secrets themselves.
+
+    Example: ripeline sources secrets
+    """
     found = asyncio.run(sources.secrets(current_settings()))
     if as_json:
         return print(json.dumps([secret._asdict() for secret in found]))
-    table = Table("id", "source", "name", "since", "until")
+    table = whole_table("id", "source", "name", "since", "until")
     for secret in found:
         table.add_row(
             secret.id, secret.source, secret.name, secret.created_at, secret.expires_at or ""
@@ -124,7 +145,10 @@ def secrets(as_json: Json = False) -> None:
 def disconnect(
     ids: Annotated[list[str], typer.Argument(help="Ids from `ripeline sources secrets`.")],
 ) -> None:
-    """Take secrets back; within a second they open nothing."""
+    """Take secrets back; within a second they open nothing.
+
+    Example: ripeline sources disconnect 1a2b3c4d
+    """
     print(f"{asyncio.run(sources.disconnect(current_settings(), ids))} taken back")
 
 
@@ -137,27 +161,34 @@ def send_sample(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Send a signed sample through ingest and follow it into a lead; exit code 1 where it does not
-    arrive.
+    """Send a sample as this source would, signed with its connected secret, and follow it to what
+    the scorer makes of it; exit code 1 where it does not arrive.
+
+    The sample is marked as a test: no lead of it remains.
+
+    Example: ripeline sources test segment
     """
     settings = current_settings()
     result = asyncio.run(samples.send(settings, sources.named(settings, name), url))
     if as_json:
-        print(json.dumps(result.as_json()))
+        print(json.dumps(result.as_json() | {"system": current_address()}))
     else:
         _print_result(result)
     raise typer.Exit(0 if result.lead else 1)
 
 
 def _print_result(result: samples.Result) -> None:
+    print(result.note)
     print(f"{result.source} answered {result.status}: {json.dumps(result.answer)}")
     if result.lead:
+        count = result.lead.events
         print(
-            f"it is lead {result.lead.lead}, stage {result.lead.stage}, "
-            f"{result.lead.events} events, after {result.seconds} s"
+            f"the scorer made a lead of it, stage {result.lead.stage}, {count} "
+            f"{'event' if count == 1 else 'events'}, after {result.seconds} s; it was a test: no "
+            "lead remains"
         )
     elif result.status == 200:
         print(
-            "it was accepted, but no lead has come of it yet: is the scorer running? See "
+            "it was accepted, but the scorer has made nothing of it yet: is it running? See "
             "`ripeline status`."
         )

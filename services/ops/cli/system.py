@@ -10,22 +10,24 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
-from services.ops.cli.options import Json, end, with_engine
+from services.ops.cli.options import Json, end, whole_table, with_engine
 from services.ops.commands import gaps as lost_records
 from services.ops.commands import provision as provisioning
 from services.ops.commands import reviews as identity_reviews
 from services.ops.commands import status as system_status
 from services.ops.commands import verify as verification
-from services.ops.commands.current import current_settings
+from services.ops.commands.current import current_address, current_settings
 from services.shared.db import is_away
 from services.shared.errors import Retry
 from services.shared.settings import Settings
 
 
 def settings(as_json: Json = False) -> None:
-    """List every setting with its variable, value and meaning."""
+    """List every setting with its variable, value and meaning.
+
+    Example: ripeline settings --json
+    """
     current = current_settings()
     rows = [
         {
@@ -38,14 +40,17 @@ def settings(as_json: Json = False) -> None:
     ]
     if as_json:
         return print(json.dumps(rows))
-    table = Table("variable", "value", "meaning")
+    table = whole_table("variable", "value", "meaning")
     for row in rows:
         table.add_row(row["variable"], row["value"], row["meaning"])
     Console().print(table)
 
 
 def provision(as_json: Json = False) -> None:
-    """Migrate the database, create topics and keys. May run twice."""
+    """Migrate the database, create topics and keys. May run twice.
+
+    Example: RIPELINE_DATABASE_URL=postgresql://… ripeline provision
+    """
     done = asyncio.run(provisioning.provision(Settings.read()))
     if as_json:
         return print(json.dumps(done._asdict()))
@@ -55,7 +60,10 @@ def provision(as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """What is left to do: lag, outbox, due, undecided, spool, dead letters, gaps."""
+    """What is left to do: lag, outbox, due, undecided, spool, dead letters, gaps.
+
+    Example: ripeline status
+    """
     try:
         state = asyncio.run(system_status.read(current_settings()))
     except Exception as error:
@@ -63,8 +71,8 @@ def status(as_json: Json = False) -> None:
             end(f"nothing answers ({error or type(error).__name__}); start it with `ripeline up`")
         raise
     if as_json:
-        return print(json.dumps(state._asdict()))
-    table = Table("what", "now")
+        return print(json.dumps(state._asdict() | {"system": current_address()}))
+    table = whole_table("what", "now")
     for name, value in state._asdict().items():
         table.add_row(name, json.dumps(value))
     Console().print(table)
@@ -80,13 +88,15 @@ def gaps(
     retention, or gone with a topic that was created again (then there may have been more).
 
     While consents are among them nothing is sent, as refusals may be lost.
+
+    Example: ripeline gaps --accept
     """
     found = with_engine(lost_records.open_gaps)
     if accept:
         with_engine(lambda engine: lost_records.accept_gaps(engine, found))
     if as_json:
         return print(json.dumps([gap._asdict() for gap in found], default=str))
-    table = Table(*lost_records.OpenGap._fields)
+    table = whole_table(*lost_records.OpenGap._fields)
     for gap in found:
         table.add_row(*map(str, gap))
     Console().print(table)
@@ -95,6 +105,8 @@ def gaps(
 def verify(as_json: Json = False) -> None:
     """Fold every lead again from its events and compare with what is stored; exit code 1 on a
     mismatch.
+
+    Example: ripeline verify
     """
     console = Console(stderr=True)
     with Progress(console=console, disable=not sys.stderr.isatty()) as progress:
@@ -118,11 +130,13 @@ def reviews(as_json: Json = False) -> None:
 
     The answer is an event of the type `identity_reviewed` with `user_id`, and `other_user_id` and
     `verdict` (same or different) among its properties.
+
+    Example: ripeline reviews
     """
     found = asyncio.run(identity_reviews.open_reviews(current_settings()))
     if as_json:
         return print(json.dumps([review._asdict() for review in found]))
-    table = Table("identifier", "users")
+    table = whole_table("identifier", "users")
     for review in found:
         table.add_row(review.identifier.replace("\t", " "), ", ".join(review.users))
     Console().print(table)

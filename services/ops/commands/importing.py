@@ -3,14 +3,15 @@
 import asyncio
 import gc
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from services.ingest.importing.facts import Facts, facts_of
 from services.ingest.importing.guess import guess, written
 from services.ingest.importing.mapping_file import MappingFile
+from services.ingest.importing.opening import examine, reading_of
 from services.ingest.importing.remote import RemoteIngest
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.run import (
@@ -26,7 +27,7 @@ from services.ingest.importing.run import (
 from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
 from services.ops.commands.status import read as read_status
-from services.ops.embedded.state import running_system
+from services.ops.embedded.state import embeds_broker
 from services.shared import installation
 from services.shared.clock import Clock
 from services.shared.errors import Reject
@@ -57,13 +58,13 @@ class Job(NamedTuple):
 
 def guessed_mapping(file: Path, settings: Settings) -> str:
     """The YAML of the mapping that the file's columns suggest. Raises Reject."""
-    table = open_table(file)
-    try:
+    with closing(_opened(file)) as table:
+        skipped = table.skippable
+    with closing(_opened(file, skip_lines=skipped)) as table:
         rows = [row.cells for row in islice(table.rows(), ROWS_TO_GUESS_FROM) if not row.reject]
-    finally:
-        table.close()
     types = facts_of(load(settings.playbook)).types
-    return written(guess(table.header, rows, file.name, types))
+    found = guess(table.header, rows, file.name, types)
+    return written(found | ({"skip_lines": skipped} if skipped else {}))
 
 
 async def import_here(job: Job, settings: Settings, progress: Progress) -> ImportReport:
@@ -71,9 +72,8 @@ async def import_here(job: Job, settings: Settings, progress: Progress) -> Impor
     database was made with another pepper, for then nobody would know the consents again.
     """
     publisher = Publisher(settings)
-    system = running_system()
     sink: Sink = DryRun() if job.report.dry_run else BrokerSink(publisher)
-    if not job.report.dry_run and system and system.pids.broker:
+    if not job.report.dry_run and embeds_broker(settings.kafka_bootstrap):
         sink = Paced(sink, settings)
     try:
         return await _import(job, facts_of(load(settings.playbook)), sink, settings, progress)
@@ -98,9 +98,11 @@ async def _import(
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
     with ExitStack() as stack:
-        table = open_table(job.file, mapping.encoding, mapping.delimiter)
+        table = _opened(job.file, **reading_of(mapping))
         stack.callback(table.close)
-        rows = Rows(job.written, table.header, facts)
+        Rows(job.written, table.header, facts)
+        survey = await examine(table, job.file, mapping)
+        rows = Rows(job.written, table.header, facts, survey.manners(), clock.now())
         if settings and not job.report.dry_run:
             await installation.check_at_once(settings)
         rejects = (
@@ -108,7 +110,9 @@ async def _import(
             if job.rejects
             else None
         )
-        pipeline = Pipeline(table, rows, normaliser, cleaner, sink, clock.now())
+        pipeline = Pipeline(
+            table, rows, normaliser, cleaner, sink, clock.now(), notes=rows.notes() | survey.notes()
+        )
         return await Import(pipeline, job.report, rejects, progress).run()
 
 
@@ -128,11 +132,13 @@ class Paced:
         return await self._sink.put(batch)
 
 
-def open_table(file: Path, encoding: str = "", delimiter: str = "") -> Table:
-    """The rows of a CSV file. Raises Reject where it cannot be read."""
+def _opened(file: Path, **reading: Any) -> Table:
+    """The rows of a file. Raises Reject where it cannot be read."""
     try:
-        return Table(file, encoding, delimiter)
+        return Table(file, **reading)
     except OSError as error:
         raise Reject(
-            f"cannot be read: {error.strerror}", where=file.name, remedy="name a CSV file"
+            f"cannot be read: {error.strerror}",
+            where=file.name,
+            remedy="name a CSV file or a spreadsheet",
         ) from None

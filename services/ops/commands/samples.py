@@ -1,5 +1,5 @@
-"""A sample of a source, posted to the running ingest as its sender would, and followed into a
-lead.
+"""A sample of a source, posted to the running ingest as its sender would, marked as a test, and
+followed to what the scorer would make of it.
 """
 
 import asyncio
@@ -7,19 +7,20 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import aiohttp
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.datastructures import Headers
 
 from services.ingest import senders
-from services.ingest.sources.contract import Sample, Source
-from services.ops.commands.sources import vault
+from services.ingest.sources.contract import InboundRequest, Sample, Secret, Source
+from services.ops.commands.sources import IN_FORCE, vault
 from services.shared.clock import Clock
-from services.shared.contracts.identity import Kind
+from services.shared.contracts import trial_marks
 from services.shared.db import open_engine, rows
 from services.shared.errors import Reject
 from services.shared.http.keys import PATTERN, new_key, register
@@ -38,8 +39,11 @@ class Posted(NamedTuple):
     answer: Any
 
 
+SecretKind = Literal["connected", "temporary", "key"]
+
+
 class SampleLead(NamedTuple):
-    """The lead that a sample has become."""
+    """The lead that a sample became; nothing of it stayed."""
 
     lead: str
     stage: str
@@ -47,25 +51,42 @@ class SampleLead(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a sample, after so many seconds; no lead where it did not arrive."""
+    """What became of a sample about `address`, after so many seconds; no lead where it did not
+    arrive. `secret` says by what it was let in, `note` says so in words.
+    """
 
     source: str
     status: int
     answer: Any
     lead: SampleLead | None
     seconds: float
+    secret: SecretKind
+    note: str
+    address: str
 
     def as_json(self) -> dict[str, Any]:
         """As `ripeline sources test --json` prints it."""
         lead = self.lead._asdict() if self.lead else {"lead": None}
-        return {**self._asdict(), **lead, "seconds": self.seconds, "ok": self.lead is not None}
+        is_ok = self.lead is not None
+        return {**self._asdict(), **lead, "seconds": self.seconds, "ok": is_ok, "test": True}
+
+
+class Signing(NamedTuple):
+    """A secret to sign with, and where it is from."""
+
+    value: str
+    kind: SecretKind
+    note: str
+    verifying: str = ""  # of a temporary one
 
 
 async def send(settings: Settings, source: Source, url: str) -> Result:
-    """Sends a sample to ingest at `url`, else at its own address, and waits for the lead.
+    """Sends a sample to ingest at `url`, else at its own address, and waits until the scorer has
+    tried it: then no lead remains.
 
-    A key or a secret is made for the purpose and revoked afterwards. Raises Reject where the source
-    has no sample or nobody answers.
+    A signing sender's is signed with the connected secret; where none is connected, or the secret
+    verifies only, one is made for the purpose and revoked afterwards, as a key is for others.
+    Raises Reject where the source has no sample or nobody answers.
     """
     if source.sample is None:
         raise Reject(f"{source.name} has no sample", remedy="let the sender itself send a test")
@@ -73,26 +94,95 @@ async def send(settings: Settings, source: Source, url: str) -> Result:
     began = time.monotonic()
     address = f"sample-{uuid.uuid4().hex[:12]}@{source.name}.example"
     try:
-        post = _post_signed if source.verify else _post_with_key
-        posted = await post(engine, settings, source, address, url)
+        if source.verify:
+            signing = await _signing(engine, settings, source)
+            posted = await _post_signed(engine, settings, source, address, url, signing)
+            by: tuple[SecretKind, str] = signing.kind, signing.note
+        else:
+            posted = await _post_with_key(engine, settings, source, address, url)
+            by = "key", f"{source.name} brings an API key: one was made for the test and revoked"
         lead = await _lead(engine, address) if posted.status == 200 else None
     finally:
         await engine.dispose()
-    return Result(source.name, *posted, lead, round(time.monotonic() - began, 2))
+    return Result(source.name, *posted, lead, round(time.monotonic() - began, 2), *by, address)
 
 
-async def _post_signed(
-    engine: AsyncEngine, settings: Settings, source: Source, address: str, url: str
-) -> Posted:
-    if source.new_secret is None or source.sign is None or source.sample is None:
+async def _signing(engine: AsyncEngine, settings: Settings, source: Source) -> Signing:
+    """The newest connected secret of the source, where it can sign; else a new one."""
+    if source.new_secret is None or source.sign is None:
         raise Reject(
             f"no sample of {source.name} can be signed", remedy="let the sender itself send a test"
         )
+    async with engine.connect() as connection:
+        found = await rows(
+            connection,
+            "SELECT id, name, sealed FROM access.sender_secret "
+            f"WHERE source = :source AND name <> :ours AND {IN_FORCE} ORDER BY created_at DESC, id",
+            source=source.name,
+            ours=NAME,
+        )
+    for row in found:
+        value = vault(settings).unseal(row.sealed)
+        if value and _can_sign(settings, source, value):
+            note = f"signed with the connected secret {row.id} ({row.name})"
+            return Signing(value, "connected", note)
     signing, verifying = source.new_secret()
-    async with _temporary_secret(engine, settings, source, verifying):
+    made = "it was signed with one made for the test and taken back"
+    if found:
+        note = f"what is connected verifies only, the sender alone can sign with its half: {made}"
+    else:
+        note = (
+            f"no secret of {source.name} is connected: {made}. What the sender itself posts is "
+            f"refused until `ripeline sources connect {source.name} --secret …`"
+        )
+    return Signing(signing, "temporary", note, verifying)
+
+
+def _can_sign(settings: Settings, source: Source, secret: str) -> bool:
+    """Whether what is signed with a secret is verified by the same."""
+    assert source.verify
+    now = Clock.parse(settings.clock).now()
+    try:
+        sample = _signed(settings, source, f"sample@{source.name}.example", secret, now)
+        request = InboundRequest(
+            sample.path or source.paths[0],
+            sample.body,
+            now,
+            headers=Headers({**sample.headers}),
+            query=sample.query,
+            address=_public(settings, source),
+        )
+        source.verify(request, [Secret("", secret)])
+    except (Reject, ValueError, TypeError):
+        return False
+    return True
+
+
+def _signed(settings: Settings, source: Source, address: str, secret: str, now: datetime) -> Sample:
+    assert source.sign
+    assert source.sample
+    return source.sign(source.sample(address, now), secret, _public(settings, source), now)
+
+
+def _public(settings: Settings, source: Source) -> str:
+    return settings.public_url.rstrip("/") + source.paths[0]
+
+
+async def _post_signed(
+    engine: AsyncEngine,
+    settings: Settings,
+    source: Source,
+    address: str,
+    url: str,
+    signing: Signing,
+) -> Posted:
+    async with AsyncExitStack() as stack:
+        if signing.verifying:
+            await stack.enter_async_context(
+                _temporary_secret(engine, settings, source, signing.verifying)
+            )
         now = Clock.parse(settings.clock).now()
-        public = settings.public_url.rstrip("/") + source.paths[0]
-        sample = source.sign(source.sample(address, now), signing, public, now)
+        sample = _signed(settings, source, address, signing.value, now)
         return await _post(settings, source, sample, url, {})
 
 
@@ -143,7 +233,8 @@ async def _post(
 ) -> Posted:
     base = (url or settings.ingest_url or settings.public_url).rstrip("/")
     media = sample.headers.get("Content-Type", sample.media)
-    headers = {**sample.headers, **extra, "Content-Type": media}
+    mark = trial_marks.mark(settings.pepper.get_secret_value().encode(), time.time())
+    headers = {**sample.headers, **extra, "Content-Type": media, trial_marks.HEADER: mark}
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT_S)) as http,
@@ -171,17 +262,14 @@ def _decoded(answer: str) -> Any:
 
 
 async def _lead(engine: AsyncEngine, address: str) -> SampleLead | None:
-    """The lead of the address, once the scorer has one."""
+    """What the scorer made of the sample, once it has tried it; nothing of it stays."""
     give_up = time.monotonic() + TIMEOUT_S
     while time.monotonic() < give_up:
-        async with engine.connect() as connection:
+        async with engine.begin() as connection:
             found = await rows(
                 connection,
-                """SELECT i.lead_id, s.stage,
-                    (SELECT count(*) FROM scorer.event e WHERE e.lead_id = i.lead_id) AS events
-                FROM scorer.identifier i JOIN scorer.lead_state s ON s.lead_id = i.lead_id
-                WHERE i.kind = :kind AND i.value = :address LIMIT 1""",
-                kind=int(Kind.EMAIL),
+                "DELETE FROM scorer.trial WHERE address = :address "
+                "RETURNING lead_id, stage, events",
                 address=address,
             )
         if found:

@@ -110,9 +110,9 @@ async def _remarks(connection: AsyncConnection) -> defaultdict[str, list[SourceR
     )
     remarks = defaultdict(list)
     for source, kind, field, text, nearest, seen, last_at in found:
-        said = sentence(Remark(kind, field, text, nearest))
+        words = sentence(Remark(kind, field, text, nearest))
         remarks[source].append(
-            SourceRemark(kind, field, text, nearest, seen, rfc3339(last_at), said)
+            SourceRemark(kind, field, text, nearest, seen, rfc3339(last_at), words)
         )
     return remarks
 

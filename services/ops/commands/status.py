@@ -34,6 +34,12 @@ _COUNTS = {
     "unknown": "SELECT count(*) FROM nurture.touch WHERE status = 'unknown'",
 }
 
+# What the write-back to the CRM is refused for is no failure of one delivery but of our settings.
+STOPS = (
+    "SELECT channel, why FROM access.channel_stop UNION ALL (SELECT 'crm', problem FROM "
+    "scorer.writeback WHERE problem LIKE 'RIPELINE_CRM_URL: %' LIMIT 1)"
+)
+
 
 class NotIdle(Exception):
     """Something is left to do that nobody will do in time, or that nobody can do."""
@@ -43,9 +49,9 @@ class Status(NamedTuple):
     """Counts of what is left to do; `idle` where nothing is.
 
     `lag` and `outbox` are records by service. `due` are touches whose time has come; those due
-    later do not count against `idle`. `failing_leads` cannot be read or folded, and are tried
-    again after a growing delay. `unknown` are touches that may have been sent, `braked`
-    whether the kill switch is on, `stopped` why the server of a channel cannot be used, `spool`
+    later do not count against `idle`. `failing_leads` cannot be read or folded, and are tried again
+    after a growing delay. `unknown` are touches that may have been sent, `braked` whether the kill
+    switch is on, `stopped` why the server of a channel, or the CRM's, cannot be used, `spool`
     records that ingest has not published yet. `unsendable` are records of the outboxes that were
     set aside, `gaps` those that the broker no longer had when they were to be read, at least, by
     topic, until somebody accepts it; 0 where a topic was created again and all that is known of the
@@ -86,7 +92,7 @@ async def read(settings: Settings) -> Status:
             lost = {topic: count for of_service in gaps for topic, count in of_service.items()}
             braked = bool(await _count(connection, "nurture.brake"))
             held_by = await spool_leases.held_by(connection)
-            stops = await rows(connection, "SELECT channel, why FROM access.channel_stop")
+            stops = await rows(connection, STOPS)
             lag = {service: await _lag(connection, service, end) for service in READS}
     finally:
         await ends.close()

@@ -25,6 +25,20 @@ GIVEN, FAMILY, COMPANIES = (
      "river-textiles", "saltmarsh-farms"),
 )  # fmt: skip
 
+# (country, time zone) all around the world, so that it is day for most people at every hour
+PLACES = (
+    ("US", "Pacific/Honolulu"), ("US", "America/Anchorage"), ("US", "America/Los_Angeles"),
+    ("CA", "America/Vancouver"), ("US", "America/Denver"), ("US", "America/Chicago"),
+    ("MX", "America/Mexico_City"), ("US", "America/New_York"), ("CA", "America/Toronto"),
+    ("BR", "America/Sao_Paulo"), ("AR", "America/Argentina/Buenos_Aires"),
+    ("PT", "Atlantic/Azores"), ("GB", "Europe/London"), ("FR", "Europe/Paris"),
+    ("DE", "Europe/Berlin"), ("SE", "Europe/Stockholm"), ("ZA", "Africa/Johannesburg"),
+    ("KE", "Africa/Nairobi"), ("AE", "Asia/Dubai"), ("PK", "Asia/Karachi"),
+    ("IN", "Asia/Kolkata"), ("BD", "Asia/Dhaka"), ("TH", "Asia/Bangkok"),
+    ("SG", "Asia/Singapore"), ("TW", "Asia/Taipei"), ("JP", "Asia/Tokyo"), ("KR", "Asia/Seoul"),
+    ("AU", "Australia/Brisbane"), ("AU", "Australia/Sydney"), ("NZ", "Pacific/Auckland"),
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Persona:

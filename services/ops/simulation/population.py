@@ -17,6 +17,7 @@ from services.ops.simulation.personas import (
     FIRST_STAGE_WEIGHTS,
     GIVEN,
     PERSONAS,
+    PLACES,
     SESSIONS_A_DAY,
     UNSUBSCRIBES_A_DAY,
     Persona,
@@ -63,12 +64,14 @@ def _new_person(rng: random.Random, seed: int, index: int, first_visit: float) -
     company = rng.choice(COMPANIES)
     if persona.name == "student":
         company = "lakeside-university"
+    country, zone = rng.choice(PLACES)
     traits = {
         "name": f"{given} {family}",
         "title": rng.choice(persona.titles),
         "company": company.replace("-", " ").title(),
         "company_size": rng.randint(*persona.company_size),
-        "country": rng.choice(("DE", "FR", "GB", "SE", "US", "NL")),
+        "country": country,
+        "timezone": zone,
         "industry": rng.choice(("food", "packaging", "machinery", "metal", "logistics", "retail")),
     }
     devices = 2 if rng.random() < 0.25 else 1
@@ -77,7 +80,7 @@ def _new_person(rng: random.Random, seed: int, index: int, first_visit: float) -
         email=f"{given}.{family}.{seed}-{index}@{company}.example".lower(),
         user_id=f"user-{seed}-{index}" if rng.random() < 0.5 else "",
         anonymous_ids=tuple(
-            f"visitor-{seed}-{index}-{rng.getrandbits(48):012x}" for _ in range(devices)
+            f"{rng.getrandbits(48):012x}-{seed}-{index}" for _ in range(devices)
         ),
         crm_id=f"crm-{seed}-{index}",
         activity=persona.activity * rng.gammavariate(1.6, 1 / 1.6),

@@ -71,7 +71,7 @@ class QueryClient:
         return str(answer.get("stage", "unknown"))
 
     def _leads(self) -> AsyncIterator[dict[str, Any]]:
-        return self._all(f"{self._scorer}/v1/leads?limit=200", "leads")
+        return self._all(f"{self._scorer}/v1/leads?limit=200&sales_status=any", "leads")
 
     async def _read_timeline(self, lead: str, record: SystemRecord) -> None:
         async for item in self._all(f"{self._scorer}/v1/leads/{lead}/timeline?limit=500", "items"):

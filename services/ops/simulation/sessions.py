@@ -169,13 +169,11 @@ def _identify(person: Person, at: float, visitor: dict[str, Any]) -> Iterator[Ac
         fields["user_id"] = person.user_id
     endpoint: Endpoint = "segment" if person.user_id and person.rng.random() < 0.5 else "events"
     if endpoint == "events" and person.consents:
-        fields["consent"] = [
-            {
-                "channel": "email",
-                "purpose": "marketing",
-                "state": "given",
-                "basis": "consent",
-                "text": CONSENT_TEXT,
-            }
-        ]
+        fields["consent"] = [given_consent("consent")]
     yield new_act(person, at, endpoint, "identified", fields)
+
+
+def given_consent(basis: str) -> dict[str, str]:
+    """A consent to mails, as canonical events carry it."""
+    given = {"channel": "email", "purpose": "marketing", "state": "given"}
+    return given | {"basis": basis, "text": CONSENT_TEXT}

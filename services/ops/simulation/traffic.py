@@ -15,13 +15,14 @@ from services.ops.simulation.mailbox import Mail, Mailbox, MailResponse, respond
 from services.ops.simulation.people import MINUTE, Act, Person, answer_to_mail
 from services.ops.simulation.population import make_person
 from services.ops.simulation.posting import IngestClient, Message, Run
-from services.ops.simulation.sessions import session
+from services.ops.simulation.sessions import given_consent, session
 from services.ops.simulation.world import World
 
 TICK_S = 0.05
 BATCH = 400
 SINGLES = 0.4  # share of canonical events that are posted one by one while they are few
 LIVE_VISIT_S = 2.0  # mean pause between visits once the clock is the wall clock
+HEAD_START = 5  # minutes of visits more than those after which nobody is written to
 MACHINE_OPENS = 0.1
 
 
@@ -44,6 +45,7 @@ class Traffic:
         # by day, then by the order of planning
         self._planned: list[tuple[float, int, Message | MailResponse]] = []
         self._extra_acts: Counter[int] = Counter()
+        self._next_visit: float | None = None  # once the clock is the wall clock
         for person in self.people:
             self._plan(person.acts)
 
@@ -51,12 +53,10 @@ class Traffic:
         """Sends what is due until day `days`, then all the rest at once; without `days`, on
         and on.
         """
-        next_visit = 0.0
         while days is None or self._run.day() < days:
             now = self._run.day()
-            if days is None and not self._run.clock.compressed and now >= next_visit:
-                self._visit(now)
-                next_visit = now + self._rng.expovariate(1 / LIVE_VISIT_S) / 86_400
+            if days is None and not self._run.clock.compressed:
+                self._visits(now)
             await self._send(list(self._due(now)))
             self._read_mail(self._run.day())
             await asyncio.sleep(TICK_S)
@@ -77,18 +77,31 @@ class Traffic:
         while self._planned and self._planned[0][0] <= now:
             yield heapq.heappop(self._planned)[2]
 
-    def _visit(self, now: float) -> None:
+    def _visits(self, now: float) -> None:
+        """The visits until now, since the last ones. They begin before the clock became the wall
+        clock, by the time for which nobody is written to after a visit: so mails go out from then
+        on, and not only that much later.
+        """
+        if self._next_visit is None:
+            self._next_visit = now - (self._world.on_site_minutes + HEAD_START) * MINUTE
+        while self._next_visit <= now:
+            self._visit(self._next_visit)
+            self._next_visit += self._rng.expovariate(1 / LIVE_VISIT_S) / 86_400
+
+    def _visit(self, at: float) -> None:
         """Somebody new comes by, or somebody known comes back."""
         if self._rng.random() < 0.5:
             person = make_person(
-                self._world, self._run.seed, len(self.people), now + 30, first_visit=now
+                self._world, self._run.seed, len(self.people), at + 30, first_visit=at
             )
             self.people.append(person)
             self._by_email[person.email] = person
-            self._plan(person.acts)
+            acts: Iterable[Act] = person.acts
         else:
             person = self._rng.choice(self.people)
-            self._plan(self._with_ids(person, session(self._world, person, now)))
+            acts = self._with_ids(person, session(self._world, person, at))
+        now = self._run.day()
+        self._plan(reported_later(person, act) if act.sent < now - MINUTE else act for act in acts)
 
     def _with_ids(self, person: Person, acts: Iterable[Act]) -> Iterator[Act]:
         """Acts beyond a person's own plan, with ids of their own."""
@@ -146,6 +159,22 @@ class Traffic:
             viewed = {"anonymous_id": person.anonymous_ids[0], "url": target}
             act = _act(person, self._run.day(), "page_viewed", viewed)
             self._plan(self._with_ids(person, [act]))
+
+
+def reported_later(person: Person, act: Act) -> Act:
+    """An act as it is reported some time after: a form, which has no time but its own receipt, by
+    the tool that holds it.
+    """
+    if act.endpoint != "form":
+        return act
+    given = {"consent": [given_consent("form")]} if act.fields.get("consent") else {}
+    fields = {
+        "email": person.email,
+        "traits": dict(person.traits),
+        "properties": {"form": act.form},
+        **given,
+    }
+    return replace(act, endpoint="events", fields=fields)
 
 
 def _act(person: Person, at: float, kind: str, fields: dict[str, Any]) -> Act:

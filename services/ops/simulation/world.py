@@ -27,6 +27,7 @@ class World:
     urls: dict[str, str]  # an address for each type of act
     forms: dict[str, str]  # a form for each type of act
     stages: tuple[str, ...]
+    on_site_minutes: float = 30  # for so long after a visit nobody is written to
 
     @classmethod
     def of(cls, playbook: Playbook) -> "World":
@@ -41,7 +42,8 @@ class World:
         site = playbook.company.website.rstrip("/")
         urls = {rule.type: _example(rule.urls[0], site) for rule in playbook.pages if rule.urls}
         forms = {rule.type: rule.forms[0] for rule in playbook.pages if rule.forms}
-        return cls(site, tuple(map(tuple, library)), urls, forms, tuple(names))
+        on_site = playbook.cadence.on_site_minutes
+        return cls(site, tuple(map(tuple, library)), urls, forms, tuple(names), on_site)
 
     def stage_name(self, hidden: int) -> str:
         """The playbook's name of a hidden stage."""

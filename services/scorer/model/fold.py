@@ -7,6 +7,7 @@ initial state and all events it gives, bit for bit, what any sequence of smaller
 
 from collections.abc import Sequence
 from math import isnan
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from services.scorer.model.state import (
     FoldState,
     PendingTouches,
     StateArrays,
-    Step,
+    Steps,
     View,
     record_type,
 )
@@ -28,7 +29,7 @@ from services.shared.contracts.events import Interaction
 from services.shared.contracts.traits import KNOWN_TRAITS
 from services.shared.playbook.sections import UNKNOWN, Playbook
 
-new_step = tuple.__new__  # a Step without the detour over keywords
+Records = np.ndarray[Any, Any]  # (L) of `record_type`
 
 
 class Fold:
@@ -81,14 +82,15 @@ class Fold:
 
         Where `undoes` holds for one of the events the state has to be refolded instead.
         """
-        steps, after = [], []
+        steps, counts, after = Steps(), [], []
         for state, new in zip(states, events, strict=True):
-            made, extended = self.steps(state, new)
-            steps.append(made)
-            after.append(extended)
-        arrays = self._arrays(states)
-        self._kernel.run(arrays, steps)
-        records, size = arrays.records(self._type).tobytes(), self._type.itemsize
+            before = len(steps)
+            after.append(self._read(state, new, steps))
+            counts.append(len(steps) - before)
+        records, size = (
+            self._run(self._records(states), steps, counts).tobytes(),
+            self._type.itemsize,
+        )
         for i, state in enumerate(after):
             state.record = records[i * size : (i + 1) * size]
         return after
@@ -116,39 +118,60 @@ class Fold:
             ]
         )
 
-    def steps(self, state: FoldState, events: Sequence[Event]) -> tuple[list[Step], FoldState]:
-        """The steps of new events, and the state after them, its record still to be folded."""
-        interpret, products, shared = (
-            self.interpreter.interpret, self.playbook.products, self._shared_offset,
+    def _read(self, state: FoldState, events: Sequence[Event], steps: Steps) -> FoldState:
+        """Appends the steps of new events; returns the state after them, its record still to be
+        folded.
+        """
+        interpret, by_type, products, shared = (
+            self.interpreter.interpret, self.interpreter.by_type, self.playbook.products,
+            self._shared_offset,
         )  # fmt: skip
-        steps: list[Step] = []
+        first = len(steps.at)
         touching: list[TouchingEvent] = []
         last = state.position
         for event in events:
-            reading = interpret(event.data)
+            data = event.data
+            reading = None if data.machine else by_type.get(data.type)
+            reading = reading or interpret(data)
             if not reading.weighs:
                 continue
-            product = event.data.product
-            named = shared and product in products
-            if named and product != state.product:
-                continue
+            code = reading.code
+            if shared:
+                product = data.product
+                if product not in products:
+                    code = code + shared if code >= 0 else code
+                elif product != state.product:
+                    continue
             last = (event.at, event.uid)
             if reading.touch_part:
-                touching.append(TouchingEvent(len(steps), event, reading))
+                touching.append(TouchingEvent(len(steps.at) - first, event, reading))
                 continue
-            code = (
-                reading.code + shared
-                if shared and not named and reading.code >= 0
-                else reading.code
-            )
-            steps.append(new_step(Step, (event.at, code, reading.rule, event.uid, "")))
+            steps.at.append(event.at)
+            steps.code.append(code)
+            steps.act.append(reading.rule)
+            steps.uid.append(event.uid)
         pending = state.pending
         if (touching or pending) and last != state.position:
-            steps, pending = self._windows.merge(pending, steps, touching, last[0])
-        return steps, FoldState(state.product, b"", pending, *last)
+            merged, pending = self._windows.merge(pending, steps.take(first), touching, last[0])
+            steps.extend(merged)
+        return FoldState(state.product, b"", pending, *last)
 
-    def _arrays(self, states: Sequence[FoldState]) -> StateArrays:
-        return StateArrays(np.frombuffer(b"".join(state.record for state in states), self._type))
+    def _records(self, states: Sequence[FoldState]) -> Records:
+        return np.frombuffer(b"".join(state.record for state in states), self._type)
+
+    def _run(self, records: Records, steps: Steps, counts: Sequence[int]) -> Records:
+        """The records of states after so many steps each, which are given one state's after
+        another's.
+        """
+        if not len(steps):
+            return records
+        many = np.array(counts, np.int64)
+        order = np.argsort(-many, kind="stable")
+        arrays = StateArrays(records[order])
+        self._kernel.run(arrays, steps, (np.cumsum(many) - many)[order], many[order])
+        after = np.empty_like(records)
+        after[order] = arrays.records(self._type)
+        return after
 
     # -- viewing ----------------------------------------------------------------------------------
 
@@ -156,12 +179,14 @@ class Fold:
         self, states: Sequence[FoldState], now: Sequence[int], fits: Sequence[float]
     ) -> list[View]:
         """The states at `now[i]`, silence included, of leads with `fits[i]` points of fit."""
-        arrays, until = self._arrays(states), np.array(now, np.int64)
+        until, steps, counts = np.array(now, np.int64), Steps(), []
         pending = [PendingTouches.of(state.pending) if state.pending else None for state in states]
-        self._kernel.run(arrays, [
-            self._windows.deadlines(touches, moment, inclusive=True) if touches else []
-            for touches, moment in zip(pending, now, strict=True)
-        ])  # fmt: skip
+        for touches, moment in zip(pending, now, strict=True):
+            before = len(steps)
+            if touches:
+                steps.extend(self._windows.deadlines(touches, moment, inclusive=True))
+            counts.append(len(steps) - before)
+        arrays = StateArrays(self._run(self._records(states), steps, counts))
         free = arrays.ended == NEVER
         stage, since = self.model.review(
             arrays.belief, arrays.evidence_at, until, arrays.published, free, inclusive=True
@@ -214,13 +239,14 @@ class Fold:
         Returns the belief at `now` (K, 1), when the last evidence was, and whether the outcome has
         happened.
         """
-        state = self.initial(product)
-        steps, after = self.steps(state, events)
+        state, columns = self.initial(product), Steps()
+        after = self._read(state, events, columns)
+        steps = columns.take(0)
         if after.pending:
             pending = PendingTouches.of(after.pending)
             steps += self._windows.deadlines(pending, now, inclusive=True)
-        arrays = self._arrays([state])
-        self._kernel.run(arrays, [steps], observe)
+        arrays = StateArrays(self._records([state]))
+        self._kernel.follow(arrays, steps, observe)
         evidence_at, ended = int(arrays.evidence_at[0]), bool(arrays.ended[0] > NEVER)
         until = np.array([max(now, evidence_at)], np.int64)
         return self._kernel.belief_at(arrays, until), evidence_at, ended

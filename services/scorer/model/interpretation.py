@@ -17,7 +17,8 @@ OUTCOMES = {
     "purchased": "purchase",
     "won": "purchase",
     "lost": "restart",
-    "sales_rejected": "restart",
+    "sales_rejected": "rejection",
+    "refunded": "refund",
 }
 SEEN_BY_URL = frozenset({"page_viewed", "link_clicked"})
 
@@ -53,6 +54,12 @@ class Interpreter:
         self._pages = UrlMatcher((url, rule.type) for rule in playbook.pages for url in rule.urls)
         self._form_types = {form: rule.type for rule in playbook.pages for form in rule.forms}
         self._known: dict[tuple[str, str, str, bool, bool, Any], Interpretation] = {}
+        # of a person's acts that say it by their type alone, but for their content
+        self.by_type: dict[str, Interpretation] = {
+            type_: self._read(Interaction(id="", type=type_), "")
+            for type_ in (*self._model.mark_of_type, *OUTCOMES, self._model.outcome)
+            if self._speaks_for_itself(type_)
+        }
 
     def interpret(self, event: Interaction) -> Interpretation:
         """The reading of one interaction."""
@@ -76,6 +83,11 @@ class Interpreter:
                 )
                 self._known[key] = reading
             return reading
+
+    def _speaks_for_itself(self, type_: str) -> bool:
+        mark = self._model.mark_of_type.get(type_, "")
+        depends = mark == "given_send" or isinstance(mark, MarkOfContent)
+        return not depends and type_ not in SEEN_BY_URL | {"form_submitted", TOUCH_SENT}
 
     def _read(self, event: Interaction, form: str) -> Interpretation:
         type_, url, machine = event.type, event.url, event.machine

@@ -1,15 +1,15 @@
-"""The vectorised fold: the j-th step of every state at once, each state independent of its batch.
+"""The vectorised fold: the j-th step of every state at once, each state independent of its batch;
+where few have a j-th step, these are folded on one by one.
 
 Arrays: `who` (L) are indices of states; `at` (µs), `code` and `act` (L) their steps.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import chain
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 
+from services.scorer.model.scalar_kernel import Belief, ScalarKernel, Specials
 from services.scorer.model.score import EngagementScore
 from services.scorer.model.stage_filter import (
     NEVER,
@@ -21,11 +21,14 @@ from services.scorer.model.stage_filter import (
     Publication,
     StageModel,
 )
-from services.scorer.model.state import StateArrays, Step
+from services.scorer.model.state import StateArrays, Step, Steps
 from services.shared.clock import DAY
 
 # Called as observe(step, belief after silence (K, 1), belief after the step (K, 1)).
 Observer = Callable[[Step, F, F], None]
+Who = slice | I
+# a round of arrays costs as much as the steps of so many states one by one
+FEW = 8
 
 
 class StepArrays(NamedTuple):
@@ -46,50 +49,81 @@ class Kernel:
     def __init__(self, model: StageModel, engagement: EngagementScore) -> None:
         self._model, self._engagement = model, engagement
         special = np.arange(2 * model.shared_offset) % model.shared_offset
-        outcome, purchase, restart = (special == model.code[name] for name in SPECIAL)
-        self._ends, self._restarts, self._reopens = outcome | purchase, restart, restart | purchase
-
-    def run(
-        self,
-        states: StateArrays,
-        steps: Sequence[Sequence[Step]],
-        observe: Observer | None = None,
-    ) -> None:
-        """Folds `steps[i]` into state i; `observe` follows a single state."""
-        counts = np.array([len(theirs) for theirs in steps], np.int64)
-        flat = list(chain.from_iterable(steps))
-        if not flat:
-            return
-        every = StepArrays(
-            *(np.fromiter(map(itemgetter(n), flat), np.int64, len(flat)) for n in range(3))
+        outcome, purchase, restart, rejection, refund = (
+            special == model.code[name] for name in SPECIAL
         )
-        first = np.concatenate(([0], np.cumsum(counts)[:-1]))
-        order = np.argsort(-counts, kind="stable")
-        lengths = counts[order]
-        longer = np.searchsorted(-lengths, -np.arange(lengths[0]), side="left")
-        for j, many in enumerate(longer.tolist()):
-            who = order[:many]
-            seen = (observe, steps[0][j]) if observe else None
-            self._round(states, who, every.of(first[who] + j), seen)
+        self._ends, self._restarts = outcome | purchase, restart | rejection | refund
+        self._reopens = self._restarts | purchase
+        self._rejections, self._losses = rejection, restart
+        self._opportunity = int(model.session_of_code[model.code["outcome"]])
+        self._scalar = ScalarKernel(
+            model,
+            engagement,
+            Specials(
+                ends=self._ends.tolist(),
+                restarts=self._restarts.tolist(),
+                reopens=self._reopens.tolist(),
+                rejections=rejection.tolist(),
+                losses=restart.tolist(),
+                opportunity=self._opportunity,
+            ),
+        )
 
-    def _round(
-        self, states: StateArrays, who: I, steps: StepArrays, seen: tuple[Observer, Step] | None
-    ) -> None:
-        """One step of each of `who`."""
+    def run(self, states: StateArrays, steps: Steps, first: I, counts: I) -> None:
+        """Folds `counts[i]` of the steps from the one of number `first[i]` on into state i; states
+        with most steps come first.
+        """
+        longer = np.searchsorted(-counts, -np.arange(counts[0]), side="left")
+        rounds = int(np.searchsorted(-longer, -FEW, side="right"))
+        if rounds:
+            every = StepArrays(*(np.array(column, np.int64) for column in steps.columns))
+            for j, many in enumerate(longer[:rounds].tolist()):
+                self._round(states, slice(0, many), every.of(first[:many] + j))
+        for i in range(int(np.searchsorted(-counts, -rounds, side="left"))):
+            rest = slice(int(first[i]) + rounds, int(first[i] + counts[i]))
+            self._scalar.run(states, i, [column[rest] for column in steps.columns])
+
+    def follow(self, states: StateArrays, steps: Sequence[Step], observe: Observer) -> None:
+        """Folds steps into a single state, and tells of each that the filter takes."""
+
+        def seen(number: int, silent: Belief, after: Belief) -> None:
+            observe(steps[number], np.array(silent)[:, None], np.array(after)[:, None])
+
+        columns = [
+            [step.at for step in steps],
+            [step.code for step in steps],
+            [step.act for step in steps],
+        ]
+        self._scalar.run(states, 0, columns, seen)
+
+    def _round(self, states: StateArrays, who: slice, steps: StepArrays) -> None:
+        """One step of each of the first states."""
+        remains = self._remains_customer(states, who, steps.code)
         fresh = self._fresh(states, who, steps)
         acts = fresh & (steps.act >= 0)
         if acts.any():
             some = np.flatnonzero(acts)
-            self._count(states, who[some], steps.of(some))
+            self._count(states, some, steps.of(some))
         open_ = (states.ended[who] == NEVER) | self._reopens[steps.code]
-        live = fresh & (steps.code >= 0) & open_
+        live = fresh & (steps.code >= 0) & open_ & ~remains
         if live.all():
-            self._filter(states, who, steps, seen)
+            self._filter(states, who, steps)
         elif live.any():
             some = np.flatnonzero(live)
-            self._filter(states, who[some], steps.of(some), seen)
+            self._filter(states, some, steps.of(some))
 
-    def _fresh(self, states: StateArrays, who: I, steps: StepArrays) -> B:
+    def _remains_customer(self, states: StateArrays, who: slice, code: I) -> B:
+        """Where sales' word ends no purchase (L): a customer is turned away, or a further
+        opportunity with it is lost.
+        """
+        rejected, lost = self._rejections[code], self._losses[code]
+        if not (rejected.any() or lost.any()):
+            return rejected
+        further = states.session[self._opportunity, who] > NEVER
+        customer = states.published.stage[who] == self._model.customer
+        return customer & (rejected | (lost & further))
+
+    def _fresh(self, states: StateArrays, who: slice, steps: StepArrays) -> B:
         """Opens sessions; False where one of the same mark, or sales outcome, is open already.
 
         Another sales outcome ends the sessions of the rest: won, lost and won again are three
@@ -98,14 +132,14 @@ class Kernel:
         at, code = steps.at, steps.code
         mark = np.where(code >= 0, self._model.session_of_code[code], -1)
         marked = mark >= 0
-        last = states.session[mark, who]
+        last = states.session[mark, np.arange(at.size)]
         fresh = ~marked | (at - last > self._model.session_gap)
         begins = np.flatnonzero(marked & fresh)
         first = len(self._model.marks)
         outcomes = begins[mark[begins] >= first]
         if outcomes.size:
-            states.session[first:, who[outcomes]] = NEVER
-        states.session[mark[begins], who[begins]] = at[begins]
+            states.session[first:, outcomes] = NEVER
+        states.session[mark[begins], begins] = at[begins]
         return fresh
 
     def _count(self, states: StateArrays, who: I, steps: StepArrays) -> None:
@@ -122,9 +156,7 @@ class Kernel:
         states.points[:, who] = points
         states.points_at[who] = at
 
-    def _filter(
-        self, states: StateArrays, who: I, steps: StepArrays, seen: tuple[Observer, Step] | None
-    ) -> None:
+    def _filter(self, states: StateArrays, who: Who, steps: StepArrays) -> None:
         """Silence, then the signal, then the published stage."""
         model, at, code = self._model, steps.at, steps.code
         belief, evidence_at = states.belief[:, who], states.evidence_at[who]
@@ -134,9 +166,6 @@ class Kernel:
         silent = self._silent(belief, evidence_at, at, free)
         restart, ends = self._restarts[code], self._ends[code]
         after = np.where(restart, model.start[:, None], model.update(silent, code))
-        if seen:
-            observe, step = seen
-            observe(step, silent, after)
         states.belief[:, who] = after
         states.evidence_at[who] = at
         stage, since = self._published(published, after, steps, ends)
@@ -144,13 +173,16 @@ class Kernel:
         states.ended[who] = np.where(ends, at, np.where(restart, NEVER, states.ended[who]))
 
     def _published(self, before: Publication, belief: F, steps: StepArrays, ends: B) -> Publication:
-        """The stage (L) published after steps: what the belief makes clear, or what they force."""
+        """The stage (L) published after steps: what the belief makes clear, or what they force;
+        whoever stops being a customer keeps none.
+        """
         model, at, code = self._model, steps.at, steps.code
         want = np.where(model.publishes_nothing[code] | ends, UNPUBLISHED, model.candidate(belief))
         want = np.where(model.forced[code] >= 0, model.forced[code], want)
         after = model.publish(before, want, at, np.ones(at.size, np.bool_))
         forced = (model.forced[code] >= 0) & (after.stage != model.forced[code])
-        return Publication(np.where(forced, want, after.stage), np.where(forced, at, after.since))
+        moved = forced | (self._restarts[code] & (before.stage == model.customer))
+        return Publication(np.where(moved, want, after.stage), np.where(moved, at, after.since))
 
     def belief_at(self, states: StateArrays, until: I) -> F:
         """Beliefs (K, L) at these instants (L), silence since the last evidence included."""

@@ -133,7 +133,11 @@ class EngagementScore:
     def decayed(self, points: F, points_at: I, at: I) -> F:
         """Group points (G, L) carried from `points_at` to `at` (L)."""
         elapsed = np.where(points_at > NEVER, at - points_at, 0).astype(np.float64)
-        return points * np.exp2(-(self.rate[:, None] * elapsed))
+        return points * self.decay(elapsed)
+
+    def decay(self, elapsed: F) -> F:
+        """What is left of each group's points (G, L) after `elapsed` µs (L)."""
+        return np.exp2(-(self.rate[:, None] * elapsed))
 
     def shown(self, points: F) -> F:
         """Engagement (L), 0 to 100, of group points (G, L) after the caps."""

@@ -24,7 +24,8 @@ NEVER = -(1 << 62)  # an instant before all instants
 UNPUBLISHED = -1
 KEEP = -1
 CONDITION_LIMIT = 1e6
-SPECIAL = ("outcome", "purchase", "restart")
+SPECIAL = ("outcome", "purchase", "restart", "rejection", "refund")
+RESTARTING = frozenset({"restart", "rejection", "refund"})  # signals that restart the filter
 
 
 class Publication(NamedTuple):
@@ -147,9 +148,14 @@ class StageModel:
         if self.basis is None:
             steps = expm(self.d0[None] * days[:, None, None])
             return normalise(_mix_each(belief, np.ascontiguousarray(steps.transpose(1, 2, 0))))
-        values, vectors, inverse = self.basis
-        decay = np.exp((values - values.max())[:, None] * days)
-        return normalise(np.maximum(_mix(_mix(belief, vectors) * decay, inverse), 0.0))
+        _, vectors, inverse = self.basis
+        moved = _mix(_mix(belief, vectors) * self.decay(days), inverse)
+        return normalise(np.maximum(moved, 0.0))
+
+    def decay(self, days: F) -> F:
+        """What `days` (L) of silence multiply in the eigenbasis (K, L)."""
+        values = self.basis[0] if self.basis else np.ones(0)
+        return np.exp((values - values.max())[:, None] * days)
 
     def update(self, belief: F, code: I) -> F:
         """Belief (K, L) after one signal each (L): a ∝ (a ∘ rate^κ)·B."""

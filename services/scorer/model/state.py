@@ -3,6 +3,7 @@
 Times are µs since 1970; NEVER is before all of them. Arrays hold L states in the last axis.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -99,6 +100,48 @@ class Step(NamedTuple):
     act: int
     uid: str = ""
     touch: str = ""
+
+
+class Steps:
+    """Steps of several states as columns, one state's after another's."""
+
+    def __init__(self) -> None:
+        self.at: list[int] = []
+        self.code: list[int] = []
+        self.act: list[int] = []
+        self.uid: list[str] = []
+        self.touch: dict[int, str] = {}  # by the step's number
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @property
+    def columns(self) -> tuple[list[int], list[int], list[int]]:
+        """Instants, codes and rules."""
+        return self.at, self.code, self.act
+
+    def extend(self, steps: Iterable[Step]) -> None:
+        """Appends steps."""
+        for step in steps:
+            if step.touch:
+                self.touch[len(self.at)] = step.touch
+            self.at.append(step.at)
+            self.code.append(step.code)
+            self.act.append(step.act)
+            self.uid.append(step.uid)
+
+    def take(self, start: int) -> list[Step]:
+        """Removes the steps from the one of this number on, and returns them."""
+        columns = (self.at, self.code, self.act, self.uid)
+        numbers = range(start, len(self))
+        touches = [self.touch.pop(number, "") for number in numbers]
+        taken = [
+            Step(*step)
+            for step in zip(*(column[start:] for column in columns), touches, strict=True)
+        ]
+        for column in columns:
+            del column[start:]
+        return taken
 
 
 class View(NamedTuple):

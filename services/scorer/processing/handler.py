@@ -13,6 +13,7 @@ from services.scorer.crm import outbox as crm_outbox
 from services.scorer.failing import FailingLeads, is_of_one_lead
 from services.scorer.history import History
 from services.scorer.processing import batch as batches
+from services.scorer.processing import trials
 from services.scorer.processing.announcements import (
     NO_EVIDENCE,
     Evidence,
@@ -67,6 +68,9 @@ class Handler:
         """
         events = [record.event for record in decoded if record.event]
         touches = [record.touch for record in decoded if record.touch]
+        if tests := [event for event in events if event.provenance.test]:
+            await trials.attempt(connection, tests, self._apply_events)
+            events = [event for event in events if not event.provenance.test]
         left = await self._apply_events(connection, events) if events else 0
         if touches:
             await Store(connection).keep_touches(touches)
@@ -125,7 +129,7 @@ class Handler:
         it, or its other events. The lead is made again from its events, or marked as failing, and
         the event is stored all the same. Raises `error` where the record itself is at fault.
         """
-        if decoded.event is None or not is_of_one_lead(error):
+        if decoded.event is None or decoded.event.provenance.test or not is_of_one_lead(error):
             raise error
         store = Store(connection)
         new = await batches.distinct(store, [decoded.event])

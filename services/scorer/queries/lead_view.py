@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from services.scorer.model.profile import LeftOut, Profile
+from services.shared.contracts.consent import ConsentKey
 from services.shared.contracts.events import ExternalId
 from services.shared.contracts.identity import OURS, Identifier, Kind
 
@@ -18,8 +19,9 @@ class FitView(msgspec.Struct, frozen=True):
 
 
 class ConsentView(msgspec.Struct, frozen=True):
-    """What is known of a permission since `at` (µs); the empty address means all of the
-    person's.
+    """What is known of a permission since `at` (µs, 0 without a date); the empty address means all
+    of the person's. `overruled` is the basis of a permission without a date that a refusal stands
+    against, None where there is none.
     """
 
     address: str
@@ -29,6 +31,7 @@ class ConsentView(msgspec.Struct, frozen=True):
     basis: str
     at: int
     text: str
+    overruled: str | None = None
 
 
 class LeadView(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +121,12 @@ def consents_of(profile: Profile) -> list[ConsentView]:
             basis=record.basis,
             at=record.at,
             text=record.text,
+            overruled=_overruled(profile, key) if record.refused else None,
         )
         for key, record in sorted(profile.latest_consents().items())
     ]
+
+
+def _overruled(profile: Profile, key: ConsentKey) -> str | None:
+    given = profile.consent.get(key)
+    return given.basis if given and not given.at else None

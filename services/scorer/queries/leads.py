@@ -13,6 +13,7 @@ from services.scorer.model.profile import Profile
 from services.scorer.model.state import View
 from services.scorer.model.window import Known
 from services.scorer.queries.filters import LeadFilter
+from services.scorer.queries.lag import Lag
 from services.scorer.queries.lead_view import (
     FailedLead,
     FitView,
@@ -24,6 +25,7 @@ from services.scorer.queries.repository import (
     LeadRepository,
     Place,
     StoredLead,
+    UnknownLead,
     readable,
     unknown_lead,
 )
@@ -38,8 +40,11 @@ from services.shared.http.paging import Cursors, Position
 class LeadQueries:
     """Read access to leads; every view names the moment of which it speaks."""
 
-    def __init__(self, engine: AsyncEngine, scoring: Scoring, pepper: bytes) -> None:
+    def __init__(
+        self, engine: AsyncEngine, scoring: Scoring, pepper: bytes, lag: Lag | None = None
+    ) -> None:
         self._engine, self._scoring, self._cursors = engine, scoring, Cursors(pepper)
+        self._lag = lag
 
     @property
     def products(self) -> Sequence[str]:
@@ -106,19 +111,30 @@ class LeadQueries:
             return self._views([lead], [latest if at is None else at])[0]
 
     async def look_up(self, identifier: Identifier, where: str = "body") -> uuid.UUID:
-        """The lead that an identifier belongs to. Raises Reject `not-found`, which names `where` it
-        was given.
+        """The lead that an identifier belongs to. Raises UnknownLead, which names `where` it was
+        given.
         """
+        if found := await self._look_up(identifier):
+            return found
+        is_behind = await self.is_behind()
+        # what was applied between the two questions is there by now
+        if not is_behind and (found := await self._look_up(identifier)):
+            return found
+        remedy = "it becomes known with its first event"
+        raise UnknownLead("no lead has this identifier", where, remedy, is_behind=is_behind)
+
+    async def _look_up(self, identifier: Identifier) -> uuid.UUID | None:
         async with self._engine.connect() as connection:
-            found = await LeadRepository(connection).look_up(identifier)
-        if found is None:
-            raise Reject(
-                "no lead has this identifier",
-                where=where,
-                remedy="it becomes known with its first event",
-                kind="not-found",
-            )
-        return found
+            return await LeadRepository(connection).look_up(identifier)
+
+    async def is_behind(self) -> bool:
+        """Whether events wait that are not applied yet."""
+        return self._lag is not None and await self._lag.is_behind()
+
+    async def check(self, lead_id: uuid.UUID) -> None:
+        """Raises MergedAway, or UnknownLead, where no lead has this id."""
+        async with self._engine.connect() as connection:
+            await LeadRepository(connection).check(lead_id)
 
     async def strongest_identifier(self, lead_id: uuid.UUID) -> Identifier:
         """That of a lead, or of the one into which it was merged. Raises Reject `not-found`."""
@@ -219,13 +235,14 @@ class LeadQueries:
 
     def _view(self, lead: StoredLead, view: View, as_of: int) -> LeadView:
         fit, profile = self._fold.fit, lead.profile
-        sales, source = profile.sales, profile.source
+        product, source = lead.state.fold.product, profile.source
+        sales = profile.sales_of(product, self.products)
         return LeadView(
             id=lead.id,
             version=lead.version,
-            identifiers=lead.identifiers,
+            identifiers=profile.last_linked_first(lead.identifiers),
             traits=profile.known_traits(),
-            product=lead.state.fold.product,
+            product=product,
             stage=view.stage,
             stage_since=view.stage_since,
             belief=view.belief,

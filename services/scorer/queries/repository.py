@@ -1,7 +1,7 @@
 """The SQL of reading leads; runs inside the caller's connection."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scorer.failing import FailingLeads, is_of_one_lead, reason_of
+from services.scorer.list_keys import NO_STATUS, SALES_RANKS, company_key
 from services.scorer.model.profile import Profile
 from services.scorer.queries.filters import LeadFilter, Order
 from services.scorer.queries.lead_view import FailedLead
@@ -24,6 +25,7 @@ COLUMNS = ", ".join(f"s.{column}" for column in STATE_COLUMNS.split(", "))
 NO_EVENT = -(1 << 61)  # µs; the last event of a lead without events is said to be before this
 # which states are in lists; the condition of the lists' indexes
 LISTED = f"s.listed AND s.last_event_at > {NO_EVENT}"
+FEW = 150  # of a stage: so many that pass a filter are all read before they are sorted
 LIKELIHOOD = "coalesce(s.likelihood, -1)"  # those without one are last
 # the stages that lists of a product have, each found by one look into an index
 _STAGES = f"""
@@ -49,6 +51,17 @@ SORT_COLUMNS: dict[Order, SortColumn] = {
     "fit": SortColumn("s.fit", "float8"),
     "last_event_at": SortColumn("s.last_event_at", "bigint"),
 }
+
+
+class Condition(NamedTuple):
+    """A filter of a list: a test over `scorer.lead_state s`, the value that it names if any, and
+    the expression that sorts an index of its own; '' where none does.
+    """
+
+    test: str
+    name: str = ""
+    value: Any = None
+    sorted_by: str = ""
 
 
 # Each part reads no more than a page of its own.
@@ -127,14 +140,21 @@ class TimelineRow(NamedTuple):
     body: str
 
 
+class UnknownLead(Reject):
+    """There is no such lead, or none yet: `is_behind` says whether events wait that may make it,
+    None where nobody has asked.
+    """
+
+    def __init__(
+        self, title: str, where: str, remedy: str, *, is_behind: bool | None = None
+    ) -> None:
+        super().__init__(title, where=where, remedy=remedy, kind="not-found")
+        self.is_behind = is_behind
+
+
 def unknown_lead(lead_id: uuid.UUID) -> Reject:
     """The refusal of an id that no lead has."""
-    return Reject(
-        f"no lead {lead_id}",
-        where="id",
-        remedy="look it up with POST /v1/leads/lookup",
-        kind="not-found",
-    )
+    return UnknownLead(f"no lead {lead_id}", "id", "look it up with POST /v1/leads/lookup")
 
 
 @asynccontextmanager
@@ -169,7 +189,7 @@ class LeadRepository:
         """Listed leads by their stored numbers, highest first; those that cannot be read, or whose
         events cannot be folded, apart.
         """
-        statement, values = _list_of(asked, after)
+        statement, values = list_of(asked, after, await self.narrowest(asked))
         found = await rows(self._connection, statement, **values)
         page = found[: asked.limit]
         identifiers = await Store(self._connection).identifiers(row.lead_id for row in page)
@@ -182,6 +202,22 @@ class LeadRepository:
         more = len(found) > asked.limit
         end = Place(page[-1].sorted, page[-1].lead_id) if more else None
         return StoredPage(leads, failed, end)
+
+    async def narrowest(self, asked: LeadFilter) -> Condition | None:
+        """The filter that lets the fewest pass, as PostgreSQL estimates it: each by itself."""
+        conditions = [condition for condition in _conditions(asked) if condition.sorted_by]
+        if len(conditions) < 2:
+            return next(iter(conditions), None)
+        each_alone = " UNION ALL ".join(
+            f"SELECT 1 FROM scorer.lead_state s WHERE s.product = :product AND {LISTED} "
+            f"AND {condition.test}"
+            for condition in conditions
+        )
+        values = _values(conditions)
+        statement = f"EXPLAIN (FORMAT JSON) {each_alone}"
+        plan = await value(self._connection, statement, **values | {"product": asked.product})
+        estimates = [part["Plan Rows"] for part in plan[0]["Plan"]["Plans"]]
+        return min(zip(estimates, conditions, strict=True))[1]
 
     async def lead(self, lead_id: uuid.UUID, product: str) -> StoredLead:
         """One lead. Raises MergedAway, Reject `not-found`, or UnreadableLead."""
@@ -254,43 +290,91 @@ class LeadRepository:
         return None if found is None else uuid.UUID(str(found))
 
 
-def _list_of(asked: LeadFilter, after: Place | None) -> tuple[str, dict[str, Any]]:
-    """The statement of a list's page, and its values.
-
-    Each stage's first rows come from one scan of the order's index, which tests all of the
-    conditions itself; the first of them together are the page.
+def _conditions(asked: LeadFilter) -> list[Condition]:
+    """The filters of a list; the stage apart, which every index begins with. Ranks stand in the
+    test, so that PostgreSQL sees which indexes hold them.
     """
-    column = SORT_COLUMNS[asked.order]
-    stages, in_stage = _STAGES, ""
-    values: dict[str, Any] = {"product": asked.product}
-    limit = asked.limit + 1  # as a number, or a plan for any limit is one for many rows
+    conditions = [
+        Condition(f"{expression} >= :{name}", name, least, expression)
+        for name, expression, least in (
+            ("min_likelihood", SORT_COLUMNS["likelihood"].expression, asked.min_likelihood),
+            ("min_fit", SORT_COLUMNS["fit"].expression, asked.min_fit),
+            ("min_engagement", SORT_COLUMNS["engagement"].expression, asked.min_engagement),
+            ("updated_since", "s.as_of", asked.updated_since),
+        )
+        if least is not None
+    ]
+    if asked.company:
+        key = company_key(asked.company)
+        conditions.append(
+            Condition("s.company_key = :company_key", "company_key", key, "s.company_key")
+        )
+    status = asked.sales_status
+    if status == "":
+        first = min(SALES_RANKS[status] for status in asked.leaves_out)
+        conditions.append(Condition(f"s.sales_rank < {first}"))
+    elif status == "none":
+        conditions.append(Condition(f"s.sales_rank = {NO_STATUS}"))
+    elif status != "any":
+        rank = SALES_RANKS[status]
+        conditions.append(Condition(f"s.sales_rank = {rank}"))
+    return conditions
+
+
+def _values(conditions: Iterable[Condition]) -> dict[str, Any]:
+    return {condition.name: condition.value for condition in conditions if condition.name}
+
+
+def list_of(
+    asked: LeadFilter, after: Place | None, narrowest: Condition | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The statement of a list's page, and its values; `narrowest` is the filter that lets the
+    fewest pass.
+    """
+    stages, limit = _STAGES, asked.limit + 1  # as a number: for any limit PostgreSQL plans for many
+    values = _values(_conditions(asked)) | {"product": asked.product}
     if asked.stage:
         stages, values["stage"] = "SELECT CAST(:stage AS text) AS stage", asked.stage
-    for name, tested, least in (
-        ("min_likelihood", LIKELIHOOD, asked.min_likelihood),
-        ("min_fit", "s.fit", asked.min_fit),
-        ("min_engagement", "s.engagement", asked.min_engagement),
-    ):
-        if least is not None:
-            in_stage += f" AND {tested} >= :{name}"
-            values[name] = least
     if after:
-        place = f"(CAST(:after AS {column.type}), :after_id)"
-        in_stage += f" AND ({column.expression}, s.lead_id) < {place}"
         values |= {"after": after.sorted_by, "after_id": after.lead}
     return (
-        f"WITH RECURSIVE stages AS ({stages}), page AS ("
-        "SELECT found.* FROM stages CROSS JOIN LATERAL ("
-        f"SELECT s.lead_id, {column.expression} AS sorted FROM scorer.lead_state s "
-        f"WHERE s.product = :product AND {LISTED} AND s.stage = stages.stage{in_stage} "
-        f"ORDER BY {column.expression} DESC, s.lead_id DESC LIMIT {limit:d}) AS found "
-        f"ORDER BY sorted DESC, lead_id DESC LIMIT {limit:d}) "
+        f"WITH RECURSIVE stages AS ({stages}), page AS (SELECT found.* FROM stages "
+        f"CROSS JOIN LATERAL ({_first_of_stage(asked, narrowest, limit, behind=bool(after))}) "
+        f"AS found ORDER BY sorted DESC, lead_id DESC LIMIT {limit:d}) "
         f"SELECT {COLUMNS}, l.profile, l.version, page.sorted, f.reason AS failing FROM page "
         "JOIN scorer.lead_state s ON s.lead_id = page.lead_id AND s.product = :product "
         "JOIN scorer.lead l ON l.id = page.lead_id "
         "LEFT JOIN scorer.failing_lead f ON f.lead_id = page.lead_id "
         "ORDER BY page.sorted DESC, page.lead_id DESC",
         values,
+    )
+
+
+def _first_of_stage(
+    asked: LeadFilter, narrowest: Condition | None, limit: int, *, behind: bool
+) -> str:
+    """The statement of the first leads of `stages.stage` by the list's order.
+
+    They come from one scan of the order's index, which tests all of the conditions itself. Where
+    few of the stage pass, all of these are found in the index of the narrowest filter instead.
+    """
+    column = SORT_COLUMNS[asked.order]
+    passing = (
+        f"SELECT s.lead_id, {column.expression} AS sorted FROM scorer.lead_state s WHERE "
+        f"s.product = :product AND {LISTED} AND s.stage = stages.stage"
+    )
+    for condition in _conditions(asked):
+        passing += f" AND {condition.test}"
+    place = f"AND ({{}}, s.lead_id) < (CAST(:after AS {column.type}), :after_id)" if behind else ""
+    in_order = f"ORDER BY {column.expression} DESC, s.lead_id DESC LIMIT {limit:d}"
+    scan = f"{passing} {place.format(column.expression)}"
+    if narrowest is None or narrowest.sorted_by == column.expression:
+        return f"{scan} {in_order}"
+    return (
+        f"WITH few AS MATERIALIZED ({passing} ORDER BY {narrowest.sorted_by} DESC "
+        f"LIMIT {FEW + 1:d}) SELECT s.lead_id, s.sorted FROM few s WHERE "
+        f"(SELECT count(*) FROM few) <= {FEW:d} {place.format('s.sorted')} "
+        f"UNION ALL ({scan} AND (SELECT count(*) FROM few) > {FEW:d} {in_order})"
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -59,6 +60,13 @@ def _in_range(moment: datetime) -> datetime:
         raise ValueError("a time out of range") from None
 
 
+def _written(given: Any) -> Any:
+    """A time that is written as one: pydantic reads any number as seconds since 1970."""
+    if given is None or (isinstance(given, str) and given[4:5] == "-"):
+        return given
+    raise ValueError("not RFC 3339: write it like 2026-01-02T03:04:05Z")
+
+
 def _number(given: Any) -> Any:
     whole = isinstance(given, int) and not isinstance(given, bool) and LEAST <= given <= MOST
     if given is None or whole or (isinstance(given, float) and isfinite(given)):
@@ -67,9 +75,10 @@ def _number(given: Any) -> Any:
 
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True)]
-Moment = Annotated[AwareDatetime, AfterValidator(_in_range)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_range)]
 # 5 and 5.0 stay what they are
-Number = Annotated[Any, AfterValidator(_number), WithJsonSchema({"type": "number"})]
+_NUMBER = {"anyOf": [{"type": "number"}, {"type": "null"}]}
+Number = Annotated[Any, AfterValidator(_number), WithJsonSchema(_NUMBER)]
 
 
 class SalesReport(BaseModel):

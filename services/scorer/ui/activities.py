@@ -63,6 +63,8 @@ def of_touch(stored: StoredTouch, library: Mapping[str, Content], lead_name: str
 def of_event(event: Event, reading: Interpretation, library: Mapping[str, Content]) -> Activity:
     """An act of the lead."""
     act = act_in_words(event.data, reading, library)
+    states = dict.fromkeys(consent.state for consent in event.data.consent)
+    text = f"{act.text}: permission {' and '.join(states)}" if states else act.text
     return Activity(
-        key=event.uid, at=from_us(event.at), kind="event", text=act.text, note=act.weightless
+        key=event.uid, at=from_us(event.at), kind="event", text=text, note=act.weightless
     )

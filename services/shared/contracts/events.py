@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -25,6 +25,8 @@ CLOCK_TOLERANCE = timedelta(minutes=5)  # a sender's clock may be ahead by so mu
 TOO_OLD = timedelta(days=400)  # what happened so long before its receipt announces nothing
 
 
+# a time with its zone, as OpenAPI documents describe it
+Moment = Annotated[datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Cause = Literal["", "event", "silence", "late_evidence", "merge", "model"]  # of a stage change
 
 
@@ -44,7 +46,7 @@ class Consent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     purpose: str = "marketing"
     state: Literal["given", "withdrawn"]
     basis: str = ""
-    at: datetime | None = None
+    at: Moment | None = None
     text: str = ""
 
 

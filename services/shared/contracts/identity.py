@@ -5,6 +5,8 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
+import idna
+
 from services.shared.contracts.event_types import TOUCH_SENT
 from services.shared.contracts.events import TOUCH_SYSTEM, ExternalId, Interaction
 from services.shared.playbook.sections import Identity
@@ -59,6 +61,7 @@ class Identifier(NamedTuple):
         return self.kind, self.text
 
 
+MAX_DOMAIN = 253  # characters
 _SEPARATOR = "\t"  # stands in no system's name
 _WORDS = {
     Kind.USER: "user",
@@ -72,6 +75,12 @@ ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 # what every mail program reads in the same way
 ADDRESS = re.compile(rf"{ATOM}(\.{ATOM})*@[a-z0-9-]+(\.[a-z0-9-]+)+")
 ENCODED = "=?"  # ... but for encoded words
+# space of every kind, byte order marks, and what shows nothing or only the direction of writing
+AROUND = (
+    " \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\xad\u061c\u1680\u180e\u2000\u2001\u2002\u2003\u2004\u2005"
+    "\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d"
+    "\u202e\u202f\u205f\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\u3000\ufeff"
+)
 
 
 class Cleaner:
@@ -84,13 +93,15 @@ class Cleaner:
         self.address = lru_cache(maxsize=4096)(self._address)  # asked several times of each event
 
     def plain(self, value: str) -> str:
-        """The value without space around it; '' where it is junk."""
-        value = value.strip()
+        """The value without space or invisible marks around it; '' where it is junk."""
+        value = value.strip(AROUND)
         return "" if value.lower() in self._junk else value
 
     def _address(self, email: str) -> str:
-        """A mail address in lower case; '' where it is none."""
-        email = email.strip().lower()
+        """A mail address in lower case, its domain as in the DNS; '' where it is none."""
+        email = email.strip(AROUND).lower()
+        if not email.isascii():
+            email = _with_ascii_domain(email)
         good = len(email) <= 254 and ADDRESS.fullmatch(email) and ENCODED not in email
         return "" if not good or email in self._junk else email
 
@@ -138,8 +149,23 @@ class Cleaner:
         return anonymous and f"anonymous:{anonymous}"
 
 
+def _with_ascii_domain(address: str) -> str:
+    """The address with its domain in punycode (UTS 46), as it was where there is no such domain."""
+    local, at, domain = address.rpartition("@")
+    if not at or len(domain) > MAX_DOMAIN:
+        return address
+    try:
+        return f"{local}@{idna.encode(domain, uts46=True).decode()}"
+    except UnicodeError:
+        return address
+
+
 def _external(cleaner: Cleaner, given: ExternalId | None) -> Identifier | None:
     system = given.system.strip().lower() if given else ""
     if not given or not system or system.startswith(OURS) or _SEPARATOR in system:
         return None
-    return Identifier(Kind.EXTERNAL, given.id.strip(), system) if cleaner.plain(given.id) else None
+    return (
+        Identifier(Kind.EXTERNAL, given.id.strip(AROUND), system)
+        if cleaner.plain(given.id)
+        else None
+    )

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 ImportMode = Literal["", "history", "new_leads"]
 HISTORY: ImportMode = "history"  # an import of what is past: answered with no touch
 NEW_LEADS: ImportMode = "new_leads"  # an import of leads to be nurtured, over some days
-_TOO_OLD, _CLAMPED = "old", "clamped"
+_TOO_OLD, _CLAMPED, _TEST = "old", "clamped", "test"
 
 # what was taken otherwise than as it was written
 RemarkKind = Literal[
@@ -25,7 +25,8 @@ class Provenance(NamedTuple):
     """`import_mode` is '' for what is live; `ramp_days` are those of an import of new leads.
 
     What is `too_old` (400 days before its receipt) announces nothing; the time of what was
-    `clamped` lay in the future and is that of its receipt. `remarks` are sorted.
+    `clamped` lay in the future and is that of its receipt. `remarks` are sorted. What is a `test`
+    belongs to no set: it changes no lead.
     """
 
     import_mode: ImportMode = ""
@@ -33,6 +34,7 @@ class Provenance(NamedTuple):
     too_old: bool = False
     clamped: bool = False
     remarks: tuple[RemarkKind, ...] = ()
+    test: bool = False
 
     @property
     def import_only(self) -> "Provenance":
@@ -55,8 +57,8 @@ def encode_provenance(provenance: Provenance) -> str:
     """As envelopes, rows and changes carry it: `old cut new_leads:7`; '' for what is live and in
     order.
     """
-    mode, days, too_old, clamped, remarks = provenance
-    words = [_TOO_OLD] * too_old + [_CLAMPED] * clamped + [*remarks]
+    mode, days, too_old, clamped, remarks, test = provenance
+    words = [_TOO_OLD] * too_old + [_CLAMPED] * clamped + [*remarks] + [_TEST] * test
     if mode:
         words.append(f"{mode}:{days}" if mode == NEW_LEADS else mode)
     return " ".join(words)
@@ -72,4 +74,5 @@ def decode_provenance(text: str) -> Provenance:
         if not mode and name in (HISTORY, NEW_LEADS):
             mode, days = name, int(number) if number.isdecimal() else 0
     remarks = tuple(kind for kind in REMARK_KINDS if kind in words)
-    return Provenance(mode, days, _TOO_OLD in words, _CLAMPED in words, remarks)  # type: ignore[arg-type]
+    flags = _TOO_OLD in words, _CLAMPED in words, remarks, _TEST in words
+    return Provenance(mode, days, *flags)  # type: ignore[arg-type]

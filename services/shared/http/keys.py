@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from fastapi.security import HTTPBearer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -21,6 +22,8 @@ from services.shared.runtime import Heartbeat, refresh_every_second
 
 Scope = Literal["secret", "public", "query"]
 SAVE_USED_EVERY_S = 5.0  # how often the times of last use are written
+# describes the header in OpenAPI documents; the key itself is checked by `ApiKeys`
+BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="`rl_<id>_<secret>`")
 PATTERN = re.compile(r"rl_([0-9a-z]{1,32})_([A-Za-z0-9_-]{20,100})")
 
 

@@ -51,6 +51,8 @@ def problem_response(reject: Reject, status: int | None = None) -> Response:
     headers = {}
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    elif reject.kind == "method":
+        headers["Allow"] = "POST"
     elif problem.status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     response = Response(encode_bytes(problem), problem.status, headers, MEDIA)

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import FastAPI, Response
 
 from services.shared.contracts.events import encode_bytes
+from services.shared.http.schemas import mend
 
 REF = "#/components/schemas/{name}"
 
@@ -40,6 +41,7 @@ def add_response_types(app: FastAPI, types: Iterable[type[msgspec.Struct]]) -> N
     def openapi() -> dict[str, Any]:
         document = undescribed()
         document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+        mend(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -15,6 +15,7 @@ from services.shared.errors import Kind, Reject, Retry
 from services.shared.http import health, problems
 from services.shared.http.problems import problem_response
 from services.shared.http.rates import RateLimits
+from services.shared.http.schemas import mend
 
 log = structlog.get_logger()
 SMALL_BODY = 64 * 1024  # bytes, for services that are asked questions
@@ -29,6 +30,7 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
         problems.add_schemas(document)
+        mend(document)
         return document
 
 
@@ -79,12 +81,22 @@ async def _malformed(_: Request, error: RequestValidationError) -> Response:
     return problem_response(Reject(first["msg"], where=where, remedy=COMPARE), 422)
 
 
-async def _http(_: Request, error: HTTPException) -> Response:
+async def _http(request: Request, error: HTTPException) -> Response:
     kind = KIND_OF_STATUS.get(error.status_code, "invalid")
     reject = Reject(str(error.detail), remedy=COMPARE, kind=kind)
     response = problem_response(reject, error.status_code)
     response.headers.update(error.headers or {})
+    if error.status_code == 405 and "allow" in response.headers:
+        response.headers["Allow"] = _described_methods(request) or response.headers["Allow"]
     return response
+
+
+def _described_methods(request: Request) -> str:
+    """The methods that the document has of an address; '' for one that it has not."""
+    route = request.scope.get("route")
+    path = getattr(route, "path", request.scope["path"])
+    operations = request.app.openapi()["paths"].get(path, {})
+    return ", ".join(method.upper() for method in operations)
 
 
 async def _crashed(request: Request, error: Exception) -> Response:

@@ -4,8 +4,12 @@ failures (D6, U3).
 
 import asyncio
 import json
+import socket
+import uuid
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
@@ -16,17 +20,20 @@ from standardwebhooks import Webhook
 
 from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.sources.contract import Item
+from services.ops.commands.status import STOPS
 from services.scorer.crm.delivery import AT_ONCE, CrmDelivery
 from services.scorer.crm.payload import SCHEDULE
 from services.scorer.processing.handler import Handler
 from services.scorer.processing.sweeper import Sweeper
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.scoring import Scoring
+from services.scorer.ui.lead_names import names_of, names_of_views
 from services.shared.clock import DAY, Clock
 from services.shared.contracts.events import ExternalId
 from services.shared.contracts.identity import Cleaner
 from services.shared.db import rows
 from services.shared.errors import Reject
+from services.shared.http import webhook
 from services.shared.logs import configure_logs
 from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import Crm, Playbook
@@ -85,6 +92,15 @@ class Receiver:
         """A message's data, once its signature holds."""
         headers, body = self.got[place]
         return dict(Webhook(SECRET).verify(body, headers)["data"])
+
+
+class Names(webhook.ThreadedResolver):
+    """A private network's own names, all of this machine."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[webhook.ResolveResult]:
+        return await super().resolve("127.0.0.1", port, family)
 
 
 class Bench:
@@ -176,6 +192,33 @@ async def test_a_change_is_delivered_signed_with_the_fields_of_the_playbook(benc
     assert [(row.attempts, row.problem, row.wait) for row in await bench.outbox()] == [
         (0, "", None)
     ]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_the_person_is_named_by_the_address_and_record_linked_last(
+    bench: Bench, turned: bool
+) -> None:
+    """D6: whatever the alphabet says, and in whatever order the links come."""
+    now = present.now()
+    links = [
+        ("identified", "zoe@firm.example", "90", 3),
+        ("identified", "ann@firm.example", "701", 2),
+        ("demo_requested", "mid@firm.example", "80", 1),
+    ]
+    for n, (type_, email, record, days) in enumerate(links[::-1] if turned else links):
+        await bench.happened(
+            type_, id=f"{n}", user_id="u", email=email,
+            external_id=ExternalId("HubSpot", record), occurred_at=now - timedelta(days=days),
+        )  # fmt: skip
+    await bench.happened("email_opened", id="o", email="zoe@firm.example")
+    await bench.deliver()
+    data = bench.receiver.read()
+    assert (data["external_id"], data["email"]) == ("80", "mid@firm.example")
+    leads = LeadQueries(bench.engine, bench.handler.scoring, b"pepper")
+    lead = uuid.UUID(data["lead"])
+    (name,) = names_of_views([await leads.lead(lead, "default")]).values()
+    named = await names_of(bench.engine, [lead])
+    assert name.name == named[lead] == "mid@firm.example"
 
 
 async def test_what_changes_together_goes_in_one_message_and_nothing_follows(bench: Bench) -> None:
@@ -393,28 +436,32 @@ async def test_two_processes_share_the_work(bench: Bench) -> None:
     assert len(set(bench.receiver.ids)) == len(bench.receiver.got) == 2 * AT_ONCE
 
 
-async def test_in_production_no_address_of_our_own_network_is_called(bench: Bench) -> None:
-    """Security: neither a literal address nor a name that leads to one."""
+async def test_in_production_no_name_that_leads_into_our_own_network_is_called(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Security: it is refused with a remedy, which the delivery and `ripeline status` say, unless
+    it is named among the receivers.
+    """
+    monkeypatch.setattr(webhook, "ThreadedResolver", Names)
     await ann(bench)
-    for url, problem in (
-        (
-            "http://127.0.0.1:9/in",
-            "RIPELINE_CRM_URL: 127.0.0.1 is not a public address: name a public host",
-        ),
-        (
-            "http://[::ffff:169.254.169.254]/in",
-            "RIPELINE_CRM_URL: ::ffff:169.254.169.254 is not a public address: name a public host",
-        ),
-        ("http://localhost:9/in", "the webhook is away: ClientConnectorDNSError"),
-        ("file:///etc/passwd", "the webhook is away: NonHttpUrlClientError"),
+    name = "flows.internal"
+    url = SecretStr(bench.settings.crm_url.get_secret_value().replace("127.0.0.1", name))
+    for receivers, expected in (
+        ([], f"RIPELINE_CRM_URL: {name} is "),
+        ([f"{name}:{urlsplit(url.get_secret_value()).port}"], ""),
+        (["127.0.0.0/8"], ""),
     ):
-        bench.settings = bench.settings.model_copy(
-            update={"environment": "production", "crm_url": SecretStr(url)}
-        )
+        update = {"environment": "production", "crm_url": url, "private_receivers": receivers}
+        bench.settings = bench.settings.model_copy(update=update)
         bench.delivery = bench.new_delivery()
         await bench.do("UPDATE scorer.writeback SET due_at = now()")
         await bench.deliver()
-        assert [row.problem for row in await bench.outbox()] == [problem]
+        (entry,) = await bench.outbox()
+        assert entry.problem.startswith(expected)
+        assert (f"add {name} to RIPELINE_PRIVATE_RECEIVERS" in entry.problem) == (not receivers)
+        stops = await bench.ask(STOPS)
+        assert [stop.why for stop in stops] == [entry.problem][: not receivers]
+    assert len(bench.receiver.got) == 1  # the second time there is no news
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from services.scorer.api import create_app
 from services.scorer.processing.handler import Handler
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
-from services.shared.clock import Clock
+from services.shared.clock import EPOCH, Clock
 from services.shared.contracts.events import (
     INTERACTIONS,
     Consent,
@@ -191,6 +191,20 @@ async def test_a_lead_is_shown_in_full_and_what_it_typed_stays_text(site: Site) 
     assert "Decision" in page.text
     assert "Asked for a demo" in page.text
     assert '<svg class="picture"' in page.text
+
+
+async def test_what_one_sync_gave_and_took_is_shown_side_by_side(site: Site) -> None:
+    """N6: a permission without a date stands against no refusal, and both are said."""
+    await site.sign_in()
+    for state, at in (("withdrawn", None), ("given", EPOCH)):
+        consent = Consent(state=state, basis="trait", at=at)  # type: ignore[arg-type]
+        await site.happened(
+            Interaction(id=state, type="identified", email="jo@firm.example", consent=(consent,))
+        )
+    page = (await site.http.get(await site.lead("jo@firm.example"))).text
+    assert "given without a date as well (trait), which overrules no refusal" in page
+    assert "permission withdrawn" in page
+    assert "permission given" in page
 
 
 async def test_the_points_shown_add_up_to_the_sum_shown(site: Site) -> None:

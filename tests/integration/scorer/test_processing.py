@@ -39,6 +39,7 @@ from services.shared.contracts.events import (
     envelope,
     keyed_hash,
 )
+from services.shared.contracts.provenance import LIVE, Provenance
 from services.shared.db import rows, value
 from services.shared.errors import Retry
 from services.shared.logs import configure_logs
@@ -78,13 +79,19 @@ class Bench:
         return self
 
     def record(
-        self, data: Interaction, at: int, *, received: int | None = None, posted: float = 0.0
+        self,
+        data: Interaction,
+        at: int,
+        *,
+        received: int | None = None,
+        posted: float = 0.0,
+        provenance: Provenance = LIVE,
     ) -> Record:
         """An interaction as it comes from Kafka."""
         _, value = envelope(
             data, source="test:default", occurred_at=from_us(at),
             received_at=from_us(received or self.clock.now_us()),
-            posted_at=posted,
+            posted_at=posted, provenance=provenance,
         )  # fmt: skip
         return self.raw(value)
 
@@ -1000,3 +1007,34 @@ async def test_no_more_ids_of_a_lead_are_read_than_tell_that_it_is_no_person(ben
     assert len(found) == MAX_IDENTIFIERS + 2
     assert found == sorted(found, key=lambda name: name.rank)
     assert found[0].value == "u1"
+
+
+async def test_a_test_shows_what_would_come_of_it_and_leaves_nothing(bench: Bench) -> None:
+    """Neither among others' events, nor delivered again, nor where its lead has others."""
+    tables = ("lead", "event", "identifier", "lead_state", "announcement", "outbox", "dead_letter")
+
+    async def counts() -> list[int]:
+        return [await bench.one(f"SELECT count(*) FROM scorer.{table}") for table in tables]
+
+    def test(id: str, **named: Any) -> Record:
+        data = Interaction(id=id, type=named.pop("type", "demo_requested"), **named)
+        return bench.record(data, NOON, provenance=Provenance(test=True))
+
+    await bench.said("page_viewed", NOON, email="ann@firm.example", id="real-1")
+    before = await counts()
+    sample = [
+        test("t-1", user_id="sample", email="sample@tool.example", type="identified"),
+        test("t-2", user_id="sample"),
+        test("t-3", email="ann@firm.example", anonymous_id="sample"),
+    ]
+    await bench.take(*sample)
+    assert await counts() == before
+    found = await bench.ask("SELECT address, stage, events FROM scorer.trial ORDER BY address")
+    assert [tuple(row) for row in found] == [
+        ("ann@firm.example", "decision", 2),
+        ("sample@tool.example", "decision", 2),
+    ]
+    data = Interaction(id="real-2", type="page_viewed", email="bob@firm.example")
+    await bench.take(sample[0], bench.record(data, NOON), sample[1])
+    assert len(await bench.leads()) == 2
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 2

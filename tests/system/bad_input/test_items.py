@@ -50,8 +50,6 @@ BAD = {
     "nobody": ('{"type": "page_viewed"}', "no-identifier", ""),
     "junk": ('{"type": "page_viewed", "user_id": "null", "anonymous_id": " Guest "}',
     "no-identifier", ""),
-    "long text": ('{{"type": "page_viewed", {}, "traits": {{"a": "{}"}}}}'.format(RANDOM_ID,
-    "é" * 4097), "invalid", "/traits/a"),
     "long id": ('{"type": "page_viewed", "user_id": "%s"}' % ("u" * 513), "invalid", "/user_id"),
     "large": (f'{{"type": "page_viewed", {RANDOM_ID}, "properties": {{{MANY}}}}}', "too-large", ""),
     "odd consent": (

@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from services.ingest.sources.canonical import parse
 from services.ingest.sources.contract import InboundRequest, Item, Refused
-from services.shared.contracts.events import ExternalId
 from services.shared.errors import Reject
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -33,7 +33,8 @@ def test_one_object_is_one_interaction_with_all_its_fields() -> None:
     assert isinstance(item, Item)
     assert item.occurred_at == datetime(2026, 1, 2, 1, 4, 5, tzinfo=UTC)
     assert (item.cost, item.campaign, item.touch_id, item.machine) == (1.5, "spring", "t", True)
-    assert item.external_id == ExternalId("crm", "7")
+    assert item.external_id
+    assert msgspec.structs.astuple(item.external_id) == ("crm", "7")
     assert item.consent[0].text == "Yes"
 
 
@@ -47,7 +48,7 @@ def test_a_null_is_as_good_as_a_field_left_out_but_stays_in_traits() -> None:
 
 def test_lines_are_items_and_empty_lines_are_not() -> None:
     items = read(GOOD + b"\r\n\n  \n" + GOOD + b"\n{oops", "application/x-ndjson")
-    assert [type(item) for item in items] == [Item, Item, Refused]
+    assert [isinstance(item, Item) for item in items] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_a_broken_item_is_refused_and_its_neighbours_are_not(
 def test_brackets_and_quotes_inside_texts_do_not_cut_an_item() -> None:
     tricky = rb'{"type":"x","user_id":"u","traits":{"a":"],[{\"\\"}}'
     items = read(b"[" + tricky + b',{"n":NaN},' + tricky + b"]")
-    assert [type(item) for item in items] == [Item, Refused, Item]
+    assert [isinstance(item, Item) for item in items] == [True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from services.ingest.importing.mapping_file import read as mapping_of
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import Table
 from services.ingest.importing.times import parse
-from services.ingest.sources.contract import Item, Refused
+from services.ingest.sources.contract import Item, Refused, Remark, Remarked
 from services.shared.clock import EPOCH
 from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
@@ -145,6 +145,17 @@ def test_all_identifiers_of_a_row_are_kept() -> None:
         ("2026-03-04T11:00:00.000+0000", NOON),
         ("2026-03-04", datetime(2026, 3, 3, 23, tzinfo=UTC)),
         ("2026-07-04", datetime(2026, 7, 3, 22, tzinfo=UTC)),
+        ("202603041200", NOON),
+        ("20260304120000", NOON),
+        ("20260304", datetime(2026, 3, 3, 23, tzinfo=UTC)),
+        ("3/15/2026", datetime(2026, 3, 14, 23, tzinfo=UTC)),
+        ("15/05/2026", datetime(2026, 5, 14, 22, tzinfo=UTC)),
+        ("15.05.2026 14:05", datetime(2026, 5, 15, 12, 5, tzinfo=UTC)),
+        ("5/15/2026, 2:05:30 PM", datetime(2026, 5, 15, 12, 5, 30, tzinfo=UTC)),
+        ("03/03/2026", datetime(2026, 3, 2, 23, tzinfo=UTC)),
+        ("15 May 2026", datetime(2026, 5, 14, 22, tzinfo=UTC)),
+        ("Mar 4, 2026 12:00 PM", NOON),
+        ("999999999999", datetime(2001, 9, 9, 1, 46, 39, 999_000, tzinfo=UTC)),
     ],
 )
 def test_times_are_read_in_every_form_that_has_one_meaning(text: str, at: datetime) -> None:
@@ -152,7 +163,7 @@ def test_times_are_read_in_every_form_that_has_one_meaning(text: str, at: dateti
     assert one("kind: leads\nemail: E\ntime: T", E="a@x.example", T=f" {text} ").occurred_at == at
 
 
-@pytest.mark.parametrize("text", ["03/04/2026", "25/12/2026", "3.4.2026 10:00", "04-03-26"])
+@pytest.mark.parametrize("text", ["03/04/2026", "3.4.2026 10:00", "04-03-26", "15/05/26"])
 def test_a_date_that_can_be_read_in_two_ways_is_refused_with_the_remedy(text: str) -> None:
     reject = refused("kind: leads\nemail: E\ntime: T", E="a@x.example", T=text)
     assert "two ways" in reject.title
@@ -160,7 +171,27 @@ def test_a_date_that_can_be_read_in_two_ways_is_refused_with_the_remedy(text: st
 
 
 @pytest.mark.parametrize(
-    "text", ["soon", "45992", "0001-01-01", "99999-01-01", "2026-13-01", "1e400"]
+    "text",
+    [
+        "soon",
+        "45992",
+        "0001-01-01",
+        "99999-01-01",
+        "2026-13-01",
+        "1e400",
+        "0",
+        "86400",
+        "999999",
+        "000000000",
+        "4102444800",
+        "4102444800000",
+        "20991231",
+        "209912312359",
+        "2026051514",
+        "20261301",
+        "15/15/2026",
+        "5 Ma 2026",
+    ],
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
     assert refused("kind: leads\nemail: E\ntime: T", E="a@x.example", T=text).where == "time"
@@ -283,8 +314,26 @@ def test_only_a_word_that_says_yes_is_a_permission() -> None:
     assert [c.state for c in consents("consent: OK", OK="Yes")] == ["given"]
     assert [c.state for c in consents("consent: OK", OK="Opted-in")] == ["given"]
     assert [c.state for c in consents("consent: OK", OK="unsubscribed")] == ["withdrawn"]
-    for word in ("", "no", "0", "perhaps", "false"):
+    assert [c.state for c in consents("consent: OK", OK="ja, gerne")] == ["given"]
+    for word in ("", "no", "0", "perhaps", "false", "nein", "I do not agree", "n/a"):
         assert consents("consent: OK", OK=word) == ()
+
+
+def test_a_word_that_is_not_understood_is_remarked() -> None:
+    """N6: also one that is no value of the mapping's own."""
+    for rule, word in (("OK", "perhaps"), ("{column: OK, equals: ja}", "yes")):
+        [found] = read(f"kind: leads\nemail: E\nconsent: {rule}", E="a@x.example", OK=word)
+        assert isinstance(found, Remarked)
+        assert found.remarks == (Remark("consent-word", "OK", word),)
+    own = FACTS.words().read("perhaps")
+    assert own.unknown == ("perhaps",)
+
+
+def test_any_value_is_not_a_no() -> None:
+    rule = "consent: {column: OK, equals: '*'}"
+    assert [c.state for c in consents(rule, OK="by phone")] == ["given"]
+    assert consents(rule, OK="nein") == ()
+    assert [c.state for c in consents(rule, OK="opted out")] == ["withdrawn"]
 
 
 def test_a_mapping_names_its_own_words_and_how_they_were_given() -> None:

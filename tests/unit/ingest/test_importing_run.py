@@ -113,13 +113,23 @@ async def test_a_batch_is_what_ingest_would_have_made_of_it(tmp_path: Path) -> N
 
 async def test_a_row_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
     """The outcome of a lead that is refused does not go out alone."""
-    path = file(tmp_path, "E,N,Deal", f"a@x.example,{'n' * 9000},won", "b@x.example,n,won")
+    path = file(tmp_path, "E,N,Deal", "a@x.example,\0,won", "b@x.example,n,won")
     sink = Kept()
     report = await imported(
         path, "kind: leads\nemail: E\ntraits: {n: N}\noutcome: {column: Deal, equals: won}", sink
     )
     assert (report.accepted, report.rejected, report.events, len(sink.records)) == (1, 1, 2, 2)
-    assert report.reasons == {"a text over 8 KB": 1}
+    assert report.reasons == {"a NUL character": 1}
+
+
+async def test_a_long_cell_is_cut_and_said(tmp_path: Path) -> None:
+    """The lead is kept, also where the cell is longer than a table's."""
+    path = file(tmp_path, "E,N", f"a@x.example,{'n' * 9000}", f"b@x.example,{'n' * 90_000}")
+    sink = Kept()
+    report = await imported(path, "kind: leads\nemail: E\ntraits: {n: N}", sink)
+    assert (report.accepted, report.rejected) == (2, 0)
+    assert report.as_json()["remarks"] == {"traits/n: a text over the limit was cut": 2}
+    assert {decode_envelope(record.value).flags for record in sink.records} == {"cut history"}
 
 
 async def test_what_is_refused_at_the_other_end_is_reported_like_the_rest(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.ingest.limits import _leaves
 from services.ingest.normalise import Normaliser, Receipt
-from services.ingest.sources.contract import ForeignItem, Item, Refused
+from services.ingest.sources.contract import ForeignItem, Item, Refused, Remark
 from services.shared.contracts.events import (
     CONSENTS,
     INTERACTIONS,
@@ -204,9 +205,7 @@ def test_an_unknown_type_is_accepted() -> None:
         ({"traits": {"a": "x\0y"}}, "/traits/a"),
         ({"properties": {"b": [{"c": "\0"}]}}, "/properties/b/0/c"),
         ({"user_id": "u\0"}, "/user_id"),
-        ({"traits": {"a": "x" * 8193}}, "/traits/a"),
-        ({"properties": {"b": ["ä" * 4097]}}, "/properties/b/0"),
-        ({"url": "x" * 8193}, "/url"),
+        ({"properties": {"b": {"x" * 8193: 1}}}, "/properties/b"),
         ({"traits": {"a": 2**63}}, "/traits/a"),
         ({"properties": {"a": {"b": [-(2**63) - 1]}}}, "/properties/a/b/0"),
         ({"user_id": "u" * 513}, "/user_id"),
@@ -276,6 +275,31 @@ def test_the_largest_that_fits_is_accepted() -> None:
         item(traits={"a": "x" * 8192, "b": 2**63 - 1, "c": -(2**63)}, user_id="u" * 512)
     ).ids == ["1"]
     assert refused(item(properties={str(n): "x" * 8000 for n in range(70)})).kind == "too-large"
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"traits": {"a": "x" * 8193, "b": "kept"}}, "/traits/a"),
+        ({"traits": {"a": {"b": ["x" * 9000, "y"]}}}, "/traits/a/b/0"),
+        ({"properties": {"b": ["ä" * 4097]}}, "/properties/b/0"),
+        ({"properties": {"b": "x" * 600_000}}, "/properties/b"),
+        ({"traits": {str(n): "x" * 10_000 for n in range(20)}}, "/traits/0"),
+        ({"url": "x" * 8193}, "/url"),
+        ({"company": "x" * 8193}, "/company"),
+        ({"consent": (Consent(state="given", text="x" * 9000),)}, "/consent"),
+    ],
+)
+def test_a_long_text_is_cut_and_the_lead_is_kept(fields: dict[str, Any], where: str) -> None:
+    receipt = take(item(**fields))
+    assert (receipt.ids, receipt.refused) == (["1"], [])
+    assert receipt.remarks[0].remark == Remark("cut", where)
+    event = decode_envelope(receipt.records[0].value)
+    assert event.flags == "cut"
+    texts = [leaf for _, leaf in _leaves(msgspec.json.decode(event.data), "")]
+    longest = max(len(text.encode()) for text in texts if isinstance(text, str))
+    assert 4096 <= longest <= 8192 or where == "/traits/0"
+    assert "kept" in texts or "b" not in fields.get("traits", {})
 
 
 def test_a_refused_item_takes_no_neighbour_with_it_and_tells_its_place() -> None:

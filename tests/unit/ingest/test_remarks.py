@@ -84,3 +84,13 @@ def test_the_answer_names_the_field_and_the_nearest_name() -> None:
             "detail": "no field has this name; it was ignored; did you mean 'occurred_at'?",
         }
     ]
+
+
+def test_what_is_remarked_of_cut_texts_is_as_short_and_as_few() -> None:
+    """A stranger's names of fields go into a database's index and onto people's terminals."""
+    long = "é" * 5_000
+    fields = {str(number): {"é" * 500: {"ü" * 500: long}} for number in range(MAX_REMARKS + 5)}
+    receipt = take(Item(id="e-1", type="page_viewed", user_id="u-1", properties=fields))
+    assert not receipt.refused
+    assert len(receipt.remarks) == MAX_REMARKS
+    assert all(len(placed.remark.where) <= 60 for placed in receipt.remarks)

@@ -11,6 +11,7 @@ from services.nurture.rules.decision import Send, answer_request, decide, rechec
 from services.nurture.rules.grounds import Withhold
 from services.nurture.rules.lead import Lead
 from services.nurture.rules.timing import SendTime
+from services.shared.contracts.consent import SOFT_BOUNCES
 from services.shared.contracts.events import ConsentState, LeadRequest, Touch
 from services.shared.contracts.touch_reasons import (
     REASON_SENTENCES,
@@ -322,3 +323,12 @@ def test_who_wants_no_topics_has_a_preference(make: Any) -> None:
 def test_every_status_and_reason_has_its_sentence() -> None:
     assert set(STATUS_SENTENCES) == set(get_args(TouchStatus))
     assert set(REASON_SENTENCES) == {*get_args(WithholdReason), *get_args(WaitReason)}
+
+
+def test_an_address_whose_mails_come_back_says_so(make: Any) -> None:
+    """N6: the reason is in the decision's words."""
+    returned = lead(consent=ConsentState("withdrawn", NOW, SOFT_BOUNCES))
+    found = decided(make(item("a")), returned, trigger())
+    assert isinstance(found, Withhold)
+    assert found.reason == "no_consent"
+    assert "in a row came back over two weeks" in found.why

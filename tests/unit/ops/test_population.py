@@ -3,18 +3,25 @@
 import ast
 import random
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from services.nurture.rules.time_zones import zones_of
+from services.nurture.rules.timing import window_opens
 from services.ops import simulation
 from services.ops.simulation import population, posting
 from services.ops.simulation.people import MINUTE, Person, answer_to_mail
+from services.ops.simulation.personas import PLACES
 from services.ops.simulation.posting import Run
+from services.ops.simulation.traffic import Traffic
 from services.ops.simulation.world import STAGES, Page, World
+from services.scorer.wording import name_of
 from services.shared.clock import DAY, US, Clock, to_us
+from services.shared.contracts.identity import Identifier, Kind
 from services.shared.playbook.loading import load
+from services.shared.playbook.sections import Cadence
 from services.shared.playbook.urls import UrlMatcher
 from services.shared.settings import ROOT
 
@@ -199,3 +206,39 @@ def test_the_simulator_knows_nothing_of_the_scorer() -> None:
             )
         }  # fmt: skip
         assert not any("scorer" in name or "nurture" in name for name in names)
+
+
+def test_people_live_where_it_is_day_for_most_at_every_hour(people: list[Person]) -> None:
+    """So mails go out at every hour, whatever quiet hours say."""
+    cadence = Cadence()
+    places = {(person.traits["country"], person.traits["timezone"]) for person in people}
+    assert places <= set(PLACES)
+    for hour in range(24):
+        moment = datetime(2026, 11, 27, hour, 30, tzinfo=UTC)
+        zones = [zones_of(person.traits, "UTC") for person in people]
+        awake = [window_opens(cadence, moment, zone) == moment for zone in zones]
+        assert sum(awake) > 0.5 * len(people), hour
+
+
+def test_visitors_without_a_name_are_told_apart(people: list[Person]) -> None:
+    names = [
+        name_of({}, [Identifier(Kind.ANONYMOUS, known)]).name
+        for person in people
+        for known in person.anonymous_ids
+    ]
+    assert len(set(names)) == len(names)
+
+
+async def test_once_time_is_life_there_were_visits_before_and_go_on(world: World) -> None:
+    """Who left the site a while ago is written to at once."""
+    run = Run(7, Clock(), 0)
+    traffic = Traffic(None, run, world, [], None)  # type: ignore[arg-type]
+    traffic._visits(60.0)
+    visits = [person.first_visit for person in traffic.people]
+    assert min(visits) < 60 - world.on_site_minutes * MINUTE
+    assert len(visits) > 300
+    assert all(visit <= 60 for visit in visits)
+    traffic._visits(60 + 1 * MINUTE)
+    later = [person.first_visit for person in traffic.people[len(visits) :]]
+    assert 3 < len(later) < 60
+    assert all(60 < visit <= 60 + MINUTE for visit in later)

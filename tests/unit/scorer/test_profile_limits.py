@@ -11,12 +11,26 @@ from services.ops.commands.verify import canonical
 from services.scorer.model import profile as profiles
 from services.scorer.model.profile import Latest, Profile, add, join, profile_of
 from services.scorer.model.state import Event, FoldState, View
+from services.scorer.processing.announcements import (
+    MERGED_AT_ONCE,
+    Evidence,
+    announcements_due,
+)
 from services.scorer.processing.snapshots import snapshot_of
 from services.scorer.records import LastAnnounced, LeadRow, State
-from services.shared.clock import from_us
+from services.scorer.scoring import Scoring
+from services.shared.clock import Clock, from_us
 from services.shared.contracts.consent import ConsentKey
-from services.shared.contracts.events import Consent, Interaction, encode_bytes
+from services.shared.contracts.events import (
+    ChangeEvent,
+    Consent,
+    ExternalId,
+    Interaction,
+    decode_change,
+    encode_bytes,
+)
 from services.shared.contracts.traits import KNOWN_TRAITS
+from services.shared.playbook.sections import Playbook
 
 CASES = 300
 DECLARED = frozenset({"title", "seats"})
@@ -31,6 +45,8 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profiles, "MOST_TRAITS", 3)
     monkeypatch.setattr(profiles, "MOST_CONSENTS", 2)
     monkeypatch.setattr(profiles, "MOST_MILESTONES", 2)
+    monkeypatch.setattr(profiles, "MOST_LINKED", 2)
+    monkeypatch.setattr(profiles, "MOST_PRODUCTS", 2)
 
 
 def value_of(rng: random.Random) -> Any:
@@ -57,7 +73,9 @@ def history(rng: random.Random) -> list[Event]:
             id=f"{n}", type=rng.choice(["page_viewed", "won", "enquired", "touch_sent"]),
             email=rng.choice(ADDRESSES), traits=traits, consent=consents,
             company=rng.choice(["", "Firm"]), source=rng.choice(["", "ads"]),
-            machine=rng.random() < 0.1,
+            machine=rng.random() < 0.1, user_id=rng.choice(["", "u"]),
+            external_id=rng.choice([None, *map(ExternalId, ("crm", "crm", "shop"), "121")]),
+            product=rng.choice(["", *"pqr"]),
         )  # fmt: skip
         events.append(Event(at, f"{rng.getrandbits(128):032x}", data))
     return events
@@ -112,6 +130,33 @@ def test_what_does_not_fit_is_cut_or_left_out_and_it_is_said() -> None:
     assert (
         profile_of([Event(1, "u", Interaction(id="1", type="x", traits={"a": "b"}))]).left_out == []
     )
+
+
+@pytest.mark.usefixtures("narrow")
+def test_the_newest_links_and_words_of_sales_stay() -> None:
+    """Against all of them."""
+    for seed in range(CASES):
+        events = history(random.Random(seed))
+        addresses: dict[str, tuple[int, str]] = {}
+        words: dict[str, tuple[int, str]] = {}
+        for event in sorted(events, key=lambda event: (event.at, event.uid)):
+            data, at = event.data, (event.at, event.uid)
+            if data.type == "touch_sent":
+                continue
+            if data.email and (data.user_id or data.external_id) and not data.machine:
+                addresses[data.email] = at
+            if data.type == "won":
+                words[data.product] = at
+        kept = profile_of(events)
+        assert kept.addresses == dict(sorted(addresses.items(), key=lambda item: item[1])[-2:])
+        general = words.pop("", None)
+        newest = dict(sorted(words.items(), key=lambda item: item[1])[-2:])
+        assert {name: word[:2] for name, word in kept.product_sales.items()} == newest
+        assert (kept.sales and kept.sales[:2]) == general
+        for product in "pqr":
+            named = [newest.get(product), general, newest.get("r")]
+            word = kept.sales_of(product, ["p", "q"])
+            assert (word and word[:2]) == max(filter(None, named), default=None)
 
 
 def without_limits(events: list[Event], monkeypatch: pytest.MonkeyPatch) -> Profile:
@@ -207,3 +252,29 @@ def test_what_older_events_said_is_told_apart_from_what_newer_ones_say() -> None
     ]
     earlier = profile_of(said).before((1, f"{1:032x}"))
     assert earlier.traits == {"a": Latest(0, f"{0:032x}", 1)}
+
+
+def test_a_merge_of_very_many_leads_is_told_in_messages_that_fit(
+    default_playbook: Playbook,
+) -> None:
+    """In the same ones, whatever the order in which the leads were found."""
+    scoring = Scoring.of(default_playbook, Clock(), b"pepper")
+    others = [uuid.uuid4() for _ in range(2 * MERGED_AT_ONCE + 5)]
+
+    def told(merged: list[uuid.UUID]) -> list[ChangeEvent]:
+        lead = LeadRow(id=uuid.UUID(int=1), states={"default": scoring.initial("default")})
+        evidence = {lead.id: Evidence(merged=merged)}
+        due = announcements_due(scoring, [lead], scoring.clock.now_us(), evidence).merged
+        assert max(len(record.value) for record in due) < MAX_MESSAGE / 4
+        return [decode_change(record.value) for record in due]
+
+    events = told(others)
+    assert [len(event.data.merged) for event in events] == [MERGED_AT_ONCE, MERGED_AT_ONCE, 5]
+    assert sorted(lead for event in events for lead in event.data.merged) == sorted(
+        map(str, others)
+    )
+    again = told(others[::-1])
+    assert [(event.id, event.data.merged) for event in again] == [
+        (event.id, event.data.merged) for event in events
+    ]
+    assert len({event.id for event in events}) == 3

@@ -36,6 +36,11 @@ def is_list(body: bytes) -> bool:
     return body[:64].removeprefix(BOM).lstrip()[:1] == b"["
 
 
+def is_empty_list(body: bytes) -> bool:
+    """Whether a JSON body is an array of nothing."""
+    return len(body) < 64 and body.removeprefix(BOM).split() in ([b"[]"], [b"[", b"]"])
+
+
 def pieces(body: bytes) -> list[bytes]:
     """The items of a JSON object or array. Raises Reject where the body cannot be cut or holds too
     many.

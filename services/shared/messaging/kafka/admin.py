@@ -21,10 +21,12 @@ RETENTION_MS = 14 * 24 * 3600 * 1000
 
 
 class EndOffsets:
-    """Asks the broker for the end offsets of its partitions, over one connection."""
+    """Asks the broker for the end offsets of its partitions, over one connection; an answer may
+    take `ask_s` seconds.
+    """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, ask_s: float = ASK_S) -> None:
+        self._settings, self._ask_s = settings, ask_s
         self._consumer: AIOKafkaConsumer | None = None
 
     async def of(self, topics: Sequence[str]) -> dict[Log, int]:
@@ -32,7 +34,7 @@ class EndOffsets:
         has not all of the topics, or gives them other ids or partitions meanwhile.
         """
         try:
-            async with asyncio.timeout(ASK_S):
+            async with asyncio.timeout(self._ask_s):
                 return await self._ask(topics)
         except (KafkaError, OSError, TimeoutError) as error:
             await self.close()
@@ -61,13 +63,14 @@ class EndOffsets:
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:
+            # subscribed to nothing: a fetch would hold up what is asked over its connection
             self._consumer = AIOKafkaConsumer(
-                *TOPICS,
                 bootstrap_servers=self._settings.kafka_bootstrap,
                 enable_auto_commit=False,
                 metadata_max_age_ms=5_000,
             )
             await self._consumer.start()
+            await self._consumer._client.set_topics(TOPICS)
         return self._consumer
 
     async def close(self) -> None:
