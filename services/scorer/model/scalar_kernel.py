@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import expm
 
+from services.scorer.model.activity import NO_MARK, Activity, remaining
 from services.scorer.model.score import EngagementScore
 from services.scorer.model.stage_filter import KEEP, NEVER, F, StageModel
 from services.scorer.model.state import StateArrays
@@ -164,8 +165,38 @@ class ScalarKernel:
             if observe:
                 observe(step.number, silent, belief)
             stage, since = self._published(belief, step, stage, since)
+        if states.activity is not None:
+            self._note(states.activity, i, evidence)
         states.belief[:, i] = belief
         states.published.stage[i], states.published.since[i] = stage, since
+
+    def _note(self, activity: Activity, i: int, evidence: Sequence[_Evidence]) -> None:
+        """The acts among steps that the filter takes."""
+        first, last = int(activity.first_at[i]), int(activity.last_at[i])
+        acts, mark = int(activity.acts[i]), int(activity.last[i])
+        elapsed: list[int] = []
+        noted: list[int] = []  # marks, −1 for a restart
+        for step in evidence:
+            if self._special.restarts[step.code]:
+                first, last, acts, mark = NEVER, NEVER, 0, NO_MARK
+                elapsed.append(0)
+                noted.append(NO_MARK)
+            elif 0 <= (each := self._session_of[step.code]) < self._marks:
+                elapsed.append(step.at - last if last > NEVER else 0)
+                noted.append(each)
+                first = first if last > NEVER else step.at
+                last, acts, mark = step.at, acts + 1, each
+        if not noted:
+            return
+        counts = activity.counts[:, i].tolist()
+        decays = remaining(np.array(elapsed, np.int64)).tolist()
+        for each, left in zip(noted, decays, strict=True):
+            counts = [0.0] * len(counts) if each == NO_MARK else [left * x for x in counts]
+            if each != NO_MARK:
+                counts[each] += 1.0
+        activity.counts[:, i] = counts
+        activity.first_at[i], activity.last_at[i] = first, last
+        activity.acts[i], activity.last[i] = acts, mark
 
     def _moves(self, days: F) -> list[Any]:
         """What silences of so many days (T) multiply: decays in the basis, else columns of

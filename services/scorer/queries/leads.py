@@ -226,8 +226,8 @@ class LeadQueries:
         """The leads as they look at `moments` (µs), folded forward together."""
         if not leads:
             return []
-        fits = [self._fold.fit.points(lead.profile.fit_traits()) for lead in leads]
-        views = self._fold.view([lead.state.fold for lead in leads], moments, fits)
+        fits, effects = self._fold.persons([lead.profile.fit_traits() for lead in leads])
+        views = self._fold.view([lead.state.fold for lead in leads], moments, fits, effects)
         return [
             self._view(lead, view, moment)
             for lead, view, moment in zip(leads, views, moments, strict=True)
@@ -248,6 +248,7 @@ class LeadQueries:
             belief=view.belief,
             confidence=view.confidence,
             likelihood=view.likelihood,
+            calibrated=self._fold.estimate.is_calibrated,
             fit=FitView(view.fit, fit.grade(view.fit)),
             engagement=view.engagement,
             qualified=fit.qualified(view.fit),

@@ -17,6 +17,8 @@ from services.shared.playbook.stage_model import Model
 
 UNKNOWN = "unknown"
 CUSTOMER = "customer"
+# of a model file what people decide and nothing is learned of
+OWN_OF_MODEL = ("hysteresis", "review_days", "same_mark_within_minutes", "mark_of_type")
 FOLD_VERSION = 4  # of the fold's rules and the shape of its state; raising it refolds every lead
 
 
@@ -270,6 +272,20 @@ class Playbook(FrozenModel):
         return [*self.model.stages, CUSTOMER]
 
     @cached_property
+    def learned_traits(self) -> frozenset[str]:
+        """The traits that the model has weights of."""
+        learned = self.model.learned
+        return frozenset(each.trait for each in learned.attributes) if learned else frozenset()
+
+    def with_model(self, model: Model) -> "Playbook":
+        """The same playbook under another model; what people decide about the stage filter (marks
+        of types, when a stage is published) stays this playbook's.
+        """
+        own = {name: getattr(self.model, name) for name in OWN_OF_MODEL}
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_construct(**sections | {"model": model.model_copy(update=own)})
+
+    @cached_property
     def named_traits(self) -> frozenset[str]:
         """The traits that a rule of the playbook reads."""
         written_back = (names_in(expression) for expression in self.crm.fields.values())
@@ -281,7 +297,7 @@ class Playbook(FrozenModel):
                 *(persona.trait for persona in self.personas),
             )
             if trait
-        ).union(*written_back)
+        ).union(*written_back, self.learned_traits)
 
     @cached_property
     def fold_hash(self) -> str:
@@ -302,6 +318,8 @@ class Playbook(FrozenModel):
                 "model",
             },
         )
+        if self.model.learned is None:
+            del fold["model"]["learned"]
         return hashlib.sha256(
             json.dumps(
                 [FOLD_VERSION, fold, content, sorted(self.named_traits)], sort_keys=True
