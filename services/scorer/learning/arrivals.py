@@ -89,7 +89,7 @@ class Priors(NamedTuple):
         entered = process.start * process.rate.sum(1)
         return float(
             (self.events * np.log(process.rate)).sum()
-            + (self.moves * np.log(np.where(off, process.drift, 1))).sum(where=off)
+            + (self.moves * np.log(np.maximum(process.drift, TINY))).sum(where=off)
             + (self.jumps * np.log(np.maximum(process.jump, TINY))).sum()
             + (self.outcomes * np.log(process.hazard)).sum()
             + (self.start * np.log(entered / entered.sum())).sum()
@@ -211,6 +211,11 @@ def _forward(
     return before, after, log_likelihood
 
 
+def total(parts: Sequence[Statistics]) -> Statistics:
+    """The statistics of all leads of parts."""
+    return Statistics(*(sum(each[1:], each[0]) for each in zip(*parts, strict=True)))
+
+
 def improved(process: Arrivals, found: Statistics, priors: Priors, shape: Shape) -> Arrivals:
     """The M step from the expectations under `process`."""
     days = np.maximum(np.diag(found.stays), 0) + priors.days
@@ -259,7 +264,7 @@ def towards(targets: Sequence[int]) -> Shape:
 
 
 def fit(
-    batch: Batch,
+    batch: Batch | Sequence[Batch],
     process: Arrivals,
     priors: Priors,
     *,
@@ -268,16 +273,18 @@ def fit(
     tolerance: float = 1e-5,
     progress: Callable[[int, float], None] | None = None,
 ) -> Arrivals:
-    """Up to `steps` steps of EM from `process`; ends where the penalised log likelihood gains less
-    than `tolerance` a lead. `progress` gets the step and that likelihood.
+    """Up to `steps` steps of EM on all leads from `process`; ends where the penalised log
+    likelihood gains less than `tolerance` a lead. `progress` gets the step and that likelihood.
     """
     previous = -np.inf
+    parts = [batch] if isinstance(batch, Batch) else batch
+    size = sum(part.size for part in parts)
     for step in range(steps):
-        found = statistics(process, batch)
+        found = total([statistics(process, part) for part in parts])
         penalised = found.log_likelihood + priors.log(process)
         if progress:
             progress(step, penalised)
-        if penalised - previous < tolerance * batch.size:
+        if penalised - previous < tolerance * size:
             break
         previous = penalised
         process = improved(process, found, priors, shape)

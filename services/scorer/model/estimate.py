@@ -43,10 +43,19 @@ class Estimate:
     def log_odds(self, belief: F, activity: Activity, until: I, effect: F) -> F:
         """Log-odds (L), within ±12, of a belief (K, L) and activity as of `until` (L, µs)."""
         if self._learned is None:
-            z = logit(self._model.outcome_probability(belief)) + effect
-            return np.clip(z, -LOGIT_LIMIT, LOGIT_LIMIT)
-        z = self._layer(values(self._model, belief, activity, until)) + effect
-        return calibrated(self._learned.calibration, z)
+            return self._by_stages(belief, effect)
+        return self.of_values(values(self._model, belief, activity, until), effect)
+
+    def of_values(self, numbers: F, effect: F) -> F:
+        """The same of `values` (P, L)."""
+        if self._learned is None:
+            k = self._model.k
+            return self._by_stages(numbers[-2 * k - 2 : -k - 2], effect)
+        return calibrated(self._learned.calibration, self._layer(numbers) + effect)
+
+    def _by_stages(self, belief: F, effect: F) -> F:
+        z = logit(self._model.outcome_probability(belief)) + effect
+        return np.clip(z, -LOGIT_LIMIT, LOGIT_LIMIT)
 
     def likelihood(self, belief: F, activity: Activity, until: I, effect: F, ended: I) -> F:
         """The probability (L) of the outcome within the horizon; NaN once it has happened."""

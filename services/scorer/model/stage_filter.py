@@ -98,7 +98,7 @@ class StageModel:
         target, stage = self.stages.index(jump.target), np.arange(self.k)
         return np.where(stage < target, jump.up, np.where(stage > target, jump.down, 0.0)), target
 
-    def _matrix(self, mark: str) -> F:
+    def jump_matrix(self, mark: str) -> F:
         """B_m (K, K)."""
         chance, target = self._jump(mark)
         matrix = np.diag(1 - chance)
@@ -113,7 +113,9 @@ class StageModel:
         np.fill_diagonal(drift, 0.0)
         leave = drift.sum(1) + hazard
         self.d0: F = drift - np.diag(leave + model.kappa * rates.sum(0))
-        moving = drift + sum(np.diag(rates[i]) @ self._matrix(m) for i, m in enumerate(self.marks))
+        moving = drift + sum(
+            np.diag(rates[i]) @ self.jump_matrix(m) for i, m in enumerate(self.marks)
+        )
         g = moving - np.diag(leave + rates.sum(0))
         self.v: F = 1 - expm(g * model.horizon_days) @ np.ones(k)
         self.soon: F = 1 - expm(g * SOON_DAYS) @ np.ones(k)
