@@ -65,8 +65,10 @@ def evaluate(
     if out:
         result.write_scored(out, found)
     if as_json:
-        return print(json.dumps(said | {"skipped_rows": dict(read.skipped)}))
+        return print(json.dumps(said))
     _print(said, found)
+    for reason, count in read.skipped.items():
+        print(f"passed over: {count} × {reason}")
     _draw(plots_in, table.stem, found)
 
 
