@@ -190,6 +190,12 @@ class _Events:
         self, leads: I, histories: list[History], until_: float, fold: int
     ) -> tuple[EventModel, Moments]:
         when = self._moments_of(histories, until_, fold)
+        if not (when.kind == LANDMARK).any():
+            raise Reject(
+                f"no landmark has its horizon of {self._mapping.horizon:g} days inside the table",
+                where="horizon",
+                remedy="take a shorter `horizon`, earlier `landmarks`, or a longer table",
+            )
         if not 0 < when.outcome.sum() < len(when.outcome):
             raise _one_class()
         marks, horizon = self._table.marks, self._mapping.horizon
