@@ -62,10 +62,12 @@ def evaluate(
         end(str(broken), 2)
     except OSError as error:
         end(f"{table}: {error.strerror}; name a file that can be read", 2)
+    for reason, count in read.skipped.items():
+        print(f"passed over: {count} × {reason}", file=sys.stderr)
     if out:
         result.write_scored(out, found)
     if as_json:
-        return print(json.dumps(said | {"skipped_rows": dict(read.skipped)}))
+        return print(json.dumps(said))
     _print(said, found)
     _draw(plots_in, table.stem, found)
 

@@ -3,15 +3,15 @@ time, that the model behind it has not seen.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
 from services.ops.learning.mapping import Folds, TableMapping
 from services.ops.learning.tables import EventTable, LeadTable
 from services.scorer.learning import leaks, learner, moments
-from services.scorer.learning.attributes import Column
-from services.scorer.learning.calibration import Recalibration
+from services.scorer.learning.attributes import NOTHING, Column
+from services.scorer.learning.calibration import followed
 from services.scorer.learning.histories import B, F, History, I
 from services.scorer.learning.leaks import Findings
 from services.scorer.learning.learner import AttributeModel, EventModel, Shape
@@ -36,6 +36,10 @@ class Predictions:
     p: F
     outcome: B
 
+    def only(self, chosen: B | I) -> "Predictions":
+        """Those that are chosen, by place or as a mask."""
+        return Predictions(*(getattr(self, each.name)[chosen] for each in fields(self)))
+
 
 @dataclass
 class Evaluation:
@@ -50,6 +54,11 @@ class Evaluation:
     frozen: Predictions | None = None
     baselines: dict[str, float | None] = field(default_factory=dict)
     shape: Shape | None = None
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether predictions are of moments of a lead's life: so where there are events."""
+        return self.shape is not None
 
 
 def evaluate(
@@ -86,8 +95,11 @@ class _Leads:
             rest = [column for column in kept if column.name not in suspect]
             found.without_suspects = self._predict(rest, "without suspects") if rest else None
         if self._folds.online:
-            found.frozen = found.predictions
-            found.predictions = recalibrated(found.predictions, self._folds.label_delay)
+            delay, without = self._folds.label_delay, found.without_suspects
+            found.frozen, found.predictions = (
+                found.predictions, recalibrated(found.predictions, delay),
+            )  # fmt: skip
+            found.without_suspects = recalibrated(without, delay) if without else None
         return found
 
     def _predict(self, columns: list[Column], name: str) -> Predictions:
@@ -141,8 +153,8 @@ class _Events:
         predictions = _joined(parts)
         found = Evaluation(predictions, self._table.keys, Findings([], []), shape=self._shape)
         if self._folds.online:
-            found.frozen = predictions
-            found.predictions = recalibrated(predictions, self._folds.label_delay)
+            found.frozen = _in_time(predictions)
+            found.predictions = recalibrated(found.frozen, self._folds.label_delay)
         found.baselines = self._baselines(found.predictions)
         return found
 
@@ -178,6 +190,12 @@ class _Events:
         self, leads: I, histories: list[History], until_: float, fold: int
     ) -> tuple[EventModel, Moments]:
         when = self._moments_of(histories, until_, fold)
+        if not (when.kind == LANDMARK).any():
+            raise Reject(
+                f"no landmark has its horizon of {self._mapping.horizon:g} days inside the table",
+                where="horizon",
+                remedy="take a shorter `horizon`, earlier `landmarks`, or a longer table",
+            )
         if not 0 < when.outcome.sum() < len(when.outcome):
             raise _one_class()
         marks, horizon = self._table.marks, self._mapping.horizon
@@ -214,11 +232,11 @@ class _Events:
                 rows = self._table.rows[leads[lead]][:events]
                 known = rows[filled[rows]]
                 places[number] = known[-1] if known.size else -1
-            levels = [trait.levels[place] if place >= 0 else "" for place in places]
+            codes = np.where(places >= 0, trait.codes[places], NOTHING)
             numbers = trait.numbers
             if numbers is not None:
                 numbers = np.where(places >= 0, numbers[places], np.nan)
-            columns.append(Column(trait.name, levels, numbers))
+            columns.append(Column(trait.name, codes, trait.words, numbers))
         return columns
 
     def _baselines(self, predictions: Predictions) -> dict[str, float | None]:
@@ -252,16 +270,14 @@ def until(history: History, cut: float) -> History:
 
 def recalibrated(frozen: Predictions, delay: int) -> Predictions:
     """The same predictions in row order, recalibrated on outcomes that come `delay` rows late."""
-    calibration = Recalibration()
     sure = np.clip(frozen.p, 1e-6, 1 - 1e-6)
-    log_odds = np.log(sure) - np.log1p(-sure)
-    p = np.empty(len(sure))
-    for number in range(len(sure)):
-        if number >= delay > 0 or (delay == 0 and number > 0):
-            known = number - max(delay, 1)
-            calibration.learn(float(log_odds[known]), bool(frozen.outcome[known]))
-        p[number] = calibration(float(log_odds[number]))
-    return Predictions(frozen.lead, frozen.at, frozen.kind, frozen.fold, p, frozen.outcome)
+    p = followed(np.log(sure) - np.log1p(-sure), frozen.outcome, delay)
+    return replace(frozen, p=p)
+
+
+def _in_time(predictions: Predictions) -> Predictions:
+    """The predictions in the order of their moments."""
+    return predictions.only(np.argsort(predictions.at, kind="stable"))
 
 
 def _by_lead(groups: I, folds: Folds) -> list[tuple[I, I]]:
@@ -280,8 +296,8 @@ def _by_lead(groups: I, folds: Folds) -> list[tuple[I, I]]:
 def _joined(parts: list[Predictions]) -> Predictions:
     return Predictions(
         *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("lead", "at", "kind", "fold", "p", "outcome")
+            np.concatenate([getattr(part, each.name) for part in parts])
+            for each in fields(Predictions)
         )
     )
 

@@ -1,6 +1,6 @@
 """The mapping of a table with outcomes: as for an import, and how to learn from it and to judge."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -49,6 +49,9 @@ class Folds(FrozenModel):
 
 class TableMapping(Mapping):
     """The mapping of a table for `ripeline evaluate`."""
+
+    guide: ClassVar[str] = "docs/learning.md"
+    column_lists: ClassVar[tuple[str, ...]] = ("drop", "known_at_capture")
 
     kind: Literal["leads", "events"]
     outcome: TableOutcome

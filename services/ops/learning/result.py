@@ -37,10 +37,8 @@ def summary(found: Evaluation, progress: Callable[[str, float], None]) -> dict[s
         name: found.baselines.get(name)
         for name in ("points", "points_half_life_7", "last_activity")
     }
-    result["by_moment"] = {
-        KINDS[kind]: _means(_only(found.predictions, kind))
-        for kind in np.unique(found.predictions.kind)
-    }
+    kinds = np.unique(found.predictions.kind) if found.has_moments else ()
+    result["by_moment"] = {KINDS[kind]: _means(_only(found.predictions, kind)) for kind in kinds}
     result["intervals"] = _intervals(headline, progress)
     return result
 
@@ -69,13 +67,7 @@ def write_scored(path: Path, found: Evaluation) -> None:
 
 
 def _only(predictions: Predictions, kind: int) -> Predictions:
-    chosen = predictions.kind == kind
-    return Predictions(
-        *(
-            getattr(predictions, name)[chosen]
-            for name in ("lead", "at", "kind", "fold", "p", "outcome")
-        )
-    )
+    return predictions.only(predictions.kind == kind)
 
 
 def _means(predictions: Predictions) -> dict[str, Any]:

@@ -24,6 +24,8 @@ OTHER = "other"
 ZONE = "UTC"  # of times that name none, where the mapping does not say another
 DAY_S = 86_400.0
 LEAST_OUTCOMES = 10  # of each class
+EARLY_OUTCOME = "lead without an event before its outcome"
+MOST_SHOWN = 5  # of the values that a column has
 
 Progress = Callable[[str, float], None]
 
@@ -129,25 +131,42 @@ def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Rej
     outcome: list[bool] = []
     moments: list[float] = []
     skipped: Counter[str] = Counter()
+    values_seen: Counter[str] = Counter()
     for number, row in enumerate(rows, 1):
         if isinstance(row, Reject):
             skipped[row.title] += 1
             continue
         keys.append(row[key].strip() if key is not None else str(number))
         outcome.append(matches(row[place], wanted))
+        values_seen[row[place].strip()] += 1
         moments.append(_days(at, row))
         for values, (_, of) in zip(cells, traits, strict=True):
             values.append(row[of])
     columns = [column(name, values) for (name, _), values in zip(traits, cells, strict=True)]
     known = np.array(outcome, np.bool_)
-    _check(len(known), int(known.sum()), mapping)
+    _check(len(known), int(known.sum()), mapping, skipped, values_seen)
+    varied = _varied(columns, skipped)
+    if columns and not varied:
+        raise Reject(
+            "every column says the same in all rows",
+            where="traits",
+            remedy="bring columns in which the leads differ",
+        )
     if not columns:
         raise Reject(
             "the table has no attributes",
             where="traits",
             remedy="write `traits: all`, or list columns; `drop` may have taken all of them out",
         )
-    return LeadTable(keys, columns, known, np.array(moments), skipped)
+    return LeadTable(keys, varied, known, np.array(moments), skipped)
+
+
+def _varied(columns: list[Column], skipped: Counter[str]) -> list[Column]:
+    """The columns in which rows differ."""
+    for each in columns:
+        if (each.codes == each.codes[0]).all():
+            skipped[f"column {each.name}, which says the same in every row"] += 1
+    return [each for each in columns if (each.codes != each.codes[0]).any()]
 
 
 def _days(at: times.Read, row: list[str]) -> float:
@@ -177,7 +196,7 @@ def _events(
             continue
         who, moment = row[key].strip(), _days(at, row)
         if not who or np.isnan(moment):
-            skipped["no lead" if not who else "no time that can be read"] += 1
+            skipped["row without a lead" if not who else "row without a readable time"] += 1
             continue
         leads.setdefault(who, []).append((moment, number, is_outcome(row), what(row)))
         for values, (_, of) in zip(cells, traits, strict=True):
@@ -203,12 +222,12 @@ def _histories(
     table = EventTable(
         [], [], marks if len(counts) <= MOST_MARKS else [*marks, OTHER], until, columns, [], skipped
     )
-    for who, events in leads.items():
+    for who, events in sorted(leads.items()):
         events.sort(key=lambda event: event[:2])
         reached = next((moment for moment, _, is_outcome, _ in events if is_outcome), None)
         before = [e for e in events if not e[2] and (reached is None or e[0] < reached)]
         if not before:
-            skipped["a lead without an event before its outcome"] += 1
+            skipped[EARLY_OUTCOME] += 1
             continue
         table.keys.append(who)
         table.rows.append(np.array([e[1] for e in before], np.int64))
@@ -221,7 +240,7 @@ def _histories(
             )
         )
     converted = sum(history.converted for history in table.histories)
-    _check(len(table.histories), converted, mapping)
+    _check(len(table.histories), converted, mapping, skipped, counts)
     return table
 
 
@@ -254,26 +273,32 @@ def _outcomes(
     return lambda row: matches(row[place], values)
 
 
-def _check(leads: int, outcomes: int, mapping: TableMapping) -> None:
-    """Raises Reject where there is too little of one class to hold some of it out."""
+def _check(
+    leads: int, outcomes: int, mapping: TableMapping, skipped: Counter[str], seen: Counter[str]
+) -> None:
+    """Raises Reject where there is too little of one class to hold some of it out; `seen` are the
+    values, or the types of events, that the table has.
+    """
     rule = mapping.outcome
     where = f"`type: {rule.type}`" if rule.type else f"`{rule.column}`"
-    if not leads:
-        raise Reject(
-            "the table has no rows that can be read",
-            where="file",
-            remedy="see the mapping's `lead` and `time`",
-        )
-    if not outcomes:
-        remedy = f"look at {where} in the mapping: no row has what it names"
-        raise Reject("the table has no outcomes", where="outcome", remedy=remedy)
-    if outcomes == leads:
-        remedy = f"look at {where} in the mapping: it holds for each of the {leads} leads"
-        raise Reject("every lead has the outcome", where="outcome", remedy=remedy)
+    found = ", ".join(f"{value or 'nothing'} ({n})" for value, n in seen.most_common(MOST_SHOWN))
     least = min(outcomes, leads - outcomes)
-    if least < LEAST_OUTCOMES:
-        raise Reject(
-            f"{outcomes} of {leads} leads have the outcome: too few to learn from and to judge",
-            where="outcome",
-            remedy=f"bring at least {LEAST_OUTCOMES} leads with it and {LEAST_OUTCOMES} without",
-        )
+    if not leads and not skipped[EARLY_OUTCOME]:
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in skipped.items())
+        what = "the table has no rows that can be read" + (f": {reasons}" if reasons else "")
+        remedy = "see the mapping's `lead` and `time`"
+    elif not outcomes and skipped[EARLY_OUTCOME]:
+        what = f"no lead has an event before its outcome ({skipped[EARLY_OUTCOME]} have one)"
+        remedy = "look at the column of `time`: do its dates run backwards?"
+    elif not outcomes:
+        what = "the table has no outcomes"
+        remedy = f"look at {where} in the mapping: no row has what it names; there are {found}"
+    elif outcomes == leads:
+        what = "every lead has the outcome"
+        remedy = f"look at {where} in the mapping: it holds for each of the {leads} leads"
+    elif least < LEAST_OUTCOMES:
+        what = f"{outcomes} of {leads} leads have the outcome: too few to learn from and to judge"
+        remedy = f"bring at least {LEAST_OUTCOMES} leads with it and {LEAST_OUTCOMES} without"
+    else:
+        return
+    raise Reject(what, where="outcome" if leads or skipped else "file", remedy=remedy)

@@ -11,14 +11,15 @@ from services.scorer.learning import arrivals, layer
 from services.scorer.learning.arrivals import Arrivals
 from services.scorer.learning.attributes import Column, Encoder
 from services.scorer.learning.histories import B, Batch, F, History, I
-from services.scorer.learning.layer import Layer
+from services.scorer.learning.layer import Design, Layer
 from services.scorer.learning.moments import Moments
 from services.scorer.learning.state import Filter, features
 
-STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0)  # 1/C of the layer
+STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0)  # 1/C of the layer
 STATES = (8, 3, 1)  # hidden states that are tried
 KAPPAS = (0.2, 0.3, 0.5, 0.7, 1.0)
 EM_STEPS, EM_STEPS_OF_TRIAL = 60, 15
+TRIAL_TOLERANCE = 1e-8  # a row: such a layer is as good as its strength
 PARTS = 5  # of the rows, for the choice of a strength
 MANY = 20_000  # rows of which one part says enough
 HELD_OUT = 0.2  # of the leads, for the choice of states and κ
@@ -68,9 +69,9 @@ def weigh(
         share = (y[train].sum() + 0.5) / (train.sum() + 1)
         losses[-1, test] = _loss(np.full(int(test.sum()), share), y[test])
         fitted = None
-        seen, known = values[train], y[train]
+        design = Design(values[train], y[train], towards, unit)
         for row, strength in reversed(list(enumerate(STRENGTHS))):
-            fitted = layer.fit(seen, known, strength, towards, unit, fitted)
+            fitted = design.fit(strength, fitted, TRIAL_TOLERANCE)
             losses[row, test] = _loss(fitted.probability(values[test]), y[test])
     chosen = _chosen(losses, groups)
     if chosen is None:
