@@ -1,0 +1,181 @@
+"""`ripeline learn` and `ripeline model`."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from services.ops.cli.evaluate import progress_bars
+from services.ops.cli.options import Json, say, whole_table
+from services.ops.commands import models
+from services.ops.commands.current import current_settings
+from services.ops.commands.models import Learned
+from services.scorer.models import COLD_START, written
+from services.shared.playbook.stage_model import Model
+
+app = typer.Typer(
+    no_args_is_help=True, help="The model of the estimate: learned versions, and the one in use."
+)
+
+
+def learn(
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File for the learned model.", dir_okay=False)
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Store the version, and keep the running one.")
+    ] = False,
+    few_outcomes: Annotated[
+        bool,
+        typer.Option("--curve/--no-curve", help="How a model does that learned from few outcomes."),
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Of what is drawn; the same gives the same file.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Learn the estimate from the company's own outcomes, beside the running system.
+
+    The stages' rates, what acts and attributes say beyond them, and the calibration are learned
+    from the stored events. The learned version comes into use only where it predicts later outcomes
+    better than the running one; everybody is then scored again. Otherwise it says why, and the
+    running one stays. See docs/learning.md.
+
+    Example: ripeline learn --json
+    """
+    settings = current_settings()
+    with progress_bars() as progress:
+        done = asyncio.run(
+            models.learn_from_archive(
+                settings, use=not keep, seed=seed, with_curve=few_outcomes, progress=progress
+            )
+        )
+    if out and done.model:
+        out.write_text(written(done.model))
+    if as_json:
+        return print(json.dumps(_answer(done, out)))
+    _print(done)
+
+
+def _answer(done: Learned, out: Path | None) -> dict[str, Any]:
+    learned = done.model.learned if done.model else None
+    return {
+        "replaced": done.replaced,
+        "why": done.why,
+        "version": done.version or None,
+        "running": done.version if done.replaced else done.running,
+        "training": learned.training.model_dump() if learned else None,
+        "evidence": learned.evidence if learned else None,
+        "file": str(out) if out and done.model else None,
+    }
+
+
+def _print(done: Learned) -> None:
+    if done.model:
+        _print_model(done.model)
+    if done.replaced:
+        print(f"in use is {done.version}, before it {done.running}: {done.why}")
+        return print(f"back: ripeline model use {done.running}")
+    print(f"in use stays {done.running}: {done.why}")
+
+
+def _print_model(model: Model) -> None:
+    learned = model.learned
+    if learned is None:
+        return
+    print(f"{learned.version}: {model.about} κ {model.kappa:g}")
+    evidence = learned.evidence
+    shown = whole_table("on later data", "n", "base", "AUC", "log loss", "ECE", "top tenth")
+    for name in ("learned", "running"):
+        if part := evidence.get(name):
+            for kind, figures in {"all": part, **part["by_moment"]}.items():
+                shown.add_row(
+                    f"{name}, {kind.replace('_', ' ')}", str(figures["n"]),
+                    f"{figures['base']:.1%}",
+                    "" if figures["auc"] is None else f"{figures['auc']:.3f}",
+                    *(f"{figures[key]:.3f}" for key in ("log_loss", "ece", "precision_at_10")),
+                )  # fmt: skip
+    if shown.row_count:
+        Console().print(shown)
+    for point in evidence.get("few_outcomes", ()):
+        print(
+            f"learned from {point['outcomes']} outcomes: {point['excess']:+.4f} nats against the "
+            f"cold start, mean of {point['resamples']}"
+        )
+
+
+Version = Annotated[str, typer.Argument(help=f"A version, {COLD_START}, or a file.")]
+
+
+@app.command()
+def show(
+    version: Annotated[str, typer.Argument(help="A version; the one in use.")] = "",
+    as_file: Annotated[bool, typer.Option("--file", help="Print the version's file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a version: what it was learned from, and the evidence for it.
+
+    Example: ripeline model show --json
+    """
+    settings = current_settings()
+    found = asyncio.run(models.shown(settings, version))
+    if as_file:
+        return print(asyncio.run(models.text_of(settings, found["version"])), end="")
+    if as_json:
+        return print(json.dumps(found))
+    used = "in use" if found["in_use"] else "not in use"
+    print(f"{found['version']} ({used}): {found['about']}")
+    if training := found["training"]:
+        print(
+            f"{training['outcomes']} outcomes, {training['leads']} leads, {training['events']} "
+            f"events, {training['began'][:10]} to {training['until'][:10]}"
+        )
+        print(f"evidence: {found['evidence'].get('why', '')}")
+    print(f"versions: {', '.join(found['versions'])}")
+    for use_ in found["history"]:
+        print(f"{use_['since'][:16]}  {use_['version']}  {use_['why']}")
+
+
+@app.command()
+def diff(
+    version: Version,
+    other: Annotated[str, typer.Argument(help="Another; the one in use.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show what a version has otherwise than the one in use, or than another.
+
+    Example: ripeline model diff cold-start
+    """
+    settings = current_settings()
+    before = other or asyncio.run(models.shown(settings))["version"]
+    found = asyncio.run(models.difference(settings, before, version))
+    if as_json:
+        return print(
+            json.dumps(
+                {"before": before, "after": version, "differences": [d._asdict() for d in found]}
+            )
+        )
+    table = whole_table("what", before, version)
+    for each in found:
+        table.add_row(each.path, _said(each.before), _said(each.after))
+    Console().print(table)
+
+
+def _said(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+@app.command()
+def use(version: Version, as_json: Json = False) -> None:
+    """Put a version in use; everybody is scored again by it, without a restart.
+
+    Example: ripeline model use cold-start
+    """
+    before = asyncio.run(models.use(current_settings(), version, models.in_file(version)))
+    after = asyncio.run(models.shown(current_settings()))["version"]
+    if as_json:
+        return print(json.dumps({"version": after, "before": before, "replaced": after != before}))
+    if after == before:
+        return say(f"{after} is in use already")
+    print(f"in use is {after}; back: ripeline model use {before}")
