@@ -12,8 +12,10 @@ from services.scorer.learning.episodes import Episode, Person
 from services.scorer.learning.histories import History
 from services.scorer.model.stage_filter import StageModel
 from services.shared.clock import DAY
+from services.shared.contracts.events import Interaction
+from services.shared.playbook.sections import Playbook
 from services.shared.playbook.stage_model import Model
-from tests.support.histories import BASE
+from tests.support.histories import BASE, Occurrence
 
 
 class Simulated(NamedTuple):
@@ -69,7 +71,6 @@ def _lead(process: Arrivals, rng: np.random.Generator, end: float) -> Simulated:
 
 
 def archive(
-    model: Model,
     process: Arrivals,
     count: int,
     rng: np.random.Generator,
@@ -80,7 +81,6 @@ def archive(
     """Leads that enter over so many days, as the live fold's episodes; with `title` those who are
     a CTO convert more often.
     """
-    del model
     out = []
     for number in range(count):
         entry = float(rng.uniform(0, entry_days))
@@ -113,3 +113,29 @@ def stage_score(model: Model, found: list[Simulated]) -> float:
             last, count = at, count + 1
             total += float(np.log(max(belief[stage, 0], 1e-12)))
     return total / count
+
+
+def occurrences(playbook: Playbook, found: list[Episode]) -> list[Occurrence]:
+    """The episodes as what senders would post of them."""
+    model = playbook.model
+    stage_of = {f"content_{stage}": stage for stage in model.stages}
+    content = {
+        mark: next(item.id for item in playbook.content if item.stages[-1] == stage)
+        for mark, stage in stage_of.items()
+        if mark in model.rate
+    }
+    types = {mark: type_ for type_, mark in model.mark_of_type.items() if isinstance(mark, str)}
+    out = []
+    for each in found:
+        email = f"p{each.lead}@firm{each.lead}.example"
+        steps = [list(model.rate)[code] for code in each.code.tolist()]
+        steps += [model.outcome] if each.converted else []
+        for n, (at, mark) in enumerate(zip([*each.at.tolist(), each.end], steps, strict=False)):
+            type_ = "content_downloaded" if mark in content else types.get(mark, mark)
+            traits = dict(each.persons[-1].traits) if not n else {}
+            data = Interaction(
+                id=f"e{each.lead}-{n}", type=type_, email=email, traits=traits,
+                content_id=content.get(mark, ""),
+            )  # fmt: skip
+            out.append(Occurrence(int(at), data))
+    return out

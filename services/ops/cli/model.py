@@ -13,6 +13,7 @@ from services.ops.cli.options import Json, say, whole_table
 from services.ops.commands import models
 from services.ops.commands.current import current_settings
 from services.ops.commands.models import Learned
+from services.scorer.learning.evidence import in_words
 from services.scorer.models import COLD_START, written
 from services.shared.playbook.stage_model import Model
 
@@ -67,6 +68,7 @@ def _answer(done: Learned, out: Path | None) -> dict[str, Any]:
         "running": done.version if done.replaced else done.running,
         "training": learned.training.model_dump() if learned else None,
         "evidence": learned.evidence if learned else None,
+        "against_running": done.against or None,
         "file": str(out) if out and done.model else None,
     }
 
@@ -87,11 +89,11 @@ def _print_model(model: Model) -> None:
     print(f"{learned.version}: {model.about} κ {model.kappa:g}")
     evidence = learned.evidence
     shown = whole_table("on later data", "n", "base", "AUC", "log loss", "ECE", "top tenth")
-    for name in ("learned", "running"):
+    for name in ("learned", "cold_start"):
         if part := evidence.get(name):
             for kind, figures in {"all": part, **part["by_moment"]}.items():
                 shown.add_row(
-                    f"{name}, {kind.replace('_', ' ')}", str(figures["n"]),
+                    f"{name.replace('_', ' ')}, {kind.replace('_', ' ')}", str(figures["n"]),
                     f"{figures['base']:.1%}",
                     "" if figures["auc"] is None else f"{figures['auc']:.3f}",
                     *(f"{figures[key]:.3f}" for key in ("log_loss", "ece", "precision_at_10")),
@@ -131,7 +133,8 @@ def show(
             f"{training['outcomes']} outcomes, {training['leads']} leads, {training['events']} "
             f"events, {training['began'][:10]} to {training['until'][:10]}"
         )
-        print(f"evidence: {found['evidence'].get('why', '')}")
+        if gain := found["evidence"].get("gain"):
+            print(f"against the cold start: {in_words(gain)}")
     print(f"versions: {', '.join(found['versions'])}")
     for use_ in found["history"]:
         print(f"{use_['since'][:16]}  {use_['version']}  {use_['why']}")

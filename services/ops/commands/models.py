@@ -33,6 +33,7 @@ class Learned(NamedTuple):
     version: str
     running: str
     model: Model | None
+    against: dict[str, Any] = {}
 
 
 class Difference(NamedTuple):
@@ -85,7 +86,7 @@ async def _stored(engine: Any, verdict: Verdict, running: str, *, use: bool) -> 
         if replaces:
             await models.use(version, verdict.why)
     why = f"{version} is in use already" if running == version else verdict.why
-    return Learned(replaces, why, version, running, verdict.model)
+    return Learned(replaces, why, version, running, verdict.model, verdict.against)
 
 
 def in_file(version: str) -> Model | None:

@@ -34,7 +34,7 @@ HELD_OUT = 0.2  # of the leads, for the choice of κ
 LEAST_OUTCOMES = 10  # below it nothing is learned
 CALIBRATED_BY = 100  # outcomes
 BETA_PRIOR = 50.0
-EVIDENT = 2.0  # standard errors
+EVIDENT = 1.0  # standard errors
 
 Progress = Callable[[str, float], None]
 NOTHING = Training(source="", began="", until="", leads=0, events=0, outcomes=0, rows=0)
@@ -180,19 +180,19 @@ def weighed(
         [*(loss(z, y) for z in out_of_fold.values()), loss(by_stages, y)], rows.groups
     )
     progress("weights", 1.0)
-    if strength is None:
-        return model.model_copy(update={"learned": plain})
-    fitted = layer.fit(made.values, y, strength, made.towards, made.unit)
-    p = layer.sigmoid(out_of_fold[strength])
-    judged = np.isfinite(p)
-    beta = calibration.beta(rows.when.outcome[judged], p[judged], BETA_PRIOR)
-    learned_ = _exported(made, model, fitted).model_copy(
-        update={
-            "calibration": Calibration(a=beta.a, b=beta.b, c=beta.c),
-            "calibrated": rows.outcomes >= CALIBRATED_BY,
-        }
-    )
-    return model.model_copy(update={"learned": learned_})
+    fitted = strength and layer.fit(made.values, y, strength, made.towards, made.unit)
+    chosen = _exported(made, model, fitted) if fitted else plain
+    z = out_of_fold[strength] if strength else by_stages
+    update = {"calibration": _calibration(z, rows.when.outcome)}
+    update["calibrated"] = rows.outcomes >= CALIBRATED_BY
+    return model.model_copy(update={"learned": chosen.model_copy(update=update)})
+
+
+def _calibration(log_odds: F, outcome: B) -> Calibration:
+    """The beta calibration of predictions (N), of those that were made."""
+    judged = np.isfinite(log_odds)
+    found = calibration.beta(outcome[judged], layer.sigmoid(log_odds[judged]), BETA_PRIOR)
+    return Calibration(a=found.a, b=found.b, c=found.c)
 
 
 def _tried(

@@ -28,11 +28,14 @@ HELD_OUT, MOST_HELD = 0.2, 5_000  # of the leads, and their rows
 
 
 class Judgement(NamedTuple):
-    """Whether the learned model wins, why in one sentence, and the figures."""
+    """Whether the learned model wins over the running one, why in one sentence, its figures beside
+    the cold start's, and its gain `against` the running one.
+    """
 
     wins: bool
     why: str
-    figures: dict[str, Any]
+    figures: dict[str, Any] = {}
+    against: dict[str, Any] = {}
 
 
 def nothing_to_learn(found: Sequence[Episode], outcome: str) -> str:
@@ -68,7 +71,6 @@ def judge(
             False,
             f"the archive spans {(until - int(first)) / DAY:.0f} days, and {needed:.0f} are needed "
             "to learn from the earlier part and to judge by the later one",
-            {},
         )
     cut = int(first) + horizon + int(EARLIER * beyond)
     earlier = [part for each in found if (part := each.until(cut))]
@@ -79,40 +81,40 @@ def judge(
             False,
             f"{later.outcomes} outcomes follow moments after {_day(cut)}, and at least "
             f"{LEAST_LATER} are needed to judge by",
-            {},
         )
     model = company.learned(playbook, earlier, cut, seed, progress)
-    candidate = Fold(playbook.with_model(model))
-    compared = _compared(
-        later, company.predicted(candidate, later), company.predicted(running, later)
-    )
-    gain = compared["gain"]
+    learned = company.predicted(Fold(playbook.with_model(model)), later)
+    cold = company.predicted(Fold(playbook), later)
+    against = _gain(later, learned, company.predicted(running, later))
+    wins, why = against["low"] > 0, in_words(against)
+    figures_ = {
+        "from": _day(cut),
+        "until": _day(until),
+        "outcomes": later.outcomes,
+        "gain": _gain(later, learned, cold),
+        "learned": figures(later, learned),
+        "cold_start": figures(later, cold),
+    }
+    return Judgement(wins, why, figures_, against)
+
+
+def in_words(gain: dict[str, Any]) -> str:
+    """Whether one model is better than another by its gain on later data, in a sentence."""
+    how = "it is better" if gain["low"] > 0 else "it is not surely better"
     between = f"(95 % interval {gain['low']:.4f} to {gain['high']:.4f})"
-    words = f"{gain['mean']:.4f} nats a prediction {between}"
-    wins = gain["low"] > 0
-    why = (
-        f"on {len(later.when.lead)} later predictions it is better by {words}"
-        if wins
-        else f"on {len(later.when.lead)} later predictions it is not surely better: by {words}"
-    )
-    return Judgement(wins, why, {"from": _day(cut), "until": _day(until)} | compared)
+    return f"on {gain['n']} later predictions {how}: {gain['mean']:.4f} nats each {between}"
 
 
 def _day(instant: int) -> str:
     return rfc3339(from_us(instant))[:10]
 
 
-def _compared(rows: Rows, learned: F, running: F) -> dict[str, Any]:
-    """Both models on the same moments, all of them and of each kind."""
-    y = rows.when.outcome
-    gains = company.loss(running, y * 1.0) - company.loss(learned, y * 1.0)
+def _gain(rows: Rows, learned: F, other: F) -> dict[str, Any]:
+    """How much less the learned model is surprised than another, in nats a prediction."""
+    y = rows.when.outcome.astype(np.float64)
+    gains = company.loss(other, y) - company.loss(learned, y)
     mean, error = float(gains.mean()), company.error_of_mean(gains, rows.groups)
-    return {
-        "outcomes": rows.outcomes,
-        "gain": {"mean": mean, "low": mean - Z * error, "high": mean + Z * error},
-        "learned": figures(rows, learned),
-        "running": figures(rows, running),
-    }
+    return {"n": len(y), "mean": mean, "low": mean - Z * error, "high": mean + Z * error}
 
 
 def figures(rows: Rows, log_odds: F) -> dict[str, Any]:
@@ -147,7 +149,7 @@ def curve(
     rows = Rows(rows.found, rows.when.only(some), [rows.traits[i] for i in some.tolist()])
     if not rows.outcomes:
         return []
-    y = rows.when.outcome * 1.0
+    y = rows.when.outcome.astype(np.float64)
     cold = company.loss(company.predicted(Fold(playbook), rows), y).mean()
     by_lead: dict[int, list[Episode]] = {}
     for each, out in zip(found, held, strict=True):

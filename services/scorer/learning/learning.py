@@ -21,12 +21,13 @@ FIGURES = 6
 
 class Verdict(NamedTuple):
     """A learned model, None where there is nothing to learn from; whether it wins over the running
-    one, and why.
+    one, why, and its gain `against` that.
     """
 
     model: Model | None
     wins: bool
     why: str
+    against: dict[str, Any] = {}
 
 
 def learn(
@@ -48,7 +49,7 @@ def learn(
         return Verdict(None, False, why)
     judged = evidence.judge(playbook, running, found, until, seed, progress)
     model = company.learned(playbook, found, until, seed, progress)
-    figures = {"wins": judged.wins, "why": judged.why, **judged.figures}
+    figures = dict(judged.figures)
     if with_curve:
         figures["few_outcomes"] = evidence.curve(playbook, found, until, seed, progress)
     training = Training(
@@ -60,7 +61,8 @@ def learn(
         outcomes=sum(each.converted for each in found),
         rows=sum(part.get("n", 0) for part in [judged.figures.get("learned", {})]),
     )
-    return Verdict(finished(model, training, figures), judged.wins, judged.why)
+    made = finished(model, training, figures)
+    return Verdict(made, judged.wins, judged.why, rounded(judged.against, FIGURES))
 
 
 def finished(model: Model, training: Training, figures: dict[str, Any]) -> Model:

@@ -72,9 +72,11 @@ def curve(fold: Fold, product: str, known: Known, now: int, instants: int = 100)
     if silent.any():
         days = (at[silent] - before[silent]) / DAY
         belief[:, silent] = model.advance(np.ascontiguousarray(belief[:, silent]), days)
-    activity = Activity(
-        *(np.concatenate(each, axis=-1)[..., last] for each in zip(*acts, strict=True))
+    counts = np.concatenate([each.counts for each in acts], axis=1)[:, last]
+    times = (
+        np.concatenate(column)[last] for column in zip(*(each[1:] for each in acts), strict=True)
     )
+    activity = Activity(counts, *times)
     chances = fold.estimate.likelihood(
         belief, activity, np.maximum(at, before), _effects(fold, known, at), ended[last]
     )
