@@ -67,6 +67,7 @@ async def _serve(scorer: Scorer, settings: Settings, watchdog: Watchdog) -> None
             scorer.published.run(watchdog.heartbeat("published")),
             scorer.models.after(scorer.sweeper.run(watchdog.heartbeat("sweeper"))),
             *([scorer.crm.run(watchdog.heartbeat("writer"))] if scorer.crm else []),
+            scorer.nightly.run(watchdog.heartbeat("nightly")),
             scorer.keys.refresh(watchdog.heartbeat("keys")),
         ),
         watchdog.watch(),

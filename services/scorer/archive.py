@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.learning.episodes import Episode, episodes
+from services.scorer.learning.monitor import count_source
 from services.scorer.model.fold import Fold
 from services.scorer.model.state import Event
 from services.scorer.model.window import known_of
@@ -25,7 +27,7 @@ MOST_OF_LEAD = 5_000  # events of one lead in hand; of more the first
 MOST_STEPS = 1_500_000  # of all episodes in hand; of more a part of the leads
 PAUSE = 0.5  # of the time that a slice took, in which others have the machine
 ORDERED = (
-    "SELECT lead_id, occurred_at, uid, received_at, body FROM scorer.event "
+    "SELECT lead_id, occurred_at, uid, received_at, source, body FROM scorer.event "
     "WHERE occurred_at <= :now ORDER BY lead_id, occurred_at, uid"
 )
 
@@ -34,7 +36,8 @@ Progress = Callable[[int], None]
 
 class Archive(NamedTuple):
     """Episodes as known at `until` (µs), the last event's time; how many events and leads they are
-    made of, and the share of the leads that was taken.
+    made of, the share of the leads that was taken, and how many events each source sent on each
+    day since 1970.
     """
 
     found: list[Episode]
@@ -42,6 +45,7 @@ class Archive(NamedTuple):
     events: int
     leads: int
     share: float = 1.0
+    sources: dict[str, Counter[int]] = {}
 
 
 async def read(
@@ -63,7 +67,8 @@ async def read(
     events = steps = 0
     limit = 1 << 64
     number = 0
-    async for lead, own in _leads(connection, now, progress):
+    sources: dict[str, Counter[int]] = {}
+    async for lead, own in _leads(connection, now, progress, sources):
         events += len(own)
         number += 1
         if _hash(lead) >= limit:
@@ -82,11 +87,14 @@ async def read(
             for gone in [each for each in kept if _hash(each) >= limit]:
                 steps -= sum(len(each.at) for each in kept.pop(gone))
     every = [episode for found in kept.values() for episode in found]
-    return Archive(every, until, events, number, limit / (1 << 64))
+    return Archive(every, until, events, number, limit / (1 << 64), sources)
 
 
 async def _leads(
-    connection: AsyncConnection, now: int, progress: Progress
+    connection: AsyncConnection,
+    now: int,
+    progress: Progress,
+    sources: dict[str, Counter[int]],
 ) -> AsyncIterator[tuple[uuid.UUID, list[Event]]]:
     """Each lead with its events in the order of the fold."""
     lead: uuid.UUID | None = None
@@ -95,7 +103,8 @@ async def _leads(
     began = time.monotonic()
     async with connection.stream(text(ORDERED), {"now": now}, execution_options=options) as result:
         async for rows in result.partitions():
-            for of, at, uid, received, body in rows:
+            for of, at, uid, received, source, body in rows:
+                count_source(sources, source, at)
                 if of != lead:
                     if lead is not None:
                         yield lead, own

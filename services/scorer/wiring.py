@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.api import create_app
+from services.scorer.checking import NightlyCheck
 from services.scorer.crm.delivery import CrmDelivery
 from services.scorer.models import COLD_START, Current, ModelWatch
 from services.scorer.processing.handler import Decoded, Handler
@@ -42,6 +43,7 @@ class Scorer(NamedTuple):
     published: PublishedProgress
     sweeper: Sweeper
     models: ModelWatch
+    nightly: NightlyCheck
     crm: CrmDelivery | None
     lag: Lag
     app: FastAPI
@@ -79,6 +81,7 @@ def wire(settings: Settings, current: Current | None = None) -> Scorer:
         published=PublishedProgress(engine, "scorer", [INTERACTIONS]),
         sweeper=Sweeper(engine, handler, poll, relay.notify),
         models=ModelWatch(engine, current.version),
+        nightly=NightlyCheck(engine),
         lag=lag,
         crm=_crm_delivery(settings, engine, scoring) if writes_back else None,
         app=create_app(

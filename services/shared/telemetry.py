@@ -134,3 +134,13 @@ DECISION_SECONDS = Histogram(
     "on the touch",
     buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
 )  # fmt: skip
+
+# -- the model ------------------------------------------------------------------------------------
+
+# stands still where the nightly check does not come to its end
+MODEL_CHECKED = Gauge(
+    "ripeline_model_checked_timestamp_seconds",
+    "When predictions were last compared with what came of them, since 1970",
+)
+# `kind` is calibration, mix or silent
+MODEL_ALARMS = Gauge("ripeline_model_alarms", "Alarms of the last check of the model", ["kind"])

@@ -2,7 +2,8 @@
 when the first and the last were. The log-odds layer of a learned model reads them.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,11 +15,13 @@ NO_MARK = -1
 
 
 class Activity(NamedTuple):
-    """Of L leads: decayed `counts` (M, L) as of `last_at` (L, µs), the first act, how many there
-    were, and the `last` mark or NO_MARK. A restart of the stage filter forgets them.
+    """Of L leads: `counts` (M, L) of each mark, decayed as of its last act at `counted_at` (M, L,
+    µs); when the first and the last act was, how many there were, and the `last` mark or NO_MARK. A
+    restart of the stage filter forgets them.
     """
 
     counts: F
+    counted_at: I
     first_at: I
     last_at: I
     acts: I
@@ -29,27 +32,30 @@ class Activity(NamedTuple):
         """Of leads that did nothing."""
         never = np.full(leads, NEVER, np.int64)
         return cls(
-            np.zeros((marks, leads)), never, never.copy(), np.zeros(leads, np.int64),
-            np.full(leads, NO_MARK, np.int64),
+            np.zeros((marks, leads)), np.full((marks, leads), NEVER, np.int64), never,
+            never.copy(), np.zeros(leads, np.int64), np.full(leads, NO_MARK, np.int64),
         )  # fmt: skip
 
     def of(self, some: I) -> "Activity":
         """That of the leads at these indices."""
-        counts, *times = self
-        return Activity(np.ascontiguousarray(counts[:, some]), *(each[some] for each in times))
+        return self.map(lambda each: np.ascontiguousarray(each[..., some]))
+
+    def map(self, of: Callable[[Any], Any]) -> "Activity":
+        """The same with each array replaced."""
+        return Activity(*(of(each) for each in self))
 
     def forget(self, who: I) -> None:
         """Forgets what these did, in place."""
         self.counts[:, who], self.acts[who], self.last[who] = 0.0, 0, NO_MARK
-        self.first_at[who] = self.last_at[who] = NEVER
+        self.counted_at[:, who] = self.first_at[who] = self.last_at[who] = NEVER
 
     def note(self, who: I, at: I, mark: I) -> None:
         """One act each of leads `who`, in place."""
-        known = self.last_at[who] > NEVER
-        counts = self.counts[:, who] * remaining(np.where(known, at - self.last_at[who], 0))
-        counts[mark, np.arange(who.size)] += 1.0
-        self.counts[:, who] = counts
-        self.first_at[who] = np.where(known, self.first_at[who], at)
+        before, first = self.counted_at[mark, who], self.first_at[who]
+        elapsed = np.where(before > NEVER, at - before, 0)
+        self.counts[mark, who] = self.counts[mark, who] * remaining(elapsed) + 1.0
+        self.counted_at[mark, who] = at
+        self.first_at[who] = np.where(first > NEVER, first, at)
         self.last_at[who], self.last[who] = at, mark
         self.acts[who] += 1
 
@@ -70,9 +76,9 @@ class Activity(NamedTuple):
         age = np.where(known, until - self.first_at, 0)
         times = np.stack([elapsed / DAY, age / DAY, self.acts.astype(np.float64)])
         marks = np.arange(len(self.counts))[:, None]
-        return np.concatenate(
-            [self.counts * remaining(elapsed), times, np.log1p(times), (self.last == marks) * 1.0]
-        )
+        counted = self.counted_at > NEVER
+        counts = self.counts * remaining(np.where(counted, until - self.counted_at, 0))
+        return np.concatenate([counts, times, np.log1p(times), (self.last == marks) * 1.0])
 
 
 def names(marks: list[str]) -> list[str]:
@@ -85,5 +91,5 @@ def names(marks: list[str]) -> list[str]:
 
 
 def remaining(elapsed: I) -> F:
-    """What is left of counts after so many µs (L)."""
+    """What is left of counts after so many µs."""
     return np.exp2(-(elapsed / (HALF_LIFE_DAYS * DAY)))

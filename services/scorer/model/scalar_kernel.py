@@ -174,27 +174,30 @@ class ScalarKernel:
         """The acts among steps that the filter takes."""
         first, last = int(activity.first_at[i]), int(activity.last_at[i])
         acts, mark = int(activity.acts[i]), int(activity.last[i])
+        counted: list[int] = activity.counted_at[:, i].tolist()
         elapsed: list[int] = []
-        noted: list[int] = []  # marks, −1 for a restart
+        noted: list[int] = []  # marks, NO_MARK for a restart
         for step in evidence:
             if self._special.restarts[step.code]:
                 first, last, acts, mark = NEVER, NEVER, 0, NO_MARK
+                counted = [NEVER] * len(counted)
                 elapsed.append(0)
                 noted.append(NO_MARK)
             elif 0 <= (each := self._session_of[step.code]) < self._marks:
-                elapsed.append(step.at - last if last > NEVER else 0)
+                elapsed.append(step.at - counted[each] if counted[each] > NEVER else 0)
                 noted.append(each)
-                first = first if last > NEVER else step.at
-                last, acts, mark = step.at, acts + 1, each
+                first = first if first > NEVER else step.at
+                last, acts, mark, counted[each] = step.at, acts + 1, each, step.at
         if not noted:
             return
         counts = activity.counts[:, i].tolist()
-        decays = remaining(np.array(elapsed, np.int64)).tolist()
-        for each, left in zip(noted, decays, strict=True):
-            counts = [0.0] * len(counts) if each == NO_MARK else [left * x for x in counts]
-            if each != NO_MARK:
-                counts[each] += 1.0
-        activity.counts[:, i] = counts
+        left = remaining(np.array(elapsed, np.int64)).tolist()
+        for each, share in zip(noted, left, strict=True):
+            if each == NO_MARK:
+                counts = [0.0] * len(counts)
+            else:
+                counts[each] = counts[each] * share + 1.0
+        activity.counts[:, i], activity.counted_at[:, i] = counts, counted
         activity.first_at[i], activity.last_at[i] = first, last
         activity.acts[i], activity.last[i] = acts, mark
 

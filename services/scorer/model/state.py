@@ -13,8 +13,8 @@ from services.scorer.model.activity import Activity
 from services.scorer.model.stage_filter import NEVER, F, I, Publication
 from services.shared.contracts.events import Interaction
 
-# of a record: when the first and the last act was, how many there were, the last one's mark
-ACTIVITY = ("first_act_at", "last_act_at", "number_of_acts", "last_mark")
+# of a record: what `Activity` has
+ACTIVITY = ("counts", "counted_at", "first_act_at", "last_act_at", "number_of_acts", "last_mark")
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -169,6 +169,7 @@ def record_type(
     """
     activity = [
         ("counts", "<f8", (counted,)),
+        ("counted_at", "<i8", (counted,)),
         ("first_act_at", "<i8"),
         ("last_act_at", "<i8"),
         ("number_of_acts", "<i8"),
@@ -215,9 +216,8 @@ class StateArrays:
         out["stage"], out["since"] = self.published
         out["evidence_at"], out["ended"] = self.evidence_at, self.ended
         if self.activity is not None:
-            out["counts"] = self.activity.counts.T
-            for name, column in zip(ACTIVITY, self.activity[1:], strict=True):
-                out[name] = column
+            for name, column in zip(ACTIVITY, self.activity, strict=True):
+                out[name] = column.T
         return out
 
 
@@ -225,5 +225,4 @@ def _activity(records: np.ndarray[Any, Any]) -> Activity | None:
     """What the leads of records did; None in those that do not tell."""
     if "counts" not in (records.dtype.names or ()):
         return None
-    counts = np.array(records["counts"].T, order="C")
-    return Activity(counts, *(records[name].copy() for name in ACTIVITY))
+    return Activity(*(np.array(records[name].T, order="C") for name in ACTIVITY))

@@ -72,11 +72,13 @@ def curve(fold: Fold, product: str, known: Known, now: int, instants: int = 100)
     if silent.any():
         days = (at[silent] - before[silent]) / DAY
         belief[:, silent] = model.advance(np.ascontiguousarray(belief[:, silent]), days)
-    counts = np.concatenate([each.counts for each in acts], axis=1)[:, last]
-    times = (
-        np.concatenate(column)[last] for column in zip(*(each[1:] for each in acts), strict=True)
+    activity = Activity(
+        np.concatenate([each.counts for each in acts], axis=1)[:, last],
+        *(
+            np.concatenate(column, axis=-1)[..., last]
+            for column in zip(*(each[1:] for each in acts), strict=True)
+        ),
     )
-    activity = Activity(counts, *times)
     chances = fold.estimate.likelihood(
         belief, activity, np.maximum(at, before), _effects(fold, known, at), ended[last]
     )
@@ -86,7 +88,7 @@ def curve(fold: Fold, product: str, known: Known, now: int, instants: int = 100)
 def _after(fold: Fold, before: Activity, step: Step) -> Activity:
     """What the lead did up to a step that the filter takes."""
     code = np.array([step.code % fold.model.shared_offset])
-    after = Activity(*(each.copy() for each in before))
+    after = before.map(np.copy)
     restart = np.array([fold.model.signals[code[0]] in RESTARTING])
     after.step(np.zeros(1, np.int64), np.array([step.at]), fold.model.marks_of(code), restart)
     return after
