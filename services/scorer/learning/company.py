@@ -183,8 +183,10 @@ def weighed(
     fitted = strength and layer.fit(made.values, y, strength, made.towards, made.unit)
     chosen = _exported(made, model, fitted) if fitted else plain
     z = out_of_fold[strength] if strength else by_stages
-    update = {"calibration": _calibration(z, rows.when.outcome)}
-    update["calibrated"] = rows.outcomes >= CALIBRATED_BY
+    update = {
+        "calibration": _calibration(z, rows.when.outcome),
+        "calibrated": rows.outcomes >= CALIBRATED_BY,
+    }
     return model.model_copy(update={"learned": chosen.model_copy(update=update)})
 
 
