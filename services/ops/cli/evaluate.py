@@ -54,7 +54,7 @@ def evaluate(
     try:
         written = mapping_file.read(mapping, model=TableMapping)
         assert isinstance(written.mapping, TableMapping)
-        with _progress_bars() as progress:
+        with progress_bars() as progress:
             read = tables.read(table, written, progress)
             found = evaluation.evaluate(read, written.mapping, progress)
             said = result.summary(found, progress)
@@ -115,7 +115,7 @@ def _draw(folder: Path, name: str, found: Evaluation) -> None:
 
 
 @contextmanager
-def _progress_bars() -> Iterator[evaluation.Progress]:
+def progress_bars() -> Iterator[evaluation.Progress]:
     """A bar for each step, on a terminal's stderr."""
     columns = (TextColumn("{task.description:>16}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
