@@ -9,6 +9,7 @@ import typer
 
 from services.ops.cli import (
     evaluate,
+    filtering,
     importing,
     keys,
     model,
@@ -45,7 +46,8 @@ for command in (
     app.command()(command)
 app.command("import", help=importing.HELP)(importing.import_file)
 app.command(help=evaluate.HELP)(evaluate.evaluate)
-app.command()(model.learn)
+app.command("filter", help=filtering.HELP)(filtering.filter_events)
+app.command(help=model.HELP)(model.learn)
 app.add_typer(model.app, name="model")
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.brake, name="brake")

@@ -2,56 +2,76 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from services.ingest.importing import mapping_file
 from services.ops.cli.evaluate import progress_bars
-from services.ops.cli.options import Json, say, whole_table
+from services.ops.cli.options import Json, PlaybookFolder, end, say, whole_table
 from services.ops.commands import models
 from services.ops.commands.current import current_settings
 from services.ops.commands.models import Learned
+from services.ops.learning.mapping import FilterMapping
+from services.ops.learning.named import learn_from_table
 from services.scorer.learning.evidence import in_words
 from services.scorer.models import COLD_START, written
+from services.shared.errors import Reject
+from services.shared.playbook.loading import InvalidFile, load
 from services.shared.playbook.stage_model import Model
+from services.shared.settings import ROOT
 
 app = typer.Typer(
     no_args_is_help=True, help="The model of the estimate: learned versions, and the one in use."
 )
 
 
+HELP = """Learn the estimate from the company's own outcomes, beside the running system.
+
+The stages' rates, what acts and attributes say beyond them, and the calibration are learned from the
+stored events. The learned version comes into use only where it predicts later outcomes better than
+the running one; everybody is then scored again. Otherwise it says why, and the running one stays.
+
+With a TABLE no system need run: its events are learned from, by a mapping as `ripeline filter` has
+it, with their outcome, and the model is written to a file.
+
+Example: ripeline learn --json
+Example: ripeline learn events.csv --mapping events.yaml --out model.json
+"""
+
+
 def learn(
+    table: Annotated[
+        Path | None, typer.Argument(help="Events as a CSV file; the archive.", dir_okay=False)
+    ] = None,
+    mapping: Annotated[str, typer.Option("--mapping", help="YAML file of the mapping.")] = "",
     out: Annotated[
         Path | None, typer.Option("--out", help="File for the learned model.", dir_okay=False)
     ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Store the version, and keep the running one.")
     ] = False,
-    few_outcomes: Annotated[
+    with_curve: Annotated[
         bool,
         typer.Option("--curve/--no-curve", help="How a model does that learned from few outcomes."),
     ] = True,
+    playbook: PlaybookFolder = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn; the same gives the same file.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Learn the estimate from the company's own outcomes, beside the running system.
-
-    The stages' rates, what acts and attributes say beyond them, and the calibration are learned
-    from the stored events. The learned version comes into use only where it predicts later outcomes
-    better than the running one; everybody is then scored again. Otherwise it says why, and the
-    running one stays. See docs/learning.md.
-
-    Example: ripeline learn --json
-    """
-    settings = current_settings()
     with progress_bars() as progress:
-        done = asyncio.run(
-            models.learn_from_archive(
-                settings, use=not keep, seed=seed, with_curve=few_outcomes, progress=progress
-            )
-        )
+        if table:
+            done = _from_table(table, mapping, playbook, seed, with_curve, progress)
+        else:
+            done = asyncio.run(
+                models.learn_from_archive(
+                    current_settings(), use=not keep, seed=seed, with_curve=with_curve,
+                    progress=progress,
+                )
+            )  # fmt: skip
     if out and done.model:
         out.write_text(written(done.model))
     if as_json:
@@ -59,11 +79,34 @@ def learn(
     _print(done)
 
 
+def _from_table(
+    table: Path,
+    mapping: str,
+    playbook: Path | None,
+    seed: int,
+    with_curve: bool,
+    progress: Callable[[str, float], None],
+) -> Learned:
+    if not mapping:
+        end("a table needs --mapping FILE: which columns are lead, type and time", 2)
+    try:
+        read = mapping_file.read(mapping, model=FilterMapping)
+        own = load(playbook or ROOT / "deploy" / "playbook")
+        verdict = learn_from_table(table, read, own, progress, seed=seed, with_curve=with_curve)
+    except (InvalidFile, Reject) as broken:
+        end(str(broken), 2)
+    except OSError as error:
+        end(f"{table}: {error.strerror}; name a file that can be read", 2)
+    version = verdict.model.version if verdict.model else ""
+    return Learned(False, verdict.why, version, COLD_START, verdict.model, verdict.against)
+
+
 def _answer(done: Learned, out: Path | None) -> dict[str, Any]:
     learned = done.model.learned if done.model else None
     return {
         "replaced": done.replaced,
         "why": done.why,
+        "better": bool(done.against and done.against["low"] > 0),
         "version": done.version or None,
         "running": done.version if done.replaced else done.running,
         "training": learned.training.model_dump() if learned else None,

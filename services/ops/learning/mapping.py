@@ -63,14 +63,14 @@ class TableMapping(Mapping):
     @model_validator(mode="after")
     def _makes_sense(self) -> "TableMapping":
         if self.kind == "leads":
-            if self.outcome.type:
+            if self.outcome and self.outcome.type:
                 raise ValueError("a table of leads needs an outcome's `column` and `equals`")
             return self
         if not self.key:
             raise ValueError("events need the column of their `lead`")
         if not self.time or not self.time.column:
             raise ValueError("events need the column of their `time`")
-        if not self.type and not self.outcome.column:
+        if not self.type and not (self.outcome and self.outcome.column):
             raise ValueError("events need a `type`")
         if not self.landmarks or min(self.landmarks) < 0:
             raise ValueError("`landmarks` are days of a lead's life, 0 or more")
@@ -87,3 +87,12 @@ class TableMapping(Mapping):
         mapping lists traits.
         """
         return self.traits == ALL or (self.kind == "leads" and not self.traits)
+
+
+class FilterMapping(TableMapping):
+    """The mapping of a table of events for `ripeline filter`: what is only for learning may be left
+    out.
+    """
+
+    kind: Literal["events"]
+    outcome: TableOutcome | None = None  # type: ignore[assignment]  # narrower where learned from

@@ -1,33 +1,28 @@
 """Reads a table with outcomes into arrays: histories of leads, or one row a lead."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from services.ingest.importing import times
-from services.ingest.importing.cells import folded, matches, values_of
+from services.ingest.importing.cells import matches, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.table import Table
-from services.ingest.sources.segment_calls import snake
 from services.ops.learning.mapping import TableMapping
+from services.ops.learning.rows import ZONE, Progress, days_of, outcomes_of, rows_of, types_of
 from services.scorer.learning.attributes import Column, column
 from services.scorer.learning.histories import B, F, History, I
-from services.shared.clock import EPOCH
 from services.shared.errors import Reject
 
 MOST_MARKS = 20  # the rest are one mark more
 OTHER = "other"
-ZONE = "UTC"  # of times that name none, where the mapping does not say another
-DAY_S = 86_400.0
 LEAST_OUTCOMES = 10  # of each class
 EARLY_OUTCOME = "lead without an event before its outcome"
 MOST_SHOWN = 5  # of the values that a column has
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass
@@ -76,20 +71,12 @@ def read(path: Path, written: MappingFile, progress: Progress) -> EventTable | L
     table = Table(path, mapping.encoding, mapping.delimiter)
     try:
         written.check(table.header)
-        rows = _rows(table, progress)
+        rows = rows_of(table, progress)
         if mapping.kind == "events":
             return _events(mapping, table.header, rows)
         return _leads(mapping, table.header, rows)
     finally:
         table.close()
-
-
-def _rows(table: Table, progress: Progress) -> Iterator[list[str] | Reject]:
-    for number, row in enumerate(table.rows()):
-        if number % 1_000 == 0:
-            progress("reading", table.done / max(table.bytes, 1))
-        yield row.reject or row.cells
-    progress("reading", 1.0)
 
 
 def _trait_columns(mapping: TableMapping, header: Header) -> list[tuple[str, int]]:
@@ -139,7 +126,7 @@ def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Rej
         keys.append(row[key].strip() if key is not None else str(number))
         outcome.append(matches(row[place], wanted))
         values_seen[row[place].strip()] += 1
-        moments.append(_days(at, row))
+        moments.append(days_of(at, row))
         for values, (_, of) in zip(cells, traits, strict=True):
             values.append(row[of])
     columns = [column(name, values) for (name, _), values in zip(traits, cells, strict=True)]
@@ -169,23 +156,14 @@ def _varied(columns: list[Column], skipped: Counter[str]) -> list[Column]:
     return [each for each in columns if (each.codes != each.codes[0]).any()]
 
 
-def _days(at: times.Read, row: list[str]) -> float:
-    """A row's time in days since 1970; NaN where it has none that can be read."""
-    try:
-        moment = at(row)
-    except Reject:
-        return np.nan
-    return (moment - EPOCH).total_seconds() / DAY_S if moment else np.nan
-
-
 def _events(
     mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject]
 ) -> EventTable:
     traits = _trait_columns(mapping, header)
     key = header.find(mapping.key)
     assert key is not None
-    at, what = times.reader(mapping.time, header, ZONE), _types(mapping, header)
-    is_outcome = _outcomes(mapping, header, what)
+    at, what = times.reader(mapping.time, header, ZONE), types_of(mapping, header)
+    is_outcome = outcomes_of(mapping.outcome, header, what)
     skipped: Counter[str] = Counter()
     leads: dict[str, list[tuple[float, int, bool, str]]] = {}
     cells: list[list[str]] = [[] for _ in traits]
@@ -194,7 +172,7 @@ def _events(
         if isinstance(row, Reject):
             skipped[row.title] += 1
             continue
-        who, moment = row[key].strip(), _days(at, row)
+        who, moment = row[key].strip(), days_of(at, row)
         if not who or np.isnan(moment):
             skipped["row without a lead" if not who else "row without a readable time"] += 1
             continue
@@ -242,35 +220,6 @@ def _histories(
     converted = sum(history.converted for history in table.histories)
     _check(len(table.histories), converted, mapping, skipped, counts)
     return table
-
-
-def _types(mapping: TableMapping, header: Header) -> Callable[[Sequence[str]], str]:
-    """What a row says that happened: the words of the mapping, else the cell in snake case."""
-    rule = mapping.type
-    place = header.find(rule.column or rule.name) if rule else None
-    if rule is None or place is None:
-        constant = snake(rule.name) if rule else ""
-        return lambda _: constant
-    names = {folded(value): type_ for value, type_ in rule.names.items()}
-
-    def of(row: Sequence[str]) -> str:
-        value = row[place].strip()
-        return names.get(folded(value)) or snake(value)
-
-    return of
-
-
-def _outcomes(
-    mapping: TableMapping, header: Header, what: Callable[[Sequence[str]], str]
-) -> Callable[[Sequence[str]], bool]:
-    """Whether a row is the outcome."""
-    rule = mapping.outcome
-    if rule.type:
-        wanted = snake(rule.type)
-        return lambda row: what(row) == wanted
-    place, values = header.find(rule.column), values_of(rule.equals)
-    assert place is not None
-    return lambda row: matches(row[place], values)
 
 
 def _check(
