@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, 
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.scorer import estimates
 from services.scorer.dependencies import (
     Backend,
     BackendDep,
@@ -25,6 +26,7 @@ from services.scorer.queries.filters import LeadFilter, Order, SalesFilter
 from services.scorer.queries.lag import Lag
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import LookupBody, identifier_of
+from services.scorer.queries.model import ModelQueries
 from services.scorer.queries.repository import MergedAway, UnknownLead
 from services.scorer.queries.responses import (
     LeadResponse,
@@ -75,12 +77,23 @@ def create_app(
     leads = LeadQueries(engine, scoring, pepper, lag)
     sales = SalesReports(engine, scoring, leads, publisher, pepper)
     timelines = TimelineQueries(engine, scoring, pepper)
-    app.state.backend = Backend(scoring, keys, rates, leads, timelines, sales)
+    app.state.backend = Backend(
+        scoring, keys, rates, leads, timelines, sales, ModelQueries(engine, scoring)
+    )
     app.exception_handler(MergedAway)(_redirect)
     app.exception_handler(UnknownLead)(_unknown)
     app.include_router(router)
+    app.include_router(estimates.router)
     add_response_types(
-        app, [LeadResponse, LeadsResponse, LedgerResponse, TimelineResponse, PendingReportResponse]
+        app,
+        [
+            LeadResponse,
+            LeadsResponse,
+            LedgerResponse,
+            TimelineResponse,
+            PendingReportResponse,
+            *estimates.RESPONSES,
+        ],
     )
     page.mount(app, settings, engine, scoring, leads, keys, sales)
     return app

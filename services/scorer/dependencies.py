@@ -10,6 +10,7 @@ from fastapi import Depends, Path, Query, Request
 
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import lead_reference
+from services.scorer.queries.model import ModelQueries
 from services.scorer.queries.repository import UnknownLead
 from services.scorer.queries.sales_status import SalesReports
 from services.scorer.queries.timeline import TimelineQueries
@@ -34,6 +35,7 @@ class Backend:
     leads: LeadQueries
     timelines: TimelineQueries
     sales: SalesReports
+    models: ModelQueries
 
     def product(self, name: str) -> str:
         """The product, the first one where none is named. Raises Reject for an unknown one."""

@@ -1,4 +1,4 @@
-"""Learned models and which of them is in use, what the nightly check found, and forecasts."""
+"""Learned models and which of them is in use, and what the nightly check found."""
 
 from alembic import op
 
@@ -23,21 +23,7 @@ CREATE TABLE scorer.model_check (
     version text NOT NULL,
     checked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     body text NOT NULL
-);
-CREATE TABLE scorer.forecast (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    made_at bigint NOT NULL,
-    due_at bigint NOT NULL,
-    version text NOT NULL,
-    asked text NOT NULL,
-    leads int NOT NULL,
-    expected float8 NOT NULL,
-    low int NOT NULL,
-    high int NOT NULL,
-    members bytea NOT NULL,
-    happened int
-);
-CREATE INDEX forecast_due ON scorer.forecast (due_at) WHERE happened IS NULL
+)
 """
 
 
@@ -49,5 +35,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Takes them out."""
-    for table in ("forecast", "model_check", "model_use", "model"):
+    for table in ("model_check", "model_use", "model"):
         op.execute(f"DROP TABLE scorer.{table}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -17,8 +18,10 @@ from services.ops.commands.current import current_settings
 from services.ops.commands.models import Learned
 from services.ops.learning.mapping import FilterMapping
 from services.ops.learning.named import learn_from_table
+from services.scorer import checking
 from services.scorer.learning.evidence import in_words
 from services.scorer.models import COLD_START, written
+from services.scorer.queries.filters import LeadFilter
 from services.shared.errors import Reject
 from services.shared.playbook.loading import InvalidFile, load
 from services.shared.playbook.stage_model import Model
@@ -31,9 +34,10 @@ app = typer.Typer(
 
 HELP = """Learn the estimate from the company's own outcomes, beside the running system.
 
-The stages' rates, what acts and attributes say beyond them, and the calibration are learned from the
-stored events. The learned version comes into use only where it predicts later outcomes better than
-the running one; everybody is then scored again. Otherwise it says why, and the running one stays.
+The stages' rates, what acts and attributes say beyond them, and the calibration are learned from
+the stored events. The learned version comes into use only where it predicts later outcomes better
+than the running one; everybody is then scored again. Otherwise it says why, and the running one
+stays.
 
 With a TABLE no system need run: its events are learned from, by a mapping as `ripeline filter` has
 it, with their outcome, and the model is written to a file.
@@ -181,6 +185,68 @@ def show(
     print(f"versions: {', '.join(found['versions'])}")
     for use_ in found["history"]:
         print(f"{use_['since'][:16]}  {use_['version']}  {use_['why']}")
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Compare predictions with what came of them now; otherwise it is done every night.
+
+    Example: ripeline model check --json
+    """
+    found = asyncio.run(checking.check(current_settings()))
+    if found is None:
+        end("another check is under way; `ripeline status` says when one was made")
+    if as_json:
+        return print(json.dumps(found))
+    print(
+        f"{found['version']}: {found['matured']} predictions have matured, as of {found['as_of']}"
+    )
+    table = whole_table("month", "n", "predicted", "happened", "AUC", "ECE")
+    for month in found["months"]:
+        auc = "" if month["auc"] is None else f"{month['auc']:.3f}"
+        shares = (f"{month[key]:.1%}" for key in ("predicted", "base"))
+        table.add_row(month["month"], str(month["n"]), *shares, auc, f"{month['ece']:.3f}")
+    if table.row_count:
+        Console().print(table)
+    for alarm in found["alarms"]:
+        print(f"alarm, {alarm['kind']}: {alarm['what']}")
+
+
+def forecast(
+    product: Annotated[str, typer.Option(help="The playbook's first product.")] = "",
+    stage: Annotated[str, typer.Option(help="Only leads in this stage.")] = "",
+    min_likelihood: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    min_fit: Annotated[float | None, typer.Option(min=0, max=100)] = None,
+    min_engagement: Annotated[float | None, typer.Option(min=0, max=100)] = None,
+    company: Annotated[str, typer.Option(help="Only leads of this company.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Forecast how many leads of a list reach the outcome, with an interval, and how past forecasts
+    did.
+
+    Example: ripeline forecast --stage decision --json
+    """
+    asked = LeadFilter(
+        product=product, stage=stage, min_likelihood=min_likelihood, min_fit=min_fit,
+        min_engagement=min_engagement, company=company,
+    )  # fmt: skip
+    found = asyncio.run(models.forecast(current_settings(), asked))
+    if as_json:
+        return print(msgspec.json.encode(found).decode())
+    print(
+        f"{found.expected:.1f} of {found.leads} leads within {found.horizon_days:.0f} days "
+        f"({found.outcome}), 95 % interval {found.low:.0f} to {found.high:.0f}"
+    )
+    if not found.calibrated:
+        print("not calibrated on own outcomes yet: the interval allows for it")
+    table = whole_table("past forecast", "leads", "expected", "interval", "happened")
+    for each in found.past:
+        between = f"{each.low:.0f} to {each.high:.0f}"
+        table.add_row(
+            each.at[:10], str(each.leads), f"{each.expected:.1f}", between, str(each.happened)
+        )
+    if table.row_count:
+        Console().print(table)
 
 
 @app.command()

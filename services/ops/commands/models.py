@@ -8,14 +8,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from services.scorer import archive
 from services.scorer.learning.learning import Verdict, learn
 from services.scorer.model.fold import Fold
 from services.scorer.models import COLD_START, Models, current, read_model, written
+from services.scorer.queries.filters import LeadFilter
+from services.scorer.queries.model import ForecastResponse, ModelQueries
+from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
 from services.shared.db import open_engine, value
+from services.shared.errors import Reject
 from services.shared.playbook.loading import load
-from services.shared.playbook.sections import Playbook
+from services.shared.playbook.sections import UNKNOWN, Playbook
 from services.shared.playbook.stage_model import Model
 from services.shared.settings import Settings
 
@@ -135,6 +141,28 @@ async def shown(settings: Settings, version: str = "") -> dict[str, Any]:
             {"version": use.version, "since": use.since.isoformat(), "why": use.why} for use in uses
         ],
     }
+
+
+async def forecast(settings: Settings, asked: LeadFilter) -> ForecastResponse:
+    """Expected outcomes of a list. Raises Reject for a product or stage that is none."""
+    engine = open_engine(settings)
+    try:
+        in_use = await current(engine, load(settings.playbook))
+        scoring = Scoring.of(in_use.playbook, Clock.parse(settings.clock))
+        for where, name, known in (
+            ("product", asked.product, scoring.playbook.products),
+            ("stage", asked.stage, [*scoring.playbook.stages, UNKNOWN]),
+        ):
+            if name and name not in known:
+                raise Reject(
+                    f"no {where} {name!r}", where=where, remedy=f"use one of {', '.join(known)}"
+                )
+        product = asked.product or scoring.playbook.products[0]
+        return await ModelQueries(engine, scoring).forecast(
+            msgspec.structs.replace(asked, product=product)
+        )
+    finally:
+        await engine.dispose()
 
 
 def described(version: str, model: Model) -> dict[str, Any]:

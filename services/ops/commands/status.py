@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.ingest.spool_files import damaged_files, waiting_submissions
+from services.scorer.checking import checks
 from services.scorer.failing import NOT_FAILING
+from services.scorer.models import Models
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.db import open_engine, rows, value
@@ -56,7 +58,8 @@ class Status(NamedTuple):
     set aside, `gaps` those that the broker no longer had when they were to be read, at least, by
     topic, until somebody accepts it; 0 where a topic was created again and all that is known of the
     one before had been read. `waits_for` is why sending waits for an ingest, and `spool_damaged`
-    are files of the spool that were put aside because not all in them could be read.
+    are files of the spool that were put aside because not all in them could be read. `model` is the
+    version in use, and `model_alarms` is what the last check of its predictions found.
     """
 
     lag: dict[Schema, int]
@@ -75,6 +78,9 @@ class Status(NamedTuple):
     spool: int
     waits_for: list[str]
     spool_damaged: int
+    model: str
+    model_checked_at: str | None
+    model_alarms: list[str]
     idle: bool
 
 
@@ -93,6 +99,7 @@ async def read(settings: Settings) -> Status:
             braked = bool(await _count(connection, "nurture.brake"))
             held_by = await spool_leases.held_by(connection)
             stops = await rows(connection, STOPS)
+            model, checked = await Models(connection).in_use(), await checks(connection, most=1)
             lag = {service: await _lag(connection, service, end) for service in READS}
     finally:
         await ends.close()
@@ -112,6 +119,9 @@ async def read(settings: Settings) -> Status:
         spool=spool,
         waits_for=[lease.reason for lease in held_by],
         spool_damaged=damaged_files(settings.spool_dir) if has_spool else 0,
+        model=model,
+        model_checked_at=checked[0].checked_at.isoformat() if checked else None,
+        model_alarms=[alarm["what"] for each in checked for alarm in each.found["alarms"]],
         idle=not any([*lag.values(), *outbox.values(), *to_do, spool, *lost.values()]),
     )
 

@@ -45,7 +45,8 @@ def learn_from_table(
         raise Reject(
             f"none of the table's types says anything to the stages: {unknown}",
             where="type",
-            remedy=f"map them by `names` to event types of the product, or to {', '.join(model.rate)}",
+            remedy="map them by `names` to event types of the product, or to "
+            + ", ".join(model.rate),
         )
     return learn(
         playbook, fold, found, acts.last, path.name, events=sum(map(len, acts.leads.values())),

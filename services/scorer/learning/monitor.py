@@ -13,8 +13,9 @@ import numpy as np
 from services.scorer.learning import company, evidence
 from services.scorer.learning.calibration import Recalibration
 from services.scorer.learning.company import Rows
-from services.scorer.learning.episodes import Episode
+from services.scorer.learning.episodes import Episode, traits_at
 from services.scorer.learning.histories import F
+from services.scorer.learning.moments import Moments
 from services.scorer.model.fold import Fold
 from services.scorer.model.score import probability
 from services.shared.clock import DAY, from_us, rfc3339, to_us
@@ -27,6 +28,7 @@ SHARE = 0.2  # of the observed share, by which predictions are off
 LEAST_ACTS = 200  # of a mix of events
 MIX_CHANGED = 0.25  # population stability index
 SILENT_DAYS, SILENT_CHANCE = 2, 1e-4
+MOST_FORECASTS, FORECASTS_A_HORIZON = 12, 3
 MOVED = 0.05  # of intercept or slope, which is worth a version of its own
 
 Days = Mapping[str, Mapping[int, int]]  # events by source and day since 1970
@@ -55,6 +57,7 @@ def check(fold: Fold, found: Sequence[Episode], until: int, sources: Days) -> Ch
         "all": evidence.figures(rows, z) if len(z) else None,
         "since_training": _figures(rows, z, later) if later.any() else None,
         "months": _months(rows, z),
+        "forecasts": forecasts(fold, found, until),
         "alarms": alarms,
         "recalibration": moved,
     }
@@ -89,6 +92,41 @@ def _months(rows: Rows, z: F) -> list[dict[str, Any]]:
             | {key: figures[key] for key in ("n", "base", "auc", "log_loss", "ece")}
         )
     return out
+
+
+def forecasts(fold: Fold, found: Sequence[Episode], until: int) -> list[dict[str, Any]]:
+    """What the model would have forecast of all leads in reach, horizon by horizon back from the
+    last that has ended, and how many outcomes came.
+    """
+    horizon = int(fold.playbook.model.horizon_days * DAY)
+    first = min((int(each.at[0]) for each in found), default=until)
+    out: list[dict[str, Any]] = []
+    at = until - horizon
+    while at > first and len(out) < MOST_FORECASTS:
+        alive = [part for each in found if each.end > at and (part := each.until(at))]
+        if alive:
+            happened = sum(each.converted and at < each.end <= at + horizon for each in found
+                           if int(each.at[0]) <= at)  # fmt: skip
+            p = probability(company.predicted(fold, _now(alive, at)))
+            spread = float((p * (1 - p)).sum())
+            out.append(
+                {"at": rfc3339(from_us(at)), "leads": len(alive), "expected": float(p.sum()),
+                 "spread": spread, "happened": happened}
+            )  # fmt: skip
+        at -= horizon // FORECASTS_A_HORIZON
+    return out
+
+
+def _now(found: Sequence[Episode], at: int) -> Rows:
+    """The moment `at` (µs) of each episode."""
+    count = len(found)
+    last = np.array([each.at[-1] for each in found], np.int64)
+    events = np.array([len(each.at) for each in found], np.int64)
+    when = Moments(
+        np.arange(count), np.full(count, at / DAY), (at - last) / DAY, events,
+        np.zeros(count, np.bool_), np.zeros(count, np.int64),
+    )  # fmt: skip
+    return Rows(found, when, traits_at(found, when))
 
 
 def calibration_alarms(rows: Rows, z: F) -> list[dict[str, Any]]:

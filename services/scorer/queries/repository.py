@@ -113,6 +113,14 @@ class Place(NamedTuple):
     lead: uuid.UUID
 
 
+class Totals(NamedTuple):
+    """Of leads: their number, the sum of their likelihoods p, and that of p·(1 − p)."""
+
+    leads: int
+    expected: float
+    spread: float
+
+
 class StoredPage(NamedTuple):
     """A page of stored leads, those that fail apart; `end` is None on the last one."""
 
@@ -202,6 +210,22 @@ class LeadRepository:
         more = len(found) > asked.limit
         end = Place(page[-1].sorted, page[-1].lead_id) if more else None
         return StoredPage(leads, failed, end)
+
+    async def totals(self, asked: LeadFilter) -> Totals:
+        """Of all listed leads of a list: how many have a likelihood, its sum, and that of p·(1 −
+        p).
+        """
+        tests = "".join(f" AND {condition.test}" for condition in _conditions(asked))
+        tests += " AND s.stage = :stage" if asked.stage else ""
+        of_stage = {"stage": asked.stage} if asked.stage else {}
+        (found,) = await rows(
+            self._connection,
+            "SELECT count(s.likelihood) AS leads, coalesce(sum(s.likelihood), 0) AS expected, "
+            "coalesce(sum(s.likelihood * (1 - s.likelihood)), 0) AS spread "
+            f"FROM scorer.lead_state s WHERE s.product = :product AND {LISTED}{tests}",
+            **_values(_conditions(asked)) | of_stage | {"product": asked.product},
+        )
+        return Totals(*found)
 
     async def narrowest(self, asked: LeadFilter) -> Condition | None:
         """The filter that lets the fewest pass, as PostgreSQL estimates it: each by itself."""

@@ -8,11 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands import models
 from services.ops.commands.verify import verify
+from services.scorer import checking
 from services.scorer.models import COLD_START, Models, ModelWatch, current, written
 from services.scorer.processing.handler import Handler
 from services.scorer.processing.sweeper import Sweeper
 from services.scorer.queries.filters import LeadFilter
 from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.model import ModelQueries
 from services.scorer.scoring import Scoring
 from services.shared.errors import Reject, Restart
 from services.shared.playbook.sections import Playbook
@@ -99,6 +101,43 @@ async def test_a_model_that_wins_on_later_data_comes_into_use_and_goes_back(
     assert [each["version"] for each in shown["history"]] == [done.version, COLD_START]
     changed = await models.difference(settings, COLD_START, done.version)
     assert any(each.path.startswith("rate.visit") for each in changed)
+
+
+async def test_matured_outcomes_are_compared_and_lists_are_forecast(
+    engine: AsyncEngine,
+    settings: Settings,
+    default_playbook: Playbook,
+    archive: list[Occurrence],
+) -> None:
+    """The check, what the API says of it, the status, and expected outcomes of a list (S7, S9)."""
+    queries = ModelQueries(engine, Scoring.of(default_playbook, present.CLOCK))
+    before = await queries.model()
+    assert (before.version, before.check, before.checked_at) == (COLD_START, None, None)
+    found = await checking.check(settings)
+    assert found
+    assert found["matured"] > 1_000
+    assert found["all"]["auc"] > 0.6
+    assert {month["month"][:2] for month in found["months"]} == {"20"}
+    assert found["recalibration"] is None
+    said = await queries.model()
+    assert said.checked_at
+    assert said.check
+    assert said.check["outcomes"] == found["outcomes"]
+    everybody = await queries.forecast(LeadFilter(product="default"))
+    assert 0 < everybody.low < everybody.expected < everybody.high <= everybody.leads
+    assert len(everybody.past) >= 3
+    assert all(each.low <= each.expected <= each.high for each in everybody.past)
+    decided = await queries.forecast(LeadFilter(product="default", stage="decision"))
+    rest = [
+        (await queries.forecast(LeadFilter(product="default", stage=stage))).expected
+        for stage in ("unknown", "status_quo", "awareness", "consideration", "customer")
+    ]
+    assert decided.expected + sum(rest) == pytest.approx(everybody.expected)
+    asked = LeadFilter(product="default", min_likelihood=0.99, company="nobody")
+    nobody = await queries.forecast(asked)
+    assert (nobody.leads, nobody.expected, nobody.high) == (0, 0.0, 0.0)
+    again = await checking.check(settings)
+    assert again == found
 
 
 async def test_a_young_archive_keeps_the_running_model_and_says_why(
