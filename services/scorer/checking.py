@@ -28,7 +28,8 @@ from services.shared.telemetry import MODEL_ALARMS, MODEL_CHECKED
 
 log = structlog.get_logger()
 NICE = 10
-LOOK_S = 5.0
+LOOK_S, LOOKS_APART = 5.0, 12
+FIRST_S = 300.0  # after the start, which has other things to do
 DUE = (
     "SELECT coalesce(max(checked_at) < clock_timestamp() - interval '24 hours', true) "
     "FROM scorer.model_check"
@@ -64,8 +65,6 @@ async def check(settings: Settings) -> dict[str, Any] | None:
     """Checks the running model now, keeps what was found, and puts a recalibrated version in use;
     None where another process is at it.
     """
-    with suppress(OSError):
-        os.nice(NICE)
     engine = open_engine(settings, "check")
     try:
         async with engine.connect() as connection:
@@ -110,16 +109,17 @@ class NightlyCheck:
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Looks until cancelled."""
+        began = time.monotonic()
         while True:
             heartbeat()
             try:
-                if await self._look():
+                if await self._look() and time.monotonic() - began > FIRST_S:
                     await self._check(heartbeat)
             except Exception as error:
                 if not is_transient(error):
                     raise
                 log.warning("model_check_waits", reason=type(error).__name__)
-            for _ in range(int(60 / LOOK_S)):
+            for _ in range(LOOKS_APART):
                 heartbeat()
                 await asyncio.sleep(LOOK_S)
 
@@ -153,4 +153,5 @@ class NightlyCheck:
 
 
 if __name__ == "__main__":
+    os.nice(NICE)
     asyncio.run(check(Settings.read()))

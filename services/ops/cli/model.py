@@ -12,7 +12,7 @@ from rich.console import Console
 
 from services.ingest.importing import mapping_file
 from services.ops.cli.evaluate import progress_bars
-from services.ops.cli.options import Json, PlaybookFolder, end, say, whole_table
+from services.ops.cli.options import Json, PlaybookFolder, end, nicely, say, whole_table
 from services.ops.commands import models
 from services.ops.commands.current import current_settings
 from services.ops.commands.models import Learned
@@ -70,12 +70,14 @@ def learn(
         if table:
             done = _from_table(table, mapping, playbook, seed, with_curve, progress)
         else:
-            done = asyncio.run(
-                models.learn_from_archive(
-                    current_settings(), use=not keep, seed=seed, with_curve=with_curve,
-                    progress=progress,
+            settings = current_settings()
+            done = nicely(
+                lambda: asyncio.run(
+                    models.learn_from_archive(
+                        settings, use=not keep, seed=seed, with_curve=with_curve, progress=progress
+                    )
                 )
-            )  # fmt: skip
+            )
     if out and done.model:
         out.write_text(written(done.model))
     if as_json:
@@ -193,7 +195,8 @@ def check(as_json: Json = False) -> None:
 
     Example: ripeline model check --json
     """
-    found = asyncio.run(checking.check(current_settings()))
+    settings = current_settings()
+    found = nicely(lambda: asyncio.run(checking.check(settings)))
     if found is None:
         end("another check is under way; `ripeline status` says when one was made")
     if as_json:

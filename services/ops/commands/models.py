@@ -2,9 +2,7 @@
 versions in use.
 """
 
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +23,6 @@ from services.shared.playbook.sections import UNKNOWN, Playbook
 from services.shared.playbook.stage_model import Model
 from services.shared.settings import Settings
 
-NICE = 10
 SAME = 1e-9  # relative difference of numbers that are the same
 
 Progress = Callable[[str, float], None]
@@ -54,8 +51,6 @@ async def learn_from_archive(
     settings: Settings, *, use: bool, seed: int, with_curve: bool, progress: Progress
 ) -> Learned:
     """Learns from all stored events; stores the version, and puts it in use where it wins."""
-    with suppress(OSError):
-        os.nice(NICE)
     playbook, engine = load(settings.playbook), open_engine(settings, "learn")
     now = Clock.parse(settings.clock).now_us()
     try:

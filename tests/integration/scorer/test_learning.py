@@ -124,7 +124,7 @@ async def test_matured_outcomes_are_compared_and_lists_are_forecast(
     assert said.check
     assert said.check["outcomes"] == found["outcomes"]
     everybody = await queries.forecast(LeadFilter(product="default"))
-    assert 0 < everybody.low < everybody.expected < everybody.high <= everybody.leads
+    assert 0 <= everybody.low < everybody.expected < everybody.high <= everybody.leads
     assert len(everybody.past) >= 3
     assert all(each.low <= each.expected <= each.high for each in everybody.past)
     decided = await queries.forecast(LeadFilter(product="default", stage="decision"))
