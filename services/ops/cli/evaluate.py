@@ -81,7 +81,7 @@ def evaluate(
 def _print(said: dict[str, Any], found: Evaluation) -> None:
     console = Console()
     parts = {"all": said}
-    if said["without_suspects"]:
+    if said["suspect_columns"]:
         parts["without suspects"] = said["without_suspects"]
     if "frozen" in said:
         parts["without recalibration"] = said["frozen"]

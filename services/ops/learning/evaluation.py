@@ -110,7 +110,7 @@ class _Leads:
         found = Evaluation(self._predict(kept, "folds"), self._table.keys, self._findings)
         if suspect:
             rest = [column for column in kept if column.name not in suspect]
-            found.without_suspects = self._predict(rest, "without suspects") if rest else None
+            found.without_suspects = self._predict(rest, "without suspects")
         if self._folds.online:
             delay, without = self._folds.label_delay, found.without_suspects
             found.frozen, found.predictions = (

@@ -1,4 +1,4 @@
-"""Calibration: beta, and on outcomes as they mature (S7)."""
+"""Calibration: beta, and on outcomes as they mature."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The log-odds layer against scikit-learn, and how it chooses its shrinkage (S7)."""
+"""The log-odds layer against scikit-learn, and how it chooses its shrinkage."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
 """Columns that are filled after the outcome: four disguises that the rule sees, one that it cannot,
-and honest columns (S7).
+and honest columns.
 """
 
 from collections.abc import Callable
