@@ -14,7 +14,7 @@ from rich.table import Table
 
 from services.ingest.importing import mapping_file
 from services.ops.cli.options import end
-from services.ops.learning import evaluation, plots, result, tables
+from services.ops.learning import curve, evaluation, plots, result, tables
 from services.ops.learning.evaluation import Evaluation
 from services.ops.learning.mapping import TableMapping
 from services.shared.errors import Reject
@@ -49,6 +49,9 @@ def evaluate(
     plots_in: Annotated[
         Path, typer.Option("--plots", help="Folder for the plots of the human form.")
     ] = Path(),
+    few: Annotated[
+        bool, typer.Option("--few-outcomes", help="Also show what few outcomes teach; takes long.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
     try:
@@ -58,6 +61,9 @@ def evaluate(
             read = tables.read(table, written, progress)
             found = evaluation.evaluate(read, written.mapping, progress)
             said = result.summary(found, progress)
+            if few:
+                points = curve.curve(read, written.mapping, progress)
+                said["few_outcomes"] = [point._asdict() for point in points]
     except (InvalidFile, Reject) as broken:
         end(str(broken), 2)
     except OSError as error:
@@ -75,7 +81,7 @@ def evaluate(
 def _print(said: dict[str, Any], found: Evaluation) -> None:
     console = Console()
     parts = {"all": said}
-    if said["without_suspects"]:
+    if said["suspect_columns"]:
         parts["without suspects"] = said["without_suspects"]
     if "frozen" in said:
         parts["without recalibration"] = said["frozen"]
@@ -94,6 +100,11 @@ def _print(said: dict[str, Any], found: Evaluation) -> None:
     for name, auc in said["baselines"].items():
         if auc is not None:
             console.print(f"{name.replace('_', ' ')}: AUC {auc:.3f}")
+    for point in said.get("few_outcomes", ()):
+        console.print(
+            f"learned from {point['outcomes']} outcomes: log loss {point['log_loss']:.4f}, of the "
+            f"share alone {point['base_log_loss']:.4f}"
+        )
     for kind in ("refused", "suspect"):
         for column in said[f"{kind}_columns"]:
             console.print(f"{kind}: {column['column']}: {column['reason']}", markup=False)

@@ -4,6 +4,7 @@ time, that the model behind it has not seen.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -61,13 +62,28 @@ class Evaluation:
         return self.shape is not None
 
 
+class Judged(NamedTuple):
+    """N outcomes with their predictions, and the smoothed share of outcomes that was learned."""
+
+    p: F
+    outcome: B
+    base: float
+
+
 def evaluate(
     table: EventTable | LeadTable, mapping: TableMapping, progress: Progress
 ) -> Evaluation:
     """Evaluates a table by its mapping. Raises Reject where the folds leave nothing to judge."""
+    return judge_of(table, mapping, progress).evaluate()
+
+
+def judge_of(
+    table: EventTable | LeadTable, mapping: TableMapping, progress: Progress
+) -> "_Leads | _Events":
+    """What learns and predicts by a mapping."""
     if isinstance(table, EventTable):
-        return _Events(table, mapping, progress).evaluate()
-    return _Leads(table, mapping, progress).evaluate()
+        return _Events(table, mapping, progress)
+    return _Leads(table, mapping, progress)
 
 
 class _Leads:
@@ -79,6 +95,7 @@ class _Leads:
             table.columns, table.outcome, frozenset(mapping.known_at_capture)
         )
         _, self._groups = np.unique(np.array(table.keys, dtype=str), return_inverse=True)
+        self.converted = table.outcome
 
     def evaluate(self) -> Evaluation:
         refused = {finding.column for finding in self._findings.refused}
@@ -93,7 +110,7 @@ class _Leads:
         found = Evaluation(self._predict(kept, "folds"), self._table.keys, self._findings)
         if suspect:
             rest = [column for column in kept if column.name not in suspect]
-            found.without_suspects = self._predict(rest, "without suspects") if rest else None
+            found.without_suspects = self._predict(rest, "without suspects")
         if self._folds.online:
             delay, without = self._folds.label_delay, found.without_suspects
             found.frozen, found.predictions = (
@@ -101,6 +118,14 @@ class _Leads:
             )  # fmt: skip
             found.without_suspects = recalibrated(without, delay) if without else None
         return found
+
+    def judged(self, train: I, test: I) -> Judged:
+        """Predictions of the rows `test` by a model of the rows `train`."""
+        refused = {finding.column for finding in self._findings.refused}
+        kept = [column for column in self._table.columns if column.name not in refused]
+        model = AttributeModel(kept, train, self._table.outcome, self._groups)
+        p = model.probability(kept, test)
+        return Judged(p, self._table.outcome[test], model.weighed.base)
 
     def _predict(self, columns: list[Column], name: str) -> Predictions:
         parts = []
@@ -139,6 +164,7 @@ class _Events:
         self._table, self._mapping, self._progress = table, mapping, progress
         self._folds = mapping.folds
         self._shape: Shape | None = None
+        self.converted = np.array([history.converted for history in table.histories], np.bool_)
 
     def evaluate(self) -> Evaluation:
         if self._folds.by == "time":
@@ -157,6 +183,19 @@ class _Events:
             found.predictions = recalibrated(found.frozen, self._folds.label_delay)
         found.baselines = self._baselines(found.predictions)
         return found
+
+    def judged(self, train: I, test: I) -> Judged:
+        """Predictions of the landmarks of the leads `test` by a model of the leads `train`."""
+        until = self._table.until
+        histories = [self._table.histories[int(lead)] for lead in train]
+        when = self._moments_of(histories, until, 0)
+        marks, horizon = self._table.marks, self._mapping.horizon
+        shape = learner.choose(histories, marks, when, horizon, 0, _quiet)
+        columns = self._columns(train, when)
+        model = EventModel(histories, marks, when, columns, horizon, shape, 0, _quiet)
+        found = self._predict(model, test, self._moments(test, until, 0), 0)
+        shown = found.kind == LANDMARK
+        return Judged(found.p[shown], found.outcome[shown], model.weighed.base)
 
     def _held_out(self, fold: int, train: I, test: I) -> Predictions:
         """The moments of the leads `test`, by a model of the leads `train`."""
@@ -278,6 +317,10 @@ def recalibrated(frozen: Predictions, delay: int) -> Predictions:
 def _in_time(predictions: Predictions) -> Predictions:
     """The predictions in the order of their moments."""
     return predictions.only(np.argsort(predictions.at, kind="stable"))
+
+
+def _quiet(_: str, __: float) -> None:
+    """Shows nothing."""
 
 
 def _by_lead(groups: I, folds: Folds) -> list[tuple[I, I]]:

@@ -29,8 +29,8 @@ def summary(found: Evaluation, progress: Callable[[str, float], None]) -> dict[s
     result["calibration"] = [part._asdict() for part in bins(headline)]
     result["refused_columns"] = [_finding(one) for one in found.findings.refused]
     result["suspect_columns"] = [_finding(one) for one in found.findings.suspect]
-    without = found.without_suspects
-    result["without_suspects"] = _means(_only(without, LANDMARK)) if without else None
+    without = found.without_suspects or found.predictions
+    result["without_suspects"] = _means(_only(without, LANDMARK))
     if found.frozen:
         result["frozen"] = _means(_only(found.frozen, LANDMARK))
     result["baselines"] = {

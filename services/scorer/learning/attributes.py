@@ -5,6 +5,7 @@ value of its own, rare levels are taken together, misspelt ones belong to the le
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ PLACEHOLDERS = frozenset({
     "keine angabe", "k.a.", "unbekannt", "sélectionner", "inconnu", "seleccionar", "selezionare",
 })  # fmt: skip
 NUMBER = re.compile(r"[-+−]?\d[\d.,' ]*")
+GROUPED = re.compile(r"[-+−]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
 NUMERIC_SHARE = 0.95  # of the filled cells
 MOST_LEVELS = 50
 LEAST_OF_LEVEL = 10  # rows of a level of its own
@@ -73,7 +75,8 @@ def column(name: str, cells: Sequence[str]) -> Column:
     words = list(places)[1:]
     counts = np.bincount(codes + 1, minlength=len(words) + 1)[1:]
     if len(words) > 2:
-        for read in (_number, _day):
+        grouped = all(GROUPED.fullmatch(_bare(word)) for word in words if "," in word)
+        for read in (partial(_number, grouped=grouped), _day):
             of_word = np.array([*(read(word) for word in words), np.nan])
             if counts[~np.isnan(of_word[:-1])].sum() >= NUMERIC_SHARE * counts.sum():
                 return Column(name, codes, words, of_word[codes])
@@ -85,16 +88,23 @@ def _word(cell: str) -> str:
     return "" if text in PLACEHOLDERS else text
 
 
-def _number(text: str) -> float:
+def _bare(text: str) -> str:
+    """A number without the signs around it."""
+    return text.strip("%€$£ ")
+
+
+def _number(text: str, *, grouped: bool) -> float:
     """A number with a point or a comma, thousands set apart or not, % and currency signs around;
-    NaN for what is none.
+    `grouped`: a comma sets thousands apart. NaN for what is none.
     """
-    bare = text.strip("%€$£ ")
+    bare = _bare(text)
     if not NUMBER.fullmatch(bare):
         return np.nan
     digits = bare.replace(" ", "").replace("'", "").replace("−", "-")
-    if digits.rfind(",") > digits.rfind("."):
+    if not grouped and digits.rfind(",") > digits.rfind("."):
         digits = digits.replace(".", "").replace(",", ".", 1)
+    if digits.count(".") > 1:
+        digits = digits.replace(".", "")
     digits = digits.replace(",", "")
     try:
         return float(digits)
