@@ -215,6 +215,8 @@ def line_in_words(line: Line, library: Mapping[str, Content]) -> str:
 
 def _fit_text(change: FitChange) -> str:
     why = "; ".join(change.reasons) or "no rule holds"
+    if change.before == change.after:
+        return f"known of the person: {why}"
     return f"fit {change.before:g} → {change.after:g}: {why}"
 
 
