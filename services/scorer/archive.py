@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.learning.episodes import Episode, episodes
 from services.scorer.learning.monitor import count_source
+from services.scorer.model.exclusions import Exclusions
 from services.scorer.model.fold import Fold
 from services.scorer.model.state import Event
 from services.scorer.model.window import known_of
@@ -55,7 +56,7 @@ async def read(
     progress: Progress = lambda _: None,
     most_steps: int = MOST_STEPS,
 ) -> Archive:
-    """The episodes of all leads and products. Of an archive with more than `most_steps` steps it
+    """The episodes of all leads and products, but for people who are no leads. Of an archive with more than `most_steps` steps it
     keeps a half, a quarter … of the leads by the hash of their ids, the same whatever the order.
     """
     await without_limits(connection)
@@ -68,12 +69,16 @@ async def read(
     limit = 1 << 64
     number = 0
     sources: dict[str, Counter[int]] = {}
+    exclusions = Exclusions(fold.playbook.exclusions)
     async for lead, own in _leads(connection, now, progress, sources):
         events += len(own)
         number += 1
         if _hash(lead) >= limit:
             continue
         known = known_of(own, fold.declared)
+        profile = known.profile
+        if exclusions.reason([profile.email] if profile.email else [], profile.known_traits()):
+            continue
         found = [
             episode
             for product in fold.playbook.products
