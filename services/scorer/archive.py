@@ -56,8 +56,9 @@ async def read(
     progress: Progress = lambda _: None,
     most_steps: int = MOST_STEPS,
 ) -> Archive:
-    """The episodes of all leads and products, but for people who are no leads. Of an archive with more than `most_steps` steps it
-    keeps a half, a quarter … of the leads by the hash of their ids, the same whatever the order.
+    """The episodes of all leads and products, but for people who are no leads. Of an archive with
+    more than `most_steps` steps it keeps a half, a quarter … of the leads by the hash of their ids,
+    the same whatever the order.
     """
     await without_limits(connection)
     for planner in ("enable_sort", "enable_seqscan"):  # the index has the order
