@@ -8,7 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands import models
 from services.ops.commands.verify import verify
+from services.scorer import archive as reading
 from services.scorer import checking
+from services.scorer.model.fold import Fold
 from services.scorer.models import COLD_START, Models, ModelWatch, current, written
 from services.scorer.processing.handler import Handler
 from services.scorer.processing.sweeper import Sweeper
@@ -16,6 +18,7 @@ from services.scorer.queries.filters import LeadFilter
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.model import ModelQueries
 from services.scorer.scoring import Scoring
+from services.shared.contracts.events import Interaction
 from services.shared.errors import Reject, Restart
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
@@ -138,6 +141,42 @@ async def test_matured_outcomes_are_compared_and_lists_are_forecast(
     assert (nobody.leads, nobody.expected, nobody.high) == (0, 0.0, 0.0)
     again = await checking.check(settings)
     assert again == found
+
+
+async def test_of_a_large_archive_a_part_of_the_leads_is_taken(
+    engine: AsyncEngine, default_playbook: Playbook, archive: list[Occurrence]
+) -> None:
+    """By a hash of their ids, so it is the same whenever it is read; memory stays bounded."""
+    fold, now = Fold(default_playbook), present.CLOCK.now_us()
+    async with engine.connect() as connection:
+        whole = await reading.read(connection, fold, now)
+    async with engine.connect() as connection:
+        part, again = [
+            await reading.read(connection, fold, now, most_steps=1_500) for _ in range(2)
+        ]
+    assert whole.share == 1
+    assert whole.events == part.events == len(archive)
+    assert sum(sum(days.values()) for days in whole.sources.values()) == len(archive)
+    assert 0 < sum(len(each.at) for each in part.found) <= 1_500
+    assert part.share in (0.5, 0.25, 0.125, 0.0625)
+    assert [each.lead for each in part.found] == [each.lead for each in again.found]
+    assert {each.lead for each in part.found} < {each.lead for each in whole.found}
+
+
+async def test_people_who_are_no_leads_are_not_learned_from(
+    engine: AsyncEngine, default_playbook: Playbook
+) -> None:
+    domain = next(rule.domains[0] for rule in default_playbook.exclusions if rule.domains)
+    at = present.CLOCK.now_us() - DAY
+    said = [
+        Occurrence(at + n, Interaction(id=f"e{n}", type="pricing_viewed", email=f"p{n}@{where}"))
+        for n, where in enumerate(["firm.example", domain])
+    ]
+    await store(engine, default_playbook, said)
+    async with engine.connect() as connection:
+        found = await reading.read(connection, Fold(default_playbook), present.CLOCK.now_us())
+    assert found.leads == 2
+    assert len(found.found) == 1
 
 
 async def test_a_young_archive_keeps_the_running_model_and_says_why(
