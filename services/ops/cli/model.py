@@ -138,7 +138,7 @@ def _print_model(model: Model) -> None:
     print(f"{learned.version}: {model.about} κ {model.kappa:g}")
     evidence = learned.evidence
     shown = whole_table("on later data", "n", "base", "AUC", "log loss", "ECE", "top tenth")
-    for name in ("learned", "cold_start"):
+    for name in ("learned", "cold_start", "share"):
         if part := evidence.get(name):
             for kind, figures in {"all": part, **part["by_moment"]}.items():
                 shown.add_row(
@@ -149,10 +149,11 @@ def _print_model(model: Model) -> None:
                 )  # fmt: skip
     if shown.row_count:
         Console().print(shown)
+    rival = "share of outcomes" if "share" in evidence else "cold start"
     for point in evidence.get("few_outcomes", ()):
         print(
             f"learned from {point['outcomes']} outcomes: {point['excess']:+.4f} nats against the "
-            f"cold start, mean of {point['resamples']}"
+            f"{rival}, mean of {point['resamples']}"
         )
 
 

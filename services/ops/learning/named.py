@@ -1,18 +1,19 @@
-"""Learning from a table of events whose types the playbook's model knows: its stages keep their
-names, and the file is one that the scorer and `ripeline filter` take.
+"""Learning from a table of events. Types that the playbook's model knows keep its stages' names,
+and the file is one that the scorer takes; of others states without names are learned.
 """
 
 from pathlib import Path
 
 from services.ingest.importing.mapping_file import MappingFile
-from services.ops.learning import filtering
+from services.ops.learning import filtering, unnamed
 from services.ops.learning.mapping import FilterMapping
 from services.ops.learning.rows import Progress
 from services.scorer.learning.episodes import Episode, episodes
 from services.scorer.learning.learning import Verdict, learn
 from services.scorer.model.window import known_of
-from services.shared.errors import Reject
 from services.shared.playbook.sections import Playbook
+
+NAMED = 0.5  # of the events, whose types the model knows
 
 
 def learn_from_table(
@@ -24,15 +25,19 @@ def learn_from_table(
     seed: int,
     with_curve: bool,
 ) -> Verdict:
-    """Learns from the table, as known at its last time, and compares with the playbook's model.
-    Raises Reject where none of its types says anything to the stages.
+    """Learns from the table, as known at its last time, and compares with the playbook's model, or
+    where its types are others with the share of outcomes.
     """
     mapping = written.mapping
     assert isinstance(mapping, FilterMapping)
     model = playbook.model.model_copy(update={"horizon_days": mapping.horizon})
-    playbook = playbook.with_model(model)
     fold = filtering.fold_of(playbook, model)
     acts = filtering.read(path, written, fold, progress)
+    count = sum(map(len, acts.leads.values()))
+    is_named = filtering.unweighed(fold, acts).total() <= (1 - NAMED) * count
+    if not is_named:
+        model = unnamed.model_of(model, [*acts.leads.values()], acts.last)
+        fold = filtering.fold_of(playbook, model)
     found: list[Episode] = []
     for number, own in enumerate(acts.leads.values()):
         known = known_of([act.event for act in own], fold.declared)
@@ -40,15 +45,7 @@ def learn_from_table(
         if number % 200 == 0:
             progress("episodes", number / len(acts.leads))
     progress("episodes", 1.0)
-    if not found:
-        unknown = ", ".join(list(filtering.unweighed(fold, acts))[:5])
-        raise Reject(
-            f"none of the table's types says anything to the stages: {unknown}",
-            where="type",
-            remedy="map them by `names` to event types of the product, or to "
-            + ", ".join(model.rate),
-        )
     return learn(
-        playbook, fold, found, acts.last, path.name, events=sum(map(len, acts.leads.values())),
-        seed=seed, with_curve=with_curve, progress=progress,
+        fold.playbook, fold, found, acts.last, path.name, events=count,
+        seed=seed, with_curve=with_curve, by_share=not is_named, progress=progress,
     )  # fmt: skip

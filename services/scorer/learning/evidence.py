@@ -58,9 +58,12 @@ def judge(
     until: int,
     seed: int,
     progress: Progress,
+    *,
+    by_share: bool = False,
 ) -> Judgement:
     """Learns from what was known at a moment within the archive, and compares with the running
-    model on the moments after it, whose horizons ended by `until` (µs).
+    model on the moments after it, whose horizons ended by `until` (µs); `by_share` with the share
+    of outcomes in the earlier part, where the model that it begins with says nothing of its own.
     """
     horizon = int(playbook.model.horizon_days * DAY)
     first = min(each.at[0] for each in found)
@@ -84,8 +87,13 @@ def judge(
         )
     model = company.learned(playbook, earlier, cut, seed, progress)
     learned = company.predicted(Fold(playbook.with_model(model)), later)
-    cold = company.predicted(Fold(playbook), later)
-    against = _gain(later, learned, company.predicted(running, later))
+    if by_share:
+        cold = other = _share(
+            company.rows_of(earlier, playbook.model.horizon_days, cut, rng), len(learned)
+        )
+    else:
+        cold, other = (company.predicted(fold, later) for fold in (Fold(playbook), running))
+    against = _gain(later, learned, other)
     wins, why = against["low"] > 0, in_words(against)
     figures_ = {
         "from": _day(cut),
@@ -93,9 +101,16 @@ def judge(
         "outcomes": later.outcomes,
         "gain": _gain(later, learned, cold),
         "learned": figures(later, learned),
-        "cold_start": figures(later, cold),
+        "share" if by_share else "cold_start": figures(later, cold),
     }
     return Judgement(wins, why, figures_, against)
+
+
+def _share(rows: Rows, size: int) -> F:
+    """Log-odds (`size`) of the smoothed share of outcomes among rows."""
+    outcome = rows.when.outcome
+    share = (outcome.sum() + 0.5) / (len(outcome) + 1)
+    return np.full(size, np.log(share / (1 - share)))
 
 
 def in_words(gain: dict[str, Any]) -> str:
@@ -134,10 +149,16 @@ def _measured(y: B, p: F) -> dict[str, Any]:
 
 
 def curve(
-    playbook: Playbook, found: Sequence[Episode], until: int, seed: int, progress: Progress
+    playbook: Playbook,
+    found: Sequence[Episode],
+    until: int,
+    seed: int,
+    progress: Progress,
+    *,
+    by_share: bool = False,
 ) -> list[dict[str, Any]]:
-    """How much worse than the cold start a model is that has learned from few outcomes: nats on
-    leads that are held out, the mean of RESAMPLES.
+    """How much worse than the cold start, or the share of the same outcomes, a model is that has
+    learned from few: nats on leads that are held out, the mean of RESAMPLES.
     """
     rng = np.random.default_rng(seed + 2)
     leads = np.array([each.lead for each in found], np.int64)
@@ -164,10 +185,13 @@ def curve(
                 break
             model = company.learned(playbook, sample, until, seed)
             z = company.predicted(Fold(playbook.with_model(model)), rows)
-            losses.append(float(company.loss(z, y).mean()))
+            if by_share:
+                few = company.rows_of(sample, playbook.model.horizon_days, until, rng)
+                cold = company.loss(_share(few, len(y)), y).mean()
+            losses.append(float(company.loss(z, y).mean() - cold))
             progress("few outcomes", (number + len(losses) / RESAMPLES) / len(SIZES))
         if losses:
-            excess = np.array(losses) - cold
+            excess = np.array(losses)
             points.append(
                 {"outcomes": size, "excess": float(excess.mean()), "worst": float(excess.max()),
                  "resamples": len(losses)}

@@ -40,18 +40,21 @@ def learn(
     events: int = 0,
     seed: int = 0,
     with_curve: bool = True,
+    by_share: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Verdict:
     """Learns from episodes as known at `until` (µs), beginning with the playbook's own model, and
-    compares with the running one.
+    compares with the running one, or by `by_share` with the share of outcomes.
     """
     if why := evidence.nothing_to_learn(found, playbook.model.outcome):
         return Verdict(None, False, why)
-    judged = evidence.judge(playbook, running, found, until, seed, progress)
+    judged = evidence.judge(playbook, running, found, until, seed, progress, by_share=by_share)
     model = company.learned(playbook, found, until, seed, progress)
     figures = dict(judged.figures)
     if with_curve:
-        figures["few_outcomes"] = evidence.curve(playbook, found, until, seed, progress)
+        figures["few_outcomes"] = evidence.curve(
+            playbook, found, until, seed, progress, by_share=by_share
+        )
     training = Training(
         source=source,
         began=rfc3339(from_us(min(int(each.at[0]) for each in found))),
