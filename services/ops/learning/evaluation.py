@@ -263,14 +263,15 @@ class _Events:
 
     def _columns(self, leads: I, when: Moments) -> list[Column]:
         """Of every trait what the last row up to the moment says."""
-        columns = []
+        if not self._table.traits:
+            return []
+        columns, rows = [], np.concatenate(self._table.rows)
+        sizes = np.array([len(each) for each in self._table.rows])
+        begin = (np.cumsum(sizes) - sizes)[leads[when.lead]]
         for trait in self._table.traits:
-            filled = trait.filled
-            places = np.full(len(when.lead), -1)
-            for number, (lead, events) in enumerate(zip(when.lead, when.events, strict=True)):
-                rows = self._table.rows[leads[lead]][:events]
-                known = rows[filled[rows]]
-                places[number] = known[-1] if known.size else -1
+            known = np.where(trait.filled[rows], np.arange(len(rows)), -1)
+            last = np.maximum.accumulate(known)[begin + when.events - 1]
+            places = np.where(last >= begin, rows[last], -1)
             codes = np.where(places >= 0, trait.codes[places], NOTHING)
             numbers = trait.numbers
             if numbers is not None:

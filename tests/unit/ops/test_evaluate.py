@@ -118,6 +118,27 @@ def test_a_table_of_events_is_judged_at_every_kind_of_moment(folder: Path) -> No
     assert 0 < later["n"] < found["n"]
 
 
+def test_attributes_of_events_are_known_from_the_row_that_tells_them(folder: Path) -> None:
+    """A trait that comes with the outcome, or after the moment, says nothing; one that is told at
+    the beginning does.
+    """
+    rows = tables.event_rows(400, seed=2)
+    bought = {who for who, what, _ in rows if what == "bought"}
+    first = {who: number for number, (who, *_) in reversed(list(enumerate(rows)))}
+    columns = dict(zip(("who", "what", "when"), map(list, zip(*rows, strict=True)), strict=True))
+    path = folder / "traits.csv"
+    for name, told in (("late", None), ("early", first)):
+        trait = [
+            ("x" if who in bought else "z")
+            if (number == told[who] if told else what == "bought")
+            else ""
+            for number, (who, what, _) in enumerate(rows)
+        ]
+        tables.write(path, columns | {"trait": trait})
+        found = figures(path, EVENTS + "traits: {trait: trait}\n")
+        assert (found["auc"] > 0.9) == (name == "early")
+
+
 def test_a_drifting_stream_is_followed(folder: Path) -> None:
     """40,000 rows, labels 500 rows late."""
     path = tables.write(folder / "stream.csv", *tables.drifting(40_000))
