@@ -27,12 +27,14 @@ Progress = Callable[[str, float], None]
 @dataclass
 class Predictions:
     """N predictions, each of a lead at a moment, made by the model of its fold; `kind` is the kind
-    of moment, `at` is in days since 1970, NaN where there is no time.
+    of moment, `at` is in days since 1970, NaN where there is no time. Each `seed` predicts all
+    leads once.
     """
 
     lead: I
     at: F
     kind: I
+    seed: I
     fold: I
     p: F
     outcome: B
@@ -153,8 +155,11 @@ class _Leads:
         return order[:cut], order[cut:]
 
     def _part(self, fold: int, rows: I, p: F) -> Predictions:
-        kinds, folds = np.full(len(rows), LANDMARK), np.full(len(rows), fold)
-        return Predictions(rows, self._table.at[rows], kinds, folds, p, self._table.outcome[rows])
+        kinds = np.full(len(rows), LANDMARK)
+        outcome = self._table.outcome[rows]
+        return Predictions(
+            rows, self._table.at[rows], kinds, *self._folds.of(fold, len(rows)), p, outcome
+        )
 
 
 class _Events:
@@ -250,7 +255,7 @@ class _Events:
         histories = [self._table.histories[int(lead)] for lead in leads]
         p = model.probability(histories, when, self._columns(leads, when))
         return Predictions(
-            leads[when.lead], when.at, when.kind, np.full(len(p), fold), p, when.outcome
+            leads[when.lead], when.at, when.kind, *self._folds.of(fold, len(p)), p, when.outcome
         )
 
     def _moments(self, leads: I, until_: float, fold: int) -> Moments:
