@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from services.ops.learning.evaluation import Evaluation, Predictions
+from services.ops.learning.evaluation import Evaluation
+from services.ops.learning.predictions import Predictions
 from services.scorer.learning.histories import B, F, I
 from services.scorer.learning.leaks import Finding
 from services.scorer.learning.measures import Bin, Measures, calibration, measures
