@@ -159,10 +159,12 @@ def test_few_outcomes_are_never_worse_than_their_share(folder: Path) -> None:
     assert points[-1]["log_loss"] < points[-1]["base_log_loss"] - 0.01
 
 
-def small(folder: Path, name: str, n: int = 200, **columns: list[str]) -> Path:
+def small(folder: Path, name: str, columns: tables.Columns | None = None, n: int = 200) -> Path:
     given, outcome = tables.leads(n, seed=3, noise=0)
     outcome_as = [("yes" if each else "no") for each in outcome]
-    return tables.write(folder / f"{name}.csv", given | {tables.CONVERTED: outcome_as} | columns)
+    return tables.write(
+        folder / f"{name}.csv", given | {tables.CONVERTED: outcome_as} | (columns or {})
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,23 +181,23 @@ def small(folder: Path, name: str, n: int = 200, **columns: list[str]) -> Path:
     ],
 )
 def test_a_table_without_anything_to_learn_is_refused(
-    folder: Path, name: str, columns: dict[str, list[str]], said: str
+    folder: Path, name: str, columns: tables.Columns, said: str
 ) -> None:
-    shown = run(small(folder, name, **columns), LEADS, "--json")
+    shown = run(small(folder, name, columns), LEADS, "--json")
     assert shown.exit_code == 2
     assert said in shown.stderr
     assert len(shown.stderr.strip().splitlines()) == 1
 
 
 def test_twelve_rows_are_too_few(folder: Path) -> None:
-    shown = run(small(folder, "twelve", 12), LEADS)
+    shown = run(small(folder, "twelve", n=12), LEADS)
     assert shown.exit_code == 2
     assert "of 12 leads have the outcome: too few" in shown.stderr
     assert "at least 10 leads with it and 10 without" in shown.stderr
 
 
 def test_a_constant_column_is_passed_over_and_named(folder: Path) -> None:
-    shown = run(small(folder, "one", Industry=["same"] * 200), LEADS, "--json")
+    shown = run(small(folder, "one", {"Industry": ["same"] * 200}), LEADS, "--json")
     assert shown.exit_code == 0
     assert "column Industry, which says the same in every row" in shown.stderr
 
