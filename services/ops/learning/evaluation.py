@@ -3,43 +3,24 @@ time, that the model behind it has not seen.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
+from services.ops.learning.baselines import baselines
 from services.ops.learning.mapping import Folds, TableMapping
+from services.ops.learning.predictions import Predictions, in_time, joined, recalibrated
 from services.ops.learning.tables import EventTable, LeadTable
 from services.scorer.learning import leaks, learner, moments
 from services.scorer.learning.attributes import NOTHING, Column
-from services.scorer.learning.calibration import followed
 from services.scorer.learning.histories import B, F, History, I
 from services.scorer.learning.leaks import Findings
 from services.scorer.learning.learner import AttributeModel, EventModel, Shape
-from services.scorer.learning.measures import auc
 from services.scorer.learning.moments import LANDMARK, Moments
 from services.shared.errors import Reject
 
-HALF_LIFE_DAYS = 7.0
 Progress = Callable[[str, float], None]
-
-
-@dataclass
-class Predictions:
-    """N predictions, each of a lead at a moment, made by the model of its fold; `kind` is the kind
-    of moment, `at` is in days since 1970, NaN where there is no time.
-    """
-
-    lead: I
-    at: F
-    kind: I
-    fold: I
-    p: F
-    outcome: B
-
-    def only(self, chosen: B | I) -> "Predictions":
-        """Those that are chosen, by place or as a mask."""
-        return Predictions(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
 
 @dataclass
@@ -134,7 +115,7 @@ class _Leads:
             model = AttributeModel(columns, train, self._table.outcome, self._groups)
             parts.append(self._part(number, test, model.probability(columns, test)))
             self._progress(name, (number + 1) / len(splits))
-        return _joined(parts)
+        return joined(parts)
 
     def _splits(self) -> list[tuple[I, I]]:
         """Rows to learn from, and rows to predict."""
@@ -153,8 +134,11 @@ class _Leads:
         return order[:cut], order[cut:]
 
     def _part(self, fold: int, rows: I, p: F) -> Predictions:
-        kinds, folds = np.full(len(rows), LANDMARK), np.full(len(rows), fold)
-        return Predictions(rows, self._table.at[rows], kinds, folds, p, self._table.outcome[rows])
+        kinds = np.full(len(rows), LANDMARK)
+        outcome = self._table.outcome[rows]
+        return Predictions(
+            rows, self._table.at[rows], kinds, *self._folds.of(fold, len(rows)), p, outcome
+        )
 
 
 class _Events:
@@ -176,12 +160,12 @@ class _Events:
             for number, (train, test) in enumerate(splits):
                 parts.append(self._held_out(number, train, test))
                 self._progress("folds", (number + 1) / len(splits))
-        predictions = _joined(parts)
+        predictions = joined(parts)
         found = Evaluation(predictions, self._table.keys, Findings([], []), shape=self._shape)
         if self._folds.online:
-            found.frozen = _in_time(predictions)
+            found.frozen = in_time(predictions)
             found.predictions = recalibrated(found.frozen, self._folds.label_delay)
-        found.baselines = self._baselines(found.predictions)
+        found.baselines = baselines(self._table, found.predictions)
         return found
 
     def judged(self, train: I, test: I) -> Judged:
@@ -250,7 +234,7 @@ class _Events:
         histories = [self._table.histories[int(lead)] for lead in leads]
         p = model.probability(histories, when, self._columns(leads, when))
         return Predictions(
-            leads[when.lead], when.at, when.kind, np.full(len(p), fold), p, when.outcome
+            leads[when.lead], when.at, when.kind, *self._folds.of(fold, len(p)), p, when.outcome
         )
 
     def _moments(self, leads: I, until_: float, fold: int) -> Moments:
@@ -263,14 +247,15 @@ class _Events:
 
     def _columns(self, leads: I, when: Moments) -> list[Column]:
         """Of every trait what the last row up to the moment says."""
-        columns = []
+        if not self._table.traits:
+            return []
+        columns, rows = [], np.concatenate(self._table.rows)
+        sizes = np.array([len(each) for each in self._table.rows])
+        begin = (np.cumsum(sizes) - sizes)[leads[when.lead]]
         for trait in self._table.traits:
-            filled = trait.filled
-            places = np.full(len(when.lead), -1)
-            for number, (lead, events) in enumerate(zip(when.lead, when.events, strict=True)):
-                rows = self._table.rows[leads[lead]][:events]
-                known = rows[filled[rows]]
-                places[number] = known[-1] if known.size else -1
+            known = np.where(trait.filled[rows], np.arange(len(rows)), -1)
+            last = np.maximum.accumulate(known)[begin + when.events - 1]
+            places = np.where(last >= begin, rows[last], -1)
             codes = np.where(places >= 0, trait.codes[places], NOTHING)
             numbers = trait.numbers
             if numbers is not None:
@@ -278,45 +263,12 @@ class _Events:
             columns.append(Column(trait.name, codes, trait.words, numbers))
         return columns
 
-    def _baselines(self, predictions: Predictions) -> dict[str, float | None]:
-        """AUC of points without decay, with a half-life, and of the last activity alone."""
-        landmarks = predictions.kind == LANDMARK
-        leads, at = predictions.lead[landmarks], predictions.at[landmarks]
-        outcome = predictions.outcome[landmarks]
-        points, decayed, last = np.empty(len(at)), np.empty(len(at)), np.empty(len(at), np.int64)
-        for number, (lead, moment) in enumerate(zip(leads, at, strict=True)):
-            times, marks = self._table.histories[lead][:2]
-            seen = int(np.searchsorted(times, moment, side="right"))
-            points[number] = seen
-            decayed[number] = np.exp2((times[:seen] - moment) / HALF_LIFE_DAYS).sum()
-            last[number] = marks[seen - 1]
-        marks_n = len(self._table.marks)
-        size = np.bincount(last, minlength=marks_n)
-        share = np.bincount(last, weights=outcome, minlength=marks_n) / np.maximum(size, 1)
-        return {
-            "points": auc(outcome, points),
-            "points_half_life_7": auc(outcome, decayed),
-            "last_activity": auc(outcome, share[last]),
-        }
-
 
 def until(history: History, cut: float) -> History:
     """What was known of a lead before `cut`."""
     seen = int(np.searchsorted(history.times, cut, side="left"))
     times, marks, end, converted = history
     return History(times[:seen], marks[:seen], min(end, cut), converted and end < cut)
-
-
-def recalibrated(frozen: Predictions, delay: int) -> Predictions:
-    """The same predictions in row order, recalibrated on outcomes that come `delay` rows late."""
-    sure = np.clip(frozen.p, 1e-6, 1 - 1e-6)
-    p = followed(np.log(sure) - np.log1p(-sure), frozen.outcome, delay)
-    return replace(frozen, p=p)
-
-
-def _in_time(predictions: Predictions) -> Predictions:
-    """The predictions in the order of their moments."""
-    return predictions.only(np.argsort(predictions.at, kind="stable"))
 
 
 def _quiet(_: str, __: float) -> None:
@@ -334,15 +286,6 @@ def _by_lead(groups: I, folds: Folds) -> list[tuple[I, I]]:
             for number in range(folds.k)
         ]
     return splits
-
-
-def _joined(parts: list[Predictions]) -> Predictions:
-    return Predictions(
-        *(
-            np.concatenate([getattr(part, each.name) for part in parts])
-            for each in fields(Predictions)
-        )
-    )
 
 
 def _one_class() -> Reject:

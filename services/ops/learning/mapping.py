@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
 from services.ingest.importing.mapping import ALL, IDENTIFIERS, Mapping, Outcome
+from services.scorer.learning.histories import I
 from services.shared.playbook.frozen import FrozenModel
 
 DEFAULT_LANDMARKS = [1.0, 3.0, 7.0, 14.0, 21.0]
@@ -39,6 +41,10 @@ class Folds(FrozenModel):
     at: float = Field(0.7, gt=0, lt=1)
     online: bool = False
     label_delay: int = Field(0, ge=0)
+
+    def of(self, fold: int, rows: int) -> tuple[I, I]:
+        """Seed and number of a fold, for each of its rows."""
+        return np.full(rows, fold // self.k), np.full(rows, fold)
 
     @model_validator(mode="after")
     def _online_by_time(self) -> "Folds":

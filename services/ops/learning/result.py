@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from services.ops.learning.evaluation import Evaluation, Predictions
+from services.ops.learning.evaluation import Evaluation
+from services.ops.learning.predictions import Predictions
 from services.scorer.learning.histories import B, F, I
 from services.scorer.learning.leaks import Finding
 from services.scorer.learning.measures import Bin, Measures, calibration, measures
@@ -88,17 +89,8 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _seeds(predictions: Predictions) -> list[I]:
-    """Places of the predictions of each seed: a lead at a moment comes once in each."""
-    moments = np.stack([predictions.lead, np.nan_to_num(predictions.at, nan=0.0)])
-    order = np.lexsort((predictions.fold, moments[1], moments[0]))
-    same = np.zeros(len(order), np.bool_)
-    same[1:] = (moments[:, order[1:]] == moments[:, order[:-1]]).all(0)
-    repeat = np.zeros(len(order), np.int64)
-    for number in np.flatnonzero(same):
-        repeat[number] = repeat[number - 1] + 1
-    seed = np.empty(len(order), np.int64)
-    seed[order] = repeat
-    return [np.flatnonzero(seed == number) for number in range(int(seed.max(initial=0)) + 1)]
+    """Places of the predictions of each seed."""
+    return [np.flatnonzero(predictions.seed == seed) for seed in np.unique(predictions.seed)]
 
 
 def _intervals(

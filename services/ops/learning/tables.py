@@ -132,28 +132,28 @@ def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Rej
     columns = [column(name, values) for (name, _), values in zip(traits, cells, strict=True)]
     known = np.array(outcome, np.bool_)
     _check(len(known), int(known.sum()), mapping, skipped, values_seen)
-    varied = _varied(columns, skipped)
-    if columns and not varied:
-        raise Reject(
-            "every column says the same in all rows",
-            where="traits",
-            remedy="bring columns in which the leads differ",
-        )
+    return LeadTable(keys, _varied(columns, skipped), known, np.array(moments), skipped)
+
+
+def _varied(columns: list[Column], skipped: Counter[str]) -> list[Column]:
+    """The columns in which rows differ. Raises Reject where there is none."""
     if not columns:
         raise Reject(
             "the table has no attributes",
             where="traits",
             remedy="write `traits: all`, or list columns; `drop` may have taken all of them out",
         )
-    return LeadTable(keys, varied, known, np.array(moments), skipped)
-
-
-def _varied(columns: list[Column], skipped: Counter[str]) -> list[Column]:
-    """The columns in which rows differ."""
     for each in columns:
         if (each.codes == each.codes[0]).all():
             skipped[f"column {each.name}, which says the same in every row"] += 1
-    return [each for each in columns if (each.codes != each.codes[0]).any()]
+    varied = [each for each in columns if (each.codes != each.codes[0]).any()]
+    if not varied:
+        raise Reject(
+            "every column says the same in all rows",
+            where="traits",
+            remedy="bring columns in which the leads differ",
+        )
+    return varied
 
 
 def _events(

@@ -118,6 +118,27 @@ def test_a_table_of_events_is_judged_at_every_kind_of_moment(folder: Path) -> No
     assert 0 < later["n"] < found["n"]
 
 
+def test_attributes_of_events_are_known_from_the_row_that_tells_them(folder: Path) -> None:
+    """A trait that comes with the outcome, or after the moment, says nothing; one that is told at
+    the beginning does.
+    """
+    rows = tables.event_rows(400, seed=2)
+    bought = {who for who, what, _ in rows if what == "bought"}
+    first = {who: number for number, (who, *_) in reversed(list(enumerate(rows)))}
+    columns = dict(zip(("who", "what", "when"), map(list, zip(*rows, strict=True)), strict=True))
+    path = folder / "traits.csv"
+    for name, told in (("late", None), ("early", first)):
+        trait = [
+            ("x" if who in bought else "z")
+            if (number == told[who] if told else what == "bought")
+            else ""
+            for number, (who, what, _) in enumerate(rows)
+        ]
+        tables.write(path, columns | {"trait": trait})
+        found = figures(path, EVENTS + "traits: {trait: trait}\n")
+        assert (found["auc"] > 0.9) == (name == "early")
+
+
 def test_a_drifting_stream_is_followed(folder: Path) -> None:
     """40,000 rows, labels 500 rows late."""
     path = tables.write(folder / "stream.csv", *tables.drifting(40_000))
@@ -138,10 +159,12 @@ def test_few_outcomes_are_never_worse_than_their_share(folder: Path) -> None:
     assert points[-1]["log_loss"] < points[-1]["base_log_loss"] - 0.01
 
 
-def small(folder: Path, name: str, n: int = 200, **columns: list[str]) -> Path:
+def small(folder: Path, name: str, columns: tables.Columns | None = None, n: int = 200) -> Path:
     given, outcome = tables.leads(n, seed=3, noise=0)
     outcome_as = [("yes" if each else "no") for each in outcome]
-    return tables.write(folder / f"{name}.csv", given | {tables.CONVERTED: outcome_as} | columns)
+    return tables.write(
+        folder / f"{name}.csv", given | {tables.CONVERTED: outcome_as} | (columns or {})
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,23 +181,23 @@ def small(folder: Path, name: str, n: int = 200, **columns: list[str]) -> Path:
     ],
 )
 def test_a_table_without_anything_to_learn_is_refused(
-    folder: Path, name: str, columns: dict[str, list[str]], said: str
+    folder: Path, name: str, columns: tables.Columns, said: str
 ) -> None:
-    shown = run(small(folder, name, **columns), LEADS, "--json")
+    shown = run(small(folder, name, columns), LEADS, "--json")
     assert shown.exit_code == 2
     assert said in shown.stderr
     assert len(shown.stderr.strip().splitlines()) == 1
 
 
 def test_twelve_rows_are_too_few(folder: Path) -> None:
-    shown = run(small(folder, "twelve", 12), LEADS)
+    shown = run(small(folder, "twelve", n=12), LEADS)
     assert shown.exit_code == 2
     assert "of 12 leads have the outcome: too few" in shown.stderr
     assert "at least 10 leads with it and 10 without" in shown.stderr
 
 
 def test_a_constant_column_is_passed_over_and_named(folder: Path) -> None:
-    shown = run(small(folder, "one", Industry=["same"] * 200), LEADS, "--json")
+    shown = run(small(folder, "one", {"Industry": ["same"] * 200}), LEADS, "--json")
     assert shown.exit_code == 0
     assert "column Industry, which says the same in every row" in shown.stderr
 
