@@ -104,7 +104,7 @@ def _from_table(
     except OSError as error:
         end(f"{table}: {error.strerror}; name a file that can be read", 2)
     version = verdict.model.version if verdict.model else ""
-    return Learned(False, verdict.why, version, COLD_START, verdict.model, verdict.against)
+    return Learned(False, verdict.why, version, "", verdict.model, verdict.against)
 
 
 def _answer(done: Learned, out: Path | None) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _answer(done: Learned, out: Path | None) -> dict[str, Any]:
         "why": done.why,
         "better": bool(done.against and done.against["low"] > 0),
         "version": done.version or None,
-        "running": done.version if done.replaced else done.running,
+        "running": (done.version if done.replaced else done.running) or None,
         "training": learned.training.model_dump() if learned else None,
         "evidence": learned.evidence if learned else None,
         "against_running": done.against or None,
@@ -128,7 +128,7 @@ def _print(done: Learned) -> None:
     if done.replaced:
         print(f"in use is {done.version}, before it {done.running}: {done.why}")
         return print(f"back: ripeline model use {done.running}")
-    print(f"in use stays {done.running}: {done.why}")
+    print(f"in use stays {done.running}: {done.why}" if done.running else done.why)
 
 
 def _print_model(model: Model) -> None:
