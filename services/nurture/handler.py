@@ -33,7 +33,8 @@ from services.shared.contracts.provenance import decode_provenance, encode_prove
 from services.shared.errors import Reject
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Record
-from services.shared.playbook.sections import UNKNOWN, Program
+from services.shared.playbook.programs import Program
+from services.shared.playbook.sections import UNKNOWN
 from services.shared.telemetry import DECISION_SECONDS, TIME_ZONES_UNREADABLE, TOUCHES_DECIDED
 
 STAGE_CHANGED = "lead.stage_changed.v1"

@@ -107,7 +107,8 @@ class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What nurture needs to know of a lead, so that it never reads the scorer's tables; consents by
     `channel:purpose`, `identifiers` as the HMACs under which a refusal may come; `excluded` is why
-    it is no lead by the playbook's rules, '' where it is one.
+    it is no lead by the playbook's rules, '' where it is one; `answered_at` is the last answer that
+    is no act on the site (a reply, a survey, a talk).
     """
 
     stage: str
@@ -120,9 +121,12 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     user_id: str = ""
     traits: dict[str, Any] = {}
     sales_status: str = ""
+    sales_reason: str = ""
+    sales_at: datetime | None = None
     consents: dict[str, ConsentState] = {}
     identifiers: tuple[str, ...] = ()
     last_act_at: datetime | None = None
+    answered_at: datetime | None = None
     excluded: str = ""
 
 
@@ -208,8 +212,9 @@ class ConsentEvent(msgspec.Struct, frozen=True, kw_only=True):
 class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A decision of nurture and what became of it.
 
-    `cause_at` is the time of the stage change or request that it answers, `requested` whether it is
-    a request, None where that was not noted; `imported` as in `Change`.
+    `announcement` is the stage change or request that it answers, or, between stage changes, the
+    touch before it (`follows`: whether it is that). `cause_at` is the time of what it answers,
+    `requested` whether that is a request, None where that was not noted; `imported` as in `Change`.
     """
 
     id: str
@@ -221,6 +226,7 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     cause_at: datetime | None = None
     imported: str = ""
     requested: bool | None = None
+    follows: bool = False
     content: str = ""
     channel: str = ""
     status: Literal["due", "sending", "sent", "unknown", "failed", "withheld"]

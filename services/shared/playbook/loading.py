@@ -23,7 +23,8 @@ SECTIONS = {
     "identity": "identity.yaml",
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml",
     "pages": "score.yaml",
-    "content": "content.yaml", "programs": "programs.yaml", "model": "model.json",
+    "content": "content.yaml", "programs": "programs.yaml", "after_loss": "programs.yaml",
+    "model": "model.json",
     "senders": "senders.yaml", "machines": "machines.yaml",
 }  # fmt: skip
 OPTIONAL = frozenset({"senders.yaml", "machines.yaml"})

@@ -12,11 +12,15 @@ from pydantic import Field, field_validator
 from services.shared.playbook.expressions import names_in
 from services.shared.playbook.frozen import FrozenModel
 from services.shared.playbook.machines import Machines
+from services.shared.playbook.programs import DEFAULT_AFTER_LOSS, AfterLoss, Program
 from services.shared.playbook.senders import Sender
 from services.shared.playbook.stage_model import Model
 
 UNKNOWN = "unknown"
 CUSTOMER = "customer"
+Purpose = Literal["service", "education", "product", "promotion", "sales"]
+# by distance from education to an offer
+PURPOSES: tuple[Purpose, ...] = ("education", "education", "product", "promotion")
 FOLD_VERSION = 4  # of the fold's rules and the shape of its state; raising it refolds every lead
 
 
@@ -145,25 +149,12 @@ class Content(FrozenModel):
     sample: bool = False
     service: bool = False
 
-
-class Program(FrozenModel):
-    """A series of items in the author's order, for a product and personas.
-
-    With `trigger: request` it hands over what a lead asked for, at once: an item of it by its form,
-    or what `answers` names for a type of act.
-    """
-
-    id: str
-    name: str
-    goal: str
-    state: Literal["draft", "test", "live"] = "live"
-    product: str = "default"
-    personas: list[str] = []
-    trigger: Literal["stage", "request"] = "stage"
-    answers: dict[str, str] = {}
-    stages: list[str] = []
-    channel: Literal["email", "webhook"] = "email"
-    items: list[str] = []
+    @property
+    def purpose(self) -> Purpose:
+        """What sending it unasked is for."""
+        if self.service:
+            return "service"
+        return PURPOSES[self.distance]
 
 
 class Cadence(FrozenModel):
@@ -249,6 +240,7 @@ class Playbook(FrozenModel):
     personas: list[Persona] = Field(min_length=1)
     content: list[Content] = []
     programs: list[Program] = []
+    after_loss: list[AfterLoss] = DEFAULT_AFTER_LOSS
     cadence: Cadence = Cadence()
     holdout: Holdout = Holdout()
     consent: Consent = Consent()

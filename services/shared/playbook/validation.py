@@ -10,8 +10,9 @@ from jmespath.exceptions import JMESPathError, JMESPathTypeError
 from services.shared.playbook import mail_text, senders
 from services.shared.playbook.contradiction import Contradiction, did_you_mean
 from services.shared.playbook.patterns import pattern_problem
+from services.shared.playbook.programs import Program
 from services.shared.playbook.reachability import never_holding
-from services.shared.playbook.sections import Content, FitRule, Persona, Playbook, Program
+from services.shared.playbook.sections import Content, FitRule, Persona, Playbook
 from services.shared.playbook.stage_model import MarkOfContent
 
 Path = tuple[int | str, ...]
