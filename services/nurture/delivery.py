@@ -18,6 +18,7 @@ from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
 from services.nurture.store.channel_stops import ChannelStops
+from services.nurture.store.enrolments import EnrolmentStore
 from services.nurture.store.leads import LeadStore
 from services.nurture.store.touches import TouchStore
 from services.shared.clock import Clock
@@ -114,6 +115,7 @@ class Delivery:
             if not await TouchStore(connection).update(sent, was=["sending", "unknown"]):
                 return
             await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
+            await EnrolmentStore(connection).call_after(touch.id, at)
             await self._release(connection, touch.channel)
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
         TOUCHES_SENT.labels(touch.channel).inc()
@@ -130,6 +132,7 @@ class Delivery:
                 return
             if touch.status == "unknown":
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
+            await EnrolmentStore(connection).call_after(touch.id, self._clock.now())
             await outbox.enqueue(connection, "nurture", [touch_events.failed(touch)])
         log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
         self._notify_relay()
@@ -145,6 +148,7 @@ class Delivery:
                     touch, status="failed", why=f"given up after {attempts} attempts: {why}"
                 )
                 await store.update(failed, was=["sending"])
+                await EnrolmentStore(connection).call_after(touch.id, now)
                 await outbox.enqueue(connection, "nurture", [touch_events.failed(failed)])
             else:
                 due_at = now + timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR**attempts)

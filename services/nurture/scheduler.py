@@ -14,10 +14,12 @@ from services.nurture import touch_events
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Claimed, Delivery
 from services.nurture.rules.decision import recheck
+from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead
 from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.channel_stops import ChannelStops
+from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.leads import LeadStore
 from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import TouchStore
@@ -113,6 +115,7 @@ class Scheduler:
                 )
                 await store.update(lost, was=["sending"])
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
+                await EnrolmentStore(connection).call_after(touch.id, self._clock.now())
                 events.append(touch_events.failed(lost))
                 log.warning("touch_unknown", touch_id=touch.id)
             await outbox.enqueue(connection, "nurture", events)
@@ -131,6 +134,7 @@ class Scheduler:
                     why = f"given up after three days: {stop.why}"
                     failed = replace(touch, status="failed", reason="", why=why)
                     await store.update(failed, was=["due"])
+                    await EnrolmentStore(connection).call_after(touch.id, self._clock.now())
                     events.append(touch_events.failed(failed))
                     log.warning("touch_failed", touch_id=touch.id, status="failed", why=why)
             await outbox.enqueue(connection, "nurture", events)
@@ -185,20 +189,24 @@ class Scheduler:
                 self._spools, LINKED_WAIT_S
             )
             leads = await known.leads((LeadKey(touch.lead, touch.product) for touch in due), now)
+            enrolments = await EnrolmentStore(connection).of(touch.lead for touch in due)
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
             events: list[Outgoing] = []
             for touch in due:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
-                checked = _checked(self._rules, touch, lead, now)
+                enrolment = enrolments.get(ProgramKey(touch.lead, touch.program))
+                checked = _checked(self._rules, touch, lead, now, enrolment)
                 is_sending = checked.status == "sending"
                 address = lead.address if lead else ""
                 takes = {touch.lead, address, touch.channel if touch.channel in trials else ""}
                 if is_sending and (taken & takes or not may_send):
                     continue
                 await store.update(checked, was=["due"], attempt=int(is_sending), address=address)
-                if checked.status == "withheld":
+                if checked.status == "withheld" or checked.content != touch.content:
                     events.append(touch_events.decided(replace(checked, decided_at=now)))
+                if checked.status == "withheld":
+                    await EnrolmentStore(connection).call_after(touch.id, now)
                 elif is_sending and lead:
                     claimed.append(Claimed(checked, lead.snapshot, checked_at))
                     taken |= takes - {""}
@@ -243,11 +251,16 @@ def _in_turn(due: Sequence[Touch], trials: Mapping[str, int]) -> list[Touch]:
     return turned
 
 
-def _checked(rules: Rules, touch: Touch, lead: Lead | None, now: datetime) -> Touch:
-    """The touch as it stands now: to be sent, due later, or withheld."""
-    checked = recheck(rules, lead, touch, now)
+def _checked(
+    rules: Rules, touch: Touch, lead: Lead | None, now: datetime, enrolment: Enrolment | None
+) -> Touch:
+    """The touch as it is by now, perhaps with a better item: sent, due later, or withheld."""
+    checked = recheck(rules, lead, touch, now, enrolment)
     if isinstance(checked, Withhold):
         return replace(touch, status="withheld", reason=checked.reason, why=checked.why)
+    touch = replace(
+        touch, content=checked.content.id, propensity=checked.propensity, why=checked.why
+    )
     if checked.due_at > now:
         return replace(touch, due_at=checked.due_at, reason=checked.reason)
     return replace(touch, status="sending", reason="")

@@ -23,7 +23,7 @@ ROUNDS = 12  # of waits after waits; what is left is asked when the touch is due
 
 
 class Waited(NamedTuple):
-    """When a touch may go out, and what it waits for: the last ground, else the site or the hour."""
+    """When a touch may go out, and what it waits for last; the hour only where nothing else is."""
 
     due_at: datetime
     reason: WaitReason

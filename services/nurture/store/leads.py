@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK, WITH_SALES, most_careful
-from services.nurture.rules.lead import Lead
+from services.nurture.rules.lead import Had, Lead
 from services.nurture.store.lead_consents import consents_of
 from services.nurture.store.merges import LeadMerges
 from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore, uuids
@@ -21,11 +21,12 @@ from services.shared.contracts.events import Change, ConsentState, Snapshot, key
 from services.shared.db import rows
 
 
-class SeenContent(NamedTuple):
-    """Content that a lead has had, sent by us or found by itself."""
+class DoneContent(NamedTuple):
+    """Content whose call to action a lead has done, and when."""
 
     lead: str
     content: str
+    at: datetime
 
 
 class LeadStore:
@@ -81,15 +82,33 @@ class LeadStore:
                 leads=uuids(lead for _, lead in had),
             )
 
-    async def keep_seen(self, seen: Iterable[SeenContent]) -> None:
-        """Adds content to what leads have had."""
-        new = sorted(set(seen))
-        if new:
+    async def keep_done(self, done: Iterable[DoneContent]) -> None:
+        """Adds content to what leads have had and done; of several times the last one counts."""
+        last: dict[tuple[str, str], datetime] = {}
+        for lead, content, at in done:
+            last[lead, content] = max(at, last.get((lead, content), at))
+        if last:
             await self._run(
-                """INSERT INTO nurture.seen SELECT * FROM unnest(CAST(:leads AS uuid[]),
-                    CAST(:content AS text[])) ON CONFLICT DO NOTHING""",
-                leads=uuids(item.lead for item in new),
-                content=[item.content for item in new],
+                """INSERT INTO nurture.seen AS s (lead_id, content, done_at)
+                SELECT * FROM unnest(CAST(:leads AS uuid[]),
+                    CAST(:content AS text[]), CAST(:times AS timestamptz[]))
+                ON CONFLICT (lead_id, content) DO UPDATE
+                    SET done_at = greatest(s.done_at, excluded.done_at)
+                    WHERE s.done_at IS NULL OR s.done_at < excluded.done_at""",
+                leads=uuids(lead for lead, _ in sorted(last)),
+                content=[content for _, content in sorted(last)],
+                times=[last[key] for key in sorted(last)],
+            )
+
+    async def keep_answers(self, answers: Mapping[str, datetime]) -> None:
+        """Notes of the last touch before it when each lead did something: the first time after
+        it.
+        """
+        if answers:
+            await self._run(
+                _ANSWERED,
+                leads=uuids(sorted(answers)),
+                times=[answers[lead] for lead in sorted(answers)],
             )
 
     async def keep_seen_of(self, touch_id: str) -> None:
@@ -97,8 +116,8 @@ class LeadStore:
         by now, after merges.
         """
         await self._run(
-            "INSERT INTO nurture.seen SELECT lead_id, content FROM nurture.touch WHERE id = :id "
-            "ON CONFLICT DO NOTHING",
+            "INSERT INTO nurture.seen (lead_id, content) "
+            "SELECT lead_id, content FROM nurture.touch WHERE id = :id ON CONFLICT DO NOTHING",
             id=uuid.UUID(touch_id),
         )
 
@@ -173,15 +192,19 @@ class LeadStore:
             self._connection, _SENDS, ids=uuids(ids), addresses=[*{*addresses.values()} - {""}],
             now=now, since=now - LOOK_BACK, request_programs=self._request_programs,
         )  # fmt: skip
-        seen: dict[str, set[str]] = defaultdict(set)
+        seen: dict[str, dict[str, datetime | None]] = defaultdict(dict)
         for row in await rows(
             self._connection,
-            "SELECT lead_id, content FROM nurture.seen WHERE lead_id = ANY(:ids)",
+            "SELECT lead_id, content, done_at FROM nurture.seen WHERE lead_id = ANY(:ids)",
             ids=uuids(everybody),
         ):
-            seen[str(row.lead_id)].add(row.content)
+            seen[str(row.lead_id)][row.content] = row.done_at
+        had = await rows(
+            self._connection, _HAD, ids=uuids(ids), addresses=[*{*addresses.values()} - {""}],
+            request_programs=self._request_programs,
+        )  # fmt: skip
         stages, pauses = await self._asserted_stages(ids, now), await self._pauses(everybody, now)
-        return _History(related, sends, seen, stages, pauses, now - ANSWERED_FOR)
+        return _History(related, sends, had, seen, stages, pauses, now - ANSWERED_FOR)
 
     async def _holders(self, addresses: Iterable[str]) -> dict[str, set[str]]:
         """The leads that have or had these addresses."""
@@ -225,7 +248,8 @@ class _History(NamedTuple):
 
     related: dict[str, set[str]]
     sends: list[Any]
-    seen: dict[str, set[str]]
+    had: list[Any]
+    seen: dict[str, dict[str, datetime | None]]
     stages: dict[str, str]
     pauses: dict[str, datetime]
     answered_since: datetime
@@ -237,17 +261,23 @@ class _History(NamedTuple):
         if stage := self.stages.get(key.lead):
             snapshot = msgspec.structs.replace(snapshot, stage=stage)
         related = self.related[key.lead]
-        sends = [
-            row
-            for row in self.sends
-            if str(row.lead_id) == key.lead or (address and row.address == address)
-        ]
+        sends, had = (
+            [
+                row
+                for row in found
+                if str(row.lead_id) == key.lead or (address and row.address == address)
+            ]
+            for found in (self.sends, self.had)
+        )
+        seen = [item for lead in related for item in self.seen.get(lead, {}).items()]
         return Lead(
             id=key.lead,
             snapshot=snapshot,
             address=address,
             consent=consent,
-            seen=frozenset().union(*(self.seen.get(lead, ()) for lead in related)),
+            seen=frozenset(content for content, _ in seen),
+            done=_latest(seen),
+            had=tuple(map(_had, had)),
             recent_sends=tuple(row.at for row in sends if not row.requested),
             answered=frozenset(
                 row.content for row in sends if row.requested and row.at > self.answered_since
@@ -258,6 +288,31 @@ class _History(NamedTuple):
         )
 
 
+def _latest(seen: Iterable[tuple[str, datetime | None]]) -> dict[str, datetime]:
+    """Of what was done the last time."""
+    done: dict[str, datetime] = {}
+    for content, at in seen:
+        if at is not None:
+            done[content] = max(at, done.get(content, at))
+    return done
+
+
+def _had(row: Any) -> Had:
+    return Had(str(row.id), row.program, row.content, row.channel, row.sent_at, row.answered_at)
+
+
+_HAD = """SELECT id, lead_id, address, program, content, channel, sent_at, answered_at
+    FROM nurture.touch WHERE (lead_id = ANY(:ids) OR (address <> '' AND address = ANY(:addresses)))
+    AND status IN ('sent', 'unknown') AND sent_at IS NOT NULL
+    AND NOT coalesce(requested, program = ANY(CAST(:request_programs AS text[])))
+    ORDER BY sent_at, id"""
+_ANSWERED = """UPDATE nurture.touch t SET answered_at = a.at
+    FROM unnest(CAST(:leads AS uuid[]), CAST(:times AS timestamptz[])) AS a(lead_id, at)
+    WHERE t.id = (
+        SELECT id FROM nurture.touch s WHERE s.lead_id = a.lead_id AND s.sent_at < a.at
+        AND s.status IN ('sent', 'unknown') AND s.requested IS NOT TRUE
+        ORDER BY s.sent_at DESC, s.id DESC LIMIT 1)
+    AND (t.answered_at IS NULL OR t.answered_at > a.at)"""
 # what is on the wire has its mail at this moment, however long it has been due
 _SENDS = """SELECT lead_id, address, content, CASE WHEN status = 'sending'
         THEN CAST(:now AS timestamptz) ELSE coalesce(sent_at, due_at) END AS at,

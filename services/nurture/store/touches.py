@@ -18,7 +18,7 @@ _DECISION = {
     "product": "text", "stage": "text", "content": "text", "channel": "text", "status": "text",
     "reason": "text", "why": "text", "propensity": "float8", "decided_at": "timestamptz",
     "decision_ms": "float8", "due_at": "timestamptz", "cause_at": "timestamptz",
-    "imported": "text", "requested": "boolean",
+    "imported": "text", "requested": "boolean", "follows": "boolean", "persona": "text",
 }  # fmt: skip
 # a channel that is stopped is tried again at its time
 _NOT_STOPPED = "channel NOT IN (SELECT channel FROM access.channel_stop WHERE retry_at > :now)"
@@ -120,12 +120,13 @@ class TouchStore:
     async def update(
         self, touch: Touch, *, was: Sequence[TouchStatus], attempt: int = 0, address: str = ""
     ) -> bool:
-        """Writes status, reason and times of a touch whose status is one of `was`; returns whether
-        it is. Adds `attempt` to its attempts; `address` is the keyed hash of that to which it goes.
+        """Writes status, reason, item and times of a touch whose status is one of `was`; returns
+        whether it is. Adds `attempt` to its attempts; `address` is the keyed hash of where it goes.
         """
         done = await self._connection.execute(
             text(
                 """UPDATE nurture.touch SET status = :status, reason = :reason, why = :why,
+                    content = :content, propensity = :propensity,
                     due_at = :due_at, sent_at = :sent_at, attempts = attempts + :attempt,
                     address = coalesce(nullif(:address, ''), address),
                     sending_since = CASE WHEN :status = 'sending' THEN clock_timestamp() END
@@ -133,7 +134,8 @@ class TouchStore:
             ),
             {
                 "id": uuid.UUID(touch.id), "status": touch.status, "reason": touch.reason,
-                "why": touch.why, "due_at": touch.due_at, "sent_at": touch.sent_at,
+                "why": touch.why, "content": touch.content, "propensity": touch.propensity,
+                "due_at": touch.due_at, "sent_at": touch.sent_at,
                 "attempt": attempt, "address": address, "was": list(was),
             },
         )  # fmt: skip
@@ -202,7 +204,7 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
         uuid.UUID(touch.id), uuid.UUID(touch.announcement), touch.program, uuid.UUID(touch.lead),
         touch.product, touch.stage, touch.content, touch.channel, touch.status, touch.reason,
         touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
-        touch.cause_at, touch.imported, touch.requested,
+        touch.cause_at, touch.imported, touch.requested, touch.follows, touch.persona,
     )  # fmt: skip
 
 
@@ -213,4 +215,5 @@ def _touch(row: Any) -> Touch:
         content=row.content, channel=row.channel, status=row.status, reason=row.reason,
         why=row.why, propensity=row.propensity, decided_at=row.decided_at, due_at=row.due_at,
         sent_at=row.sent_at, cause_at=row.cause_at, imported=row.imported, requested=row.requested,
+        follows=row.follows, persona=row.persona,
     )  # fmt: skip

@@ -227,6 +227,7 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     imported: str = ""
     requested: bool | None = None
     follows: bool = False
+    persona: str = ""
     content: str = ""
     channel: str = ""
     status: Literal["due", "sending", "sent", "unknown", "failed", "withheld"]

@@ -276,6 +276,12 @@ class Playbook(FrozenModel):
         ).union(*written_back)
 
     @cached_property
+    def hash(self) -> str:
+        """Of everything but the model: what was decided with another hash is decided again."""
+        text = self.model_dump_json(exclude={"model"})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
     def fold_hash(self) -> str:
         """Hash of all that the fold depends on; a state stored with another hash is refolded."""
         content = [
