@@ -81,9 +81,8 @@ class Handler:
         await leads.lock(ids.values())  # those that are new too
         await OutcomeStore(connection).keep_progress(self._progress(changes, ids))
         now = self._clock.now()
-        decided = await self._decide(connection, leads, changes, ids, now)
         await EnrolmentStore(connection).call({*ids.values()}, now)
-        return decided
+        return await self._decide(connection, leads, changes, ids, now)
 
     async def _decide(
         self,

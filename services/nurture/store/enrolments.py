@@ -22,8 +22,7 @@ _COLUMNS = {
 _NAMES = ", ".join(_COLUMNS)
 # what passes or begins with news of the lead
 CHANGED_BY_NEWS: tuple[WaitReason, ...] = (
-    "on_site", "quiet_hours", "capped", "preference", "paused", "with_sales", "silence", "pace",
-    "after_loss",
+    "preference", "paused", "with_sales", "silence", "after_loss",
 )  # fmt: skip
 
 
