@@ -15,9 +15,8 @@ from services.shared.contracts.preferences import (
     read_pace,
 )
 from services.shared.errors import Reject
-from services.shared.playbook.sections import Cadence
+from services.shared.playbook.sections import Cadence, Cap
 
-WEEK = timedelta(days=7)
 # how far back touches are read for a decision: the slowest pace, and some room
 LOOK_BACK = max(GAPS.values()) + timedelta(days=2)
 # within it an address gets a thing that it asks for once
@@ -114,13 +113,23 @@ def slower_pace(traits: Mapping[str, Any], sends: Sequence[datetime], now: datet
 
 
 def cap_reached(cadence: Cadence, sends: Sequence[datetime], now: datetime) -> Over | None:
-    """The playbook's cap a week, and its least gap between two touches (N5)."""
-    week = sorted(sent_at for sent_at in sends if now - sent_at < WEEK)
-    if len(week) >= cadence.per_week:
-        over = week[len(week) - max(cadence.per_week, 1)] + WEEK
-        return Over(over, f"{len(week)} touches in seven days")
+    """The playbook's caps, over all programs, and its least gap between two touches (N5). A cap has
+    passed when enough of the touches in its days have fallen out.
+    """
+    reached = [over for cap in cadence.all_caps if (over := _over_cap(cap, sends, now))]
+    if reached:
+        return max(reached)
     apart = timedelta(hours=cadence.min_hours_between)
-    if week and now - week[-1] < apart:
+    if sends and now - max(sends) < apart:
         why = f"the last touch was less than {cadence.min_hours_between:g} hours ago"
-        return Over(week[-1] + apart, why)
+        return Over(max(sends) + apart, why)
     return None
+
+
+def _over_cap(cap: Cap, sends: Sequence[datetime], now: datetime) -> Over | None:
+    span = timedelta(days=cap.days)
+    within = sorted(sent_at for sent_at in sends if now - sent_at < span)
+    if len(within) < cap.max:
+        return None
+    days = "seven days" if cap.days == 7 else f"{cap.days} days"
+    return Over(within[len(within) - cap.max] + span, f"{len(within)} touches in {days}")

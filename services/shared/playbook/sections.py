@@ -157,15 +157,31 @@ class Content(FrozenModel):
         return PURPOSES[self.distance]
 
 
+class Cap(FrozenModel):
+    """At most `max` touches in so many days."""
+
+    days: int = Field(ge=1, le=31)
+    max: int = Field(ge=1)
+
+
 class Cadence(FrozenModel):
-    """Limits over all programs."""
+    """Limits over all programs. `caps` come beside `per_week`. With `holidays` nothing is sent on
+    public holidays of the lead's country.
+    """
 
     per_week: int = 3
+    caps: list[Cap] = []
     min_hours_between: float = 20
     quiet_from: int = Field(22, ge=0, le=23)
     quiet_until: int = Field(6, ge=0, le=23)
     working_days: list[int] = [0, 1, 2, 3, 4, 5, 6]
+    holidays: bool = True
     on_site_minutes: float = 30
+
+    @property
+    def all_caps(self) -> list[Cap]:
+        """That of a week, and the others."""
+        return [Cap(days=7, max=max(self.per_week, 1)), *self.caps]
 
 
 class Holdout(FrozenModel):
