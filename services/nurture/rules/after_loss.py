@@ -2,13 +2,14 @@
 Pure.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
 from services.shared.contracts.events import Snapshot
 from services.shared.playbook.programs import AfterLoss
 from services.shared.playbook.sections import Playbook
 
+LONGEST = timedelta(days=3660)
 EDUCATION = 1  # the greatest distance of what educates
 
 
@@ -26,14 +27,18 @@ def policy_of(playbook: Playbook, snapshot: Snapshot) -> Policy | None:
         if status in rule.sales and (
             not rule.reasons or reason in {_plain(name) for name in rule.reasons}
         ):
-            return Policy(rule, _until(rule, snapshot.sales_at))
+            return Policy(rule, _until(rule, snapshot))
     return None
 
 
-def _until(rule: AfterLoss, at: datetime | None) -> datetime | None:
-    if rule.then != "wait" or at is None:
+def _until(rule: AfterLoss, snapshot: Snapshot) -> datetime | None:
+    """From the day that sales named on, else the rule's days after the report."""
+    if rule.then != "wait" or snapshot.sales_at is None:
         return None
-    return at + timedelta(days=rule.days)
+    if snapshot.sales_until:
+        day = datetime.combine(date.fromisoformat(snapshot.sales_until), time(), tzinfo=UTC)
+        return min(day, snapshot.sales_at + LONGEST)
+    return snapshot.sales_at + timedelta(days=rule.days)
 
 
 def _plain(reason: str) -> str:

@@ -28,7 +28,9 @@ from services.shared.contracts.consent import (
 from services.shared.contracts.event_types import MILESTONES, ON_SITE, TOUCH_SENT
 from services.shared.contracts.events import Consent, ConsentState
 from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.preferences import read_day
 from services.shared.contracts.sales import STATUS_OF, SalesStatus
+from services.shared.errors import Reject
 
 BEFORE_ALL = -(1 << 62), ""
 UNCOUNTED = -1  # `stored` of profiles of releases that did not count
@@ -68,12 +70,15 @@ class ConsentRecord(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SalesOutcome(NamedTuple):
-    """What sales reported last, of one product or of all, with its reason."""
+    """What sales reported last, of one product or of all, with its reason, and the day from which
+    the lead may be written to again, in ISO 8601, where it named one.
+    """
 
     at: int
     uid: str
     status: SalesStatus
     reason: str = ""
+    until: str = ""
 
 
 class Source(NamedTuple):
@@ -274,7 +279,8 @@ def add(profile: Profile, event: Event, declared: frozenset[str] = frozenset()) 
     status = STATUS_OF.get(data.type)
     if status:
         reason = str(data.properties.get("reason") or "")[:MAX_REASON]
-        _add_sales(profile, data.product, SalesOutcome(at, uid, status, reason))
+        outcome = SalesOutcome(at, uid, status, reason, _day(data.properties.get("until")))
+        _add_sales(profile, data.product, outcome)
     if not data.machine and (data.email or data.external_id):
         _add_link(profile, event)
     for consent in consents_of(data):
@@ -350,6 +356,15 @@ def _add_sales(profile: Profile, product: str, word: SalesOutcome) -> None:
     elif word > profile.product_sales.get(product, BEFORE_ALL):
         profile.product_sales[product] = word
         profile.product_sales = _newest(profile.product_sales, MOST_PRODUCTS)
+
+
+def _day(value: Any) -> str:
+    """A day in ISO 8601, '' for what is none."""
+    try:
+        day = read_day(value)
+    except Reject:
+        return ""
+    return day.isoformat() if day else ""
 
 
 def _add_link(profile: Profile, event: Event) -> None:

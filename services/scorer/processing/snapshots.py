@@ -1,12 +1,14 @@
 """The snapshot of a lead that its events carry, so that nurture never reads the scorer's tables."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from services.scorer.model.profile import Profile
 from services.scorer.model.state import View
 from services.scorer.records import LeadRow, State
 from services.shared.clock import from_us
 from services.shared.contracts.consent import snapshot_key
+from services.shared.contracts.event_types import ANSWERS
 from services.shared.contracts.events import TOUCH_SYSTEM, ConsentState, Snapshot, keyed_hash
 from services.shared.contracts.identity import Identifier, Kind
 
@@ -33,11 +35,22 @@ def snapshot_of(lead: LeadRow, state: State, view: View, pepper: bytes) -> Snaps
         user_id=next((name.value for name in lead.identifiers if name.kind is Kind.USER), ""),
         traits=profile.known_traits(),
         sales_status=state.sales.status if state.sales else "",
+        sales_reason=state.sales.reason if state.sales else "",
+        sales_at=from_us(state.sales.at) if state.sales else None,
+        sales_until=state.sales.until if state.sales else "",
         consents=_consents(profile, address),
         identifiers=tuple(keyed_hash(pepper, name.name) for name in identifiers[:MAX_IDENTIFIERS]),
         last_act_at=from_us(profile.act_at) if profile.act_at > 0 else None,
+        answered_at=_answered_at(profile),
         excluded=lead.excluded,
     )
+
+
+def _answered_at(profile: Profile) -> datetime | None:
+    """When the lead last said something, or met somebody."""
+    said = (profile.milestones[type_][-1][0] for type_ in ANSWERS if profile.milestones.get(type_))
+    last = max(said, default=0)
+    return from_us(last) if last > 0 else None
 
 
 def _address(profile: Profile, identifiers: Sequence[Identifier]) -> str:

@@ -70,6 +70,7 @@ class EventType(StrEnum):
     WON = "won", "was won"
     LOST = "lost", "was lost"
     REFUNDED = "refunded", "got its money back"
+    CHURNED = "churned", "is a customer no more"
     PURCHASED = "purchased", "bought"
 
     # our own
@@ -88,7 +89,7 @@ NOT_FROM_PAGES = frozenset({
     "email_clicked", "email_replied", "email_received", "email_complained", "email_changed",
     "calendar_answered", "resubscribed",
     "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened", "won", "lost",
-    "refunded", "purchased", "identity_reviewed",
+    "refunded", "churned", "purchased", "identity_reviewed",
 })  # fmt: skip
 # ... and the bases of consents that no page can know: a confirmation from the mailbox itself
 BASES_NOT_FROM_PAGES = frozenset({"double_opt_in"})
@@ -105,7 +106,8 @@ MILESTONES = REQUESTS | {
     "form_submitted", "webinar_registered", "webinar_attended",
     "event_attended", "survey_answered", "email_replied", "not_now", "unsubscribed",
     "email_complained", "call_held", "meeting_held", "sales_accepted", "sales_rejected",
-    "sales_disqualified", "opportunity_opened", "won", "lost", "refunded", "purchased",
+    "sales_disqualified", "opportunity_opened", "won", "lost", "refunded", "churned",
+    "purchased",
 }  # fmt: skip
 # Acts during which the person is on our site, or has just come from a mail.
 ON_SITE = REQUESTS | {
@@ -114,3 +116,8 @@ ON_SITE = REQUESTS | {
 }  # fmt: skip
 # Acts by which content counts as seen, and is not offered again.
 CONSUMES_CONTENT = ON_SITE - {"preference_set"} | {"email_replied"}
+# By which somebody answers without being on our site.
+ANSWERS = frozenset({
+    "email_replied", "survey_answered", "not_now", "webinar_attended", "event_attended",
+    "call_held", "meeting_held",
+})  # fmt: skip

@@ -108,7 +108,8 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What nurture needs to know of a lead, so that it never reads the scorer's tables; consents by
     `channel:purpose`, `identifiers` as the HMACs under which a refusal may come; `excluded` is why
     it is no lead by the playbook's rules, '' where it is one; `answered_at` is the last answer that
-    is no act on the site (a reply, a survey, a talk).
+    is no act on the site (a reply, a survey, a talk), `sales_until` the day that sales named for
+    going on.
     """
 
     stage: str
@@ -123,6 +124,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     sales_status: str = ""
     sales_reason: str = ""
     sales_at: datetime | None = None
+    sales_until: str = ""
     consents: dict[str, ConsentState] = {}
     identifiers: tuple[str, ...] = ()
     last_act_at: datetime | None = None

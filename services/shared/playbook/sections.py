@@ -21,7 +21,7 @@ CUSTOMER = "customer"
 Purpose = Literal["service", "education", "product", "promotion", "sales"]
 # by distance from education to an offer
 PURPOSES: tuple[Purpose, ...] = ("education", "education", "product", "promotion")
-FOLD_VERSION = 4  # of the fold's rules and the shape of its state; raising it refolds every lead
+FOLD_VERSION = 5  # of the fold's rules and the shape of its state; raising it refolds every lead
 
 
 class Company(FrozenModel):
