@@ -96,7 +96,9 @@ class Handler:
         undecided = await _undecided(TouchStore(connection), changes)
         if not undecided:
             return 0
-        known = await leads.leads((_key(event, ids) for event in undecided), now)
+        known = await leads.leads(
+            (_key(event, ids) for event in undecided), now, self._rules.account_of
+        )
         store = EnrolmentStore(connection)
         enrolments = await store.of(ids[event.data.lead] for event in undecided)
         decisions: list[Decision] = []

@@ -122,7 +122,9 @@ class Planner:
         """Decides and writes; returns how many touches are new."""
         store = EnrolmentStore(connection)
         ids = {one.lead for one in due}
-        known = await leads.leads((LeadKey(one.lead, one.product) for one in due), now)
+        known = await leads.leads(
+            (LeadKey(one.lead, one.product) for one in due), now, self._rules.account_of
+        )
         everything, pending = await store.of(ids), await store.pending(ids)
         due = [*due, *self._entering(known, everything, due, now)]
         steps = [self._step(one, known, pending, now) for one in due]

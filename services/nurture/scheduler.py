@@ -188,7 +188,9 @@ class Scheduler:
             may_send = may_send and await self._gate.refusals_are_linked(
                 self._spools, LINKED_WAIT_S
             )
-            leads = await known.leads((LeadKey(touch.lead, touch.product) for touch in due), now)
+            leads = await known.leads(
+                (LeadKey(touch.lead, touch.product) for touch in due), now, self._rules.account_of
+            )
             enrolments = await EnrolmentStore(connection).of(touch.lead for touch in due)
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial

@@ -52,7 +52,10 @@ class Library:
         self._playbook = playbook
         self._items = playbook.content_by_id
         self._programs = {program.id: program for program in playbook.programs}
-        self._live = [program for program in playbook.programs if program.state == "live"]
+        self._live = [
+            program for program in playbook.programs if playbook.state_of(program) != "draft"
+        ]
+        self._test_addresses = {_plain(address) for address in playbook.test_addresses}
         # how commercial an item may be, by stage
         self._reach = {
             stage: min(place, MOST_COMMERCIAL) for place, stage in enumerate(playbook.stages)
@@ -67,7 +70,7 @@ class Library:
         return self._programs.get(program_id)
 
     def live_program(self, program_id: str) -> Program | None:
-        """The program of this id, if it sends."""
+        """The program of this id, if it sends, be it to the addresses of the test alone."""
         return next((program for program in self._live if program.id == program_id), None)
 
     def content(self, content_id: str) -> Content | None:
@@ -79,13 +82,21 @@ class Library:
         return [program for program in self._live if self.answers(program, lead, trigger)]
 
     def answers(self, program: Program, lead: Lead, trigger: Trigger) -> bool:
-        """Whether a program is for this stage, product and persona."""
+        """Whether a program is for this stage, product and persona, and for the lead's address."""
         return (
             program.trigger == "stage"
+            and self.reaches(program, lead)
             and trigger.stage in program.stages
             and program.product == trigger.product
             and (not program.personas or self.persona(lead.snapshot.traits).id in program.personas)
             and may_enter(program, lead)
+        )
+
+    def reaches(self, program: Program, lead: Lead) -> bool:
+        """Whether a program may write to the lead: one in test to the test's addresses alone."""
+        state = self._playbook.state_of(program)
+        return state == "live" or (
+            state == "test" and _plain(lead.snapshot.email) in self._test_addresses
         )
 
     def requested(self, request: LeadRequest, product: str) -> list[RequestedItem]:
@@ -221,6 +232,10 @@ def topics_of(traits: Mapping[str, Any]) -> tuple[str, ...] | None:
         return read_topics(traits.get(TOPICS))
     except Reject:
         return ()
+
+
+def _plain(address: str) -> str:
+    return address.strip().casefold()
 
 
 def _in_country(item: Content, traits: Mapping[str, Any]) -> bool:

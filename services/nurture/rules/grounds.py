@@ -12,8 +12,9 @@ from services.nurture.rules.after_loss import policy_of
 from services.nurture.rules.choice import Library, is_wanted, topics_of
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.holdout import is_held_out
-from services.nurture.rules.lead import Lead, Trigger
+from services.nurture.rules.lead import Lead, Trigger, domain_of
 from services.nurture.rules.membership import stays_out, why_over
+from services.shared.contracts.events import Snapshot
 from services.shared.contracts.identity import Cleaner
 from services.shared.contracts.provenance import HISTORY
 from services.shared.contracts.touch_reasons import WithholdReason
@@ -38,6 +39,14 @@ class Rules:
     def of(cls, playbook: Playbook, *, sink: bool) -> Self:
         """The rules of a playbook."""
         return cls(playbook, Library(playbook), Cleaner(playbook.identity), sink)
+
+    def account_of(self, snapshot: Snapshot) -> str:
+        """The company whose leads pause together, by the domain of the address; '' where the
+        playbook pauses each for itself, and for mailboxes that anybody can have.
+        """
+        domain = domain_of(snapshot)
+        pauses = self.playbook.sales.pauses_account and not self.cleaner.is_free_mail(domain)
+        return domain if pauses else ""
 
 
 class Case(NamedTuple):
@@ -170,6 +179,12 @@ def _no_program(case: Case) -> str | None:
     return "no live program is for this stage, product and persona"
 
 
+def _in_test(case: Case) -> str | None:
+    if case.program is None or case.rules.library.reaches(case.program, case.lead):
+        return None
+    return f"the program {case.program.id} is in test, and the address none of the test's"
+
+
 def _edited(case: Case) -> str | None:
     """Only what was decided under another playbook can have it against it."""
     if case.program is None or case.content is None:
@@ -256,6 +271,7 @@ CONTENT_GROUNDS = (
 REQUEST_GROUNDS = (
     Ground("excluded", _excluded),
     Ground("history", _history),
+    Ground("nothing_suitable", _in_test),
     Ground("superseded", _other_channel),
     Ground("superseded", _edited),
     Ground("superseded", _answered),

@@ -32,7 +32,8 @@ class Lead(msgspec.Struct, frozen=True):
     touches that count towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a
     person has paused the lead. All of them are of the lead and of its address, `address` being the
     keyed hash of that, '' where it has none. `answered` are ids of content that was asked for and
-    went out within `cadence.ANSWERED_FOR`.
+    went out within `cadence.ANSWERED_FOR`. `account_with_sales`: whether sales works with somebody
+    else of its company, where the playbook pauses it then.
     """
 
     id: str
@@ -45,12 +46,18 @@ class Lead(msgspec.Struct, frozen=True):
     paused_until: datetime | None = None
     address: str = ""
     answered: frozenset[str] = frozenset()
+    account_with_sales: bool = False
 
     @property
     def last_answer_at(self) -> datetime | None:
         """When it last did or said anything by itself."""
         known = (self.snapshot.last_act_at, self.snapshot.answered_at)
         return max((at for at in known if at), default=None)
+
+
+def domain_of(snapshot: Snapshot) -> str:
+    """The domain of the lead's address; '' where it has none."""
+    return snapshot.email.rpartition("@")[2].lower()
 
 
 class Trigger(msgspec.Struct, frozen=True):

@@ -78,7 +78,7 @@ def step(
         return _ended(enrolment)
     if enrolment.state in ("completed", "ended"):
         return _rest(enrolment, "", "the program is over for the lead")
-    if program.state != "live":
+    if rules.library.live_program(program.id) is None:
         return _rest(enrolment, "", f"the program {program.id} is not live")
     if is_pending:
         return _rest(enrolment, "", "a touch is on its way")

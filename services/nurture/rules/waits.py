@@ -66,6 +66,8 @@ def earliest(case: Case, ramp: timedelta = timedelta()) -> Waited:
 
 
 def _with_sales(case: Case) -> str | None:
+    if case.lead.account_with_sales:
+        return "sales is working with somebody of the same company"
     return cadence.with_sales(case.lead.snapshot.sales_status)
 
 

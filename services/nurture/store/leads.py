@@ -4,7 +4,7 @@ has set.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -27,6 +27,11 @@ class DoneContent(NamedTuple):
     lead: str
     content: str
     at: datetime
+
+
+def _no_account(_: Snapshot) -> str:
+    """Each lead stands for itself."""
+    return ""
 
 
 class LeadStore:
@@ -121,9 +126,15 @@ class LeadStore:
             id=uuid.UUID(touch_id),
         )
 
-    async def leads(self, wanted: Iterable[LeadKey], now: datetime) -> dict[LeadKey, Lead]:
+    async def leads(
+        self,
+        wanted: Iterable[LeadKey],
+        now: datetime,
+        account_of: Callable[[Snapshot], str] = _no_account,
+    ) -> dict[LeadKey, Lead]:
         """What is known of these leads for a decision; those without a snapshot are left out. While
-        sales works with a lead on one product, it does so for all of them.
+        sales works with a lead on one product, it does so for all of them, and for the others of
+        the company that `account_of` names.
         """
         ids = sorted({key.lead for key in wanted})
         if not ids:
@@ -152,7 +163,22 @@ class LeadStore:
                 sales_status=with_sales.get(key.lead, snapshot.sales_status),
             )
             leads[key] = history.lead(key, careful, addresses[key], consents.get(key))
-        return leads
+        return await self._with_accounts(leads, account_of)
+
+    async def _with_accounts(
+        self, leads: dict[LeadKey, Lead], account_of: Callable[[Snapshot], str]
+    ) -> dict[LeadKey, Lead]:
+        """Marks those with somebody else of whose company sales works."""
+        accounts = {key: account_of(lead.snapshot) for key, lead in leads.items()}
+        if not any(accounts.values()):
+            return leads
+        busy = await self._snapshots.accounts_with_sales(accounts.values())
+        return {
+            key: msgspec.structs.replace(
+                lead, account_with_sales=bool(busy.get(accounts[key], set()) - {key.lead})
+            )
+            for key, lead in leads.items()
+        }
 
     async def lock_addresses(self, leads: Iterable[str]) -> None:
         """Locks the addresses of leads, which are locked themselves, until the end of the

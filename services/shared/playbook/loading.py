@@ -14,7 +14,8 @@ from services.shared.playbook.types import checked
 from services.shared.playbook.validation import contradictions
 
 SECTIONS = {
-    "company": "playbook.yaml", "products": "playbook.yaml",
+    "company": "playbook.yaml", "state": "playbook.yaml", "test_addresses": "playbook.yaml",
+    "products": "playbook.yaml",
     "unnamed_product_weight": "playbook.yaml",
     "open_pixel": "playbook.yaml", "cadence": "playbook.yaml", "holdout": "playbook.yaml",
     "consent": "playbook.yaml", "inbound": "playbook.yaml", "personas": "playbook.yaml",

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from services.shared.playbook.frozen import FrozenModel
 
+State = Literal["draft", "test", "live"]
+STATES: tuple[State, ...] = ("draft", "test", "live")
 Lost = Literal["disqualified", "rejected", "lost", "refunded", "churned"]
 
 
@@ -65,7 +67,7 @@ class Program(FrozenModel):
     id: str
     name: str
     goal: str
-    state: Literal["draft", "test", "live"] = "live"
+    state: State = "live"
     product: str = "default"
     personas: list[str] = []
     trigger: Literal["stage", "request"] = "stage"

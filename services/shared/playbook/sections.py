@@ -12,7 +12,13 @@ from pydantic import Field, field_validator
 from services.shared.playbook.expressions import names_in
 from services.shared.playbook.frozen import FrozenModel
 from services.shared.playbook.machines import Machines
-from services.shared.playbook.programs import DEFAULT_AFTER_LOSS, AfterLoss, Program
+from services.shared.playbook.programs import (
+    DEFAULT_AFTER_LOSS,
+    STATES,
+    AfterLoss,
+    Program,
+    State,
+)
 from services.shared.playbook.senders import Sender
 from services.shared.playbook.stage_model import Model
 
@@ -208,7 +214,11 @@ class Inbound(FrozenModel):
 
 
 class Sales(FrozenModel):
-    """What sales may give as the reason when it disqualifies a lead."""
+    """What sales may give as the reason when it disqualifies a lead. With `pauses_account` its work
+    with one lead also pauses the programs of the others of that company.
+    """
+
+    pauses_account: bool = False
 
     disqualify_reasons: list[str] = Field(
         ["no_budget", "no_authority", "no_need", "bad_timing", "too_small", "not_our_market",
@@ -243,9 +253,13 @@ class Identity(FrozenModel):
 
 
 class Playbook(FrozenModel):
-    """The whole playbook; lists keep the author's order."""
+    """The whole playbook; lists keep the author's order. No program is further than `state`; those
+    in test reach `test_addresses` alone.
+    """
 
     company: Company
+    state: State = "live"
+    test_addresses: list[str] = []
     products: list[str] = Field(["default"], min_length=1)
     unnamed_product_weight: float = Field(0.5, gt=0, le=1)
     open_pixel: bool = False
@@ -267,6 +281,10 @@ class Playbook(FrozenModel):
     senders: list[Sender] = []
     machines: Machines = Machines()
     model: Model
+
+    def state_of(self, program: Program) -> State:
+        """How far a program is: no further than the playbook."""
+        return min(self.state, program.state, key=STATES.index)
 
     @cached_property
     def content_by_id(self) -> dict[str, Content]:
