@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.nurture import touch_events
-from services.nurture.channels import OutcomeUnknown, ServerUnusable
+from services.nurture.channels import Halted, OutcomeUnknown, ServerUnusable
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
@@ -77,6 +77,8 @@ class Delivery:
         touch, now = claimed.touch, self._clock.now()
         try:
             message = await self._over_the_wire(claimed, now)
+        except Halted:
+            await self._put_back(claimed)
         except ServerUnusable as error:
             await self._stop_channel(touch, str(error), self._clock.now())
         except OutcomeUnknown as error:
@@ -99,11 +101,24 @@ class Delivery:
             public_url=self._public_url,
             pepper=self._pepper,
         )
+        await self._check()
         if claimed.touch.channel == "webhook":
             await self._webhook.send(message, claimed.touch)
         else:
-            await self._email.send(message, now)
+            await self._email.send(message, now, self._check)
         return message
+
+    async def _check(self) -> None:
+        """Raises Halted where sending is stopped, or nobody can tell."""
+        try:
+            async with self._engine.connect() as connection:
+                stopped = await TouchStore(connection).sending_is_stopped()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            raise Halted from error
+        if stopped:
+            raise Halted
 
     async def _record_sent(self, touch: Touch, message: Message, at: datetime) -> None:
         sent = replace(touch, status="sent", sent_at=at)
@@ -165,7 +180,11 @@ class Delivery:
                 return
             waiting = replace(claimed.touch, status="due")
             await TouchStore(connection).update(waiting, was=["sending"], attempt=-1)
-        log.warning("touch_waits", touch_id=claimed.touch.id, reason="it was checked too long ago")
+        log.warning(
+            "touch_waits",
+            touch_id=claimed.touch.id,
+            reason="sending is stopped, or it was checked too long ago",
+        )
 
     async def _stop_channel(self, touch: Touch, why: str, now: datetime) -> None:
         """Back to due, as if it had not been tried; the channel's other touches wait with it."""

@@ -36,6 +36,7 @@ for command in (
     app.command()(command)
 app.command("import", help=importing.HELP)(importing.import_file)
 app.add_typer(playbook.app, name="playbook")
+app.add_typer(sending.nurture, name="nurture")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -32,8 +33,11 @@ class Email:
         self._url = urlsplit(settings.smtp_url.get_secret_value())
         self._sender, self._timeout = read_sender(settings.mail_from), settings.sending_timeout_s
 
-    async def send(self, message: Message, at: datetime) -> None:
-        """Returns once the server has taken the message.
+    async def send(
+        self, message: Message, at: datetime, check: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Returns once the server has taken the message. `check` is asked right before its text
+        goes out, and raises Halted where it must not.
 
         Raises Reject or Retry for what the server says of this message, ServerUnusable for what it
         says before it knows the message, OutcomeUnknown where nobody knows whether it was taken.
@@ -46,7 +50,7 @@ class Email:
         try:
             async with asyncio.timeout(self._timeout) as limit:
                 await self._greet(client)
-                await _hand_over(client, message.recipient, raw, limit)
+                await _hand_over(client, message.recipient, raw, limit, check)
         except TimeoutError as error:
             raise ServerUnusable("the mail server did not answer in time") from error
         finally:
@@ -80,12 +84,18 @@ class Email:
 
 
 async def _hand_over(
-    client: aiosmtplib.SMTP, recipient: str, raw: bytes, limit: asyncio.Timeout
+    client: aiosmtplib.SMTP,
+    recipient: str,
+    raw: bytes,
+    limit: asyncio.Timeout,
+    check: Callable[[], Awaitable[None]] | None,
 ) -> None:
     """RCPT and DATA, the commands whose answers speak of the message."""
     has_begun = False
     try:
         await client.rcpt(recipient)
+        if check:
+            await check()
         has_begun = True
         await client.data(raw)
     except aiosmtplib.SMTPResponseException as error:

@@ -5,7 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.shared.db import rows
 
 
 async def stop_sending(engine: AsyncEngine) -> None:
@@ -20,6 +22,11 @@ async def resume_sending(engine: AsyncEngine) -> None:
     """Turns the kill switch off."""
     async with engine.begin() as connection:
         await connection.execute(text("DELETE FROM nurture.brake"))
+
+
+async def sending_is_stopped(connection: AsyncConnection) -> bool:
+    """Whether the kill switch is on."""
+    return bool(await rows(connection, "SELECT 1 FROM nurture.brake"))
 
 
 async def pause_lead(engine: AsyncEngine, lead: uuid.UUID, until: datetime) -> None:

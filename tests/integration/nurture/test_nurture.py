@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner
@@ -629,26 +630,70 @@ async def test_two_touches_due_at_once_for_one_lead_do_not_pass_the_cap_together
     assert len(bench.mails()) == 1
 
 
-async def test_the_kill_switch_stops_all_sending_until_it_is_off(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """N14: by the command that people have."""
+@pytest.fixture
+def command(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awaitable[Any]]:
+    """Runs the command line against the bench's database; returns what it says as JSON."""
     monkeypatch.setenv("RIPELINE_DATABASE_URL", bench.settings.database_url.get_secret_value())
     # no other system of this user is found there
     monkeypatch.setattr(tempfile, "tempdir", str(bench.mail.parent))
-    await bench.take(change())
 
-    async def brake(way: str) -> None:
-        ran = await asyncio.to_thread(CliRunner().invoke, command_line, ["brake", way])
+    async def run(*words: str) -> Any:
+        ran = await asyncio.to_thread(CliRunner().invoke, command_line, [*words, "--json"])
         assert ran.exit_code == 0, ran.output
+        return json.loads(ran.stdout)
 
-    await brake("on")
-    await brake("on")
+    return run
+
+
+async def test_the_kill_switch_stops_all_sending_until_it_is_off(
+    bench: Bench, command: Callable[..., Awaitable[Any]]
+) -> None:
+    """N14: by the commands that people have, which say what is held."""
+    await bench.take(change())
+    waiting = [{"channel": "email", "program": "practitioner-track", "held": 1, "planned": 0}]
+    for words in (("nurture", "stop"), ("brake", "on"), ("nurture", "status")):
+        assert await command(*words) == {
+            "stopped": True, "held": 1, "planned": 0, "on_the_wire": 0, "waiting": waiting,
+        }  # fmt: skip
     assert await bench.scheduler.send_batch() == 0
     assert (await bench.outcome(), bench.mails()) == ([("due", "")], [])
-    await brake("off")
+    assert (await command("brake", "off"))["stopped"] is False
+    assert (await command("nurture", "start"))["held"] == 1
     await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sent", "")]
+    assert (await command("nurture", "status"))["waiting"] == []
+
+
+async def test_what_is_on_its_way_when_sending_is_stopped_is_held_and_goes_on_after_it(
+    bench: Bench, command: Callable[..., Awaitable[Any]]
+) -> None:
+    """N14: fifty mails that the server takes up and keeps waiting before their texts."""
+    people = [str(uuid.UUID(int=n)) for n in range(1, 51)]
+    await bench.take(*(change(lead=one, email=f"{one[-4:]}@firm.example") for one in people))
+    server = SmtpServer()
+    bench.settings = bench.settings.model_copy(
+        update={"smtp_url": SecretStr(f"smtp://{await server.start()}"), "sending_timeout_s": 15.0}
+    )
+    bench.use(bench.playbook)
+    server.held_recipients.clear()
+    sending = asyncio.create_task(bench.scheduler.send_batch())
+    while server.verbs.count("RCPT") < len(people):
+        await asyncio.sleep(0.02)
+    stopping = asyncio.create_task(command("nurture", "stop"))
+    while not await bench.ask("SELECT 1 FROM nurture.brake"):
+        await asyncio.sleep(0.02)
+    server.held_recipients.set()
+    await sending
+    stopped = await stopping
+    assert (stopped["held"], stopped["on_the_wire"]) == (len(people), 0)
+    assert await bench.scheduler.send_batch() == 0
+    assert server.mails == []
+    assert {*await bench.outcome()} == {("due", "")}
+    await command("nurture", "start")
+    await bench.scheduler.send_batch()
+    assert {*await bench.outcome()} == {("sent", "")}
+    assert len(server.mails) == len(people)
+    server.close()
 
 
 # -- what a crash leaves --------------------------------------------------------------------------
