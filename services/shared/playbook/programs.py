@@ -7,6 +7,7 @@ from pydantic import Field
 from services.shared.playbook.frozen import FrozenModel
 
 Lost = Literal["disqualified", "rejected", "lost", "refunded", "churned"]
+Reported = Lost | Literal["accepted", "opportunity", "won"]
 
 
 class Pace(FrozenModel):
@@ -37,7 +38,7 @@ class Exit(FrozenModel):
 
     done: list[str] = []
     stages: list[str] = []
-    sales: list[str] = []
+    sales: list[Reported] = []
 
 
 class Entry(FrozenModel):
