@@ -4,17 +4,22 @@ by weeks (N4, N9, N11).
 
 import asyncio
 import importlib.util
+import shutil
 import uuid
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from typer.testing import CliRunner
 
 from services.nurture.planner import Planner
 from services.nurture.store.outcomes import OutcomeStore
+from services.ops.__main__ import app as command_line
+from services.ops.commands import overrides
 from services.shared.contracts.events import ConsentChanged, ConsentEvent, derived
 from services.shared.db import rows
 from services.shared.playbook.programs import Program
@@ -326,3 +331,45 @@ async def test_touches_that_waited_before_programs_came_go_out(bench: Bench) -> 
     await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sent", "")]
     assert touch.content == BOTTLING
+
+
+async def test_a_command_says_whether_learning_is_worth_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """N10."""
+    folder = tmp_path / "playbook"
+    shutil.copytree(ROOT / "deploy" / "playbook", folder)
+    programs = folder / "programs.yaml"
+    programs.write_text(
+        programs.read_text().replace(f"- id: {TRACK}\n", f"- id: {TRACK}\n    choice: learned\n")
+    )
+    insert = (
+        "INSERT INTO nurture.touch (id, announcement_id, program, lead_id, product, stage, content,"
+        " status, propensity, decided_at, sent_at, progressed_at) SELECT gen_random_uuid(),"
+        " gen_random_uuid(), :program, gen_random_uuid(), 'default', 'decision',"
+        " CASE WHEN n % 2 = 0 THEN 'a' ELSE 'b' END, 'sent', 0.5, :at, :at,"
+        " CASE WHEN n % 8 = 0 THEN CAST(:at AS timestamptz) END FROM generate_series(1, 200) n"
+    )
+    await bench.do(insert, program=TRACK, at=NOON)
+    named = {
+        "RIPELINE_DATABASE_URL": bench.settings.database_url.get_secret_value(),
+        "RIPELINE_PLAYBOOK": str(folder),
+    }
+    for arguments, expected in ((["--json"], '"beats_best_single_item": false'), ([], "does not")):
+        result = await asyncio.to_thread(
+            CliRunner().invoke, command_line, ["choice", *arguments], env=named
+        )
+        assert result.exit_code == 0, result.output
+        assert expected in result.output
+
+
+async def test_what_a_person_takes_back_is_asked_again_at_once(bench: Bench) -> None:
+    """N14: a touch that waits for the end of a pause goes out when the pause is taken back."""
+    await overrides.pause_lead(bench.engine, uuid.UUID(LEAD), NOON + 30 * DAY)
+    await bench.take(change())
+    assert await bench.outcome() == [("due", "paused")]
+    await overrides.release_lead(bench.engine, uuid.UUID(LEAD))
+    bench.at(datetime.now(UTC) + timedelta(seconds=1))
+    await bench.scheduler.send_batch()
+    (touch,) = await bench.touches()
+    assert touch.reason != "paused"
