@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import structlog
 import typer
 
-from services.ops.cli import importing, keys, playbook, sending, sources, system
+from services.ops.cli import choice, importing, keys, playbook, sending, sources, system
 from services.ops.cli.addressing import AnywhereSystem, choose_system
 from services.shared.db import is_away, refusal_of
 from services.shared.errors import Reject, Retry
@@ -34,6 +34,7 @@ for command in (
     system.settings, system.provision, system.status, system.gaps, system.verify, system.reviews,
 ):  # fmt: skip
     app.command()(command)
+app.command("choice")(choice.choice)
 app.command("import", help=importing.HELP)(importing.import_file)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")

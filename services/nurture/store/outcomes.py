@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.nurture.rules.comparison import Drawn
 from services.nurture.rules.learned import Cell, Evidence, Outcomes
 from services.shared.contracts.events import ConsentChanged
 from services.shared.db import rows
@@ -64,6 +65,16 @@ class OutcomeStore:
             by_item[row.content][Cell(row.stage, row.persona)] = Outcomes(row.sent, reward)
         return Evidence(by_item)
 
+    async def drawn(self, program: str, now: datetime) -> list[Drawn]:
+        """The touches of a program whose item was drawn, and whose time for outcomes is over."""
+        found = await rows(
+            self._connection, _DRAWN, program=program, before=now - WITHIN, within=WITHIN
+        )
+        return [
+            Drawn(row.content, row.propensity, row.progressed - REFUSAL_COST * row.refused)
+            for row in found
+        ]
+
 
 def _uuid(touch_id: str) -> uuid.UUID | None:
     """None for what is no id of a touch: others write it."""
@@ -73,6 +84,10 @@ def _uuid(touch_id: str) -> uuid.UUID | None:
         return None
 
 
+_DRAWN = """SELECT content, propensity, (progressed_at IS NOT NULL)::int AS progressed,
+        coalesce(refused_at <= sent_at + CAST(:within AS interval), false)::int AS refused
+    FROM nurture.touch WHERE program = :program AND status IN ('sent', 'unknown')
+    AND sent_at <= :before AND propensity > 0 AND propensity < 1 ORDER BY id"""
 _PROGRESS = """UPDATE nurture.touch t SET progressed_at = p.at FROM (
         SELECT s.id, min(a.at) AS at FROM nurture.touch s JOIN unnest(CAST(:leads AS uuid[]),
             CAST(:products AS text[]), CAST(:times AS timestamptz[])) AS a(lead_id, product, at)

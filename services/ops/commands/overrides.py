@@ -50,12 +50,20 @@ async def assert_stage(engine: AsyncEngine, lead: uuid.UUID, stage: str, until: 
         stage=stage,
         until=until,
     )
+    await _ask_again(engine, lead)
 
 
 async def release_lead(engine: AsyncEngine, lead: uuid.UUID) -> None:
     """Takes back pause and stage."""
     for table in ("nurture.pause", "nurture.asserted_stage"):
         await _run(engine, f"DELETE FROM {table} WHERE lead_id = {_SURVIVING}", lead=lead)
+    await _ask_again(engine, lead)
+
+
+async def _ask_again(engine: AsyncEngine, lead: uuid.UUID) -> None:
+    """Has nurture decide again what waits for the lead."""
+    for statement in _ASK_AGAIN:
+        await _run(engine, statement, lead=lead)
 
 
 async def _run(engine: AsyncEngine, statement: str, **values: Any) -> None:
@@ -65,3 +73,10 @@ async def _run(engine: AsyncEngine, statement: str, **values: Any) -> None:
 
 # the lead into which it was merged, if any
 _SURVIVING = "coalesce((SELECT into_lead FROM nurture.merged WHERE lead_id = :lead), :lead)"
+# the epoch lies before now on any clock of nurture's
+_ASK_AGAIN = (
+    "UPDATE nurture.enrolment SET next_at = to_timestamp(0) "
+    f"WHERE state IN ('active', 'left') AND lead_id = {_SURVIVING}",
+    "UPDATE nurture.touch SET due_at = least(due_at, now()) "
+    f"WHERE status = 'due' AND reason = 'paused' AND lead_id = {_SURVIVING}",
+)

@@ -9,6 +9,7 @@ from services.shared.playbook.frozen import FrozenModel
 State = Literal["draft", "test", "live"]
 STATES: tuple[State, ...] = ("draft", "test", "live")
 Lost = Literal["disqualified", "rejected", "lost", "refunded", "churned"]
+Reported = Lost | Literal["accepted", "opportunity", "won"]
 
 
 class Pace(FrozenModel):
@@ -39,7 +40,7 @@ class Exit(FrozenModel):
 
     done: list[str] = []
     stages: list[str] = []
-    sales: list[str] = []
+    sales: list[Reported] = []
 
 
 class Entry(FrozenModel):
