@@ -13,13 +13,21 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.nurture import touch_events
-from services.nurture.channels import Halted, OutcomeUnknown, ServerUnusable
+from services.nurture.channels import (
+    Bounced,
+    Halted,
+    OutcomeUnknown,
+    ReceiverRefuses,
+    ServerUnusable,
+)
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
+from services.nurture.rules.receivers import receiver_of
 from services.nurture.store.channel_stops import ChannelStops
 from services.nurture.store.enrolments import EnrolmentStore
 from services.nurture.store.leads import LeadStore
+from services.nurture.store.receivers import ReceiverStore
 from services.nurture.store.touches import TouchStore
 from services.shared.clock import Clock
 from services.shared.contracts.events import Snapshot, Touch
@@ -77,6 +85,8 @@ class Delivery:
         touch, now = claimed.touch, self._clock.now()
         try:
             message = await self._over_the_wire(claimed, now)
+        except ReceiverRefuses as error:
+            await self._stop_receiver(claimed, str(error), self._clock.now())
         except Halted:
             await self._put_back(claimed)
         except ServerUnusable as error:
@@ -84,7 +94,8 @@ class Delivery:
         except OutcomeUnknown as error:
             await self._record_unknown(touch, f"the wire broke: {error}", now)
         except (Reject, TemplateError) as error:
-            await self._record_failed(replace(touch, status="failed", reason="", why=str(error)))
+            failed = replace(touch, status="failed", reason="", why=str(error))
+            await self._record_failed(failed, bounced=isinstance(error, Bounced))
         except Retry as error:
             await self._retry_later(touch, str(error) or "no answer in time", now)
         except Exception as error:
@@ -132,6 +143,8 @@ class Delivery:
             await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
             await EnrolmentStore(connection).call_after(touch.id, at)
             await self._release(connection, touch.channel)
+            if touch.channel == "email":
+                await ReceiverStore(connection).taken(receiver_of(message.recipient))
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
         TOUCHES_SENT.labels(touch.channel).inc()
         log.info("touch_sent", touch_id=touch.id, lead_id=touch.lead, channel=touch.channel)
@@ -141,9 +154,9 @@ class Delivery:
         """It may have arrived, so it counts as sent and is not sent again."""
         await self._record_failed(replace(touch, status="unknown", why=why, sent_at=now))
 
-    async def _record_failed(self, touch: Touch) -> None:
+    async def _record_failed(self, touch: Touch, *, bounced: bool = False) -> None:
         async with self._transaction() as connection:
-            if not await TouchStore(connection).update(touch, was=["sending"]):
+            if not await TouchStore(connection).update(touch, was=["sending"], bounced=bounced):
                 return
             if touch.status == "unknown":
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
@@ -185,6 +198,20 @@ class Delivery:
             touch_id=claimed.touch.id,
             reason="sending is stopped, or it was checked too long ago",
         )
+
+    async def _stop_receiver(self, claimed: Claimed, why: str, now: datetime) -> None:
+        """Back to due, given up after `ATTEMPTS`; other mails to its receiver wait with it."""
+        touch, receiver = claimed.touch, receiver_of(claimed.snapshot.email)
+        async with self._transaction() as connection:
+            store = TouchStore(connection)
+            until = await ReceiverStore(connection).refuse(receiver, why, now)
+            waiting = replace(touch, status="due", due_at=until, reason="receiver_stopped")
+            if await store.attempts(touch.id) >= ATTEMPTS:
+                waiting = replace(touch, status="failed", why=f"given up: {why}")
+                await outbox.enqueue(connection, "nurture", [touch_events.failed(waiting)])
+            await store.update(waiting, was=["sending"])
+            await self._release(connection, touch.channel)
+        log.warning("receiver_stopped", receiver=receiver, reason=why)
 
     async def _stop_channel(self, touch: Touch, why: str, now: datetime) -> None:
         """Back to due, as if it had not been tried; the channel's other touches wait with it."""

@@ -21,6 +21,7 @@ from services.nurture.store.consents import ConsentStore
 from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.leads import DoneContent, LeadStore
 from services.nurture.store.outcomes import OutcomeStore, Progressed
+from services.nurture.store.receivers import ReceiverStore
 from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import Decision, TouchStore
 from services.shared.clock import Clock
@@ -72,7 +73,9 @@ class Handler:
         if consents := [event for event in decoded if isinstance(event, ConsentEvent)]:
             store = ConsentStore(connection)
             await store.keep(await store.new(consents))
-            await OutcomeStore(connection).keep_refusals([event.data for event in consents])
+            said = [event.data for event in consents]
+            await OutcomeStore(connection).keep_refusals(said)
+            await ReceiverStore(connection).keep_reports(said)
         changes = [event for event in decoded if isinstance(event, ChangeEvent)]
         if not changes:
             return 0

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -13,14 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.nurture import touch_events
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Claimed, Delivery
+from services.nurture.receiver_gate import ReceiverGate
 from services.nurture.rules.decision import recheck
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead
+from services.nurture.rules.receivers import receiver_of
 from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.channel_stops import ChannelStops
 from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.leads import LeadStore
+from services.nurture.store.receivers import ReceiverStore
 from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import TouchStore
 from services.shared.clock import Clock
@@ -30,6 +33,8 @@ from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing
 from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
+from services.shared.telemetry import RECEIVERS
+from services.shared.urls import read_sender
 
 log = structlog.get_logger()
 BATCH = 50
@@ -37,6 +42,7 @@ BATCH = 50
 LOCKED_WAIT_S = 0.25
 # ... and for the scorer, so that refusals that come all the time do not hold up sending for good
 LINKED_WAIT_S = 1.0
+TELL_S = 5.0  # between two looks at what receivers have against our mails
 GIVEN_UP_AFTER = timedelta(days=3)  # what its channel's server could not take for so long
 
 
@@ -59,6 +65,7 @@ class Scheduler:
         self._gate, self._delivery, self._notify_relay = gate, delivery, notify_relay
         self._spools = SpoolGate()
         self._pepper = settings.pepper.get_secret_value().encode()
+        self._domain = read_sender(settings.mail_from).domain.lower()
         self._poll_seconds = settings.poll_ms / 1000
         # a touch that is longer on the wire has lost its process
         self._interrupted_after_s = settings.sending_timeout_s * 1.5 + 5
@@ -75,12 +82,16 @@ class Scheduler:
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Sends until stopped, or cancelled."""
+        told_at = -TELL_S
         while not self._stopping:
             heartbeat()
             taken = 0
             try:
                 await self.recover()
                 await self.give_up()
+                if time.monotonic() - told_at > TELL_S:
+                    told_at = time.monotonic()
+                    await self.tell_receivers()
                 taken = await self.send_batch()
             except Exception as error:
                 if not is_transient(error):
@@ -192,6 +203,7 @@ class Scheduler:
                 (LeadKey(touch.lead, touch.product) for touch in due), now, self._rules.account_of
             )
             enrolments = await EnrolmentStore(connection).of(touch.lead for touch in due)
+            receivers = await self._receivers(connection, leads.values(), now)
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
             events: list[Outgoing] = []
@@ -199,23 +211,52 @@ class Scheduler:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
                 enrolment = enrolments.get(ProgramKey(touch.lead, touch.program))
                 checked = _checked(self._rules, touch, lead, now, enrolment)
+                receiver = receiver_of(lead.snapshot.email) if lead else ""
+                if receivers and checked.status == "sending" and checked.channel == "email":
+                    checked = _held(checked, receivers, receiver)
                 is_sending = checked.status == "sending"
                 address = lead.address if lead else ""
                 takes = {touch.lead, address, touch.channel if touch.channel in trials else ""}
                 if is_sending and (taken & takes or not may_send):
                     continue
-                await store.update(checked, was=["due"], attempt=int(is_sending), address=address)
+                await store.update(
+                    checked,
+                    was=["due"],
+                    attempt=int(is_sending),
+                    address=address,
+                    receiver=receiver if is_sending and checked.channel == "email" else "",
+                )
                 if checked.status == "withheld" or checked.content != touch.content:
                     events.append(touch_events.decided(replace(checked, decided_at=now)))
                 if checked.status == "withheld":
                     await EnrolmentStore(connection).call_after(touch.id, now)
                 elif is_sending and lead:
                     claimed.append(Claimed(checked, lead.snapshot, checked_at))
+                    if receivers and checked.channel == "email":
+                        receivers.taken(receiver)
                     taken |= takes - {""}
             await outbox.enqueue(connection, "nurture", events)
         if events:
             self._notify_relay()
         return claimed, len(due) if may_send else 0
+
+    async def _receivers(
+        self, connection: AsyncConnection, leads: Iterable[Lead], now: datetime
+    ) -> ReceiverGate | None:
+        """What holds mails by their receivers; None where a local sink takes them all."""
+        if self._rules.sink:
+            return None
+        gate = ReceiverGate(self._rules.playbook.sending, now)
+        receivers = {receiver_of(lead.snapshot.email) for lead in leads if lead.snapshot.email}
+        await gate.read(connection, sorted(receivers), self._domain)
+        return gate
+
+    async def tell_receivers(self) -> None:
+        """Writes down for people which receivers have something against our mails."""
+        async with self._engine.begin() as connection:
+            verdicts = await ReceiverStore(connection).tell(self._clock.now())
+        for state in ("warning", "stopped"):
+            RECEIVERS.labels(state).set(sum(each.state == state for each in verdicts.values()))
 
     async def _may_claim(self, connection: AsyncConnection) -> bool:
         """Asked while the leads are locked, which may have been waited for, and before what is
@@ -251,6 +292,14 @@ def _in_turn(due: Sequence[Touch], trials: Mapping[str, int]) -> list[Touch]:
         first = attempts % max(1, len(waiting))
         turned += waiting[first:] + waiting[:first]
     return turned
+
+
+def _held(touch: Touch, receivers: ReceiverGate, receiver: str) -> Touch:
+    """A mail that is to be sent, due later where its receiver or the sender's ramp holds it."""
+    hold = receivers.hold(receiver, is_requested=bool(touch.requested))
+    if hold is None:
+        return touch
+    return replace(touch, status="due", due_at=hold.over.at, reason=hold.reason)
 
 
 def _checked(

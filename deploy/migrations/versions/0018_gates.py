@@ -9,9 +9,39 @@ UP = """
 ALTER TABLE nurture.lead ADD COLUMN account text NOT NULL DEFAULT '';
 ALTER TABLE nurture.lead ADD COLUMN with_sales boolean NOT NULL DEFAULT false;
 CREATE INDEX lead_with_sales ON nurture.lead (account) WHERE with_sales;
+ALTER TABLE nurture.touch ADD COLUMN receiver text NOT NULL DEFAULT '';
+ALTER TABLE nurture.touch ADD COLUMN complained_at timestamptz;
+ALTER TABLE nurture.touch ADD COLUMN bounced_at timestamptz;
+CREATE INDEX touch_receiver ON nurture.touch (sent_at, receiver) WHERE receiver <> '';
+CREATE INDEX touch_reported ON nurture.touch (receiver)
+    WHERE complained_at IS NOT NULL OR bounced_at IS NOT NULL;
+CREATE TABLE nurture.sender (
+    domain text PRIMARY KEY,
+    since timestamptz NOT NULL
+);
+CREATE TABLE nurture.receiver_refusal (
+    receiver text PRIMARY KEY,
+    why text NOT NULL,
+    until timestamptz NOT NULL
+);
+CREATE TABLE nurture.receiver_release (
+    receiver text PRIMARY KEY,
+    at timestamptz NOT NULL
+);
+CREATE TABLE access.receiver (
+    receiver text PRIMARY KEY,
+    state text NOT NULL CHECK (state IN ('ok', 'warning', 'stopped')),
+    why text NOT NULL,
+    sent bigint NOT NULL,
+    complained bigint NOT NULL,
+    bounced bigint NOT NULL,
+    since timestamptz NOT NULL
+);
 UPDATE scorer.lead SET publish_at = 0 WHERE merged_into IS NULL
 """
 DOWN = """
+DROP TABLE access.receiver, nurture.receiver_release, nurture.receiver_refusal, nurture.sender;
+ALTER TABLE nurture.touch DROP COLUMN receiver, DROP COLUMN complained_at, DROP COLUMN bounced_at;
 ALTER TABLE nurture.lead DROP COLUMN account, DROP COLUMN with_sales
 """
 

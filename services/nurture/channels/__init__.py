@@ -1,8 +1,10 @@
 """Channels: how a touch leaves. Each sends one message and returns once it is taken.
 
 They raise Reject for what can never be sent, Retry where a later attempt may work,
-`OutcomeUnknown`, `ServerUnusable` and `Halted`.
+`OutcomeUnknown`, `ServerUnusable`, `ReceiverRefuses` and `Halted`.
 """
+
+from services.shared.errors import Reject
 
 
 class OutcomeUnknown(Exception):
@@ -11,8 +13,18 @@ class OutcomeUnknown(Exception):
     """
 
 
+class Bounced(Reject):
+    """The receiver takes no mail like this one at the address."""
+
+
 class Halted(Exception):
     """Sending was stopped before the message had begun: nothing has been sent."""
+
+
+class ReceiverRefuses(Exception):
+    """The receiver has something against the sender, whatever the message: nothing goes there for a
+    while.
+    """
 
 
 class ServerUnusable(Exception):

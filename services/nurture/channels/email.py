@@ -12,8 +12,9 @@ from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
-from services.nurture.channels import OutcomeUnknown, ServerUnusable
+from services.nurture.channels import Bounced, OutcomeUnknown, ReceiverRefuses, ServerUnusable
 from services.nurture.channels.message import Message
+from services.nurture.rules.receivers import answer_of
 from services.shared.errors import Reject, Retry
 from services.shared.settings import Settings
 from services.shared.urls import read_sender
@@ -39,7 +40,8 @@ class Email:
         """Returns once the server has taken the message. `check` is asked right before its text
         goes out, and raises Halted where it must not.
 
-        Raises Reject or Retry for what the server says of this message, ServerUnusable for what it
+        Raises Reject or Retry for what the server says of this message, ReceiverRefuses for what it
+        has against the sender, ServerUnusable for what it
         says before it knows the message, OutcomeUnknown where nobody knows whether it was taken.
         """
         try:
@@ -105,8 +107,11 @@ async def _hand_over(
             unknown = OutcomeUnknown if has_begun else ServerUnusable
             raise unknown("the mail server answered what nobody understands") from error
         # its words may hold the address
-        answered = f"the mail server answered {error.code}"
-        raise (Reject(answered) if error.code >= 500 else Retry(answered)) from error
+        said = answer_of(str(error.message))
+        answered = f"the mail server answered {error.code} {said.status}".rstrip()
+        if said.remedy:
+            raise ReceiverRefuses(f"{answered}: {said.remedy}") from error
+        raise (Bounced(answered) if error.code >= 500 else Retry(answered)) from error
     except (ValueError, LookupError) as error:
         raise Reject(f"SMTP cannot carry it: {type(error).__name__}") from error
     except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:

@@ -25,7 +25,19 @@ from services.shared.playbook.programs import Program
 from services.shared.playbook.sections import Content
 
 # what a touch may wait for in whose course another item may become the better one
-OVERTAKING = frozenset({"capped", "preference", "paused", "with_sales", "silence", "after_loss"})
+OVERTAKING = frozenset(
+    {
+        "capped",
+        "preference",
+        "paused",
+        "with_sales",
+        "silence",
+        "after_loss",
+        "sender_ramp",
+        "receiver_rate",
+        "receiver_stopped",
+    }
+)
 
 
 class Send(NamedTuple):

@@ -118,10 +118,18 @@ class TouchStore:
         return [_touch(row) for row in found]
 
     async def update(
-        self, touch: Touch, *, was: Sequence[TouchStatus], attempt: int = 0, address: str = ""
+        self,
+        touch: Touch,
+        *,
+        was: Sequence[TouchStatus],
+        attempt: int = 0,
+        address: str = "",
+        receiver: str = "",
+        bounced: bool = False,
     ) -> bool:
         """Writes status, reason, item and times of a touch whose status is one of `was`; returns
-        whether it is. Adds `attempt` to its attempts; `address` is the keyed hash of where it goes.
+        whether it is. Adds `attempt` to its attempts; `address` is the keyed hash of where it goes,
+        `receiver` who takes mails there; `bounced`: who has not taken this one.
         """
         done = await self._connection.execute(
             text(
@@ -129,6 +137,9 @@ class TouchStore:
                     content = :content, propensity = :propensity,
                     due_at = :due_at, sent_at = :sent_at, attempts = attempts + :attempt,
                     address = coalesce(nullif(:address, ''), address),
+                    receiver = coalesce(nullif(:receiver, ''), receiver),
+                    bounced_at = CASE WHEN :bounced THEN coalesce(bounced_at, :now)
+                        ELSE bounced_at END,
                     sending_since = CASE WHEN :status = 'sending' THEN clock_timestamp() END
                 WHERE id = :id AND status = ANY(:was)"""
             ),
@@ -136,7 +147,8 @@ class TouchStore:
                 "id": uuid.UUID(touch.id), "status": touch.status, "reason": touch.reason,
                 "why": touch.why, "content": touch.content, "propensity": touch.propensity,
                 "due_at": touch.due_at, "sent_at": touch.sent_at,
-                "attempt": attempt, "address": address, "was": list(was),
+                "attempt": attempt, "address": address, "receiver": receiver,
+                "bounced": bounced, "now": touch.sent_at or touch.due_at, "was": list(was),
             },
         )  # fmt: skip
         return bool(done.rowcount)

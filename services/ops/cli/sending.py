@@ -64,6 +64,21 @@ def sending_status(as_json: Json = False) -> None:
     _say_held(with_engine(lambda engine: held.read(engine, _clock())), as_json=as_json)
 
 
+@nurture.command("release")
+def release_receiver(
+    receiver: Annotated[str, typer.Argument(help="As `ripeline status` names it.")],
+) -> None:
+    """Let mails go to a receiver again that complaints, or its answers, have stopped. Its
+    complaints count from this moment on.
+
+    Example: ripeline nurture release google
+    """
+    now = _clock().now()
+    if not with_engine(lambda engine: overrides.release_receiver(engine, receiver, now)):
+        end(f"no receiver {receiver!r} has anything against our mails: see `ripeline status`")
+    print(f"mails go to {receiver} again")
+
+
 def _clock() -> Clock:
     return Clock.parse(current_settings().clock)
 

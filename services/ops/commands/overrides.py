@@ -24,6 +24,18 @@ async def resume_sending(engine: AsyncEngine) -> None:
         await connection.execute(text("DELETE FROM nurture.brake"))
 
 
+async def release_receiver(engine: AsyncEngine, receiver: str, now: datetime) -> bool:
+    """Lets mails go to a receiver again, and counts its complaints from `now` on; returns whether
+    it is known.
+    """
+    async with engine.begin() as connection:
+        values = {"receiver": receiver, "now": now}
+        known = await connection.execute(text(_RELEASED), values)
+        for statement in _RELEASE:
+            await connection.execute(text(statement), values)
+    return bool(known.rowcount)
+
+
 async def sending_is_stopped(connection: AsyncConnection) -> bool:
     """Whether the kill switch is on."""
     return bool(await rows(connection, "SELECT 1 FROM nurture.brake"))
@@ -79,4 +91,14 @@ _ASK_AGAIN = (
     f"WHERE state IN ('active', 'left') AND lead_id = {_SURVIVING}",
     "UPDATE nurture.touch SET due_at = least(due_at, now()) "
     f"WHERE status = 'due' AND reason = 'paused' AND lead_id = {_SURVIVING}",
+)
+_RELEASED = """INSERT INTO nurture.receiver_release SELECT receiver, :now FROM (
+        SELECT receiver FROM access.receiver
+        UNION SELECT receiver FROM nurture.receiver_refusal) known WHERE receiver = :receiver
+    ON CONFLICT (receiver) DO UPDATE SET at = excluded.at"""
+_RELEASE = (
+    "DELETE FROM nurture.receiver_refusal WHERE receiver = :receiver",
+    "DELETE FROM access.receiver WHERE receiver = :receiver",
+    "UPDATE nurture.touch SET due_at = least(due_at, :now) "
+    "WHERE status = 'due' AND reason = 'receiver_stopped'",
 )

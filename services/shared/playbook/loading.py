@@ -18,6 +18,7 @@ SECTIONS = {
     "products": "playbook.yaml",
     "unnamed_product_weight": "playbook.yaml",
     "open_pixel": "playbook.yaml", "cadence": "playbook.yaml", "holdout": "playbook.yaml",
+    "sending": "playbook.yaml",
     "consent": "playbook.yaml", "inbound": "playbook.yaml", "personas": "playbook.yaml",
     "sales": "playbook.yaml",
     "crm": "playbook.yaml",

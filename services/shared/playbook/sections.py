@@ -190,6 +190,18 @@ class Cadence(FrozenModel):
         return [Cap(days=7, max=max(self.per_week, 1)), *self.caps]
 
 
+class Sending(FrozenModel):
+    """How fast mails go out. A new sender sends `first_day` mails on its first day, and on each of
+    `ramp_days` `daily_growth` times those of the day before; a receiver (a provider, else a domain)
+    gets `per_hour` at most.
+    """
+
+    first_day: int = Field(200, ge=1)
+    daily_growth: float = Field(1.5, ge=1, le=10)
+    ramp_days: int = Field(21, ge=0, le=90)
+    per_hour: int = Field(1_000, ge=1)
+
+
 class Holdout(FrozenModel):
     """The share of leads that get no touches, drawn by a hash with `salt`."""
 
@@ -272,6 +284,7 @@ class Playbook(FrozenModel):
     programs: list[Program] = []
     after_loss: list[AfterLoss] = DEFAULT_AFTER_LOSS
     cadence: Cadence = Cadence()
+    sending: Sending = Sending()
     holdout: Holdout = Holdout()
     consent: Consent = Consent()
     inbound: Inbound = Inbound()

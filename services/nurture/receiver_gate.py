@@ -1,0 +1,70 @@
+"""How much mail goes out: the ramp of a new sender, the rate of a receiver, and receivers that are
+stopped.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.nurture.rules.cadence import Over
+from services.nurture.rules.receivers import (
+    HOUR,
+    Hold,
+    Verdict,
+    ramp_hold,
+    rate_hold,
+    verdict,
+)
+from services.nurture.store.receivers import ReceiverStore, Refusal
+from services.shared.playbook.sections import Sending
+
+
+class ReceiverGate:
+    """What holds mails of one batch, by what has gone out; `taken` counts each that goes.
+
+    While it is in use nobody else counts, until the end of its transaction.
+    """
+
+    def __init__(self, sending: Sending, now: datetime) -> None:
+        self._sending, self._now, self._since = sending, now, now
+        self._times: dict[str, list[datetime]] = defaultdict(list)
+        self._today = 0
+        self._refusals: dict[str, Refusal] = {}
+        self._verdicts: dict[str, Verdict] = {}
+
+    async def read(
+        self, connection: AsyncConnection, receivers: Sequence[str], domain: str
+    ) -> None:
+        """Reads what has gone out, from the sender's domain, to these receivers among others."""
+        store, today = ReceiverStore(connection), self._now.replace(hour=0, minute=0, second=0)
+        await store.lock()
+        self._since = await store.sender_since(domain, self._now)
+        times = await store.sent_since(min(today, self._now - HOUR), self._now)
+        self._today = sum(at >= today for all_ in times.values() for at in all_)
+        for receiver, all_ in times.items():
+            self._times[receiver] = [at for at in all_ if at > self._now - HOUR]
+        self._refusals = await store.refusals(self._now)
+        counts = await store.counts(receivers, self._now)
+        self._verdicts = {receiver: verdict(of) for receiver, of in counts.items()}
+
+    def hold(self, receiver: str, *, is_requested: bool) -> Hold | None:
+        """What holds a mail to a receiver at this moment; what was asked for only a stop does."""
+        if refusal := self._refusals.get(receiver):
+            return Hold(Over(refusal.until, refusal.why), "receiver_stopped")
+        judged = self._verdicts.get(receiver)
+        if judged and judged.state == "stopped":
+            return Hold(Over(self._now + HOUR, judged.why), "receiver_stopped")
+        if is_requested:
+            return None
+        if over := ramp_hold(self._sending, self._since, self._today, self._now):
+            return Hold(over, "sender_ramp")
+        if over := rate_hold(self._sending, receiver, self._times[receiver], self._now):
+            return Hold(over, "receiver_rate")
+        return None
+
+    def taken(self, receiver: str) -> None:
+        """A mail goes out to the receiver."""
+        self._times[receiver].append(self._now)
+        self._today += 1
