@@ -76,7 +76,16 @@ def lead(**fields: Any) -> Lead:
     own: dict[str, Any] = {"id": "l", "consent": GIVEN}
     own |= {
         name: fields.pop(name)
-        for name in ("id", "consent", "seen", "done", "had", "recent_sends", "paused_until")
+        for name in (
+            "id",
+            "consent",
+            "seen",
+            "done",
+            "had",
+            "recent_sends",
+            "paused_until",
+            "account_with_sales",
+        )
         if name in fields
     }
     return Lead(
