@@ -163,7 +163,8 @@ class LeadStore:
                 sales_status=with_sales.get(key.lead, snapshot.sales_status),
             )
             leads[key] = history.lead(key, careful, addresses[key], consents.get(key))
-        return await self._with_accounts(leads, account_of)
+        counted = _with_mailed(leads, related, everybody, now)
+        return await self._with_accounts(counted, account_of)
 
     async def _with_accounts(
         self, leads: dict[LeadKey, Lead], account_of: Callable[[Snapshot], str]
@@ -312,6 +313,24 @@ class _History(NamedTuple):
                 (self.pauses[lead] for lead in related if lead in self.pauses), default=None
             ),
         )
+
+
+def _with_mailed(
+    leads: Mapping[LeadKey, Lead],
+    related: Mapping[str, set[str]],
+    everybody: Mapping[LeadKey, KnownSnapshot],
+    now: datetime,
+) -> dict[LeadKey, Lead]:
+    """The leads with the mails that other tools sent them, or others at their addresses."""
+    mailed: dict[str, set[datetime]] = defaultdict(set)
+    for key, snapshot in everybody.items():
+        mailed[key.lead].update(at for at in snapshot.mailed if now - LOOK_BACK < at <= now)
+    counted = {}
+    for key, lead in leads.items():
+        others = set().union(*(mailed[other] for other in related[key.lead]))
+        sends = (*lead.recent_sends, *sorted(others))
+        counted[key] = msgspec.structs.replace(lead, recent_sends=sends) if others else lead
+    return counted
 
 
 def _latest(seen: Iterable[tuple[str, datetime | None]]) -> dict[str, datetime]:

@@ -43,6 +43,7 @@ class EventType(StrEnum):
 
     # with mail
     EMAIL_PROCESSED = "email_processed", "is about to receive a mail"
+    EMAIL_SENT = "email_sent", "was sent a mail by another tool"
     EMAIL_DELIVERED = "email_delivered", "received a mail"
     EMAIL_DROPPED = "email_dropped", "was not written to by the mail tool"
     EMAIL_BOUNCED = "email_bounced", "could not be reached by mail"
@@ -85,9 +86,9 @@ OURS_ALONE = frozenset({TOUCH_SENT})  # types that nobody else may post
 # senders who sign, and the company's servers and imports by a secret key: what became of a mail,
 # what sales did, who is who. A page may report that somebody leaves: to believe that is safe.
 NOT_FROM_PAGES = frozenset({
-    "email_processed", "email_delivered", "email_dropped", "email_bounced", "email_opened",
-    "email_clicked", "email_replied", "email_received", "email_complained", "email_changed",
-    "calendar_answered", "resubscribed",
+    "email_processed", "email_sent", "email_delivered", "email_dropped", "email_bounced",
+    "email_opened", "email_clicked", "email_replied", "email_received", "email_complained",
+    "email_changed", "calendar_answered", "resubscribed",
     "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened", "won", "lost",
     "refunded", "churned", "purchased", "identity_reviewed",
 })  # fmt: skip
@@ -100,6 +101,8 @@ CONSENT_TYPES = REFUSALS | {"consent_given", "email_bounced"}
 REACHED = frozenset({
     "email_delivered", "email_opened", "email_clicked", "email_replied", "email_complained",
 })  # fmt: skip
+# By which another tool tells that it has sent a mail; of one mail it may tell both.
+MAILED = frozenset({"email_sent", "email_delivered"})
 REQUESTS = frozenset({"demo_requested", "enquired", "trial_started"})
 # What nobody does so often that the last of each type need ever be forgotten, however much follows.
 MILESTONES = REQUESTS | {

@@ -109,7 +109,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     `channel:purpose`, `identifiers` as the HMACs under which a refusal may come; `excluded` is why
     it is no lead by the playbook's rules, '' where it is one; `answered_at` is the last answer that
     is no act on the site (a reply, a survey, a talk), `sales_until` the day that sales named for
-    going on.
+    going on; `mailed` are the times of the last mails that other tools sent.
     """
 
     stage: str
@@ -130,6 +130,7 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     last_act_at: datetime | None = None
     answered_at: datetime | None = None
     excluded: str = ""
+    mailed: tuple[datetime, ...] = ()
 
 
 class LeadRequest(msgspec.Struct, frozen=True, omit_defaults=True):

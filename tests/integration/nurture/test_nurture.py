@@ -1333,3 +1333,19 @@ async def test_a_person_asserts_a_stage_until_it_is_taken_back(bench: Bench) -> 
     await asyncio.to_thread(run_lead_command, bench, "release", LEAD)
     await bench.take(change(seq=2, version=2))
     assert sorted(await bench.outcome()) == [("due", ""), ("withheld", "superseded")]
+
+
+async def test_mails_that_other_tools_sent_count_towards_the_caps(bench: Bench) -> None:
+    """N5: those of the lead, and of others at its address; each once."""
+    hour = timedelta(hours=1)
+    await bench.take(change(mailed=(NOON - 40 * 24 * hour, NOON - 30 * hour, NOON + 90 * hour)))
+    assert await bench.outcome() == [("due", "")]
+    same = engaged(1, lead=str(uuid.UUID(int=8)), mailed=(NOON - 60 * hour, NOON - 90 * hour))
+    await bench.take(same)
+    await bench.scheduler.send_batch()
+    (touch,) = await bench.touches()
+    assert (touch.status, touch.reason) == ("due", "capped")
+    assert touch.due_at == NOON - 90 * hour + timedelta(days=7)
+    bench.at(touch.due_at)
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("sent", "")]
