@@ -143,8 +143,6 @@ class Delivery:
             await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
             await EnrolmentStore(connection).call_after(touch.id, at)
             await self._release(connection, touch.channel)
-            if touch.channel == "email":
-                await ReceiverStore(connection).taken(receiver_of(message.recipient))
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
         TOUCHES_SENT.labels(touch.channel).inc()
         log.info("touch_sent", touch_id=touch.id, lead_id=touch.lead, channel=touch.channel)

@@ -25,6 +25,7 @@ from services.nurture.store.receivers import ReceiverStore
 from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import Decision, TouchStore
 from services.shared.clock import Clock
+from services.shared.contracts.consent import DELIVERY
 from services.shared.contracts.events import (
     CONSENTS,
     ChangeEvent,
@@ -71,11 +72,7 @@ class Handler:
         ones.
         """
         if consents := [event for event in decoded if isinstance(event, ConsentEvent)]:
-            store = ConsentStore(connection)
-            await store.keep(await store.new(consents))
-            said = [event.data for event in consents]
-            await OutcomeStore(connection).keep_refusals(said)
-            await ReceiverStore(connection).keep_reports(said)
+            await self._keep_consents(connection, consents)
         changes = [event for event in decoded if isinstance(event, ChangeEvent)]
         if not changes:
             return 0
@@ -86,6 +83,16 @@ class Handler:
         now = self._clock.now()
         await EnrolmentStore(connection).call({*ids.values()}, now)
         return await self._decide(connection, leads, changes, ids, now)
+
+    async def _keep_consents(
+        self, connection: AsyncConnection, consents: Sequence[ConsentEvent]
+    ) -> None:
+        """Keeps permissions and refusals, and what they say of mails that came back."""
+        store = ConsentStore(connection)
+        words = [event for event in consents if event.data.purpose != DELIVERY]
+        await store.keep(await store.new(words))
+        await OutcomeStore(connection).keep_refusals([event.data for event in words])
+        await ReceiverStore(connection).keep_reports([event.data for event in consents])
 
     async def _decide(
         self,

@@ -5,14 +5,15 @@ The page and the command line read `access.receiver` too.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.nurture.rules.receivers import COUNTED, HOUR, Counts, Verdict, verdict
+from services.nurture.rules.receivers import COUNTED, HOUR, Counts, Verdict, answer_of, verdict
+from services.shared.contracts.consent import DELIVERY
 from services.shared.contracts.events import ConsentChanged
 from services.shared.db import rows
 
@@ -68,12 +69,13 @@ class ReceiverStore:
             times[row.receiver].append(row.at)
         return times
 
-    async def keep_reports(self, consents: Iterable[ConsentChanged]) -> None:
+    async def keep_reports(self, reports: Sequence[ConsentChanged]) -> None:
         """Notes of mails that came back or were called spam: those that are named, else the last
-        ones to the addresses.
+        ones to the addresses. What says that a receiver has something against the sender holds what
+        goes there.
         """
         for basis, column in COLUMNS.items():
-            said = [one for one in consents if one.basis == basis]
+            said = [one for one in reports if one.basis.partition(" ")[0] == basis]
             named = {touch: one.at for one in said if (touch := _uuid(one.touch))}
             others = {one.address: one.at for one in said if one.address and not _uuid(one.touch)}
             if named:
@@ -83,6 +85,25 @@ class ReceiverStore:
                     _LAST.format(column), addresses=[*others], times=[*others.values()],
                     counted=COUNTED,
                 )  # fmt: skip
+
+        against = {
+            touch: one
+            for one in reports
+            if (touch := _uuid(one.touch))
+            and one.purpose == DELIVERY
+            and answer_of(one.basis).remedy
+        }
+        if not against:
+            return
+        found = await rows(
+            self._connection,
+            "SELECT id, receiver FROM nurture.touch WHERE id = ANY(:ids) AND receiver <> ''",
+            ids=[*against],
+        )
+        for row in found:
+            answer = answer_of(against[row.id].basis)
+            why = f"a mail came back with {answer.status}: {answer.remedy}"
+            await self.refuse(row.receiver, why, against[row.id].at)
 
     async def counts(self, receivers: Sequence[str], now: datetime) -> dict[str, Counts]:
         """Of these receivers, since they were released last."""
@@ -115,16 +136,11 @@ class ReceiverStore:
         """Holds what goes to a receiver for an hour; returns until when."""
         await self._run(
             """INSERT INTO nurture.receiver_refusal VALUES (:receiver, :why, :until)
-            ON CONFLICT (receiver) DO UPDATE SET why = excluded.why, until = excluded.until""",
+            ON CONFLICT (receiver) DO UPDATE SET why = excluded.why, until = excluded.until
+                WHERE receiver_refusal.until < excluded.until""",
             receiver=receiver, why=why[:LONGEST_WHY], until=now + HOUR,
         )  # fmt: skip
         return now + HOUR
-
-    async def taken(self, receiver: str) -> None:
-        """The receiver has taken a mail: it has nothing against the sender any more."""
-        await self._run(
-            "DELETE FROM nurture.receiver_refusal WHERE receiver = :receiver", receiver=receiver
-        )
 
     async def tell(self, now: datetime) -> dict[str, Verdict]:
         """Writes down for people how each receiver stands that has something against our mails;

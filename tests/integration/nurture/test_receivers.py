@@ -62,7 +62,9 @@ class Post:
         )
         return dict(Counter((row.status, row.reason) for row in found))
 
-    async def report(self, leads: Sequence[str], basis: str, *, named: bool) -> None:
+    async def report(
+        self, leads: Sequence[str], basis: str, *, named: bool, purpose: str = "marketing"
+    ) -> None:
         """Reports of the mails to these leads, which name the touch or the address alone."""
         found = await self.bench.ask(
             "SELECT id, lead_id FROM nurture.touch WHERE lead_id = ANY(:ids)",
@@ -73,7 +75,7 @@ class Post:
             said = ConsentChanged(
                 address=keyed_hash(self.bench.pepper, f"email:{email}"),
                 touch=str(row.id) if named else "",
-                channel="email", purpose="marketing", state="withdrawn", basis=basis,
+                channel="email", purpose=purpose, state="withdrawn", basis=basis,
                 at=type(self.bench.clock).at,
             )  # fmt: skip
             await self.bench.take(ConsentEvent(id=uuid.uuid4().hex, time=said.at, data=said))
@@ -200,3 +202,25 @@ async def test_a_mail_that_is_refused_at_once_has_come_back(post: Post) -> None:
     assert await post.of(leads) == {("failed", ""): 1}
     told = (await post.told())["firm.example"]
     assert (told.state, told.sent, told.bounced) == ("ok", 0, 1)
+
+
+async def test_a_mail_that_comes_back_later_holds_its_receiver_where_it_is_about_the_sender(
+    post: Post,
+) -> None:
+    """N15: by the return path, or a mail tool; it is no refusal of the lead."""
+    google, other = await post.leads("gmail.com", 2), await post.leads("firm.example", 1)
+    await post.send()
+    for leads, basis in ((google, "email_bounced 5.7.515"), (other, "email_bounced 4.2.2")):
+        await post.report(leads[:1], basis, named=True, purpose="delivery")
+    told = await post.told()
+    assert (told["google"].state, told["google"].bounced) == ("stopped", 1)
+    assert told["google"].why.startswith("a mail came back with 5.7.515: the domain does not meet")
+    assert (told["firm.example"].state, told["firm.example"].bounced) == ("ok", 1)
+    held, firm = await post.leads("gmail.com", 1), await post.leads("firm.example", 1)
+    await post.send()
+    assert await post.of([*held, *firm]) == {("due", "receiver_stopped"): 1, ("sent", ""): 1}
+    post.at(NOON + HOUR)
+    await post.send()
+    assert await post.of(held) == {("sent", ""): 1}
+    assert await post.bench.ask("SELECT 1 FROM nurture.consent") == []
+    assert await post.bench.ask("SELECT 1 FROM nurture.touch WHERE refused_at IS NOT NULL") == []
