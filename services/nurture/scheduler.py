@@ -115,7 +115,7 @@ class Scheduler:
                 )
                 await store.update(lost, was=["sending"])
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
-                await EnrolmentStore(connection).call_after(touch.id, self._clock.now())
+                await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
                 events.append(touch_events.failed(lost))
                 log.warning("touch_unknown", touch_id=touch.id)
             await outbox.enqueue(connection, "nurture", events)
@@ -134,7 +134,7 @@ class Scheduler:
                     why = f"given up after three days: {stop.why}"
                     failed = replace(touch, status="failed", reason="", why=why)
                     await store.update(failed, was=["due"])
-                    await EnrolmentStore(connection).call_after(touch.id, self._clock.now())
+                    await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
                     events.append(touch_events.failed(failed))
                     log.warning("touch_failed", touch_id=touch.id, status="failed", why=why)
             await outbox.enqueue(connection, "nurture", events)
@@ -193,6 +193,7 @@ class Scheduler:
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
             events: list[Outgoing] = []
+            written: list[tuple[Touch, str]] = []  # with the addresses to which they go
             for touch in due:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
                 enrolment = enrolments.get(ProgramKey(touch.lead, touch.program))
@@ -202,15 +203,17 @@ class Scheduler:
                 takes = {touch.lead, address, touch.channel if touch.channel in trials else ""}
                 if is_sending and (taken & takes or not may_send):
                     continue
-                await store.update(checked, was=["due"], attempt=int(is_sending), address=address)
+                written.append((checked, address))
                 if checked.status == "withheld" or checked.content != touch.content:
                     events.append(touch_events.decided(replace(checked, decided_at=now)))
-                if checked.status == "withheld":
-                    await EnrolmentStore(connection).call_after(touch.id, now)
-                elif is_sending and lead:
+                if is_sending and lead:
                     claimed.append(Claimed(checked, lead.snapshot, checked_at))
                     taken |= takes - {""}
+            await store.checked(written)
+            withheld = [touch.id for touch, _ in written if touch.status == "withheld"]
+            await EnrolmentStore(connection).call_after(withheld, now)
             await outbox.enqueue(connection, "nurture", events)
+            fault_point("before_claim_commit")
         if events:
             self._notify_relay()
         return claimed, len(due) if may_send else 0

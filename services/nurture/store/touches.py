@@ -30,6 +30,22 @@ _INSERT = (
 )
 
 
+# the columns that checking a due touch writes
+_CHECKED = {
+    "id": "uuid", "status": "text", "reason": "text", "why": "text", "content": "text",
+    "propensity": "float8", "due_at": "timestamptz", "address": "text",
+}  # fmt: skip
+_CHECK = (
+    "UPDATE nurture.touch t SET status = c.status, reason = c.reason, why = c.why, "
+    "content = c.content, propensity = c.propensity, due_at = c.due_at, "
+    "address = coalesce(nullif(c.address, ''), t.address), "
+    "attempts = t.attempts + (c.status = 'sending')::int, "
+    "sending_since = CASE WHEN c.status = 'sending' THEN clock_timestamp() END FROM unnest("
+    + ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _CHECKED.items())
+    + f") AS c({', '.join(_CHECKED)}) WHERE t.id = c.id AND t.status = 'due'"
+)
+
+
 class Decision(NamedTuple):
     """A decided touch, and the milliseconds since the event behind it was posted, if known."""
 
@@ -96,6 +112,17 @@ class TouchStore:
             now=now, limit=limit,
         )  # fmt: skip
         return [_touch(row) for row in found]
+
+    async def checked(self, touches: Sequence[tuple[Touch, str]]) -> None:
+        """Writes what has become of due touches, which are locked: on the wire, due later, or
+        withheld; each with the keyed hash of the address to which it goes.
+        """
+        if touches:
+            columns = zip(*(_checked_values(*touch) for touch in touches), strict=True)
+            await self._connection.execute(
+                text(_CHECK),
+                {name: list(column) for name, column in zip(_CHECKED, columns, strict=True)},
+            )
 
     async def overdue(self, channel: str, before: datetime, limit: int) -> list[Touch]:
         """Locks touches of a channel that have been due since before then."""
@@ -205,6 +232,14 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
         touch.product, touch.stage, touch.content, touch.channel, touch.status, touch.reason,
         touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
         touch.cause_at, touch.imported, touch.requested, touch.follows, touch.persona,
+    )  # fmt: skip
+
+
+def _checked_values(touch: Touch, address: str) -> tuple[Any, ...]:
+    """In the order of `_CHECKED`."""
+    return (
+        uuid.UUID(touch.id), touch.status, touch.reason, touch.why, touch.content,
+        touch.propensity, touch.due_at, address,
     )  # fmt: skip
 
 
