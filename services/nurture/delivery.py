@@ -35,6 +35,7 @@ from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.messaging import outbox
 from services.shared.playbook.sections import Playbook
+from services.shared.runtime import fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import CHANNEL_FAILURES, TOUCHES_SENT
 
@@ -102,6 +103,7 @@ class Delivery:
             log.error("touch_crashed", touch_id=touch.id, exc_info=error)
             await self._record_unknown(touch, f"{type(error).__name__} while sending", now)
         else:
+            fault_point("between_wire_and_outcome")
             await self._record_sent(touch, message, self._clock.now())
 
     async def _over_the_wire(self, claimed: Claimed, now: datetime) -> Message:
@@ -141,7 +143,7 @@ class Delivery:
             if not await TouchStore(connection).update(sent, was=["sending", "unknown"]):
                 return
             await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
-            await EnrolmentStore(connection).call_after(touch.id, at)
+            await EnrolmentStore(connection).call_after([touch.id], at)
             await self._release(connection, touch.channel)
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
         TOUCHES_SENT.labels(touch.channel).inc()
@@ -158,7 +160,7 @@ class Delivery:
                 return
             if touch.status == "unknown":
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
-            await EnrolmentStore(connection).call_after(touch.id, self._clock.now())
+            await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
             await outbox.enqueue(connection, "nurture", [touch_events.failed(touch)])
         log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
         self._notify_relay()
@@ -174,7 +176,7 @@ class Delivery:
                     touch, status="failed", why=f"given up after {attempts} attempts: {why}"
                 )
                 await store.update(failed, was=["sending"])
-                await EnrolmentStore(connection).call_after(touch.id, now)
+                await EnrolmentStore(connection).call_after([touch.id], now)
                 await outbox.enqueue(connection, "nurture", [touch_events.failed(failed)])
             else:
                 due_at = now + timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR**attempts)

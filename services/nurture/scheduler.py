@@ -126,7 +126,7 @@ class Scheduler:
                 )
                 await store.update(lost, was=["sending"])
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
-                await EnrolmentStore(connection).call_after(touch.id, self._clock.now())
+                await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
                 events.append(touch_events.failed(lost))
                 log.warning("touch_unknown", touch_id=touch.id)
             await outbox.enqueue(connection, "nurture", events)
@@ -145,7 +145,7 @@ class Scheduler:
                     why = f"given up after three days: {stop.why}"
                     failed = replace(touch, status="failed", reason="", why=why)
                     await store.update(failed, was=["due"])
-                    await EnrolmentStore(connection).call_after(touch.id, self._clock.now())
+                    await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
                     events.append(touch_events.failed(failed))
                     log.warning("touch_failed", touch_id=touch.id, status="failed", why=why)
             await outbox.enqueue(connection, "nurture", events)
@@ -207,6 +207,7 @@ class Scheduler:
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
             events: list[Outgoing] = []
+            written: list[tuple[Touch, str, str]] = []  # with their addresses and receivers
             for touch in due:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
                 enrolment = enrolments.get(ProgramKey(touch.lead, touch.program))
@@ -219,23 +220,20 @@ class Scheduler:
                 takes = {touch.lead, address, touch.channel if touch.channel in trials else ""}
                 if is_sending and (taken & takes or not may_send):
                     continue
-                await store.update(
-                    checked,
-                    was=["due"],
-                    attempt=int(is_sending),
-                    address=address,
-                    receiver=receiver if is_sending and checked.channel == "email" else "",
-                )
+                taken_by = receiver if is_sending and checked.channel == "email" else ""
+                written.append((checked, address, taken_by))
                 if checked.status == "withheld" or checked.content != touch.content:
                     events.append(touch_events.decided(replace(checked, decided_at=now)))
-                if checked.status == "withheld":
-                    await EnrolmentStore(connection).call_after(touch.id, now)
-                elif is_sending and lead:
+                if is_sending and lead:
                     claimed.append(Claimed(checked, lead.snapshot, checked_at))
                     if receivers and checked.channel == "email":
                         receivers.taken(receiver)
                     taken |= takes - {""}
+            await store.checked(written)
+            withheld = [touch.id for touch, _, _ in written if touch.status == "withheld"]
+            await EnrolmentStore(connection).call_after(withheld, now)
             await outbox.enqueue(connection, "nurture", events)
+            fault_point("before_claim_commit")
         if events:
             self._notify_relay()
         return claimed, len(due) if may_send else 0

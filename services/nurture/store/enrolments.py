@@ -91,9 +91,12 @@ class EnrolmentStore:
         await self._connection.execute(text(_CALL), values)
         await self._connection.execute(text(_ASK_AGAIN), values | {"reasons": [*CHANGED_BY_NEWS]})
 
-    async def call_after(self, touch_id: str, now: datetime) -> None:
-        """The same after a touch has its outcome, of the lead that it belongs to by now."""
-        await self._connection.execute(text(_CALL_AFTER), {"id": uuid.UUID(touch_id), "now": now})
+    async def call_after(self, touches: Collection[str], now: datetime) -> None:
+        """The same after touches have their outcome, of the leads to which they belong by now."""
+        if touches:
+            await self._connection.execute(
+                text(_CALL_AFTER), {"ids": [uuid.UUID(touch) for touch in touches], "now": now}
+            )
 
     async def call_edited(self, playbook: str, now: datetime, limit: int) -> int:
         """The same for some that were decided by another playbook; returns how many."""
@@ -156,7 +159,7 @@ _ASK_AGAIN = """UPDATE nurture.touch SET due_at = :now WHERE id IN (
     SELECT id FROM nurture.touch WHERE lead_id = ANY(:ids) AND status = 'due' AND due_at > :now
     AND reason = ANY(:reasons) FOR UPDATE SKIP LOCKED)"""
 _CALL_AFTER = """UPDATE nurture.enrolment e SET next_at = :now FROM nurture.touch t
-    WHERE t.id = :id AND e.lead_id = t.lead_id AND e.program = t.program
+    WHERE t.id = ANY(:ids) AND e.lead_id = t.lead_id AND e.program = t.program
     AND e.state IN ('active', 'left')"""
 _CALL_EDITED = """UPDATE nurture.enrolment SET next_at = least(next_at, :now), playbook = :playbook
     WHERE (lead_id, program) IN (SELECT lead_id, program FROM nurture.enrolment

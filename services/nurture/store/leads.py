@@ -231,7 +231,9 @@ class LeadStore:
             request_programs=self._request_programs,
         )  # fmt: skip
         stages, pauses = await self._asserted_stages(ids, now), await self._pauses(everybody, now)
-        return _History(related, sends, had, seen, stages, pauses, now - ANSWERED_FOR)
+        return _History(
+            related, _Touches(sends), _Touches(had), seen, stages, pauses, now - ANSWERED_FOR
+        )
 
     async def _holders(self, addresses: Iterable[str]) -> dict[str, set[str]]:
         """The leads that have or had these addresses."""
@@ -270,12 +272,30 @@ class LeadStore:
         await self._connection.execute(text(statement), values)
 
 
+class _Touches:
+    """Rows of touches by lead and by address, in their order."""
+
+    def __init__(self, found: Iterable[Any]) -> None:
+        self._by_lead: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+        self._by_address: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+        for place, row in enumerate(found):
+            self._by_lead[str(row.lead_id)].append((place, row))
+            if row.address:
+                self._by_address[row.address].append((place, row))
+
+    def of(self, lead: str, address: str) -> list[Any]:
+        """The touches of a lead, and those to its address."""
+        both = dict(self._by_lead.get(lead, ()))
+        both.update(self._by_address.get(address, ()) if address else ())
+        return [both[place] for place in sorted(both)]
+
+
 class _History(NamedTuple):
     """Of leads and of the others that have or had their addresses (`related`, by lead)."""
 
     related: dict[str, set[str]]
-    sends: list[Any]
-    had: list[Any]
+    sends: _Touches
+    had: _Touches
     seen: dict[str, dict[str, datetime | None]]
     stages: dict[str, str]
     pauses: dict[str, datetime]
@@ -288,14 +308,8 @@ class _History(NamedTuple):
         if stage := self.stages.get(key.lead):
             snapshot = msgspec.structs.replace(snapshot, stage=stage)
         related = self.related[key.lead]
-        sends, had = (
-            [
-                row
-                for row in found
-                if str(row.lead_id) == key.lead or (address and row.address == address)
-            ]
-            for found in (self.sends, self.had)
-        )
+        sends = self.sends.of(key.lead, address)
+        had = self.had.of(key.lead, address)
         seen = [item for lead in related for item in self.seen.get(lead, {}).items()]
         return Lead(
             id=key.lead,

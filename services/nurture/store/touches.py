@@ -30,6 +30,24 @@ _INSERT = (
 )
 
 
+# the columns that checking a due touch writes
+_CHECKED = {
+    "id": "uuid", "status": "text", "reason": "text", "why": "text", "content": "text",
+    "propensity": "float8", "due_at": "timestamptz", "address": "text",
+    "receiver": "text",
+}  # fmt: skip
+_CHECK = (
+    "UPDATE nurture.touch t SET status = c.status, reason = c.reason, why = c.why, "
+    "content = c.content, propensity = c.propensity, due_at = c.due_at, "
+    "address = coalesce(nullif(c.address, ''), t.address), "
+    "receiver = coalesce(nullif(c.receiver, ''), t.receiver), "
+    "attempts = t.attempts + (c.status = 'sending')::int, "
+    "sending_since = CASE WHEN c.status = 'sending' THEN clock_timestamp() END FROM unnest("
+    + ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _CHECKED.items())
+    + f") AS c({', '.join(_CHECKED)}) WHERE t.id = c.id AND t.status = 'due'"
+)
+
+
 class Decision(NamedTuple):
     """A decided touch, and the milliseconds since the event behind it was posted, if known."""
 
@@ -97,6 +115,17 @@ class TouchStore:
         )  # fmt: skip
         return [_touch(row) for row in found]
 
+    async def checked(self, touches: Sequence[tuple[Touch, str, str]]) -> None:
+        """Writes what has become of due touches, which are locked: on the wire, due later, or
+        withheld; each with the keyed hash of the address to which it goes, and who takes mails there.
+        """
+        if touches:
+            columns = zip(*(_checked_values(*touch) for touch in touches), strict=True)
+            await self._connection.execute(
+                text(_CHECK),
+                {name: list(column) for name, column in zip(_CHECKED, columns, strict=True)},
+            )
+
     async def overdue(self, channel: str, before: datetime, limit: int) -> list[Touch]:
         """Locks touches of a channel that have been due since before then."""
         found = await rows(
@@ -124,12 +153,11 @@ class TouchStore:
         was: Sequence[TouchStatus],
         attempt: int = 0,
         address: str = "",
-        receiver: str = "",
         bounced: bool = False,
     ) -> bool:
         """Writes status, reason, item and times of a touch whose status is one of `was`; returns
-        whether it is. Adds `attempt` to its attempts; `address` is the keyed hash of where it goes,
-        `receiver` who takes mails there; `bounced`: who has not taken this one.
+        whether it is. Adds `attempt` to its attempts; `address` is the keyed hash of where it goes;
+        `bounced`: its receiver has not taken it.
         """
         done = await self._connection.execute(
             text(
@@ -137,7 +165,6 @@ class TouchStore:
                     content = :content, propensity = :propensity,
                     due_at = :due_at, sent_at = :sent_at, attempts = attempts + :attempt,
                     address = coalesce(nullif(:address, ''), address),
-                    receiver = coalesce(nullif(:receiver, ''), receiver),
                     bounced_at = CASE WHEN :bounced THEN coalesce(bounced_at, :now)
                         ELSE bounced_at END,
                     sending_since = CASE WHEN :status = 'sending' THEN clock_timestamp() END
@@ -147,7 +174,7 @@ class TouchStore:
                 "id": uuid.UUID(touch.id), "status": touch.status, "reason": touch.reason,
                 "why": touch.why, "content": touch.content, "propensity": touch.propensity,
                 "due_at": touch.due_at, "sent_at": touch.sent_at,
-                "attempt": attempt, "address": address, "receiver": receiver,
+                "attempt": attempt, "address": address,
                 "bounced": bounced, "now": touch.sent_at or touch.due_at, "was": list(was),
             },
         )  # fmt: skip
@@ -217,6 +244,14 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
         touch.product, touch.stage, touch.content, touch.channel, touch.status, touch.reason,
         touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
         touch.cause_at, touch.imported, touch.requested, touch.follows, touch.persona,
+    )  # fmt: skip
+
+
+def _checked_values(touch: Touch, address: str, receiver: str) -> tuple[Any, ...]:
+    """In the order of `_CHECKED`."""
+    return (
+        uuid.UUID(touch.id), touch.status, touch.reason, touch.why, touch.content,
+        touch.propensity, touch.due_at, address, receiver,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import shutil
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -117,27 +118,53 @@ async def test_two_planners_and_replays_from_the_beginning_bring_no_second_touch
     assert len({one.content for one in out}) == len(out) == len(bench.mails())
 
 
-@pytest.mark.parametrize("point", ["before_plan_commit"])
-async def test_a_planner_that_dies_decides_again_and_the_same(
+class Killed(BaseException):
+    """The end of a process, which nothing of it survives."""
+
+
+STEPS = {
+    "before_plan_commit": "services.nurture.planner",
+    "before_claim_commit": "services.nurture.scheduler",
+    "between_sending_and_wire": "services.nurture.scheduler",
+    "between_wire_and_outcome": "services.nurture.delivery",
+}
+
+
+@pytest.mark.parametrize("point", STEPS)
+async def test_whichever_step_a_process_dies_at_each_place_has_one_touch_and_one_mail(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    """N11: before its commit nothing is written."""
+    """N11: and another process goes on."""
     await bench.take(change())
-    await live(bench, NOON + DAY)
-    bench.at(NOON + 8 * DAY)
+    deaths = 0
 
     def die(name: str) -> None:
-        if name == point:
-            raise ConnectionAbortedError
+        nonlocal deaths
+        if name == point and deaths < 6:
+            deaths += 1
+            raise Killed
 
-    with monkeypatch.context() as dying:
-        dying.setattr("services.nurture.planner.fault_point", die)
-        with pytest.raises(ConnectionAbortedError):
-            await planner(bench).plan()
-    assert len(await bench.touches()) == 1
-    await planner(bench).plan()
-    first, second = await bench.touches()
-    assert str(second.id) == derived(str(first.id), "touch", TRACK)
+    monkeypatch.setattr(f"{STEPS[point]}.fault_point", die)
+    for days in range(60):
+        bench.at(NOON + days * DAY)
+        for _ in range(3):
+            with suppress(Killed):
+                await planner(bench).plan()
+                await bench.make_scheduler().send_batch()
+        await bench.do(
+            "UPDATE nurture.touch SET sending_since = now() - interval '1 day' "
+            "WHERE status = 'sending'"
+        )
+        await bench.make_scheduler().recover()
+    touches = await bench.touches()
+    mailed = [mail["X-Ripeline-Touch"] for mail in bench.mails()]
+    assert deaths >= 2
+    assert len({*mailed}) == len(mailed)
+    assert len({(one.announcement_id, one.program) for one in touches}) == len(touches)
+    offered = [one.content for one in touches if one.status in ("sent", "unknown")]
+    assert len({*offered}) == len(offered) >= 4
+    lost = {str(one.id) for one in touches if one.status == "unknown"} - {*mailed}
+    assert bool(lost) == (point == "between_sending_and_wire"), "that window cannot be closed"
 
 
 async def test_a_mail_whose_sender_died_leads_on_and_is_not_repeated(bench: Bench) -> None:
