@@ -195,7 +195,7 @@ async def _claimed(engine: AsyncEngine) -> float:
         store = TouchStore(connection)
         taken = 0
         while due := await store.due(now, 5_000):
-            await store.checked([(replace(touch, status="sending"), "") for touch in due])
+            await store.checked([(replace(touch, status="sending"), "", "") for touch in due])
             taken += len(due)
     assert taken == 100_000
     return time.perf_counter() - began

@@ -117,7 +117,7 @@ class TouchStore:
 
     async def checked(self, touches: Sequence[tuple[Touch, str, str]]) -> None:
         """Writes what has become of due touches, which are locked: on the wire, due later, or
-        withheld; each with the keyed hash of the address to which it goes, and who takes mails there.
+        withheld; each with the keyed hash of the address to which it goes, and its receiver.
         """
         if touches:
             columns = zip(*(_checked_values(*touch) for touch in touches), strict=True)
