@@ -87,9 +87,9 @@ class EnrolmentStore:
         """
         if not leads:
             return
-        values = {"ids": [uuid.UUID(lead) for lead in leads], "now": now}
+        ids = [uuid.UUID(lead) for lead in leads]
+        values = {"ids": ids, "now": now, "reasons": [*CHANGED_BY_NEWS]}
         await self._connection.execute(text(_CALL), values)
-        await self._connection.execute(text(_ASK_AGAIN), values | {"reasons": [*CHANGED_BY_NEWS]})
 
     async def call_after(self, touches: Collection[str], now: datetime) -> None:
         """The same after touches have their outcome, of the leads to which they belong by now."""
@@ -152,12 +152,12 @@ _KEEP = (
     + ") ON CONFLICT (lead_id, program) DO UPDATE SET playbook = excluded.playbook, "
     + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "program")
 )
-_CALL = """UPDATE nurture.enrolment SET next_at = :now
+# touches that a scheduler has locked are asked at this moment
+_CALL = """WITH asked AS (UPDATE nurture.touch SET due_at = :now WHERE id IN (
+        SELECT id FROM nurture.touch WHERE lead_id = ANY(:ids) AND status = 'due' AND due_at > :now
+        AND reason = ANY(:reasons) FOR UPDATE SKIP LOCKED))
+    UPDATE nurture.enrolment SET next_at = :now
     WHERE lead_id = ANY(:ids) AND state IN ('active', 'left')"""
-# those that a scheduler has locked are asked at this moment
-_ASK_AGAIN = """UPDATE nurture.touch SET due_at = :now WHERE id IN (
-    SELECT id FROM nurture.touch WHERE lead_id = ANY(:ids) AND status = 'due' AND due_at > :now
-    AND reason = ANY(:reasons) FOR UPDATE SKIP LOCKED)"""
 _CALL_AFTER = """UPDATE nurture.enrolment e SET next_at = :now FROM nurture.touch t
     WHERE t.id = ANY(:ids) AND e.lead_id = t.lead_id AND e.program = t.program
     AND e.state IN ('active', 'left')"""

@@ -215,10 +215,12 @@ class LeadStore:
     ) -> "_History":
         """What was sent, seen and set of these leads, and of their addresses under other leads."""
         everybody = sorted(set().union(*related.values()))
-        sends = await rows(
-            self._connection, _SENDS, ids=uuids(ids), addresses=[*{*addresses.values()} - {""}],
-            now=now, since=now - LOOK_BACK, request_programs=self._request_programs,
+        touches = await rows(
+            self._connection, _TOUCHES, ids=uuids(ids), now=now,
+            addresses=[*{*addresses.values()} - {""}], request_programs=self._request_programs,
         )  # fmt: skip
+        sends = [row for row in touches if row.status == "sending" or row.at > now - LOOK_BACK]
+        had = [row for row in touches if row.status != "sending" and not row.requested]
         seen: dict[str, dict[str, datetime | None]] = defaultdict(dict)
         for row in await rows(
             self._connection,
@@ -226,14 +228,9 @@ class LeadStore:
             ids=uuids(everybody),
         ):
             seen[str(row.lead_id)][row.content] = row.done_at
-        had = await rows(
-            self._connection, _HAD, ids=uuids(ids), addresses=[*{*addresses.values()} - {""}],
-            request_programs=self._request_programs,
-        )  # fmt: skip
         stages, pauses = await self._asserted_stages(ids, now), await self._pauses(everybody, now)
-        return _History(
-            related, _Touches(sends), _Touches(had), seen, stages, pauses, now - ANSWERED_FOR
-        )
+        known = _Touches(sends), _Touches(had)
+        return _History(related, *known, seen, stages, pauses, now - ANSWERED_FOR)
 
     async def _holders(self, addresses: Iterable[str]) -> dict[str, set[str]]:
         """The leads that have or had these addresses."""
@@ -357,14 +354,9 @@ def _latest(seen: Iterable[tuple[str, datetime | None]]) -> dict[str, datetime]:
 
 
 def _had(row: Any) -> Had:
-    return Had(str(row.id), row.program, row.content, row.channel, row.sent_at, row.answered_at)
+    return Had(str(row.id), row.program, row.content, row.channel, row.at, row.answered_at)
 
 
-_HAD = """SELECT id, lead_id, address, program, content, channel, sent_at, answered_at
-    FROM nurture.touch WHERE (lead_id = ANY(:ids) OR (address <> '' AND address = ANY(:addresses)))
-    AND status IN ('sent', 'unknown') AND sent_at IS NOT NULL
-    AND NOT coalesce(requested, program = ANY(CAST(:request_programs AS text[])))
-    ORDER BY sent_at, id"""
 _ANSWERED = """UPDATE nurture.touch t SET answered_at = a.at
     FROM unnest(CAST(:leads AS uuid[]), CAST(:times AS timestamptz[])) AS a(lead_id, at)
     WHERE t.id = (
@@ -373,9 +365,9 @@ _ANSWERED = """UPDATE nurture.touch t SET answered_at = a.at
         ORDER BY s.sent_at DESC, s.id DESC LIMIT 1)
     AND (t.answered_at IS NULL OR t.answered_at > a.at)"""
 # what is on the wire has its mail at this moment, however long it has been due
-_SENDS = """SELECT lead_id, address, content, CASE WHEN status = 'sending'
-        THEN CAST(:now AS timestamptz) ELSE coalesce(sent_at, due_at) END AS at,
+_TOUCHES = """SELECT id, lead_id, address, program, content, channel, status, answered_at,
+        CASE WHEN status = 'sending' THEN CAST(:now AS timestamptz)
+            ELSE coalesce(sent_at, due_at, decided_at) END AS at,
         coalesce(requested, program = ANY(CAST(:request_programs AS text[]))) AS requested
     FROM nurture.touch WHERE (lead_id = ANY(:ids) OR (address <> '' AND address = ANY(:addresses)))
-    AND (status = 'sending' OR (status IN ('sent', 'unknown')
-        AND coalesce(sent_at, due_at) > :since))"""
+    AND status IN ('sending', 'sent', 'unknown') ORDER BY at, id"""

@@ -400,3 +400,21 @@ async def test_what_a_person_takes_back_is_asked_again_at_once(bench: Bench) -> 
     await bench.scheduler.send_batch()
     (touch,) = await bench.touches()
     assert touch.reason != "paused"
+
+
+async def test_who_is_found_to_be_another_goes_on_there_with_what_its_address_has_had(
+    bench: Bench,
+) -> None:
+    """N4, N11: a split; the former lead has no address any more and gets nothing."""
+    await bench.take(change())
+    await live(bench, NOON + 8 * DAY)
+    other = str(uuid.UUID(int=8))
+    await bench.take(engaged(2, email=""), change(lead=other, cause_at=bench.clock.at))
+    await live(bench, NOON + 40 * DAY)
+    every = await sent(bench)
+    assert len({one.content for one in every}) == len(every) >= 4
+    assert {str(one.lead_id) for one in every if one.sent_at > NOON + 8 * DAY} == {other}
+    gaps = [after.sent_at - before.sent_at for before, after in pairwise(every)]
+    assert max(gaps) >= 14 * DAY, "its silence counts on"
+    former = await bench.ask("SELECT * FROM nurture.enrolment WHERE lead_id = :id", id=LEAD)
+    assert [(one.reason, one.next_at) for one in former] == [("no_consent", None)]
