@@ -13,6 +13,7 @@ from services.nurture.rules.receivers import (
     HOUR,
     Hold,
     Verdict,
+    day_limit,
     ramp_hold,
     rate_hold,
     verdict,
@@ -38,15 +39,18 @@ class ReceiverGate:
         self, connection: AsyncConnection, receivers: Sequence[str], domain: str
     ) -> None:
         """Reads what has gone out, from the sender's domain, to these receivers among others."""
-        store, today = ReceiverStore(connection), self._now.replace(hour=0, minute=0, second=0)
+        store = ReceiverStore(connection)
         await store.lock()
         self._since = await store.sender_since(domain, self._now)
-        times = await store.sent_since(min(today, self._now - HOUR), self._now)
-        self._today = sum(at >= today for all_ in times.values() for at in all_)
-        for receiver, all_ in times.items():
-            self._times[receiver] = [at for at in all_ if at > self._now - HOUR]
+        limit = day_limit(self._sending, self._since, self._now)
+        if limit is not None:
+            today = self._now.replace(hour=0, minute=0, second=0, microsecond=0)
+            self._today = await store.sent_since(today, limit)
+        self._times |= await store.last_times(
+            receivers, self._now - HOUR, self._now, self._sending.per_hour
+        )
         self._refusals = await store.refusals(self._now)
-        counts = await store.counts(receivers, self._now)
+        counts = await store.complaints(receivers, self._now)
         self._verdicts = {receiver: verdict(of) for receiver, of in counts.items()}
 
     def hold(self, receiver: str, *, is_requested: bool) -> Hold | None:

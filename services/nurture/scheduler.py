@@ -42,7 +42,7 @@ BATCH = 50
 LOCKED_WAIT_S = 0.25
 # ... and for the scorer, so that refusals that come all the time do not hold up sending for good
 LINKED_WAIT_S = 1.0
-TELL_S = 5.0  # between two looks at what receivers have against our mails
+TELL_S = 15.0  # between two looks at what receivers have against our mails
 GIVEN_UP_AFTER = timedelta(days=3)  # what its channel's server could not take for so long
 
 

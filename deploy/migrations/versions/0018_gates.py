@@ -12,7 +12,8 @@ CREATE INDEX lead_with_sales ON nurture.lead (account) WHERE with_sales;
 ALTER TABLE nurture.touch ADD COLUMN receiver text NOT NULL DEFAULT '';
 ALTER TABLE nurture.touch ADD COLUMN complained_at timestamptz;
 ALTER TABLE nurture.touch ADD COLUMN bounced_at timestamptz;
-CREATE INDEX touch_receiver ON nurture.touch (sent_at, receiver) WHERE receiver <> '';
+CREATE INDEX touch_receiver ON nurture.touch (receiver, sent_at) WHERE receiver <> '';
+CREATE INDEX touch_mailed ON nurture.touch (sent_at) WHERE receiver <> '';
 CREATE INDEX touch_reported ON nurture.touch (receiver)
     WHERE complained_at IS NOT NULL OR bounced_at IS NOT NULL;
 CREATE TABLE nurture.sender (

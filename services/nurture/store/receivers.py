@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.nurture.rules.receivers import COUNTED, HOUR, Counts, Verdict, answer_of, verdict
+from services.nurture.rules.receivers import (
+    COUNTED,
+    HOUR,
+    STOP,
+    STOPS,
+    Counts,
+    Verdict,
+    answer_of,
+    verdict,
+)
 from services.shared.contracts.consent import DELIVERY
 from services.shared.contracts.events import ConsentChanged
 from services.shared.db import rows
@@ -55,16 +64,28 @@ class ReceiverStore:
         )  # fmt: skip
         return min(found[0].since, now)
 
-    async def sent_since(self, moment: datetime, now: datetime) -> dict[str, list[datetime]]:
-        """The times of mails since then, by receiver; what is on the wire goes out at `now`."""
+    async def sent_since(self, moment: datetime, most: int) -> int:
+        """How many mails went out since then, or are on the wire; not counted beyond `most`."""
+        found = await rows(
+            self._connection,
+            """SELECT (SELECT count(*) FROM (SELECT 1 FROM nurture.touch WHERE receiver <> ''
+                    AND status IN ('sent', 'unknown') AND sent_at >= :since LIMIT :most) s)
+                + (SELECT count(*) FROM nurture.touch
+                    WHERE status = 'sending' AND receiver <> '') AS n""",
+            since=moment, most=most,
+        )  # fmt: skip
+        return int(found[0].n)
+
+    async def last_times(
+        self, receivers: Sequence[str], since: datetime, now: datetime, most: int
+    ) -> dict[str, list[datetime]]:
+        """The times of the last mails to each receiver since then, `most` of them; what is on the
+        wire goes out at `now`.
+        """
         times: dict[str, list[datetime]] = defaultdict(list)
         for row in await rows(
-            self._connection,
-            """SELECT receiver, coalesce(sent_at, :now) AS at FROM nurture.touch
-            WHERE receiver <> '' AND status IN ('sent', 'unknown') AND sent_at >= :since
-            UNION ALL SELECT receiver, CAST(:now AS timestamptz) FROM nurture.touch
-            WHERE receiver <> '' AND status = 'sending'""",
-            since=moment, now=now,
+            self._connection, _LAST_TIMES, receivers=list(receivers), since=since, now=now,
+            most=most,
         ):  # fmt: skip
             times[row.receiver].append(row.at)
         return times
@@ -111,6 +132,16 @@ class ReceiverStore:
             self._connection, _COUNTS, receivers=list(receivers), since=now - COUNTED
         )
         return {row.receiver: Counts(row.sent, row.complained, row.bounced) for row in found}
+
+    async def complaints(self, receivers: Sequence[str], now: datetime) -> dict[str, Counts]:
+        """Of those of the receivers that enough people complain to: complaints, and mails as far as
+        they decide whether that is a stop.
+        """
+        found = await rows(
+            self._connection, _COMPLAINTS, receivers=list(receivers), since=now - COUNTED,
+            stops=STOPS, stop=STOP,
+        )  # fmt: skip
+        return {row.receiver: Counts(row.sent, row.complained) for row in found}
 
     async def reported(self, now: datetime) -> list[str]:
         """The receivers that have something against our mails, or were said to have."""
@@ -183,6 +214,20 @@ def _uuid(touch_id: str) -> uuid.UUID | None:
         return None
 
 
+_COMPLAINTS = """SELECT c.receiver, c.complained, s.sent FROM (
+        SELECT t.receiver, l.at, count(*) AS complained FROM nurture.touch t
+        LEFT JOIN nurture.receiver_release l USING (receiver)
+        WHERE t.receiver = ANY(:receivers) AND complained_at IS NOT NULL
+            AND sent_at > greatest(CAST(:since AS timestamptz), l.at)
+        GROUP BY t.receiver, l.at HAVING count(*) >= :stops) c,
+    LATERAL (SELECT count(*) AS sent FROM (SELECT 1 FROM nurture.touch o
+        WHERE o.receiver = c.receiver AND o.sent_at > greatest(CAST(:since AS timestamptz), c.at)
+        LIMIT floor(c.complained / CAST(:stop AS float8))::bigint + 1) o) s"""
+_LAST_TIMES = """SELECT r.receiver, t.at FROM unnest(CAST(:receivers AS text[])) AS r(receiver),
+    LATERAL (SELECT sent_at AS at FROM nurture.touch s WHERE s.receiver = r.receiver
+        AND status IN ('sent', 'unknown') AND sent_at > :since ORDER BY sent_at DESC LIMIT :most) t
+    UNION ALL SELECT receiver, CAST(:now AS timestamptz) FROM nurture.touch
+        WHERE status = 'sending' AND receiver = ANY(:receivers)"""
 _NAMED = """UPDATE nurture.touch t SET {0} = r.at
     FROM unnest(CAST(:ids AS uuid[]), CAST(:times AS timestamptz[])) AS r(id, at)
     WHERE t.id = r.id AND t.channel = 'email' AND ({0} IS NULL OR {0} > r.at)"""

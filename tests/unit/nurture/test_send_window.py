@@ -2,6 +2,7 @@
 hours, a day off or a holiday, and nothing waits for longer than it must (N5).
 """
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -12,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.nurture.rules.cadence import cap_reached
+from services.nurture.rules.cadence import cap_reached, slower_pace
+from services.nurture.rules.grounds import Case
 from services.nurture.rules.public_holidays import is_holiday
 from services.nurture.rules.time_zones import country_of, zones_of
 from services.nurture.rules.timing import window_opens
-from services.shared.playbook.sections import Cadence, Cap
-from tests.support.nurture import due, item, utc
+from services.nurture.rules.waits import earliest
+from services.shared.playbook.sections import Cadence, Cap, Playbook
+from tests.support.nurture import due, item, lead, make_rules, trigger, utc, with_parts
 
 ZONES = ["Europe/Berlin", "America/New_York", "America/Santiago", "Asia/Tokyo", "Asia/Kathmandu",
          "Australia/Lord_Howe", "Pacific/Kiritimati", "Africa/Casablanca", "UTC"]  # fmt: skip
@@ -154,3 +157,33 @@ def test_a_holiday_waits_for_the_next_working_day(make: Any) -> None:
     assert due(rules, friday, "Europe/Berlin") == (utc("2026-04-07T06:00+02:00"), "quiet_hours")
     plain = make(item("a"), cadence={"working_days": [0, 1, 2, 3, 4], "holidays": False})
     assert due(plain, friday, "Europe/Berlin") == (friday, "")
+
+
+@settings(deadline=None)
+@given(
+    MOMENTS, st.sampled_from(ZONES), st.sampled_from(COUNTRIES), CADENCES,
+    st.lists(st.integers(0, 31 * 24), max_size=8), st.integers(-5, 40), st.integers(0, 90),
+    st.sampled_from(["", "weekly", "monthly"]),
+)  # fmt: skip
+def test_what_waits_goes_out_when_no_ground_is_against_it(
+    default_playbook: Playbook, now: datetime, zone: str, country: str, cadence: Cadence,
+    hours_ago: list[int], paused_days: int, minutes_ago: int, pace: str,
+) -> None:  # fmt: skip
+    """N5, N9, N12: not capped, not paused, not on the site, in the window, all at once."""
+    asked = make_rules(default_playbook, item("a"))
+    rules = replace(asked, playbook=with_parts(asked.playbook, cadence=cadence))
+    traits = {"timezone": zone, "country": country} | ({"mail_pace": pace} if pace else {})
+    reader = lead(
+        traits=traits,
+        recent_sends=tuple(now - timedelta(hours=hours) for hours in hours_ago),
+        paused_until=now + timedelta(days=paused_days),
+        last_act_at=now - timedelta(minutes=minutes_ago),
+    )
+    of = rules.playbook.programs[0]
+    waited = earliest(Case(rules, reader, trigger(cause_at=now), now, of, of.channel))
+    at = waited.due_at
+    assert at >= max(now, now + timedelta(days=paused_days))
+    assert at >= now + timedelta(minutes=cadence.on_site_minutes - minutes_ago)
+    assert cap_reached(cadence, reader.recent_sends, at) is None
+    assert slower_pace(traits, reader.recent_sends, at) is None
+    assert is_open(cadence, at, ZoneInfo(zone), country_of(traits, "UTC"))
