@@ -33,6 +33,13 @@ class ProgramKey(NamedTuple):
     program: str
 
 
+class EnrolmentPage(NamedTuple):
+    """Enrolments, and whether more follow."""
+
+    enrolments: list[Enrolment]
+    has_more: bool
+
+
 class EnrolmentStore:
     """Enrolments within one transaction."""
 
@@ -102,6 +109,40 @@ class EnrolmentStore:
         """The same for some that were decided by another playbook; returns how many."""
         found = await rows(self._connection, _CALL_EDITED, playbook=playbook, now=now, limit=limit)
         return len(found)
+
+    async def page(
+        self,
+        *,
+        lead: uuid.UUID | None,
+        program: str,
+        state: str,
+        after: ProgramKey | None,
+        limit: int,
+    ) -> EnrolmentPage:
+        """Those of a lead, in a program, in a state, or all, by lead and program; those after the
+        end of another page.
+        """
+        conditions, values = ["true"], dict[str, Any]()
+        if lead:
+            conditions.append(
+                "lead_id = coalesce((SELECT into_lead FROM nurture.merged WHERE lead_id = :lead), "
+                ":lead)"
+            )
+            values["lead"] = lead
+        for name, value in (("program", program), ("state", state)):
+            if value:
+                conditions.append(f"{name} = :{name}")
+                values[name] = value
+        if after:
+            conditions.append("(lead_id, program) > (CAST(:after AS uuid), :name)")
+            values |= {"after": uuid.UUID(after.lead), "name": after.program}
+        found = await rows(
+            self._connection,
+            f"SELECT {_NAMES} FROM nurture.enrolment WHERE {' AND '.join(conditions)} "
+            f"ORDER BY lead_id, program LIMIT {limit + 1:d}",
+            **values,
+        )
+        return EnrolmentPage([_enrolment(row) for row in found[:limit]], len(found) > limit)
 
     async def merge(self, old: str, new: str) -> None:
         """Two people are one: of each program the enrolments of both become one."""
