@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 
 import structlog
@@ -31,7 +30,7 @@ from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
 
 log = structlog.get_logger()
-BATCH = 500
+BATCH = 200  # whose leads are locked meanwhile
 EDITED_AT_ONCE = 5_000
 LEARN_SECONDS = 600.0  # between two looks at what came of touches
 
@@ -50,12 +49,7 @@ class Planner:
         self._engine, self._rules, self._clock, self._notify = engine, rules, clock, notify
         self._pepper = settings.pepper.get_secret_value().encode()
         self._poll_seconds = settings.poll_ms / 1000
-        self._notified = asyncio.Event()
         self._learned_at: float | None = None
-
-    def notify(self) -> None:
-        """Says that something may be due."""
-        self._notified.set()
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Plans until cancelled."""
@@ -72,13 +66,7 @@ class Planner:
                 if not is_transient(error):
                     raise
                 log.warning("planner_waits", reason=type(error).__name__)
-            if taken == 0:
-                await self._pause()
-
-    async def _pause(self) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._notified.wait(), self._poll_seconds)
-        self._notified.clear()
+            await asyncio.sleep(0 if taken else self._poll_seconds)
 
     async def call_edited(self) -> int:
         """Has some enrolments that another playbook decided decided again; returns how many."""

@@ -62,7 +62,6 @@ def wire(settings: Settings) -> Nurture:
         if decisions:
             relay.notify()
             scheduler.notify()
-        planner.notify()
 
     consumer = Consumer(
         engine,

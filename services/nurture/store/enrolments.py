@@ -3,7 +3,7 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
@@ -20,6 +20,7 @@ _COLUMNS = {
     "reason": "text", "why": "text", "left_at": "timestamptz",
 }  # fmt: skip
 _NAMES = ", ".join(_COLUMNS)
+SOON = timedelta(seconds=10)  # in which several pieces of news of a lead are one
 # what passes or begins with news of the lead
 CHANGED_BY_NEWS: tuple[WaitReason, ...] = (
     "preference", "paused", "with_sales", "silence", "after_loss",
@@ -31,6 +32,13 @@ class ProgramKey(NamedTuple):
 
     lead: str
     program: str
+
+
+class EnrolmentPage(NamedTuple):
+    """Enrolments, and whether more follow."""
+
+    enrolments: list[Enrolment]
+    has_more: bool
 
 
 class EnrolmentStore:
@@ -82,13 +90,13 @@ class EnrolmentStore:
         )
 
     async def call(self, leads: Collection[str], now: datetime) -> None:
-        """Has what comes next for these leads decided: there is news of them. What waits for a
-        ground that passes is asked again too.
+        """Has what comes next for these leads decided, soon: there is news of them, and there may
+        be more. What waits for a ground that passes is asked again at once.
         """
         if not leads:
             return
         ids = [uuid.UUID(lead) for lead in leads]
-        values = {"ids": ids, "now": now, "reasons": [*CHANGED_BY_NEWS]}
+        values = {"ids": ids, "now": now, "soon": now + SOON, "reasons": [*CHANGED_BY_NEWS]}
         await self._connection.execute(text(_CALL), values)
 
     async def call_after(self, touches: Collection[str], now: datetime) -> None:
@@ -102,6 +110,40 @@ class EnrolmentStore:
         """The same for some that were decided by another playbook; returns how many."""
         found = await rows(self._connection, _CALL_EDITED, playbook=playbook, now=now, limit=limit)
         return len(found)
+
+    async def page(
+        self,
+        *,
+        lead: uuid.UUID | None,
+        program: str,
+        state: str,
+        after: ProgramKey | None,
+        limit: int,
+    ) -> EnrolmentPage:
+        """Those of a lead, in a program, in a state, or all, by lead and program; those after the
+        end of another page.
+        """
+        conditions, values = ["true"], dict[str, Any]()
+        if lead:
+            conditions.append(
+                "lead_id = coalesce((SELECT into_lead FROM nurture.merged WHERE lead_id = :lead), "
+                ":lead)"
+            )
+            values["lead"] = lead
+        for name, value in (("program", program), ("state", state)):
+            if value:
+                conditions.append(f"{name} = :{name}")
+                values[name] = value
+        if after:
+            conditions.append("(lead_id, program) > (CAST(:after AS uuid), :name)")
+            values |= {"after": uuid.UUID(after.lead), "name": after.program}
+        found = await rows(
+            self._connection,
+            f"SELECT {_NAMES} FROM nurture.enrolment WHERE {' AND '.join(conditions)} "
+            f"ORDER BY lead_id, program LIMIT {limit + 1:d}",
+            **values,
+        )
+        return EnrolmentPage([_enrolment(row) for row in found[:limit]], len(found) > limit)
 
     async def merge(self, old: str, new: str) -> None:
         """Two people are one: of each program the enrolments of both become one."""
@@ -156,8 +198,10 @@ _KEEP = (
 _CALL = """WITH asked AS (UPDATE nurture.touch SET due_at = :now WHERE id IN (
         SELECT id FROM nurture.touch WHERE lead_id = ANY(:ids) AND status = 'due' AND due_at > :now
         AND reason = ANY(:reasons) FOR UPDATE SKIP LOCKED))
-    UPDATE nurture.enrolment SET next_at = :now
-    WHERE lead_id = ANY(:ids) AND state IN ('active', 'left')"""
+    UPDATE nurture.enrolment e SET next_at = least(next_at, :soon)
+    WHERE lead_id = ANY(:ids) AND state IN ('active', 'left') AND NOT EXISTS (
+        SELECT 1 FROM nurture.touch t
+        WHERE t.id = e.last_touch AND t.status IN ('due', 'sending'))"""
 _CALL_AFTER = """UPDATE nurture.enrolment e SET next_at = :now FROM nurture.touch t
     WHERE t.id = ANY(:ids) AND e.lead_id = t.lead_id AND e.program = t.program
     AND e.state IN ('active', 'left')"""

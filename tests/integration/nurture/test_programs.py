@@ -12,17 +12,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner
 
+from services.nurture.api import create_app
 from services.nurture.planner import Planner
 from services.nurture.store.outcomes import OutcomeStore
 from services.ops.__main__ import app as command_line
 from services.ops.commands import overrides
 from services.shared.contracts.events import ConsentChanged, ConsentEvent, derived
 from services.shared.db import rows
+from services.shared.http.keys import ApiKeys, new_key, register
 from services.shared.playbook.programs import Program
 from services.shared.settings import ROOT
 from tests.integration.nurture.test_nurture import (
@@ -418,3 +421,32 @@ async def test_who_is_found_to_be_another_goes_on_there_with_what_its_address_ha
     assert max(gaps) >= 14 * DAY, "its silence counts on"
     former = await bench.ask("SELECT * FROM nurture.enrolment WHERE lead_id = :id", id=LEAD)
     assert [(one.reason, one.next_at) for one in former] == [("no_consent", None)]
+
+
+async def test_enrolments_are_listed_page_by_page(bench: Bench) -> None:
+    leads = [str(uuid.UUID(int=n)) for n in range(1, 6)]
+    await bench.take(
+        *(change(lead=lead, email=f"p{lead}@firm.example", consents={}) for lead in leads)
+    )
+    keys, key = ApiKeys(bench.engine), new_key()
+    await register(bench.engine, key, "sales", "query")
+    await keys.load()
+    app = create_app(bench.settings, bench.engine, keys, dict)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://nurture",
+        headers={"Authorization": f"Bearer {key}"},
+    ) as http:  # fmt: skip
+        found: list[str] = []
+        cursor = ""
+        while cursor is not None:
+            asked = {"limit": 2, "cursor": cursor, "state": "active", "program": TRACK}
+            page = (await http.get("/v1/enrolments", params=asked)).json()
+            found += [one["lead"] for one in page["enrolments"]]
+            cursor = page["next"]
+        assert found == leads
+        (one,) = (await http.get("/v1/enrolments", params={"lead": LEAD[:-1] + "1"})).json()[
+            "enrolments"
+        ]
+        assert (one["place"], one["reason"], one["next_at"]) == (1, "no_consent", None)
+        assert (await http.get("/v1/enrolments?state=ended")).json()["enrolments"] == []
+        assert (await http.get("/v1/enrolments?cursor=x")).status_code == 400
