@@ -36,7 +36,6 @@ Until = Annotated[
 
 
 @nurture.command("stop")
-@brake.command("on")
 def stop(as_json: Json = False) -> None:
     """Stop all sending, and say what is held. Decisions go on.
 
@@ -46,13 +45,30 @@ def stop(as_json: Json = False) -> None:
 
 
 @nurture.command("start")
-@brake.command("off")
 def start(as_json: Json = False) -> None:
     """Let sending go on: what is held goes out where it is still right.
 
     Example: ripeline nurture start
     """
     _say_held(with_engine(lambda engine: held.start(engine, _clock())), as_json=as_json)
+
+
+@brake.command("on")
+def brake_on(as_json: Json = False) -> None:
+    """The same as `ripeline nurture stop`.
+
+    Example: ripeline brake on
+    """
+    stop(as_json)
+
+
+@brake.command("off")
+def brake_off(as_json: Json = False) -> None:
+    """The same as `ripeline nurture start`.
+
+    Example: ripeline brake off
+    """
+    start(as_json)
 
 
 @nurture.command("status")
