@@ -20,8 +20,10 @@ from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead
 from services.nurture.rules.receivers import receiver_of
 from services.nurture.spool_gate import SpoolGate
+from services.nurture.store import held
 from services.nurture.store.channel_stops import ChannelStops
 from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
+from services.nurture.store.held import Waiting
 from services.nurture.store.leads import LeadStore
 from services.nurture.store.receivers import ReceiverStore
 from services.nurture.store.snapshots import LeadKey
@@ -42,7 +44,8 @@ BATCH = 50
 LOCKED_WAIT_S = 0.25
 # ... and for the scorer, so that refusals that come all the time do not hold up sending for good
 LINKED_WAIT_S = 1.0
-TELL_S = 15.0  # between two looks at what receivers have against our mails
+# between two looks at what receivers have against our mails, and at what is held
+TELL_S, TELL_HELD_S = 15.0, 2.0
 GIVEN_UP_AFTER = timedelta(days=3)  # what its channel's server could not take for so long
 
 
@@ -70,6 +73,8 @@ class Scheduler:
         # a touch that is longer on the wire has lost its process
         self._interrupted_after_s = settings.sending_timeout_s * 1.5 + 5
         self._notified, self._stopping = asyncio.Event(), False
+        self._told_at, self._told_held_at = -TELL_S, -TELL_HELD_S  # by `time.monotonic()`
+        self._told_held: list[Waiting] | None = None
 
     def stop(self) -> None:
         """Has `run` end when what is on the wire has its outcome; nothing more is claimed."""
@@ -82,16 +87,13 @@ class Scheduler:
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Sends until stopped, or cancelled."""
-        told_at = -TELL_S
         while not self._stopping:
             heartbeat()
             taken = 0
             try:
                 await self.recover()
                 await self.give_up()
-                if time.monotonic() - told_at > TELL_S:
-                    told_at = time.monotonic()
-                    await self.tell_receivers()
+                await self._tell()
                 taken = await self.send_batch()
             except Exception as error:
                 if not is_transient(error):
@@ -248,6 +250,24 @@ class Scheduler:
         receivers = {receiver_of(lead.snapshot.email) for lead in leads if lead.snapshot.email}
         await gate.read(connection, sorted(receivers), self._domain)
         return gate
+
+    async def _tell(self) -> None:
+        """Tells people, from time to time, what is held and how receivers stand."""
+        now = time.monotonic()
+        if now - self._told_held_at > TELL_HELD_S:
+            self._told_held_at = now
+            await self.tell_held()
+        if now - self._told_at > TELL_S:
+            self._told_at = now
+            await self.tell_receivers()
+
+    async def tell_held(self) -> None:
+        """Writes down for people what is due and does not go out."""
+        async with self._engine.begin() as connection:
+            due = await held.held(connection, self._clock.now())
+            if due != self._told_held:
+                await held.tell(connection, due)
+        self._told_held = due
 
     async def tell_receivers(self) -> None:
         """Writes down for people which receivers have something against our mails."""

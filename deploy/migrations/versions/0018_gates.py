@@ -38,10 +38,16 @@ CREATE TABLE access.receiver (
     bounced bigint NOT NULL,
     since timestamptz NOT NULL
 );
+CREATE TABLE access.held (
+    channel text NOT NULL,
+    program text NOT NULL,
+    held bigint NOT NULL,
+    PRIMARY KEY (channel, program)
+);
 UPDATE scorer.lead SET publish_at = 0 WHERE merged_into IS NULL
 """
 DOWN = """
-DROP TABLE access.receiver, nurture.receiver_release, nurture.receiver_refusal, nurture.sender;
+DROP TABLE access.held, access.receiver, nurture.receiver_release, nurture.receiver_refusal, nurture.sender;
 ALTER TABLE nurture.touch DROP COLUMN receiver, DROP COLUMN complained_at, DROP COLUMN bounced_at;
 ALTER TABLE nurture.lead DROP COLUMN account, DROP COLUMN with_sales
 """

@@ -5,21 +5,14 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.nurture.store import held as store
+from services.nurture.store.held import Waiting
 from services.ops.commands import overrides
 from services.shared.clock import Clock
-from services.shared.db import rows, value
+from services.shared.db import value
 
 SETTLES_S = 5.0  # by then nothing is on the wire that is stopped
 POLL_S = 0.1
-
-
-class Waiting(NamedTuple):
-    """Touches of a channel and program: `held`, whose time has come, and `planned`, for later."""
-
-    channel: str
-    program: str
-    held: int
-    planned: int
 
 
 class Held(NamedTuple):
@@ -55,14 +48,10 @@ async def read(engine: AsyncEngine, clock: Clock) -> Held:
     """As it stands."""
     async with engine.connect() as connection:
         stopped = await overrides.sending_is_stopped(connection)
-        found = await rows(connection, _WAITING, now=clock.now())
+        waiting = await store.waiting(connection, clock.now())
         on_the_wire = await value(connection, _ON_THE_WIRE)
-    waiting = [Waiting(*row) for row in found]
     held, planned = sum(row.held for row in waiting), sum(row.planned for row in waiting)
     return Held(stopped, held, planned, int(on_the_wire), waiting)
 
 
-_WAITING = """SELECT channel, program, count(*) FILTER (WHERE due_at <= :now) AS held,
-        count(*) FILTER (WHERE due_at > :now) AS planned
-    FROM nurture.touch WHERE status = 'due' GROUP BY channel, program ORDER BY channel, program"""
 _ON_THE_WIRE = "SELECT count(*) FROM nurture.touch WHERE status = 'sending'"

@@ -657,11 +657,17 @@ async def test_the_kill_switch_stops_all_sending_until_it_is_off(
         }  # fmt: skip
     assert await bench.scheduler.send_batch() == 0
     assert (await bench.outcome(), bench.mails()) == ([("due", "")], [])
+    await bench.scheduler.tell_held()
+    assert [tuple(row) for row in await bench.ask("SELECT * FROM access.held")] == [
+        ("email", "practitioner-track", 1)
+    ]
     assert (await command("brake", "off"))["stopped"] is False
     assert (await command("nurture", "start"))["held"] == 1
     await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sent", "")]
     assert (await command("nurture", "status"))["waiting"] == []
+    await bench.scheduler.tell_held()
+    assert await bench.ask("SELECT * FROM access.held") == []
 
 
 async def test_what_is_on_its_way_when_sending_is_stopped_is_held_and_goes_on_after_it(
