@@ -3,12 +3,16 @@ stopped.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Self
 
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.cadence import Over
+from services.nurture.rules.grounds import Rules
+from services.nurture.rules.lead import Lead
 from services.nurture.rules.receivers import (
     HOUR,
     Hold,
@@ -16,9 +20,11 @@ from services.nurture.rules.receivers import (
     day_limit,
     ramp_hold,
     rate_hold,
+    receiver_of,
     verdict,
 )
 from services.nurture.store.receivers import ReceiverStore, Refusal
+from services.shared.contracts.events import Touch
 from services.shared.playbook.sections import Sending
 
 
@@ -34,6 +40,34 @@ class ReceiverGate:
         self._today = 0
         self._refusals: dict[str, Refusal] = {}
         self._verdicts: dict[str, Verdict] = {}
+
+    @classmethod
+    async def of(
+        cls,
+        connection: AsyncConnection,
+        rules: Rules,
+        domain: str,
+        leads: Iterable[Lead],
+        now: datetime,
+    ) -> Self | None:
+        """What holds mails of a sender's domain to these leads; None where a local sink takes them
+        all.
+        """
+        if rules.sink:
+            return None
+        gate = cls(rules.playbook.sending, now)
+        receivers = {receiver_of(lead.snapshot.email) for lead in leads if lead.snapshot.email}
+        await gate.read(connection, sorted(receivers), domain)
+        return gate
+
+    def checked(self, touch: Touch, receiver: str) -> Touch:
+        """A mail that is to be sent, due later where its receiver or the sender's ramp holds it."""
+        if touch.status != "sending" or touch.channel != "email":
+            return touch
+        hold = self.hold(receiver, is_requested=bool(touch.requested))
+        if hold is None:
+            return touch
+        return replace(touch, status="due", due_at=hold.over.at, reason=hold.reason)
 
     async def read(
         self, connection: AsyncConnection, receivers: Sequence[str], domain: str

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -20,14 +20,12 @@ from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead
 from services.nurture.rules.receivers import receiver_of
 from services.nurture.spool_gate import SpoolGate
-from services.nurture.store import held
 from services.nurture.store.channel_stops import ChannelStops
 from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
-from services.nurture.store.held import Waiting
 from services.nurture.store.leads import LeadStore
-from services.nurture.store.receivers import ReceiverStore
 from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import TouchStore
+from services.nurture.told import Told
 from services.shared.clock import Clock
 from services.shared.contracts.events import Touch
 from services.shared.db import is_transient
@@ -35,7 +33,6 @@ from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing
 from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
-from services.shared.telemetry import RECEIVERS
 from services.shared.urls import read_sender
 
 log = structlog.get_logger()
@@ -44,8 +41,6 @@ BATCH = 50
 LOCKED_WAIT_S = 0.25
 # ... and for the scorer, so that refusals that come all the time do not hold up sending for good
 LINKED_WAIT_S = 1.0
-# between two looks at what receivers have against our mails, and at what is held
-TELL_S, TELL_HELD_S = 15.0, 2.0
 GIVEN_UP_AFTER = timedelta(days=3)  # what its channel's server could not take for so long
 
 
@@ -73,8 +68,7 @@ class Scheduler:
         # a touch that is longer on the wire has lost its process
         self._interrupted_after_s = settings.sending_timeout_s * 1.5 + 5
         self._notified, self._stopping = asyncio.Event(), False
-        self._told_at, self._told_held_at = -TELL_S, -TELL_HELD_S  # by `time.monotonic()`
-        self._told_held: list[Waiting] | None = None
+        self.told = Told(engine, clock)
 
     def stop(self) -> None:
         """Has `run` end when what is on the wire has its outcome; nothing more is claimed."""
@@ -93,7 +87,7 @@ class Scheduler:
             try:
                 await self.recover()
                 await self.give_up()
-                await self._tell()
+                await self.told.refresh()
                 taken = await self.send_batch()
             except Exception as error:
                 if not is_transient(error):
@@ -205,7 +199,9 @@ class Scheduler:
                 (LeadKey(touch.lead, touch.product) for touch in due), now, self._rules.account_of
             )
             enrolments = await EnrolmentStore(connection).of(touch.lead for touch in due)
-            receivers = await self._receivers(connection, leads.values(), now)
+            receivers = await ReceiverGate.of(
+                connection, self._rules, self._domain, leads.values(), now
+            )
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
             events: list[Outgoing] = []
@@ -215,8 +211,8 @@ class Scheduler:
                 enrolment = enrolments.get(ProgramKey(touch.lead, touch.program))
                 checked = _checked(self._rules, touch, lead, now, enrolment)
                 receiver = receiver_of(lead.snapshot.email) if lead else ""
-                if receivers and checked.status == "sending" and checked.channel == "email":
-                    checked = _held(checked, receivers, receiver)
+                if receivers:
+                    checked = receivers.checked(checked, receiver)
                 is_sending = checked.status == "sending"
                 address = lead.address if lead else ""
                 takes = {touch.lead, address, touch.channel if touch.channel in trials else ""}
@@ -239,42 +235,6 @@ class Scheduler:
         if events:
             self._notify_relay()
         return claimed, len(due) if may_send else 0
-
-    async def _receivers(
-        self, connection: AsyncConnection, leads: Iterable[Lead], now: datetime
-    ) -> ReceiverGate | None:
-        """What holds mails by their receivers; None where a local sink takes them all."""
-        if self._rules.sink:
-            return None
-        gate = ReceiverGate(self._rules.playbook.sending, now)
-        receivers = {receiver_of(lead.snapshot.email) for lead in leads if lead.snapshot.email}
-        await gate.read(connection, sorted(receivers), self._domain)
-        return gate
-
-    async def _tell(self) -> None:
-        """Tells people, from time to time, what is held and how receivers stand."""
-        now = time.monotonic()
-        if now - self._told_held_at > TELL_HELD_S:
-            self._told_held_at = now
-            await self.tell_held()
-        if now - self._told_at > TELL_S:
-            self._told_at = now
-            await self.tell_receivers()
-
-    async def tell_held(self) -> None:
-        """Writes down for people what is due and does not go out."""
-        async with self._engine.begin() as connection:
-            due = await held.held(connection, self._clock.now())
-            if due != self._told_held:
-                await held.tell(connection, due)
-        self._told_held = due
-
-    async def tell_receivers(self) -> None:
-        """Writes down for people which receivers have something against our mails."""
-        async with self._engine.begin() as connection:
-            verdicts = await ReceiverStore(connection).tell(self._clock.now())
-        for state in ("warning", "stopped"):
-            RECEIVERS.labels(state).set(sum(each.state == state for each in verdicts.values()))
 
     async def _may_claim(self, connection: AsyncConnection) -> bool:
         """Asked while the leads are locked, which may have been waited for, and before what is
@@ -310,14 +270,6 @@ def _in_turn(due: Sequence[Touch], trials: Mapping[str, int]) -> list[Touch]:
         first = attempts % max(1, len(waiting))
         turned += waiting[first:] + waiting[:first]
     return turned
-
-
-def _held(touch: Touch, receivers: ReceiverGate, receiver: str) -> Touch:
-    """A mail that is to be sent, due later where its receiver or the sender's ramp holds it."""
-    hold = receivers.hold(receiver, is_requested=bool(touch.requested))
-    if hold is None:
-        return touch
-    return replace(touch, status="due", due_at=hold.over.at, reason=hold.reason)
 
 
 def _checked(

@@ -657,7 +657,7 @@ async def test_the_kill_switch_stops_all_sending_until_it_is_off(
         }  # fmt: skip
     assert await bench.scheduler.send_batch() == 0
     assert (await bench.outcome(), bench.mails()) == ([("due", "")], [])
-    await bench.scheduler.tell_held()
+    await bench.scheduler.told.held()
     assert [tuple(row) for row in await bench.ask("SELECT * FROM access.held")] == [
         ("email", "practitioner-track", 1)
     ]
@@ -666,7 +666,7 @@ async def test_the_kill_switch_stops_all_sending_until_it_is_off(
     await bench.scheduler.send_batch()
     assert await bench.outcome() == [("sent", "")]
     assert (await command("nurture", "status"))["waiting"] == []
-    await bench.scheduler.tell_held()
+    await bench.scheduler.told.held()
     assert await bench.ask("SELECT * FROM access.held") == []
 
 

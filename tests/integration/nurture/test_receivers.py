@@ -82,7 +82,7 @@ class Post:
 
     async def told(self) -> dict[str, Any]:
         """How receivers stand, as people read it."""
-        await self.bench.scheduler.tell_receivers()
+        await self.bench.scheduler.told.receivers()
         return {row.receiver: row for row in await self.bench.ask("SELECT * FROM access.receiver")}
 
     def at(self, moment: Any) -> None:
