@@ -55,7 +55,7 @@ class Lead(msgspec.Struct, frozen=True):
 
 class Trigger(msgspec.Struct, frozen=True):
     """The announced stage change, the request, or the place in a program (`follows` is the touch
-    before it, its id as `announcement`) that asks for a touch.
+    before it, its id as `announcement`) that asks for a touch; `persona` is the lead's.
     """
 
     stage: str
@@ -63,3 +63,4 @@ class Trigger(msgspec.Struct, frozen=True):
     cause_at: datetime
     imported: Provenance = LIVE
     follows: bool = False
+    persona: str = ""
