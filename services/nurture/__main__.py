@@ -22,6 +22,7 @@ async def main(settings: Settings) -> None:
             nurture.consumer.run(watchdog.heartbeat("consumer")),
             nurture.relay.run(watchdog.heartbeat("relay")),
             nurture.scheduler.run(watchdog.heartbeat("scheduler")),
+            nurture.planner.run(watchdog.heartbeat("planner")),
             nurture.keys.refresh(watchdog.heartbeat("keys")),
         ),
         watchdog.watch(),

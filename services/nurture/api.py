@@ -1,4 +1,4 @@
-"""Nurture's HTTP: the decisions, with what became of them."""
+"""Nurture's HTTP: the decisions, with what became of them, and people in programs."""
 
 import uuid
 from typing import Annotated, Literal
@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 from fastapi import Depends, FastAPI, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.nurture.responses import TouchesResponse, TouchResponse
+from services.nurture.responses import (
+    EnrolmentResponse,
+    EnrolmentsResponse,
+    TouchesResponse,
+    TouchResponse,
+)
+from services.nurture.rules.enrolment import EnrolmentState
+from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.touches import PageEnd, TouchStore
 from services.shared.clock import to_us
 from services.shared.contracts.touch_reasons import TouchStatus
@@ -17,6 +24,8 @@ from services.shared.http.parameters import only_declared
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
 from services.shared.settings import Settings
+
+MAX_NAME = 200  # characters of a program's id
 
 
 def create_app(
@@ -56,5 +65,34 @@ def create_app(
             last = page.rows[-1]
             following = cursors.encode(scope, Position(to_us(last.decided_at), str(last.id)))
         return TouchesResponse(touches=[TouchResponse.of(row) for row in page.rows], next=following)
+
+    @app.get(
+        "/v1/enrolments",
+        dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],
+        responses=refusals(400, 401, 403, 422, 429, 503),
+        tags=["enrolments"],
+    )
+    async def enrolments(
+        lead: uuid.UUID | None = None,
+        program: Annotated[str, Query(max_length=MAX_NAME)] = "",
+        state: Literal[EnrolmentState, ""] = "",
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
+    ) -> EnrolmentsResponse:
+        """People in programs, by lead; pass `next` as `cursor` for the following page."""
+        scope, after = f"enrolments {lead} {program} {state}", None
+        if cursor:
+            position = cursors.decode(scope, cursor)
+            after = ProgramKey(position.id, str(position.value))
+        async with engine.connect() as connection:
+            page = await EnrolmentStore(connection).page(
+                lead=lead, program=program, state=state, after=after, limit=limit
+            )
+        following = None
+        if page.has_more:
+            last = page.enrolments[-1]
+            following = cursors.encode(scope, Position(last.program, last.lead))
+        found = [EnrolmentResponse.of(one) for one in page.enrolments]
+        return EnrolmentsResponse(enrolments=found, next=following)
 
     return app

@@ -13,12 +13,21 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.nurture import touch_events
-from services.nurture.channels import OutcomeUnknown, ServerUnusable
+from services.nurture.channels import (
+    Bounced,
+    Halted,
+    OutcomeUnknown,
+    ReceiverRefuses,
+    ServerUnusable,
+)
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
+from services.nurture.rules.receivers import receiver_of
 from services.nurture.store.channel_stops import ChannelStops
+from services.nurture.store.enrolments import EnrolmentStore
 from services.nurture.store.leads import LeadStore
+from services.nurture.store.receivers import ReceiverStore
 from services.nurture.store.touches import TouchStore
 from services.shared.clock import Clock
 from services.shared.contracts.events import Snapshot, Touch
@@ -26,6 +35,7 @@ from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.messaging import outbox
 from services.shared.playbook.sections import Playbook
+from services.shared.runtime import fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import CHANNEL_FAILURES, TOUCHES_SENT
 
@@ -76,18 +86,24 @@ class Delivery:
         touch, now = claimed.touch, self._clock.now()
         try:
             message = await self._over_the_wire(claimed, now)
+        except ReceiverRefuses as error:
+            await self._stop_receiver(claimed, str(error), self._clock.now())
+        except Halted:
+            await self._put_back(claimed)
         except ServerUnusable as error:
             await self._stop_channel(touch, str(error), self._clock.now())
         except OutcomeUnknown as error:
             await self._record_unknown(touch, f"the wire broke: {error}", now)
         except (Reject, TemplateError) as error:
-            await self._record_failed(replace(touch, status="failed", reason="", why=str(error)))
+            failed = replace(touch, status="failed", reason="", why=str(error))
+            await self._record_failed(failed, bounced=isinstance(error, Bounced))
         except Retry as error:
             await self._retry_later(touch, str(error) or "no answer in time", now)
         except Exception as error:
             log.error("touch_crashed", touch_id=touch.id, exc_info=error)
             await self._record_unknown(touch, f"{type(error).__name__} while sending", now)
         else:
+            fault_point("between_wire_and_outcome")
             await self._record_sent(touch, message, self._clock.now())
 
     async def _over_the_wire(self, claimed: Claimed, now: datetime) -> Message:
@@ -98,11 +114,24 @@ class Delivery:
             public_url=self._public_url,
             pepper=self._pepper,
         )
+        await self._check()
         if claimed.touch.channel == "webhook":
             await self._webhook.send(message, claimed.touch)
         else:
-            await self._email.send(message, now)
+            await self._email.send(message, now, self._check)
         return message
+
+    async def _check(self) -> None:
+        """Raises Halted where sending is stopped, or nobody can tell."""
+        try:
+            async with self._engine.connect() as connection:
+                stopped = await TouchStore(connection).sending_is_stopped()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            raise Halted from error
+        if stopped:
+            raise Halted
 
     async def _record_sent(self, touch: Touch, message: Message, at: datetime) -> None:
         sent = replace(touch, status="sent", sent_at=at)
@@ -114,6 +143,7 @@ class Delivery:
             if not await TouchStore(connection).update(sent, was=["sending", "unknown"]):
                 return
             await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
+            await EnrolmentStore(connection).call_after([touch.id], at)
             await self._release(connection, touch.channel)
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
         TOUCHES_SENT.labels(touch.channel).inc()
@@ -124,12 +154,13 @@ class Delivery:
         """It may have arrived, so it counts as sent and is not sent again."""
         await self._record_failed(replace(touch, status="unknown", why=why, sent_at=now))
 
-    async def _record_failed(self, touch: Touch) -> None:
+    async def _record_failed(self, touch: Touch, *, bounced: bool = False) -> None:
         async with self._transaction() as connection:
-            if not await TouchStore(connection).update(touch, was=["sending"]):
+            if not await TouchStore(connection).update(touch, was=["sending"], bounced=bounced):
                 return
             if touch.status == "unknown":
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
+            await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
             await outbox.enqueue(connection, "nurture", [touch_events.failed(touch)])
         log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
         self._notify_relay()
@@ -145,6 +176,7 @@ class Delivery:
                     touch, status="failed", why=f"given up after {attempts} attempts: {why}"
                 )
                 await store.update(failed, was=["sending"])
+                await EnrolmentStore(connection).call_after([touch.id], now)
                 await outbox.enqueue(connection, "nurture", [touch_events.failed(failed)])
             else:
                 due_at = now + timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR**attempts)
@@ -161,7 +193,25 @@ class Delivery:
                 return
             waiting = replace(claimed.touch, status="due")
             await TouchStore(connection).update(waiting, was=["sending"], attempt=-1)
-        log.warning("touch_waits", touch_id=claimed.touch.id, reason="it was checked too long ago")
+        log.warning(
+            "touch_waits",
+            touch_id=claimed.touch.id,
+            reason="sending is stopped, or it was checked too long ago",
+        )
+
+    async def _stop_receiver(self, claimed: Claimed, why: str, now: datetime) -> None:
+        """Back to due, given up after `ATTEMPTS`; other mails to its receiver wait with it."""
+        touch, receiver = claimed.touch, receiver_of(claimed.snapshot.email)
+        async with self._transaction() as connection:
+            store = TouchStore(connection)
+            until = await ReceiverStore(connection).refuse(receiver, why, now)
+            waiting = replace(touch, status="due", due_at=until, reason="receiver_stopped")
+            if await store.attempts(touch.id) >= ATTEMPTS:
+                waiting = replace(touch, status="failed", why=f"given up: {why}")
+                await outbox.enqueue(connection, "nurture", [touch_events.failed(waiting)])
+            await store.update(waiting, was=["sending"])
+            await self._release(connection, touch.channel)
+        log.warning("receiver_stopped", receiver=receiver, reason=why)
 
     async def _stop_channel(self, touch: Touch, why: str, now: datetime) -> None:
         """Back to due, as if it had not been tried; the channel's other touches wait with it."""

@@ -5,6 +5,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.nurture.rules.enrolment import Enrolment, EnrolmentState
 from services.shared.clock import rfc3339
 from services.shared.contracts.touch_reasons import TouchStatus, WaitReason, WithholdReason
 
@@ -13,6 +14,7 @@ _EXAMPLE: dict[str, Any] = {
     "id": "5b0c6a52-3f0e-5c1b-9c55-0d1f6f6a2a01",
     "lead": "0f7a1f5e-5b0e-4f0e-8a43-6f2f8c1d9b11",
     "announcement": "b6b2c1c4-7d55-5e1f-a6a7-2f0a4d9e7c22",
+    "follows": None,
     "program": "practitioner-track",
     "product": "default",
     "stage": "decision",
@@ -31,12 +33,13 @@ _EXAMPLE: dict[str, Any] = {
 
 class TouchResponse(BaseModel):
     """A decision, and what became of it; `announcement` is the stage change or request that it
-    answers.
+    answers; between stage changes it has none, and `follows` the touch before it.
     """
 
     id: str
     lead: str
-    announcement: str
+    announcement: str | None
+    follows: str | None
     program: str | None
     product: str
     stage: str
@@ -63,7 +66,8 @@ class TouchResponse(BaseModel):
         return cls(
             id=str(row.id),
             lead=str(row.lead_id),
-            announcement=str(row.announcement_id),
+            announcement=None if row.follows else str(row.announcement_id),
+            follows=str(row.announcement_id) if row.follows else None,
             program=row.program or None,
             product=row.product,
             stage=row.stage,
@@ -86,6 +90,67 @@ class TouchesResponse(BaseModel):
     model_config = ConfigDict(json_schema_extra={"example": {"touches": [_EXAMPLE], "next": None}})
 
     touches: list[TouchResponse]
+    next: str | None
+
+
+_ENROLMENT: dict[str, Any] = {
+    "lead": "0f7a1f5e-5b0e-4f0e-8a43-6f2f8c1d9b11",
+    "program": "practitioner-track",
+    "product": "default",
+    "state": "active",
+    "place": 3,
+    "reason": "pace",
+    "why": "the next of practitioner-track for awareness: The one-week downtime diary",
+    "last_touch": "5b0c6a52-3f0e-5c1b-9c55-0d1f6f6a2a01",
+    "next_at": "2026-05-20T12:00:00Z",
+    "entered_at": "2026-05-06T12:00:00Z",
+    "left_at": None,
+}
+
+
+class EnrolmentResponse(BaseModel):
+    """A person in a program: `place` counts the touches that were decided, `next_at` is when it is
+    decided again, null where only news calls for that; `reason` and `why` are what it waits for.
+    """
+
+    lead: str
+    program: str
+    product: str
+    state: EnrolmentState
+    place: int
+    reason: str | None
+    why: str | None
+    last_touch: str | None
+    next_at: Time | None
+    entered_at: Time | None
+    left_at: Time | None
+
+    @classmethod
+    def of(cls, one: Enrolment) -> "EnrolmentResponse":
+        """The response for an enrolment."""
+        return cls(
+            lead=one.lead,
+            program=one.program,
+            product=one.product,
+            state=one.state,
+            place=one.place,
+            reason=one.reason or None,
+            why=one.why or None,
+            last_touch=one.last_touch or None,
+            next_at=_time(one.next_at),
+            entered_at=_time(one.entered_at),
+            left_at=_time(one.left_at),
+        )
+
+
+class EnrolmentsResponse(BaseModel):
+    """People in programs, by lead; `next` is the cursor of the following page."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"enrolments": [_ENROLMENT], "next": None}}
+    )
+
+    enrolments: list[EnrolmentResponse]
     next: str | None
 
 

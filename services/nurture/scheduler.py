@@ -13,14 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.nurture import touch_events
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Claimed, Delivery
+from services.nurture.receiver_gate import ReceiverGate
 from services.nurture.rules.decision import recheck
+from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead
+from services.nurture.rules.receivers import receiver_of
 from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.channel_stops import ChannelStops
+from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.leads import LeadStore
 from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import TouchStore
+from services.nurture.told import Told
 from services.shared.clock import Clock
 from services.shared.contracts.events import Touch
 from services.shared.db import is_transient
@@ -28,6 +33,7 @@ from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing
 from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
+from services.shared.urls import read_sender
 
 log = structlog.get_logger()
 BATCH = 50
@@ -57,10 +63,12 @@ class Scheduler:
         self._gate, self._delivery, self._notify_relay = gate, delivery, notify_relay
         self._spools = SpoolGate()
         self._pepper = settings.pepper.get_secret_value().encode()
+        self._domain = read_sender(settings.mail_from).domain.lower()
         self._poll_seconds = settings.poll_ms / 1000
         # a touch that is longer on the wire has lost its process
         self._interrupted_after_s = settings.sending_timeout_s * 1.5 + 5
         self._notified, self._stopping = asyncio.Event(), False
+        self.told = Told(engine, clock)
 
     def stop(self) -> None:
         """Has `run` end when what is on the wire has its outcome; nothing more is claimed."""
@@ -79,6 +87,7 @@ class Scheduler:
             try:
                 await self.recover()
                 await self.give_up()
+                await self.told.refresh()
                 taken = await self.send_batch()
             except Exception as error:
                 if not is_transient(error):
@@ -113,6 +122,7 @@ class Scheduler:
                 )
                 await store.update(lost, was=["sending"])
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
+                await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
                 events.append(touch_events.failed(lost))
                 log.warning("touch_unknown", touch_id=touch.id)
             await outbox.enqueue(connection, "nurture", events)
@@ -131,6 +141,7 @@ class Scheduler:
                     why = f"given up after three days: {stop.why}"
                     failed = replace(touch, status="failed", reason="", why=why)
                     await store.update(failed, was=["due"])
+                    await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
                     events.append(touch_events.failed(failed))
                     log.warning("touch_failed", touch_id=touch.id, status="failed", why=why)
             await outbox.enqueue(connection, "nurture", events)
@@ -184,25 +195,43 @@ class Scheduler:
             may_send = may_send and await self._gate.refusals_are_linked(
                 self._spools, LINKED_WAIT_S
             )
-            leads = await known.leads((LeadKey(touch.lead, touch.product) for touch in due), now)
+            leads = await known.leads(
+                (LeadKey(touch.lead, touch.product) for touch in due), now, self._rules.account_of
+            )
+            enrolments = await EnrolmentStore(connection).of(touch.lead for touch in due)
+            receivers = await ReceiverGate.of(
+                connection, self._rules, self._domain, leads.values(), now
+            )
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
             events: list[Outgoing] = []
+            written: list[tuple[Touch, str, str]] = []  # with their addresses and receivers
             for touch in due:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
-                checked = _checked(self._rules, touch, lead, now)
+                enrolment = enrolments.get(ProgramKey(touch.lead, touch.program))
+                checked = _checked(self._rules, touch, lead, now, enrolment)
+                receiver = receiver_of(lead.snapshot.email) if lead else ""
+                if receivers:
+                    checked = receivers.checked(checked, receiver)
                 is_sending = checked.status == "sending"
                 address = lead.address if lead else ""
                 takes = {touch.lead, address, touch.channel if touch.channel in trials else ""}
                 if is_sending and (taken & takes or not may_send):
                     continue
-                await store.update(checked, was=["due"], attempt=int(is_sending), address=address)
-                if checked.status == "withheld":
+                taken_by = receiver if is_sending and checked.channel == "email" else ""
+                written.append((checked, address, taken_by))
+                if checked.status == "withheld" or checked.content != touch.content:
                     events.append(touch_events.decided(replace(checked, decided_at=now)))
-                elif is_sending and lead:
+                if is_sending and lead:
                     claimed.append(Claimed(checked, lead.snapshot, checked_at))
+                    if receivers and checked.channel == "email":
+                        receivers.taken(receiver)
                     taken |= takes - {""}
+            await store.checked(written)
+            withheld = [touch.id for touch, _, _ in written if touch.status == "withheld"]
+            await EnrolmentStore(connection).call_after(withheld, now)
             await outbox.enqueue(connection, "nurture", events)
+            fault_point("before_claim_commit")
         if events:
             self._notify_relay()
         return claimed, len(due) if may_send else 0
@@ -243,11 +272,16 @@ def _in_turn(due: Sequence[Touch], trials: Mapping[str, int]) -> list[Touch]:
     return turned
 
 
-def _checked(rules: Rules, touch: Touch, lead: Lead | None, now: datetime) -> Touch:
-    """The touch as it stands now: to be sent, due later, or withheld."""
-    checked = recheck(rules, lead, touch, now)
+def _checked(
+    rules: Rules, touch: Touch, lead: Lead | None, now: datetime, enrolment: Enrolment | None
+) -> Touch:
+    """The touch as it is by now, perhaps with a better item: sent, due later, or withheld."""
+    checked = recheck(rules, lead, touch, now, enrolment)
     if isinstance(checked, Withhold):
         return replace(touch, status="withheld", reason=checked.reason, why=checked.why)
+    touch = replace(
+        touch, content=checked.content.id, propensity=checked.propensity, why=checked.why
+    )
     if checked.due_at > now:
         return replace(touch, due_at=checked.due_at, reason=checked.reason)
     return replace(touch, status="sending", reason="")

@@ -9,6 +9,7 @@ from services.nurture.api import create_app
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
+from services.nurture.planner import Planner
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
 from services.shared.clock import Clock
@@ -34,6 +35,7 @@ class Nurture(NamedTuple):
     consumer: Consumer[ChangeEvent | ConsentEvent]
     relay: OutboxRelay
     scheduler: Scheduler
+    planner: Planner
     app: FastAPI
 
 
@@ -49,6 +51,12 @@ def wire(settings: Settings) -> Nurture:
     gate = ConsentGate(engine, ends)
     delivery = Delivery(settings, engine, rules.playbook, clock, relay.notify)
     scheduler = Scheduler(settings, engine, rules, clock, gate, delivery, relay.notify)
+
+    def planned() -> None:
+        relay.notify()
+        scheduler.notify()
+
+    planner = Planner(settings, engine, rules, clock, planned)
 
     def notify(decisions: int) -> None:
         if decisions:
@@ -74,4 +82,4 @@ def wire(settings: Settings) -> Nurture:
             "keys": keys.loaded,
         },
     )
-    return Nurture(engine, publisher, broker, ends, keys, consumer, relay, scheduler, app)
+    return Nurture(engine, publisher, broker, ends, keys, consumer, relay, scheduler, planner, app)

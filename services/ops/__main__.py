@@ -8,6 +8,7 @@ import structlog
 import typer
 
 from services.ops.cli import (
+    choice,
     evaluate,
     filtering,
     importing,
@@ -44,6 +45,7 @@ for command in (
     system.settings, system.provision, system.status, system.gaps, system.verify, system.reviews,
 ):  # fmt: skip
     app.command()(command)
+app.command("choice")(choice.choice)
 app.command("import", help=importing.HELP)(importing.import_file)
 app.command(help=evaluate.HELP)(evaluate.evaluate)
 app.command("filter", help=filtering.HELP)(filtering.filter_events)
@@ -51,6 +53,7 @@ app.command(help=model.HELP)(model.learn)
 app.command()(model.forecast)
 app.add_typer(model.app, name="model")
 app.add_typer(playbook.app, name="playbook")
+app.add_typer(sending.nurture, name="nurture")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")

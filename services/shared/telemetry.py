@@ -128,6 +128,12 @@ CHANNEL_FAILURES = Counter(
     "Attempts at which a channel's server was away or refused us",
     ["channel"],
 )
+# `state` is warning or stopped; `ripeline status` and the page name them
+RECEIVERS = Gauge(
+    "ripeline_receivers",
+    "Receivers of mail with too many complaints, or with something against the sender",
+    ["state"],
+)
 # through all services; the buckets are finest around the target of 250 ms
 DECISION_SECONDS = Histogram(
     "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision "

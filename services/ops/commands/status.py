@@ -42,6 +42,11 @@ STOPS = (
     "scorer.writeback WHERE problem LIKE 'RIPELINE_CRM_URL: %' LIMIT 1)"
 )
 
+RECEIVERS = (
+    "SELECT receiver, state, sent, complained, bounced, why FROM access.receiver "
+    "ORDER BY state = 'ok', complained DESC, bounced DESC, receiver LIMIT 100"
+)
+
 
 class NotIdle(Exception):
     """Something is left to do that nobody will do in time, or that nobody can do."""
@@ -53,9 +58,10 @@ class Status(NamedTuple):
     `lag` and `outbox` are records by service. `due` are touches whose time has come; those due
     later do not count against `idle`. `failing_leads` cannot be read or folded, and are tried again
     after a growing delay. `unknown` are touches that may have been sent, `braked` whether the kill
-    switch is on, `stopped` why the server of a channel, or the CRM's, cannot be used, `spool`
-    records that ingest has not published yet. `unsendable` are records of the outboxes that were
-    set aside, `gaps` those that the broker no longer had when they were to be read, at least, by
+    switch is on, `stopped` why the server of a channel, or the CRM's, cannot be used, `receivers`
+    the worst hundred that sent mails back or called them spam within seven days, `spool` records
+    that ingest has not published yet. `unsendable` are records of the outboxes that were set aside,
+    `gaps` those that the broker no longer had when they were to be read, at least, by
     topic, until somebody accepts it; 0 where a topic was created again and all that is known of the
     one before had been read. `waits_for` is why sending waits for an ingest, and `spool_damaged`
     are files of the spool that were put aside because not all in them could be read. `model` is the
@@ -75,6 +81,7 @@ class Status(NamedTuple):
     gaps: dict[str, int]
     braked: bool
     stopped: dict[str, str]
+    receivers: list[dict[str, Any]]
     spool: int
     waits_for: list[str]
     spool_damaged: int
@@ -100,6 +107,7 @@ async def read(settings: Settings) -> Status:
             held_by = await spool_leases.held_by(connection)
             stops = await rows(connection, STOPS)
             model, checked = await Models(connection).in_use(), await checks(connection, most=1)
+            receivers = await rows(connection, RECEIVERS)
             lag = {service: await _lag(connection, service, end) for service in READS}
     finally:
         await ends.close()
@@ -116,6 +124,7 @@ async def read(settings: Settings) -> Status:
         gaps=lost,
         braked=braked,
         stopped={stop.channel: stop.why for stop in stops},
+        receivers=[dict(row._mapping) for row in receivers],
         spool=spool,
         waits_for=[lease.reason for lease in held_by],
         spool_damaged=damaged_files(settings.spool_dir) if has_spool else 0,

@@ -19,6 +19,7 @@ OUTCOMES = {
     "lost": "restart",
     "sales_rejected": "rejection",
     "refunded": "refund",
+    "churned": "refund",
 }
 SEEN_BY_URL = frozenset({"page_viewed", "link_clicked"})
 

@@ -14,16 +14,19 @@ from services.shared.playbook.types import checked
 from services.shared.playbook.validation import contradictions
 
 SECTIONS = {
-    "company": "playbook.yaml", "products": "playbook.yaml",
+    "company": "playbook.yaml", "state": "playbook.yaml", "test_addresses": "playbook.yaml",
+    "products": "playbook.yaml",
     "unnamed_product_weight": "playbook.yaml",
     "open_pixel": "playbook.yaml", "cadence": "playbook.yaml", "holdout": "playbook.yaml",
+    "sending": "playbook.yaml",
     "consent": "playbook.yaml", "inbound": "playbook.yaml", "personas": "playbook.yaml",
     "sales": "playbook.yaml",
     "crm": "playbook.yaml",
     "identity": "identity.yaml",
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml",
     "pages": "score.yaml",
-    "content": "content.yaml", "programs": "programs.yaml", "model": "model.json",
+    "content": "content.yaml", "programs": "programs.yaml", "after_loss": "programs.yaml",
+    "model": "model.json",
     "senders": "senders.yaml", "machines": "machines.yaml",
 }  # fmt: skip
 OPTIONAL = frozenset({"senders.yaml", "machines.yaml"})

@@ -12,6 +12,13 @@ from pydantic import Field, field_validator
 from services.shared.playbook.expressions import names_in
 from services.shared.playbook.frozen import FrozenModel
 from services.shared.playbook.machines import Machines
+from services.shared.playbook.programs import (
+    DEFAULT_AFTER_LOSS,
+    STATES,
+    AfterLoss,
+    Program,
+    State,
+)
 from services.shared.playbook.senders import Sender
 from services.shared.playbook.stage_model import Model
 
@@ -19,7 +26,10 @@ UNKNOWN = "unknown"
 CUSTOMER = "customer"
 # of a model file what people decide and nothing is learned of
 OWN_OF_MODEL = ("hysteresis", "review_days", "same_mark_within_minutes", "mark_of_type")
-FOLD_VERSION = 4  # of the fold's rules and the shape of its state; raising it refolds every lead
+Purpose = Literal["service", "education", "product", "promotion", "sales"]
+# by distance from education to an offer
+PURPOSES: tuple[Purpose, ...] = ("education", "education", "product", "promotion")
+FOLD_VERSION = 5  # of the fold's rules and the shape of its state; raising it refolds every lead
 
 
 class Company(FrozenModel):
@@ -147,36 +157,51 @@ class Content(FrozenModel):
     sample: bool = False
     service: bool = False
 
+    @property
+    def purpose(self) -> Purpose:
+        """What sending it unasked is for."""
+        if self.service:
+            return "service"
+        return PURPOSES[self.distance]
 
-class Program(FrozenModel):
-    """A series of items in the author's order, for a product and personas.
 
-    With `trigger: request` it hands over what a lead asked for, at once: an item of it by its form,
-    or what `answers` names for a type of act.
-    """
+class Cap(FrozenModel):
+    """At most `max` touches in so many days."""
 
-    id: str
-    name: str
-    goal: str
-    state: Literal["draft", "test", "live"] = "live"
-    product: str = "default"
-    personas: list[str] = []
-    trigger: Literal["stage", "request"] = "stage"
-    answers: dict[str, str] = {}
-    stages: list[str] = []
-    channel: Literal["email", "webhook"] = "email"
-    items: list[str] = []
+    days: int = Field(ge=1, le=31)
+    max: int = Field(ge=1)
 
 
 class Cadence(FrozenModel):
-    """Limits over all programs."""
+    """Limits over all programs. `caps` come beside `per_week`. With `holidays` nothing is sent on
+    public holidays of the lead's country.
+    """
 
     per_week: int = 3
+    caps: list[Cap] = []
     min_hours_between: float = 20
     quiet_from: int = Field(22, ge=0, le=23)
     quiet_until: int = Field(6, ge=0, le=23)
     working_days: list[int] = [0, 1, 2, 3, 4, 5, 6]
+    holidays: bool = True
     on_site_minutes: float = 30
+
+    @property
+    def all_caps(self) -> list[Cap]:
+        """That of a week, and the others."""
+        return [Cap(days=7, max=max(self.per_week, 1)), *self.caps]
+
+
+class Sending(FrozenModel):
+    """How fast mails go out. A new sender sends `first_day` mails on its first day, and on each of
+    `ramp_days` `daily_growth` times those of the day before; a receiver (a provider, else a domain)
+    gets `per_hour` at most.
+    """
+
+    first_day: int = Field(200, ge=1)
+    daily_growth: float = Field(1.5, ge=1, le=10)
+    ramp_days: int = Field(21, ge=0, le=90)
+    per_hour: int = Field(1_000, ge=1)
 
 
 class Holdout(FrozenModel):
@@ -203,7 +228,11 @@ class Inbound(FrozenModel):
 
 
 class Sales(FrozenModel):
-    """What sales may give as the reason when it disqualifies a lead."""
+    """What sales may give as the reason when it disqualifies a lead. With `pauses_account` its work
+    with one lead also pauses the programs of the others of that company.
+    """
+
+    pauses_account: bool = False
 
     disqualify_reasons: list[str] = Field(
         ["no_budget", "no_authority", "no_need", "bad_timing", "too_small", "not_our_market",
@@ -238,9 +267,13 @@ class Identity(FrozenModel):
 
 
 class Playbook(FrozenModel):
-    """The whole playbook; lists keep the author's order."""
+    """The whole playbook; lists keep the author's order. No program is further than `state`; those
+    in test reach `test_addresses` alone.
+    """
 
     company: Company
+    state: State = "live"
+    test_addresses: list[str] = []
     products: list[str] = Field(["default"], min_length=1)
     unnamed_product_weight: float = Field(0.5, gt=0, le=1)
     open_pixel: bool = False
@@ -251,7 +284,9 @@ class Playbook(FrozenModel):
     personas: list[Persona] = Field(min_length=1)
     content: list[Content] = []
     programs: list[Program] = []
+    after_loss: list[AfterLoss] = DEFAULT_AFTER_LOSS
     cadence: Cadence = Cadence()
+    sending: Sending = Sending()
     holdout: Holdout = Holdout()
     consent: Consent = Consent()
     inbound: Inbound = Inbound()
@@ -261,6 +296,10 @@ class Playbook(FrozenModel):
     senders: list[Sender] = []
     machines: Machines = Machines()
     model: Model
+
+    def state_of(self, program: Program) -> State:
+        """How far a program is: no further than the playbook."""
+        return min(self.state, program.state, key=STATES.index)
 
     @cached_property
     def content_by_id(self) -> dict[str, Content]:
@@ -298,6 +337,12 @@ class Playbook(FrozenModel):
             )
             if trait
         ).union(*written_back, self.learned_traits)
+
+    @cached_property
+    def hash(self) -> str:
+        """Of everything but the model: what was decided with another hash is decided again."""
+        text = self.model_dump_json(exclude={"model"})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
     def fold_hash(self) -> str:
