@@ -65,9 +65,7 @@ def load(text: str, file: str, model: type[Mapping] = Mapping) -> MappingFile:
         raise InvalidFile(list(_problems(error, file, node, model))) from None
 
 
-def read(
-    named: str, more: Sequence[str] = (), model: type[Mapping] = Mapping
-) -> MappingFile:
+def read(named: str, more: Sequence[str] = (), model: type[Mapping] = Mapping) -> MappingFile:
     """The mapping of a file, or of a template by its name, with `more` lines at its end, which
     count where it says something else, of the form `model`. Raises `InvalidFile`.
     """
