@@ -13,6 +13,7 @@ from services.ops.cli import (
     filtering,
     importing,
     keys,
+    lift,
     model,
     playbook,
     sending,
@@ -52,6 +53,7 @@ app.command("filter", help=filtering.HELP)(filtering.filter_events)
 app.command(help=model.HELP)(model.learn)
 app.command()(model.forecast)
 app.add_typer(model.app, name="model")
+app.command(help=lift.HELP)(lift.lift)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")
 app.add_typer(sending.brake, name="brake")

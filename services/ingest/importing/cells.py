@@ -17,6 +17,9 @@ YES = frozenset({
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 CURRENCY = r"(?:[^\W\d_]{1,3}\.?|[$€£¥])?+"
 AMOUNT = re.compile(rf"\s*+{CURRENCY}\s*+(-?\d[\d.,\s'’]*+){CURRENCY}\s*+")
+WHOLE = re.compile(
+    r"^(\d{1,18})\.0{1,9}$"
+)  # what programs make of whole numbers beside empty cells
 FILLING = re.compile(r"[\s'’]")
 
 ReadText = Callable[[Cells], str]
@@ -59,5 +62,5 @@ def values_of(equals: Sequence[str]) -> frozenset[str]:
 @lru_cache(maxsize=1024)
 def matches(cell: str, values: frozenset[str]) -> bool:
     """Whether the cell has one of the folded values."""
-    value = folded(cell)
+    value = WHOLE.sub(r"\1", folded(cell))
     return value in values or (ANY in values and value != "")

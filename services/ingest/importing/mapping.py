@@ -126,6 +126,13 @@ class Outcome(FrozenModel):
     time: Annotated[Time | None, _as("column")] = None
 
 
+class Column(NamedTuple):
+    """A column that the mapping needs, and where it says so."""
+
+    name: str
+    where: tuple[Step, ...]
+
+
 OptionalValue = Annotated[Value | None, _as("said")]
 
 
@@ -193,12 +200,9 @@ class Mapping(FrozenModel):
             raise ValueError("suppressions need the column of an `email`")
         return self
 
-
-class Column(NamedTuple):
-    """A column that the mapping needs, and where it says so."""
-
-    name: str
-    where: tuple[Step, ...]
+    def further(self) -> Iterator[Column]:
+        """The columns that only a mapping of another form needs."""
+        yield from ()
 
 
 def dated(mapping: Mapping) -> Iterator[tuple[Time, tuple[Step, ...]]]:
@@ -240,6 +244,7 @@ def needed(mapping: Mapping) -> Iterator[Column]:
     yield from _of_time(mapping.time, "time")
     for key in mapping.column_lists:
         yield from (Column(column, (key, n)) for n, column in enumerate(getattr(mapping, key)))
+    yield from mapping.further()
 
 
 def _of_time(time: Time | None, *where: Step) -> Iterator[Column]:

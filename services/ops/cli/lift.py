@@ -1,0 +1,100 @@
+"""`ripeline lift`: options and report."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from services.ingest.importing import mapping_file
+from services.ops.cli.options import Json, end, print_line
+from services.ops.effects import table as tables
+from services.ops.effects.mapping import LiftMapping
+from services.ops.effects.report import Report
+from services.shared.errors import Reject
+from services.shared.playbook.loading import InvalidFile
+
+HELP = """Show whether nurturing made more leads reach the outcome, against those held out.
+
+One row a lead. The mapping names the columns:
+
+    arm: group                       # or {column: group, holdout: No E-Mail}
+    outcome: {column: converted, equals: "yes"}
+    account: company                 # optional: analysed as one unit
+    entered_at: first_eligible       # optional: the order of entry, for --daily
+    baseline: likelihood_at_entry    # optional: makes the interval narrower
+
+The interval holds however often one looks. There is none before 20 outcomes in each arm, and it is
+said why. docs/lift.md explains the figures.
+
+Example: ripeline lift leads.csv --mapping lift.yaml --daily --json
+"""
+
+
+def lift(
+    table: Annotated[Path, typer.Argument(help="The table, as a CSV file.", dir_okay=False)],
+    mapping: Annotated[str, typer.Option("--mapping", help="YAML file of the mapping.")],
+    daily: Annotated[
+        bool, typer.Option("--daily", help="A line for each day of entry, as known that day.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    try:
+        written = mapping_file.read(mapping, model=LiftMapping)
+        assert isinstance(written.mapping, LiftMapping)
+        if daily and not written.mapping.entered_at:
+            end(f"{mapping}: --daily needs `entered_at`, the column of the time of entry", 2)
+        report = Report(tables.read(table, written, lambda _: None), written.mapping)
+    except (InvalidFile, Reject) as broken:
+        end(str(broken), 2)
+    except OSError as error:
+        end(f"{table}: {error.strerror}; name a file that can be read", 2)
+    lines = list(report.daily()) if daily else [report.whole()]
+    if as_json:
+        for line in lines:
+            print_line(line)
+    else:
+        _print(lines)
+        if not daily:
+            _explain(lines[0])
+
+
+def _print(lines: list[dict[str, Any]]) -> None:
+    shown = Table("day" if "day" in lines[0] else "", "leads", "outcomes", "lift", "interval")
+    for line in lines:
+        shown.add_row(
+            line.get("day", "all"),
+            _by_arm(line["n"]),
+            _by_arm(line["outcomes"]),
+            "" if line["effect"] is None else f"{line['effect']:+.2%}",
+            _interval(line),
+        )
+    for arm, line in lines[0].get("arms", {}).items():
+        shown.add_row(arm, "", "", f"{line['effect']:+.2%}", _interval(line))
+    Console().print(shown)
+
+
+def _by_arm(counts: dict[str, int]) -> str:
+    return ", ".join(f"{arm} {count}" for arm, count in counts.items())
+
+
+def _interval(line: dict[str, Any]) -> str:
+    if line["interval"] is None:
+        return str(line["why_no_interval"])
+    low, high = line["interval"]
+    return f"{low:+.2%} to {high:+.2%}"
+
+
+def _explain(whole: dict[str, Any]) -> None:
+    if whole["interval"]:
+        low, high = whole["interval"]
+        meaning = (
+            "More leads reach the outcome with nurturing." if low > 0
+            else "Fewer leads reach the outcome with nurturing." if high < 0
+            else "Whether nurturing helps cannot be told yet: the interval holds 0."
+        )  # fmt: skip
+        print(meaning)
+    print(whole["power"]["advice"])
+    for why, count in whole["skipped_rows"].items():
+        print(f"{count} rows: {why}")

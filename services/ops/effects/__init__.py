@@ -1,0 +1,1 @@
+"""Lift of a table: its mapping, reading it, and what is reported."""

@@ -1,0 +1,175 @@
+"""Reads a table with arms into arrays."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from services.ingest.importing import times
+from services.ingest.importing.cells import folded, matches, number, values_of
+from services.ingest.importing.header import Header
+from services.ingest.importing.mapping_file import MappingFile
+from services.ingest.importing.table import Table
+from services.ops.effects.mapping import LiftMapping
+from services.scorer.effects.lift import F
+from services.scorer.effects.units import B, I
+from services.shared.clock import EPOCH
+from services.shared.errors import Reject
+
+MOST_ARMS = 20
+ZONE = "UTC"  # of times that name none, where the mapping does not say another
+DAY_S = 86_400.0
+HOLDOUT = frozenset(map(folded, (
+    "hold-out", "held out", "control", "control group", "no e-mail", "no mail", "no message",
+    "none", "nothing", "untreated", "not treated", "not nurtured", "0", "false", "no",
+)))  # fmt: skip
+
+
+@dataclass
+class ArmTable:
+    """Leads in the order of their entry, all (N): `arm` counts through `arms`, `entered` is in days
+    since 1970 (0 where the mapping has no time), `known` is NaN where a row has no baseline.
+    """
+
+    arms: list[str]
+    held_out: set[int]
+    arm: I
+    account: I
+    entered: F
+    known: F
+    outcome: B
+    skipped: Counter[str]
+
+
+def read(path: Path, written: MappingFile, progress: Callable[[float], None]) -> ArmTable:
+    """Reads the table. Raises Reject for what no lift can be measured on, InvalidFile for a mapping
+    that names a column which is not there.
+    """
+    mapping = written.mapping
+    assert isinstance(mapping, LiftMapping)
+    table = Table(path, mapping.encoding, mapping.delimiter, skip_lines=mapping.skip_lines)
+    try:
+        written.check(table.header)
+        rows = _Rows(mapping, table.header)
+        for count, row in enumerate(table.rows()):
+            if count % 1_000 == 0:
+                progress(table.done / max(table.bytes, 1))
+            rows.add(row.reject or row.cells)
+        progress(1.0)
+    finally:
+        table.close()
+    return rows.table()
+
+
+class _Rows:
+    """Takes rows and makes arrays of them."""
+
+    def __init__(self, mapping: LiftMapping, header: Header) -> None:
+        self._mapping = mapping
+        self._arm, self._outcome = (
+            header.find(mapping.arm.column),
+            header.find(mapping.outcome.column),
+        )
+        self._account, self._known = header.find(mapping.account), header.find(mapping.baseline)
+        self._entered = times.reader(mapping.entered_at, header, ZONE)
+        self._wanted = values_of(mapping.outcome.equals)
+        self._arms: dict[str, int] = {}
+        self._accounts: dict[tuple[str, int], int] = {}
+        self._rows: list[tuple[int, int, float, float, bool]] = []
+        self._skipped: Counter[str] = Counter()
+
+    def add(self, row: list[str] | Reject) -> None:
+        """Takes a row, or counts why not."""
+        assert self._arm is not None
+        assert self._outcome is not None
+        if isinstance(row, Reject):
+            self._skipped[row.title] += 1
+            return
+        if not (name := row[self._arm].strip()):
+            self._skipped["no arm"] += 1
+            return
+        entered = self._days(row)
+        if np.isnan(entered):
+            self._skipped["no time of entry that can be read"] += 1
+            return
+        arm = self._arms.setdefault(name, len(self._arms))
+        if len(self._arms) > MOST_ARMS:
+            raise Reject(
+                f"the column {self._mapping.arm.column!r} has more than {MOST_ARMS} values",
+                where="arm",
+                remedy="name the column that says who was treated and who was held out",
+            )
+        account = row[self._account].strip().casefold() if self._account is not None else ""
+        unit = len(self._accounts)
+        unit = self._accounts.setdefault((account or f"\0{unit}", arm), unit)
+        outcome = matches(row[self._outcome], self._wanted)
+        self._rows.append((arm, unit, entered, self._baseline(row), outcome))
+
+    def table(self) -> ArmTable:
+        """What was taken, in the order of entry."""
+        rows = sorted(self._rows, key=lambda row: row[2])
+        if self._mapping.horizon and rows:
+            matured = rows[-1][2] - self._mapping.horizon
+            kept = [row for row in rows if row[2] <= matured]
+            self._skipped["entered less than the horizon before the last"] += len(rows) - len(kept)
+            rows = kept
+        if not rows:
+            raise Reject(
+                "the table has no rows that can be read",
+                where="file",
+                remedy="; ".join(f"{count} rows: {why}" for why, count in self._skipped.items())
+                or "it has a header alone",
+            )
+        arm, unit, entered, known, outcome = zip(*rows, strict=True)
+        arms = list(self._arms)
+        return ArmTable(
+            arms,
+            _held_out(arms, np.bincount(arm, minlength=len(arms)), self._mapping),
+            np.array(arm, np.int64),
+            np.array(unit, np.int64),
+            np.array(entered),
+            np.array(known),
+            np.array(outcome, np.bool_),
+            +self._skipped,
+        )
+
+    def _days(self, row: list[str]) -> float:
+        if not self._mapping.entered_at:
+            return 0.0
+        try:
+            moment: datetime | None = self._entered(row)
+        except Reject:
+            return np.nan
+        return (moment - EPOCH) / timedelta(days=1) if moment else np.nan
+
+    def _baseline(self, row: list[str]) -> float:
+        cell = row[self._known].strip() if self._known is not None else ""
+        try:
+            return number(cell.removesuffix("%")) if cell else np.nan
+        except Reject:
+            self._skipped["baseline is not a number (the row counts, with the mean)"] += 1
+            return np.nan
+
+
+def _held_out(arms: list[str], counts: I, mapping: LiftMapping) -> set[int]:
+    """The arms that are the hold-out. Raises Reject where that is not plain."""
+    named = frozenset(map(folded, mapping.arm.holdout)) or HOLDOUT
+    found = {place for place, arm in enumerate(arms) if matches(arm, named)}
+    listed = ", ".join(f"{arm} ({counts[place]} rows)" for place, arm in enumerate(arms))
+    column = mapping.arm.column
+    if len(arms) < 2:
+        raise Reject(
+            f"every row is in the arm {arms[0]}: there is nothing to compare it with",
+            where="arm",
+            remedy=f"look at the column {column!r}: some leads must have been held out",
+        )
+    if not found or len(found) == len(arms):
+        raise Reject(
+            f"which arm was held out? The column {column!r} has {listed}",
+            where="arm",
+            remedy=f"write `arm: {{column: {column}, holdout: {arms[0]}}}` with the right value",
+        )
+    return found
