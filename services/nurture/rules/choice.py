@@ -107,6 +107,7 @@ class Library:
             and item.language.lower()[:2] == self._language(traits)
             and _in_country(item, traits)
             and not item.service
+            and item.state == "live"
             and (item.valid_until is None or self._day(traits, now) <= item.valid_until)
         )
 

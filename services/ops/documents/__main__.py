@@ -4,14 +4,19 @@ import sys
 from pathlib import Path
 
 from services.ops.documents import asyncapi, openapi
+from services.shared.playbook.schema import schema_name, schemas
 from services.shared.settings import ROOT
+
+SCHEMAS = "../deploy/playbook/schema"
 
 
 def documents() -> dict[str, str]:
     """The text of each document by its path below `docs`; the same code gives the same text."""
-    return {"asyncapi.yaml": asyncapi.document()} | {
-        f"openapi/{service}.json": text for service, text in openapi.documents().items()
-    }
+    return (
+        {"asyncapi.yaml": asyncapi.document()}
+        | {f"openapi/{service}.json": text for service, text in openapi.documents().items()}
+        | {f"{SCHEMAS}/{schema_name(file)}": text for file, text in schemas().items()}
+    )
 
 
 def main(folder: Path) -> None:
