@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import structlog
 import typer
 
-from services.ops.cli import importing, keys, playbook, sending, sources, system
+from services.ops.cli import content, importing, keys, playbook, sending, sources, system
 from services.ops.cli.addressing import AnywhereSystem, choose_system
 from services.shared.db import is_away, refusal_of
 from services.shared.errors import Reject, Retry
@@ -36,6 +36,7 @@ for command in (
     app.command()(command)
 app.command("import", help=importing.HELP)(importing.import_file)
 app.add_typer(playbook.app, name="playbook")
+app.add_typer(content.app, name="content")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")

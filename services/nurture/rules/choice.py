@@ -104,7 +104,7 @@ class Library:
             and lead.seen.issuperset(item.prerequisites)
             and (not item.personas or self.persona(traits).id in item.personas)
             and (not item.products or lead.snapshot.product in item.products)
-            and item.language.lower()[:2] == self._language(traits)
+            and item.language.lower()[:2] == self.language(traits)
             and _in_country(item, traits)
             and not item.service
             and item.state == "live"
@@ -119,7 +119,7 @@ class Library:
                 return persona
         return self._playbook.personas[-1]
 
-    def _language(self, traits: Mapping[str, Any]) -> str:
+    def language(self, traits: Mapping[str, Any]) -> str:
         """Two letters: the lead's language, else the company's."""
         try:
             language = read_language(traits.get(LANGUAGE))
