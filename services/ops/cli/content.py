@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from services.ops.cli.options import Json, PlaybookFolder, end, say, whole_table
-from services.ops.commands import content_import
+from services.ops.cli.options import Json, PlaybookFolder, end, say, whole_table, with_engine
+from services.ops.commands import content_import, content_preview
 from services.ops.commands.content import report
 from services.ops.commands.current import current_settings
 from services.shared.playbook.loading import load
@@ -85,3 +86,55 @@ def import_(
         return print(json.dumps(found.report()))
     if not out:
         print(content_import.as_yaml(found, place), end="")
+
+
+Item = Annotated[str, typer.Argument(metavar="ITEM", help="The item's id.")]
+Product = Annotated[str, typer.Option(help="Of which product the lead is taken; its first.")]
+
+
+@app.command()
+def preview(
+    item: Item,
+    lead: Annotated[uuid.UUID, typer.Option(help="The lead who would get it.")],
+    product: Product = "",
+    out: Annotated[Path | None, typer.Option(help="A file for the HTML.")] = None,
+    playbook: PlaybookFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Show an item as one lead would get it, with plain links; nothing is sent or recorded.
+
+    Example: ripeline content preview case-study-bottling --lead LEAD --out mail.html
+    """
+    known = load(playbook or current_settings().playbook)
+    shown = with_engine(lambda e: content_preview.preview(e, known, item, lead, product))
+    if out:
+        try:
+            out.write_text(shown.html, encoding="utf-8")
+        except OSError as error:
+            end(f"{out}: {error.strerror}; name a file in a folder that exists", 2)
+        say(f"{out} holds the mail")
+    if as_json:
+        return print(json.dumps(shown.report()))
+    if not out:
+        print(f"Subject: {shown.subject}\n\n{shown.text}")
+
+
+@app.command("send-test")
+def send_test(
+    item: Item,
+    to: Annotated[str, typer.Option(help="Who gets the test: you.")],
+    as_lead: Annotated[uuid.UUID, typer.Option("--as", help="The lead as whom it is rendered.")],
+    product: Product = "",
+    playbook: PlaybookFolder = None,
+) -> None:
+    """Send an item to yourself as one lead would get it, marked as a test.
+
+    Its links are plain: no click counts, and nothing goes to the lead or is recorded of it.
+
+    Example: ripeline content send-test case-study-bottling --to me@example.com --as LEAD
+    """
+    settings = current_settings()
+    known = load(playbook or settings.playbook)
+    shown = with_engine(lambda e: content_preview.preview(e, known, item, as_lead, product))
+    asyncio.run(content_preview.send_test(settings, known, shown, to, datetime.now(UTC)))
+    print(f"sent to {to}")

@@ -79,7 +79,8 @@ def read(given: Mapping[str, Any]) -> Answers:
             where="answers",
             remedy=f"give some of {', '.join(Answers.__struct_fields__)}",
         )
-    return Answers(**{name: CHECKS.get(name, _line)(value, name) for name, value in given.items()})
+    checked = {name: CHECKS.get(name, _line)(value, name) for name, value in given.items()}
+    return msgspec.convert(checked, Answers)
 
 
 def _line(value: Any, name: str) -> str:
