@@ -79,7 +79,7 @@ def read(given: Mapping[str, Any]) -> Answers:
             where="answers",
             remedy=f"give some of {', '.join(Answers.__struct_fields__)}",
         )
-    checked = {name: CHECKS.get(name, _line)(value, name) for name, value in given.items()}
+    checked = {name: CHECKS[name](value, name) for name, value in given.items()}
     return msgspec.convert(checked, Answers)
 
 
@@ -144,7 +144,8 @@ def _per_week(value: Any, name: str) -> int:
 
 
 CHECKS: Mapping[str, Callable[[Any, str], Any]] = {
-    "website": _website, "timezone": _timezone, "language": _language, "sells": _sells,
+    "company": _line, "address": _line, "website": _website, "timezone": _timezone,
+    "language": _language, "sells": _sells,
     "deciders": _deciders, "per_week": _per_week,
 }  # fmt: skip
 
