@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 
-from services.nurture.store.leads import LeadStore, SeenContent
+from services.nurture.store.leads import LeadStore
 from services.ops.commands.content import report
 from services.shared.contracts.events import Change, Snapshot
 from services.shared.db import open_engine
@@ -34,10 +34,13 @@ async def test_readers_who_run_out_are_reported_14_days_ahead(settings: Settings
             )
             for lead in leads
         )
-        await store.keep_seen(
-            SeenContent(lead, content)
-            for lead, had in zip(leads, seen, strict=True)
-            for content in had
+        await connection.execute(
+            text("INSERT INTO nurture.seen (lead_id, content) VALUES (:lead, :content)"),
+            [
+                {"lead": uuid.UUID(lead), "content": content}
+                for lead, had in zip(leads, seen, strict=True)
+                for content in had
+            ],
         )
         for days in (1, 8, 15, 22, 40):  # one a week
             values = {"id": uuid.uuid4(), "lead": uuid.UUID(leads[1])}
