@@ -9,6 +9,7 @@ import typer
 
 from services.ops.cli import (
     choice,
+    content,
     evaluate,
     filtering,
     importing,
@@ -56,6 +57,7 @@ app.add_typer(model.app, name="model")
 app.command(help=lift.HELP)(lift.lift)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")
+app.add_typer(content.app, name="content")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")

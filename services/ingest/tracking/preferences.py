@@ -20,7 +20,7 @@ Chosen = Mapping[str, Any]  # values of traits by name, of those alone that the 
 
 def topics_of(playbook: Playbook) -> list[str]:
     """The topics that mails may be about, in the library's order."""
-    return list(dict.fromkeys(item.topic for item in playbook.content if not item.service))
+    return list(dict.fromkeys(item.topic for item in playbook.live_content if not item.service))
 
 
 def chosen(found: Fields, topics: Sequence[str], today: date) -> Chosen:

@@ -193,9 +193,10 @@ class Library:
             and lead.done.keys() >= {*item.prerequisites}
             and (not item.personas or self.persona(traits).id in item.personas)
             and (not item.products or lead.snapshot.product in item.products)
-            and item.language.lower()[:2] == self._language(traits)
+            and item.language.lower()[:2] == self.language(traits)
             and _in_country(item, traits)
             and not item.service
+            and item.state == "live"
             and (item.valid_until is None or self._day(traits, now) <= item.valid_until)
         )
 
@@ -207,7 +208,7 @@ class Library:
                 return persona
         return self._playbook.personas[-1]
 
-    def _language(self, traits: Mapping[str, Any]) -> str:
+    def language(self, traits: Mapping[str, Any]) -> str:
         """Two letters: the lead's language, else the company's."""
         try:
             language = read_language(traits.get(LANGUAGE))

@@ -5,8 +5,11 @@ import sys
 from pathlib import Path
 
 from services.ops.documents import asyncapi, openapi
+from services.shared.playbook.schema import schema_name, schemas
 from services.shared.playbook.stage_model import Model
 from services.shared.settings import ROOT
+
+SCHEMAS = "../deploy/playbook/schema"
 
 
 def documents() -> dict[str, str]:
@@ -17,6 +20,7 @@ def documents() -> dict[str, str]:
         written
         | {"asyncapi.yaml": asyncapi.document()}
         | {f"openapi/{service}.json": text for service, text in openapi.documents().items()}
+        | {f"{SCHEMAS}/{schema_name(file)}": text for file, text in schemas().items()}
     )
 
 

@@ -13,6 +13,7 @@ from services.shared.playbook.sections import Playbook
 from services.shared.playbook.types import checked
 from services.shared.playbook.validation import contradictions
 
+MODEL = "model.json"
 SECTIONS = {
     "company": "playbook.yaml", "state": "playbook.yaml", "test_addresses": "playbook.yaml",
     "products": "playbook.yaml",
@@ -26,7 +27,7 @@ SECTIONS = {
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml",
     "pages": "score.yaml",
     "content": "content.yaml", "programs": "programs.yaml", "after_loss": "programs.yaml",
-    "model": "model.json",
+    "model": MODEL,
     "senders": "senders.yaml", "machines": "machines.yaml",
 }  # fmt: skip
 OPTIONAL = frozenset({"senders.yaml", "machines.yaml"})
@@ -77,7 +78,9 @@ class _Read:
 
 
 def load(folder: Path) -> Playbook:
-    """Reads and validates a playbook folder. Raises `InvalidFile` with every problem."""
+    """Reads and validates a playbook folder; without a model of its own it has the one that comes
+    along. Raises `InvalidFile` with every problem.
+    """
     read = _Read()
     for file in dict.fromkeys(SECTIONS.values()):
         _read_file(folder, file, read)
@@ -121,7 +124,9 @@ def _read_file(folder: Path, file: str, read: _Read) -> None:
         node = yaml.compose(text, yaml.CSafeLoader)
         data = json.loads(text) if file.endswith(".json") else yaml.load(text, yaml.CSafeLoader)
     except FileNotFoundError:
-        if file not in OPTIONAL:
+        if file == MODEL and folder != SHIPPED:
+            _read_file(SHIPPED, file, read)
+        elif file not in OPTIONAL:
             read.unreadable.add(file)
             remedy = f"Put {file} into {folder.name}/"
             read.problems.append(FileProblem(file, 1, "the file is missing", remedy))
@@ -131,7 +136,7 @@ def _read_file(folder: Path, file: str, read: _Read) -> None:
         read.problems.append(_unreadable(file, error))
         return
     read.problems += _twice(file, node)
-    if file == "model.json":
+    if file == MODEL:
         data = {"model": data}
     if not isinstance(data, dict):
         read.unreadable.add(file)
@@ -181,7 +186,7 @@ def _located(read: _Read, problem: Contradiction) -> FileProblem:
     top = str(path[0]) if path else ""
     file, node = read.sources.get(top, (SECTIONS.get(top, "playbook.yaml"), None))
     line = 1
-    for step in path[1:] if file == "model.json" else path:
+    for step in path[1:] if file == MODEL else path:
         if isinstance(node, yaml.MappingNode):
             found = next(((key, value) for key, value in node.value if key.value == step), None)
             if found is None:

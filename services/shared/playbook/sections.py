@@ -156,6 +156,7 @@ class Content(FrozenModel):
     objective: str = ""
     sample: bool = False
     service: bool = False
+    state: Literal["draft", "live"] = "live"
 
     @property
     def purpose(self) -> Purpose:
@@ -306,6 +307,11 @@ class Playbook(FrozenModel):
         return {item.id: item for item in self.content}
 
     @cached_property
+    def live_content(self) -> list[Content]:
+        """The items without drafts: those that are offered, and known by their pages and forms."""
+        return [item for item in self.content if item.state == "live"]
+
+    @cached_property
     def stages(self) -> list[str]:
         """The model's stages in order, then `customer`."""
         return [*self.model.stages, CUSTOMER]
@@ -349,7 +355,7 @@ class Playbook(FrozenModel):
         """Hash of all that the fold depends on; a state stored with another hash is refolded."""
         content = [
             item.model_dump(include={"id", "stages", "url", "urls", "forms"})
-            for item in self.content
+            for item in self.live_content
         ]
         fold = self.model_dump(
             mode="json",
