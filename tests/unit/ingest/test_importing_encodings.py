@@ -133,6 +133,7 @@ def test_what_tells_encodings_apart_may_stand_far_behind(tmp_path: Path) -> None
         "JČrgen",
         "\u041aamiński",  # a Cyrillic letter
         "Kami蟫ki",
+        "뺙뫙퓽傀높섟",
         "Andr\u201a",  # DOS' é as cp1252
         "ÁLvarez",
     ],
