@@ -138,6 +138,9 @@ class Content(FrozenModel):
     call_to_action: str
     subject: str
     body: str
+    layout: str = Field(
+        "", description="a file of the folder mails/, .mjml or .html, for the mail's HTML part"
+    )
     language: str = "en"
     countries: list[str] = []
     valid_until: date | None = None
@@ -242,6 +245,12 @@ class Playbook(FrozenModel):
     products: list[str] = Field(["default"], min_length=1)
     unnamed_product_weight: float = Field(0.5, gt=0, le=1)
     open_pixel: bool = False
+    tracking: Literal["granted", "asked"] = Field(
+        "granted",
+        description="whether clicks and opens are measured of who was not asked: granted, yes; "
+        "asked, no",
+    )
+    mails: dict[str, str] = Field({}, description="the layouts in the folder mails/, by file name")
     pages: list[PageRule] = []
     fit: Fit = Fit()
     engagement: Engagement
