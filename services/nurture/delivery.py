@@ -20,8 +20,9 @@ from services.nurture.channels.webhook import Webhook
 from services.nurture.store.channel_stops import ChannelStops
 from services.nurture.store.leads import LeadStore
 from services.nurture.store.touches import TouchStore
+from services.nurture.store.tracking import may_be_tracked
 from services.shared.clock import Clock
-from services.shared.contracts.events import Snapshot, Touch
+from services.shared.contracts.events import Snapshot, Touch, keyed_hash
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.messaging import outbox
@@ -91,12 +92,18 @@ class Delivery:
             await self._record_sent(touch, message, self._clock.now())
 
     async def _over_the_wire(self, claimed: Claimed, now: datetime) -> Message:
+        address = keyed_hash(self._pepper, f"email:{claimed.snapshot.email}")
+        async with self._engine.connect() as connection:
+            tracked = await may_be_tracked(
+                connection, claimed.snapshot, address, self._playbook.tracking
+            )
         message = render(
             self._playbook,
             claimed.touch,
             claimed.snapshot,
             public_url=self._public_url,
             pepper=self._pepper,
+            tracked=tracked,
         )
         if claimed.touch.channel == "webhook":
             await self._webhook.send(message, claimed.touch)
@@ -108,7 +115,8 @@ class Delivery:
         sent = replace(touch, status="sent", sent_at=at)
         event = replace(
             sent, recipient=message.recipient, subject=message.subject, text=message.text,
-            html=message.html, clicks_tracked=True, opens_tracked=self._playbook.open_pixel,
+            html=message.html, clicks_tracked=message.clicks_tracked,
+            opens_tracked=message.opens_tracked,
         )  # fmt: skip
         async with self._transaction() as connection:
             if not await TouchStore(connection).update(sent, was=["sending", "unknown"]):

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 
 from services.nurture.channels import OutcomeUnknown, ServerUnusable
+from services.nurture.channels.dkim_signing import Signer
 from services.nurture.channels.message import Message
 from services.shared.errors import Reject, Retry
 from services.shared.settings import Settings
@@ -31,6 +32,7 @@ class Email:
     def __init__(self, settings: Settings) -> None:
         self._url = urlsplit(settings.smtp_url.get_secret_value())
         self._sender, self._timeout = read_sender(settings.mail_from), settings.sending_timeout_s
+        self._signer = Signer.of(settings)
 
     async def send(self, message: Message, at: datetime) -> None:
         """Returns once the server has taken the message.
@@ -42,6 +44,8 @@ class Email:
             raw = compose(message, self._sender, at).as_bytes()
         except (ValueError, LookupError) as error:
             raise Reject(f"no mail can be made of it: {error}") from error
+        if self._signer:
+            raw = await asyncio.to_thread(self._signer.signed, raw)
         client = self._client()
         try:
             async with asyncio.timeout(self._timeout) as limit:

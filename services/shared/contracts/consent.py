@@ -20,6 +20,10 @@ DOUBLE_OPT_IN = "double_opt_in"  # one of BASES_NOT_FROM_PAGES
 SOFT_BOUNCES = "soft bounces in a row"
 
 
+# the purpose, or channel, of the permission to measure clicks and opens
+TRACKING = "tracking"
+
+
 class ConsentKey(NamedTuple):
     """What a consent is about; the empty address where none is named, but an id."""
 

@@ -298,6 +298,46 @@ def refusal(
     return ConsentEvent(id=uuid.uuid4().hex, time=at, data=consent)
 
 
+# -- measuring is a permission of its own (N16) ---------------------------------------------------
+
+REFUSED, AGAIN = timedelta(hours=-2), timedelta(hours=-1)
+TRACKING = [  # the playbook's default, (state, when, channel) of what was said, whether it measures
+    ("granted", [], True),
+    ("asked", [], False),
+    ("asked", [("given", REFUSED, "email")], True),
+    ("granted", [("withdrawn", REFUSED, "email")], False),
+    ("granted", [("withdrawn", REFUSED, "web")], False),
+    ("granted", [("withdrawn", REFUSED, "email"), ("given", AGAIN, "email")], True),
+    ("asked", [("given", REFUSED, "email"), ("withdrawn", AGAIN, "email")], False),
+]
+
+
+@pytest.mark.parametrize(("default", "said", "measures"), TRACKING)
+async def test_who_refused_measuring_gets_plain_links_and_no_pixel(
+    bench: Bench, default: str, said: list[tuple[Any, timedelta, str]], measures: bool
+) -> None:
+    bench.use(with_parts(bench.playbook, tracking=default, open_pixel=True))
+    address = keyed_hash(bench.pepper, "email:ann@firm.example")
+    for state, ago, channel in said:
+        at = NOON + ago
+        consent = ConsentChanged(
+            address=address, channel=channel, purpose="tracking", state=state, at=at
+        )
+        await bench.take(ConsentEvent(id=uuid.uuid4().hex, time=at, data=consent))
+    await bench.take(change())
+    assert await bench.scheduler.send_batch() == 1
+    (file,) = bench.mail.glob("*.eml")
+    raw = file.read_bytes().replace(b"=\r\n", b"").replace(b"=\n", b"")
+    for measuring in (b"/l/", b"/o/", b"<img"):
+        assert (measuring in raw) is measures
+    assert b"/u/" in raw
+    assert b"/p/" in raw
+    url = bench.playbook.content_by_id[BOTTLING].url.encode()
+    assert (url in raw) is not measures
+    sent = next(event for event in await bench.events() if event.type == "touch.sent.v1")
+    assert (sent.data.clicks_tracked, sent.data.opens_tracked) == (measures, measures)
+
+
 # -- one announcement, one touch a program --------------------------------------------------------
 
 
