@@ -32,6 +32,8 @@ from services.shared.telemetry import CHANNEL_FAILURES, TOUCHES_SENT
 
 log = structlog.get_logger()
 ATTEMPTS = 6
+WEBHOOK_ATTEMPTS = 16  # within three days
+LONGEST_RETRY_S = 8 * 3600
 FIRST_RETRY_S, RETRY_FACTOR = 10, 3  # the wait before the n-th retry is FIRST * FACTOR ** n
 DATABASE_RETRY_S = 0.5
 CHECK_HOLDS_S = 2.0
@@ -106,7 +108,7 @@ class Delivery:
             tracked=tracked,
         )
         if claimed.touch.channel == "webhook":
-            await self._webhook.send(message, claimed.touch)
+            await self._webhook.send(message, claimed.touch, now)
         else:
             await self._email.send(message, now)
         return message
@@ -146,16 +148,19 @@ class Delivery:
         """Back to due, later each time; given up after `ATTEMPTS`."""
         async with self._transaction() as connection:
             store = TouchStore(connection)
-            await self._release(connection, touch.channel)
+            is_webhook = touch.channel == "webhook"
+            if not is_webhook:  # a failing endpoint is a dead one until it takes something
+                await self._release(connection, touch.channel)
             attempts = await store.attempts(touch.id)
-            if attempts >= ATTEMPTS:
+            if attempts >= (WEBHOOK_ATTEMPTS if is_webhook else ATTEMPTS):
                 failed = replace(
                     touch, status="failed", why=f"given up after {attempts} attempts: {why}"
                 )
                 await store.update(failed, was=["sending"])
                 await outbox.enqueue(connection, "nurture", [touch_events.failed(failed)])
             else:
-                due_at = now + timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR**attempts)
+                wait_s = min(FIRST_RETRY_S * RETRY_FACTOR**attempts, LONGEST_RETRY_S)
+                due_at = now + timedelta(seconds=wait_s)
                 retried = replace(touch, status="due", due_at=due_at, why=why)
                 await store.update(retried, was=["sending"])
         log.warning("touch_waits", touch_id=touch.id, reason=why)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import structlog
 import typer
 
-from services.ops.cli import importing, keys, mail, playbook, sending, sources, system
+from services.ops.cli import channels, importing, keys, mail, playbook, sending, sources, system
 from services.ops.cli.addressing import AnywhereSystem, choose_system
 from services.shared.db import is_away, refusal_of
 from services.shared.errors import Reject, Retry
@@ -39,6 +39,7 @@ app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")
+app.add_typer(channels.channel, name="channel")
 app.add_typer(mail.mail, name="mail")
 app.add_typer(sources.app, name="sources")
 app.add_typer(keys.app, name="keys")

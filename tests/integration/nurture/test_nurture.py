@@ -31,7 +31,7 @@ from services.nurture.scheduler import Scheduler
 from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.leads import LeadStore
 from services.ops.__main__ import app as command_line
-from services.ops.commands import overrides
+from services.ops.commands import channels, overrides
 from services.ops.commands.gaps import accept_gaps, open_gaps
 from services.ops.embedded import mail_sink as sink
 from services.shared.clock import Clock, rfc3339, to_us
@@ -336,6 +336,53 @@ async def test_who_refused_measuring_gets_plain_links_and_no_pixel(
     assert (url in raw) is not measures
     sent = next(event for event in await bench.events() if event.type == "touch.sent.v1")
     assert (sent.data.clicks_tracked, sent.data.opens_tracked) == (measures, measures)
+
+
+# -- an endpoint that is dead ---------------------------------------------------------------------
+
+
+async def test_an_endpoint_that_is_gone_is_paused_at_once_and_probed(bench: Bench) -> None:
+    """N7: the same id after a pause; a probe or a person takes the channel up again."""
+    bench.use(by_webhook(bench.playbook))
+    bench.hook.status = 410
+    await bench.take(change())
+    assert await bench.scheduler.send_batch() == 1
+    (stop,) = await stops(bench)
+    assert stop.channel == "webhook"
+    assert "ripeline channel resume webhook" in stop.why
+    assert await bench.outcome() == [("due", "")]
+    assert await bench.scheduler.send_batch() == 0
+    bench.hook.status = 204
+    bench.at(NOON + timedelta(seconds=11))
+    assert await bench.scheduler.send_batch() == 1
+    assert await stops(bench) == []
+    first, second = [headers["webhook-id"] for headers, _ in bench.hook.got]
+    assert first == second
+    assert await bench.outcome() == [("sent", "")]
+
+
+async def test_failures_in_a_row_pause_an_endpoint_and_a_person_takes_it_up(bench: Bench) -> None:
+    """N7: what waits is sent for three days under its id, and fails only after them."""
+    bench.use(by_webhook(bench.playbook))
+    bench.hook.status = 500
+    await bench.take(change())
+    moment = NOON
+    for _ in range(4):
+        bench.at(moment)
+        assert await bench.scheduler.send_batch() == 1
+        assert await stops(bench) == []
+        (touch,) = await bench.touches()
+        moment = touch.due_at
+    bench.at(moment)
+    assert await bench.scheduler.send_batch() == 1
+    (stop,) = await stops(bench)
+    assert "5 times in a row" in stop.why
+    assert await channels.resume(bench.engine, "webhook")
+    assert not await channels.resume(bench.engine, "webhook")
+    bench.hook.status = 200
+    assert await bench.scheduler.send_batch() == 1
+    assert await bench.outcome() == [("sent", "")]
+    assert len({headers["webhook-id"] for headers, _ in bench.hook.got}) == 1
 
 
 # -- one announcement, one touch a program --------------------------------------------------------
@@ -711,7 +758,7 @@ async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(
 
 @pytest.mark.parametrize(
     ("status", "outcome"),
-    [(410, "failed"), (302, "failed"), (400, "failed"), (503, "due"), (429, "due"), (408, "due")],
+    [(410, "due"), (302, "failed"), (400, "failed"), (503, "due"), (429, "due"), (408, "due")],
 )
 async def test_a_webhooks_answer_says_whether_to_try_again(
     bench: Bench, status: int, outcome: str
@@ -722,28 +769,29 @@ async def test_a_webhooks_answer_says_whether_to_try_again(
     await bench.scheduler.send_batch()
     (touch,) = await bench.touches()
     assert touch.status == outcome
-    assert str(status) in touch.why
+    assert str(status) in touch.why + "".join(stop.why for stop in await stops(bench))
     if outcome == "due":
-        assert touch.due_at > NOON
+        assert touch.due_at > NOON or status == 410
         bench.hook.status = 200
-        bench.at(touch.due_at)
+        bench.at(touch.due_at + timedelta(seconds=11))
         await bench.scheduler.send_batch()
         assert await bench.outcome() == [("sent", "")]
         assert len({headers["webhook-id"] for headers, _ in bench.hook.got}) == 1
 
 
-async def test_a_webhook_that_never_works_is_given_up(bench: Bench) -> None:
+async def test_a_webhook_that_never_works_is_given_up_after_three_days(bench: Bench) -> None:
     bench.use(by_webhook(bench.playbook))
     bench.hook.status = 500
     await bench.take(change())
-    for _ in range(10):
-        due = [row.due_at for row in await bench.touches() if row.status == "due"]
-        if not due:
-            break
-        bench.at(max(due))
+    hours = 0
+    while [row.status for row in await bench.touches()] == ["due"] and hours < 100:
+        hours += 4
+        bench.at(NOON + timedelta(hours=hours))
         await bench.scheduler.send_batch()
+        await bench.scheduler.give_up()
     assert [row.status for row in await bench.touches()] == ["failed"]
-    assert 3 <= len(bench.hook.got) <= 8
+    assert 72 <= hours <= 96
+    assert len({headers["webhook-id"] for headers, _ in bench.hook.got}) == 1
     assert (await bench.events())[-1].type == "touch.failed.v1"
 
 
