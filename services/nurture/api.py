@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 from fastapi import Depends, FastAPI, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.nurture.calls import Calls
 from services.nurture.responses import TouchesResponse, TouchResponse
 from services.nurture.store.touches import PageEnd, TouchStore
+from services.nurture.tasks_api import create_router
 from services.shared.clock import to_us
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http import web
@@ -20,7 +22,11 @@ from services.shared.settings import Settings
 
 
 def create_app(
-    settings: Settings, engine: AsyncEngine, keys: ApiKeys, readiness: web.Readiness
+    settings: Settings,
+    engine: AsyncEngine,
+    keys: ApiKeys,
+    readiness: web.Readiness,
+    calls: Calls,
 ) -> FastAPI:
     """The application; opens nothing."""
     rates = RateLimits(settings)
@@ -57,4 +63,5 @@ def create_app(
             following = cursors.encode(scope, Position(to_us(last.decided_at), str(last.id)))
         return TouchesResponse(touches=[TouchResponse.of(row) for row in page.rows], next=following)
 
+    app.include_router(create_router(engine, keys, rates, cursors, calls))
     return app

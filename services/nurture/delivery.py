@@ -17,6 +17,8 @@ from services.nurture.channels import OutcomeUnknown, ServerUnusable
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
+from services.nurture.rules.calls import call_of
+from services.nurture.store.calls import CallStore
 from services.nurture.store.channel_stops import ChannelStops
 from services.nurture.store.leads import LeadStore
 from services.nurture.store.touches import TouchStore
@@ -107,6 +109,13 @@ class Delivery:
             pepper=self._pepper,
             tracked=tracked,
         )
+        if claimed.touch.channel == "call":
+            call = call_of(
+                self._playbook, claimed.touch, claimed.snapshot, message.text, message.link, now
+            )
+            return message._replace(
+                recipient="", clicks_tracked=False, opens_tracked=False, call=call
+            )
         if claimed.touch.channel == "webhook":
             await self._webhook.send(message, claimed.touch, now)
         else:
@@ -124,6 +133,8 @@ class Delivery:
             if not await TouchStore(connection).update(sent, was=["sending", "unknown"]):
                 return
             await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
+            if message.call:
+                await CallStore(connection).add(message.call)
             await self._release(connection, touch.channel)
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
         TOUCHES_SENT.labels(touch.channel).inc()

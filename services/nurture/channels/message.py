@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from services.nurture.channels.rendering import Links
 from services.nurture.channels.rendering import render as render_item
+from services.nurture.rules.calls import Call
 from services.shared.contracts.events import Snapshot, Touch, keyed_hash
 from services.shared.contracts.link_tokens import (
     LinkClaim,
@@ -18,7 +19,9 @@ from services.shared.playbook.sections import Content, Playbook
 
 
 class Message(NamedTuple):
-    """A rendered touch, ready for any channel; whether clicks and opens of it are measured."""
+    """A rendered touch, ready for any channel; whether clicks and opens of it are measured; the
+    call that stands for it, if any.
+    """
 
     touch_id: str
     recipient: str
@@ -30,6 +33,7 @@ class Message(NamedTuple):
     preferences: str
     clicks_tracked: bool = True
     opens_tracked: bool = False
+    call: Call | None = None
 
 
 def render(

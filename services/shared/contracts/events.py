@@ -209,7 +209,8 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A decision of nurture and what became of it.
 
     `cause_at` is the time of the stage change or request that it answers, `requested` whether it is
-    a request, None where that was not noted; `imported` as in `Change`.
+    a request, None where that was not noted; `imported` as in `Change`; `outcome` is what came of a
+    call.
     """
 
     id: str
@@ -230,6 +231,7 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     decided_at: datetime | None = None
     due_at: datetime | None = None
     sent_at: datetime | None = None
+    outcome: str = ""
     recipient: str = ""
     opens_tracked: bool = False
     clicks_tracked: bool = False
@@ -239,7 +241,7 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Envelope of `touch.decided.v1`, `touch.sent.v1`, `touch.failed.v1`."""
+    """Envelope of `touch.decided.v1`, `touch.sent.v1`, `touch.failed.v1`, `touch.answered.v1`."""
 
     id: str
     type: str

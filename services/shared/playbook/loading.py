@@ -20,7 +20,7 @@ SECTIONS = {
     "open_pixel": "playbook.yaml", "tracking": "playbook.yaml",
     "cadence": "playbook.yaml", "holdout": "playbook.yaml",
     "consent": "playbook.yaml", "inbound": "playbook.yaml", "personas": "playbook.yaml",
-    "sales": "playbook.yaml",
+    "sales": "playbook.yaml", "calls": "playbook.yaml",
     "crm": "playbook.yaml",
     "identity": "identity.yaml",
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml",

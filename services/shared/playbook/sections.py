@@ -165,7 +165,7 @@ class Program(FrozenModel):
     trigger: Literal["stage", "request"] = "stage"
     answers: dict[str, str] = {}
     stages: list[str] = []
-    channel: Literal["email", "webhook"] = "email"
+    channel: Literal["email", "webhook", "call"] = "email"
     items: list[str] = []
 
 
@@ -178,6 +178,17 @@ class Cadence(FrozenModel):
     quiet_until: int = Field(6, ge=0, le=23)
     working_days: list[int] = [0, 1, 2, 3, 4, 5, 6]
     on_site_minutes: float = 30
+
+
+class Calls(FrozenModel):
+    """Calls that people are asked to make: by whom, where the lead's `owner_trait` names nobody,
+    and until when.
+    """
+
+    assignee: str = ""
+    owner_trait: str = "owner"
+    due_hours: float = Field(24, gt=0, le=8760)
+    expires_days: float = Field(7, gt=0, le=365)
 
 
 class Holdout(FrozenModel):
@@ -260,6 +271,7 @@ class Playbook(FrozenModel):
     programs: list[Program] = []
     cadence: Cadence = Cadence()
     holdout: Holdout = Holdout()
+    calls: Calls = Calls()
     consent: Consent = Consent()
     inbound: Inbound = Inbound()
     identity: Identity = Identity()
