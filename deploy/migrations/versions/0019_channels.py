@@ -10,7 +10,7 @@ def upgrade() -> None:
     """Adds the table."""
     op.execute(
         """CREATE TABLE nurture.call_task (
-            touch_id uuid PRIMARY KEY REFERENCES nurture.touch (id) ON DELETE CASCADE,
+            touch_id uuid PRIMARY KEY,
             recipient text NOT NULL,
             phone text NOT NULL,
             assignee text NOT NULL,
