@@ -98,8 +98,35 @@ def _time(at: datetime | None) -> str | None:
     return rfc3339(at) if at else None
 
 
+_TASK: dict[str, Any] = {
+    "id": _EXAMPLE["id"],
+    "lead": _EXAMPLE["lead"],
+    "product": "default",
+    "program": "calls-in-decision",
+    "content": "case-study-bottling",
+    "stage": "decision",
+    "assignee": "sales@millwarden.example",
+    "email": "ada@acme.example",
+    "phone": "+44 1632 960001",
+    "reasons": [
+        "in decision, believed with 83%",
+        "buys with a likelihood of 31%",
+        "acted last 2 days ago",
+    ],
+    "opening": "A bottling plant halved its stops in a year.",
+    "created_at": "2026-05-13T12:00:00Z",
+    "due_at": "2026-05-14T12:00:00Z",
+    "expires_at": "2026-05-20T12:00:00Z",
+    "outcome": None,
+    "note": None,
+    "answered_at": None,
+}
+
+
 class TaskResponse(BaseModel):
     """A call that a person is asked to make; `id` is that of its touch."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_TASK]})
 
     id: str
     lead: str
@@ -134,6 +161,8 @@ class TaskResponse(BaseModel):
 
 class TasksResponse(BaseModel):
     """A page of calls; `next` is the cursor of the following one."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tasks": [_TASK], "next": None}]})
 
     tasks: list[TaskResponse]
     next: str | None
