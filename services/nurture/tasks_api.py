@@ -18,6 +18,8 @@ from services.shared.http.parameters import only_declared
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
 
+NO_NUL = r"^[^\x00]*$"  # which PostgreSQL stores in no text
+
 
 class TaskOutcome(BaseModel):
     """What came of a call."""
@@ -28,7 +30,7 @@ class TaskOutcome(BaseModel):
     )
 
     outcome: CallAnswer
-    note: str = Field("", max_length=2000)
+    note: str = Field("", max_length=2000, pattern=NO_NUL)
 
 
 def create_router(
@@ -47,7 +49,7 @@ def create_router(
     async def tasks(
         state: CallState = "",
         lead: uuid.UUID | None = None,
-        assignee: Annotated[str, Query(max_length=200)] = "",
+        assignee: Annotated[str, Query(max_length=200, pattern=NO_NUL)] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> TasksResponse:

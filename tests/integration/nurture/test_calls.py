@@ -77,7 +77,8 @@ async def test_a_call_has_an_owner_a_day_reasons_and_an_opening(
     bench: Bench, client: httpx.AsyncClient
 ) -> None:
     task = await one_task(
-        bench, client, belief={"decision": 0.83}, likelihood=0.31, last_act_at=NOON - timedelta(hours=2),
+        bench, client, belief={"decision": 0.83}, likelihood=0.31,
+        last_act_at=NOON - timedelta(hours=2),
         traits={"timezone": "UTC", "name": "Ann Ames", "phone": "+44 1632 960001"},
     )  # fmt: skip
     assert (task["lead"], task["content"], task["email"]) == (LEAD, BOTTLING, "ann@firm.example")
@@ -166,6 +167,11 @@ async def test_a_call_whose_process_died_is_made_a_task_once(
     await bench.scheduler.recover()
     assert await bench.scheduler.send_batch() == 1
     assert len((await client.get("/v1/tasks")).json()["tasks"]) == 1
+    path = f"/v1/tasks/{(await bench.touches())[0].id}/outcome"
+    for wrong in ({"outcome": "won"}, {"outcome": "reached", "note": "a\0b"}, {}):
+        assert (await client.post(path, json=wrong)).status_code == 422
+    assert (await client.get("/v1/tasks?assignee=%00")).status_code == 422
+    assert (await client.get("/v1/tasks?stat=open")).status_code == 400
     missing = await client.post(f"/v1/tasks/{uuid.uuid4()}/outcome", json={"outcome": "reached"})
     assert missing.status_code == 404
 
