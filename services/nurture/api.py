@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from fastapi import Depends, FastAPI, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.nurture.calls import Calls
 from services.nurture.responses import (
     EnrolmentResponse,
     EnrolmentsResponse,
@@ -15,6 +16,7 @@ from services.nurture.responses import (
 from services.nurture.rules.enrolment import EnrolmentState
 from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.touches import PageEnd, TouchStore
+from services.nurture.tasks_api import create_router
 from services.shared.clock import to_us
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http import web
@@ -29,7 +31,11 @@ MAX_NAME = 200  # characters of a program's id
 
 
 def create_app(
-    settings: Settings, engine: AsyncEngine, keys: ApiKeys, readiness: web.Readiness
+    settings: Settings,
+    engine: AsyncEngine,
+    keys: ApiKeys,
+    readiness: web.Readiness,
+    calls: Calls,
 ) -> FastAPI:
     """The application; opens nothing."""
     rates = RateLimits(settings)
@@ -95,4 +101,5 @@ def create_app(
         found = [EnrolmentResponse.of(one) for one in page.enrolments]
         return EnrolmentsResponse(enrolments=found, next=following)
 
+    app.include_router(create_router(engine, keys, rates, cursors, calls))
     return app

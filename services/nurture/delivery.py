@@ -23,14 +23,17 @@ from services.nurture.channels import (
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
+from services.nurture.rules.calls import call_of
 from services.nurture.rules.receivers import receiver_of
+from services.nurture.store.calls import CallStore
 from services.nurture.store.channel_stops import ChannelStops
 from services.nurture.store.enrolments import EnrolmentStore
 from services.nurture.store.leads import LeadStore
 from services.nurture.store.receivers import ReceiverStore
 from services.nurture.store.touches import TouchStore
+from services.nurture.store.tracking import may_be_tracked
 from services.shared.clock import Clock
-from services.shared.contracts.events import Snapshot, Touch
+from services.shared.contracts.events import Snapshot, Touch, keyed_hash
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.messaging import outbox
@@ -41,6 +44,8 @@ from services.shared.telemetry import CHANNEL_FAILURES, TOUCHES_SENT
 
 log = structlog.get_logger()
 ATTEMPTS = 6
+WEBHOOK_ATTEMPTS = 16  # within three days
+LONGEST_RETRY_S = 8 * 3600
 FIRST_RETRY_S, RETRY_FACTOR = 10, 3  # the wait before the n-th retry is FIRST * FACTOR ** n
 DATABASE_RETRY_S = 0.5
 CHECK_HOLDS_S = 2.0
@@ -107,16 +112,29 @@ class Delivery:
             await self._record_sent(touch, message, self._clock.now())
 
     async def _over_the_wire(self, claimed: Claimed, now: datetime) -> Message:
+        address = keyed_hash(self._pepper, f"email:{claimed.snapshot.email}")
+        async with self._engine.connect() as connection:
+            tracked = await may_be_tracked(
+                connection, claimed.snapshot, address, self._playbook.tracking
+            )
         message = render(
             self._playbook,
             claimed.touch,
             claimed.snapshot,
             public_url=self._public_url,
             pepper=self._pepper,
+            tracked=tracked,
         )
         await self._check()
+        if claimed.touch.channel == "call":
+            call = call_of(
+                self._playbook, claimed.touch, claimed.snapshot, message.text, message.link, now
+            )
+            return message._replace(
+                recipient="", clicks_tracked=False, opens_tracked=False, call=call
+            )
         if claimed.touch.channel == "webhook":
-            await self._webhook.send(message, claimed.touch)
+            await self._webhook.send(message, claimed.touch, now)
         else:
             await self._email.send(message, now, self._check)
         return message
@@ -137,13 +155,16 @@ class Delivery:
         sent = replace(touch, status="sent", sent_at=at)
         event = replace(
             sent, recipient=message.recipient, subject=message.subject, text=message.text,
-            html=message.html, clicks_tracked=True, opens_tracked=self._playbook.open_pixel,
+            html=message.html, clicks_tracked=message.clicks_tracked,
+            opens_tracked=message.opens_tracked,
         )  # fmt: skip
         async with self._transaction() as connection:
             if not await TouchStore(connection).update(sent, was=["sending", "unknown"]):
                 return
             await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
             await EnrolmentStore(connection).call_after([touch.id], at)
+            if message.call:
+                await CallStore(connection).add(message.call)
             await self._release(connection, touch.channel)
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
         TOUCHES_SENT.labels(touch.channel).inc()
@@ -169,9 +190,11 @@ class Delivery:
         """Back to due, later each time; given up after `ATTEMPTS`."""
         async with self._transaction() as connection:
             store = TouchStore(connection)
-            await self._release(connection, touch.channel)
+            is_webhook = touch.channel == "webhook"
+            if not is_webhook:  # a failing endpoint is a dead one until it takes something
+                await self._release(connection, touch.channel)
             attempts = await store.attempts(touch.id)
-            if attempts >= ATTEMPTS:
+            if attempts >= (WEBHOOK_ATTEMPTS if is_webhook else ATTEMPTS):
                 failed = replace(
                     touch, status="failed", why=f"given up after {attempts} attempts: {why}"
                 )
@@ -179,7 +202,8 @@ class Delivery:
                 await EnrolmentStore(connection).call_after([touch.id], now)
                 await outbox.enqueue(connection, "nurture", [touch_events.failed(failed)])
             else:
-                due_at = now + timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR**attempts)
+                wait_s = min(FIRST_RETRY_S * RETRY_FACTOR**attempts, LONGEST_RETRY_S)
+                due_at = now + timedelta(seconds=wait_s)
                 retried = replace(touch, status="due", due_at=due_at, why=why)
                 await store.update(retried, was=["sending"])
         log.warning("touch_waits", touch_id=touch.id, reason=why)

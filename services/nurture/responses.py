@@ -7,7 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.nurture.rules.enrolment import Enrolment, EnrolmentState
 from services.shared.clock import rfc3339
-from services.shared.contracts.touch_reasons import TouchStatus, WaitReason, WithholdReason
+from services.shared.contracts.touch_reasons import (
+    CallOutcome,
+    TouchStatus,
+    WaitReason,
+    WithholdReason,
+)
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 _EXAMPLE: dict[str, Any] = {
@@ -156,3 +161,73 @@ class EnrolmentsResponse(BaseModel):
 
 def _time(at: datetime | None) -> str | None:
     return rfc3339(at) if at else None
+
+
+_TASK: dict[str, Any] = {
+    "id": _EXAMPLE["id"],
+    "lead": _EXAMPLE["lead"],
+    "product": "default",
+    "program": "calls-in-decision",
+    "content": "case-study-bottling",
+    "stage": "decision",
+    "assignee": "sales@millwarden.example",
+    "email": "ada@acme.example",
+    "phone": "+44 1632 960001",
+    "reasons": [
+        "in decision, believed with 83%",
+        "buys with a likelihood of 31%",
+        "acted last 2 days ago",
+    ],
+    "opening": "A bottling plant halved its stops in a year.",
+    "created_at": "2026-05-13T12:00:00Z",
+    "due_at": "2026-05-14T12:00:00Z",
+    "expires_at": "2026-05-20T12:00:00Z",
+    "outcome": None,
+    "note": None,
+    "answered_at": None,
+}
+
+
+class TaskResponse(BaseModel):
+    """A call that a person is asked to make; `id` is that of its touch."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_TASK]})
+
+    id: str
+    lead: str
+    product: str
+    program: str
+    content: str
+    stage: str
+    assignee: str | None
+    email: str | None
+    phone: str | None
+    reasons: list[str] = Field(max_length=3)
+    opening: str
+    created_at: Time
+    due_at: Time
+    expires_at: Time
+    outcome: CallOutcome | None
+    note: str | None
+    answered_at: Time | None
+
+    @classmethod
+    def of(cls, row: Any) -> "TaskResponse":
+        """From a row of calls."""
+        return cls(
+            id=str(row.touch_id), lead=str(row.lead_id), product=row.product, program=row.program,
+            content=row.content, stage=row.stage, assignee=row.assignee or None,
+            email=row.recipient or None, phone=row.phone or None, reasons=row.reasons,
+            opening=row.opening, created_at=rfc3339(row.created_at), due_at=rfc3339(row.due_at),
+            expires_at=rfc3339(row.expires_at), outcome=row.outcome or None, note=row.note or None,
+            answered_at=rfc3339(row.answered_at) if row.answered_at else None,
+        )  # fmt: skip
+
+
+class TasksResponse(BaseModel):
+    """A page of calls; `next` is the cursor of the following one."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tasks": [_TASK], "next": None}]})
+
+    tasks: list[TaskResponse]
+    next: str | None

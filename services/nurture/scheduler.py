@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -67,8 +67,13 @@ class Scheduler:
         self._poll_seconds = settings.poll_ms / 1000
         # a touch that is longer on the wire has lost its process
         self._interrupted_after_s = settings.sending_timeout_s * 1.5 + 5
+        self._also: list[Callable[[], Awaitable[None]]] = []
         self._notified, self._stopping = asyncio.Event(), False
         self.told = Told(engine, clock)
+
+    def also(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Has `work` done in each turn, before what is due is sent."""
+        self._also.append(work)
 
     def stop(self) -> None:
         """Has `run` end when what is on the wire has its outcome; nothing more is claimed."""
@@ -88,6 +93,8 @@ class Scheduler:
                 await self.recover()
                 await self.give_up()
                 await self.told.refresh()
+                for work in self._also:
+                    await work()
                 taken = await self.send_batch()
             except Exception as error:
                 if not is_transient(error):
@@ -111,7 +118,7 @@ class Scheduler:
         async with self._engine.begin() as connection:
             store = TouchStore(connection)
             for touch in await store.interrupted(self._interrupted_after_s):
-                if touch.channel == "webhook":
+                if touch.channel in ("webhook", "call"):
                     await store.update(replace(touch, status="due"), was=["sending"])
                     continue
                 lost = replace(

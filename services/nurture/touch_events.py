@@ -22,12 +22,17 @@ def failed(touch: Touch) -> Outgoing:
     return _event("touch.failed.v1", touch, touch.decided_at)
 
 
+def answered(touch: Touch, at: datetime) -> Outgoing:
+    """A person has said what came of a call, or nobody has in time."""
+    return _event("touch.answered.v1", touch, at)
+
+
 def _event(kind: str, touch: Touch, at: datetime | None, *more: str) -> Outgoing:
     """The id is derived, so that a repetition changes nothing."""
     if at is None:
         raise ValueError(f"a touch without its time: {touch.id}")
     event = TouchEvent(
-        id=derived(touch.id, kind, touch.status, *more),
+        id=derived(touch.id, kind, touch.outcome or touch.status, *more),
         type=kind,
         time=at,
         data=touch,

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture.api import create_app
+from services.nurture.calls import Calls
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
@@ -50,7 +51,9 @@ def wire(settings: Settings) -> Nurture:
     relay = OutboxRelay(engine, publisher, "nurture", settings.poll_ms / 1000)
     gate = ConsentGate(engine, ends)
     delivery = Delivery(settings, engine, rules.playbook, clock, relay.notify)
+    calls = Calls(engine, clock, relay.notify)
     scheduler = Scheduler(settings, engine, rules, clock, gate, delivery, relay.notify)
+    scheduler.also(calls.expire)
 
     def planned() -> None:
         relay.notify()
@@ -81,5 +84,6 @@ def wire(settings: Settings) -> Nurture:
             "outbox": Part(relay.problem),
             "keys": keys.loaded,
         },
+        calls,
     )
     return Nurture(engine, publisher, broker, ends, keys, consumer, relay, scheduler, planner, app)

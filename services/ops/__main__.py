@@ -8,6 +8,7 @@ import structlog
 import typer
 
 from services.ops.cli import (
+    channels,
     choice,
     content,
     evaluate,
@@ -15,6 +16,7 @@ from services.ops.cli import (
     importing,
     keys,
     lift,
+    mail,
     model,
     playbook,
     sending,
@@ -61,6 +63,8 @@ app.add_typer(content.app, name="content")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")
+app.add_typer(channels.channel, name="channel")
+app.add_typer(mail.mail, name="mail")
 app.add_typer(sources.app, name="sources")
 app.add_typer(keys.app, name="keys")
 

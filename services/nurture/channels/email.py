@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 
 from services.nurture.channels import Bounced, OutcomeUnknown, ReceiverRefuses, ServerUnusable
+from services.nurture.channels.dkim_signing import Signer
 from services.nurture.channels.message import Message
 from services.nurture.rules.receivers import answer_of
 from services.shared.errors import Reject, Retry
@@ -33,6 +34,7 @@ class Email:
     def __init__(self, settings: Settings) -> None:
         self._url = urlsplit(settings.smtp_url.get_secret_value())
         self._sender, self._timeout = read_sender(settings.mail_from), settings.sending_timeout_s
+        self._signer = Signer.of(settings)
 
     async def send(
         self, message: Message, at: datetime, check: Callable[[], Awaitable[None]] | None = None
@@ -48,6 +50,8 @@ class Email:
             raw = compose(message, self._sender, at).as_bytes()
         except (ValueError, LookupError) as error:
             raise Reject(f"no mail can be made of it: {error}") from error
+        if self._signer:
+            raw = await asyncio.to_thread(self._signer.signed, raw)
         client = self._client()
         try:
             async with asyncio.timeout(self._timeout) as limit:

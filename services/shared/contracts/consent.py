@@ -24,6 +24,10 @@ DELIVERY = "delivery"
 SOFT_BOUNCES = "soft bounces in a row"
 
 
+# the purpose, or channel, of the permission to measure clicks and opens
+TRACKING = "tracking"
+
+
 class ConsentKey(NamedTuple):
     """What a consent is about; the empty address where none is named, but an id."""
 

@@ -35,6 +35,7 @@ class EventType(StrEnum):
     WEBINAR_ATTENDED = "webinar_attended", "attended a webinar or event"
     EVENT_ATTENDED = "event_attended", "attended a webinar or event"
     CALL_ATTEMPTED = "call_attempted", "was called and not reached"
+    CALL_EXPIRED = "call_expired", "was not called in time"
     CALL_HELD = "call_held", "talked with us on the phone"
     MEETING_HELD = "meeting_held", "met us"
     SOCIAL_ENGAGED = "social_engaged", "reacted in a social network"

@@ -217,7 +217,8 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     `announcement` is the stage change or request that it answers; between stage changes it has none
     and `follows` the touch before it. `cause_at` is the time of what it answers, `requested`
-    whether that is a request, None where that was not noted; `imported` as in `Change`.
+    whether that is a request, None where that was not noted; `imported` as in `Change`;
+    `outcome` is what came of a call.
     """
 
     id: str
@@ -240,6 +241,7 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     decided_at: datetime | None = None
     due_at: datetime | None = None
     sent_at: datetime | None = None
+    outcome: str = ""
     recipient: str = ""
     opens_tracked: bool = False
     clicks_tracked: bool = False
@@ -249,7 +251,7 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Envelope of `touch.decided.v1`, `touch.sent.v1`, `touch.failed.v1`."""
+    """Envelope of `touch.decided.v1`, `touch.sent.v1`, `touch.failed.v1`, `touch.answered.v1`."""
 
     id: str
     type: str

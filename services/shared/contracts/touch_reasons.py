@@ -48,3 +48,7 @@ REASON_SENTENCES: Mapping[str, str] = {
     "on_site": "the lead was on the site at that moment",
     "quiet_hours": "it is night, or no working day, where the lead lives",
 }
+
+# What people say that came of a call, and what comes of one that nobody answers in time
+CallAnswer = Literal["reached", "not_reached", "not_now", "wrong_person", "do_not_call"]
+CallOutcome = Literal[CallAnswer, "expired"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from services.shared.playbook import mail_html
 from services.shared.playbook.contradiction import Contradiction
 from services.shared.playbook.sections import Playbook
 from services.shared.playbook.types import checked
@@ -18,10 +19,11 @@ SECTIONS = {
     "company": "playbook.yaml", "state": "playbook.yaml", "test_addresses": "playbook.yaml",
     "products": "playbook.yaml",
     "unnamed_product_weight": "playbook.yaml",
-    "open_pixel": "playbook.yaml", "cadence": "playbook.yaml", "holdout": "playbook.yaml",
+    "open_pixel": "playbook.yaml", "tracking": "playbook.yaml",
+    "cadence": "playbook.yaml", "holdout": "playbook.yaml",
     "sending": "playbook.yaml",
     "consent": "playbook.yaml", "inbound": "playbook.yaml", "personas": "playbook.yaml",
-    "sales": "playbook.yaml",
+    "sales": "playbook.yaml", "calls": "playbook.yaml",
     "crm": "playbook.yaml",
     "identity": "identity.yaml",
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml",
@@ -84,6 +86,7 @@ def load(folder: Path) -> Playbook:
     read = _Read()
     for file in dict.fromkeys(SECTIONS.values()):
         _read_file(folder, file, read)
+    _read_layouts(folder / mail_html.FOLDER, read)
     given = checked(read.sections, read.missed, _shipped)
     found = [problem for problem in given.problems if problem.path[:1] not in _tops(read.missed)]
     if given.playbook:
@@ -150,6 +153,19 @@ def _read_file(folder: Path, file: str, read: _Read) -> None:
             read.problems.append(FileProblem(file, 1, what, "Move it"))
 
 
+def _read_layouts(folder: Path, read: _Read) -> None:
+    """The section `mails`: the text of every layout by its file's name."""
+    layouts: dict[str, str] = {}
+    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if path.suffix in mail_html.ENDINGS:
+            try:
+                layouts[path.name] = path.read_text("utf-8")
+            except (ValueError, OSError) as error:
+                read.problems.append(_unreadable(f"{mail_html.FOLDER}/{path.name}", error))
+    if layouts:
+        read.sections[mail_html.FOLDER] = layouts
+
+
 def _unreadable(file: str, error: Exception) -> FileProblem:
     mark = getattr(error, "problem_mark", None)
     line = mark.line + 1 if mark else getattr(error, "lineno", 1)
@@ -183,6 +199,8 @@ def _twice(file: str, root: yaml.Node | None) -> list[FileProblem]:
 def _located(read: _Read, problem: Contradiction) -> FileProblem:
     """The problem with the line of the file where its path leads, as far as it does."""
     path, what, remedy = problem[:3]
+    if path[:1] == (mail_html.FOLDER,) and len(path) > 1:
+        return FileProblem("/".join(map(str, path)), max(1, problem.below), what, remedy)
     top = str(path[0]) if path else ""
     file, node = read.sources.get(top, (SECTIONS.get(top, "playbook.yaml"), None))
     line = 1

@@ -74,7 +74,7 @@ class Program(FrozenModel):
     trigger: Literal["stage", "request"] = "stage"
     answers: dict[str, str] = {}
     stages: list[str] = []
-    channel: Literal["email", "webhook"] = "email"
+    channel: Literal["email", "webhook", "call"] = "email"
     choice: Literal["author", "learned"] = "author"
     items: list[str] = []
     entry: Entry = Entry()

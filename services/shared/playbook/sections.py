@@ -150,6 +150,9 @@ class Content(FrozenModel):
     call_to_action: str
     subject: str
     body: str
+    layout: str = Field(
+        "", description="a file of the folder mails/, .mjml or .html, for the mail's HTML part"
+    )
     language: str = "en"
     countries: list[str] = []
     valid_until: date | None = None
@@ -203,6 +206,17 @@ class Sending(FrozenModel):
     daily_growth: float = Field(1.5, ge=1, le=10)
     ramp_days: int = Field(21, ge=0, le=90)
     per_hour: int = Field(1_000, ge=1)
+
+
+class Calls(FrozenModel):
+    """Calls that people are asked to make: by whom, where the lead's `owner_trait` names nobody,
+    and until when.
+    """
+
+    assignee: str = ""
+    owner_trait: str = "owner"
+    due_hours: float = Field(24, gt=0, le=8760)
+    expires_days: float = Field(7, gt=0, le=365)
 
 
 class Holdout(FrozenModel):
@@ -278,6 +292,12 @@ class Playbook(FrozenModel):
     products: list[str] = Field(["default"], min_length=1)
     unnamed_product_weight: float = Field(0.5, gt=0, le=1)
     open_pixel: bool = False
+    tracking: Literal["granted", "asked"] = Field(
+        "granted",
+        description="whether clicks and opens are measured of who was not asked: granted, yes; "
+        "asked, no",
+    )
+    mails: dict[str, str] = Field({}, description="the layouts in the folder mails/, by file name")
     pages: list[PageRule] = []
     fit: Fit = Fit()
     engagement: Engagement
@@ -289,6 +309,7 @@ class Playbook(FrozenModel):
     cadence: Cadence = Cadence()
     sending: Sending = Sending()
     holdout: Holdout = Holdout()
+    calls: Calls = Calls()
     consent: Consent = Consent()
     inbound: Inbound = Inbound()
     identity: Identity = Identity()

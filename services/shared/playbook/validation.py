@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import jmespath
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
 
-from services.shared.playbook import mail_text, senders
+from services.shared.playbook import mail_html, mail_text, senders
 from services.shared.playbook.contradiction import Contradiction, did_you_mean
 from services.shared.playbook.patterns import pattern_problem
 from services.shared.playbook.programs import Program
@@ -64,6 +64,13 @@ def _of_content(playbook: Playbook) -> Iterable[Contradiction]:
             yield Contradiction((*at, "subject"), found.what, found.remedy)
         for found in mail_text.problems_of_body(item.body):
             yield Contradiction((*at, "body"), found.what, found.remedy, below=found.line)
+        if item.layout and item.layout not in playbook.mails:
+            remedy = f"{did_you_mean(item.layout, playbook.mails)}Put it into {mail_html.FOLDER}/"
+            yield Contradiction((*at, "layout"), f"no file {item.layout!r}", remedy)
+    for name, source in playbook.mails.items():
+        for found in mail_html.problems_of_layout(name, source):
+            path = (mail_html.FOLDER, name)
+            yield Contradiction(path, found.what, found.remedy, below=found.line)
     for i, loop in _loops(playbook.content):
         what = f"a loop of prerequisites: {' -> '.join(loop)}"
         yield Contradiction(("content", i, "prerequisites"), what, "Take one of them out")

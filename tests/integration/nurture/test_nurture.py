@@ -32,7 +32,7 @@ from services.nurture.scheduler import Scheduler
 from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.leads import LeadStore
 from services.ops.__main__ import app as command_line
-from services.ops.commands import overrides
+from services.ops.commands import channels, overrides
 from services.ops.commands.gaps import accept_gaps, open_gaps
 from services.ops.embedded import mail_sink as sink
 from services.shared.clock import Clock, rfc3339, to_us
@@ -297,6 +297,93 @@ def refusal(
         address=address, channel="email", purpose="marketing", state=state, at=at
     )
     return ConsentEvent(id=uuid.uuid4().hex, time=at, data=consent)
+
+
+# -- measuring is a permission of its own (N16) ---------------------------------------------------
+
+REFUSED, AGAIN = timedelta(hours=-2), timedelta(hours=-1)
+TRACKING = [  # the playbook's default, (state, when, channel) of what was said, whether it measures
+    ("granted", [], True),
+    ("asked", [], False),
+    ("asked", [("given", REFUSED, "email")], True),
+    ("granted", [("withdrawn", REFUSED, "email")], False),
+    ("granted", [("withdrawn", REFUSED, "web")], False),
+    ("granted", [("withdrawn", REFUSED, "email"), ("given", AGAIN, "email")], True),
+    ("asked", [("given", REFUSED, "email"), ("withdrawn", AGAIN, "email")], False),
+]
+
+
+@pytest.mark.parametrize(("default", "said", "measures"), TRACKING)
+async def test_who_refused_measuring_gets_plain_links_and_no_pixel(
+    bench: Bench, default: str, said: list[tuple[Any, timedelta, str]], measures: bool
+) -> None:
+    bench.use(with_parts(bench.playbook, tracking=default, open_pixel=True))
+    address = keyed_hash(bench.pepper, "email:ann@firm.example")
+    for state, ago, channel in said:
+        at = NOON + ago
+        consent = ConsentChanged(
+            address=address, channel=channel, purpose="tracking", state=state, at=at
+        )
+        await bench.take(ConsentEvent(id=uuid.uuid4().hex, time=at, data=consent))
+    await bench.take(change())
+    assert await bench.scheduler.send_batch() == 1
+    (file,) = bench.mail.glob("*.eml")
+    raw = file.read_bytes().replace(b"=\r\n", b"").replace(b"=\n", b"")
+    for measuring in (b"/l/", b"/o/", b"<img"):
+        assert (measuring in raw) is measures
+    assert b"/u/" in raw
+    assert b"/p/" in raw
+    url = bench.playbook.content_by_id[BOTTLING].url.encode()
+    assert (url in raw) is not measures
+    sent = next(event for event in await bench.events() if event.type == "touch.sent.v1")
+    assert (sent.data.clicks_tracked, sent.data.opens_tracked) == (measures, measures)
+
+
+# -- an endpoint that is dead ---------------------------------------------------------------------
+
+
+async def test_an_endpoint_that_is_gone_is_paused_at_once_and_probed(bench: Bench) -> None:
+    """N7: the same id after a pause; a probe or a person takes the channel up again."""
+    bench.use(by_webhook(bench.playbook))
+    bench.hook.status = 410
+    await bench.take(change())
+    assert await bench.scheduler.send_batch() == 1
+    (stop,) = await stops(bench)
+    assert stop.channel == "webhook"
+    assert "ripeline channel resume webhook" in stop.why
+    assert await bench.outcome() == [("due", "")]
+    assert await bench.scheduler.send_batch() == 0
+    bench.hook.status = 204
+    bench.at(NOON + timedelta(seconds=11))
+    assert await bench.scheduler.send_batch() == 1
+    assert await stops(bench) == []
+    first, second = [headers["webhook-id"] for headers, _ in bench.hook.got]
+    assert first == second
+    assert await bench.outcome() == [("sent", "")]
+
+
+async def test_failures_in_a_row_pause_an_endpoint_and_a_person_takes_it_up(bench: Bench) -> None:
+    """N7: what waits is sent for three days under its id, and fails only after them."""
+    bench.use(by_webhook(bench.playbook))
+    bench.hook.status = 500
+    await bench.take(change())
+    moment = NOON
+    for _ in range(4):
+        bench.at(moment)
+        assert await bench.scheduler.send_batch() == 1
+        assert await stops(bench) == []
+        (touch,) = await bench.touches()
+        moment = touch.due_at
+    bench.at(moment)
+    assert await bench.scheduler.send_batch() == 1
+    (stop,) = await stops(bench)
+    assert "5 times in a row" in stop.why
+    assert await channels.resume(bench.engine, "webhook")
+    assert not await channels.resume(bench.engine, "webhook")
+    bench.hook.status = 200
+    assert await bench.scheduler.send_batch() == 1
+    assert await bench.outcome() == [("sent", "")]
+    assert len({headers["webhook-id"] for headers, _ in bench.hook.got}) == 1
 
 
 # -- one announcement, one touch a program --------------------------------------------------------
@@ -764,7 +851,7 @@ async def test_a_webhook_is_signed_and_after_a_crash_repeated_under_the_same_id(
 
 @pytest.mark.parametrize(
     ("status", "outcome"),
-    [(410, "failed"), (302, "failed"), (400, "failed"), (503, "due"), (429, "due"), (408, "due")],
+    [(410, "due"), (302, "failed"), (400, "failed"), (503, "due"), (429, "due"), (408, "due")],
 )
 async def test_a_webhooks_answer_says_whether_to_try_again(
     bench: Bench, status: int, outcome: str
@@ -775,28 +862,29 @@ async def test_a_webhooks_answer_says_whether_to_try_again(
     await bench.scheduler.send_batch()
     (touch,) = await bench.touches()
     assert touch.status == outcome
-    assert str(status) in touch.why
+    assert str(status) in touch.why + "".join(stop.why for stop in await stops(bench))
     if outcome == "due":
-        assert touch.due_at > NOON
+        assert touch.due_at > NOON or status == 410
         bench.hook.status = 200
-        bench.at(touch.due_at)
+        bench.at(touch.due_at + timedelta(seconds=11))
         await bench.scheduler.send_batch()
         assert await bench.outcome() == [("sent", "")]
         assert len({headers["webhook-id"] for headers, _ in bench.hook.got}) == 1
 
 
-async def test_a_webhook_that_never_works_is_given_up(bench: Bench) -> None:
+async def test_a_webhook_that_never_works_is_given_up_after_three_days(bench: Bench) -> None:
     bench.use(by_webhook(bench.playbook))
     bench.hook.status = 500
     await bench.take(change())
-    for _ in range(10):
-        due = [row.due_at for row in await bench.touches() if row.status == "due"]
-        if not due:
-            break
-        bench.at(max(due))
+    for minutes in (0, 1, 3, 10, 30, *range(1440, 3 * 1440 + 1, 1440)):
+        assert [row.status for row in await bench.touches()] == ["due"]
+        bench.at(NOON + timedelta(minutes=minutes))
         await bench.scheduler.send_batch()
+        await bench.scheduler.give_up()
+    bench.at(NOON + timedelta(days=4))
+    await bench.scheduler.give_up()
     assert [row.status for row in await bench.touches()] == ["failed"]
-    assert 3 <= len(bench.hook.got) <= 8
+    assert len({headers["webhook-id"] for headers, _ in bench.hook.got}) == 1
     assert (await bench.events())[-1].type == "touch.failed.v1"
 
 
