@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +14,7 @@ from tests.support.learned import with_layer
 from tests.support.running_system import System, wait_until
 
 
-def ripeline(system: System, *arguments: str) -> dict[str, object]:
+def ripeline(system: System, *arguments: str) -> dict[str, Any]:
     """What a command says in JSON."""
     variables = {
         "RIPELINE_DATABASE_URL": system.database, "RIPELINE_KAFKA_BOOTSTRAP": system.kafka,
@@ -63,7 +64,7 @@ def test_a_model_goes_live_and_back_while_the_system_runs(system: System, tmp_pa
     assert [use["version"] for use in history][-2:] == ["drawn-0", COLD_START]
 
 
-def answered(system: System, email: str) -> dict[str, object] | None:
+def answered(system: System, email: str) -> dict[str, Any] | None:
     """The lead; None while the scorer does not answer."""
     try:
         return system.lookup(email=email)

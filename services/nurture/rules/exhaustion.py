@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from services.nurture.rules.choice import Library
 from services.nurture.rules.lead import Lead
 from services.shared.clock import rfc3339
-from services.shared.playbook.sections import Playbook, Program
+from services.shared.playbook.programs import Program
+from services.shared.playbook.sections import Playbook
 
 AHEAD = timedelta(days=14)
 LOOK_BACK = timedelta(days=28)  # over which the pace is measured
