@@ -27,6 +27,7 @@ class ConsentGate:
 
     def __init__(self, engine: AsyncEngine, ends: EndOffsets) -> None:
         self._engine, self._ends = engine, ends
+        self.waits_for = ""  # why it was not open when it was last asked, or ''
 
     async def is_open(self, wait_s: float = WAIT_SECONDS) -> bool:
         """Waits up to `wait_s` for the reading to reach where the topics end now; False where it
@@ -35,18 +36,23 @@ class ConsentGate:
         try:
             ends = await self._ends.of(TOPICS)
         except Retry as error:
-            log.warning("consent_gate_waits", reason=str(error))
-            return False
+            return self._wait(str(error))
         give_up = time.monotonic() + wait_s
         while not await self._is_reached(ends):
             if time.monotonic() > give_up:
-                log.warning("consent_gate_waits", reason="consents or changes lag")
-                return False
+                return self._wait("nurture has yet to read the last consents or changes")
             await asyncio.sleep(POLL_SECONDS)
-        if lost := await self._lost():
-            reason = f"{lost} consents were lost unread; see `ripeline gaps`"
-            log.error("consent_gate_waits", reason=reason)
-        return not lost
+        if lost := await self.lost():
+            self.waits_for = lost
+            log.error("consent_gate_waits", reason=lost)
+            return False
+        self.waits_for = ""
+        return True
+
+    def _wait(self, reason: str) -> bool:
+        self.waits_for = reason
+        log.warning("consent_gate_waits", reason=reason)
+        return False
 
     async def _is_reached(self, ends: dict[Log, int]) -> bool:
         """Whether these incarnations of the topics are read to their ends."""
@@ -60,6 +66,8 @@ class ConsentGate:
         applied = {Log(*row[:3]): row.next_offset for row in found}
         return all(applied.get(of, -1) >= end for of, end in ends.items())
 
-    async def _lost(self) -> int:
+    async def lost(self) -> str:
+        """What is said where consents are lost that nobody has answered for, or ''."""
         async with self._engine.connect() as connection:
-            return (await lost_records(connection, "nurture")).get(CONSENTS, 0)
+            lost = (await lost_records(connection, "nurture")).get(CONSENTS, 0)
+        return f"{lost} consents were lost unread; see `ripeline gaps`" if lost else ""

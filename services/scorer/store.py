@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.failing import NOT_FAILING
+from services.scorer.model.search_words import search_text
 from services.scorer.records import (
     Announcement,
     IncomingEvent,
@@ -52,7 +53,7 @@ EVENT = Table("scorer", "event", {
 LEAD = Table("scorer", "lead", {
     "id": "uuid", "version": "bigint", "profile": "bytea", "provisional": "boolean",
     "excluded": "text", "engaged_at": "timestamptz", "publish_at": "bigint",
-    "merged_into": "uuid",
+    "merged_into": "uuid", "search": "text",
 }, key=("id",))  # fmt: skip
 STATE = Table("scorer", "lead_state", {
     "lead_id": "uuid", "product": "text", "fold_hash": "text", "record": "bytea",
@@ -383,6 +384,7 @@ def _lead_values(lead: LeadRow) -> tuple[Any, ...]:
     return (
         lead.id, lead.version, pack(lead.profile), lead.provisional, lead.excluded,
         lead.engaged_at, lead.publish_at, None,
+        search_text(lead.profile.known_traits(), lead.profile.email),
     )  # fmt: skip
 
 
