@@ -1,13 +1,11 @@
 """The frame around every page: its notices, its redirects, and problems as HTML for people."""
 
 import re
-import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import quote
 
-import structlog
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -22,13 +20,11 @@ from services.shared.http.signin import SignedOut, is_cross_site
 from services.shared.messaging import sending
 from services.shared.messaging.progress import lost_records
 
-log = structlog.get_logger()
 OWN_PATHS = re.compile(
     r"(/(?:mail|sources|import|leads/[0-9a-f-]{36})?)(?:/status)?"
     r"(\?[A-Za-z0-9=&%._~+-]{1,1000})?(#[A-Za-z0-9-]{1,100})?"
 )
 MAX_PLACE = 1_200  # characters of a page's address
-FRESH_S = 1.0  # how old what is said of sending may be
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 # where the person is whose request is answered: a page of ours
 _here: ContextVar[str] = ContextVar("here", default="/")
@@ -44,24 +40,16 @@ class Frame:
         self._renderer, self._clock, self._engine = renderer, scoring.clock, engine
         self._sample = any(item.sample for item in scoring.playbook.content)
         self._sending, self._lost = sending.Sending(), dict[str, int]()
-        self._read_at = -FRESH_S
 
     async def refresh(self) -> None:
         """Reads what holds up sending; while the database is away what was known stays."""
-        if time.monotonic() - self._read_at < FRESH_S:
-            return
         try:
             async with self._engine.connect() as connection:
                 self._sending = await sending.read(connection)
                 self._lost = await lost_records(connection, "scorer")
-            self._read_at = time.monotonic()
         except Exception as error:
             if not is_transient(error):
                 raise
-
-    def forget(self) -> None:
-        """Has the next page read again what holds up sending."""
-        self._read_at = -FRESH_S
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """A whole page."""
@@ -78,8 +66,9 @@ class Frame:
         to where the person was.
         """
         status = status or STATUS[error.kind]
+        back = "" if error.where == "id" else _back.get()
         return self.page(
-            "problem.html", status, here="", error=error, signed_in=signed_in, back=_back.get()
+            "problem.html", status, here="", error=error, signed_in=signed_in, back=back
         )
 
     def _notices(self) -> dict[str, Any]:
@@ -151,8 +140,10 @@ def own_path(address: str) -> str:
 
 def _way_back(request: Request, place: str) -> str:
     """From a form to its page, from a page's part or list to the page; '' where that is all."""
-    way = place if request.method != "GET" else place.partition("?")[0]
-    return way if (request.method != "GET" or request.url.query) and way != "/" else ""
+    if request.method != "GET":
+        return place
+    page, asked, _ = place.partition("?")
+    return page if asked else ""
 
 
 def place_of(request: Request) -> str:

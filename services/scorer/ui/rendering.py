@@ -21,6 +21,7 @@ from services.shared.contracts.touch_reasons import STATUS_SENTENCES
 from services.shared.playbook.sections import Playbook
 
 HERE = Path(__file__).parent
+WALL_CLOCK = Clock()
 MEDIA = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -82,7 +83,7 @@ class Renderer:
     they name.
     """
 
-    def __init__(self, playbook: Playbook, assets: Assets, clock: Clock) -> None:
+    def __init__(self, playbook: Playbook, assets: Assets, clock: Clock = WALL_CLOCK) -> None:
         self._zone, self._stages = ZoneInfo(playbook.company.timezone), playbook.stages
         self._clock = clock
         env = Environment(
@@ -94,6 +95,7 @@ class Renderer:
         )
         env.filters |= {
             "when": self.when, "exact": self.exact, "tint": self.tint, "plain": words.plain,
+            "short": words.short,
             "band": words.band,
             "signed": words.signed, "sureness": words.sureness,
             "why": words.why_in_words, "count_of": words.count_of,

@@ -67,7 +67,7 @@ def mount(
     )
     HomeRoutes(settings.public_url, leads, overview, sign_in, frame).add_to(signed_in)
     FindRoutes(LeadSearch(engine, scoring.cleaner), leads, frame).add_to(signed_in)
-    SendingRoutes(engine, sign_in, frame).add_to(signed_in)
+    SendingRoutes(engine, sign_in).add_to(signed_in)
     LeadRoutes(LeadPages(engine, scoring, leads), scoring, leads, sales, frame).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
@@ -173,7 +173,13 @@ class LeadRoutes:
         another.
         """
         product = product_of(self._leads, product)
-        page = await self._pages.read(lead_id, product, whole=whole)
+        try:
+            page = await self._pages.read(lead_id, product, whole=whole)
+        except Reject as error:
+            if error.kind != "not-found":
+                raise
+            remedy = "find it by its name, company, phone or address, above"
+            raise Reject("no such lead", where="id", remedy=remedy, kind="not-found") from None
         return self._frame.page(
             "lead.html",
             here="lead",

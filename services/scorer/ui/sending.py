@@ -6,7 +6,7 @@ import structlog
 from fastapi import APIRouter, Form, Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.ui.frame import MAX_PLACE, Frame, check_same_site, own_path, see_other
+from services.scorer.ui.frame import MAX_PLACE, check_same_site, own_path, see_other
 from services.scorer.ui.sign_in import SignIn
 from services.shared.messaging import sending
 
@@ -16,8 +16,8 @@ log = structlog.get_logger()
 class SendingRoutes:
     """The kill switch."""
 
-    def __init__(self, engine: AsyncEngine, sign_in: SignIn, frame: Frame) -> None:
-        self._engine, self._sign_in, self._frame = engine, sign_in, frame
+    def __init__(self, engine: AsyncEngine, sign_in: SignIn) -> None:
+        self._engine, self._sign_in = engine, sign_in
 
     def add_to(self, router: APIRouter) -> None:
         """Adds the route."""
@@ -38,5 +38,4 @@ class SendingRoutes:
             else:
                 await sending.resume(connection)
         log.info("brake", brake=brake, key_id=key.id)
-        self._frame.forget()
         return see_other(own_path(to))
