@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 from msgspec.structs import replace
 
 from services.ingest.limits import MAX_CONSENTS, MAX_NAME, check_word
-from services.shared.clock import from_us, to_us
+from services.shared.clock import EPOCH, from_us, to_us
 from services.shared.contracts.consent import counts_from
 from services.shared.contracts.events import (
     CONSENTS,
@@ -119,6 +119,16 @@ def in_utc(given: tuple[Consent, ...], latest: datetime) -> tuple[tuple[Consent,
             consent = replace(consent, at=at)
         mended.append(consent)
     return tuple(mended), future
+
+
+def undated(given: tuple[Consent, ...]) -> tuple[Consent, ...]:
+    """The consents of a report of how things stand: a permission without a date of its own is the
+    oldest of all, and overrules no refusal.
+    """
+    return tuple(
+        replace(consent, at=EPOCH) if consent.state == "given" and consent.at is None else consent
+        for consent in given
+    )
 
 
 def check_bases(given: Iterable[Consent], forbidden: frozenset[str]) -> None:

@@ -10,7 +10,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.ingest.consents import Named, check_bases, consent_records, in_utc, utc
+from services.ingest.consents import (
+    Named,
+    check_bases,
+    consent_records,
+    in_utc,
+    undated,
+    utc,
+)
 from services.ingest.limits import check_sizes
 from services.ingest.sources.contract import (
     ForeignItem,
@@ -47,6 +54,7 @@ from services.shared.playbook.sections import Sales
 # until it is encoded nobody else has the item, and copies cost more than all the rest
 set_field = msgspec.structs.force_setattr
 NONE = frozenset[str]()
+IDENTIFIED = "identified"  # says how things stand, not that something happened
 
 
 class Refusal(NamedTuple):
@@ -179,6 +187,8 @@ class Normaliser:
             if item.consent:
                 check_bases(item.consent, receipt.forbidden_bases)
                 mended, is_future = in_utc(item.consent, receipt.latest)
+                if item.type == IDENTIFIED:
+                    mended = undated(mended)
                 set_field(item, "consent", mended)
                 if is_future and not provenance.too_old:
                     provenance = provenance._replace(clamped=True)

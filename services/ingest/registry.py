@@ -19,7 +19,8 @@ from services.ingest.sources import (
     sendgrid,
     typeform,
 )
-from services.ingest.sources.contract import Source
+from services.ingest.sources.contract import Source, Words
+from services.shared.contracts.consent_words import ConsentWords
 from services.shared.playbook.loading import SECTIONS, FileProblem, InvalidFile
 from services.shared.playbook.sections import Playbook
 
@@ -58,3 +59,9 @@ def served(playbook: Playbook) -> list[Source]:
     if problems:
         raise InvalidFile(problems)
     return [*sources, *map(mapped.source, playbook.senders)]
+
+
+def words_of(playbook: Playbook) -> Words:
+    """The known words, and those that the playbook adds."""
+    consent = ConsentWords(playbook.consent.yes_words, playbook.consent.no_words)
+    return Words(consent, tuple(playbook.inbound.automatic_subjects))

@@ -13,7 +13,7 @@ from services.ingest.importing.jobs import ImportJobs
 from services.ingest.mailbox.imap import MailboxAddress
 from services.ingest.mailbox.reader import MailboxReader, MailHandling
 from services.ingest.normalise import Normaliser
-from services.ingest.registry import FORMS, MAILBOX, served
+from services.ingest.registry import FORMS, MAILBOX, served, words_of
 from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
 from services.ingest.spool import Spool
@@ -50,7 +50,9 @@ class Ingest(NamedTuple):
         url = parts.settings.imap_url.get_secret_value()
         if not url:
             return None
-        handling = MailHandling(parts.normaliser, parts.delivery, parts.statistics, parts.clock)
+        handling = MailHandling(
+            parts.normaliser, parts.delivery, parts.statistics, parts.clock, parts.words
+        )
         address = MailboxAddress.parse(url)
         return MailboxReader(address, parts.settings.imap_poll_s, self.engine, handling)
 
@@ -78,6 +80,7 @@ def wire(settings: Settings) -> Ingest:
         ),
         delivery=Delivery(publisher, spool, lease),
         clock=clock,
+        words=words_of(playbook),
         readiness=lambda: {
             "broker": Part(broker.problem, needed=False),  # what comes meanwhile is spooled
             "broker or spool": spool.has_room,

@@ -1,5 +1,6 @@
 """`ripeline`: the command line."""
 
+import logging
 import sys
 from importlib.util import find_spec
 
@@ -7,6 +8,7 @@ import structlog
 import typer
 
 from services.ops.cli import importing, keys, playbook, sending, sources, system
+from services.ops.cli.addressing import AnywhereSystem, choose_system
 from services.shared.db import is_away, refusal_of
 from services.shared.errors import Reject, Retry
 from services.shared.logs import configure_logs
@@ -15,11 +17,13 @@ from services.shared.playbook.loading import InvalidFile
 log = structlog.get_logger()
 app = typer.Typer(
     name="ripeline",
+    cls=AnywhereSystem,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Ripeline turns warm leads into sales-ready ones. Begin with `ripeline demo`; see "
     "`COMMAND --help`.",
 )
+app.callback()(choose_system)
 # production images hold no embedded parts
 if find_spec("aiosmtpd") and find_spec("confluent_kafka"):
     from services.ops.cli import demo, up
@@ -42,6 +46,7 @@ app.add_typer(keys.app, name="keys")
 def main() -> None:
     """The console script: errors that people can mend come as sentences."""
     configure_logs("ops", "warning")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it meets comes as a sentence
     try:
         app()
     except (Reject, Retry, InvalidFile) as error:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from services.scorer.model.profile import UNCOUNTED, Profile
+from services.scorer.model.profile import UNCOUNTED, Profile, SalesOutcome
 from services.scorer.model.state import Event, FoldState, View
 from services.shared.clock import to_us
 from services.shared.contracts.consent import ConsentKey
@@ -112,13 +112,16 @@ class Announcement(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct):
-    """A stored (lead, product): its fold, what was announced, and what the lists show."""
+    """A stored (lead, product): its fold, what was announced, and what the lists show; `sales` is
+    what sales reported last of the product, as of the view.
+    """
 
     fold: FoldState
     fold_hash: str
     announced: LastAnnounced
     qualified: bool = False
     view: View | None = None
+    sales: SalesOutcome | None = None
     as_of: int = 0
     snapshot: Snapshot | None = None  # of the view, for others
 

@@ -3,7 +3,7 @@ commits.
 """
 
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
@@ -42,6 +42,7 @@ from services.shared.errors import Retry
 from services.shared.telemetry import STAGE_CHANGES
 
 SLICE = 1_000  # stored events in hand at once
+USUAL = 16  # identifiers that few leads have more of
 MOST_OF_A_KIND = 1_001  # identifiers; whoever has more than a thousand is no person
 STRONGEST_FIRST = attrgetter("rank")
 pack = msgspec.msgpack.Encoder().encode
@@ -228,21 +229,33 @@ class Store:
         """Identifiers by lead, strongest first, of each kind MOST_OF_A_KIND at most, those of our
         touches last; an anonymous id split by time is nobody's alone.
         """
+        wanted = list(leads)
+        most = MOST_OF_A_KIND + USUAL * len(wanted)
         found = await rows(
             self._connection,
-            "SELECT lead_id, kind, value FROM (SELECT lead_id, kind, value, row_number() OVER ("
-            'PARTITION BY lead_id, kind ORDER BY starts_with(value, :ours), value COLLATE "C") '
-            "AS place FROM scorer.identifier WHERE lead_id = ANY(:leads)) i WHERE place <= :most",
-            leads=list(leads),
-            ours=OURS,
-            most=MOST_OF_A_KIND,
+            "SELECT lead_id, kind, value FROM scorer.identifier WHERE lead_id = ANY(:leads) "
+            f"LIMIT {most:d}",
+            leads=wanted,
         )
+        if len(found) > MOST_OF_A_KIND and _has_more(found, most):
+            found = await self._first_identifiers(wanted)
         identifiers: dict[uuid.UUID, list[Identifier]] = defaultdict(list)
         for lead, kind, value in found:
             identifiers[lead].append(Identifier.from_text(KINDS[kind], value))
         for names in identifiers.values():
             names.sort(key=STRONGEST_FIRST)
         return identifiers
+
+    async def _first_identifiers(self, leads: Sequence[uuid.UUID]) -> list[Any]:
+        return await rows(
+            self._connection,
+            "SELECT lead_id, kind, value FROM (SELECT lead_id, kind, value, row_number() OVER ("
+            'PARTITION BY lead_id, kind ORDER BY starts_with(value, :ours), value COLLATE "C") '
+            "AS place FROM scorer.identifier WHERE lead_id = ANY(:leads)) i WHERE place <= :most",
+            leads=leads,
+            ours=OURS,
+            most=MOST_OF_A_KIND,
+        )
 
     async def merged_into(self, lead: uuid.UUID) -> dict[uuid.UUID, datetime | None]:
         """The leads that were merged into this one, with when others were last told of each."""
@@ -356,6 +369,13 @@ class Store:
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
+
+
+def _has_more(found: Sequence[Any], limit: int) -> bool:
+    """Whether these identifiers may not be all, or are more of a kind than one lead shows."""
+    if len(found) == limit:
+        return True
+    return max(Counter((row.lead_id, row.kind) for row in found).values()) > MOST_OF_A_KIND
 
 
 def _numbered(change: StageChange, seq: int, now: datetime, fold_hash: str) -> Announcement:

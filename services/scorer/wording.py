@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from services.scorer.model.explanation import FitChange, Line
@@ -50,6 +49,8 @@ SIGNALS: Mapping[str, str] = {
     "outcome": "became an opportunity",
     "purchase": "bought",
     "restart": "the opportunity ended, the process starts again",
+    "rejection": "was sent back by sales, the process starts again",
+    "refund": "got its money back, the process starts again",
 }
 SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
 TYPES: Mapping[str, str] = {type_.value: type_.phrase for type_ in EventType}
@@ -127,9 +128,9 @@ class LeadName(NamedTuple):
 
 
 def name_of(traits: Mapping[str, Any], identifiers: Iterable[Identifier]) -> LeadName:
-    """The best name there is, down to a visitor's short id."""
+    """The best name there is, down to a visitor's short id; of a kind the first identifier."""
     known: dict[Kind, str] = {}
-    for identifier in sorted(identifiers, key=attrgetter("rank")):
+    for identifier in identifiers:
         if not identifier.system.startswith(OURS):
             known.setdefault(identifier.kind, f"{identifier.system} {identifier.value}".strip())
     parts = [short(traits.get(part)) for part in ("first_name", "last_name")]

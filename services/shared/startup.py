@@ -37,7 +37,9 @@ def run(service: str, main: Callable[[Settings], Task]) -> None:
         uvloop.run(main(settings))
         return
     except InvalidFile as broken:
-        problem = f"the playbook is broken, run `ripeline playbook check`:\n{broken}"
+        problem = (
+            f"the playbook is broken; `ripeline playbook check` says it all: {broken.in_short()}"
+        )
     except Reject as reject:
         problem = str(reject)
     log.error("not_started", problem=problem)

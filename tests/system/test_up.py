@@ -5,12 +5,14 @@ nothing behind.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from queue import Queue
@@ -22,7 +24,7 @@ from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
 from services.ops.embedded.processes import tied
-from services.shared.settings import ROOT, Settings
+from services.shared.settings import PORTS, ROOT, Settings
 from tests.support import present
 from tests.support.running_system import wait_until
 
@@ -94,7 +96,11 @@ def ready(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def up(scratch: Path) -> Iterator[Up]:
-    up = Up(scratch / "up")
+    with socket.socket() as taken:
+        with suppress(OSError):  # where another system has taken it already
+            taken.bind(("127.0.0.1", PORTS["nurture"]))
+            taken.listen()
+        up = Up(scratch / "up")
     yield up
     if up.process.poll() is None:
         up.process.terminate()
@@ -104,7 +110,14 @@ def up(scratch: Path) -> Iterator[Up]:
 def test_the_first_line_says_all_that_curl_needs(up: Up) -> None:
     """U1, O1."""
     line = up.line
-    assert set(line) == {"ingest", "scorer", "nurture", "keys", "mail", "pids", "database", "kafka"}
+    names = {"ingest", "scorer", "nurture", "keys", "mail", "pids", "database", "kafka"}
+    assert set(line) == names | {"taken"}
+    assert line["taken"]["nurture"] == PORTS["nurture"]
+    for service, port in line["taken"].items():
+        assert line[service] != f"http://127.0.0.1:{port}"
+        assert f"port {port} is taken by another program: {service} is at {line[service]}" in (
+            up.log.read_text()
+        )
     assert set(line["keys"]) == {"secret", "public", "query"}
     assert set(line["pids"]) == {"ingest", "scorer", "nurture", "postgres", "broker"}
     assert all(lives(pid) for pid in up.children)
@@ -133,6 +146,7 @@ def test_other_commands_find_it_by_themselves(up: Up, monkeypatch: pytest.Monkey
         return state if state["idle"] else None
 
     state = wait_until(idle, 30)
+    assert state["system"] == up.line["ingest"]
     assert (state["lag"], state["outbox"]) == (
         {"scorer": 0, "nurture": 0},
         {"scorer": 0, "nurture": 0},
@@ -142,6 +156,7 @@ def test_other_commands_find_it_by_themselves(up: Up, monkeypatch: pytest.Monkey
     checked = CliRunner().invoke(command_line, ["verify", "--json"])
     assert checked.exit_code == 0
     assert json.loads(checked.stdout) == {"leads": 1, "mismatches": []}
+    assert f"system: {up.line['ingest']}, `ripeline up` (pid {up.process.pid})" in checked.stderr
 
 
 def test_commands_obey_a_database_that_is_named(

@@ -7,7 +7,7 @@ from services.ingest.delivery import Delivery
 from services.ingest.normalise import Normaliser
 from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
-from services.ingest.sources.contract import Source
+from services.ingest.sources.contract import NO_WORDS_ADDED, Source, Words
 from services.shared.clock import Clock
 from services.shared.http.keys import ApiKeys
 from services.shared.http.rates import RateLimits
@@ -31,6 +31,7 @@ class Dependencies:
     delivery: Delivery
     clock: Clock
     readiness: Readiness
+    words: Words = NO_WORDS_ADDED
 
     @property
     def pepper(self) -> bytes:

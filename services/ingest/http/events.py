@@ -59,6 +59,7 @@ class Events:
     async def receive(self, request: Request) -> Response:
         """Takes interactions; answers once they are safe. Senders repeat after a 503."""
         inbound = await read(request, self._parts.clock, self._parts.settings.public_url)
+        inbound = inbound._replace(words=self._parts.words)
         source = source_of(inbound, self._sources[inbound.path])
         if source.verify:
             return await self._receive_signed(request, inbound, source)

@@ -84,7 +84,8 @@ class Forms:
             REFUSED.labels(forms.SOURCE.name, trap).inc()
             receipt.ids.append(uuid.uuid4().hex)
             return
-        self._parts.normaliser.take([forms.submission(form, fields)], receipt)
+        submission = forms.submission(form, fields, self._parts.words.consent)
+        self._parts.normaliser.take([submission], receipt)
         await self._parts.delivery.publish_or_spool(receipt.records, spool_owner)
 
     def _trap(self, form: str, fields: Fields) -> str:

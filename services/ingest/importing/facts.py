@@ -12,6 +12,7 @@ OUTCOMES = (
     "purchased",
     "won",
     "lost",
+    "refunded",
     "sales_accepted",
     "sales_rejected",
     "sales_disqualified",

@@ -15,7 +15,13 @@ from itertools import islice
 
 from msgspec.structs import replace as replaced
 
-from services.ingest.mailbox.automatic import is_automatic, is_bulk, is_spam, sender
+from services.ingest.mailbox.automatic import (
+    is_automatic,
+    is_bulk,
+    is_passed_on,
+    is_spam,
+    sender,
+)
 from services.ingest.mailbox.phrases import is_answer, is_objection
 from services.ingest.mailbox.reports import DeliveryReport, delivery_report
 from services.ingest.mailbox.text import (
@@ -40,6 +46,8 @@ from services.shared.errors import Reject
 MAX_MAIL = 64 * 1024
 MAX_NESTED, MAX_HEADERS = 50, 500
 MAX_SUBJECT = 200
+# characters of a mail from a list that asks for nothing but an end; newsletters are longer
+MAX_LIST_OBJECTION = 400
 PART = re.compile(r"text/(?:plain|html|calendar|rfc822-headers)|message/[a-z0-9-]+")
 UNREADABLE = Reject(
     "not a readable mail", remedy="look at it in the mailbox", kind="unreadable-mail"
@@ -49,9 +57,11 @@ PARSER_ERRORS = (ValueError, LookupError, TypeError, AttributeError, AssertionEr
 PARTSTAT = re.compile(r";PARTSTAT=(ACCEPTED|DECLINED|TENTATIVE)\b")
 
 
-def read(raw: bytes, now: datetime) -> list[Item | Refused]:
-    """The interactions of a mail in its original form; of a long one the beginning is read."""
-    return guarded(lambda: items(_parsed(raw[:MAX_MAIL]), now))
+def read(raw: bytes, now: datetime, subjects: tuple[str, ...] = ()) -> list[Item | Refused]:
+    """The interactions of a mail in its original form; of a long one the beginning is read.
+    `subjects` are further beginnings of the subjects of automatic answers.
+    """
+    return guarded(lambda: items(_parsed(raw[:MAX_MAIL]), now, subjects))
 
 
 def guarded(reading: Callable[[], list[Item | Refused]]) -> list[Item | Refused]:
@@ -101,7 +111,7 @@ def files(parts: Iterable[Part]) -> list[tuple[str, bytes]]:
     ]
 
 
-def items(mail: Mail, now: datetime) -> list[Item | Refused]:
+def items(mail: Mail, now: datetime, subjects: tuple[str, ...] = ()) -> list[Item | Refused]:
     """The interactions that a mail is. Raises Reject for one that is none."""
     if raw_header(mail, "x-ripeline-touch"):
         raise Reject(
@@ -111,7 +121,7 @@ def items(mail: Mail, now: datetime) -> list[Item | Refused]:
         )
     if report := delivery_report(mail):
         return [_reported(mail, report, now)]
-    return _answered(mail, now)
+    return _answered(mail, now, subjects)
 
 
 def _reported(mail: Mail, report: DeliveryReport, now: datetime) -> Item:
@@ -129,13 +139,15 @@ def _reported(mail: Mail, report: DeliveryReport, now: datetime) -> Item:
     )
 
 
-def _answered(mail: Mail, now: datetime) -> list[Item | Refused]:
+def _answered(mail: Mail, now: datetime, subjects: tuple[str, ...]) -> list[Item | Refused]:
     subject, answers = header(mail, "subject")[:MAX_SUBJECT], _answers(mail)
     touch, text = touch_of(*answers), own_words(body(mail))
-    machine = is_automatic(mail, subject)
-    objects = not machine and is_objection(subject, text)
-    if not touch and not objects and (is_spam(mail) or (machine and is_bulk(mail))):
+    machine, is_for_many = is_automatic(mail, subject, subjects), is_bulk(mail)
+    is_short = touch or not is_for_many or len(text) <= MAX_LIST_OBJECTION
+    objects = bool(not machine and is_short and is_objection(subject, text))
+    if not touch and not objects and (is_spam(mail) or is_for_many):
         raise Reject("a mail for many", remedy="let newsletters go elsewhere", kind="bulk-mail")
+    machine = machine or (not objects and is_passed_on(mail))
     is_reply = touch or answers or machine or is_answer(subject)
     item = Item(
         id=_id(mail),

@@ -1,22 +1,10 @@
-"""The phrases by which a mail is known as an automatic answer, or as an objection to more mails; in
-the languages of most leads.
+"""The phrases by which a mail is known as an answer, or as an objection to more mails; in the
+languages of most leads.
 """
 
 import re
-import unicodedata
 
-_AUTOMATIC = r"""
-auto(mat(ic|ed))?[\s-]*(re(ply|sponse|sponder|spond)|answer|acknowledge?ment)|out[\s-]of[\s-](the[\s-])?office|ooo\b
-|away from (my|the) (office|desk)|on (annual |maternity |parental )?leave\b|vacation (reply|response|notice)
-|.{1,60} is (currently )?out of (the )?office
-|automatische?r? (antwort|antwoord|beantwortung)|abwesen(d|heit)|ich bin (derzeit )?nicht im (buro|haus)|im urlaub\b
-|.{1,60} ist (derzeit )?(ausser haus|abwesend|nicht im (buro|haus))
-|reponse automatique|message d'absence|absen(t|te|ce) (du|de|au) (bureau|mon bureau)|.{1,60} est (absent|en conge)
-|respuesta automatica|fuera de (la )?oficina|autorespuesta
-|risposta automatica|fuori (sede|ufficio)|assenza dall'ufficio|resposta automatica|fora do escritorio|ausencia
-|afwezig|niet aanwezig|autom?ati(s|sk)t? svar|autosvar|franvaro|ikke til stede|fravær|poissa
-|automatyczna odpowiedz|nieobecno|автоответ|автоматическии ответ|自動(応答|返信)|自动(回复|答复)
-"""
+from services.ingest.mailbox.folding import folded
 
 _WHOLE_MAILS = """
 unsubscribe, unsubscribe me, unsubscribe please, please unsubscribe, please unsubscribe me, unsubscribe me please, stop, stop it
@@ -24,7 +12,14 @@ remove, remove me, please remove, please remove me, remove me please, opt out, o
 abmelden, abmeldung, bitte abmelden, austragen, bitte austragen, abbestellen, bitte abbestellen, stopp
 désabonner, se désabonner, désabonnement, désinscription, désinscrire, baja, dar de baja, borrar, eliminar, desuscribir
 cancellami, disiscrizione, annulla iscrizione, afmelden, uitschrijven, graag afmelden, graag uitschrijven
-descadastrar, remover, avregistrera, avsluta, afmeld, avmeld, wypisz
+descadastrar, remover, avregistrera, avregistrera mig, avsluta, avprenumerera, ta bort mig, afmeld, afmeld mig, frameld
+avmeld, avmeld meg, meld meg av, poista, poista minut, poistakaa minut, peruuta tilaus, wypisz, wypisz mnie, rezygnuję
+proszę o wypisanie, odhlásit, odhlásit se, odhlaste mě, odhlásiť, odhláste ma, leiratkozás, leiratkozom, dezabonare, dezabonați-mă
+απεγγραφή, διαγραφή, abonelikten çık, abonelik iptal, listeden çıkar, отписаться, отписка, отпишите, отпишите меня, отказаться
+відписатися, відписка, відпишіть мене, отпишете ме, отписване, odjava, odjavi me, odjavite me, odjava prosim, atsisakyti
+atsisakau, atrakstīties, atteikties, loobun, loobuda, הסר, הסרה, הסר אותי, הסירו אותי, נא להסיר, إلغاء الاشتراك, ألغوا اشتراكي
+hủy đăng ký, huỷ đăng ký, berhenti berlangganan, berhenti, ยกเลิก, ยกเลิกการสมัคร, 退订, 退訂, 取消订阅, 取消訂閱, 配信停止, 配信停止希望
+登録解除, 購読解除, 수신거부, 수신 거부, 구독취소, 구독 취소
 """
 
 # A phrase a line: words of which `/` separates alternatives, `x?` may be missing, `x*` goes on,
@@ -94,7 +89,147 @@ niet_meer/niet_langer … mailen/benaderen/ontvangen
 remova/removam/remover/retire/retirem/retirar/exclua/excluam/descadastre/descadastrem me
 não quero/desejo/queremos mais? receber
 pare/parem de me? enviar/mandar/escrever
+
+avregistrera/avprenumerera/ta_bort mig/oss/min/vår
+vill inte … mejl/utskick/nyhetsbrev/MAIL
+sluta/upphör … skicka/mejla/maila/kontakta/skriva
+kontakta/mejla/maila/skriv_till mig/oss inte
+skicka inte … mejl/utskick/MAIL
+inga fler … mejl/utskick/nyhetsbrev/MAIL
+
+afmeld/slet/fjern/frameld mig/os/min
+ønsker/vil ikke at? modtage/høre
+ønsker/vil ikke … nyhedsbreve/beskeder/MAIL
+stop med_at sende/skrive/kontakte/maile
+ikke flere … nyhedsbreve/beskeder/MAIL
+skriv/send/kontakt mig/os ikke/aldrig
+vil_gerne/ønsker_at afmeldes/afmelde/frameldes
+
+avmeld/slett/fjern/meld meg/oss/min … av/fra/listen/listene
+avmeld/fjern/slett meg/oss
+ønsker/vil ikke å? motta/høre
+ønsker/vil ikke … e-poster/eposter/meldinger/nyhetsbrev/MAIL
+slutt/slutte … sende/skrive/kontakte/maile
+ingen flere … e-poster/eposter/meldinger/nyhetsbrev/MAIL
+ikke send/kontakt/skriv … meg/mer/flere
+
+poistakaa/poista/poistettava minut/meidät/osoitteeni/tietoni
+en/emme halua/haluamme/toivo … viestejä/sähköposteja/postia/uutiskirj*/mainoksia/postianne
+lopettakaa/lopeta … lähettäminen/lähettämästä/viestit/postit
+älkää/älä lähettäkö/lähetä/ottako/ota … enää/lisää/minulle/yhteyttä
+peruuttakaa/peruuta/perukaa/peru … tilaus/tilaukseni/uutiskirje
+
+wypiszcie/usuńcie/wypisz/usuń/skreślcie mnie/nas/mój/moje/moich
+proszę mnie/nas? wypisać/usunąć/wykreślić
+proszę o wypisanie/usunięcie/wykreślenie
+nie chcę/chcemy/życzę_sobie/życzymy_sobie … otrzymywać/dostawać/wiadomości/maili/newslettera
+proszę nie/o_nie pisać/wysyłać/przysyłać/kontaktować/wysyłanie/przysyłanie
+przestańcie/przestań … pisać/wysyłać/przysyłać/spamować
+nie piszcie/wysyłajcie/przysyłajcie/kontaktujcie … mnie/mi/więcej/już/nas/nam
+rezygnuję z newslettera/subskrypcji/wiadomości/mailingu
+cofam/wycofuję … zgodę
+
+odhlaste/odhlašte/odhlas/odhlásit/vyřaďte/vymažte/smažte/odstraňte mě/mne/nás/mou/moji/můj/moje
+nechci/nechceme/nepřeji_si/nepřejeme_si … dostávat/zasílat/odebírat/e-maily/maily/zprávy/novinky
+neposílejte/nepište/nekontaktujte/nezasílejte mi/mě/mne/nám/už
+přestaňte … posílat/psát/zasílat
+odhláste/odhlásiť/vyraďte/vymažte/odstráňte ma/nás/moju/môj
+neželám_si/neželáme_si/nechcem/nechceme … dostávať/odoberať/e-maily/maily/správy
+neposielajte/nepíšte/nekontaktujte mi/ma/nám/už
+prestaňte … posielať/písať
+
+leiratkozom/leiratkoznék/leiratkozni
+töröljenek/töröljön/töröljék/töröld/vegyenek/vegyen … listáról/listából/adatbázisból/címem*/engem/minket/adataim*
+nem kérek/kérünk/szeretnék/akarok … hírlevel*/level*/e-mail*/üzenet*
+nem kérek/kérünk többet
+ne küldjenek/küldjön/küldjetek/írjanak/írjon … többet/több/nekem
+
+dezabonați/dezabonează/dezabonati/dezaboneaza mă/ma/adresa
+ștergeți/scoateți/eliminați/stergeti/scoateti/eliminati mă/ma/adresa/datele
+nu mai doresc/vreau/dorim/vrem … primesc/primi/primim/emailuri/mesaje
+nu mai? mă/ma/îmi/imi/ne mai? contactați/trimiteți/scrieți/contactati/trimiteti/scrieti
+nu mai trimiteți/trimiteti/scrieți/scrieti
+
+abonelikten çık*/çıkar*/ayrıl*
+aboneliğimi/aboneliğimizi … iptal/sonlandır*
+listeden/listenizden/listelerinizden … çıkar*/sil*
+beni/bizi … çıkarın/çıkarınız/çıkartın/silin/siliniz
+bir_daha/artık … göndermeyin/göndermeyiniz/yazmayın/atmayın
+e-posta/e-postalar/mesaj/bülten/MAIL … istemiyorum/istemiyoruz/göndermeyin/göndermeyiniz/atmayın
+
+διαγράψτε/διαγράψετε/αφαιρέστε/βγάλτε με/μας/το/τη/την
+δεν/δε επιθυμώ/θέλω/επιθυμούμε/θέλουμε … λαμβάνω/λαμβάνουμε/άλλα/μηνύματα/MAIL
+μη/μην μου/μας … στέλνετε/στείλετε/γράφετε
+σταματήστε … στέλνετε/στείλετε
+απεγγραφή/απεγγράψτε με/μου/από/μας
+
+отпишите/отписать/удалите/уберите/исключите меня/нас/мой/мою/мои/наш
+как/прошу/хочу/хотел_бы/можно отписаться
+не пишите/присылайте/шлите/отправляйте/беспокойте … мне/больше/нам/меня/нас
+больше не присылайте/пишите/шлите/отправляйте/беспокойте
+не хочу/желаю/хотим/желаем … получать
+прекратите/перестаньте … слать/присылать/отправлять/писать/рассылку/рассылки
+отзываю … согласие
+відпишіть/відписати/видаліть/вилучіть/приберіть мене/нас/мою/мій/мої
+як/прошу/хочу відписатися/відписатись
+не пишіть/надсилайте/шліть/турбуйте … мені/більше/нам/мене
+більше не надсилайте/пишіть/шліть/турбуйте
+не хочу/бажаю/хочемо/бажаємо … отримувати
+припиніть … надсилати/писати/розсилку
+отпишете/премахнете/изтрийте/махнете ме/ни/моя/имейла
+не желая/искам/желаем … получавам/получаваме
+не ми/ни изпращайте/пишете/пращайте
+
+odjavite/odjavi/uklonite/izbrišite/maknite/obrišite/odstranite me/nas/moju/moj
+ne želim/zelim/želimo … primati/primam/dobivati/dobijati/prejemati/mailove/poruke/več
+nemojte mi/nam/me … slati/pisati/kontaktirati/šaljite
+prestanite … slati/pisati
+ne pošiljajte/pišite/šaljite … več/više/mi/nam
+
+išbraukite/pašalinkite/ištrinkite mane/mus/mano/mūsų
+nebenoriu/nenoriu/nenorime … gauti
+nesiųskite/nebesiųskite/nerašykite/neberašykite … man/mums/daugiau/laiškų
+atsisakau/noriu_atsisakyti … prenumeratos/naujienlaiškio/naujienlaiškių
+izņemiet/dzēsiet/izdzēsiet/atrakstiet mani/mūs/manu
+nevēlos/negribu/nevēlamies … saņemt
+nesūtiet/nerakstiet … man/vairs/mums
+eemaldage/kustutage/võtke mind/meid/minu
+ei soovi/taha … kirju/e-kirju/uudiskirj*/teateid
+ärge saatke/kirjutage … enam/mulle/meile
+loobun/loobuda/soovin_loobuda … uudiskirj*/kirjadest
+
+הסירו/תסירו/הסר/להסיר/מחקו/תמחקו אותי/אותנו/כתובתי
+לא מעוניין/מעוניינת/רוצה/מעוניינים … לקבל/דיוור/מיילים/הודעות
+תפסיקו/הפסיקו … לשלוח/לפנות/לכתוב
+אל/נא_לא תשלחו/תפנו/תכתבו/לשלוח … לי/אליי/יותר/לנו
+
+ألغوا/إلغاء/أريد_إلغاء/أرجو_إلغاء/ألغ … اشتراكي/اشتراكنا
+لا أريد/أرغب/نريد/نرغب … تلقي/استلام/رسائل/رسائلكم
+لا ترسلوا/تراسلوني/ترسل … لي/إلي/إلينا/المزيد/رسائل/بعد
+توقفوا/توقف عن … إرسال/ارسال/مراسلتي
+احذفوني/احذفني/أزيلوني/أزلني
+
+hủy/huỷ đăng_ký … tôi/nhận/email/thư
+không muốn … nhận
+đừng/ngừng/dừng … gửi … email/thư/mail/cho_tôi/nữa
+xóa/xoá tôi/email_của_tôi/địa_chỉ
+hapus/keluarkan saya/kami/email_saya/alamat_saya
+jangan … kirim/kirimi/hubungi/mengirim … lagi/saya/kami/email
+tidak ingin/mau … menerima
+berhenti … berlangganan/mengirim
 """
+
+# of languages that put no space between words
+_UNSPACED = """
+请退订, 退订邮件, 我要退订, 取消订阅, 取消我的订阅, 不要再发, 别再发, 请勿再发, 请勿再给, 停止发送邮件, 停止给我发, 不想再收到, 不希望再收到, 从列表中删除, 把我删除, 将我移除
+請退訂, 取消訂閱, 請勿再寄, 不要再寄, 別再寄, 停止寄送, 不想再收到, 將我移除
+配信を停止, 配信停止を, 配信停止して, 配信を止め, 配信をやめ, 配信不要, 送らないで, 送信しないで, 送信をやめ, メールは不要, 登録を解除, 登録解除を
+購読を解除, 購読を停止, リストから削除, 連絡しないで
+수신거부, 수신을 거부, 수신 거부, 구독을 취소, 구독 취소, 구독취소, 보내지 마, 보내지마, 그만 보내, 연락하지 마, 받고 싶지 않, 명단에서 삭제, 목록에서 삭제
+ยกเลิกการรับ, ยกเลิกการสมัคร, ไม่ต้องการรับ, หยุดส่งอีเมล, อย่าส่งอีเมล, เลิกส่ง, ลบฉันออก, ลบอีเมล
+"""
+_UNSPACED_CONDITIONS = "如果, 若您, 若不, 如需, 如不, 如您, 場合, ご希望の方, 希望される, 経由, 경우, 원하시면, 않으시면, หากคุณ, หากท่าน, 如何处理"
+
 
 _LISTS = {
     "ME": "me/us/my_address/my_email/my_e-mail/my_mail/my_name/my_data/my_details/my_contact*/our_address*/our_email*/our_e-mail*"
@@ -131,16 +266,13 @@ CLOSING = re.compile(
     r"|atentamente|cordiali saluti|distinti saluti|met vriendelijke "
     r"groet(?:en)?|atenciosamente|mvh|med vanlig halsning)\W*"
 )
-SENTENCE = re.compile(r"(?<![.!?;])[.!?;]++(?=\s|$)|\n\s*\n")
+SENTENCE = re.compile(r"(?<![.!?;])[.!?;]++(?=\s|$)|[。!?]|\n\s*\n")
 ANSWER = re.compile(
-    r"\s*(?:re|aw|sv|vs|antw|rv|rif|res|odp|回复|答复|返信)\s*+(?:\[\d+\]\s*)?[:：]"
+    folded(
+        r"\s*(?:re|aw|sv|vs|antw|rv|rif|res|odp|ynt|va|valasz|απ|σχετ|rasp|bls|tl|atb|ha|отв|відп|השב|תגובה|رد"
+        r"|回复|答复|回覆|回復|返信|회신|답장)\s*+(?:\[\d+\]\s*)?:"
+    )
 )
-
-
-def folded(text: str) -> str:
-    """Text without case and accents, its apostrophes straight."""
-    plain = unicodedata.normalize("NFKD", text.replace("’", "'").casefold())
-    return "".join(character for character in plain if not unicodedata.combining(character))
 
 
 def _compiled(phrase: str) -> re.Pattern[str]:
@@ -161,16 +293,17 @@ def _word(token: str) -> str:
     return rf"(?:(?:{words})(?:\W++|$))" + ("?" if "?" in token else "")
 
 
-AUTOMATIC = re.compile(rf"\W*(?:{_AUTOMATIC.replace(chr(10), '')})")
-WHOLE_MAILS = frozenset(
-    folded(word.strip()) for word in _WHOLE_MAILS.replace("\n", ",").split(",") if word.strip()
-)
+def _listed(words: str) -> list[str]:
+    return [folded(word.strip()) for word in words.replace("\n", ",").split(",") if word.strip()]
+
+
+def _bare(text: str) -> str:
+    return " ".join(re.sub(r"[^\w\s'-]+", " ", text).split()).strip(" -'")
+
+
+WHOLE_MAILS = frozenset(map(_bare, _listed(_WHOLE_MAILS)))
+UNSPACED, UNSPACED_CONDITIONS = _listed(_UNSPACED), _listed(_UNSPACED_CONDITIONS)
 OBJECTIONS = [_compiled(line) for line in _OBJECTIONS.splitlines() if line]
-
-
-def is_automatic_subject(subject: str) -> bool:
-    """Whether the subject is that of an automatic answer, and not of a person's answer to one."""
-    return bool(AUTOMATIC.match(folded(subject)))
 
 
 def is_answer(subject: str) -> bool:
@@ -194,6 +327,8 @@ def is_objection(subject: str, text: str) -> bool:
 def _objects(piece: str) -> bool:
     if _bare(piece) in WHOLE_MAILS:
         return True
+    if not piece.isascii() and any(phrase in piece for phrase in UNSPACED):
+        return not any(condition in piece for condition in UNSPACED_CONDITIONS)
     found = (match for objection in OBJECTIONS for match in objection.finditer(piece))
     return any(not ELSEWHERE.search(piece[match.start() : match.end() + 40]) for match in found)
 
@@ -204,7 +339,3 @@ def _before_closing(text: str) -> str:
         (number for number, line in enumerate(lines) if CLOSING.fullmatch(line.strip())), len(lines)
     )
     return "\n".join(lines[:end])
-
-
-def _bare(text: str) -> str:
-    return " ".join(re.sub(r"[^\w\s'-]+", " ", text).split()).strip(" -'")

@@ -21,6 +21,7 @@ from services.ingest.mailbox.imap import ImapSession, MailboxAddress
 from services.ingest.mailbox.inbound import MAILBOX
 from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.source_stats import SourceStatistics
+from services.ingest.sources.contract import NO_WORDS_ADDED, Words
 from services.shared.clock import Clock
 from services.shared.db import is_transient
 from services.shared.errors import Retry
@@ -43,6 +44,7 @@ class MailHandling:
     delivery: Delivery
     statistics: SourceStatistics
     clock: Clock
+    words: Words = NO_WORDS_ADDED
 
 
 class MailboxReader:
@@ -111,7 +113,8 @@ class MailboxReader:
             now = self._handling.clock.now()
             receipt = Receipt(SOURCE, now, time.time(), many=False)
             if raw := session.mail(uid):
-                self._handling.normaliser.take(inbound.read(raw, now), receipt)
+                found = inbound.read(raw, now, self._handling.words.automatic_subjects)
+                self._handling.normaliser.take(found, receipt)
             receipts.append(receipt)
         return receipts
 

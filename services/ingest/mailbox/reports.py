@@ -15,19 +15,12 @@ from services.ingest.mailbox.text import (
     own_words,
     parts,
     raw_header,
+    without_markup,
 )
+from services.ingest.sources.bounces import STATUS, kind_of
 from services.ingest.sources.touches import touch_of
 
 MAX_REASON = 300
-# nobody is there; 5.1.7 and 5.1.8 are about the sender
-HARD = re.compile(r"5\.1\.(?![78]\b)\d+|5\.2\.1|5\.4\.(?:1|4|310)")
-NOBODY = re.compile(
-    r"(?:user|mailbox|recipient|address|account)\b.{0,40}\b(?:unknown|not found|not exist|n't "
-    r"exist|disabled|invalid)\b"
-    r"|\b(?:no such|unknown|invalid) (?:user|mailbox|recipient|address|account|person)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-STATUS = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?!\.?\d)")  # and no piece of an IP address
 MAIL_DAEMONS = re.compile(r"mailer-daemon|postmaster", re.IGNORECASE)
 DELIVERED = frozenset({"delivered", "relayed", "expanded"})
 COMPLAINTS = frozenset({"abuse", "opt-out", "miscategorized", "other"})
@@ -96,7 +89,8 @@ def _bounce(mail: Mail) -> DeliveryReport:
     recipient = recipient or named.rpartition(";")[2].strip()
     if action in DELIVERED:
         return DeliveryReport("email_delivered", touch, recipient)
-    properties = {"type": hardness(status, reason), "status": status, "reason": reason}
+    kind = kind_of(status, reason) or kind_of(status, reason, _explanation(mail)) or "soft"
+    properties = {"type": kind, "status": status, "reason": reason}
     return DeliveryReport("email_bounced", touch, recipient, properties)
 
 
@@ -117,7 +111,7 @@ def _plain_bounce(mail: Mail) -> DeliveryReport:
         "email_bounced",
         touch,
         recipient,
-        {"type": hardness(status, text), "status": status, "reason": reason},
+        {"type": kind_of(status, text) or "soft", "status": status, "reason": reason},
     )
 
 
@@ -134,12 +128,13 @@ def _complaint(mail: Mail) -> DeliveryReport:
     )
 
 
-def hardness(status: str, reason: str) -> str:
-    """`hard` where nobody is at the address, by the status code or the reason's text; what may pass
-    is `soft`.
-    """
-    lasting = status.startswith("5") or not status
-    return "hard" if HARD.fullmatch(status) or (lasting and NOBODY.search(reason)) else "soft"
+def _explanation(mail: Mail) -> str:
+    """What a report says to people, before the mail that it is about."""
+    first = next((part for part in parts(mail) if part.get_content_maintype() == "text"), None)
+    if first is None or first.get_content_type() == "text/rfc822-headers":
+        return ""
+    text = content(first)
+    return without_markup(text) if first.get_content_subtype() == "html" else text
 
 
 def touch_in(text: str) -> str:

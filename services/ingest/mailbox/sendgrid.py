@@ -49,11 +49,13 @@ _charsets = msgspec.json.Decoder(dict[str, str]).decode
 
 def parse(request: InboundRequest) -> list[Item | Refused]:
     """The one mail of the form."""
-    parts = either(request)
+    parts, subjects = either(request), request.words.automatic_subjects
     fields = {part.name: part.value for part in parts if not part.is_file}
     if raw := fields.get("email"):
-        return inbound.read(raw, request.received_at)
-    return inbound.guarded(lambda: inbound.items(_mail(fields, parts), request.received_at))
+        return inbound.read(raw, request.received_at, subjects)
+    return inbound.guarded(
+        lambda: inbound.items(_mail(fields, parts), request.received_at, subjects)
+    )
 
 
 def _mail(fields: dict[str, bytes], parts: Sequence[Part]) -> Mail:

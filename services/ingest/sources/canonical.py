@@ -9,11 +9,12 @@ import msgspec
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
-    Refused,
+    Parsed,
     Sample,
     SetupGuide,
     Source,
 )
+from services.ingest.sources.permissions import mended
 from services.ingest.sources.reading.json import (
     TOO_DEEP,
     UNREADABLE,
@@ -22,7 +23,9 @@ from services.ingest.sources.reading.json import (
     pieces,
     refused,
 )
+from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
+from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
 
 NDJSON = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
@@ -33,29 +36,32 @@ _read = msgspec.json.Decoder(Item).decode
 _read_any = msgspec.json.Decoder().decode
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """Every item of the body, in order."""
     cut = lines if request.media in NDJSON else pieces
-    return [read(piece) for piece in cut(request.body)]
+    return [read(piece, request.words.consent) for piece in cut(request.body)]
 
 
-def read(piece: bytes) -> Item | Refused:
-    """One interaction; a null is as good as a field left out, except in traits, where it erases."""
+def read(piece: bytes, words: ConsentWords = KNOWN_WORDS) -> Parsed:
+    """One interaction; a null is as good as a field left out, except in traits, where it erases,
+    and a boolean or a word may stand for a consent.
+    """
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
     try:
         return _read(piece)
     except msgspec.ValidationError as error:
-        return _read_without_nulls(piece, error)
+        return _read_loosely(piece, error, words)
     except UNREADABLE as error:
         return refused(piece, error)
 
 
-def _read_without_nulls(piece: bytes, error: Exception) -> Item | Refused:
-    if b"null" not in piece:
+def _read_loosely(piece: bytes, error: Exception, words: ConsentWords) -> Parsed:
+    if b"null" not in piece and b'"consent"' not in piece:
         return refused(piece, error)
     try:
-        return msgspec.convert(without_nulls(_read_any(piece)), Item)
+        fields, remarks = mended(without_nulls(_read_any(piece)), words)
+        return remarked(msgspec.convert(fields, Item), remarks)
     except UNREADABLE as still:
         return refused(piece, still)
 

@@ -17,14 +17,18 @@ from services.ingest.sources.canonical import without_nulls
 from services.ingest.sources.contract import (
     ForeignItem,
     InboundRequest,
-    Item,
+    Parsed,
     Refused,
+    Remark,
     Sample,
     SetupGuide,
     Source,
 )
+from services.ingest.sources.permissions import mended
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
+from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
+from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
 from services.shared.errors import Reject
 
 MEDIA = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
@@ -55,11 +59,12 @@ _data = msgspec.json.Decoder(InteractionData).decode
 _any = msgspec.json.Decoder().decode
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """Every event of the request, in order."""
+    words = request.words.consent
     if is_binary(request):
         return [read_binary(request)]
-    return [read(piece) for piece in pieces(request.body)]
+    return [read(piece, words) for piece in pieces(request.body)]
 
 
 def is_binary(request: InboundRequest) -> bool:
@@ -67,7 +72,7 @@ def is_binary(request: InboundRequest) -> bool:
     return BINARY in request.headers
 
 
-def read_binary(request: InboundRequest) -> Item | Refused:
+def read_binary(request: InboundRequest) -> Parsed:
     """The event whose data is the body and whose attributes are headers, percent-encoded as the
     HTTP binding has it.
     """
@@ -88,7 +93,7 @@ def read_binary(request: InboundRequest) -> Item | Refused:
     except UNREADABLE as error:
         return refused(b"{}", error)
     event.data = msgspec.Raw(request.body or b"{}")
-    return _item(event, request.body)
+    return _item(event, request.body, request.words.consent)
 
 
 def _decoded(name: str, value: str) -> str:
@@ -101,7 +106,7 @@ def _decoded(name: str, value: str) -> str:
         ) from None
 
 
-def read(piece: bytes) -> Item | Refused:
+def read(piece: bytes, words: ConsentWords = KNOWN_WORDS) -> Parsed:
     """One event in JSON."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
@@ -110,22 +115,23 @@ def read(piece: bytes) -> Item | Refused:
         _check(event)
     except (Reject, *UNREADABLE) as error:
         return refused(piece, error)
-    return _item(event, piece)
+    return _item(event, piece, words)
 
 
-def _item(event: CloudEvent, piece: bytes) -> Item | Refused:
+def _item(event: CloudEvent, piece: bytes, words: ConsentWords) -> Parsed:
     try:
-        item = _fields(bytes(event.data))
+        data, remarks = _fields(bytes(event.data), words)
     except UNREADABLE as error:
         return refused(piece, error, "/data")
-    return msgspec.structs.replace(
-        item,
+    item = msgspec.structs.replace(
+        data,
         id=event.id,
-        type=item.type or own_type(event.type),
-        occurred_at=item.occurred_at or event.time,
+        type=data.type or own_type(event.type),
+        occurred_at=data.occurred_at or event.time,
         origin=quote(event.source, safe=":/@"),
         stated_at=None,
     )
+    return remarked(item, remarks)
 
 
 def own_type(given: str) -> str:
@@ -133,13 +139,14 @@ def own_type(given: str) -> str:
     return VERSION.sub("", given).rpartition(".")[2]
 
 
-def _fields(data: bytes) -> ForeignItem:
+def _fields(data: bytes, words: ConsentWords) -> tuple[ForeignItem, tuple[Remark, ...]]:
     try:
-        return _data(data)
+        return _data(data), ()
     except msgspec.ValidationError:
-        if b"null" not in data:
+        if b"null" not in data and b'"consent"' not in data:
             raise
-        return msgspec.convert(without_nulls(_any(data)) or {}, InteractionData)
+        fields, remarks = mended(without_nulls(_any(data)) or {}, words)
+        return msgspec.convert(fields, InteractionData), remarks
 
 
 def _check(event: CloudEvent) -> None:

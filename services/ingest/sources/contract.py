@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
 from services.shared.contracts.events import Interaction
 from services.shared.contracts.provenance import LIVE, Provenance, RemarkKind
 from services.shared.errors import Reject
@@ -13,11 +14,24 @@ from services.shared.errors import Reject
 MAX_ITEMS = 10_000  # of one request
 
 
+class Words(NamedTuple):
+    """Words that say what is meant: for consent, and (added by the playbook) the beginnings of the
+    subjects of automatic answers.
+    """
+
+    consent: ConsentWords = KNOWN_WORDS
+    automatic_subjects: tuple[str, ...] = ()
+
+
+NO_WORDS_ADDED = Words()
+
+
 class InboundRequest(NamedTuple):
     """A request, its body read and unzipped; `media` is the content type without parameters, in
     lower case.
 
-    `address` is the public URL that the sender knows, with its query: some senders sign it.
+    `address` is the public URL that the sender knows, with its query: some senders sign it. `words`
+    are those of the installation's playbook.
     """
 
     path: str
@@ -28,6 +42,7 @@ class InboundRequest(NamedTuple):
     query: Mapping[str, str] = {}
     method: str = "POST"
     address: str = ""
+    words: Words = NO_WORDS_ADDED
 
 
 class Item(Interaction, frozen=True, omit_defaults=True, kw_only=True):

@@ -2,9 +2,10 @@
 request.
 
 `email` and `company` go where they belong, `utm_source` and `utm_campaign` say where the person
-came from, a ticked `consent` permits marketing by mail in the words of `consent_text`; every other
-field is a trait. Fields that begin with an underscore speak to us: `_id`, `_anonymous_id`, `_key`,
-`_next`, `_hp`, `_token`; further ones mean nothing.
+came from, a ticked `consent` (also `consent[]`, and several boxes of that name) permits marketing
+by mail in the words of `consent_text`; every other field is a trait. Fields that begin with an
+underscore speak to us: `_id`, `_anonymous_id`, `_key`, `_next`, `_hp`, `_token`, `_consent_yes`
+(what the box sends when it is ticked); further ones mean nothing.
 """
 
 from datetime import datetime
@@ -16,11 +17,13 @@ import msgspec
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
-    Refused,
+    Parsed,
+    Remarked,
     Sample,
     SetupGuide,
     Source,
 )
+from services.ingest.sources.permissions import BOX, ticked
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, mistake
 from services.ingest.sources.reading.multipart import (
     MAX_PARTS,
@@ -29,24 +32,26 @@ from services.ingest.sources.reading.multipart import (
     parts,
     too_many,
 )
-from services.shared.contracts.events import Consent
+from services.ingest.sources.remarks import remarked
+from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
 from services.shared.contracts.preferences import TOPICS
 
 URLENCODED = "application/x-www-form-urlencoded"
 JSON = "application/json"
 MEDIA = frozenset({"", URLENCODED, MULTIPART, JSON})
 PATH = "/v1/forms/"
-NOT_TICKED = frozenset({"", "0", "false", "off", "no", "none", "null"})
-OWN = frozenset(
-    {"email", "company", "consent", "consent_text", "utm_source", "utm_campaign", "anonymous_id"}
-)
+OWN = frozenset({"email", "company", "consent_text", "utm_source", "utm_campaign", "anonymous_id"})
+CONSENT_YES = "_consent_yes"  # what the box is declared to send
+
+MAX_UNKNOWN = 200  # characters of words that are not understood
 
 Fields = dict[str, Any]
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """The one submission of the body."""
-    return [submission(request.path.removeprefix(PATH), fields(request))]
+    form = request.path.removeprefix(PATH)
+    return [submission(form, fields(request), request.words.consent)]
 
 
 def fields(request: InboundRequest) -> Fields:
@@ -75,15 +80,32 @@ def text(found: Fields, name: str) -> str:
     return "" if value is None or isinstance(value, dict | list) else str(value).strip()
 
 
-def submission(form: str, found: Fields) -> Item:
-    """The interaction that a filled-in form is."""
+def texts(found: Fields, name: str) -> list[str]:
+    """A field's texts that are not blank."""
+    value = found.get(name)
+    values = value if isinstance(value, list) else [value]
+    return [each for each in values if isinstance(each, str) and each.strip()]
+
+
+def submission(form: str, found: Fields, words: ConsentWords = KNOWN_WORDS) -> Item | Remarked:
+    """The interaction that a filled-in form is. What stands in its box and is not understood is
+    kept as a property.
+    """
+    boxes = [name for name in found if BOX.fullmatch(name)]
     traits = {
         name: value
         for name, value in found.items()
-        if name not in OWN and not name.startswith("_") and (value != "" or name == TOPICS)
+        if name not in OWN
+        and name not in boxes
+        and not name.startswith("_")
+        and (value != "" or name == TOPICS)
     }
-    given = Consent(state="given", basis="form", text=text(found, "consent_text"))
-    return Item(
+    values = [each for name in boxes for each in _listed(found[name])]
+    stated = ticked(
+        values, words, "consent", text(found, "consent_text"), texts(found, CONSENT_YES)
+    )
+    unknown = {"consent": stated.unknown[:MAX_UNKNOWN]} if stated.unknown else {}
+    item = Item(
         id=text(found, "_id"),
         type="form_submitted",
         email=text(found, "email"),
@@ -91,10 +113,15 @@ def submission(form: str, found: Fields) -> Item:
         company=text(found, "company"),
         source=text(found, "utm_source"),
         campaign=text(found, "utm_campaign"),
-        consent=(given,) if text(found, "consent").lower() not in NOT_TICKED else (),
+        consent=stated.consents,
         traits=traits,
-        properties={"form": form},
+        properties={"form": form, **unknown},
     )
+    return remarked(item, stated.remarks)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _json(body: bytes) -> Fields:
@@ -148,7 +175,8 @@ SOURCE = Source(
             "Let the form of your page post to {address}NAME, where NAME tells forms apart "
             "(`demo` and `contact` raise a hand).",
             "A ticked box `consent` permits mails, in the words of `consent_text`; every other "
-            "field is a trait.",
+            "field is a trait. What the box sends must be a yes in words or signs that are known, "
+            "or what a hidden field `_consent_yes` declares.",
             "Leave `_hp` empty and hidden: only robots fill it in. `_next` names the page that "
             "follows (RIPELINE_ALLOWED_PAGES).",
         ],

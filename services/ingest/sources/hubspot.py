@@ -24,14 +24,17 @@ import msgspec
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
-    Refused,
+    Parsed,
     Sample,
     Secret,
     SetupGuide,
     Source,
 )
+from services.ingest.sources.permissions import remarks_of, with_trait
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
 from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
+from services.ingest.sources.remarks import remarked
+from services.shared.contracts.consent_words import KNOWN_WORDS, Answer, ConsentWords
 from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
 from services.shared.playbook.expressions import datetime_of
@@ -81,9 +84,10 @@ def source(own_fields: frozenset[str] = frozenset()) -> Source:
     nothing new.
     """
 
-    def parse(request: InboundRequest) -> list[Item | Refused]:
+    def parse(request: InboundRequest) -> list[Parsed]:
         """Every event of a contact, in order."""
-        found = (read(piece, own_fields) for piece in pieces(request.body))
+        words = request.words.consent
+        found = (read(piece, own_fields, words) for piece in pieces(request.body))
         return [item for item in found if item is not None]
 
     return Source(
@@ -101,7 +105,9 @@ def source(own_fields: frozenset[str] = frozenset()) -> Source:
     )
 
 
-def read(piece: bytes, own_fields: frozenset[str]) -> Item | Refused | None:
+def read(
+    piece: bytes, own_fields: frozenset[str], words: ConsentWords = KNOWN_WORDS
+) -> Parsed | None:
     """One event; None where it says nothing of a person."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
@@ -114,7 +120,10 @@ def read(piece: bytes, own_fields: frozenset[str]) -> Item | Refused | None:
         if not about_contact or change not in CHANGES or (event.property_name or "") in own_fields:
             return None
         fields = CHANGES[change](event)
-        return Item(**(_common(event, change) | fields)) if fields is not None else None
+        if fields is None:
+            return None
+        item = Item(**(_common(event, change) | fields))
+        return _with_consent(item, event, words) if change == "propertyChange" else item
     except (Reject, *UNREADABLE) as error:
         return refused(piece, error)
 
@@ -180,14 +189,20 @@ def _changed(event: HubSpotEvent) -> dict[str, Any] | None:
     if name == "company":
         return {"type": "identified", "company": value} if isinstance(value, str) else None
     traits = {OUR_NAMES.get(name, name): value}
-    if name.startswith(OPT_OUT) and value in ("true", True):
-        return {
-            "type": "unsubscribed",
-            "consent": (Consent(state="withdrawn", basis=name),),
-            "traits": traits,
-        }
     type_, properties = OUTCOMES.get((name, str(value)), ("identified", {}))
     return {"type": type_, "traits": traits, "properties": properties}
+
+
+def _with_consent(item: Item, event: HubSpotEvent, words: ConsentWords) -> Parsed:
+    """The item with what a change of the opt-out, or of a property `consent`, says of consent."""
+    name, value = event.property_name or "", event.property_value
+    if name.startswith(OPT_OUT):
+        reading = words.read(value)
+        if reading.answer in (Answer.YES, Answer.REFUSED):
+            withdrawn = (Consent(state="withdrawn", basis=name),)
+            item = msgspec.structs.replace(item, type="unsubscribed", consent=withdrawn)
+        return remarked(item, remarks_of(reading, name))
+    return with_trait(item, words)
 
 
 CHANGES = {

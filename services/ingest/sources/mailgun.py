@@ -45,7 +45,7 @@ EVENT_TYPES = {
     "unsubscribed": mails.UNSUBSCRIBED,
     "rejected": mails.DROPPED,
 }
-# permanent failures that say nothing of the address, or more than that it bounced
+# permanent failures that say more than that it bounced, or nothing of the address
 FAILURES = {
     "suppress-unsubscribe": mails.SUPPRESSED,
     "suppress-complaint": mails.SUPPRESSED,
@@ -55,6 +55,7 @@ FAILURES = {
     "blacklisted": mails.SOFT_BOUNCE,
     "greylisted": mails.SOFT_BOUNCE,
 }
+BOUNCED = "bounce"  # the reason where Mailgun knows that it is for good
 
 
 class Signature(msgspec.Struct, rename={"parent": "parent-signature"}):
@@ -141,15 +142,23 @@ def _type(event: MailgunEvent) -> mails.MailEventType:
     if event.event == "failed":
         if event.severity != "permanent":
             return mails.SOFT_BOUNCE
-        bounce = (
-            mails.SOFT_BOUNCE
-            if mails.inside(event.delivery_status, "bounce-type") == "soft"
-            else mails.HARD_BOUNCE
-        )
-        return FAILURES.get(mails.text(event.reason), bounce)
+        return FAILURES.get(mails.text(event.reason)) or _bounce(event)
     if event.event not in EVENT_TYPES:
         raise mails.unknown(event.event, "/event-data/event")
     return EVENT_TYPES[event.event]
+
+
+def _bounce(event: MailgunEvent) -> mails.MailEventType:
+    """Whether a permanent failure is of the address, by the server's words, else by Mailgun's."""
+    status = event.delivery_status
+    said = mails.text(mails.inside(status, "bounce-type"))
+    is_hard = said == "hard" or (mails.text(event.reason) == BOUNCED and said != "soft")
+    return mails.bounce(
+        mails.text(mails.inside(status, "enhanced-code")),
+        mails.text(mails.inside(status, "message")),
+        mails.text(mails.inside(status, "description")),
+        otherwise="hard" if is_hard else "soft",
+    )
 
 
 def verify(request: InboundRequest, secrets: Sequence[Secret]) -> Secret:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from services.ingest.sources.bounces import Kind, kind_of
 from services.ingest.sources.contract import Item
 from services.ingest.sources.touches import touch_of
 from services.shared.errors import Reject
@@ -39,6 +40,12 @@ UNSUBSCRIBED = MailEventType("unsubscribed")
 RESUBSCRIBED = MailEventType("resubscribed")
 # the tool sends no more, for a reason of former days or its owner's: no act of now
 SUPPRESSED = MailEventType("consent_withdrawn")
+
+
+def bounce(status: str, *texts: str, otherwise: Kind) -> MailEventType:
+    """A bounce by the table of all doors; `otherwise` where the server's words decide nothing."""
+    kind = kind_of(status, *texts) or otherwise
+    return HARD_BOUNCE if kind == "hard" else SOFT_BOUNCE
 
 
 class MailEvent(msgspec.Struct, frozen=True, gc=False):

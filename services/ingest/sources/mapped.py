@@ -9,7 +9,7 @@ name, and harms no other.
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -19,8 +19,11 @@ from services.ingest.sources.contract import (
     Accepted,
     InboundRequest,
     Item,
+    Parsed,
     Refused,
     RejectedItem,
+    Remark,
+    Remarked,
     Reply,
     Sample,
     Secret,
@@ -28,6 +31,7 @@ from services.ingest.sources.contract import (
     Source,
     accepted,
 )
+from services.ingest.sources.permissions import STATES, State, remarks_of, state_of
 from services.ingest.sources.reading import schemes
 from services.ingest.sources.reading.json import (
     BOM,
@@ -39,14 +43,16 @@ from services.ingest.sources.reading.json import (
 from services.ingest.sources.reading.signatures import fitting
 from services.ingest.sources.reading.values import as_number, as_text, as_time
 from services.ingest.sources.reading.xml import read_xml
+from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
+from services.shared.contracts.consent_words import ConsentWords
 from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
 from services.shared.playbook.expressions import ChallengeFunctions, Expression, RequestFunctions
 from services.shared.playbook.senders import WHOLE, Challenge, Sender, expressions
 
+NO_TEXTS = frozenset({("consent", "at"), ("consent", "state")})
 MAX_ITEMS = 1_000  # a request's expressions take a quarter of a second at most
-STATES = ("given", "withdrawn")
 TEXTS = (
     "user_id",
     "email",
@@ -105,12 +111,13 @@ class Mapping:
             path: Expression(text, f"/{'/'.join(path)}") for path, text in expressions(rule.fields)
         }
         self._fields = {path[0]: expression for path, expression in found.items() if len(path) == 1}
+        self._agreed = _agreement(rule)
         self._inner: dict[str, dict[str, Expression]] = {}
         for path, expression in found.items():
             if len(path) == 2:
                 self._inner.setdefault(path[0], {})[path[1]] = expression
 
-    def parse(self, request: InboundRequest) -> list[Item | Refused]:
+    def parse(self, request: InboundRequest) -> list[Parsed]:
         """Every item of the body that the rule does not leave out, in order. Raises Reject."""
         body = read(request, self._format)
         asked = RequestFunctions(body, request.headers, request.query)
@@ -122,10 +129,10 @@ class Mapping:
                 remedy=f"send at most {MAX_ITEMS:,} at once",
                 kind="too-large",
             )
-        read_items = (self._read(item, asked) for item in items)
+        read_items = (self._read(item, asked, request.words.consent) for item in items)
         return [item for item in read_items if item is not None]
 
-    def _read(self, item: Any, asked: RequestFunctions) -> Item | Refused | None:
+    def _read(self, item: Any, asked: RequestFunctions, words: ConsentWords) -> Parsed | None:
         """An item; None where the rule leaves it out."""
         name = ""
         try:
@@ -135,13 +142,16 @@ class Mapping:
             if self._types and type_ not in self._types:
                 return None
             name = self._text("id", item, asked)
-            return self._item(name, self._types.get(type_, type_), item, asked)
+            return self._item(name, self._types.get(type_, type_), item, asked, words)
         except Reject as reject:
             return Refused(name or None, reject)
 
-    def _item(self, name: str, type_: str, item: Any, asked: RequestFunctions) -> Item:
+    def _item(
+        self, name: str, type_: str, item: Any, asked: RequestFunctions, words: ConsentWords
+    ) -> Item | Remarked:
         at = self._fields.get("occurred_at")
-        return Item(
+        consents, remarks = self._consent(item, asked, words)
+        found = Item(
             id=name,
             type=type_,
             occurred_at=as_time(at(item, asked), "/occurred_at") if at else None,
@@ -150,11 +160,12 @@ class Mapping:
             else None,
             machine=bool("machine" in self._fields and self._fields["machine"](item, asked)),
             external_id=self._external_id(item, asked),
-            consent=self._consent(item, asked),
+            consent=consents,
             traits=self._object("traits", item, asked),
             properties=self._object("properties", item, asked),
             **{name: self._text(name, item, asked) for name in TEXTS if name in self._fields},
         )
+        return remarked(found, remarks)
 
     def _text(self, name: str, item: Any, asked: RequestFunctions) -> str:
         return as_text(self._fields[name](item, asked), f"/{name}") if name in self._fields else ""
@@ -164,7 +175,7 @@ class Mapping:
         return {
             key: as_text(expression(item, asked), f"/{name}/{key}")
             for key, expression in inner.items()
-            if key != "at"
+            if (name, key) not in NO_TEXTS
         }
 
     def _object(self, name: str, item: Any, asked: RequestFunctions) -> dict[str, Any]:
@@ -189,18 +200,38 @@ class Mapping:
         named = self._texts("external_id", item, asked)
         return ExternalId(named["system"], named["id"]) if named.get("id") else None
 
-    def _consent(self, item: Any, asked: RequestFunctions) -> tuple[Consent, ...]:
+    def _consent(
+        self, item: Any, asked: RequestFunctions, words: ConsentWords
+    ) -> tuple[tuple[Consent, ...], Sequence[Remark]]:
+        """The consent whose state is `given`, `withdrawn`, or a word or tick for them. Of
+        `FIELD && 'given'` the field is read: it is a yes, or the wording that was agreed to.
+        """
+        inner = self._inner.get("consent", {})
+        stated = inner["state"](item, asked) if "state" in inner else None
+        if not stated:
+            return (), ()
         texts = {name: text for name, text in self._texts("consent", item, asked).items() if text}
-        if "state" not in texts:
-            return ()
-        if texts["state"] not in STATES:
-            raise Reject(
-                f"no state {texts['state'][:20]!r}",
-                where="/consent/state",
-                remedy="use given or withdrawn",
-            )
-        at = self._inner["consent"].get("at")
-        return (Consent(**texts, at=as_time(at(item, asked), "/consent/at") if at else None),)  # type: ignore[arg-type]
+        if self._agreed and stated == "given":
+            stated = self._agreed(item, asked)
+            stated = "given" if isinstance(stated, dict) or stated == texts.get("text") else stated
+        if isinstance(stated, str) and stated in STATES:
+            state, remarks = cast(State, stated), list[Remark]()
+        else:
+            reading = words.read(stated)
+            state, remarks = state_of(reading), [*remarks_of(reading, "/consent/state")]
+        if not state:
+            return (), remarks
+        at = as_time(inner["at"](item, asked), "/consent/at") if "at" in inner else None
+        return (Consent(**texts, state=state, at=at),), remarks
+
+
+def _agreement(rule: Sender) -> Expression | None:
+    """What the state of a consent hangs on where it is `FIELD && 'given'`; None for others."""
+    state = rule.fields.consent.state if rule.fields.consent else ""
+    field, joined, given = state.rpartition("&&")
+    if not joined or given.strip() != "'given'" or "||" in field:
+        return None
+    return Expression(field, "/consent/state")
 
 
 def read(request: InboundRequest, format: str) -> Any:

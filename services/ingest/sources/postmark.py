@@ -116,9 +116,11 @@ def _type(record: PostmarkRecord) -> mails.MailEventType:
         kind = mails.text(record.type)
         if kind in AUTOMATIC:
             return mails.REPLIED
-        return BOUNCES.get(
-            kind, mails.HARD_BOUNCE if record.inactive is True else mails.SOFT_BOUNCE
-        )
+        known = BOUNCES.get(kind)
+        if known and known is not mails.HARD_BOUNCE:
+            return known
+        is_hard = known is mails.HARD_BOUNCE or record.inactive is True
+        return mails.bounce("", mails.text(record.details), otherwise="hard" if is_hard else "soft")
     if record.record_type == "SubscriptionChange":
         if record.suppress_sending is False:
             return mails.RESUBSCRIBED

@@ -15,12 +15,14 @@ from services.ingest.sources.contract import (
     Body,
     InboundRequest,
     Item,
+    Parsed,
     Refused,
     RejectedItem,
     Sample,
     SetupGuide,
     Source,
 )
+from services.ingest.sources.permissions import with_trait
 from services.ingest.sources.reading.json import (
     UNREADABLE,
     counted,
@@ -51,8 +53,12 @@ _batch = msgspec.json.Decoder(SegmentBatch).decode
 _body_with_key = msgspec.json.Decoder(_BodyWithKey).decode
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
-    """Every call of the body, in order."""
+def parse(request: InboundRequest) -> list[Parsed]:
+    """Every call of the body, in order, with what a trait `consent` says."""
+    return [with_trait(found, request.words.consent) for found in _read(request)]
+
+
+def _read(request: InboundRequest) -> list[Item | Refused]:
     kind = request.path.rpartition("/")[2]
     kind = LETTERS.get(kind, kind)
     if len(request.body) > MAX_BATCH:

@@ -132,7 +132,12 @@ def _type(event: SendGridEvent) -> mails.MailEventType:
         kind = mails.text(event.type) or (
             "bounce" if mails.text(event.status).startswith("5") else "blocked"
         )
-        return mails.HARD_BOUNCE if kind == "bounce" else mails.SOFT_BOUNCE
+        return mails.bounce(
+            mails.text(event.status),
+            mails.text(event.reason),
+            mails.text(event.response),
+            otherwise="hard" if kind == "bounce" else "soft",
+        )
     if event.event == "dropped":
         reason = mails.text(event.reason).lower()
         if reason == "invalid":

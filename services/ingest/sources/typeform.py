@@ -2,8 +2,10 @@
 
 Answers are traits, named by the reference that the form's maker gave the question, else by its
 words. A hidden field goes where its name belongs. A legal block permits mails, in the words shown,
-unless its reference begins with `terms` or `privacy`; so does a yes to a question with the
-reference `consent`. Typeform repeats for hours and switches a webhook off that answers 404 or 410:
+unless its reference begins with `terms` or `privacy`; so does a yes, in whatever words, to a
+question with the reference `consent`.
+
+Typeform repeats for hours and switches a webhook off that answers 404 or 410:
 neither is ever answered here.
 """
 
@@ -21,16 +23,19 @@ import msgspec
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
-    Refused,
+    Parsed,
+    Remarked,
     Sample,
     Secret,
     SetupGuide,
     Source,
 )
+from services.ingest.sources.permissions import Stated, ticked
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
 from services.ingest.sources.reading.signatures import fitting, new_text, same
+from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
-from services.shared.contracts.events import Consent
+from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
 from services.shared.playbook.expressions import snake
 
 SIGNATURE = "Typeform-Signature"
@@ -135,7 +140,7 @@ class TypeformWebhook(msgspec.Struct):
 _event = msgspec.json.Decoder(TypeformWebhook).decode
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """The one response; nothing for events of other types, such as a form that was begun
     and left.
     """
@@ -147,13 +152,15 @@ def parse(request: InboundRequest) -> list[Item | Refused]:
         return [refused(request.body, error)]
     response = event.form_response
     return (
-        [_read(response, event.event_id)]
+        [_read(response, event.event_id, request.words.consent)]
         if event.event_type == "form_response" and response
         else []
     )
 
 
-def _read(response: FormResponse, event_id: str) -> Item:
+def _read(
+    response: FormResponse, event_id: str, words: ConsentWords = KNOWN_WORDS
+) -> Item | Remarked:
     hidden = {
         name.lower(): text
         for name, value in (response.hidden or {}).items()
@@ -169,6 +176,11 @@ def _read(response: FormResponse, event_id: str) -> Item:
         (answer for _, answer in answers if answer.type == "email" and answer.email), None
     )
     consents = {name for name, answer in answers if _permits(name, answer)}
+    stated = [
+        ticked(_ticked(answer), words, name, titles.get(answer.field.id, ""))
+        for name, answer in answers
+        if name in consents
+    ]
     traits = {
         name: value
         for name, answer in answers
@@ -179,20 +191,22 @@ def _read(response: FormResponse, event_id: str) -> Item:
     }
     if isinstance(company := traits.pop("company", None), str):
         fields["company"] = company
-    return Item(
+    item = Item(
         id=response.token or event_id,
         type="form_submitted",
         occurred_at=response.submitted_at,
         email=(address and address.email) or hidden.get("email", ""),
-        consent=tuple(
-            Consent(state="given", basis="form", text=titles.get(answer.field.id, ""))
-            for name, answer in answers
-            if name in consents and answer.boolean
-        ),
+        consent=tuple(consent for each in stated for consent in each.consents),
         traits=traits,
-        properties=_properties(response, hidden),
+        properties=_properties(response, hidden) | _not_understood(stated),
         **fields,
     )
+    return remarked(item, [remark for each in stated for remark in each.remarks])
+
+
+def _not_understood(stated: Sequence[Stated]) -> dict[str, Any]:
+    unknown = ", ".join(each.unknown for each in stated if each.unknown)
+    return {"consent": unknown[:MAX_NAME]} if unknown else {}
 
 
 def _properties(response: FormResponse, hidden: dict[str, str]) -> dict[str, Any]:
@@ -233,7 +247,12 @@ def _value(answer: Answer) -> Any:
 def _permits(name: str, answer: Answer) -> bool:
     """Whether the question asks for the permission to send mails."""
     legal = answer.field.type == "legal" and not name.startswith(OTHER_LEGAL)
-    return legal or (answer.type == "boolean" and name == "consent")
+    return legal or name == "consent"
+
+
+def _ticked(answer: Answer) -> Any:
+    """What was answered to a question for permission; None where that is nothing."""
+    return answer.boolean if answer.type == "boolean" else _value(answer)
 
 
 def _text(value: Any) -> str:

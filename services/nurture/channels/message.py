@@ -5,7 +5,6 @@ unsubscribe link. Pure.
 import re
 from typing import NamedTuple
 
-from jinja2.sandbox import SandboxedEnvironment
 from markupsafe import Markup, escape
 
 from services.shared.contracts.events import Snapshot, Touch, keyed_hash
@@ -16,6 +15,7 @@ from services.shared.contracts.link_tokens import (
     UnsubscribeClaim,
     sign,
 )
+from services.shared.playbook.mail_text import filled_in
 from services.shared.playbook.sections import Playbook
 
 
@@ -37,7 +37,6 @@ NOT_A_NAME = re.compile(r"[/@:]|www\.", re.IGNORECASE)
 LONGEST_NAME = 60
 PREFERENCES_LABEL = "Fewer mails, other topics, or a pause"
 UNSUBSCRIBE_LABEL = "No more mails like this"
-_templates = SandboxedEnvironment(autoescape=False)
 
 
 def render(
@@ -47,9 +46,9 @@ def render(
     content, company = playbook.content_by_id[touch.content], playbook.company
     address = keyed_hash(pepper, f"email:{snapshot.email}")
     links = _Links(public_url.rstrip("/"), pepper, touch.id, content.id, address)
-    values = {"first_name": _first_name(snapshot), "link": links.content}
-    subject = " ".join(_templates.from_string(content.subject).render(values).split())
-    body = _templates.from_string(content.body).render(values).strip()
+    first_name = _first_name(snapshot)
+    subject = " ".join(filled_in(content.subject, first_name, links.content).split())
+    body = filled_in(content.body, first_name, links.content).strip()
     footer = f"{company.name}, {company.postal_address}"
     return Message(
         touch_id=touch.id,

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK, most_careful
+from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK, WITH_SALES, most_careful
 from services.nurture.rules.lead import Lead
 from services.nurture.store.consents import CHANNEL, PURPOSE, ConsentStore
 from services.nurture.store.lead_locks import lock_against_merges
@@ -202,7 +202,9 @@ class LeadStore:
         )
 
     async def leads(self, wanted: Iterable[LeadKey], now: datetime) -> dict[LeadKey, Lead]:
-        """What is known of these leads for a decision; those without a snapshot are left out."""
+        """What is known of these leads for a decision; those without a snapshot are left out. While
+        sales works with a lead on one product, it does so for all of them.
+        """
         ids = sorted({key.lead for key in wanted})
         if not ids:
             return {}
@@ -216,10 +218,19 @@ class LeadStore:
         traits: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for key, snapshot in everybody.items():
             traits[key.lead].append(snapshot.traits)
+        with_sales = {
+            key.lead: snapshot.sales_status
+            for key, snapshot in snapshots.items()
+            if snapshot.sales_status in WITH_SALES
+        }
         leads = {}
         for key, snapshot in snapshots.items():
             asked = [of for other in related[key.lead] - {key.lead} for of in traits[other]]
-            careful = msgspec.structs.replace(snapshot, traits=most_careful(snapshot.traits, asked))
+            careful = msgspec.structs.replace(
+                snapshot,
+                traits=most_careful(snapshot.traits, asked),
+                sales_status=with_sales.get(key.lead, snapshot.sales_status),
+            )
             leads[key] = history.lead(key, careful, addresses[key], consents.get(key))
         return leads
 

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from services.ops.cli.options import PlaybookFolder
-from services.ops.cli.up import run_until_signal
+from services.ops.cli.up import run_until_signal, unexpected
 from services.ops.commands.demo import DAYS, Demo, DemoOptions, measure, start, unless_failed
 from services.ops.simulation.readback import TouchRow
 
@@ -84,6 +84,8 @@ async def _live(options: DemoOptions) -> int:
     console.print("Starting PostgreSQL, an in-memory broker, ingest, scorer and nurture …")
     async with start(options, lambda part: console.print(json.dumps(part._asdict()))) as demo:
         info = demo.system.info()
+        for sentence in unexpected(demo.system):
+            console.print(sentence)
         console.print(f"\nThe page:  {info.scorer}/sign-in?key={info.keys['query']}")
         console.print(f"Post to:   {info.ingest}/v1/events   mail is kept in {info.mail}")
         for scope, key in info.keys.items():

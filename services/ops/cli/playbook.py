@@ -1,12 +1,14 @@
 """`ripeline playbook`."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from services.ops.cli.options import Json
+from services.ops.cli.options import Json, say
+from services.ops.commands import playbook as reading
 from services.scorer.model.stage_filter import StageModel
 from services.shared.playbook.loading import InvalidFile, load
 from services.shared.playbook.sections import Playbook
@@ -22,27 +24,45 @@ def check(
     folder: Annotated[Path, typer.Argument(help="Folder of the playbook.")] = ROOT
     / "deploy"
     / "playbook",
+    show: Annotated[
+        bool, typer.Option("--show", help="Print every mail as a sample lead would get it.")
+    ] = False,
     as_json: Json = False,
     write: Annotated[
         bool, typer.Option("--write", help="Write the model's eigenbasis into model.json.")
     ] = False,
 ) -> None:
-    """Validate a playbook: every problem with file, line and remedy; exit code 1 where there is
-    one.
+    """Report everything that is wrong in a playbook: file, line, what it is, how to mend it.
+
+    Every mail is rendered for a sample lead of each persona. Exit code 1 where anything is wrong.
+
+    Example: ripeline playbook check deploy/playbook --show
     """
     try:
         playbook = load(folder)
     except InvalidFile as broken:
-        _print_problems(broken, as_json=as_json)
+        _print_problems(broken, folder, as_json=as_json)
         raise typer.Exit(1) from None
     if write:
         _write_eigenbasis(playbook, folder / "model.json")
+    mails = reading.rendered(playbook)
+    notes = reading.notes(playbook, datetime.now(UTC).date())
     if as_json:
-        counts = {"content": len(playbook.content), "fold_hash": playbook.fold_hash}
-        return print(json.dumps({"problems": [], **counts}))
+        answer = {
+            "problems": [],
+            "content": len(playbook.content),
+            "fold_hash": playbook.fold_hash,
+            "rendered": [mail._asdict() for mail in mails] if show else len(mails),
+            "notes": notes,
+        }
+        return print(json.dumps(answer))
+    if show:
+        _print_mails(mails)
+    for note in notes:
+        print(f"note: {note}")
     print(
         f"{folder.name}: {len(playbook.content)} items, {len(playbook.programs)} programs, "
-        "no problems"
+        f"{len(mails)} mails rendered for {len(playbook.personas)} personas, no problems"
     )
     if not write and _lacks_eigenbasis(playbook):
         print(
@@ -51,12 +71,18 @@ def check(
         )
 
 
-def _print_problems(broken: InvalidFile, *, as_json: bool) -> None:
+def _print_problems(broken: InvalidFile, folder: Path, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"problems": [vars(problem) for problem in broken.problems]}))
-    else:
-        for problem in broken.problems:
-            print(problem)
+        return print(json.dumps({"problems": [vars(problem) for problem in broken.problems]}))
+    for problem in broken.problems:
+        print(problem)
+    count = len(broken.problems)
+    say(f"{folder.name}: {count} {'problem' if count == 1 else 'problems'}")
+
+
+def _print_mails(mails: list[reading.RenderedMail]) -> None:
+    for mail in mails:
+        print(f"=== {mail.content}, for {mail.persona}\nSubject: {mail.subject}\n\n{mail.text}")
 
 
 def _write_eigenbasis(playbook: Playbook, file: Path) -> None:

@@ -18,7 +18,7 @@ from services.ops.commands import provision as provisioning
 from services.ops.commands import reviews as identity_reviews
 from services.ops.commands import status as system_status
 from services.ops.commands import verify as verification
-from services.ops.commands.current import current_settings
+from services.ops.commands.current import current_address, current_settings
 from services.shared.db import is_away
 from services.shared.errors import Retry
 from services.shared.settings import Settings
@@ -63,7 +63,7 @@ def status(as_json: Json = False) -> None:
             end(f"nothing answers ({error or type(error).__name__}); start it with `ripeline up`")
         raise
     if as_json:
-        return print(json.dumps(state._asdict()))
+        return print(json.dumps(state._asdict() | {"system": current_address()}))
     table = Table("what", "now")
     for name, value in state._asdict().items():
         table.add_row(name, json.dumps(value))

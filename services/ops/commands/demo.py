@@ -83,7 +83,7 @@ async def start(
 
     # a simulated person's mail never leaves this machine, whatever is set for real use
     environ = {"RIPELINE_ENVIRONMENT": "demo", "RIPELINE_SMTP_URL": ""}
-    spec = SystemSpec(playbook=options.playbook)
+    spec = SystemSpec(playbook=options.playbook, command="demo")
     async with EmbeddedSystem(spec, environ, start_clock, on_restart) as system, _http() as http:
         clock, info = clocks[0], system.info()
         start_us = int((clock.origin + clock.seconds - clock.days * 86_400) * US)

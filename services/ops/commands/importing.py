@@ -26,7 +26,7 @@ from services.ingest.importing.run import (
 from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
 from services.ops.commands.status import read as read_status
-from services.ops.embedded.state import running_system
+from services.ops.embedded.state import embeds_broker
 from services.shared import installation
 from services.shared.clock import Clock
 from services.shared.errors import Reject
@@ -71,9 +71,8 @@ async def import_here(job: Job, settings: Settings, progress: Progress) -> Impor
     database was made with another pepper, for then nobody would know the consents again.
     """
     publisher = Publisher(settings)
-    system = running_system()
     sink: Sink = DryRun() if job.report.dry_run else BrokerSink(publisher)
-    if not job.report.dry_run and system and system.pids.broker:
+    if not job.report.dry_run and embeds_broker(settings.kafka_bootstrap):
         sink = Paced(sink, settings)
     try:
         return await _import(job, facts_of(load(settings.playbook)), sink, settings, progress)

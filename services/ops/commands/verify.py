@@ -96,8 +96,9 @@ def _is_profile(packed: bytes, profile: Profile) -> bool:
 
 def canonical(profile: Profile) -> bytes:
     """A profile in one form whatever the order in which it was learned."""
-    for name in ("traits", "consent", "refusals", "milestones"):
-        setattr(profile, name, dict(sorted(getattr(profile, name).items())))
+    for name in profile.__struct_fields__:
+        if isinstance(known := getattr(profile, name), dict):
+            setattr(profile, name, dict(sorted(known.items())))
     return pack(profile)
 
 

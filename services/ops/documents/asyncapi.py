@@ -65,7 +65,7 @@ TOPICS = (
             "lead.stage_changed.v1": "The published buying stage changed",
             "lead.engaged.v1": "The lead consumed content, answered, or acted in another way",
             "lead.qualified.v1": "The lead's fit qualifies it for the first time",
-            "lead.sales_changed.v1": "Sales accepted, rejected, disqualified, won or lost the lead",
+            "lead.sales_changed.v1": "Sales reported acceptance, loss or another status",
             "lead.merged.v1": "Other leads turned out to be the same person",
         },
     ),

@@ -26,12 +26,15 @@ class Replica(NamedTuple):
 
 @dataclass(frozen=True)
 class SystemSpec:
-    """What is to run: how many processes of each service, by which playbook."""
+    """What is to run: how many processes of each service, by which playbook, started by which
+    command.
+    """
 
     scorers: int = 1
     nurtures: int = 1
     nurture: bool = True
     playbook: Path | None = None
+    command: str = "up"
 
     def check(self, environ: Mapping[str, str]) -> None:
         """Raises `SystemFailed` for what is not possible with these variables."""

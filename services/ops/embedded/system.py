@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -66,6 +67,7 @@ class EmbeddedSystem:
         self._mail_sink: asyncio.Server | None = None
         self._services: list[ChildProcess] = []
         self._state: RunningSystem | None = None
+        self._started = time.time()
 
     async def __aenter__(self) -> Self:
         self._spec.check(os.environ)
@@ -101,6 +103,20 @@ class EmbeddedSystem:
             name: value for name, value in self._variables.items() if os.environ.get(name) != value
         }
         return Settings.of(changed)
+
+    @property
+    def taken_ports(self) -> dict[str, int]:
+        """The services' own ports that others held at the start, by service."""
+        return {
+            replica.service: PORTS[replica.service]
+            for replica, port in self._ports.items()
+            if replica.number == 0 and port != PORTS[replica.service]
+        }
+
+    @property
+    def public_url(self) -> str:
+        """Where links in mails lead."""
+        return self._variables["RIPELINE_PUBLIC_URL"]
 
     def info(self) -> SystemInfo:
         """Addresses, keys and process ids."""
@@ -230,7 +246,15 @@ class EmbeddedSystem:
 
     def _write_state(self) -> None:
         info = msgspec.structs.asdict(self.info())
-        self._state = RunningSystem(**info, up=os.getpid(), environ=self._variables)
+        self._state = RunningSystem(
+            **info,
+            up=os.getpid(),
+            environ=self._variables,
+            command=self._spec.command,
+            directory=str(Path.cwd().resolve()),
+            folder=str(self._own_folder),
+            started=self._started,
+        )
         write_state(self._state)
 
     @property

@@ -77,13 +77,17 @@ async def enqueue(connection: AsyncConnection, rules: Crm, leads: Iterable[LeadR
 def _summary(lead: LeadRow) -> Summary:
     numbers = {
         product: ProductNumbers(
-            view.stage, state.qualified, view.likelihood, view.fit, view.engagement
+            view.stage,
+            state.qualified,
+            view.likelihood,
+            view.fit,
+            view.engagement,
+            sales_text(state.sales.status, state.sales.reason) if state.sales else "",
         )
         for product, state in lead.states.items()
         if (view := state.view)
     }
-    sales = lead.profile.sales
-    return Summary(sales_text(sales.status, sales.reason) if sales else "", numbers)
+    return Summary(next(iter(numbers.values())).sales if numbers else "", numbers)
 
 
 def _is_known_there(rules: Crm, lead: LeadRow) -> bool:

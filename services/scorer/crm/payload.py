@@ -23,18 +23,19 @@ SCHEDULE = (5, 300, HOUR // 2, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HO
 
 
 class ProductNumbers(msgspec.Struct, array_like=True, frozen=True):
-    """A lead's numbers for one product."""
+    """A lead's numbers for one product, and sales' status of it with its reason."""
 
     stage: str = UNKNOWN
     qualified: bool = False
     likelihood: float | None = 0.0
     fit: float = 0.0
     engagement: float = 0.0
+    sales: str = ""
 
 
 class Summary(msgspec.Struct, array_like=True, frozen=True):
-    """Of a lead, what decides whether there is a message: sales' status with its reason, and the
-    numbers by product. The one last delivered is stored.
+    """Of a lead, what decides whether there is a message: sales' status of the first product with
+    its reason, and the numbers by product. The one last delivered is stored.
     """
 
     sales: str = ""
@@ -45,12 +46,16 @@ def summary_of(leads: Mapping[str, LeadView]) -> Summary:
     """The summary of one lead's views by product."""
     numbers = {
         product: ProductNumbers(
-            lead.stage, lead.qualified, lead.likelihood, lead.fit.score, lead.engagement
+            lead.stage,
+            lead.qualified,
+            lead.likelihood,
+            lead.fit.score,
+            lead.engagement,
+            sales_text(lead.sales_status, lead.sales_reason),
         )
         for product, lead in leads.items()
     }
-    first = next(iter(leads.values()))
-    return Summary(sales_text(first.sales_status, first.sales_reason), numbers)
+    return Summary(next(iter(numbers.values())).sales, numbers)
 
 
 def sales_text(status: str, reason: str) -> str:
@@ -75,6 +80,7 @@ def _changed(rules: Crm, before: ProductNumbers, now: ProductNumbers) -> bool:
     return (
         ("stage_changed" in rules.when and now.stage != before.stage)
         or ("qualified" in rules.when and now.qualified != before.qualified)
+        or ("sales_changed" in rules.when and now.sales != before.sales)
         or ("score_moved" in rules.when and _score_moved(rules.min_change, before, now))
     )
 
@@ -105,6 +111,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     engagement: float
     qualified: bool
     reasons: list[str]
+    sales_status: str | None
+    sales_reason: str | None
 
 
 class DocumentLead(msgspec.Struct, frozen=True):
@@ -116,13 +124,13 @@ class DocumentLead(msgspec.Struct, frozen=True):
 
 
 class Document(Standing, frozen=True, kw_only=True):
-    """What the playbook's expressions are asked of: the first product's standing at the top."""
+    """What the playbook's expressions are asked of: the first product's standing at the top; record
+    and address are those that were linked last.
+    """
 
     lead: DocumentLead
     external_id: str | None
     email: str | None
-    sales_status: str | None
-    sales_reason: str | None
     source: str | None
     campaign: str | None
     last_event_at: Time | None
@@ -183,8 +191,6 @@ def document(
         lead=DocumentLead(first.id, first.traits, first.identifiers),
         external_id=next(iter(externals), None),
         email=next(iter(first.identifiers.email), None),
-        sales_status=first.sales_status,
-        sales_reason=first.sales_reason,
         source=first.source,
         campaign=first.campaign,
         last_event_at=first.last_event_at,
@@ -209,6 +215,8 @@ def _standing(lead: LeadResponse, reasons: Sequence[str]) -> Standing:
         engagement=round(lead.engagement, 1),
         qualified=lead.qualified,
         reasons=list(reasons),
+        sales_status=lead.sales_status,
+        sales_reason=lead.sales_reason,
     )
 
 

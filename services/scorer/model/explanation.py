@@ -10,7 +10,7 @@ import numpy as np
 from services.scorer.model.fold import Fold
 from services.scorer.model.profile import add
 from services.scorer.model.score import LOGIT_LIMIT, logit, probability
-from services.scorer.model.stage_filter import F
+from services.scorer.model.stage_filter import RESTARTING, F
 from services.scorer.model.state import Event, Step
 from services.scorer.model.window import Known
 
@@ -23,6 +23,8 @@ KINDS: dict[str, LineKind] = {
     "outcome": "outcome",
     "purchase": "outcome",
     "restart": "restart",
+    "rejection": "restart",
+    "refund": "restart",
 }
 ENDING = frozenset({"outcome", "purchase"})  # signals after which nothing is left to predict
 
@@ -154,12 +156,12 @@ def explain(fold: Fold, product: str, known: Known, now: int) -> Ledger:
     for step, silent, after in steps:
         unfolded.add(path, until=step.at)
         signal = fold.model.signals[step.code % fold.model.shared_offset]
-        if ended_by and signal not in ("restart", "purchase"):
+        if ended_by and signal not in RESTARTING | {"purchase"}:
             continue
         if last is not None and step.at > last and not ended_by:
             path.move(Line(at=step.at, kind="silence", silence=step.at - last), silent)
         path.move(_line_of(fold, step, signal, by_uid.get(step.uid)), after)
-        ended_by = signal if signal in ENDING else "" if signal == "restart" else ended_by
+        ended_by = signal if signal in ENDING else "" if signal in RESTARTING else ended_by
         last = step.at
     unfolded.add(path, until=now)
     if last is not None and now > last and not ended:

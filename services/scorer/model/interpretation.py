@@ -17,7 +17,8 @@ OUTCOMES = {
     "purchased": "purchase",
     "won": "purchase",
     "lost": "restart",
-    "sales_rejected": "restart",
+    "sales_rejected": "rejection",
+    "refunded": "refund",
 }
 SEEN_BY_URL = frozenset({"page_viewed", "link_clicked"})
 

@@ -46,8 +46,13 @@ class Kernel:
     def __init__(self, model: StageModel, engagement: EngagementScore) -> None:
         self._model, self._engagement = model, engagement
         special = np.arange(2 * model.shared_offset) % model.shared_offset
-        outcome, purchase, restart = (special == model.code[name] for name in SPECIAL)
-        self._ends, self._restarts, self._reopens = outcome | purchase, restart, restart | purchase
+        outcome, purchase, restart, rejection, refund = (
+            special == model.code[name] for name in SPECIAL
+        )
+        self._ends, self._restarts = outcome | purchase, restart | rejection | refund
+        self._reopens = self._restarts | purchase
+        self._rejections, self._losses = rejection, restart
+        self._opportunity = int(model.session_of_code[model.code["outcome"]])
 
     def run(
         self,
@@ -76,18 +81,30 @@ class Kernel:
         self, states: StateArrays, who: I, steps: StepArrays, seen: tuple[Observer, Step] | None
     ) -> None:
         """One step of each of `who`."""
+        remains = self._remains_customer(states, who, steps.code)
         fresh = self._fresh(states, who, steps)
         acts = fresh & (steps.act >= 0)
         if acts.any():
             some = np.flatnonzero(acts)
             self._count(states, who[some], steps.of(some))
         open_ = (states.ended[who] == NEVER) | self._reopens[steps.code]
-        live = fresh & (steps.code >= 0) & open_
+        live = fresh & (steps.code >= 0) & open_ & ~remains
         if live.all():
             self._filter(states, who, steps, seen)
         elif live.any():
             some = np.flatnonzero(live)
             self._filter(states, who[some], steps.of(some), seen)
+
+    def _remains_customer(self, states: StateArrays, who: I, code: I) -> B:
+        """Where sales' word ends no purchase (L): a customer is turned away, or a further
+        opportunity with it is lost.
+        """
+        rejected, lost = self._rejections[code], self._losses[code]
+        if not (rejected.any() or lost.any()):
+            return rejected
+        further = states.session[self._opportunity, who] > NEVER
+        customer = states.published.stage[who] == self._model.customer
+        return customer & (rejected | (lost & further))
 
     def _fresh(self, states: StateArrays, who: I, steps: StepArrays) -> B:
         """Opens sessions; False where one of the same mark, or sales outcome, is open already.
@@ -144,13 +161,16 @@ class Kernel:
         states.ended[who] = np.where(ends, at, np.where(restart, NEVER, states.ended[who]))
 
     def _published(self, before: Publication, belief: F, steps: StepArrays, ends: B) -> Publication:
-        """The stage (L) published after steps: what the belief makes clear, or what they force."""
+        """The stage (L) published after steps: what the belief makes clear, or what they force;
+        whoever stops being a customer keeps none.
+        """
         model, at, code = self._model, steps.at, steps.code
         want = np.where(model.publishes_nothing[code] | ends, UNPUBLISHED, model.candidate(belief))
         want = np.where(model.forced[code] >= 0, model.forced[code], want)
         after = model.publish(before, want, at, np.ones(at.size, np.bool_))
         forced = (model.forced[code] >= 0) & (after.stage != model.forced[code])
-        return Publication(np.where(forced, want, after.stage), np.where(forced, at, after.since))
+        moved = forced | (self._restarts[code] & (before.stage == model.customer))
+        return Publication(np.where(moved, want, after.stage), np.where(moved, at, after.since))
 
     def belief_at(self, states: StateArrays, until: I) -> F:
         """Beliefs (K, L) at these instants (L), silence since the last evidence included."""

@@ -7,8 +7,9 @@ profile of both sets.
 """
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from heapq import nlargest
+from operator import attrgetter, gt
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ from services.shared.contracts.consent import (
 )
 from services.shared.contracts.event_types import MILESTONES, ON_SITE, TOUCH_SENT
 from services.shared.contracts.events import Consent, ConsentState
+from services.shared.contracts.identity import Identifier, Kind
 from services.shared.contracts.sales import STATUS_OF
 
 BEFORE_ALL = -(1 << 62), ""
@@ -38,6 +40,9 @@ MOST_CONSENTS = 50
 MAX_CONSENT_NAME = 64  # characters of a channel, a purpose, a basis
 MAX_WORDING = 1000  # characters
 MOST_MILESTONES = 8  # of each type
+MOST_LINKED = 20  # addresses, and records of other systems, that the newest links name
+MOST_PRODUCTS = 50  # of which sales reported something
+Position = tuple[int, str]  # of an event: when, and its id
 LeftOut = Literal["traits", "consents"]
 _json = msgspec.json.Encoder().encode
 
@@ -60,7 +65,7 @@ class ConsentRecord(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SalesOutcome(NamedTuple):
-    """What sales reported last, with its reason."""
+    """What sales reported last, of one product or of all, with its reason."""
 
     at: int
     uid: str
@@ -90,6 +95,10 @@ class Profile(msgspec.Struct, array_like=True):
     `consent` has permissions, `refusals` what takes them back, `other_refusal` is the last one of
     those that nurture does not ask for.
 
+    `sales` is the last word on all products, `product_sales` that on each that was named.
+    `addresses` and `records` (SYSTEM, tab, ID) are those of the newest links, with the last link
+    of each.
+
     `milestones` are (at, id) of the last events of each type that is never forgotten, oldest first;
     `since` is the first of the newest events that the fold weighs one by one, and before all events
     where it weighs them all.
@@ -111,6 +120,9 @@ class Profile(msgspec.Struct, array_like=True):
     other_refusal: ConsentRecord | None = None
     traits_left_out: bool = False
     consents_left_out: bool = False
+    product_sales: dict[str, SalesOutcome] = {}
+    addresses: dict[str, Position] = {}
+    records: dict[str, Position] = {}
 
     def known_traits(self) -> dict[str, Any]:
         """Traits that are not erased."""
@@ -123,6 +135,34 @@ class Profile(msgspec.Struct, array_like=True):
     def email(self) -> str:
         """The address last used."""
         return self.address.value if self.address else ""
+
+    def sales_of(self, product: str, products: Collection[str]) -> SalesOutcome | None:
+        """What sales reported last of one of the playbook's products; a word on one that the
+        playbook does not have counts for each.
+        """
+        return max(
+            (
+                word
+                for named, word in (("", self.sales), *self.product_sales.items())
+                if word and (named == product or named not in products)
+            ),
+            default=None,
+        )
+
+    def last_linked_first(self, identifiers: Iterable[Identifier]) -> list[Identifier]:
+        """A lead's identifiers, the strongest kind first; of addresses and records those first that
+        were linked last, and of those without a link the first of the alphabet.
+        """
+
+        def last_link(identifier: Identifier) -> Position:
+            known = self.records if identifier.kind is Kind.EXTERNAL else self.addresses
+            return known.get(identifier.text, BEFORE_ALL)
+
+        ordered = sorted(identifiers, key=attrgetter("rank"))
+        if self.addresses or self.records:
+            ordered.sort(key=last_link, reverse=True)
+            ordered.sort(key=attrgetter("kind"))
+        return ordered
 
     def fit_traits(self) -> dict[str, Any]:
         """Traits that fit rules may name: the known ones, and `email_domain`."""
@@ -217,9 +257,11 @@ def add(profile: Profile, event: Event, declared: frozenset[str] = frozenset()) 
     if data.source and (not profile.source or (at, uid) < profile.source[:2]):
         profile.source = Source(at, uid, data.source, data.campaign)
     status = STATUS_OF.get(data.type)
-    if status and (not profile.sales or (at, uid) >= profile.sales[:2]):
+    if status:
         reason = str(data.properties.get("reason") or "")[:MAX_REASON]
-        profile.sales = SalesOutcome(at, uid, status, reason)
+        _add_sales(profile, data.product, SalesOutcome(at, uid, status, reason))
+    if not data.machine and (data.email or data.external_id):
+        _add_link(profile, event)
     for consent in consents_of(data):
         _add_consent(profile, event, consent)
 
@@ -241,6 +283,9 @@ def join(one: Profile, other: Profile, declared: frozenset[str] = frozenset()) -
         stored=one.stored + other.stored,
         traits_left_out=one.traits_left_out or other.traits_left_out,
         consents_left_out=one.consents_left_out or other.consents_left_out,
+        product_sales=_newest(_latest(one.product_sales, other.product_sales, gt), MOST_PRODUCTS),
+        addresses=_newest(_latest(one.addresses, other.addresses, gt), MOST_LINKED),
+        records=_newest(_latest(one.records, other.records, gt), MOST_LINKED),
     )
     for type_ in one.milestones.keys() | other.milestones.keys():
         both = sorted((*one.milestones.get(type_, ()), *other.milestones.get(type_, ())))
@@ -269,6 +314,42 @@ def _latest(
         if key not in both or is_later(value, both[key]):
             both[key] = value
     return both
+
+
+def _newest(known: dict[str, Any], most: int) -> dict[str, Any]:
+    """Of these by name the newest."""
+    if len(known) <= most:
+        return known
+    return dict(nlargest(most, known.items(), key=lambda item: (item[1][:2], item[0])))
+
+
+# -- sales, links ---------------------------------------------------------------------------------
+
+
+def _add_sales(profile: Profile, product: str, word: SalesOutcome) -> None:
+    if not product:
+        profile.sales = max(_known(profile.sales, word))
+    elif word > profile.product_sales.get(product, BEFORE_ALL):
+        profile.product_sales[product] = word
+        profile.product_sales = _newest(profile.product_sales, MOST_PRODUCTS)
+
+
+def _add_link(profile: Profile, event: Event) -> None:
+    """Notes which address and record an event links to somebody; one that names but one identifier
+    links nothing.
+    """
+    data, last = event.data, (event.at, event.uid)
+    external = data.external_id
+    if sum(map(bool, (data.user_id, data.email, external, data.anonymous_id))) < 2:
+        return
+    if data.email and last > profile.addresses.get(data.email, BEFORE_ALL):
+        profile.addresses[data.email] = last
+        profile.addresses = _newest(profile.addresses, MOST_LINKED)
+    if external:
+        record = Identifier(Kind.EXTERNAL, external.id.strip(), external.system.strip().lower())
+        if last > profile.records.get(record.text, BEFORE_ALL):
+            profile.records[record.text] = last
+            profile.records = _newest(profile.records, MOST_LINKED)
 
 
 # -- traits ---------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ NEVER = -(1 << 62)  # an instant before all instants
 UNPUBLISHED = -1
 KEEP = -1
 CONDITION_LIMIT = 1e6
-SPECIAL = ("outcome", "purchase", "restart")
+SPECIAL = ("outcome", "purchase", "restart", "rejection", "refund")
+RESTARTING = frozenset({"restart", "rejection", "refund"})  # signals that start the filter anew
 
 
 class Publication(NamedTuple):

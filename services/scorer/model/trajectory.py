@@ -11,7 +11,7 @@ import numpy as np
 from services.scorer.model.fold import Fold
 from services.scorer.model.profile import add
 from services.scorer.model.score import likelihood
-from services.scorer.model.stage_filter import NEVER, F, I
+from services.scorer.model.stage_filter import NEVER, RESTARTING, F, I
 from services.scorer.model.state import Step
 from services.scorer.model.window import Known
 from services.shared.clock import DAY
@@ -85,7 +85,7 @@ def _ended(fold: Fold, steps: Sequence[Step]) -> I:
             step.at
             if signal in ("outcome", "purchase")
             else NEVER
-            if signal == "restart"
+            if signal in RESTARTING
             else ended[-1]
         )
     return np.array(ended, np.int64)

@@ -84,6 +84,7 @@ def announcements_due(
     qualified: dict[tuple[uuid.UUID, str], Outgoing] = {}
     for (lead, state), moment, view in zip(pairs, moments, views, strict=True):
         state.view, state.as_of, state.snapshot = view, moment, None
+        state.sales = lead.profile.sales_of(state.fold.product, scoring.playbook.products)
         before, state.qualified = (
             state.qualified,
             fold.fit.qualified(view.fit) and not lead.excluded,

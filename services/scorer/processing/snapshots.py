@@ -32,7 +32,7 @@ def snapshot_of(lead: LeadRow, state: State, view: View, pepper: bytes) -> Snaps
         email=address,
         user_id=next((name.value for name in lead.identifiers if name.kind is Kind.USER), ""),
         traits=profile.known_traits(),
-        sales_status=profile.sales.status if profile.sales else "",
+        sales_status=state.sales.status if state.sales else "",
         consents=_consents(profile, address),
         identifiers=tuple(keyed_hash(pepper, name.name) for name in identifiers[:MAX_IDENTIFIERS]),
         last_act_at=from_us(profile.act_at) if profile.act_at > 0 else None,

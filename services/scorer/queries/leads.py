@@ -226,13 +226,14 @@ class LeadQueries:
 
     def _view(self, lead: StoredLead, view: View, as_of: int) -> LeadView:
         fit, profile = self._fold.fit, lead.profile
-        sales, source = profile.sales, profile.source
+        product, source = lead.state.fold.product, profile.source
+        sales = profile.sales_of(product, self.products)
         return LeadView(
             id=lead.id,
             version=lead.version,
-            identifiers=lead.identifiers,
+            identifiers=profile.last_linked_first(lead.identifiers),
             traits=profile.known_traits(),
-            product=lead.state.fold.product,
+            product=product,
             stage=view.stage,
             stage_since=view.stage_since,
             belief=view.belief,

@@ -24,6 +24,7 @@ COLUMNS = ", ".join(f"s.{column}" for column in STATE_COLUMNS.split(", "))
 NO_EVENT = -(1 << 61)  # µs; the last event of a lead without events is said to be before this
 # which states are in lists; the condition of the lists' indexes
 LISTED = f"s.listed AND s.last_event_at > {NO_EVENT}"
+FEW = 150  # of a stage: so many that pass a filter are all read before they are sorted
 LIKELIHOOD = "coalesce(s.likelihood, -1)"  # those without one are last
 # the stages that lists of a product have, each found by one look into an index
 _STAGES = f"""
@@ -49,6 +50,17 @@ SORT_COLUMNS: dict[Order, SortColumn] = {
     "fit": SortColumn("s.fit", "float8"),
     "last_event_at": SortColumn("s.last_event_at", "bigint"),
 }
+
+
+class Condition(NamedTuple):
+    """A filter of a list: a test over `scorer.lead_state s`, the value that it names, and the
+    expression that sorts an index of its own.
+    """
+
+    test: str
+    name: str
+    value: Any
+    sorted_by: str
 
 
 # Each part reads no more than a page of its own.
@@ -169,7 +181,7 @@ class LeadRepository:
         """Listed leads by their stored numbers, highest first; those that cannot be read, or whose
         events cannot be folded, apart.
         """
-        statement, values = _list_of(asked, after)
+        statement, values = list_of(asked, after, await self.narrowest(asked))
         found = await rows(self._connection, statement, **values)
         page = found[: asked.limit]
         more = len(found) > asked.limit
@@ -199,6 +211,22 @@ class LeadRepository:
             except UnreadableLead as error:
                 failed.append(FailedLead(row.lead_id, reason_of(error)))
         return StoredPage(leads, failed, end)
+
+    async def narrowest(self, asked: LeadFilter) -> Condition | None:
+        """The filter that lets the fewest pass, as PostgreSQL estimates it: each by itself."""
+        conditions = _conditions(asked)
+        if len(conditions) < 2:
+            return next(iter(conditions), None)
+        each_alone = " UNION ALL ".join(
+            f"SELECT 1 FROM scorer.lead_state s WHERE s.product = :product AND {LISTED} "
+            f"AND {condition.test}"
+            for condition in conditions
+        )
+        values = {condition.name: condition.value for condition in conditions}
+        statement = f"EXPLAIN (FORMAT JSON) {each_alone}"
+        plan = await value(self._connection, statement, product=asked.product, **values)
+        estimates = [part["Plan Rows"] for part in plan[0]["Plan"]["Plans"]]
+        return min(zip(estimates, conditions, strict=True))[1]
 
     async def lead(self, lead_id: uuid.UUID, product: str) -> StoredLead:
         """One lead. Raises MergedAway, Reject `not-found`, or UnreadableLead."""
@@ -271,43 +299,70 @@ class LeadRepository:
         return None if found is None else uuid.UUID(str(found))
 
 
-def _list_of(asked: LeadFilter, after: Place | None) -> tuple[str, dict[str, Any]]:
-    """The statement of a list's page, and its values.
+def _conditions(asked: LeadFilter) -> list[Condition]:
+    """The filters of a list; the stage apart, which every index begins with."""
+    return [
+        Condition(f"{column.expression} >= :{name}", name, least, column.expression)
+        for name, column, least in (
+            ("min_likelihood", SORT_COLUMNS["likelihood"], asked.min_likelihood),
+            ("min_fit", SORT_COLUMNS["fit"], asked.min_fit),
+            ("min_engagement", SORT_COLUMNS["engagement"], asked.min_engagement),
+        )
+        if least is not None
+    ]
 
-    Each stage's first rows come from one scan of the order's index, which tests all of the
-    conditions itself; the first of them together are the page.
+
+def list_of(
+    asked: LeadFilter, after: Place | None, narrowest: Condition | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The statement of a list's page, and its values; `narrowest` is the filter that lets the
+    fewest pass.
     """
-    column = SORT_COLUMNS[asked.order]
-    stages, in_stage = _STAGES, ""
-    values: dict[str, Any] = {"product": asked.product}
-    limit = asked.limit + 1  # as a number, or a plan for any limit is one for many rows
+    stages, limit = _STAGES, asked.limit + 1  # as a number: for any limit PostgreSQL plans for many
+    values: dict[str, Any] = {each.name: each.value for each in _conditions(asked)}
+    values["product"] = asked.product
     if asked.stage:
         stages, values["stage"] = "SELECT CAST(:stage AS text) AS stage", asked.stage
-    for name, tested, least in (
-        ("min_likelihood", LIKELIHOOD, asked.min_likelihood),
-        ("min_fit", "s.fit", asked.min_fit),
-        ("min_engagement", "s.engagement", asked.min_engagement),
-    ):
-        if least is not None:
-            in_stage += f" AND {tested} >= :{name}"
-            values[name] = least
     if after:
-        place = f"(CAST(:after AS {column.type}), :after_id)"
-        in_stage += f" AND ({column.expression}, s.lead_id) < {place}"
         values |= {"after": after.sorted_by, "after_id": after.lead}
     return (
-        f"WITH RECURSIVE stages AS ({stages}), page AS ("
-        "SELECT found.* FROM stages CROSS JOIN LATERAL ("
-        f"SELECT s.lead_id, {column.expression} AS sorted FROM scorer.lead_state s "
-        f"WHERE s.product = :product AND {LISTED} AND s.stage = stages.stage{in_stage} "
-        f"ORDER BY {column.expression} DESC, s.lead_id DESC LIMIT {limit:d}) AS found "
-        f"ORDER BY sorted DESC, lead_id DESC LIMIT {limit:d}) "
+        f"WITH RECURSIVE stages AS ({stages}), page AS (SELECT found.* FROM stages "
+        f"CROSS JOIN LATERAL ({_first_of_stage(asked, narrowest, limit, behind=bool(after))}) "
+        f"AS found ORDER BY sorted DESC, lead_id DESC LIMIT {limit:d}) "
         f"SELECT {COLUMNS}, l.profile, l.version, page.sorted, f.reason AS failing FROM page "
         "JOIN scorer.lead_state s ON s.lead_id = page.lead_id AND s.product = :product "
         "JOIN scorer.lead l ON l.id = page.lead_id "
         "LEFT JOIN scorer.failing_lead f ON f.lead_id = page.lead_id "
         "ORDER BY page.sorted DESC, page.lead_id DESC",
         values,
+    )
+
+
+def _first_of_stage(
+    asked: LeadFilter, narrowest: Condition | None, limit: int, *, behind: bool
+) -> str:
+    """The statement of the first leads of `stages.stage` by the list's order.
+
+    They come from one scan of the order's index, which tests all of the conditions itself. Where
+    few of the stage pass, all of these are found in the index of the narrowest filter instead.
+    """
+    column = SORT_COLUMNS[asked.order]
+    passing = (
+        f"SELECT s.lead_id, {column.expression} AS sorted FROM scorer.lead_state s WHERE "
+        f"s.product = :product AND {LISTED} AND s.stage = stages.stage"
+    )
+    for condition in _conditions(asked):
+        passing += f" AND {condition.test}"
+    place = f"AND ({{}}, s.lead_id) < (CAST(:after AS {column.type}), :after_id)" if behind else ""
+    in_order = f"ORDER BY {column.expression} DESC, s.lead_id DESC LIMIT {limit:d}"
+    scan = f"{passing} {place.format(column.expression)}"
+    if narrowest is None or narrowest.sorted_by == column.expression:
+        return f"{scan} {in_order}"
+    return (
+        f"WITH few AS MATERIALIZED ({passing} ORDER BY {narrowest.sorted_by} DESC "
+        f"LIMIT {FEW + 1:d}) SELECT s.lead_id, s.sorted FROM few s WHERE "
+        f"(SELECT count(*) FROM few) <= {FEW:d} {place.format('s.sorted')} "
+        f"UNION ALL ({scan} AND (SELECT count(*) FROM few) > {FEW:d} {in_order})"
     )
 
 

@@ -15,7 +15,9 @@ Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
 class IdentifiersResponse(msgspec.Struct, frozen=True):
-    """The lead's identifiers by kind, as they were given."""
+    """The lead's identifiers by kind, as they were given; of addresses and external ids those first
+    that were linked last.
+    """
 
     user_id: list[str]
     email: list[str]

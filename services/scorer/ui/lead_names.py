@@ -24,7 +24,9 @@ async def names_of(engine: AsyncEngine, leads: Iterable[uuid.UUID]) -> dict[uuid
         async with engine.begin() as connection:
             await FailingLeads(connection).note(unreadable, "page")
     return {lead: str(lead) for lead in unreadable} | {
-        lead: name_of(profile.known_traits(), identifiers.get(lead, [])).name
+        lead: name_of(
+            profile.known_traits(), profile.last_linked_first(identifiers.get(lead, []))
+        ).name
         for lead, profile in profiles.items()
     }
 

@@ -69,6 +69,7 @@ class EventType(StrEnum):
     OPPORTUNITY_OPENED = "opportunity_opened", "became an opportunity"
     WON = "won", "was won"
     LOST = "lost", "was lost"
+    REFUNDED = "refunded", "got its money back"
     PURCHASED = "purchased", "bought"
 
     # our own
@@ -87,7 +88,7 @@ NOT_FROM_PAGES = frozenset({
     "email_clicked", "email_replied", "email_received", "email_complained", "email_changed",
     "calendar_answered", "resubscribed",
     "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened", "won", "lost",
-    "purchased", "identity_reviewed",
+    "refunded", "purchased", "identity_reviewed",
 })  # fmt: skip
 # ... and the bases of consents that no page can know: a confirmation from the mailbox itself
 BASES_NOT_FROM_PAGES = frozenset({"double_opt_in"})
@@ -100,7 +101,7 @@ MILESTONES = REQUESTS | {
     "form_submitted", "webinar_registered", "webinar_attended",
     "event_attended", "survey_answered", "email_replied", "not_now", "unsubscribed",
     "email_complained", "call_held", "meeting_held", "sales_accepted", "sales_rejected",
-    "sales_disqualified", "opportunity_opened", "won", "lost", "purchased",
+    "sales_disqualified", "opportunity_opened", "won", "lost", "refunded", "purchased",
 }  # fmt: skip
 # Acts during which the person is on our site, or has just come from a mail.
 ON_SITE = REQUESTS | {

@@ -8,7 +8,9 @@ from typing import Any, Literal
 from services.shared.clock import rfc3339
 from services.shared.errors import Reject
 
-SalesStatus = Literal["accepted", "rejected", "disqualified", "opportunity", "won", "lost"]
+SalesStatus = Literal[
+    "accepted", "rejected", "disqualified", "opportunity", "won", "lost", "refunded"
+]
 TYPE_OF: Mapping[SalesStatus, str] = {
     "accepted": "sales_accepted",
     "rejected": "sales_rejected",
@@ -16,6 +18,7 @@ TYPE_OF: Mapping[SalesStatus, str] = {
     "opportunity": "opportunity_opened",
     "won": "won",
     "lost": "lost",
+    "refunded": "refunded",
 }
 STATUS_OF: Mapping[str, SalesStatus] = {type_: status for status, type_ in TYPE_OF.items()}
 

@@ -1,21 +1,24 @@
 """Reads a playbook folder and names every problem in it by file, line and remedy."""
 
 import json
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
+from services.shared.playbook.contradiction import Contradiction
 from services.shared.playbook.sections import Playbook
+from services.shared.playbook.types import checked
 from services.shared.playbook.validation import contradictions
 
 SECTIONS = {
     "company": "playbook.yaml", "products": "playbook.yaml",
     "unnamed_product_weight": "playbook.yaml",
     "open_pixel": "playbook.yaml", "cadence": "playbook.yaml", "holdout": "playbook.yaml",
-    "consent": "playbook.yaml", "personas": "playbook.yaml", "sales": "playbook.yaml",
+    "consent": "playbook.yaml", "inbound": "playbook.yaml", "personas": "playbook.yaml",
+    "sales": "playbook.yaml",
     "crm": "playbook.yaml",
     "identity": "identity.yaml",
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml",
@@ -24,7 +27,7 @@ SECTIONS = {
     "senders": "senders.yaml",
 }  # fmt: skip
 OPTIONAL = frozenset({"senders.yaml"})
-COMPARE = "Compare with deploy/playbook, which shows every field"
+SHIPPED = Path(__file__).resolve().parents[3] / "deploy" / "playbook"
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,27 @@ class InvalidFile(Exception):
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
 
+    def in_short(self) -> str:
+        """The first problem, and how many more there are."""
+        more = len(self.problems) - 1
+        return f"{self.problems[0]}" + (f" ({more} more)" if more else "")
+
 
 @dataclass
 class _Read:
-    """What the files hold: raw sections, the composed file of each (for line numbers), problems."""
+    """What the files hold: raw sections, the composed file of each (for line numbers), problems;
+    and the files that could not be read.
+    """
 
     sections: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, tuple[str, yaml.Node | None]] = field(default_factory=dict)
     problems: list[FileProblem] = field(default_factory=list)
+    unreadable: set[str] = field(default_factory=set)
+
+    @property
+    def missed(self) -> set[str]:
+        """The sections of which nothing is known."""
+        return {section for section, file in SECTIONS.items() if file in self.unreadable}
 
 
 def load(folder: Path) -> Playbook:
@@ -62,17 +78,38 @@ def load(folder: Path) -> Playbook:
     read = _Read()
     for file in dict.fromkeys(SECTIONS.values()):
         _read_file(folder, file, read)
-    if read.problems:
-        raise InvalidFile(read.problems)
-    try:
-        playbook = Playbook.model_validate(read.sections)
-    except ValidationError as error:
-        raise InvalidFile(
-            [_located(read, tuple(found["loc"]), found["msg"], COMPARE) for found in error.errors()]
-        ) from None
-    if problems := [_located(read, *found) for found in contradictions(playbook)]:
+    given = checked(read.sections, read.missed, _shipped)
+    found = [problem for problem in given.problems if problem.path[:1] not in _tops(read.missed)]
+    if given.playbook:
+        found += _contradictions(given.playbook, given.replaced)
+    problems = read.problems + [_located(read, problem) for problem in found]
+    if problems or given.playbook is None:
         raise InvalidFile(problems)
-    return playbook
+    return given.playbook
+
+
+def _tops(sections: Iterable[str]) -> set[tuple[int | str, ...]]:
+    return {(section,) for section in sections}
+
+
+def _shipped() -> dict[str, Any]:
+    """The sections of the playbook that comes along."""
+    read = _Read()
+    for file in dict.fromkeys(SECTIONS.values()):
+        _read_file(SHIPPED, file, read)
+    return read.sections
+
+
+def _contradictions(
+    playbook: Playbook, replaced: Set[tuple[int | str, ...]]
+) -> list[Contradiction]:
+    """What does not fit together, but for what only a replaced part makes it seem."""
+    return [
+        found
+        for found in contradictions(playbook)
+        if (found.about,) not in replaced
+        and not any(found.path[:length] in replaced for length in range(1, len(found.path) + 1))
+    ]
 
 
 def _read_file(folder: Path, file: str, read: _Read) -> None:
@@ -82,15 +119,19 @@ def _read_file(folder: Path, file: str, read: _Read) -> None:
         data = json.loads(text) if file.endswith(".json") else yaml.load(text, yaml.CSafeLoader)
     except FileNotFoundError:
         if file not in OPTIONAL:
+            read.unreadable.add(file)
             remedy = f"Put {file} into {folder.name}/"
             read.problems.append(FileProblem(file, 1, "the file is missing", remedy))
         return
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:
+        read.unreadable.add(file)
         read.problems.append(_unreadable(file, error))
         return
+    read.problems += _twice(file, node)
     if file == "model.json":
         data = {"model": data}
     if not isinstance(data, dict):
+        read.unreadable.add(file)
         remedy = "Start with section names, e.g. `programs:`"
         read.problems.append(FileProblem(file, 1, "not a mapping", remedy))
         return
@@ -108,11 +149,34 @@ def _unreadable(file: str, error: Exception) -> FileProblem:
     return FileProblem(file, line, f"not readable: {what}", "Mend the syntax there")
 
 
-def _located(read: _Read, path: tuple[int | str, ...], what: str, remedy: str) -> FileProblem:
-    """The problem at a path like ("content", 3, "stages"), with the line of the file where the path
-    leads, as far as it does.
-    """
-    file, node = read.sources.get(str(path[0]) if path else "", ("playbook.yaml", None))
+def _twice(file: str, root: yaml.Node | None) -> list[FileProblem]:
+    """Keys that stand twice in one mapping: YAML takes the last and says nothing."""
+    found, seen = [], set()
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            nodes += [value for _, value in node.value]
+            lines: dict[str, int] = {}
+            for key, _ in node.value:
+                line = key.start_mark.line + 1
+                first = lines.setdefault(key.value, line)
+                if first != line and key.value != "<<":
+                    what = f"{key.value!r} stands twice, also in line {first}"
+                    found.append(FileProblem(file, line, what, "Take one of the two out"))
+    return sorted(found, key=lambda problem: problem.line)
+
+
+def _located(read: _Read, problem: Contradiction) -> FileProblem:
+    """The problem with the line of the file where its path leads, as far as it does."""
+    path, what, remedy = problem[:3]
+    top = str(path[0]) if path else ""
+    file, node = read.sources.get(top, (SECTIONS.get(top, "playbook.yaml"), None))
     line = 1
     for step in path[1:] if file == "model.json" else path:
         if isinstance(node, yaml.MappingNode):
@@ -127,4 +191,6 @@ def _located(read: _Read, path: tuple[int | str, ...], what: str, remedy: str) -
             line = node.start_mark.line + 1
         else:
             break
+    if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">"):
+        line = node.start_mark.line + 1 + problem.below
     return FileProblem(file, line, f"{'.'.join(str(step) for step in path)}: {what}", remedy)

@@ -16,7 +16,7 @@ from services.shared.playbook.stage_model import Model
 
 UNKNOWN = "unknown"
 CUSTOMER = "customer"
-FOLD_VERSION = 3  # of the fold's rules and the shape of its state; raising it refolds every lead
+FOLD_VERSION = 4  # of the fold's rules and the shape of its state; raising it refolds every lead
 
 
 class Company(FrozenModel):
@@ -184,9 +184,19 @@ class Holdout(FrozenModel):
 
 
 class Consent(FrozenModel):
-    """Which permissions count."""
+    """Which permissions count, and words that mean yes and no beside those that everybody knows."""
 
     double_opt_in: bool = False
+    yes_words: list[str] = []
+    no_words: list[str] = []
+
+
+class Inbound(FrozenModel):
+    """How mails that come in are read: beginnings of the subjects of automatic answers, beside
+    those that everybody knows.
+    """
+
+    automatic_subjects: list[str] = []
 
 
 class Sales(FrozenModel):
@@ -241,6 +251,7 @@ class Playbook(FrozenModel):
     cadence: Cadence = Cadence()
     holdout: Holdout = Holdout()
     consent: Consent = Consent()
+    inbound: Inbound = Inbound()
     identity: Identity = Identity()
     sales: Sales = Sales()
     crm: Crm = Crm()

@@ -132,8 +132,8 @@ def contradictions(senders: list[Sender]) -> Iterable[Contradiction]:
             remedy = "Give every sender an id of its own"
             yield Contradiction((*at, "id"), f"{sender.id!r} is taken", remedy)
         seen.add(sender.id)
-        for path, what, remedy in _of_sender(sender):
-            yield Contradiction((*at, *path), what, remedy)
+        for found in _of_sender(sender):
+            yield found._replace(path=(*at, *found.path))
 
 
 def _of_sender(sender: Sender) -> Iterable[Contradiction]:

@@ -1,13 +1,16 @@
-"""What types alone do not show: references to nothing, loops, expressions that cannot be read."""
+"""What types alone do not show: references to nothing, loops, texts and expressions that cannot be
+read, rules that never hold.
+"""
 
 from collections.abc import Iterable
 
 import jmespath
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
 
-from services.shared.playbook import senders
-from services.shared.playbook.contradiction import Contradiction
+from services.shared.playbook import mail_text, senders
+from services.shared.playbook.contradiction import Contradiction, did_you_mean
 from services.shared.playbook.patterns import pattern_problem
+from services.shared.playbook.reachability import never_holding
 from services.shared.playbook.sections import Content, FitRule, Persona, Playbook, Program
 from services.shared.playbook.stage_model import MarkOfContent
 
@@ -26,6 +29,18 @@ def contradictions(playbook: Playbook) -> Iterable[Contradiction]:
     yield from _of_fit(playbook)
     for i, persona in enumerate(playbook.personas):
         yield from _unreadable_patterns(("personas", i), persona)
+    yield from never_holding(playbook)
+    yield from _taken(playbook)
+
+
+def _taken(playbook: Playbook) -> Iterable[Contradiction]:
+    """Yields ids that stand twice."""
+    for section in ("personas", "programs"):
+        seen: set[str] = set()
+        for i, part in enumerate(getattr(playbook, section)):
+            if part.id in seen:
+                yield Contradiction((section, i, "id"), f"{part.id!r} is taken", "Choose another")
+            seen.add(part.id)
 
 
 def _of_content(playbook: Playbook) -> Iterable[Contradiction]:
@@ -40,9 +55,13 @@ def _of_content(playbook: Playbook) -> Iterable[Contradiction]:
         yield from _unknown_stages(playbook, at, item.stages)
         yield from _unknown_personas(playbook, at, item.personas)
         for product in sorted(set(item.products) - set(playbook.products)):
-            yield _unknown_product((*at, "products"), product)
+            yield _unknown_product(playbook, (*at, "products"), product)
         for needed in item.prerequisites:
             yield from _unknown_content(playbook, (*at, "prerequisites"), needed)
+        for found in mail_text.problems_of_subject(item.subject):
+            yield Contradiction((*at, "subject"), found.what, found.remedy)
+        for found in mail_text.problems_of_body(item.body):
+            yield Contradiction((*at, "body"), found.what, found.remedy, below=found.line)
     for i, loop in _loops(playbook.content):
         what = f"a loop of prerequisites: {' -> '.join(loop)}"
         yield Contradiction(("content", i, "prerequisites"), what, "Take one of them out")
@@ -53,7 +72,7 @@ def _of_program(playbook: Playbook, at: Path, program: Program) -> Iterable[Cont
         yield from _unknown_content(playbook, (*at, "items", j), name)
     yield from _unknown_stages(playbook, at, program.stages)
     if program.product not in playbook.products:
-        yield _unknown_product((*at, "product"), program.product)
+        yield _unknown_product(playbook, (*at, "product"), program.product)
     if program.trigger == "stage" and not (program.stages and program.items):
         remedy = "Give both, or `trigger: request`"
         yield Contradiction(at, "neither stages nor items", remedy)
@@ -64,32 +83,35 @@ def _of_program(playbook: Playbook, at: Path, program: Program) -> Iterable[Cont
 
 def _unknown_stages(playbook: Playbook, at: Path, stages: list[str]) -> Iterable[Contradiction]:
     for stage in sorted(set(stages) - set(playbook.stages)):
-        remedy = f"Use one of {', '.join(playbook.stages)}"
-        yield Contradiction((*at, "stages"), f"no stage {stage!r}", remedy)
+        remedy = f"{did_you_mean(stage, playbook.stages)}Use one of {', '.join(playbook.stages)}"
+        yield Contradiction((*at, "stages"), f"no stage {stage!r}", remedy, "model")
 
 
 def _unknown_personas(playbook: Playbook, at: Path, personas: list[str]) -> Iterable[Contradiction]:
-    for persona in sorted(set(personas) - {known.id for known in playbook.personas}):
-        remedy = "Declare it under personas"
-        yield Contradiction((*at, "personas"), f"no persona {persona!r}", remedy)
+    known = [persona.id for persona in playbook.personas]
+    for persona in sorted(set(personas) - {*known}):
+        remedy = f"{did_you_mean(persona, known)}Declare it under personas"
+        yield Contradiction((*at, "personas"), f"no persona {persona!r}", remedy, "personas")
 
 
 def _unknown_content(playbook: Playbook, path: Path, name: str) -> Iterable[Contradiction]:
     if name not in playbook.content_by_id:
-        yield Contradiction(path, f"no content {name!r}", "Name an existing item's id")
+        remedy = f"{did_you_mean(name, playbook.content_by_id)}Name an existing item's id"
+        yield Contradiction(path, f"no content {name!r}", remedy, "content")
 
 
-def _unknown_product(path: Path, product: str) -> Contradiction:
-    return Contradiction(path, f"no product {product!r}", "Declare it under products")
+def _unknown_product(playbook: Playbook, path: Path, product: str) -> Contradiction:
+    remedy = f"{did_you_mean(product, playbook.products)}Declare it under products"
+    return Contradiction(path, f"no product {product!r}", remedy, "products")
 
 
 def _of_engagement(playbook: Playbook) -> Iterable[Contradiction]:
+    groups = playbook.engagement.groups
     for name, act in playbook.engagement.acts.items():
-        if act.group not in playbook.engagement.groups:
+        if act.group not in groups:
             path = ("engagement", "acts", name, "group")
-            yield Contradiction(
-                path, f"no group {act.group!r}", "Declare it under engagement.groups"
-            )
+            remedy = f"{did_you_mean(act.group, groups)}Declare it under engagement.groups"
+            yield Contradiction(path, f"no group {act.group!r}", remedy, "engagement")
 
 
 def _of_model(playbook: Playbook) -> Iterable[Contradiction]:
@@ -98,7 +120,8 @@ def _of_model(playbook: Playbook) -> Iterable[Contradiction]:
         name = mark.otherwise if isinstance(mark, MarkOfContent) else mark
         if name not in known:
             path = ("model", "mark_of_type", type_)
-            yield Contradiction(path, f"no mark {name!r}", "Use a mark that has rates")
+            remedy = f"{did_you_mean(name, playbook.model.rate)}Use a mark that has rates"
+            yield Contradiction(path, f"no mark {name!r}", remedy, "model")
 
 
 def _of_crm(playbook: Playbook) -> Iterable[Contradiction]:

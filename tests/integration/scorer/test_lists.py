@@ -11,9 +11,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.scorer import store
+from services.scorer.queries import repository
 from services.scorer.queries.filters import ORDERS, LeadFilter
 from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.repository import LeadRepository
 from services.scorer.scoring import Scoring
+from services.scorer.store import Store
+from services.shared.contracts.identity import Identifier, Kind
 from services.shared.db import rows
 from services.shared.playbook.sections import Playbook
 from tests.bench import crowd
@@ -47,9 +52,12 @@ async def queries(engine: AsyncEngine, default_playbook: Playbook) -> LeadQuerie
     return LeadQueries(engine, scoring, b"pepper")
 
 
+@pytest.mark.parametrize("few", [repository.FEW, 3, 0])
 async def test_every_order_and_filter_is_what_sorting_by_hand_gives(
-    engine: AsyncEngine, queries: LeadQueries
+    few: int, engine: AsyncEngine, queries: LeadQueries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whether all, some or none of the stages have so few that pass that all of them are read."""
+    monkeypatch.setattr(repository, "FEW", few)
     async with engine.connect() as connection:
         stored = await rows(connection, "SELECT * FROM scorer.lead_state WHERE listed")
     assert len({row.stage for row in stored}) >= 5
@@ -68,6 +76,70 @@ async def test_a_list_has_no_end_between_two_leads_of_one_value(
     for order in ORDERS:
         asked = LeadFilter("default", order=order, limit=7)
         assert await _walk(queries, asked) == _by_hand(stored, asked)
+
+
+async def test_where_nearly_nothing_passes_no_order_is_scanned(
+    engine: AsyncEngine, queries: LeadQueries
+) -> None:
+    """The index of the filter that lets the fewest pass is read instead."""
+    asked = LeadFilter("default", order="last_event_at", min_fit=1.0, min_engagement=40.0)
+    async with engine.begin() as connection:
+        await connection.execute(text("ANALYZE scorer.lead_state"))
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        narrowest = await LeadRepository(connection).narrowest(asked)
+        assert narrowest is not None
+        assert narrowest.name == "min_engagement"
+        statement, values = repository.list_of(asked, None, narrowest)
+        explained = await rows(connection, f"EXPLAIN (ANALYZE, COSTS OFF) {statement}", **values)
+    plan = [row[0] for row in explained]
+    (at,) = [n for n, line in enumerate(plan) if f"> {repository.FEW}" in line]
+    assert "on lead_state" in plan[at + 1]
+    assert "never executed" in plan[at + 1]
+
+
+async def test_of_a_lead_with_very_many_identifiers_the_first_of_each_kind_are_shown(
+    engine: AsyncEngine, queries: LeadQueries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of our touches last; whether few or many are read at first."""
+    leads = [uuid.UUID(int=n) for n in (1, 2)]
+    names = {
+        leads[0]: [
+            *(
+                Identifier(Kind.EXTERNAL, f"{n}", system)
+                for n in range(3)
+                for system in ("z", "ripeline.x")
+            ),
+            *(Identifier(Kind.EMAIL, f"{n}@firm.example") for n in range(5)),
+        ],
+        leads[1]: [
+            Identifier(Kind.USER, "ada"),
+            Identifier(Kind.ANONYMOUS, "ä"),
+            Identifier(Kind.ANONYMOUS, "z"),
+        ],
+    }
+    async with engine.begin() as connection:
+        for lead, identifiers in names.items():
+            for each in identifiers:
+                await connection.execute(
+                    text(
+                        "INSERT INTO scorer.identifier (kind, value, lead_id) VALUES (:k, :v, :l)"
+                    ),
+                    {"k": int(each.kind), "v": each.text, "l": lead},
+                )
+    for usual, most, external, emails in ((16, 1_001, 6, 5), (16, 2, 2, 2), (1, 4, 4, 4)):
+        monkeypatch.setattr(store, "USUAL", usual)
+        monkeypatch.setattr(store, "MOST_OF_A_KIND", most)
+        async with engine.connect() as connection:
+            found = await Store(connection).identifiers(leads)
+        assert found[leads[1]] == names[leads[1]][:1] + names[leads[1]][:0:-1]
+        shown = found[leads[0]]
+        assert shown == sorted(shown, key=store.STRONGEST_FIRST)
+        assert [each.value for each in shown if each.kind is Kind.EMAIL] == [
+            f"{n}@firm.example" for n in range(emails)
+        ]
+        systems = [each.system for each in shown if each.kind is Kind.EXTERNAL]
+        assert len(systems) == external
+        assert systems.count("z") == min(3, external)
 
 
 async def _walk(queries: LeadQueries, asked: LeadFilter) -> list[uuid.UUID]:

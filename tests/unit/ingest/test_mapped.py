@@ -562,4 +562,4 @@ def test_whatever_comes_ends_in_items_or_a_refusal(shipped: dict[str, Source], b
             found = one_.parse(post(body, headers={"webhook-id": "m"}))
         except Reject:
             continue
-        assert all(isinstance(item, Item | Refused) for item in found)
+        assert all(isinstance(item, Item | Remarked | Refused) for item in found)

@@ -188,7 +188,11 @@ def test_a_lead_of_which_nothing_was_delivered_is_worth_a_message_once_there_is_
 def test_views_and_the_store_give_the_same_summary() -> None:
     assert summary_of({"default": lead()}) == Summary(
         "disqualified: no_budget",
-        {"default": ProductNumbers("decision", True, 0.23456, 62.54, 31.27)},
+        {
+            "default": ProductNumbers(
+                "decision", True, 0.23456, 62.54, 31.27, "disqualified: no_budget"
+            )
+        },
     )
 
 

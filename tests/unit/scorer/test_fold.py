@@ -327,6 +327,59 @@ def test_an_opportunity_leaves_nothing_to_predict_and_a_loss_starts_anew(fold: F
     assert list(view.belief.values()) == pytest.approx(fold.model.start.tolist())
 
 
+# what sales says, a day apart; after which of the words (from 0) the lead is a customer no more,
+# CUSTOMER where it is one at the end, None where it never was
+CUSTOMER = -1
+SALES = {
+    "won": CUSTOMER,
+    "purchased": CUSTOMER,
+    "won lost": 1,
+    "won refunded": 1,
+    "purchased refunded": 1,
+    "purchased lost": 1,
+    "opportunity_opened won lost": 2,
+    "won lost won": CUSTOMER,
+    "won refunded lost": 1,
+    "won sales_rejected": CUSTOMER,  # sent back as a lead, a customer all the same
+    "won sales_accepted": CUSTOMER,
+    "won opportunity_opened lost": CUSTOMER,  # a further opportunity
+    "won opportunity_opened refunded": 2,
+    "won opportunity_opened won lost": 3,
+    "lost": None,
+    "refunded": None,
+}
+
+
+@pytest.mark.parametrize(("words", "ended"), SALES.items())
+def test_a_purchase_that_is_taken_back_makes_no_customer(
+    fold: Fold, words: str, ended: int | None
+) -> None:
+    """I6: the stage is the filter's then, from a new start."""
+    said = [act(word, 3 + n) for n, word in enumerate(words.split())]
+    events = [act("demo_requested", 0), *said]
+    state = fold.refold("default", [events])[0]
+    view = fold.view([state], [events[-1].at], [50.0])[0]
+    assert (view.stage == "customer") is (view.likelihood is None) is (ended == CUSTOMER)
+    ledger = explain(fold, "default", known_of(events), events[-1].at)
+    assert ledger.likelihood == pytest.approx(view.likelihood)
+    if ended != CUSTOMER:
+        assert list(view.belief.values()) == pytest.approx(fold.model.start.tolist())
+    if ended is not None and ended >= 0:
+        first = fold.model.candidate(fold.model.start[:, None])[0]
+        assert view.stage == [*fold.playbook.stages, "unknown"][first]
+        assert view.stage_since == said[ended].at
+
+
+def test_a_customer_of_one_product_is_a_lead_for_the_next(several: Fold) -> None:
+    """D5."""
+    events = [act("demo_requested", 0), act("won", 3, product="default")]
+    bought, other = several.refold("default", [events])[0], several.refold("other", [events])[0]
+    views = several.view([bought, other], [events[-1].at] * 2, [50.0] * 2)
+    assert [view.stage for view in views] == ["customer", "decision"]
+    assert views[0].likelihood is None
+    assert views[1].likelihood
+
+
 def test_engagement_is_capped_and_decays(fold: Fold) -> None:
     """S3."""
     busy = [act("pricing_viewed", day / 10) for day in range(200)]

@@ -13,7 +13,8 @@ from services.scorer.model.profile import Profile, profile_of
 from services.scorer.model.state import Event
 from services.shared.clock import DAY, from_us
 from services.shared.contracts.consent import CLOCK_TOLERANCE_US, ConsentKey
-from services.shared.contracts.events import Consent, Interaction
+from services.shared.contracts.events import Consent, ExternalId, Interaction
+from services.shared.contracts.identity import Identifier, Kind
 
 OLD, NEW = "ann@old.example", "ann@new.example"
 MINUTE = CLOCK_TOLERANCE_US // 5
@@ -75,6 +76,53 @@ def test_a_refusal_of_long_ago_that_is_received_today_is_overruled_by_what_came_
         said("given", 2 * DAY, NEW, received=2 * DAY),
     ]
     assert state_for(events, NEW) == "given"
+
+
+LINKS = [
+    Interaction(id="1", type="identified", user_id="u", email="z@old.example"),
+    Interaction(
+        id="2", type="identified", user_id="u", email="a@new.example",
+        external_id=ExternalId("HubSpot", "9"),
+    ),
+    Interaction(id="3", type="identified", email="a@new.example",
+                external_id=ExternalId("hubspot", "10")),
+    Interaction(id="4", type="email_opened", email="z@old.example"),  # links nothing
+    Interaction(id="5", type="email_clicked", user_id="u", email="z@old.example", machine=True),
+    Interaction(id="6", type="identified", email="z@old.example", user_id="another"),
+]  # fmt: skip
+OWN = [
+    Identifier(Kind.USER, "u"),
+    Identifier(Kind.EMAIL, "a@new.example"),
+    Identifier(Kind.EMAIL, "b@never.example"),
+    Identifier(Kind.EMAIL, "z@old.example"),
+    Identifier(Kind.EXTERNAL, "10", "hubspot"),
+    Identifier(Kind.EXTERNAL, "9", "hubspot"),
+]
+
+
+@pytest.mark.parametrize(
+    ("links", "address", "record"),
+    [
+        ([], "a@new.example", "10"),
+        ([0], "z@old.example", "10"),
+        ([0, 1], "a@new.example", "9"),
+        ([1, 0], "z@old.example", "9"),
+        ([0, 1, 2], "a@new.example", "10"),
+        ([2, 1, 3, 4], "a@new.example", "9"),
+        ([2, 1, 5], "z@old.example", "9"),
+    ],
+)
+def test_a_person_is_named_by_the_address_and_record_linked_last(
+    links: list[int], address: str, record: str
+) -> None:
+    """D1: whatever the order in which the links come."""
+    events = [Event(at, f"{at}", LINKS[link]) for at, link in enumerate(links)]
+    for order in permutations(events):
+        first = profile_of(order).last_linked_first(reversed(OWN))
+        assert next(name.value for name in first if name.kind is Kind.EMAIL) == address
+        assert next(name.value for name in first if name.kind is Kind.EXTERNAL) == record
+        assert sorted(first) == sorted(OWN)
+        assert [name.kind for name in first] == sorted(name.kind for name in OWN)
 
 
 EVENTS = st.lists(

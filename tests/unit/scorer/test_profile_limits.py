@@ -15,7 +15,7 @@ from services.scorer.processing.snapshots import snapshot_of
 from services.scorer.records import LastAnnounced, LeadRow, State
 from services.shared.clock import from_us
 from services.shared.contracts.consent import ConsentKey
-from services.shared.contracts.events import Consent, Interaction, encode_bytes
+from services.shared.contracts.events import Consent, ExternalId, Interaction, encode_bytes
 from services.shared.contracts.traits import KNOWN_TRAITS
 
 CASES = 300
@@ -31,6 +31,8 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profiles, "MOST_TRAITS", 3)
     monkeypatch.setattr(profiles, "MOST_CONSENTS", 2)
     monkeypatch.setattr(profiles, "MOST_MILESTONES", 2)
+    monkeypatch.setattr(profiles, "MOST_LINKED", 2)
+    monkeypatch.setattr(profiles, "MOST_PRODUCTS", 2)
 
 
 def value_of(rng: random.Random) -> Any:
@@ -57,7 +59,9 @@ def history(rng: random.Random) -> list[Event]:
             id=f"{n}", type=rng.choice(["page_viewed", "won", "enquired", "touch_sent"]),
             email=rng.choice(ADDRESSES), traits=traits, consent=consents,
             company=rng.choice(["", "Firm"]), source=rng.choice(["", "ads"]),
-            machine=rng.random() < 0.1,
+            machine=rng.random() < 0.1, user_id=rng.choice(["", "u"]),
+            external_id=rng.choice([None, *map(ExternalId, ("crm", "crm", "shop"), "121")]),
+            product=rng.choice(["", *"pqr"]),
         )  # fmt: skip
         events.append(Event(at, f"{rng.getrandbits(128):032x}", data))
     return events
@@ -112,6 +116,33 @@ def test_what_does_not_fit_is_cut_or_left_out_and_it_is_said() -> None:
     assert (
         profile_of([Event(1, "u", Interaction(id="1", type="x", traits={"a": "b"}))]).left_out == []
     )
+
+
+@pytest.mark.usefixtures("narrow")
+def test_the_newest_links_and_words_of_sales_stay() -> None:
+    """Against all of them."""
+    for seed in range(CASES):
+        events = history(random.Random(seed))
+        addresses: dict[str, tuple[int, str]] = {}
+        words: dict[str, tuple[int, str]] = {}
+        for event in sorted(events, key=lambda event: (event.at, event.uid)):
+            data, at = event.data, (event.at, event.uid)
+            if data.type == "touch_sent":
+                continue
+            if data.email and (data.user_id or data.external_id) and not data.machine:
+                addresses[data.email] = at
+            if data.type == "won":
+                words[data.product] = at
+        kept = profile_of(events)
+        assert kept.addresses == dict(sorted(addresses.items(), key=lambda item: item[1])[-2:])
+        general = words.pop("", None)
+        newest = dict(sorted(words.items(), key=lambda item: item[1])[-2:])
+        assert {name: word[:2] for name, word in kept.product_sales.items()} == newest
+        assert (kept.sales and kept.sales[:2]) == general
+        for product in "pqr":
+            named = [newest.get(product), general, *(newest.get(n) for n in "pqr" if n == "r")]
+            word = kept.sales_of(product, "pq")
+            assert (word and word[:2]) == max(filter(None, named), default=None)
 
 
 def without_limits(events: list[Event], monkeypatch: pytest.MonkeyPatch) -> Profile:
