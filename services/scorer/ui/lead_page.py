@@ -59,6 +59,7 @@ class LeadPage(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     detail: str
     traits: list[tuple[str, str]]
+    company: str
     phones: list[str]
     fit_reasons: list[tuple[str, float]]
     curve: Curve
@@ -99,6 +100,7 @@ class LeadPages:
             name=name.name,
             detail=name.detail,
             traits=[(trait, short(value)) for trait, value in sorted(lead.traits.items())],
+            company=short(lead.traits.get("company")),
             phones=phones_of(lead.traits),
             fit_reasons=self._fold.fit.reasons(known.profile.fit_traits()),
             curve=seen,

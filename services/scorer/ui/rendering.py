@@ -95,7 +95,6 @@ class Renderer:
         )
         env.filters |= {
             "when": self.when, "exact": self.exact, "tint": self.tint, "plain": words.plain,
-            "short": words.short,
             "band": words.band,
             "signed": words.signed, "sureness": words.sureness,
             "why": words.why_in_words, "count_of": words.count_of,
