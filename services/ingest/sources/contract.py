@@ -146,13 +146,13 @@ class ItemWarning(msgspec.Struct, frozen=True):
 
 class Accepted(msgspec.Struct, frozen=True):
     """The answer to our own formats: how many items were accepted, their ids, the others, and what
-    is to be said of those accepted.
+    is to be said of those accepted, if anything is.
     """
 
     accepted: int
     ids: list[str]
     rejected: list[RejectedItem] = []
-    warnings: list[ItemWarning] = []
+    warnings: list[ItemWarning] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Sample(NamedTuple):

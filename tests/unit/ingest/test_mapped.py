@@ -16,7 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.registry import served
-from services.ingest.sources.contract import InboundRequest, Item, Refused, Reply, Secret, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Item,
+    Refused,
+    Remarked,
+    Reply,
+    Secret,
+    Source,
+)
 from services.ingest.sources.mapped import MAX_ITEMS, source
 from services.ingest.sources.reading.xml import MAX_ELEMENTS
 from services.shared.contracts.events import Consent, ExternalId

@@ -341,6 +341,7 @@ async def test_all_frames_whose_bytes_are_sound_go_out_and_no_other_byte_is_dele
         folder = Path(name)
         frames = await filled(folder, 30)
         files = sorted(folder.glob("*.spool"))
+        written = {path: path.read_bytes() for path in files}
         left, sound = dict.fromkeys(files, b""), {number for *_, number in frames}
         for index, damage in {index % len(files): damage for index, damage in damages}.items():
             path = files[index]
@@ -357,8 +358,10 @@ async def test_all_frames_whose_bytes_are_sound_go_out_and_no_other_byte_is_dele
         assert sorted(came) == came
         for path, data in left.items():
             is_whole = all(number in came for at, _, number in frames if at == path)
+            # cut between two frames: nothing in the file shows that there were more
+            is_sound = data in {written[path][: frame.end] for at, frame, _ in frames if at == path}
             aside = path.with_suffix(".damaged")
-            if data and not is_whole and path != files[-1]:
+            if data and not is_whole and not is_sound and path != files[-1]:
                 assert aside.read_bytes() == data
         assert await recovered(folder) == []
 
