@@ -98,9 +98,13 @@ async def site(
     await site.open()
     yield site
     await site.http.aclose()
-    # a count that nobody waited for ends before its connections do
-    counting = [t for t in asyncio.all_tasks() if "Overview._count" in repr(t.get_coro())]
-    await asyncio.gather(*counting)
+    # what nobody waited for ends before its connections do
+    left = [
+        task
+        for task in asyncio.all_tasks()
+        if any(name in repr(task.get_coro()) for name in ("Overview._count", "LiveUpdates._poll"))
+    ]
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def demo(email: str, name: str = "Jo Day", **more: object) -> Interaction:
