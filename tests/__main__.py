@@ -22,6 +22,10 @@ def main(options: list[str]) -> int:
     began = time.monotonic()
     # Once, before both need them.
     subprocess.run([SCRIPT, "jars"], check=True, stdout=subprocess.DEVNULL)
+    # Beside them; the tests of these clients wait for it.
+    clients = subprocess.Popen(
+        ["nice", sys.executable, "-m", "tests.support.official_clients"], stderr=subprocess.DEVNULL
+    )
     with tempfile.TemporaryFile() as output:
         others = subprocess.Popen(
             _pytest(OTHERS, options), stdout=output, stderr=output, env=_with_ports("10000-19999")
@@ -32,6 +36,7 @@ def main(options: list[str]) -> int:
             ).returncode
         finally:
             other_code = others.wait()
+            clients.wait()
             output.seek(0)
             sys.stdout.write(output.read().decode(errors="replace"))
     print(f"all suites: {time.monotonic() - began:.0f} s")

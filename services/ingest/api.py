@@ -6,13 +6,14 @@ from starlette.routing import Route
 
 from services.ingest.http import openapi
 from services.ingest.http.admission import Admission, Cors, presented_key
+from services.ingest.http.client_errors import ClientErrors
 from services.ingest.http.dependencies import Dependencies
 from services.ingest.http.events import Events, source_routes
 from services.ingest.http.forms import Forms
 from services.ingest.importing.facts import EXAMPLE, Facts
 from services.ingest.importing.jobs import ImportJobs
 from services.ingest.importing.page import ImportPage
-from services.ingest.sources import segment_browser
+from services.ingest.sources import jitsu, segment, segment_browser
 from services.ingest.tracking import links
 from services.ingest.tracking.pages import Pages
 from services.ingest.tracking.tracker import EngagementTracker
@@ -20,10 +21,16 @@ from services.shared.contracts.events import encode_bytes
 from services.shared.errors import Reject
 from services.shared.http import web
 
+ALLOWED_HEADERS = [
+    "Authorization", "Content-Type", "Content-Encoding", "X-Retry-Count",
+    *jitsu.HEADERS,
+]  # fmt: skip
+
 
 def create_app(parts: Dependencies, jobs: ImportJobs) -> FastAPI:
     """The application; opens nothing."""
     app = web.create("Ripeline ingest", parts.readiness, parts.rates)
+    app.add_middleware(ClientErrors, paths=frozenset(segment.PATHS))
     _allow_origins(app, parts)
     admission = Admission(parts.keys, parts.settings.allowed_origins, parts.rates)
     pages = Pages(parts.playbook)
@@ -49,7 +56,7 @@ def _allow_origins(app: FastAPI, parts: Dependencies) -> None:
         keys=parts.keys,
         allow_origins=parts.settings.allowed_origins,
         allow_methods=["POST"],
-        allow_headers=["Authorization", "Content-Type", "Content-Encoding", "X-Retry-Count"],
+        allow_headers=ALLOWED_HEADERS,
         expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
         max_age=86_400,
     )

@@ -27,6 +27,7 @@ from services.ingest.sources.contract import (
     Remark,
     Remarked,
 )
+from services.ingest.sources.visitors import Visitors
 from services.shared.contracts import sales
 from services.shared.contracts.consent import consents_of
 from services.shared.contracts.event_types import (
@@ -54,7 +55,7 @@ from services.shared.playbook.sections import Sales
 # until it is encoded nobody else has the item, and copies cost more than all the rest
 set_field = msgspec.structs.force_setattr
 NONE = frozenset[str]()
-IDENTIFIED = "identified"  # says how things stand, not that something happened
+IDENTIFIED = "identified"  # says how things stand; rows of files have dates of their own
 
 
 class Refusal(NamedTuple):
@@ -84,8 +85,8 @@ class Times(msgspec.Struct, frozen=True, gc=False):
 
 
 class Receipt:
-    """The items of one inbound request: its source and moment, the provenance of all of them, and
-    what became of each.
+    """The items of one inbound request: its source and moment, the provenance of all of them,
+    whether a machine sent them, and what became of each.
     """
 
     def __init__(
@@ -96,8 +97,10 @@ class Receipt:
         *,
         many: bool = True,
         public: bool = False,
+        machine: bool = False,
         provenance: Provenance = LIVE,
     ) -> None:
+        self.machine = machine
         self.source, self.received_at = source, received_at
         self.posted_at, self.provenance = posted_at, provenance
         self.forbidden_types = OURS_ALONE | (NOT_FROM_PAGES if public else NONE)
@@ -129,7 +132,7 @@ class Normaliser:
     """Makes records of items under the rules of identity and the pepper of keyed hashes.
 
     `outcomes` are what sales may report, `own_fields` the fields of a CRM that we write ourselves:
-    their changes say nothing new.
+    their changes say nothing new; `visitors` tells machines and assistants.
     """
 
     def __init__(
@@ -138,7 +141,9 @@ class Normaliser:
         pepper: bytes,
         outcomes: Sales = Sales(),
         own_fields: frozenset[str] = frozenset(),
+        visitors: Visitors = Visitors(),
     ) -> None:
+        self._visitors = visitors
         self._cleaner, self._pepper = cleaner, pepper
         self._reasons, self._own_fields = outcomes.disqualify_reasons, own_fields
 
@@ -166,6 +171,7 @@ class Normaliser:
 
     def _take(self, item: Item, receipt: Receipt, remarks: tuple[Remark, ...]) -> None:
         who = self._identify(item)
+        self._recognise(item, receipt)
         if not item.type or item.type in receipt.forbidden_types:
             raise _bad_type(item.type)
         times = _times(item, receipt)
@@ -187,7 +193,7 @@ class Normaliser:
             if item.consent:
                 check_bases(item.consent, receipt.forbidden_bases)
                 mended, is_future = in_utc(item.consent, receipt.latest)
-                if item.type == IDENTIFIED:
+                if item.type == IDENTIFIED and not provenance.import_mode:
                     mended = undated(mended)
                 set_field(item, "consent", mended)
                 if is_future and not provenance.too_old:
@@ -203,6 +209,24 @@ class Normaliser:
             receipt.records += consent_records(
                 consents, uid, named, times.occurred_at, receipt.received_at
             )
+
+    def _recognise(self, item: Item, receipt: Receipt) -> None:
+        """Marks what a crawler or an assistant's live fetch did, and names the assistant that sent
+        a person.
+        """
+        properties = item.properties
+        agent = address = referrer = ""
+        if isinstance(item, ForeignItem):
+            agent, address, referrer = item.user_agent, item.address, item.referrer
+            for name in ("user_agent", "address", "referrer"):
+                set_field(item, name, "")
+        if properties:
+            agent = agent or _text(properties.get("user_agent"))
+            referrer = referrer or _text(properties.get("referrer"))
+        if receipt.machine or ((agent or address) and self._visitors.is_machine(agent, address)):
+            set_field(item, "machine", True)
+        elif not item.source and (referrer or item.url):
+            set_field(item, "source", self._visitors.assistant(referrer, item.url))
 
     def _shape_outcome(self, item: Item, who: str, times: Times) -> str:
         """Brings what sales reported into its one shape; returns the scope of its id."""
@@ -294,6 +318,10 @@ def _made_id(item: Item, stated_at: datetime | None) -> str:
         return uuid.uuid4().hex
     set_field(item, "occurred_at", stated_at)
     return hashlib.sha256(encode_bytes(item)).hexdigest()[:32]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _bad_type(type_: str) -> Reject:

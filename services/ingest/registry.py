@@ -11,6 +11,7 @@ from services.ingest.sources import (
     forms,
     hubspot,
     imports,
+    jitsu,
     mailchimp,
     mailgun,
     mapped,
@@ -27,8 +28,9 @@ from services.shared.playbook.sections import Playbook
 SOURCES = (
     canonical.SOURCE,
     cloudevents.SOURCE,
-    segment.SOURCE,
     imports.SOURCE,
+    segment.SOURCE,
+    jitsu.SOURCE,
     sendgrid.SOURCE,
     mailgun.SOURCE,
     postmark.SOURCE,

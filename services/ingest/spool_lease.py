@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -16,7 +17,7 @@ from services.ingest.spool_files import DAMAGED, sync_folder
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.messaging import spool_leases
-from services.shared.messaging.spool_leases import LEASE_S, Lease
+from services.shared.messaging.spool_leases import LEASE_S, Held, Lease
 from services.shared.runtime import Heartbeat, refresh_every_second
 
 log = structlog.get_logger()
@@ -24,14 +25,23 @@ ATTEMPT_S = 2.0  # the longest wait for the database
 RETRY_S = 0.2
 MARGIN_S = 1.0  # by which the database's clock may be slow, or set back, within a lease
 NAME_FILE = "instance"  # in the spool's folder: whoever takes up the spool takes up its lease
+LOCK_FILE = "lock"  # of the spool: while it is locked, no other process has this folder
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class SpoolLease:
-    """The lease of a spool; `folder` is the spool's, opened before."""
+    """The lease of a spool; `folder` is the spool's, opened before.
+
+    A copy of a folder brings the name of its lease along. So a lease is taken up at once only where
+    the name was written into this very folder; elsewhere once nobody renews it. Where somebody
+    does, the folder is a copy, and its spool gets a lease of its own.
+    """
 
     def __init__(self, engine: AsyncEngine, spool: Spool, folder: Path) -> None:
         self._engine, self._spool, self._folder = engine, spool, folder
         self._instance = ""
+        self._is_named_here = False  # so that whoever held the lease is gone
+        self._last_seen: datetime | None = None  # a renewal that may be another process's
         self._writing = asyncio.Lock()
         self._revision = 0
         self._is_declared = False  # the database says that records wait here
@@ -40,14 +50,11 @@ class SpoolLease:
     def open(self) -> None:
         """Reads the name under which the spool is known, or gives it one."""
         path = self._folder / NAME_FILE
-        self._instance = path.read_text().strip() if path.exists() else ""
-        if not self._instance:
-            self._instance = spool_leases.new_instance(socket.gethostname())
-            with path.open("w") as file:
-                file.write(self._instance)
-                file.flush()
-                os.fsync(file.fileno())
-            sync_folder(self._folder)
+        name, _, named_in = path.read_text().strip().partition("\n") if path.exists() else ("",) * 3
+        if name:
+            self._instance, self._is_named_here = name, named_in == _identity(self._folder) != ""
+        else:
+            self._name(spool_leases.new_instance(socket.gethostname()))
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Renews the lease about every second until cancelled."""
@@ -88,6 +95,17 @@ class SpoolLease:
                 raise
             log.warning("spool_lease_stays", instance=self._instance, reason=type(error).__name__)
 
+    def _name(self, name: str) -> None:
+        """Writes the name of the lease, with the identity of the folder."""
+        path, new = self._folder / NAME_FILE, self._folder / f"{NAME_FILE}.new"
+        with new.open("w") as file:
+            file.write(f"{name}\n{_identity(self._folder)}")
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+        sync_folder(self._folder)
+        self._instance, self._is_named_here = name, True
+
     async def _renew(self) -> None:
         async with self._writing:
             await self._write(spooled=self._holds_some())
@@ -117,10 +135,52 @@ class SpoolLease:
 
     async def _save(self, connection: AsyncConnection, lease: Lease) -> int:
         """Renews the lease, or takes it where this process has none or it was forgotten; returns
-        its revision.
+        its revision. Raises Retry while another process may have it.
         """
-        revision = self._revision + 1
-        self._revision = revision if self._revision else 0  # never the same for two attempts
-        if self._revision and await spool_leases.renew(connection, lease, revision):
-            return revision
-        return await spool_leases.take(connection, lease)
+        if self._revision:
+            self._revision += 1  # never the same for two attempts
+            if await spool_leases.renew(connection, lease, self._revision):
+                return self._revision
+        known = await spool_leases.find(connection, self._instance)
+        if known and (self._revision or await self._is_anothers(connection, known)):
+            self._rename()
+            known, lease = None, lease._replace(instance=self._instance)
+        revision = await spool_leases.take(connection, lease, known.revision if known else None)
+        if revision is None:
+            raise Retry("another process took the lease of this spool")
+        if not self._is_named_here:
+            self._name(self._instance)
+        return revision
+
+    async def _is_anothers(self, connection: AsyncConnection, known: Held) -> bool:
+        """Whether a living process renews this lease. Raises Retry while one may."""
+        if self._is_named_here:
+            return False
+        now = await spool_leases.database_time(connection)
+        if known.renewed_at <= now - timedelta(seconds=LEASE_S):
+            return False
+        if self._last_seen in (None, known.renewed_at):
+            self._last_seen = known.renewed_at
+            raise Retry("the lease of this spool may be another process's: its folder is a copy")
+        return True
+
+    def _rename(self) -> None:
+        """Gives this spool a lease of its own."""
+        before = self._instance
+        self._name(spool_leases.new_instance(socket.gethostname()))
+        self._revision, self._is_declared = 0, False
+        log.warning(
+            "spool_was_copied",
+            instance=before,
+            now=self._instance,
+            reason="another process renews the lease of that name",
+            remedy="give each ingest a folder of its own; records in both go out once",
+        )
+
+
+def _identity(folder: Path) -> str:
+    """What tells this folder from its copies while the machine runs; '' where nothing does."""
+    if not BOOT_ID.exists():
+        return ""
+    lock = (folder / LOCK_FILE).stat()
+    return f"{BOOT_ID.read_text().strip()} {lock.st_dev} {lock.st_ino}"

@@ -16,6 +16,7 @@ from services.ingest.normalise import Normaliser
 from services.ingest.registry import FORMS, MAILBOX, served, words_of
 from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
+from services.ingest.sources.visitors import Visitors
 from services.ingest.spool import Spool
 from services.ingest.spool_lease import SpoolLease
 from services.shared.clock import Clock
@@ -67,6 +68,7 @@ def wire(settings: Settings) -> Ingest:
     pepper = settings.pepper.get_secret_value().encode()
     sources, keys, secrets = served(playbook), ApiKeys(engine), SenderSecrets(engine, pepper)
     own_crm_fields = frozenset(playbook.crm.fields)
+    visitors = Visitors(playbook.machines)
     parts = Dependencies(
         settings=settings,
         playbook=playbook,
@@ -76,8 +78,9 @@ def wire(settings: Settings) -> Ingest:
         statistics=SourceStatistics(engine, [*sources, FORMS, MAILBOX], settings.public_url),
         sources=sources,
         normaliser=Normaliser(
-            Cleaner(playbook.identity), pepper, playbook.sales, own_crm_fields
+            Cleaner(playbook.identity), pepper, playbook.sales, own_crm_fields, visitors
         ),
+        visitors=visitors,
         delivery=Delivery(publisher, spool, lease),
         clock=clock,
         words=words_of(playbook),

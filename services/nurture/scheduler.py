@@ -162,7 +162,9 @@ class Scheduler:
         self._gate_holds = not await self._gate.is_open()
         if self._gate_holds:
             return 0
-        claimed, due = await self._claim()
+        known = await self._gate.refusals_are_linked(self._spools)
+        self._gate_holds = not known
+        claimed, due = await self._claim(may_send=known)
         if claimed:
             fault_point("between_sending_and_wire")
             await self._send(claimed)
@@ -177,9 +179,10 @@ class Scheduler:
             await on_the_wire
             raise
 
-    async def _claim(self) -> tuple[list[Claimed], int]:
+    async def _claim(self, *, may_send: bool = True) -> tuple[list[Claimed], int]:
         """Marks what is to be sent now, at most one touch a lead, an address and a channel
-        on trial; returns it, and how many were due.
+        on trial; returns it, and how many were due. Where it may not send it only withholds,
+        and returns none.
         """
         now = self._clock.now()
         async with self._engine.begin() as connection:
@@ -190,8 +193,11 @@ class Scheduler:
             }
             due = _in_turn(await _locked(store, known, now), trials)
             checked_at = time.monotonic()
-            if not await self._may_send(connection):
+            if not await self._may_claim(connection):
                 return [], 0
+            may_send = may_send and await self._gate.refusals_are_linked(
+                self._spools, LOCKED_WAIT_S
+            )
             leads = await known.leads((LeadKey(touch.lead, touch.product) for touch in due), now)
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
@@ -202,7 +208,7 @@ class Scheduler:
                 is_sending = checked.status == "sending"
                 address = lead.address if lead else ""
                 takes = {touch.lead, address, touch.channel if touch.channel in trials else ""}
-                if is_sending and taken & takes:
+                if is_sending and (taken & takes or not may_send):
                     continue
                 await store.update(checked, was=["due"], attempt=int(is_sending), address=address)
                 if checked.status == "withheld":
@@ -213,9 +219,9 @@ class Scheduler:
             await outbox.enqueue(connection, "nurture", events)
         if events:
             self._notify_relay()
-        return claimed, len(due)
+        return claimed, len(due) if may_send else 0
 
-    async def _may_send(self, connection: AsyncConnection) -> bool:
+    async def _may_claim(self, connection: AsyncConnection) -> bool:
         """Asked while the leads are locked, which may have been waited for, and before what is
         known of them is read. The spools come before the gate: what leaves one later is on the
         topic, to be read there.

@@ -28,6 +28,7 @@ async def main(settings: Settings) -> None:
             watchdog,
             scorer.consumer.run(watchdog.heartbeat("consumer")),
             scorer.relay.run(watchdog.heartbeat("relay")),
+            scorer.published.run(watchdog.heartbeat("published")),
             scorer.sweeper.run(watchdog.heartbeat("sweeper")),
             *([scorer.crm.run(watchdog.heartbeat("writer"))] if scorer.crm else []),
             scorer.keys.refresh(watchdog.heartbeat("keys")),

@@ -18,9 +18,10 @@ from services.scorer.dependencies import (
     Product,
     may_query,
     may_report,
+    parse_time,
 )
 from services.scorer.queries import examples
-from services.scorer.queries.filters import LeadFilter, Order
+from services.scorer.queries.filters import LeadFilter, Order, SalesFilter
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import LookupBody, identifier_of
 from services.scorer.queries.repository import MergedAway
@@ -96,6 +97,22 @@ class ListParameters(BaseModel):
     min_likelihood: float | None = Field(None, ge=0, le=1)
     min_fit: float | None = Field(None, ge=0, le=100)
     min_engagement: float | None = Field(None, ge=0, le=100)
+    sales_status: SalesFilter = Field(
+        "",
+        description="what sales reported last of the product; `none` for leads without a report, "
+        "`any` for all. Without it those disqualified or won are left out, but in the stage "
+        "`customer` only those disqualified",
+    )
+    updated_since: str = Field(
+        "",
+        max_length=64,
+        description="RFC 3339; leads whose numbers were stored then or later (`as_of`)",
+    )
+    company: str = Field(
+        "",
+        max_length=200,
+        description="in any case; of leads that name none the domain of their address",
+    )
     order: Order = "likelihood"
     limit: int = Field(50, ge=1, le=500)
     cursor: str = Field("", max_length=MAX_CURSOR)
@@ -108,6 +125,11 @@ class ListParameters(BaseModel):
             min_likelihood=self.min_likelihood,
             min_fit=self.min_fit,
             min_engagement=self.min_engagement,
+            sales_status=self.sales_status,
+            updated_since=(
+                parse_time(self.updated_since, "updated_since") if self.updated_since else None
+            ),
+            company=self.company.strip(),
             order=self.order,
             limit=self.limit,
             cursor=self.cursor,

@@ -109,8 +109,8 @@ async def _moment(
 Moment = Annotated[int | None, Depends(_moment)]
 
 
-def parse_time(text: str) -> int:
-    """An RFC 3339 time as µs. Raises Reject."""
+def parse_time(text: str, where: str = "at") -> int:
+    """An RFC 3339 time as µs. Raises Reject, which names `where` it was given."""
     try:
         moment = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
@@ -118,7 +118,7 @@ def parse_time(text: str) -> int:
     if moment is None or moment.tzinfo is None or not 1900 <= moment.year < 2200:
         raise Reject(
             "not a time with a zone between 1900 and 2200",
-            where="at",
+            where=where,
             remedy="write it like 2026-01-31T12:00:00Z",
         )
     return to_us(moment)

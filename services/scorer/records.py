@@ -144,6 +144,7 @@ class LeadRow(msgspec.Struct):
     identifiers: list[Identifier] = []
     created: bool = False  # by this very transaction: it has no row, and nobody else knows it
     unreadable: bool = False
+    company_key: int = 0  # of its company, as of the view
 
     @property
     def announced(self) -> dict[str, LastAnnounced]:

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.failing import NOT_FAILING
+from services.scorer.list_keys import NO_STATUS, SALES_RANKS
 from services.scorer.model.search_words import search_text
 from services.scorer.records import (
     Announcement,
@@ -62,6 +63,7 @@ STATE = Table("scorer", "lead_state", {
     "likelihood": "float8", "fit": "float8", "engagement": "float8", "qualified": "boolean",
     "listed": "boolean", "last_event_at": "bigint", "as_of": "bigint", "next_review_at": "bigint",
     "announced_stage": "text", "announced_seq": "int", "announced_at": "timestamptz",
+    "sales_rank": "smallint", "company_key": "bigint",
 }, key=("lead_id", "product"))  # fmt: skip
 ANNOUNCEMENT = Table("scorer", "announcement", {
     "id": "uuid", "lead_id": "uuid", "product": "text", "seq": "int", "from_stage": "text",
@@ -419,4 +421,6 @@ def _state_values(leads: Iterable[LeadRow], fold_hash: str) -> Iterator[tuple[An
                     fold.last_uid, view.stage, view.likelihood, view.fit, view.engagement,
                     state.qualified, not lead.excluded, lead.profile.last_at, state.as_of,
                     view.next_review_at, announced.stage, announced.seq, announced.at,
+                    SALES_RANKS[state.sales.status] if state.sales else NO_STATUS,
+                    lead.company_key,
                 )  # fmt: skip

@@ -19,6 +19,7 @@ from services.shared.http.keys import ApiKeys
 from services.shared.messaging.consumer import Consumer
 from services.shared.messaging.kafka import BrokerWatch, Publisher, Subscription
 from services.shared.messaging.outbox import OutboxRelay
+from services.shared.messaging.published import PublishedProgress
 from services.shared.playbook import loading
 from services.shared.settings import Settings
 
@@ -34,6 +35,7 @@ class Scorer(NamedTuple):
     keys: ApiKeys
     consumer: Consumer[Decoded]
     relay: OutboxRelay
+    published: PublishedProgress
     sweeper: Sweeper
     crm: CrmDelivery | None
     app: FastAPI
@@ -64,6 +66,7 @@ def wire(settings: Settings) -> Scorer:
         keys=keys,
         consumer=consumer,
         relay=relay,
+        published=PublishedProgress(engine, "scorer", [INTERACTIONS]),
         sweeper=Sweeper(engine, handler, poll, relay.notify),
         crm=_crm_delivery(settings, engine, scoring) if writes_back else None,
         app=create_app(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.scorer.list_keys import company_key, company_of
 from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event
 from services.scorer.records import LeadRow
@@ -27,6 +28,7 @@ AT_ONCE = 5_000
 ACTS = (
     *("page_viewed",) * 8, *("content_downloaded",) * 3, "pricing_viewed", "webinar_attended",
     "enquired", "email_replied", "demo_requested", "purchased", "lost",
+    "won", "sales_accepted", "sales_disqualified",
 )  # fmt: skip
 TITLES = ("Head of Marketing", "CTO", "Buyer", "Managing Director", "student", "")
 COUNTRIES = ("DE", "FR", "GB", "NL", "US")
@@ -78,9 +80,13 @@ def _leads(scoring: Scoring, numbers: Sequence[int]) -> Iterator[LeadRow]:
     views = scoring.fold.view(folds, [now] * len(folds), fits)
     for profile, fold, view in zip(profiles, folds, views, strict=True):
         state = scoring.initial(product)
-        state.fold, state.view, state.as_of = fold, view, now
+        state.fold, state.view, state.as_of = fold, view, profile.last_at
         state.qualified = scoring.fold.fit.qualified(view.fit)
-        yield LeadRow(uuid.uuid4(), 1, profile, states={product: state}, created=True)
+        state.sales = profile.sales_of(product, [product])
+        yield LeadRow(
+            uuid.uuid4(), 1, profile, states={product: state}, created=True,
+            company_key=company_key(company_of(profile, scoring.cleaner)),
+        )  # fmt: skip
 
 
 def _events(rng: random.Random, number: int, now: int) -> list[Event]:

@@ -31,7 +31,7 @@ LISTS_GOAL_MS, PAGE_GOAL_MS = 20.0, 500.0
 SLOWEST, AGAIN = 20, 4  # lists that are measured once more, and how much longer
 DEEP, DEEP_STEP = 20, 500  # pages, and leads a page, that lie before a deep one
 STAGES = ("", "status_quo", "decision", "unknown")
-FILTERS: Sequence[dict[str, float]] = (
+FILTERS: Sequence[dict[str, float | str]] = (
     {},
     {"min_likelihood": 0.05},
     {"min_likelihood": 0.44},
@@ -43,6 +43,16 @@ FILTERS: Sequence[dict[str, float]] = (
     {"min_likelihood": 0.05, "min_engagement": 50},
     {"min_engagement": 5, "min_fit": 80},
     {"min_likelihood": 0.44, "min_engagement": 5, "min_fit": 40},
+    {"sales_status": "any"},
+    {"sales_status": "none"},
+    {"sales_status": "won"},
+    {"sales_status": "refunded"},
+    {"company": "Firm 7"},
+    {"company": "nobody"},
+    {"updated_since": "2020-01-01T00:00:00Z"},
+    {"updated_since": "2190-01-01T00:00:00Z"},
+    {"sales_status": "accepted", "updated_since": "2020-01-01T00:00:00Z", "min_fit": 95},
+    {"company": "Firm 7", "sales_status": "disqualified", "min_likelihood": 0.05},
 )
 
 

@@ -42,7 +42,8 @@ class _PageRequest(BaseHTTPRequestHandler):
         self.server.requested.append(self.path)
         page = self.server.pages.get(self.path.partition("?")[0])
         self.send_response(200 if page else 404)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
+        kind = "javascript" if self.path.endswith(".js") else "html"
+        self.send_header("Content-Type", f"text/{kind}; charset=utf-8")
         self.end_headers()
         self.wfile.write((page or "").encode())
 

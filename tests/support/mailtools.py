@@ -137,7 +137,7 @@ def is_clear(parse: Callable[[InboundRequest], Sequence[Parsed]], request: Inbou
     except Reject:
         return True
     taken(found)
-    return all(isinstance(item, Item | Refused) for item in found)
+    return all(isinstance(item, Parsed) for item in found)
 
 
 # with half of a surrogate pair, and what no database keeps

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -123,6 +124,35 @@ async def test_a_refusal_in_a_spool_holds_up_sending_also_when_its_ingest_is_kil
     other = system.address()
     await asyncio.to_thread(ask_for_a_demo, system, other)
     await asyncio.to_thread(wait_until, lambda: system.mails(other))
+
+
+def test_a_refusal_by_an_id_that_the_scorer_has_still_to_link_is_not_overtaken(
+    system: System,
+) -> None:
+    """N6: nor do refusals by ids that nobody has stop anything."""
+    email, user = system.address(), f"u-{uuid.uuid4().hex}"
+    with braked(system):
+        ask_for_a_demo(system, email)
+        lead = system.wait_for_lead(email=email)["id"]
+        wait_until(lambda: system.touches(lead, status="due"))
+        with frozen(system.pids["scorer"]):
+            system.post_event(type="identified", email=email, user_id=user)
+            system.post_event(type="unsubscribed", user_id=user)
+            ripeline(system, "brake", "off")
+            time.sleep(SOON_S)
+            assert system.mails(email) == []
+            assert system.touches(lead, status="due")
+        (touch,) = wait_until(lambda: system.touches(lead, status="withheld"))
+    assert touch["reason"] == "no_consent"
+    assert system.mails(email) == []
+    other = system.address()
+    ask_for_a_demo(system, other)
+
+    def is_there() -> bool:
+        system.post_event(type="unsubscribed", user_id=f"nobody-{uuid.uuid4().hex}")
+        return bool(system.mails(other))
+
+    wait_until(is_there)
 
 
 @pytest.mark.parametrize("kind", ["user_id", "anonymous_id", "external_id"])

@@ -5,7 +5,7 @@ find a lead.
 from alembic import op
 
 revision = "0008_page"
-down_revision = "0008"
+down_revision = "0013"
 
 UP = """
 CREATE TABLE access.brake (

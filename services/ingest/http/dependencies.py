@@ -8,6 +8,7 @@ from services.ingest.normalise import Normaliser
 from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
 from services.ingest.sources.contract import NO_WORDS_ADDED, Source, Words
+from services.ingest.sources.visitors import Visitors
 from services.shared.clock import Clock
 from services.shared.http.keys import ApiKeys
 from services.shared.http.rates import RateLimits
@@ -28,6 +29,7 @@ class Dependencies:
     statistics: SourceStatistics
     sources: Sequence[Source]
     normaliser: Normaliser
+    visitors: Visitors
     delivery: Delivery
     clock: Clock
     readiness: Readiness

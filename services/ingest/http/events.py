@@ -13,7 +13,7 @@ from services.ingest.http.answers import answered
 from services.ingest.http.dependencies import Dependencies
 from services.ingest.http.request import read
 from services.ingest.normalise import Receipt
-from services.ingest.sources import cloudevents
+from services.ingest.sources import cloudevents, segment
 from services.ingest.sources.contract import InboundRequest, Parsed, Secret, Source
 from services.ingest.sources.reading.json import is_list
 from services.shared.contracts.provenance import LIVE, Provenance
@@ -25,7 +25,7 @@ from services.shared.telemetry import REFUSED
 # kinds of refusals that repeating the same body cannot mend
 FINAL: frozenset[Kind] = frozenset({"invalid", "too-large", "media-type", "replayed"})
 SLICE = 500  # items of a batch after which other requests have their turn
-CLOUDEVENTS = cloudevents.SOURCE.name
+CLOUDEVENTS, SEGMENT = cloudevents.SOURCE.name, segment.SOURCE.name
 
 
 class SourceRoute(NamedTuple):
@@ -69,7 +69,9 @@ class Events:
         self, request: Request, inbound: InboundRequest, source: Source
     ) -> Response:
         """Interactions of a sender who brings an API key."""
-        in_body = "" if "authorization" in request.headers else source.key_in_body(inbound.body)
+        in_body = ""
+        if "authorization" not in request.headers:
+            in_body = source.key_in_headers(inbound) or source.key_in_body(inbound.body)
         key, spool_owner, rate_headers = self._admission.admit(request, in_body)
         if key.scope not in source.scopes:
             raise _wrong_scope(key.scope, source)
@@ -78,6 +80,7 @@ class Events:
             f"{source.name}:{key.name}",
             inbound,
             public=is_public,
+            machine=is_public and self._is_machine(request),
             provenance=source.provenance(inbound),
         )
         await self._normalise(source.parse(inbound), receipt)
@@ -91,6 +94,11 @@ class Events:
         answer = answered(receipt, source, self._parts.statistics)
         answer.raw_headers += rate_headers
         return answer
+
+    def _is_machine(self, request: Request) -> bool:
+        """Whether the browser that posts from a page is a crawler's."""
+        address = request.client.host if request.client else ""
+        return self._parts.visitors.is_machine(request.headers.get("user-agent", ""), address)
 
     async def _receive_signed(
         self, request: Request, inbound: InboundRequest, source: Source
@@ -132,6 +140,11 @@ def source_of(inbound: InboundRequest, candidates: Sequence[Source]) -> Source:
     """The source of a request among those of its path: by its content type, and for plain JSON by
     its shape. Raises Reject `media-type`.
     """
+    batches = next((source for source in candidates if source.name == SEGMENT), None)
+    if batches and len(candidates) > 1:
+        if segment.is_batch(inbound):
+            return batches
+        candidates = [source for source in candidates if source is not batches]
     cloud = next((source for source in candidates if source.name == CLOUDEVENTS), None)
     if cloud and cloudevents.is_binary(inbound):
         return cloud
@@ -157,15 +170,23 @@ def wrong_media(given: str, known: frozenset[str]) -> Reject:
 
 
 def _receipt(
-    source: str, inbound: InboundRequest, *, public: bool = False, provenance: Provenance = LIVE
+    source: str,
+    inbound: InboundRequest,
+    *,
+    public: bool = False,
+    machine: bool = False,
+    provenance: Provenance = LIVE,
 ) -> Receipt:
-    many = _has_many_items(inbound)
+    many = _has_many_items(inbound) or (
+        source.startswith(f"{SEGMENT}:") and inbound.path in segment.BATCHES
+    )
     return Receipt(
         source,
         inbound.received_at,
         time.time(),
         many=many,
         public=public,
+        machine=machine,
         provenance=provenance,
     )
 
@@ -191,8 +212,4 @@ def _wrong_scope(scope: str, source: Source) -> Reject:
 
 def _has_many_items(inbound: InboundRequest) -> bool:
     """Whether refusals name the item's place in the body."""
-    return (
-        inbound.media.endswith(("ndjson", "jsonl", "jsonlines"))
-        or inbound.path == "/v1/batch"
-        or is_list(inbound.body)
-    )
+    return inbound.media.endswith(("ndjson", "jsonl", "jsonlines")) or is_list(inbound.body)

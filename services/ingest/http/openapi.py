@@ -12,7 +12,7 @@ from fastapi import FastAPI, Response
 
 from services.ingest.http.answers import NothingAccepted
 from services.ingest.http.forms import FormToken
-from services.ingest.sources import cloudevents, forms
+from services.ingest.sources import cloudevents, forms, jitsu
 from services.ingest.sources.canonical import NDJSON
 from services.ingest.sources.contract import (
     Accepted,
@@ -37,6 +37,12 @@ SECURITY_SCHEMES = {
         "description": "the key as user name, no password",
     },
     "key": {"type": "apiKey", "in": "query", "name": "key", "description": "public keys only"},
+    "writeKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": jitsu.KEY_HEADER,
+        "description": "the key, `:` and any word",
+    },
 }
 BODY_REFUSALS = (400, 401, 403, 408, 413, 415, 429, 503)
 PICTURE = {200: {"description": "An invisible picture", "content": {"image/gif": {}}}}
@@ -86,17 +92,17 @@ class PreferencesForm(msgspec.Struct, omit_defaults=True):
 def events(path: str, sources: Sequence[Source]) -> Kwargs:
     """A path that the sources share; who signs brings no key."""
     first = sources[0]
-    media = {kind: content for source in sources for kind, content in _bodies(source, path).items()}
+    media = _media(path, sources)
     responses = refusals(*BODY_REFUSALS)
     if first.stop_status != 200:
         responses[first.stop_status] = _nothing_accepted(first.stop_status)
     extra = {
         "requestBody": {"required": True, "content": media},
-        "security": [] if first.verify else SECURITY,
+        "security": _security(first),
     }
     return {
         "response_class": Response,
-        "responses": responses | {200: _success(first)},
+        "responses": responses | {200: _success(sources)},
         "openapi_extra": extra,
     }
 
@@ -170,6 +176,23 @@ def describe(app: FastAPI, sources: Sequence[Source], types: Iterable[Any]) -> N
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def _security(source: Source) -> list[dict[str, list[str]]]:
+    if source.verify:
+        return []
+    return [*SECURITY, {"writeKey": []}] if source.name == jitsu.SOURCE.name else SECURITY
+
+
+def _media(path: str, sources: Sequence[Source]) -> dict[str, Any]:
+    """The bodies of all sources of a path, by content type; two of one type are alternatives."""
+    media: dict[str, Any] = {}
+    for source in sources:
+        for kind, content in _bodies(source, path).items():
+            before = media.get(kind)
+            schema = {"anyOf": [before["schema"], content["schema"]]} if before else None
+            media[kind] = before | {"schema": schema} if before else content
+    return media
+
+
 def _bodies(source: Source, path: str) -> dict[str, Any]:
     """The bodies that a source reads at a path, by content type."""
     if source.name == cloudevents.SOURCE.name:
@@ -193,16 +216,18 @@ def _sample_media(source: Source) -> str:
     return source.sample("ann@example.com", EPOCH).media if source.sample else forms.JSON
 
 
-def _success(source: Source) -> dict[str, Any]:
-    answer = source.answer(["e-1"], [])
+def _success(sources: Sequence[Source]) -> dict[str, Any]:
+    """The answers of all sources of a path; the example is the first one's."""
+    answer = sources[0].answer(["e-1"], [])
     if isinstance(answer, Reply):
         example = {"example": answer.body.decode()}
         return {
             "description": "Accepted, in the sender's terms",
             "content": {answer.media: example},
         }
-    model = type(answer)
-    return {"description": _summary(model), "content": _json(model, msgspec.to_builtins(answer))}
+    models = dict.fromkeys(type(source.answer([], [])) for source in sources)
+    content = {"schema": _any_of(*models), "example": msgspec.to_builtins(answer)}
+    return {"description": _summary(type(answer)), "content": {"application/json": content}}
 
 
 def _nothing_accepted(status: int) -> dict[str, Any]:

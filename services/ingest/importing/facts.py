@@ -4,6 +4,7 @@ is imported.
 
 import msgspec
 
+from services.shared.contracts.consent_words import ConsentWords
 from services.shared.contracts.event_types import CONSENT_TYPES
 from services.shared.contracts.identity import Cleaner
 from services.shared.playbook.sections import Identity, Playbook, Sales
@@ -22,7 +23,8 @@ OUTCOMES = (
 
 class Facts(msgspec.Struct, frozen=True):
     """From the playbook: the company's time zone, the types of acts it knows, the outcome, words
-    that identify nobody, reasons of sales, and the fields of a CRM that we write ourselves.
+    that identify nobody, reasons of sales, the fields of a CRM that we write ourselves, and words
+    for yes and no to consent.
     """
 
     zone: str
@@ -35,6 +37,8 @@ class Facts(msgspec.Struct, frozen=True):
         default_factory=lambda: Sales().disqualify_reasons
     )
     own_crm_fields: list[str] = msgspec.field(default_factory=list, name="ours")
+    consent_yes: list[str] = []
+    consent_no: list[str] = []
 
     def cleaner(self) -> Cleaner:
         """Cleans identifiers as ingest and the scorer do."""
@@ -44,6 +48,10 @@ class Facts(msgspec.Struct, frozen=True):
             free_mail_domains=self.free_mail_domains,
         )
         return Cleaner(words)
+
+    def words(self) -> ConsentWords:
+        """Reads words for consent as ingest does."""
+        return ConsentWords(self.consent_yes, self.consent_no)
 
     def sales(self) -> Sales:
         """What sales may report."""
@@ -81,4 +89,6 @@ def facts_of(playbook: Playbook) -> Facts:
         free_mail_domains=words.free_mail_domains,
         disqualify_reasons=playbook.sales.disqualify_reasons,
         own_crm_fields=sorted(playbook.crm.fields),
+        consent_yes=playbook.consent.yes_words,
+        consent_no=playbook.consent.no_words,
     )

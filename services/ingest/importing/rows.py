@@ -25,7 +25,8 @@ from services.ingest.importing.header import Header
 from services.ingest.importing.mapping import ALL, IDENTIFIERS, VALUES, Value, needed
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.times import Cells, reader
-from services.ingest.sources.contract import Item, Refused
+from services.ingest.sources.contract import Item, Refused, Remark, Remarked
+from services.ingest.sources.remarks import remarked
 from services.ingest.sources.segment_calls import snake
 from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
@@ -61,20 +62,20 @@ class Rows:
         self._cost = self._value_reader(mapping.cost)
         is_dated = bool(mapping.time and mapping.time.column)
         self._consents = [
-            consent_reader(rule, header, facts.zone, rows_are_dated=is_dated)
+            consent_reader(rule, header, facts.zone, facts.words(), rows_are_dated=is_dated)
             for rule in mapping.consent
         ]
         self._traits = self._trait_columns()
         self._read_outcome_columns()
 
-    def read(self, cells: Cells) -> tuple[Item, ...] | Refused:
+    def read(self, cells: Cells) -> tuple[Item | Remarked, ...] | Refused:
         """The interactions of a row that has a cell for each column."""
         try:
             return self._read(cells)
         except Reject as reject:
             return Refused(None, reject)
 
-    def _read(self, cells: Cells) -> tuple[Item, ...]:
+    def _read(self, cells: Cells) -> tuple[Item | Remarked, ...]:
         who = self._who(cells)
         at = self._time(cells)
         fields = self._fields(cells)
@@ -82,12 +83,14 @@ class Rows:
         if kind == "suppressions":
             consents = suppression(self._mapping)
             return (_item(SUPPRESSED, at, who, fields | {"consent": consents}),)
-        if self._consents and (found := self._given(cells, at)):
+        remarks: list[Remark] = []
+        if self._consents and (found := self._given(cells, at, remarks)):
             fields["consent"] = found
         reached = self._has_outcome(cells)
         if kind == "events":
-            return (_item(self._facts.outcome if reached else self._type(cells), at, who, fields),)
-        lead = _item(self._type(cells), at, who, fields)
+            type_ = self._facts.outcome if reached else self._type(cells)
+            return (remarked(_item(type_, at, who, fields), remarks),)
+        lead = remarked(_item(self._type(cells), at, who, fields), remarks)
         return (lead, self._outcome(cells, at, who, fields)) if reached else (lead,)
 
     def _fields(self, cells: Cells) -> dict[str, Any]:
@@ -125,8 +128,10 @@ class Rows:
             who["external_id"] = ExternalId(self._mapping.external_id.system, external)
         return who
 
-    def _given(self, cells: Cells, at: datetime | None) -> tuple[Consent, ...]:
-        return tuple(found for read in self._consents if (found := read(cells, at)))
+    def _given(
+        self, cells: Cells, at: datetime | None, remarks: list[Remark]
+    ) -> tuple[Consent, ...]:
+        return tuple(found for read in self._consents if (found := read(cells, at, remarks)))
 
     # -- the outcome ------------------------------------------------------------------------------
 

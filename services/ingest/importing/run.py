@@ -22,6 +22,7 @@ from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.sources import imports
 from services.ingest.sources.contract import Refused
 from services.ingest.sources.imports import declared
+from services.ingest.sources.remarks import plain
 from services.shared.contracts.events import encode_bytes
 from services.shared.contracts.identity import Cleaner, Identifier
 from services.shared.contracts.provenance import HISTORY
@@ -225,7 +226,8 @@ class Import:
         if isinstance(items, Refused):
             self._refuse(row, items.reject)
             return None
-        encoded = [encode_bytes(item) for item in items] if self._sink.encodes else ()
+        sent = [plain(item) for item in items]
+        encoded = [encode_bytes(item) for item in sent] if self._sink.encodes else ()
         records, ids = len(receipt.records), len(receipt.ids)
         self._pipeline.normaliser.take(items, receipt)
         if receipt.refused:
@@ -233,8 +235,8 @@ class Import:
             receipt.refused.clear()
             del receipt.records[records:], receipt.ids[ids:]
             return None
-        identifiers = self._pipeline.cleaner.identifiers(items[0])
-        return AcceptedRow(row, encoded or [b""] * len(items), identifiers)
+        identifiers = self._pipeline.cleaner.identifiers(sent[0])
+        return AcceptedRow(row, encoded or [b""] * len(sent), identifiers)
 
     async def _deliver(self, batch: Batch) -> None:
         refused = {id(row): (row, reject) for row, reject in await _with_retry(self._sink, batch)}

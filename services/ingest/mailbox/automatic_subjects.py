@@ -87,7 +87,7 @@ _UNTIL = (
 )
 _ANSWER = r"(?:re|aw|fw|fwd|sv|vs|antw|rv|rif|res|odp|ynt|atb|ha|tr|wg) ?:"
 AFTER = re.compile(
-    rf"\W*$|\s?[:;|/,()\[\]<>\"“”„«»!.。、【】~]|\s?[-–—]{{1,3}}\s|\s\W?\d|\s(?:{_UNTIL}|{_ANSWER})"
+    rf"\W*$|\s?[:;|/()\[\]<>\"“”„«»!.。、【】~]|\s?[-–—]{{1,3}}\s|\s\W?\d|\s(?:{_UNTIL}|{_ANSWER})"
 )
 END = re.compile(rf"\W*$|\s\(|\s{_UNTIL}")
 

@@ -57,9 +57,14 @@ class ForeignItem(Item, frozen=True, omit_defaults=True, kw_only=True):
 
     `origin` completes an id that is unique only within it; `stated_at` is the sender's own time
     where `occurred_at` is corrected by the receipt, so that a repetition is known as one.
+    `referrer`, `user_agent` and `address` are the page that somebody came from, the browser and
+    where it is; they are not kept.
     """
 
     origin: str = ""
+    referrer: str = ""
+    user_agent: str = ""
+    address: str = ""
     # Ids are made from the encoded item, so its encoded name stays what it was.
     stated_at: datetime | None = msgspec.field(default=None, name="said_at")
 
@@ -201,6 +206,11 @@ def no_key(_: bytes) -> str:
     return ""
 
 
+def no_key_header(_: InboundRequest) -> str:
+    """Where a format has no header of its own for the key."""
+    return ""
+
+
 def live(_: InboundRequest) -> Provenance:
     """Where requests declare no import."""
     return LIVE
@@ -209,7 +219,8 @@ def live(_: InboundRequest) -> Provenance:
 class Source(NamedTuple):
     """A format: its name (part of an event's identity), paths, content types (none: any), answer.
 
-    - `key_in_body` finds the API key that some clients put into the body.
+    - `key_in_body` and `key_in_headers` find the API key that some clients put into the body, or
+      into a header of their own.
     - `body` is the type of a request's body, for the OpenAPI document, `bodies` are those of single
       paths; None: any object.
     - `verify` returns the secret with which a sender signed, or raises Reject `signature` or
@@ -231,6 +242,7 @@ class Source(NamedTuple):
     media: frozenset[str] = frozenset()
     answer: Answer = accepted
     key_in_body: Callable[[bytes], str] = no_key
+    key_in_headers: Callable[[InboundRequest], str] = no_key_header
     body: Any = None
     bodies: Mapping[str, Body] = {}
     example: Any = None

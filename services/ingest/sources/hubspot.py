@@ -32,8 +32,9 @@ from services.ingest.sources.contract import (
 )
 from services.ingest.sources.permissions import remarks_of, with_trait
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, pieces, refused
+from services.ingest.sources.reading.lenient import lenient
 from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
-from services.ingest.sources.remarks import remarked
+from services.ingest.sources.remarks import also_remarked, remarked
 from services.shared.contracts.consent_words import KNOWN_WORDS, Answer, ConsentWords
 from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
@@ -76,7 +77,7 @@ class HubSpotEvent(msgspec.Struct, rename="camel"):
     new_object_id: int | str | None = None
 
 
-_event = msgspec.json.Decoder(HubSpotEvent).decode
+NEEDED = frozenset({"/subscriptionType", "/occurredAt", "/objectId", "/propertyName"})
 
 
 def source(own_fields: frozenset[str] = frozenset()) -> Source:
@@ -112,7 +113,7 @@ def read(
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
     try:
-        event = _event(piece)
+        event, remarks = lenient(piece, HubSpotEvent, NEEDED)
         kind, _, change = event.subscription_type.partition(".")
         about_contact = kind == "contact" or (
             kind == "object" and event.object_type_id == CONTACT_TYPE
@@ -123,7 +124,8 @@ def read(
         if fields is None:
             return None
         item = Item(**(_common(event, change) | fields))
-        return _with_consent(item, event, words) if change == "propertyChange" else item
+        found = _with_consent(item, event, words) if change == "propertyChange" else item
+        return also_remarked(found, remarks)
     except (Reject, *UNREADABLE) as error:
         return refused(piece, error)
 

@@ -23,14 +23,16 @@ from services.ingest.sources import mails
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
-    Refused,
+    Parsed,
     Sample,
     Secret,
     SetupGuide,
     Source,
 )
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.reading.lenient import lenient
 from services.ingest.sources.reading.signatures import fitting, fresh, new_text, same
+from services.ingest.sources.remarks import remarked
 from services.shared.errors import Reject
 
 WINDOW = timedelta(hours=12)
@@ -101,16 +103,21 @@ class MailgunWebhook(msgspec.Struct, rename="kebab"):
 
 
 _signed = msgspec.json.Decoder(_Signed).decode
-_webhook = msgspec.json.Decoder(MailgunWebhook).decode
+NEEDED = frozenset(
+    {
+        "/signature", "/signature/timestamp", "/signature/token", "/signature/signature",
+        "/event-data", "/event-data/event", "/event-data/recipient", "/event-data/timestamp",
+    }
+)  # fmt: skip
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """The one event."""
     if is_deep(request.body):
         return [refused(request.body, TOO_DEEP)]
     try:
-        webhook = _webhook(request.body)
-        return [_read(webhook.event_data, webhook.signature)]
+        webhook, remarks = lenient(request.body, MailgunWebhook, NEEDED)
+        return [remarked(_read(webhook.event_data, webhook.signature), remarks)]
     except (Reject, *UNREADABLE) as error:
         return [refused(request.body, error)]
 

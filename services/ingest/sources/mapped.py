@@ -2,14 +2,16 @@
 interaction.
 
 What is null, false or an empty text leaves its field out; in traits as well, for a sender that
-leaves a value out does not take it back. An item whose expression fails is refused with the field's
-name, and harms no other.
+leaves a value out does not take it back. An item whose type, id, time, identity or consent fails is
+refused with the field's name, and harms no other; any other field that fails is left out.
 """
 
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -45,7 +47,7 @@ from services.ingest.sources.reading.values import as_number, as_text, as_time
 from services.ingest.sources.reading.xml import read_xml
 from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
-from services.shared.contracts.consent_words import ConsentWords
+from services.shared.contracts.consent_words import ConsentWords, permits
 from services.shared.contracts.events import Consent, ExternalId, encode_bytes
 from services.shared.errors import Reject
 from services.shared.playbook.expressions import ChallengeFunctions, Expression, RequestFunctions
@@ -53,20 +55,22 @@ from services.shared.playbook.senders import WHOLE, Challenge, Sender, expressio
 
 NO_TEXTS = frozenset({("consent", "at"), ("consent", "state")})
 MAX_ITEMS = 1_000  # a request's expressions take a quarter of a second at most
-TEXTS = (
-    "user_id",
-    "email",
-    "anonymous_id",
-    "product",
-    "content_id",
-    "url",
-    "touch_id",
-    "company",
-    "source",
-    "campaign",
-)
+IDENTITY = ("user_id", "email", "anonymous_id")
+INCIDENTAL = ("product", "content_id", "url", "touch_id", "company", "source", "campaign")
+NO = ("", "0", "false", "no", "off")
 
-_any = msgspec.json.Decoder().decode
+T = TypeVar("T")
+
+
+def _number(text: str) -> float:
+    """A number with a point; 12.0 is 12, as an id say. Raises ValueError."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("Number out of range")
+    return int(number) if number.is_integer() and abs(number) < 1e15 else number
+
+
+_any = msgspec.json.Decoder(float_hook=_number).decode
 
 
 def source(rule: Sender) -> Source:
@@ -149,23 +153,34 @@ class Mapping:
     def _item(
         self, name: str, type_: str, item: Any, asked: RequestFunctions, words: ConsentWords
     ) -> Item | Remarked:
+        left_out: list[Remark] = []
         at = self._fields.get("occurred_at")
         consents, remarks = self._consent(item, asked, words)
         found = Item(
             id=name,
             type=type_,
             occurred_at=as_time(at(item, asked), "/occurred_at") if at else None,
-            cost=as_number(self._fields["cost"](item, asked), "/cost")
-            if "cost" in self._fields
-            else None,
-            machine=bool("machine" in self._fields and self._fields["machine"](item, asked)),
+            cost=_unless("cost", lambda: self._cost(item, asked), left_out),
+            machine=bool(_unless("machine", lambda: self._machine(item, asked), left_out)),
             external_id=self._external_id(item, asked),
             consent=consents,
-            traits=self._object("traits", item, asked),
-            properties=self._object("properties", item, asked),
-            **{name: self._text(name, item, asked) for name in TEXTS if name in self._fields},
+            traits=self._object("traits", item, asked, left_out),
+            properties=self._object("properties", item, asked, left_out),
+            **{name: self._text(name, item, asked) for name in IDENTITY},
+            **{
+                name: _unless(name, partial(self._text, name, item, asked), left_out) or ""
+                for name in INCIDENTAL
+            },
         )
-        return remarked(found, remarks)
+        return remarked(found, (*remarks, *left_out))
+
+    def _cost(self, item: Any, asked: RequestFunctions) -> float | None:
+        cost = self._fields.get("cost")
+        return as_number(cost(item, asked), "/cost") if cost else None
+
+    def _machine(self, item: Any, asked: RequestFunctions) -> bool:
+        found = self._fields["machine"](item, asked) if "machine" in self._fields else None
+        return found.strip().lower() not in NO if isinstance(found, str) else bool(found)
 
     def _text(self, name: str, item: Any, asked: RequestFunctions) -> str:
         return as_text(self._fields[name](item, asked), f"/{name}") if name in self._fields else ""
@@ -178,17 +193,17 @@ class Mapping:
             if (name, key) not in NO_TEXTS
         }
 
-    def _object(self, name: str, item: Any, asked: RequestFunctions) -> dict[str, Any]:
+    def _object(
+        self, name: str, item: Any, asked: RequestFunctions, left_out: list[Remark]
+    ) -> dict[str, Any]:
         found = {
-            key: expression(item, asked) for key, expression in self._inner.get(name, {}).items()
+            key: _unless(f"{name}/{key}", partial(expression, item, asked), left_out)
+            for key, expression in self._inner.get(name, {}).items()
         }
         whole = found.pop(WHOLE, None) or {}
         if not isinstance(whole, dict):
-            raise Reject(
-                "not an object",
-                where=f"/{name}/{WHOLE}",
-                remedy="let the expression give names and values",
-            )
+            left_out.append(Remark("left-out", f"{name}/{WHOLE}"))
+            whole = {}
         return {
             key: value
             for values in (whole, found)
@@ -213,7 +228,8 @@ class Mapping:
         texts = {name: text for name, text in self._texts("consent", item, asked).items() if text}
         if self._agreed and stated == "given":
             stated = self._agreed(item, asked)
-            stated = "given" if isinstance(stated, dict) or stated == texts.get("text") else stated
+            is_wording = isinstance(stated, str) and stated == texts.get("text") and permits(stated)
+            stated = "given" if is_wording or isinstance(stated, dict) else stated
         if isinstance(stated, str) and stated in STATES:
             state, remarks = cast(State, stated), list[Remark]()
         else:
@@ -232,6 +248,15 @@ def _agreement(rule: Sender) -> Expression | None:
     if not joined or given.strip() != "'given'" or "||" in field:
         return None
     return Expression(field, "/consent/state")
+
+
+def _unless(name: str, read_value: Callable[[], T], left_out: list[Remark]) -> T | None:
+    """A value of an incidental field; None, with a remark, where it cannot be read."""
+    try:
+        return read_value()
+    except Reject:
+        left_out.append(Remark("left-out", name))
+        return None
 
 
 def read(request: InboundRequest, format: str) -> Any:

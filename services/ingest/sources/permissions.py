@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from services.ingest.sources.contract import Parsed, Refused, Remark, Remarked
 from services.ingest.sources.remarks import remarked
-from services.shared.contracts.consent_words import Answer, ConsentWords, Reading
+from services.shared.contracts.consent_words import Answer, ConsentWords, Reading, permits
 from services.shared.contracts.events import Consent
 
 State = Literal["given", "withdrawn", ""]
@@ -36,7 +36,7 @@ def ticked(
 ) -> Stated:
     """What a box says, in the wording `text`; a box that sends its wording is ticked."""
     reading = words.read(value, declared)
-    if reading.answer is Answer.UNKNOWN and text and set(reading.unknown) == {text}:
+    if reading.unknown and {*reading.unknown} == {text} and permits(text):
         reading = Reading(Answer.YES)
     given = (Consent(state="given", basis="form", text=text),) if reading.is_yes else ()
     return Stated(given, remarks_of(reading, where), ", ".join(reading.unknown))

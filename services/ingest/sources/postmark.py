@@ -20,14 +20,16 @@ from services.ingest.sources import mails
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
-    Refused,
+    Parsed,
     Sample,
     Secret,
     SetupGuide,
     Source,
 )
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.reading.lenient import lenient
 from services.ingest.sources.reading.signatures import fitting, new_text, same
+from services.ingest.sources.remarks import remarked
 from services.shared.clock import rfc3339
 from services.shared.errors import Reject
 
@@ -77,15 +79,18 @@ class PostmarkRecord(msgspec.Struct, rename="pascal"):
     metadata: Any = None
 
 
-_record = msgspec.json.Decoder(PostmarkRecord).decode
+NEEDED = frozenset({"/RecordType", "/Email", "/Recipient"}) | {
+    f"/{name}At" for name in ("Bounced", "Delivered", "Received", "Changed")
+}
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> list[Parsed]:
     """The one record."""
     if is_deep(request.body):
         return [refused(request.body, TOO_DEEP)]
     try:
-        return [_read(_record(request.body), request.body)]
+        record, remarks = lenient(request.body, PostmarkRecord, NEEDED)
+        return [remarked(_read(record, request.body), remarks)]
     except (Reject, *UNREADABLE) as error:
         return [refused(request.body, error)]
 

@@ -4,7 +4,7 @@ not understood, a text that was cut.
 
 from collections.abc import Iterable
 
-from services.ingest.sources.contract import Item, Remark, Remarked
+from services.ingest.sources.contract import Item, Parsed, Refused, Remark, Remarked
 from services.shared.contracts.provenance import RemarkKind
 
 MAX_SHOWN = 60  # characters of what was written
@@ -18,6 +18,14 @@ def remarked(item: Item, remarks: Iterable[Remark]) -> Item | Remarked:
         for kind, where, text, nearest in remarks
     }
     return Remarked(item, tuple(shown)[:MAX_REMARKS]) if shown else item
+
+
+def also_remarked(found: Parsed, remarks: Iterable[Remark]) -> Parsed:
+    """What a reader returned, with further remarks in front of its own."""
+    if isinstance(found, Refused):
+        return found
+    item, own = found if isinstance(found, Remarked) else (found, ())
+    return remarked(item, (*remarks, *own))
 
 
 def plain(found: Item | Remarked) -> Item:

@@ -1,22 +1,21 @@
 """Segment's HTTP API: track, identify, page, screen, group, alias, and batches of them.
 
 Browsers post to paths of one letter (`/v1/t` is `track`), as text, so that no preflight is needed.
-An event may have 32 KB, a batch 500 KB, as at Segment.
+Java's and Ruby's clients post their batches to `/v1/import`. An event may have 32 KB, a batch 500
+KB, as at Segment.
 """
 
 import re
 import uuid
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from services.ingest.sources.contract import (
     Body,
     InboundRequest,
-    Item,
     Parsed,
-    Refused,
     RejectedItem,
     Sample,
     SetupGuide,
@@ -27,12 +26,15 @@ from services.ingest.sources.reading.json import (
     UNREADABLE,
     counted,
     cut_by_hand,
+    is_list,
     mistake,
     pieces,
 )
+from services.ingest.sources.reading.lenient import Lenient, lenient
 from services.ingest.sources.segment_calls import (
     CALLS,
     MAX_BATCH,
+    BatchContext,
     SegmentBatch,
     SegmentCall,
     read,
@@ -41,7 +43,9 @@ from services.ingest.sources.segment_calls import (
 from services.shared.clock import rfc3339
 
 LETTERS = {call[0]: call for call in (*CALLS, "batch")}
-PATHS = tuple(f"/v1/{call}" for call in (*LETTERS.values(), *LETTERS))
+IMPORTS = ("/v1/import", "/v1/import/")
+PATHS = (*(f"/v1/{call}" for call in (*LETTERS.values(), *LETTERS)), *IMPORTS)
+BATCHES = frozenset({"/v1/batch", "/v1/b", *IMPORTS})
 OPENING = re.compile(rb'"batch"\s*:\s*\[')
 
 
@@ -49,6 +53,12 @@ class _BodyWithKey(msgspec.Struct, rename="camel"):
     write_key: str | None = None
 
 
+class _Calls(msgspec.Struct):
+    batch: list[msgspec.Raw]
+    type: Any = None
+
+
+_calls = msgspec.json.Decoder(_Calls).decode
 _batch = msgspec.json.Decoder(SegmentBatch).decode
 _body_with_key = msgspec.json.Decoder(_BodyWithKey).decode
 
@@ -58,31 +68,54 @@ def parse(request: InboundRequest) -> list[Parsed]:
     return [with_trait(found, request.words.consent) for found in _read(request)]
 
 
-def _read(request: InboundRequest) -> list[Item | Refused]:
-    kind = request.path.rpartition("/")[2]
+def _read(request: InboundRequest) -> list[Parsed]:
+    kind = "batch" if request.path in IMPORTS else request.path.rpartition("/")[2]
     kind = LETTERS.get(kind, kind)
     if len(request.body) > MAX_BATCH:
         raise too_large("batch", MAX_BATCH)
     if kind != "batch":
         return [read(piece, kind, request.received_at) for piece in pieces(request.body)]
-    batch, calls = _calls_of(request.body)
-    return [read(piece, "", request.received_at, batch) for piece in counted(calls)]
+    context, calls = _calls_of(request.body)
+    return [read(piece, "", request.received_at, context) for piece in counted(calls)]
 
 
-def _calls_of(body: bytes) -> tuple[SegmentBatch, list[bytes]]:
-    """A batch and its calls; one call that is no JSON harms no other."""
+def _calls_of(body: bytes) -> tuple[Lenient, list[bytes]]:
+    """What a batch says of its calls, and these; one call that is no JSON harms no other."""
     try:
-        batch = _batch(body)
-        return batch, [bytes(raw) for raw in batch.batch]
+        return _context_and_calls(body)
     except UNREADABLE as error:
         opening = OPENING.search(body)
         if not opening:
             raise mistake(body, error) from None
     calls, end = cut_by_hand(body, opening.end() - 1)
     try:
-        return _batch(body[: opening.end()] + b"]" + body[end:]), calls
+        return _context_and_calls(body[: opening.end()] + b"]" + body[end:])[0], calls
     except UNREADABLE as error:
         raise mistake(body, error) from None
+
+
+def _context_and_calls(body: bytes) -> tuple[Lenient, list[bytes]]:
+    """Raises msgspec's error where the body is no batch."""
+    try:
+        batch = _batch(body)
+        return Lenient(batch), [bytes(raw) for raw in batch.batch]
+    except msgspec.ValidationError:
+        calls = [bytes(raw) for raw in _calls(body).batch]
+        return lenient(body, BatchContext), calls
+
+
+def is_batch(request: InboundRequest) -> bool:
+    """Whether a request to a path that files are sent to as well is a batch of calls: it declares
+    no import, and is no interaction, which has a type.
+    """
+    if b'"batch"' not in request.body or "as" in request.query or is_list(request.body):
+        return False
+    try:
+        return _calls(request.body).type is None
+    except msgspec.ValidationError:
+        return False
+    except UNREADABLE:
+        return OPENING.search(request.body[:4096]) is not None
 
 
 def write_key(body: bytes) -> str:
@@ -140,7 +173,7 @@ BODIES = {
     # by a browser's paths of one letter the same comes as text
     **{f"/v1/{letter}": Body(str, msgspec.json.encode(EXAMPLE).decode()) for letter in LETTERS},
     "/v1/b": Body(str, msgspec.json.encode(BATCH_EXAMPLE).decode()),
-    "/v1/batch": Body(SegmentBatch, BATCH_EXAMPLE),
+    **dict.fromkeys(("/v1/batch", *IMPORTS), Body(SegmentBatch, BATCH_EXAMPLE)),
 }
 SOURCE = Source(
     "segment",

@@ -2,7 +2,9 @@
 
 An event's name in snake case is its type, so "Demo Requested" is `demo_requested`; names that
 Segment's own e-mail and shop specifications fix are translated. Times follow Segment's rule:
-received − (sentAt − timestamp).
+received − (sentAt − timestamp). RudderStack's clients write `originalTimestamp`, and the traits of
+`identify` into the context. Only identity, type and time refuse a call: what else cannot be used is
+left out.
 """
 
 import hashlib
@@ -13,8 +15,10 @@ from typing import Any
 
 import msgspec
 
-from services.ingest.sources.contract import ForeignItem, Item, Refused
+from services.ingest.sources.contract import ForeignItem, Parsed
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.reading.lenient import Lenient, lenient, number_text
+from services.ingest.sources.remarks import remarked
 from services.shared.errors import Reject
 
 CALLS = ("track", "identify", "page", "screen", "group", "alias")
@@ -32,9 +36,10 @@ Fields = dict[str, Any] | None
 
 
 class Page(msgspec.Struct):
-    """Where a browser was."""
+    """Where a browser was, and where it came from."""
 
     url: str | None = None
+    referrer: str | None = None
 
 
 class Campaign(msgspec.Struct):
@@ -44,12 +49,14 @@ class Campaign(msgspec.Struct):
     source: str | None = None
 
 
-class Context(msgspec.Struct):
+class Context(msgspec.Struct, rename="camel"):
     """What a client adds by itself."""
 
     page: Page | None = None
     campaign: Campaign | None = None
     traits: Fields = None
+    user_agent: str | None = None
+    ip: str | None = None
 
 
 class SegmentCall(msgspec.Struct, rename="camel"):
@@ -63,48 +70,68 @@ class SegmentCall(msgspec.Struct, rename="camel"):
     group_id: Text = None
     event: str | None = None
     name: str | None = None
+    category: str | None = None
     properties: Fields = None
     traits: Fields = None
     context: Context | None = None
     timestamp: datetime | None = None
+    original_timestamp: datetime | None = None
     sent_at: datetime | None = None
 
 
-class SegmentBatch(msgspec.Struct, rename="camel"):
-    """The body of /v1/batch."""
+class BatchContext(msgspec.Struct, rename="camel"):
+    """What a batch says of all its calls."""
 
-    batch: list[msgspec.Raw]
     sent_at: datetime | None = None
     context: Context | None = None
 
 
+class SegmentBatch(BatchContext, kw_only=True):
+    """The body of /v1/batch."""
+
+    batch: list[msgspec.Raw]
+
+
+NEEDED = frozenset(
+    {
+        "/type", "/event", "/userId", "/anonymousId", "/previousId", "/timestamp",
+        "/originalTimestamp",
+    }
+)  # fmt: skip
+NO_BATCH = Lenient(BatchContext())
 _call = msgspec.json.Decoder(SegmentCall).decode
 
 
-def read(
-    piece: bytes, kind: str, received_at: datetime, batch: SegmentBatch | None = None
-) -> Item | Refused:
+def read(piece: bytes, kind: str, received_at: datetime, batch: Lenient = NO_BATCH) -> Parsed:
     """One call; in a batch its kind is its type."""
     if is_deep(piece):
         return refused(piece, TOO_DEEP)
     if len(piece) > MAX_CALL:
         return refused(piece, too_large("call", MAX_CALL))
     try:
-        call = _call(piece)
-        fields = _fields(
-            call, kind or call.type or "", call.context or (batch.context if batch else None)
-        )
+        call, remarks = _decoded(piece)
+        fields = _fields(call, kind or call.type or "", call.context or batch.value.context)
     except (Reject, *UNREADABLE) as error:
         return refused(piece, error)
-    stated_at = _aware(call.timestamp)
-    sent_at = _aware(call.sent_at or (batch.sent_at if batch else None))
+    stated_at = _aware(call.timestamp or call.original_timestamp)
+    sent_at = _aware(call.sent_at or batch.value.sent_at)
     if call.message_id is not None:
         fields["id"] = str(call.message_id)
     elif stated_at:
         fields["id"] = hashlib.sha256(piece).hexdigest()[:32]
-    return ForeignItem(
-        **fields, stated_at=stated_at, occurred_at=_corrected(stated_at, sent_at, received_at)
+    item = ForeignItem(
+        **fields,
+        stated_at=stated_at,
+        occurred_at=_corrected(stated_at, sent_at, received_at),
     )
+    return remarked(item, (*batch.remarks, *remarks)) if remarks or batch.remarks else item
+
+
+def _decoded(piece: bytes) -> Lenient:
+    try:
+        return Lenient(_call(piece))  # faster than a decoder that is made anew
+    except msgspec.ValidationError:
+        return lenient(piece, SegmentCall, NEEDED)
 
 
 def _fields(call: SegmentCall, kind: str, context: Context | None) -> dict[str, Any]:
@@ -114,28 +141,33 @@ def _fields(call: SegmentCall, kind: str, context: Context | None) -> dict[str, 
             f"no call {kind[:50]!r}", where="/type", remedy=f"use one of {', '.join(CALLS)}"
         )
     properties = call.properties or {}
+    context = context or Context()
+    if kind == "identify" and context.traits:
+        call.traits = context.traits | (call.traits or {})
     fields: dict[str, Any] = {
         "user_id": _text(call.user_id),
         "anonymous_id": _text(call.anonymous_id),
-        "email": _email(
-            call.traits if kind == "identify" else None,
-            context.traits if context else None,
-            properties,
-        ),
+        "email": _email(call.traits if kind == "identify" else None, context.traits, properties),
         "properties": properties,
+        **_visit(context, properties),
     }
-    if context:
-        if context.campaign:
-            fields |= {
-                "campaign": context.campaign.name or "",
-                "source": context.campaign.source or "",
-            }
-        if context.page and context.page.url:
-            fields["url"] = context.page.url
     for name in ("url", "content_id", "touch_id"):
-        if isinstance(value := properties.get(name), str):
-            fields[name] = value
+        if text := _scalar(properties.get(name)):
+            fields[name] = text
     return fields | _FIELDS_BY_KIND[kind](call, properties)
+
+
+def _visit(context: Context, properties: dict[str, Any]) -> dict[str, str]:
+    """Where somebody was and came from, and with which browser."""
+    page, campaign = context.page or Page(), context.campaign or Campaign()
+    return {
+        "url": page.url or "",
+        "referrer": page.referrer or _scalar(properties.get("referrer")),
+        "user_agent": context.user_agent or "",
+        "address": context.ip or "",
+        "campaign": campaign.name or "",
+        "source": campaign.source or "",
+    }
 
 
 def _track(call: SegmentCall, _: dict[str, Any]) -> dict[str, Any]:
@@ -152,18 +184,13 @@ def _identify(call: SegmentCall, _: dict[str, Any]) -> dict[str, Any]:
     traits = call.traits or {}
     company = traits.get("company")
     company = company.get("name") if isinstance(company, dict) else company
-    return {
-        "type": "identified",
-        "traits": traits,
-        "company": company if isinstance(company, str) else "",
-    }
+    return {"type": "identified", "traits": traits, "company": _scalar(company)}
 
 
 def _page(call: SegmentCall, properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "page_viewed",
-        "properties": {"name": call.name, **properties} if call.name else properties,
-    }
+    named = {"name": call.name, "category": call.category}
+    stated = {name: text for name, text in named.items() if text}
+    return {"type": "page_viewed", "properties": stated | properties}
 
 
 def _screen(call: SegmentCall, properties: dict[str, Any]) -> dict[str, Any]:
@@ -172,11 +199,9 @@ def _screen(call: SegmentCall, properties: dict[str, Any]) -> dict[str, Any]:
 
 def _group(call: SegmentCall, _: dict[str, Any]) -> dict[str, Any]:
     traits, group = call.traits or {}, _text(call.group_id)
-    name = traits.get("name")
-    company = name if isinstance(name, str) and name else group
     return {
         "type": "grouped",
-        "company": company,
+        "company": _scalar(traits.get("name")) or group,
         "properties": {"group_id": group, "traits": traits},
     }
 
@@ -212,6 +237,13 @@ def snake(name: str) -> str:
 
 def _text(value: Text) -> str:
     return "" if value is None else str(value)
+
+
+def _scalar(value: Any) -> str:
+    """A text or a number as a text; '' for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return number_text(value)
+    return value if isinstance(value, str) else ""
 
 
 def _email(*places: Fields) -> str:

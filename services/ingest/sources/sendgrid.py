@@ -2,12 +2,14 @@
 time and the raw body.
 
 SendGrid posts again for a day whatever is not answered with 2xx, and does not say whether it signs
-again: the window is a day. That costs nothing, since the signature covers the whole body and each
-event its id, so a replay counts nothing twice. For the same reason a batch without a sound event is
-answered with 200: repeated, it would be no better.
+again: the window is a day. That costs nothing, since the signature covers the whole body, and a
+replay counts nothing twice. For the same reason a batch without a sound event is answered with 200:
+repeated, it would be no better. `sg_event_id` may be another one in a repetition, so an event with
+a time is known again by what it says: of which mail, to whom, when, what, and which link.
 """
 
 import base64
+import hashlib
 import re
 import uuid
 from collections.abc import Sequence
@@ -32,14 +34,24 @@ from services.ingest.sources import mails
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
+    Parsed,
     Refused,
     Sample,
     Secret,
     SetupGuide,
     Source,
 )
-from services.ingest.sources.reading.json import UNREADABLE, counted, pieces, refused
+from services.ingest.sources.reading.json import (
+    TOO_DEEP,
+    UNREADABLE,
+    counted,
+    is_deep,
+    pieces,
+    refused,
+)
+from services.ingest.sources.reading.lenient import lenient
 from services.ingest.sources.reading.signatures import fitting, fresh
+from services.ingest.sources.remarks import also_remarked
 from services.shared.errors import Reject
 
 SIGNATURE, TIMESTAMP = (
@@ -75,6 +87,7 @@ class SendGridEvent(msgspec.Struct, rename={"smtp_id": "smtp-id"}):
     email: str | None = None
     timestamp: float | None = None
     sg_event_id: str | None = None
+    sg_message_id: Any = None
     smtp_id: Any = None
     touch_id: Any = None
     type: Any = None
@@ -82,16 +95,19 @@ class SendGridEvent(msgspec.Struct, rename={"smtp_id": "smtp-id"}):
     response: Any = None
     status: Any = None
     url: Any = None
+    url_offset: Any = None
+    attempt: Any = None
+    asm_group_id: Any = None
     category: Any = None
     marketing_campaign_name: Any = None
     sg_machine_open: Any = None
 
 
+NEEDED = frozenset({"/event", "/email", "/timestamp"})
 _all = msgspec.json.Decoder(list[SendGridEvent]).decode
-_single = msgspec.json.Decoder(SendGridEvent).decode
 
 
-def parse(request: InboundRequest) -> list[Item | Refused]:
+def parse(request: InboundRequest) -> Sequence[Parsed]:
     """Every event of the body, in order; a broken one does not take the others with it."""
     try:
         events = counted(_all(request.body))
@@ -100,18 +116,21 @@ def parse(request: InboundRequest) -> list[Item | Refused]:
     return [_read(event) for event in events]
 
 
-def _alone(piece: bytes) -> Item | Refused:
+def _alone(piece: bytes) -> Parsed:
+    if is_deep(piece):
+        return refused(piece, TOO_DEEP)
     try:
-        return _read(_single(piece))
+        event, remarks = lenient(piece, SendGridEvent, NEEDED)
     except UNREADABLE as error:
         return refused(piece, error)
+    return also_remarked(_read(event), remarks)
 
 
 def _read(event: SendGridEvent) -> Item | Refused:
     try:
         return mails.MailEvent(
             _type(event),
-            id=event.sg_event_id or "",
+            id=_identity(event),
             email=event.email,
             at=mails.moment(event.timestamp, "/timestamp"),
             touch=mails.touch(event.touch_id, event.smtp_id),
@@ -122,6 +141,18 @@ def _read(event: SendGridEvent) -> Item | Refused:
         ).interaction()
     except Reject as reject:
         return Refused(event.sg_event_id, reject)
+
+
+def _identity(event: SendGridEvent) -> str:
+    """The hash of what the event says; without a time SendGrid's own id, '' without one."""
+    if event.timestamp is None:
+        return event.sg_event_id or ""
+    stated = [
+        (event.email or "").strip().lower(), event.timestamp, event.event, event.sg_message_id,
+        event.smtp_id, event.touch_id, event.url, event.url_offset, event.type, event.attempt,
+        event.asm_group_id,
+    ]  # fmt: skip
+    return hashlib.sha256(msgspec.json.encode(stated)).hexdigest()[:32]
 
 
 def _type(event: SendGridEvent) -> mails.MailEventType:

@@ -32,8 +32,9 @@ from services.ingest.sources.contract import (
 )
 from services.ingest.sources.permissions import Stated, ticked
 from services.ingest.sources.reading.json import TOO_DEEP, UNREADABLE, is_deep, refused
+from services.ingest.sources.reading.lenient import lenient
 from services.ingest.sources.reading.signatures import fitting, new_text, same
-from services.ingest.sources.remarks import remarked
+from services.ingest.sources.remarks import also_remarked, remarked
 from services.shared.clock import rfc3339
 from services.shared.contracts.consent_words import KNOWN_WORDS, ConsentWords
 from services.shared.playbook.expressions import snake
@@ -119,7 +120,7 @@ class Definition(msgspec.Struct):
 class FormResponse(msgspec.Struct):
     """A submitted form."""
 
-    form_id: str
+    form_id: str = ""
     token: str = ""
     submitted_at: datetime | None = None
     hidden: dict[str, Any] | None = None
@@ -137,7 +138,7 @@ class TypeformWebhook(msgspec.Struct):
     form_response: FormResponse | None = None
 
 
-_event = msgspec.json.Decoder(TypeformWebhook).decode
+NEEDED = frozenset({"/event_type", "/form_response", "/form_response/submitted_at"})
 
 
 def parse(request: InboundRequest) -> list[Parsed]:
@@ -147,12 +148,12 @@ def parse(request: InboundRequest) -> list[Parsed]:
     if is_deep(request.body):
         return [refused(request.body, TOO_DEEP)]
     try:
-        event = _event(request.body)
+        event, remarks = lenient(request.body, TypeformWebhook, NEEDED)
     except UNREADABLE as error:
         return [refused(request.body, error)]
     response = event.form_response
     return (
-        [_read(response, event.event_id, request.words.consent)]
+        [also_remarked(_read(response, event.event_id, request.words.consent), remarks)]
         if event.event_type == "form_response" and response
         else []
     )

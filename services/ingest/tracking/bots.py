@@ -4,13 +4,15 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from services.ingest.sources.visitors import CRAWLER
+
 WITHIN_S = 5.0  # nobody follows two different links of one mail within this time
 MAX_MAILS = 20_000  # whose recent clicks are remembered
 PREFETCH_HEADERS = ("purpose", "sec-purpose", "x-purpose", "x-moz")
 BROWSERS = ("Mozilla/", "Opera/")
 SECURITY = (
-    r"(?<!cu)bot\b|crawl|spider|scanner|barracuda|mimecast|proofpoint|urldefense|safelinks|messagelabs|symantec|fireeye|trellix"
-    r"|forcepoint|zscaler|sophos|ironport|ciscosecure|fortinet|fortimail|trendmicro|\btmes\b|checkpoint"
+    CRAWLER + "|scanner|barracuda|mimecast|proofpoint|urldefense|safelinks|messagelabs|symantec"
+    r"|fireeye|trellix|forcepoint|zscaler|sophos|ironport|ciscosecure|fortinet|fortimail|trendmicro|\btmes\b|checkpoint"
 )
 SCANNERS = re.compile(SECURITY, re.IGNORECASE)
 MACHINES = re.compile(

@@ -49,6 +49,7 @@ class EngagementTracker:
         self._playbook, self._pepper, self.clock = parts.playbook, parts.pepper, parts.clock
         self._normaliser, self._delivery = parts.normaliser, parts.delivery
         self._admission = admission
+        self._visitors = parts.visitors
         self._recent_clicks = bots.RecentClicks()
         self.topics = preferences.topics_of(parts.playbook)
 
@@ -79,7 +80,10 @@ class EngagementTracker:
         link = HIDDEN_LINK if claim.trap else LINK
         others = self._recent_clicks.others(claim.touch_id, link, time.monotonic())
         machine = (
-            claim.trap or bool(others) or bots.is_machine_click(request.method, request.headers)
+            claim.trap
+            or bool(others)
+            or bots.is_machine_click(request.method, request.headers)
+            or self._is_known(request)
         )
         click = Item(
             type="email_clicked",
@@ -112,10 +116,15 @@ class EngagementTracker:
             claim = self.claim(token, PixelClaim)
         except Reject:
             return
-        machine = bots.is_machine_open(request.method, request.headers)
+        machine = bots.is_machine_open(request.method, request.headers) or self._is_known(request)
         await self._try_store(
             Item(type="email_opened", touch_id=claim.touch_id, machine=machine), request
         )
+
+    def _is_known(self, request: Request) -> bool:
+        """Whether a crawler or an assistant's live fetch asks."""
+        address = request.client.host if request.client else ""
+        return self._visitors.is_machine(request.headers.get("user-agent", ""), address)
 
     async def unsubscribe(self, claim: UnsubscribeClaim, request: Request) -> None:
         """Withdraws consent. Raises Reject `spool-full`, `spool-share`, `too-many`."""

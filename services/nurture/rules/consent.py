@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from services.shared.contracts.consent import DOUBLE_OPT_IN
+from services.shared.contracts.consent import DOUBLE_OPT_IN, SOFT_BOUNCES
 from services.shared.contracts.events import ConsentState
 
 
@@ -30,4 +30,9 @@ def withdrawn_since(consent: ConsentState | None, at: datetime) -> str | None:
 def _withdrawn(consent: ConsentState) -> str | None:
     if consent.state != "withdrawn":
         return None
+    if consent.basis == SOFT_BOUNCES:
+        return (
+            "three or more mails in a row came back over two weeks (a full mailbox or a block), "
+            f"the last on {consent.at:%Y-%m-%d}"
+        )
     return f"the lead took the permission back on {consent.at:%Y-%m-%d}"

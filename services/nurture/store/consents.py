@@ -43,8 +43,11 @@ class ConsentStore:
 
     async def keep(self, consents: Sequence[ConsentChanged]) -> None:
         """Keeps the latest permission and the latest refusal under each identifier. A refusal that
-        answers a touch is also one of the address to which the touch went.
+        answers a touch is also one of the address to which the touch went. Locks the mark of the
+        last refusal first.
         """
+        if any(_is_refusal(consent) for consent in consents):
+            await self._connection.execute(text(_MARK))
         newest: dict[_Key, ConsentChanged] = {}
         for consent in [*consents, *await self._of_recipients(consents)]:
             key = _key(consent)
@@ -56,6 +59,11 @@ class ConsentStore:
         if kept:
             columns = map(list, zip(*kept, strict=True))
             await self._connection.execute(text(_KEEP), dict(zip(_COLUMNS, columns, strict=True)))
+
+    async def last_refusal(self) -> uuid.UUID | None:
+        """The mark of the batch that brought the last refusal; another one after each."""
+        found = await rows(self._connection, "SELECT mark FROM nurture.last_refusal")
+        return uuid.UUID(str(found[0].mark)) if found else None
 
     async def _of_recipients(self, consents: Iterable[ConsentChanged]) -> list[ConsentChanged]:
         """The refusals that answer touches, named by the touches' addresses."""
@@ -87,6 +95,11 @@ class ConsentStore:
             identifiers=list(identifiers), channel=CHANNEL, purpose=PURPOSE,
         )  # fmt: skip
         return [(row.identifier, _state(row)) for row in found]
+
+
+def _is_refusal(consent: ConsentChanged) -> bool:
+    """Whether it takes back what nurture asks for."""
+    return (consent.state, consent.channel, consent.purpose) == ("withdrawn", CHANNEL, PURPOSE)
 
 
 def _uuid(touch_id: str) -> uuid.UUID | None:
@@ -122,6 +135,8 @@ def _state(row: Any) -> ConsentState:
     return ConsentState(state, row.said_at, row.basis, row.general)
 
 
+_MARK = """INSERT INTO nurture.last_refusal (mark) VALUES (gen_random_uuid())
+    ON CONFLICT (single) DO UPDATE SET mark = excluded.mark"""
 _COLUMNS = (*_Key._fields, "basis", "said_at")
 _KEEP = """INSERT INTO nurture.consent AS c
         (identifier, channel, purpose, refused, general, basis, said_at)

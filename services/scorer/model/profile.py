@@ -14,9 +14,12 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from services.scorer.model import soft_bounces
+from services.scorer.model.soft_bounces import Deliveries
 from services.scorer.model.state import Event
 from services.shared.clock import from_us, to_us
 from services.shared.contracts.consent import (
+    SOFT_BOUNCES,
     ConsentKey,
     consents_of,
     counts_from,
@@ -25,7 +28,7 @@ from services.shared.contracts.consent import (
 from services.shared.contracts.event_types import MILESTONES, ON_SITE, TOUCH_SENT
 from services.shared.contracts.events import Consent, ConsentState
 from services.shared.contracts.identity import Identifier, Kind
-from services.shared.contracts.sales import STATUS_OF
+from services.shared.contracts.sales import STATUS_OF, SalesStatus
 
 BEFORE_ALL = -(1 << 62), ""
 UNCOUNTED = -1  # `stored` of profiles of releases that did not count
@@ -69,7 +72,7 @@ class SalesOutcome(NamedTuple):
 
     at: int
     uid: str
-    status: str
+    status: SalesStatus
     reason: str = ""
 
 
@@ -101,7 +104,7 @@ class Profile(msgspec.Struct, array_like=True):
 
     `milestones` are (at, id) of the last events of each type that is never forgotten, oldest first;
     `since` is the first of the newest events that the fold weighs one by one, and before all events
-    where it weighs them all.
+    where it weighs them all. `deliveries` tell of each address whether mails reach it.
     """
 
     traits: dict[str, Latest] = {}
@@ -123,6 +126,7 @@ class Profile(msgspec.Struct, array_like=True):
     product_sales: dict[str, SalesOutcome] = {}
     addresses: dict[str, Position] = {}
     records: dict[str, Position] = {}
+    deliveries: dict[str, Deliveries] = {}
 
     def known_traits(self) -> dict[str, Any]:
         """Traits that are not erased."""
@@ -172,12 +176,21 @@ class Profile(msgspec.Struct, array_like=True):
         return known
 
     def latest_consents(self) -> dict[ConsentKey, ConsentRecord]:
-        """The later of permission and refusal under each key."""
+        """The later of permission and refusal under each key; soft bounces in a row refuse."""
         latest = dict(self.consent)
-        for key, refusal in self.refusals.items():
+        for key, refusal in [*self.refusals.items(), *self._unreached().items()]:
             if key not in latest or refusal.is_later(latest[key]):
                 latest[key] = refusal
         return latest
+
+    def _unreached(self) -> dict[ConsentKey, ConsentRecord]:
+        """Refusals in the name of addresses that mails have not reached for a while."""
+        addresses = {*self.deliveries, self.email} - {""} if self.deliveries else ()
+        return {
+            ConsentKey(address): ConsentRecord(at, True, SOFT_BOUNCES, since=at)
+            for address in addresses
+            if (at := soft_bounces.suppressed_at(self.deliveries, address)) is not None
+        }
 
     def consent_for(self, wanted: ConsentKey) -> ConsentState | None:
         """What counts for this address: a refusal may have named another one.
@@ -195,7 +208,9 @@ class Profile(msgspec.Struct, array_like=True):
             for key, record in self.refusals.items()
             if key._replace(address=wanted.address) == wanted
         )
-        return prevailing([*permissions, *refusals, *self._left_out_refusal(wanted)])
+        unreached = self._unreached().get(wanted)
+        bounced = [_state(wanted, unreached)] if unreached else []
+        return prevailing([*permissions, *refusals, *bounced, *self._left_out_refusal(wanted)])
 
     def _left_out_refusal(self, wanted: ConsentKey) -> list[ConsentState]:
         if not (self.consents_left_out and self.other_refusal) or _is_asked_for(wanted):
@@ -264,6 +279,8 @@ def add(profile: Profile, event: Event, declared: frozenset[str] = frozenset()) 
         _add_link(profile, event)
     for consent in consents_of(data):
         _add_consent(profile, event, consent)
+    if seen := soft_bounces.of_event(data, at):
+        profile.deliveries = soft_bounces.joined(profile.deliveries, {data.email: seen})
 
 
 def join(one: Profile, other: Profile, declared: frozenset[str] = frozenset()) -> Profile:
@@ -286,6 +303,7 @@ def join(one: Profile, other: Profile, declared: frozenset[str] = frozenset()) -
         product_sales=_newest(_latest(one.product_sales, other.product_sales, gt), MOST_PRODUCTS),
         addresses=_newest(_latest(one.addresses, other.addresses, gt), MOST_LINKED),
         records=_newest(_latest(one.records, other.records, gt), MOST_LINKED),
+        deliveries=soft_bounces.joined(one.deliveries, other.deliveries),
     )
     for type_ in one.milestones.keys() | other.milestones.keys():
         both = sorted((*one.milestones.get(type_, ()), *other.milestones.get(type_, ())))

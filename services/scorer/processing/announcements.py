@@ -6,11 +6,13 @@ Here it is decided and put into events; a stage change gets its number where it 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
+from services.scorer.list_keys import company_key, company_of
 from services.scorer.model.fold import Fold
 from services.scorer.model.profile import Profile
 from services.scorer.processing.snapshots import snapshot_of
@@ -36,7 +38,9 @@ from services.shared.messaging.kafka import Outgoing
 
 TOO_OLD_US = TOO_OLD // timedelta(microseconds=1)
 ENGAGED_EVERY_US = 300 * US
-REQUESTS_AT_ONCE = 200  # that one event carries, so that it is never too large for Kafka
+# that one event carries, so that it is never too large for Kafka
+REQUESTS_AT_ONCE = 200
+MERGED_AT_ONCE = 1_000
 NEVER = 1 << 62
 ALWAYS_PUBLISHED = frozenset({
     "email_replied", "survey_answered", "preference_set", "not_now", "webinar_attended",
@@ -80,6 +84,8 @@ def announcements_due(
     moments = [max(now, lead.profile.last_at, state.fold.last_at) for lead, state in pairs]
     fits = [fold.fit.points(lead.profile.fit_traits()) for lead, _ in pairs]
     views = fold.view([state.fold for _, state in pairs], moments, fits) if pairs else []
+    for lead in leads:
+        lead.company_key = company_key(company_of(lead.profile, scoring.cleaner))
     changes: list[StageChange] = []
     qualified: dict[tuple[uuid.UUID, str], Outgoing] = {}
     for (lead, state), moment, view in zip(pairs, moments, views, strict=True):
@@ -96,7 +102,7 @@ def announcements_due(
         if change:
             changes.append(change)
     merged = (_merged(scoring, lead, evidence.get(lead.id, NO_EVIDENCE), now) for lead in leads)
-    return Settlement(changes, [event for event in merged if event], qualified)
+    return Settlement(changes, [*chain.from_iterable(merged)], qualified)
 
 
 def check(scoring: Scoring, lead: LeadRow, now: int) -> None:
@@ -310,13 +316,19 @@ def _is_known(lead: LeadRow) -> bool:
     return bool(lead.engaged_at) or any(state.announced.at for state in lead.states.values())
 
 
-def _merged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: int) -> Outgoing | None:
-    """`lead.merged.v1` of a lead that others became part of."""
+def _merged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: int) -> list[Outgoing]:
+    """`lead.merged.v1` of a lead that others became part of; several of very many others."""
     state = next(iter(lead.states.values())) if evidence.merged else None
     if state is None or state.view is None:
-        return None
-    merged = tuple(map(str, evidence.merged))
-    return _change_event(scoring, "lead.merged.v1", lead, state, from_us(now), merged=merged)
+        return []
+    merged, at = sorted(map(str, evidence.merged)), from_us(now)
+    return [
+        _change_event(
+            scoring, "lead.merged.v1", lead, state, at, part=part,
+            merged=tuple(merged[start : start + MERGED_AT_ONCE]),
+        )
+        for part, start in enumerate(range(0, len(merged), MERGED_AT_ONCE))
+    ]  # fmt: skip
 
 
 def _change_event(

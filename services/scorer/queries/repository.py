@@ -1,7 +1,7 @@
 """The SQL of reading leads; runs inside the caller's connection."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scorer.failing import FailingLeads, is_of_one_lead, reason_of
+from services.scorer.list_keys import NO_STATUS, SALES_RANKS, company_key
 from services.scorer.model.profile import Profile
 from services.scorer.queries.filters import LeadFilter, Order
 from services.scorer.queries.lead_view import FailedLead
@@ -53,14 +54,14 @@ SORT_COLUMNS: dict[Order, SortColumn] = {
 
 
 class Condition(NamedTuple):
-    """A filter of a list: a test over `scorer.lead_state s`, the value that it names, and the
-    expression that sorts an index of its own.
+    """A filter of a list: a test over `scorer.lead_state s`, the value that it names if any, and
+    the expression that sorts an index of its own; '' where none does.
     """
 
     test: str
-    name: str
-    value: Any
-    sorted_by: str
+    name: str = ""
+    value: Any = None
+    sorted_by: str = ""
 
 
 # Each part reads no more than a page of its own.
@@ -214,7 +215,7 @@ class LeadRepository:
 
     async def narrowest(self, asked: LeadFilter) -> Condition | None:
         """The filter that lets the fewest pass, as PostgreSQL estimates it: each by itself."""
-        conditions = _conditions(asked)
+        conditions = [condition for condition in _conditions(asked) if condition.sorted_by]
         if len(conditions) < 2:
             return next(iter(conditions), None)
         each_alone = " UNION ALL ".join(
@@ -222,9 +223,9 @@ class LeadRepository:
             f"AND {condition.test}"
             for condition in conditions
         )
-        values = {condition.name: condition.value for condition in conditions}
+        values = _values(conditions)
         statement = f"EXPLAIN (FORMAT JSON) {each_alone}"
-        plan = await value(self._connection, statement, product=asked.product, **values)
+        plan = await value(self._connection, statement, **values | {"product": asked.product})
         estimates = [part["Plan Rows"] for part in plan[0]["Plan"]["Plans"]]
         return min(zip(estimates, conditions, strict=True))[1]
 
@@ -300,16 +301,38 @@ class LeadRepository:
 
 
 def _conditions(asked: LeadFilter) -> list[Condition]:
-    """The filters of a list; the stage apart, which every index begins with."""
-    return [
-        Condition(f"{column.expression} >= :{name}", name, least, column.expression)
-        for name, column, least in (
-            ("min_likelihood", SORT_COLUMNS["likelihood"], asked.min_likelihood),
-            ("min_fit", SORT_COLUMNS["fit"], asked.min_fit),
-            ("min_engagement", SORT_COLUMNS["engagement"], asked.min_engagement),
+    """The filters of a list; the stage apart, which every index begins with. Ranks stand in the
+    test, so that PostgreSQL sees which indexes hold them.
+    """
+    conditions = [
+        Condition(f"{expression} >= :{name}", name, least, expression)
+        for name, expression, least in (
+            ("min_likelihood", SORT_COLUMNS["likelihood"].expression, asked.min_likelihood),
+            ("min_fit", SORT_COLUMNS["fit"].expression, asked.min_fit),
+            ("min_engagement", SORT_COLUMNS["engagement"].expression, asked.min_engagement),
+            ("updated_since", "s.as_of", asked.updated_since),
         )
         if least is not None
     ]
+    if asked.company:
+        key = company_key(asked.company)
+        conditions.append(
+            Condition("s.company_key = :company_key", "company_key", key, "s.company_key")
+        )
+    status = asked.sales_status
+    if status == "":
+        first = min(SALES_RANKS[status] for status in asked.leaves_out)
+        conditions.append(Condition(f"s.sales_rank < {first}"))
+    elif status == "none":
+        conditions.append(Condition(f"s.sales_rank = {NO_STATUS}"))
+    elif status != "any":
+        rank = SALES_RANKS[status]
+        conditions.append(Condition(f"s.sales_rank = {rank}", sorted_by="s.sales_rank"))
+    return conditions
+
+
+def _values(conditions: Iterable[Condition]) -> dict[str, Any]:
+    return {condition.name: condition.value for condition in conditions if condition.name}
 
 
 def list_of(
@@ -319,8 +342,7 @@ def list_of(
     fewest pass.
     """
     stages, limit = _STAGES, asked.limit + 1  # as a number: for any limit PostgreSQL plans for many
-    values: dict[str, Any] = {each.name: each.value for each in _conditions(asked)}
-    values["product"] = asked.product
+    values = _values(_conditions(asked)) | {"product": asked.product}
     if asked.stage:
         stages, values["stage"] = "SELECT CAST(:stage AS text) AS stage", asked.stage
     if after:

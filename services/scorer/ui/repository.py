@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.failing import reason_of
+from services.scorer.list_keys import DISQUALIFIED
 from services.scorer.model.profile import Profile
 from services.scorer.queries.repository import LISTED
 from services.scorer.records import UnreadableLead, unpack_profile
@@ -104,12 +105,13 @@ class PageRepository:
         self._connection = connection
 
     async def stages(self) -> list[StoredStage]:
-        """Counts by product and stage; reads all states."""
+        """Counts by product and stage, without whom sales disqualified; reads all states."""
         found = await rows(
             self._connection,
             "SELECT product, stage, count(*) AS leads, "
             "count(*) FILTER (WHERE qualified) AS qualified, avg(likelihood) AS likelihood "
-            f"FROM scorer.lead_state s WHERE {LISTED} GROUP BY product, stage",
+            f"FROM scorer.lead_state s WHERE {LISTED} AND sales_rank < {DISQUALIFIED} "
+            "GROUP BY product, stage",
         )
         return [StoredStage(*row) for row in found]
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.queries.filters import ORDERS, LeadFilter, Order
+from services.scorer.queries.filters import ORDERS, SALES_FILTERS, LeadFilter, Order, SalesFilter
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.search import LeadSearch
@@ -38,6 +38,10 @@ ORDER_WORDS: dict[Order, str] = {
     "engagement": "most engaged first",
     "fit": "best fit first",
     "last_event_at": "latest act first",
+}
+SALES_WORDS: dict[SalesFilter, str] = {name: name for name in SALES_FILTERS} | {
+    "": "not won or disqualified",
+    "none": "nothing reported",
 }
 
 
@@ -100,19 +104,23 @@ class HomeRoutes:
         stage: Annotated[str, Query(max_length=100)] = "",
         order: Annotated[str, Query(max_length=30)] = "likelihood",
         cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
+        sales: Annotated[str, Query(max_length=30)] = "",
     ) -> Response:
         """The start page."""
         stages = ["", *self._overview.stages]
         known = next((name for name in ORDERS if name == order), None)
         product = product_of(self._leads, product)
-        if known is None or stage not in stages:
+        status = next((name for name in SALES_FILTERS if name == sales), None)
+        if known is None or status is None or stage not in stages:
             raise Reject(
                 "no such list of leads",
-                where="stage, order",
+                where="stage, order, sales",
                 remedy="choose from the page's own lists",
             )
         return await self._page(
-            LeadFilter(product, stage, order=known, limit=PER_PAGE, cursor=cursor)
+            LeadFilter(
+                product, stage, order=known, limit=PER_PAGE, cursor=cursor, sales_status=status
+            )
         )
 
     async def imports(self, request: Request) -> Response:
@@ -137,6 +145,7 @@ class HomeRoutes:
             products=self._leads.products,
             stages=self._overview.stages,
             orders=ORDER_WORDS,
+            sales_filters=SALES_WORDS,
             listed=listed,
             names=names_of_views(listed.leads),
             items=await self._overview.recent(),

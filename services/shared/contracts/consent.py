@@ -16,6 +16,9 @@ CLOCK_TOLERANCE_US = CLOCK_TOLERANCE // timedelta(microseconds=1)
 # the basis of a permission that was confirmed from the mailbox itself
 DOUBLE_OPT_IN = "double_opt_in"  # one of BASES_NOT_FROM_PAGES
 
+# the basis of the refusal that stands for an address that mails have not reached for a while
+SOFT_BOUNCES = "soft bounces in a row"
+
 
 class ConsentKey(NamedTuple):
     """What a consent is about; the empty address where none is named, but an id."""

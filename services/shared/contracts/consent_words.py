@@ -1,7 +1,7 @@
 """What a word for consent means: the one place that decides it for every door. Pure.
 
 A yes and a no are known words in the languages below; a sentence is a yes where it begins as one
-and has no negation in it. Whatever else is written is not understood and permits nothing.
+and has neither a negation nor a condition in it. Whatever else is written is not understood and permits nothing.
 """
 
 import unicodedata
@@ -84,12 +84,14 @@ ik wil, tak, zgadzam się, wyrażam zgodę, akceptuję, chcę, ano, souhlasím, 
 jeg accepterer, jeg samtykker, jeg godtar, jeg vil, jeg ønsker
 """
 _NEGATIONS = """
-no not never none nothing without t dont doesnt wont cannot cant stop but unless except only if until unsubscribe
-nein nicht nie niemals kein keine keinen keinem keiner ohne aber nur wenn falls ausser
-non ne n pas jamais sans mais sauf seulement aucun aucune
-nunca sin pero salvo solo ningun ninguna ni mai senza ma tranne nessun nessuna nao sem mas exceto apenas nenhum nem
-niet geen nooit zonder maar alleen tenzij nie bez ale tylko chyba nikdy pouze
-inte ej aldrig utan men bara ingen inga ikke aldri uden uten kun ingen
+no not never none nothing without t dont doesnt wont cannot cant stop unsubscribe
+nein nicht nie niemals kein keine keinen keinem keiner ohne
+non ne n pas jamais sans aucun aucune nunca sin ningun ninguna ni mai senza nessun nessuna nao sem nenhum nem
+niet geen nooit zonder bez nikdy inte ej aldrig utan inga ikke aldri uden uten ingen
+"""
+_DOUBTS = """
+but unless except only if until aber nur wenn falls ausser mais sauf seulement pero salvo solo ma tranne
+mas exceto apenas maar alleen tenzij ale tylko chyba pouze men bara kun
 """
 _AGREEING = """
 agree consent accept permit allow want wish subscrib receive stimme zustimm zugestimmt willig einwillig einverstanden mochte
@@ -147,7 +149,9 @@ YES, NO, REFUSED, BLANK = (
 )  # fmt: skip
 OPENINGS = tuple(sorted(f"{folded(opening)} " for opening in _words(_OPENINGS)))
 NEGATIONS = frozenset(map(folded, _NEGATIONS.split()))
+DOUBTS = frozenset(map(folded, _DOUBTS.split()))
 AGREEING = tuple(map(folded, _AGREEING.split()))
+FIRST_WORDS = 5
 UNTICKED = frozenset({"", "0", "false", "off"})  # hidden values that stand for an empty box
 
 
@@ -167,6 +171,10 @@ class ConsentWords:
         if isinstance(value, list | tuple):
             return self._read_several([each for each in value if each is not None], own)
         return self._read_one(value, own)
+
+    def is_among(self, word: str, declared: Iterable[str]) -> bool:
+        """Whether a word is one of those declared, in whatever case and spelling."""
+        return _compact(word) in _compacted(declared)
 
     def _read_several(self, values: Sequence[Any], own: frozenset[str]) -> Reading:
         """Boxes of one name, or a box and the hidden field that stands for it unticked: before it
@@ -212,6 +220,13 @@ class ConsentWords:
         return Answer.UNKNOWN if len(text) > MAX_WORD else _sentence(plain)
 
 
+def permits(wording: str) -> bool:
+    """Whether a wording that somebody agreed to is not one that forbids: a negation stands at the
+    beginning of those.
+    """
+    return NEGATIONS.isdisjoint(folded(wording).split()[:FIRST_WORDS])
+
+
 def _symbol(text: str) -> Answer:
     """What signs without letters say: a tick, a cross, a dash for nothing."""
     marks = {*text} - {"\ufe0f"}
@@ -223,9 +238,10 @@ def _symbol(text: str) -> Answer:
 def _sentence(plain: str) -> Answer:
     words = plain.split()
     negated = not NEGATIONS.isdisjoint(words)
-    if not negated and plain.startswith(OPENINGS):
+    if plain.startswith(OPENINGS) and not negated and DOUBTS.isdisjoint(words):
         return Answer.YES
-    if len(words) > 1 and (_compact(words[0]) in NO or (negated and _agrees(words))):
+    begins_as_no = words[0].isalpha() and words[0] in NO
+    if len(words) > 1 and (begins_as_no or (negated and _agrees(words))):
         return Answer.NO
     return Answer.UNKNOWN
 

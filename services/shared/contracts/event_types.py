@@ -95,6 +95,10 @@ BASES_NOT_FROM_PAGES = frozenset({"double_opt_in"})
 REFUSALS = frozenset({"unsubscribed", "email_complained", "consent_withdrawn"})
 # Types that may give or take a consent without naming one.
 CONSENT_TYPES = REFUSALS | {"consent_given", "email_bounced"}
+# By which a mail is known to have reached its address, whoever opened it.
+REACHED = frozenset({
+    "email_delivered", "email_opened", "email_clicked", "email_replied", "email_complained",
+})  # fmt: skip
 REQUESTS = frozenset({"demo_requested", "enquired", "trial_started"})
 # What nobody does so often that the last of each type need ever be forgotten, however much follows.
 MILESTONES = REQUESTS | {

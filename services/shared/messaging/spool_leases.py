@@ -43,6 +43,13 @@ class Lease(NamedTuple):
         )
 
 
+class Held(NamedTuple):
+    """A lease that somebody took: its revision, and when it was last renewed."""
+
+    revision: int
+    renewed_at: datetime
+
+
 async def held_by(connection: AsyncConnection) -> list[Lease]:
     """The leases that hold up sending."""
     found = await rows(
@@ -70,20 +77,31 @@ async def database_time(connection: AsyncConnection) -> datetime:
     return now
 
 
-async def take(connection: AsyncConnection, lease: Lease) -> int:
-    """Writes the lease of an ingest that starts, over that of its former life; returns its first
-    revision.
+async def find(connection: AsyncConnection, instance: str) -> Held | None:
+    """The lease of this name, if there is one."""
+    found = await rows(
+        connection,
+        "SELECT revision, renewed_at FROM access.ingest_lease WHERE instance = :instance",
+        instance=instance,
+    )
+    return Held(*found[0]) if found else None
+
+
+async def take(connection: AsyncConnection, lease: Lease, over: int | None) -> int | None:
+    """Writes the lease of an ingest that starts, over that revision of its former life, None where
+    there is none; returns its first revision. None where another process was faster.
     """
-    (row,) = await rows(
+    found = await rows(
         connection,
         "INSERT INTO access.ingest_lease AS l (instance, spooled, revision, renewed_at) "
         "VALUES (:instance, :spooled, 1, :renewed_at) ON CONFLICT (instance) DO UPDATE SET "
         "spooled = excluded.spooled, revision = l.revision + :more, "
-        "renewed_at = excluded.renewed_at RETURNING revision",
+        "renewed_at = excluded.renewed_at WHERE l.revision = :over RETURNING revision",
         **lease._asdict(),
+        over=over,
         more=1 << 32,  # more renewals than a former life can have left on their way
     )
-    return int(row.revision)
+    return int(found[0].revision) if found else None
 
 
 async def renew(connection: AsyncConnection, lease: Lease, revision: int) -> bool:

@@ -24,9 +24,9 @@ SECTIONS = {
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml",
     "pages": "score.yaml",
     "content": "content.yaml", "programs": "programs.yaml", "model": "model.json",
-    "senders": "senders.yaml",
+    "senders": "senders.yaml", "machines": "machines.yaml",
 }  # fmt: skip
-OPTIONAL = frozenset({"senders.yaml"})
+OPTIONAL = frozenset({"senders.yaml", "machines.yaml"})
 SHIPPED = Path(__file__).resolve().parents[3] / "deploy" / "playbook"
 
 

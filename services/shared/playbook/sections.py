@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from services.shared.playbook.expressions import names_in
 from services.shared.playbook.frozen import FrozenModel
+from services.shared.playbook.machines import Machines
 from services.shared.playbook.senders import Sender
 from services.shared.playbook.stage_model import Model
 
@@ -256,6 +257,7 @@ class Playbook(FrozenModel):
     sales: Sales = Sales()
     crm: Crm = Crm()
     senders: list[Sender] = []
+    machines: Machines = Machines()
     model: Model
 
     @cached_property

@@ -3,6 +3,7 @@ acknowledged (N6).
 """
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -242,3 +243,72 @@ async def test_a_lease_that_was_forgotten_is_taken_again_by_an_ingest_that_lives
         assert await spool_leases.give_up(connection, ingest.lease._instance)
     await ingest.delivery.publish_or_spool([REFUSAL], "o")
     assert await held(engine) == [True]
+
+
+async def copied(ingest: Ingest, settings: Settings, folder: Path) -> Ingest:
+    """An ingest on a copy of its folder."""
+    shutil.copytree(ingest.folder, folder)
+    return Ingest(settings, folder)
+
+
+async def instances(engine: AsyncEngine) -> list[str]:
+    async with engine.connect() as connection:
+        return [lease.instance for lease in await spool_leases.every(connection)]
+
+
+async def test_a_copied_folder_gets_a_lease_of_its_own(
+    ingest: Ingest, settings: Settings, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    """The copy's spool is empty; what waits in the other one holds up sending all the time."""
+    await ingest.lease._renew()
+    copy = await copied(ingest, settings, tmp_path / "copy")
+    try:
+        await ingest.delivery.publish_or_spool([REFUSAL], "o")
+        with pytest.raises(Retry, match="its folder is a copy"):
+            await copy.lease._renew()
+        with pytest.raises(Reject):
+            await copy.delivery.publish_or_spool([REFUSAL], "o")
+        assert await held(engine) == [True]
+        await ingest.lease._renew()
+        await copy.lease._renew()
+        assert await held(engine) == [True]
+        assert sorted(await instances(engine)) == sorted(
+            [ingest.lease._instance, copy.lease._instance]
+        )
+        name = copy.lease._instance
+        copy.spool.close()
+        copy.start()
+        await copy.lease._renew()
+        assert copy.lease._instance == name
+        assert await held(engine) == [True]
+        await copy.delivery.publish_or_spool([REFUSAL], "o")
+        assert await held(engine) == [True, True]
+    finally:
+        await copy.engine.dispose()
+        copy.proxy.close()
+
+
+async def test_a_folder_that_was_moved_takes_up_its_lease_once_nobody_renews_it(
+    ingest: Ingest, settings: Settings, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    """And where its former process comes back after all, that one gets another."""
+    await ingest.lease._renew()
+    await ingest.delivery.publish_or_spool([REFUSAL], "o")
+    name = ingest.lease._instance
+    moved = await copied(ingest, settings, tmp_path / "moved")
+    try:
+        with pytest.raises(Retry):
+            await moved.lease._renew()
+        await asyncio.sleep(1.1)
+        await moved.lease._renew()
+        assert (moved.lease._instance, await held(engine)) == (name, [True])
+        await ingest.lease._renew()
+        assert ingest.lease._instance != name
+        assert await held(engine) == [True, True]
+        await moved.drain()
+        await moved.lease._renew()
+        await ingest.lease._renew()
+        assert await held(engine) == [True]
+    finally:
+        await moved.engine.dispose()
+        moved.proxy.close()

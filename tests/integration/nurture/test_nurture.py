@@ -28,6 +28,7 @@ from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
+from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.leads import LeadStore
 from services.ops.__main__ import app as command_line
 from services.ops.commands import overrides
@@ -37,6 +38,7 @@ from services.shared.clock import Clock, to_us
 from services.shared.contracts.events import (
     CHANGES,
     CONSENTS,
+    INTERACTIONS,
     Change,
     ChangeEvent,
     ConsentChanged,
@@ -78,6 +80,9 @@ class OpenGate:
     """A gate that waits for nothing."""
 
     async def is_open(self, wait_s: float = 0) -> bool:
+        return True
+
+    async def refusals_are_linked(self, spools: SpoolGate, wait_s: float = 0) -> bool:
         return True
 
 
@@ -948,6 +953,84 @@ async def test_what_was_read_of_a_topic_says_nothing_of_the_one_after_it(bench: 
     progress = Progress(bench.engine, "nurture")
     await progress.place(await progress.read([CONSENTS]), {again: Extent(0, 0)})
     assert await gate.is_open()
+
+
+PUBLISHED = """INSERT INTO access.published VALUES ('scorer', :topic, :id, 0, :at)
+    ON CONFLICT (service, topic, topic_id, partition) DO UPDATE SET next_offset = :at"""
+
+
+async def publish_up_to(bench: Bench, at: int, ends: Ends) -> None:
+    """The scorer has published what it makes of so many interactions."""
+    await bench.do(PUBLISHED, topic=INTERACTIONS, id=ends.topic_id, at=at)
+
+
+async def test_a_refusal_waits_for_links_that_the_scorer_has_still_to_read(bench: Bench) -> None:
+    """N6: it names a user id that an unread event gives to the lead. The same without such an
+    event: the mail goes out as soon as the scorer has come so far.
+    """
+    user = keyed_hash(bench.pepper, "user:u-7")
+    for link in (True, False):
+        ends = Ends(INTERACTIONS)
+        bench.scheduler._gate = gate = ConsentGate(bench.engine, ends)  # type: ignore[arg-type]
+        lead = str(uuid.uuid4())
+        email = f"{lead}@firm.example"
+        await bench.take(change(lead=lead, email=email))
+        said = refusal(bench, NOON)
+        await bench.take(
+            msgspec.structs.replace(
+                said, data=msgspec.structs.replace(said.data, address="", identifier=user)
+            ),
+            refusal(bench, NOON, "given", email="zoe@firm.example"),
+        )
+        await publish_up_to(bench, 2, ends)
+        await bench.scheduler.send_batch()
+        assert [row.status for row in await bench.touches() if str(row.lead_id) == lead] == ["due"]
+        ends.at = 9  # what comes after the refusal is not waited for
+        if link:
+            await bench.take(engaged(2, lead=lead, email=email, identifiers=(user,)))
+        await publish_up_to(bench, 3, ends)
+        await bench.scheduler.send_batch()
+        (touch,) = [row for row in await bench.touches() if str(row.lead_id) == lead]
+        expected = ("withheld", "no_consent") if link else ("sent", "")
+        assert (touch.status, touch.reason) == expected
+        assert await gate.refusals_are_linked(SpoolGate(), 0)
+
+
+async def test_while_the_scorer_stands_what_is_refused_is_withheld(bench: Bench) -> None:
+    """N6: and nothing else is sent."""
+    bench.scheduler._gate = ConsentGate(bench.engine, Ends(INTERACTIONS))  # type: ignore[arg-type]
+    other = str(uuid.UUID(int=8))
+    await bench.take(change(), change(lead=other, email="zoe@firm.example"))
+    await bench.take(refusal(bench, NOON))
+    assert await bench.scheduler.send_batch() == 0
+    assert sorted(await bench.outcome()) == [("due", ""), ("withheld", "no_consent")]
+    assert bench.mails() == []
+
+
+async def test_links_are_waited_for_in_spools_and_on_the_topic_of_today(bench: Bench) -> None:
+    """N6: an accepted link may lie in a spool when its refusal is read; on a topic that was wiped
+    nobody will find it.
+    """
+    ends = Ends(INTERACTIONS)
+    gate, spools = ConsentGate(bench.engine, ends), SpoolGate()  # type: ignore[arg-type]
+    assert await gate.refusals_are_linked(spools, 0)
+    await bench.take(refusal(bench, NOON, "given"))
+    assert await gate.refusals_are_linked(spools, 0), "a permission waits for nothing"
+    await bench.take(refusal(bench, NOON))
+    await publish_up_to(bench, 3, ends)
+    lease = "INSERT INTO access.ingest_lease VALUES ('i', true, 1, clock_timestamp())"
+    await bench.do(lease)
+    assert not await gate.refusals_are_linked(spools, 0)
+    await bench.do("DELETE FROM access.ingest_lease")
+    ends.at = 4  # it has left the spool
+    assert not await gate.refusals_are_linked(spools, 0)
+    ends.topic_id, ends.at = uuid.uuid4(), 2
+    assert not await gate.refusals_are_linked(spools, 0)
+    await publish_up_to(bench, 2, ends)
+    ends.at = None
+    assert not await gate.refusals_are_linked(spools, 0)
+    ends.at = 2
+    assert await gate.refusals_are_linked(spools, 0)
 
 
 async def test_nothing_is_sent_once_consents_were_lost_until_somebody_answers_for_it(

@@ -23,6 +23,7 @@ from services.nurture.delivery import Claimed, Delivery
 from services.nurture.handler import Handler
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
+from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.leads import LeadKey, LeadStore
 from services.ops.__main__ import app as command_line
 from services.shared.clock import Clock, to_us
@@ -59,6 +60,9 @@ class OpenGate:
     """A gate that waits for nothing."""
 
     async def is_open(self, wait_s: float = 0) -> bool:
+        return True
+
+    async def refusals_are_linked(self, spools: SpoolGate, wait_s: float = 0) -> bool:
         return True
 
 
@@ -580,7 +584,7 @@ async def test_sending_waits_for_an_ingest_that_holds_records_or_is_not_seen(
 async def test_a_spool_that_fills_between_the_gate_and_the_claim_is_seen(desk: Desk) -> None:
     """N6: the lease is asked in the claim's own transaction."""
 
-    class FillingGate:
+    class FillingGate(OpenGate):
         async def is_open(self, wait_s: float = 0) -> bool:
             await desk.do(LEASE, name="ingest-1", spooled=True, age=timedelta())
             return True

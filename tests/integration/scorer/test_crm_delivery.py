@@ -4,7 +4,9 @@ failures (D6, U3).
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from services.scorer.processing.handler import Handler
 from services.scorer.processing.sweeper import Sweeper
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.scoring import Scoring
+from services.scorer.ui.lead_names import names_of, names_of_views
 from services.shared.clock import DAY, Clock
 from services.shared.contracts.events import ExternalId
 from services.shared.contracts.identity import Cleaner
@@ -176,6 +179,33 @@ async def test_a_change_is_delivered_signed_with_the_fields_of_the_playbook(benc
     assert [(row.attempts, row.problem, row.wait) for row in await bench.outbox()] == [
         (0, "", None)
     ]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_the_person_is_named_by_the_address_and_record_linked_last(
+    bench: Bench, turned: bool
+) -> None:
+    """D6: whatever the alphabet says, and in whatever order the links come."""
+    now = present.now()
+    links = [
+        ("identified", "zoe@firm.example", "90", 3),
+        ("identified", "ann@firm.example", "701", 2),
+        ("demo_requested", "mid@firm.example", "80", 1),
+    ]
+    for n, (type_, email, record, days) in enumerate(links[::-1] if turned else links):
+        await bench.happened(
+            type_, id=f"{n}", user_id="u", email=email,
+            external_id=ExternalId("HubSpot", record), occurred_at=now - timedelta(days=days),
+        )  # fmt: skip
+    await bench.happened("email_opened", id="o", email="zoe@firm.example")
+    await bench.deliver()
+    data = bench.receiver.read()
+    assert (data["external_id"], data["email"]) == ("80", "mid@firm.example")
+    leads = LeadQueries(bench.engine, bench.handler.scoring, b"pepper")
+    lead = uuid.UUID(data["lead"])
+    (name,) = names_of_views([await leads.lead(lead, "default")]).values()
+    named = await names_of(bench.engine, [lead])
+    assert name.name == named[lead] == "mid@firm.example"
 
 
 async def test_what_changes_together_goes_in_one_message_and_nothing_follows(bench: Bench) -> None:

@@ -12,12 +12,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer import store
+from services.scorer.list_keys import SALES_RANKS, company_key
 from services.scorer.queries import repository
 from services.scorer.queries.filters import ORDERS, LeadFilter
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.repository import LeadRepository
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
+from services.shared.clock import DAY
 from services.shared.contracts.identity import Identifier, Kind
 from services.shared.db import rows
 from services.shared.playbook.sections import Playbook
@@ -25,7 +27,7 @@ from tests.bench import crowd
 from tests.support import present
 
 LEADS = 150
-FILTERS: list[dict[str, float]] = [
+FILTERS: list[dict[str, Any]] = [
     {},
     {"min_likelihood": 0.0},
     {"min_likelihood": 0.1},
@@ -33,6 +35,18 @@ FILTERS: list[dict[str, float]] = [
     {"min_engagement": 5.0},
     {"min_likelihood": 0.05, "min_fit": 40.0, "min_engagement": 1.0},
     {"min_engagement": 101.0},
+]
+KEYS: list[dict[str, Any]] = [
+    {"sales_status": "any"},
+    {"sales_status": "none", "min_fit": 40.0},
+    {"sales_status": "won"},
+    {"sales_status": "disqualified", "min_likelihood": 0.1},
+    {"sales_status": "refunded"},
+    {"company": "FIRM  3"},
+    {"company": "firm 3", "sales_status": "any", "min_likelihood": 0.0},
+    {"company": "nobody"},
+    {"updated_since": present.CLOCK.now_us() - 20 * DAY},
+    {"updated_since": present.CLOCK.now_us() - 20 * DAY, "sales_status": "any"},
 ]
 
 
@@ -47,6 +61,7 @@ async def queries(engine: AsyncEngine, default_playbook: Playbook) -> LeadQuerie
             "listed = false WHERE get_byte(uuid_send(lead_id), 1) < 20",
             "stage = 'once a stage' WHERE get_byte(uuid_send(lead_id), 2) < 20",
             "engagement = round(engagement) WHERE true",
+            f"company_key = {company_key('Firm 3')} WHERE get_byte(uuid_send(lead_id), 3) < 40",
         ):
             await connection.execute(text(f"UPDATE scorer.lead_state SET {change}"))
     return LeadQueries(engine, scoring, b"pepper")
@@ -61,7 +76,11 @@ async def test_every_order_and_filter_is_what_sorting_by_hand_gives(
     async with engine.connect() as connection:
         stored = await rows(connection, "SELECT * FROM scorer.lead_state WHERE listed")
     assert len({row.stage for row in stored}) >= 5
-    for order, stage, filters in itertools.product(ORDERS, ("", "decision", "never"), FILTERS):
+    lists = [
+        *itertools.product(ORDERS, ("", "decision", "never"), FILTERS),
+        *itertools.product(ORDERS[2:], ("", "customer"), KEYS),
+    ]
+    for order, stage, filters in lists:
         asked = LeadFilter("default", stage, order=order, limit=20, **filters)
         assert await _walk(queries, asked) == _by_hand(stored, asked), asked
 
@@ -154,6 +173,16 @@ async def _walk(queries: LeadQueries, asked: LeadFilter) -> list[uuid.UUID]:
         asked = msgspec.structs.replace(asked, cursor=page.next)
 
 
+def _ranks(asked: LeadFilter) -> set[int]:
+    """The ranks of sales' statuses that a list shows."""
+    every = {0, *SALES_RANKS.values()}
+    if asked.sales_status == "":
+        return every - {SALES_RANKS[status] for status in asked.leaves_out}
+    if asked.sales_status == "any":
+        return every
+    return {0 if asked.sales_status == "none" else SALES_RANKS[asked.sales_status]}
+
+
 def _by_hand(stored: list[Any], asked: LeadFilter) -> list[uuid.UUID]:
     def place(row: Any) -> tuple[Any, uuid.UUID]:
         value = getattr(row, asked.order)
@@ -168,6 +197,9 @@ def _by_hand(stored: list[Any], asked: LeadFilter) -> list[uuid.UUID]:
         row
         for row in stored
         if asked.stage in ("", row.stage)
+        and row.sales_rank in _ranks(asked)
+        and (not asked.company or row.company_key == company_key(asked.company))
+        and row.as_of >= (asked.updated_since or 0)
         and all(
             wanted is None or (getattr(row, name) is not None and getattr(row, name) >= wanted)
             for name, wanted in least.items()

@@ -95,6 +95,12 @@ class Bench:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
+    async def listed(self, **asked: Any) -> list[str]:
+        """The ids of a list of leads."""
+        answer = await self.http.get("/v1/leads", params=asked, headers=self.key())
+        assert answer.status_code == 200, answer.text
+        return [lead["id"] for lead in answer.json()["leads"]]
+
     async def report(self, lead: str, scope: str = "query", **report: Any) -> httpx.Response:
         return await self.http.post(
             f"/v1/leads/{lead}/status", json=report, headers=self.key(scope)
@@ -111,6 +117,7 @@ class Bench:
             "SELECT uid, source, conflict, flags, body FROM scorer.event WHERE body LIKE "
             "'%sales_%' OR "
             "body LIKE '%\"won\"%' OR body LIKE '%opportunity_opened%' OR body LIKE '%\"lost\"%'"
+            " OR body LIKE '%\"refunded\"%'"
         )
 
     async def rows(self, statement: str, **values: Any) -> list[Any]:
@@ -153,7 +160,7 @@ def refused(answer: httpx.Response, status: int, kind: str, where: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "status", ["accepted", "rejected", "disqualified", "opportunity", "won", "lost"]
+    "status", ["accepted", "rejected", "disqualified", "opportunity", "won", "lost", "refunded"]
 )
 async def test_the_answer_is_the_lead_with_what_was_reported(
     bench: Bench, ann: str, status: str
@@ -172,6 +179,52 @@ async def test_an_outcome_reaches_likelihood_and_stage(bench: Bench, ann: str) -
     assert (await bench.lead("ann@firm.example"))["likelihood"] > 0
     assert (await bench.reported(ann, status="opportunity"))["likelihood"] is None
     assert (await bench.reported(ann, status="won", value=1200))["stage"] == "customer"
+
+
+@pytest.mark.parametrize("word", ["lost", "refunded"])
+async def test_who_gets_the_money_back_is_a_lead_again(bench: Bench, ann: str, word: str) -> None:
+    """G3: with a chance, and in lists."""
+    assert (await bench.reported(ann, status="won"))["stage"] == "customer"
+    assert await bench.listed() == []
+    lead = await bench.reported(ann, status=word)
+    assert lead["stage"] not in ("customer", "decision")
+    assert (lead["likelihood"] > 0, lead["sales_status"]) == (True, word)
+    assert await bench.listed() == [ann]
+
+
+async def test_lists_leave_out_who_is_won_or_disqualified_unless_asked(
+    bench: Bench, ann: str
+) -> None:
+    """U3: by sales status, company and change."""
+    bo, cy = "bo@other.example", "cy@firm.example"
+    before = present.now()
+    await bench.happened(
+        Item(id="b", type="demo_requested", email=bo, traits={"company": "Bo & Sons"}),
+        Item(id="c", type="demo_requested", email=cy),
+    )
+    ids = {name: (await bench.lead(name))["id"] for name in (bo, cy)}
+    assert set(await bench.listed()) == {ann, *ids.values()}
+    assert set(await bench.listed(company="Firm.example ")) == {ann, ids[cy]}
+    assert await bench.listed(company="bo  & SONS") == [ids[bo]]
+    assert await bench.listed(company="other.example") == [], "it names another"
+    assert set(await bench.listed(sales_status="none")) == {ann, *ids.values()}
+    await bench.reported(ids[bo], status="disqualified", reason="no budget")
+    await bench.reported(ids[cy], status="won")
+    assert await bench.listed() == [ann]
+    assert set(await bench.listed(sales_status="any")) == {ann, *ids.values()}
+    assert await bench.listed(sales_status="disqualified") == [ids[bo]]
+    assert await bench.listed(sales_status="won", company="FIRM.example") == [ids[cy]]
+    assert await bench.listed(stage="customer") == [ids[cy]], "asked for by the stage"
+    assert await bench.listed(stage="customer", sales_status="lost") == []
+    assert set(await bench.listed(updated_since=before.isoformat(), sales_status="any")) >= {
+        *ids.values()
+    }
+    ahead = present.now() + timedelta(minutes=1)
+    assert await bench.listed(updated_since=ahead.isoformat(), sales_status="any") == []
+    for where, name in (("sales_status", "sold"), ("updated_since", "yesterday")):
+        answer = await bench.http.get("/v1/leads", params={where: name}, headers=bench.key())
+        assert answer.status_code in (400, 422)
+        assert where in answer.json()["where"]
 
 
 @pytest.mark.parametrize("lead", ["{ann}", "HubSpot:701", "hubspot%3A701"])

@@ -7,7 +7,8 @@ from services.ingest.importing.facts import Facts
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import load
 from services.ingest.importing.rows import Rows
-from services.ingest.sources.contract import Item, Refused
+from services.ingest.sources.contract import Item, Refused, Remarked
+from services.ingest.sources.remarks import plain
 
 DATA = Path(__file__).parents[2] / "data" / "imports"
 FACTS = Facts(
@@ -30,8 +31,8 @@ def items(mapping: str, **cells: str) -> tuple[Item, ...]:
     """
     found = read(mapping, **cells)
     assert not isinstance(found, Refused), found.reject
-    return found
+    return tuple(map(plain, found))
 
 
-def read(mapping: str, **cells: Any) -> tuple[Item, ...] | Refused:
+def read(mapping: str, **cells: Any) -> tuple[Item | Remarked, ...] | Refused:
     return rows_of(mapping, *(name.replace("_", " ") for name in cells)).read(list(cells.values()))

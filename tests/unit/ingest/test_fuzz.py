@@ -18,7 +18,13 @@ from services.ingest.http.form_token import age
 from services.ingest.http.request import unzipped
 from services.ingest.normalise import Normaliser, Receipt
 from services.ingest.registry import FORMS, MAILBOX, served
-from services.ingest.sources.contract import InboundRequest, Item, Refused, Sample, Secret, Source
+from services.ingest.sources.contract import (
+    InboundRequest,
+    Parsed,
+    Sample,
+    Secret,
+    Source,
+)
 from services.ingest.sources.reading.json import is_deep, pieces
 from services.shared.contracts.events import InteractionEvent
 from services.shared.contracts.identity import Cleaner
@@ -185,7 +191,7 @@ def settles(source: Source, post: InboundRequest, secrets: list[Secret]) -> None
         provenance, items = source.provenance(post), source.parse(post)
     except Reject:
         return
-    assert all(isinstance(item, Item | Refused) for item in items)
+    assert all(isinstance(item, Parsed) for item in items)
     receipt = NORMALISER.take(items, Receipt(source.name, NOW, 0.0, provenance=provenance))
     assert len(receipt.ids) + len(receipt.refused) <= len(items)
     for record in receipt.records:

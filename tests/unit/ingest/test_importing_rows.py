@@ -15,7 +15,7 @@ from services.ingest.importing.mapping_file import read as mapping_of
 from services.ingest.importing.rows import Rows
 from services.ingest.importing.table import Table
 from services.ingest.importing.times import parse
-from services.ingest.sources.contract import Item, Refused
+from services.ingest.sources.contract import Item, Refused, Remark, Remarked
 from services.shared.clock import EPOCH
 from services.shared.contracts.events import Consent, ExternalId
 from services.shared.errors import Reject
@@ -283,8 +283,26 @@ def test_only_a_word_that_says_yes_is_a_permission() -> None:
     assert [c.state for c in consents("consent: OK", OK="Yes")] == ["given"]
     assert [c.state for c in consents("consent: OK", OK="Opted-in")] == ["given"]
     assert [c.state for c in consents("consent: OK", OK="unsubscribed")] == ["withdrawn"]
-    for word in ("", "no", "0", "perhaps", "false"):
+    assert [c.state for c in consents("consent: OK", OK="ja, gerne")] == ["given"]
+    for word in ("", "no", "0", "perhaps", "false", "nein", "I do not agree", "n/a"):
         assert consents("consent: OK", OK=word) == ()
+
+
+def test_a_word_that_is_not_understood_is_remarked() -> None:
+    """N6: also one that is no value of the mapping's own."""
+    for rule, word in (("OK", "perhaps"), ("{column: OK, equals: ja}", "yes")):
+        [found] = read(f"kind: leads\nemail: E\nconsent: {rule}", E="a@x.example", OK=word)
+        assert isinstance(found, Remarked)
+        assert found.remarks == (Remark("consent-word", "OK", word),)
+    own = FACTS.words().read("perhaps")
+    assert own.unknown == ("perhaps",)
+
+
+def test_any_value_is_not_a_no() -> None:
+    rule = "consent: {column: OK, equals: '*'}"
+    assert [c.state for c in consents(rule, OK="by phone")] == ["given"]
+    assert consents(rule, OK="nein") == ()
+    assert [c.state for c in consents(rule, OK="opted out")] == ["withdrawn"]
 
 
 def test_a_mapping_names_its_own_words_and_how_they_were_given() -> None:

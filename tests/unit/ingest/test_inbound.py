@@ -326,6 +326,49 @@ def test_a_mail_programs_unsubscribe_button_needs_no_words() -> None:
     assert (item.type, item.email) == ("unsubscribed", "gina@green.example")
 
 
+@pytest.mark.parametrize("name", ["group_unsubscribe", "list_unsubscribe_alone"])
+def test_a_persons_refusal_counts_whatever_list_or_group_handed_it_on(name: str) -> None:
+    """I10, N6: Precedence, List-Id and X-Loop say how a mail came, not who wrote it."""
+    written, *_ = golden(name)
+    assert isinstance(written, Item)
+    assert (written.type, written.machine) == ("unsubscribed", False)
+    assert [consent.state for consent in consents_of(written)] == ["withdrawn"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Precedence: list",
+        "Precedence: bulk",
+        "Precedence: junk",
+        "X-Loop: a@b.de",
+        "List-Id: <a.b>",
+    ],
+)
+def test_no_header_of_a_list_hides_a_refusal(header: str) -> None:
+    """I10: those that say that a program wrote do."""
+    for head in (f"{HEAD}{header}\n", f"{HEAD}{header}\nPrecedence: list\n"):
+        assert [
+            item.type for item in answer("Unsubscribe me.", head) if isinstance(item, Item)
+        ] == [
+            "unsubscribed",
+            "consent_withdrawn",
+        ]
+        [machine] = answer("Unsubscribe me.", f"{head}Auto-Submitted: auto-replied\n")
+        assert isinstance(machine, Item)
+        assert (machine.type, machine.machine) == ("email_replied", True)
+
+
+def test_an_answer_through_a_group_is_a_persons_and_a_newsletter_is_nobodys() -> None:
+    """I10: the footer of a newsletter offers others to leave."""
+    [item] = golden("group_answer")
+    assert isinstance(item, Item)
+    assert (item.type, item.machine, item.touch_id) == ("email_replied", False, TOUCH)
+    [letter] = golden("newsletter_footer")
+    assert isinstance(letter, Refused)
+    assert letter.reject.kind == "bulk-mail"
+
+
 def test_a_question_about_somebody_else_and_a_footer_for_others_are_no_refusal() -> None:
     """I10: nor is what stands in the quoted part."""
     [item] = golden("question_about_unsubscribing")
@@ -384,6 +427,26 @@ REFUSALS = [
     "Não quero mais receber e-mails",
     "Removam-me da lista",
 ]
+REFUSALS_ELSEWHERE = [
+    "Avregistrera mig, tack", "Jag vill inte ha fler utskick", "Afmeld mig venligst", "Jeg ønsker ikke at modtage flere mails",
+    "Vennligst meld meg av listen", "Poistakaa minut listalta", "En halua enää sähköposteja", "Proszę mnie wypisać z listy",
+    "Nie chcę otrzymywać newslettera", "Proszę o usunięcie mojego adresu", "Odhlaste mě prosím", "Nechci dostávat vaše e-maily",
+    "Neposielajte mi už nič", "Leiratkozom", "Nem kérek több hírlevelet", "Kérem, töröljenek a listáról", "Vă rog să mă dezabonați: dezabonați-mă",
+    "Nu mai doresc să primesc mesaje", "Lütfen beni listeden çıkarın", "Artık e-posta istemiyorum", "Παρακαλώ διαγράψτε με από τη λίστα",
+    "Δεν επιθυμώ να λαμβάνω μηνύματα", "Отпишите меня от рассылки", "Как отписаться?", "Не присылайте мне больше писем", "Прошу отписаться",
+    "Відпишіть мене, будь ласка", "Не хочу отримувати ваші листи", "Отпишете ме от списъка", "Odjavite me s liste", "Ne želim više primati mailove",
+    "Ne pošiljajte mi več", "Išbraukite mane iš sąrašo", "Lūdzu, izņemiet mani no saraksta", "Palun eemaldage mind listist",
+    "הסירו אותי מרשימת התפוצה", "אני לא מעוניין לקבל הודעות", "ألغوا اشتراكي من فضلكم", "لا أريد تلقي رسائل منكم", "Vui lòng hủy đăng ký nhận email",
+    "Tolong hapus saya dari daftar", "Berhenti berlangganan", "ยกเลิกการรับข่าวสาร", "请退订", "不要再发邮件给我。", "取消訂閱", "請勿再寄信給我",
+    "配信を停止してください。", "メールを送らないでください", "수신거부", "더 이상 메일을 보내지 마세요", "구독 취소해 주세요",
+]  # fmt: skip
+NO_REFUSALS_ELSEWHERE = [
+    "Vi vill inte ha fler stopp på linjen", "Vi vil ikke have flere stop", "En halua lisää seisokkeja", "Jeg melder mig til webinaret",
+    "Proszę o ofertę", "Chci dostávat ceník", "Nem kérek kávét, de a demót igen", "Aş vrea o ofertă", "Beni arayabilir misiniz?",
+    "Στείλτε μου την προσφορά", "Пришлите, пожалуйста, цены", "Надішліть ціни", "שלחו לי הצעת מחיר", "أرسلوا لي العرض", "Gửi cho tôi báo giá",
+    "Tolong kirim penawaran", "ส่งใบเสนอราคาให้ฉัน", "请发报价给我。", "見積もりを送ってください。", "견적서를 보내 주세요",
+    "配信停止をご希望の方はこちら", "如果您不想再收到此类邮件，请退订",
+]  # fmt: skip
 NO_REFUSALS = [
     "how do I unsubscribe my colleague from the demo?",
     "Can we remove me from the demo on Monday and add Bob?",
@@ -418,13 +481,13 @@ NO_REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize("text", REFUSALS)
+@pytest.mark.parametrize("text", REFUSALS + REFUSALS_ELSEWHERE)
 def test_plain_words_are_a_refusal(text: str) -> None:
-    """I10: in seven languages, with and without accents."""
+    """I10: in the languages of leads, with and without accents."""
     assert is_objection("Re: Four bottlers", text)
 
 
-@pytest.mark.parametrize("text", NO_REFUSALS)
+@pytest.mark.parametrize("text", NO_REFUSALS + NO_REFUSALS_ELSEWHERE)
 def test_other_words_are_not(text: str) -> None:
     """I10: a lead may ask about lists, appointments and colleagues."""
     assert not is_objection("Re: Four bottlers", text)

@@ -127,7 +127,7 @@ def test_what_is_no_event_is_refused_by_its_place() -> None:
         ({"event": "list_uploaded"}, "/event-data/event"),
         ({}, "/event-data/event"),
         ({"event": "opened", "timestamp": 1e300}, "/event-data/timestamp"),
-        ({"event": "opened", "recipient": 7}, "/event-data/recipient"),
+        ({"event": "opened", "recipient": True}, "/event-data/recipient"),
     ):
         [refused] = parsed(event)
         assert isinstance(refused, Refused)

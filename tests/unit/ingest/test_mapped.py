@@ -19,7 +19,9 @@ from services.ingest.registry import served
 from services.ingest.sources.contract import (
     InboundRequest,
     Item,
+    Parsed,
     Refused,
+    Remark,
     Remarked,
     Reply,
     Secret,
@@ -409,12 +411,7 @@ def test_numbers_stand_for_texts_and_texts_for_numbers_and_times() -> None:
         ({"occurred_at": "a"}, "/occurred_at"),
         ({"occurred_at": "'tomorrow'"}, "/occurred_at"),
         ({"occurred_at": "`true`"}, "/occurred_at"),
-        ({"cost": "'much'"}, "/cost"),
-        ({"cost": "'inf'"}, "/cost"),
-        ({"traits": {"*": "id"}}, "/traits/*"),
-        ({"traits": {"x": "lower(a)"}}, "/traits/x"),
         ({"external_id": {"system": "'s'", "id": "a"}}, "/external_id/id"),
-        ({"consent": {"state": "'maybe'"}}, "/consent/state"),
         ({"consent": {"state": "'given'", "at": "a"}}, "/consent/at"),
         ({"type": "a"}, "/type"),
     ],
@@ -427,6 +424,37 @@ def test_a_field_that_cannot_be_read_is_refused_with_its_name(
     assert broken.reject.where == where
     assert broken.reject.remedy
     assert broken.id == (None if where == "/type" else "1")
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"cost": "'much'"}, "cost"),
+        ({"cost": "'inf'"}, "cost"),
+        ({"company": "a"}, "company"),
+        ({"url": "`true`"}, "url"),
+        ({"traits": {"*": "id"}}, "traits/*"),
+        ({"traits": {"x": "lower(a)"}}, "traits/x"),
+        ({"properties": {"x": "first_word(a)"}}, "properties/x"),
+    ],
+)
+def test_an_incidental_field_that_cannot_be_read_is_left_out_and_remarked(
+    fields: dict[str, Any], where: str
+) -> None:
+    """A lead is never lost for it; the rest of the item is taken."""
+    given = {"id": "id", "email": "'a@x.example'", "campaign": "'spring'"}
+    [found] = mapped({"id": 12.0, "a": {"b": True}}, given | fields)
+    assert isinstance(found, Remarked)
+    assert found.remarks == (Remark("left-out", where),)
+    assert found.item == Item(id="12", type="x", email="a@x.example", campaign="spring")
+
+
+@pytest.mark.parametrize(
+    ("given", "machine"), [("'no'", False), ("'false'", False), ("''", False), ("'yes'", True)]
+)
+def test_a_word_says_whether_a_machine_did_it(given: str, machine: bool) -> None:
+    """I5."""
+    assert one({}, machine=given).machine is machine
 
 
 def test_a_broken_item_harms_no_other() -> None:
@@ -570,4 +598,4 @@ def test_whatever_comes_ends_in_items_or_a_refusal(shipped: dict[str, Source], b
             found = one_.parse(post(body, headers={"webhook-id": "m"}))
         except Reject:
             continue
-        assert all(isinstance(item, Item | Remarked | Refused) for item in found)
+        assert all(isinstance(item, Parsed) for item in found)

@@ -11,12 +11,26 @@ from services.ops.commands.verify import canonical
 from services.scorer.model import profile as profiles
 from services.scorer.model.profile import Latest, Profile, add, join, profile_of
 from services.scorer.model.state import Event, FoldState, View
+from services.scorer.processing.announcements import (
+    MERGED_AT_ONCE,
+    Evidence,
+    announcements_due,
+)
 from services.scorer.processing.snapshots import snapshot_of
 from services.scorer.records import LastAnnounced, LeadRow, State
-from services.shared.clock import from_us
+from services.scorer.scoring import Scoring
+from services.shared.clock import Clock, from_us
 from services.shared.contracts.consent import ConsentKey
-from services.shared.contracts.events import Consent, ExternalId, Interaction, encode_bytes
+from services.shared.contracts.events import (
+    ChangeEvent,
+    Consent,
+    ExternalId,
+    Interaction,
+    decode_change,
+    encode_bytes,
+)
 from services.shared.contracts.traits import KNOWN_TRAITS
+from services.shared.playbook.sections import Playbook
 
 CASES = 300
 DECLARED = frozenset({"title", "seats"})
@@ -140,8 +154,8 @@ def test_the_newest_links_and_words_of_sales_stay() -> None:
         assert {name: word[:2] for name, word in kept.product_sales.items()} == newest
         assert (kept.sales and kept.sales[:2]) == general
         for product in "pqr":
-            named = [newest.get(product), general, *(newest.get(n) for n in "pqr" if n == "r")]
-            word = kept.sales_of(product, "pq")
+            named = [newest.get(product), general, newest.get("r")]
+            word = kept.sales_of(product, ["p", "q"])
             assert (word and word[:2]) == max(filter(None, named), default=None)
 
 
@@ -238,3 +252,29 @@ def test_what_older_events_said_is_told_apart_from_what_newer_ones_say() -> None
     ]
     earlier = profile_of(said).before((1, f"{1:032x}"))
     assert earlier.traits == {"a": Latest(0, f"{0:032x}", 1)}
+
+
+def test_a_merge_of_very_many_leads_is_told_in_messages_that_fit(
+    default_playbook: Playbook,
+) -> None:
+    """In the same ones, whatever the order in which the leads were found."""
+    scoring = Scoring.of(default_playbook, Clock(), b"pepper")
+    others = [uuid.uuid4() for _ in range(2 * MERGED_AT_ONCE + 5)]
+
+    def told(merged: list[uuid.UUID]) -> list[ChangeEvent]:
+        lead = LeadRow(id=uuid.UUID(int=1), states={"default": scoring.initial("default")})
+        evidence = {lead.id: Evidence(merged=merged)}
+        due = announcements_due(scoring, [lead], scoring.clock.now_us(), evidence).merged
+        assert max(len(record.value) for record in due) < MAX_MESSAGE / 4
+        return [decode_change(record.value) for record in due]
+
+    events = told(others)
+    assert [len(event.data.merged) for event in events] == [MERGED_AT_ONCE, MERGED_AT_ONCE, 5]
+    assert sorted(lead for event in events for lead in event.data.merged) == sorted(
+        map(str, others)
+    )
+    again = told(others[::-1])
+    assert [(event.id, event.data.merged) for event in again] == [
+        (event.id, event.data.merged) for event in events
+    ]
+    assert len({event.id for event in events}) == 3

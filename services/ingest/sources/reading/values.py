@@ -4,6 +4,7 @@ import math
 from datetime import datetime
 from typing import Any
 
+from services.ingest.sources.reading.lenient import number_text
 from services.shared.errors import Reject
 from services.shared.playbook.expressions import datetime_of
 
@@ -15,7 +16,7 @@ def as_text(found: Any, where: str) -> str:
     if isinstance(found, str):
         return found.strip()
     if isinstance(found, int | float) and found is not True:
-        return str(found)
+        return number_text(found)
     raise Reject(
         "neither a text nor a number", where=where, remedy="let the expression find one value"
     )
