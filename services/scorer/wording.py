@@ -94,8 +94,8 @@ def plain(name: str) -> str:
 
 
 def count_of(number: int, thing: str, things: str = "") -> str:
-    """`1 event`, `1,234 events`; `things` where the plural is another one."""
-    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+    """`1 event`, `1234 events`; `things` where the plural is another one."""
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"
 
 
 def ago(moment: datetime, now: datetime) -> str:

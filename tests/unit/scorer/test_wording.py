@@ -104,7 +104,7 @@ def test_visitors_are_told_apart_though_their_ids_begin_alike() -> None:
 
 def test_things_are_counted_in_words() -> None:
     assert [words.count_of(n, "event") for n in (0, 1, 2, 1234)] == [
-        "0 events", "1 event", "2 events", "1,234 events",
+        "0 events", "1 event", "2 events", "1234 events",
     ]  # fmt: skip
 
 
