@@ -7,19 +7,19 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.shared.messaging import sending
+
 
 async def stop_sending(engine: AsyncEngine) -> None:
     """Turns the kill switch on: nothing is sent any more."""
     async with engine.begin() as connection:
-        await connection.execute(
-            text("INSERT INTO nurture.brake (held) VALUES (true) ON CONFLICT DO NOTHING")
-        )
+        await sending.stop(connection, "the command line")
 
 
 async def resume_sending(engine: AsyncEngine) -> None:
     """Turns the kill switch off."""
     async with engine.begin() as connection:
-        await connection.execute(text("DELETE FROM nurture.brake"))
+        await sending.resume(connection)
 
 
 async def pause_lead(engine: AsyncEngine, lead: uuid.UUID, until: datetime) -> None:
