@@ -33,7 +33,7 @@ def touch_of(
         id=touch_id,
         lead=lead.id,
         product=trigger.product,
-        announcement=cause_id,
+        announcement="" if trigger.follows else cause_id,
         program=program.id if program else "",
         stage=trigger.stage,
         content=send.content.id if send else "",
@@ -46,7 +46,7 @@ def touch_of(
         cause_at=trigger.cause_at,
         imported=encode_provenance(trigger.imported),
         requested=False,
-        follows=trigger.follows,
+        follows=cause_id if trigger.follows else "",
         persona=persona,
         due_at=send.due_at if send else None,
     )

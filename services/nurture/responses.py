@@ -14,7 +14,7 @@ _EXAMPLE: dict[str, Any] = {
     "id": "5b0c6a52-3f0e-5c1b-9c55-0d1f6f6a2a01",
     "lead": "0f7a1f5e-5b0e-4f0e-8a43-6f2f8c1d9b11",
     "announcement": "b6b2c1c4-7d55-5e1f-a6a7-2f0a4d9e7c22",
-    "follows": False,
+    "follows": None,
     "program": "practitioner-track",
     "product": "default",
     "stage": "decision",
@@ -33,13 +33,13 @@ _EXAMPLE: dict[str, Any] = {
 
 class TouchResponse(BaseModel):
     """A decision, and what became of it; `announcement` is the stage change or request that it
-    answers, or, where it `follows` another touch within the stage, that touch.
+    answers; between stage changes it has none, and `follows` the touch before it.
     """
 
     id: str
     lead: str
-    announcement: str
-    follows: bool
+    announcement: str | None
+    follows: str | None
     program: str | None
     product: str
     stage: str
@@ -66,8 +66,8 @@ class TouchResponse(BaseModel):
         return cls(
             id=str(row.id),
             lead=str(row.lead_id),
-            announcement=str(row.announcement_id),
-            follows=row.follows,
+            announcement=None if row.follows else str(row.announcement_id),
+            follows=str(row.announcement_id) if row.follows else None,
             program=row.program or None,
             product=row.product,
             stage=row.stage,

@@ -126,7 +126,7 @@ def recheck(
         touch.product,
         touch.cause_at or touch.decided_at or now,
         decode_provenance(touch.imported),
-        touch.follows,
+        bool(touch.follows),
     )
     case = Case(
         rules, lead, trigger, now, program, touch.channel, content, is_requested,

@@ -236,10 +236,11 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
     """In the order of `_DECISION`."""
     touch = decision.touch
     return (
-        uuid.UUID(touch.id), uuid.UUID(touch.announcement), touch.program, uuid.UUID(touch.lead),
-        touch.product, touch.stage, touch.content, touch.channel, touch.status, touch.reason,
+        uuid.UUID(touch.id), uuid.UUID(touch.follows or touch.announcement), touch.program,
+        uuid.UUID(touch.lead), touch.product, touch.stage, touch.content, touch.channel,
+        touch.status, touch.reason,
         touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
-        touch.cause_at, touch.imported, touch.requested, touch.follows, touch.persona,
+        touch.cause_at, touch.imported, touch.requested, bool(touch.follows), touch.persona,
     )  # fmt: skip
 
 
@@ -254,9 +255,10 @@ def _checked_values(touch: Touch, address: str, receiver: str) -> tuple[Any, ...
 def _touch(row: Any) -> Touch:
     return Touch(
         id=str(row.id), lead=str(row.lead_id), product=row.product,
-        announcement=str(row.announcement_id), program=row.program, stage=row.stage,
+        announcement="" if row.follows else str(row.announcement_id), program=row.program,
+        stage=row.stage,
         content=row.content, channel=row.channel, status=row.status, reason=row.reason,
         why=row.why, propensity=row.propensity, decided_at=row.decided_at, due_at=row.due_at,
         sent_at=row.sent_at, cause_at=row.cause_at, imported=row.imported, requested=row.requested,
-        follows=row.follows, persona=row.persona,
+        follows=str(row.announcement_id) if row.follows else "", persona=row.persona,
     )  # fmt: skip

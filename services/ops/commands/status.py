@@ -41,7 +41,8 @@ STOPS = (
 )
 
 RECEIVERS = (
-    "SELECT receiver, state, sent, complained, bounced, why FROM access.receiver ORDER BY receiver"
+    "SELECT receiver, state, sent, complained, bounced, why FROM access.receiver "
+    "ORDER BY state = 'ok', complained DESC, bounced DESC, receiver LIMIT 100"
 )
 
 
@@ -56,8 +57,8 @@ class Status(NamedTuple):
     later do not count against `idle`. `failing_leads` cannot be read or folded, and are tried again
     after a growing delay. `unknown` are touches that may have been sent, `braked` whether the kill
     switch is on, `stopped` why the server of a channel, or the CRM's, cannot be used, `receivers`
-    those that sent mails of ours back or called them spam within seven days, `spool` records that
-    ingest has not published yet. `unsendable` are records of the outboxes that were set aside,
+    the worst hundred that sent mails back or called them spam within seven days, `spool` records
+    that ingest has not published yet. `unsendable` are records of the outboxes that were set aside,
     `gaps` those that the broker no longer had when they were to be read, at least, by
     topic, until somebody accepts it; 0 where a topic was created again and all that is known of the
     one before had been read. `waits_for` is why sending waits for an ingest, and `spool_damaged`

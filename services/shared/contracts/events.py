@@ -215,9 +215,9 @@ class ConsentEvent(msgspec.Struct, frozen=True, kw_only=True):
 class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A decision of nurture and what became of it.
 
-    `announcement` is the stage change or request that it answers, or, between stage changes, the
-    touch before it (`follows`: whether it is that). `cause_at` is the time of what it answers,
-    `requested` whether that is a request, None where that was not noted; `imported` as in `Change`.
+    `announcement` is the stage change or request that it answers; between stage changes it has none
+    and `follows` the touch before it. `cause_at` is the time of what it answers, `requested`
+    whether that is a request, None where that was not noted; `imported` as in `Change`.
     """
 
     id: str
@@ -229,7 +229,7 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     cause_at: datetime | None = None
     imported: str = ""
     requested: bool | None = None
-    follows: bool = False
+    follows: str = ""
     persona: str = ""
     content: str = ""
     channel: str = ""

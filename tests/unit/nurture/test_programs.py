@@ -98,7 +98,7 @@ class World:
             id=touch, lead=self.lead.id, program=name, stage=asked.stage, channel=channel,
             content=found.content.id, status="due", reason=found.reason, why=found.why,
             decided_at=self.now, cause_at=asked.cause_at, due_at=found.due_at,
-            follows=asked.follows, requested=False,
+            follows="before" if asked.follows else "", requested=False,
         )  # fmt: skip
 
     def run(self, until: datetime) -> None:
