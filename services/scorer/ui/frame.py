@@ -39,6 +39,7 @@ class Frame:
     def __init__(self, renderer: Renderer, scoring: Scoring, engine: AsyncEngine) -> None:
         self._renderer, self._clock, self._engine = renderer, scoring.clock, engine
         self._sample = any(item.sample for item in scoring.playbook.content)
+        self._state = scoring.playbook.state
         self._sending, self._lost = sending.Sending(), dict[str, int]()
 
     async def refresh(self) -> None:
@@ -77,6 +78,7 @@ class Frame:
             "now": self._clock.now(),
             "clock": compressed,
             "sample": self._sample,
+            "state": self._state,
             "sending": self._sending,
             "lost": self._lost,
             "was_at": _here.get(),

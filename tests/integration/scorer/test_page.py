@@ -456,9 +456,12 @@ async def test_notices_tell_a_compressed_clock_and_a_sample_playbook(
             ]
         }
     )
+    in_test, draft = (own.model_copy(update={"state": state}) for state in ("test", "draft"))
     for playbook, clock, noticed in (
         (default_playbook, Clock(NOW.timestamp(), 60, 9999), True),
         (own, present.CLOCK, False),
+        (in_test, present.CLOCK, False),
+        (draft, present.CLOCK, False),
     ):
         site = Site(settings, engine, playbook, clock)
         await site.open()
@@ -466,6 +469,8 @@ async def test_notices_tell_a_compressed_clock_and_a_sample_playbook(
         home = (await site.http.get("/")).text
         assert ("60 days pass in 9999 seconds" in home) is noticed
         assert ("Sample playbook" in home) is noticed
+        assert ("mails go to the test's addresses alone" in home) is (playbook is in_test)
+        assert ("is not live, and nothing goes out" in home) is (playbook is draft)
         await site.http.aclose()
 
 
