@@ -25,9 +25,8 @@ def touch_of(
     program: Program | None,
     decision: Send | Withhold,
     now: datetime,
-    persona: str = "",
 ) -> Touch:
-    """The touch of a decision; `cause_id` is what it answers."""
+    """The touch of a decision; `cause_id` is what it answers, or the touch that it follows."""
     send = decision if isinstance(decision, Send) else None
     return Touch(
         id=touch_id,
@@ -47,7 +46,7 @@ def touch_of(
         imported=encode_provenance(trigger.imported),
         requested=False,
         follows=cause_id if trigger.follows else "",
-        persona=persona,
+        persona=trigger.persona,
         due_at=send.due_at if send else None,
     )
 

@@ -165,6 +165,7 @@ class Handler:
             change.product,
             change.cause_at or event.time,
             decode_provenance(change.imported),
+            persona=library.persona(lead.snapshot.traits).id,
         )
         programs: list[Program | None] = [*library.programs(lead, trigger)]
         touches = []
@@ -173,10 +174,7 @@ class Handler:
             touch_id = derived(event.id, "touch", key.program)
             known = enrolments.get(key)
             decision = decide(self._rules, lead, trigger, program, now, known, touch_id)
-            persona = library.persona(lead.snapshot.traits).id
-            touches.append(
-                touch_of(touch_id, event.id, lead, trigger, program, decision, now, persona)
-            )
+            touches.append(touch_of(touch_id, event.id, lead, trigger, program, decision, now))
             if program and (enters := entered(program, lead, touch_id, decision, now, known)):
                 entered_now[key] = enters
         return touches
@@ -190,13 +188,11 @@ class Handler:
         for request in change.requests:
             cause = derived(request.uid, "request")
             provenance = decode_provenance(request.imported)
-            trigger = Trigger(change.stage, change.product, request.at, provenance)
+            trigger = Trigger(change.stage, change.product, request.at, provenance, persona=persona)
             for item in library.requested(request, change.product):
                 touch_id = derived(cause, "touch", item.program.id)
                 decision = answer_request(self._rules, lead, request, item, now)
-                touch = touch_of(
-                    touch_id, cause, lead, trigger, item.program, decision, now, persona
-                )
+                touch = touch_of(touch_id, cause, lead, trigger, item.program, decision, now)
                 touches.append(replace(touch, requested=True))
         return touches
 

@@ -161,12 +161,12 @@ class Planner:
         self, before: Enrolment, done: Step, known: Mapping[LeadKey, Lead], now: datetime
     ) -> Touch:
         lead, library = _lead(before, known), self._rules.library
-        trigger = Trigger(lead.snapshot.stage, before.product, now, follows=True)
+        persona = library.persona(lead.snapshot.traits).id
+        trigger = Trigger(lead.snapshot.stage, before.product, now, follows=True, persona=persona)
         assert done.decision is not None
         touch = touch_of(
             done.enrolment.last_touch, before.before, lead, trigger,
             library.program(before.program), done.decision, now,
-            library.persona(lead.snapshot.traits).id,
         )  # fmt: skip
         return touch if touch.program else replace(touch, program=before.program)
 

@@ -62,7 +62,7 @@ def domain_of(snapshot: Snapshot) -> str:
 
 class Trigger(msgspec.Struct, frozen=True):
     """The announced stage change, the request, or the place in a program (`follows` is the touch
-    before it, its id as `announcement`) that asks for a touch.
+    before it, its id as `announcement`) that asks for a touch; `persona` is the lead's.
     """
 
     stage: str
@@ -70,3 +70,4 @@ class Trigger(msgspec.Struct, frozen=True):
     cause_at: datetime
     imported: Provenance = LIVE
     follows: bool = False
+    persona: str = ""

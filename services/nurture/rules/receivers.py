@@ -59,7 +59,7 @@ class Answer(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Mails to a receiver in `COUNTED`, and how many of them were called spam or came back."""
+    """Mails to a receiver in `COUNTED`, how many people called one spam, and how many came back."""
 
     sent: int = 0
     complained: int = 0
@@ -99,7 +99,8 @@ def verdict(counts: Counts) -> Verdict:
     share = counts.complained / counts.sent if counts.sent else 0.0
     if share < WARNING:
         return Verdict("ok")
-    why = f"{counts.complained} of {counts.sent} mails of seven days were called spam ({share:.2%})"
+    of = f"of {counts.sent} in seven days ({share:.2%})"
+    why = f"{counts.complained} people called mails spam, {of}"
     if share >= STOP and counts.complained >= STOPS:
         return Verdict("stopped", f"{why}; a stop is at {STOP:.1%}, write to fewer who want more")
     return Verdict("warning", f"{why}; nothing more goes there from {STOP:.1%} on")

@@ -92,14 +92,18 @@ def step(
     decision = decide(rules, lead, trigger, program, now, enrolment, enrolment.next_touch())
     if isinstance(decision, Withhold):
         return _rest(enrolment, decision.reason, decision.why)
-    at = next_place_at(program, lead)
-    if at and at > now and at >= decision.due_at:
-        return Step(replace(enrolment, next_at=at, reason="pace", why=decision.why))
-    if decision.due_at > now:
-        waiting = replace(
-            enrolment, next_at=decision.due_at, reason=decision.reason, why=decision.why
-        )
-        return Step(waiting)
+    return _at_its_time(enrolment, decision, next_place_at(program, lead), now)
+
+
+def _at_its_time(
+    enrolment: Enrolment, decision: Send, paced: datetime | None, now: datetime
+) -> Step:
+    """The touch, where nothing delays it; `paced` is from when on the lead's pace allows it."""
+    at, reason = decision.due_at, str(decision.reason)
+    if paced and paced > now and paced >= at:
+        at, reason = paced, "pace"
+    if at > now:
+        return Step(replace(enrolment, next_at=at, reason=reason, why=decision.why))
     going_on = replace(
         enrolment,
         state="active",

@@ -106,7 +106,12 @@ class ReceiverStore:
                     _LAST.format(column), addresses=[*others], times=[*others.values()],
                     counted=COUNTED,
                 )  # fmt: skip
+        await self._refuse_by(reports)
 
+    async def _refuse_by(self, reports: Sequence[ConsentChanged]) -> None:
+        """Holds what goes to receivers that sent a mail back for what they have against the
+        sender.
+        """
         against = {
             touch: one
             for one in reports
@@ -215,11 +220,11 @@ def _uuid(touch_id: str) -> uuid.UUID | None:
 
 
 _COMPLAINTS = """SELECT c.receiver, c.complained, s.sent FROM (
-        SELECT t.receiver, l.at, count(*) AS complained FROM nurture.touch t
+        SELECT t.receiver, l.at, count(DISTINCT address) AS complained FROM nurture.touch t
         LEFT JOIN nurture.receiver_release l USING (receiver)
         WHERE t.receiver = ANY(:receivers) AND complained_at IS NOT NULL
             AND sent_at > greatest(CAST(:since AS timestamptz), l.at)
-        GROUP BY t.receiver, l.at HAVING count(*) >= :stops) c,
+        GROUP BY t.receiver, l.at HAVING count(DISTINCT address) >= :stops) c,
     LATERAL (SELECT count(*) AS sent FROM (SELECT 1 FROM nurture.touch o
         WHERE o.receiver = c.receiver AND o.sent_at > greatest(CAST(:since AS timestamptz), c.at)
         LIMIT floor(c.complained / CAST(:stop AS float8))::bigint + 1) o) s"""
@@ -240,7 +245,7 @@ _LAST = """UPDATE nurture.touch t SET {0} = r.at FROM (
         ORDER BY a.address, s.sent_at DESC) r
     WHERE t.id = r.id AND ({0} IS NULL OR {0} > r.at)"""
 _COUNTS = """SELECT t.receiver, count(sent_at) AS sent,
-        count(*) FILTER (WHERE complained_at IS NOT NULL) AS complained,
+        count(DISTINCT address) FILTER (WHERE complained_at IS NOT NULL) AS complained,
         count(*) FILTER (WHERE bounced_at IS NOT NULL) AS bounced
     FROM nurture.touch t LEFT JOIN nurture.receiver_release l USING (receiver)
     WHERE t.receiver = ANY(:receivers)

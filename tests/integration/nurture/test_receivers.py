@@ -120,12 +120,26 @@ async def test_complaints_stop_their_receiver_alone_until_a_person_releases_it(
     assert await post.of(firm) == {("sent", ""): 3}
     told = (await post.told())["google"]
     assert (told.state, told.sent, told.complained, told.bounced) == ("stopped", 40, 2, 3)
-    assert "2 of 40" in told.why
+    assert told.why.startswith("2 people called mails spam, of 40 in seven days (5.00%)")
     now = type(post.bench.clock).at
     assert await overrides.release_receiver(post.bench.engine, "google", now)
     assert not await overrides.release_receiver(post.bench.engine, "nobody.example", now)
     assert await post.send() == 46
     assert await post.told() == {}
+
+
+async def test_one_person_who_complains_of_every_mail_stops_nobody(post: Post) -> None:
+    """N15: a report may name the touch and the address, and the last mail may be a later one."""
+    first = await post.leads("gmail.com", 4)
+    await post.send()
+    await post.bench.do(
+        "UPDATE nurture.touch SET address = (SELECT min(address) FROM nurture.touch)"
+    )
+    await post.report(first[:3], "email_complained", named=True)
+    assert (await post.told())["google"].complained == 1
+    more = await post.leads("gmail.com", 1)
+    await post.send()
+    assert await post.of(more) == {("sent", ""): 1}
 
 
 async def test_a_stop_ends_by_itself_when_its_complaints_are_old(post: Post) -> None:
