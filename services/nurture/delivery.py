@@ -36,7 +36,7 @@ from services.shared.clock import Clock
 from services.shared.contracts.events import Snapshot, Touch, keyed_hash
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
-from services.shared.messaging import outbox
+from services.shared.messaging import outbox, sending
 from services.shared.playbook.sections import Playbook
 from services.shared.runtime import fault_point
 from services.shared.settings import Settings
@@ -143,7 +143,7 @@ class Delivery:
         """Raises Halted where sending is stopped, or nobody can tell."""
         try:
             async with self._engine.connect() as connection:
-                stopped = await TouchStore(connection).sending_is_stopped()
+                stopped = await sending.is_stopped(connection)
         except Exception as error:
             if not is_transient(error):
                 raise

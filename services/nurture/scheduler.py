@@ -29,7 +29,8 @@ from services.nurture.told import Told
 from services.shared.clock import Clock
 from services.shared.contracts.events import Touch
 from services.shared.db import is_transient
-from services.shared.messaging import outbox
+from services.shared.errors import Retry
+from services.shared.messaging import outbox, sending
 from services.shared.messaging.kafka import Outgoing
 from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
@@ -70,6 +71,7 @@ class Scheduler:
         self._also: list[Callable[[], Awaitable[None]]] = []
         self._notified, self._stopping = asyncio.Event(), False
         self.told = Told(engine, clock)
+        self._gate_holds = False  # something that is due
 
     def also(self, work: Callable[[], Awaitable[None]]) -> None:
         """Has `work` done in each turn, before what is due is sent."""
@@ -109,6 +111,19 @@ class Scheduler:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._notified.wait(), self._poll_seconds)
         self._notified.clear()
+
+    async def report(self) -> None:
+        """Tells people that this service is at work, and what its sending waits for. Raises Retry
+        while the database is away.
+        """
+        try:
+            waits_for = await self._gate.lost() or (self._gate_holds and self._gate.waits_for)
+            async with self._engine.begin() as connection:
+                await sending.report(connection, waits_for or "")
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            raise Retry("the database is away") from error
 
     async def recover(self) -> None:
         """What was on the wire when its process died: a webhook is repeated under its id, a mail
@@ -160,14 +175,16 @@ class Scheduler:
         how many touches were due.
         """
         async with self._engine.connect() as connection:
-            if not await TouchStore(connection).any_due(self._clock.now()):
-                return 0
+            any_due = await TouchStore(connection).any_due(self._clock.now())
             # before the gate: what leaves a spool later is on the topic, to be read there
-            if not await self._spools.is_open(connection):
+            if not any_due or not await self._spools.is_open(connection):
+                self._gate_holds = False
                 return 0
-        if not await self._gate.is_open():
+        self._gate_holds = not await self._gate.is_open()
+        if self._gate_holds:
             return 0
         known = await self._gate.refusals_are_linked(self._spools)
+        self._gate_holds = not known
         claimed, due = await self._claim(may_send=known)
         if claimed:
             fault_point("between_sending_and_wire")
@@ -176,11 +193,11 @@ class Scheduler:
 
     async def _send(self, claimed: Sequence[Claimed]) -> None:
         """Hands them over at once; when cancelled, ends after each has its outcome."""
-        sending = asyncio.gather(*(self._delivery.send(touch) for touch in claimed))
+        on_the_wire = asyncio.gather(*(self._delivery.send(touch) for touch in claimed))
         try:
-            await asyncio.shield(sending)
+            await asyncio.shield(on_the_wire)
         except asyncio.CancelledError:
-            await sending
+            await on_the_wire
             raise
 
     async def _claim(self, *, may_send: bool = True) -> tuple[list[Claimed], int]:
@@ -248,7 +265,7 @@ class Scheduler:
         known of them is read. The spools come before the gate: what leaves one later is on the
         topic, to be read there.
         """
-        if await TouchStore(connection).sending_is_stopped():
+        if await sending.is_stopped(connection):
             return False
         return await self._spools.is_open(connection) and await self._gate.is_open(LOCKED_WAIT_S)
 

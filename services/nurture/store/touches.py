@@ -196,10 +196,6 @@ class TouchStore:
         )
         return int(found[0].attempts) if found else 0
 
-    async def sending_is_stopped(self) -> bool:
-        """Whether the kill switch is on."""
-        return bool(await rows(self._connection, "SELECT 1 FROM nurture.brake"))
-
     async def page(
         self,
         *,

@@ -10,6 +10,7 @@ from services.nurture.store.held import Waiting
 from services.ops.commands import overrides
 from services.shared.clock import Clock
 from services.shared.db import value
+from services.shared.messaging import sending
 
 SETTLES_S = 5.0  # by then nothing is on the wire that is stopped
 POLL_S = 0.1
@@ -47,7 +48,7 @@ async def start(engine: AsyncEngine, clock: Clock) -> Held:
 async def read(engine: AsyncEngine, clock: Clock) -> Held:
     """As it stands."""
     async with engine.connect() as connection:
-        stopped = await overrides.sending_is_stopped(connection)
+        stopped = await sending.is_stopped(connection)
         waiting = await store.waiting(connection, clock.now())
         on_the_wire = await value(connection, _ON_THE_WIRE)
     held, planned = sum(row.held for row in waiting), sum(row.planned for row in waiting)

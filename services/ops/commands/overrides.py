@@ -5,23 +5,21 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.shared.db import rows
+from services.shared.messaging import sending
 
 
 async def stop_sending(engine: AsyncEngine) -> None:
     """Turns the kill switch on: nothing is sent any more."""
     async with engine.begin() as connection:
-        await connection.execute(
-            text("INSERT INTO nurture.brake (held) VALUES (true) ON CONFLICT DO NOTHING")
-        )
+        await sending.stop(connection, "the command line")
 
 
 async def resume_sending(engine: AsyncEngine) -> None:
     """Turns the kill switch off."""
     async with engine.begin() as connection:
-        await connection.execute(text("DELETE FROM nurture.brake"))
+        await sending.resume(connection)
 
 
 async def release_receiver(engine: AsyncEngine, receiver: str, now: datetime) -> bool:
@@ -34,11 +32,6 @@ async def release_receiver(engine: AsyncEngine, receiver: str, now: datetime) ->
         for statement in _RELEASE:
             await connection.execute(text(statement), values)
     return bool(known.rowcount)
-
-
-async def sending_is_stopped(connection: AsyncConnection) -> bool:
-    """Whether the kill switch is on."""
-    return bool(await rows(connection, "SELECT 1 FROM nurture.brake"))
 
 
 async def pause_lead(engine: AsyncEngine, lead: uuid.UUID, until: datetime) -> None:

@@ -14,7 +14,7 @@ from services.scorer.models import Models
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.db import open_engine, rows, value
-from services.shared.messaging import spool_leases
+from services.shared.messaging import sending
 from services.shared.messaging.kafka import EndOffsets, Log
 from services.shared.messaging.progress import Schema, lost_records
 from services.shared.settings import Settings
@@ -103,8 +103,7 @@ async def read(settings: Settings) -> Status:
             aside = [await _count(connection, f"{service}.unsendable") for service in READS]
             gaps = [await lost_records(connection, service) for service in READS]
             lost = {topic: count for of_service in gaps for topic, count in of_service.items()}
-            braked = bool(await _count(connection, "nurture.brake"))
-            held_by = await spool_leases.held_by(connection)
+            held_up = await sending.read(connection)
             stops = await rows(connection, STOPS)
             model, checked = await Models(connection).in_use(), await checks(connection, most=1)
             receivers = await rows(connection, RECEIVERS)
@@ -122,11 +121,11 @@ async def read(settings: Settings) -> Status:
         dead_letters=sum(dead),
         unsendable=sum(aside),
         gaps=lost,
-        braked=braked,
+        braked=held_up.brake is not None,
         stopped={stop.channel: stop.why for stop in stops},
         receivers=[dict(row._mapping) for row in receivers],
         spool=spool,
-        waits_for=[lease.reason for lease in held_by],
+        waits_for=[lease.reason for lease in held_up.spools],
         spool_damaged=damaged_files(settings.spool_dir) if has_spool else 0,
         model=model,
         model_checked_at=checked[0].checked_at.isoformat() if checked else None,

@@ -77,6 +77,13 @@ class LeadQueries:
             following = self._cursors.encode(asked.scope, end)
         return LeadPage(views, failed, following)
 
+    async def chosen(self, leads: Sequence[uuid.UUID], product: str) -> LeadPage:
+        """These leads in their order, as of when their numbers were stored."""
+        async with self._engine.connect() as connection:
+            page = await LeadRepository(connection).chosen(leads, product)
+            views, failed = await self._listed(connection, page.leads)
+        return LeadPage(views, [*page.failed, *failed], None)
+
     async def _listed(
         self, connection: AsyncConnection, leads: Sequence[StoredLead]
     ) -> tuple[list[LeadView], list[FailedLead]]:

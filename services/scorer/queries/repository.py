@@ -200,6 +200,25 @@ class LeadRepository:
         statement, values = list_of(asked, after, await self.narrowest(asked))
         found = await rows(self._connection, statement, **values)
         page = found[: asked.limit]
+        more = len(found) > asked.limit
+        end = Place(page[-1].sorted, page[-1].lead_id) if more else None
+        return await self._page(page, end)
+
+    async def chosen(self, leads: Sequence[uuid.UUID], product: str) -> StoredPage:
+        """These leads in their order, listed or not; those that fail apart."""
+        found = await rows(
+            self._connection,
+            f"SELECT {COLUMNS}, l.profile, l.version, f.reason AS failing "
+            "FROM unnest(CAST(:leads AS uuid[])) WITH ORDINALITY AS page (lead_id, place) "
+            "JOIN scorer.lead_state s ON s.lead_id = page.lead_id AND s.product = :product "
+            "JOIN scorer.lead l ON l.id = page.lead_id "
+            "LEFT JOIN scorer.failing_lead f ON f.lead_id = page.lead_id ORDER BY page.place",
+            leads=list(leads),
+            product=product,
+        )
+        return await self._page(found, None)
+
+    async def _page(self, page: Sequence[Any], end: Place | None) -> StoredPage:
         identifiers = await Store(self._connection).identifiers(row.lead_id for row in page)
         leads, failed = [], []
         for row in page:
@@ -207,8 +226,6 @@ class LeadRepository:
                 leads.append(_stored(row.lead_id, row, identifiers.get(row.lead_id, [])))
             except UnreadableLead as error:
                 failed.append(FailedLead(row.lead_id, reason_of(error)))
-        more = len(found) > asked.limit
-        end = Place(page[-1].sorted, page[-1].lead_id) if more else None
         return StoredPage(leads, failed, end)
 
     async def totals(self, asked: LeadFilter) -> Totals:

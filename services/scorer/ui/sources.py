@@ -3,13 +3,40 @@ posted.
 """
 
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.ui.repository import PageRepository, StoredSource
+from services.scorer.ui.repository import PageRepository, StoredRemark, StoredSource
+from services.scorer.wording import count_of
 
 KEY_TO_MAKE = "rl_…"  # a secret key stands on no page
+
+
+FORMS = "forms"  # the source whose events are forms
+TAKEN = "had something that was taken otherwise than as it was written"
+REMARKS = {
+    "consent-word": "sent a word for consent that is not understood, so no consent was taken",
+    "cut": "sent a text over the limit, which was cut",
+    "left-out": "sent a field that could not be read, which was left out",
+    "several": "sent several values where one is taken: the first was",
+    "unknown-content": "named content that the playbook does not have",
+    "unknown-field": "sent a field that has no meaning here, which was ignored",
+    "unknown-type": "sent a type that is not known, which counts for nothing by itself",
+}
+
+
+class RemarkView(NamedTuple):
+    """What was accepted otherwise than as it was written: the sentence, the field, what stood
+    there, and what may have been meant.
+    """
+
+    sentence: str
+    field: str
+    text: str
+    nearest: str
+    last_at: datetime
 
 
 class SourceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +54,7 @@ class SourceView(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     refused: int
     last_refusal: str
+    remarks: list[RemarkView]
 
 
 async def sources(engine: AsyncEngine, public_key: str) -> list[SourceView]:
@@ -35,10 +63,20 @@ async def sources(engine: AsyncEngine, public_key: str) -> list[SourceView]:
     """
     async with engine.connect() as connection:
         found = await PageRepository(connection).sources()
-    return [_view(source, public_key) for source in found]
+        remarks = await PageRepository(connection).remarks()
+    return [
+        _view(source, public_key, [_remark(source.name, one) for one in remarks[source.name]])
+        for source in found
+    ]
 
 
-def _view(source: StoredSource, public_key: str) -> SourceView:
+def _remark(source: str, remark: StoredRemark) -> RemarkView:
+    senders = count_of(remark.seen, "form" if source == FORMS else "event")
+    said = REMARKS.get(remark.kind, f"{TAKEN} ({remark.kind.replace('-', ' ')})")
+    return RemarkView(f"{senders} {said}", *remark[1:4], remark.last_at)
+
+
+def _view(source: StoredSource, public_key: str, remarks: list[RemarkView]) -> SourceView:
     about = source.about
     return SourceView(
         name=source.name,
@@ -53,6 +91,7 @@ def _view(source: StoredSource, public_key: str) -> SourceView:
         accepted=source.accepted,
         refused=source.refused,
         last_refusal=source.last_refusal,
+        remarks=remarks,
     )
 
 

@@ -54,6 +54,7 @@ class Stream:
 
     async def _fragments(self) -> Fragments:
         """What everybody who watches gets, rendered once."""
+        await self._frame.refresh()
         render = self._frame.fragment
         pipeline, recent = await self._overview.pipeline(), await self._overview.recent()
         parts = {
@@ -62,7 +63,9 @@ class Stream:
         }
         for source in await sources(self._engine, self._public_key):
             parts[f"source:{source.name}"] = render("_source.html", source=source)
-        parts["notices"] = render("_notices.html", stopped=await self._overview.stopped())
+            parts[f"remarks:{source.name}"] = render("_remarks.html", source=source)
+        parts["notices"] = render("_notices.html")
+        parts["brake"] = render("_brake.html")
         return Fragments(
             parts, {activity.key: render("_item.html", item=activity) for activity in recent}
         )

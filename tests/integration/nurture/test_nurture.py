@@ -773,7 +773,7 @@ async def test_what_is_on_its_way_when_sending_is_stopped_is_held_and_goes_on_af
     while server.verbs.count("RCPT") < len(people):
         await asyncio.sleep(0.02)
     stopping = asyncio.create_task(command("nurture", "stop"))
-    while not await bench.ask("SELECT 1 FROM nurture.brake"):
+    while not await bench.ask("SELECT 1 FROM access.brake"):
         await asyncio.sleep(0.02)
     server.held_recipients.set()
     await sending
