@@ -1,12 +1,12 @@
 """Plain words for people: who a lead is, what it did, what was decided about it and why."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from services.scorer.model.explanation import FitChange, Line
 from services.scorer.model.interpretation import Interpretation
+from services.scorer.model.search_words import visitor_code
 from services.shared.clock import DAY
 from services.shared.contracts.event_types import EventType
 from services.shared.contracts.events import Cause, Interaction, Touch
@@ -148,8 +148,8 @@ def _nameless(known: Mapping[Kind, str]) -> str:
 
 
 def visitor_name(anonymous_id: str) -> str:
-    """What tells visitors apart, whose ids may begin alike: `Visitor 3f9a2c`."""
-    return f"Visitor {hashlib.sha256(anonymous_id.encode()).hexdigest()[:6]}"
+    """A visitor's short name: `Visitor 3f9a2c`."""
+    return f"Visitor {visitor_code(anonymous_id)}"
 
 
 def short(value: Any) -> str:

@@ -1,5 +1,5 @@
-"""The kill switch where all services read it, what holds up sending, and the words by which people
-find a lead.
+"""The kill switch where all services read it, what holds up sending, and the words and the short
+names of visitors by which people find a lead.
 """
 
 from alembic import op
@@ -23,9 +23,14 @@ CREATE TABLE access.sending (
 );
 ALTER TABLE scorer.lead ADD COLUMN search text;
 CREATE INDEX lead_search ON scorer.lead USING gin (array_to_tsvector(string_to_array(search, ' '))) WITH (gin_pending_list_limit = 512) WHERE search IS NOT NULL AND merged_into IS NULL;
+CREATE FUNCTION scorer.visitor_code(id text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN left(encode(sha256(convert_to(id, 'UTF8')), 'hex'), 6);
+CREATE INDEX identifier_visitor ON scorer.identifier (scorer.visitor_code(value)) WHERE kind = 3;
 UPDATE scorer.lead_state SET next_review_at = 0 WHERE listed
 """
 DOWN = """
+DROP INDEX scorer.identifier_visitor;
+DROP FUNCTION scorer.visitor_code;
 ALTER TABLE scorer.lead DROP COLUMN search;
 DROP TABLE access.sending;
 CREATE TABLE nurture.brake (

@@ -1,5 +1,5 @@
 """Finding leads by what people know of them: an address or an id, else words of a name or company,
-or a phone number.
+a phone number, or a visitor's short name.
 """
 
 import uuid
@@ -12,12 +12,13 @@ from services.scorer.model.search_words import (
     SHORTEST_WORD,
     SURE,
     asked_number,
+    asked_visitor,
     is_same_number,
     words_of,
 )
 from services.scorer.queries.repository import LeadRepository
 from services.shared.contracts.events import ExternalId, Interaction
-from services.shared.contracts.identity import Cleaner, Identifier
+from services.shared.contracts.identity import Cleaner, Identifier, Kind
 from services.shared.db import rows
 
 MAX_QUESTION = 320  # characters: an address has no more
@@ -28,6 +29,10 @@ SEARCH = f"""
 SELECT l.id, l.search FROM scorer.lead l WHERE l.search IS NOT NULL AND l.merged_into IS NULL
 AND array_to_tsvector(string_to_array(l.search, ' ')) @@ CAST(:question AS tsquery)
 LIMIT {CANDIDATES}
+"""
+VISITORS = f"""
+SELECT lead_id FROM scorer.identifier WHERE kind = {Kind.ANONYMOUS:d} AND lead_id IS NOT NULL
+AND scorer.visitor_code(value) = :code LIMIT {CANDIDATES}
 """
 # the last act of each, over all products
 LATEST = f"""
@@ -55,19 +60,14 @@ class LeadSearch:
         async with self._engine.connect() as connection:
             if named := await self._named(connection, question):
                 return Found([named])
-            asked = number = asked_number(question)
-            if number:
-                asked = _prefix(number[: SURE + 1])
-            elif "@" not in question:
-                words = [word for word in words_of(question) if len(word) >= SHORTEST_WORD]
-                asked = " & ".join(map(_prefix, words[:MOST_WORDS]))
-            if not asked:
-                return Found([])
             await connection.execute(text("SET LOCAL enable_seqscan = off"))
-            found = await rows(connection, SEARCH, question=asked)
-            leads = [row.id for row in found if not number or _has_number(row, number)]
-            latest = await rows(connection, LATEST, leads=leads)
-        more = len(leads) > SHOWN or len(found) == CANDIDATES
+            code, (asked, number) = asked_visitor(question), _as_words(question)
+            visitors = await rows(connection, VISITORS, code=code) if code else []
+            found = await rows(connection, SEARCH, question=asked) if asked else []
+            leads = {row.lead_id for row in visitors}
+            leads |= {row.id for row in found if not number or _has_number(row, number)}
+            latest = await rows(connection, LATEST, leads=list(leads)) if leads else []
+        more = len(leads) > SHOWN or CANDIDATES in (len(found), len(visitors))
         return Found([row.lead_id for row in latest], more)
 
     async def _named(self, connection: AsyncConnection, question: str) -> uuid.UUID | None:
@@ -95,6 +95,15 @@ class LeadSearch:
             for reading in readings
             for identifier in self._cleaner.identifiers(Interaction(id="", type="", **reading))
         ]
+
+
+def _as_words(question: str) -> tuple[str, str]:
+    """A question as a tsquery, '' where it has nothing to look for, and the number that it is."""
+    if number := asked_number(question):
+        return _prefix(number[: SURE + 1]), number
+    words = [] if "@" in question else words_of(question)
+    words = [word for word in words if len(word) >= SHORTEST_WORD]
+    return " & ".join(map(_prefix, words[:MOST_WORDS])), ""
 
 
 def _prefix(word: str) -> str:

@@ -98,6 +98,7 @@ class Renderer:
             "band": words.band,
             "signed": words.signed, "sureness": words.sureness,
             "why": words.why_in_words, "count_of": words.count_of,
+            "visitor": words.visitor_name,
             "mailto": contacts.mail_address, "tel": contacts.dial_address,
             "from_us": from_us, "us": to_us,
             "tick": self.tick, "coded": coded,

@@ -2,6 +2,7 @@
 posted.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,21 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.ui.repository import PageRepository, StoredRemark, StoredSource
 from services.scorer.wording import count_of
+from services.shared.contracts.provenance import REMARK_SENTENCES
 
 KEY_TO_MAKE = "rl_…"  # a secret key stands on no page
 
-
 FORMS = "forms"  # the source whose events are forms
-TAKEN = "had something that was taken otherwise than as it was written"
-REMARKS = {
-    "consent-word": "sent a word for consent that is not understood, so no consent was taken",
-    "cut": "sent a text over the limit, which was cut",
-    "left-out": "sent a field that could not be read, which was left out",
-    "several": "sent several values where one is taken: the first was",
-    "unknown-content": "named content that the playbook does not have",
-    "unknown-field": "sent a field that has no meaning here, which was ignored",
-    "unknown-type": "sent a type that is not known, which counts for nothing by itself",
-}
+SENTENCES: Mapping[str, str] = {**REMARK_SENTENCES}  # kinds of later releases are none of them
+TAKEN = "something that was taken otherwise than as it was written"
 
 
 class RemarkView(NamedTuple):
@@ -72,8 +65,8 @@ async def sources(engine: AsyncEngine, public_key: str) -> list[SourceView]:
 
 def _remark(source: str, remark: StoredRemark) -> RemarkView:
     senders = count_of(remark.seen, "form" if source == FORMS else "event")
-    said = REMARKS.get(remark.kind, f"{TAKEN} ({remark.kind.replace('-', ' ')})")
-    return RemarkView(f"{senders} {said}", *remark[1:4], remark.last_at)
+    what = SENTENCES.get(remark.kind, f"{TAKEN} ({remark.kind.replace('-', ' ')})")
+    return RemarkView(f"{senders} sent {what}", *remark[1:4], remark.last_at)
 
 
 def _view(source: StoredSource, public_key: str, remarks: list[RemarkView]) -> SourceView:

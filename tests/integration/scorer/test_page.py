@@ -15,6 +15,7 @@ from services.scorer.api import create_app
 from services.scorer.processing.handler import Handler
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
+from services.scorer.wording import visitor_name
 from services.shared.clock import EPOCH, Clock
 from services.shared.contracts.events import (
     INTERACTIONS,
@@ -210,6 +211,14 @@ async def test_what_one_sync_gave_and_took_is_shown_side_by_side(site: Site) -> 
     assert "given without a date as well (trait), which overrules no refusal" in page
     assert "permission withdrawn" in page
     assert "permission given" in page
+    answer = await site.http.post(
+        "/v1/leads/lookup",
+        json={"email": "jo@firm.example"},
+        headers={"Authorization": f"Bearer {site.key}"},
+    )
+    [consent] = answer.json()["consent"]
+    assert consent["state"] == "withdrawn"
+    assert consent["overruled"] == {"state": "given", "basis": "trait"}
 
 
 async def test_the_points_shown_add_up_to_the_sum_shown(site: Site) -> None:
@@ -361,6 +370,32 @@ async def test_a_lead_is_found_by_what_is_known_of_it_last_and_under_the_one_it_
     ]
     await site.happened(*same, days_ago=0.5)
     assert await found(site, "jo") == (303, await site.lead("jo@home.example"))
+
+
+async def test_visitors_are_named_apart_and_found_by_those_names(site: Site) -> None:
+    await site.sign_in()
+    visitors = [f"visitor-7-{n}-é\\" for n in range(8)]
+    await site.happened(
+        *(Interaction(id=each, type="page_viewed", anonymous_id=each) for each in visitors)
+    )
+    paths = set()
+    for visitor in visitors:
+        name = visitor_name(visitor)
+        status, path = await found(site, name)
+        paths.add(path)
+        assert status == 303
+        assert await found(site, f" {name.upper()} ") == (303, path)
+        assert await found(site, name.removeprefix("Visitor ")) == (303, path)
+        page = (await site.http.get(path)).text
+        assert f"<h1>{name}</h1>" in page
+        assert f"{visitor} ({name})" in page
+    assert len(paths) == len(visitors)
+    # who has a name is found by that and by what the page calls the browser
+    named = Interaction(
+        id="n", type="identified", anonymous_id=visitors[0], traits={"name": "Jo Facade"}
+    )
+    await site.happened(named, days_ago=0.5)
+    assert await found(site, visitor_name(visitors[0])) == await found(site, "facade")
 
 
 async def test_what_many_answer_to_is_cut_and_said_so(site: Site) -> None:
@@ -639,7 +674,7 @@ async def test_the_page_of_sources_shows_what_was_taken_otherwise_than_written(s
     assert "»Vielleicht«" in page
     assert "1 event sent a field that has no meaning here" in page
     assert "did you mean <code>occurred_at</code>?" in page
-    assert "2 events had something that was taken otherwise than as it was written" in page
+    assert "2 events sent something that was taken otherwise than as it was written" in page
     assert ODD not in page
 
 

@@ -81,7 +81,8 @@ def test_the_answer_names_the_field_and_the_nearest_name() -> None:
             "field": "/time",
             "text": "",
             "nearest": "occurred_at",
-            "detail": "no field has this name; it was ignored; did you mean 'occurred_at'?",
+            "detail": "a field that has no meaning here, which was ignored; "
+            "did you mean 'occurred_at'?",
         }
     ]
 

@@ -6,6 +6,7 @@ from services.scorer.model.search_words import (
     MAX_NUMBERS,
     MAX_WORDS,
     asked_number,
+    asked_visitor,
     is_same_number,
     number_of,
     search_text,
@@ -52,3 +53,15 @@ def test_numbers_of_two_countries_are_not_one_and_what_is_short_or_a_word_is_non
     for question in ("1234", "Studio 54321", "", "()-", "x" * 300):
         assert asked_number(question) == ""
     assert number_of(None) == number_of("none") == number_of(True) == ""
+
+
+@pytest.mark.parametrize(
+    ("question", "code"),
+    [
+        ("Visitor 3f9a2c", "3f9a2c"), ("visitor  3F9A2C", "3f9a2c"), ("123456", "123456"),
+        ("visitor3f9a2c", ""), ("Visitor 3f9a2", ""), ("3f9a2c1", ""), ("3f9a2g", ""),
+        ("visitor", ""), ("", ""), ("visitor " * 40, ""), ("٣f9a2c", ""),
+    ],
+)  # fmt: skip
+def test_a_visitor_is_asked_for_by_its_short_name(question: str, code: str) -> None:
+    assert asked_visitor(question) == code
