@@ -19,10 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from typer.testing import CliRunner
 
 from services.nurture.api import create_app
+from services.nurture.calls import Calls
 from services.nurture.planner import Planner
 from services.nurture.store.outcomes import OutcomeStore
 from services.ops.__main__ import app as command_line
 from services.ops.commands import overrides
+from services.shared.clock import Clock
 from services.shared.contracts.events import ConsentChanged, ConsentEvent, derived
 from services.shared.db import rows
 from services.shared.http.keys import ApiKeys, new_key, register
@@ -431,7 +433,9 @@ async def test_enrolments_are_listed_page_by_page(bench: Bench) -> None:
     keys, key = ApiKeys(bench.engine), new_key()
     await register(bench.engine, key, "sales", "query")
     await keys.load()
-    app = create_app(bench.settings, bench.engine, keys, dict)
+    app = create_app(
+        bench.settings, bench.engine, keys, dict, Calls(bench.engine, Clock(), lambda: None)
+    )
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://nurture",
         headers={"Authorization": f"Bearer {key}"},
