@@ -96,7 +96,10 @@ def _left(playbook: Playbook, library: Library, program: Program, lead: Lead, no
     items = (playbook.content_by_id[name] for name in program.items if name not in lead.seen)
     return sum(
         library.suits(
-            replace(lead, seen=lead.seen.union(item.prerequisites)), lead.snapshot.stage, item, now
+            replace(lead, done=lead.done | dict.fromkeys(item.prerequisites, now)),
+            lead.snapshot.stage,
+            item,
+            now,
         )
         for item in items
     )

@@ -280,7 +280,7 @@ async def test_a_database_that_is_away_fills_no_dead_letters(
     await asyncio.sleep(1.0)
     assert not waiting.done()
     await allow(True)
-    await asyncio.wait_for(waiting, 15)
+    await asyncio.wait_for(waiting, 45)
     await admin.dispose()
     assert await bench.one("SELECT count(*) FROM scorer.event") == 9
     assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
@@ -347,7 +347,7 @@ async def test_a_live_migration_fills_no_dead_letters(bench: Bench, breakage: st
         await asyncio.sleep(0.7)
         await bench.do(back)
         with suppress(Retry):
-            await asyncio.wait_for(waiting, 15)
+            await asyncio.wait_for(waiting, 45)
         await bench.take(*batch)
     assert await bench.one("SELECT count(*) FROM scorer.event") == 10
     assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0

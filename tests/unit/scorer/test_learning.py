@@ -147,7 +147,8 @@ def test_the_learned_model_says_live_what_it_learned(
             {
                 said.data.id: Event(said.at, event_uid("canonical:test", said.data.id), said.data)
                 for said in history(rng, people=1, length=12)
-                if said.data.type not in ("lost", "sales_rejected", "refunded", "purchased")
+                if said.data.type
+                not in ("lost", "sales_rejected", "refunded", "churned", "purchased")
                 and said.data.type != fold.playbook.model.outcome
             }.values(),
             key=lambda event: (event.at, event.uid),
