@@ -2,7 +2,6 @@
 posted.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -16,7 +15,6 @@ from services.shared.contracts.provenance import REMARK_SENTENCES
 KEY_TO_MAKE = "rl_…"  # a secret key stands on no page
 
 FORMS = "forms"  # the source whose events are forms
-SENTENCES: Mapping[str, str] = {**REMARK_SENTENCES}  # kinds of later releases are none of them
 TAKEN = "something that was taken otherwise than as it was written"
 
 
@@ -65,7 +63,7 @@ async def sources(engine: AsyncEngine, public_key: str) -> list[SourceView]:
 
 def _remark(source: str, remark: StoredRemark) -> RemarkView:
     senders = count_of(remark.seen, "form" if source == FORMS else "event")
-    what = SENTENCES.get(remark.kind, f"{TAKEN} ({remark.kind.replace('-', ' ')})")
+    what = REMARK_SENTENCES.get(remark.kind, f"{TAKEN} ({remark.kind.replace('-', ' ')})")
     return RemarkView(f"{senders} sent {what}", *remark[1:4], remark.last_at)
 
 

@@ -21,7 +21,7 @@ RemarkKind = Literal[
 ]
 REMARK_KINDS: tuple[RemarkKind, ...] = get_args(RemarkKind)
 # each also follows "12 forms sent"
-REMARK_SENTENCES: Mapping[RemarkKind, str] = {
+REMARK_SENTENCES: Mapping[str, str] = {
     "consent-word": "a word for consent that is not understood; no consent was taken from it",
     "cut": "a text over the limit, which was cut",
     "left-out": "a field that could not be read, which was left out",

@@ -716,6 +716,6 @@ async def test_the_page_says_why_nothing_goes_out(site: Site) -> None:
     assert "mails are not authenticated &lt;script&gt;" in page
     assert "gmx complains" in page
     assert "yahoo" not in page
-    assert "Nothing goes out by email" in page
+    assert "Sending by email has stopped" in page
     assert "the mail server answered 535 &lt;script&gt;" in page
     assert ODD not in page
