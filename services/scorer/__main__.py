@@ -3,7 +3,6 @@
 import gc
 
 import structlog
-from sse_starlette.sse import AppStatus
 
 from services.scorer.models import Current, current
 from services.scorer.wiring import Scorer, wire
@@ -26,7 +25,6 @@ async def main(settings: Settings) -> None:
         try:
             return await _run(settings)
         except Restart as reason:
-            AppStatus.should_exit = False  # set for the whole process, and ends every stream
             log.info("built_again", reason=str(reason))
 
 

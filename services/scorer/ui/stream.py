@@ -6,6 +6,7 @@ from contextlib import aclosing
 from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import AppStatus
 
 from services.scorer.ui.frame import Frame
 from services.scorer.ui.live import Fragments, LiveUpdates
@@ -31,6 +32,8 @@ class Stream:
         self._engine, self._public_key, self._overview = engine, public_key, overview
         self._sessions, self._frame = sessions, frame
         self._live = LiveUpdates(self._fragments)
+        # an earlier server of this process set it when it ended, and it ends every stream
+        AppStatus.should_exit = False
 
     async def respond(self, request: Request) -> Response:
         """Server-sent events until the browser leaves or its session ends."""
