@@ -10,6 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sse_starlette.sse import AppStatus
 
 from services.scorer.api import create_app
 from services.scorer.processing.handler import Handler
@@ -543,6 +544,15 @@ async def test_the_stream_shows_what_is_new_without_being_asked(site: Site) -> N
             received += await sent.get()
     gone.set()
     await asyncio.wait_for(running, 20)
+
+
+async def test_a_new_page_streams_though_an_earlier_server_of_the_process_has_ended(
+    settings: Settings, engine: AsyncEngine, default_playbook: Playbook
+) -> None:
+    AppStatus.should_exit = True
+    site = Site(settings, engine, default_playbook)
+    await site.http.aclose()
+    assert not AppStatus.should_exit
 
 
 async def test_an_enquiry_shows_its_message_and_how_to_answer(site: Site) -> None:
