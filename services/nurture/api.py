@@ -3,7 +3,7 @@
 import uuid
 from typing import Annotated, Literal
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture.calls import Calls
@@ -45,12 +45,19 @@ def create_app(
     async def may_query(request: Request) -> None:
         rates.count_key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
 
-    @app.get(
-        "/v1/touches",
+    queries = APIRouter(
         dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],
         responses=refusals(400, 401, 403, 422, 429, 503),
-        tags=["touches"],
     )
+    _add_touches(queries, engine, cursors)
+    _add_enrolments(queries, engine, cursors)
+    app.include_router(queries)
+    app.include_router(create_router(engine, keys, rates, cursors, calls))
+    return app
+
+
+def _add_touches(router: APIRouter, engine: AsyncEngine, cursors: Cursors) -> None:
+    @router.get("/v1/touches", tags=["touches"])
     async def touches(
         lead: uuid.UUID | None = None,
         status: Literal[TouchStatus, ""] = "",
@@ -72,12 +79,9 @@ def create_app(
             following = cursors.encode(scope, Position(to_us(last.decided_at), str(last.id)))
         return TouchesResponse(touches=[TouchResponse.of(row) for row in page.rows], next=following)
 
-    @app.get(
-        "/v1/enrolments",
-        dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],
-        responses=refusals(400, 401, 403, 422, 429, 503),
-        tags=["enrolments"],
-    )
+
+def _add_enrolments(router: APIRouter, engine: AsyncEngine, cursors: Cursors) -> None:
+    @router.get("/v1/enrolments", tags=["enrolments"])
     async def enrolments(
         lead: uuid.UUID | None = None,
         program: Annotated[str, Query(max_length=MAX_NAME)] = "",
@@ -100,6 +104,3 @@ def create_app(
             following = cursors.encode(scope, Position(last.program, last.lead))
         found = [EnrolmentResponse.of(one) for one in page.enrolments]
         return EnrolmentsResponse(enrolments=found, next=following)
-
-    app.include_router(create_router(engine, keys, rates, cursors, calls))
-    return app

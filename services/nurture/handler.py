@@ -4,7 +4,8 @@ batch.
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -112,7 +113,8 @@ class Handler:
         store = EnrolmentStore(connection)
         enrolments = await store.of(ids[event.data.lead] for event in undecided)
         decisions: list[Decision] = []
-        entered: dict[ProgramKey, Enrolment] = {}
+        new_enrolments: dict[ProgramKey, Enrolment] = {}
+        in_programs = ChainMap(new_enrolments, enrolments)
         for event in undecided:
             key = _key(event, ids)
             lead = known.get(key) or Lead(key.lead, event.data.snapshot or Snapshot(stage=UNKNOWN))
@@ -120,13 +122,14 @@ class Handler:
                 TIME_ZONES_UNREADABLE.inc()
             elapsed_ms = (time.time() - event.postedat) * 1000 if event.postedat else None
             if event.type == STAGE_CHANGED:
-                touches = self._stage_touches(event, lead, now, enrolments | entered, entered)
+                touches = self._stage_touches(event, lead, now, in_programs)
             else:
                 touches = self._requested_touches(event, lead, now)
             decisions += [Decision(touch, elapsed_ms) for touch in touches]
         new = await record(connection, decisions)
         await store.keep(
-            (one for one in entered.values() if one.last_touch in new), self._rules.playbook.hash
+            (one for one in new_enrolments.values() if one.last_touch in new),
+            self._rules.playbook.hash,
         )
         return len(new)
 
@@ -153,11 +156,10 @@ class Handler:
         event: ChangeEvent,
         lead: Lead,
         now: datetime,
-        enrolments: Mapping[ProgramKey, Enrolment],
-        entered_now: dict[ProgramKey, Enrolment],
+        enrolments: MutableMapping[ProgramKey, Enrolment],
     ) -> list[Touch]:
-        """A touch for each program that answers, with who enters there; where none does, one that
-        says so.
+        """A touch for each program that answers; where none does, one that says so. Adds who
+        enters to the enrolments.
         """
         change, library = event.data, self._rules.library
         trigger = Trigger(
@@ -176,7 +178,7 @@ class Handler:
             decision = decide(self._rules, lead, trigger, program, now, known, touch_id)
             touches.append(touch_of(touch_id, event.id, lead, trigger, program, decision, now))
             if program and (enters := entered(program, lead, touch_id, decision, now, known)):
-                entered_now[key] = enters
+                enrolments[key] = enters
         return touches
 
     def _requested_touches(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:

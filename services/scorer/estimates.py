@@ -4,10 +4,8 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, Field
 
-from services.scorer.dependencies import BackendDep, may_query, only_declared
-from services.scorer.queries.filters import LeadFilter, SalesFilter
+from services.scorer.dependencies import BackendDep, FilterParameters, may_query, only_declared
 from services.scorer.queries.model import (
     AlarmResponse,
     ForecastResponse,
@@ -15,11 +13,9 @@ from services.scorer.queries.model import (
     PastForecast,
     UseResponse,
 )
-from services.shared.errors import Reject
 from services.shared.http.keys import BEARER
 from services.shared.http.problems import refusals
 from services.shared.http.responses import documented, json_response
-from services.shared.playbook.sections import UNKNOWN
 
 RESPONSES: list[type[msgspec.Struct]] = [ModelResponse, ForecastResponse]
 AT = "2026-11-02T03:10:00Z"
@@ -50,20 +46,6 @@ router = APIRouter(
 )
 
 
-class ForecastParameters(BaseModel):
-    """Which leads are forecast: as a list of leads is asked for."""
-
-    product: str = Field("", max_length=200)
-    stage: str = Field("", max_length=100)
-    min_likelihood: float | None = Field(None, ge=0, le=1)
-    min_fit: float | None = Field(None, ge=0, le=100)
-    min_engagement: float | None = Field(None, ge=0, le=100)
-    sales_status: SalesFilter = Field(
-        "", description="as for a list; without it those disqualified or won are left out"
-    )
-    company: str = Field("", max_length=200)
-
-
 @router.get("/model", responses=documented(200, "The model in use", MODEL))
 async def get_model(backend: BackendDep) -> Response:
     """What the model in use was learned from, the evidence for it, and how its predictions compare
@@ -74,22 +56,7 @@ async def get_model(backend: BackendDep) -> Response:
 
 @router.get("/forecast", responses=documented(200, "The forecast", FORECAST))
 async def get_forecast(
-    backend: BackendDep, asked: Annotated[ForecastParameters, Query()]
+    backend: BackendDep, asked: Annotated[FilterParameters, Query()]
 ) -> Response:
     """Expected outcomes of the leads of a list, and how past forecasts did."""
-    product = backend.product(asked.product)
-    stages = [*backend.scoring.playbook.stages, UNKNOWN]
-    if asked.stage and asked.stage not in stages:
-        raise Reject(
-            f"no stage {asked.stage!r}", where="stage", remedy=f"use one of {', '.join(stages)}"
-        )
-    leads = LeadFilter(
-        product=product,
-        stage=asked.stage,
-        min_likelihood=asked.min_likelihood,
-        min_fit=asked.min_fit,
-        min_engagement=asked.min_engagement,
-        sales_status=asked.sales_status,
-        company=asked.company.strip(),
-    )
-    return json_response(await backend.models.forecast(leads))
+    return json_response(await backend.models.forecast(asked.filter(backend)))

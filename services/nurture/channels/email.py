@@ -111,10 +111,10 @@ async def _hand_over(
             unknown = OutcomeUnknown if has_begun else ServerUnusable
             raise unknown("the mail server answered what nobody understands") from error
         # its words may hold the address
-        said = answer_of(str(error.message))
-        answered = f"the mail server answered {error.code} {said.status}".rstrip()
-        if said.remedy:
-            raise ReceiverRefuses(f"{answered}: {said.remedy}") from error
+        answer = answer_of(str(error.message))
+        answered = f"the mail server answered {error.code} {answer.status}".rstrip()
+        if answer.remedy:
+            raise ReceiverRefuses(f"{answered}: {answer.remedy}") from error
         raise (Bounced(answered) if error.code >= 500 else Retry(answered)) from error
     except (ValueError, LookupError) as error:
         raise Reject(f"SMTP cannot carry it: {type(error).__name__}") from error

@@ -96,9 +96,9 @@ class ReceiverStore:
         goes there.
         """
         for basis, column in COLUMNS.items():
-            said = [one for one in reports if one.basis.partition(" ")[0] == basis]
-            named = {touch: one.at for one in said if (touch := _uuid(one.touch))}
-            others = {one.address: one.at for one in said if one.address and not _uuid(one.touch)}
+            alike = [one for one in reports if one.basis.partition(" ")[0] == basis]
+            named = {touch: one.at for one in alike if (touch := _uuid(one.touch))}
+            others = {one.address: one.at for one in alike if one.address and not _uuid(one.touch)}
             if named:
                 await self._run(_NAMED.format(column), ids=[*named], times=[*named.values()])
             if others:
@@ -149,7 +149,7 @@ class ReceiverStore:
         return {row.receiver: Counts(row.sent, row.complained) for row in found}
 
     async def reported(self, now: datetime) -> list[str]:
-        """The receivers that have something against our mails, or were said to have."""
+        """The receivers that have something against our mails, or are reported to have."""
         found = await rows(
             self._connection,
             """SELECT DISTINCT receiver FROM nurture.touch

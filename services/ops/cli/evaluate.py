@@ -60,10 +60,10 @@ def evaluate(
         with progress_bars() as progress:
             read = tables.read(table, written, progress)
             found = evaluation.evaluate(read, written.mapping, progress)
-            said = result.summary(found, progress)
+            report = result.summary(found, progress)
             if few:
                 points = curve.curve(read, written.mapping, progress)
-                said["few_outcomes"] = [point._asdict() for point in points]
+                report["few_outcomes"] = [point._asdict() for point in points]
     except (InvalidFile, Reject) as broken:
         end(str(broken), 2)
     except OSError as error:
@@ -73,19 +73,19 @@ def evaluate(
     if out:
         result.write_scored(out, found)
     if as_json:
-        return print(json.dumps(said))
-    _print(said, found)
+        return print(json.dumps(report))
+    _print(report, found)
     _draw(plots_in, table.stem, found)
 
 
-def _print(said: dict[str, Any], found: Evaluation) -> None:
+def _print(report: dict[str, Any], found: Evaluation) -> None:
     console = Console()
-    parts = {"all": said}
-    if said["suspect_columns"]:
-        parts["without suspects"] = said["without_suspects"]
-    if "frozen" in said:
-        parts["without recalibration"] = said["frozen"]
-    parts |= {name.replace("_", " "): part for name, part in said["by_moment"].items()}
+    parts = {"all": report}
+    if report["suspect_columns"]:
+        parts["without suspects"] = report["without_suspects"]
+    if "frozen" in report:
+        parts["without recalibration"] = report["frozen"]
+    parts |= {name.replace("_", " "): part for name, part in report["by_moment"].items()}
     shown = Table("predictions", "n", "base", "AUC", "log loss", "Brier", "ECE", "top tenth")
     for name, part in parts.items():
         auc = "" if part["auc"] is None else f"{part['auc']:.3f}"
@@ -94,19 +94,19 @@ def _print(said: dict[str, Any], found: Evaluation) -> None:
             name, str(part["n"]), f"{part['base']:.1%}", auc, *(f"{value:.3f}" for value in figures)
         )
     console.print(shown)
-    low, high = said["intervals"].get("auc", (None, None))
+    low, high = report["intervals"].get("auc", (None, None))
     if low is not None:
         console.print(f"AUC between {low:.3f} and {high:.3f} (95 %, by resampling leads)")
-    for name, auc in said["baselines"].items():
+    for name, auc in report["baselines"].items():
         if auc is not None:
             console.print(f"{name.replace('_', ' ')}: AUC {auc:.3f}")
-    for point in said.get("few_outcomes", ()):
+    for point in report.get("few_outcomes", ()):
         console.print(
             f"learned from {point['outcomes']} outcomes: log loss {point['log_loss']:.4f}, of the "
             f"share alone {point['base_log_loss']:.4f}"
         )
     for kind in ("refused", "suspect"):
-        for column in said[f"{kind}_columns"]:
+        for column in report[f"{kind}_columns"]:
             console.print(f"{kind}: {column['column']}: {column['reason']}", markup=False)
     if found.findings.refused:
         console.print("What is known at capture all the same: name it under `known_at_capture`.")

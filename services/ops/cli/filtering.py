@@ -69,10 +69,10 @@ def filter_events(
         end(str(broken), 2)
     except OSError as error:
         end(f"{error.filename or table}: {error.strerror}; name a file that can be used", 2)
-    said = _summary(acts, looks, lines) | {"unweighed": dict(filtering.unweighed(fold, acts))}
+    report = _summary(acts, looks, lines) | {"unweighed": dict(filtering.unweighed(fold, acts))}
     if as_json:
-        return print(json.dumps(said))
-    _print(said, out)
+        return print(json.dumps(report))
+    _print(report, out)
 
 
 def _model(path: Path | None) -> Model | None:
@@ -103,15 +103,15 @@ def _summary(
     }
 
 
-def _print(said: dict[str, Any], out: Path) -> None:
+def _print(report: dict[str, Any], out: Path) -> None:
     shown = whole_table("published at last", "leads")
-    for stage, leads in said["published"].items():
+    for stage, leads in report["published"].items():
         shown.add_row(stage, str(leads))
     Console().print(shown)
-    print(f"{said['events']} events of {said['leads']} leads, {said['lines']} lines: {out}")
+    print(f"{report['events']} events of {report['leads']} leads, {report['lines']} lines: {out}")
     for name, words in (
         ("unweighed", "says nothing to the filter"),
         ("skipped_rows", "passed over"),
     ):
-        for what, count in said[name].items():
+        for what, count in report[name].items():
             print(f"{words}: {count} × {what}", file=sys.stderr)

@@ -60,9 +60,9 @@ def _mailed(profile: Profile) -> tuple[datetime, ...]:
 
 
 def _answered_at(profile: Profile) -> datetime | None:
-    """When the lead last said something, or met somebody."""
-    said = (profile.milestones[type_][-1][0] for type_ in ANSWERS if profile.milestones.get(type_))
-    last = max(said, default=0)
+    """When the lead last answered, or met somebody."""
+    times = (profile.milestones[type_][-1][0] for type_ in ANSWERS if profile.milestones.get(type_))
+    last = max(times, default=0)
     return from_us(last) if last > 0 else None
 
 

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import css_inline
 import mrml
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
+from jinja2 import StrictUndefined, Template, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from services.shared.playbook import mail_text
@@ -71,15 +71,10 @@ def laid_out(name: str, source: str, values: Mapping[str, object]) -> str:
 
 def problems_of_layout(name: str, source: str) -> Iterable[TextProblem]:
     """Yields what is wrong with a layout: its variables, its parts, values that a lead may lack."""
-    try:
-        tree = _templates.parse(source)
-        _compiled(source)
-    except TemplateSyntaxError as error:
-        yield TextProblem(f"not readable: {error.message}", MEND, error.lineno)
+    if unreadable := mail_text.syntax_problem(_compiled, source, MEND):
+        yield unreadable
         return
-    except TemplateError as error:
-        yield TextProblem(f"not readable: {error.message}", MEND)
-        return
+    tree = _templates.parse(source)
     unknown = sorted(meta.find_undeclared_variables(tree) - {*VARIABLES})
     for variable in unknown:
         what, remedy = f"no variable {variable!r}", did_you_mean(variable, VARIABLES) + MEND

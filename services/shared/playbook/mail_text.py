@@ -1,7 +1,7 @@
 """The texts of mails in the playbook: their variables, and what is wrong with a text."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -127,17 +127,22 @@ def unfilled(text: str, error: Exception, mend: str = MEND) -> TextProblem:
     return TextProblem(f"it cannot be rendered: {_reason(error)}", mend)
 
 
+def syntax_problem(compiled: Callable[[str], Template], text: str, mend: str) -> TextProblem | None:
+    """Why a text is no template; None where it is one."""
+    try:
+        compiled(text)
+    except TemplateError as error:
+        line = error.lineno if isinstance(error, TemplateSyntaxError) else 1
+        return TextProblem(f"not readable: {error.message}", mend, line)
+    return None
+
+
 def _problems(text: str) -> Iterable[TextProblem]:
     """Yields what cannot be read, and variables that are not known."""
-    try:
-        tree = _templates.parse(text)
-        _compiled(text)
-    except TemplateSyntaxError as error:
-        yield TextProblem(f"not readable: {error.message}", MEND, error.lineno)
+    if unreadable := syntax_problem(_compiled, text, MEND):
+        yield unreadable
         return
-    except TemplateError as error:
-        yield TextProblem(f"not readable: {error.message}", MEND)
-        return
+    tree = _templates.parse(text)
     for name in sorted(meta.find_undeclared_variables(tree) - {*VARIABLES}):
         yield TextProblem(
             f"no variable {name!r}", did_you_mean(name, VARIABLES) + MEND, _line_of(text, name)
