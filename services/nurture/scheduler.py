@@ -148,6 +148,8 @@ class Scheduler:
                 events.append(touch_events.failed(lost))
                 log.warning("touch_unknown", touch_id=touch.id)
             await outbox.enqueue(connection, "nurture", events)
+            if events:
+                fault_point("before_recovery_commit")
         if events:
             self._notify_relay()
 

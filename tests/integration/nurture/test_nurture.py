@@ -95,10 +95,11 @@ class DyingDelivery(Delivery):
 
 
 class Hook:
-    """Somebody's webhook: keeps what comes, and answers with `status`."""
+    """Somebody's webhook: keeps what comes, tells `heard`, and answers with `status`."""
 
     def __init__(self) -> None:
         self.status = 204
+        self.heard: Callable[[str], None] = lambda step: None
         self.got: list[tuple[dict[str, str], bytes]] = []
 
     async def serve(self) -> str:
@@ -113,6 +114,7 @@ class Hook:
 
     async def _take(self, request: web.Request) -> web.Response:
         self.got.append((dict(request.headers), await request.read()))
+        self.heard("POST")
         return web.Response(status=self.status)
 
     async def close(self) -> None:
