@@ -10,7 +10,7 @@ from services.shared.errors import Reject
 
 SalesStatus = Literal[
     "accepted", "rejected", "disqualified", "opportunity", "won", "lost", "refunded",
-    "churned",
+    "churned", "returned",
 ]  # fmt: skip
 TYPE_OF: Mapping[SalesStatus, str] = {
     "accepted": "sales_accepted",
@@ -21,8 +21,15 @@ TYPE_OF: Mapping[SalesStatus, str] = {
     "lost": "lost",
     "refunded": "refunded",
     "churned": "churned",
+    "returned": "sales_returned",
 }
 STATUS_OF: Mapping[str, SalesStatus] = {type_: status for status, type_ in TYPE_OF.items()}
+
+
+def restored_status(properties: Mapping[str, Any]) -> SalesStatus | Literal[""]:
+    """The status that counts again after sales took back what it had said last; '' for none."""
+    given = properties.get("status")
+    return next((status for status in TYPE_OF if status == given), "")
 
 
 def scope_of(type_: str, origin: str = "") -> str:
