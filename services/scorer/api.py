@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer import estimates
+from services.scorer import estimates, handoff_api
 from services.scorer.dependencies import (
     Backend,
     BackendDep,
@@ -23,6 +23,8 @@ from services.scorer.dependencies import (
     only_declared,
     parse_time,
 )
+from services.scorer.handoffs.answers import HandoffAnswers
+from services.scorer.handoffs.queries import HandoffQueries
 from services.scorer.queries import examples
 from services.scorer.queries.filters import LeadFilter, Order
 from services.scorer.queries.lag import Lag
@@ -79,12 +81,21 @@ def create_app(
     sales = SalesReports(engine, scoring, leads, publisher, pepper)
     timelines = TimelineQueries(engine, scoring, pepper)
     app.state.backend = Backend(
-        scoring, keys, rates, leads, timelines, sales, ModelQueries(engine, scoring)
+        scoring,
+        keys,
+        rates,
+        leads,
+        timelines,
+        sales,
+        ModelQueries(engine, scoring),
+        HandoffQueries(engine, pepper),
+        HandoffAnswers(engine, scoring, pepper),
     )
     app.exception_handler(MergedAway)(_redirect)
     app.exception_handler(UnknownLead)(_unknown)
     app.include_router(router)
     app.include_router(estimates.router)
+    app.include_router(handoff_api.router)
     add_response_types(
         app,
         [
@@ -94,6 +105,7 @@ def create_app(
             TimelineResponse,
             PendingReportResponse,
             *estimates.RESPONSES,
+            *handoff_api.RESPONSES,
         ],
     )
     page.mount(app, settings, engine, scoring, leads, keys, sales)

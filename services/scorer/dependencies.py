@@ -9,6 +9,8 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 
+from services.scorer.handoffs.answers import HandoffAnswers
+from services.scorer.handoffs.queries import HandoffQueries
 from services.scorer.queries.filters import LeadFilter, SalesFilter
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import lead_reference
@@ -39,6 +41,8 @@ class Backend:
     timelines: TimelineQueries
     sales: SalesReports
     models: ModelQueries
+    handoffs: HandoffQueries
+    handoff_answers: HandoffAnswers
 
     def product(self, name: str) -> str:
         """The product, the first one where none is named. Raises Reject for an unknown one."""

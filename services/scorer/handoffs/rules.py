@@ -126,7 +126,9 @@ def _answered(words: Sequence[Word], known: Sequence[Handoff]) -> list[Noted]:
     for handoff in known:
         if not handoff.is_waiting:
             continue
-        word = next((each for each in words if each.at > to_us(handoff.opener_at)), None)
+        since = to_us(handoff.opener_at)
+        taken_back = handoff.answer_event.hex if handoff.answer_event else ""
+        word = next((each for each in words if each.at > since and each.uid != taken_back), None)
         if word is None:
             continue
         status = ANSWERED_BY[word.status]
@@ -157,7 +159,7 @@ def answer(
     until: date | None = None, note: str = "",
 ) -> None:  # fmt: skip
     """Ends a hand-off that waits with an answer."""
-    handoff.before_answer, handoff.status = handoff.status, status
+    handoff.status = status
     handoff.answered_at, handoff.answered_by = at, by
     handoff.reason, handoff.until, handoff.note = reason, until, note or handoff.note
     handoff.responded_at = handoff.responded_at or at

@@ -60,17 +60,18 @@ def checked_properties(
     Raises Reject where that reason is missing or not on the list.
     """
     if type_ == TYPE_OF["disqualified"]:
-        reason = _listed(properties.get("reason"), reasons, where)
+        reason = listed(properties.get("reason"), reasons, where)
         properties = properties | {"reason": reason}
     return dict(sorted(properties.items()))
 
 
-def _listed(reason: Any, reasons: Sequence[str], where: str) -> str:
+def listed(reason: Any, reasons: Sequence[str], where: str) -> str:
+    """A reason as the playbook writes it. Raises Reject for one that is missing or not known."""
     given = str(reason or "").strip()
     for known in reasons:
         if _plain(known) == _plain(given):
             return known
-    title = f"no reason {given[:60]!r} to disqualify" if given else "disqualified without a reason"
+    title = f"no such reason: {given[:60]!r}" if given else "disqualified without a reason"
     raise Reject(title, where=where, remedy=f"use one of {', '.join(reasons)}")
 
 
