@@ -3,6 +3,7 @@
 import uuid
 from typing import Annotated, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,7 +22,7 @@ from services.shared.http.paging import MAX_CURSOR
 from services.shared.http.problems import refusals
 from services.shared.http.responses import documented, json_response
 
-RESPONSES = [HandoffResponse, HandoffsResponse]
+RESPONSES: list[type[msgspec.Struct]] = [HandoffResponse, HandoffsResponse]
 NO_NUL = r"^[^\x00]*$"  # which PostgreSQL stores in no text
 QUERY_KEY = [Depends(BEARER), Depends(may_query), Depends(only_declared)]
 REPORT_KEY = [Depends(BEARER), Depends(may_report), Depends(only_declared)]

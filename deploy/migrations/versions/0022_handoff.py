@@ -53,11 +53,12 @@ CREATE TABLE scorer.handoff (
 COMMENT ON COLUMN scorer.handoff.opener IS 'the event for which it was opened: it goes with that event''s lead';
 COMMENT ON COLUMN scorer.handoff.next_at IS 'when its clock is looked at again; null where nothing is to come';
 CREATE INDEX handoff_lead ON scorer.handoff (lead_id);
+CREATE INDEX handoff_opener ON scorer.handoff (opener);
 CREATE INDEX handoff_list ON scorer.handoff (status, opened_at, id);
 CREATE INDEX handoff_owner ON scorer.handoff (owner, status, opened_at, id);
 CREATE INDEX handoff_opened ON scorer.handoff (opened_at) WHERE opened_at IS NOT NULL;
 CREATE INDEX handoff_next ON scorer.handoff (next_at) WHERE next_at IS NOT NULL;
-CREATE UNIQUE INDEX handoff_one_clock ON scorer.handoff (lead_id) WHERE status IN ('next', 'open');
+CREATE INDEX handoff_waiting ON scorer.handoff (status) WHERE status = 'next';
 CREATE TABLE scorer.handoff_step (
     handoff_id uuid NOT NULL,
     step int NOT NULL,

@@ -16,7 +16,8 @@ from services.shared.contracts.events import derived
 from services.shared.contracts.sales import SalesStatus
 from services.shared.playbook.handoff import Handoff as Section
 
-FRESH = 7 * DAY  # what happened so long before its receipt, or before today, opens nothing
+FRESH = 7 * DAY  # what happened so long before its receipt opens nothing
+STALE = 30 * DAY  # nor does a request that was raised so long ago
 WITH_SALES: frozenset[str] = frozenset({"accepted", "opportunity"})
 CUSTOMER: frozenset[str] = frozenset({"won"})
 
@@ -101,7 +102,12 @@ def outlook(
     if facts.is_excluded:
         return Outlook(None)
     closing = _last_closing(facts.words, past)
-    if raised := [act for act in facts.raises if not closing or act.received > closing.at]:
+    raised = [
+        act
+        for act in facts.raises
+        if now - act.at <= STALE and (not closing or act.received > closing.at)
+    ]
+    if raised:
         first = min(raised)
         since = max(first.at, first.received)
         return Outlook(_wanted("raised_hand", first.uid, since, _product(facts)))

@@ -32,10 +32,10 @@ class StepResponse(msgspec.Struct, frozen=True):
 class HandoffResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A hand-off: why, whose, and how long. `next` waits for room in the week and has no clock yet.
 
-    `said` is what the lead said or asked last, in its words. The four times: detected, routed, told,
-    responded (a person's first word); `answered_at` is that of the answer. `until` is the day from
-    which sales wants the lead again, `again_on` the day of the next call, `undo_until` how long the
-    answer can be taken back. `history` is null in lists.
+    `said` is what the lead said or asked last, in its words. The four times: detected, routed,
+    told, responded (a person's first word); `answered_at` is that of the answer. `until` is the day
+    from which sales wants the lead again, `again_on` the day of the next call, `undo_until` how
+    long the answer can be taken back. `history` is null in lists.
     """
 
     id: str

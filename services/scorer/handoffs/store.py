@@ -54,13 +54,16 @@ class HandoffStore:
 
     # -- hand-offs --------------------------------------------------------------------------------
 
-    async def of_leads(self, leads: Iterable[uuid.UUID]) -> list[Handoff]:
-        """All hand-offs of these leads, locked, in the order of their ids."""
+    async def of_lead(self, lead: uuid.UUID, events: Iterable[str] = ()) -> list[Handoff]:
+        """All hand-offs of a lead, and those that were opened for one of these events, locked, in
+        the order of their ids.
+        """
         found = await rows(
             self._connection,
-            f"SELECT {SELECTED} FROM scorer.handoff WHERE lead_id = ANY(:leads) "
-            "ORDER BY id FOR UPDATE",
-            leads=list(leads),
+            f"SELECT {SELECTED} FROM scorer.handoff WHERE lead_id = :lead "
+            "OR opener = ANY(:events) ORDER BY id FOR UPDATE",
+            lead=lead,
+            events=[uuid.UUID(uid) for uid in events],
         )
         return [handoff_of(row) for row in found]
 
@@ -174,12 +177,13 @@ class HandoffStore:
         )
         return found
 
-    async def merged(self, lead: uuid.UUID) -> list[uuid.UUID]:
-        """The leads that were merged into one."""
-        found = await rows(
-            self._connection, "SELECT id FROM scorer.lead WHERE merged_into = :lead", lead=lead
+    async def move(self, lead: uuid.UUID, into: uuid.UUID) -> None:
+        """Gives the hand-offs of a lead to the one into which it was merged."""
+        await self._run(
+            "UPDATE scorer.handoff SET lead_id = :into WHERE lead_id = :lead",
+            lead=lead,
+            into=into,
         )
-        return [row.id for row in found]
 
     async def mark(self, lead: uuid.UUID, status: str) -> None:
         """Notes at a lead what its last hand-off is."""
@@ -265,6 +269,16 @@ class HandoffStore:
         )
         return [row.lead_id for row in found]
 
+    async def put_off(self, lead: uuid.UUID, until: datetime) -> None:
+        """Leaves a lead, and its clock, alone until then."""
+        await self.examined(lead)
+        await self.examine_at([lead], until)
+        await self._run(
+            "UPDATE scorer.handoff SET next_at = :until WHERE lead_id = :lead AND next_at < :until",
+            lead=lead,
+            until=until,
+        )
+
     async def examined(self, lead: uuid.UUID) -> None:
         """Takes a lead out of those to be examined."""
         await self._run("DELETE FROM scorer.handoff_due WHERE lead_id = :lead", lead=lead)
@@ -301,6 +315,11 @@ class HandoffStore:
             "UPDATE scorer.handoff_notice SET sent_at = :now, due_at = NULL, problem = '' "
             "WHERE id = :id",
             id=notice.id,
+            now=now,
+        )
+        await self._run(
+            "UPDATE scorer.handoff SET told_at = coalesce(told_at, :now) WHERE id = :id",
+            id=notice.handoff_id,
             now=now,
         )
 

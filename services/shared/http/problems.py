@@ -18,7 +18,8 @@ STATUS: Mapping[Kind, int] = {
     "unreadable-mail": 400, "own-mail": 400, "not-ours": 400, "bulk-mail": 400,
     "unauthorized": 401, "signature": 401, "stale": 401, "not-connected": 401, "forbidden": 403,
     "not-found": 404, "method": 405, "slow": 408, "replayed": 409, "conflict": 409,
-    "too-large": 413, "media-type": 415, "too-many": 429, "headers": 431, "internal": 500, "lead-unreadable": 500, "away": 503,
+    "too-large": 413, "media-type": 415, "too-many": 429,
+    "headers": 431, "internal": 500, "lead-unreadable": 500, "away": 503,
     "spool-full": 503, "spool-share": 503,
 }  # fmt: skip
 
