@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
@@ -15,7 +15,7 @@ from services.shared.db import rows, value
 
 SELECTED = ", ".join(COLUMNS)
 OF_ACCOUNT = 1_000  # leads of a company that are looked at
-LATELY_DAYS = 28  # that count in the round robin
+LATELY = timedelta(days=28)  # that count in the round robin
 INSERT = (
     f"INSERT INTO scorer.handoff ({SELECTED}) VALUES "
     f"({', '.join(f':{name}' for name in COLUMNS)}) ON CONFLICT (id) DO NOTHING"
@@ -205,9 +205,9 @@ class HandoffStore:
             self._connection,
             "SELECT owner, count(*) FILTER (WHERE reason <> ALL(:no_shows)) AS lately, "
             "count(*) FILTER (WHERE opened_at >= :week) AS this_week FROM scorer.handoff "
-            "WHERE opened_at > :now - make_interval(days => :days) AND owner <> '' "
+            "WHERE opened_at > :since AND owner <> '' "
             "AND status <> 'superseded' GROUP BY owner",
-            now=now, week=week, no_shows=list(no_shows), days=LATELY_DAYS,
+            since=now - LATELY, week=week, no_shows=list(no_shows),
         )  # fmt: skip
         return {row.owner: Load(row.lately, row.this_week) for row in found}
 

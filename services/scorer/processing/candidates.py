@@ -18,7 +18,7 @@ def last_act(profile: Profile) -> int:
     answered = (
         profile.milestones[type_][-1][0] for type_ in ANSWERS if type_ in profile.milestones
     )
-    return max(profile.act_at, *answered)
+    return max((profile.act_at, *answered))
 
 
 def to_be_examined(
