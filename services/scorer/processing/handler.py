@@ -30,7 +30,12 @@ from services.scorer.records import IncomingEvent, LeadRow
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
 from services.shared.clock import from_us
-from services.shared.contracts.events import INTERACTIONS, TouchEvent, decode_touch
+from services.shared.contracts.events import (
+    INTERACTIONS,
+    TouchEvent,
+    decode_touch,
+    is_handoff_step,
+)
 from services.shared.errors import Reject
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing, Record
@@ -59,6 +64,8 @@ class Handler:
         """Reads one record. Raises Reject for what can never be applied."""
         if record.topic == INTERACTIONS:
             return Decoded(from_interaction(record.value, self.scoring.cleaner))
+        if is_handoff_step(record.value):
+            return Decoded(None)
         try:
             touch = decode_touch(record.value)
             uuid.UUID(touch.data.id), uuid.UUID(touch.data.lead)

@@ -302,6 +302,12 @@ class HandoffEvent(msgspec.Struct, frozen=True, kw_only=True):
     type: str = "handoff.changed.v1"
 
 
+class _Typed(msgspec.Struct):
+    """Of an envelope its type alone."""
+
+    type: str = ""
+
+
 _ENVELOPE = b'{"specversion":"1.0","datacontenttype":"application/json",'
 _SPACE = NAMESPACE.bytes
 # RFC 9562: the variant's two bits are 10
@@ -313,7 +319,18 @@ decode_change = msgspec.json.Decoder(ChangeEvent).decode
 decode_consent = msgspec.json.Decoder(ConsentEvent).decode
 decode_touch = msgspec.json.Decoder(TouchEvent).decode
 decode_envelope = msgspec.json.Decoder(InteractionEvent).decode
+_decode_type = msgspec.json.Decoder(_Typed).decode
 decode_interaction = msgspec.json.Decoder(Interaction).decode
+
+
+def is_handoff_step(encoded: bytes) -> bool:
+    """Whether a record on `nurture.touches` is a step of a hand-off, and no touch."""
+    if b"handoff.changed.v1" not in encoded:
+        return False
+    try:
+        return _decode_type(encoded).type == "handoff.changed.v1"
+    except ValueError:
+        return False
 
 
 def event_uid(source: str, sender_id: str) -> str:
