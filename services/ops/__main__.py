@@ -13,6 +13,7 @@ from services.ops.cli import (
     content,
     evaluate,
     filtering,
+    handoffs,
     importing,
     keys,
     lift,
@@ -60,6 +61,7 @@ app.command(help=lift.HELP)(lift.lift)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")
 app.add_typer(content.app, name="content")
+app.add_typer(handoffs.app, name="handoffs")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")
