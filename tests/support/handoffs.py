@@ -182,9 +182,9 @@ class HandoffBench:
 
 def demo(email: str, ago: timedelta = timedelta(), **more: Any) -> Item:
     """Somebody asks for a demo."""
+    named = {"id": str(uuid.uuid4())} | more
     return Item(
-        id=str(uuid.uuid4()), type="demo_requested", email=email,
-        occurred_at=SetClock.at - ago, **more,
+        type="demo_requested", email=email, occurred_at=SetClock.at - ago, **named
     )  # fmt: skip
 
 
