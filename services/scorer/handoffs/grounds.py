@@ -17,7 +17,7 @@ from services.shared.contracts.sales import SalesStatus
 from services.shared.playbook.handoff import Handoff as Section
 
 FRESH = 7 * DAY  # what happened so long before its receipt opens nothing
-STALE = 30 * DAY  # nor does a request that was raised so long ago
+STALE = 30 * DAY  # nor does a request that was raised so long ago, or a lead that was still since
 WITH_SALES: frozenset[str] = frozenset({"accepted", "opportunity"})
 CUSTOMER: frozenset[str] = frozenset({"won"})
 
@@ -131,7 +131,9 @@ def _unasked(
         wanted = Wanted(UUID(anchor), "ready", _product(facts), facts.first.uid, since, True)
         return Outlook(wanted)
     again = closing.at + int(section.again_days * DAY) if closing else 0
-    best = _best_ready(section, stages, facts) if status not in WITH_SALES else None
+    is_active = any(now - act.at <= STALE for act in facts.acts)
+    is_free = is_active and status not in WITH_SALES
+    best = _best_ready(section, stages, facts) if is_free else None
     if best and (not closing or any(act.received > closing.at for act in facts.acts)):
         if now >= again:
             return Outlook(Wanted(UUID(anchor), "ready", best.product, facts.first.uid, since))

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.handoffs import answers, telling
@@ -97,11 +98,10 @@ async def story(bench: HandoffBench, teller: Teller) -> None:
         await bench.run("UPDATE scorer.handoff_notice SET due_at = now() WHERE due_at IS NOT NULL")
         await alive(teller.tell_due)
 
-    await bench.apply(
-        bench.records(
-            demo("ann@firm.example", id="a"), *prices("bob@other.example", 8), at=SetClock.at
-        )
-    )
+    looks = [
+        replace(item, id=f"b{n}") for n, item in enumerate(prices("bob@other.example", times=8))
+    ]
+    await bench.apply(bench.records(demo("ann@firm.example", id="a"), *looks))
     await step()
     for span in (timedelta(hours=3), timedelta(days=4), timedelta(minutes=1)):
         SetClock.at += span
