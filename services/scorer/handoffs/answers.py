@@ -29,6 +29,7 @@ from services.shared.messaging.kafka import Outgoing
 from services.shared.runtime import fault_point
 
 UNDO_FOR = timedelta(minutes=10)
+AFTER = timedelta(microseconds=1)  # the last word counts, so none has the time of the one before
 TYPE_OF: dict[Answer, EventType] = {
     "accept": EventType.SALES_ACCEPTED,
     "meeting": EventType.SALES_ACCEPTED,
@@ -153,7 +154,8 @@ class HandoffAnswers:
                 )
             fact = self._taken_back(handoff)
             self._restore(handoff)
-            await self._keep(connection, Noted(handoff, "undone", now, said.by), fact)
+            at = max(now, answered + AFTER)
+            await self._keep(connection, Noted(handoff, "undone", at, said.by), fact)
         return handoff
 
     def _taken_back(self, handoff: Handoff) -> Interaction | None:
