@@ -21,6 +21,7 @@ from services.shared.clock import to_us
 from services.shared.contracts.identity import Identifier
 from services.shared.errors import Reject
 from services.shared.http import parameters
+from services.shared.http.acting import acts
 from services.shared.http.keys import ApiKeys, bearer
 from services.shared.http.rates import RateLimits
 from services.shared.playbook.sections import UNKNOWN
@@ -106,12 +107,14 @@ async def may_query(request: Request, backend: BackendDep) -> None:
     """Wants a key of scope query. Raises Reject."""
     key = backend.keys.authorize(bearer(request.headers.get("authorization")), "query")
     backend.rates.count_key(key.id)
+    acts(request, key)
 
 
 async def may_report(request: Request, backend: BackendDep) -> None:
     """Wants a key of scope secret or query. Raises Reject."""
     key = backend.keys.authorize(bearer(request.headers.get("authorization")), "secret", "query")
     backend.rates.count_key(key.id)
+    acts(request, key)
 
 
 async def only_declared(request: Request, backend: BackendDep) -> None:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 
 from services.scorer.ui.frame import MAX_PLACE, Frame, own_path, see_other
 from services.shared.errors import Reject
+from services.shared.http.acting import acts
 from services.shared.http.keys import ApiKey
 from services.shared.http.problems import STATUS
 from services.shared.http.signin import COOKIE, PageSessions, cookie_of
@@ -24,8 +25,10 @@ class SignIn:
         router.add_api_route("/sign-out", self.sign_out, methods=["POST"])
 
     async def check(self, request: Request) -> ApiKey:
-        """The key of who is signed in. Raises SignedOut."""
-        return self._sessions.key_of(cookie_of(request, COOKIE))
+        """The key of who is signed in, who acts from here on. Raises SignedOut."""
+        key = self._sessions.key_of(cookie_of(request, COOKIE))
+        acts(request, key)
+        return key
 
     def ticket(self, request: Request) -> str:
         """What takes this session to a page on another host. Raises SignedOut."""
