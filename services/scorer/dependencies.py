@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 from pydantic import BaseModel, Field
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.queries.filters import LeadFilter, SalesFilter
 from services.scorer.queries.leads import LeadQueries
@@ -23,6 +24,7 @@ from services.shared.errors import Reject
 from services.shared.http import parameters
 from services.shared.http.acting import acts
 from services.shared.http.keys import ApiKeys, bearer
+from services.shared.http.paging import Cursors
 from services.shared.http.rates import RateLimits
 from services.shared.playbook.sections import UNKNOWN
 
@@ -40,6 +42,8 @@ class Backend:
     timelines: TimelineQueries
     sales: SalesReports
     models: ModelQueries
+    engine: AsyncEngine
+    cursors: Cursors
 
     def product(self, name: str) -> str:
         """The product, the first one where none is named. Raises Reject for an unknown one."""
