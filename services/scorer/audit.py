@@ -26,6 +26,12 @@ router = APIRouter(
 )
 
 
+class CsvResponse(StreamingResponse):
+    """A table as it is read."""
+
+    media_type = "text/csv; charset=utf-8"
+
+
 class AuditResponse(msgspec.Struct, frozen=True):
     """A page of lines, newest first; `next` is the cursor of the following page, null on the
     last.
@@ -45,6 +51,7 @@ EXAMPLE = AuditResponse(
     ],
     next=None,
 )  # fmt: skip
+CSV_EXAMPLE = "id,at,actor_kind,actor_id,actor,action,subject,details\r\n"
 RESPONSES: list[type[msgspec.Struct]] = [AuditResponse]
 
 
@@ -93,10 +100,13 @@ async def list_audit(backend: BackendDep, asked: Annotated[AuditPage, Query()]) 
 
 @router.get(
     "/audit.csv",
-    responses={200: {"description": "The newest lines", "content": {"text/csv": {}}}},
+    responses={
+        200: {
+            "description": "The newest lines",
+            "content": {"text/csv": {"schema": {"type": "string"}, "example": CSV_EXAMPLE}},
+        }
+    },
 )
 async def audit_table(backend: BackendDep, asked: Annotated[AuditParameters, Query()]) -> Response:
     """The same as a table, the newest 100,000 lines at most."""
-    return StreamingResponse(
-        as_csv(backend.engine, asked.filter()), media_type="text/csv; charset=utf-8"
-    )
+    return CsvResponse(as_csv(backend.engine, asked.filter()))

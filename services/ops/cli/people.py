@@ -121,16 +121,17 @@ def set_password(who: Who, as_json: Json = False) -> None:
 def _show(invited: Invited, sentence: str, *, as_json: bool) -> None:
     """A person with a link, or that it was mailed."""
     if as_json:
-        link = {"link": invited.link or None, "mailed": not invited.link}
+        link = {"link": invited.link or None, "mailed": invited.mailed}
         return print(json.dumps(invited.person._asdict() | link))
     if sentence:
         say(f"{sentence}.")
-    if not invited.link:
-        return say(f"A link to sign in was mailed to {invited.person.mail}.")
-    if invited.why_not_sent:
-        say(f"No mail was sent: {invited.why_not_sent}.")
-    say("This link signs in once, within 15 minutes:")
-    return print(invited.link)
+    if invited.mailed:
+        say(f"A link to sign in was mailed to {invited.person.mail}.")
+    if invited.why_not:
+        say(f"No mail was sent: {invited.why_not}.")
+    if invited.link:
+        say("This link signs in once, within 15 minutes:")
+        print(invited.link)
 
 
 def _say(person: KnownPerson, sentence: str, *, as_json: bool) -> None:

@@ -30,11 +30,12 @@ class KnownPerson(NamedTuple):
 
 
 class Invited(NamedTuple):
-    """A person with a link: sent by mail, or else, with why it was not, to be handed over."""
+    """A person with a link, '' where it went by mail alone, and why it did not."""
 
     person: KnownPerson
     link: str
-    why_not_sent: str
+    mailed: bool
+    why_not: str = ""
 
 
 async def add(
@@ -49,7 +50,9 @@ async def add(
 async def invite(
     engine: AsyncEngine, settings: Settings, reference: str, *, by_mail: bool
 ) -> Invited:
-    """Makes a link for a person, and mails it where a server takes it. Raises Reject."""
+    """Makes a link for a person, and mails it where a server takes it; a sink's mail reaches
+    nobody, so that the link is returned as well. Raises Reject.
+    """
     async with engine.begin() as connection:
         person = await store.person(connection, reference)
         store.check_enabled(person)
@@ -59,14 +62,12 @@ async def invite(
             await record(connection, command_line(), "person", f"person {person.id}", details)
     known = _known(person, 0)
     if not by_mail:
-        return Invited(known, link, "")
-    if settings.smtp_is_sink:
-        return Invited(known, link, "the mail server is a sink")
+        return Invited(known, link, mailed=False)
     try:
         await SignInMail(settings).send(person.name, person.mail, link)
     except Retry as away:
-        return Invited(known, link, str(away))
-    return Invited(known, "", "")
+        return Invited(known, link, mailed=False, why_not=str(away))
+    return Invited(known, link if settings.smtp_is_sink else "", mailed=True)
 
 
 async def everybody(engine: AsyncEngine) -> list[KnownPerson]:
