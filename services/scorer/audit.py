@@ -51,7 +51,12 @@ EXAMPLE = AuditResponse(
     ],
     next=None,
 )  # fmt: skip
-CSV_EXAMPLE = "id,at,actor_kind,actor_id,actor,action,subject,details\r\n"
+CSV_CONTENT = {
+    CsvResponse.media_type: {
+        "schema": {"type": "string"},
+        "example": "id,at,actor_kind,actor_id,actor,action,subject,details\r\n",
+    }
+}
 RESPONSES: list[type[msgspec.Struct]] = [AuditResponse]
 
 
@@ -100,12 +105,8 @@ async def list_audit(backend: BackendDep, asked: Annotated[AuditPage, Query()]) 
 
 @router.get(
     "/audit.csv",
-    responses={
-        200: {
-            "description": "The newest lines",
-            "content": {"text/csv": {"schema": {"type": "string"}, "example": CSV_EXAMPLE}},
-        }
-    },
+    response_class=CsvResponse,
+    responses={200: {"description": "The newest lines", "content": CSV_CONTENT}},
 )
 async def audit_table(backend: BackendDep, asked: Annotated[AuditParameters, Query()]) -> Response:
     """The same as a table, the newest 100,000 lines at most."""
