@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.ui.frame import MAX_PLACE, Frame, check_same_site, own_path, see_other
 from services.shared.db import is_transient
-from services.shared.errors import Reject, Retry
+from services.shared.errors import Reject
 from services.shared.http.acting import acts
 from services.shared.http.problems import STATUS
 from services.shared.http.rates import RateLimit, TooManyRequests, network_of
@@ -55,7 +55,6 @@ class SignIn:
         self._tries = RateLimit("mail address", PASSWORDS_OF_ADDRESS)
         self._clients = RateLimit("address", BY_CLIENT)
         self._under_way: set[asyncio.Task[None]] = set()
-        self._has_people = False
 
     def add_to(self, router: APIRouter) -> None:
         """Adds the routes."""
@@ -240,15 +239,14 @@ class SignIn:
         )
 
     async def _people_may_sign_in(self) -> bool:
-        """Whether there is anybody to sign in by name; once there was, it is not asked again."""
-        if not self._has_people:
-            try:
-                async with self._engine.connect() as connection:
-                    self._has_people = await store.is_anybody(connection)
-            except Exception as error:
-                if not is_transient(error) and not isinstance(error, Retry):
-                    raise
-        return self._has_people
+        """Whether there is anybody to sign in by name; no while the database is away."""
+        try:
+            async with self._engine.connect() as connection:
+                return await store.is_anybody(connection)
+        except Exception as error:
+            if is_transient(error):
+                return False
+            raise
 
 
 def _enter(request: Request, cookie: str, to: str) -> Response:
