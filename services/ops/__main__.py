@@ -8,6 +8,7 @@ import structlog
 import typer
 
 from services.ops.cli import (
+    audit,
     channels,
     choice,
     content,
@@ -19,6 +20,7 @@ from services.ops.cli import (
     lift,
     mail,
     model,
+    people,
     playbook,
     sending,
     sources,
@@ -69,6 +71,8 @@ app.add_typer(channels.channel, name="channel")
 app.add_typer(mail.mail, name="mail")
 app.add_typer(sources.app, name="sources")
 app.add_typer(keys.app, name="keys")
+app.add_typer(people.app, name="people")
+app.command()(audit.audit)
 
 
 def main() -> None:

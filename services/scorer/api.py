@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer import estimates, handoff_api
+from services.scorer import audit, estimates, handoff_api
 from services.scorer.dependencies import (
     Backend,
     BackendDep,
@@ -44,8 +44,9 @@ from services.scorer.scoring import Scoring
 from services.scorer.ui import routes as page
 from services.shared.errors import Reject
 from services.shared.http import web
+from services.shared.http.acting import Acting
 from services.shared.http.keys import BEARER, ApiKeys
-from services.shared.http.paging import MAX_CURSOR
+from services.shared.http.paging import MAX_CURSOR, Cursors
 from services.shared.http.problems import problem_response, refusals
 from services.shared.http.rates import RateLimits
 from services.shared.http.responses import add_response_types, documented, json_response
@@ -80,6 +81,7 @@ def create_app(
     leads = LeadQueries(engine, scoring, pepper, lag)
     sales = SalesReports(engine, scoring, leads, publisher, pepper)
     timelines = TimelineQueries(engine, scoring, pepper)
+    models, cursors = ModelQueries(engine, scoring), Cursors(pepper)
     app.state.backend = Backend(
         scoring,
         keys,
@@ -87,15 +89,18 @@ def create_app(
         leads,
         timelines,
         sales,
-        ModelQueries(engine, scoring),
+        models,
         HandoffQueries(engine, pepper),
         HandoffAnswers(engine, scoring, pepper),
+        engine,
+        cursors,
     )
     app.exception_handler(MergedAway)(_redirect)
     app.exception_handler(UnknownLead)(_unknown)
     app.include_router(router)
     app.include_router(estimates.router)
     app.include_router(handoff_api.router)
+    app.include_router(audit.router)
     add_response_types(
         app,
         [
@@ -106,6 +111,7 @@ def create_app(
             PendingReportResponse,
             *estimates.RESPONSES,
             *handoff_api.RESPONSES,
+            *audit.RESPONSES,
         ],
     )
     page.mount(app, settings, engine, scoring, leads, keys, sales)
@@ -236,12 +242,16 @@ async def timeline(
     | refusals(404),
 )
 async def report_status(
-    backend: BackendDep, lead: LeadReference, report: SalesReport, product: Product
+    backend: BackendDep,
+    lead: LeadReference,
+    report: SalesReport,
+    product: Product,
+    actor: Acting,
 ) -> Response:
     """What sales reports of a lead: 200 with the lead once it counts, 202 where it is safe and
     will count soon.
     """
-    safe = await backend.sales.submit(lead, report)
+    safe = await backend.sales.submit(lead, report, actor)
     if safe.lead is None:
         return json_response(PendingReportResponse(safe.id, applied=False), 202)
     product = report.product or product

@@ -1,22 +1,27 @@
 """Plain mails to the company's own people, which no kill switch and no permission holds up."""
 
+import asyncio
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
+import structlog
 
+from services.shared.dkim_signing import Signer
 from services.shared.errors import Reject, Retry
 from services.shared.settings import Settings
 from services.shared.urls import read_sender
+
+log = structlog.get_logger()
 
 
 class StaffMail:
     """Sends over one SMTP server, every mail on a connection of its own."""
 
     def __init__(self, settings: Settings) -> None:
-        self._timeout = settings.sending_timeout_s
+        self._settings = settings
         self._url = urlsplit(settings.smtp_url.get_secret_value())
         self._sender = read_sender(settings.mail_from)
 
@@ -27,7 +32,7 @@ class StaffMail:
         Raises Reject where no mail can be made of it, Retry where the server has not taken it.
         """
         try:
-            raw = self._composed(message_id, recipient, subject, text, at)
+            raw = await asyncio.to_thread(self._composed, message_id, recipient, subject, text, at)
         except (ValueError, LookupError) as error:
             raise Reject(f"no mail can be made of it: {error}") from error
         implicit = self._url.scheme == "smtps"
@@ -43,7 +48,7 @@ class StaffMail:
                 password=unquote(self._url.password or "") if user else None,
                 use_tls=implicit,
                 start_tls=False if implicit else (True if user else None),  # a password over TLS
-                timeout=self._timeout,
+                timeout=self._settings.sending_timeout_s,
             )
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise Retry(f"the mail server did not take it: {type(error).__name__}") from error
@@ -59,4 +64,13 @@ class StaffMail:
         mail["Message-ID"] = f"<{message_id}@{self._sender.domain}>"
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(text, cte="8bit")
-        return mail.as_bytes(policy=mail.policy.clone(linesep="\r\n"))
+        return self._signed(mail.as_bytes(policy=mail.policy.clone(linesep="\r\n")))
+
+    def _signed(self, raw: bytes) -> bytes:
+        """The mail with DKIM where a key can be read: a mail unsigned is better than none."""
+        try:
+            signer = Signer.of(self._settings)
+        except Reject as error:
+            log.warning("staff_mail_unsigned", reason=error.title)
+            return raw
+        return signer.signed(raw) if signer else raw
