@@ -168,6 +168,9 @@ def _already_seen(case: Case) -> str | None:
 
 
 def _held_out(case: Case) -> str | None:
+    """Of whom no address is known the account is not either; nothing goes there anyway."""
+    if not case.lead.snapshot.email:
+        return None
     if not is_held_out(case.lead, case.rules.playbook.holdout, case.rules.cleaner):
         return None
     return "the account is in the permanent hold-out that shows what nurturing does"
