@@ -22,7 +22,10 @@ class Policy(NamedTuple):
 
 def policy_of(playbook: Playbook, snapshot: Snapshot) -> Policy | None:
     """The first rule for what sales reported last; None where nothing was lost."""
-    status, reason = snapshot.sales_status, _plain(snapshot.sales_reason)
+    status = snapshot.sales_status
+    if not status:  # of nearly everybody
+        return None
+    reason = _plain(snapshot.sales_reason)
     for rule in playbook.after_loss:
         if status in rule.sales and (
             not rule.reasons or reason in {_plain(name) for name in rule.reasons}
