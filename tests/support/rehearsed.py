@@ -1,5 +1,5 @@
-"""What anybody can check of a rehearsal from its three files, by the rules of nurture's promises; it
-knows nothing of how they are kept.
+"""What anybody can check of a rehearsal from its three files, by what nurture promises; it knows
+nothing of how that is kept.
 """
 
 import json
@@ -76,9 +76,9 @@ def _of_unasked(row: Row, summary: Row) -> Iterator[str]:
         yield f"in quiet hours: {row}"
     if local.isoweekday() not in summary["working_days"]:
         yield f"on a day off: {row}"
-    if row["purpose"] in ("promotion", "sales") and row["stage"] != "customer":
-        if row["sales_status"] not in HANDED_OVER:
-            yield f"promotion before the hand-off: {row}"
+    presses = row["purpose"] in ("promotion", "sales") and row["stage"] != "customer"
+    if presses and row["sales_status"] not in HANDED_OVER:
+        yield f"promotion before the hand-off: {row}"
     if row["sales_status"] in WITH_SALES:
         yield f"while sales works with the lead: {row}"
 

@@ -20,6 +20,7 @@ from services.scorer.ui.lead_names import names_of_views
 from services.scorer.ui.lead_page import LeadPages
 from services.scorer.ui.mails import Mails
 from services.scorer.ui.overview import Overview
+from services.scorer.ui.rehearsal import RehearsalRoutes, Rehearsals
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.scorer.ui.sending import SendingRoutes
 from services.scorer.ui.sign_in import SignIn
@@ -75,6 +76,7 @@ def mount(
     LeadRoutes(LeadPages(engine, scoring, leads), scoring, leads, sales, frame).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
+    RehearsalRoutes(Rehearsals(settings.playbook, scoring.clock), frame).add_to(signed_in)
     app.include_router(anybody)
     app.include_router(signed_in)
 
