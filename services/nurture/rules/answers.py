@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from services.nurture.rules.choice import channel_of
 from services.nurture.rules.decision import Send, answer_request, decide, recheck
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules, Withhold
@@ -47,7 +48,7 @@ def touch_of(
         program=program.id if program else "",
         stage=trigger.stage,
         content=send.content.id if send else "",
-        channel=program.channel if program and send else "",
+        channel=channel_of(program, send.content) if program and send else "",
         status="due" if send else "withheld",
         reason=decision.reason,
         why=decision.why,

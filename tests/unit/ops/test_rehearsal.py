@@ -44,6 +44,7 @@ def random_content(rng: random.Random) -> list[Content]:
                 personas=some(rng, PERSONAS, 0) if rng.random() < 0.3 else [],
                 topic=rng.choice("abc"),
                 angle=rng.choice(["", "", "cost", "people"]),
+                channel=rng.choice(["", "", "", "email", "webhook", "call"]),
                 distance=rng.choice([0, 0, 1, 1, 2, 3]),
                 prerequisites=rng.sample(before, 1) if before and rng.random() < 0.3 else [],
                 forms=[f"form-{number}"] if rng.random() < 0.3 else [],
