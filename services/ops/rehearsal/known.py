@@ -8,13 +8,15 @@ from msgspec.structs import replace
 from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK, WITH_SALES
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.lead import Had, Lead
-from services.nurture.store.enrolments import CHANGED_BY_NEWS, SOON
+from services.nurture.store.enrolments import CHANGED_BY_NEWS
 from services.shared.clock import to_us
 from services.shared.contracts.consent import snapshot_key
 from services.shared.contracts.events import Change, Snapshot, Touch
 
 MARKETING = snapshot_key("email", "marketing")
 POLL = timedelta(seconds=1)  # after which what is due is looked at
+# after which what comes next is decided: the news of one visit are one
+SOON = timedelta(minutes=10)
 
 
 class Known:

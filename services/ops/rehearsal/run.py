@@ -10,18 +10,18 @@ from services.ops.rehearsal.cast import Actor
 from services.scorer.model import profile
 from services.scorer.processing.announcements import (
     Evidence,
-    engaged,
+    news_events,
     stage_change,
-    stage_changed,
+    stage_change_event,
 )
 from services.scorer.processing.folding import exclude
 from services.scorer.records import Announcement, IncomingEvent, LastAnnounced, StageChange, State
 from services.scorer.scoring import Scoring
 from services.shared.clock import DAY, from_us
 from services.shared.contracts.event_types import CONSUMES_CONTENT, TOUCH_SENT
-from services.shared.contracts.events import Change, ChangeEvent, decode_change, derived
+from services.shared.contracts.events import Change, ChangeEvent, derived
 
-WINDOW = 10 * DAY  # in which leads go on at their own instants
+WINDOW = 45 * DAY  # in which leads go on at their own instants
 LEARNING_WINDOW = DAY  # ... where what came of some decides what others get
 NONE = Evidence()
 
@@ -102,7 +102,8 @@ class Run:
         ]
         self._fold([(actor, happened[actor.id]) for actor, _ in reviewed if happened[actor.id]])
         for (actor, at), changes in zip(reviewed, self._viewed(reviewed, happened), strict=True):
-            self._treatment.heard(actor, changes, at)
+            if changes or happened[actor.id]:
+                self._treatment.heard(actor, changes, at)
         for actor, at in ready:
             self._treatment.do(actor, at)
 
@@ -170,7 +171,7 @@ class Run:
         """The stage changes that are announced, and what else others hear."""
         scoring, row = self._scoring, actor.row
         evidence = Evidence(events=events) if events else NONE
-        published = []
+        published: list[ChangeEvent] = []
         reviews = []
         for state in actor.states:
             view = state.view
@@ -186,15 +187,15 @@ class Run:
             announcement = self._announce(state, change, at)
             self._note_step(actor, change, at)
             if self._treatment.hears:
-                published.append(stage_changed(scoring, row, announcement, evidence))
+                published.append(stage_change_event(scoring, row, announcement, evidence))
         if not self._treatment.hears:
             row.publish_at = None
         elif events or (row.publish_at is not None and row.publish_at <= at):
-            published += engaged(scoring, row, evidence, from_us(at))
+            published += news_events(scoring, row, evidence, from_us(at))
         if row.publish_at is not None:
             reviews.append(row.publish_at)
         actor.review_at = min(reviews, default=None)
-        return [decode_change(one.value) for one in published if one.value]
+        return published
 
     def _announce(self, state: State, change: StageChange, at: int) -> Announcement:
         seq = state.announced.seq + 1

@@ -220,6 +220,8 @@ class Nurtured:
         self._note_progress(actor, changes, moment)
         known.call(moment)
         for event in changes:
+            if event.type != STAGE_CHANGED and not event.data.requests:
+                continue
             lead = self._lead(known, event.data.product, moment)
             if event.type == STAGE_CHANGED:
                 answers = answers_to_stage(self._rules, event, lead, moment, known.enrolments)
@@ -238,7 +240,8 @@ class Nurtured:
             return
         moment = from_us(now)
         self._step(actor, known, moment)
-        self._send(actor, known, moment)
+        if known.due:
+            self._send(actor, known, moment)
         known.plan()
 
     def _lead(self, known: Known, product: str, now: datetime) -> Lead:
@@ -263,11 +266,11 @@ class Nurtured:
         """As the planner: the enrolments whose moment has come, and programs that are new."""
         rules = self._rules
         due = [one for one in known.enrolments.values() if one.next_at and one.next_at <= now]
-        for product in dict.fromkeys(one.product for one in due):
-            lead = self._lead(known, product, now)
+        leads = {product: self._lead(known, product, now) for product in {o.product for o in due}}
+        for product, lead in sorted(leads.items()):
             due += newly_entered(rules, lead, product, [*known.enrolments], now)
         for one in sorted(due, key=lambda one: one.program):
-            lead = self._lead(known, one.product, now)
+            lead = leads[one.product]
             done = step(rules, lead, one, now, is_pending=known.is_pending(one.program))
             if done.decision:
                 touch = next_touch(rules, one, done, lead, now)
