@@ -20,8 +20,8 @@ NOTE = (
     "simulated people, never a forecast: those of the demo, whom no mail makes buy sooner; mail "
     "brings visits and unsubscribes"
 )
-# of the whole work, which part each step is
-SHARES = {"people": 0.1, "nurtured": 0.6, "left alone": 0.1, "calendar": 0.2}
+COURSES = ("nurtured", "left_alone", "calendar")
+PEOPLE = 0.1  # of the whole work
 Progress = Callable[[str, float], None]  # a step, and the share of the whole that is done
 
 
@@ -46,20 +46,26 @@ def rehearse(playbook: Playbook, options: Options, progress: Progress) -> Rehear
     scoring = Scoring.of(playbook, Clock(), b"rehearsal")
     cast = _cast(playbook, options, scoring, progress)
     rules = Rules.of(playbook, sink=True)
-    rows = Rows(rules)
-    post = Post(rules, options)
-    nurtured = Nurtured(rules, post, SalesAtWork(cast), rows.decided)
-    told = {"nurtured": _course(scoring, cast, nurtured, post, options, progress, "nurtured")}
-    acts = told["nurtured"].course.acts
-    for name in ("left alone", "calendar"):
-        others, post = [again(one) for one in cast], Post(rules, options)
-        other = LeftAlone() if name == "left alone" else Drip(rules, post, rows.held_out)
-        told[name.replace(" ", "_")] = _course(
-            scoring, others, other, post, options, progress, name
-        )
+    rows, start = Rows(rules), to_us(options.start)
+    posts = [Post(rules, options) for _ in COURSES]
+    nurtured = Nurtured(rules, posts[0], SalesAtWork(cast), rows.decided)
+    treatments = (nurtured, LeftAlone(), Drip(rules, posts[2], rows.held_out))
+    run = Run(scoring, start, start + options.days * DAY)
+    casts = [cast, *([again(one) for one in cast] for _ in treatments[1:])]
+    courses = [run.add(*each) for each in zip(casts, treatments, strict=True)]
+    run.run(
+        lambda share: progress("rehearsing", PEOPLE + (1 - PEOPLE) * share),
+        LEARNING_WINDOW if nurtured.learns else WINDOW,
+    )
+    told = {
+        name: Told(course, post.sent)
+        for name, course, post in zip(COURSES, courses, posts, strict=True)
+    }
     curves = {name: _curves(one, options) for name, one in told.items()}
     summary = _summary(playbook, options, rows, told, nurtured.waiting)
-    return Rehearsal(lines(rows.rows), act_lines(acts), summary, drawn(curves, options.days))
+    return Rehearsal(
+        lines(rows.rows), act_lines(courses[0].acts), summary, drawn(curves, options.days)
+    )
 
 
 def _cast(
@@ -69,29 +75,8 @@ def _cast(
     for person in people(World.of(playbook), options):
         cast.append(actor(person, options, scoring))
         if person.index % 50 == 0:
-            progress("people", SHARES["people"] * person.index / options.leads)
+            progress("people", PEOPLE * person.index / options.leads)
     return cast
-
-
-def _course(
-    scoring: Scoring,
-    cast: Sequence[Actor],
-    treatment: Nurtured | LeftAlone | Drip,
-    post: Post,
-    options: Options,
-    progress: Progress,
-    name: str,
-) -> Told:
-    start = to_us(options.start)
-    names = list(SHARES)
-    before = sum(SHARES[each] for each in names[: names.index(name)])
-
-    def part(share: float) -> None:
-        progress(name, before + SHARES[name] * share)
-
-    learns = isinstance(treatment, Nurtured) and treatment.learns
-    run = Run(scoring, cast, treatment, start, start + options.days * DAY)
-    return Told(run.run(part, LEARNING_WINDOW if learns else WINDOW), post.sent)
 
 
 def _summary(

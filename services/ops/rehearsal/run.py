@@ -1,8 +1,8 @@
-"""One course of events: the scorer's fold and what follows from it, lead by lead at its own
-instants, all leads' next instants at once.
+"""Courses of events: the scorer's fold and what follows from it, each lead at its own instants,
+the next instants of all leads of all courses at once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from services.nurture.rules.answers import is_step_forward
@@ -21,7 +21,7 @@ from services.shared.clock import DAY, from_us
 from services.shared.contracts.event_types import CONSUMES_CONTENT, TOUCH_SENT
 from services.shared.contracts.events import Change, ChangeEvent, derived
 
-WINDOW = 45 * DAY  # in which leads go on at their own instants
+WINDOW = 15 * DAY  # in which leads go on at their own instants
 LEARNING_WINDOW = DAY  # ... where what came of some decides what others get
 NONE = Evidence()
 
@@ -61,59 +61,80 @@ class Course(NamedTuple):
     steps: list[tuple[int, str]]  # at an instant (µs), and whose
 
 
-class Run:
-    """The leads of one course, under a treatment, until an instant (µs)."""
+class Part:
+    """One lead in one course."""
 
-    def __init__(
-        self, scoring: Scoring, cast: Sequence[Actor], treatment: Treatment, start: int, end: int
-    ) -> None:
-        self._scoring, self._cast, self._treatment = scoring, cast, treatment
-        self._start, self._end = start, end
-        self.course = Course([], [])
-        for actor in cast:
-            actor.begin({name: scoring.initial(name) for name in scoring.playbook.products})
+    def __init__(self, actor: Actor, treatment: Treatment, course: Course) -> None:
+        self.actor, self.treatment, self.course = actor, treatment, course
 
-    def run(self, progress: Callable[[float], None], window: int = WINDOW) -> Course:
-        """From the beginning to the end; `progress` is told the share that is done."""
-        for begin in range(self._start, self._end, window):
-            until = min(begin + window, self._end)
-            self._treatment.begin(begin)
-            active = [(actor, self._next(actor)) for actor in self._cast]
-            while ready := [(actor, at) for actor, at in active if at is not None and at < until]:
-                self._round(ready)
-                active = [(actor, self._next(actor)) for actor, _ in ready]
-            progress((until - self._start) / (self._end - self._start))
-        return self.course
-
-    def _next(self, actor: Actor) -> int | None:
-        soonest = actor.next_act()
-        for at in (actor.review_at, self._treatment.next_at(actor)):
+    def next(self) -> int | None:
+        """Its next instant (µs)."""
+        soonest = self.actor.next_act()
+        for at in (self.actor.review_at, self.treatment.next_at(self.actor)):
             if at is not None and (soonest is None or at < soonest):
                 soonest = at
         return soonest
 
-    def _round(self, ready: Sequence[tuple[Actor, int]]) -> None:
-        """The next instant of each of these leads."""
-        happened = {actor.id: actor.take(at) for actor, at in ready}
-        reviewed = [
-            (actor, at)
-            for actor, at in ready
-            if happened[actor.id] or (actor.review_at is not None and actor.review_at <= at)
-        ]
-        self._fold([(actor, happened[actor.id]) for actor, _ in reviewed if happened[actor.id]])
-        for (actor, at), changes in zip(reviewed, self._viewed(reviewed, happened), strict=True):
-            if changes or happened[actor.id]:
-                self._treatment.heard(actor, changes, at)
-        for actor, at in ready:
-            self._treatment.do(actor, at)
 
-    def _fold(self, grown: Sequence[tuple[Actor, list[IncomingEvent]]]) -> None:
+class Moment(NamedTuple):
+    """A lead at an instant (µs), and what happens then."""
+
+    part: Part
+    at: int
+    events: list[IncomingEvent]
+
+
+class Run:
+    """Courses of the same people until an instant (µs), each under a treatment of its own."""
+
+    def __init__(self, scoring: Scoring, start: int, end: int) -> None:
+        self._scoring, self._start, self._end = scoring, start, end
+        self._parts: list[Part] = []
+        self._treatments: list[Treatment] = []
+
+    def add(self, cast: Sequence[Actor], treatment: Treatment) -> Course:
+        """Adds a course, which is filled by `run`."""
+        course = Course([], [])
+        products = self._scoring.playbook.products
+        for actor in cast:
+            actor.begin({name: self._scoring.initial(name) for name in products})
+            self._parts.append(Part(actor, treatment, course))
+        self._treatments.append(treatment)
+        return course
+
+    def run(self, progress: Callable[[float], None], window: int = WINDOW) -> None:
+        """From the beginning to the end; `progress` is told the share that is done."""
+        for begin in range(self._start, self._end, window):
+            until = min(begin + window, self._end)
+            for treatment in self._treatments:
+                treatment.begin(begin)
+            active = [(part, part.next()) for part in self._parts]
+            while ready := [(part, at) for part, at in active if at is not None and at < until]:
+                self._round([Moment(part, at, part.actor.take(at)) for part, at in ready])
+                active = [(part, part.next()) for part, _ in ready]
+            progress((until - self._start) / (self._end - self._start))
+
+    def _round(self, ready: Sequence[Moment]) -> None:
+        """The next instant of each of these leads."""
+        reviewed = [
+            moment
+            for moment in ready
+            if moment.events or (moment.part.actor.review_at or moment.at + 1) <= moment.at
+        ]
+        self._fold([moment for moment in reviewed if moment.events])
+        for (part, at, events), changes in zip(reviewed, self._viewed(reviewed), strict=True):
+            if changes or events:
+                part.treatment.heard(part.actor, changes, at)
+        for part, at, _ in ready:
+            part.treatment.do(part.actor, at)
+
+    def _fold(self, grown: Sequence[Moment]) -> None:
         states, events = [], []
-        for actor, happened in grown:
-            row = actor.row
+        for part, _, happened in grown:
+            actor, row = part.actor, part.actor.row
             row.version += 1
             for event in happened:
-                self._note(actor, event)
+                self._note(part, event)
                 profile.add(row.profile, event.event, self._scoring.fold.declared)
                 if actor.identify(event) or event.data.traits:
                     exclude(self._scoring, row)
@@ -125,8 +146,8 @@ class Run:
         for state, after in zip(states, folded, strict=True):
             state.fold, state.fold_hash = after, self._scoring.playbook.fold_hash
 
-    def _note(self, actor: Actor, event: IncomingEvent) -> None:
-        data = event.data
+    def _note(self, part: Part, event: IncomingEvent) -> None:
+        actor, data = part.actor, event.data
         if data.type == TOUCH_SENT:
             return
         reading = self._scoring.fold.interpreter.interpret(data)
@@ -136,21 +157,17 @@ class Run:
             self._scoring.playbook.content_by_id
         )
         content = reading.content if done else None
-        self.course.acts.append(
+        part.course.acts.append(
             Act(actor.id, event.at, reading.type, content, data.touch_id or None)
         )
 
-    def _viewed(
-        self,
-        reviewed: Sequence[tuple[Actor, int]],
-        happened: Mapping[str, list[IncomingEvent]],
-    ) -> list[list[ChangeEvent]]:
+    def _viewed(self, reviewed: Sequence[Moment]) -> list[list[ChangeEvent]]:
         """Views leads at their instants, and what is published of each."""
         if not reviewed:
             return []
         fold, products = self._scoring.fold, self._scoring.playbook.products
-        self._fit([actor for actor, _ in reviewed if actor.fit is None])
-        pairs = [(actor, at, state) for actor, at in reviewed for state in actor.states]
+        self._fit([moment.part.actor for moment in reviewed if moment.part.actor.fit is None])
+        pairs = [(part.actor, at, state) for part, at, _ in reviewed for state in part.actor.states]
         fits = [actor.fit or 0.0 for actor, _, _ in pairs]
         effects = [actor.effect for actor, _, _ in pairs] if fold.estimate.has_layer else None
         moments = [max(at, actor.row.profile.last_at) for actor, at, _ in pairs]
@@ -159,7 +176,7 @@ class Run:
             state.view, state.as_of, state.snapshot = view, moment, None
             state.sales = actor.row.profile.sales_of(state.fold.product, products)
             state.qualified = fold.fit.qualified(view.fit) and not actor.row.excluded
-        return [self._published(actor, at, happened[actor.id]) for actor, at in reviewed]
+        return [self._published(*moment) for moment in reviewed]
 
     def _fit(self, actors: Sequence[Actor]) -> None:
         """Works out what is known of the persons, until they tell more."""
@@ -167,8 +184,9 @@ class Run:
         for place, one in enumerate(actors):
             one.fit, one.effect = fits[place], effects[place] if effects else 0.0
 
-    def _published(self, actor: Actor, at: int, events: list[IncomingEvent]) -> list[ChangeEvent]:
+    def _published(self, part: Part, at: int, events: list[IncomingEvent]) -> list[ChangeEvent]:
         """The stage changes that are announced, and what else others hear."""
+        actor, hears = part.actor, part.treatment.hears
         scoring, row = self._scoring, actor.row
         evidence = Evidence(events=events) if events else NONE
         published: list[ChangeEvent] = []
@@ -185,10 +203,10 @@ class Run:
             if change is None:
                 continue
             announcement = self._announce(state, change, at)
-            self._note_step(actor, change, at)
-            if self._treatment.hears:
+            self._note_step(part, change, at)
+            if hears:
                 published.append(stage_change_event(scoring, row, announcement, evidence))
-        if not self._treatment.hears:
+        if not hears:
             row.publish_at = None
         elif events or (row.publish_at is not None and row.publish_at <= at):
             published += news_events(scoring, row, evidence, from_us(at))
@@ -215,10 +233,10 @@ class Run:
             from_us(at),
         )
 
-    def _note_step(self, actor: Actor, change: StageChange, at: int) -> None:
+    def _note_step(self, part: Part, change: StageChange, at: int) -> None:
         told = Change(
-            lead=actor.id, version=0, from_stage=change.from_stage, stage=change.stage,
+            lead=part.actor.id, version=0, from_stage=change.from_stage, stage=change.stage,
             cause=change.cause, cause_at=from_us(change.cause_at),
         )  # fmt: skip
         if is_step_forward(self._scoring.playbook.stages, told):
-            self.course.steps.append((at, actor.id))
+            part.course.steps.append((at, part.actor.id))
