@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import holidays
+
 FIELDS = {
     "lead", "account", "program", "announcement", "at", "local", "stage", "belief", "sales_status",
     "content", "content_stages", "distance", "max_distance", "prerequisites", "channel", "purpose",
@@ -16,6 +18,7 @@ FIELDS = {
 HANDED_OVER = {"accepted", "opportunity", "won", "lost", "refunded", "churned"}
 WITH_SALES = {"accepted", "opportunity"}
 AT_ONCE = timedelta(seconds=5)
+KNOWN = holidays.list_supported_countries()
 Row = dict[str, Any]
 
 
@@ -76,6 +79,10 @@ def _of_unasked(row: Row, summary: Row) -> Iterator[str]:
         yield f"in quiet hours: {row}"
     if local.isoweekday() not in summary["working_days"]:
         yield f"on a day off: {row}"
+    if summary["holidays"] and row["country"]:
+        country, year = row["country"], local.year
+        if country in KNOWN and local.date() in holidays.country_holidays(country, years=year):
+            yield f"on a public holiday: {row}"
     presses = row["purpose"] in ("promotion", "sales") and row["stage"] != "customer"
     if presses and row["sales_status"] not in HANDED_OVER:
         yield f"promotion before the hand-off: {row}"

@@ -165,4 +165,4 @@ def _print(summary: dict[str, Any]) -> None:
     print(f"Withheld: {withheld or 'none'}; {summary['waiting']} wait at the end.")
     if unused := [item for item, count in summary["content_sent"].items() if not count]:
         print(f"Sent to nobody: {', '.join(unused)}.")
-    print(f"No forecast: {summary['note']}.")
+    print(summary["note"])

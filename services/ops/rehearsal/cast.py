@@ -23,7 +23,7 @@ from services.shared.contracts.identity import Cleaner, Identifier
 from services.shared.contracts.provenance import LIVE
 from services.shared.contracts.sales import STATUS_OF
 
-LEADS_A_BRANCH = 100  # so that a company of the demo becomes several, of a few people each
+LEADS_A_BRANCH = 40  # so that a company of the demo becomes several, of two or three people each
 OWN = frozenset({"email", "consent"})  # fields of a form that are no traits
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-WIDTH, HEIGHT, LEFT, TOP, GAP, BOTTOM = 250, 200, 56, 64, 66, 44
+WIDTH, HEIGHT, LEFT, TOP, GAP, BOTTOM = 250, 200, 56, 84, 66, 44
 INK, GREY = "#1f2937", "#9ca3af"
 # colours that people who see few of them tell apart, and dashes for those who see none
 STYLES = {
@@ -68,7 +68,7 @@ def _panel(name: str, title: str, courses: Mapping[str, Curves], days: int, left
         for share in (0.0, 0.5, 1.0)
     )
     return (
-        f'<text x="{left}" y="{TOP - 6}">{title}</text>{ticks}'
+        f'<text x="{left}" y="{TOP - 10}">{title}</text>{ticks}'
         f'<rect x="{left}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" '
         f'stroke="{GREY}"/>{paths}'
         f'<text x="{left}" y="{TOP + HEIGHT + 18}">0</text>'

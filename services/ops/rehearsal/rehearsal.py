@@ -9,7 +9,7 @@ from services.nurture.rules.grounds import Rules
 from services.ops.rehearsal.cast import Actor, Options, SalesAtWork, actor, again, people
 from services.ops.rehearsal.plot import Curves, drawn
 from services.ops.rehearsal.rows import Rows, act_lines, lines
-from services.ops.rehearsal.run import LEARNING_WINDOW, WINDOW, Course, Run
+from services.ops.rehearsal.run import LEARNING_WINDOW, WINDOW, Course, Run, Treatment
 from services.ops.rehearsal.treatments import Drip, LeftAlone, Nurtured, Post, Sent
 from services.ops.simulation.world import World
 from services.scorer.scoring import Scoring
@@ -17,8 +17,8 @@ from services.shared.clock import DAY, Clock, rfc3339, to_us
 from services.shared.playbook.sections import Playbook
 
 NOTE = (
-    "simulated people, never a forecast: those of the demo, whom no mail makes buy sooner; mail "
-    "brings visits and unsubscribes"
+    "Simulated people, never a forecast: they are those of the demo, whom no mail makes buy "
+    "sooner; mail brings visits and unsubscribes."
 )
 COURSES = ("nurtured", "left_alone", "calendar")
 PEOPLE = 0.1  # of the whole work
@@ -49,7 +49,8 @@ def rehearse(playbook: Playbook, options: Options, progress: Progress) -> Rehear
     rows, start = Rows(rules), to_us(options.start)
     posts = [Post(rules, options) for _ in COURSES]
     nurtured = Nurtured(rules, posts[0], SalesAtWork(cast), rows.decided)
-    treatments = (nurtured, LeftAlone(), Drip(rules, posts[2], rows.held_out))
+    drip = Drip(rules, posts[2], rows.held_out)
+    treatments: list[Treatment] = [nurtured, LeftAlone(), drip]
     run = Run(scoring, start, start + options.days * DAY)
     casts = [cast, *([again(one) for one in cast] for _ in treatments[1:])]
     courses = [run.add(*each) for each in zip(casts, treatments, strict=True)]

@@ -11,7 +11,7 @@ from services.nurture.rules.consent import permitted
 from services.nurture.rules.grounds import Rules
 from services.nurture.rules.holdout import is_held_out
 from services.nurture.rules.lead import Lead
-from services.nurture.rules.time_zones import zones_of
+from services.nurture.rules.time_zones import country_of, zones_of
 from services.ops.rehearsal.cast import Actor
 from services.ops.rehearsal.run import Act
 from services.shared.clock import from_us, rfc3339
@@ -66,6 +66,7 @@ class Rows:
             "follows": touch.follows or None,
             "product": touch.product,
             "persona": touch.persona or None,
+            "country": country_of(snapshot.traits, playbook.company.timezone) or None,
             "why": touch.why,
         })  # fmt: skip
 

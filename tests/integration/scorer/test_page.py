@@ -767,7 +767,7 @@ async def test_a_rehearsal_is_run_from_its_page_and_its_figures_and_plot_are_sho
     await asyncio.sleep(0.01)
     shown = await site.http.get("/rehearsal")
     assert "8 simulated people over 30 days" in shown.text
-    assert "never a forecast" in shown.text
+    assert "Simulated people, never a forecast" in shown.text
     assert "refresh" not in shown.headers
     plot = await site.http.get("/rehearsal/plot")
     assert (plot.headers["content-type"], plot.text) == ("image/svg+xml", found.plot)
