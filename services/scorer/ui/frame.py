@@ -25,6 +25,9 @@ PAGES = (
     ("home", "/", "Pipeline"),
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
+    ("people", "/people", "People"),
+    ("audit", "/audit", "Audit"),
+    ("rehearsal", "/rehearsal", "Rehearsal"),
 )
 OWN_PATHS = re.compile(
     rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"
