@@ -25,6 +25,8 @@ PAGES = (
     ("home", "/", "Pipeline"),
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
+    ("people", "/people", "People"),
+    ("audit", "/audit", "Audit"),
     ("rehearsal", "/rehearsal", "Rehearsal"),
 )
 OWN_PATHS = re.compile(
