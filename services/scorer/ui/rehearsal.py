@@ -97,7 +97,8 @@ class Rehearsals:
             return Result(asked, at, problem=slow)
         finally:
             if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if process.returncode:
             return Result(asked, at, problem=said or f"it ended with code {process.returncode}")
