@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from services.ops.effects.mapping import LiftMapping
-from services.ops.effects.table import ArmTable
+from services.ops.reports.lift_mapping import LiftMapping
+from services.ops.reports.lift_table import ArmTable
 from services.scorer.effects.lift import LEAST_OUTCOMES, Plan, lift
 from services.scorer.effects.power import Experiment, detectable, needed
 from services.scorer.effects.units import Arms, B, Entered, I, sums_at

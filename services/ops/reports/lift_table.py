@@ -13,7 +13,7 @@ from services.ingest.importing.cells import folded, matches, number, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.table import Table
-from services.ops.effects.mapping import LiftMapping
+from services.ops.reports.lift_mapping import LiftMapping
 from services.scorer.effects.lift import F
 from services.scorer.effects.units import B, I
 from services.shared.clock import EPOCH
