@@ -33,7 +33,7 @@ lint: .venv/.installed-dev  ## style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: .venv/.installed-dev  ## write docs/openapi and docs/asyncapi.yaml from the code
+docs: .venv/.installed-dev  ## write docs/openapi, docs/asyncapi.yaml and the playbook's schemas from the code
 	$(BIN)/python -m services.ops.documents
 
 compose-check:  ## the whole system under Docker Compose: up, a lead through to its touch, down

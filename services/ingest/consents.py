@@ -7,8 +7,9 @@ from typing import NamedTuple, Self
 from msgspec.structs import replace
 
 from services.ingest.limits import MAX_CONSENTS, MAX_NAME, check_word
+from services.ingest.sources.bounces import status_in
 from services.shared.clock import EPOCH, from_us, to_us
-from services.shared.contracts.consent import counts_from
+from services.shared.contracts.consent import DELIVERY, counts_from
 from services.shared.contracts.events import (
     CONSENTS,
     TOUCH_SYSTEM,
@@ -23,6 +24,8 @@ from services.shared.contracts.events import (
 from services.shared.contracts.identity import Cleaner, Identifier, Kind
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing
+
+BOUNCED = "email_bounced"
 
 
 class Named(NamedTuple):
@@ -93,6 +96,18 @@ def consent_records(
                 told = replace(changed, identifier=touch_hash, touch=touch)
                 records.append(_record(derived(*event_id, touch_hash), told))
     return records
+
+
+def came_back(item: Interaction, uid: str, named: Named, at: datetime) -> list[Outgoing]:
+    """The record that a mail of ours came back for a while, with the status; none of mails that
+    others sent.
+    """
+    if not item.touch_id or item.machine:
+        return []
+    said = f"{item.properties.get('status') or ''} {item.properties.get('reason') or ''}"
+    basis = f"{item.type} {status_in(said)}".rstrip()
+    bounce = Consent(purpose=DELIVERY, state="withdrawn", basis=basis)
+    return consent_records([bounce], uid, Named("", touch=named.touch), at, at)
 
 
 def _record(event_id: str, changed: ConsentChanged) -> Outgoing:

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import msgspec
 
 from services.ingest.consents import (
+    BOUNCED,
     Named,
+    came_back,
     check_bases,
     consent_records,
     in_utc,
@@ -212,10 +214,13 @@ class Normaliser:
         key = keyed_hash(self._pepper, who)
         receipt.records.append(Outgoing(INTERACTIONS, key, record))
         receipt.ids.append(item.id)
-        if consents and not provenance.test:
+        is_report = not consents and item.type == BOUNCED
+        if (consents or is_report) and not provenance.test:
             named = Named.by(item, self._cleaner, self._pepper)
-            receipt.records += consent_records(
-                consents, uid, named, times.occurred_at, receipt.received_at
+            receipt.records += (
+                came_back(item, uid, named, receipt.received_at)
+                if is_report
+                else consent_records(consents, uid, named, times.occurred_at, receipt.received_at)
             )
         return cut
 

@@ -2,7 +2,7 @@
 
 from services.nurture.wiring import wire
 from services.shared.http.server import serve
-from services.shared.runtime import DRAIN_SECONDS, Watchdog
+from services.shared.runtime import DRAIN_SECONDS, Watchdog, refresh_every_second
 from services.shared.settings import Settings
 from services.shared.startup import after_check, run
 
@@ -22,7 +22,11 @@ async def main(settings: Settings) -> None:
             nurture.consumer.run(watchdog.heartbeat("consumer")),
             nurture.relay.run(watchdog.heartbeat("relay")),
             nurture.scheduler.run(watchdog.heartbeat("scheduler")),
+            nurture.planner.run(watchdog.heartbeat("planner")),
             nurture.keys.refresh(watchdog.heartbeat("keys")),
+            refresh_every_second(
+                nurture.scheduler.report, watchdog.heartbeat("report"), "report_waits"
+            ),
         ),
         watchdog.watch(),
         on_stop=nurture.scheduler.stop,

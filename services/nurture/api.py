@@ -1,13 +1,22 @@
-"""Nurture's HTTP: the decisions, with what became of them."""
+"""Nurture's HTTP: the decisions, with what became of them, and people in programs."""
 
 import uuid
 from typing import Annotated, Literal
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.nurture.responses import TouchesResponse, TouchResponse
+from services.nurture.calls import Calls
+from services.nurture.responses import (
+    EnrolmentResponse,
+    EnrolmentsResponse,
+    TouchesResponse,
+    TouchResponse,
+)
+from services.nurture.rules.enrolment import EnrolmentState
+from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.touches import PageEnd, TouchStore
+from services.nurture.tasks_api import create_router
 from services.shared.clock import to_us
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http import web
@@ -18,9 +27,15 @@ from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
 from services.shared.settings import Settings
 
+MAX_NAME = 200  # characters of a program's id
+
 
 def create_app(
-    settings: Settings, engine: AsyncEngine, keys: ApiKeys, readiness: web.Readiness
+    settings: Settings,
+    engine: AsyncEngine,
+    keys: ApiKeys,
+    readiness: web.Readiness,
+    calls: Calls,
 ) -> FastAPI:
     """The application; opens nothing."""
     rates = RateLimits(settings)
@@ -30,12 +45,19 @@ def create_app(
     async def may_query(request: Request) -> None:
         rates.count_key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
 
-    @app.get(
-        "/v1/touches",
+    queries = APIRouter(
         dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],
         responses=refusals(400, 401, 403, 422, 429, 503),
-        tags=["touches"],
     )
+    _add_touches(queries, engine, cursors)
+    _add_enrolments(queries, engine, cursors)
+    app.include_router(queries)
+    app.include_router(create_router(engine, keys, rates, cursors, calls))
+    return app
+
+
+def _add_touches(router: APIRouter, engine: AsyncEngine, cursors: Cursors) -> None:
+    @router.get("/v1/touches", tags=["touches"])
     async def touches(
         lead: uuid.UUID | None = None,
         status: Literal[TouchStatus, ""] = "",
@@ -57,4 +79,28 @@ def create_app(
             following = cursors.encode(scope, Position(to_us(last.decided_at), str(last.id)))
         return TouchesResponse(touches=[TouchResponse.of(row) for row in page.rows], next=following)
 
-    return app
+
+def _add_enrolments(router: APIRouter, engine: AsyncEngine, cursors: Cursors) -> None:
+    @router.get("/v1/enrolments", tags=["enrolments"])
+    async def enrolments(
+        lead: uuid.UUID | None = None,
+        program: Annotated[str, Query(max_length=MAX_NAME)] = "",
+        state: Literal[EnrolmentState, ""] = "",
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
+    ) -> EnrolmentsResponse:
+        """People in programs, by lead; pass `next` as `cursor` for the following page."""
+        scope, after = f"enrolments {lead} {program} {state}", None
+        if cursor:
+            position = cursors.decode(scope, cursor)
+            after = ProgramKey(position.id, str(position.value))
+        async with engine.connect() as connection:
+            page = await EnrolmentStore(connection).page(
+                lead=lead, program=program, state=state, after=after, limit=limit
+            )
+        following = None
+        if page.has_more:
+            last = page.enrolments[-1]
+            following = cursors.encode(scope, Position(last.program, last.lead))
+        found = [EnrolmentResponse.of(one) for one in page.enrolments]
+        return EnrolmentsResponse(enrolments=found, next=following)

@@ -34,6 +34,7 @@ class ConsentGate:
 
     def __init__(self, engine: AsyncEngine, ends: EndOffsets) -> None:
         self._engine, self._ends = engine, ends
+        self.waits_for = ""  # why it was not open when it was so last
         self._linked: uuid.UUID | None = None  # the last refusal that `refusals_are_linked` has
         self._ahead: tuple[uuid.UUID | None, Offsets] = (None, {})  # of a refusal, of the scorer
 
@@ -43,9 +44,9 @@ class ConsentGate:
         """
         if not await self._is_read(TOPICS, time.monotonic() + wait_s):
             return False
-        if lost := await self._lost():
-            reason = f"{lost} consents were lost unread; see `ripeline gaps`"
-            log.error("consent_gate_waits", reason=reason)
+        if lost := await self.lost():
+            self.waits_for = lost
+            log.error("consent_gate_waits", reason=lost)
         return not lost
 
     async def refusals_are_linked(self, spools: SpoolGate, wait_s: float = WAIT_SECONDS) -> bool:
@@ -66,8 +67,7 @@ class ConsentGate:
         if ahead is None:
             return False
         if not await _reached(ahead, self._published, give_up):
-            reason = "the scorer has still to read what came before a refusal"
-            log.warning("consent_gate_waits", reason=reason)
+            self._wait("the scorer has still to read what came before a refusal")
             return False
         if not await self._is_read([CHANGES], give_up):
             return False
@@ -93,14 +93,14 @@ class ConsentGate:
         # an incarnation that nobody has begun to read is unread, however short
         if await _reached(ends, self._read, give_up, unknown=-1):
             return True
-        log.warning("consent_gate_waits", reason="consents or changes lag")
+        self._wait("consents or changes lag")
         return False
 
     async def _ends_of(self, topics: Sequence[str]) -> Offsets | None:
         try:
             return await self._ends.of(topics)
         except Retry as error:
-            log.warning("consent_gate_waits", reason=str(error))
+            self._wait(str(error))
             return None
 
     async def _read(self) -> Offsets:
@@ -111,9 +111,15 @@ class ConsentGate:
         async with self._engine.connect() as connection:
             return await published(connection, "scorer", INTERACTIONS)
 
-    async def _lost(self) -> int:
+    async def lost(self) -> str:
+        """What is said where consents are lost that nobody has answered for, or ''."""
         async with self._engine.connect() as connection:
-            return (await lost_records(connection, "nurture")).get(CONSENTS, 0)
+            lost = (await lost_records(connection, "nurture")).get(CONSENTS, 0)
+        return f"{lost} consents were lost unread; see `ripeline gaps`" if lost else ""
+
+    def _wait(self, reason: str) -> None:
+        self.waits_for = reason
+        log.warning("consent_gate_waits", reason=reason)
 
 
 async def _reached(

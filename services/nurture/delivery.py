@@ -13,24 +13,39 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.nurture import touch_events
-from services.nurture.channels import OutcomeUnknown, ServerUnusable
+from services.nurture.channels import (
+    Bounced,
+    Halted,
+    OutcomeUnknown,
+    ReceiverRefuses,
+    ServerUnusable,
+)
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
+from services.nurture.rules.calls import call_of
+from services.nurture.rules.receivers import receiver_of
+from services.nurture.store.calls import CallStore
 from services.nurture.store.channel_stops import ChannelStops
+from services.nurture.store.enrolments import EnrolmentStore
 from services.nurture.store.leads import LeadStore
+from services.nurture.store.receivers import ReceiverStore
 from services.nurture.store.touches import TouchStore
+from services.nurture.store.tracking import may_be_tracked
 from services.shared.clock import Clock
-from services.shared.contracts.events import Snapshot, Touch
+from services.shared.contracts.events import Snapshot, Touch, keyed_hash
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
-from services.shared.messaging import outbox
+from services.shared.messaging import outbox, sending
 from services.shared.playbook.sections import Playbook
+from services.shared.runtime import fault_point
 from services.shared.settings import Settings
 from services.shared.telemetry import CHANNEL_FAILURES, TOUCHES_SENT
 
 log = structlog.get_logger()
 ATTEMPTS = 6
+WEBHOOK_ATTEMPTS = 16  # within three days
+LONGEST_RETRY_S = 8 * 3600
 FIRST_RETRY_S, RETRY_FACTOR = 10, 3  # the wait before the n-th retry is FIRST * FACTOR ** n
 DATABASE_RETRY_S = 0.5
 CHECK_HOLDS_S = 2.0
@@ -76,44 +91,80 @@ class Delivery:
         touch, now = claimed.touch, self._clock.now()
         try:
             message = await self._over_the_wire(claimed, now)
+        except ReceiverRefuses as error:
+            await self._stop_receiver(claimed, str(error), self._clock.now())
+        except Halted:
+            await self._put_back(claimed)
         except ServerUnusable as error:
             await self._stop_channel(touch, str(error), self._clock.now())
         except OutcomeUnknown as error:
             await self._record_unknown(touch, f"the wire broke: {error}", now)
         except (Reject, TemplateError) as error:
-            await self._record_failed(replace(touch, status="failed", reason="", why=str(error)))
+            failed = replace(touch, status="failed", reason="", why=str(error))
+            await self._record_failed(failed, bounced=isinstance(error, Bounced))
         except Retry as error:
             await self._retry_later(touch, str(error) or "no answer in time", now)
         except Exception as error:
             log.error("touch_crashed", touch_id=touch.id, exc_info=error)
             await self._record_unknown(touch, f"{type(error).__name__} while sending", now)
         else:
+            fault_point("between_wire_and_outcome")
             await self._record_sent(touch, message, self._clock.now())
 
     async def _over_the_wire(self, claimed: Claimed, now: datetime) -> Message:
+        address = keyed_hash(self._pepper, f"email:{claimed.snapshot.email}")
+        async with self._engine.connect() as connection:
+            tracked = await may_be_tracked(
+                connection, claimed.snapshot, address, self._playbook.tracking
+            )
         message = render(
             self._playbook,
             claimed.touch,
             claimed.snapshot,
             public_url=self._public_url,
             pepper=self._pepper,
+            tracked=tracked,
         )
+        await self._check()
+        if claimed.touch.channel == "call":
+            call = call_of(
+                self._playbook, claimed.touch, claimed.snapshot, message.text, message.link, now
+            )
+            return message._replace(
+                recipient="", clicks_tracked=False, opens_tracked=False, call=call
+            )
         if claimed.touch.channel == "webhook":
-            await self._webhook.send(message, claimed.touch)
+            await self._webhook.send(message, claimed.touch, now)
         else:
-            await self._email.send(message, now)
+            await self._email.send(message, now, self._check)
         return message
+
+    async def _check(self) -> None:
+        """Raises Halted where sending is stopped, or nobody can tell."""
+        try:
+            async with self._engine.connect() as connection:
+                stopped = await sending.is_stopped(connection)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            raise Halted from error
+        if stopped:
+            raise Halted
 
     async def _record_sent(self, touch: Touch, message: Message, at: datetime) -> None:
         sent = replace(touch, status="sent", sent_at=at)
         event = replace(
             sent, recipient=message.recipient, subject=message.subject, text=message.text,
-            html=message.html, clicks_tracked=True, opens_tracked=self._playbook.open_pixel,
+            html=message.html, clicks_tracked=message.clicks_tracked,
+            opens_tracked=message.opens_tracked,
         )  # fmt: skip
         async with self._transaction() as connection:
             if not await TouchStore(connection).update(sent, was=["sending", "unknown"]):
                 return
             await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
+            await EnrolmentStore(connection).call_after([touch.id], at)
+            if message.call:
+                await CallStore(connection).add(message.call)
             await self._release(connection, touch.channel)
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
         TOUCHES_SENT.labels(touch.channel).inc()
@@ -124,12 +175,13 @@ class Delivery:
         """It may have arrived, so it counts as sent and is not sent again."""
         await self._record_failed(replace(touch, status="unknown", why=why, sent_at=now))
 
-    async def _record_failed(self, touch: Touch) -> None:
+    async def _record_failed(self, touch: Touch, *, bounced: bool = False) -> None:
         async with self._transaction() as connection:
-            if not await TouchStore(connection).update(touch, was=["sending"]):
+            if not await TouchStore(connection).update(touch, was=["sending"], bounced=bounced):
                 return
             if touch.status == "unknown":
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
+            await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
             await outbox.enqueue(connection, "nurture", [touch_events.failed(touch)])
         log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
         self._notify_relay()
@@ -138,16 +190,20 @@ class Delivery:
         """Back to due, later each time; given up after `ATTEMPTS`."""
         async with self._transaction() as connection:
             store = TouchStore(connection)
-            await self._release(connection, touch.channel)
+            is_webhook = touch.channel == "webhook"
+            if not is_webhook:  # a failing endpoint is a dead one until it takes something
+                await self._release(connection, touch.channel)
             attempts = await store.attempts(touch.id)
-            if attempts >= ATTEMPTS:
+            if attempts >= (WEBHOOK_ATTEMPTS if is_webhook else ATTEMPTS):
                 failed = replace(
                     touch, status="failed", why=f"given up after {attempts} attempts: {why}"
                 )
                 await store.update(failed, was=["sending"])
+                await EnrolmentStore(connection).call_after([touch.id], now)
                 await outbox.enqueue(connection, "nurture", [touch_events.failed(failed)])
             else:
-                due_at = now + timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR**attempts)
+                wait_s = min(FIRST_RETRY_S * RETRY_FACTOR**attempts, LONGEST_RETRY_S)
+                due_at = now + timedelta(seconds=wait_s)
                 retried = replace(touch, status="due", due_at=due_at, why=why)
                 await store.update(retried, was=["sending"])
         log.warning("touch_waits", touch_id=touch.id, reason=why)
@@ -161,7 +217,25 @@ class Delivery:
                 return
             waiting = replace(claimed.touch, status="due")
             await TouchStore(connection).update(waiting, was=["sending"], attempt=-1)
-        log.warning("touch_waits", touch_id=claimed.touch.id, reason="it was checked too long ago")
+        log.warning(
+            "touch_waits",
+            touch_id=claimed.touch.id,
+            reason="sending is stopped, or it was checked too long ago",
+        )
+
+    async def _stop_receiver(self, claimed: Claimed, why: str, now: datetime) -> None:
+        """Back to due, given up after `ATTEMPTS`; other mails to its receiver wait with it."""
+        touch, receiver = claimed.touch, receiver_of(claimed.snapshot.email)
+        async with self._transaction() as connection:
+            store = TouchStore(connection)
+            until = await ReceiverStore(connection).refuse(receiver, why, now)
+            waiting = replace(touch, status="due", due_at=until, reason="receiver_stopped")
+            if await store.attempts(touch.id) >= ATTEMPTS:
+                waiting = replace(touch, status="failed", why=f"given up: {why}")
+                await outbox.enqueue(connection, "nurture", [touch_events.failed(waiting)])
+            await store.update(waiting, was=["sending"])
+            await self._release(connection, touch.channel)
+        log.warning("receiver_stopped", receiver=receiver, reason=why)
 
     async def _stop_channel(self, touch: Touch, why: str, now: datetime) -> None:
         """Back to due, as if it had not been tried; the channel's other touches wait with it."""

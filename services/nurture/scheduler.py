@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -13,21 +13,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.nurture import touch_events
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Claimed, Delivery
+from services.nurture.receiver_gate import ReceiverGate
 from services.nurture.rules.decision import recheck
+from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead
+from services.nurture.rules.receivers import receiver_of
 from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.channel_stops import ChannelStops
+from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.leads import LeadStore
 from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import TouchStore
+from services.nurture.told import Told
 from services.shared.clock import Clock
 from services.shared.contracts.events import Touch
 from services.shared.db import is_transient
-from services.shared.messaging import outbox
+from services.shared.errors import Retry
+from services.shared.messaging import outbox, sending
 from services.shared.messaging.kafka import Outgoing
 from services.shared.runtime import Heartbeat, fault_point
 from services.shared.settings import Settings
+from services.shared.urls import read_sender
 
 log = structlog.get_logger()
 BATCH = 50
@@ -57,10 +64,18 @@ class Scheduler:
         self._gate, self._delivery, self._notify_relay = gate, delivery, notify_relay
         self._spools = SpoolGate()
         self._pepper = settings.pepper.get_secret_value().encode()
+        self._domain = read_sender(settings.mail_from).domain.lower()
         self._poll_seconds = settings.poll_ms / 1000
         # a touch that is longer on the wire has lost its process
         self._interrupted_after_s = settings.sending_timeout_s * 1.5 + 5
+        self._also: list[Callable[[], Awaitable[None]]] = []
         self._notified, self._stopping = asyncio.Event(), False
+        self.told = Told(engine, clock)
+        self._gate_holds = False  # something that is due
+
+    def also(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Has `work` done in each turn, before what is due is sent."""
+        self._also.append(work)
 
     def stop(self) -> None:
         """Has `run` end when what is on the wire has its outcome; nothing more is claimed."""
@@ -79,6 +94,9 @@ class Scheduler:
             try:
                 await self.recover()
                 await self.give_up()
+                await self.told.refresh()
+                for work in self._also:
+                    await work()
                 taken = await self.send_batch()
             except Exception as error:
                 if not is_transient(error):
@@ -94,6 +112,19 @@ class Scheduler:
             await asyncio.wait_for(self._notified.wait(), self._poll_seconds)
         self._notified.clear()
 
+    async def report(self) -> None:
+        """Tells people that this service is at work, and what its sending waits for. Raises Retry
+        while the database is away.
+        """
+        try:
+            waits_for = await self._gate.lost() or (self._gate_holds and self._gate.waits_for)
+            async with self._engine.begin() as connection:
+                await sending.report(connection, waits_for or "")
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            raise Retry("the database is away") from error
+
     async def recover(self) -> None:
         """What was on the wire when its process died: a webhook is repeated under its id, a mail
         may have arrived: it stays unknown, and counts as sent at this moment.
@@ -102,7 +133,7 @@ class Scheduler:
         async with self._engine.begin() as connection:
             store = TouchStore(connection)
             for touch in await store.interrupted(self._interrupted_after_s):
-                if touch.channel == "webhook":
+                if touch.channel in ("webhook", "call"):
                     await store.update(replace(touch, status="due"), was=["sending"])
                     continue
                 lost = replace(
@@ -113,6 +144,7 @@ class Scheduler:
                 )
                 await store.update(lost, was=["sending"])
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
+                await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
                 events.append(touch_events.failed(lost))
                 log.warning("touch_unknown", touch_id=touch.id)
             await outbox.enqueue(connection, "nurture", events)
@@ -131,6 +163,7 @@ class Scheduler:
                     why = f"given up after three days: {stop.why}"
                     failed = replace(touch, status="failed", reason="", why=why)
                     await store.update(failed, was=["due"])
+                    await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
                     events.append(touch_events.failed(failed))
                     log.warning("touch_failed", touch_id=touch.id, status="failed", why=why)
             await outbox.enqueue(connection, "nurture", events)
@@ -142,14 +175,16 @@ class Scheduler:
         how many touches were due.
         """
         async with self._engine.connect() as connection:
-            if not await TouchStore(connection).any_due(self._clock.now()):
-                return 0
+            any_due = await TouchStore(connection).any_due(self._clock.now())
             # before the gate: what leaves a spool later is on the topic, to be read there
-            if not await self._spools.is_open(connection):
+            if not any_due or not await self._spools.is_open(connection):
+                self._gate_holds = False
                 return 0
-        if not await self._gate.is_open():
+        self._gate_holds = not await self._gate.is_open()
+        if self._gate_holds:
             return 0
         known = await self._gate.refusals_are_linked(self._spools)
+        self._gate_holds = not known
         claimed, due = await self._claim(may_send=known)
         if claimed:
             fault_point("between_sending_and_wire")
@@ -158,11 +193,11 @@ class Scheduler:
 
     async def _send(self, claimed: Sequence[Claimed]) -> None:
         """Hands them over at once; when cancelled, ends after each has its outcome."""
-        sending = asyncio.gather(*(self._delivery.send(touch) for touch in claimed))
+        on_the_wire = asyncio.gather(*(self._delivery.send(touch) for touch in claimed))
         try:
-            await asyncio.shield(sending)
+            await asyncio.shield(on_the_wire)
         except asyncio.CancelledError:
-            await sending
+            await on_the_wire
             raise
 
     async def _claim(self, *, may_send: bool = True) -> tuple[list[Claimed], int]:
@@ -184,25 +219,43 @@ class Scheduler:
             may_send = may_send and await self._gate.refusals_are_linked(
                 self._spools, LINKED_WAIT_S
             )
-            leads = await known.leads((LeadKey(touch.lead, touch.product) for touch in due), now)
+            leads = await known.leads(
+                (LeadKey(touch.lead, touch.product) for touch in due), now, self._rules.account_of
+            )
+            enrolments = await EnrolmentStore(connection).of(touch.lead for touch in due)
+            receivers = await ReceiverGate.of(
+                connection, self._rules, self._domain, leads.values(), now
+            )
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
             events: list[Outgoing] = []
+            written: list[tuple[Touch, str, str]] = []  # with their addresses and receivers
             for touch in due:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
-                checked = _checked(self._rules, touch, lead, now)
+                enrolment = enrolments.get(ProgramKey(touch.lead, touch.program))
+                checked = _checked(self._rules, touch, lead, now, enrolment)
+                receiver = receiver_of(lead.snapshot.email) if lead else ""
+                if receivers:
+                    checked = receivers.checked(checked, receiver)
                 is_sending = checked.status == "sending"
                 address = lead.address if lead else ""
                 takes = {touch.lead, address, touch.channel if touch.channel in trials else ""}
                 if is_sending and (taken & takes or not may_send):
                     continue
-                await store.update(checked, was=["due"], attempt=int(is_sending), address=address)
-                if checked.status == "withheld":
+                taken_by = receiver if is_sending and checked.channel == "email" else ""
+                written.append((checked, address, taken_by))
+                if checked.status == "withheld" or checked.content != touch.content:
                     events.append(touch_events.decided(replace(checked, decided_at=now)))
-                elif is_sending and lead:
+                if is_sending and lead:
                     claimed.append(Claimed(checked, lead.snapshot, checked_at))
+                    if receivers and checked.channel == "email":
+                        receivers.taken(receiver)
                     taken |= takes - {""}
+            await store.checked(written)
+            withheld = [touch.id for touch, _, _ in written if touch.status == "withheld"]
+            await EnrolmentStore(connection).call_after(withheld, now)
             await outbox.enqueue(connection, "nurture", events)
+            fault_point("before_claim_commit")
         if events:
             self._notify_relay()
         return claimed, len(due) if may_send else 0
@@ -212,7 +265,7 @@ class Scheduler:
         known of them is read. The spools come before the gate: what leaves one later is on the
         topic, to be read there.
         """
-        if await TouchStore(connection).sending_is_stopped():
+        if await sending.is_stopped(connection):
             return False
         return await self._spools.is_open(connection) and await self._gate.is_open(LOCKED_WAIT_S)
 
@@ -243,11 +296,16 @@ def _in_turn(due: Sequence[Touch], trials: Mapping[str, int]) -> list[Touch]:
     return turned
 
 
-def _checked(rules: Rules, touch: Touch, lead: Lead | None, now: datetime) -> Touch:
-    """The touch as it stands now: to be sent, due later, or withheld."""
-    checked = recheck(rules, lead, touch, now)
+def _checked(
+    rules: Rules, touch: Touch, lead: Lead | None, now: datetime, enrolment: Enrolment | None
+) -> Touch:
+    """The touch as it is by now, perhaps with a better item: sent, due later, or withheld."""
+    checked = recheck(rules, lead, touch, now, enrolment)
     if isinstance(checked, Withhold):
         return replace(touch, status="withheld", reason=checked.reason, why=checked.why)
+    touch = replace(
+        touch, content=checked.content.id, propensity=checked.propensity, why=checked.why
+    )
     if checked.due_at > now:
         return replace(touch, due_at=checked.due_at, reason=checked.reason)
     return replace(touch, status="sending", reason="")

@@ -8,8 +8,8 @@ from services.shared.messaging.kafka import Outgoing
 
 
 def decided(touch: Touch) -> Outgoing:
-    """A touch is due, or withheld."""
-    return _event("touch.decided.v1", touch, touch.decided_at)
+    """A touch is due, or withheld, or has another item."""
+    return _event("touch.decided.v1", touch, touch.decided_at, touch.content)
 
 
 def sent(touch: Touch) -> Outgoing:
@@ -22,12 +22,17 @@ def failed(touch: Touch) -> Outgoing:
     return _event("touch.failed.v1", touch, touch.decided_at)
 
 
-def _event(kind: str, touch: Touch, at: datetime | None) -> Outgoing:
+def answered(touch: Touch, at: datetime) -> Outgoing:
+    """A person has said what came of a call, or nobody has in time."""
+    return _event("touch.answered.v1", touch, at)
+
+
+def _event(kind: str, touch: Touch, at: datetime | None, *more: str) -> Outgoing:
     """The id is derived, so that a repetition changes nothing."""
     if at is None:
         raise ValueError(f"a touch without its time: {touch.id}")
     event = TouchEvent(
-        id=derived(touch.id, kind, touch.status),
+        id=derived(touch.id, kind, touch.outcome or touch.status, *more),
         type=kind,
         time=at,
         data=touch,

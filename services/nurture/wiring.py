@@ -6,9 +6,11 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture.api import create_app
+from services.nurture.calls import Calls
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
+from services.nurture.planner import Planner
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
 from services.shared.clock import Clock
@@ -34,6 +36,7 @@ class Nurture(NamedTuple):
     consumer: Consumer[ChangeEvent | ConsentEvent]
     relay: OutboxRelay
     scheduler: Scheduler
+    planner: Planner
     app: FastAPI
 
 
@@ -48,7 +51,15 @@ def wire(settings: Settings) -> Nurture:
     relay = OutboxRelay(engine, publisher, "nurture", settings.poll_ms / 1000)
     gate = ConsentGate(engine, ends)
     delivery = Delivery(settings, engine, rules.playbook, clock, relay.notify)
+    calls = Calls(engine, clock, relay.notify)
     scheduler = Scheduler(settings, engine, rules, clock, gate, delivery, relay.notify)
+    scheduler.also(calls.expire)
+
+    def planned() -> None:
+        relay.notify()
+        scheduler.notify()
+
+    planner = Planner(settings, engine, rules, clock, planned)
 
     def notify(decisions: int) -> None:
         if decisions:
@@ -73,5 +84,6 @@ def wire(settings: Settings) -> Nurture:
             "outbox": Part(relay.problem),
             "keys": keys.loaded,
         },
+        calls,
     )
-    return Nurture(engine, publisher, broker, ends, keys, consumer, relay, scheduler, app)
+    return Nurture(engine, publisher, broker, ends, keys, consumer, relay, scheduler, planner, app)

@@ -7,7 +7,22 @@ from importlib.util import find_spec
 import structlog
 import typer
 
-from services.ops.cli import evaluate, importing, keys, lift, playbook, sending, sources, system
+from services.ops.cli import (
+    channels,
+    choice,
+    content,
+    evaluate,
+    filtering,
+    importing,
+    keys,
+    lift,
+    mail,
+    model,
+    playbook,
+    sending,
+    sources,
+    system,
+)
 from services.ops.cli.addressing import AnywhereSystem, choose_system
 from services.shared.db import is_away, refusal_of
 from services.shared.errors import Reject, Retry
@@ -34,13 +49,22 @@ for command in (
     system.settings, system.provision, system.status, system.gaps, system.verify, system.reviews,
 ):  # fmt: skip
     app.command()(command)
+app.command("choice")(choice.choice)
 app.command("import", help=importing.HELP)(importing.import_file)
 app.command(help=evaluate.HELP)(evaluate.evaluate)
+app.command("filter", help=filtering.HELP)(filtering.filter_events)
+app.command(help=model.HELP)(model.learn)
+app.command()(model.forecast)
+app.add_typer(model.app, name="model")
 app.command(help=lift.HELP)(lift.lift)
 app.add_typer(playbook.app, name="playbook")
+app.add_typer(sending.nurture, name="nurture")
+app.add_typer(content.app, name="content")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")
+app.add_typer(channels.channel, name="channel")
+app.add_typer(mail.mail, name="mail")
 app.add_typer(sources.app, name="sources")
 app.add_typer(keys.app, name="keys")
 

@@ -5,12 +5,15 @@ page for people.
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
-from pydantic import BaseModel, Field
+from msgspec.structs import replace
+from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.scorer import estimates
 from services.scorer.dependencies import (
     Backend,
     BackendDep,
+    FilterParameters,
     LeadId,
     LeadReference,
     Moment,
@@ -21,10 +24,11 @@ from services.scorer.dependencies import (
     parse_time,
 )
 from services.scorer.queries import examples
-from services.scorer.queries.filters import LeadFilter, Order, SalesFilter
+from services.scorer.queries.filters import LeadFilter, Order
 from services.scorer.queries.lag import Lag
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import LookupBody, identifier_of
+from services.scorer.queries.model import ModelQueries
 from services.scorer.queries.repository import MergedAway, UnknownLead
 from services.scorer.queries.responses import (
     LeadResponse,
@@ -44,7 +48,6 @@ from services.shared.http.problems import problem_response, refusals
 from services.shared.http.rates import RateLimits
 from services.shared.http.responses import add_response_types, documented, json_response
 from services.shared.messaging.kafka import Publisher
-from services.shared.playbook.sections import UNKNOWN
 from services.shared.settings import Settings
 
 QUERY_KEY = [Depends(BEARER), Depends(may_query), Depends(only_declared)]
@@ -75,12 +78,23 @@ def create_app(
     leads = LeadQueries(engine, scoring, pepper, lag)
     sales = SalesReports(engine, scoring, leads, publisher, pepper)
     timelines = TimelineQueries(engine, scoring, pepper)
-    app.state.backend = Backend(scoring, keys, rates, leads, timelines, sales)
+    app.state.backend = Backend(
+        scoring, keys, rates, leads, timelines, sales, ModelQueries(engine, scoring)
+    )
     app.exception_handler(MergedAway)(_redirect)
     app.exception_handler(UnknownLead)(_unknown)
     app.include_router(router)
+    app.include_router(estimates.router)
     add_response_types(
-        app, [LeadResponse, LeadsResponse, LedgerResponse, TimelineResponse, PendingReportResponse]
+        app,
+        [
+            LeadResponse,
+            LeadsResponse,
+            LedgerResponse,
+            TimelineResponse,
+            PendingReportResponse,
+            *estimates.RESPONSES,
+        ],
     )
     page.mount(app, settings, engine, scoring, leads, keys, sales)
     return app
@@ -108,47 +122,25 @@ async def _unknown(request: Request, error: UnknownLead) -> Response:
     return response
 
 
-class ListParameters(BaseModel):
+class ListParameters(FilterParameters):
     """What a list of leads is asked for."""
 
-    product: str = Field("", max_length=200)
-    stage: str = Field("", max_length=100)
-    min_likelihood: float | None = Field(None, ge=0, le=1)
-    min_fit: float | None = Field(None, ge=0, le=100)
-    min_engagement: float | None = Field(None, ge=0, le=100)
-    sales_status: SalesFilter = Field(
-        "",
-        description="what sales reported last of the product; `none` for leads without a report, "
-        "`any` for all. Without it those disqualified or won are left out, but in the stage "
-        "`customer` only those disqualified",
-    )
     updated_since: str = Field(
         "",
         max_length=64,
         description="RFC 3339; leads whose numbers were stored then or later (`as_of`)",
     )
-    company: str = Field(
-        "",
-        max_length=200,
-        description="in any case; of leads that name none the domain of their address",
-    )
     order: Order = "likelihood"
     limit: int = Field(50, ge=1, le=500)
     cursor: str = Field("", max_length=MAX_CURSOR)
 
-    def filter(self, product: str) -> LeadFilter:
-        """The filter for this product, which is known."""
-        return LeadFilter(
-            product=product,
-            stage=self.stage,
-            min_likelihood=self.min_likelihood,
-            min_fit=self.min_fit,
-            min_engagement=self.min_engagement,
-            sales_status=self.sales_status,
+    def filter(self, backend: Backend) -> LeadFilter:
+        """The filter. Raises Reject for an unknown product or stage, or a time that is none."""
+        return replace(
+            super().filter(backend),
             updated_since=(
                 parse_time(self.updated_since, "updated_since") if self.updated_since else None
             ),
-            company=self.company.strip(),
             order=self.order,
             limit=self.limit,
             cursor=self.cursor,
@@ -164,13 +156,7 @@ async def list_leads(backend: BackendDep, asked: Annotated[ListParameters, Query
     """Leads by their stored numbers, highest first; pass `next` as `cursor` for the following
     page.
     """
-    product = backend.product(asked.product)
-    stages = [*backend.scoring.playbook.stages, UNKNOWN]
-    if asked.stage and asked.stage not in stages:
-        raise Reject(
-            f"no stage {asked.stage!r}", where="stage", remedy=f"use one of {', '.join(stages)}"
-        )
-    return json_response(LeadsResponse.of(await backend.leads.page(asked.filter(product))))
+    return json_response(LeadsResponse.of(await backend.leads.page(asked.filter(backend))))
 
 
 @router.post(

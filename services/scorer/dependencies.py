@@ -7,9 +7,12 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
+from pydantic import BaseModel, Field
 
+from services.scorer.queries.filters import LeadFilter, SalesFilter
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import lead_reference
+from services.scorer.queries.model import ModelQueries
 from services.scorer.queries.repository import UnknownLead
 from services.scorer.queries.sales_status import SalesReports
 from services.scorer.queries.timeline import TimelineQueries
@@ -20,6 +23,7 @@ from services.shared.errors import Reject
 from services.shared.http import parameters
 from services.shared.http.keys import ApiKeys, bearer
 from services.shared.http.rates import RateLimits
+from services.shared.playbook.sections import UNKNOWN
 
 LEAD_OR_SYSTEM = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[^:/]+:[^/]+)$"
 
@@ -34,6 +38,7 @@ class Backend:
     leads: LeadQueries
     timelines: TimelineQueries
     sales: SalesReports
+    models: ModelQueries
 
     def product(self, name: str) -> str:
         """The product, the first one where none is named. Raises Reject for an unknown one."""
@@ -45,6 +50,45 @@ class Backend:
                 remedy=f"use one of {', '.join(products)}",
             )
         return name or products[0]
+
+
+class FilterParameters(BaseModel):
+    """Which leads are asked for, in a list or for a forecast."""
+
+    product: str = Field("", max_length=200)
+    stage: str = Field("", max_length=100)
+    min_likelihood: float | None = Field(None, ge=0, le=1)
+    min_fit: float | None = Field(None, ge=0, le=100)
+    min_engagement: float | None = Field(None, ge=0, le=100)
+    sales_status: SalesFilter = Field(
+        "",
+        description="what sales reported last of the product; `none` for leads without a report, "
+        "`any` for all. Without it those disqualified or won are left out, but in the stage "
+        "`customer` only those disqualified",
+    )
+    company: str = Field(
+        "",
+        max_length=200,
+        description="in any case; of leads that name none the domain of their address",
+    )
+
+    def filter(self, backend: Backend) -> LeadFilter:
+        """The filter. Raises Reject for an unknown product or stage."""
+        product = backend.product(self.product)
+        stages = [*backend.scoring.playbook.stages, UNKNOWN]
+        if self.stage and self.stage not in stages:
+            raise Reject(
+                f"no stage {self.stage!r}", where="stage", remedy=f"use one of {', '.join(stages)}"
+            )
+        return LeadFilter(
+            product=product,
+            stage=self.stage,
+            min_likelihood=self.min_likelihood,
+            min_fit=self.min_fit,
+            min_engagement=self.min_engagement,
+            sales_status=self.sales_status,
+            company=self.company.strip(),
+        )
 
 
 # async although they wait for nothing: FastAPI runs other functions in threads

@@ -15,6 +15,7 @@ SALES_RANKS: Mapping[SalesStatus, int] = {
     "opportunity": 3,
     "lost": 4,
     "refunded": 5,
+    "churned": 6,
     "won": WON,
     "disqualified": DISQUALIFIED,
 }

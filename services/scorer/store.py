@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.failing import NOT_FAILING
 from services.scorer.list_keys import NO_STATUS, SALES_RANKS
+from services.scorer.model.search_words import search_text
 from services.scorer.records import (
     Announcement,
     IncomingEvent,
@@ -54,7 +55,7 @@ EVENT = Table("scorer", "event", {
 LEAD = Table("scorer", "lead", {
     "id": "uuid", "version": "bigint", "profile": "bytea", "provisional": "boolean",
     "excluded": "text", "engaged_at": "timestamptz", "publish_at": "bigint",
-    "merged_into": "uuid",
+    "merged_into": "uuid", "search": "text",
 }, key=("id",))  # fmt: skip
 STATE = Table("scorer", "lead_state", {
     "lead_id": "uuid", "product": "text", "fold_hash": "text", "record": "bytea",
@@ -405,6 +406,7 @@ def _lead_values(lead: LeadRow) -> tuple[Any, ...]:
     return (
         lead.id, lead.version, pack(lead.profile), lead.provisional, lead.excluded,
         lead.engaged_at, lead.publish_at, None,
+        search_text(lead.profile.known_traits(), lead.profile.email),
     )  # fmt: skip
 
 

@@ -6,7 +6,9 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.api import create_app
+from services.scorer.checking import NightlyCheck
 from services.scorer.crm.delivery import CrmDelivery
+from services.scorer.models import COLD_START, Current, ModelWatch
 from services.scorer.processing.handler import Decoded, Handler
 from services.scorer.processing.sweeper import Sweeper
 from services.scorer.queries.lag import Lag
@@ -40,17 +42,22 @@ class Scorer(NamedTuple):
     relay: OutboxRelay
     published: PublishedProgress
     sweeper: Sweeper
+    models: ModelWatch
+    nightly: NightlyCheck
     crm: CrmDelivery | None
     lag: Lag
     app: FastAPI
 
 
-def wire(settings: Settings) -> Scorer:
-    """Builds the parts; opens nothing but the playbook's files. Raises `InvalidFile` or Reject."""
+def wire(settings: Settings, current: Current | None = None) -> Scorer:
+    """Builds the parts under the playbook in use, or its files; opens nothing else. Raises
+    `InvalidFile` or Reject.
+    """
+    current = current or Current(COLD_START, loading.load(settings.playbook))
     engine = open_engine(settings, "scorer")
     publisher, broker = Publisher(settings), BrokerWatch(settings)
     pepper = settings.pepper.get_secret_value().encode()
-    scoring = Scoring.of(loading.load(settings.playbook), Clock.parse(settings.clock), pepper)
+    scoring = Scoring.of(current.playbook, Clock.parse(settings.clock), pepper)
     keys, poll = ApiKeys(engine), settings.poll_ms / 1000
     writes_back = bool(settings.crm_url.get_secret_value() and scoring.playbook.crm.fields)
     handler = Handler(scoring, scoring.playbook.crm if writes_back else None)
@@ -73,6 +80,8 @@ def wire(settings: Settings) -> Scorer:
         relay=relay,
         published=PublishedProgress(engine, "scorer", [INTERACTIONS]),
         sweeper=Sweeper(engine, handler, poll, relay.notify),
+        models=ModelWatch(engine, current.version),
+        nightly=NightlyCheck(engine),
         lag=lag,
         crm=_crm_delivery(settings, engine, scoring) if writes_back else None,
         app=create_app(

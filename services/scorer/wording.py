@@ -1,10 +1,12 @@
 """Plain words for people: who a lead is, what it did, what was decided about it and why."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from services.scorer.model.explanation import FitChange, Line
 from services.scorer.model.interpretation import Interpretation
+from services.scorer.model.search_words import visitor_code
 from services.shared.clock import DAY
 from services.shared.contracts.event_types import EventType
 from services.shared.contracts.events import Cause, Interaction, Touch
@@ -25,6 +27,7 @@ BANDS = Threshold("high", 0.25), Threshold("some", 0.1), Threshold("low", 0.0)
 # of the confidence
 SURENESS = Threshold("sure", 0.8), Threshold("fairly sure", 0.6), Threshold("not sure", 0.0)
 LONGEST = 120
+RELATIVE_FOR = timedelta(days=30)
 
 # of the model file, and what the windows of touches and outcomes add
 SIGNALS: Mapping[str, str] = {
@@ -90,6 +93,27 @@ def plain(name: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def count_of(number: int, thing: str, things: str = "") -> str:
+    """`1 event`, `1234 events`; `things` where the plural is another one."""
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """How long before or after `now` a moment is: `2 h ago`, `in 3 days`; '' from a month on, where
+    the date says more.
+    """
+    ahead, span = moment > now, abs(now - moment)
+    if span >= RELATIVE_FOR:
+        return ""
+    if span < timedelta(minutes=1):
+        return "in a moment" if ahead else "just now"
+    hours, days = span // timedelta(hours=1), span.days
+    words = (
+        count_of(days, "day") if days else f"{hours} h" if hours else f"{span.seconds // 60} min"
+    )
+    return f"in {words}" if ahead else f"{words} ago"
+
+
 def signed(points: float) -> str:
     """+1.2, −0.4 or 0.0, with a true minus."""
     text = f"{points:+.1f}"
@@ -120,7 +144,12 @@ def name_of(traits: Mapping[str, Any], identifiers: Iterable[Identifier]) -> Lea
 def _nameless(known: Mapping[Kind, str]) -> str:
     if external := known.get(Kind.EXTERNAL):
         return external
-    return f"Visitor {known[Kind.ANONYMOUS][:8]}" if Kind.ANONYMOUS in known else "Nameless lead"
+    return visitor_name(known[Kind.ANONYMOUS]) if Kind.ANONYMOUS in known else "Nameless lead"
+
+
+def visitor_name(anonymous_id: str) -> str:
+    """A visitor's short name: `Visitor 3f9a2c`."""
+    return f"Visitor {visitor_code(anonymous_id)}"
 
 
 def short(value: Any) -> str:
@@ -172,13 +201,25 @@ def stage_change_in_words(before: str, stage: str, cause: Cause) -> str:
     return f"{change}, {CAUSES[cause]}"
 
 
-def touch_in_words(touch: Touch, library: Mapping[str, Content]) -> str:
-    """A touch's content, status and reason."""
+def touch_in_words(touch: Touch, library: Mapping[str, Content], *, reasoned: bool = True) -> str:
+    """A touch's content, status and, where `reasoned`, its reason."""
     what = f"“{title_of(touch.content, library)}”" if touch.content else "No touch"
     reason = reason_in_words(touch.reason)
+    if not reasoned:
+        return f"{what} {STATUS_SENTENCES[touch.status]}" if touch.content else what
     if touch.status == "withheld":
         return f"{what}{' not sent' if touch.content else ''}: {reason or 'withheld'}"
     return f"{what} {STATUS_SENTENCES[touch.status]}{f': {reason}' if reason else ''}"
+
+
+def why_in_words(touch: Touch) -> str:
+    """The one sentence that says most of why a touch is as it is; '' where nothing is to be said.
+
+    What is withheld or failed says it in its own words, of which the reason is the class.
+    """
+    if touch.why and touch.status in ("withheld", "failed", "unknown"):
+        return touch.why
+    return reason_in_words(touch.reason)
 
 
 def reason_in_words(reason: str) -> str:
@@ -215,6 +256,8 @@ def line_in_words(line: Line, library: Mapping[str, Content]) -> str:
 
 def _fit_text(change: FitChange) -> str:
     why = "; ".join(change.reasons) or "no rule holds"
+    if change.before == change.after:
+        return f"known of the person: {why}"
     return f"fit {change.before:g} → {change.after:g}: {why}"
 
 

@@ -64,6 +64,7 @@ def open_engine(settings: Settings, name: str = "") -> AsyncEngine:
         "postgresql+asyncpg://",
         pool_size=settings.database_pool,
         max_overflow=4,
+        pool_use_lifo=True,  # what follows an invalidated connection is a new one, not an idle one
         pool_pre_ping=False,
         hide_parameters=True,  # what people wrote stands in no log and no reason of a dead letter
         pool_timeout=10,
@@ -280,7 +281,8 @@ async def copy(
         await driver.copy_records_to_table(
             table.name, schema_name=table.schema, columns=list(table.types), records=records
         )
-    except TypeError as error:  # the driver encodes for the types that the table has
+    except TypeError as error:  # the driver encodes for the types that it remembers of the table
+        await driver.reload_schema_state()
         raise Retry(f"{table.schema}.{table.name} has other types than are written") from error
 
 

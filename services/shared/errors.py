@@ -1,4 +1,6 @@
-"""The two refusals of the system; every other exception crashes and replays."""
+"""The two refusals of the system, and what has a service built again; every other exception
+crashes and replays.
+"""
 
 from typing import Literal
 
@@ -26,6 +28,10 @@ class Reject(Exception):
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.title, self.remedy) if part)
+
+
+class Restart(Exception):
+    """What a service was built with is out of date: it is to be stopped and built again."""
 
 
 class Retry(Exception):

@@ -33,6 +33,7 @@ PORTS = {"ingest": 8080, "scorer": 8081, "nurture": 8082}
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds services and deploy
 SECRETS = Path("/run/secrets")
 NAMED = re.compile(r'"(\w+)"')
+DNS_NAME = re.compile(r"[\w.-]{0,253}", re.ASCII)
 
 
 class Settings(BaseSettings):
@@ -147,6 +148,14 @@ class Settings(BaseSettings):
         False, description="true where that server is a local sink; `sample` items go only there"
     )
     mail_from: str = Field("Ripeline <nurture@localhost>", description="sender of mails")
+    dkim_domain: str = Field("", description="domain for which mails are signed (DKIM)")
+    dkim_selector: str = Field("", description="selector under which its DKIM key stands in DNS")
+    dkim_key_file: Path | None = Field(
+        None, description="private key in PEM, RSA or Ed25519, that signs mails; none signs nothing"
+    )
+    resolver: str = Field(
+        "", description="host:port of the DNS server that `ripeline mail check` asks; '' = system's"
+    )
     webhook_url: str = Field("", description="where touches of the channel `webhook` go, http(s)")
     webhook_secret: SecretStr = Field(
         SecretStr(""), description="whsec_… that signs them (Standard Webhooks)"
@@ -265,6 +274,27 @@ class Settings(BaseSettings):
                 "RIPELINE_CLOCK and RIPELINE_FAULT are for demo and test; unset "
                 "them or RIPELINE_ENVIRONMENT"
             )
+        return self
+
+    @field_validator("dkim_key_file", mode="before")
+    @classmethod
+    def _no_file(cls, value: Any) -> Any:
+        return value or None
+
+    @model_validator(mode="after")
+    def _whole_dkim(self) -> "Settings":
+        given = (self.dkim_domain, self.dkim_selector, self.dkim_key_file)
+        if any(given) and not all(given):
+            raise ValueError(
+                "RIPELINE_DKIM_DOMAIN, RIPELINE_DKIM_SELECTOR and RIPELINE_DKIM_KEY_FILE belong "
+                "together; set all three or none"
+            )
+        for name in (self.dkim_domain, self.dkim_selector):
+            if not DNS_NAME.fullmatch(name):
+                raise ValueError(
+                    "RIPELINE_DKIM_DOMAIN and RIPELINE_DKIM_SELECTOR are names of DNS, such as "
+                    "mail.example.com and 2030a"
+                )
         return self
 
     @classmethod

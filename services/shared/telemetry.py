@@ -128,9 +128,25 @@ CHANNEL_FAILURES = Counter(
     "Attempts at which a channel's server was away or refused us",
     ["channel"],
 )
+# `state` is warning or stopped; `ripeline status` and the page name them
+RECEIVERS = Gauge(
+    "ripeline_receivers",
+    "Receivers of mail with too many complaints, or with something against the sender",
+    ["state"],
+)
 # through all services; the buckets are finest around the target of 250 ms
 DECISION_SECONDS = Histogram(
     "ripeline_event_to_decision_seconds", "Seconds from a webhook's acceptance to the decision "
     "on the touch",
     buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2, 5, 15, 60),
 )  # fmt: skip
+
+# -- the model ------------------------------------------------------------------------------------
+
+# stands still where the nightly check does not come to its end
+MODEL_CHECKED = Gauge(
+    "ripeline_model_checked_timestamp_seconds",
+    "When predictions were last compared with what came of them, since 1970",
+)
+# `kind` is calibration, mix or silent
+MODEL_ALARMS = Gauge("ripeline_model_alarms", "Alarms of the last check of the model", ["kind"])

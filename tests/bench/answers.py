@@ -6,6 +6,7 @@ import uvicorn
 import uvloop
 
 from services.nurture import api as nurture
+from services.nurture.calls import Calls
 from services.scorer import api as scorer
 from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
@@ -21,9 +22,11 @@ async def serve(settings: Settings) -> None:
     engine = open_engine(settings)
     keys = ApiKeys(engine)
     await keys.load()
-    scoring = Scoring.of(loading.load(settings.playbook), Clock.parse(settings.clock))
+    clock = Clock.parse(settings.clock)
+    scoring = Scoring.of(loading.load(settings.playbook), clock)
     app = scorer.create_app(settings, engine, scoring, keys, dict, Publisher(settings))
-    app.mount("/nurture", nurture.create_app(settings, engine, keys, dict))
+    calls = Calls(engine, clock, lambda: None)
+    app.mount("/nurture", nurture.create_app(settings, engine, keys, dict, calls))
     config = uvicorn.Config(
         app, settings.host, settings.port, http="httptools", log_config=None, access_log=False
     )

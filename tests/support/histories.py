@@ -31,6 +31,7 @@ TYPES = (
     "page_viewed", "page_viewed", "pricing_viewed", "content_downloaded", "demo_requested",
     "enquired", "unsubscribed",
     "webinar_attended", "email_replied", "never_heard_of", "lost", "purchased", "refunded",
+    "churned",
     "opportunity_opened", "email_opened",
     "email_clicked", "form_submitted", "sales_rejected", "survey_answered",
 )  # fmt: skip

@@ -8,9 +8,11 @@ from services.nurture.rules.grounds import Case, Rules, Withhold, ground_against
 from services.nurture.rules.holdout import is_held_out
 from services.nurture.rules.lead import Lead, Trigger
 from services.nurture.rules.timing import SendTime, send_time
+from services.nurture.rules.waits import Waited, earliest
 from services.shared.contracts.events import ConsentState, Snapshot
 from services.shared.contracts.provenance import decode_provenance
-from services.shared.playbook.sections import Content, Playbook, Program
+from services.shared.playbook.programs import Program
+from services.shared.playbook.sections import Content, Playbook
 
 NOW = datetime(2026, 5, 13, 12, 0, tzinfo=UTC)  # a Wednesday, noon in UTC
 GIVEN = ConsentState("given", NOW - timedelta(days=30))
@@ -74,7 +76,16 @@ def lead(**fields: Any) -> Lead:
     own: dict[str, Any] = {"id": "l", "consent": GIVEN}
     own |= {
         name: fields.pop(name)
-        for name in ("id", "consent", "seen", "recent_sends")
+        for name in (
+            "id",
+            "consent",
+            "seen",
+            "done",
+            "had",
+            "recent_sends",
+            "paused_until",
+            "account_with_sales",
+        )
         if name in fields
     }
     return Lead(
@@ -102,15 +113,24 @@ def decided(rules: Rules, lead: Lead, trigger: Trigger, now: datetime = NOW) -> 
 
 
 def chosen(rules: Rules, lead: Lead, stage: str = "awareness") -> str:
-    """The id of the chosen content, else the reason why nothing is sent."""
+    """The id of the chosen content, else the reason why nothing is sent at once."""
     decision = decided(rules, lead, trigger(stage))
-    return decision.content.id if isinstance(decision, Send) else decision.reason
+    return decision.reason or decision.content.id if isinstance(decision, Send) else decision.reason
 
 
-def against(rules: Rules, lead: Lead, now: datetime) -> Withhold | None:
-    """The ground that holds against any content."""
-    case = Case(rules, lead, trigger(lead.snapshot.stage), now, rules.playbook.programs[0])
-    return ground_against(case)
+def against(rules: Rules, lead: Lead, now: datetime) -> Withhold | Waited | None:
+    """The ground that holds against any content, or what it waits for but the hour."""
+    of = rules.playbook.programs[0]
+    case = Case(rules, lead, trigger(lead.snapshot.stage), now, of, of.channel)
+    if ground := ground_against(case):
+        return ground
+    waited = earliest(case)
+    return waited if waited.reason not in ("", "on_site", "quiet_hours") else None
+
+
+def goes_out(decision: Send | Withhold, now: datetime = NOW) -> bool:
+    """Whether a touch goes out at once."""
+    return isinstance(decision, Send) and decision.due_at <= now
 
 
 def held_out(rules: Rules, lead: Lead) -> bool:

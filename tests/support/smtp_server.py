@@ -21,6 +21,8 @@ class SmtpServer:
         self.verbs: list[str] = []
         self.held = asyncio.Event()  # while it is clear after `hold()`, bodies get no answer
         self.held.set()
+        self.held_recipients = asyncio.Event()  # while it is clear, recipients get no answer
+        self.held_recipients.set()
         self._tls = tls
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -62,6 +64,9 @@ class SmtpServer:
         }
         if verb == "RCPT" and self.dropped and self.dropped in line:
             return False
+        if verb == "RCPT" and not self.held_recipients.is_set():
+            self.verbs.append(verb)
+            await self.held_recipients.wait()
         if not await self._answer(reader, writer, verb, usual.get(verb, "250 fine")):
             return False
         started = self.answers.get(verb, usual.get(verb, "")).startswith(("220", "354"))

@@ -81,7 +81,7 @@ async def shot(page: Page, name: str) -> None:
 
 async def bring(page: Page, file: Path) -> None:
     await page.get_by_label("CSV file").set_input_files(file)
-    await page.get_by_role("button", name="Bring it").click()
+    await page.get_by_role("button", name="Import…").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text(file.name)
 
 
@@ -120,7 +120,7 @@ async def test_a_file_is_mapped_tried_and_imported(
     await page.get_by_label("What happened in every row").fill("event_attended")
     await page.get_by_label("How it was given").fill("badge scan")
     await shot(page, f"{manner}-1-columns")
-    await page.get_by_role("button", name="Use these columns").click()
+    await page.get_by_role("button", name="Save columns").click()
     await expect(page.get_by_label("Firma", exact=True)).to_have_value("company")
     assert "type: event_attended" in await page.locator("#text").input_value()
     await page.get_by_label("new leads").check()
@@ -223,13 +223,13 @@ async def test_a_mapping_as_text_says_what_is_wrong_with_it_line_by_line(
     await bring(page, badges(tmp_path, system.address(), 1))
     await page.get_by_text("The mapping as text").click()
     await page.locator("#text").fill("kind: leads\nemail: E-Post\nsauce: fair\n")
-    await page.get_by_role("button", name="Use this text").click()
+    await page.get_by_role("button", name="Save text").click()
     await expect(page.get_by_role("alert")).to_contain_text(
         "Line 3: sauce: no such key. Did you mean `source`?"
     )
     await expect(page.locator("#text")).to_have_value("kind: leads\nemail: E-Post\nsauce: fair\n")
     await page.locator("#text").fill("kind: leads\nemail: E-Post\n")
-    await page.get_by_role("button", name="Use this text").click()
+    await page.get_by_role("button", name="Save text").click()
     await expect(page.get_by_role("alert")).to_contain_text(
         "Line 2: email: no column 'E-Post' in the file"
     )
@@ -237,7 +237,7 @@ async def test_a_mapping_as_text_says_what_is_wrong_with_it_line_by_line(
     await page.get_by_role("button", name="Import", exact=True).click()
     await expect(page.get_by_role("alert")).to_contain_text("does not say what it is")
     await page.get_by_label("or a mapping for exports of").select_option("mailchimp")
-    await page.get_by_role("button", name="Use this text").click()
+    await page.get_by_role("button", name="Save text").click()
     await page.get_by_label("history").check()
     await page.get_by_role("button", name="Try it").click()
     await expect(page.get_by_role("alert")).to_contain_text(
@@ -258,7 +258,7 @@ async def test_events_are_translated_value_by_value(
     await expect(page.get_by_label("one row an event")).to_be_checked()
     await page.get_by_label("Came by").fill("event_attended")
     await page.get_by_label("Rang us").fill("call_held")
-    await page.get_by_role("button", name="Use these columns").click()
+    await page.get_by_role("button", name="Save columns").click()
     await page.get_by_label("history").check()
     await page.get_by_role("button", name="Import", exact=True).click()
     await ended(page, "Imported")
@@ -276,7 +276,7 @@ async def test_a_file_that_is_no_table_or_none_at_all_says_so(
     empty = tmp_path / "empty.csv"
     empty.write_text("\n")
     await page.get_by_label("CSV file").set_input_files(empty)
-    await page.get_by_role("button", name="Bring it").click()
+    await page.get_by_role("button", name="Import…").click()
     await expect(page.get_by_role("alert")).to_contain_text("The file is empty")
     await page.goto(f"{system.ingest}/import/{'0' * 32}")
     await expect(page.get_by_role("alert")).to_contain_text("This file is not here")
@@ -314,8 +314,54 @@ def test_the_page_is_for_secret_keys_and_its_own_forms(system: System) -> None:
         http.cookies.clear()
         assert (
             http.get(where, headers={"Cookie": "ripeline_import=forged.0"}).headers["location"]
-            == "/import/sign-in"
+            == f"/import/sign-in?to={where}"
         )
+
+
+def test_who_is_signed_in_at_the_page_of_leads_imports_and_one_sign_out_ends_both(
+    system: System,
+) -> None:
+    own = {"Sec-Fetch-Site": "same-origin"}
+    files = {"file": ("f.csv", b"E-mail\na@x.example\n")}
+    with httpx.Client() as http:
+        signed = http.get(f"{system.scorer}/sign-in", params={"key": system.keys["query"]})
+        cookie = signed.headers["set-cookie"].partition(";")[0]
+        http.cookies.clear()
+        by_page = {"Cookie": cookie}
+        assert http.get(f"{system.ingest}/import", headers=by_page).status_code == 200
+        foreign = by_page | {"Sec-Fetch-Site": "same-site"}
+        refused = http.post(f"{system.ingest}/import", files=files, headers=foreign)
+        assert refused.status_code == 403
+        brought = http.post(f"{system.ingest}/import", files=files, headers=by_page | own)
+        assert brought.status_code == 303
+        file = system.ingest + brought.headers["location"]
+        assert http.get(file, headers=by_page).status_code == 200
+        gone = http.post(f"{file}/try", headers=own)
+        assert gone.headers["location"].endswith(f"/sign-in?to={brought.headers['location']}")
+        signed_out = http.post(f"{system.ingest}/import/sign-out", headers=by_page | own)
+        ended = signed_out.headers.get_list("set-cookie")
+        assert {each.partition("=")[0] for each in ended} == {"ripeline_import", "ripeline_session"}
+        for forged in (cookie + "0", cookie.replace("ripeline_session=", "ripeline_session=x")):
+            answer = http.get(f"{system.ingest}/import", headers={"Cookie": forged})
+            assert answer.headers["location"] == "/import/sign-in"
+
+
+def test_signing_in_leads_back_to_the_file_and_to_no_other_site(system: System) -> None:
+    own = {"Sec-Fetch-Site": "same-origin"}
+    file = f"/import/{'a' * 32}"
+    with httpx.Client(base_url=system.ingest) as http:
+        for to, lands in (
+            (file, file), ("/import", "/import"), ("//evil.example", "/import"),
+            ("/import/../x", "/import"), (file + "\r\nX: y", "/import"),
+        ):  # fmt: skip
+            data = {"key": system.keys["secret"], "to": to}
+            answer = http.post("/import/sign-in", data=data, headers=own)
+            assert answer.headers["location"] == lands
+        for ticket in ("", "x", "x.1.y", f"{'9' * 400}.{'9' * 400}.0"):
+            http.cookies.clear()
+            answer = http.get("/import/sign-in", params={"ticket": ticket})
+            assert answer.status_code == 200
+            assert not answer.cookies
 
 
 def test_an_upload_is_cut_off_where_it_is_too_large_or_not_whole(system: System) -> None:

@@ -270,7 +270,7 @@ def test_rejected_rows_are_reported_by_both_ways_alike(
 def test_a_long_cell_is_cut_by_both_ways_alike_and_the_lead_is_kept(
     system: System, command: ImportCommand
 ) -> None:
-    said = {"traits/name: a text over the limit was cut": 1}
+    said = {"traits/name: a text over the limit, which was cut": 1}
     for way in ([], command.to()):
         email = system.address()
         rows = [badge("")[0], badge(email, name="Zoë" * 4000)[1]]

@@ -276,7 +276,7 @@ def test_what_a_person_prefers_is_evidence_and_rule_at_once(system: System) -> N
         )
     )
     assert (touch["status"], touch["reason"]) == ("withheld", "preference")
-    assert "2035-02-01" in touch["why"]
+    assert "does not want to read about" in touch["why"]
     for form in ({"pause": "none"}, {"pace": "usual"}, {"save": "all"}):
         assert system.http.post(page, data=form).status_code == 200
     wait_until(lambda: traits() == {})

@@ -27,7 +27,7 @@ QUIET = [
     "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 812}
 ODD = "<script>document.title='owned'</script>"
 
 
@@ -212,7 +212,7 @@ async def test_every_page_fits_a_phone(system: Any, browser: Browser, scheme: st
         traits={"name": "W" * 90, "company": "unbroken" * 12},
     )
     page, wrong = await visit(browser, system, viewport=PHONE, color_scheme=scheme)
-    for path in ("/", f"/leads/{lead}", "/mail"):
+    for path in ("/", f"/leads/{lead}", "/mail", "/sources"):
         await page.goto(f"{system.scorer}{path}")
         await expect(page.get_by_role("heading", level=1)).to_be_visible()
         assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
@@ -239,6 +239,101 @@ async def test_sales_sets_its_status_on_the_leads_page(system: Any, browser: Bro
     )
     await page.locator("select[name=status]").select_option("disqualified")
     await page.get_by_label("Reason, to disqualify").select_option("bad_timing")
-    await page.get_by_role("button", name="Say it").click()
+    await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_text("disqualified: Bad timing")).to_be_visible()
+    beside = await page.evaluate(
+        "(() => { const box = (s) => document.querySelector(s).getBoundingClientRect();"
+        "return box('.sales').top < box('h1').bottom && box('.sales').left > box('h1').left })()"
+    )
+    assert beside
     assert wrong == []
+
+
+async def test_on_a_phone_sections_fold_and_what_is_asked_for_is_open(
+    system: Any, browser: Browser
+) -> None:
+    """U2."""
+    lead = await posted(system, type="enquired", email=address(), traits={"phone": "0151 2345678"})
+    page, wrong = await visit(browser, system, viewport=PHONE)
+    await page.goto(f"{system.scorer}/leads/{lead}")
+    folded = page.locator("details.fold")
+    assert await folded.count() == 5
+    assert not await folded.evaluate_all("all => all.some((each) => each.open)")
+    await expect(page.get_by_role("link", name="0151 2345678").first).to_be_visible()
+    await expect(page.locator(".history")).to_be_hidden()
+    await page.get_by_role("heading", name="Timeline").click()
+    await expect(page.locator(".history")).to_contain_text("Enquired")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    await page.goto(f"{system.scorer}/leads/{lead}?all=1#ledger-title")
+    await expect(page.locator("table.ledger")).to_be_visible()
+    await expect(page.locator(".history")).to_be_hidden()
+    wide, _ = await visit(browser, system, viewport=DESKTOP)
+    await wide.goto(f"{system.scorer}/leads/{lead}")
+    assert await wide.locator("details.fold").evaluate_all("all => all.every((each) => each.open)")
+    labels = await wide.evaluate(
+        "(() => { const box = (e) => e.getBoundingClientRect();"
+        "const line = box(document.querySelector('.picture .line')).right;"
+        "return [...document.querySelectorAll('.beside .label')].every((e) => box(e).left >= line)"
+        "})()"
+    )
+    assert labels
+    assert not wrong
+
+
+async def test_a_lead_is_found_by_name_and_phone_from_any_page(
+    system: Any, browser: Browser
+) -> None:
+    """U2."""
+    name = f"Ødegård {uuid.uuid4().hex[:8]}"
+    digits = str(uuid.uuid4().int)[:9]
+    phone = f"+47 (0){digits[:3]} {digits[3:6]}-{digits[6:]}"
+    lead = await posted(
+        system, type="enquired", email=address(), traits={"name": name, "phone": phone}
+    )
+    page, wrong = await visit(browser, system)
+    for question in (name.upper(), f"0{digits}", f"0047 {digits}"):
+        await page.goto(f"{system.scorer}/mail")
+        await page.get_by_label("Find a lead").fill(question)
+        await page.keyboard.press("Enter")
+        await expect(page).to_have_url(f"{system.scorer}/leads/{lead}")
+    assert not wrong
+    await page.get_by_label("Find a lead").fill("nobody-of-this-name")
+    await page.get_by_role("button", name="Find").click()
+    await expect(page.get_by_role("alert")).to_contain_text("nobody-of-this-name")
+    await page.get_by_role("link", name="Back").click()
+    await expect(page).to_have_url(f"{system.scorer}/leads/{lead}")
+
+
+async def test_sending_is_stopped_and_resumed_on_the_page_and_others_see_it(
+    system: Any, browser: Browser
+) -> None:
+    """N14: who watches sees it within seconds."""
+    page, wrong = await visit(browser, system)
+    other, _ = await visit(browser, system)
+    await page.goto(f"{system.scorer}/mail")
+    await expect(page.get_by_text("Sending has stopped")).to_have_count(0)
+    try:
+        await page.get_by_role("button", name="Stop sending").click()
+        await expect(page).to_have_url(f"{system.scorer}/mail")
+        await expect(page.get_by_text("Sending is stopped")).to_be_visible()
+        await expect(other.get_by_text("Sending is stopped")).to_be_visible(timeout=10_000)
+        await expect(other.get_by_role("button", name="Stop sending")).to_have_count(0)
+    finally:
+        await page.get_by_role("button", name="Resume sending").click()
+    await expect(page.get_by_role("button", name="Stop sending")).to_be_visible()
+    await expect(other.get_by_text("Sending is stopped")).to_have_count(0, timeout=10_000)
+    assert not wrong
+
+
+async def test_one_sign_in_serves_imports_too(system: Any, browser: Browser) -> None:
+    """U2, U4."""
+    page, _ = await visit(browser, system)
+    await page.get_by_role("link", name="Sources").click()
+    await page.get_by_role("link", name="Import a file").click()
+    await expect(page.get_by_role("heading", name="Import a file")).to_be_visible()
+    assert page.url == f"{system.ingest}/import"
+    await page.get_by_role("button", name="Sign out").click()
+    await page.goto(f"{system.scorer}/sources?x=1")
+    await page.get_by_label("Key").fill(system.keys["query"])
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page).to_have_url(f"{system.scorer}/sources?x=1")

@@ -110,6 +110,7 @@ class PreferencesForm(msgspec.Struct, omit_defaults=True):
     pace: Literal["usual", "weekly", "monthly"] | None = None
     pause: Literal["1 month", "3 months", "until", "none"] | None = None
     until: date | None = None
+    tracking: Literal["on", "off"] | None = None
     save: Literal["topics", "all", "pace", "pause", "return"] | None = None
 
 

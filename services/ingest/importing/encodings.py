@@ -5,6 +5,7 @@ model over samples of the whole file; every reading that is as plausible is name
 import codecs
 import re
 from collections import Counter
+from math import exp
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,9 +31,22 @@ OFTEN = dict.fromkeys((
 ), 1.0)  # fmt: skip
 SELDOM = dict.fromkeys((
     "koi8-r", "koi8-u", "mac-roman", "mac-latin2", "mac-cyrillic", "mac-greek",
-    "mac-turkish", "cp850", "cp852", "cp866", "iso8859-2",
+    "mac-turkish", "cp850", "cp852", "cp866", "iso8859-2", "euc_jis_2004",
 ), 0.9)  # fmt: skip
 PRIORS = {"cp1252": 1.1} | OFTEN | SELDOM
+# 7-bit text with escapes, ASCII to whoever does not know them: Japanese, Korean
+ESCAPED = (
+    (re.compile(rb"\x1b\$[B@]"), "iso2022_jp_ext"),
+    (re.compile(rb"\x1b\$\)C"), "iso2022_kr"),
+)
+# EUC-JP and gb18030 have their characters in the same places, frequent ones to 0xCF and to 0xD7:
+# log odds of EUC-JP for a character up to there, of one behind, and of a kana
+EAST_PAIRS = re.compile(
+    rb"([\xa4\xa5])[\xa1-\xfe]|([\xb0-\xcf])[\xa1-\xfe]|([\xd0-\xf7])[\xa1-\xfe]"
+)
+KANA, FREQUENT, SELDOM_ONE = 1.0, 0.3, -2.2
+UNSURE = 5.0  # log odds up to which either may be
+ODDS_WEIGH, MOST_SURE = 1 / 16, 3.0
 CONTEXT = 0.6
 # a reading is as plausible as the best one where it comes so near, nearer the more words tell them
 # apart
@@ -55,7 +69,7 @@ def encodings_of(path: Path) -> list[str]:
     """The plausible encodings, the likeliest first; one where there is no doubt."""
     with path.open("rb") as file:
         start = file.read(START)
-    if found := _marked(start) or _without_mark(start):
+    if found := _marked(start) or _without_mark(start) or _escaped(path):
         return [found]
     sample = _sample(path)
     if not sample:
@@ -102,7 +116,25 @@ def _readings(sample: bytes) -> list[Reading]:
         if same:  # under the name of the more frequent encoding
             encoding, score = same.encoding, max(score, same.score)
         found[text] = Reading(encoding, frozenset(spelt), text, score)
+    _weigh_japanese(found, beyond)
     return sorted(found.values(), key=lambda reading: -reading.score)
+
+
+def _weigh_japanese(found: dict[str, Reading], sample: bytes) -> None:
+    """Sets EUC-JP and gb18030 apart by where their characters stand; language models do not."""
+    pair = {
+        r.encoding: text for text, r in found.items() if r.encoding in ("euc_jis_2004", "gb18030")
+    }
+    if len(pair) < 2:
+        return
+    pairs = EAST_PAIRS.findall(sample)
+    kana, frequent, seldom = (sum(1 for place in pairs if place[i]) for i in range(3))
+    odds = KANA * kana + FREQUENT * frequent + SELDOM_ONE * seldom
+    sure = min(max(abs(odds) - UNSURE, 0) * ODDS_WEIGH, MOST_SURE)
+    other = pair["gb18030" if odds > 0 else "euc_jis_2004"]
+    best = max(found[text].score for text in pair.values())
+    for text in pair.values():
+        found[text] = found[text]._replace(score=best * (exp(-sure) if text == other else 1))
 
 
 def _confidences(sample: bytes) -> dict[str, float]:
@@ -131,6 +163,21 @@ def _without_mark(start: bytes) -> str:
         if half and start[::2].count(0) > 0.4 * half and start[1::2].count(0) < 0.1 * half
         else ""
     )
+
+
+def _escaped(path: Path) -> str:
+    """The encoding of a file without a byte beyond ASCII that changes its characters by escapes;
+    "" of another.
+    """
+    found, end = "", b""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            if not block.isascii():
+                return ""
+            around = end + block
+            found = found or next((name for mark, name in ESCAPED if mark.search(around)), "")
+            end = block[-3:]
+    return found if found and _is_valid(path, found) else ""
 
 
 def _sample(path: Path) -> bytes:

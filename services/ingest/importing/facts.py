@@ -14,6 +14,7 @@ OUTCOMES = (
     "won",
     "lost",
     "refunded",
+    "churned",
     "sales_accepted",
     "sales_rejected",
     "sales_disqualified",

@@ -1,7 +1,7 @@
 """The mapping of a file: which column means what, as typed YAML."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -137,7 +137,13 @@ OptionalValue = Annotated[Value | None, _as("said")]
 
 
 class Mapping(FrozenModel):
-    """The whole mapping; all values are texts as they stand in the YAML."""
+    """The whole mapping; all values are texts as they stand in the YAML.
+
+    `guide` is the page that explains its keys, `column_lists` are keys that are lists of columns.
+    """
+
+    guide: ClassVar[str] = "docs/importing.md"
+    column_lists: ClassVar[tuple[str, ...]] = ("drop",)
 
     kind: Literal["leads", "events", "suppressions"]
     lead: str = ""
@@ -236,7 +242,8 @@ def needed(mapping: Mapping) -> Iterator[Column]:
         if (value := getattr(mapping, name)) and value.column:
             yield Column(value.column, (name, "column"))
     yield from _of_time(mapping.time, "time")
-    yield from (Column(column, ("drop", number)) for number, column in enumerate(mapping.drop))
+    for key in mapping.column_lists:
+        yield from (Column(column, (key, n)) for n, column in enumerate(getattr(mapping, key)))
     yield from mapping.further()
 
 

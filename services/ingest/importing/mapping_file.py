@@ -3,9 +3,10 @@
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping import Mapping, Step, needed
@@ -96,21 +97,36 @@ def _problems(
         where = tuple(mistake["loc"])
         path = _dotted(where)
         if mistake["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(
-                str(where[-1]),
-                [field.alias or name for name, field in model.model_fields.items()],
-                1,
-            )
-            remedy = f"Did you mean `{near[0]}`?" if near else "docs/importing.md lists every key"
+            near = difflib.get_close_matches(str(where[-1]), _keys(model, where[:-1]), 1)
+            remedy = f"Did you mean `{near[0]}`?" if near else f"{model.guide} lists every key"
             yield FileProblem(file, _line(node, where), f"{path}: no such key", remedy)
         else:
             what = mistake["msg"].removeprefix("Value error, ")
+            if mistake["type"] == "missing":
+                what = "is missing"
             yield FileProblem(
                 file,
                 _line(node, where),
                 f"{path}: {what}" if path else what,
-                "docs/importing.md shows every key",
+                f"{model.guide} shows every key",
             )
+
+
+def _keys(model: type[BaseModel], where: Sequence[Step]) -> list[str]:
+    """The keys that the model has at a path."""
+    for step in where:
+        field = next((f for n, f in model.model_fields.items() if step in (n, f.alias)), None)
+        inner = list(_types(field.annotation if field else None))
+        model = inner[0] if inner else model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _types(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models within an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _types(part)
 
 
 def _dotted(where: Sequence[Step]) -> str:

@@ -3,6 +3,7 @@ in by a secret key.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -27,11 +28,14 @@ from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
 from services.shared.http.keys import ApiKey
 from services.shared.http.problems import STATUS
+from services.shared.http.signin import COOKIE as PAGE_COOKIE
 from services.shared.http.signin import PageSessions, SignedOut, cookie_of
 from services.shared.playbook.loading import InvalidFile
 
-# browsers send cookies to all ports of a host: the scorer's page has another one
+# its own, beside that of the scorer's page, which browsers send to all ports of its host
 COOKIE = "ripeline_import"
+OWN_PATHS = re.compile(rf"{PATH}(/[0-9a-f]{{32}})?")
+PART_OF_FILE = re.compile(rf"({PATH}/[0-9a-f]{{32}})/[a-z.]+")
 MAX_FORM_FIELDS = 10_000
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -40,7 +44,7 @@ class ImportPage:
     """The routes of the page."""
 
     def __init__(self, parts: Dependencies, jobs: ImportJobs) -> None:
-        self._sessions = PageSessions(parts.keys, parts.pepper, "secret")
+        self._sessions = PageSessions(parts.keys, parts.pepper, "secret", admits=["query"])
         self._rates, self._jobs, self._clock = parts.rates, jobs, parts.clock
         self._templates = ImportTemplates(jobs.facts)
 
@@ -70,9 +74,14 @@ class ImportPage:
 
     # -- signing in -------------------------------------------------------------------------------
 
-    async def sign_in(self) -> Response:
-        """Where the key is pasted."""
-        return self._templates.page("sign_in.html", problem=None)
+    async def sign_in(self, request: Request, ticket: str = "", to: str = PATH) -> Response:
+        """Where the key is pasted; a ticket of the scorer's page signs in by itself."""
+        if ticket:
+            try:
+                return self._enter(request, self._sessions.redeem(ticket), to)
+            except SignedOut:
+                pass  # it is too old
+        return self._templates.page("sign_in.html", problem=None, to=own_path(to))
 
     async def signed_in(self, request: Request) -> Response:
         """Signs in by the form."""
@@ -81,8 +90,14 @@ class ImportPage:
             cookie = self._sessions.sign_in(form.get("key", "")[:200])
         except Reject as error:
             refused = self._rates.limit_guessing(request, error)
-            return self._templates.page("sign_in.html", STATUS[refused.kind], problem=refused)
-        answer = see_other(PATH)
+            to = own_path(form.get("to", PATH))
+            return self._templates.page(
+                "sign_in.html", STATUS[refused.kind], problem=refused, to=to
+            )
+        return self._enter(request, cookie, form.get("to", PATH))
+
+    def _enter(self, request: Request, cookie: str, to: str) -> Response:
+        answer = see_other(own_path(to))
         secure = request.url.scheme == "https"
         answer.set_cookie(
             COOKIE, cookie, path=PATH, httponly=True, samesite="strict", secure=secure
@@ -94,6 +109,7 @@ class ImportPage:
         _check_same_site(request)
         answer = see_other(f"{PATH}/sign-in")
         answer.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="strict")
+        answer.delete_cookie(PAGE_COOKIE, httponly=True, samesite="lax")
         return answer
 
     # -- files ------------------------------------------------------------------------------------
@@ -188,8 +204,11 @@ class ImportPage:
     # -- what all share ---------------------------------------------------------------------------
 
     def _key(self, request: Request) -> ApiKey:
-        """The key of who is signed in. Raises SignedOut."""
-        return self._sessions.key_of(cookie_of(request, COOKIE))
+        """The key of who is signed in, here or at the scorer's page. Raises SignedOut."""
+        try:
+            return self._sessions.key_of(cookie_of(request, COOKIE))
+        except SignedOut:
+            return self._sessions.key_of(cookie_of(request, PAGE_COOKIE))
 
     def _find(self, request: Request, file_id: str) -> UploadedFile:
         return self._jobs.find(file_id, self._key(request))
@@ -252,17 +271,36 @@ def _route_class(templates: ImportTemplates) -> type[APIRoute]:
                 try:
                     return await handle(request)
                 except SignedOut:
-                    return see_other(f"{PATH}/sign-in")
+                    return see_other(sign_in_at(page_of(request)))
                 except Reject as error:
-                    return templates.page("problem.html", STATUS[error.kind], error=error)
+                    problem, status = error, STATUS[error.kind]
                 except RequestValidationError:
-                    return templates.page("problem.html", 404, error=NO_PAGE)
+                    problem, status = NO_PAGE, 404
                 except Retry:
-                    return templates.page("problem.html", 503, error=AWAY)
+                    problem, status = AWAY, 503
+                back = page_of(request)
+                back = "" if back in (PATH, request.url.path) else back
+                return templates.page("problem.html", status, error=problem, back=back)
 
             return answer
 
     return PageRoute
+
+
+def own_path(address: str) -> str:
+    """The address where it is one of this page's own, else its start."""
+    return address if OWN_PATHS.fullmatch(address) else PATH
+
+
+def page_of(request: Request) -> str:
+    """The page to which a request belongs: that of its file, or the start."""
+    part = PART_OF_FILE.fullmatch(request.url.path)
+    return own_path(part[1] if part else request.url.path)
+
+
+def sign_in_at(place: str) -> str:
+    """Where one signs in and then goes on at this place."""
+    return f"{PATH}/sign-in" + (f"?to={place}" if place != PATH else "")
 
 
 NO_PAGE = Reject("there is no such page", remedy="follow the links of the page itself")

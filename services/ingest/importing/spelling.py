@@ -14,6 +14,8 @@ EAST_ASIAN = frozenset({
     "CJK", "HIRAGANA", "KATAKANA", "HANGUL", "FULLWIDTH", "HALFWIDTH", "BOPOMOFO", "IDEOGRAPHIC",
 })  # fmt: skip
 EAST = "east"
+# a Hangul syllable beside a Chinese character: what Korean code pages make of other text
+BESIDE_HANGUL = re.compile(r"[\uac00-\ud7a3][\u4e00-\u9fff]|[\u4e00-\u9fff][\uac00-\ud7a3]")
 MARKS = "®™©"  # stand at the end of names
 JOINING = "-'’‐–—·・〜／（）()．，、。「」『』＆\u3000\xa0"  # noqa: RUF001 they stand between letters
 OPENING = "Ps"
@@ -35,6 +37,8 @@ def is_odd(word: str) -> bool:
         return symbols > 1
     scripts = {script for script, _ in letters}
     if symbols or (len(scripts) > 1 and scripts != {"LATIN", EAST}):
+        return True
+    if EAST in scripts and BESIDE_HANGUL.search(word):
         return True
     return _has_odd_case(kinds) or _has_odd_mark(word, kinds)
 

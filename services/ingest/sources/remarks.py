@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from services.ingest.sources.contract import Item, Parsed, Refused, Remark, Remarked
-from services.shared.contracts.provenance import RemarkKind
+from services.shared.contracts.provenance import REMARK_SENTENCES
 
 MAX_SHOWN = 60  # characters of what was written
 MAX_REMARKS = 20  # of an item; what is more is left out
@@ -46,18 +46,7 @@ def _shown(text: str) -> str:
     return line if len(line) <= MAX_SHOWN else line[: MAX_SHOWN - 1] + "…"
 
 
-SENTENCES: dict[RemarkKind, str] = {
-    "consent-word": "a word for consent that is not understood; no consent was taken from it",
-    "cut": "a text over the limit was cut",
-    "left-out": "a field that could not be read was left out",
-    "several": "several values where one is taken; the first was",
-    "unknown-content": "no content of the playbook has this id",
-    "unknown-field": "no field has this name; it was ignored",
-    "unknown-type": "this type is not known; it was taken, but counts for nothing by itself",
-}
-
-
 def sentence(remark: Remark) -> str:
     """The remark in plain words."""
     near = f"; did you mean {remark.nearest!r}?" if remark.nearest else ""
-    return SENTENCES[remark.kind] + near
+    return REMARK_SENTENCES[remark.kind] + near

@@ -66,6 +66,9 @@ class MailLinks:
             await self._tracker.resubscribe(claim, request)
             return self._pages.preferences(tokens, resubscribed=True)
         try:
+            if measuring := preferences.measuring(fields):
+                await self._tracker.save_measuring(claim, measuring, request)
+                return self._pages.preferences(tokens, measuring=measuring.state)
             today = self._tracker.clock.now().date()
             chosen = preferences.chosen(fields, self._tracker.topics, today)
         except Reject as reject:

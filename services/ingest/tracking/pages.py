@@ -56,21 +56,37 @@ class Pages:
         return self._page("unsubscribed.html", tokens=tokens)
 
     def preferences(
-        self, tokens: MailTokens, *, chosen: Chosen | None = None, resubscribed: bool = False
+        self,
+        tokens: MailTokens,
+        *,
+        chosen: Chosen | None = None,
+        resubscribed: bool = False,
+        measuring: str = "",
     ) -> HTMLResponse:
-        """The page of preferences; `chosen` is what was saved just now, `resubscribed` that the
-        person came back.
+        """The page of preferences; `chosen` is what was saved just now, `measuring` whether clicks
+        may be counted, given or withdrawn, `resubscribed` that the person came back.
         """
         shown = self._shown(chosen or {})
         return self._page(
-            "preferences.html", tokens=tokens, **shown, resubscribed=resubscribed, wrong=None
+            "preferences.html",
+            tokens=tokens,
+            **shown,
+            resubscribed=resubscribed,
+            measuring=measuring,
+            wrong=None,
         )
 
     def preferences_refused(self, tokens: MailTokens, wrong: Reject) -> HTMLResponse:
         """The same, after a form that could not be read."""
         shown = self._shown({})
         return self._page(
-            "preferences.html", wrong.kind, tokens=tokens, **shown, resubscribed=False, wrong=wrong
+            "preferences.html",
+            wrong.kind,
+            tokens=tokens,
+            **shown,
+            resubscribed=False,
+            wrong=wrong,
+            measuring="",
         )
 
     def broken_link(self, wrong: Reject) -> HTMLResponse:

@@ -5,10 +5,12 @@ Pure.
 from calendar import monthrange
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from services.ingest.sources.contract import Item
 from services.ingest.sources.forms import Fields, text
+from services.shared.contracts.consent import DOUBLE_OPT_IN, TRACKING
+from services.shared.contracts.events import Consent
 from services.shared.contracts.preferences import GAPS, PACE, PAUSED_UNTIL, TOPICS, USUAL
 from services.shared.errors import Reject
 from services.shared.playbook.sections import Playbook
@@ -20,7 +22,21 @@ Chosen = Mapping[str, Any]  # values of traits by name, of those alone that the 
 
 def topics_of(playbook: Playbook) -> list[str]:
     """The topics that mails may be about, in the library's order."""
-    return list(dict.fromkeys(item.topic for item in playbook.content if not item.service))
+    return list(dict.fromkeys(item.topic for item in playbook.live_content if not item.service))
+
+
+def measuring(found: Fields) -> Consent | None:
+    """The permission to measure clicks and opens that a form gives or takes by `tracking`, `on` or
+    `off`; None where it says nothing of it. Raises Reject for another word.
+    """
+    word = text(found, "tracking")
+    if not word:
+        return None
+    if word not in ("on", "off"):
+        raise Reject("neither on nor off", where="tracking", remedy="press one of the two buttons")
+    state: Literal["given", "withdrawn"] = "given" if word == "on" else "withdrawn"
+    basis = DOUBLE_OPT_IN if word == "on" else "preferences page"
+    return Consent(purpose=TRACKING, state=state, basis=basis, text=f"Measuring {word}")
 
 
 def chosen(found: Fields, topics: Sequence[str], today: date) -> Chosen:

@@ -140,6 +140,13 @@ class EngagementTracker:
         item = Item(type="consent_given", touch_id=claim.touch_id, consent=(consent,))
         await self._store([item], request, claim.address)
 
+    async def save_measuring(
+        self, claim: PreferencesClaim, consent: Consent, request: Request
+    ) -> None:
+        """Stores whether clicks and opens may be measured. Raises Reject as `unsubscribe` does."""
+        item = Item(type="preference_set", touch_id=claim.touch_id, consent=(consent,))
+        await self._store([item], request, claim.address)
+
     async def save_preferences(
         self, claim: PreferencesClaim, chosen: preferences.Chosen, request: Request
     ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -11,8 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
-from services.nurture.channels import OutcomeUnknown, ServerUnusable
+from services.nurture.channels import Bounced, OutcomeUnknown, ReceiverRefuses, ServerUnusable
+from services.nurture.channels.dkim_signing import Signer
 from services.nurture.channels.message import Message
+from services.nurture.rules.receivers import answer_of
 from services.shared.errors import Reject, Retry
 from services.shared.settings import Settings
 from services.shared.urls import read_sender
@@ -31,22 +34,29 @@ class Email:
     def __init__(self, settings: Settings) -> None:
         self._url = urlsplit(settings.smtp_url.get_secret_value())
         self._sender, self._timeout = read_sender(settings.mail_from), settings.sending_timeout_s
+        self._signer = Signer.of(settings)
 
-    async def send(self, message: Message, at: datetime) -> None:
-        """Returns once the server has taken the message.
+    async def send(
+        self, message: Message, at: datetime, check: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Returns once the server has taken the message. `check` is asked right before its text
+        goes out, and raises Halted where it must not.
 
-        Raises Reject or Retry for what the server says of this message, ServerUnusable for what it
+        Raises Reject or Retry for what the server says of this message, ReceiverRefuses for what it
+        has against the sender, ServerUnusable for what it
         says before it knows the message, OutcomeUnknown where nobody knows whether it was taken.
         """
         try:
             raw = compose(message, self._sender, at).as_bytes()
         except (ValueError, LookupError) as error:
             raise Reject(f"no mail can be made of it: {error}") from error
+        if self._signer:
+            raw = await asyncio.to_thread(self._signer.signed, raw)
         client = self._client()
         try:
             async with asyncio.timeout(self._timeout) as limit:
                 await self._greet(client)
-                await _hand_over(client, message.recipient, raw, limit)
+                await _hand_over(client, message.recipient, raw, limit, check)
         except TimeoutError as error:
             raise ServerUnusable("the mail server did not answer in time") from error
         finally:
@@ -80,12 +90,18 @@ class Email:
 
 
 async def _hand_over(
-    client: aiosmtplib.SMTP, recipient: str, raw: bytes, limit: asyncio.Timeout
+    client: aiosmtplib.SMTP,
+    recipient: str,
+    raw: bytes,
+    limit: asyncio.Timeout,
+    check: Callable[[], Awaitable[None]] | None,
 ) -> None:
     """RCPT and DATA, the commands whose answers speak of the message."""
     has_begun = False
     try:
         await client.rcpt(recipient)
+        if check:
+            await check()
         has_begun = True
         await client.data(raw)
     except aiosmtplib.SMTPResponseException as error:
@@ -95,8 +111,11 @@ async def _hand_over(
             unknown = OutcomeUnknown if has_begun else ServerUnusable
             raise unknown("the mail server answered what nobody understands") from error
         # its words may hold the address
-        answered = f"the mail server answered {error.code}"
-        raise (Reject(answered) if error.code >= 500 else Retry(answered)) from error
+        answer = answer_of(str(error.message))
+        answered = f"the mail server answered {error.code} {answer.status}".rstrip()
+        if answer.remedy:
+            raise ReceiverRefuses(f"{answered}: {answer.remedy}") from error
+        raise (Bounced(answered) if error.code >= 500 else Retry(answered)) from error
     except (ValueError, LookupError) as error:
         raise Reject(f"SMTP cannot carry it: {type(error).__name__}") from error
     except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:

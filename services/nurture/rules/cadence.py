@@ -1,11 +1,11 @@
 """How much mail a lead gets: pauses, the pace that it asked for, gaps and caps. Pure.
 
-Functions return what speaks against a touch at `now`, or None.
+Functions return what speaks against a touch at `now`, and where it is known until when, or None.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, timedelta
-from typing import Any
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Any, NamedTuple
 
 from services.shared.contracts.preferences import (
     GAPS,
@@ -15,21 +15,28 @@ from services.shared.contracts.preferences import (
     read_pace,
 )
 from services.shared.errors import Reject
-from services.shared.playbook.sections import Cadence
+from services.shared.playbook.sections import Cadence, Cap
 
-WEEK = timedelta(days=7)
 # how far back touches are read for a decision: the slowest pace, and some room
 LOOK_BACK = max(GAPS.values()) + timedelta(days=2)
 # within it an address gets a thing that it asks for once
 ANSWERED_FOR = timedelta(hours=1)
+FARTHEST = timedelta(days=3660)  # a pause beyond it has no end
 WITH_SALES = frozenset({"accepted", "opportunity"})
 
 
-def paused_by_person(until: datetime | None, now: datetime) -> str | None:
+class Over(NamedTuple):
+    """When what speaks against a touch has passed, and what it is."""
+
+    at: datetime
+    why: str
+
+
+def paused_by_person(until: datetime | None, now: datetime) -> Over | None:
     """A pause that somebody of the company has set."""
     if until is None or now >= until:
         return None
-    return f"a person has paused the lead until {until:%Y-%m-%d}"
+    return Over(until, f"a person has paused the lead until {until:%Y-%m-%d}")
 
 
 def with_sales(sales_status: str) -> str | None:
@@ -37,13 +44,28 @@ def with_sales(sales_status: str) -> str | None:
     return "sales is working with the lead" if sales_status in WITH_SALES else None
 
 
-def paused_by_lead(traits: Mapping[str, Any], day: date) -> str | None:
-    """A pause that the lead has asked for, on `day` of its own time zone (N9)."""
+def endless_pause(traits: Mapping[str, Any], now: datetime) -> str | None:
+    """A pause that the lead has asked for whose end is not understood, or is never (N9)."""
+    if traits.get(PAUSED_UNTIL) is None:  # of nearly everybody
+        return None
     try:
-        until = read_day(traits.get(PAUSED_UNTIL))
+        until = read_day(traits[PAUSED_UNTIL])
     except Reject:
         return "the lead has asked for a pause until a day that cannot be read"
-    return f"the lead has asked for no mail before {until}" if until and day < until else None
+    if until and until > (now + FARTHEST).date():
+        return f"the lead has asked for no mail before {until}"
+    return None
+
+
+def paused_by_lead(traits: Mapping[str, Any], zones: Sequence[tzinfo]) -> Over | None:
+    """A pause that the lead has asked for, until that day in all of its zones (N9)."""
+    if traits.get(PAUSED_UNTIL) is None:
+        return None
+    until = read_day(traits[PAUSED_UNTIL])
+    if not until:
+        return None
+    begins = max(datetime.combine(until, time(), tzinfo=zone).astimezone(UTC) for zone in zones)
+    return Over(begins, f"the lead has asked for no mail before {until}")
 
 
 def most_careful(
@@ -79,22 +101,35 @@ def _gap(value: object) -> float:
     return GAPS[pace].total_seconds() if pace else 0
 
 
-def slower_pace(traits: Mapping[str, Any], sends: Sequence[datetime], now: datetime) -> str | None:
+def slower_pace(traits: Mapping[str, Any], sends: Sequence[datetime], now: datetime) -> Over | None:
     """A slower pace that the lead has asked for, the slowest where it cannot be read (N9)."""
     try:
         pace = read_pace(traits.get(PACE))
     except Reject:
         pace = max(GAPS, key=lambda name: GAPS[name])
-    if pace is None or all(now - sent_at >= GAPS[pace] for sent_at in sends):
+    if pace is None or not sends or now - max(sends) >= GAPS[pace]:
         return None
-    return f"the lead has asked for a {pace} mail at most"
+    return Over(max(sends) + GAPS[pace], f"the lead has asked for a {pace} mail at most")
 
 
-def cap_reached(cadence: Cadence, sends: Sequence[datetime], now: datetime) -> str | None:
-    """The playbook's cap a week, and its least gap between two touches (N5)."""
-    week = [sent_at for sent_at in sends if now - sent_at < WEEK]
-    if len(week) >= cadence.per_week:
-        return f"{len(week)} touches in seven days"
-    if week and now - max(week) < timedelta(hours=cadence.min_hours_between):
-        return f"the last touch was less than {cadence.min_hours_between:g} hours ago"
+def cap_reached(cadence: Cadence, sends: Sequence[datetime], now: datetime) -> Over | None:
+    """The playbook's caps, over all programs, and its least gap between two touches (N5). A cap has
+    passed when enough of the touches in its days have fallen out.
+    """
+    reached = [over for cap in cadence.all_caps if (over := _over_cap(cap, sends, now))]
+    if reached:
+        return max(reached)
+    apart = timedelta(hours=cadence.min_hours_between)
+    if sends and now - max(sends) < apart:
+        why = f"the last touch was less than {cadence.min_hours_between:g} hours ago"
+        return Over(max(sends) + apart, why)
     return None
+
+
+def _over_cap(cap: Cap, sends: Sequence[datetime], now: datetime) -> Over | None:
+    span = timedelta(days=cap.days)
+    within = sorted(sent_at for sent_at in sends if now - sent_at < span)
+    if len(within) < cap.max:
+        return None
+    days = "seven days" if cap.days == 7 else f"{cap.days} days"
+    return Over(within[len(within) - cap.max] + span, f"{len(within)} touches in {days}")

@@ -5,7 +5,11 @@ from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from services.nurture.rules.after_loss import EDUCATION, policy_of
 from services.nurture.rules.lead import Lead, Trigger
+from services.nurture.rules.learned import NO_EVIDENCE, Cell, Evidence, draw
+from services.nurture.rules.membership import may_enter
+from services.nurture.rules.pace import tone, unanswered
 from services.nurture.rules.time_zones import latest_day, zones_of
 from services.shared.contracts.events import LeadRequest
 from services.shared.contracts.preferences import (
@@ -17,9 +21,13 @@ from services.shared.contracts.preferences import (
 )
 from services.shared.errors import Reject
 from services.shared.playbook.patterns import Pattern
-from services.shared.playbook.sections import Content, Persona, Playbook, Program
+from services.shared.playbook.programs import Program
+from services.shared.playbook.sections import CUSTOMER, Content, Persona, Playbook
 
 MOST_COMMERCIAL = 3  # the greatest `distance` that an item can have
+BEFORE_HAND_OFF = 2  # what is more commercial promotes, or sells
+# what sales reports of leads that were handed over to it
+HANDED_OVER = frozenset({"accepted", "opportunity", "won", "lost", "refunded", "churned"})
 
 
 class RequestedItem(NamedTuple):
@@ -29,12 +37,25 @@ class RequestedItem(NamedTuple):
     content: Content
 
 
-class Library:
-    """The programs and the content of one playbook."""
+class Chosen(NamedTuple):
+    """An item, and with what probability it was chosen."""
 
-    def __init__(self, playbook: Playbook) -> None:
+    content: Content
+    propensity: float
+
+
+class Library:
+    """The programs and the content of one playbook; `evidence` is what has been learned of it."""
+
+    def __init__(self, playbook: Playbook, evidence: Evidence = NO_EVIDENCE) -> None:
+        self.evidence = evidence
         self._playbook = playbook
-        self._live = [program for program in playbook.programs if program.state == "live"]
+        self._items = playbook.content_by_id
+        self._programs = {program.id: program for program in playbook.programs}
+        self._live = [
+            program for program in playbook.programs if playbook.state_of(program) != "draft"
+        ]
+        self._test_addresses = {_plain(address) for address in playbook.test_addresses}
         # how commercial an item may be, by stage
         self._reach = {
             stage: min(place, MOST_COMMERCIAL) for place, stage in enumerate(playbook.stages)
@@ -44,8 +65,12 @@ class Library:
             program.id for program in playbook.programs if program.trigger == "request"
         ]
 
+    def program(self, program_id: str) -> Program | None:
+        """The program of this id, whether it sends or not."""
+        return self._programs.get(program_id)
+
     def live_program(self, program_id: str) -> Program | None:
-        """The program of this id, if it sends."""
+        """The program of this id, if it sends, be it to the addresses of the test alone."""
         return next((program for program in self._live if program.id == program_id), None)
 
     def content(self, content_id: str) -> Content | None:
@@ -57,12 +82,21 @@ class Library:
         return [program for program in self._live if self.answers(program, lead, trigger)]
 
     def answers(self, program: Program, lead: Lead, trigger: Trigger) -> bool:
-        """Whether a program is for this stage, product and persona."""
+        """Whether a program is for this stage, product and persona, and for the lead's address."""
         return (
             program.trigger == "stage"
+            and self.reaches(program, lead)
             and trigger.stage in program.stages
             and program.product == trigger.product
             and (not program.personas or self.persona(lead.snapshot.traits).id in program.personas)
+            and may_enter(program, lead)
+        )
+
+    def reaches(self, program: Program, lead: Lead) -> bool:
+        """Whether a program may write to the lead: one in test to the test's addresses alone."""
+        state = self._playbook.state_of(program)
+        return state == "live" or (
+            state == "test" and _plain(lead.snapshot.email) in self._test_addresses
         )
 
     def requested(self, request: LeadRequest, product: str) -> list[RequestedItem]:
@@ -80,11 +114,66 @@ class Library:
         """Whether a program answers requests of this product."""
         return program.trigger == "request" and program.product == product
 
-    def choose(self, lead: Lead, stage: str, program: Program, now: datetime) -> Content | None:
-        """The first item in the author's order that suits the lead and whose topic it wants."""
+    def choose(
+        self, lead: Lead, stage: str, program: Program, now: datetime, touch: str = ""
+    ) -> Chosen | None:
+        """The first of the candidates, or where the program learns, a draw among them that the id
+        of the touch decides; None where there are none.
+        """
+        candidates = self.candidates(lead, stage, program, now)
+        if not candidates:
+            return None
+        if program.choice == "author" or len(candidates) == 1:
+            return Chosen(candidates[0], 1.0)
+        cell = Cell(stage, self.persona(lead.snapshot.traits).id)
+        topic = self.topic_answered(lead)
+        place, propensity = draw(
+            self.evidence, cell, [item.id for item in candidates],
+            [item.topic == topic for item in candidates], touch,
+        )  # fmt: skip
+        return Chosen(candidates[place], propensity)
+
+    def candidates(self, lead: Lead, stage: str, program: Program, now: datetime) -> list[Content]:
+        """The items that suit the lead and whose topic it wants: those that go on with the topic
+        it answered last come first, each part in the author's order (N9). Who has left many touches
+        unanswered is told by another angle, where there is one.
+        """
         items = (self._playbook.content_by_id[name] for name in program.items)
-        wanted = (item for item in items if is_wanted(item, lead.snapshot.traits))
-        return next((item for item in wanted if self.suits(lead, stage, item, now)), None)
+        suitable = [
+            item
+            for item in items
+            if is_wanted(item, lead.snapshot.traits) and self.suits(lead, stage, item, now)
+        ]
+        if tone(program.silence, unanswered(lead)) in ("other", "pause"):
+            suitable = self._otherwise(lead, suitable) or suitable
+        topic = self.topic_answered(lead)
+        return sorted(suitable, key=lambda item: item.topic != topic)
+
+    def topic_answered(self, lead: Lead) -> str | None:
+        """The topic of the item that the lead has turned to last."""
+        known = [(at, name) for name, at in lead.done.items() if name in self._items]
+        return self._items[max(known)[1]].topic if known else None
+
+    def _otherwise(self, lead: Lead, items: list[Content]) -> list[Content]:
+        """Those that are told by another angle than the last touch, and by another topic where an
+        item has no angle.
+        """
+        last = self._items.get(lead.had[-1].content) if lead.had else None
+        return [
+            item
+            for item in items
+            if last is None or (item.angle or item.topic) != (last.angle or last.topic)
+        ]
+
+    def max_distance(self, lead: Lead, stage: str) -> int:
+        """How commercial an item may be: by the stage, never an offer before the hand-off (N8), and
+        education alone where the playbook says so after a loss.
+        """
+        reach = self._reach.get(stage, 0)
+        if stage != CUSTOMER and lead.snapshot.sales_status not in HANDED_OVER:
+            reach = min(reach, BEFORE_HAND_OFF)
+        policy = policy_of(self._playbook, lead.snapshot)
+        return min(reach, EDUCATION) if policy and policy.rule.then == "education" else reach
 
     def unwanted(self, lead: Lead, stage: str, program: Program, now: datetime) -> list[str]:
         """The topics of the items that would suit the lead, had it not chosen others."""
@@ -94,19 +183,20 @@ class Library:
 
     def suits(self, lead: Lead, stage: str, item: Content, now: datetime) -> bool:
         """Whether it is for this stage, persona, product, language, country and day, not seen, its
-        prerequisites met, and not too commercial.
+        prerequisites done, and not too commercial.
         """
         traits = lead.snapshot.traits
         return (
             stage in item.stages
-            and item.distance <= self._reach[stage]
+            and item.distance <= self.max_distance(lead, stage)
             and item.id not in lead.seen
-            and lead.seen.issuperset(item.prerequisites)
+            and lead.done.keys() >= {*item.prerequisites}
             and (not item.personas or self.persona(traits).id in item.personas)
             and (not item.products or lead.snapshot.product in item.products)
-            and item.language.lower()[:2] == self._language(traits)
+            and item.language.lower()[:2] == self.language(traits)
             and _in_country(item, traits)
             and not item.service
+            and item.state == "live"
             and (item.valid_until is None or self._day(traits, now) <= item.valid_until)
         )
 
@@ -118,7 +208,7 @@ class Library:
                 return persona
         return self._playbook.personas[-1]
 
-    def _language(self, traits: Mapping[str, Any]) -> str:
+    def language(self, traits: Mapping[str, Any]) -> str:
         """Two letters: the lead's language, else the company's."""
         try:
             language = read_language(traits.get(LANGUAGE))
@@ -143,6 +233,10 @@ def topics_of(traits: Mapping[str, Any]) -> tuple[str, ...] | None:
         return read_topics(traits.get(TOPICS))
     except Reject:
         return ()
+
+
+def _plain(address: str) -> str:
+    return address.strip().casefold()
 
 
 def _in_country(item: Content, traits: Mapping[str, Any]) -> bool:

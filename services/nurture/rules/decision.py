@@ -1,18 +1,43 @@
-"""Decisions: the next touch of a program, the answer to a request, and whether a due touch still
-goes out. Pure.
+"""Decisions: the touch that answers a stage change, the answer to a request, and whether a due
+touch still goes out. Pure.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from services.nurture.rules.choice import RequestedItem
-from services.nurture.rules.grounds import Case, Rules, Withhold, ground_against, why_not_sendable
+from services.nurture.rules.enrolment import Enrolment
+from services.nurture.rules.grounds import (
+    Case,
+    Rules,
+    Withhold,
+    ground_against,
+    ground_against_content,
+    why_not_sendable,
+)
 from services.nurture.rules.lead import Lead, Trigger
-from services.nurture.rules.timing import SendTime, ramp_of, send_time
+from services.nurture.rules.timing import ramp_of
+from services.nurture.rules.waits import earliest
 from services.shared.contracts.events import LeadRequest, Touch
 from services.shared.contracts.provenance import decode_provenance
 from services.shared.contracts.touch_reasons import WaitReason
-from services.shared.playbook.sections import Content, Program
+from services.shared.playbook.programs import Program
+from services.shared.playbook.sections import Content
+
+# what a touch may wait for in whose course another item may become the better one
+OVERTAKING = frozenset(
+    {
+        "capped",
+        "preference",
+        "paused",
+        "with_sales",
+        "silence",
+        "after_loss",
+        "sender_ramp",
+        "receiver_rate",
+        "receiver_stopped",
+    }
+)
 
 
 class Send(NamedTuple):
@@ -26,28 +51,41 @@ class Send(NamedTuple):
 
 
 def decide(
-    rules: Rules, lead: Lead, trigger: Trigger, program: Program | None, now: datetime
+    rules: Rules,
+    lead: Lead,
+    trigger: Trigger,
+    program: Program | None,
+    now: datetime,
+    enrolment: Enrolment | None = None,
+    touch: str = "",
 ) -> Send | Withhold:
-    """The next touch of one program, or the first ground against any."""
-    case = Case(rules, lead, trigger, now, program, program.channel if program else "")
-    if ground := ground_against(case):
-        return ground
+    """The next touch of one program, or the first ground against any; `touch` is its id."""
+    channel = program.channel if program else ""
+    case = Case(rules, lead, trigger, now, program, channel, enrolment=enrolment)
+    return ground_against(case) or choose(case, touch)
+
+
+def choose(case: Case, touch: str = "") -> Send | Withhold:
+    """The best item for a case that no lasting ground is against, and when it may go out."""
+    rules, lead, stage, program = case.rules, case.lead, case.trigger.stage, case.program
     assert program is not None, "that there is none is a ground"
-    content = rules.library.choose(lead, trigger.stage, program, now)
-    if content is None:
-        if unwanted := rules.library.unwanted(lead, trigger.stage, program, now):
+    chosen = rules.library.choose(lead, stage, program, case.now, touch)
+    if chosen is None:
+        if unwanted := rules.library.unwanted(lead, stage, program, case.now):
             return Withhold(
                 "preference", f"the lead does not want to read about {', '.join(unwanted)}"
             )
-        return Withhold(
-            "nothing_suitable",
-            f"the program {program.id} has no further item for {trigger.stage}",
-        )
+        why = f"the program {program.id} has no further item for {stage}"
+        return Withhold("nothing_suitable", why)
+    content, propensity = chosen
     # of the grounds about content the only one that a chosen item can have against it
-    if why := why_not_sendable(content, case):
-        return Withhold("sample", why)
-    due = send_time(rules.playbook, lead.snapshot, now, ramp_of(trigger.imported, lead.id))
-    return Send(content, *due, f"the next of {program.id} for {trigger.stage}: {content.title}")
+    if sample := why_not_sendable(content, case):
+        return Withhold("sample", sample)
+    # the ramp of an import is over when a touch is due
+    ramp = ramp_of(case.trigger.imported, lead.id) if case.decided_at is None else timedelta()
+    waited = earliest(case, ramp)
+    why = f"the next of {program.id} for {stage}: {content.title}"
+    return Send(content, waited.due_at, waited.reason, why, propensity)
 
 
 def answer_request(
@@ -66,26 +104,47 @@ def answer_request(
     )
 
 
-def recheck(rules: Rules, lead: Lead | None, touch: Touch, now: datetime) -> SendTime | Withhold:
-    """Whether a due touch still goes out, and when: at once where `due_at` is not after `now`.
+def recheck(
+    rules: Rules, lead: Lead | None, touch: Touch, now: datetime, enrolment: Enrolment | None = None
+) -> Send | Withhold:
+    """Whether a due touch still goes out, with what, and when: at once where `due_at` is not after
+    `now`.
 
     Every ground that deciding asks is asked again, of the lead, the playbook and the moment as they
-    are.
+    are. An item that was overtaken, or waited for what has passed, gives way to the better one.
     """
     program = rules.library.live_program(touch.program)
     content = rules.library.content(touch.content)
-    if lead is None or content is None or program is None:
-        return Withhold("superseded", "the lead, the content or the program is gone")
+    if lead is None or program is None:
+        return Withhold("superseded", "the lead or the program is gone")
     is_requested = program.trigger == "request" if touch.requested is None else touch.requested
-    if is_requested and not rules.library.hands_over(program, touch.product):
-        return Withhold("superseded", f"the program {program.id} answers no such request any more")
+    if is_requested and not (content and rules.library.hands_over(program, touch.product)):
+        why = f"the program {program.id} answers no such request any more"
+        return Withhold("superseded", why)
     trigger = Trigger(
         touch.stage,
         touch.product,
         touch.cause_at or touch.decided_at or now,
         decode_provenance(touch.imported),
+        bool(touch.follows),
     )
-    case = Case(rules, lead, trigger, now, program, touch.channel, content, is_requested)
+    case = Case(
+        rules, lead, trigger, now, program, touch.channel, content, is_requested,
+        enrolment, touch.id, touch.decided_at,
+    )  # fmt: skip
     if ground := ground_against(case):
         return ground
-    return SendTime(now, "") if is_requested else send_time(rules.playbook, lead.snapshot, now)
+    if is_requested and content:
+        return Send(content, now, "", touch.why)
+    return _again(case, touch)
+
+
+def _again(case: Case, touch: Touch) -> Send | Withhold:
+    """The touch with its item, or with a better one."""
+    ground = ground_against_content(case) if case.content else None
+    if case.content and ground is None and touch.reason not in OVERTAKING:
+        waited = earliest(case)
+        propensity = 1.0 if touch.propensity is None else touch.propensity
+        return Send(case.content, waited.due_at, waited.reason, touch.why, propensity)
+    better = choose(case._replace(content=None), touch.id)
+    return ground if ground and isinstance(better, Withhold) else better

@@ -2,21 +2,24 @@
 Pure.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
-from services.nurture.rules import cadence, consent
+from services.nurture.rules import consent
+from services.nurture.rules.after_loss import policy_of
 from services.nurture.rules.choice import Library, is_wanted, topics_of
+from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.holdout import is_held_out
-from services.nurture.rules.lead import Lead, Trigger
-from services.nurture.rules.time_zones import earliest_day, zones_of
+from services.nurture.rules.lead import Lead, Trigger, domain_of
+from services.nurture.rules.membership import stays_out, why_over
+from services.shared.contracts.events import Snapshot
 from services.shared.contracts.identity import Cleaner
-from services.shared.contracts.preferences import PAUSED_UNTIL
 from services.shared.contracts.provenance import HISTORY
 from services.shared.contracts.touch_reasons import WithholdReason
-from services.shared.playbook.sections import UNKNOWN, Content, Playbook, Program
+from services.shared.playbook.programs import Program
+from services.shared.playbook.sections import UNKNOWN, Content, Playbook
 
 HISTORY_AFTER = timedelta(days=7)  # what lies further back is not answered any more
 
@@ -37,12 +40,21 @@ class Rules:
         """The rules of a playbook."""
         return cls(playbook, Library(playbook), Cleaner(playbook.identity), sink)
 
+    def account_of(self, snapshot: Snapshot) -> str:
+        """The company whose leads pause together, by the domain of the address; '' where the
+        playbook pauses each for itself, and for mailboxes that anybody can have.
+        """
+        domain = domain_of(snapshot)
+        pauses = self.playbook.sales.pauses_account and not self.cleaner.is_free_mail(domain)
+        return domain if pauses else ""
+
 
 class Case(NamedTuple):
     """One possible touch of a lead, for what asks for it.
 
     `program` is None where none answers. `content` is None until it is chosen. `is_requested` where
-    the lead has asked for the content.
+    the lead has asked for the content. `enrolment` is the lead's in the program, and `touch` the id
+    of the touch, where they are known. `decided_at` is when it was decided, None where it is now.
     """
 
     rules: Rules
@@ -53,6 +65,9 @@ class Case(NamedTuple):
     channel: str = ""
     content: Content | None = None
     is_requested: bool = False
+    enrolment: Enrolment | None = None
+    touch: str = ""
+    decided_at: datetime | None = None
 
 
 class Withhold(NamedTuple):
@@ -70,10 +85,19 @@ class Ground(NamedTuple):
 
 
 def ground_against(case: Case) -> Withhold | None:
-    """The first ground that holds. What was asked for is outside caps, hours and hold-out, whatever
-    the stage (N12).
+    """The first ground that holds and that nothing will change. What was asked for is outside caps,
+    hours and hold-out, whatever the stage (N12).
     """
-    for reason, holds in REQUEST_GROUNDS if case.is_requested else GROUNDS:
+    return _first(REQUEST_GROUNDS if case.is_requested else GROUNDS, case)
+
+
+def ground_against_content(case: Case) -> Withhold | None:
+    """The first ground against the chosen item."""
+    return _first(CONTENT_GROUNDS, case)
+
+
+def _first(grounds: Sequence[Ground], case: Case) -> Withhold | None:
+    for reason, holds in grounds:
         if why := holds(case):
             return Withhold(reason, why)
     return None
@@ -94,9 +118,42 @@ def _history(case: Case) -> str | None:
     """Imported as history, or too long ago; an imported new lead is new whenever it happened."""
     if case.trigger.imported.import_mode == HISTORY:
         return "it comes from an import of history"
-    if case.now - case.trigger.cause_at <= HISTORY_AFTER or case.trigger.imported.import_mode:
+    at = case.now if case.is_requested else case.decided_at or case.now
+    age = at - case.trigger.cause_at
+    if age <= HISTORY_AFTER or case.trigger.imported.import_mode:
         return None
     return f"the {'request' if case.is_requested else 'change itself'} is more than seven days old"
+
+
+def _other_channel(case: Case) -> str | None:
+    """Only what was decided under another playbook can have it against it."""
+    if case.program is None or case.program.channel == case.channel:
+        return None
+    return f"the program {case.program.id} goes out by {case.program.channel} now"
+
+
+def _overtaken(case: Case) -> str | None:
+    """Two touches of one place, of people who have become one, say."""
+    if case.enrolment is None or not case.touch or case.enrolment.last_touch == case.touch:
+        return None
+    return "another touch of the program has taken its place"
+
+
+def _reached(case: Case) -> str | None:
+    """The goal, or what else ends the program for the lead."""
+    if case.program is None:
+        return None
+    if over := why_over(case.program, case.lead):
+        return over
+    return stays_out(case.program, case.enrolment) if case.enrolment else None
+
+
+def _after_loss(case: Case) -> str | None:
+    snapshot = case.lead.snapshot
+    policy = policy_of(case.rules.playbook, snapshot)
+    if policy is None or policy.rule.then != "nothing":
+        return None
+    return f"the playbook ends it after {snapshot.sales_status} ({snapshot.sales_reason or 'any'})"
 
 
 def _moved_on(case: Case) -> str | None:
@@ -122,26 +179,22 @@ def _no_program(case: Case) -> str | None:
     return "no live program is for this stage, product and persona"
 
 
+def _in_test(case: Case) -> str | None:
+    if case.program is None or case.rules.library.reaches(case.program, case.lead):
+        return None
+    return f"the program {case.program.id} is in test, and the address none of the test's"
+
+
 def _edited(case: Case) -> str | None:
     """Only what was decided under another playbook can have it against it."""
     if case.program is None or case.content is None:
         return None
     program, item = case.program, case.content.id
-    if program.channel != case.channel:
-        return f"the program {program.id} goes out by {program.channel} now"
     if item not in (program.answers.values() if case.is_requested else ()) and (
         item not in program.items
     ):
         return f"the program {program.id} does not have the content any more"
     return None
-
-
-def _paused_by_person(case: Case) -> str | None:
-    return cadence.paused_by_person(case.lead.paused_until, case.now)
-
-
-def _with_sales(case: Case) -> str | None:
-    return cadence.with_sales(case.lead.snapshot.sales_status)
 
 
 def _not_permitted(case: Case) -> str | None:
@@ -151,22 +204,6 @@ def _not_permitted(case: Case) -> str | None:
 
 def _no_address(case: Case) -> str | None:
     return None if case.lead.snapshot.email else "no address is known"
-
-
-def _paused_by_lead(case: Case) -> str | None:
-    traits = case.lead.snapshot.traits
-    if traits.get(PAUSED_UNTIL) is None:  # of nearly everybody
-        return None
-    zones = zones_of(traits, case.rules.playbook.company.timezone)
-    return cadence.paused_by_lead(traits, earliest_day(zones, case.now))
-
-
-def _slower_pace(case: Case) -> str | None:
-    return cadence.slower_pace(case.lead.snapshot.traits, case.lead.recent_sends, case.now)
-
-
-def _capped(case: Case) -> str | None:
-    return cadence.cap_reached(case.rules.playbook.cadence, case.lead.recent_sends, case.now)
 
 
 def _no_topics(case: Case) -> str | None:
@@ -213,18 +250,20 @@ GROUNDS = (
     Ground("unknown_stage", _unknown_stage),
     Ground("history", _history),
     Ground("superseded", _moved_on),
-    Ground("superseded", _already_seen),
     Ground("holdout", _held_out),
     Ground("nothing_suitable", _no_program),
-    Ground("superseded", _edited),
-    Ground("superseded", _paused_by_person),
-    Ground("superseded", _with_sales),
+    Ground("superseded", _other_channel),
+    Ground("superseded", _overtaken),
+    Ground("after_loss", _after_loss),
+    Ground("superseded", _reached),
     Ground("no_consent", _no_address),
     Ground("no_consent", _not_permitted),
-    Ground("preference", _paused_by_lead),
-    Ground("preference", _slower_pace),
     Ground("preference", _no_topics),
-    Ground("capped", _capped),
+)
+# against the chosen item, in whose place another may come
+CONTENT_GROUNDS = (
+    Ground("superseded", _already_seen),
+    Ground("superseded", _edited),
     Ground("preference", _topic_unwanted),
     Ground("superseded", _unsuitable),
     Ground("sample", _sample),
@@ -232,6 +271,8 @@ GROUNDS = (
 REQUEST_GROUNDS = (
     Ground("excluded", _excluded),
     Ground("history", _history),
+    Ground("nothing_suitable", _in_test),
+    Ground("superseded", _other_channel),
     Ground("superseded", _edited),
     Ground("superseded", _answered),
     Ground("no_consent", _withdrawn_since),

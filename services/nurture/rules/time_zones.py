@@ -49,6 +49,17 @@ def zones_of_country(country: object) -> tuple[tzinfo, ...]:
     return _countries().get(_plain(country), ())
 
 
+def country_of(traits: Mapping[str, Any], company: str) -> str:
+    """The code (ISO 3166) of the lead's country; where that is not known, of its own zone's, and
+    where it has none of the company's; '' where nothing tells.
+    """
+    named = traits.get("country")
+    if isinstance(named, str) and len(named) <= MAX_NAME and (code := _codes().get(_plain(named))):
+        return code
+    zone = read_zone(traits.get("timezone")) or read_zone(company)
+    return _countries_of_zones().get(getattr(zone, "key", ""), "")
+
+
 def earliest_day(zones: tuple[tzinfo, ...], now: datetime) -> date:
     """The day in the zone that is furthest behind."""
     return min(now.astimezone(zone).date() for zone in zones)
@@ -95,6 +106,18 @@ def _countries() -> dict[str, tuple[tzinfo, ...]]:
         for word in (code, name):
             known[_plain(word)] = tuple(zones.get(code, ()))
     return known
+
+
+@lru_cache(1)
+def _codes() -> dict[str, str]:
+    """Codes of countries by their codes and English names."""
+    return {_plain(word): code for code, name in _table("iso3166.tab") for word in (code, name)}
+
+
+@lru_cache(1)
+def _countries_of_zones() -> dict[str, str]:
+    """The country of each zone."""
+    return {zone: code for code, _, zone, *_ in _table("zone.tab")}
 
 
 def _table(name: str) -> list[list[str]]:

@@ -1,5 +1,5 @@
 """When a touch may go out: the ramp of an import, after the visit to the site, within the send
-window of the lead's own time zone. Pure.
+window of the lead's own time zone, on its country's working days. Pure.
 """
 
 import hashlib
@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple
 
-from services.nurture.rules.time_zones import zones_of
+from services.nurture.rules.public_holidays import is_holiday
+from services.nurture.rules.time_zones import country_of, zones_of
 from services.shared.contracts.events import Snapshot
 from services.shared.contracts.provenance import Provenance
 from services.shared.contracts.touch_reasons import WaitReason
 from services.shared.playbook.sections import Cadence, Playbook
 
-LOOK_AHEAD_DAYS = 16  # more than any playbook's longest run of days off
+# more than the longest run of days off: one working day a week, and that a holiday several times
+LOOK_AHEAD_DAYS = 40
 
 
 class SendTime(NamedTuple):
@@ -32,14 +34,17 @@ def send_time(
         leaves = snapshot.last_act_at + timedelta(minutes=playbook.cadence.on_site_minutes)
         if leaves > due.due_at:
             due = SendTime(leaves, "on_site")
-    zones = zones_of(snapshot.traits, playbook.company.timezone)
-    opens = window_opens(playbook.cadence, due.due_at, zones)
+    company = playbook.company.timezone
+    zones, country = zones_of(snapshot.traits, company), country_of(snapshot.traits, company)
+    opens = window_opens(playbook.cadence, due.due_at, zones, country)
     return SendTime(opens, "quiet_hours") if opens > due.due_at else due
 
 
-def window_opens(cadence: Cadence, moment: datetime, zones: Sequence[tzinfo]) -> datetime:
-    """The first instant from `moment` on outside quiet hours and on a working day in every zone, in
-    UTC.
+def window_opens(
+    cadence: Cadence, moment: datetime, zones: Sequence[tzinfo], country: str = ""
+) -> datetime:
+    """The first instant from `moment` on outside quiet hours, on a working day in every zone and on
+    no public holiday of the country (a code of ISO 3166), in UTC.
 
     Where no such instant lies within `LOOK_AHEAD_DAYS`, that of the first zone, else `moment`.
     """
@@ -47,25 +52,40 @@ def window_opens(cadence: Cadence, moment: datetime, zones: Sequence[tzinfo]) ->
     while opens - moment < timedelta(days=LOOK_AHEAD_DAYS):
         asked = opens
         by_offset = {asked.astimezone(zone).utcoffset(): zone for zone in zones}
-        opens = max(_opens_in(cadence, asked, zone) for zone in by_offset.values())
+        opens = max(_opens_in(cadence, asked, zone, country) for zone in by_offset.values())
         if opens <= asked:
             return asked.astimezone(UTC)
-    return _opens_in(cadence, moment, zones[0])
+    return _opens_in(cadence, moment, zones[0], country)
 
 
-def _opens_in(cadence: Cadence, moment: datetime, zone: tzinfo) -> datetime:
+def _opens_in(cadence: Cadence, moment: datetime, zone: tzinfo, country: str) -> datetime:
     """The same in one zone."""
     local = moment.astimezone(zone)
     start, end = cadence.quiet_from, cadence.quiet_until
-    for _ in range(LOOK_AHEAD_DAYS):
+    for _ in range(2 * LOOK_AHEAD_DAYS):
         hour = local.hour
         quiet = start <= hour < end if start <= end else hour >= start or hour < end
-        if not quiet and local.weekday() in cadence.working_days:
+        if not _is_working_day(cadence, local, country):
+            local = _at(local + timedelta(days=1), 0)
+        elif quiet:
+            local = _at(local + timedelta(days=1) if hour >= start > end else local, end)
+        else:
             return local.astimezone(UTC)
-        if not quiet or hour >= start > end:
-            local += timedelta(days=1)
-        local = local.replace(hour=end, minute=0, second=0, microsecond=0)
     return moment
+
+
+def _at(local: datetime, hour: int) -> datetime:
+    """That hour of the day; the first of two, and the next where a change of clocks leaves it
+    out.
+    """
+    plain = local.replace(hour=hour, minute=0, second=0, microsecond=0, fold=0)
+    return plain.astimezone(UTC).astimezone(local.tzinfo)
+
+
+def _is_working_day(cadence: Cadence, local: datetime, country: str) -> bool:
+    if local.weekday() not in cadence.working_days:
+        return False
+    return not (cadence.holidays and is_holiday(country, local.date()))
 
 
 def ramp_of(imported: Provenance, lead: str) -> timedelta:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.shared.contracts.consent import TRACKING
 from services.shared.contracts.events import ConsentChanged, ConsentEvent, ConsentState
 from services.shared.db import rows
 
@@ -93,6 +94,16 @@ class ConsentStore:
             "SELECT identifier, refused, general, basis, said_at FROM nurture.consent "
             "WHERE identifier = ANY(:identifiers) AND channel = :channel AND purpose = :purpose",
             identifiers=list(identifiers), channel=CHANNEL, purpose=PURPOSE,
+        )  # fmt: skip
+        return [(row.identifier, _state(row)) for row in found]
+
+    async def of_tracking(self, identifiers: Iterable[str]) -> list[tuple[str, ConsentState]]:
+        """The same of the permission to measure, of any channel."""
+        found = await rows(
+            self._connection,
+            "SELECT identifier, refused, general, basis, said_at FROM nurture.consent "
+            "WHERE identifier = ANY(:identifiers) AND :tracking IN (channel, purpose)",
+            identifiers=list(identifiers), tracking=TRACKING,
         )  # fmt: skip
         return [(row.identifier, _state(row)) for row in found]
 

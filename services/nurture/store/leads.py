@@ -4,7 +4,7 @@ has set.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK, WITH_SALES, most_careful
-from services.nurture.rules.lead import Lead
+from services.nurture.rules.lead import Had, Lead
 from services.nurture.store.lead_consents import consents_of
 from services.nurture.store.merges import LeadMerges
 from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore, uuids
@@ -21,11 +21,17 @@ from services.shared.contracts.events import Change, ConsentState, Snapshot, key
 from services.shared.db import rows
 
 
-class SeenContent(NamedTuple):
-    """Content that a lead has had, sent by us or found by itself."""
+class DoneContent(NamedTuple):
+    """Content whose call to action a lead has done, and when."""
 
     lead: str
     content: str
+    at: datetime
+
+
+def _no_account(_: Snapshot) -> str:
+    """Each lead stands for itself."""
+    return ""
 
 
 class LeadStore:
@@ -81,15 +87,33 @@ class LeadStore:
                 leads=uuids(lead for _, lead in had),
             )
 
-    async def keep_seen(self, seen: Iterable[SeenContent]) -> None:
-        """Adds content to what leads have had."""
-        new = sorted(set(seen))
-        if new:
+    async def keep_done(self, done: Iterable[DoneContent]) -> None:
+        """Adds content to what leads have had and done; of several times the last one counts."""
+        last: dict[tuple[str, str], datetime] = {}
+        for lead, content, at in done:
+            last[lead, content] = max(at, last.get((lead, content), at))
+        if last:
             await self._run(
-                """INSERT INTO nurture.seen SELECT * FROM unnest(CAST(:leads AS uuid[]),
-                    CAST(:content AS text[])) ON CONFLICT DO NOTHING""",
-                leads=uuids(item.lead for item in new),
-                content=[item.content for item in new],
+                """INSERT INTO nurture.seen AS s (lead_id, content, done_at)
+                SELECT * FROM unnest(CAST(:leads AS uuid[]),
+                    CAST(:content AS text[]), CAST(:times AS timestamptz[]))
+                ON CONFLICT (lead_id, content) DO UPDATE
+                    SET done_at = greatest(s.done_at, excluded.done_at)
+                    WHERE s.done_at IS NULL OR s.done_at < excluded.done_at""",
+                leads=uuids(lead for lead, _ in sorted(last)),
+                content=[content for _, content in sorted(last)],
+                times=[last[key] for key in sorted(last)],
+            )
+
+    async def keep_answers(self, answers: Mapping[str, datetime]) -> None:
+        """Notes of the last touch before it when each lead did something: the first time after
+        it.
+        """
+        if answers:
+            await self._run(
+                _ANSWERED,
+                leads=uuids(sorted(answers)),
+                times=[answers[lead] for lead in sorted(answers)],
             )
 
     async def keep_seen_of(self, touch_id: str) -> None:
@@ -97,14 +121,20 @@ class LeadStore:
         by now, after merges.
         """
         await self._run(
-            "INSERT INTO nurture.seen SELECT lead_id, content FROM nurture.touch WHERE id = :id "
-            "ON CONFLICT DO NOTHING",
+            "INSERT INTO nurture.seen (lead_id, content) "
+            "SELECT lead_id, content FROM nurture.touch WHERE id = :id ON CONFLICT DO NOTHING",
             id=uuid.UUID(touch_id),
         )
 
-    async def leads(self, wanted: Iterable[LeadKey], now: datetime) -> dict[LeadKey, Lead]:
+    async def leads(
+        self,
+        wanted: Iterable[LeadKey],
+        now: datetime,
+        account_of: Callable[[Snapshot], str] = _no_account,
+    ) -> dict[LeadKey, Lead]:
         """What is known of these leads for a decision; those without a snapshot are left out. While
-        sales works with a lead on one product, it does so for all of them.
+        sales works with a lead on one product, it does so for all of them, and for the others of
+        the company that `account_of` names.
         """
         ids = sorted({key.lead for key in wanted})
         if not ids:
@@ -133,7 +163,23 @@ class LeadStore:
                 sales_status=with_sales.get(key.lead, snapshot.sales_status),
             )
             leads[key] = history.lead(key, careful, addresses[key], consents.get(key))
-        return leads
+        counted = _with_mailed(leads, related, everybody, now)
+        return await self._with_accounts(counted, account_of)
+
+    async def _with_accounts(
+        self, leads: dict[LeadKey, Lead], account_of: Callable[[Snapshot], str]
+    ) -> dict[LeadKey, Lead]:
+        """Marks those with somebody else of whose company sales works."""
+        accounts = {key: account_of(lead.snapshot) for key, lead in leads.items()}
+        if not any(accounts.values()):
+            return leads
+        busy = await self._snapshots.accounts_with_sales(accounts.values())
+        return {
+            key: msgspec.structs.replace(
+                lead, account_with_sales=bool(busy.get(accounts[key], set()) - {key.lead})
+            )
+            for key, lead in leads.items()
+        }
 
     async def lock_addresses(self, leads: Iterable[str]) -> None:
         """Locks the addresses of leads, which are locked themselves, until the end of the
@@ -169,19 +215,22 @@ class LeadStore:
     ) -> "_History":
         """What was sent, seen and set of these leads, and of their addresses under other leads."""
         everybody = sorted(set().union(*related.values()))
-        sends = await rows(
-            self._connection, _SENDS, ids=uuids(ids), addresses=[*{*addresses.values()} - {""}],
-            now=now, since=now - LOOK_BACK, request_programs=self._request_programs,
+        touches = await rows(
+            self._connection, _TOUCHES, ids=uuids(ids), now=now,
+            addresses=[*{*addresses.values()} - {""}], request_programs=self._request_programs,
         )  # fmt: skip
-        seen: dict[str, set[str]] = defaultdict(set)
+        sends = [row for row in touches if row.status == "sending" or row.at > now - LOOK_BACK]
+        had = [row for row in touches if row.status != "sending" and not row.requested]
+        seen: dict[str, dict[str, datetime | None]] = defaultdict(dict)
         for row in await rows(
             self._connection,
-            "SELECT lead_id, content FROM nurture.seen WHERE lead_id = ANY(:ids)",
+            "SELECT lead_id, content, done_at FROM nurture.seen WHERE lead_id = ANY(:ids)",
             ids=uuids(everybody),
         ):
-            seen[str(row.lead_id)].add(row.content)
+            seen[str(row.lead_id)][row.content] = row.done_at
         stages, pauses = await self._asserted_stages(ids, now), await self._pauses(everybody, now)
-        return _History(related, sends, seen, stages, pauses, now - ANSWERED_FOR)
+        known = _Touches(sends), _Touches(had)
+        return _History(related, *known, seen, stages, pauses, now - ANSWERED_FOR)
 
     async def _holders(self, addresses: Iterable[str]) -> dict[str, set[str]]:
         """The leads that have or had these addresses."""
@@ -220,12 +269,31 @@ class LeadStore:
         await self._connection.execute(text(statement), values)
 
 
+class _Touches:
+    """Rows of touches by lead and by address, in their order."""
+
+    def __init__(self, found: Iterable[Any]) -> None:
+        self._by_lead: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+        self._by_address: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+        for place, row in enumerate(found):
+            self._by_lead[str(row.lead_id)].append((place, row))
+            if row.address:
+                self._by_address[row.address].append((place, row))
+
+    def of(self, lead: str, address: str) -> list[Any]:
+        """The touches of a lead, and those to its address."""
+        both = dict(self._by_lead.get(lead, ()))
+        both.update(self._by_address.get(address, ()) if address else ())
+        return [both[place] for place in sorted(both)]
+
+
 class _History(NamedTuple):
     """Of leads and of the others that have or had their addresses (`related`, by lead)."""
 
     related: dict[str, set[str]]
-    sends: list[Any]
-    seen: dict[str, set[str]]
+    sends: _Touches
+    had: _Touches
+    seen: dict[str, dict[str, datetime | None]]
     stages: dict[str, str]
     pauses: dict[str, datetime]
     answered_since: datetime
@@ -237,17 +305,17 @@ class _History(NamedTuple):
         if stage := self.stages.get(key.lead):
             snapshot = msgspec.structs.replace(snapshot, stage=stage)
         related = self.related[key.lead]
-        sends = [
-            row
-            for row in self.sends
-            if str(row.lead_id) == key.lead or (address and row.address == address)
-        ]
+        sends = self.sends.of(key.lead, address)
+        had = self.had.of(key.lead, address)
+        seen = [item for lead in related for item in self.seen.get(lead, {}).items()]
         return Lead(
             id=key.lead,
             snapshot=snapshot,
             address=address,
             consent=consent,
-            seen=frozenset().union(*(self.seen.get(lead, ()) for lead in related)),
+            seen=frozenset(content for content, _ in seen),
+            done=_latest(seen),
+            had=tuple(map(_had, had)),
             recent_sends=tuple(row.at for row in sends if not row.requested),
             answered=frozenset(
                 row.content for row in sends if row.requested and row.at > self.answered_since
@@ -258,10 +326,48 @@ class _History(NamedTuple):
         )
 
 
+def _with_mailed(
+    leads: Mapping[LeadKey, Lead],
+    related: Mapping[str, set[str]],
+    everybody: Mapping[LeadKey, KnownSnapshot],
+    now: datetime,
+) -> dict[LeadKey, Lead]:
+    """The leads with the mails that other tools sent them, or others at their addresses."""
+    mailed: dict[str, set[datetime]] = defaultdict(set)
+    for key, snapshot in everybody.items():
+        mailed[key.lead].update(at for at in snapshot.mailed if now - LOOK_BACK < at <= now)
+    counted = {}
+    for key, lead in leads.items():
+        others = set().union(*(mailed[other] for other in related[key.lead]))
+        sends = (*lead.recent_sends, *sorted(others))
+        counted[key] = msgspec.structs.replace(lead, recent_sends=sends) if others else lead
+    return counted
+
+
+def _latest(seen: Iterable[tuple[str, datetime | None]]) -> dict[str, datetime]:
+    """Of what was done the last time."""
+    done: dict[str, datetime] = {}
+    for content, at in seen:
+        if at is not None:
+            done[content] = max(at, done.get(content, at))
+    return done
+
+
+def _had(row: Any) -> Had:
+    return Had(str(row.id), row.program, row.content, row.channel, row.at, row.answered_at)
+
+
+_ANSWERED = """UPDATE nurture.touch t SET answered_at = a.at
+    FROM unnest(CAST(:leads AS uuid[]), CAST(:times AS timestamptz[])) AS a(lead_id, at)
+    WHERE t.id = (
+        SELECT id FROM nurture.touch s WHERE s.lead_id = a.lead_id AND s.sent_at < a.at
+        AND s.status IN ('sent', 'unknown') AND s.requested IS NOT TRUE
+        ORDER BY s.sent_at DESC, s.id DESC LIMIT 1)
+    AND (t.answered_at IS NULL OR t.answered_at > a.at)"""
 # what is on the wire has its mail at this moment, however long it has been due
-_SENDS = """SELECT lead_id, address, content, CASE WHEN status = 'sending'
-        THEN CAST(:now AS timestamptz) ELSE coalesce(sent_at, due_at) END AS at,
+_TOUCHES = """SELECT id, lead_id, address, program, content, channel, status, answered_at,
+        CASE WHEN status = 'sending' THEN CAST(:now AS timestamptz)
+            ELSE coalesce(sent_at, due_at, decided_at) END AS at,
         coalesce(requested, program = ANY(CAST(:request_programs AS text[]))) AS requested
     FROM nurture.touch WHERE (lead_id = ANY(:ids) OR (address <> '' AND address = ANY(:addresses)))
-    AND (status = 'sending' OR (status IN ('sent', 'unknown')
-        AND coalesce(sent_at, due_at) > :since))"""
+    AND status IN ('sending', 'sent', 'unknown') ORDER BY at, id"""

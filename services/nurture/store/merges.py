@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.nurture.store.enrolments import EnrolmentStore
 from services.nurture.store.lead_locks import lock_against_merges
 from services.nurture.store.snapshots import SnapshotStore, uuids
 from services.shared.db import rows
@@ -63,6 +64,7 @@ class LeadMerges:
         pair = {"old": uuid.UUID(old), "new": uuid.UUID(new)}
         for statement in _MERGE:
             await self._connection.execute(text(statement), pair)
+        await EnrolmentStore(self._connection).merge(old, new)
 
 
 _MERGE = (
@@ -71,8 +73,9 @@ _MERGE = (
     "UPDATE nurture.merged SET into_lead = :new WHERE into_lead = :old",
     "DELETE FROM nurture.merged WHERE lead_id = into_lead",
     "UPDATE nurture.touch SET lead_id = :new WHERE lead_id = :old",
-    """INSERT INTO nurture.seen SELECT :new, content FROM nurture.seen WHERE lead_id = :old
-    ON CONFLICT DO NOTHING""",
+    """INSERT INTO nurture.seen AS s (lead_id, content, done_at)
+    SELECT :new, content, done_at FROM nurture.seen WHERE lead_id = :old
+    ON CONFLICT (lead_id, content) DO UPDATE SET done_at = greatest(s.done_at, excluded.done_at)""",
     "DELETE FROM nurture.seen WHERE lead_id = :old",
     """INSERT INTO nurture.pause AS p SELECT :new, until FROM nurture.pause WHERE lead_id = :old
     ON CONFLICT (lead_id) DO UPDATE SET until = greatest(p.until, excluded.until)""",

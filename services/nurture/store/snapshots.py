@@ -1,6 +1,7 @@
 """Snapshots of leads: the newest of each lead and product, with all identifiers that it had."""
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Self
 
@@ -9,6 +10,8 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.nurture.rules.cadence import WITH_SALES
+from services.nurture.rules.lead import domain_of
 from services.shared.contracts.events import Change, Snapshot
 from services.shared.db import rows
 from services.shared.telemetry import LEADS_FAILED
@@ -87,8 +90,23 @@ class SnapshotStore:
                 "products": [key.product for key in keys],
                 "versions": [kept[key].version for key in keys],
                 "snapshots": [pack(kept[key].snapshot) for key in keys],
+                "accounts": [domain_of(kept[key].snapshot) for key in keys],
+                "with_sales": [kept[key].snapshot.sales_status in WITH_SALES for key in keys],
             },
         )
+
+    async def accounts_with_sales(self, accounts: Iterable[str]) -> dict[str, set[str]]:
+        """Of these companies, by the domains of addresses, the leads with whom sales works."""
+        found = await rows(
+            self._connection,
+            "SELECT account, lead_id FROM nurture.lead "
+            "WHERE with_sales AND account = ANY(:accounts)",
+            accounts=sorted({*accounts} - {""}),
+        )
+        leads: dict[str, set[str]] = defaultdict(set)
+        for row in found:
+            leads[row.account].add(str(row.lead_id))
+        return leads
 
     async def stored(self, leads: Iterable[str]) -> dict[LeadKey, StoredSnapshot]:
         """Those of these leads, without those that cannot be read: nothing is sent to such leads,
@@ -115,10 +133,14 @@ class SnapshotStore:
         return known
 
 
-_KEEP = """INSERT INTO nurture.lead AS l SELECT * FROM unnest(CAST(:leads AS uuid[]),
-        CAST(:products AS text[]), CAST(:versions AS bigint[]), CAST(:snapshots AS bytea[]))
+_KEEP = """INSERT INTO nurture.lead AS l
+        (lead_id, product, version, snapshot, account, with_sales)
+    SELECT * FROM unnest(CAST(:leads AS uuid[]),
+        CAST(:products AS text[]), CAST(:versions AS bigint[]), CAST(:snapshots AS bytea[]),
+        CAST(:accounts AS text[]), CAST(:with_sales AS boolean[]))
     ON CONFLICT (lead_id, product) DO UPDATE
-        SET version = excluded.version, snapshot = excluded.snapshot
+        SET version = excluded.version, snapshot = excluded.snapshot,
+            account = excluded.account, with_sales = excluded.with_sales
         WHERE l.version <= excluded.version"""
 unpack = msgspec.msgpack.Decoder(KnownSnapshot).decode
 

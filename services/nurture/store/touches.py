@@ -18,7 +18,7 @@ _DECISION = {
     "product": "text", "stage": "text", "content": "text", "channel": "text", "status": "text",
     "reason": "text", "why": "text", "propensity": "float8", "decided_at": "timestamptz",
     "decision_ms": "float8", "due_at": "timestamptz", "cause_at": "timestamptz",
-    "imported": "text", "requested": "boolean",
+    "imported": "text", "requested": "boolean", "follows": "boolean", "persona": "text",
 }  # fmt: skip
 # a channel that is stopped is tried again at its time
 _NOT_STOPPED = "channel NOT IN (SELECT channel FROM access.channel_stop WHERE retry_at > :now)"
@@ -27,6 +27,24 @@ _INSERT = (
     f"INSERT INTO nurture.touch ({', '.join(_DECISION)}) SELECT * FROM unnest("
     + ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _DECISION.items())
     + ") ON CONFLICT DO NOTHING RETURNING id"
+)
+
+
+# the columns that checking a due touch writes
+_CHECKED = {
+    "id": "uuid", "status": "text", "reason": "text", "why": "text", "content": "text",
+    "propensity": "float8", "due_at": "timestamptz", "address": "text",
+    "receiver": "text",
+}  # fmt: skip
+_CHECK = (
+    "UPDATE nurture.touch t SET status = c.status, reason = c.reason, why = c.why, "
+    "content = c.content, propensity = c.propensity, due_at = c.due_at, "
+    "address = coalesce(nullif(c.address, ''), t.address), "
+    "receiver = coalesce(nullif(c.receiver, ''), t.receiver), "
+    "attempts = t.attempts + (c.status = 'sending')::int, "
+    "sending_since = CASE WHEN c.status = 'sending' THEN clock_timestamp() END FROM unnest("
+    + ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _CHECKED.items())
+    + f") AS c({', '.join(_CHECKED)}) WHERE t.id = c.id AND t.status = 'due'"
 )
 
 
@@ -97,6 +115,17 @@ class TouchStore:
         )  # fmt: skip
         return [_touch(row) for row in found]
 
+    async def checked(self, touches: Sequence[tuple[Touch, str, str]]) -> None:
+        """Writes what has become of due touches, which are locked: on the wire, due later, or
+        withheld; each with the keyed hash of the address to which it goes, and its receiver.
+        """
+        if touches:
+            columns = zip(*(_checked_values(*touch) for touch in touches), strict=True)
+            await self._connection.execute(
+                text(_CHECK),
+                {name: list(column) for name, column in zip(_CHECKED, columns, strict=True)},
+            )
+
     async def overdue(self, channel: str, before: datetime, limit: int) -> list[Touch]:
         """Locks touches of a channel that have been due since before then."""
         found = await rows(
@@ -118,23 +147,35 @@ class TouchStore:
         return [_touch(row) for row in found]
 
     async def update(
-        self, touch: Touch, *, was: Sequence[TouchStatus], attempt: int = 0, address: str = ""
+        self,
+        touch: Touch,
+        *,
+        was: Sequence[TouchStatus],
+        attempt: int = 0,
+        address: str = "",
+        bounced: bool = False,
     ) -> bool:
-        """Writes status, reason and times of a touch whose status is one of `was`; returns whether
-        it is. Adds `attempt` to its attempts; `address` is the keyed hash of that to which it goes.
+        """Writes status, reason, item and times of a touch whose status is one of `was`; returns
+        whether it is. Adds `attempt` to its attempts; `address` is the keyed hash of where it goes;
+        `bounced`: its receiver has not taken it.
         """
         done = await self._connection.execute(
             text(
                 """UPDATE nurture.touch SET status = :status, reason = :reason, why = :why,
+                    content = :content, propensity = :propensity,
                     due_at = :due_at, sent_at = :sent_at, attempts = attempts + :attempt,
                     address = coalesce(nullif(:address, ''), address),
+                    bounced_at = CASE WHEN :bounced THEN coalesce(bounced_at, :now)
+                        ELSE bounced_at END,
                     sending_since = CASE WHEN :status = 'sending' THEN clock_timestamp() END
                 WHERE id = :id AND status = ANY(:was)"""
             ),
             {
                 "id": uuid.UUID(touch.id), "status": touch.status, "reason": touch.reason,
-                "why": touch.why, "due_at": touch.due_at, "sent_at": touch.sent_at,
-                "attempt": attempt, "address": address, "was": list(was),
+                "why": touch.why, "content": touch.content, "propensity": touch.propensity,
+                "due_at": touch.due_at, "sent_at": touch.sent_at,
+                "attempt": attempt, "address": address,
+                "bounced": bounced, "now": touch.sent_at or touch.due_at, "was": list(was),
             },
         )  # fmt: skip
         return bool(done.rowcount)
@@ -154,10 +195,6 @@ class TouchStore:
             id=uuid.UUID(touch_id),
         )
         return int(found[0].attempts) if found else 0
-
-    async def sending_is_stopped(self) -> bool:
-        """Whether the kill switch is on."""
-        return bool(await rows(self._connection, "SELECT 1 FROM nurture.brake"))
 
     async def page(
         self,
@@ -199,18 +236,29 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
     """In the order of `_DECISION`."""
     touch = decision.touch
     return (
-        uuid.UUID(touch.id), uuid.UUID(touch.announcement), touch.program, uuid.UUID(touch.lead),
-        touch.product, touch.stage, touch.content, touch.channel, touch.status, touch.reason,
+        uuid.UUID(touch.id), uuid.UUID(touch.follows or touch.announcement), touch.program,
+        uuid.UUID(touch.lead), touch.product, touch.stage, touch.content, touch.channel,
+        touch.status, touch.reason,
         touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
-        touch.cause_at, touch.imported, touch.requested,
+        touch.cause_at, touch.imported, touch.requested, bool(touch.follows), touch.persona,
+    )  # fmt: skip
+
+
+def _checked_values(touch: Touch, address: str, receiver: str) -> tuple[Any, ...]:
+    """In the order of `_CHECKED`."""
+    return (
+        uuid.UUID(touch.id), touch.status, touch.reason, touch.why, touch.content,
+        touch.propensity, touch.due_at, address, receiver,
     )  # fmt: skip
 
 
 def _touch(row: Any) -> Touch:
     return Touch(
         id=str(row.id), lead=str(row.lead_id), product=row.product,
-        announcement=str(row.announcement_id), program=row.program, stage=row.stage,
+        announcement="" if row.follows else str(row.announcement_id), program=row.program,
+        stage=row.stage,
         content=row.content, channel=row.channel, status=row.status, reason=row.reason,
         why=row.why, propensity=row.propensity, decided_at=row.decided_at, due_at=row.due_at,
         sent_at=row.sent_at, cause_at=row.cause_at, imported=row.imported, requested=row.requested,
+        follows=str(row.announcement_id) if row.follows else "", persona=row.persona,
     )  # fmt: skip

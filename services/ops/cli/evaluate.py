@@ -14,7 +14,7 @@ from rich.table import Table
 
 from services.ingest.importing import mapping_file
 from services.ops.cli.options import end
-from services.ops.learning import evaluation, plots, result, tables
+from services.ops.learning import curve, evaluation, plots, result, tables
 from services.ops.learning.evaluation import Evaluation
 from services.ops.learning.mapping import TableMapping
 from services.shared.errors import Reject
@@ -49,35 +49,43 @@ def evaluate(
     plots_in: Annotated[
         Path, typer.Option("--plots", help="Folder for the plots of the human form.")
     ] = Path(),
+    few: Annotated[
+        bool, typer.Option("--few-outcomes", help="Also show what few outcomes teach; takes long.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
     try:
         written = mapping_file.read(mapping, model=TableMapping)
         assert isinstance(written.mapping, TableMapping)
-        with _progress_bars() as progress:
+        with progress_bars() as progress:
             read = tables.read(table, written, progress)
             found = evaluation.evaluate(read, written.mapping, progress)
-            said = result.summary(found, progress)
+            report = result.summary(found, progress)
+            if few:
+                points = curve.curve(read, written.mapping, progress)
+                report["few_outcomes"] = [point._asdict() for point in points]
     except (InvalidFile, Reject) as broken:
         end(str(broken), 2)
     except OSError as error:
         end(f"{table}: {error.strerror}; name a file that can be read", 2)
+    for reason, count in read.skipped.items():
+        print(f"passed over: {count} × {reason}", file=sys.stderr)
     if out:
         result.write_scored(out, found)
     if as_json:
-        return print(json.dumps(said | {"skipped_rows": dict(read.skipped)}))
-    _print(said, found)
+        return print(json.dumps(report))
+    _print(report, found)
     _draw(plots_in, table.stem, found)
 
 
-def _print(said: dict[str, Any], found: Evaluation) -> None:
+def _print(report: dict[str, Any], found: Evaluation) -> None:
     console = Console()
-    parts = {"all": said}
-    if said["without_suspects"]:
-        parts["without suspects"] = said["without_suspects"]
-    if "frozen" in said:
-        parts["without recalibration"] = said["frozen"]
-    parts |= {name.replace("_", " "): part for name, part in said["by_moment"].items()}
+    parts = {"all": report}
+    if report["suspect_columns"]:
+        parts["without suspects"] = report["without_suspects"]
+    if "frozen" in report:
+        parts["without recalibration"] = report["frozen"]
+    parts |= {name.replace("_", " "): part for name, part in report["by_moment"].items()}
     shown = Table("predictions", "n", "base", "AUC", "log loss", "Brier", "ECE", "top tenth")
     for name, part in parts.items():
         auc = "" if part["auc"] is None else f"{part['auc']:.3f}"
@@ -86,14 +94,19 @@ def _print(said: dict[str, Any], found: Evaluation) -> None:
             name, str(part["n"]), f"{part['base']:.1%}", auc, *(f"{value:.3f}" for value in figures)
         )
     console.print(shown)
-    low, high = said["intervals"].get("auc", (None, None))
+    low, high = report["intervals"].get("auc", (None, None))
     if low is not None:
         console.print(f"AUC between {low:.3f} and {high:.3f} (95 %, by resampling leads)")
-    for name, auc in said["baselines"].items():
+    for name, auc in report["baselines"].items():
         if auc is not None:
             console.print(f"{name.replace('_', ' ')}: AUC {auc:.3f}")
+    for point in report.get("few_outcomes", ()):
+        console.print(
+            f"learned from {point['outcomes']} outcomes: log loss {point['log_loss']:.4f}, of the "
+            f"share alone {point['base_log_loss']:.4f}"
+        )
     for kind in ("refused", "suspect"):
-        for column in said[f"{kind}_columns"]:
+        for column in report[f"{kind}_columns"]:
             console.print(f"{kind}: {column['column']}: {column['reason']}", markup=False)
     if found.findings.refused:
         console.print("What is known at capture all the same: name it under `known_at_capture`.")
@@ -113,7 +126,7 @@ def _draw(folder: Path, name: str, found: Evaluation) -> None:
 
 
 @contextmanager
-def _progress_bars() -> Iterator[evaluation.Progress]:
+def progress_bars() -> Iterator[evaluation.Progress]:
     """A bar for each step, on a terminal's stderr."""
     columns = (TextColumn("{task.description:>16}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -16,6 +18,7 @@ from services.ops.commands.current import current_settings
 from services.shared.db import open_engine
 
 T = TypeVar("T")
+NICE = 10
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.")]
@@ -52,6 +55,12 @@ def whole_table(first: str, *others: str) -> Table:
     for name in others:
         table.add_column(name, overflow="fold")
     return table
+
+
+def nicely(work: Callable[[], T]) -> T:
+    """Runs work in a thread of low priority, to which other processes need not give way."""
+    with ThreadPoolExecutor(1, initializer=lambda: os.nice(NICE)) as pool:
+        return pool.submit(work).result()
 
 
 def say(sentence: str) -> None:

@@ -1,4 +1,6 @@
-"""`ripeline brake`, `lead` and `spool`: what a person decides about sending, or about a lead."""
+"""`ripeline nurture`, `brake`, `lead` and `spool`: what a person decides about sending, or about a
+lead.
+"""
 
 import json
 import uuid
@@ -9,12 +11,17 @@ import typer
 from rich.console import Console
 
 from services.ops.cli.options import DATES, Json, end, whole_table, with_engine
-from services.ops.commands import overrides, spools
+from services.ops.commands import held, overrides, spools
 from services.ops.commands import rebuild as rebuilding
 from services.ops.commands.current import current_settings
+from services.ops.commands.held import Held
+from services.shared.clock import Clock
 from services.shared.playbook.loading import load
 
-brake = typer.Typer(no_args_is_help=True, help="Stop and release all sending, within seconds.")
+nurture = typer.Typer(
+    no_args_is_help=True, help="Stop all sending within seconds, let it go on, see what is held."
+)
+brake = typer.Typer(no_args_is_help=True, help="The same as `ripeline nurture stop` and `start`.")
 lead = typer.Typer(no_args_is_help=True, help="What a person decides on one lead.")
 
 spool = typer.Typer(
@@ -28,24 +35,86 @@ Until = Annotated[
 ]
 
 
+@nurture.command("stop")
+def stop(as_json: Json = False) -> None:
+    """Stop all sending, and say what is held. Decisions go on.
+
+    Example: ripeline nurture stop
+    """
+    _say_held(with_engine(lambda engine: held.stop(engine, _clock())), as_json=as_json)
+
+
+@nurture.command("start")
+def start(as_json: Json = False) -> None:
+    """Let sending go on: what is held goes out where it is still right.
+
+    Example: ripeline nurture start
+    """
+    _say_held(with_engine(lambda engine: held.start(engine, _clock())), as_json=as_json)
+
+
 @brake.command("on")
-def brake_on() -> None:
-    """Stop all sending.
+def brake_on(as_json: Json = False) -> None:
+    """The same as `ripeline nurture stop`.
 
     Example: ripeline brake on
     """
-    with_engine(overrides.stop_sending)
-    print("sending is stopped; `ripeline brake off` releases it")
+    stop(as_json)
 
 
 @brake.command("off")
-def brake_off() -> None:
-    """Release the brake.
+def brake_off(as_json: Json = False) -> None:
+    """The same as `ripeline nurture start`.
 
     Example: ripeline brake off
     """
-    with_engine(overrides.resume_sending)
-    print("sending goes on")
+    start(as_json)
+
+
+@nurture.command("status")
+def sending_status(as_json: Json = False) -> None:
+    """Whether sending is stopped, and what waits to be sent, by channel and program.
+
+    Example: ripeline nurture status --json
+    """
+    _say_held(with_engine(lambda engine: held.read(engine, _clock())), as_json=as_json)
+
+
+@nurture.command("release")
+def release_receiver(
+    receiver: Annotated[str, typer.Argument(help="As `ripeline status` names it.")],
+) -> None:
+    """Let mails go to a receiver again that complaints, or its answers, have stopped. Its
+    complaints count from this moment on.
+
+    Example: ripeline nurture release google
+    """
+    now = _clock().now()
+    if not with_engine(lambda engine: overrides.release_receiver(engine, receiver, now)):
+        end(f"no receiver {receiver!r} has anything against our mails: see `ripeline status`")
+    print(f"mails go to {receiver} again")
+
+
+def _clock() -> Clock:
+    return Clock.parse(current_settings().clock)
+
+
+def _say_held(state: Held, *, as_json: bool) -> None:
+    if as_json:
+        waiting = [row._asdict() for row in state.waiting]
+        return print(json.dumps(state._asdict() | {"waiting": waiting}))
+    if state.stopped:
+        print("sending is stopped; `ripeline nurture start` lets it go on")
+    else:
+        print("sending goes on; `ripeline nurture stop` stops it")
+    if state.on_the_wire:
+        print(f"{state.on_the_wire} touches are still on the wire")
+    print(f"{state.held} touches are held, {state.planned} are planned for later")
+    if state.waiting:
+        table = whole_table("program", "channel", "held", "planned")
+        for row in state.waiting:
+            table.add_row(row.program, row.channel, str(row.held), str(row.planned))
+        Console().print(table)
 
 
 @lead.command("pause")

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from services.nurture.channels.message import render
 from services.shared.contracts.events import Snapshot, Touch
 from services.shared.playbook.patterns import Pattern
-from services.shared.playbook.sections import Content, Persona, Playbook, Program
+from services.shared.playbook.programs import Program
+from services.shared.playbook.sections import Content, Persona, Playbook
 
 READER = {"first_name": "Ada", "name": "Ada Example"}
 WORDS = re.compile(r"\w+(?: \w+)*")

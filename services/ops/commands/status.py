@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.ingest.spool_files import damaged_files, waiting_submissions
+from services.scorer.checking import checks
 from services.scorer.failing import NOT_FAILING
+from services.scorer.models import Models
 from services.shared.clock import Clock
 from services.shared.contracts.events import CHANGES, CONSENTS, INTERACTIONS, TOUCHES
 from services.shared.db import open_engine, rows, value
-from services.shared.messaging import spool_leases
+from services.shared.messaging import sending
 from services.shared.messaging.kafka import EndOffsets, Log
 from services.shared.messaging.progress import Schema, lost_records
 from services.shared.settings import Settings
@@ -40,6 +42,11 @@ STOPS = (
     "scorer.writeback WHERE problem LIKE 'RIPELINE_CRM_URL: %' LIMIT 1)"
 )
 
+RECEIVERS = (
+    "SELECT receiver, state, sent, complained, bounced, why FROM access.receiver "
+    "ORDER BY state = 'ok', complained DESC, bounced DESC, receiver LIMIT 100"
+)
+
 
 class NotIdle(Exception):
     """Something is left to do that nobody will do in time, or that nobody can do."""
@@ -51,12 +58,14 @@ class Status(NamedTuple):
     `lag` and `outbox` are records by service. `due` are touches whose time has come; those due
     later do not count against `idle`. `failing_leads` cannot be read or folded, and are tried again
     after a growing delay. `unknown` are touches that may have been sent, `braked` whether the kill
-    switch is on, `stopped` why the server of a channel, or the CRM's, cannot be used, `spool`
-    records that ingest has not published yet. `unsendable` are records of the outboxes that were
-    set aside, `gaps` those that the broker no longer had when they were to be read, at least, by
+    switch is on, `stopped` why the server of a channel, or the CRM's, cannot be used, `receivers`
+    the worst hundred that sent mails back or called them spam within seven days, `spool` records
+    that ingest has not published yet. `unsendable` are records of the outboxes that were set aside,
+    `gaps` those that the broker no longer had when they were to be read, at least, by
     topic, until somebody accepts it; 0 where a topic was created again and all that is known of the
     one before had been read. `waits_for` is why sending waits for an ingest, and `spool_damaged`
-    are files of the spool that were put aside because not all in them could be read.
+    are files of the spool that were put aside because not all in them could be read. `model` is the
+    version in use, and `model_alarms` is what the last check of its predictions found.
     """
 
     lag: dict[Schema, int]
@@ -72,9 +81,13 @@ class Status(NamedTuple):
     gaps: dict[str, int]
     braked: bool
     stopped: dict[str, str]
+    receivers: list[dict[str, Any]]
     spool: int
     waits_for: list[str]
     spool_damaged: int
+    model: str
+    model_checked_at: str | None
+    model_alarms: list[str]
     idle: bool
 
 
@@ -90,9 +103,10 @@ async def read(settings: Settings) -> Status:
             aside = [await _count(connection, f"{service}.unsendable") for service in READS]
             gaps = [await lost_records(connection, service) for service in READS]
             lost = {topic: count for of_service in gaps for topic, count in of_service.items()}
-            braked = bool(await _count(connection, "nurture.brake"))
-            held_by = await spool_leases.held_by(connection)
+            held_up = await sending.read(connection)
             stops = await rows(connection, STOPS)
+            model, checked = await Models(connection).in_use(), await checks(connection, most=1)
+            receivers = await rows(connection, RECEIVERS)
             lag = {service: await _lag(connection, service, end) for service in READS}
     finally:
         await ends.close()
@@ -107,11 +121,15 @@ async def read(settings: Settings) -> Status:
         dead_letters=sum(dead),
         unsendable=sum(aside),
         gaps=lost,
-        braked=braked,
+        braked=held_up.brake is not None,
         stopped={stop.channel: stop.why for stop in stops},
+        receivers=[dict(row._mapping) for row in receivers],
         spool=spool,
-        waits_for=[lease.reason for lease in held_by],
+        waits_for=[lease.reason for lease in held_up.spools],
         spool_damaged=damaged_files(settings.spool_dir) if has_spool else 0,
+        model=model,
+        model_checked_at=checked[0].checked_at.isoformat() if checked else None,
+        model_alarms=[alarm["what"] for each in checked for alarm in each.found["alarms"]],
         idle=not any([*lag.values(), *outbox.values(), *to_do, spool, *lost.values()]),
     )
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.history import History
 from services.scorer.model.profile import Profile
+from services.scorer.models import current
 from services.scorer.records import UnreadableLead, unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store, pack
@@ -38,7 +39,8 @@ class Verification(NamedTuple):
 async def verify(settings: Settings, progress: Callable[[int], None]) -> Verification:
     """Compares all leads as they are at one moment; `progress` gets the number of each batch."""
     engine = open_engine(settings)
-    scoring = Scoring.of(load(settings.playbook), Clock.parse(settings.clock))
+    in_use = await current(engine, load(settings.playbook))
+    scoring = Scoring.of(in_use.playbook, Clock.parse(settings.clock))
     mismatches: list[Mismatch] = []
     count, last = 0, uuid.UUID(int=0)
     try:

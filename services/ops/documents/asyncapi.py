@@ -92,6 +92,7 @@ TOPICS = (
             "touch.decided.v1": "A touch was decided, or withheld with a reason",
             "touch.sent.v1": "A touch left, with what was sent",
             "touch.failed.v1": "A touch did not leave, or nobody knows whether it did",
+            "touch.answered.v1": "A person said what came of a call, or nobody did in time",
         },
     ),
 )

@@ -76,7 +76,9 @@ def _change(type_: str, change: Change) -> bytes:
     return encode(ChangeEvent(id=name, type=type_, time=RECEIVED, data=change, postedat=POSTED))
 
 
-def _touch(type_: str, status: Literal["due", "sent", "failed"], reason: str = "") -> bytes:
+def _touch(
+    type_: str, status: Literal["due", "sent", "failed"], reason: str = "", outcome: str = ""
+) -> bytes:
     left = status == "sent"
     touch = Touch(
         id=derived(ANNOUNCEMENT, "education"),
@@ -85,8 +87,9 @@ def _touch(type_: str, status: Literal["due", "sent", "failed"], reason: str = "
         program="education",
         stage="consideration",
         content="whitepaper-four-kinds",
-        channel="email",
+        channel="call" if outcome else "email",
         status=status,
+        outcome=outcome,
         reason=reason,
         propensity=0.4,
         decided_at=RECEIVED,
@@ -94,7 +97,7 @@ def _touch(type_: str, status: Literal["due", "sent", "failed"], reason: str = "
         sent_at=RECEIVED if left else None,
         recipient=EMAIL if left else "",
     )
-    name = derived(touch.id, type_, status)
+    name = derived(touch.id, type_, outcome or status)
     return encode(TouchEvent(id=name, type=type_, time=RECEIVED, data=touch, postedat=POSTED))
 
 
@@ -149,5 +152,6 @@ BY_TYPE: dict[str, bytes] = {
     ),
     "touch.decided.v1": _touch("touch.decided.v1", "due"),
     "touch.sent.v1": _touch("touch.sent.v1", "sent"),
+    "touch.answered.v1": _touch("touch.answered.v1", "sent", outcome="reached"),
     "touch.failed.v1": _touch("touch.failed.v1", "failed", "refused"),
 }

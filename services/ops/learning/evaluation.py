@@ -4,37 +4,23 @@ time, that the model behind it has not seen.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
+from services.ops.learning.baselines import baselines
 from services.ops.learning.mapping import Folds, TableMapping
+from services.ops.learning.predictions import Predictions, in_time, joined, recalibrated
 from services.ops.learning.tables import EventTable, LeadTable
 from services.scorer.learning import leaks, learner, moments
-from services.scorer.learning.attributes import Column
-from services.scorer.learning.calibration import Recalibration
+from services.scorer.learning.attributes import NOTHING, Column
 from services.scorer.learning.histories import B, F, History, I
 from services.scorer.learning.leaks import Findings
 from services.scorer.learning.learner import AttributeModel, EventModel, Shape
-from services.scorer.learning.measures import auc
 from services.scorer.learning.moments import LANDMARK, Moments
 from services.shared.errors import Reject
 
-HALF_LIFE_DAYS = 7.0
 Progress = Callable[[str, float], None]
-
-
-@dataclass
-class Predictions:
-    """N predictions, each of a lead at a moment, made by the model of its fold; `kind` is the kind
-    of moment, `at` is in days since 1970, NaN where there is no time.
-    """
-
-    lead: I
-    at: F
-    kind: I
-    fold: I
-    p: F
-    outcome: B
 
 
 @dataclass
@@ -51,14 +37,34 @@ class Evaluation:
     baselines: dict[str, float | None] = field(default_factory=dict)
     shape: Shape | None = None
 
+    @property
+    def has_moments(self) -> bool:
+        """Whether predictions are of moments of a lead's life: so where there are events."""
+        return self.shape is not None
+
+
+class Judged(NamedTuple):
+    """N outcomes with their predictions, and the smoothed share of outcomes that was learned."""
+
+    p: F
+    outcome: B
+    base: float
+
 
 def evaluate(
     table: EventTable | LeadTable, mapping: TableMapping, progress: Progress
 ) -> Evaluation:
     """Evaluates a table by its mapping. Raises Reject where the folds leave nothing to judge."""
+    return judge_of(table, mapping, progress).evaluate()
+
+
+def judge_of(
+    table: EventTable | LeadTable, mapping: TableMapping, progress: Progress
+) -> "_Leads | _Events":
+    """What learns and predicts by a mapping."""
     if isinstance(table, EventTable):
-        return _Events(table, mapping, progress).evaluate()
-    return _Leads(table, mapping, progress).evaluate()
+        return _Events(table, mapping, progress)
+    return _Leads(table, mapping, progress)
 
 
 class _Leads:
@@ -70,6 +76,7 @@ class _Leads:
             table.columns, table.outcome, frozenset(mapping.known_at_capture)
         )
         _, self._groups = np.unique(np.array(table.keys, dtype=str), return_inverse=True)
+        self.converted = table.outcome
 
     def evaluate(self) -> Evaluation:
         refused = {finding.column for finding in self._findings.refused}
@@ -84,11 +91,22 @@ class _Leads:
         found = Evaluation(self._predict(kept, "folds"), self._table.keys, self._findings)
         if suspect:
             rest = [column for column in kept if column.name not in suspect]
-            found.without_suspects = self._predict(rest, "without suspects") if rest else None
+            found.without_suspects = self._predict(rest, "without suspects")
         if self._folds.online:
-            found.frozen = found.predictions
-            found.predictions = recalibrated(found.predictions, self._folds.label_delay)
+            delay, without = self._folds.label_delay, found.without_suspects
+            found.frozen, found.predictions = (
+                found.predictions, recalibrated(found.predictions, delay),
+            )  # fmt: skip
+            found.without_suspects = recalibrated(without, delay) if without else None
         return found
+
+    def judged(self, train: I, test: I) -> Judged:
+        """Predictions of the rows `test` by a model of the rows `train`."""
+        refused = {finding.column for finding in self._findings.refused}
+        kept = [column for column in self._table.columns if column.name not in refused]
+        model = AttributeModel(kept, train, self._table.outcome, self._groups)
+        p = model.probability(kept, test)
+        return Judged(p, self._table.outcome[test], model.weighed.base)
 
     def _predict(self, columns: list[Column], name: str) -> Predictions:
         parts = []
@@ -97,7 +115,7 @@ class _Leads:
             model = AttributeModel(columns, train, self._table.outcome, self._groups)
             parts.append(self._part(number, test, model.probability(columns, test)))
             self._progress(name, (number + 1) / len(splits))
-        return _joined(parts)
+        return joined(parts)
 
     def _splits(self) -> list[tuple[I, I]]:
         """Rows to learn from, and rows to predict."""
@@ -116,8 +134,11 @@ class _Leads:
         return order[:cut], order[cut:]
 
     def _part(self, fold: int, rows: I, p: F) -> Predictions:
-        kinds, folds = np.full(len(rows), LANDMARK), np.full(len(rows), fold)
-        return Predictions(rows, self._table.at[rows], kinds, folds, p, self._table.outcome[rows])
+        kinds = np.full(len(rows), LANDMARK)
+        outcome = self._table.outcome[rows]
+        return Predictions(
+            rows, self._table.at[rows], kinds, *self._folds.of(fold, len(rows)), p, outcome
+        )
 
 
 class _Events:
@@ -127,6 +148,7 @@ class _Events:
         self._table, self._mapping, self._progress = table, mapping, progress
         self._folds = mapping.folds
         self._shape: Shape | None = None
+        self.converted = np.array([history.converted for history in table.histories], np.bool_)
 
     def evaluate(self) -> Evaluation:
         if self._folds.by == "time":
@@ -138,13 +160,26 @@ class _Events:
             for number, (train, test) in enumerate(splits):
                 parts.append(self._held_out(number, train, test))
                 self._progress("folds", (number + 1) / len(splits))
-        predictions = _joined(parts)
+        predictions = joined(parts)
         found = Evaluation(predictions, self._table.keys, Findings([], []), shape=self._shape)
         if self._folds.online:
-            found.frozen = predictions
-            found.predictions = recalibrated(predictions, self._folds.label_delay)
-        found.baselines = self._baselines(found.predictions)
+            found.frozen = in_time(predictions)
+            found.predictions = recalibrated(found.frozen, self._folds.label_delay)
+        found.baselines = baselines(self._table, found.predictions)
         return found
+
+    def judged(self, train: I, test: I) -> Judged:
+        """Predictions of the landmarks of the leads `test` by a model of the leads `train`."""
+        until = self._table.until
+        histories = [self._table.histories[int(lead)] for lead in train]
+        when = self._moments_of(histories, until, 0)
+        marks, horizon = self._table.marks, self._mapping.horizon
+        shape = learner.choose(histories, marks, when, horizon, 0, _quiet)
+        columns = self._columns(train, when)
+        model = EventModel(histories, marks, when, columns, horizon, shape, 0, _quiet)
+        found = self._predict(model, test, self._moments(test, until, 0), 0)
+        shown = found.kind == LANDMARK
+        return Judged(found.p[shown], found.outcome[shown], model.weighed.base)
 
     def _held_out(self, fold: int, train: I, test: I) -> Predictions:
         """The moments of the leads `test`, by a model of the leads `train`."""
@@ -178,6 +213,12 @@ class _Events:
         self, leads: I, histories: list[History], until_: float, fold: int
     ) -> tuple[EventModel, Moments]:
         when = self._moments_of(histories, until_, fold)
+        if not (when.kind == LANDMARK).any():
+            raise Reject(
+                f"no landmark has its horizon of {self._mapping.horizon:g} days inside the table",
+                where="horizon",
+                remedy="take a shorter `horizon`, earlier `landmarks`, or a longer table",
+            )
         if not 0 < when.outcome.sum() < len(when.outcome):
             raise _one_class()
         marks, horizon = self._table.marks, self._mapping.horizon
@@ -193,7 +234,7 @@ class _Events:
         histories = [self._table.histories[int(lead)] for lead in leads]
         p = model.probability(histories, when, self._columns(leads, when))
         return Predictions(
-            leads[when.lead], when.at, when.kind, np.full(len(p), fold), p, when.outcome
+            leads[when.lead], when.at, when.kind, *self._folds.of(fold, len(p)), p, when.outcome
         )
 
     def _moments(self, leads: I, until_: float, fold: int) -> Moments:
@@ -206,41 +247,21 @@ class _Events:
 
     def _columns(self, leads: I, when: Moments) -> list[Column]:
         """Of every trait what the last row up to the moment says."""
-        columns = []
+        if not self._table.traits:
+            return []
+        columns, rows = [], np.concatenate(self._table.rows)
+        sizes = np.array([len(each) for each in self._table.rows])
+        begin = (np.cumsum(sizes) - sizes)[leads[when.lead]]
         for trait in self._table.traits:
-            filled = trait.filled
-            places = np.full(len(when.lead), -1)
-            for number, (lead, events) in enumerate(zip(when.lead, when.events, strict=True)):
-                rows = self._table.rows[leads[lead]][:events]
-                known = rows[filled[rows]]
-                places[number] = known[-1] if known.size else -1
-            levels = [trait.levels[place] if place >= 0 else "" for place in places]
+            known = np.where(trait.filled[rows], np.arange(len(rows)), -1)
+            last = np.maximum.accumulate(known)[begin + when.events - 1]
+            places = np.where(last >= begin, rows[last], -1)
+            codes = np.where(places >= 0, trait.codes[places], NOTHING)
             numbers = trait.numbers
             if numbers is not None:
                 numbers = np.where(places >= 0, numbers[places], np.nan)
-            columns.append(Column(trait.name, levels, numbers))
+            columns.append(Column(trait.name, codes, trait.words, numbers))
         return columns
-
-    def _baselines(self, predictions: Predictions) -> dict[str, float | None]:
-        """AUC of points without decay, with a half-life, and of the last activity alone."""
-        landmarks = predictions.kind == LANDMARK
-        leads, at = predictions.lead[landmarks], predictions.at[landmarks]
-        outcome = predictions.outcome[landmarks]
-        points, decayed, last = np.empty(len(at)), np.empty(len(at)), np.empty(len(at), np.int64)
-        for number, (lead, moment) in enumerate(zip(leads, at, strict=True)):
-            times, marks = self._table.histories[lead][:2]
-            seen = int(np.searchsorted(times, moment, side="right"))
-            points[number] = seen
-            decayed[number] = np.exp2((times[:seen] - moment) / HALF_LIFE_DAYS).sum()
-            last[number] = marks[seen - 1]
-        marks_n = len(self._table.marks)
-        size = np.bincount(last, minlength=marks_n)
-        share = np.bincount(last, weights=outcome, minlength=marks_n) / np.maximum(size, 1)
-        return {
-            "points": auc(outcome, points),
-            "points_half_life_7": auc(outcome, decayed),
-            "last_activity": auc(outcome, share[last]),
-        }
 
 
 def until(history: History, cut: float) -> History:
@@ -250,18 +271,8 @@ def until(history: History, cut: float) -> History:
     return History(times[:seen], marks[:seen], min(end, cut), converted and end < cut)
 
 
-def recalibrated(frozen: Predictions, delay: int) -> Predictions:
-    """The same predictions in row order, recalibrated on outcomes that come `delay` rows late."""
-    calibration = Recalibration()
-    sure = np.clip(frozen.p, 1e-6, 1 - 1e-6)
-    log_odds = np.log(sure) - np.log1p(-sure)
-    p = np.empty(len(sure))
-    for number in range(len(sure)):
-        if number >= delay > 0 or (delay == 0 and number > 0):
-            known = number - max(delay, 1)
-            calibration.learn(float(log_odds[known]), bool(frozen.outcome[known]))
-        p[number] = calibration(float(log_odds[number]))
-    return Predictions(frozen.lead, frozen.at, frozen.kind, frozen.fold, p, frozen.outcome)
+def _quiet(_: str, __: float) -> None:
+    """Shows nothing."""
 
 
 def _by_lead(groups: I, folds: Folds) -> list[tuple[I, I]]:
@@ -275,15 +286,6 @@ def _by_lead(groups: I, folds: Folds) -> list[tuple[I, I]]:
             for number in range(folds.k)
         ]
     return splits
-
-
-def _joined(parts: list[Predictions]) -> Predictions:
-    return Predictions(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("lead", "at", "kind", "fold", "p", "outcome")
-        )
-    )
 
 
 def _one_class() -> Reject:

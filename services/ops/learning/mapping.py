@@ -1,10 +1,12 @@
 """The mapping of a table with outcomes: as for an import, and how to learn from it and to judge."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
 from services.ingest.importing.mapping import ALL, IDENTIFIERS, Mapping, Outcome
+from services.scorer.learning.histories import I
 from services.shared.playbook.frozen import FrozenModel
 
 DEFAULT_LANDMARKS = [1.0, 3.0, 7.0, 14.0, 21.0]
@@ -40,6 +42,10 @@ class Folds(FrozenModel):
     online: bool = False
     label_delay: int = Field(0, ge=0)
 
+    def of(self, fold: int, rows: int) -> tuple[I, I]:
+        """Seed and number of a fold, for each of its rows."""
+        return np.full(rows, fold // self.k), np.full(rows, fold)
+
     @model_validator(mode="after")
     def _online_by_time(self) -> "Folds":
         if self.online and self.by != "time":
@@ -49,6 +55,9 @@ class Folds(FrozenModel):
 
 class TableMapping(Mapping):
     """The mapping of a table for `ripeline evaluate`."""
+
+    guide: ClassVar[str] = "docs/learning.md"
+    column_lists: ClassVar[tuple[str, ...]] = ("drop", "known_at_capture")
 
     kind: Literal["leads", "events"]
     outcome: TableOutcome
@@ -60,14 +69,14 @@ class TableMapping(Mapping):
     @model_validator(mode="after")
     def _makes_sense(self) -> "TableMapping":
         if self.kind == "leads":
-            if self.outcome.type:
+            if self.outcome and self.outcome.type:
                 raise ValueError("a table of leads needs an outcome's `column` and `equals`")
             return self
         if not self.key:
             raise ValueError("events need the column of their `lead`")
         if not self.time or not self.time.column:
             raise ValueError("events need the column of their `time`")
-        if not self.type and not self.outcome.column:
+        if not self.type and not (self.outcome and self.outcome.column):
             raise ValueError("events need a `type`")
         if not self.landmarks or min(self.landmarks) < 0:
             raise ValueError("`landmarks` are days of a lead's life, 0 or more")
@@ -84,3 +93,12 @@ class TableMapping(Mapping):
         mapping lists traits.
         """
         return self.traits == ALL or (self.kind == "leads" and not self.traits)
+
+
+class FilterMapping(TableMapping):
+    """The mapping of a table of events for `ripeline filter`: what is only for learning may be left
+    out.
+    """
+
+    kind: Literal["events"]
+    outcome: TableOutcome | None = None  # type: ignore[assignment]  # narrower where learned from

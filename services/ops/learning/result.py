@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from services.ops.learning.evaluation import Evaluation, Predictions
+from services.ops.learning.evaluation import Evaluation
+from services.ops.learning.predictions import Predictions
 from services.scorer.learning.histories import B, F, I
 from services.scorer.learning.leaks import Finding
 from services.scorer.learning.measures import Bin, Measures, calibration, measures
@@ -29,18 +30,16 @@ def summary(found: Evaluation, progress: Callable[[str, float], None]) -> dict[s
     result["calibration"] = [part._asdict() for part in bins(headline)]
     result["refused_columns"] = [_finding(one) for one in found.findings.refused]
     result["suspect_columns"] = [_finding(one) for one in found.findings.suspect]
-    without = found.without_suspects
-    result["without_suspects"] = _means(_only(without, LANDMARK)) if without else None
+    without = found.without_suspects or found.predictions
+    result["without_suspects"] = _means(_only(without, LANDMARK))
     if found.frozen:
         result["frozen"] = _means(_only(found.frozen, LANDMARK))
     result["baselines"] = {
         name: found.baselines.get(name)
         for name in ("points", "points_half_life_7", "last_activity")
     }
-    result["by_moment"] = {
-        KINDS[kind]: _means(_only(found.predictions, kind))
-        for kind in np.unique(found.predictions.kind)
-    }
+    kinds = np.unique(found.predictions.kind) if found.has_moments else ()
+    result["by_moment"] = {KINDS[kind]: _means(_only(found.predictions, kind)) for kind in kinds}
     result["intervals"] = _intervals(headline, progress)
     return result
 
@@ -69,13 +68,7 @@ def write_scored(path: Path, found: Evaluation) -> None:
 
 
 def _only(predictions: Predictions, kind: int) -> Predictions:
-    chosen = predictions.kind == kind
-    return Predictions(
-        *(
-            getattr(predictions, name)[chosen]
-            for name in ("lead", "at", "kind", "fold", "p", "outcome")
-        )
-    )
+    return predictions.only(predictions.kind == kind)
 
 
 def _means(predictions: Predictions) -> dict[str, Any]:
@@ -96,17 +89,8 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _seeds(predictions: Predictions) -> list[I]:
-    """Places of the predictions of each seed: a lead at a moment comes once in each."""
-    moments = np.stack([predictions.lead, np.nan_to_num(predictions.at, nan=0.0)])
-    order = np.lexsort((predictions.fold, moments[1], moments[0]))
-    same = np.zeros(len(order), np.bool_)
-    same[1:] = (moments[:, order[1:]] == moments[:, order[:-1]]).all(0)
-    repeat = np.zeros(len(order), np.int64)
-    for number in np.flatnonzero(same):
-        repeat[number] = repeat[number - 1] + 1
-    seed = np.empty(len(order), np.int64)
-    seed[order] = repeat
-    return [np.flatnonzero(seed == number) for number in range(int(seed.max(initial=0)) + 1)]
+    """Places of the predictions of each seed."""
+    return [np.flatnonzero(predictions.seed == seed) for seed in np.unique(predictions.seed)]
 
 
 def _intervals(

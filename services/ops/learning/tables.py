@@ -1,31 +1,28 @@
 """Reads a table with outcomes into arrays: histories of leads, or one row a lead."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from services.ingest.importing import times
-from services.ingest.importing.cells import folded, matches, values_of
+from services.ingest.importing.cells import matches, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.table import Table
-from services.ingest.sources.segment_calls import snake
 from services.ops.learning.mapping import TableMapping
+from services.ops.learning.rows import ZONE, Progress, days_of, outcomes_of, rows_of, types_of
 from services.scorer.learning.attributes import Column, column
 from services.scorer.learning.histories import B, F, History, I
-from services.shared.clock import EPOCH
 from services.shared.errors import Reject
 
 MOST_MARKS = 20  # the rest are one mark more
 OTHER = "other"
-ZONE = "UTC"  # of times that name none, where the mapping does not say another
-DAY_S = 86_400.0
 LEAST_OUTCOMES = 10  # of each class
-
-Progress = Callable[[str, float], None]
+EARLY_OUTCOME = "lead without an event before its outcome"
+MOST_SHOWN = 5  # of the values that a column has
 
 
 @dataclass
@@ -74,20 +71,12 @@ def read(path: Path, written: MappingFile, progress: Progress) -> EventTable | L
     table = Table(path, mapping.encoding, mapping.delimiter)
     try:
         written.check(table.header)
-        rows = _rows(table, progress)
+        rows = rows_of(table, progress)
         if mapping.kind == "events":
             return _events(mapping, table.header, rows)
         return _leads(mapping, table.header, rows)
     finally:
         table.close()
-
-
-def _rows(table: Table, progress: Progress) -> Iterator[list[str] | Reject]:
-    for number, row in enumerate(table.rows()):
-        if number % 1_000 == 0:
-            progress("reading", table.done / max(table.bytes, 1))
-        yield row.reject or row.cells
-    progress("reading", 1.0)
 
 
 def _trait_columns(mapping: TableMapping, header: Header) -> list[tuple[str, int]]:
@@ -129,34 +118,42 @@ def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Rej
     outcome: list[bool] = []
     moments: list[float] = []
     skipped: Counter[str] = Counter()
+    values_seen: Counter[str] = Counter()
     for number, row in enumerate(rows, 1):
         if isinstance(row, Reject):
             skipped[row.title] += 1
             continue
         keys.append(row[key].strip() if key is not None else str(number))
         outcome.append(matches(row[place], wanted))
-        moments.append(_days(at, row))
+        values_seen[row[place].strip()] += 1
+        moments.append(days_of(at, row))
         for values, (_, of) in zip(cells, traits, strict=True):
             values.append(row[of])
     columns = [column(name, values) for (name, _), values in zip(traits, cells, strict=True)]
     known = np.array(outcome, np.bool_)
-    _check(len(known), int(known.sum()), mapping)
+    _check(len(known), int(known.sum()), mapping, skipped, values_seen)
+    return LeadTable(keys, _varied(columns, skipped), known, np.array(moments), skipped)
+
+
+def _varied(columns: list[Column], skipped: Counter[str]) -> list[Column]:
+    """The columns in which rows differ. Raises Reject where there is none."""
     if not columns:
         raise Reject(
             "the table has no attributes",
             where="traits",
             remedy="write `traits: all`, or list columns; `drop` may have taken all of them out",
         )
-    return LeadTable(keys, columns, known, np.array(moments), skipped)
-
-
-def _days(at: times.Read, row: list[str]) -> float:
-    """A row's time in days since 1970; NaN where it has none that can be read."""
-    try:
-        moment = at(row)
-    except Reject:
-        return np.nan
-    return (moment - EPOCH).total_seconds() / DAY_S if moment else np.nan
+    for each in columns:
+        if (each.codes == each.codes[0]).all():
+            skipped[f"column {each.name}, which says the same in every row"] += 1
+    varied = [each for each in columns if (each.codes != each.codes[0]).any()]
+    if not varied:
+        raise Reject(
+            "every column says the same in all rows",
+            where="traits",
+            remedy="bring columns in which the leads differ",
+        )
+    return varied
 
 
 def _events(
@@ -165,8 +162,8 @@ def _events(
     traits = _trait_columns(mapping, header)
     key = header.find(mapping.key)
     assert key is not None
-    at, what = times.reader(mapping.time, header, ZONE), _types(mapping, header)
-    is_outcome = _outcomes(mapping, header, what)
+    at, what = times.reader(mapping.time, header, ZONE), types_of(mapping, header)
+    is_outcome = outcomes_of(mapping.outcome, header, what)
     skipped: Counter[str] = Counter()
     leads: dict[str, list[tuple[float, int, bool, str]]] = {}
     cells: list[list[str]] = [[] for _ in traits]
@@ -175,9 +172,9 @@ def _events(
         if isinstance(row, Reject):
             skipped[row.title] += 1
             continue
-        who, moment = row[key].strip(), _days(at, row)
+        who, moment = row[key].strip(), days_of(at, row)
         if not who or np.isnan(moment):
-            skipped["no lead" if not who else "no time that can be read"] += 1
+            skipped["row without a lead" if not who else "row without a readable time"] += 1
             continue
         leads.setdefault(who, []).append((moment, number, is_outcome(row), what(row)))
         for values, (_, of) in zip(cells, traits, strict=True):
@@ -203,12 +200,12 @@ def _histories(
     table = EventTable(
         [], [], marks if len(counts) <= MOST_MARKS else [*marks, OTHER], until, columns, [], skipped
     )
-    for who, events in leads.items():
+    for who, events in sorted(leads.items()):
         events.sort(key=lambda event: event[:2])
         reached = next((moment for moment, _, is_outcome, _ in events if is_outcome), None)
         before = [e for e in events if not e[2] and (reached is None or e[0] < reached)]
         if not before:
-            skipped["a lead without an event before its outcome"] += 1
+            skipped[EARLY_OUTCOME] += 1
             continue
         table.keys.append(who)
         table.rows.append(np.array([e[1] for e in before], np.int64))
@@ -221,59 +218,36 @@ def _histories(
             )
         )
     converted = sum(history.converted for history in table.histories)
-    _check(len(table.histories), converted, mapping)
+    _check(len(table.histories), converted, mapping, skipped, counts)
     return table
 
 
-def _types(mapping: TableMapping, header: Header) -> Callable[[Sequence[str]], str]:
-    """What a row says that happened: the words of the mapping, else the cell in snake case."""
-    rule = mapping.type
-    place = header.find(rule.column or rule.name) if rule else None
-    if rule is None or place is None:
-        constant = snake(rule.name) if rule else ""
-        return lambda _: constant
-    names = {folded(value): type_ for value, type_ in rule.names.items()}
-
-    def of(row: Sequence[str]) -> str:
-        value = row[place].strip()
-        return names.get(folded(value)) or snake(value)
-
-    return of
-
-
-def _outcomes(
-    mapping: TableMapping, header: Header, what: Callable[[Sequence[str]], str]
-) -> Callable[[Sequence[str]], bool]:
-    """Whether a row is the outcome."""
-    rule = mapping.outcome
-    if rule.type:
-        wanted = snake(rule.type)
-        return lambda row: what(row) == wanted
-    place, values = header.find(rule.column), values_of(rule.equals)
-    assert place is not None
-    return lambda row: matches(row[place], values)
-
-
-def _check(leads: int, outcomes: int, mapping: TableMapping) -> None:
-    """Raises Reject where there is too little of one class to hold some of it out."""
+def _check(
+    leads: int, outcomes: int, mapping: TableMapping, skipped: Counter[str], seen: Counter[str]
+) -> None:
+    """Raises Reject where there is too little of one class to hold some of it out; `seen` are the
+    values, or the types of events, that the table has.
+    """
     rule = mapping.outcome
     where = f"`type: {rule.type}`" if rule.type else f"`{rule.column}`"
-    if not leads:
-        raise Reject(
-            "the table has no rows that can be read",
-            where="file",
-            remedy="see the mapping's `lead` and `time`",
-        )
-    if not outcomes:
-        remedy = f"look at {where} in the mapping: no row has what it names"
-        raise Reject("the table has no outcomes", where="outcome", remedy=remedy)
-    if outcomes == leads:
-        remedy = f"look at {where} in the mapping: it holds for each of the {leads} leads"
-        raise Reject("every lead has the outcome", where="outcome", remedy=remedy)
+    found = ", ".join(f"{value or 'nothing'} ({n})" for value, n in seen.most_common(MOST_SHOWN))
     least = min(outcomes, leads - outcomes)
-    if least < LEAST_OUTCOMES:
-        raise Reject(
-            f"{outcomes} of {leads} leads have the outcome: too few to learn from and to judge",
-            where="outcome",
-            remedy=f"bring at least {LEAST_OUTCOMES} leads with it and {LEAST_OUTCOMES} without",
-        )
+    if not leads and not skipped[EARLY_OUTCOME]:
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in skipped.items())
+        what = "the table has no rows that can be read" + (f": {reasons}" if reasons else "")
+        remedy = "see the mapping's `lead` and `time`"
+    elif not outcomes and skipped[EARLY_OUTCOME]:
+        what = f"no lead has an event before its outcome ({skipped[EARLY_OUTCOME]} have one)"
+        remedy = "look at the column of `time`: do its dates run backwards?"
+    elif not outcomes:
+        what = "the table has no outcomes"
+        remedy = f"look at {where} in the mapping: no row has what it names; there are {found}"
+    elif outcomes == leads:
+        what = "every lead has the outcome"
+        remedy = f"look at {where} in the mapping: it holds for each of the {leads} leads"
+    elif least < LEAST_OUTCOMES:
+        what = f"{outcomes} of {leads} leads have the outcome: too few to learn from and to judge"
+        remedy = f"bring at least {LEAST_OUTCOMES} leads with it and {LEAST_OUTCOMES} without"
+    else:
+        return
+    raise Reject(what, where="outcome" if leads or skipped else "file", remedy=remedy)

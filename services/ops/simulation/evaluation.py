@@ -49,6 +49,7 @@ def report(
             "sent": sum(touch.status == "sent" for touch in record.touches),
             "withheld": dict(withheld.most_common()),
         },
+        "touches_per_lead": _per_lead(record),
         "undecided_transitions": len(_undecided(record)),
         "event_to_touch_ms": percentiles(waits),
         "stage_accuracy": accuracy.published,
@@ -88,6 +89,12 @@ def _counted(record: SystemRecord, tally: Tally, run_prefix: str) -> set[str]:
     knows.
     """
     return {name for name in record.events if name.startswith(run_prefix) or name in tally.accepted}
+
+
+def _per_lead(record: SystemRecord) -> float | None:
+    """Touches that went out, by the number of leads; None without leads."""
+    sent = sum(touch.status in ("sent", "unknown") for touch in record.touches)
+    return round(sent / len(record.identifiers), 2) if record.identifiers else None
 
 
 def _undecided(record: SystemRecord) -> set[str]:

@@ -15,7 +15,7 @@ AT_ONCE = 8
 class TouchRow(msgspec.Struct, frozen=True):
     """A touch of `GET /v1/touches`, as far as it is needed here."""
 
-    announcement: str
+    announcement: str | None
     program: str | None
     status: str
     reason: str | None = None

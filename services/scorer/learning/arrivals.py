@@ -27,9 +27,15 @@ Shape = Callable[[F], F]  # from expected jumps (M, K, K) to matrices of that fo
 EQUAL = 1e-7  # relative distance of eigenvalues at which the limit of the divided difference holds
 
 
+NONE = np.zeros((1, 0))
+
+
 class Arrivals(NamedTuple):
     """The process: `start` (K), `drift` (K, K) off its diagonal, `rate` (K, M), `jump` (M, K, K),
     `hazard` (K); rates a day.
+
+    `answer` (K, A) are chances of answers to what is sent. They are no arrivals but outcomes of a
+    window that ends: the answer a given is mark M + 2a of a history, not given M + 2a + 1.
     """
 
     start: F
@@ -37,6 +43,7 @@ class Arrivals(NamedTuple):
     rate: F
     jump: F
     hazard: F
+    answer: F = NONE
 
     def quiet(self, kappa: float = 1) -> F:
         """D0 (K, K): how the state moves while nothing happens, silence tempered by κ."""
@@ -48,6 +55,12 @@ class Arrivals(NamedTuple):
         """D_m (M, K, K): the density of mark m with the jump that follows it."""
         return self.rate.T[:, :, None] * self.jump
 
+    @property
+    def answers(self) -> F:
+        """Answers given and not given, as matrices (2A, K, K) that move no state."""
+        chances = np.stack([self.answer, 1 - self.answer], axis=-1).reshape(len(self.answer), -1)
+        return chances.T[:, :, None] * np.eye(len(self.start))
+
     def within(self, days: float) -> F:
         """P(outcome within `days`) from each state (K): 1 − exp(G·days)·1."""
         moving = self.quiet() + self.acts.sum(0)
@@ -56,7 +69,8 @@ class Arrivals(NamedTuple):
 
 class Priors(NamedTuple):
     """Pseudo-observations: `events` (K, M) in `days` (K), `moves` (K, K) by drift, `jumps`
-    (M, K, K), `outcomes` (K), `start` (K). All are positive but for the diagonal of `moves`.
+    (M, K, K), `outcomes` (K), `start` (K), `answered` and `unanswered` (K, A). All are positive but
+    for the diagonal of `moves`.
     """
 
     events: F
@@ -65,6 +79,8 @@ class Priors(NamedTuple):
     jumps: F
     outcomes: F
     start: F
+    answered: F = NONE
+    unanswered: F = NONE
 
     def log(self, process: Arrivals) -> float:
         """Log density of the parameters, up to a constant: what is added to the likelihood."""
@@ -73,17 +89,19 @@ class Priors(NamedTuple):
         entered = process.start * process.rate.sum(1)
         return float(
             (self.events * np.log(process.rate)).sum()
-            + (self.moves * np.log(np.where(off, process.drift, 1))).sum(where=off)
+            + (self.moves * np.log(np.maximum(process.drift, TINY))).sum(where=off)
             + (self.jumps * np.log(np.maximum(process.jump, TINY))).sum()
             + (self.outcomes * np.log(process.hazard)).sum()
             + (self.start * np.log(entered / entered.sum())).sum()
             - (self.days * leaving).sum()
+            + (self.answered * np.log(process.answer)).sum()
+            + (self.unanswered * np.log1p(-process.answer)).sum()
         )
 
 
 class Statistics(NamedTuple):
     """Expected sufficient statistics: log likelihood, states at the first event (K) and its marks
-    (K, M), jumps (M, K, K), and ∫ of being in k with the end in l (K, K), outcomes (K).
+    (K, M), jumps (M + 2A, K, K), and ∫ of being in k with the end in l (K, K), outcomes (K).
     """
 
     log_likelihood: float
@@ -138,8 +156,9 @@ class Propagator:
 
 
 def statistics(process: Arrivals, batch: Batch) -> Statistics:
-    """The E step over all leads of a batch, each conditioned on having a first event."""
-    propagator, acts = Propagator(process.quiet()), process.acts
+    """The E step over all leads of a batch, each conditioned on having a first event, no answer."""
+    propagator = Propagator(process.quiet())
+    acts = np.concatenate([process.acts, process.answers])
     before, after, log_likelihood = _forward(process, batch, propagator, acts)
     last = batch.last(after)
     reached = propagator.forward(last, batch.tail)
@@ -192,21 +211,30 @@ def _forward(
     return before, after, log_likelihood
 
 
+def total(parts: Sequence[Statistics]) -> Statistics:
+    """The statistics of all leads of parts."""
+    return Statistics(*(sum(each[1:], each[0]) for each in zip(*parts, strict=True)))
+
+
 def improved(process: Arrivals, found: Statistics, priors: Priors, shape: Shape) -> Arrivals:
     """The M step from the expectations under `process`."""
     days = np.maximum(np.diag(found.stays), 0) + priors.days
     moves = process.drift * np.maximum(found.stays, 0) + priors.moves
     drift = moves / days[:, None]
     np.fill_diagonal(drift, 0)
-    marks = found.jumps.sum(2).T + priors.events  # the first events choose marks, but not how often
+    m, states = process.rate.shape[1], np.arange(len(process.start))
+    jumps, answers = found.jumps[:m], found.jumps[m:][:, states, states].T
+    given, missed = answers[:, ::2] + priors.answered, answers[:, 1::2] + priors.unanswered
+    marks = jumps.sum(2).T + priors.events  # the first events choose marks, but not how often
     speed = (marks - found.first).sum(1) / days
     start = (found.start + priors.start) / speed
     return Arrivals(
         start / start.sum(),
         drift,
         speed[:, None] * marks / marks.sum(1, keepdims=True),
-        shape(found.jumps + priors.jumps),
+        shape(jumps + priors.jumps),
         (found.outcomes + priors.outcomes) / days,
+        given / (given + missed),
     )
 
 
@@ -236,7 +264,7 @@ def towards(targets: Sequence[int]) -> Shape:
 
 
 def fit(
-    batch: Batch,
+    batch: Batch | Sequence[Batch],
     process: Arrivals,
     priors: Priors,
     *,
@@ -245,16 +273,18 @@ def fit(
     tolerance: float = 1e-5,
     progress: Callable[[int, float], None] | None = None,
 ) -> Arrivals:
-    """Up to `steps` steps of EM from `process`; ends where the penalised log likelihood gains less
-    than `tolerance` a lead. `progress` gets the step and that likelihood.
+    """Up to `steps` steps of EM on all leads from `process`; ends where the penalised log
+    likelihood gains less than `tolerance` a lead. `progress` gets the step and that likelihood.
     """
     previous = -np.inf
+    parts = [batch] if isinstance(batch, Batch) else batch
+    size = sum(part.size for part in parts)
     for step in range(steps):
-        found = statistics(process, batch)
+        found = total([statistics(process, part) for part in parts])
         penalised = found.log_likelihood + priors.log(process)
         if progress:
             progress(step, penalised)
-        if penalised - previous < tolerance * batch.size:
+        if penalised - previous < tolerance * size:
             break
         previous = penalised
         process = improved(process, found, priors, shape)

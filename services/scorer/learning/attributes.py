@@ -3,15 +3,16 @@ value of its own, rare levels are taken together, misspelt ones belong to the le
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from rapidfuzz import process as fuzzy
 from rapidfuzz.distance import DamerauLevenshtein
 
-from services.scorer.learning.histories import F, I
+from services.scorer.learning.histories import B, F, I
 
 # what forms and exports write where nothing was chosen or known
 PLACEHOLDERS = frozenset({
@@ -21,79 +22,116 @@ PLACEHOLDERS = frozenset({
     "keine angabe", "k.a.", "unbekannt", "sélectionner", "inconnu", "seleccionar", "selezionare",
 })  # fmt: skip
 NUMBER = re.compile(r"[-+−]?\d[\d.,' ]*")
+GROUPED = re.compile(r"[-+−]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
 NUMERIC_SHARE = 0.95  # of the filled cells
 MOST_LEVELS = 50
 LEAST_OF_LEVEL = 10  # rows of a level of its own
 MISSPELT = 1  # edits; 2 in words of at least LONG letters
 LONG = 8
-KNOTS = (0.2, 0.4, 0.6, 0.8)  # quantiles at which a number's slope may change
+KNOTS = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)  # quantiles at which a number's slope may change
+REACH = (0.005, 0.995)  # quantiles: a number beyond them counts like them
+MASS, MOST_MASSES = 0.03, 8  # share of rows of a number that has a weight of its own
+MOST_VALUES = 1_000  # of all columns: rarer levels go first
 OTHER, MISSING = "other", "missing"
+NOTHING = -1  # code of a cell in which nothing stands
 
 
 class Column(NamedTuple):
-    """A column of N cells: `numbers` (N, NaN where missing) or `levels` (N), '' where missing."""
+    """A column of N cells: `codes` (N) are places in `words`, NOTHING where missing; `numbers` (N,
+    NaN where missing) where it is one of numbers or dates (in days).
+    """
 
     name: str
-    levels: list[str]
-    numbers: F | None
+    codes: I
+    words: list[str]
+    numbers: F | None = None
 
     @property
-    def filled(self) -> np.ndarray:
+    def filled(self) -> B:
         """Where something stands (N)."""
         if self.numbers is not None:
             return ~np.isnan(self.numbers)
-        return np.array([level != "" for level in self.levels], np.bool_)
+        return self.codes != NOTHING
 
 
 class Encoded(NamedTuple):
-    """Values (N, P) with the scales that a unit prior on their log-odds has, and their names."""
+    """Values (N, P), whose log-odds have a prior of unit scale, and their names."""
 
     values: F
     names: list[str]
 
 
 def column(name: str, cells: Sequence[str]) -> Column:
-    """Reads a column: numbers where nearly all of its filled cells are, else levels in small
-    letters and single blanks.
+    """Reads a column: numbers (or dates) where nearly all of its filled cells are, else words in
+    small letters and single blanks.
     """
-    levels = [_level(cell) for cell in cells]
-    distinct = Counter(filter(None, levels))
-    read = {level: _number(level) for level in distinct}
-    filled = sum(distinct.values())
-    numeric = sum(count for level, count in distinct.items() if read[level] is not None)
-    if filled and numeric >= NUMERIC_SHARE * filled and len(distinct) > 2:
-        values = [read.get(level) for level in levels]
-        return Column(name, levels, np.array([np.nan if v is None else v for v in values], float))
-    return Column(name, levels, None)
+    places: dict[str, int] = {"": NOTHING}
+    by_cell = {
+        cell: places.setdefault(word, len(places) - 1)
+        for cell in dict.fromkeys(cells)
+        for word in (_word(cell),)
+    }
+    codes = np.array([by_cell[cell] for cell in cells], np.int64)
+    words = list(places)[1:]
+    counts = np.bincount(codes + 1, minlength=len(words) + 1)[1:]
+    if len(words) > 2:
+        grouped = all(GROUPED.fullmatch(_bare(word)) for word in words if "," in word)
+        for read in (partial(_number, grouped=grouped), _day):
+            of_word = np.array([*(read(word) for word in words), np.nan])
+            if counts[~np.isnan(of_word[:-1])].sum() >= NUMERIC_SHARE * counts.sum():
+                return Column(name, codes, words, of_word[codes])
+    return Column(name, codes, words)
 
 
-def _level(cell: str) -> str:
+def _word(cell: str) -> str:
     text = " ".join(cell.casefold().split())
     return "" if text in PLACEHOLDERS else text
 
 
-def _number(text: str) -> float | None:
-    """A number with a point or a comma, thousands set apart or not, % and currency signs around."""
-    bare = text.strip("%€$£ ")
+def _bare(text: str) -> str:
+    """A number without the signs around it."""
+    return text.strip("%€$£ ")
+
+
+def _number(text: str, *, grouped: bool) -> float:
+    """A number with a point or a comma, thousands set apart or not, % and currency signs around;
+    `grouped`: a comma sets thousands apart. NaN for what is none.
+    """
+    bare = _bare(text)
     if not NUMBER.fullmatch(bare):
-        return None
+        return np.nan
     digits = bare.replace(" ", "").replace("'", "").replace("−", "-")
-    if digits.rfind(",") > digits.rfind("."):
+    if not grouped and digits.rfind(",") > digits.rfind("."):
         digits = digits.replace(".", "").replace(",", ".", 1)
+    if digits.count(".") > 1:
+        digits = digits.replace(".", "")
     digits = digits.replace(",", "")
     try:
         return float(digits)
     except ValueError:
-        return None
+        return np.nan
+
+
+def _day(text: str) -> float:
+    """The day of a date in ISO format; NaN for what is none."""
+    try:
+        return float(datetime.fromisoformat(text[:10]).toordinal())
+    except ValueError:
+        return np.nan
 
 
 class Encoder:
     """Values of columns, as learned from training rows."""
 
     def __init__(self, columns: Sequence[Column], rows: I) -> None:
-        self._parts = [
-            _Numbers(column, rows) if column.numbers is not None else _Levels(column, rows)
+        counts = [
+            np.zeros(0) if column.numbers is not None else _counts(column, rows)
             for column in columns
+        ]
+        least = _least(np.concatenate([*counts, np.zeros(0)]))
+        self._parts = [
+            _Numbers(column, rows) if column.numbers is not None else _Levels(column, n, least)
+            for column, n in zip(columns, counts, strict=True)
         ]
 
     def __call__(self, columns: Sequence[Column], rows: I) -> Encoded:
@@ -105,54 +143,72 @@ class Encoder:
         return Encoded(np.concatenate(values, axis=1), [n for e in found for n in e.names])
 
 
+def _counts(column: Column, rows: I) -> F:
+    """How many rows have each word."""
+    found = np.bincount(column.codes[rows] + 1, minlength=len(column.words) + 1)
+    return found[1:].astype(np.float64)
+
+
+def _least(counts: F) -> float:
+    """How many rows a level has at least that has a value of its own, so that there are not more
+    than MOST_VALUES.
+    """
+    most = np.sort(counts)[::-1][:MOST_VALUES]
+    return max(LEAST_OF_LEVEL, float(most[-1]) if len(most) == MOST_VALUES else 0)
+
+
 class _Numbers:
-    """A number as its standardised value, hinges at its quantiles, and whether it is missing."""
+    """A number as its standardised value, hinges at its quantiles, whether it is one of the numbers
+    that many rows share, and whether it is missing.
+    """
 
     def __init__(self, column: Column, rows: I) -> None:
         assert column.numbers is not None
         known = column.numbers[rows]
         known = known[~np.isnan(known)]
-        self._knots = np.unique(np.quantile(known, KNOTS)) if known.size else np.zeros(0)
-        low, high = np.quantile(known, (0.01, 0.99)) if known.size else (0.0, 0.0)
-        self._low, self._high = float(low), float(high)
-        kept = np.clip(known, low, high)
-        self._mean = float(kept.mean()) if kept.size else 0.0
-        self._scale = float(kept.std()) or 1.0 if kept.size else 1.0
+        if not known.size:
+            known = np.zeros(1)
+        self._low, self._high = map(float, np.quantile(known, REACH))
+        distinct, counts = np.unique(known, return_counts=True)
+        common = np.argsort(-counts, kind="stable")[:MOST_MASSES]
+        self._masses = np.sort(distinct[common[counts[common] >= MASS * len(rows)]])
+        knots = np.unique(np.quantile(known, KNOTS))
+        self._knots = knots[(knots > self._low) & (knots < self._high)]
+        kept = np.clip(known, self._low, self._high)
+        self._mean, self._scale = float(kept.mean()), float(kept.std()) or 1.0
 
     def encode(self, column: Column, rows: I) -> Encoded:
         assert column.numbers is not None
         numbers = column.numbers[rows]
         missing = np.isnan(numbers)
         kept = np.clip(np.where(missing, self._mean, numbers), self._low, self._high)
-        hinges = [np.maximum(kept - knot, 0) / self._scale for knot in self._knots]
-        values = [(kept - self._mean) / self._scale, *hinges, missing.astype(np.float64)]
+        values = np.column_stack([
+            (kept - self._mean) / self._scale,
+            np.maximum(kept[:, None] - self._knots, 0) / self._scale,
+            numbers[:, None] == self._masses,
+            missing,
+        ])  # fmt: skip
         over = [f"{column.name} over {knot:g}" for knot in self._knots]
-        return Encoded(np.column_stack(values), [column.name, *over, f"{column.name}: {MISSING}"])
+        masses = [f"{column.name}: {mass:g}" for mass in self._masses]
+        return Encoded(values, [column.name, *over, *masses, f"{column.name}: {MISSING}"])
 
 
 class _Levels:
     """A level as one of those that are frequent enough, another, or missing."""
 
-    def __init__(self, column: Column, rows: I) -> None:
-        counts = Counter(column.levels[row] for row in rows)
-        counts.pop("", None)
-        frequent = [
-            level for level, count in counts.most_common(MOST_LEVELS) if count >= LEAST_OF_LEVEL
-        ]
-        self._place = {level: place for place, level in enumerate(frequent)}
-        self._meant = _Spelling(frequent)
+    def __init__(self, column: Column, counts: F, least: float) -> None:
+        order = np.argsort(-counts, kind="stable")[:MOST_LEVELS]
+        frequent = [column.words[place] for place in order if counts[place] >= least]
+        self._names = [*frequent, OTHER, MISSING]
+        meant = _Spelling(frequent)
+        self._place = {word: meant.place(word) for word in column.words}
 
     def encode(self, column: Column, rows: I) -> Encoded:
-        names = [*self._place, OTHER, MISSING]
-        values = np.zeros((len(rows), len(names)))
-        places = {"": len(names) - 1}
-        for number, row in enumerate(rows):
-            level = column.levels[row]
-            if level not in places:
-                meant = self._meant(level)
-                places[level] = len(names) - 2 if meant is None else self._place[meant]
-            values[number, places[level]] = 1
-        return Encoded(values, [f"{column.name}: {name}" for name in names])
+        size = len(self._names)
+        place = np.array([*(self._place.get(word, size - 2) for word in column.words), size - 1])
+        values = np.zeros((len(rows), size))
+        values[np.arange(len(rows)), place[column.codes[rows]]] = 1
+        return Encoded(values, [f"{column.name}: {name}" for name in self._names])
 
 
 class _Spelling:
@@ -160,15 +216,16 @@ class _Spelling:
 
     def __init__(self, frequent: Sequence[str]) -> None:
         self._frequent = list(frequent)
-        self._known = frozenset(frequent)
+        self._known = {word: place for place, word in enumerate(frequent)}
 
-    def __call__(self, level: str) -> str | None:
-        if level in self._known:
-            return level
-        if any(character.isdigit() for character in level):
-            return None
-        most = MISSPELT + (len(level) >= LONG)
+    def place(self, word: str) -> int:
+        """The place of the level that is meant, that after the last where it is none of them."""
+        if word in self._known:
+            return self._known[word]
+        most = MISSPELT + (len(word) >= LONG)
+        if len(word) <= 2 * most or any(character.isdigit() for character in word):
+            return len(self._frequent)
         found = fuzzy.extractOne(
-            level, self._frequent, scorer=DamerauLevenshtein.distance, score_cutoff=most
+            word, self._frequent, scorer=DamerauLevenshtein.distance, score_cutoff=most
         )
-        return found[0] if found and len(level) > 2 * most else None
+        return found[2] if found else len(self._frequent)

@@ -9,6 +9,12 @@ from services.scorer.learning.layer import sigmoid
 
 CLIP = 1e-6
 STEPS = 100
+# (λ, H0) of the recalibrations that are mixed, from the most patient to the quickest
+PACES = (
+    (1.0, 1e9, 1e9), (0.9995, 50.0, 200.0), (0.999, 5.0, 20.0), (0.998, 5.0, 20.0),
+    (0.995, 3.0, 12.0), (0.99, 2.0, 8.0),
+)  # fmt: skip
+MEMORY = 0.999  # of how well each has done
 FORGET = 0.999  # λ: what is kept of earlier outcomes at each new one
 PRIOR = (50.0, 200.0)  # H0: the certainty of intercept and slope before any outcome
 LEAST_SLOPE = 0.2
@@ -79,3 +85,39 @@ class Recalibration:
         push = x * (outcome - q) + rest @ (np.array([0.0, 1.0]) - theta)
         theta = theta + np.linalg.solve(self._certainty, push)
         self.intercept, self.slope = float(theta[0]), max(float(theta[1]), LEAST_SLOPE)
+
+
+def followed(log_odds: F, outcome: B, delay: int) -> F:
+    """Probabilities (N) of predictions in the order in which they were made, each recalibrated on
+    the outcomes of those at least `delay` (and one) before it.
+
+    A mixture of recalibrations that forget at several PACES, weighed by their likelihood of late,
+    so that a stream that does not drift loses little and one that does is followed.
+    """
+    forget = np.array([pace for pace, *_ in PACES])
+    priors = np.array([prior for _, *prior in PACES])
+    pull = (1 - forget)[:, None] * priors
+    intercept_h, mixed_h, slope_h = priors[:, 0].copy(), np.zeros(len(PACES)), priors[:, 1].copy()
+    intercept, slope = np.zeros(len(PACES)), np.ones(len(PACES))
+    success = np.zeros(len(PACES))
+    each = np.empty((len(log_odds), len(PACES)))
+    out = np.empty(len(log_odds))
+    for row, own in enumerate(log_odds):
+        known = row - max(delay, 1)
+        if known >= 0:
+            x, y = log_odds[known], float(outcome[known])
+            success = MEMORY * success + np.log(each[known] if y else 1 - each[known])
+            q = sigmoid(intercept + slope * x)
+            curvature = q * (1 - q)
+            intercept_h = forget * intercept_h + pull[:, 0] + curvature
+            mixed_h = forget * mixed_h + curvature * x
+            slope_h = forget * slope_h + pull[:, 1] + curvature * x * x
+            push = y - q - pull[:, 0] * intercept
+            turn = x * (y - q) + pull[:, 1] * (1 - slope)
+            size = intercept_h * slope_h - mixed_h**2
+            intercept = intercept + (slope_h * push - mixed_h * turn) / size
+            slope = np.maximum(slope + (intercept_h * turn - mixed_h * push) / size, LEAST_SLOPE)
+        each[row] = np.clip(sigmoid(intercept + slope * own), CLIP, 1 - CLIP)
+        weight = np.exp(success - success.max())
+        out[row] = each[row] @ weight / weight.sum()
+    return out

@@ -6,8 +6,11 @@ import numpy as np
 
 from services.scorer.learning.histories import B, F
 
-STEPS = 50
-TOLERANCE = 1e-7
+STEPS = 100
+TOLERANCE = 1e-14  # of the objective, a row, by which the last step would still better it
+LEAST_CURVATURE = 1e-12
+HALVINGS = 40
+SLOW = 0.1  # of that gain from one step to the next: the curvature is worked out again above it
 
 
 class Layer(NamedTuple):
@@ -42,43 +45,95 @@ def fit(
     `start` is a layer of the same values from which the search begins. Raises ValueError where the
     outcome is the same everywhere.
     """
-    if not 0 < outcome.sum() < len(outcome):
-        raise ValueError("every outcome is the same")
-    mean, spread = values.mean(0), values.std(0)
-    varies = spread > 1e-12 * (1 + np.abs(mean))
-    scale = np.where(varies, spread if unit is None else np.where(unit, 1.0, spread), np.inf)
-    design = np.column_stack([np.ones(len(values)), (values - mean) / scale])
-    target = np.zeros(design.shape[1])
-    if towards is not None:
-        target[1:] = towards
-    penalty = np.full(design.shape[1], strength)
-    penalty[0] = 0
-    weights = target.copy()
-    weights[0] = np.log(outcome.mean() / (1 - outcome.mean()))
-    if start is not None:
-        weights = np.concatenate([[start.intercept], start.weight])
-    value = _objective(design, outcome, weights, penalty, target)
-    for _ in range(STEPS):
-        p = sigmoid(design @ weights)
-        gradient = design.T @ (outcome - p) - penalty * (weights - target)
-        curvature = (design * (p * (1 - p))[:, None]).T @ design + np.diag(penalty)
-        step = np.linalg.solve(curvature + 1e-9 * np.eye(len(weights)), gradient)
-        better = _objective(design, outcome, weights + step, penalty, target)
-        while better < value - 1e-12 * abs(value) and np.abs(step).max() > TOLERANCE:
-            step /= 2
-            better = _objective(design, outcome, weights + step, penalty, target)
-        weights, value = weights + step, better
-        if np.abs(step).max() < TOLERANCE:
-            break
-    return Layer(float(weights[0]), weights[1:], mean, scale)
+    return Design(values, outcome, towards, unit).fit(strength, start)
+
+
+class Design:
+    """Values and outcomes that layers of several strengths are fitted to; arguments as `fit` has
+    them.
+
+    Newton's steps keep the curvature of earlier ones, also of another strength, while they gain.
+    """
+
+    def __init__(
+        self, values: F, outcome: F, towards: F | None = None, unit: B | None = None
+    ) -> None:
+        if not 0 < outcome.sum() < len(outcome):
+            raise ValueError("every outcome is the same")
+        self._mean, spread = values.mean(0), values.std(0)
+        varies = spread > 1e-12 * (1 + np.abs(self._mean))
+        scaled = spread if unit is None else np.where(unit, 1.0, spread)
+        self._scale = np.where(varies, scaled, np.inf)
+        self._rows = np.empty((len(values), values.shape[1] + 1))
+        self._rows[:, 0] = 1
+        np.subtract(values, self._mean, out=self._rows[:, 1:])
+        self._rows[:, 1:] /= self._scale
+        self._outcome = outcome
+        self._target = np.zeros(values.shape[1] + 1)
+        if towards is not None:
+            self._target[1:] = towards
+        self._curvature: F | None = None
+
+    def fit(
+        self, strength: float, start: Layer | None = None, tolerance: float = TOLERANCE
+    ) -> Layer:
+        """The layer of a strength; the search begins at `start` and ends where a step would gain
+        less than `tolerance` a row.
+        """
+        penalty = np.full(len(self._target), strength)
+        penalty[0] = 0
+        weights = self._target.copy()
+        weights[0] = np.log(self._outcome.mean() / (1 - self._outcome.mean()))
+        if start is not None:
+            weights = np.concatenate([[start.intercept], start.weight])
+        log_odds = self._rows @ weights
+        value = self._objective(log_odds, weights, penalty)
+        inverse, before = None, np.inf
+        for _ in range(STEPS):
+            p = sigmoid(log_odds)
+            gradient = (self._outcome - p) @ self._rows - penalty * (weights - self._target)
+            if inverse is None:
+                inverse = self._inverse(p, penalty, again=False)
+            step = inverse @ gradient
+            gain = float(gradient @ step)
+            if gain > SLOW * before:
+                inverse = self._inverse(p, penalty, again=True)
+                step = inverse @ gradient
+                gain = float(gradient @ step)
+            if gain < tolerance * len(p):
+                break
+            before = gain
+            weights, log_odds, value = self._moved(weights, log_odds, value, step, penalty)
+        return Layer(float(weights[0]), weights[1:], self._mean, self._scale)
+
+    def _inverse(self, p: F, penalty: F, *, again: bool) -> F:
+        """The inverse of the penalised curvature at probabilities p, or where it is known and not
+        `again`, at earlier ones.
+        """
+        if again or self._curvature is None:
+            weighed = self._rows * np.sqrt(np.maximum(p * (1 - p), LEAST_CURVATURE))[:, None]
+            self._curvature = weighed.T @ weighed
+        curvature = self._curvature.copy()
+        curvature[np.diag_indices_from(curvature)] += penalty + 1e-9
+        return np.linalg.inv(curvature)
+
+    def _moved(
+        self, weights: F, log_odds: F, value: float, step: F, penalty: F
+    ) -> tuple[F, F, float]:
+        """Weights, log-odds and objective after the step, halved until it does no harm."""
+        change = self._rows @ step
+        for _ in range(HALVINGS):
+            better = self._objective(log_odds + change, weights + step, penalty)
+            if better >= value - 1e-12 * abs(value):
+                break
+            step, change = step / 2, change / 2
+        return weights + step, log_odds + change, better
+
+    def _objective(self, log_odds: F, weights: F, penalty: F) -> float:
+        likelihood = self._outcome @ log_odds - np.logaddexp(0, log_odds).sum()
+        return float(likelihood - 0.5 * (penalty * (weights - self._target) ** 2).sum())
 
 
 def sigmoid(log_odds: F) -> F:
     """1 / (1 + exp(−x)), without overflow."""
     return 0.5 * (1 + np.tanh(0.5 * log_odds))
-
-
-def _objective(design: F, outcome: F, weights: F, penalty: F, target: F) -> float:
-    log_odds = design @ weights
-    likelihood = outcome @ log_odds - np.logaddexp(0, log_odds).sum()
-    return float(likelihood - 0.5 * (penalty * (weights - target) ** 2).sum())

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.scorer.learning.attributes import MISSING, Column
-from services.scorer.learning.histories import B, F, I
+from services.scorer.learning.attributes import Column
+from services.scorer.learning.histories import B, I
 from services.scorer.learning.measures import auc
 
 CERTAIN_AUC, SUSPECT_AUC = 0.97, 0.8
@@ -20,7 +20,11 @@ PURE, PURE_SHARE = 0.9, 0.1
 FILL = 0.2
 Z = 1.96
 # what sales writes once it knows
-LATER_WORDS = re.compile(r"(?:^|[^a-z])(?:status|stage|tag|tags|quality|reason|result)(?:$|[^a-z])")
+LATER_WORDS = re.compile(
+    r"(?:^|[^a-z])(?:status|stage|tag|quality|reason|result|outcome|disposition)s?(?:$|[^a-z])"
+)
+PARTS = 5  # of the rows, for a column's own AUC
+CATEGORIES = 50  # distinct values up to which numbers may be codes
 
 
 class Finding(NamedTuple):
@@ -52,21 +56,23 @@ def find(columns: Sequence[Column], outcome: B, known_at_capture: frozenset[str]
 
 def judge(column: Column, outcome: B) -> tuple[Finding | None, bool]:
     """What is wrong with a column, and whether that is certain."""
-    rate = _rates(column, outcome)
-    alone = auc(outcome, rate)
+    alone = _auc_alone(column, outcome)
     if alone is None:
         return None, False
     lower = alone - Z * _auc_error(alone, outcome)
     filled = column.filled
     share_if, share_if_not = float(filled[outcome].mean()), float(filled[~outcome].mean())
     gap = abs(share_if - share_if_not)
-    pure = column.numbers is None and _is_pure(column, outcome)
+    pure, is_later = _is_pure(column, outcome), bool(LATER_WORDS.search(_words(column.name)))
     if lower >= CERTAIN_AUC:
         reason, certain = f"alone it predicts nearly everything (AUC {alone:.3f})", True
     elif max(share_if, share_if_not) >= ONE_CLASS and min(share_if, share_if_not) <= OTHER_CLASS:
         reason = f"filled for {share_if:.0%} of those with the outcome, {share_if_not:.1%} without"
         certain = True
-    elif pure and (gap >= FILL or LATER_WORDS.search(_words(column.name))):
+    elif is_later and gap >= FILL and alone >= SUSPECT_AUC:
+        reason = f"its name is of what is written afterwards, and alone it has AUC {alone:.3f}"
+        certain = True
+    elif pure and (gap >= FILL or is_later):
         reason, certain = "some of its values occur on one side of the outcome alone", True
         if gap >= FILL:
             reason += f", and it is filled for {share_if:.0%} of one and {share_if_not:.0%}"
@@ -88,21 +94,27 @@ def _words(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1 \2", name).casefold()
 
 
-def _rates(column: Column, outcome: B) -> F:
-    """For every row the share of outcomes among the *other* rows of its value (of its twentieth of
-    the numbers), so that a column of distinct values predicts nothing.
+def _auc_alone(column: Column, outcome: B) -> float | None:
+    """The AUC of the shares of outcomes of a column's values (of twentieths of its numbers), each
+    part of the rows by the shares of the others, so that a column of distinct values predicts
+    nothing.
     """
     groups = _groups(column)
-    size = np.bincount(groups).astype(np.float64)
-    positive = np.bincount(groups, weights=outcome)
-    base = outcome.mean()
-    return (positive[groups] - outcome + base) / (size[groups] - 1 + 1)
+    part = np.random.default_rng(0).permutation(len(groups)) % PARTS
+    found = []
+    for number in range(PARTS):
+        seen, judged = part != number, part == number
+        size = np.bincount(groups[seen], minlength=groups.max() + 1)
+        positive = np.bincount(groups[seen], weights=outcome[seen], minlength=len(size))
+        rate = (positive + outcome[seen].mean()) / (size + 1)
+        if (value := auc(outcome[judged], rate[groups[judged]])) is not None:
+            found.append(value)
+    return float(np.mean(found)) if found else None
 
 
 def _groups(column: Column) -> I:
     if column.numbers is None:
-        keys = [level or MISSING for level in column.levels]
-        return np.unique(np.array(keys, dtype=object).astype(str), return_inverse=True)[1]
+        return column.codes + 1
     known = column.numbers[~np.isnan(column.numbers)]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, 21)[1:-1])) if known.size else known
     groups = np.searchsorted(edges, column.numbers, side="right")
@@ -122,7 +134,9 @@ def _is_pure(column: Column, outcome: B) -> bool:
     """Whether many of the positives stand in levels that have few negatives, and many of the
     negatives in levels that have next to no positives.
     """
-    groups = _groups(column)
+    if column.numbers is not None and len(column.words) > CATEGORIES:
+        return False
+    _, groups = np.unique(column.codes, return_inverse=True)
     size = np.bincount(groups).astype(np.float64)
     positive = np.bincount(groups, weights=outcome)
     centre = (positive / size + Z**2 / (2 * size)) / (1 + Z**2 / size)

@@ -11,16 +11,20 @@ from services.scorer.learning import arrivals, layer
 from services.scorer.learning.arrivals import Arrivals
 from services.scorer.learning.attributes import Column, Encoder
 from services.scorer.learning.histories import B, Batch, F, History, I
-from services.scorer.learning.layer import Layer
+from services.scorer.learning.layer import Design, Layer
 from services.scorer.learning.moments import Moments
 from services.scorer.learning.state import Filter, features
 
-STRENGTHS = (3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0)  # 1/C of the layer
+STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0)  # 1/C of the layer
 STATES = (8, 3, 1)  # hidden states that are tried
 KAPPAS = (0.2, 0.3, 0.5, 0.7, 1.0)
+COLD_KAPPA = 0.5
 EM_STEPS, EM_STEPS_OF_TRIAL = 60, 15
+TRIAL_TOLERANCE = 1e-8  # a row: such a layer is as good as its strength
 PARTS = 5  # of the rows, for the choice of a strength
-MANY = 20_000  # rows of which one part says enough
+MUCH = 5e9  # rows times squared values above which one part has to say enough
+MANY = 20_000  # moments that say enough for the choice of states and κ
+FEW = 15  # rows of one class below which there is no layer
 HELD_OUT = 0.2  # of the leads, for the choice of states and κ
 
 Progress = Callable[[str, float], None]
@@ -58,8 +62,10 @@ def weigh(
     """
     y = outcome.astype(np.float64)
     base = (y.sum() + 0.5) / (len(y) + 1)
+    if min(y.sum(), len(y) - y.sum()) < FEW:
+        return Weighed(None, base, np.inf)
     part = _parts(groups)
-    tried = PARTS if len(y) < MANY else 1
+    tried = PARTS if len(y) * values.shape[1] ** 2 < MUCH else 1
     losses = np.full((len(STRENGTHS) + 1, len(y)), np.nan)
     for number in range(tried):
         train, test = part != number, part == number
@@ -68,9 +74,9 @@ def weigh(
         share = (y[train].sum() + 0.5) / (train.sum() + 1)
         losses[-1, test] = _loss(np.full(int(test.sum()), share), y[test])
         fitted = None
-        seen, known = values[train], y[train]
+        design = Design(values[train], y[train], towards, unit)
         for row, strength in reversed(list(enumerate(STRENGTHS))):
-            fitted = layer.fit(seen, known, strength, towards, unit, fitted)
+            fitted = design.fit(strength, fitted, TRIAL_TOLERANCE)
             losses[row, test] = _loss(fitted.probability(values[test]), y[test])
     chosen = _chosen(losses, groups)
     if chosen is None:
@@ -199,19 +205,31 @@ def choose(
         return Shape(STATES[-1], KAPPAS[-1])
     learned = _some(learned, rng)
     batch, other, y = Batch(seen), Batch(unseen), learned.outcome.astype(np.float64)
-    best, least = Shape(STATES[-1], KAPPAS[-1]), np.inf
+    losses: dict[Shape, F] = {}
     for number, states in enumerate(STATES):
         process = _process(batch, len(marks), states, seed, EM_STEPS_OF_TRIAL, _quiet)
         fitted = None
         for kappa in KAPPAS:
             filter_ = Filter(process, kappa, horizon)
             values = features(filter_, batch, learned, marks).values
-            fitted = layer.fit(values, y, STRENGTHS[1], start=fitted)
+            fitted = layer.fit(values, y, STRENGTHS[2], start=fitted)
             p = fitted.probability(features(filter_, other, judged, marks).values)
-            loss = float(_loss(p, judged.outcome.astype(np.float64)).mean())
-            if loss < least:
-                best, least = Shape(states, kappa), loss
+            losses[Shape(states, kappa)] = _loss(p, judged.outcome.astype(np.float64))
         progress("choosing", (number + 1) / len(STATES))
+    return _near_the_best(losses, judged.lead)
+
+
+def _near_the_best(losses: dict[Shape, F], lead: I) -> Shape:
+    """Of the shapes with as many states as the one of least loss, the one whose κ is nearest to
+    that of the cold start and whose loss is within a standard error of the least.
+    """
+    best = min(losses, key=lambda shape: float(losses[shape].mean()))
+    _, place = np.unique(lead, return_inverse=True)
+    for shape in sorted(losses, key=lambda shape: abs(shape.kappa - COLD_KAPPA)):
+        gap = losses[shape] - losses[best]
+        by_lead = np.bincount(place, weights=gap - gap.mean())
+        if shape.states == best.states and gap.mean() <= np.sqrt((by_lead**2).sum()) / len(gap):
+            return shape
     return best
 
 

@@ -7,10 +7,11 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from services.scorer.model.activity import Activity
 from services.scorer.model.fold import Fold
 from services.scorer.model.profile import add
-from services.scorer.model.score import LOGIT_LIMIT, logit, probability
-from services.scorer.model.stage_filter import RESTARTING, F
+from services.scorer.model.score import probability
+from services.scorer.model.stage_filter import NEVER, RESTARTING, F
 from services.scorer.model.state import Event, Step
 from services.scorer.model.window import Known
 
@@ -26,15 +27,19 @@ KINDS: dict[str, LineKind] = {
     "rejection": "restart",
     "refund": "restart",
 }
+LEAST_SAID = 0.02  # log-odds of an attribute that is worth a word
 ENDING = frozenset({"outcome", "purchase"})  # signals after which nothing is left to predict
 
 
 class FitChange(msgspec.Struct, frozen=True):
-    """Points of fit before and after an event, and why: the rules that hold after it."""
+    """Points of fit before and after an event, and why: the rules that hold after it, and what a
+    learned model reads; `effect` is what the person then adds to the log-odds.
+    """
 
     before: float
     after: float
     reasons: tuple[str, ...]
+    effect: float = 0.0
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,30 +83,37 @@ class Ledger(msgspec.Struct, frozen=True):
 
 
 class _Logit:
-    """The logit from line to line: a part of the stage, and a part of fit."""
+    """The logit from line to line: of the belief, of what the lead did, and of the person."""
 
     def __init__(self, fold: Fold) -> None:
         self._fold = fold
-        self._stage = self._of_belief(fold.model.start[:, None])
-        self._fit = fold.fit.points({})
+        self._belief: F = fold.model.start[:, None]
+        self._activity = Activity.none(len(fold.model.marks), 1)
+        self._until = np.array([NEVER])
+        self._effect = np.array([fold.estimate.effect({})])
         self.lines: list[Line] = []
         self.start = self.value = self._total()
 
-    def _of_belief(self, belief: F) -> float:
-        return float(logit(self._fold.model.outcome_probability(belief))[0])
-
     def _total(self) -> float:
-        effect = float(self._fold.fit.effect(self._fit))
-        return max(-LOGIT_LIMIT, min(LOGIT_LIMIT, self._stage + effect))
+        z = self._fold.estimate.log_odds(self._belief, self._activity, self._until, self._effect)
+        return float(z[0])
+
+    def take(self, line: Line, step: Step, belief: F) -> None:
+        """Appends the line of a step of the filter, after which the belief is (K, 1)."""
+        code = np.array([step.code % self._fold.model.shared_offset])
+        restart = np.array([line.kind == "restart"])
+        mark = self._fold.model.marks_of(code)
+        self._activity.step(np.zeros(1, np.int64), np.array([step.at]), mark, restart)
+        self.move(line, belief)
 
     def move(self, line: Line, belief: F | None = None) -> None:
-        """Appends a line with what it changed: the belief (K, 1), or fit; silence that changes
-        nothing leaves no line.
+        """Appends a line with what it changed: the belief (K, 1) at its time, or the person;
+        silence that changes nothing leaves no line.
         """
         if belief is not None:
-            self._stage = self._of_belief(belief)
+            self._belief, self._until = belief, np.array([line.at])
         if line.fit:
-            self._fit = line.fit.after
+            self._effect = np.array([line.fit.effect])
         before, self.value = self.value, self._total()
         if self.value != before or line.kind != "silence":
             change = probability(np.array(self.value)) - probability(np.array(before))
@@ -116,7 +128,7 @@ class _Unfolded:
         self._fold, self._events, self._next = fold, known.events, 0
         self._scanned = fold.scanned(product, known.events)
         self._profile = known.before
-        self._fit = fold.fit.points({})
+        self._fit, self._effect = fold.fit.points({}), fold.estimate.effect({})
 
     def begin(self, to: _Logit) -> None:
         """Adds the line of what older events say of fit."""
@@ -138,10 +150,12 @@ class _Unfolded:
     def _change(self) -> FitChange | None:
         traits = self._profile.fit_traits()
         before, self._fit = self._fit, self._fold.fit.points(traits)
-        if self._fit == before:
+        effect, self._effect = self._effect, self._fold.estimate.effect(traits)
+        if (self._fit, self._effect) == (before, effect):
             return None
-        reasons = tuple(reason for reason, _ in self._fold.fit.reasons(traits))
-        return FitChange(before, self._fit, reasons)
+        said = (*self._fold.fit.reasons(traits), *self._fold.estimate.attributes(traits))
+        reasons = tuple(reason for reason, weight in said if abs(weight) >= LEAST_SAID)
+        return FitChange(before, self._fit, reasons, self._effect)
 
 
 def explain(fold: Fold, product: str, known: Known, now: int) -> Ledger:
@@ -160,7 +174,7 @@ def explain(fold: Fold, product: str, known: Known, now: int) -> Ledger:
             continue
         if last is not None and step.at > last and not ended_by:
             path.move(Line(at=step.at, kind="silence", silence=step.at - last), silent)
-        path.move(_line_of(fold, step, signal, by_uid.get(step.uid)), after)
+        path.take(_line_of(fold, step, signal, by_uid.get(step.uid)), step, after)
         ended_by = signal if signal in ENDING else "" if signal in RESTARTING else ended_by
         last = step.at
     unfolded.add(path, until=now)

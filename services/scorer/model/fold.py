@@ -5,15 +5,17 @@ initial state and all events it gives, bit for bit, what any sequence of smaller
 `Fold.view` shows states from a moment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any
 
 import numpy as np
 
+from services.scorer.model.activity import NO_MARK, Activity
+from services.scorer.model.estimate import Estimate
 from services.scorer.model.interpretation import Interpreter
 from services.scorer.model.kernel import Kernel, Observer
-from services.scorer.model.score import EngagementScore, FitScore, likelihood
+from services.scorer.model.score import EngagementScore, FitScore
 from services.scorer.model.stage_filter import NEVER, UNPUBLISHED, F, I, StageModel
 from services.scorer.model.state import (
     Event,
@@ -42,6 +44,7 @@ class Fold:
         weight = playbook.unnamed_product_weight if several else 1.0
         self.model = StageModel(playbook.model, weight)
         self.fit = FitScore(playbook.fit)
+        self.estimate = Estimate(self.model, self.fit)
         self.engagement = EngagementScore(playbook.engagement)
         self.interpreter = Interpreter(playbook, self.model.code, self.engagement.rule)
         self._windows = TouchWindows(self.model.window, self.model.code)
@@ -53,12 +56,16 @@ class Fold:
             self.model.sessions,
             len(self.engagement.groups),
             len(self.engagement.acts),
+            len(self.model.marks) if self.estimate.has_layer else 0,
         )
         initial = np.zeros(1, self._type)
         initial["belief"] = self.model.start
         initial["stage"] = UNPUBLISHED
         for field in ("evidence_at", "since", "ended", "session", "points_at", "window"):
             initial[field] = NEVER
+        if self.estimate.has_layer:
+            initial["first_act_at"] = initial["last_act_at"] = NEVER
+            initial["last_mark"] = NO_MARK
         self._initial = initial.tobytes()
 
     def initial(self, product: str) -> FoldState:
@@ -175,10 +182,29 @@ class Fold:
 
     # -- viewing ----------------------------------------------------------------------------------
 
+    def persons(
+        self, traits: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[float], list[float] | None]:
+        """Points of fit of people with these traits, and what they add to the log-odds: None where
+        the points say it.
+        """
+        fits = [self.fit.points(each) for each in traits]
+        if not self.estimate.has_layer:
+            return fits, None
+        return fits, [self.estimate.effect(each) for each in traits]
+
     def view(
-        self, states: Sequence[FoldState], now: Sequence[int], fits: Sequence[float]
+        self,
+        states: Sequence[FoldState],
+        now: Sequence[int],
+        fits: Sequence[float],
+        effects: Sequence[float] | None = None,
     ) -> list[View]:
-        """The states at `now[i]`, silence included, of leads with `fits[i]` points of fit."""
+        """The states at `now[i]`, silence included, of leads with `fits[i]` points of fit.
+
+        `effects[i]` is what is known of the person adds to the log-odds (`estimate.effect`); where
+        it is not given, what the points alone add.
+        """
         until, steps, counts = np.array(now, np.int64), Steps(), []
         pending = [PendingTouches.of(state.pending) if state.pending else None for state in states]
         for touches, moment in zip(pending, now, strict=True):
@@ -192,7 +218,11 @@ class Fold:
             arrays.belief, arrays.evidence_at, until, arrays.published, free, inclusive=True
         )
         belief = self._kernel.belief_at(arrays, until)
-        chances = likelihood(self.model, self.fit, belief, np.array(fits, float), arrays.ended)
+        effect = np.array(
+            effects if effects is not None else self.fit.effect(np.array(fits)), float
+        )
+        activity = arrays.activity or self._inactive(len(states))
+        chances = self.estimate.likelihood(belief, activity, until, effect, arrays.ended)
         points = self.engagement.decayed(arrays.points, arrays.points_at, until)
         names, stages = [*self.playbook.stages, UNKNOWN], self.model.stages
         columns = (
@@ -214,6 +244,10 @@ class Fold:
                 *columns, strict=True
             )
         ]
+
+    def _inactive(self, leads: int) -> Activity:
+        """What no model without a layer reads."""
+        return Activity.none(len(self.model.marks), leads)
 
     def _reviews(self, arrays: StateArrays, until: I) -> list[int | None]:
         """The next review day of each state."""

@@ -19,6 +19,7 @@ OUTCOMES = {
     "lost": "restart",
     "sales_rejected": "rejection",
     "refunded": "refund",
+    "churned": "refund",
 }
 SEEN_BY_URL = frozenset({"page_viewed", "link_clicked"})
 
@@ -48,9 +49,9 @@ class Interpreter:
         self._model, self._codes, self._rules = playbook.model, codes, rules
         self._content = playbook.content_by_id
         self._addresses = UrlMatcher(
-            (url, item.id) for item in playbook.content for url in (item.url, *item.urls)
+            (url, item.id) for item in playbook.live_content for url in (item.url, *item.urls)
         )
-        self._forms = {form: item.id for item in playbook.content for form in item.forms}
+        self._forms = {form: item.id for item in playbook.live_content for form in item.forms}
         self._pages = UrlMatcher((url, rule.type) for rule in playbook.pages for url in rule.urls)
         self._form_types = {form: rule.type for rule in playbook.pages for form in rule.forms}
         self._known: dict[tuple[str, str, str, bool, bool, Any], Interpretation] = {}

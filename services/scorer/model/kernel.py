@@ -171,6 +171,9 @@ class Kernel:
         stage, since = self._published(published, after, steps, ends)
         states.published.stage[who], states.published.since[who] = stage, since
         states.ended[who] = np.where(ends, at, np.where(restart, NEVER, states.ended[who]))
+        if states.activity is not None:
+            places = np.arange(who.stop) if isinstance(who, slice) else who
+            states.activity.step(places, at, model.marks_of(code), restart)
 
     def _published(self, before: Publication, belief: F, steps: StepArrays, ends: B) -> Publication:
         """The stage (L) published after steps: what the belief makes clear, or what they force;

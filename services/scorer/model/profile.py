@@ -25,10 +25,12 @@ from services.shared.contracts.consent import (
     counts_from,
     prevailing,
 )
-from services.shared.contracts.event_types import MILESTONES, ON_SITE, TOUCH_SENT
+from services.shared.contracts.event_types import MAILED, MILESTONES, ON_SITE, TOUCH_SENT
 from services.shared.contracts.events import Consent, ConsentState
 from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.preferences import read_day
 from services.shared.contracts.sales import STATUS_OF, SalesStatus
+from services.shared.errors import Reject
 
 BEFORE_ALL = -(1 << 62), ""
 UNCOUNTED = -1  # `stored` of profiles of releases that did not count
@@ -44,6 +46,7 @@ MAX_CONSENT_NAME = 64  # characters of a channel, a purpose, a basis
 MAX_WORDING = 1000  # characters
 MOST_MILESTONES = 8  # of each type
 MOST_LINKED = 20  # addresses, and records of other systems, that the newest links name
+MOST_MAILED = 16  # mails of other tools, of each type that tells of them
 MOST_PRODUCTS = 50  # of which sales reported something
 Position = tuple[int, str]  # of an event: when, and its id
 LeftOut = Literal["traits", "consents"]
@@ -68,12 +71,15 @@ class ConsentRecord(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SalesOutcome(NamedTuple):
-    """What sales reported last, of one product or of all, with its reason."""
+    """What sales reported last, of one product or of all, with its reason, and the day from which
+    the lead may be written to again, in ISO 8601, where it named one.
+    """
 
     at: int
     uid: str
     status: SalesStatus
     reason: str = ""
+    until: str = ""
 
 
 class Source(NamedTuple):
@@ -100,7 +106,7 @@ class Profile(msgspec.Struct, array_like=True):
 
     `sales` is the last word on all products, `product_sales` that on each that was named.
     `addresses` and `records` (SYSTEM, tab, ID) are those of the newest links, with the last link
-    of each.
+    of each. `mailed` are (at, id) of the last mails that other tools sent, by type, oldest first.
 
     `milestones` are (at, id) of the last events of each type that is never forgotten, oldest first;
     `since` is the first of the newest events that the fold weighs one by one, and before all events
@@ -127,6 +133,7 @@ class Profile(msgspec.Struct, array_like=True):
     addresses: dict[str, Position] = {}
     records: dict[str, Position] = {}
     deliveries: dict[str, Deliveries] = {}
+    mailed: dict[str, list[Position]] = {}
 
     def known_traits(self) -> dict[str, Any]:
         """Traits that are not erased."""
@@ -274,11 +281,16 @@ def add(profile: Profile, event: Event, declared: frozenset[str] = frozenset()) 
     status = STATUS_OF.get(data.type)
     if status:
         reason = str(data.properties.get("reason") or "")[:MAX_REASON]
-        _add_sales(profile, data.product, SalesOutcome(at, uid, status, reason))
+        outcome = SalesOutcome(at, uid, status, reason, _day(data.properties.get("until")))
+        _add_sales(profile, data.product, outcome)
     if not data.machine and (data.email or data.external_id):
         _add_link(profile, event)
     for consent in consents_of(data):
         _add_consent(profile, event, consent)
+    if data.type in MAILED and not data.touch_id:
+        mails = profile.mailed.setdefault(data.type, [])
+        insort(mails, (at, uid))
+        del mails[:-MOST_MAILED]
     if seen := soft_bounces.of_event(data, at):
         profile.deliveries = soft_bounces.joined(profile.deliveries, {data.email: seen})
 
@@ -308,6 +320,9 @@ def join(one: Profile, other: Profile, declared: frozenset[str] = frozenset()) -
     for type_ in one.milestones.keys() | other.milestones.keys():
         both = sorted((*one.milestones.get(type_, ()), *other.milestones.get(type_, ())))
         joined.milestones[type_] = both[-MOST_MILESTONES:]
+    for type_ in one.mailed.keys() | other.mailed.keys():
+        mails = sorted((*one.mailed.get(type_, ()), *other.mailed.get(type_, ())))
+        joined.mailed[type_] = mails[-MOST_MAILED:]
     _note_other_refusal(joined, other.other_refusal)
     _bound_traits(joined, declared)
     _bound_consents(joined, joined.consent)
@@ -350,6 +365,15 @@ def _add_sales(profile: Profile, product: str, word: SalesOutcome) -> None:
     elif word > profile.product_sales.get(product, BEFORE_ALL):
         profile.product_sales[product] = word
         profile.product_sales = _newest(profile.product_sales, MOST_PRODUCTS)
+
+
+def _day(value: Any) -> str:
+    """A day in ISO 8601, '' for what is none."""
+    try:
+        day = read_day(value)
+    except Reject:
+        return ""
+    return day.isoformat() if day else ""
 
 
 def _add_link(profile: Profile, event: Event) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import expm
 
+from services.scorer.model.activity import NO_MARK, Activity, remaining
 from services.scorer.model.score import EngagementScore
 from services.scorer.model.stage_filter import KEEP, NEVER, F, StageModel
 from services.scorer.model.state import StateArrays
@@ -164,8 +165,41 @@ class ScalarKernel:
             if observe:
                 observe(step.number, silent, belief)
             stage, since = self._published(belief, step, stage, since)
+        if states.activity is not None:
+            self._note(states.activity, i, evidence)
         states.belief[:, i] = belief
         states.published.stage[i], states.published.since[i] = stage, since
+
+    def _note(self, activity: Activity, i: int, evidence: Sequence[_Evidence]) -> None:
+        """The acts among steps that the filter takes."""
+        first, last = int(activity.first_at[i]), int(activity.last_at[i])
+        acts, mark = int(activity.acts[i]), int(activity.last[i])
+        counted: list[int] = activity.counted_at[:, i].tolist()
+        elapsed: list[int] = []
+        noted: list[int] = []  # marks, NO_MARK for a restart
+        for step in evidence:
+            if self._special.restarts[step.code]:
+                first, last, acts, mark = NEVER, NEVER, 0, NO_MARK
+                counted = [NEVER] * len(counted)
+                elapsed.append(0)
+                noted.append(NO_MARK)
+            elif 0 <= (each := self._session_of[step.code]) < self._marks:
+                elapsed.append(step.at - counted[each] if counted[each] > NEVER else 0)
+                noted.append(each)
+                first = first if first > NEVER else step.at
+                last, acts, mark, counted[each] = step.at, acts + 1, each, step.at
+        if not noted:
+            return
+        counts = activity.counts[:, i].tolist()
+        left = remaining(np.array(elapsed, np.int64)).tolist()
+        for each, share in zip(noted, left, strict=True):
+            if each == NO_MARK:
+                counts = [0.0] * len(counts)
+            else:
+                counts[each] = counts[each] * share + 1.0
+        activity.counts[:, i], activity.counted_at[:, i] = counts, counted
+        activity.first_at[i], activity.last_at[i] = first, last
+        activity.acts[i], activity.last[i] = acts, mark
 
     def _moves(self, days: F) -> list[Any]:
         """What silences of so many days (T) multiply: decays in the basis, else columns of

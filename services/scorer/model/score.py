@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from services.scorer.model.stage_filter import NEVER, F, I, StageModel
+from services.scorer.model.stage_filter import NEVER, F, I
 from services.shared.clock import DAY
 from services.shared.playbook.patterns import Pattern
 from services.shared.playbook.sections import Engagement, Fit, FitRule
@@ -145,9 +145,3 @@ class EngagementScore:
         for group in range(1, len(self.cap)):
             total = total + np.minimum(points[group], self.cap[group])
         return np.clip(total, 0.0, 100.0)
-
-
-def likelihood(model: StageModel, fit: FitScore, belief: F, fit_points: F, ended: I) -> F:
-    """The probability (L) of the outcome within the horizon; NaN once it has happened."""
-    z = logit(model.outcome_probability(belief)) + fit.effect(fit_points)
-    return np.where(ended > NEVER, np.nan, probability(np.clip(z, -LOGIT_LIMIT, LOGIT_LIMIT)))

@@ -24,6 +24,7 @@ NEVER = -(1 << 62)  # an instant before all instants
 UNPUBLISHED = -1
 KEEP = -1
 CONDITION_LIMIT = 1e6
+SOON_DAYS = 7.0
 SPECIAL = ("outcome", "purchase", "restart", "rejection", "refund")
 RESTARTING = frozenset({"restart", "rejection", "refund"})  # signals that restart the filter
 
@@ -97,7 +98,7 @@ class StageModel:
         target, stage = self.stages.index(jump.target), np.arange(self.k)
         return np.where(stage < target, jump.up, np.where(stage > target, jump.down, 0.0)), target
 
-    def _matrix(self, mark: str) -> F:
+    def jump_matrix(self, mark: str) -> F:
         """B_m (K, K)."""
         chance, target = self._jump(mark)
         matrix = np.diag(1 - chance)
@@ -112,9 +113,12 @@ class StageModel:
         np.fill_diagonal(drift, 0.0)
         leave = drift.sum(1) + hazard
         self.d0: F = drift - np.diag(leave + model.kappa * rates.sum(0))
-        moving = drift + sum(np.diag(rates[i]) @ self._matrix(m) for i, m in enumerate(self.marks))
+        moving = drift + sum(
+            np.diag(rates[i]) @ self.jump_matrix(m) for i, m in enumerate(self.marks)
+        )
         g = moving - np.diag(leave + rates.sum(0))
         self.v: F = 1 - expm(g * model.horizon_days) @ np.ones(k)
+        self.soon: F = 1 - expm(g * SOON_DAYS) @ np.ones(k)
         self.basis = self._eigenbasis()
         self.reviews: F = np.ascontiguousarray(
             np.array([expm(self.d0 * day) for day in model.review_days]).transpose(1, 2, 0)[
@@ -217,6 +221,15 @@ class StageModel:
     def outcome_probability(self, belief: F) -> F:
         """P(outcome within the horizon) (L) of a belief (K, L)."""
         return _weighted(belief, self.v)
+
+    def outcome_soon(self, belief: F) -> F:
+        """P(outcome within SOON_DAYS) (L)."""
+        return _weighted(belief, self.soon)
+
+    def marks_of(self, code: I) -> I:
+        """The marks of signals (L), −1 of those that are no marks."""
+        session = self.session_of_code[code]
+        return np.where(session < len(self.marks), session, -1)
 
 
 def normalise(belief: F) -> F:

@@ -9,8 +9,12 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from services.scorer.model.activity import Activity
 from services.scorer.model.stage_filter import NEVER, F, I, Publication
 from services.shared.contracts.events import Interaction
+
+# of a record: what `Activity` has
+ACTIVITY = ("counts", "counted_at", "first_act_at", "last_act_at", "number_of_acts", "last_mark")
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -157,8 +161,20 @@ class View(NamedTuple):
     next_review_at: int | None
 
 
-def record_type(stages: int, sessions: int, groups: int, acts: int) -> np.dtype[Any]:
-    """The layout of `FoldState.record`."""
+def record_type(
+    stages: int, sessions: int, groups: int, acts: int, counted: int = 0
+) -> np.dtype[Any]:
+    """The layout of `FoldState.record`; `counted` marks have decayed counts where a layer reads
+    them.
+    """
+    activity = [
+        ("counts", "<f8", (counted,)),
+        ("counted_at", "<i8", (counted,)),
+        ("first_act_at", "<i8"),
+        ("last_act_at", "<i8"),
+        ("number_of_acts", "<i8"),
+        ("last_mark", "<i8"),
+    ]
     return np.dtype(
         [
             ("belief", "<f8", (stages,)),
@@ -171,6 +187,7 @@ def record_type(stages: int, sessions: int, groups: int, acts: int) -> np.dtype[
             ("points_at", "<i8"),
             ("window", "<i8", (acts,)),
             ("used", "<i8", (acts,)),
+            *(activity if counted else []),
         ]
     )
 
@@ -188,6 +205,7 @@ class StateArrays:
         self.points_at: I = records["points_at"].copy()
         self.window: I = np.array(records["window"].T, order="C")
         self.used: I = np.array(records["used"].T, order="C")
+        self.activity = _activity(records)
 
     def records(self, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         """The same as records (L)."""
@@ -197,4 +215,14 @@ class StateArrays:
         out["window"], out["used"] = self.window.T, self.used.T
         out["stage"], out["since"] = self.published
         out["evidence_at"], out["ended"] = self.evidence_at, self.ended
+        if self.activity is not None:
+            for name, column in zip(ACTIVITY, self.activity, strict=True):
+                out[name] = column.T
         return out
+
+
+def _activity(records: np.ndarray[Any, Any]) -> Activity | None:
+    """What the leads of records did; None in those that do not tell."""
+    if "counts" not in (records.dtype.names or ()):
+        return None
+    return Activity(*(np.array(records[name].T, order="C") for name in ACTIVITY))

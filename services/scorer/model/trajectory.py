@@ -8,9 +8,9 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
+from services.scorer.model.activity import Activity
 from services.scorer.model.fold import Fold
 from services.scorer.model.profile import add
-from services.scorer.model.score import likelihood
 from services.scorer.model.stage_filter import NEVER, RESTARTING, F, I
 from services.scorer.model.state import Step
 from services.scorer.model.window import Known
@@ -54,10 +54,12 @@ def curve(fold: Fold, product: str, known: Known, now: int, instants: int = 100)
     model = fold.model
     steps: list[Step] = []
     beliefs: list[F] = [model.start]
+    acts = [Activity.none(len(model.marks), 1)]
 
     def observe(step: Step, _: F, after: F) -> None:
         steps.append(step)
         beliefs.append(after[:, 0])
+        acts.append(_after(fold, acts[-1], step))
 
     fold.trace(product, events, now, observe)
     times = np.array([step.at for step in steps], np.int64)
@@ -70,10 +72,26 @@ def curve(fold: Fold, product: str, known: Known, now: int, instants: int = 100)
     if silent.any():
         days = (at[silent] - before[silent]) / DAY
         belief[:, silent] = model.advance(np.ascontiguousarray(belief[:, silent]), days)
-    fits = _fits(fold, known, at)
-    return Curve(
-        list(model.stages), at, belief, likelihood(model, fold.fit, belief, fits, ended[last])
+    activity = Activity(
+        np.concatenate([each.counts for each in acts], axis=1)[:, last],
+        *(
+            np.concatenate(column, axis=-1)[..., last]
+            for column in zip(*(each[1:] for each in acts), strict=True)
+        ),
     )
+    chances = fold.estimate.likelihood(
+        belief, activity, np.maximum(at, before), _effects(fold, known, at), ended[last]
+    )
+    return Curve(list(model.stages), at, belief, chances)
+
+
+def _after(fold: Fold, before: Activity, step: Step) -> Activity:
+    """What the lead did up to a step that the filter takes."""
+    code = np.array([step.code % fold.model.shared_offset])
+    after = before.map(np.copy)
+    restart = np.array([fold.model.signals[code[0]] in RESTARTING])
+    after.step(np.zeros(1, np.int64), np.array([step.at]), fold.model.marks_of(code), restart)
+    return after
 
 
 def _ended(fold: Fold, steps: Sequence[Step]) -> I:
@@ -102,16 +120,18 @@ def _instants(steps: I, first: int, now: int, count: int) -> I:
     return np.unique(np.concatenate((grid, jumps)))
 
 
-def _fits(fold: Fold, known: Known, at: I) -> F:
-    """Fit points by what was known of the person at each instant."""
+def _effects(fold: Fold, known: Known, at: I) -> F:
+    """What was known of the person at each instant adds to the log-odds."""
     profile = known.before
-    since, points = [NEVER], [fold.fit.points(profile.fit_traits())]
+    since, effects = [NEVER], [fold.estimate.effect(profile.fit_traits())]
     for event in known.events:
         if event.data.traits or event.data.email or event.data.company:
             add(profile, event, fold.declared)
             since.append(event.at)
-            points.append(fold.fit.points(profile.fit_traits()))
-    return np.array(points, float)[np.searchsorted(np.array(since, np.int64), at, side="right") - 1]
+            effects.append(fold.estimate.effect(profile.fit_traits()))
+    return np.array(effects, float)[
+        np.searchsorted(np.array(since, np.int64), at, side="right") - 1
+    ]
 
 
 def areas(seen: Curve) -> list[str]:

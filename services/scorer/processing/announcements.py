@@ -82,8 +82,10 @@ def announcements_due(
     fold = scoring.fold
     pairs = [(lead, state) for lead in leads for state in lead.states.values()]
     moments = [max(now, lead.profile.last_at, state.fold.last_at) for lead, state in pairs]
-    fits = [fold.fit.points(lead.profile.fit_traits()) for lead, _ in pairs]
-    views = fold.view([state.fold for _, state in pairs], moments, fits) if pairs else []
+    traits = [lead.profile.fit_traits() for lead, _ in pairs]
+    fits, effects = fold.persons(traits)
+    states = [state.fold for _, state in pairs]
+    views = fold.view(states, moments, fits, effects) if pairs else []
     for lead in leads:
         lead.company_key = company_key(company_of(lead.profile, scoring.cleaner))
     changes: list[StageChange] = []

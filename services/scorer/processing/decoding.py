@@ -7,8 +7,9 @@ import msgspec
 
 from services.scorer.records import IncomingEvent
 from services.shared.clock import to_us
-from services.shared.contracts.event_types import TOUCH_SENT
+from services.shared.contracts.event_types import TOUCH_SENT, EventType
 from services.shared.contracts.events import (
+    Consent,
     Interaction,
     Touch,
     TouchEvent,
@@ -20,6 +21,12 @@ from services.shared.contracts.identity import Cleaner
 from services.shared.contracts.provenance import LIVE, decode_provenance
 from services.shared.errors import Reject
 
+CALL_EXPIRED = EventType.CALL_EXPIRED.value
+# the type of interaction that an outcome of a call is
+CALLS = {
+    "reached": "call_held", "not_reached": "call_attempted", "not_now": "not_now",
+    "wrong_person": "call_attempted", "do_not_call": "call_held", "expired": CALL_EXPIRED,
+}  # fmt: skip
 UID = re.compile("[0-9a-f]{32}")
 
 
@@ -62,6 +69,8 @@ def from_interaction(value: bytes, cleaner: Cleaner) -> IncomingEvent:
 def from_touch(event: TouchEvent, cleaner: Cleaner) -> IncomingEvent | None:
     """Our own send as an event of the set, assigned by its recipient; None for what is no send."""
     touch = event.data
+    if event.type == "touch.answered.v1":
+        return _outcome(event, cleaner)
     if event.type != "touch.sent.v1" or not touch.sent_at:
         return None
     data = _as_interaction(touch)
@@ -80,6 +89,27 @@ def from_touch(event: TouchEvent, cleaner: Cleaner) -> IncomingEvent | None:
         encode_bytes(data).decode(),
         identifiers,
     )
+
+
+def _outcome(event: TouchEvent, cleaner: Cleaner) -> IncomingEvent | None:
+    """What came of a call, as an act of the lead; None where the lead has no address."""
+    touch = event.data
+    consent = Consent(channel="phone", state="withdrawn", basis="said in a call")
+    data = Interaction(
+        id=event.id,
+        type=CALLS.get(touch.outcome, CALL_EXPIRED),
+        email=touch.recipient,
+        product=touch.product,
+        consent=(consent,) if touch.outcome == "do_not_call" else (),
+        properties={"outcome": touch.outcome, "task": touch.id},
+    )
+    identifiers = cleaner.identifiers(data)
+    if not identifiers:
+        return None
+    return IncomingEvent(
+        uuid.UUID(event.id).hex, to_us(event.time), "00", event.time, "nurture", LIVE, 0.0, data,
+        encode_bytes(data).decode(), identifiers,
+    )  # fmt: skip
 
 
 def _as_interaction(touch: Touch) -> Interaction:

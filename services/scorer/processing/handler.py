@@ -67,7 +67,11 @@ class Handler:
         outbox.
         """
         events = [record.event for record in decoded if record.event]
-        touches = [record.touch for record in decoded if record.touch]
+        touches = [
+            record.touch
+            for record in decoded
+            if record.touch and record.touch.type != "touch.answered.v1"
+        ]
         if tests := [event for event in events if event.provenance.test]:
             await trials.attempt(connection, tests, self._apply_events)
             events = [event for event in events if not event.provenance.test]

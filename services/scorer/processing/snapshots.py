@@ -1,17 +1,20 @@
 """The snapshot of a lead that its events carry, so that nurture never reads the scorer's tables."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from services.scorer.model.profile import Profile
 from services.scorer.model.state import View
 from services.scorer.records import LeadRow, State
 from services.shared.clock import from_us
 from services.shared.contracts.consent import snapshot_key
+from services.shared.contracts.event_types import ANSWERS, EventType
 from services.shared.contracts.events import TOUCH_SYSTEM, ConsentState, Snapshot, keyed_hash
 from services.shared.contracts.identity import Identifier, Kind
 
 # who has more is no person that we know: no refusal could be traced to it, so it has no address
 MAX_IDENTIFIERS = 1_000
+SAME_MAIL_US = 3_600_000_000  # a mail arrives so long after it went
 
 
 def snapshot_of(lead: LeadRow, state: State, view: View, pepper: bytes) -> Snapshot:
@@ -33,11 +36,34 @@ def snapshot_of(lead: LeadRow, state: State, view: View, pepper: bytes) -> Snaps
         user_id=next((name.value for name in lead.identifiers if name.kind is Kind.USER), ""),
         traits=profile.known_traits(),
         sales_status=state.sales.status if state.sales else "",
+        sales_reason=state.sales.reason if state.sales else "",
+        sales_at=from_us(state.sales.at) if state.sales else None,
+        sales_until=state.sales.until if state.sales else "",
         consents=_consents(profile, address),
         identifiers=tuple(keyed_hash(pepper, name.name) for name in identifiers[:MAX_IDENTIFIERS]),
         last_act_at=from_us(profile.act_at) if profile.act_at > 0 else None,
+        answered_at=_answered_at(profile),
         excluded=lead.excluded,
+        mailed=_mailed(profile),
     )
+
+
+def _mailed(profile: Profile) -> tuple[datetime, ...]:
+    """When other tools last sent mails; of one mail they may tell that it went and that it came."""
+    arrived = [at for at, _ in profile.mailed.get(EventType.EMAIL_DELIVERED, ())]
+    went = [
+        at
+        for at, _ in profile.mailed.get(EventType.EMAIL_SENT, ())
+        if not any(0 <= later - at <= SAME_MAIL_US for later in arrived)
+    ]
+    return tuple(from_us(at) for at in sorted({*arrived, *went}) if at > 0)
+
+
+def _answered_at(profile: Profile) -> datetime | None:
+    """When the lead last answered, or met somebody."""
+    times = (profile.milestones[type_][-1][0] for type_ in ANSWERS if profile.milestones.get(type_))
+    last = max(times, default=0)
+    return from_us(last) if last > 0 else None
 
 
 def _address(profile: Profile, identifiers: Sequence[Identifier]) -> str:

@@ -53,6 +53,7 @@ LEAD = LeadResponse(
             basis="form",
             at="2026-11-01T08:00:00Z",
             text="Yes, write to me about pumps.",
+            overruled=None,
         )
     ],
     source="google",

@@ -77,6 +77,13 @@ class LeadQueries:
             following = self._cursors.encode(asked.scope, end)
         return LeadPage(views, failed, following)
 
+    async def chosen(self, leads: Sequence[uuid.UUID], product: str) -> LeadPage:
+        """These leads in their order, as of when their numbers were stored."""
+        async with self._engine.connect() as connection:
+            page = await LeadRepository(connection).chosen(leads, product)
+            views, failed = await self._listed(connection, page.leads)
+        return LeadPage(views, [*page.failed, *failed], None)
+
     async def _listed(
         self, connection: AsyncConnection, leads: Sequence[StoredLead]
     ) -> tuple[list[LeadView], list[FailedLead]]:
@@ -226,8 +233,8 @@ class LeadQueries:
         """The leads as they look at `moments` (µs), folded forward together."""
         if not leads:
             return []
-        fits = [self._fold.fit.points(lead.profile.fit_traits()) for lead in leads]
-        views = self._fold.view([lead.state.fold for lead in leads], moments, fits)
+        fits, effects = self._fold.persons([lead.profile.fit_traits() for lead in leads])
+        views = self._fold.view([lead.state.fold for lead in leads], moments, fits, effects)
         return [
             self._view(lead, view, moment)
             for lead, view, moment in zip(leads, views, moments, strict=True)
@@ -248,6 +255,7 @@ class LeadQueries:
             belief=view.belief,
             confidence=view.confidence,
             likelihood=view.likelihood,
+            calibrated=self._fold.estimate.is_calibrated,
             fit=FitView(view.fit, fit.grade(view.fit)),
             engagement=view.engagement,
             qualified=fit.qualified(view.fit),

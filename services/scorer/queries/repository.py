@@ -113,6 +113,14 @@ class Place(NamedTuple):
     lead: uuid.UUID
 
 
+class Totals(NamedTuple):
+    """Of leads: their number, the sum of their likelihoods p, and that of p·(1 − p)."""
+
+    leads: int
+    expected: float
+    spread: float
+
+
 class StoredPage(NamedTuple):
     """A page of stored leads, those that fail apart; `end` is None on the last one."""
 
@@ -192,6 +200,25 @@ class LeadRepository:
         statement, values = list_of(asked, after, await self.narrowest(asked))
         found = await rows(self._connection, statement, **values)
         page = found[: asked.limit]
+        more = len(found) > asked.limit
+        end = Place(page[-1].sorted, page[-1].lead_id) if more else None
+        return await self._page(page, end)
+
+    async def chosen(self, leads: Sequence[uuid.UUID], product: str) -> StoredPage:
+        """These leads in their order, listed or not; those that fail apart."""
+        found = await rows(
+            self._connection,
+            f"SELECT {COLUMNS}, l.profile, l.version, f.reason AS failing "
+            "FROM unnest(CAST(:leads AS uuid[])) WITH ORDINALITY AS page (lead_id, place) "
+            "JOIN scorer.lead_state s ON s.lead_id = page.lead_id AND s.product = :product "
+            "JOIN scorer.lead l ON l.id = page.lead_id "
+            "LEFT JOIN scorer.failing_lead f ON f.lead_id = page.lead_id ORDER BY page.place",
+            leads=list(leads),
+            product=product,
+        )
+        return await self._page(found, None)
+
+    async def _page(self, page: Sequence[Any], end: Place | None) -> StoredPage:
         identifiers = await Store(self._connection).identifiers(row.lead_id for row in page)
         leads, failed = [], []
         for row in page:
@@ -199,9 +226,23 @@ class LeadRepository:
                 leads.append(_stored(row.lead_id, row, identifiers.get(row.lead_id, [])))
             except UnreadableLead as error:
                 failed.append(FailedLead(row.lead_id, reason_of(error)))
-        more = len(found) > asked.limit
-        end = Place(page[-1].sorted, page[-1].lead_id) if more else None
         return StoredPage(leads, failed, end)
+
+    async def totals(self, asked: LeadFilter) -> Totals:
+        """Of all listed leads of a list: how many have a likelihood, its sum, and that of p·(1 −
+        p).
+        """
+        tests = "".join(f" AND {condition.test}" for condition in _conditions(asked))
+        tests += " AND s.stage = :stage" if asked.stage else ""
+        of_stage = {"stage": asked.stage} if asked.stage else {}
+        (found,) = await rows(
+            self._connection,
+            "SELECT count(s.likelihood) AS leads, coalesce(sum(s.likelihood), 0) AS expected, "
+            "coalesce(sum(s.likelihood * (1 - s.likelihood)), 0) AS spread "
+            f"FROM scorer.lead_state s WHERE s.product = :product AND {LISTED}{tests}",
+            **_values(_conditions(asked)) | of_stage | {"product": asked.product},
+        )
+        return Totals(*found)
 
     async def narrowest(self, asked: LeadFilter) -> Condition | None:
         """The filter that lets the fewest pass, as PostgreSQL estimates it: each by itself."""

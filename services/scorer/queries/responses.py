@@ -37,9 +37,16 @@ class FitResponse(msgspec.Struct, frozen=True):
     grade: str
 
 
+class OverruledResponse(msgspec.Struct, frozen=True):
+    """A permission without a date, against which a refusal stands."""
+
+    state: Literal["given"]
+    basis: str | None
+
+
 class ConsentResponse(msgspec.Struct, frozen=True):
     """The latest permission for a channel and purpose; null as `address` means all of the
-    person's addresses.
+    person's addresses. `overruled` is what the same sender gave without a date beside a refusal.
     """
 
     address: str | None
@@ -49,6 +56,7 @@ class ConsentResponse(msgspec.Struct, frozen=True):
     basis: str | None
     at: Time
     text: str | None
+    overruled: OverruledResponse | None
 
     @classmethod
     def of(cls, consent: ConsentView) -> "ConsentResponse":
@@ -61,6 +69,9 @@ class ConsentResponse(msgspec.Struct, frozen=True):
             basis=consent.basis or None,
             at=_time(consent.at),
             text=consent.text or None,
+            overruled=None
+            if consent.overruled is None
+            else OverruledResponse("given", consent.overruled or None),
         )
 
 

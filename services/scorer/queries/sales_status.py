@@ -102,10 +102,17 @@ class SalesReport(BaseModel):
     product: str = Field("", max_length=200)
     value: Number = None
     note: Text = Field("", max_length=2_000)
+    until: Text = Field(
+        "",
+        max_length=100,
+        description="the day from which the lead may be written to again, where it named one",
+    )
 
     def properties(self) -> dict[str, Any]:
         """As an event at ingest carries the same."""
-        given = {"reason": self.reason, "value": self.value, "note": self.note}
+        given = {
+            "reason": self.reason, "value": self.value, "note": self.note, "until": self.until,
+        }  # fmt: skip
         return {name: value for name, value in given.items() if value not in ("", None)}
 
 

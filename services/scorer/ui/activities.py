@@ -11,15 +11,21 @@ import msgspec
 
 from services.scorer.model.interpretation import Interpretation
 from services.scorer.model.state import Event
+from services.scorer.ui.contacts import message_of, phones_of
 from services.scorer.ui.repository import StoredAnnouncement, StoredTouch
-from services.scorer.wording import act_in_words, stage_change_in_words, touch_in_words
+from services.scorer.wording import (
+    act_in_words,
+    stage_change_in_words,
+    touch_in_words,
+)
 from services.shared.clock import from_us
 from services.shared.playbook.sections import Content
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """One line. `tone` is a stage or a touch's status, '' for an event; `note` says why an event
-    weighs nothing, or why a touch was decided so.
+    weighs nothing, `touch` is a touch's id. With a `message` come the addresses and numbers that
+    were given with it.
     """
 
     key: str
@@ -28,8 +34,12 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     tone: str = ""
     note: str = ""
+    touch: str = ""
     lead: uuid.UUID | None = None
     lead_name: str = ""
+    message: str = ""
+    emails: list[str] = []
+    phones: list[str] = []
 
 
 def of_announcement(announcement: StoredAnnouncement, lead_name: str = "") -> Activity:
@@ -45,16 +55,22 @@ def of_announcement(announcement: StoredAnnouncement, lead_name: str = "") -> Ac
     )
 
 
-def of_touch(stored: StoredTouch, library: Mapping[str, Content], lead_name: str = "") -> Activity:
-    """A decision, or what became of it."""
+def of_touch(
+    stored: StoredTouch,
+    library: Mapping[str, Content],
+    lead_name: str = "",
+    *,
+    reasoned: bool = True,
+) -> Activity:
+    """A decision, or what became of it; without its reason where that stands elsewhere."""
     touch = stored.touch
     return Activity(
         key=f"{touch.id}-{touch.status}",
         at=stored.at,
         kind="touch",
-        text=touch_in_words(touch, library),
+        text=touch_in_words(touch, library, reasoned=reasoned),
         tone=touch.status,
-        note=touch.why,
+        touch=touch.id,
         lead=stored.lead,
         lead_name=lead_name,
     )
@@ -65,6 +81,14 @@ def of_event(event: Event, reading: Interpretation, library: Mapping[str, Conten
     act = act_in_words(event.data, reading, library)
     states = dict.fromkeys(consent.state for consent in event.data.consent)
     text = f"{act.text}: permission {' and '.join(states)}" if states else act.text
+    message = message_of(event.data)
     return Activity(
-        key=event.uid, at=from_us(event.at), kind="event", text=text, note=act.weightless
+        key=event.uid,
+        at=from_us(event.at),
+        kind="event",
+        text=text,
+        note=act.weightless,
+        message=message,
+        emails=[event.data.email] if message and event.data.email else [],
+        phones=phones_of(event.data.traits) if message else [],
     )

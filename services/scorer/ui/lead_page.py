@@ -19,6 +19,7 @@ from services.scorer.queries.repository import readable
 from services.scorer.scoring import Scoring
 from services.scorer.ui import activities
 from services.scorer.ui.activities import Activity
+from services.scorer.ui.contacts import phones_of
 from services.scorer.ui.repository import PageRepository, StoredAnnouncement, StoredTouch
 from services.scorer.wording import ledger_note, line_in_words, name_of, short
 from services.shared.clock import from_us
@@ -58,6 +59,8 @@ class LeadPage(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     detail: str
     traits: list[tuple[str, str]]
+    company: str
+    phones: list[str]
     fit_reasons: list[tuple[str, float]]
     curve: Curve
     ledger: LedgerView
@@ -97,6 +100,8 @@ class LeadPages:
             name=name.name,
             detail=name.detail,
             traits=[(trait, short(value)) for trait, value in sorted(lead.traits.items())],
+            company=short(lead.traits.get("company")),
+            phones=phones_of(lead.traits),
             fit_reasons=self._fold.fit.reasons(known.profile.fit_traits()),
             curve=seen,
             ledger=self._ledger(ledger, None if whole else LEDGER_LINES),
@@ -138,7 +143,7 @@ class LeadPages:
         interpret = self._fold.interpreter.interpret
         found = [
             *(activities.of_announcement(row) for row in announcements),
-            *(activities.of_touch(row, self._library) for row in touches),
+            *(activities.of_touch(row, self._library, reasoned=False) for row in touches),
             *(
                 activities.of_event(event, interpret(event.data), self._library)
                 for event in events

@@ -71,8 +71,9 @@ class LiveUpdates:
         finally:
             self._watching -= 1
             if not self._watching and self._poller:
-                self._poller.cancel()
-                self._poller = None
+                poller, self._poller = self._poller, None
+                poller.cancel()
+                await asyncio.wait([poller])  # it gives its connection back
 
     async def _poll(self) -> None:
         while True:

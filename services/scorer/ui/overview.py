@@ -10,7 +10,7 @@ from services.scorer.scoring import Scoring
 from services.scorer.ui import activities
 from services.scorer.ui.activities import Activity
 from services.scorer.ui.lead_names import names_of
-from services.scorer.ui.repository import PageRepository, StoppedChannel
+from services.scorer.ui.repository import PageRepository
 from services.shared.playbook.sections import UNKNOWN
 
 RECENT = 30
@@ -71,11 +71,6 @@ class Overview:
         }
         ended = time.monotonic()
         self._next_count = ended + REST * (ended - began)
-
-    async def stopped(self) -> list[StoppedChannel]:
-        """Channels over which nothing goes out."""
-        async with self._engine.connect() as connection:
-            return await PageRepository(connection).stopped_channels()
 
     async def recent(self, limit: int = RECENT) -> list[Activity]:
         """The latest announcements and touches, newest first."""

@@ -14,12 +14,14 @@ from markupsafe import Markup, escape
 
 from services.scorer import wording as words
 from services.scorer.model import trajectory as curve
-from services.shared.clock import DAY, from_us, rfc3339, to_us
+from services.scorer.ui import contacts
+from services.shared.clock import DAY, Clock, from_us, rfc3339, to_us
 from services.shared.contracts.events import Touch
 from services.shared.contracts.touch_reasons import STATUS_SENTENCES
 from services.shared.playbook.sections import Playbook
 
 HERE = Path(__file__).parent
+WALL_CLOCK = Clock()
 MEDIA = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -37,6 +39,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
+EXACT, DATE = "{0.day} {0:%b %Y, %H:%M} {0:%Z}", "{0.day} {0:%b %Y}"
 MAIL_HEADERS = HEADERS | {
     "Content-Security-Policy": (
         "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action "
@@ -80,8 +83,9 @@ class Renderer:
     they name.
     """
 
-    def __init__(self, playbook: Playbook, assets: Assets) -> None:
+    def __init__(self, playbook: Playbook, assets: Assets, clock: Clock = WALL_CLOCK) -> None:
         self._zone, self._stages = ZoneInfo(playbook.company.timezone), playbook.stages
+        self._clock = clock
         env = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -90,10 +94,12 @@ class Renderer:
             lstrip_blocks=True,
         )
         env.filters |= {
-            "when": self.when, "day": self.day, "tint": self.tint, "plain": words.plain,
+            "when": self.when, "exact": self.exact, "tint": self.tint, "plain": words.plain,
             "band": words.band,
             "signed": words.signed, "sureness": words.sureness,
-            "reason_in_words": words.reason_in_words,
+            "why": words.why_in_words, "count_of": words.count_of,
+            "visitor": words.visitor_name,
+            "mailto": contacts.mail_address, "tel": contacts.dial_address,
             "from_us": from_us, "us": to_us,
             "tick": self.tick, "coded": coded,
         }  # fmt: skip
@@ -116,12 +122,25 @@ class Renderer:
         return Response(self.fragment(name, **values), status, HEADERS, "text/html; charset=utf-8")
 
     def when(self, moment: datetime | int | None) -> Markup:
-        """A time (a datetime or µs) to the minute with its zone, readable for machines too."""
-        return self._timed(moment, "{0.day} {0:%b %Y, %H:%M} {0:%Z}")
+        """How long ago a time (a datetime or µs) is, or its date; exact where somebody points, and
+        for machines.
+        """
+        if moment is None:
+            return Markup("&ndash;")
+        moment = from_us(moment) if isinstance(moment, int) else moment
+        local = moment.astimezone(self._zone)
+        return Markup('<time datetime="{}" title="{}">{}</time>').format(
+            rfc3339(moment),
+            EXACT.format(local),
+            words.ago(moment, self._clock.now()) or DATE.format(local),
+        )
 
-    def day(self, moment: datetime | int | None) -> Markup:
-        """A date."""
-        return self._timed(moment, "{0.day} {0:%b %Y}")
+    def exact(self, moment: datetime | int) -> Markup:
+        """A time to the minute with its zone, readable for machines too."""
+        moment = from_us(moment) if isinstance(moment, int) else moment
+        return Markup('<time datetime="{}">{}</time>').format(
+            rfc3339(moment), EXACT.format(moment.astimezone(self._zone))
+        )
 
     def tick(self, instant: int, shown: curve.Curve) -> str:
         """An instant on the axis: the date, or the time of day where little time is shown."""
@@ -130,14 +149,6 @@ class Renderer:
             f"{moment.day} {moment:%b}"
             if shown.at[-1] - shown.at[0] > 3 * DAY
             else f"{moment.day} {moment:%b %H:%M}"
-        )
-
-    def _timed(self, moment: datetime | int | None, form: str) -> Markup:
-        if moment is None:
-            return Markup("&ndash;")
-        moment = from_us(moment) if isinstance(moment, int) else moment
-        return Markup('<time datetime="{}">{}</time>').format(
-            rfc3339(moment), form.format(moment.astimezone(self._zone))
         )
 
     def tint(self, tone: str) -> str:

@@ -3,6 +3,7 @@ connection.
 """
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -84,12 +85,15 @@ class StoredSource(NamedTuple):
     last_refusal: str
 
 
-class StoppedChannel(NamedTuple):
-    """A channel over which nothing goes out, since its server is away or refuses us."""
+class StoredRemark(NamedTuple):
+    """What a source sent that was accepted otherwise than as it was written, and how often."""
 
-    channel: str
-    why: str
-    since: datetime
+    kind: str
+    field: str
+    text: str
+    nearest: str
+    seen: int
+    last_at: datetime
 
 
 class PageRepository:
@@ -194,13 +198,17 @@ class PageRepository:
             for name, about, *rest in found
         ]
 
-    async def stopped_channels(self) -> list[StoppedChannel]:
-        """Every channel that is stopped."""
+    async def remarks(self) -> dict[str, list[StoredRemark]]:
+        """Remarks by source, the most frequent first."""
         found = await rows(
             self._connection,
-            "SELECT channel, why, since FROM access.channel_stop ORDER BY channel",
+            "SELECT source, kind, field, text, nearest, seen, last_at FROM access.source_remark "
+            "ORDER BY seen DESC, kind, field, text",
         )
-        return [StoppedChannel(*row) for row in found]
+        remarks = defaultdict(list)
+        for source, *remark in found:
+            remarks[source].append(StoredRemark(*remark))
+        return remarks
 
     async def _touches(self, clauses: str, **values: Any) -> list[StoredTouch]:
         found = await rows(

@@ -4,6 +4,7 @@ in by a query key.
 
 import uuid
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,23 +12,24 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.scorer.queries.filters import ORDERS, SALES_FILTERS, LeadFilter, Order, SalesFilter
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.sales_status import SalesReport, SalesReports
+from services.scorer.queries.search import LeadSearch
 from services.scorer.scoring import Scoring
-from services.scorer.ui.frame import Frame, html_route, see_other
+from services.scorer.ui.find import FindRoutes
+from services.scorer.ui.frame import Frame, check_same_site, html_route, see_other
 from services.scorer.ui.lead_names import names_of_views
 from services.scorer.ui.lead_page import LeadPages
 from services.scorer.ui.mails import Mails
 from services.scorer.ui.overview import Overview
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
+from services.scorer.ui.sending import SendingRoutes
 from services.scorer.ui.sign_in import SignIn
 from services.scorer.ui.sources import sources
 from services.scorer.ui.stream import Stream
-from services.shared.contracts.events import Interaction
-from services.shared.contracts.identity import Identifier
 from services.shared.contracts.sales import TYPE_OF
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKeys
 from services.shared.http.paging import MAX_CURSOR
-from services.shared.http.signin import PageSessions, is_cross_site
+from services.shared.http.signin import PageSessions
 from services.shared.settings import Settings
 
 PER_PAGE = 25
@@ -54,19 +56,22 @@ def mount(
 ) -> None:
     """Adds the page to the scorer's application; starts nothing before somebody watches."""
     assets, overview = Assets(), Overview(engine, scoring)
-    frame = Frame(Renderer(scoring.playbook, assets), scoring)
+    frame = Frame(Renderer(scoring.playbook, assets, scoring.clock), scoring, engine)
     sessions = PageSessions(keys, settings.pepper.get_secret_value().encode())
     sign_in = SignIn(sessions, frame)
     public_key = settings.public_key.get_secret_value()
-    route_class = html_route(frame)
-    anybody = APIRouter(route_class=route_class, include_in_schema=False)
+    anybody = APIRouter(route_class=html_route(frame, signed_in=False), include_in_schema=False)
     sign_in.add_to(anybody)
     anybody.add_api_route("/stream", Stream(engine, public_key, overview, sessions, frame).respond)
     anybody.add_api_route("/static/{name}", assets.respond)
     signed_in = APIRouter(
-        route_class=route_class, include_in_schema=False, dependencies=[Depends(sign_in.check)]
+        route_class=html_route(frame, signed_in=True),
+        include_in_schema=False,
+        dependencies=[Depends(sign_in.check), Depends(frame.refresh)],
     )
-    HomeRoutes(settings.public_url, scoring, leads, overview, frame).add_to(signed_in)
+    HomeRoutes(settings.public_url, leads, overview, sign_in, frame).add_to(signed_in)
+    FindRoutes(LeadSearch(engine, scoring.cleaner), leads, frame).add_to(signed_in)
+    SendingRoutes(engine, sign_in).add_to(signed_in)
     LeadRoutes(LeadPages(engine, scoring, leads), scoring, leads, sales, frame).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
@@ -80,18 +85,18 @@ class HomeRoutes:
     def __init__(
         self,
         ingest: str,
-        scoring: Scoring,
         leads: LeadQueries,
         overview: Overview,
+        sign_in: SignIn,
         frame: Frame,
     ) -> None:
-        self._ingest, self._cleaner, self._leads = ingest, scoring.cleaner, leads
-        self._overview, self._frame = overview, frame
+        self._ingest, self._leads = ingest, leads
+        self._overview, self._sign_in, self._frame = overview, sign_in, frame
 
     def add_to(self, router: APIRouter) -> None:
         """Adds the routes."""
         router.add_api_route("/", self.home)
-        router.add_api_route("/find", self.find, methods=["POST"])
+        router.add_api_route("/import", self.imports)
 
     async def home(
         self,
@@ -118,32 +123,21 @@ class HomeRoutes:
             )
         )
 
-    async def find(self, email: Annotated[str, Form(max_length=320)] = "") -> Response:
-        """Goes to the lead with this address; the address stays out of every URL."""
-        try:
-            found = await self._leads.look_up(self._identifier(email))
-        except Reject as error:
-            product = product_of(self._leads, "")
-            return await self._page(LeadFilter(product, limit=PER_PAGE), problem=error)
-        return see_other(f"/leads/{found}")
+    async def imports(self, request: Request) -> Response:
+        """Goes to ingest's page for files, which knows this session by its cookie where the host is
+        the same, else by a ticket.
+        """
+        ingest = urlsplit(self._ingest)
+        if (ingest.scheme, ingest.hostname) == (request.url.scheme, request.url.hostname):
+            return see_other(f"{self._ingest}/import")
+        ticket = self._sign_in.ticket(request)
+        return see_other(f"{self._ingest}/import/sign-in?ticket={ticket}")
 
-    def _identifier(self, email: str) -> Identifier:
-        named = self._cleaner.identifiers(Interaction(id="", type="", email=email))
-        if not named or "\0" in email:
-            raise Reject(
-                "this is no mail address",
-                where="email",
-                remedy="write it like jo@example.com",
-                kind="not-found",
-            )
-        return named[0]
-
-    async def _page(self, asked: LeadFilter, problem: Reject | None = None) -> Response:
+    async def _page(self, asked: LeadFilter) -> Response:
         listed = await self._leads.page(asked)
         pipeline = await self._overview.pipeline()
         return self._frame.page(
             "home.html",
-            200 if problem is None else 404,
             here="home",
             asked=asked,
             pipeline=pipeline[asked.product],
@@ -155,8 +149,6 @@ class HomeRoutes:
             listed=listed,
             names=names_of_views(listed.leads),
             items=await self._overview.recent(),
-            stopped=await self._overview.stopped(),
-            problem=problem,
             ingest=self._ingest,
         )
 
@@ -190,7 +182,13 @@ class LeadRoutes:
         another.
         """
         product = product_of(self._leads, product)
-        page = await self._pages.read(lead_id, product, whole=whole)
+        try:
+            page = await self._pages.read(lead_id, product, whole=whole)
+        except Reject as error:
+            if error.kind != "not-found":
+                raise
+            remedy = "find it by its name, company, phone or address, above"
+            raise Reject("no such lead", where="id", remedy=remedy, kind="not-found") from None
         return self._frame.page(
             "lead.html",
             here="lead",
@@ -212,13 +210,7 @@ class LeadRoutes:
         fact: Annotated[str, Form(max_length=100)] = "",
     ) -> Response:
         """Takes a report of sales; the form's own id makes of two clicks one fact."""
-        if is_cross_site(request):
-            raise Reject(
-                "this form is not ours",
-                where="Origin",
-                remedy="use the form on the lead's page",
-                kind="forbidden",
-            )
+        check_same_site(request)
         if status not in TYPE_OF:
             raise Reject(
                 "no such status", where="status", remedy=f"choose one of {', '.join(TYPE_OF)}"

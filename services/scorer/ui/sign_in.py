@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
-from services.scorer.ui.frame import Frame, own_path, see_other
+from services.scorer.ui.frame import MAX_PLACE, Frame, own_path, see_other
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKey
 from services.shared.http.problems import STATUS
@@ -27,11 +27,15 @@ class SignIn:
         """The key of who is signed in. Raises SignedOut."""
         return self._sessions.key_of(cookie_of(request, COOKIE))
 
+    def ticket(self, request: Request) -> str:
+        """What takes this session to a page on another host. Raises SignedOut."""
+        return self._sessions.ticket(self._sessions.key_of(cookie_of(request, COOKIE)))
+
     async def by_link(
         self,
         request: Request,
         key: Annotated[str, Query(max_length=200)] = "",
-        to: Annotated[str, Query(max_length=100)] = "/",
+        to: Annotated[str, Query(max_length=MAX_PLACE)] = "/",
     ) -> Response:
         """Signs in, or shows where to paste the key."""
         if key:
@@ -42,7 +46,7 @@ class SignIn:
         self,
         request: Request,
         key: Annotated[str, Form(max_length=200)] = "",
-        to: Annotated[str, Form(max_length=100)] = "/",
+        to: Annotated[str, Form(max_length=MAX_PLACE)] = "/",
     ) -> Response:
         """Signs in."""
         return self._sign_in(request, key, to)

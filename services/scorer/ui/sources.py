@@ -3,13 +3,31 @@ posted.
 """
 
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.ui.repository import PageRepository, StoredSource
+from services.scorer.ui.repository import PageRepository, StoredRemark, StoredSource
+from services.scorer.wording import count_of
+from services.shared.contracts.provenance import REMARK_SENTENCES
 
 KEY_TO_MAKE = "rl_…"  # a secret key stands on no page
+
+FORMS = "forms"  # the source whose events are forms
+TAKEN = "something that was taken otherwise than as it was written"
+
+
+class RemarkView(NamedTuple):
+    """What was accepted otherwise than as it was written: the sentence, the field, what stood
+    there, and what may have been meant.
+    """
+
+    sentence: str
+    field: str
+    text: str
+    nearest: str
+    last_at: datetime
 
 
 class SourceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +45,7 @@ class SourceView(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     refused: int
     last_refusal: str
+    remarks: list[RemarkView]
 
 
 async def sources(engine: AsyncEngine, public_key: str) -> list[SourceView]:
@@ -35,10 +54,20 @@ async def sources(engine: AsyncEngine, public_key: str) -> list[SourceView]:
     """
     async with engine.connect() as connection:
         found = await PageRepository(connection).sources()
-    return [_view(source, public_key) for source in found]
+        remarks = await PageRepository(connection).remarks()
+    return [
+        _view(source, public_key, [_remark(source.name, one) for one in remarks[source.name]])
+        for source in found
+    ]
 
 
-def _view(source: StoredSource, public_key: str) -> SourceView:
+def _remark(source: str, remark: StoredRemark) -> RemarkView:
+    senders = count_of(remark.seen, "form" if source == FORMS else "event")
+    what = REMARK_SENTENCES.get(remark.kind, f"{TAKEN} ({remark.kind.replace('-', ' ')})")
+    return RemarkView(f"{senders} sent {what}", *remark[1:4], remark.last_at)
+
+
+def _view(source: StoredSource, public_key: str, remarks: list[RemarkView]) -> SourceView:
     about = source.about
     return SourceView(
         name=source.name,
@@ -53,6 +82,7 @@ def _view(source: StoredSource, public_key: str) -> SourceView:
         accepted=source.accepted,
         refused=source.refused,
         last_refusal=source.last_refusal,
+        remarks=remarks,
     )
 
 

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import AppStatus
 
 from services.scorer.ui.frame import Frame
 from services.scorer.ui.live import Fragments, LiveUpdates
@@ -31,6 +32,8 @@ class Stream:
         self._engine, self._public_key, self._overview = engine, public_key, overview
         self._sessions, self._frame = sessions, frame
         self._live = LiveUpdates(self._fragments)
+        # an earlier server of this process set it when it ended, and it ends every stream
+        AppStatus.should_exit = False
 
     async def respond(self, request: Request) -> Response:
         """Server-sent events until the browser leaves or its session ends."""
@@ -54,6 +57,7 @@ class Stream:
 
     async def _fragments(self) -> Fragments:
         """What everybody who watches gets, rendered once."""
+        await self._frame.refresh()
         render = self._frame.fragment
         pipeline, recent = await self._overview.pipeline(), await self._overview.recent()
         parts = {
@@ -62,7 +66,9 @@ class Stream:
         }
         for source in await sources(self._engine, self._public_key):
             parts[f"source:{source.name}"] = render("_source.html", source=source)
-        parts["notices"] = render("_notices.html", stopped=await self._overview.stopped())
+            parts[f"remarks:{source.name}"] = render("_remarks.html", source=source)
+        parts["notices"] = render("_notices.html")
+        parts["brake"] = render("_brake.html")
         return Fragments(
             parts, {activity.key: render("_item.html", item=activity) for activity in recent}
         )

@@ -16,8 +16,16 @@ CLOCK_TOLERANCE_US = CLOCK_TOLERANCE // timedelta(microseconds=1)
 # the basis of a permission that was confirmed from the mailbox itself
 DOUBLE_OPT_IN = "double_opt_in"  # one of BASES_NOT_FROM_PAGES
 
+# the purpose of what is no word of a person: a mail of ours came back for a while (its basis says
+# by which status)
+DELIVERY = "delivery"
+
 # the basis of the refusal that stands for an address that mails have not reached for a while
 SOFT_BOUNCES = "soft bounces in a row"
+
+
+# the purpose, or channel, of the permission to measure clicks and opens
+TRACKING = "tracking"
 
 
 class ConsentKey(NamedTuple):

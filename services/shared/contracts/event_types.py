@@ -35,6 +35,7 @@ class EventType(StrEnum):
     WEBINAR_ATTENDED = "webinar_attended", "attended a webinar or event"
     EVENT_ATTENDED = "event_attended", "attended a webinar or event"
     CALL_ATTEMPTED = "call_attempted", "was called and not reached"
+    CALL_EXPIRED = "call_expired", "was not called in time"
     CALL_HELD = "call_held", "talked with us on the phone"
     MEETING_HELD = "meeting_held", "met us"
     SOCIAL_ENGAGED = "social_engaged", "reacted in a social network"
@@ -43,6 +44,7 @@ class EventType(StrEnum):
 
     # with mail
     EMAIL_PROCESSED = "email_processed", "is about to receive a mail"
+    EMAIL_SENT = "email_sent", "was sent a mail by another tool"
     EMAIL_DELIVERED = "email_delivered", "received a mail"
     EMAIL_DROPPED = "email_dropped", "was not written to by the mail tool"
     EMAIL_BOUNCED = "email_bounced", "could not be reached by mail"
@@ -70,6 +72,7 @@ class EventType(StrEnum):
     WON = "won", "was won"
     LOST = "lost", "was lost"
     REFUNDED = "refunded", "got its money back"
+    CHURNED = "churned", "is a customer no more"
     PURCHASED = "purchased", "bought"
 
     # our own
@@ -84,11 +87,11 @@ OURS_ALONE = frozenset({TOUCH_SENT})  # types that nobody else may post
 # senders who sign, and the company's servers and imports by a secret key: what became of a mail,
 # what sales did, who is who. A page may report that somebody leaves: to believe that is safe.
 NOT_FROM_PAGES = frozenset({
-    "email_processed", "email_delivered", "email_dropped", "email_bounced", "email_opened",
-    "email_clicked", "email_replied", "email_received", "email_complained", "email_changed",
-    "calendar_answered", "resubscribed",
+    "email_processed", "email_sent", "email_delivered", "email_dropped", "email_bounced",
+    "email_opened", "email_clicked", "email_replied", "email_received", "email_complained",
+    "email_changed", "calendar_answered", "resubscribed",
     "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened", "won", "lost",
-    "refunded", "purchased", "identity_reviewed",
+    "refunded", "churned", "purchased", "identity_reviewed",
 })  # fmt: skip
 # ... and the bases of consents that no page can know: a confirmation from the mailbox itself
 BASES_NOT_FROM_PAGES = frozenset({"double_opt_in"})
@@ -99,13 +102,16 @@ CONSENT_TYPES = REFUSALS | {"consent_given", "email_bounced"}
 REACHED = frozenset({
     "email_delivered", "email_opened", "email_clicked", "email_replied", "email_complained",
 })  # fmt: skip
+# By which another tool tells that it has sent a mail; of one mail it may tell both.
+MAILED = frozenset({"email_sent", "email_delivered"})
 REQUESTS = frozenset({"demo_requested", "enquired", "trial_started"})
 # What nobody does so often that the last of each type need ever be forgotten, however much follows.
 MILESTONES = REQUESTS | {
     "form_submitted", "webinar_registered", "webinar_attended",
     "event_attended", "survey_answered", "email_replied", "not_now", "unsubscribed",
     "email_complained", "call_held", "meeting_held", "sales_accepted", "sales_rejected",
-    "sales_disqualified", "opportunity_opened", "won", "lost", "refunded", "purchased",
+    "sales_disqualified", "opportunity_opened", "won", "lost", "refunded", "churned",
+    "purchased",
 }  # fmt: skip
 # Acts during which the person is on our site, or has just come from a mail.
 ON_SITE = REQUESTS | {
@@ -114,3 +120,8 @@ ON_SITE = REQUESTS | {
 }  # fmt: skip
 # Acts by which content counts as seen, and is not offered again.
 CONSUMES_CONTENT = ON_SITE - {"preference_set"} | {"email_replied"}
+# By which somebody answers without being on our site.
+ANSWERS = frozenset({
+    "email_replied", "survey_answered", "not_now", "webinar_attended", "event_attended",
+    "call_held", "meeting_held",
+})  # fmt: skip

@@ -107,7 +107,9 @@ class InteractionEvent(msgspec.Struct, frozen=True, kw_only=True):
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What nurture needs to know of a lead, so that it never reads the scorer's tables; consents by
     `channel:purpose`, `identifiers` as the HMACs under which a refusal may come; `excluded` is why
-    it is no lead by the playbook's rules, '' where it is one.
+    it is no lead by the playbook's rules, '' where it is one; `answered_at` is the last answer that
+    is no act on the site (a reply, a survey, a talk), `sales_until` the day that sales named for
+    going on; `mailed` are the times of the last mails that other tools sent.
     """
 
     stage: str
@@ -120,10 +122,15 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     user_id: str = ""
     traits: dict[str, Any] = {}
     sales_status: str = ""
+    sales_reason: str = ""
+    sales_at: datetime | None = None
+    sales_until: str = ""
     consents: dict[str, ConsentState] = {}
     identifiers: tuple[str, ...] = ()
     last_act_at: datetime | None = None
+    answered_at: datetime | None = None
     excluded: str = ""
+    mailed: tuple[datetime, ...] = ()
 
 
 class LeadRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -208,8 +215,10 @@ class ConsentEvent(msgspec.Struct, frozen=True, kw_only=True):
 class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A decision of nurture and what became of it.
 
-    `cause_at` is the time of the stage change or request that it answers, `requested` whether it is
-    a request, None where that was not noted; `imported` as in `Change`.
+    `announcement` is the stage change or request that it answers; between stage changes it has none
+    and `follows` the touch before it. `cause_at` is the time of what it answers, `requested`
+    whether that is a request, None where that was not noted; `imported` as in `Change`;
+    `outcome` is what came of a call.
     """
 
     id: str
@@ -221,6 +230,8 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     cause_at: datetime | None = None
     imported: str = ""
     requested: bool | None = None
+    follows: str = ""
+    persona: str = ""
     content: str = ""
     channel: str = ""
     status: Literal["due", "sending", "sent", "unknown", "failed", "withheld"]
@@ -230,6 +241,7 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     decided_at: datetime | None = None
     due_at: datetime | None = None
     sent_at: datetime | None = None
+    outcome: str = ""
     recipient: str = ""
     opens_tracked: bool = False
     clicks_tracked: bool = False
@@ -239,7 +251,7 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Envelope of `touch.decided.v1`, `touch.sent.v1`, `touch.failed.v1`."""
+    """Envelope of `touch.decided.v1`, `touch.sent.v1`, `touch.failed.v1`, `touch.answered.v1`."""
 
     id: str
     type: str

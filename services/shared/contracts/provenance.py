@@ -1,5 +1,6 @@
 """Where an event comes from: live or from an import, and what ingest had to correct in it."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
@@ -19,6 +20,16 @@ RemarkKind = Literal[
     "unknown-type",
 ]
 REMARK_KINDS: tuple[RemarkKind, ...] = get_args(RemarkKind)
+# each also follows "12 forms sent"
+REMARK_SENTENCES: Mapping[str, str] = {
+    "consent-word": "a word for consent that is not understood; no consent was taken from it",
+    "cut": "a text over the limit, which was cut",
+    "left-out": "a field that could not be read, which was left out",
+    "several": "several values where one is taken; the first was",
+    "unknown-content": "an id that no content of the playbook has",
+    "unknown-field": "a field that has no meaning here, which was ignored",
+    "unknown-type": "a type that is not known; it was taken, but counts for nothing by itself",
+}
 
 
 class Provenance(NamedTuple):

@@ -9,8 +9,9 @@ from services.shared.clock import rfc3339
 from services.shared.errors import Reject
 
 SalesStatus = Literal[
-    "accepted", "rejected", "disqualified", "opportunity", "won", "lost", "refunded"
-]
+    "accepted", "rejected", "disqualified", "opportunity", "won", "lost", "refunded",
+    "churned",
+]  # fmt: skip
 TYPE_OF: Mapping[SalesStatus, str] = {
     "accepted": "sales_accepted",
     "rejected": "sales_rejected",
@@ -19,6 +20,7 @@ TYPE_OF: Mapping[SalesStatus, str] = {
     "won": "won",
     "lost": "lost",
     "refunded": "refunded",
+    "churned": "churned",
 }
 STATUS_OF: Mapping[str, SalesStatus] = {type_: status for status, type_ in TYPE_OF.items()}
 

@@ -11,7 +11,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.shared.errors import Reject
+from services.shared.errors import Reject, Restart
 from services.shared.http.wire import LimitedHttpProtocol
 from services.shared.runtime import DRAIN_SECONDS, side_tasks
 from services.shared.settings import Settings
@@ -53,10 +53,12 @@ async def serve(
         on_stop()
         server.handle_exit(signal.SIGTERM, None)  # also ends streams, which would hold up the drain
         await asyncio.wait([web], timeout=DRAIN_SECONDS)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(name)
     for task in failed:
         if error := task.exception():
-            if isinstance(error, Reject):
-                raise error  # `run` says it in a sentence
+            if isinstance(error, Reject | Restart):
+                raise error  # `run` says it in a sentence, the service starts again
             log.error("loop_failed", exc_info=error)
             raise SystemExit(1)
     if failed and not stop.is_set():

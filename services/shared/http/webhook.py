@@ -21,6 +21,7 @@ from services.shared.settings import Settings
 
 ALLOW = "RIPELINE_PRIVATE_RECEIVERS"
 LOOPBACK = ("localhost", ".localhost")
+CONNECT_S = 4.0  # what is stopped meanwhile goes out no later
 SHORTEST_KEY = 24  # bytes, by the specification of Standard Webhooks
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -63,7 +64,7 @@ class SignedWebhook:
             resolver=CheckingResolver(self._networks) if self._networks else None,
             use_dns_cache=False,
         )
-        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        timeout = aiohttp.ClientTimeout(self._timeout, connect=min(CONNECT_S, self._timeout))
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,

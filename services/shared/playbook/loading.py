@@ -8,22 +8,28 @@ from typing import Any
 
 import yaml
 
+from services.shared.playbook import mail_html
 from services.shared.playbook.contradiction import Contradiction
 from services.shared.playbook.sections import Playbook
 from services.shared.playbook.types import checked
 from services.shared.playbook.validation import contradictions
 
+MODEL = "model.json"
 SECTIONS = {
-    "company": "playbook.yaml", "products": "playbook.yaml",
+    "company": "playbook.yaml", "state": "playbook.yaml", "test_addresses": "playbook.yaml",
+    "products": "playbook.yaml",
     "unnamed_product_weight": "playbook.yaml",
-    "open_pixel": "playbook.yaml", "cadence": "playbook.yaml", "holdout": "playbook.yaml",
+    "open_pixel": "playbook.yaml", "tracking": "playbook.yaml",
+    "cadence": "playbook.yaml", "holdout": "playbook.yaml",
+    "sending": "playbook.yaml",
     "consent": "playbook.yaml", "inbound": "playbook.yaml", "personas": "playbook.yaml",
-    "sales": "playbook.yaml",
+    "sales": "playbook.yaml", "calls": "playbook.yaml",
     "crm": "playbook.yaml",
     "identity": "identity.yaml",
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml",
     "pages": "score.yaml",
-    "content": "content.yaml", "programs": "programs.yaml", "model": "model.json",
+    "content": "content.yaml", "programs": "programs.yaml", "after_loss": "programs.yaml",
+    "model": MODEL,
     "senders": "senders.yaml", "machines": "machines.yaml",
 }  # fmt: skip
 OPTIONAL = frozenset({"senders.yaml", "machines.yaml"})
@@ -74,10 +80,13 @@ class _Read:
 
 
 def load(folder: Path) -> Playbook:
-    """Reads and validates a playbook folder. Raises `InvalidFile` with every problem."""
+    """Reads and validates a playbook folder; without a model of its own it has the one that comes
+    along. Raises `InvalidFile` with every problem.
+    """
     read = _Read()
     for file in dict.fromkeys(SECTIONS.values()):
         _read_file(folder, file, read)
+    _read_layouts(folder / mail_html.FOLDER, read)
     given = checked(read.sections, read.missed, _shipped)
     found = [problem for problem in given.problems if problem.path[:1] not in _tops(read.missed)]
     if given.playbook:
@@ -118,7 +127,9 @@ def _read_file(folder: Path, file: str, read: _Read) -> None:
         node = yaml.compose(text, yaml.CSafeLoader)
         data = json.loads(text) if file.endswith(".json") else yaml.load(text, yaml.CSafeLoader)
     except FileNotFoundError:
-        if file not in OPTIONAL:
+        if file == MODEL and folder != SHIPPED:
+            _read_file(SHIPPED, file, read)
+        elif file not in OPTIONAL:
             read.unreadable.add(file)
             remedy = f"Put {file} into {folder.name}/"
             read.problems.append(FileProblem(file, 1, "the file is missing", remedy))
@@ -128,7 +139,7 @@ def _read_file(folder: Path, file: str, read: _Read) -> None:
         read.problems.append(_unreadable(file, error))
         return
     read.problems += _twice(file, node)
-    if file == "model.json":
+    if file == MODEL:
         data = {"model": data}
     if not isinstance(data, dict):
         read.unreadable.add(file)
@@ -140,6 +151,19 @@ def _read_file(folder: Path, file: str, read: _Read) -> None:
         if SECTIONS.get(section, file) != file:
             what = f"section {section!r} belongs into {SECTIONS[section]}"
             read.problems.append(FileProblem(file, 1, what, "Move it"))
+
+
+def _read_layouts(folder: Path, read: _Read) -> None:
+    """The section `mails`: the text of every layout by its file's name."""
+    layouts: dict[str, str] = {}
+    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if path.suffix in mail_html.ENDINGS:
+            try:
+                layouts[path.name] = path.read_text("utf-8")
+            except (ValueError, OSError) as error:
+                read.problems.append(_unreadable(f"{mail_html.FOLDER}/{path.name}", error))
+    if layouts:
+        read.sections[mail_html.FOLDER] = layouts
 
 
 def _unreadable(file: str, error: Exception) -> FileProblem:
@@ -175,10 +199,12 @@ def _twice(file: str, root: yaml.Node | None) -> list[FileProblem]:
 def _located(read: _Read, problem: Contradiction) -> FileProblem:
     """The problem with the line of the file where its path leads, as far as it does."""
     path, what, remedy = problem[:3]
+    if path[:1] == (mail_html.FOLDER,) and len(path) > 1:
+        return FileProblem("/".join(map(str, path)), max(1, problem.below), what, remedy)
     top = str(path[0]) if path else ""
     file, node = read.sources.get(top, (SECTIONS.get(top, "playbook.yaml"), None))
     line = 1
-    for step in path[1:] if file == "model.json" else path:
+    for step in path[1:] if file == MODEL else path:
         if isinstance(node, yaml.MappingNode):
             found = next(((key, value) for key, value in node.value if key.value == step), None)
             if found is None:

@@ -25,6 +25,7 @@ def never_holding(playbook: Playbook) -> Iterable[Contradiction]:
                 "Give it a trait and an expression, or put it last",
             )
     yield from _of_cadence(playbook.cadence)
+    yield from _of_states(playbook)
     yield from _of_pages(playbook)
     yield from _of_points(playbook)
 
@@ -71,8 +72,19 @@ def _of_cadence(cadence: Cadence) -> Iterable[Contradiction]:
         yield Contradiction(at, "no day at all, so that nothing is ever sent", DAYS)
     if cadence.per_week < 1:
         what = f"at most {cadence.per_week} in a week, so that nothing is ever sent"
-        remedy = "Write 1 or more; `ripeline brake on` stops sending"
+        remedy = "Write 1 or more; `ripeline nurture stop` stops sending"
         yield Contradiction(("cadence", "per_week"), what, remedy)
+
+
+def _of_states(playbook: Playbook) -> Iterable[Contradiction]:
+    in_test = any(playbook.state_of(program) == "test" for program in playbook.programs)
+    if in_test and not playbook.test_addresses:
+        what = "empty, so that what is in test reaches nobody"
+        yield Contradiction(("test_addresses",), what, "Name the addresses that test mails go to")
+    for i, address in enumerate(playbook.test_addresses):
+        if "@" not in address:
+            remedy = "Write addresses such as anna@example.com"
+            yield Contradiction(("test_addresses", i), f"no address {address!r}", remedy)
 
 
 def _of_pages(playbook: Playbook) -> Iterable[Contradiction]:

@@ -12,12 +12,24 @@ from pydantic import Field, field_validator
 from services.shared.playbook.expressions import names_in
 from services.shared.playbook.frozen import FrozenModel
 from services.shared.playbook.machines import Machines
+from services.shared.playbook.programs import (
+    DEFAULT_AFTER_LOSS,
+    STATES,
+    AfterLoss,
+    Program,
+    State,
+)
 from services.shared.playbook.senders import Sender
 from services.shared.playbook.stage_model import Model
 
 UNKNOWN = "unknown"
 CUSTOMER = "customer"
-FOLD_VERSION = 4  # of the fold's rules and the shape of its state; raising it refolds every lead
+# of a model file what people decide and nothing is learned of
+OWN_OF_MODEL = ("hysteresis", "review_days", "same_mark_within_minutes", "mark_of_type")
+Purpose = Literal["service", "education", "product", "promotion", "sales"]
+# by distance from education to an offer
+PURPOSES: tuple[Purpose, ...] = ("education", "education", "product", "promotion")
+FOLD_VERSION = 5  # of the fold's rules and the shape of its state; raising it refolds every lead
 
 
 class Company(FrozenModel):
@@ -138,43 +150,73 @@ class Content(FrozenModel):
     call_to_action: str
     subject: str
     body: str
+    layout: str = Field(
+        "", description="a file of the folder mails/, .mjml or .html, for the mail's HTML part"
+    )
     language: str = "en"
     countries: list[str] = []
     valid_until: date | None = None
     objective: str = ""
     sample: bool = False
     service: bool = False
+    state: Literal["draft", "live"] = "live"
+
+    @property
+    def purpose(self) -> Purpose:
+        """What sending it unasked is for."""
+        if self.service:
+            return "service"
+        return PURPOSES[self.distance]
 
 
-class Program(FrozenModel):
-    """A series of items in the author's order, for a product and personas.
+class Cap(FrozenModel):
+    """At most `max` touches in so many days."""
 
-    With `trigger: request` it hands over what a lead asked for, at once: an item of it by its form,
-    or what `answers` names for a type of act.
-    """
-
-    id: str
-    name: str
-    goal: str
-    state: Literal["draft", "test", "live"] = "live"
-    product: str = "default"
-    personas: list[str] = []
-    trigger: Literal["stage", "request"] = "stage"
-    answers: dict[str, str] = {}
-    stages: list[str] = []
-    channel: Literal["email", "webhook"] = "email"
-    items: list[str] = []
+    days: int = Field(ge=1, le=31)
+    max: int = Field(ge=1)
 
 
 class Cadence(FrozenModel):
-    """Limits over all programs."""
+    """Limits over all programs. `caps` come beside `per_week`. With `holidays` nothing is sent on
+    public holidays of the lead's country.
+    """
 
     per_week: int = 3
+    caps: list[Cap] = []
     min_hours_between: float = 20
     quiet_from: int = Field(22, ge=0, le=23)
     quiet_until: int = Field(6, ge=0, le=23)
     working_days: list[int] = [0, 1, 2, 3, 4, 5, 6]
+    holidays: bool = True
     on_site_minutes: float = 30
+
+    @property
+    def all_caps(self) -> list[Cap]:
+        """That of a week, and the others."""
+        return [Cap(days=7, max=max(self.per_week, 1)), *self.caps]
+
+
+class Sending(FrozenModel):
+    """How fast mails go out. A new sender sends `first_day` mails on its first day, and on each of
+    `ramp_days` `daily_growth` times those of the day before; a receiver (a provider, else a domain)
+    gets `per_hour` at most.
+    """
+
+    first_day: int = Field(200, ge=1)
+    daily_growth: float = Field(1.5, ge=1, le=10)
+    ramp_days: int = Field(21, ge=0, le=90)
+    per_hour: int = Field(1_000, ge=1)
+
+
+class Calls(FrozenModel):
+    """Calls that people are asked to make: by whom, where the lead's `owner_trait` names nobody,
+    and until when.
+    """
+
+    assignee: str = ""
+    owner_trait: str = "owner"
+    due_hours: float = Field(24, gt=0, le=8760)
+    expires_days: float = Field(7, gt=0, le=365)
 
 
 class Holdout(FrozenModel):
@@ -201,7 +243,11 @@ class Inbound(FrozenModel):
 
 
 class Sales(FrozenModel):
-    """What sales may give as the reason when it disqualifies a lead."""
+    """What sales may give as the reason when it disqualifies a lead. With `pauses_account` its work
+    with one lead also pauses the programs of the others of that company.
+    """
+
+    pauses_account: bool = False
 
     disqualify_reasons: list[str] = Field(
         ["no_budget", "no_authority", "no_need", "bad_timing", "too_small", "not_our_market",
@@ -236,12 +282,22 @@ class Identity(FrozenModel):
 
 
 class Playbook(FrozenModel):
-    """The whole playbook; lists keep the author's order."""
+    """The whole playbook; lists keep the author's order. No program is further than `state`; those
+    in test reach `test_addresses` alone.
+    """
 
     company: Company
+    state: State = "live"
+    test_addresses: list[str] = []
     products: list[str] = Field(["default"], min_length=1)
     unnamed_product_weight: float = Field(0.5, gt=0, le=1)
     open_pixel: bool = False
+    tracking: Literal["granted", "asked"] = Field(
+        "granted",
+        description="whether clicks and opens are measured of who was not asked: granted, yes; "
+        "asked, no",
+    )
+    mails: dict[str, str] = Field({}, description="the layouts in the folder mails/, by file name")
     pages: list[PageRule] = []
     fit: Fit = Fit()
     engagement: Engagement
@@ -249,8 +305,11 @@ class Playbook(FrozenModel):
     personas: list[Persona] = Field(min_length=1)
     content: list[Content] = []
     programs: list[Program] = []
+    after_loss: list[AfterLoss] = DEFAULT_AFTER_LOSS
     cadence: Cadence = Cadence()
+    sending: Sending = Sending()
     holdout: Holdout = Holdout()
+    calls: Calls = Calls()
     consent: Consent = Consent()
     inbound: Inbound = Inbound()
     identity: Identity = Identity()
@@ -260,14 +319,37 @@ class Playbook(FrozenModel):
     machines: Machines = Machines()
     model: Model
 
+    def state_of(self, program: Program) -> State:
+        """How far a program is: no further than the playbook."""
+        return min(self.state, program.state, key=STATES.index)
+
     @cached_property
     def content_by_id(self) -> dict[str, Content]:
         return {item.id: item for item in self.content}
 
     @cached_property
+    def live_content(self) -> list[Content]:
+        """The items without drafts: those that are offered, and known by their pages and forms."""
+        return [item for item in self.content if item.state == "live"]
+
+    @cached_property
     def stages(self) -> list[str]:
         """The model's stages in order, then `customer`."""
         return [*self.model.stages, CUSTOMER]
+
+    @cached_property
+    def learned_traits(self) -> frozenset[str]:
+        """The traits that the model has weights of."""
+        learned = self.model.learned
+        return frozenset(each.trait for each in learned.attributes) if learned else frozenset()
+
+    def with_model(self, model: Model) -> "Playbook":
+        """The same playbook under another model; what people decide about the stage filter (marks
+        of types, when a stage is published) stays this playbook's.
+        """
+        own = {name: getattr(self.model, name) for name in OWN_OF_MODEL}
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_construct(**sections | {"model": model.model_copy(update=own)})
 
     @cached_property
     def named_traits(self) -> frozenset[str]:
@@ -281,14 +363,20 @@ class Playbook(FrozenModel):
                 *(persona.trait for persona in self.personas),
             )
             if trait
-        ).union(*written_back)
+        ).union(*written_back, self.learned_traits)
+
+    @cached_property
+    def hash(self) -> str:
+        """Of everything but the model: what was decided with another hash is decided again."""
+        text = self.model_dump_json(exclude={"model"})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
     def fold_hash(self) -> str:
         """Hash of all that the fold depends on; a state stored with another hash is refolded."""
         content = [
             item.model_dump(include={"id", "stages", "url", "urls", "forms"})
-            for item in self.content
+            for item in self.live_content
         ]
         fold = self.model_dump(
             mode="json",
@@ -302,6 +390,8 @@ class Playbook(FrozenModel):
                 "model",
             },
         )
+        if self.model.learned is None:
+            del fold["model"]["learned"]
         return hashlib.sha256(
             json.dumps(
                 [FOLD_VERSION, fold, content, sorted(self.named_traits)], sort_keys=True

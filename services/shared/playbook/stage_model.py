@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from services.shared.playbook.frozen import FrozenModel
+from services.shared.playbook.learned import Learned
 
 SENTENCES = {  # of older model files
     "by the content's latest stage": {"by_content": True},
@@ -78,6 +79,7 @@ class Model(FrozenModel):
     mark_of_type: dict[str, str | MarkOfContent | None]
     horizon_days: float = 90
     eigenbasis: Eigenbasis | None = None
+    learned: Learned | None = None
 
     @field_validator("mark_of_type", mode="before")
     @classmethod
@@ -108,6 +110,11 @@ class Model(FrozenModel):
         if self.review_days != sorted(self.review_days):
             raise ValueError("review_days are not in ascending order")
         return self
+
+    @property
+    def version(self) -> str:
+        """What tells models apart; '' of one that was written by hand."""
+        return self.learned.version if self.learned else ""
 
     @cached_property
     def parameters_hash(self) -> str:

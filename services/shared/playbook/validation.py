@@ -7,11 +7,12 @@ from collections.abc import Iterable
 import jmespath
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
 
-from services.shared.playbook import mail_text, senders
+from services.shared.playbook import mail_html, mail_text, senders
 from services.shared.playbook.contradiction import Contradiction, did_you_mean
 from services.shared.playbook.patterns import pattern_problem
+from services.shared.playbook.programs import Program
 from services.shared.playbook.reachability import never_holding
-from services.shared.playbook.sections import Content, FitRule, Persona, Playbook, Program
+from services.shared.playbook.sections import Content, FitRule, Persona, Playbook
 from services.shared.playbook.stage_model import MarkOfContent
 
 Path = tuple[int | str, ...]
@@ -30,6 +31,7 @@ def contradictions(playbook: Playbook) -> Iterable[Contradiction]:
     for i, persona in enumerate(playbook.personas):
         yield from _unreadable_patterns(("personas", i), persona)
     yield from never_holding(playbook)
+    yield from _of_losses(playbook)
     yield from _taken(playbook)
 
 
@@ -62,6 +64,13 @@ def _of_content(playbook: Playbook) -> Iterable[Contradiction]:
             yield Contradiction((*at, "subject"), found.what, found.remedy)
         for found in mail_text.problems_of_body(item.body):
             yield Contradiction((*at, "body"), found.what, found.remedy, below=found.line)
+        if item.layout and item.layout not in playbook.mails:
+            remedy = f"{did_you_mean(item.layout, playbook.mails)}Put it into {mail_html.FOLDER}/"
+            yield Contradiction((*at, "layout"), f"no file {item.layout!r}", remedy)
+    for name, source in playbook.mails.items():
+        for found in mail_html.problems_of_layout(name, source):
+            path = (mail_html.FOLDER, name)
+            yield Contradiction(path, found.what, found.remedy, below=found.line)
     for i, loop in _loops(playbook.content):
         what = f"a loop of prerequisites: {' -> '.join(loop)}"
         yield Contradiction(("content", i, "prerequisites"), what, "Take one of them out")
@@ -71,6 +80,7 @@ def _of_program(playbook: Playbook, at: Path, program: Program) -> Iterable[Cont
     for j, name in enumerate(program.items):
         yield from _unknown_content(playbook, (*at, "items", j), name)
     yield from _unknown_stages(playbook, at, program.stages)
+    yield from _of_membership(playbook, at, program)
     if program.product not in playbook.products:
         yield _unknown_product(playbook, (*at, "product"), program.product)
     if program.trigger == "stage" and not (program.stages and program.items):
@@ -79,6 +89,21 @@ def _of_program(playbook: Playbook, at: Path, program: Program) -> Iterable[Cont
     for type_, name in program.answers.items():
         yield from _unknown_content(playbook, (*at, "answers", type_), name)
     yield from _unknown_personas(playbook, at, program.personas)
+
+
+def _of_membership(playbook: Playbook, at: Path, program: Program) -> Iterable[Contradiction]:
+    """Who enters and what ends it; a pace and a silence whose numbers are in order."""
+    yield from _unknown_stages(playbook, (*at, "exit"), program.exit.stages)
+    for part, names in (("entry", program.entry.done), ("exit", program.exit.done)):
+        for j, name in enumerate(names):
+            yield from _unknown_content(playbook, (*at, part, "done", j), name)
+    pace, silence = program.pace, program.silence
+    if not pace.least <= pace.usual <= pace.most:
+        what = f"least {pace.least:g}, usual {pace.usual:g}, most {pace.most:g} are out of order"
+        yield Contradiction((*at, "pace"), what, "Write them so that none is above the next")
+    if not silence.slower <= silence.other <= silence.pause:
+        what = f"slower {silence.slower}, other {silence.other}, pause {silence.pause} go down"
+        yield Contradiction((*at, "silence"), what, "Write them so that none is above the next")
 
 
 def _unknown_stages(playbook: Playbook, at: Path, stages: list[str]) -> Iterable[Contradiction]:
@@ -139,6 +164,20 @@ def _of_crm(playbook: Playbook) -> Iterable[Contradiction]:
         except JMESPathError as error:
             what = f"no JMESPath expression: {str(error).splitlines()[0]}"
             yield Contradiction(("crm", "fields", name), what, "Mend the expression")
+
+
+def _of_losses(playbook: Playbook) -> Iterable[Contradiction]:
+    """Rules that an earlier one takes altogether, and waits of no time."""
+    taken: set[str] = set()
+    for i, rule in enumerate(playbook.after_loss):
+        at: Path = ("after_loss", i)
+        if taken.issuperset(rule.sales):
+            what = f"never holds: an earlier rule takes all of {', '.join(rule.sales)}"
+            yield Contradiction(at, what, "Put the rule without reasons last")
+        if not rule.reasons:
+            taken |= {*rule.sales}
+        if rule.then == "wait" and not rule.days:
+            yield Contradiction(at, "waits for no days", "Give `days`, or `then: go_on`")
 
 
 def _of_fit(playbook: Playbook) -> Iterable[Contradiction]:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.nurture.channels import OutcomeUnknown, ServerUnusable
+from services.nurture.channels import Bounced, OutcomeUnknown, ReceiverRefuses, ServerUnusable
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message
-from services.shared.errors import Reject, Retry
+from services.shared.errors import Retry
 from services.shared.settings import Settings
 from services.shared.urls import read_sender
 from tests.support.certificates import make_certificate
@@ -71,16 +71,18 @@ async def send(server: SmtpServer, login: str = "", **settings: Any) -> None:
         ("MAIL", "550 not your address", ServerUnusable),
         ("MAIL", DROP, ServerUnusable),
         ("MAIL", SILENCE, ServerUnusable),
-        ("RCPT", "550 nobody here", Reject),
+        ("RCPT", "550 nobody here", Bounced),
         ("RCPT", "450 greylisted", Retry),
         ("RCPT", "421 going down", Retry),
         ("RCPT", "530 log in first", ServerUnusable),
         ("RCPT", DROP, ServerUnusable),
         ("RCPT", SILENCE, ServerUnusable),
-        ("DATA", "552 too large", Reject),
+        ("DATA", "552 too large", Bounced),
         ("DATA", "451 not now", Retry),
         ("DATA", "421 going down", Retry),
-        (BODY, "554 spam", Reject),
+        (BODY, "554 spam", Bounced),
+        (BODY, "550 5.7.26 unauthenticated", ReceiverRefuses),
+        (BODY, "421 4.7.28 unusual rate", ReceiverRefuses),
         (BODY, "451 not now", Retry),
         ("RCPT", "what?", ServerUnusable),
         (BODY, "what?", OutcomeUnknown),

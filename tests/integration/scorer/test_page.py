@@ -10,11 +10,13 @@ import httpx
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sse_starlette.sse import AppStatus
 
 from services.scorer.api import create_app
 from services.scorer.processing.handler import Handler
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
+from services.scorer.wording import visitor_name
 from services.shared.clock import EPOCH, Clock
 from services.shared.contracts.events import (
     INTERACTIONS,
@@ -25,6 +27,7 @@ from services.shared.contracts.events import (
     envelope,
 )
 from services.shared.http.keys import ApiKeys, new_key, register
+from services.shared.messaging import sending
 from services.shared.messaging.kafka import Publisher, Record
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
@@ -97,9 +100,13 @@ async def site(
     await site.open()
     yield site
     await site.http.aclose()
-    # a count that nobody waited for ends before its connections do
-    counting = [t for t in asyncio.all_tasks() if "Overview._count" in repr(t.get_coro())]
-    await asyncio.gather(*counting)
+    # what nobody waited for ends before its connections do
+    left = [
+        task
+        for task in asyncio.all_tasks()
+        if any(name in repr(task.get_coro()) for name in ("Overview._count", "LiveUpdates._poll"))
+    ]
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def demo(email: str, name: str = "Jo Day", **more: object) -> Interaction:
@@ -205,6 +212,14 @@ async def test_what_one_sync_gave_and_took_is_shown_side_by_side(site: Site) -> 
     assert "given without a date as well (trait), which overrules no refusal" in page
     assert "permission withdrawn" in page
     assert "permission given" in page
+    answer = await site.http.post(
+        "/v1/leads/lookup",
+        json={"email": "jo@firm.example"},
+        headers={"Authorization": f"Bearer {site.key}"},
+    )
+    [consent] = answer.json()["consent"]
+    assert consent["state"] == "withdrawn"
+    assert consent["overruled"] == {"state": "given", "basis": "trait"}
 
 
 async def test_the_points_shown_add_up_to_the_sum_shown(site: Site) -> None:
@@ -260,6 +275,136 @@ async def test_what_is_asked_wrongly_is_answered_for_people(site: Site) -> None:
         assert answer.status_code == status, path
         assert answer.headers["content-type"].startswith("text/html")
         assert "To the pipeline" in answer.text
+
+
+async def test_errors_and_signing_in_lead_back_to_where_one_was(site: Site) -> None:
+    lead = f"/leads/{uuid.uuid4()}"
+    for asked, place in (
+        ("/mail?before=1-2", "/mail?before=1-2"),
+        (f"{lead}?product=default&all=1", f"{lead}?product=default&all=1"),
+        ("/?stage=decision", "/?stage=decision"),
+        ("/sources", "/sources"),
+        ("/import", "/import"),
+        (f"/touches/{uuid.uuid4()}/mail", "/"),
+    ):
+        where = httpx.URL((await site.http.get(asked)).headers["location"])
+        assert (where.path, where.params["to"]) == ("/sign-in", place)
+        answer = await site.http.post("/sign-in", data={"key": site.key, "to": place})
+        assert answer.headers["location"] == place
+        site.http.cookies.clear()
+    where = httpx.URL((await site.http.post(f"{lead}/status")).headers["location"])
+    assert where.params["to"] == lead
+    await site.sign_in()
+    for path, back in (
+        ("/mail?before=bent", "/mail"),
+        (f"{lead}?product=none", lead),
+        ("/?stage=none", "/"),
+    ):
+        assert f'href="{back}">Back to where you were' in (await site.http.get(path)).text
+    answer = await site.http.post(f"{lead}/status", data={"status": "none"})
+    assert answer.status_code == 400
+    assert f'href="{lead}">Back to where you were' in answer.text
+
+
+async def test_what_is_wrong_with_signing_in_tells_strangers_nothing(site: Site) -> None:
+    async with site.engine.begin() as connection:
+        await sending.stop(connection, "somebody")
+    for answer in (
+        await site.http.get("/sign-in"),
+        await site.http.get("/sign-in", params={"key": "x" * 201}),
+    ):
+        assert "Sending is stopped" not in answer.text
+        assert "Stop sending" not in answer.text
+
+
+async def found(site: Site, question: str) -> tuple[int, str]:
+    """The status of the answer, and the names that it lists, or the path it leads to."""
+    answer = await site.http.post("/find", data={"lead": question})
+    names = re.findall(r'<th scope="row"><a href="/leads/[^"]+">([^<]+)</a>', answer.text)
+    return answer.status_code, answer.headers.get("location") or ", ".join(sorted(names))
+
+
+async def test_a_lead_is_found_by_name_company_phone_address_and_id(site: Site) -> None:
+    await site.sign_in()
+    traits = {"company": "Müller Engines", "phone": "+49 (0)151 234-5678"}
+    await site.happened(
+        Interaction(
+            id="1", type="demo_requested", email="ada@engines.example", user_id="u-77",
+            traits=traits | {"name": "Ada Lovelace"},
+        ),
+        Interaction(
+            id="2", type="demo_requested", email="bo@engines.example",
+            traits={"name": "Bo O'Day", "company": "Müller Engines", "phone": "0151 9999999"},
+        ),
+    )  # fmt: skip
+    ada, bo = await site.lead("ada@engines.example"), await site.lead("bo@engines.example")
+    for question in (
+        "ada@engines.example", "u-77", ada.rpartition("/")[2], "lovelace", "ADA LOVE",
+        "engines ada", "0151/2345678", "0049 151 2345678", "2345678",
+    ):  # fmt: skip
+        assert await found(site, question) == (303, ada), question
+    assert await found(site, "o'day") == (303, bo)
+    assert await found(site, "muller") == (200, "Ada Lovelace, Bo O&#39;Day")
+    for unknown in ("", "a", "'", "' | 'ada", "ada:*", "ada & !bo", "0151 2345679", "%", "x" * 320):
+        status, names = await found(site, unknown)
+        assert (status, names) in ((404, ""), (303, ada)), unknown
+    listed = await site.http.post("/find", data={"lead": "muller", "to": "//evil.example"})
+    assert '<a href="/">Back</a>' in listed.text
+
+
+async def test_a_lead_is_found_by_what_is_known_of_it_last_and_under_the_one_it_became(
+    site: Site,
+) -> None:
+    await site.sign_in()
+    await site.happened(demo("jo@firm.example", "Jo Day"), demo("jo@home.example", "Jo Home"))
+    await site.happened(
+        Interaction(
+            id="n", type="identified", email="jo@firm.example", traits={"name": "Jo Night"}
+        ),
+        days_ago=0.9,
+    )
+    assert await found(site, "night") == (303, await site.lead("jo@firm.example"))
+    assert (await found(site, "day"))[0] == 404
+    same = [
+        Interaction(id=f"i{mail}", type="identified", user_id="u1", email=mail)
+        for mail in ("jo@firm.example", "jo@home.example")
+    ]
+    await site.happened(*same, days_ago=0.5)
+    assert await found(site, "jo") == (303, await site.lead("jo@home.example"))
+
+
+async def test_visitors_are_named_apart_and_found_by_those_names(site: Site) -> None:
+    await site.sign_in()
+    visitors = [f"visitor-7-{n}-é\\" for n in range(8)]
+    await site.happened(
+        *(Interaction(id=each, type="page_viewed", anonymous_id=each) for each in visitors)
+    )
+    paths = set()
+    for visitor in visitors:
+        name = visitor_name(visitor)
+        status, path = await found(site, name)
+        paths.add(path)
+        assert status == 303
+        assert await found(site, f" {name.upper()} ") == (303, path)
+        assert await found(site, name.removeprefix("Visitor ")) == (303, path)
+        page = (await site.http.get(path)).text
+        assert f"<h1>{name}</h1>" in page
+        assert f"{visitor} ({name})" in page
+    assert len(paths) == len(visitors)
+    # who has a name is found by that and by what the page calls the browser
+    named = Interaction(
+        id="n", type="identified", anonymous_id=visitors[0], traits={"name": "Jo Facade"}
+    )
+    await site.happened(named, days_ago=0.5)
+    assert await found(site, visitor_name(visitors[0])) == await found(site, "facade")
+
+
+async def test_what_many_answer_to_is_cut_and_said_so(site: Site) -> None:
+    await site.sign_in()
+    await site.happened(*(demo(f"p{n}@firm.example", f"Person {n}") for n in range(30)))
+    answer = await site.http.post("/find", data={"lead": "person"})
+    assert answer.text.count('<th scope="row">') == 25
+    assert "There are more" in answer.text
 
 
 async def test_looking_for_an_address_keeps_it_out_of_addresses(site: Site) -> None:
@@ -347,9 +492,12 @@ async def test_notices_tell_a_compressed_clock_and_a_sample_playbook(
             ]
         }
     )
+    in_test, draft = (own.model_copy(update={"state": state}) for state in ("test", "draft"))
     for playbook, clock, noticed in (
         (default_playbook, Clock(NOW.timestamp(), 60, 9999), True),
         (own, present.CLOCK, False),
+        (in_test, present.CLOCK, False),
+        (draft, present.CLOCK, False),
     ):
         site = Site(settings, engine, playbook, clock)
         await site.open()
@@ -357,6 +505,8 @@ async def test_notices_tell_a_compressed_clock_and_a_sample_playbook(
         home = (await site.http.get("/")).text
         assert ("60 days pass in 9999 seconds" in home) is noticed
         assert ("Sample playbook" in home) is noticed
+        assert ("mails go to the test's addresses alone" in home) is (playbook is in_test)
+        assert ("is not live, and nothing goes out" in home) is (playbook is draft)
         await site.http.aclose()
 
 
@@ -396,6 +546,166 @@ async def test_the_stream_shows_what_is_new_without_being_asked(site: Site) -> N
     await asyncio.wait_for(running, 20)
 
 
+async def test_a_new_page_streams_though_an_earlier_server_of_the_process_has_ended(
+    settings: Settings, engine: AsyncEngine, default_playbook: Playbook
+) -> None:
+    AppStatus.should_exit = True
+    site = Site(settings, engine, default_playbook)
+    await site.http.aclose()
+    assert not AppStatus.should_exit
+
+
+async def test_an_enquiry_shows_its_message_and_how_to_answer(site: Site) -> None:
+    await site.sign_in()
+    await site.happened(
+        Interaction(
+            id="1",
+            type="enquired",
+            email="jo@firm.example",
+            traits={"phone": "+49 (0)151 234-5678"},
+            properties={"message": f"Two lines\n{ODD}"},
+        )
+    )
+    page = (await site.http.get(await site.lead("jo@firm.example"))).text
+    history = page[page.index('id="history-title"') :]
+    assert "Two lines\n&lt;script&gt;" in history
+    for part in (page[: page.index('class="facts"')], history):
+        assert '<a href="mailto:jo@firm.example">jo@firm.example</a>' in part
+        assert '<a href="tel:+491512345678">+49 (0)151 234-5678</a>' in part
+    assert "1 event, newest first" in history
+    assert "1 lead, as of" in (await site.http.get("/")).text
+
+
+async def test_a_reason_is_said_once(site: Site) -> None:
+    await site.sign_in()
+    await site.happened(demo("jo@firm.example"))
+    path = await site.lead("jo@firm.example")
+    why = "the account is in the permanent hold-out that shows what nurturing does"
+    await site.touched(path, status="withheld", reason="holdout", why=why, stage="decision")
+    page = (await site.http.get(path)).text
+    assert page.count(why) == 1
+    assert "comparison group" not in page
+
+
+async def test_times_are_said_by_how_long_ago_they_are(site: Site) -> None:
+    await site.sign_in()
+    await site.happened(demo("jo@firm.example"), days_ago=0.1)
+    for page in ("/", await site.lead("jo@firm.example")):
+        text = (await site.http.get(page)).text
+        said = re.findall(r'<time datetime="[^"]+Z" title="\d+ \w+ \d{4}, [^"]+">([^<]+)', text)
+        assert "2 h ago" in said
+
+
+async def test_one_stops_sending_and_resumes_it_from_any_page(site: Site) -> None:
+    """N14, U2."""
+    await site.sign_in()
+    await site.happened(demo("jo@firm.example"))
+    lead = await site.lead("jo@firm.example")
+    own, foreign = {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "same-site"}
+    for headers in (foreign, {"Origin": "https://evil.example"}):
+        answer = await site.http.post("/sending", data={"brake": "on"}, headers=headers)
+        assert answer.status_code == 403
+    stop = await site.http.post("/sending", data={"brake": "on", "to": lead}, headers=own)
+    assert (stop.status_code, stop.headers["location"]) == (303, lead)
+    async with site.engine.begin() as connection:
+        await connection.execute(
+            text("INSERT INTO access.held VALUES ('email', 'a-track', 36), ('webhook', 'b', 1)")
+        )
+    for path in ("/", lead, "/mail", "/sources", f"/leads/{uuid.uuid4()}"):
+        page = (await site.http.get(path)).text
+        assert "Sending is stopped" in page
+        assert "37 touches held: 36 by email of a-track, 1 by webhook of b." in page
+        assert "by the page (key people)" in page
+        assert '<button name="brake" value="off">' in page
+        assert 'value="on"' not in page
+    answer = await site.http.post("/sending", data={"brake": "off", "to": "//x"}, headers=own)
+    assert answer.headers["location"] == "/"
+    assert "Sending is stopped" not in (await site.http.get("/mail")).text
+    assert (await site.http.post("/sending", data={"brake": "x"}, headers=own)).status_code == 404
+    await site.http.post("/sign-out")
+    answer = await site.http.post("/sending", data={"brake": "on"}, headers=own)
+    assert answer.headers["location"].startswith("/sign-in")
+    async with site.engine.connect() as connection:
+        assert not await sending.is_stopped(connection)
+
+
+async def test_every_page_says_what_else_holds_up_sending(site: Site) -> None:
+    await site.sign_in()
+    assert "has not been started yet" in (await site.http.get("/mail")).text
+    async with site.engine.begin() as connection:
+        await sending.report(connection, f"a gate {ODD}")
+    page = (await site.http.get("/mail")).text
+    assert "has not been started yet" not in page
+    assert "a gate" not in page  # it may pass in a moment
+    for statement, said in (
+        ("UPDATE access.sending SET waits_since = now() - interval '6 s'", "a gate &lt;script&gt;"),
+        ("UPDATE access.sending SET seen_at = now() - interval '1 h'", "has not been seen since"),
+        (
+            "INSERT INTO access.ingest_lease (instance, spooled, revision, renewed_at) "
+            "VALUES ('i-1', true, 1, now())",
+            "sending waits for the spool of ingest i-1",
+        ),
+        (
+            "INSERT INTO scorer.gap (topic, topic_id, partition, first, log_end, why) "
+            "VALUES ('lead.interactions', :id, 0, 0, 7, 'deleted')",
+            "at least 7 records of lead.interactions",
+        ),
+    ):
+        values = {"id": str(uuid.uuid4())} if ":id" in statement else {}
+        async with site.engine.begin() as connection:
+            await connection.execute(text(statement), values)
+        assert said in (await site.http.get("/mail")).text
+    async with site.engine.begin() as connection:
+        await sending.report(connection, "")
+    assert "a gate" not in (await site.http.get("/mail")).text
+
+
+async def test_the_page_of_sources_shows_what_was_taken_otherwise_than_written(site: Site) -> None:
+    await site.sign_in()
+    async with site.engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO access.source (name, about, served) VALUES ('forms', CAST(:about AS "
+                "jsonb), true), ('canonical', CAST(:about AS jsonb), true)"
+            ),
+            {"about": '{"title": "T", "address": "a", "signs": false, "steps": [], "snippet": ""}'},
+        )
+        await connection.execute(
+            text(
+                "INSERT INTO access.source_remark (source, kind, field, text, nearest, seen) "
+                "VALUES ('forms', 'consent-word', 'consent', 'Vielleicht', '', 12), "
+                "('canonical', 'unknown-field', :odd, '', 'occurred_at', 1), "
+                "('canonical', 'not-known-yet', '', '', '', 2)"
+            ),
+            {"odd": ODD},
+        )
+    page = (await site.http.get("/sources")).text
+    assert "12 forms sent a word for consent that is not understood" in page
+    assert "»Vielleicht«" in page
+    assert "1 event sent a field that has no meaning here" in page
+    assert "did you mean <code>occurred_at</code>?" in page
+    assert "2 events sent something that was taken otherwise than as it was written" in page
+    assert ODD not in page
+
+
+async def test_importing_asks_for_no_other_sign_in(
+    settings: Settings, engine: AsyncEngine, default_playbook: Playbook
+) -> None:
+    for address, leads in (
+        ("http://page:8080", r"http://page:8080/import"),
+        ("https://page", r"https://page/import/sign-in\?ticket=.+"),
+        ("http://in.firm.example", r"http://in\.firm\.example/import/sign-in\?ticket=.+"),
+    ):
+        elsewhere = settings.model_copy(update={"public_url": address})
+        site = Site(elsewhere, engine, default_playbook)
+        await site.open()
+        assert (await site.http.get("/import")).headers["location"] == "/sign-in?to=/import"
+        await site.sign_in()
+        where = (await site.http.get("/import")).headers["location"]
+        assert re.fullmatch(leads, where)
+        await site.http.aclose()
+
+
 async def test_the_page_says_why_nothing_goes_out(site: Site) -> None:
     await site.sign_in()
     assert "Nothing goes out" not in (await site.http.get("/")).text
@@ -404,7 +714,18 @@ async def test_the_page_says_why_nothing_goes_out(site: Site) -> None:
             text("INSERT INTO access.channel_stop VALUES ('email', :why, now(), now(), 1)"),
             {"why": f"the mail server answered 535 {ODD}"},
         )
+        await connection.execute(
+            text(
+                "INSERT INTO access.receiver VALUES ('google', 'stopped', :why, 9, 2, 0, now()), "
+                "('gmx', 'warning', 'a few', 9, 1, 0, now()), ('yahoo', 'ok', '', 9, 0, 1, now())"
+            ),
+            {"why": f"mails are not authenticated {ODD}"},
+        )
     page = (await site.http.get("/")).text
-    assert "Nothing goes out by email" in page
+    assert "Nothing goes to google" in page
+    assert "mails are not authenticated &lt;script&gt;" in page
+    assert "gmx complains" in page
+    assert "yahoo" not in page
+    assert "Sending by email has stopped" in page
     assert "the mail server answered 535 &lt;script&gt;" in page
     assert ODD not in page

@@ -21,7 +21,7 @@ from services.scorer.processing.handler import Decoded, Handler
 from services.scorer.processing.snapshots import MAX_IDENTIFIERS, snapshot_of
 from services.scorer.processing.sweeper import Sweeper
 from services.scorer.scoring import Scoring
-from services.scorer.store import Store
+from services.scorer.store import LEAD, Store
 from services.shared.clock import DAY, Clock, from_us, to_us
 from services.shared.contracts.events import (
     CHANGES,
@@ -40,7 +40,7 @@ from services.shared.contracts.events import (
     keyed_hash,
 )
 from services.shared.contracts.provenance import LIVE, Provenance
-from services.shared.db import rows, value
+from services.shared.db import copy, rows, value
 from services.shared.errors import Retry
 from services.shared.logs import configure_logs
 from services.shared.messaging.consumer import Consumer
@@ -280,7 +280,7 @@ async def test_a_database_that_is_away_fills_no_dead_letters(
     await asyncio.sleep(1.0)
     assert not waiting.done()
     await allow(True)
-    await asyncio.wait_for(waiting, 15)
+    await asyncio.wait_for(waiting, 45)
     await admin.dispose()
     assert await bench.one("SELECT count(*) FROM scorer.event") == 9
     assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
@@ -347,10 +347,23 @@ async def test_a_live_migration_fills_no_dead_letters(bench: Bench, breakage: st
         await asyncio.sleep(0.7)
         await bench.do(back)
         with suppress(Retry):
-            await asyncio.wait_for(waiting, 15)
+            await asyncio.wait_for(waiting, 45)
         await bench.take(*batch)
     assert await bench.one("SELECT count(*) FROM scorer.event") == 10
     assert await bench.one("SELECT count(*) FROM scorer.dead_letter") == 0
+
+
+async def test_every_connection_forgets_the_types_of_a_migration(bench: Bench) -> None:
+    """O4: two idle connections remember a type that the table no longer has."""
+    there, back = BREAKAGES["a changed type of what is read"]
+    await bench.do(there)
+    async with bench.engine.connect() as first, bench.engine.connect() as second:
+        for connection in (first, second):
+            await copy(connection, LEAD, [])
+    await bench.do(back)
+    record = bench.record(Interaction(id="e1", type="demo_requested", user_id="u"), NOON)
+    await asyncio.wait_for(bench.take(record), 20)
+    assert await bench.one("SELECT count(*) FROM scorer.event") == 1
 
 
 async def test_a_type_that_was_changed_for_good_is_learned(bench: Bench) -> None:

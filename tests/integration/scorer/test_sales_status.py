@@ -501,7 +501,7 @@ async def test_the_page_takes_a_report_and_shows_it_with_its_reason(bench: Bench
         assert (answer.status_code, answer.headers["location"]) == (303, f"/leads/{ann}")
     assert len(await bench.reports()) == 1
     page = (await bench.http.get(f"/leads/{ann}")).text
-    assert "<dt>Sales</dt><dd>disqualified: Bad timing</dd>" in page
+    assert '<span class="said-status">disqualified: Bad timing</span>' in page
     assert '<option value="no_budget">No budget</option>' in page
 
 

@@ -6,8 +6,10 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture.api import create_app as nurture
+from services.nurture.calls import Calls
 from services.scorer.api import create_app as scorer
 from services.scorer.scoring import Scoring
+from services.shared.clock import Clock
 from services.shared.db import rows
 from services.shared.http.keys import ApiKeys, new_key, register
 from services.shared.messaging.kafka import Publisher
@@ -29,7 +31,7 @@ async def test_questions_are_counted_by_key_and_guesses_by_address(
     """With 429 and the header fields; and a key's last use is written down, now and then."""
     keys, limited = ApiKeys(engine), settings.model_copy(update=LIMITS)
     app: FastAPI = (
-        nurture(limited, engine, keys, dict)
+        nurture(limited, engine, keys, dict, Calls(engine, Clock(), lambda: None))
         if service == "nurture"
         else scorer(
             limited,

@@ -35,6 +35,35 @@ def test_a_table_is_read_in_its_own_encoding(table: Path, rows: int, tmp_path: P
     assert found == [right] or (table.stem in SIMILAR and rows < 200)
 
 
+@pytest.mark.parametrize("rows", [5, 20, 200])
+@pytest.mark.parametrize(
+    ("table", "encoding"),
+    [
+        ("cp932-ja", "euc_jp"),
+        ("cp932-ja", "iso2022_jp"),
+        ("cp949-ko", "euc_kr"),
+        ("cp949-ko", "iso2022_kr"),
+        ("gb18030-zh", "gb18030"),
+    ],
+)
+def test_siblings_of_an_encoding_are_read_right_or_asked(
+    table: str, encoding: str, rows: int, tmp_path: Path
+) -> None:
+    """Written by programs of Unix and by mail programs: EUC and escapes, the same tables."""
+    path = tmp_path / "f.csv"
+    text = (DATA / "encodings" / f"{table}.csv").read_bytes().decode(table.partition("-")[0])
+    right = "\n".join(text.split("\n")[: rows + 1]) + "\n"
+    path.write_bytes(right.encode(encoding))
+    found = texts(path, encodings_of(path))
+    assert right in found
+    assert found == [right] or rows == 5
+    reader = Table(path, encodings_of(path)[0])
+    assert [row.cells[1] for row in reader.rows()] == [
+        line.split(",")[1] for line in right.splitlines()[1:]
+    ] or found != [right]
+    reader.close()
+
+
 def test_every_encoding_has_its_table() -> None:
     assert len(TABLES) == 27
 
@@ -104,6 +133,7 @@ def test_what_tells_encodings_apart_may_stand_far_behind(tmp_path: Path) -> None
         "JČrgen",
         "\u041aamiński",  # a Cyrillic letter
         "Kami蟫ki",
+        "뺙뫙퓽傀높섟",
         "Andr\u201a",  # DOS' é as cp1252
         "ÁLvarez",
     ],

@@ -128,7 +128,7 @@ async def test_a_long_cell_is_cut_and_said(tmp_path: Path) -> None:
     sink = Kept()
     report = await imported(path, "kind: leads\nemail: E\ntraits: {n: N}", sink)
     assert (report.accepted, report.rejected) == (2, 0)
-    assert report.as_json()["remarks"] == {"traits/n: a text over the limit was cut": 2}
+    assert report.as_json()["remarks"] == {"traits/n: a text over the limit, which was cut": 2}
     assert {decode_envelope(record.value).flags for record in sink.records} == {"cut history"}
 
 

@@ -122,7 +122,8 @@ def test_the_answer_lists_them_within_a_limit() -> None:
     assert answer["warnings"][7] == {
         "index": 7, "id": "e7", "kind": "unknown-field", "field": "/time", "text": "",
         "nearest": "occurred_at",
-        "detail": "no field has this name; it was ignored; did you mean 'occurred_at'?",
+        "detail": "a field that has no meaning here, which was ignored; "
+            "did you mean 'occurred_at'?",
     }  # fmt: skip
 
 

@@ -453,6 +453,27 @@ def test_some_types_imply_a_consent(fields: dict[str, Any], states: list[str]) -
     assert [consent.state for consent in found] == states
 
 
+@pytest.mark.parametrize(
+    ("properties", "basis"),
+    [
+        ({"type": "soft", "status": "4.2.2"}, "email_bounced 4.2.2"),
+        ({"type": "soft", "reason": "550 5.7.26 not authenticated"}, "email_bounced 5.7.26"),
+        ({"type": "soft", "status": 5, "reason": ["x"]}, "email_bounced"),
+        ({}, "email_bounced"),
+    ],
+)
+def test_a_mail_of_ours_that_came_back_for_a_while_is_told_and_is_no_refusal(
+    properties: dict[str, Any], basis: str
+) -> None:
+    """N15: once, under its touch; nothing of mails that others sent."""
+    touch = "5b0c6a52-3f0e-5c1b-9c55-0d1f6f6a2a01"
+    came_back = {"type": "email_bounced", "email": "a@b.de", "properties": properties}
+    (told,) = consents(take(item(**came_back, touch_id=touch)))
+    assert (told.purpose, told.basis, told.touch, told.address) == ("delivery", basis, touch, "")
+    assert consents(take(item(**came_back))) == []
+    assert consents(take(item(**came_back, touch_id=touch, machine=True))) == []
+
+
 def test_refusals_of_one_event_or_of_two_addresses_under_one_id_are_told_apart() -> None:
     """N6: nurture counts each id once."""
     said = tuple(Consent(state="withdrawn", at=NOW - timedelta(days=days)) for days in (900, 30))

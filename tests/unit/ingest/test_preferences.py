@@ -147,3 +147,20 @@ def test_a_page_tells_its_status(pages: Pages) -> None:
     assert (full.status_code, full.headers["Retry-After"], gone.status_code) == (503, "5", 404)
     assert b"nothing has changed yet" in bytes(full.body)
     assert pages.preferences_refused(TOKENS, Reject("x")).status_code == 400
+
+
+@pytest.mark.parametrize(("word", "state"), [("off", "withdrawn"), ("on", "given")])
+def test_measuring_is_refused_and_allowed_by_a_button(pages: Pages, word: str, state: str) -> None:
+    """N16."""
+    consent = preferences.measuring({"tracking": word})
+    assert consent
+    assert (consent.purpose, consent.state) == ("tracking", state)
+    page = bytes(pages.preferences(TOKENS, measuring=consent.state).body)
+    assert (b"plain links and nothing that tells us" in page) is (word == "off")
+    assert bytes(pages.preferences(TOKENS).body).count(b'name="tracking"') == 2
+
+
+def test_a_form_without_a_word_on_measuring_says_nothing_of_it() -> None:
+    assert preferences.measuring({"pace": "weekly"}) is None
+    with pytest.raises(Reject, match="neither on nor off"):
+        preferences.measuring({"tracking": "perhaps"})

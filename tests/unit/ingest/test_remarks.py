@@ -15,6 +15,7 @@ from services.shared.contracts.events import decode_envelope
 from services.shared.contracts.identity import Cleaner
 from services.shared.contracts.provenance import (
     REMARK_KINDS,
+    REMARK_SENTENCES,
     Provenance,
     decode_provenance,
     encode_provenance,
@@ -81,7 +82,8 @@ def test_the_answer_names_the_field_and_the_nearest_name() -> None:
             "field": "/time",
             "text": "",
             "nearest": "occurred_at",
-            "detail": "no field has this name; it was ignored; did you mean 'occurred_at'?",
+            "detail": "a field that has no meaning here, which was ignored; "
+            "did you mean 'occurred_at'?",
         }
     ]
 
@@ -94,3 +96,7 @@ def test_what_is_remarked_of_cut_texts_is_as_short_and_as_few() -> None:
     assert not receipt.refused
     assert len(receipt.remarks) == MAX_REMARKS
     assert all(len(placed.remark.where) <= 60 for placed in receipt.remarks)
+
+
+def test_every_kind_of_remark_has_a_sentence() -> None:
+    assert set(REMARK_SENTENCES) == set(REMARK_KINDS)

@@ -8,20 +8,22 @@ import pytest
 from services.nurture.rules.cadence import LOOK_BACK, most_careful
 from services.nurture.rules.decision import Send
 from services.shared.contracts.preferences import GAPS
-from tests.support.nurture import NOW, against, asking, decided, item, lead, trigger, utc
+from tests.support.nurture import NOW, against, asking, decided, goes_out, item, lead, trigger, utc
 
 
 def test_caps_hold_over_all_programs(make: Any) -> None:
     """N5: three in seven days, and twenty hours between two."""
     rules = make(item("a"))
     days = [NOW - timedelta(days=n) for n in (2, 4, 6, 8)]
-    assert isinstance(
-        decided(rules, lead(recent_sends=(days[0], days[1], days[3])), trigger()), Send
-    )
-    assert decided(rules, lead(recent_sends=tuple(days[:3])), trigger()).reason == "capped"  # type: ignore[union-attr]
+    assert goes_out(decided(rules, lead(recent_sends=(days[0], days[1], days[3])), trigger()))
+    week = decided(rules, lead(recent_sends=tuple(days[:3])), trigger())
+    assert isinstance(week, Send)
+    assert (week.reason, week.due_at) == ("capped", days[2] + timedelta(days=7))
     near, far = NOW - timedelta(hours=19, minutes=59), NOW - timedelta(hours=20)
-    assert decided(rules, lead(recent_sends=(near,)), trigger()).reason == "capped"  # type: ignore[union-attr]
-    assert isinstance(decided(rules, lead(recent_sends=(far,)), trigger()), Send)
+    gap = decided(rules, lead(recent_sends=(near,)), trigger())
+    assert isinstance(gap, Send)
+    assert (gap.reason, gap.due_at) == ("capped", near + timedelta(hours=20))
+    assert goes_out(decided(rules, lead(recent_sends=(far,)), trigger()))
 
 
 @pytest.mark.parametrize(

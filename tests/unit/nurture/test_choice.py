@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.shared.playbook.sections import Persona
-from tests.support.nurture import asking, chosen, item, lead, program, trigger
+from tests.support.nurture import NOW, asking, chosen, item, lead, program, trigger
 
 
 @pytest.mark.parametrize(
@@ -35,15 +35,16 @@ def test_prerequisites_come_first(make: Any) -> None:
     rules = make(item("c", prerequisites=["a", "b"]), item("a"), item("b"))
     assert chosen(rules, lead()) == "a"
     assert chosen(rules, lead(seen=frozenset({"a"}))) == "b"
-    assert chosen(rules, lead(seen=frozenset({"a", "b"}))) == "c"
+    assert chosen(rules, lead(seen=frozenset({"a", "b"}))) == "nothing_suitable"
+    assert chosen(rules, lead(seen=frozenset({"a", "b"}), done={"a": NOW, "b": NOW})) == "c"
 
 
 @pytest.mark.parametrize(
     ("stage", "reach"),
-    [("status_quo", 0), ("awareness", 1), ("consideration", 2), ("decision", 3), ("customer", 3)],
+    [("status_quo", 0), ("awareness", 1), ("consideration", 2), ("decision", 2), ("customer", 3)],
 )
 def test_commercial_distance_shrinks_with_the_stage(make: Any, stage: str, reach: int) -> None:
-    """N1, N2: nobody unaware gets an offer."""
+    """N1, N2, N8: nobody unaware gets what sells, and before the hand-off nobody an offer."""
     every = ["status_quo", "awareness", "consideration", "decision", "customer"]
     for distance in range(4):
         rules = make(

@@ -10,7 +10,6 @@ from services.nurture.rules.choice import RequestedItem
 from services.nurture.rules.decision import Send, answer_request, decide, recheck
 from services.nurture.rules.grounds import Withhold
 from services.nurture.rules.lead import Lead
-from services.nurture.rules.timing import SendTime
 from services.shared.contracts.consent import SOFT_BOUNCES
 from services.shared.contracts.events import ConsentState, LeadRequest, Touch
 from services.shared.contracts.touch_reasons import (
@@ -27,6 +26,7 @@ from tests.support.nurture import (
     asking,
     chosen,
     decided,
+    goes_out,
     held_out,
     imported,
     item,
@@ -80,19 +80,14 @@ def test_each_ground_comes_before_the_next_one(make: Any) -> None:
     bad["email"] = spared
     found.append(decide(rules, lead(**bad), trigger(), None, NOW))
     found.append(decided(rules, lead(**bad), trigger()))
-    bad["sales_status"] = ""
-    found.append(decided(rules, lead(**bad), trigger()))
     bad["consent"] = GIVEN
-    found.append(decided(rules, lead(**bad), trigger()))
-    bad["recent_sends"] = ()
     found.append(decided(rules, lead(**bad), trigger()))
     bad["seen"] = frozenset()
     found.append(decided(rules, lead(**bad), trigger()))
     assert all(isinstance(decision, Withhold) and decision.why for decision in found)
     assert [decision.reason for decision in found] == [
         "excluded", "unknown_stage", "history", "superseded", "holdout", "nothing_suitable",
-        "superseded", "no_consent", "capped",
-        "nothing_suitable", "sample",
+        "no_consent", "nothing_suitable", "sample",
     ]  # fmt: skip
 
 
@@ -119,7 +114,9 @@ def test_sales_work_pauses_nurture_and_its_refusal_does_not(
     make: Any, sales: str, sent: bool
 ) -> None:
     """N8."""
-    assert isinstance(decided(make(item("a")), lead(sales_status=sales), trigger()), Send) is sent
+    decision = decided(make(item("a")), lead(sales_status=sales), trigger())
+    assert isinstance(decision, Send)
+    assert (decision.reason == "", goes_out(decision)) == (sent, sent)
 
 
 def test_what_was_imported_as_history_sends_nothing_however_recent_it_is(make: Any) -> None:
@@ -188,9 +185,7 @@ def test_what_is_due_is_checked_on_the_same_grounds_in_the_same_order(make: Any)
     bad: dict[str, Any] = {
         "stage": "consideration",
         "seen": frozenset({"a"}),
-        "sales_status": "accepted",
         "consent": None,
-        "recent_sends": (NOW - timedelta(hours=1),),
         "traits": {"mail_topics": ["else"], "language": "de"},
     }
     reasons = [recheck(rules, None, touch, NOW).reason]
@@ -200,8 +195,8 @@ def test_what_is_due_is_checked_on_the_same_grounds_in_the_same_order(make: Any)
     reasons.append(recheck(rules, lead(traits={"language": "de"}), touch, NOW).reason)
     reasons.append(recheck(rules, lead(), touch, NOW).reason)
     assert reasons == [
-        "superseded", "superseded", "superseded", "superseded", "no_consent", "capped",
-        "preference", "superseded", "sample",
+        "superseded", "superseded", "no_consent", "no_consent", "preference", "superseded",
+        "sample",
     ]  # fmt: skip
 
 
@@ -242,9 +237,9 @@ def test_what_speaks_against_deciding_speaks_against_sending(make: Any, late: st
     changed = LATE[late]
     traits = {"country": "DE"} | changed.get("traits", {})
     then = lead(**(plain | changed | {"traits": traits}))
-    assert isinstance(decided(rules, then, trigger()), Withhold)
-    assert isinstance(recheck(rules, then, DUE, NOW), Withhold)
-    assert isinstance(recheck(rules, lead(**plain), DUE, NOW), SendTime)
+    assert not goes_out(decided(rules, then, trigger()))
+    assert not goes_out(recheck(rules, then, DUE, NOW))
+    assert goes_out(recheck(rules, lead(**plain), DUE, NOW))
 
 
 EDITED = {
@@ -253,7 +248,6 @@ EDITED = {
     "another stage": {"stages": ["consideration"]},
     "another product": {"product": "second"},
     "another persona": {"personas": ["nobody"]},
-    "without the item": {"items": ["b"]},
     "by webhook": {"channel": "webhook"},
     "for requests": {"trigger": "request"},
 }
@@ -264,8 +258,18 @@ def test_an_edited_program_sends_nothing_that_it_would_not_decide(make: Any, edi
     """N6: the running playbook, whatever it was at the decision."""
     before, after = program("a"), program(**({"items": ["a"]} | EDITED[edit]))
     items = item("a"), item("b")
-    assert isinstance(recheck(make(*items, programs=[before]), lead(), DUE, NOW), SendTime)
+    assert goes_out(recheck(make(*items, programs=[before]), lead(), DUE, NOW))
     assert isinstance(recheck(make(*items, programs=[after]), lead(), DUE, NOW), Withhold)
+
+
+def test_in_place_of_an_overtaken_item_comes_a_better_one(make: Any) -> None:
+    """N6: the item was taken out of the program, or the lead has found it by itself."""
+    items = item("a"), item("b")
+    edited = recheck(make(*items, programs=[program("b")]), lead(), DUE, NOW)
+    found = recheck(make(*items), lead(seen=frozenset({"a"})), DUE, NOW)
+    for better in (edited, found):
+        assert isinstance(better, Send)
+        assert (better.content.id, better.due_at) == ("b", NOW)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +282,7 @@ def test_an_edited_item_is_not_sent_where_it_would_not_be_chosen(
     make: Any, fields: dict[str, Any]
 ) -> None:
     rules = make(item("a", **fields), item("b"), programs=[program("a")])
-    assert isinstance(recheck(rules, lead(), DUE, NOW), Withhold)
+    assert recheck(rules, lead(), DUE, NOW).reason == "superseded"
 
 
 def test_a_requested_item_is_checked_again_from_the_time_of_its_request(make: Any) -> None:
@@ -289,8 +293,8 @@ def test_a_requested_item_is_checked_again_from_the_time_of_its_request(make: An
     items = item("a"), item("b")
     rules = make(*items, programs=[asked])
     touch = replace(DUE, requested=True, cause_at=NOW - timedelta(hours=2))
-    assert recheck(rules, lead(), touch, NOW) == SendTime(NOW, "")
-    assert recheck(rules, lead(), replace(touch, content="b"), NOW) == SendTime(NOW, "")
+    assert goes_out(recheck(rules, lead(), touch, NOW))
+    assert goes_out(recheck(rules, lead(), replace(touch, content="b"), NOW))
     between = ConsentState("withdrawn", NOW - timedelta(hours=1))
     for then in (lead(consent=between), lead(excluded="employee"), lead(email="")):
         assert isinstance(recheck(rules, then, touch, NOW), Withhold)
@@ -301,12 +305,17 @@ def test_a_requested_item_is_checked_again_from_the_time_of_its_request(make: An
         )
 
 
-def test_what_waited_for_a_week_is_history(make: Any) -> None:
-    """The kill switch was on for so long, say."""
-    touch = replace(DUE, cause_at=NOW - timedelta(days=7, seconds=1))
-    assert recheck(make(item("a")), lead(), touch, NOW).reason == "history"
-    imported = replace(touch, imported="new_leads:10")
-    assert recheck(make(item("a")), lead(), imported, NOW) == SendTime(NOW, "")
+def test_what_waited_for_a_week_still_comes_and_a_request_does_not(make: Any) -> None:
+    """The cap was reached for so long, or the kill switch was on."""
+    long_ago = NOW - timedelta(days=8)
+    touch = replace(DUE, cause_at=long_ago, decided_at=long_ago)
+    assert goes_out(recheck(make(item("a")), lead(), touch, NOW))
+    old = replace(touch, cause_at=long_ago - timedelta(days=8))
+    assert recheck(make(item("a")), lead(), old, NOW).reason == "history"
+    assert goes_out(recheck(make(item("a")), lead(), replace(old, imported="new_leads:10"), NOW))
+    asked = program("a", trigger="request", stages=[])
+    request = replace(touch, requested=True)
+    assert recheck(make(item("a"), programs=[asked]), lead(), request, NOW).reason == "history"
 
 
 def test_who_wants_no_topics_has_a_preference(make: Any) -> None:

@@ -17,6 +17,7 @@ from services.shared.contracts.event_types import TOUCH_SENT
 from services.shared.contracts.events import Interaction, event_uid
 from services.shared.playbook.sections import Playbook
 from tests.support.histories import BASE, DAY, MINUTE, SECOND, history
+from tests.support.learned import with_layer
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,8 @@ def check(fold: Fold, seed: int) -> None:
 def sums_up(fold: Fold, product: str, events: list[Event], lane: FoldState, now: int) -> None:
     """start + Σ delta = logit(likelihood), and it is the likelihood that is shown (S5)."""
     ledger = explain(fold, product, known_of(events), now)
-    shown = fold.view([lane], [now], [fold.fit.points(profile_of(events).fit_traits())])[0]
+    fits, effects = fold.persons([profile_of(events).fit_traits()])
+    shown = fold.view([lane], [now], fits, effects)[0]
     if shown.likelihood is None:
         assert ledger.likelihood is None
         assert ledger.ended_by
@@ -144,6 +146,23 @@ def test_any_order_doubling_and_batching_gives_the_same_state_in_1000_cases(
 ) -> None:
     for seed in range(1000):
         check(several if seed % 5 == 0 else fold, seed)
+
+
+def test_the_same_holds_under_a_learned_model_in_300_cases(
+    default_playbook: Playbook, several: Fold
+) -> None:
+    """Its layer reads decayed counts and times, which are part of the state (S5)."""
+    one = Fold(with_layer(default_playbook))
+    two = Fold(with_layer(several.playbook, seed=1))
+    for seed in range(300):
+        check(two if seed % 5 == 0 else one, seed)
+
+
+@pytest.mark.long
+def test_the_same_holds_under_a_learned_model_in_10000_cases(default_playbook: Playbook) -> None:
+    fold = Fold(with_layer(default_playbook, seed=2))
+    for seed in range(10_000):
+        check(fold, seed)
 
 
 @pytest.mark.long

@@ -15,14 +15,16 @@ from services.scorer.model.state import StateArrays, Step, Steps
 from services.shared.clock import DAY, US
 from services.shared.playbook.sections import Playbook
 from tests.support.histories import BASE
+from tests.support.learned import with_layer
 
 ONE_BY_ONE, AT_ONCE = 1 << 40, 1  # FEW
 
 
-@pytest.fixture(scope="module", params=["basis", "matrices"])
+@pytest.fixture(scope="module", params=["basis", "matrices", "layer"])
 def fold(request: pytest.FixtureRequest, default_playbook: Playbook) -> Fold:
-    """Also under a model whose eigenvectors cannot be used."""
-    fold = Fold(default_playbook.model_copy(update={"products": ["default", "other"]}))
+    """Also under a model whose eigenvectors cannot be used, and under a learned one."""
+    playbook = default_playbook.model_copy(update={"products": ["default", "other"]})
+    fold = Fold(with_layer(playbook) if request.param == "layer" else playbook)
     if request.param == "matrices":
         fold.model.basis = None
         fold._kernel = Kernel(fold.model, fold.engagement)

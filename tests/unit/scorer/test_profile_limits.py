@@ -35,6 +35,7 @@ from services.shared.playbook.sections import Playbook
 CASES = 300
 DECLARED = frozenset({"title", "seats"})
 ADDRESSES = ("", "a@x.example", "b@x.example", "c@x.example", "d@x.example")
+TYPES = ("page_viewed", "won", "enquired", "touch_sent", "email_sent", "email_delivered")
 PURPOSES = ("marketing", "marketing", "news", "surveys")
 MAX_MESSAGE = 1_000_000  # bytes that a broker takes
 
@@ -46,6 +47,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profiles, "MOST_CONSENTS", 2)
     monkeypatch.setattr(profiles, "MOST_MILESTONES", 2)
     monkeypatch.setattr(profiles, "MOST_LINKED", 2)
+    monkeypatch.setattr(profiles, "MOST_MAILED", 2)
     monkeypatch.setattr(profiles, "MOST_PRODUCTS", 2)
 
 
@@ -70,7 +72,7 @@ def history(rng: random.Random) -> list[Event]:
             for _ in range(rng.randrange(3))
         )
         data = Interaction(
-            id=f"{n}", type=rng.choice(["page_viewed", "won", "enquired", "touch_sent"]),
+            id=f"{n}", type=rng.choice(TYPES), touch_id=rng.choice(["", "", "t"]),
             email=rng.choice(ADDRESSES), traits=traits, consent=consents,
             company=rng.choice(["", "Firm"]), source=rng.choice(["", "ads"]),
             machine=rng.random() < 0.1, user_id=rng.choice(["", "u"]),
@@ -278,3 +280,28 @@ def test_a_merge_of_very_many_leads_is_told_in_messages_that_fit(
         (event.id, event.data.merged) for event in events
     ]
     assert len({event.id for event in events}) == 3
+
+
+def test_mails_of_other_tools_are_told_once_each_and_our_own_are_none() -> None:
+    """N5: of one mail a tool may tell that it went and that it came; the newest are kept."""
+    hour = 3_600_000_000
+    told = [
+        ("email_sent", 10 * hour, ""), ("email_delivered", 10 * hour + 60_000_000, ""),
+        ("email_sent", 20 * hour, ""),
+        ("email_delivered", 30 * hour, ""),
+        ("email_delivered", 40 * hour, "t"), ("email_processed", 50 * hour, ""),
+    ]  # fmt: skip
+    events = [
+        Event(at, f"{n:032x}", Interaction(id=f"{n}", type=type_, touch_id=touch))
+        for n, (type_, at, touch) in enumerate(told)
+    ]
+    state = State(FoldState("default", b""), "", LastAnnounced())
+    lead = LeadRow(id=uuid.UUID(int=1), profile=profile_of(events))
+    snapshot = snapshot_of(lead, state, View("unknown", None, {}, 0.5, 0.1, 50.0, 10.0, None), b"")
+    assert [at.timestamp() / 3600 for at in snapshot.mailed] == [10 + 60 / 3600, 20, 30]
+    many = [
+        Event(n * 25 * hour, f"{n:032x}", Interaction(id=f"{n}", type="email_sent"))
+        for n in range(40)
+    ]
+    kept = profile_of(random.Random(1).sample(many, 40)).mailed["email_sent"]
+    assert [at for at, _ in kept] == [n * 25 * hour for n in range(24, 40)]

@@ -77,7 +77,7 @@ def test_several_products_share_an_event_that_names_none(default_playbook: Playb
     factor = np.array(default_playbook.model.rate["pricing"]) ** (
         default_playbook.model.kappa * 0.5
     )
-    jump = 0.5 * np.eye(4) + 0.5 * whole._matrix("pricing")
+    jump = 0.5 * np.eye(4) + 0.5 * whole.jump_matrix("pricing")
     expected = (whole.start * factor) @ jump
     shared = half.update(belief, np.array([pricing + half.shared_offset]))
     np.testing.assert_allclose(shared[:, 0], expected / expected.sum(), atol=1e-12)

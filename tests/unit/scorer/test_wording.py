@@ -3,7 +3,8 @@
 import asyncio
 import random
 import re
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 from typing import get_args
 
 import msgspec
@@ -19,16 +20,17 @@ from services.scorer.model.state import Event
 from services.scorer.model.trajectory import HEIGHT, WIDTH, areas, ceiling, curve, line
 from services.scorer.model.window import known_of
 from services.scorer.queries.responses import LineResponse
+from services.scorer.ui import contacts
 from services.scorer.ui.activities import Activity
 from services.scorer.ui.live import AWAY, Fragments, LiveUpdates, Watcher
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
-from services.shared.clock import DAY, from_us
+from services.shared.clock import DAY, Clock, from_us
 from services.shared.contracts.events import Cause, Interaction, Touch, event_uid
 from services.shared.contracts.identity import Identifier, Kind
 from services.shared.contracts.touch_reasons import REASON_SENTENCES, STATUS_SENTENCES
 from services.shared.errors import Reject
 from services.shared.http.keys import ApiKey, ApiKeys, hash_of
-from services.shared.http.signin import PageSessions, SignedOut
+from services.shared.http.signin import TICKET_S, PageSessions, SignedOut
 from services.shared.playbook.sections import Playbook
 from tests.support.histories import BASE, history
 
@@ -89,8 +91,80 @@ def test_a_lead_is_called_by_the_best_that_is_known() -> None:
     assert words.name_of({}, [user, mail]) == ("jo@firm.example", "")
     assert words.name_of({}, [user]) == ("u-1", "")
     assert words.name_of({}, [foreign, anonymous]) == ("crm 77", "")
-    assert words.name_of({}, [ours, anonymous]) == ("Visitor 01234567", "")
+    assert re.fullmatch(r"Visitor [0-9a-f]{6}", words.name_of({}, [ours, anonymous]).name)
     assert words.name_of({}, [ours]) == ("Nameless lead", "")
+
+
+def test_visitors_are_told_apart_though_their_ids_begin_alike() -> None:
+    ids = [f"visitor-7-{n}" for n in range(300)]
+    names = [words.name_of({}, [Identifier(Kind.ANONYMOUS, each)]).name for each in ids]
+    assert len(set(names)) == len(ids)
+    assert names == [words.visitor_name(each) for each in ids]
+
+
+def test_things_are_counted_in_words() -> None:
+    assert [words.count_of(n, "event") for n in (0, 1, 2, 1234)] == [
+        "0 events", "1 event", "2 events", "1234 events",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "just now"), (-59, "just now"), (-60, "1 min ago"), (-7199, "1 h ago"),
+        (-7200, "2 h ago"), (-86_400, "1 day ago"), (-29.9 * 86_400, "29 days ago"),
+        (-30 * 86_400, ""), (30, "in a moment"), (3 * 3600, "in 3 h"), (40 * 86_400, ""),
+    ],
+)  # fmt: skip
+def test_a_time_is_said_by_how_long_ago_it_is(seconds: float, said: str) -> None:
+    now = from_us(BASE)
+    assert words.ago(now + timedelta(seconds=seconds), now) == said
+
+
+def test_one_reason_is_said_of_a_touch_the_one_that_says_most() -> None:
+    def touch(**fields: str) -> str:
+        return words.why_in_words(Touch(id="t", lead="l", **fields))  # type: ignore[arg-type]
+
+    assert touch(status="withheld", reason="excluded", why="it is a competitor") == (
+        "it is a competitor"
+    )
+    assert touch(status="withheld", reason="holdout") == REASON_SENTENCES["holdout"]
+    assert (
+        touch(status="due", reason="quiet_hours", why="the next of p for s: Title")
+        == (REASON_SENTENCES["quiet_hours"])
+    )
+    assert touch(status="sent", why="the next of p for s: Title") == ""
+
+
+# -- what people wrote ----------------------------------------------------------------------------
+
+
+def test_an_enquiry_has_its_message_and_other_acts_have_none() -> None:
+    enquiry = Interaction(id="1", type="enquired", properties={"message": " Call me \n please "})
+    assert contacts.message_of(enquiry) == "Call me \n please"
+    form = Interaction(id="1", type="form_submitted", traits={"comments": "x" * 9000})
+    assert len(contacts.message_of(form)) == contacts.MAX_MESSAGE
+    for other in (
+        Interaction(id="1", type="page_viewed", properties={"message": "no"}),
+        Interaction(id="1", type="enquired", properties={"message": ["no"], "text": "  "}),
+    ):
+        assert contacts.message_of(other) == ""
+
+
+def test_only_what_is_dialled_stands_in_an_address() -> None:
+    for written, address in {
+        "+49 (0)151 234-5678": "tel:+491512345678",
+        "0151/2345678 ext. 3": "tel:01512345678",
+        "javascript:alert(12345)": "tel:12345",
+        "call me": "",
+        "": "",
+        "1" * 30: "",
+    }.items():
+        assert contacts.dial_address(written) == address
+    assert contacts.phones_of({"mobile_phone": "0151 2345678", "note": "0151 2345679"}) == [
+        "0151 2345678"
+    ]
+    assert contacts.mail_address("a&b+c@firm.example") == "mailto:a%26b+c@firm.example"
 
 
 def test_long_and_odd_traits_become_one_short_line() -> None:
@@ -312,6 +386,35 @@ def test_a_session_ends_with_its_key() -> None:
         sessions.key_of(cookie)
 
 
+def test_a_ticket_takes_a_session_to_another_host_for_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ring = Ring(reader="query", writer="secret", page="public")
+    people, imports = (
+        PageSessions(ring, b"pepper"),
+        PageSessions(ring, b"pepper", "secret", admits=["query"]),
+    )
+    cookie = people.sign_in("rl_reader_" + "s" * 43)
+    assert imports.key_of(cookie).id == "reader"
+    ticket = people.ticket(people.key_of(cookie))
+    assert imports.redeem(ticket) == cookie
+    with pytest.raises(Reject):  # the form there wants its own scope
+        imports.sign_in("rl_reader_" + "s" * 43)
+    key_id, ends, mac = ticket.split(".")
+    for forged in (
+        "", cookie, f"writer.{ends}.{mac}", f"{key_id}.{int(ends) + 1}.{mac}", f"{key_id}.é.{mac}",
+        f"{key_id}.{'9' * 5000}.{mac}", f"{key_id}..{mac}", ticket[:-1], f"page.{ends}.{mac}",
+    ):  # fmt: skip
+        with pytest.raises(SignedOut):
+            imports.redeem(forged)
+    with pytest.raises(SignedOut):
+        people.key_of(ticket)
+    later = time.time() + TICKET_S + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    with pytest.raises(SignedOut):
+        imports.redeem(ticket)
+
+
 def reissued(key: ApiKey) -> ApiKey:
     """The same id with another secret."""
     return ApiKey(key.id, key.name, key.scope, hash_of("t" * 43), None)
@@ -336,14 +439,15 @@ def test_what_people_typed_is_shown_and_never_run(render: Renderer) -> None:
 
 
 def test_times_name_their_zone(render: Renderer) -> None:
-    assert (
-        render.when(datetime.fromisoformat("2026-07-01T12:00:00Z"))
-        == '<time datetime="2026-07-01T12:00:00Z">1 Jul 2026, 13:00 BST</time>'
+    summer = datetime.fromisoformat("2020-07-01T12:00:00Z")
+    assert render.when(summer) == (
+        '<time datetime="2020-07-01T12:00:00Z" title="1 Jul 2020, 13:00 BST">1 Jul 2020</time>'
     )
-    assert (
-        render.when(datetime.fromisoformat("2026-12-01T12:00:00Z"))
-        == '<time datetime="2026-12-01T12:00:00Z">1 Dec 2026, 12:00 GMT</time>'
+    assert render.exact(datetime.fromisoformat("2026-12-01T12:00:00Z")) == (
+        '<time datetime="2026-12-01T12:00:00Z">1 Dec 2026, 12:00 GMT</time>'
     )
+    two_hours_ago = Clock().now() - timedelta(hours=2, minutes=5)
+    assert render.when(two_hours_ago).endswith(">2 h ago</time>")
 
 
 def test_a_template_that_asks_for_what_is_not_there_fails(render: Renderer) -> None:

@@ -10,6 +10,35 @@
     });
   }
 
+  for (const button of document.querySelectorAll("[data-back]")) {
+    if (history.length < 2) break;
+    button.hidden = false;
+    button.addEventListener("click", () => history.back());
+  }
+
+  // On a phone sections are folded, but for the one that the address names.
+  if (matchMedia("(max-width: 44rem)").matches) {
+    const named = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    for (const section of document.querySelectorAll("details.fold")) section.open = Boolean(named) && section.contains(named);
+  }
+
+  // "2 h ago" grows older while the page is open. While time is compressed nobody here knows the time.
+  const skew = Number(document.body.dataset.now) - Date.now();
+  function words(moment) {
+    const seconds = (moment - Date.now() - skew) / 1000, span = Math.abs(seconds);
+    if (span >= 30 * 86400) return "";
+    if (span < 60) return seconds > 0 ? "in a moment" : "just now";
+    const days = Math.floor(span / 86400), hours = Math.floor(span / 3600);
+    const said = days ? `${days} day${days === 1 ? "" : "s"}` : hours ? `${hours} h` : `${Math.floor(span / 60)} min`;
+    return seconds > 0 ? `in ${said}` : `${said} ago`;
+  }
+  if (!("compressed" in document.body.dataset)) setInterval(() => {
+    for (const time of document.querySelectorAll("time[title]")) {
+      const said = words(Date.parse(time.dateTime));
+      if (said && said !== time.textContent) time.textContent = said;
+    }
+  }, 20000);
+
   const list = document.getElementById("items");
   const parts = [...document.querySelectorAll("main [data-live]")];
   if (!parts.length) return;
@@ -49,7 +78,7 @@
       if (name !== "items") source.addEventListener(name, (event) => replace(part, event.data));
     }
     if (list) source.addEventListener("items", (event) => add(event.data));
-    source.addEventListener("signed-out", () => location.assign("/sign-in"));
+    source.addEventListener("signed-out", () => location.assign(`/sign-in?to=${encodeURIComponent(location.pathname + location.search)}`));
     source.addEventListener("error", () => {
       state.textContent = "The connection is interrupted; what you see may be old.";
       if (source && source.readyState === EventSource.CLOSED) close();

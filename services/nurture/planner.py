@@ -1,0 +1,176 @@
+"""What comes next for people in programs: enrolments whose moment has come are decided, one
+transaction a batch.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+import structlog
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.nurture.decided import record, touch_of
+from services.nurture.rules.enrolment import Enrolment
+from services.nurture.rules.grounds import Rules
+from services.nurture.rules.lead import Lead, Trigger
+from services.nurture.rules.steps import Step, newly_entered, step
+from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
+from services.nurture.store.leads import LeadStore
+from services.nurture.store.outcomes import OutcomeStore
+from services.nurture.store.snapshots import LeadKey
+from services.nurture.store.touches import Decision
+from services.shared.clock import Clock
+from services.shared.contracts.events import Snapshot, Touch
+from services.shared.db import is_transient
+from services.shared.playbook.sections import UNKNOWN
+from services.shared.runtime import Heartbeat, fault_point
+from services.shared.settings import Settings
+
+log = structlog.get_logger()
+BATCH = 200  # whose leads are locked meanwhile
+EDITED_AT_ONCE = 5_000
+LEARN_SECONDS = 600.0  # between two looks at what came of touches
+
+
+class Planner:
+    """Decides the next touches; `notify` is called when there are some to send and publish."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: AsyncEngine,
+        rules: Rules,
+        clock: Clock,
+        notify: Callable[[], None],
+    ) -> None:
+        self._engine, self._rules, self._clock, self._notify = engine, rules, clock, notify
+        self._pepper = settings.pepper.get_secret_value().encode()
+        self._poll_seconds = settings.poll_ms / 1000
+        self._learned_at: float | None = None
+
+    async def run(self, heartbeat: Heartbeat) -> None:
+        """Plans until cancelled."""
+        edited = EDITED_AT_ONCE
+        while True:
+            heartbeat()
+            taken = 0
+            try:
+                if edited == EDITED_AT_ONCE:
+                    edited = await self.call_edited()
+                await self.learn()
+                taken = await self.plan()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("planner_waits", reason=type(error).__name__)
+            # what comes one by one is taken together: one costs nearly what a batch does
+            await asyncio.sleep(0 if taken >= BATCH else self._poll_seconds)
+
+    async def call_edited(self) -> int:
+        """Has some enrolments that another playbook decided decided again; returns how many."""
+        async with self._engine.begin() as connection:
+            return await EnrolmentStore(connection).call_edited(
+                self._rules.playbook.hash, self._clock.now(), EDITED_AT_ONCE
+            )
+
+    async def learn(self) -> None:
+        """Reads what came of touches, where a program's choice is learned from that."""
+        library = self._rules.library
+        if not any(program.choice == "learned" for program in self._rules.playbook.programs):
+            return
+        if self._learned_at and time.monotonic() - self._learned_at < LEARN_SECONDS:
+            return
+        async with self._engine.connect() as connection:
+            library.evidence = await OutcomeStore(connection).evidence(self._clock.now())
+        self._learned_at = time.monotonic()
+
+    async def plan(self) -> int:
+        """One batch; returns how many enrolments were due."""
+        now = self._clock.now()
+        async with self._engine.begin() as connection:
+            store = EnrolmentStore(connection)
+            chosen = await store.leads_due(now, BATCH)
+            if not chosen:
+                return 0
+            leads = LeadStore(connection, self._pepper, self._rules.library.request_programs)
+            await leads.lock_against_merges(chosen, ())
+            await leads.lock(chosen)
+            due = await store.lock_due(chosen, now)
+            new = await self._planned(connection, leads, due, now)
+            fault_point("before_plan_commit")
+        if new:
+            self._notify()
+        return len(due)
+
+    async def _planned(
+        self, connection: AsyncConnection, leads: LeadStore, due: Sequence[Enrolment], now: datetime
+    ) -> int:
+        """Decides and writes; returns how many touches are new."""
+        store = EnrolmentStore(connection)
+        ids = {one.lead for one in due}
+        known = await leads.leads(
+            (LeadKey(one.lead, one.product) for one in due), now, self._rules.account_of
+        )
+        everything, pending = await store.of(ids), await store.pending(ids)
+        due = [*due, *self._entering(known, everything, due, now)]
+        steps = [self._step(one, known, pending, now) for one in due]
+        decisions = [
+            Decision(self._touch(one, done, known, now), None)
+            for one, done in zip(due, steps, strict=True)
+            if done.decision
+        ]
+        new = await record(connection, decisions)
+        await store.keep((done.enrolment for done in steps), self._rules.playbook.hash)
+        return len(new)
+
+    def _entering(
+        self,
+        known: Mapping[LeadKey, Lead],
+        everything: Mapping[ProgramKey, Enrolment],
+        due: Iterable[Enrolment],
+        now: datetime,
+    ) -> list[Enrolment]:
+        """Further programs that these leads come into."""
+        programs: dict[str, set[str]] = defaultdict(set)
+        for key in everything:
+            programs[key.lead].add(key.program)
+        keys = dict.fromkeys(LeadKey(one.lead, one.product) for one in due)
+        return [
+            entering
+            for key in keys
+            if key in known
+            for entering in newly_entered(
+                self._rules, known[key], key.product, programs[key.lead], now
+            )
+        ]
+
+    def _step(
+        self,
+        one: Enrolment,
+        known: Mapping[LeadKey, Lead],
+        pending: set[ProgramKey],
+        now: datetime,
+    ) -> Step:
+        is_pending = ProgramKey(one.lead, one.program) in pending
+        return step(self._rules, _lead(one, known), one, now, is_pending=is_pending)
+
+    def _touch(
+        self, before: Enrolment, done: Step, known: Mapping[LeadKey, Lead], now: datetime
+    ) -> Touch:
+        lead, library = _lead(before, known), self._rules.library
+        persona = library.persona(lead.snapshot.traits).id
+        trigger = Trigger(lead.snapshot.stage, before.product, now, follows=True, persona=persona)
+        assert done.decision is not None
+        touch = touch_of(
+            done.enrolment.last_touch, before.before, lead, trigger,
+            library.program(before.program), done.decision, now,
+        )  # fmt: skip
+        return touch if touch.program else replace(touch, program=before.program)
+
+
+def _lead(one: Enrolment, known: Mapping[LeadKey, Lead]) -> Lead:
+    """A lead whose snapshot cannot be read is one of unknown stage."""
+    return known.get(LeadKey(one.lead, one.product)) or Lead(one.lead, Snapshot(stage=UNKNOWN))

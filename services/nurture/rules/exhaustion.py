@@ -1,0 +1,131 @@
+"""Which readers will soon have had all that a program holds for them. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from services.nurture.rules.choice import Library
+from services.nurture.rules.lead import Lead
+from services.shared.clock import rfc3339
+from services.shared.playbook.programs import Program
+from services.shared.playbook.sections import Playbook
+
+AHEAD = timedelta(days=14)
+LOOK_BACK = timedelta(days=28)  # over which the pace is measured
+WEEK = timedelta(days=7)
+
+
+class Reader(NamedTuple):
+    """A lead, and how many touches it got within `LOOK_BACK`."""
+
+    lead: Lead
+    sent: int
+
+
+class Segment(NamedTuple):
+    """The readers of a program in a stage: how many there are, how many have nothing left, and how
+    many more will have had all by `AHEAD`, the first of them at `first_at`.
+
+    `per_week` is the mean of touches that a reader gets; the playbook's cap where nobody got any.
+    """
+
+    program: str
+    stage: str
+    persona: str
+    language: str
+    readers: int
+    exhausted: int
+    soon: int
+    first_at: datetime | None
+    per_week: float
+
+    def report(self) -> dict[str, Any]:
+        """As JSON has it, with a sentence."""
+        plain = self._asdict() | {"first_at": rfc3339(self.first_at) if self.first_at else None}
+        return plain | {"days_ahead": AHEAD.days, "says": self.sentence}
+
+    @property
+    def sentence(self) -> str:
+        """What it says to people."""
+        return (
+            f"{self.program}, {self.stage}, {self.persona} ({self.language}): of {self.readers} "
+            f"readers {self.exhausted} have had everything, {self.soon} more will have in "
+            f"{AHEAD.days} days, at {self.per_week:.1f} touches a week"
+        )
+
+
+def exhausted(
+    playbook: Playbook, library: Library, readers: Iterable[Reader], now: datetime
+) -> list[Segment]:
+    """The segments with a reader who has nothing left or will not within `AHEAD`, the one with the
+    most of them first.
+    """
+    segments: dict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
+    for reader in readers:
+        traits = reader.lead.snapshot.traits
+        persona = library.persona(traits).id
+        for program in playbook.programs:
+            if _is_for(program, reader.lead, persona):
+                key = (program.id, reader.lead.snapshot.stage, persona, library.language(traits))
+                left = _left(playbook, library, program, reader.lead, now)
+                segments[key].append((left, reader.sent))
+    found = [
+        _segment(playbook, key, members, now)
+        for key, members in segments.items()
+    ]  # fmt: skip
+    return sorted(
+        (each for each in found if each.exhausted or each.soon),
+        key=lambda each: (-each.exhausted - each.soon, each[:4]),
+    )
+
+
+def _is_for(program: Program, lead: Lead, persona: str) -> bool:
+    return (
+        (program.state, program.trigger) == ("live", "stage")
+        and lead.snapshot.stage in program.stages
+        and lead.snapshot.product == program.product
+        and (not program.personas or persona in program.personas)
+    )
+
+
+def _left(playbook: Playbook, library: Library, program: Program, lead: Lead, now: datetime) -> int:
+    """The items that the lead can still get, also after others."""
+    items = (playbook.content_by_id[name] for name in program.items if name not in lead.seen)
+    return sum(
+        library.suits(
+            replace(lead, done=lead.done | dict.fromkeys(item.prerequisites, now)),
+            lead.snapshot.stage,
+            item,
+            now,
+        )
+        for item in items
+    )
+
+
+def _segment(
+    playbook: Playbook,
+    key: tuple[str, str, str, str],
+    members: list[tuple[int, int]],
+    now: datetime,
+) -> Segment:
+    """From (items left, touches got) of each reader."""
+    written_to = [sent for _, sent in members if sent]
+    weeks = LOOK_BACK / WEEK
+    per_week = (
+        sum(written_to) / len(written_to) / weeks
+        if written_to
+        else float(playbook.cadence.per_week)
+    )
+    ends = [now + left / per_week * WEEK for left, _ in members if left and per_week]
+    soon = [at for at in ends if at <= now + AHEAD]
+    return Segment(
+        *key,
+        readers=len(members),
+        exhausted=sum(not left for left, _ in members),
+        soon=len(soon),
+        first_at=min(soon, default=None),
+        per_week=round(per_week, 3),
+    )

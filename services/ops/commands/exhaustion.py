@@ -1,0 +1,81 @@
+"""Reads the readers of programs and what they have had."""
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.nurture.rules.choice import Library
+from services.nurture.rules.exhaustion import LOOK_BACK, Reader, Segment, exhausted
+from services.nurture.rules.lead import Lead
+from services.nurture.store.snapshots import SnapshotStore
+from services.shared.clock import Clock
+from services.shared.db import rows
+from services.shared.playbook.sections import UNKNOWN, Playbook
+from services.shared.settings import Settings
+
+PART = 2_000  # leads that are read at once
+
+
+async def of_database(
+    engine: AsyncEngine, playbook: Playbook, settings: Settings, now: datetime
+) -> list[Segment]:
+    """The segments of all leads who can be written to at all."""
+    now = Clock.parse(settings.clock).now() if settings.clock else now
+    async with engine.connect() as connection:
+        readers = [reader async for reader in _readers(connection, now)]
+    return exhausted(playbook, Library(playbook), readers, now)
+
+
+async def _readers(connection: AsyncConnection, now: datetime) -> AsyncIterator[Reader]:
+    after = uuid.UUID(int=0)
+    while True:
+        found = await rows(
+            connection,
+            "SELECT DISTINCT lead_id FROM nurture.lead WHERE lead_id > :after "
+            f"ORDER BY lead_id LIMIT {PART}",
+            after=after,
+        )
+        if not found:
+            return
+        ids = [row.lead_id for row in found]
+        after = ids[-1]
+        for reader in await _part(connection, ids, now):
+            yield reader
+
+
+async def _part(
+    connection: AsyncConnection, ids: Sequence[uuid.UUID], now: datetime
+) -> list[Reader]:
+    seen: dict[str, set[str]] = defaultdict(set)
+    for row in await _of(connection, "SELECT lead_id, content FROM nurture.seen", ids):
+        seen[str(row.lead_id)].add(row.content)
+    sent: Counter[str] = Counter()
+    for row in await _of(
+        connection,
+        "SELECT lead_id, count(*) AS touches FROM nurture.touch",
+        ids,
+        "AND status IN ('sent', 'unknown') AND sent_at > :since GROUP BY lead_id",
+        since=now - LOOK_BACK,
+    ):
+        sent[str(row.lead_id)] = row.touches
+    stored = await SnapshotStore(connection).stored(map(str, ids))
+    return [
+        Reader(Lead(key.lead, row.snapshot, seen=frozenset(seen[key.lead])), sent[key.lead])
+        for key, row in stored.items()
+        if row.snapshot.stage != UNKNOWN and row.snapshot.email and not row.snapshot.excluded
+    ]
+
+
+async def _of(
+    connection: AsyncConnection,
+    select: str,
+    ids: Sequence[uuid.UUID],
+    rest: str = "",
+    **values: Any,
+) -> Sequence[Any]:
+    statement = f"{select} WHERE lead_id = ANY(:ids) {rest}"
+    return await rows(connection, statement, ids=list(ids), **values)

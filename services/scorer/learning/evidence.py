@@ -1,0 +1,223 @@
+"""Whether a learned model may replace the running one: a model learned from the earlier part of an
+archive is compared with it on the later part.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from services.scorer.learning import company, measures
+from services.scorer.learning.company import Progress, Rows
+from services.scorer.learning.episodes import Episode
+from services.scorer.learning.histories import B, F
+from services.scorer.learning.moments import KINDS
+from services.scorer.model.fold import Fold
+from services.scorer.model.score import probability
+from services.shared.clock import DAY, from_us, rfc3339
+from services.shared.playbook.sections import Playbook
+
+LEAST_LEADS = 30
+LEAST_LATER = 20  # outcomes in the later part
+LEAST_DAYS = 28.0  # beyond two horizons
+EARLIER = 0.6  # of what is beyond two horizons
+Z = 1.96
+SIZES, RESAMPLES = (0, 30, 300, 3_000), 20
+WITHOUT_OUTCOMES = 200  # leads, where the curve has none with the outcome
+HELD_OUT, MOST_HELD = 0.2, 5_000  # of the leads, and their rows
+
+
+class Judgement(NamedTuple):
+    """Whether the learned model wins over the running one, why in one sentence, its figures beside
+    the cold start's, and its gain `against` the running one.
+    """
+
+    wins: bool
+    why: str
+    figures: dict[str, Any] = {}
+    against: dict[str, Any] = {}
+
+
+def nothing_to_learn(found: Sequence[Episode], outcome: str) -> str:
+    """Why a model cannot be learned at all; '' where one can."""
+    leads = len({each.lead for each in found})
+    if leads < LEAST_LEADS:
+        return (
+            f"{leads} leads have done anything that a model learns from, and at least "
+            f"{LEAST_LEADS} are needed"
+        )
+    if not any(each.converted for each in found):
+        return f"no lead has reached the outcome ({outcome}, or a purchase): nothing to learn from"
+    return ""
+
+
+def judge(
+    playbook: Playbook,
+    running: Fold,
+    found: Sequence[Episode],
+    until: int,
+    seed: int,
+    progress: Progress,
+    *,
+    by_share: bool = False,
+) -> Judgement:
+    """Learns from what was known at a moment within the archive, and compares with the running
+    model on the moments after it, whose horizons ended by `until` (µs); `by_share` with the share
+    of outcomes in the earlier part, where the model that it begins with says nothing of its own.
+    """
+    horizon = int(playbook.model.horizon_days * DAY)
+    first = min(each.at[0] for each in found)
+    beyond = until - 2 * horizon - int(first)
+    if beyond < LEAST_DAYS * DAY:
+        needed = 2 * playbook.model.horizon_days + LEAST_DAYS
+        return Judgement(
+            False,
+            f"the archive spans {(until - int(first)) / DAY:.0f} days, and {needed:.0f} are needed "
+            "to learn from the earlier part and to judge by the later one",
+        )
+    cut = int(first) + horizon + int(EARLIER * beyond)
+    earlier = [part for each in found if (part := each.until(cut))]
+    rng = np.random.default_rng(seed + 1)
+    later = company.rows_of(found, playbook.model.horizon_days, until, rng, since=cut)
+    if later.outcomes < LEAST_LATER or later.when.outcome.all():
+        return Judgement(
+            False,
+            f"{later.outcomes} outcomes follow moments after {_day(cut)}, and at least "
+            f"{LEAST_LATER} are needed to judge by",
+        )
+    model = company.learned(playbook, earlier, cut, seed, progress)
+    learned = company.predicted(Fold(playbook.with_model(model)), later)
+    if by_share:
+        cold = other = _share(
+            company.rows_of(earlier, playbook.model.horizon_days, cut, rng), len(learned)
+        )
+    else:
+        cold, other = (company.predicted(fold, later) for fold in (Fold(playbook), running))
+    against = _gain(later, learned, other)
+    wins, why = against["low"] > 0, in_words(against)
+    figures_ = {
+        "from": _day(cut),
+        "until": _day(until),
+        "outcomes": later.outcomes,
+        "gain": _gain(later, learned, cold),
+        "learned": figures(later, learned),
+        "share" if by_share else "cold_start": figures(later, cold),
+    }
+    return Judgement(wins, why, figures_, against)
+
+
+def _share(rows: Rows, size: int) -> F:
+    """Log-odds (`size`) of the smoothed share of outcomes among rows."""
+    outcome = rows.when.outcome
+    share = (outcome.sum() + 0.5) / (len(outcome) + 1)
+    return np.full(size, np.log(share / (1 - share)))
+
+
+def in_words(gain: dict[str, Any]) -> str:
+    """Whether one model is better than another by its gain on later data, in a sentence."""
+    how = "it is better" if gain["low"] > 0 else "it is not surely better"
+    between = f"(95 % interval {gain['low']:.4f} to {gain['high']:.4f})"
+    return f"on {gain['n']} later predictions {how}: {gain['mean']:.4f} nats each {between}"
+
+
+def _day(instant: int) -> str:
+    return rfc3339(from_us(instant))[:10]
+
+
+def _gain(rows: Rows, learned: F, other: F) -> dict[str, Any]:
+    """How much less the learned model is surprised than another, in nats a prediction."""
+    y = rows.when.outcome.astype(np.float64)
+    gains = company.loss(other, y) - company.loss(learned, y)
+    mean, error = float(gains.mean()), company.error_of_mean(gains, rows.groups)
+    return {"n": len(y), "mean": mean, "low": mean - Z * error, "high": mean + Z * error}
+
+
+def figures(rows: Rows, log_odds: F) -> dict[str, Any]:
+    """Measures of predictions, of all and by the kind of moment, and their calibration."""
+    y, p = rows.when.outcome, probability(log_odds)
+    kinds = {
+        name: _measured(y[mine], p[mine])
+        for kind, name in enumerate(KINDS)
+        if (mine := rows.when.kind == kind).any()
+    }
+    bins = [bin_._asdict() for bin_ in measures.calibration(y, p)]
+    return _measured(y, p) | {"by_moment": kinds, "calibration": bins}
+
+
+def _measured(y: B, p: F) -> dict[str, Any]:
+    return measures.measures(y, p)._asdict()
+
+
+def curve(
+    playbook: Playbook,
+    found: Sequence[Episode],
+    until: int,
+    seed: int,
+    progress: Progress,
+    *,
+    by_share: bool = False,
+) -> list[dict[str, Any]]:
+    """How much worse than the cold start, or the share of the same outcomes, a model is that has
+    learned from few: nats on leads that are held out, the mean of RESAMPLES.
+    """
+    rng = np.random.default_rng(seed + 2)
+    leads = np.array([each.lead for each in found], np.int64)
+    distinct, place = np.unique(leads, return_inverse=True)
+    held = (rng.random(len(distinct)) < HELD_OUT)[place]
+    unseen = [each for each, out in zip(found, held, strict=True) if out]
+    rows = company.rows_of(unseen, playbook.model.horizon_days, until, rng)
+    some = np.sort(rng.permutation(len(rows.when.lead))[:MOST_HELD])
+    rows = Rows(rows.found, rows.when.only(some), [rows.traits[i] for i in some.tolist()])
+    if not rows.outcomes:
+        return []
+    y = rows.when.outcome.astype(np.float64)
+    cold = company.loss(company.predicted(Fold(playbook), rows), y).mean()
+    by_lead: dict[int, list[Episode]] = {}
+    for each, out in zip(found, held, strict=True):
+        if not out:
+            by_lead.setdefault(each.lead, []).append(each)
+    points: list[dict[str, Any]] = []
+    for number, size in enumerate(SIZES):
+        losses = []
+        for _ in range(RESAMPLES):
+            sample = _sample(by_lead, size, rng)
+            if sample is None:
+                break
+            model = company.learned(playbook, sample, until, seed)
+            z = company.predicted(Fold(playbook.with_model(model)), rows)
+            if by_share:
+                few = company.rows_of(sample, playbook.model.horizon_days, until, rng)
+                cold = company.loss(_share(few, len(y)), y).mean()
+            losses.append(float(company.loss(z, y).mean() - cold))
+            progress("few outcomes", (number + len(losses) / RESAMPLES) / len(SIZES))
+        if losses:
+            excess = np.array(losses)
+            points.append(
+                {"outcomes": size, "excess": float(excess.mean()), "worst": float(excess.max()),
+                 "resamples": len(losses)}
+            )  # fmt: skip
+    progress("few outcomes", 1.0)
+    return points
+
+
+def _sample(
+    by_lead: dict[int, list[Episode]], outcomes: int, rng: np.random.Generator
+) -> list[Episode] | None:
+    """Leads in a random order until so many reached the outcome; of none, leads without it. None
+    where there are too few.
+    """
+    order = rng.permutation(np.array(sorted(by_lead)))
+    sample: list[Episode] = []
+    count = 0
+    for number, lead in enumerate(order.tolist()):
+        own = by_lead[lead]
+        converted = sum(each.converted for each in own)
+        if not outcomes and converted:
+            continue
+        sample += own
+        count += converted
+        if outcomes and count >= outcomes:
+            return sample
+        if not outcomes and number >= WITHOUT_OUTCOMES:
+            break
+    return sample if not outcomes and sample else None

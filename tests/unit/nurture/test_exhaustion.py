@@ -1,0 +1,56 @@
+"""Readers who will soon have had all that their program holds are told of 14 days ahead."""
+
+from datetime import timedelta
+
+import pytest
+
+from services.nurture.rules.exhaustion import Reader, Segment, exhausted
+from services.shared.playbook.sections import Playbook
+from tests.support.nurture import NOW, item, lead, make_rules, program
+
+
+def segments(playbook: Playbook, *readers: tuple[set[str], int]) -> list[Segment]:
+    """From (seen, sent within 28 days) of each reader, of six items that follow each other."""
+    items = [item(str(n), prerequisites=[str(n - 1)] if n else []) for n in range(6)]
+    rules = make_rules(playbook, *items, programs=[program(*(each.id for each in items))])
+    given = [
+        Reader(lead(id=str(n), seen=frozenset(seen)), sent)
+        for n, (seen, sent) in enumerate(readers)
+    ]
+    return exhausted(rules.playbook, rules.library, given, NOW)
+
+
+ALL = {*"012345"}
+
+
+@pytest.mark.parametrize(
+    ("seen", "sent", "soon"),
+    [
+        (set(), 4, 0),  # six left, one a week
+        (ALL - {"5", "4"}, 4, 1),  # two left: fourteen days
+        (ALL - {"5", "4", "3"}, 4, 0),  # three left
+        (ALL - {"5", "4", "3"}, 8, 1),  # ... and twice the pace
+        (set(), 12, 1),  # three a week: six are two weeks' worth
+    ],
+)
+def test_who_runs_out_within_14_days_is_counted(
+    default_playbook: Playbook, seen: set[str], sent: int, soon: int
+) -> None:
+    found = segments(default_playbook, (seen, sent))
+    assert [segment.soon for segment in found] == [soon] * bool(soon)
+    if soon:
+        assert found[0].first_at is not None
+        assert NOW < found[0].first_at <= NOW + timedelta(days=14)
+
+
+def test_a_segment_counts_its_readers_and_says_it(default_playbook: Playbook) -> None:
+    (found,) = segments(default_playbook, (ALL, 0), (ALL - {"5"}, 4), (set(), 4))
+    assert (found.readers, found.exhausted, found.soon, found.per_week) == (3, 1, 1, 1.0)
+    assert "of 3 readers 1 have had everything, 1 more will have in 14 days" in found.sentence
+    assert found.report()["days_ahead"] == 14
+
+
+def test_nothing_is_told_of_a_program_that_does_not_send(default_playbook: Playbook) -> None:
+    rules = make_rules(default_playbook, item("a"), programs=[program("a", state="draft")])
+    readers = [Reader(lead(seen=frozenset("a")), 0)]
+    assert exhausted(rules.playbook, rules.library, readers, NOW) == []

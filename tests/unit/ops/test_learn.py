@@ -1,0 +1,123 @@
+"""`ripeline learn` on a table: the file that it writes, and what it says where there is nothing."""
+
+import csv
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from services.ops.__main__ import app
+from services.ops.commands.models import different
+from services.scorer.models import read_model, written
+from services.shared.clock import EPOCH
+from services.shared.playbook.sections import Playbook
+from tests.support import simulated
+
+MAPPING = """kind: events
+lead: who
+type: what
+time: when
+outcome: {type: won it}
+"""
+
+
+def table(folder: Path, playbook: Playbook, leads: int, outcome: str = "won it") -> Path:
+    """Simulated leads whose types are marks of the model."""
+    rng = np.random.default_rng(5)
+    process = simulated.unlike(playbook.model, rng, spread=0.8)
+    path = folder / "events.csv"
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["who", "what", "when"])
+        for each in simulated.archive(process, leads, rng):
+            acts = [list(playbook.model.rate)[code] for code in each.code.tolist()]
+            rows = list(zip(each.at.tolist(), acts, strict=True))
+            rows += [(each.end, outcome)] if each.converted else []
+            for at, act in rows:
+                moment = EPOCH + timedelta(microseconds=int(at))
+                lines.writerow([each.lead, act, moment.isoformat()])
+    return path
+
+
+def learn(path: Path, *options: str, mapping: str = MAPPING) -> Any:
+    plan = path.with_name("map.yaml")
+    plan.write_text(mapping)
+    arguments = ["learn", str(path), "--mapping", str(plan), "--no-curve", *options]
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_table_gives_a_model_that_the_filter_takes(
+    tmp_path: Path, default_playbook: Playbook
+) -> None:
+    """Its stages keep their names, and its evidence is told (S7)."""
+    path, out = table(tmp_path, default_playbook, 500), tmp_path / "model.json"
+    done = learn(path, "--out", str(out), "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["replaced"] is False
+    assert said["better"] is (said["against_running"]["low"] > 0)
+    model = read_model(out.read_text())
+    assert model.version == said["version"]
+    assert model.stages == default_playbook.model.stages
+    assert any(each.path.startswith("rate.") for each in different(default_playbook.model, model))
+    assert different(model, read_model(written(model))) == []
+    beliefs = tmp_path / "beliefs.csv"
+    plan = str(path.with_name("map.yaml"))
+    filtered = CliRunner().invoke(
+        app, ["filter", str(path), "--mapping", plan, "--model", str(out), "--out", str(beliefs)]
+    )
+    assert filtered.exit_code == 0, filtered.output
+    lines = list(csv.DictReader(beliefs.read_text().splitlines()))
+    assert all(abs(sum(float(line[stage]) for stage in model.stages) - 1) < 1e-9 for line in lines)
+    assert learn(path).exit_code == 0
+
+
+def test_types_that_no_playbook_knows_are_learned_as_states_without_names(
+    tmp_path: Path, default_playbook: Playbook
+) -> None:
+    """The file is one that the filter takes; it is compared with the share of outcomes (S7)."""
+    path, out = table(tmp_path, default_playbook, 500), tmp_path / "model.json"
+    for mark in default_playbook.model.rate:
+        path.write_text(path.read_text().replace(f",{mark},", f",act {len(mark)} {mark[0]},"))
+    done = learn(path, "--out", str(out), "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["better"]
+    found = said["evidence"]
+    assert found["learned"]["log_loss"] < found["share"]["log_loss"]
+    assert found["learned"]["ece"] < 0.05
+    model = read_model(out.read_text())
+    assert model.stages[0] == "state_1"
+    assert all(mark.startswith("act") for mark in model.rate)
+    beliefs, plan = tmp_path / "beliefs.csv", str(path.with_name("map.yaml"))
+    filtered = CliRunner().invoke(
+        app, ["filter", str(path), "--mapping", plan, "--model", str(out), "--out", str(beliefs)]
+    )
+    assert filtered.exit_code == 0, filtered.output
+
+
+@pytest.mark.parametrize(
+    ("leads", "outcome", "mapping", "code", "why"),
+    [
+        (12, "won it", MAPPING, 0, "12 leads have done anything"),
+        (60, "something else", MAPPING, 0, "no lead has reached the outcome"),
+        (60, "won it", MAPPING.replace("who", "whom"), 2, "whom"),
+    ],
+)  # fmt: skip
+def test_what_a_table_lacks_is_said_in_a_sentence(
+    leads: int, outcome: str, mapping: str, code: int, why: str, tmp_path: Path,
+    default_playbook: Playbook,
+) -> None:  # fmt: skip
+    done = learn(table(tmp_path, default_playbook, leads, outcome), mapping=mapping)
+    assert done.exit_code == code, done.output
+    assert why in done.output
+
+
+def test_a_table_without_a_mapping_asks_for_one(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["learn", str(tmp_path / "events.csv")])
+    assert done.exit_code == 2
+    assert "--mapping" in done.output
