@@ -20,8 +20,15 @@ from services.shared.http.signin import SignedOut, is_cross_site
 from services.shared.messaging import sending
 from services.shared.messaging.progress import lost_records
 
+# the pages of the navigation in its order: name, address, title
+PAGES = (
+    ("home", "/", "Pipeline"),
+    ("mail", "/mail", "Mail"),
+    ("sources", "/sources", "Sources"),
+)
 OWN_PATHS = re.compile(
-    r"(/(?:mail|sources|import|leads/[0-9a-f-]{36})?)(?:/status)?"
+    rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"
+    r"|import|leads/[0-9a-f-]{36})?)(?:/status)?"
     r"(\?[A-Za-z0-9=&%._~+-]{1,1000})?(#[A-Za-z0-9-]{1,100})?"
 )
 MAX_PLACE = 1_200  # characters of a page's address
@@ -75,6 +82,7 @@ class Frame:
     def _notices(self) -> dict[str, Any]:
         compressed = self._clock if self._clock.compressed else None
         return {
+            "pages": PAGES,
             "now": self._clock.now(),
             "clock": compressed,
             "sample": self._sample,
