@@ -19,6 +19,7 @@ from services.ops.cli import (
     mail,
     model,
     playbook,
+    reports,
     sending,
     sources,
     system,
@@ -57,6 +58,7 @@ app.command(help=model.HELP)(model.learn)
 app.command()(model.forecast)
 app.add_typer(model.app, name="model")
 app.command(help=lift.HELP)(lift.lift)
+app.add_typer(reports.app, name="report")
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")
 app.add_typer(content.app, name="content")

@@ -10,8 +10,8 @@ from rich.table import Table
 from services.ingest.importing import mapping_file
 from services.ops.cli.options import Json, end, print_line
 from services.ops.reports import lift_table as tables
-from services.ops.reports.lift_mapping import LiftMapping
 from services.ops.reports.lift import Report
+from services.ops.reports.lift_mapping import LiftMapping
 from services.shared.errors import Reject
 from services.shared.playbook.loading import InvalidFile
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 F = NDArray[np.float64]
 I = NDArray[np.int64]  # noqa: E741 integers
 B = NDArray[np.bool_]
+UNKNOWN_SOURCE = "unknown"
 
 
 class Journeys(NamedTuple):

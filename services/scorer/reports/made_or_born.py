@@ -1,11 +1,10 @@
-"""Do leads come ready, or do they become so? The age at conversion, and whether it has two peaks."""
+"""Do leads come ready, or do they become so? Their age at conversion, and whether it has two peaks."""
 
-from typing import NamedTuple
-
+import msgspec
 import numpy as np
 
 from services.scorer.reports.journeys import F, Journeys
-from services.scorer.reports.shares import wilson
+from services.scorer.reports.shares import Share, share_of
 
 EARLY, LATE = 7.0, 60.0  # days
 FOLLOW_UP = 180.0  # days for which leads must be known, so that late conversions are not missed
@@ -16,14 +15,15 @@ RESAMPLES = 300
 SIGNIFICANT = 0.05
 
 
-class Share(NamedTuple):
-    """A share of the outcomes, with its 95 % interval."""
+class Bar(msgspec.Struct, frozen=True):
+    """Outcomes at an age above `low` days (the first bar: from it on) and up to `high`."""
 
-    share: float
-    interval: tuple[float, float]
+    low: float
+    high: float
+    outcomes: int
 
 
-class Peaks(NamedTuple):
+class Peaks(msgspec.Struct, frozen=True):
     """Whether the ages have two peaks: `yes`, `no` or `too few`; the probability of such ages with
     one peak; where the peaks of the estimated density are, in days.
     """
@@ -33,44 +33,105 @@ class Peaks(NamedTuple):
     days: list[float]
 
 
-class MadeOrBorn(NamedTuple):
-    """Of leads known for `follow_up` days: their number, their outcomes within it, ages in days."""
+class Shares(msgspec.Struct, frozen=True):
+    """Shares of the outcomes; None where leads are not followed for long enough to tell."""
 
-    follow_up: float
-    leads: int
     outcomes: int
-    median_age: float | None
-    within: Share | None
-    after: Share | None
-    histogram: list[tuple[float, float, int]]
+    within_7_days: Share | None
+    after_60_days: Share | None
+
+
+class MadeOrBorn(msgspec.Struct, frozen=True):
+    """Of the leads that are known for `follow_up_days`: their number, their outcomes within that
+    time, and the ages at them. `too_young` are known for less and left out; `as_counted` are the
+    shares of all outcomes, which overrate early ones.
+    """
+
+    follow_up_days: float
+    leads: int
+    too_young: int
+    outcomes: int
+    began_with_the_outcome: int
+    median_age_days: float | None
+    within_7_days: Share | None
+    after_60_days: Share | None
+    histogram: list[Bar]
     two_peaks: Peaks
+    as_counted: Shares
+    says: list[str]
 
 
 def made_or_born(journeys: Journeys, follow_up: float = FOLLOW_UP) -> MadeOrBorn:
     """Ages at conversion within `follow_up` days, of the leads that are known for so long: younger
-    leads can only have converted early. Where fewer than half of the leads are, the time for which
-    half of them are counts instead.
+    leads can only have converted early. Where fewer than half of the leads are, the whole days for
+    which half of them are count instead.
     """
     known_for = journeys.until - journeys.began
-    follow_up = float(min(follow_up, np.median(known_for))) if len(known_for) else follow_up
+    if len(known_for):
+        follow_up = float(min(follow_up, np.floor(np.median(known_for))))
     chosen = journeys.followed(follow_up)
+    every = journeys.age[~np.isnan(journeys.reached)]
     age = journeys.age[chosen]
     age = np.sort(age[age <= follow_up])
-    edges = np.array([edge for edge in EDGES if edge < follow_up] + [follow_up])
-    counts, _ = np.histogram(age, edges) if len(edges) > 1 else (np.zeros(0, int), edges)
-    return MadeOrBorn(
-        follow_up,
-        int(chosen.sum()),
-        len(age),
-        float(np.median(age)) if len(age) else None,
-        _share(age <= EARLY),
-        _share(age > LATE),
-        [
-            (float(low), float(high), int(count))
-            for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
-        ],
-        two_peaks(age),
+    found = MadeOrBorn(
+        follow_up_days=follow_up,
+        leads=int(chosen.sum()),
+        too_young=int((~chosen).sum()),
+        outcomes=len(age),
+        began_with_the_outcome=int((age == 0).sum()),
+        median_age_days=float(np.median(age)) if len(age) else None,
+        within_7_days=_share(age <= EARLY) if follow_up >= EARLY else None,
+        after_60_days=_share(age > LATE) if follow_up > LATE else None,
+        histogram=_histogram(age, follow_up),
+        two_peaks=two_peaks(age),
+        as_counted=Shares(len(every), _share(every <= EARLY), _share(every > LATE)),
+        says=[],
     )
+    return msgspec.structs.replace(found, says=_says(found))
+
+
+def _histogram(age: F, follow_up: float) -> list[Bar]:
+    edges = [edge for edge in EDGES if edge < follow_up]
+    edges = [*edges, follow_up] if edges else []
+    counts = np.bincount(np.maximum(np.searchsorted(edges, age), 1), minlength=len(edges) or 1)
+    return [
+        Bar(low, high, int(count))
+        for low, high, count in zip(edges[:-1], edges[1:], counts[1:], strict=True)
+    ]
+
+
+def _says(found: MadeOrBorn) -> list[str]:
+    """The findings in words, and what they do not tell."""
+    if not found.outcomes:
+        return [
+            f"None of the {found.leads} leads that are known for {found.follow_up_days:g} days has "
+            "the outcome: this says nothing yet."
+        ]
+    said = [
+        f"Only the {found.leads} leads that are known for {found.follow_up_days:g} days count, and "
+        f"only outcomes within that time: the {found.too_young} younger ones can only have "
+        "converted early."
+    ]
+    for share, words in ((found.within_7_days, "come within 7 days"),
+                         (found.after_60_days, "come after more than 60 days")):  # fmt: skip
+        if share:
+            low, high = share.interval
+            said.append(f"{share.share:.0%} of the outcomes {words} ({low:.0%} to {high:.0%}).")
+    if found.after_60_days is None:
+        said.append(
+            f"What comes after 60 days cannot be told: half of the leads are known for no more "
+            f"than {found.follow_up_days:g} days."
+        )
+    said.append(_PEAKS[found.two_peaks.answer])
+    return said
+
+
+_PEAKS = {
+    "yes": "The ages have more than one peak: some leads come ready, others become so.",
+    "no": "The ages do not show two peaks: they may all be of one kind.",
+    "too few": f"Whether there are two peaks cannot be told from fewer than {LEAST_OUTCOMES} "
+    "outcomes.",
+}
 
 
 def two_peaks(age: F) -> Peaks:
@@ -101,10 +162,7 @@ def two_peaks(age: F) -> Peaks:
 
 
 def _share(chosen: np.ndarray) -> Share | None:
-    if not len(chosen):
-        return None
-    found = int(chosen.sum())
-    return Share(found / len(chosen), wilson(found, len(chosen)))
+    return share_of(int(chosen.sum()), len(chosen))
 
 
 def _spread(age: F) -> F:
