@@ -145,6 +145,8 @@ class LeadRow(msgspec.Struct):
     created: bool = False  # by this very transaction: it has no row, and nobody else knows it
     unreadable: bool = False
     company_key: int = 0  # of its company, as of the view
+    account: int = 0  # the hash of what the hold-out draws, as of the view
+    draw: float | None = None  # of the account, as of the view
 
     @property
     def announced(self) -> dict[str, LastAnnounced]:

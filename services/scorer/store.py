@@ -29,6 +29,7 @@ from services.scorer.records import (
     state_of,
 )
 from services.shared.clock import from_us
+from services.shared.contracts.event_types import MILESTONES
 from services.shared.contracts.events import (
     Touch,
     TouchEvent,
@@ -55,7 +56,7 @@ EVENT = Table("scorer", "event", {
 LEAD = Table("scorer", "lead", {
     "id": "uuid", "version": "bigint", "profile": "bytea", "provisional": "boolean",
     "excluded": "text", "engaged_at": "timestamptz", "publish_at": "bigint",
-    "merged_into": "uuid", "search": "text",
+    "merged_into": "uuid", "search": "text", "account": "bigint", "draw": "float8",
 }, key=("id",))  # fmt: skip
 STATE = Table("scorer", "lead_state", {
     "lead_id": "uuid", "product": "text", "fold_hash": "text", "record": "bytea",
@@ -81,14 +82,14 @@ class Store:
     """Access to the scorer's tables inside one transaction."""
 
     def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     # -- events -----------------------------------------------------------------------------------
 
     async def stored(self, uids: Iterable[str]) -> dict[str, StoredEvent]:
         """Stored events under these ids, by id."""
         found = await rows(
-            self._connection,
+            self.connection,
             "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict, received_at "
             "FROM scorer.event WHERE uid = ANY(:uids)",
             uids=list(uids),
@@ -111,6 +112,7 @@ class Store:
         """Takes events out of the set."""
         uids = [event.uid for event in events]
         await self._run("DELETE FROM scorer.event WHERE uid = ANY(:uids)", uids=uids)
+        await self._run("DELETE FROM scorer.milestone WHERE uid = ANY(:uids)", uids=uids)
 
     async def insert(
         self, events: Sequence[IncomingEvent], numbers: Mapping[Identifier, int]
@@ -129,9 +131,17 @@ class Store:
             for event in sorted(events, key=attrgetter("uid"))
         ]  # fmt: skip
         try:
-            await copy(self._connection, EVENT, new)
+            await copy(self.connection, EVENT, new)
         except UniqueViolationError as error:
             raise Retry("another process was faster with some of these events") from error
+        if milestones := [event for event in events if event.data.type in MILESTONES]:
+            await self._run(
+                "INSERT INTO scorer.milestone SELECT * FROM unnest("
+                "CAST(:uids AS uuid[]), CAST(:types AS text[])) "
+                "ON CONFLICT (uid) DO UPDATE SET type = excluded.type",
+                uids=[event.uid for event in milestones],
+                types=[event.data.type for event in milestones],
+            )
 
     async def received_since(
         self, lead: uuid.UUID, moment: datetime
@@ -141,7 +151,7 @@ class Store:
         """
         at, uid = -(1 << 62), uuid.UUID(int=0)
         while found := await rows(
-            self._connection,
+            self.connection,
             "SELECT uid, occurred_at, digest, received_at, source, flags, conflict, body "
             "FROM scorer.event WHERE lead_id = :lead AND received_at >= :moment "
             "AND (occurred_at, uid) > (:at, :uid) ORDER BY occurred_at, uid LIMIT :slice",
@@ -167,7 +177,7 @@ class Store:
 
     async def _locked(self, leads: Iterable[uuid.UUID], lock: str) -> dict[uuid.UUID, LeadRow]:
         found = await rows(
-            self._connection,
+            self.connection,
             f"SELECT {LEAD_COLUMNS} FROM scorer.lead WHERE id = ANY(:ids) ORDER BY id {lock}",
             ids=sorted(leads),
         )
@@ -178,7 +188,7 @@ class Store:
         longest due first; none that fails.
         """
         found = await rows(
-            self._connection,
+            self.connection,
             f"(SELECT lead_id FROM scorer.lead_state s WHERE next_review_at <= :now AND "
             f"{NOT_FAILING} ORDER BY next_review_at LIMIT {limit:d}) UNION ALL "
             "(SELECT s.lead_id FROM (SELECT id AS lead_id, publish_at FROM scorer.lead) s "
@@ -192,7 +202,7 @@ class Store:
     ) -> list[uuid.UUID]:
         """Leads of states of these products under another playbook or model; none that fails."""
         found = await rows(
-            self._connection,
+            self.connection,
             "SELECT lead_id FROM scorer.lead_state s WHERE fold_hash <> :fold_hash "
             f"AND product = ANY(:products) AND {NOT_FAILING} LIMIT {limit:d}",
             fold_hash=fold_hash,
@@ -206,7 +216,7 @@ class Store:
         many there were.
         """
         found = await rows(
-            self._connection,
+            self.connection,
             "UPDATE scorer.lead_state SET listed = false, next_review_at = NULL "
             "WHERE (lead_id, product) IN (SELECT lead_id, product FROM scorer.lead_state "
             "WHERE product <> ALL(:products) AND (listed OR next_review_at IS NOT NULL) "
@@ -218,7 +228,7 @@ class Store:
     async def states(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, dict[str, State]]:
         """Stored states of these leads by product."""
         found = await rows(
-            self._connection,
+            self.connection,
             f"SELECT {STATE_COLUMNS} FROM scorer.lead_state WHERE lead_id = ANY(:leads)",
             leads=list(leads),
         )
@@ -234,7 +244,7 @@ class Store:
         wanted = list(leads)
         most = MOST_OF_A_KIND + USUAL * len(wanted)
         found = await rows(
-            self._connection,
+            self.connection,
             "SELECT lead_id, kind, value FROM scorer.identifier WHERE lead_id = ANY(:leads) "
             f"LIMIT {most:d}",
             leads=wanted,
@@ -250,7 +260,7 @@ class Store:
 
     async def _first_identifiers(self, leads: Sequence[uuid.UUID]) -> list[Any]:
         return await rows(
-            self._connection,
+            self.connection,
             "SELECT lead_id, kind, value FROM (SELECT lead_id, kind, value, row_number() OVER ("
             'PARTITION BY lead_id, kind ORDER BY starts_with(value, :ours), value COLLATE "C") '
             "AS place FROM scorer.identifier WHERE lead_id = ANY(:leads)) i WHERE place <= :most",
@@ -262,7 +272,7 @@ class Store:
     async def merged_into(self, lead: uuid.UUID) -> dict[uuid.UUID, datetime | None]:
         """The leads that were merged into this one, with when others were last told of each."""
         found = await rows(
-            self._connection,
+            self.connection,
             "SELECT id, engaged_at FROM scorer.lead WHERE merged_into = :lead ORDER BY id",
             lead=lead,
         )
@@ -271,7 +281,7 @@ class Store:
     async def in_use(self, leads: Iterable[uuid.UUID]) -> set[uuid.UUID]:
         """Those of the leads that still have an identifier or an event."""
         found = await rows(
-            self._connection,
+            self.connection,
             "SELECT id FROM unnest(CAST(:leads AS uuid[])) AS w(id) "
             "WHERE EXISTS (SELECT 1 FROM scorer.identifier i WHERE i.lead_id = w.id) "
             "OR EXISTS (SELECT 1 FROM scorer.event e WHERE e.lead_id = w.id)",
@@ -285,10 +295,10 @@ class Store:
         created = [lead for lead in leads if lead.created]
         known = [lead for lead in leads if not lead.created]
         if created:
-            await copy(self._connection, LEAD, map(_lead_values, created))
-            await copy(self._connection, STATE, _state_values(created, fold_hash))
-        await overwrite(self._connection, LEAD, [*map(_lead_values, known)])
-        await overwrite(self._connection, STATE, [*_state_values(known, fold_hash)])
+            await copy(self.connection, LEAD, map(_lead_values, created))
+            await copy(self.connection, STATE, _state_values(created, fold_hash))
+        await overwrite(self.connection, LEAD, [*map(_lead_values, known)])
+        await overwrite(self.connection, STATE, [*_state_values(known, fold_hash)])
 
     async def merge(self, merged_away: Mapping[uuid.UUID, uuid.UUID]) -> None:
         """Notes into which leads others were merged; their history stays, their states and touches
@@ -298,6 +308,7 @@ class Store:
             for statement in (
                 "DELETE FROM scorer.lead_state WHERE lead_id = :old",
                 "UPDATE scorer.touch SET lead_id = :new WHERE lead_id = :old",
+                "UPDATE scorer.touch_result SET lead_id = :new WHERE lead_id = :old",
                 "UPDATE scorer.lead SET merged_into = :new, publish_at = NULL "
                 "WHERE id = :old OR merged_into = :old",
             ):
@@ -322,7 +333,7 @@ class Store:
             announcements.append(_numbered(change, seq, now, fold_hash))
             STAGE_CHANGES.labels(change.stage, change.cause).inc()
         if announcements:
-            await copy(self._connection, ANNOUNCEMENT, map(_announcement_values, announcements))
+            await copy(self.connection, ANNOUNCEMENT, map(_announcement_values, announcements))
         return announcements
 
     async def keep_announced(self, lead: uuid.UUID, announced: Mapping[str, LastAnnounced]) -> None:
@@ -370,7 +381,7 @@ class Store:
         )
 
     async def _run(self, statement: str, **values: Any) -> None:
-        await self._connection.execute(text(statement), values)
+        await self.connection.execute(text(statement), values)
 
 
 def _has_more(found: Sequence[Any], limit: int) -> bool:
@@ -406,7 +417,7 @@ def _lead_values(lead: LeadRow) -> tuple[Any, ...]:
     return (
         lead.id, lead.version, pack(lead.profile), lead.provisional, lead.excluded,
         lead.engaged_at, lead.publish_at, None,
-        search_text(lead.profile.known_traits(), lead.profile.email),
+        search_text(lead.profile.known_traits(), lead.profile.email), lead.account, lead.draw,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Do leads come ready, or do they become so? Their age at conversion, and whether it has two peaks."""
+"""Whether leads come ready or become so: their age at conversion, and whether it has two peaks."""
 
 import msgspec
 import numpy as np
