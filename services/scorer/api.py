@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer import estimates
+from services.scorer import estimates, reporting
 from services.scorer.dependencies import (
     Backend,
     BackendDep,
@@ -29,6 +29,7 @@ from services.scorer.queries.lag import Lag
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import LookupBody, identifier_of
 from services.scorer.queries.model import ModelQueries
+from services.scorer.queries.reports import ReportQueries
 from services.scorer.queries.repository import MergedAway, UnknownLead
 from services.scorer.queries.responses import (
     LeadResponse,
@@ -38,6 +39,7 @@ from services.scorer.queries.responses import (
 )
 from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.timeline import TimelineQueries, TimelineResponse
+from services.scorer.queries.use import QueryUse
 from services.scorer.scoring import Scoring
 from services.scorer.ui import routes as page
 from services.shared.errors import Reject
@@ -78,13 +80,23 @@ def create_app(
     leads = LeadQueries(engine, scoring, pepper, lag)
     sales = SalesReports(engine, scoring, leads, publisher, pepper)
     timelines = TimelineQueries(engine, scoring, pepper)
+    reports = ReportQueries(engine, scoring)
     app.state.backend = Backend(
-        scoring, keys, rates, leads, timelines, sales, ModelQueries(engine, scoring)
+        scoring,
+        keys,
+        rates,
+        leads,
+        timelines,
+        sales,
+        ModelQueries(engine, scoring),
+        reports,
+        QueryUse(engine),
     )
     app.exception_handler(MergedAway)(_redirect)
     app.exception_handler(UnknownLead)(_unknown)
     app.include_router(router)
     app.include_router(estimates.router)
+    app.include_router(reporting.router)
     add_response_types(
         app,
         [
@@ -94,9 +106,10 @@ def create_app(
             TimelineResponse,
             PendingReportResponse,
             *estimates.RESPONSES,
+            *reporting.RESPONSES,
         ],
     )
-    page.mount(app, settings, engine, scoring, leads, keys, sales)
+    page.mount(app, settings, engine, scoring, leads, keys, sales, reports)
     return app
 
 

@@ -309,6 +309,12 @@ class Store:
                 "DELETE FROM scorer.lead_state WHERE lead_id = :old",
                 "UPDATE scorer.touch SET lead_id = :new WHERE lead_id = :old",
                 "UPDATE scorer.touch_result SET lead_id = :new WHERE lead_id = :old",
+                "INSERT INTO scorer.entry AS e SELECT CAST(:new AS uuid), entered_at, "
+                "announcement_id FROM scorer.entry WHERE lead_id = :old ON CONFLICT (lead_id) "
+                "DO UPDATE SET entered_at = excluded.entered_at, "
+                "announcement_id = excluded.announcement_id "
+                "WHERE excluded.entered_at < e.entered_at",
+                "DELETE FROM scorer.entry WHERE lead_id = :old",
                 "UPDATE scorer.lead SET merged_into = :new, publish_at = NULL "
                 "WHERE id = :old OR merged_into = :old",
             ):

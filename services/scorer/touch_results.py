@@ -23,6 +23,9 @@ KIND_OF = {
     "email_replied": "replied", "unsubscribed": "left", "email_complained": "left",
     "consent_withdrawn": "left",
 }  # fmt: skip
+# why a touch is withheld before it is asked whether the account is held out; a lead enters the
+# comparison by the first decision that none of these ends
+NO_ENTRY = ["excluded", "history", "unknown_stage"]
 _COLUMNS = {
     "id": "uuid", "announcement_id": "uuid", "product": "text", "program": "text", "stage": "text",
     "content": "text", "channel": "text", "requested": "boolean", "decided_at": "timestamptz",
@@ -71,6 +74,7 @@ class TouchResults:
                 for column in zip(*(_values(*each) for each in latest.values()), strict=True)
             ]
             await self._run(_TOUCHES, **dict(zip(_COLUMNS, columns, strict=True)))
+            await self._run(_ENTRIES, ids=ids, reasons=NO_ENTRY)
         await self._run(_RESULTS, ids=ids, beside=BESIDE)
         await self._run(_MOVED_BEFORE, ids=ids, stages=self._stages, within=MOVED_WITHIN)
 
@@ -122,6 +126,12 @@ _TOUCHES = (
     "decided_at = least(excluded.decided_at, r.decided_at), "
     "sent_at = coalesce(excluded.sent_at, r.sent_at)"
 )
+_ENTRIES = """INSERT INTO scorer.entry AS e (lead_id, entered_at, announcement_id)
+    SELECT DISTINCT ON (lead_id) lead_id, decided_at, announcement_id FROM scorer.touch_result
+    WHERE id = ANY(:ids) AND NOT requested AND reason <> ALL(:reasons)
+    ORDER BY lead_id, decided_at, id ON CONFLICT (lead_id) DO UPDATE
+    SET entered_at = excluded.entered_at, announcement_id = excluded.announcement_id
+    WHERE excluded.entered_at < e.entered_at"""
 _RESULTS = """UPDATE scorer.touch_result r SET delivered_at = a.delivered, bounced_at = a.bounced,
         clicked_at = a.clicked, replied_at = a.replied, left_at = a.gone
     FROM (SELECT a.touch_id, min(a.at) FILTER (WHERE a.kind = 'delivered') AS delivered,

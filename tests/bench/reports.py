@@ -50,6 +50,8 @@ INSERT INTO scorer.event (uid, lead_id, anchor, weaker, occurred_at, received_at
         (extract(epoch FROM now()) * 1000000)::bigint - n % 300 * 86400000000, now(), 'crm', '',
         '{{{{"id":"' || n || '","type":"opportunity_opened"}}}}'
     FROM generate_series(1, {{outcomes}}) n;
+INSERT INTO scorer.entry SELECT DISTINCT ON (lead_id) lead_id, decided_at, announcement_id
+    FROM scorer.touch_result ORDER BY lead_id, decided_at;
 INSERT INTO scorer.milestone SELECT uid, 'opportunity_opened' FROM scorer.event
 """
 
@@ -66,7 +68,7 @@ async def million(world: World) -> Outcome:
         async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             await connection.execute(text("VACUUM ANALYZE"))
         queries = ReportQueries(engine, Scoring.of(world.playbook, Clock()))
-        seconds = {name: 0.0 for name in (*REPORTS, "leads")}
+        seconds = dict.fromkeys((*REPORTS, "leads"), 0.0)
         for _ in range(ROUNDS):
             for name in REPORTS:
                 began = time.perf_counter()

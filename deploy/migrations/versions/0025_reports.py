@@ -30,7 +30,12 @@ CREATE TABLE scorer.touch_result (
 );
 COMMENT ON COLUMN scorer.touch_result.moved_at IS 'the first step forward within 14 days after it was sent';
 CREATE INDEX touch_result_lead ON scorer.touch_result (lead_id, sent_at);
-CREATE INDEX touch_result_decided ON scorer.touch_result (decided_at, id);
+CREATE TABLE scorer.entry (
+    lead_id uuid PRIMARY KEY,
+    entered_at timestamptz NOT NULL,
+    announcement_id uuid
+);
+COMMENT ON TABLE scorer.entry IS 'when a program could first have touched a lead, whichever its arm';
 CREATE TABLE scorer.touch_answer (
     touch_id uuid NOT NULL,
     kind text NOT NULL CHECK (kind IN ('delivered', 'bounced', 'clicked', 'replied', 'left')),
@@ -85,6 +90,9 @@ UPDATE scorer.touch_result r SET moved_at = m.at FROM (
         AND n.cause_at < s.sent_at + interval '14 days'
         AND array_position({stages}, n.stage) > array_position({stages}, n.from_stage)
     GROUP BY s.id) m WHERE m.id = r.id;
+INSERT INTO scorer.entry SELECT DISTINCT ON (lead_id) lead_id, decided_at, announcement_id
+    FROM scorer.touch_result WHERE NOT requested
+    AND reason NOT IN ('excluded', 'history', 'unknown_stage') ORDER BY lead_id, decided_at, id;
 UPDATE scorer.lead_state SET next_review_at = 0 WHERE listed
 """
 TYPES = (
@@ -113,5 +121,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Takes them out."""
     op.execute("ALTER TABLE scorer.lead DROP COLUMN account, DROP COLUMN draw")
-    for table in ("query_use", "milestone", "touch_answer", "touch_result"):
+    for table in ("query_use", "milestone", "touch_answer", "entry", "touch_result"):
         op.execute(f"DROP TABLE scorer.{table}")

@@ -1,6 +1,7 @@
 """`ripeline report`: options, and reports as people read them."""
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +11,16 @@ from rich.console import Console
 
 from services.ingest.importing import mapping_file
 from services.ops.cli.evaluate import progress_bars
-from services.ops.cli.options import Json, end, say, whole_table
+from services.ops.cli.options import DATES, Json, end, in_utc, say, whole_table
 from services.ops.commands import reports
 from services.ops.commands.current import current_settings
 from services.ops.learning.mapping import TableMapping
 from services.ops.reports import journeys_table
+from services.scorer.queries.reports import ReportName, Window
 from services.scorer.reports.journeys import Journeys
 from services.scorer.reports.made_or_born import FOLLOW_UP, MadeOrBorn, made_or_born
 from services.scorer.reports.sources import DAYS, Equivalence, equivalence
+from services.scorer.reports.tables import Cell
 from services.shared.errors import Reject
 from services.shared.playbook.loading import InvalidFile
 
@@ -33,6 +36,8 @@ TableFile = Annotated[
 MappingFile = Annotated[
     str, typer.Option("--mapping", help="YAML file of the table's mapping, as for `evaluate`.")
 ]
+Since = Annotated[datetime | None, typer.Option(formats=DATES, help="What counts from then, UTC.")]
+Until = Annotated[datetime | None, typer.Option(formats=DATES, help="What counts before, UTC.")]
 WIDTH = 40  # characters of the longest bar
 
 
@@ -82,6 +87,78 @@ def sources(
     if as_json:
         return print(msgspec.json.encode(found).decode())
     _print_sources(found)
+
+
+@app.command()
+def progression(since: Since = None, until: Until = None, as_json: Json = False) -> None:
+    """Show what came of touches by program and stage, and the steps from each stage.
+
+    Example: ripeline report progression --since 2026-01-01
+    """
+    _report("progression", since, until, as_json=as_json)
+
+
+@app.command()
+def content(since: Since = None, until: Until = None, as_json: Json = False) -> None:
+    """Show what came of touches by item of content.
+
+    Example: ripeline report content --json
+    """
+    _report("content", since, until, as_json=as_json)
+
+
+@app.command()
+def handoffs(since: Since = None, until: Until = None, as_json: Json = False) -> None:
+    """Show what sales does: hand-offs, its reports, and how much it asks.
+
+    Example: ripeline report handoffs --json
+    """
+    _report("handoffs", since, until, as_json=as_json)
+
+
+@app.command()
+def holdout(as_json: Json = False) -> None:
+    """Show who is nurtured and who is held out; `ripeline lift` says what it causes.
+
+    Example: ripeline report holdout --json
+    """
+    _report("holdout", None, None, as_json=as_json)
+
+
+@app.command()
+def pool(since: Since = None, until: Until = None, as_json: Json = False) -> None:
+    """Show the leads in reach beside those that a strict "qualify first" would keep, and the
+    funnel by week of entry.
+
+    Example: ripeline report pool --json
+    """
+    _report("pool", since, until, as_json=as_json)
+
+
+def _report(
+    name: ReportName, since: datetime | None, until: datetime | None, *, as_json: bool
+) -> None:
+    window = Window(in_utc(since), in_utc(until))
+    found = asyncio.run(reports.report(current_settings(), name, window))
+    if as_json:
+        return print(msgspec.json.encode(found).decode())
+    for table in found.tables:
+        first, *others = (column.title for column in table.columns)
+        shown = whole_table(first, *others)
+        shown.title = table.title
+        for row in table.rows:
+            shown.add_row(*(_said(row.get(column.name), column.kind) for column in table.columns))
+        Console().print(shown)
+        for note in table.notes:
+            print(note)
+    for sentence in (*found.says, found.holdout.says):
+        print(sentence)
+
+
+def _said(cell: Cell, kind: str) -> str:
+    if cell is None:
+        return "–"
+    return f"{cell:.1%}" if kind == "share" and not isinstance(cell, str) else str(cell)
 
 
 def _journeys(table: Path | None, mapping: str, *, with_source: bool = False) -> Journeys:

@@ -1,5 +1,8 @@
 """The journeys of all leads, read from their stored events."""
 
+import uuid
+from collections.abc import Sequence
+
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,6 +23,13 @@ FROM scorer.event e JOIN scorer.lead l ON l.id = e.lead_id
 WHERE e.source <> 'nurture' AND e.occurred_at <= :now
 AND l.merged_into IS NULL AND NOT l.provisional AND l.excluded = ''
 GROUP BY e.lead_id ORDER BY e.lead_id
+"""
+
+_SOURCES = """
+SELECT DISTINCT ON (e.lead_id) e.lead_id, e.body::json ->> 'source' AS source
+FROM scorer.event e WHERE e.lead_id = ANY(:leads) AND e.source <> 'nurture'
+AND e.body LIKE '%"source":%' AND e.body::json ->> 'source' <> ''
+ORDER BY e.lead_id, e.occurred_at, e.uid
 """
 
 
@@ -43,6 +53,14 @@ async def read_journeys(connection: AsyncConnection, outcome: str, now: int) -> 
         np.array([np.nan if row.cost is None else row.cost for row in found]),
         now / DAY,
     )
+
+
+async def sources_of(
+    connection: AsyncConnection, leads: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, str]:
+    """The first source that each lead's events name; of a lead that has none, nothing."""
+    found = await rows(connection, _SOURCES, leads=list(leads))
+    return {row.lead_id: row.source for row in found}
 
 
 def _literal(text: str) -> str:

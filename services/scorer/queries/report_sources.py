@@ -8,7 +8,13 @@ from typing import NamedTuple
 from services.scorer.reports.tables import Column
 from services.shared.playbook.sections import Playbook
 
-ENTERED = "requested IS NOT TRUE AND reason NOT IN ('excluded', 'history', 'unknown_stage')"
+# the first outcome of each lead since it could have been nurtured for the first time
+OUTCOME_AFTER_ENTRY = """SELECT e.lead_id,
+        min(to_timestamp(0) + e.occurred_at * interval '1 microsecond') AS at
+    FROM scorer.milestone m JOIN scorer.event e USING (uid)
+    JOIN scorer.entry n ON n.lead_id = e.lead_id WHERE m.type = :outcome
+    AND to_timestamp(0) + e.occurred_at * interval '1 microsecond' > n.entered_at
+    GROUP BY e.lead_id"""
 AGE = "interval '14 days'"
 
 
@@ -61,7 +67,7 @@ STEPS = Source(
         array_position(CAST(:stages AS text[]), a.stage)
             - array_position(CAST(:stages AS text[]), a.from_stage) AS distance,
         extract(epoch FROM a.cause_at - p.cause_at)::float8 / 86400 AS days
-    FROM scorer.announcement a JOIN scorer.lead l ON l.id = a.lead_id
+    FROM scorer.announcement a LEFT JOIN scorer.lead l ON l.id = a.lead_id
     LEFT JOIN scorer.announcement p
         ON p.lead_id = a.lead_id AND p.product = a.product AND p.seq = a.seq - 1
     WHERE a.from_stage = ANY(CAST(:stages AS text[]))""",
@@ -101,7 +107,8 @@ def funnel(playbook: Playbook) -> Source:
             o.lead_id IS NOT NULL AS has_outcome
         FROM (SELECT coalesce(l.merged_into, a.lead_id) AS lead_id, min(a.announced_at) AS entered,
                 max(array_position(CAST(:stages AS text[]), a.stage)) AS furthest
-            FROM scorer.announcement a JOIN scorer.lead l ON l.id = a.lead_id GROUP BY 1) n
+            FROM scorer.announcement a LEFT JOIN (SELECT id, merged_into FROM scorer.lead
+                WHERE merged_into IS NOT NULL) l ON l.id = a.lead_id GROUP BY 1) n
         LEFT JOIN (SELECT DISTINCT e.lead_id FROM scorer.milestone m
             JOIN scorer.event e USING (uid) WHERE m.type = :outcome) o USING (lead_id)""",
         (key("week"),),
@@ -141,17 +148,14 @@ OUTCOMES = Source(
 ARMS = Source(
     "arms",
     "Who is nurtured and who is held out",
-    """SELECT n.lead_id, n.lead_id AS id, n.entered AS at,
+    f"""SELECT n.lead_id, n.lead_id AS id, n.entered_at AS at,
         CASE WHEN l.draw < :share THEN 'hold-out' ELSE 'nurtured' END AS arm, o.at AS reached
-    FROM (SELECT lead_id, min(decided_at) AS entered FROM scorer.touch_result
-        WHERE """ + ENTERED + """ GROUP BY lead_id) n
+    FROM scorer.entry n
     JOIN scorer.lead l ON l.id = n.lead_id AND l.excluded = '' AND l.draw IS NOT NULL
-    LEFT JOIN LATERAL (SELECT min(e.occurred_at) AS at FROM scorer.milestone m
-        JOIN scorer.event e USING (uid) WHERE m.type = :outcome AND e.lead_id = n.lead_id
-        AND e.occurred_at > extract(epoch FROM n.entered) * 1000000) o ON true""",
+    LEFT JOIN ({OUTCOME_AFTER_ENTRY}) o ON o.lead_id = n.lead_id""",
     (key("arm"),),
     {"leads": ("leads", "true"), "outcomes": ("with the outcome since", "reached IS NOT NULL")},
-)  # fmt: skip
+)
 SALES_ANSWERS = Source(
     "answers",
     "What sales reports",

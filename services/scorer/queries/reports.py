@@ -1,17 +1,23 @@
 """Reports on the live system: tables of counts, and the leads behind each of their numbers."""
 
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scorer.list_keys import DISQUALIFIED, WON
 from services.scorer.queries import report_sources as sources
+from services.scorer.queries.journeys import read_journeys
+from services.scorer.queries.kept import Kept
+from services.scorer.queries.lift import read_lift
 from services.scorer.queries.report_sources import Source
 from services.scorer.queries.responses import Time
+from services.scorer.reports.journeys import Journeys
 from services.scorer.reports.tables import Cell, Column, ReportTable, Row, of_touches
 from services.scorer.scoring import Scoring
 from services.shared.clock import from_us, rfc3339, to_us
@@ -29,6 +35,7 @@ TITLES: Mapping[ReportName, str] = {
     "pool": "Pool",
 }
 MOST_ROWS = 5_000
+WORK_MEM = "64MB"  # of one sort or hash table: reports over a million rows need no disk then
 
 
 class Window(NamedTuple):
@@ -65,6 +72,14 @@ class Report(msgspec.Struct, frozen=True):
     tables: list[ReportTable]
 
 
+class HoldoutReport(Report, frozen=True):
+    """The report on the hold-out, with what nurturing causes: `lift` has the fields of `ripeline
+    lift`, which docs/lift.md explains.
+    """
+
+    lift: dict[str, Any]
+
+
 class Counted(msgspec.Struct, frozen=True):
     """One thing that a number counts: whose it is, and when it was."""
 
@@ -97,22 +112,24 @@ class ReportQueries:
     def __init__(self, engine: AsyncEngine, scoring: Scoring) -> None:
         self._engine, self._scoring = engine, scoring
         self._cursors = Cursors(scoring.pepper)
+        self._journeys, self._lift = Kept(self._read_journeys), Kept(self._read_lift)
         playbook = scoring.playbook
         self._values = {
             "stages": playbook.stages, "outcome": playbook.model.outcome,
             "share": playbook.holdout.share, "won": WON, "disqualified": DISQUALIFIED,
         }  # fmt: skip
         self._sources: dict[ReportName, list[Source]] = {
-            "progression": [sources.TOUCHES, sources.STEPS, sources.funnel(playbook)],
+            "progression": [sources.TOUCHES, sources.STEPS],
             "content": [sources.TOUCHES],
             "handoffs": [sources.SALES_ANSWERS],
             "holdout": [sources.ARMS],
-            "pool": [sources.POOL, sources.OUTCOMES],
+            "pool": [sources.POOL, sources.OUTCOMES, sources.funnel(playbook)],
         }
 
     async def report(self, name: ReportName, window: Window = ALWAYS) -> Report:
         """A report as of now."""
         async with self._engine.connect() as connection:
+            await connection.execute(text(f"SET LOCAL work_mem = '{WORK_MEM}'"))
             tables = [
                 table
                 for source in self._sources[name]
@@ -131,6 +148,11 @@ class ReportQueries:
             says=[*SAYS[name], *_found(name, tables)],
             tables=tables,
         )
+
+    async def with_lift(self) -> HoldoutReport:
+        """The report on the hold-out, with the lift."""
+        report, lift = await self.report("holdout"), await self.lift()
+        return HoldoutReport(**{**msgspec.structs.asdict(report), "lift": lift})
 
     async def table(self, name: ReportName, table: str, window: Window = ALWAYS) -> ReportTable:
         """One table of a report. Raises Reject for one that it does not have."""
@@ -173,6 +195,24 @@ class ReportQueries:
             following = self._cursors.encode(scope, Position(to_us(last.at), str(last.id)))
         listed = [Counted(str(r.lead_id), rfc3339(r.at), str(r.id)) for r in found[:limit]]
         return CountedResponse(name, asked.table, asked.figure, listed, following)
+
+    async def journeys(self) -> Journeys:
+        """The journeys of all leads."""
+        return await self._journeys.get()
+
+    async def lift(self) -> dict[str, Any]:
+        """What nurturing causes, as `ripeline lift` says it."""
+        return await self._lift.get()
+
+    async def _read_journeys(self) -> Journeys:
+        outcome, now = self._scoring.playbook.model.outcome, self._scoring.clock.now_us()
+        async with self._engine.connect() as connection:
+            return await read_journeys(connection, outcome, now)
+
+    async def _read_lift(self) -> dict[str, Any]:
+        async with self._engine.connect() as connection:
+            found = await read_lift(connection, self._scoring)
+        return await asyncio.to_thread(found.whole, self._scoring.playbook.model.outcome)
 
     def _source(self, name: ReportName, asked: Asked) -> Source:
         tables = {

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.queries.filters import ORDERS, SALES_FILTERS, LeadFilter, Order, SalesFilter
 from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.reports import ReportQueries
 from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.search import LeadSearch
 from services.scorer.scoring import Scoring
@@ -21,6 +22,7 @@ from services.scorer.ui.lead_page import LeadPages
 from services.scorer.ui.mails import Mails
 from services.scorer.ui.overview import Overview
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
+from services.scorer.ui.reports import ReportRoutes
 from services.scorer.ui.sending import SendingRoutes
 from services.scorer.ui.sign_in import SignIn
 from services.scorer.ui.sources import sources
@@ -53,6 +55,7 @@ def mount(
     leads: LeadQueries,
     keys: ApiKeys,
     sales: SalesReports,
+    reports: ReportQueries,
 ) -> None:
     """Adds the page to the scorer's application; starts nothing before somebody watches."""
     assets, overview = Assets(), Overview(engine, scoring)
@@ -75,6 +78,7 @@ def mount(
     LeadRoutes(LeadPages(engine, scoring, leads), scoring, leads, sales, frame).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
+    ReportRoutes(engine, reports, frame).add_to(signed_in)
     app.include_router(anybody)
     app.include_router(signed_in)
 
