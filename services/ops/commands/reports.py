@@ -30,7 +30,8 @@ async def report(settings: Settings, name: ReportName, window: Window) -> Report
     try:
         in_use = await current(engine, load(settings.playbook))
         scoring = Scoring.of(in_use.playbook, Clock.parse(settings.clock))
-        return await ReportQueries(engine, scoring).report(name, window)
+        queries = ReportQueries(engine, scoring)
+        return await (queries.with_lift() if name == "holdout" else queries.report(name, window))
     finally:
         await engine.dispose()
 

@@ -19,7 +19,7 @@ class QueryUse:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._counts: Counter[tuple[date, str]] = Counter()
-        self._next = 0.0
+        self._next, self._lock = 0.0, asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
 
     def count(self, key_id: str) -> None:
@@ -31,21 +31,22 @@ class QueryUse:
 
     async def write(self) -> None:
         """Adds what was counted to the table; while the database is away it is kept."""
-        counts, self._counts = self._counts, Counter()
-        if not counts:
-            return
-        values = [(day, key, number) for (day, key), number in sorted(counts.items())]
-        names = ("days", "keys", "numbers")
-        columns = dict(
-            zip(names, (list(column) for column in zip(*values, strict=True)), strict=True)
-        )
-        try:
-            async with self._engine.begin() as connection:
-                await connection.execute(text(_ADD), columns)
-        except Exception as error:
-            self._counts += counts
-            if not is_transient(error):
-                raise
+        async with self._lock:
+            counts, self._counts = self._counts, Counter()
+            if not counts:
+                return
+            columns = {
+                "days": [day for day, _ in counts],
+                "keys": [key for _, key in counts],
+                "numbers": [*counts.values()],
+            }
+            try:
+                async with self._engine.begin() as connection:
+                    await connection.execute(text(_ADD), columns)
+            except Exception as error:
+                self._counts += counts
+                if not is_transient(error):
+                    raise
 
 
 _ADD = """INSERT INTO scorer.query_use AS u (day, key_id, queries) SELECT * FROM unnest(

@@ -3,6 +3,7 @@ company's own leads say of time and sources.
 """
 
 import uuid
+from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 from urllib.parse import urlencode
 
@@ -19,7 +20,7 @@ from services.scorer.queries.reports import (
 )
 from services.scorer.reports.made_or_born import MadeOrBorn, made_or_born
 from services.scorer.reports.sources import Equivalence, equivalence
-from services.scorer.reports.tables import ReportTable, Row
+from services.scorer.reports.tables import Cell, ReportTable, Row
 from services.scorer.ui.frame import Frame
 from services.scorer.ui.lead_names import names_of
 from services.scorer.ui.rendering import HEADERS
@@ -130,7 +131,7 @@ class ReportRoutes:
         )
 
 
-def address(report: str, table: str, figure: str, keys: Row) -> str:
+def address(report: str, table: str, figure: str, keys: Mapping[str, Cell]) -> str:
     """Where the leads behind a number stand."""
     asked = {"table": table, "figure": figure, **keys}
     return f"/reports/{report}/leads?{urlencode(asked)}"
