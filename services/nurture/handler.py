@@ -25,6 +25,7 @@ from services.nurture.store.outcomes import OutcomeStore, Progressed
 from services.nurture.store.receivers import ReceiverStore
 from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import Decision, TouchStore
+from services.nurture.touch_events import handed_over
 from services.shared.clock import Clock
 from services.shared.contracts.consent import DELIVERY
 from services.shared.contracts.events import (
@@ -39,6 +40,7 @@ from services.shared.contracts.events import (
 )
 from services.shared.contracts.provenance import decode_provenance
 from services.shared.errors import Reject
+from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Record
 from services.shared.playbook.programs import Program
 from services.shared.playbook.sections import UNKNOWN
@@ -69,8 +71,8 @@ class Handler:
     async def apply(
         self, connection: AsyncConnection, decoded: Sequence[ChangeEvent | ConsentEvent]
     ) -> int:
-        """Consents first, then what is known of leads, then decisions; returns the number of new
-        ones.
+        """Consents first, then what is known of leads, then decisions; returns how many of them,
+        and of steps of hand-offs, are to be published.
         """
         if consents := [event for event in decoded if isinstance(event, ConsentEvent)]:
             await self._keep_consents(connection, consents)
@@ -83,7 +85,9 @@ class Handler:
         await OutcomeStore(connection).keep_progress(self._progress(changes, ids))
         now = self._clock.now()
         await EnrolmentStore(connection).call({*ids.values()}, now)
-        return await self._decide(connection, leads, changes, ids, now)
+        steps = [step for event in changes if (step := handed_over(event))]
+        await outbox.enqueue(connection, "nurture", steps)
+        return await self._decide(connection, leads, changes, ids, now) + len(steps)
 
     async def _keep_consents(
         self, connection: AsyncConnection, consents: Sequence[ConsentEvent]

@@ -147,6 +147,7 @@ class LeadRow(msgspec.Struct):
     company_key: int = 0  # of its company, as of the view
     account: int = 0  # the hash of what the hold-out draws, as of the view
     draw: float | None = None  # of the account, as of the view
+    handoff: str = ""  # status of its last hand-off
 
     @property
     def announced(self) -> dict[str, LastAnnounced]:
@@ -220,6 +221,7 @@ def lead_row(row: Any) -> LeadRow:
         row.engaged_at,
         row.publish_at,
         unreadable=unreadable,
+        handoff=row.handoff,
     )
 
 

@@ -71,7 +71,7 @@ ANNOUNCEMENT = Table("scorer", "announcement", {
     "stage": "text", "cause": "text", "cause_at": "timestamptz", "cause_event": "text",
     "likelihood": "float8", "fold_hash": "text", "announced_at": "timestamptz",
 })  # fmt: skip
-LEAD_COLUMNS = "id, version, profile, provisional, excluded, engaged_at, publish_at"
+LEAD_COLUMNS = "id, version, profile, provisional, excluded, engaged_at, publish_at, handoff"
 STATE_COLUMNS = (
     "lead_id, product, fold_hash, record, pending, last_at, last_uid, stage, likelihood, "
     "qualified, announced_stage, announced_seq, announced_at, as_of, next_review_at"

@@ -15,6 +15,7 @@ from playwright.async_api import (
     BrowserContext,
     ConsoleMessage,
     Page,
+    ViewportSize,
     async_playwright,
     expect,
 )
@@ -27,7 +28,8 @@ QUIET = [
     "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 812}
+DESKTOP = ViewportSize(width=1280, height=900)
+PHONE = ViewportSize(width=375, height=812)
 ODD = "<script>document.title='owned'</script>"
 
 

@@ -27,6 +27,7 @@ from services.shared.playbook.sections import CUSTOMER, Content, Persona, Playbo
 MOST_COMMERCIAL = 3  # the greatest `distance` that an item can have
 BEFORE_HAND_OFF = 2  # what is more commercial promotes, or sells
 # what sales reports of leads that were handed over to it
+UNANSWERED = frozenset({"next", "open"})  # hand-offs
 HANDED_OVER = frozenset({"accepted", "opportunity", "won", "lost", "refunded", "churned"})
 
 
@@ -166,11 +167,12 @@ class Library:
         ]
 
     def max_distance(self, lead: Lead, stage: str) -> int:
-        """How commercial an item may be: by the stage, never an offer before the hand-off (N8), and
-        education alone where the playbook says so after a loss.
+        """How commercial an item may be: by the stage, never an offer before the hand-off (N8) or
+        while one is open, and education alone where the playbook says so after a loss.
         """
-        reach = self._reach.get(stage, 0)
-        if stage != CUSTOMER and lead.snapshot.sales_status not in HANDED_OVER:
+        reach, snapshot = self._reach.get(stage, 0), lead.snapshot
+        waits = snapshot.sales_status not in HANDED_OVER or snapshot.handoff in UNANSWERED
+        if stage != CUSTOMER and waits:
             reach = min(reach, BEFORE_HAND_OFF)
         policy = policy_of(self._playbook, lead.snapshot)
         return min(reach, EDUCATION) if policy and policy.rule.then == "education" else reach

@@ -85,12 +85,31 @@ STEPS = Source(
     },
 )
 HANDOFF_FIGURES = {
-    "opened": ("opened", "opened_at IS NOT NULL"),
-    "answered": ("answered", "responded_at IS NOT NULL"),
-    "accepted": ("accepted", "answer = 'accepted'"),
+    "opened": ("opened", "true"),
+    "responded": ("answered at all", "responded_at IS NOT NULL"),
+    "accepted": ("accepted", "status = 'accepted'"),
+    "turned_down": ("rejected or disqualified", "status IN ('rejected', 'disqualified')"),
+    "returned": ("returned", "status = 'returned'"),
     "converted": ("converted", "converted_at IS NOT NULL"),
     "expired": ("expired", "status = 'expired'"),
+    "open": ("open", "status = 'open'"),
 }
+HANDOFF_SQL = """SELECT id, lead_id, opened_at AS at, kind, status,
+    coalesce(nullif(owner, ''), 'nobody') AS owner, responded_at, converted_at,
+    extract(epoch FROM responded_at - opened_at)::float8 / 3600 AS hours
+    FROM scorer.handoff WHERE opened_at IS NOT NULL"""
+MEDIAN_HOURS = {
+    "median_hours": (
+        "median hours to the first response",
+        "percentile_cont(0.5) WITHIN GROUP (ORDER BY hours)",
+    )
+}
+HANDOFFS = Source(
+    "handoffs", "Hand-offs by kind", HANDOFF_SQL, (key("kind"),), HANDOFF_FIGURES, MEDIAN_HOURS
+)
+OWNERS = Source(
+    "owners", "Hand-offs by owner", HANDOFF_SQL, (key("owner"),), HANDOFF_FIGURES, MEDIAN_HOURS
+)
 
 
 def funnel(playbook: Playbook) -> Source:

@@ -35,6 +35,8 @@ TITLES: Mapping[ReportName, str] = {
     "pool": "Pool",
 }
 MOST_ROWS = 5_000
+# actions of the audit log by which people overrule what the system decides
+OVERRIDES = ["pause", "assertion", "release", "hold", "skip", "brake", "sending"]
 WORK_MEM = "64MB"  # of one sort or hash table: reports over a million rows need no disk then
 
 
@@ -121,7 +123,7 @@ class ReportQueries:
         self._sources: dict[ReportName, list[Source]] = {
             "progression": [sources.TOUCHES, sources.STEPS],
             "content": [sources.TOUCHES],
-            "handoffs": [sources.SALES_ANSWERS],
+            "handoffs": [sources.HANDOFFS, sources.OWNERS, sources.SALES_ANSWERS],
             "holdout": [sources.ARMS],
             "pool": [sources.POOL, sources.OUTCOMES, sources.funnel(playbook)],
         }
@@ -136,7 +138,7 @@ class ReportQueries:
                 for table in await self._tables(connection, name, source, window)
             ]
             if name == "handoffs":
-                tables.append(await self._queries(connection))
+                tables += [await self._queries(connection), await self._overrides(connection)]
             holdout = await self._holdout(connection)
         return Report(
             report=name,
@@ -296,6 +298,22 @@ class ReportQueries:
             [{"week": row.week, "key": row.key, "queries": row.queries} for row in found],
         )  # fmt: skip
 
+    async def _overrides(self, connection: AsyncConnection) -> ReportTable:
+        """What people decided against the system, as the audit log has it."""
+        found = await rows(
+            connection,
+            "SELECT to_char(date_trunc('week', at AT TIME ZONE 'UTC'), 'YYYY-MM-DD') AS week, "
+            "action, count(*) AS times FROM access.audit WHERE action = ANY(:actions) "
+            f"GROUP BY 1, 2 ORDER BY 1, 2 LIMIT {MOST_ROWS:d}",
+            actions=OVERRIDES,
+        )
+        return ReportTable(
+            "overrides",
+            "What people overruled",
+            [sources.key("week"), sources.key("action"), Column("times", "times", "number")],
+            [{"week": row.week, "action": row.action, "times": row.times} for row in found],
+        )
+
     async def _holdout(self, connection: AsyncConnection) -> HoldoutNote:
         share = self._scoring.playbook.holdout.share
         [found] = await rows(
@@ -321,7 +339,10 @@ SAYS: Mapping[ReportName, list[str]] = {
     "content": [
         "Clicked by people: without clicks of machines, and those within 10 seconds of one."
     ],
-    "handoffs": [],
+    "handoffs": [
+        "Answered at all: a person said anything. Hours count from the opening to that, on the "
+        "clock, not in working hours."
+    ],
     "holdout": [],
     "pool": [
         "In reach: listed leads that sales has not won or disqualified. A process that qualifies "

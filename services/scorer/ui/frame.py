@@ -26,6 +26,8 @@ PAGES = (
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
     ("reports", "/reports", "Reports"),
+    ("people", "/people", "People"),
+    ("audit", "/audit", "Audit"),
 )
 OWN_PATHS = re.compile(
     rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"
