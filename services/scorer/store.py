@@ -70,6 +70,7 @@ ANNOUNCEMENT = Table("scorer", "announcement", {
     "id": "uuid", "lead_id": "uuid", "product": "text", "seq": "int", "from_stage": "text",
     "stage": "text", "cause": "text", "cause_at": "timestamptz", "cause_event": "text",
     "likelihood": "float8", "fold_hash": "text", "announced_at": "timestamptz",
+    "previous_at": "timestamptz",
 })  # fmt: skip
 LEAD_COLUMNS = "id, version, profile, provisional, excluded, engaged_at, publish_at, handoff"
 STATE_COLUMNS = (
@@ -334,9 +335,9 @@ class Store:
         announcements = []
         for change in changes:
             state = leads[change.lead].states[change.product]
-            seq = state.announced.seq + 1
-            state.announced = LastAnnounced(change.stage, seq, now)
-            announcements.append(_numbered(change, seq, now, fold_hash))
+            before = state.announced
+            state.announced = LastAnnounced(change.stage, before.seq + 1, now)
+            announcements.append(_numbered(change, before, now, fold_hash))
             STAGE_CHANGES.labels(change.stage, change.cause).inc()
         if announcements:
             await copy(self.connection, ANNOUNCEMENT, map(_announcement_values, announcements))
@@ -397,7 +398,10 @@ def _has_more(found: Sequence[Any], limit: int) -> bool:
     return max(Counter((row.lead_id, row.kind) for row in found).values()) > MOST_OF_A_KIND
 
 
-def _numbered(change: StageChange, seq: int, now: datetime, fold_hash: str) -> Announcement:
+def _numbered(
+    change: StageChange, before: LastAnnounced, now: datetime, fold_hash: str
+) -> Announcement:
+    seq = before.seq + 1
     return Announcement(
         id=derived(change.lead, change.product, seq),
         lead_id=change.lead,
@@ -411,6 +415,7 @@ def _numbered(change: StageChange, seq: int, now: datetime, fold_hash: str) -> A
         likelihood=change.likelihood,
         fold_hash=fold_hash,
         announced_at=now,
+        previous_at=before.at,
     )
 
 

@@ -25,11 +25,13 @@ INSERT INTO scorer.lead_state (lead_id, product, fold_hash, record, pending, las
     SELECT md5('l' || n)::uuid, 'default', '', '', '', 0, '', ({STAGES})[1 + n % 4], 0.1, n % 100,
         50, n % 3 = 0, true, 1700000000000000 + n, 0 FROM generate_series(1, {{leads}}) n;
 INSERT INTO scorer.announcement (id, lead_id, product, seq, from_stage, stage, cause, cause_at,
-        likelihood, fold_hash, announced_at)
+        likelihood, fold_hash, announced_at, previous_at)
     SELECT md5('a' || n)::uuid, md5('l' || (1 + n % {{leads}}))::uuid, 'default',
         1 + n / {{leads}}, CASE WHEN n < {{leads}} THEN 'unknown' ELSE 'status_quo' END,
         ({STAGES})[1 + n / {{leads}}], 'event', now() - n % 400 * interval '1 day', 0.05, '',
-        now() - n % 400 * interval '1 day' FROM generate_series(0, 2 * {{leads}} - 1) n;
+        now() - n % 400 * interval '1 day',
+        CASE WHEN n >= {{leads}} THEN now() - n % 500 * interval '1 day' END
+    FROM generate_series(0, 2 * {{leads}} - 1) n;
 INSERT INTO scorer.touch_result
     SELECT md5('t' || n)::uuid, md5('l' || (1 + n % {{leads}}))::uuid,
         md5('a' || n % {{leads}})::uuid, 'default', 'program-' || n % 9, ({STAGES})[1 + n % 4],
@@ -58,9 +60,7 @@ INSERT INTO scorer.milestone SELECT uid, 'opportunity_opened' FROM scorer.event
 
 async def million(world: World) -> Outcome:
     """The slowest of three askings of each report, and of the leads behind one number."""
-    url = await world.new_database()
-    settings = world.settings.model_copy(update={"database_url": url})
-    engine = open_engine(settings)
+    engine = open_engine(await world.database("reports"))
     scale = 10 if world.quick else 1
     try:
         async with engine.begin() as connection:

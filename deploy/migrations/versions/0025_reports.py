@@ -54,6 +54,9 @@ CREATE TABLE scorer.query_use (
     queries bigint NOT NULL,
     PRIMARY KEY (day, key_id)
 );
+ALTER TABLE scorer.announcement ADD COLUMN previous_at timestamptz;
+UPDATE scorer.announcement a SET previous_at = p.announced_at FROM scorer.announcement p
+    WHERE p.lead_id = a.lead_id AND p.product = a.product AND p.seq = a.seq - 1;
 ALTER TABLE scorer.lead ADD COLUMN account bigint NOT NULL DEFAULT 0;
 ALTER TABLE scorer.lead ADD COLUMN draw float8;
 CREATE INDEX lead_draw ON scorer.lead (draw, account) WHERE merged_into IS NULL AND NOT provisional AND excluded = '';
@@ -120,6 +123,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Takes them out."""
+    op.execute("ALTER TABLE scorer.announcement DROP COLUMN previous_at")
     op.execute("ALTER TABLE scorer.lead DROP COLUMN account, DROP COLUMN draw")
     for table in ("query_use", "milestone", "touch_answer", "entry", "touch_result"):
         op.execute(f"DROP TABLE scorer.{table}")

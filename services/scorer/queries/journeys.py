@@ -1,7 +1,6 @@
 """The journeys of all leads, read from their stored events."""
 
 import uuid
-from collections.abc import Sequence
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,7 +26,7 @@ GROUP BY e.lead_id ORDER BY e.lead_id
 
 _SOURCES = """
 SELECT DISTINCT ON (e.lead_id) e.lead_id, e.body::json ->> 'source' AS source
-FROM scorer.event e WHERE e.lead_id = ANY(:leads) AND e.source <> 'nurture'
+FROM scorer.event e JOIN scorer.entry n USING (lead_id) WHERE e.source <> 'nurture'
 AND e.body LIKE '%"source":%' AND e.body::json ->> 'source' <> ''
 ORDER BY e.lead_id, e.occurred_at, e.uid
 """
@@ -55,12 +54,11 @@ async def read_journeys(connection: AsyncConnection, outcome: str, now: int) -> 
     )
 
 
-async def sources_of(
-    connection: AsyncConnection, leads: Sequence[uuid.UUID]
-) -> dict[uuid.UUID, str]:
-    """The first source that each lead's events name; of a lead that has none, nothing."""
-    found = await rows(connection, _SOURCES, leads=list(leads))
-    return {row.lead_id: row.source for row in found}
+async def sources_of_entered(connection: AsyncConnection) -> dict[uuid.UUID, str]:
+    """The first source that the events of each lead name which could be nurtured; of a lead that
+    has none, nothing.
+    """
+    return {row.lead_id: row.source for row in await rows(connection, _SOURCES)}
 
 
 def _literal(text: str) -> str:

@@ -2,8 +2,9 @@
 nurtured, in their account's arm, whatever they were sent.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.effects.lift import Plan
 from services.scorer.effects.report import PSI, ArmTable, Report
-from services.scorer.queries.journeys import sources_of
+from services.scorer.queries.journeys import sources_of_entered
 from services.scorer.queries.report_sources import OUTCOME_AFTER_ENTRY
 from services.scorer.reports.journeys import UNKNOWN_SOURCE
 from services.scorer.scoring import Scoring
-from services.shared.clock import DAY, to_us
+from services.shared.clock import DAY
 from services.shared.db import rows, without_limits
 
 NURTURED, HELD_OUT = "nurtured", "hold-out"
 AGES = ((0.0, 1.0), (1.0, 7.0), (7.0, 30.0), (30.0, float("inf")))  # days known at entry
 MOST_SOURCES = 12
 NOT_YET = "leads that entered less than the horizon ago: what comes of them is not known yet"
-_ENTERED = f"""SELECT n.lead_id, n.entered_at, l.draw, l.account, a.likelihood, o.at AS reached,
-        (SELECT min(e.occurred_at) FROM scorer.event e WHERE e.lead_id = n.lead_id) AS began
+_ENTERED = f"""SELECT n.lead_id, extract(epoch FROM n.entered_at)::float8 / 86400 AS entered,
+        (l.draw < :share)::int AS arm, l.account,
+        coalesce(a.likelihood, 'NaN') AS likelihood,
+        coalesce(extract(epoch FROM o.at)::float8 / 86400, 'NaN') AS reached,
+        coalesce((SELECT min(e.occurred_at) FROM scorer.event e WHERE e.lead_id = n.lead_id)
+            / 86400000000.0::float8, 'NaN') AS began
     FROM scorer.entry n
     JOIN scorer.lead l ON l.id = n.lead_id AND l.excluded = '' AND l.draw IS NOT NULL
     LEFT JOIN scorer.announcement a ON a.id = n.announcement_id
@@ -33,25 +38,30 @@ _ENTERED = f"""SELECT n.lead_id, n.entered_at, l.draw, l.account, a.likelihood, 
 
 
 class LiveLift:
-    """Leads of the system, read once; `horizon` in days."""
+    """Leads of the system, read once: rows of _ENTERED, and first sources by lead; `horizon` and
+    `now` in days.
+    """
 
     def __init__(
-        self, found: Sequence[Any], sources: dict[Any, str], share: float, horizon: float, now: int
+        self, found: Sequence[Any], sources: Mapping[Any, str], horizon: float, now: float
     ) -> None:
-        mature = [row for row in found if (now - to_us(row.entered_at)) / DAY >= horizon]
-        self._horizon, self._outcome = horizon, ""
-        self._entered = np.array([to_us(row.entered_at) / DAY for row in mature])
-        began = [to_us(row.entered_at) if row.began is None else row.began for row in mature]
-        self._age = np.maximum(self._entered - np.array(began, float) / DAY, 0.0)
-        self._source = np.array([sources.get(row.lead_id, UNKNOWN_SOURCE) for row in mature])
+        mature = [row for row in found if now - row.entered >= horizon]
+        columns = [*zip(*mature, strict=True)] if mature else [()] * 7
+        lead, entered, arm, account, likelihood, reached, began = columns
+        self._horizon = horizon
+        self._entered = np.array(entered, np.float64)
+        after = np.array(reached, np.float64) - self._entered
+        age = self._entered - np.array(began, np.float64)
+        self._age = np.maximum(np.where(np.isnan(age), 0.0, age), 0.0)
+        self._source = np.array([sources.get(each, UNKNOWN_SOURCE) for each in lead])
         self._table = ArmTable(
             arms=[NURTURED, HELD_OUT],
             held_out={1},
-            arm=np.array([row.draw < share for row in mature], np.int64),
-            account=np.array([row.account for row in mature], np.int64),
+            arm=np.array(arm, np.int64),
+            account=np.array(account, np.int64),
             entered=self._entered,
-            known=np.array([_number(row.likelihood) for row in mature]),
-            outcome=np.array([_within(row, horizon) for row in mature], np.bool_),
+            known=np.array(likelihood, np.float64),
+            outcome=after <= horizon,
             skipped=+Counter({NOT_YET: len(found) - len(mature)}),
         )
         self.report = Report(self._table, Plan())
@@ -101,18 +111,10 @@ async def read_lift(
     """
     await without_limits(connection)
     await connection.execute(text("SET LOCAL work_mem = '64MB'"))
-    found = await rows(connection, _ENTERED, outcome=scoring.playbook.model.outcome)
-    sources = await sources_of(connection, [row.lead_id for row in found])
+    found = await rows(
+        connection, _ENTERED, outcome=scoring.playbook.model.outcome,
+        share=scoring.playbook.holdout.share,
+    )  # fmt: skip
+    sources = await sources_of_entered(connection)
     days = scoring.playbook.model.horizon_days if horizon is None else horizon
-    share = scoring.playbook.holdout.share
-    return LiveLift(found, sources, share, days, scoring.clock.now_us())
-
-
-def _within(row: Any, horizon: float) -> bool:
-    return row.reached is not None and (
-        (to_us(row.reached) - to_us(row.entered_at)) / DAY <= horizon
-    )
-
-
-def _number(likelihood: float | None) -> float:
-    return np.nan if likelihood is None else float(likelihood)
+    return await asyncio.to_thread(LiveLift, found, sources, days, scoring.clock.now_us() / DAY)

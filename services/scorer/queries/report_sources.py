@@ -66,10 +66,8 @@ STEPS = Source(
         a.from_stage AS stage, a.cause,
         array_position(CAST(:stages AS text[]), a.stage)
             - array_position(CAST(:stages AS text[]), a.from_stage) AS distance,
-        extract(epoch FROM a.cause_at - p.cause_at)::float8 / 86400 AS days
+        extract(epoch FROM a.announced_at - a.previous_at)::float8 / 86400 AS days
     FROM scorer.announcement a LEFT JOIN scorer.lead l ON l.id = a.lead_id
-    LEFT JOIN scorer.announcement p
-        ON p.lead_id = a.lead_id AND p.product = a.product AND p.seq = a.seq - 1
     WHERE a.from_stage = ANY(CAST(:stages AS text[]))""",
     (key("product"), key("stage", "from")),
     {

@@ -524,3 +524,46 @@ async def test_the_page_shows_every_report_and_opens_its_numbers(site: Site) -> 
         assert answer.status_code == 200
         assert "says nothing yet" in answer.text
     assert (await site.http.get("/reports/everything/csv")).status_code == 404
+
+
+async def test_hand_offs_are_counted_by_kind_and_owner(site: Site) -> None:
+    """H1: opened, accepted, converted, expired, and the median hours to the first response."""
+    hours = [1.0, 3.0, 8.0, None]
+    async with site.engine.begin() as connection:
+        for number, after in enumerate(hours):
+            opened = NOW - timedelta(days=5)
+            await connection.execute(
+                text(
+                    "INSERT INTO scorer.handoff (id, lead_id, product, kind, status, owner, "
+                    "opener, opener_at, detected_at, opened_at, responded_at, converted_at) "
+                    "VALUES (:id, :id, 'default', 'ready', :status, :owner, :id, :at, :at, :at, "
+                    ":responded, :converted)"
+                ),
+                {
+                    "id": uuid.UUID(int=number + 1), "at": opened,
+                    "status": "expired" if after is None else "accepted",
+                    "owner": "ann@firm.example" if number % 2 else "",
+                    "responded": None if after is None else opened + timedelta(hours=after),
+                    "converted": opened + timedelta(days=1) if number == 0 else None,
+                },
+            )  # fmt: skip
+        await connection.execute(
+            text(
+                "INSERT INTO access.audit (actor_kind, actor_id, actor, action, subject, details) "
+                "VALUES ('person', 'x', 'Ann', 'pause', 'lead x', '{}')"
+            )
+        )
+    found = await site.get("/v1/reports/handoffs")
+    by_name = {table["name"]: table["rows"] for table in found["tables"]}
+    [kind] = by_name["handoffs"]
+    assert (kind["kind"], kind["opened"], kind["responded"]) == ("ready", 4, 3)
+    assert (kind["accepted"], kind["converted"], kind["expired"]) == (3, 1, 1)
+    assert kind["median_hours"] == 3.0
+    assert {row["owner"]: row["opened"] for row in by_name["owners"]} == {
+        "ann@firm.example": 2, "nobody": 2,
+    }  # fmt: skip
+    assert [row["action"] for row in by_name["overrides"]] == ["pause"]
+    opened = await site.get(
+        "/v1/reports/handoffs/leads", table="owners", figure="expired", owner="ann@firm.example"
+    )
+    assert [one["id"] for one in opened["leads"]] == [str(uuid.UUID(int=4))]
