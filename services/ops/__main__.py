@@ -22,6 +22,7 @@ from services.ops.cli import (
     model,
     people,
     playbook,
+    rehearse,
     reports,
     sending,
     sources,
@@ -62,6 +63,7 @@ app.command()(model.forecast)
 app.add_typer(model.app, name="model")
 app.command(help=lift.HELP)(lift.lift)
 app.add_typer(reports.app, name="report")
+app.command("rehearse", help=rehearse.HELP)(rehearse.rehearse_playbook)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")
 app.add_typer(content.app, name="content")

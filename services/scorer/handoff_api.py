@@ -17,10 +17,12 @@ from services.scorer.handoffs.responses import (
     HandoffResponse,
     HandoffsResponse,
 )
+from services.shared.http.acting import Acting
 from services.shared.http.keys import BEARER
 from services.shared.http.paging import MAX_CURSOR
 from services.shared.http.problems import refusals
 from services.shared.http.responses import documented, json_response
+from services.shared.people.audit import Actor
 
 RESPONSES: list[type[msgspec.Struct]] = [HandoffResponse, HandoffsResponse]
 NO_NUL = r"^[^\x00]*$"  # which PostgreSQL stores in no text
@@ -44,9 +46,10 @@ class AnswerBody(BaseModel):
     until: str = Field("", max_length=100, pattern=NO_NUL, description="a day, as 2027-03-01")
     note: str = Field("", max_length=2_000, pattern=NO_NUL)
 
-    def said(self) -> Said:
-        """As it is kept."""
-        return Said(*(text.strip() for text in (self.by, self.reason, self.until, self.note)))
+    def said(self, actor: Actor) -> Said:
+        """As it is kept: by the person who is signed in, where nobody is named."""
+        by = self.by.strip() or (actor.name if actor.kind == "person" else "")
+        return Said(by, *(text.strip() for text in (self.reason, self.until, self.note)))
 
 
 @router.get("", dependencies=QUERY_KEY, responses=documented(200, "A page", EXAMPLES))
@@ -72,62 +75,77 @@ async def get_handoff(backend: BackendDep, handoff_id: uuid.UUID) -> Response:
 
 
 async def _answer(
-    backend: BackendDep, handoff_id: uuid.UUID, answer: Answer, body: AnswerBody
+    backend: BackendDep, handoff_id: uuid.UUID, answer: Answer, body: AnswerBody, actor: Actor
 ) -> Response:
-    handoff = await backend.handoff_answers.answer(handoff_id, answer, body.said())
+    said = body.said(actor)
+    handoff = await backend.handoff_answers.answer(handoff_id, answer, said, actor)
     return json_response(HandoffResponse.of(handoff))
 
 
 @router.post("/{handoff_id}/accept", dependencies=REPORT_KEY, responses=ANSWERED)
-async def accept_handoff(backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody) -> Response:
+async def accept_handoff(
+    backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody, actor: Acting
+) -> Response:
     """Sales takes the lead: nurture pauses. The same answer again changes nothing."""
-    return await _answer(backend, handoff_id, "accept", body)
+    return await _answer(backend, handoff_id, "accept", body, actor)
 
 
 @router.post("/{handoff_id}/reject", dependencies=REPORT_KEY, responses=ANSWERED)
-async def reject_handoff(backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody) -> Response:
+async def reject_handoff(
+    backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody, actor: Acting
+) -> Response:
     """Sales does not want the lead; it stays in nurture by the playbook's policy."""
-    return await _answer(backend, handoff_id, "reject", body)
+    return await _answer(backend, handoff_id, "reject", body, actor)
 
 
 @router.post("/{handoff_id}/disqualify", dependencies=REPORT_KEY, responses=ANSWERED)
 async def disqualify_handoff(
-    backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody
+    backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody, actor: Acting
 ) -> Response:
     """The lead is none, for a reason of `sales.disqualify_reasons`."""
-    return await _answer(backend, handoff_id, "disqualify", body)
+    return await _answer(backend, handoff_id, "disqualify", body, actor)
 
 
 @router.post("/{handoff_id}/return", dependencies=REPORT_KEY, responses=ANSWERED)
-async def return_handoff(backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody) -> Response:
+async def return_handoff(
+    backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody, actor: Acting
+) -> Response:
     """Sales gives the lead back to nurture; with `until` it is handed over again on that day."""
-    return await _answer(backend, handoff_id, "return", body)
+    return await _answer(backend, handoff_id, "return", body, actor)
 
 
 @router.post("/{handoff_id}/meeting", dependencies=REPORT_KEY, responses=ANSWERED)
-async def meet(backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody) -> Response:
+async def meet(
+    backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody, actor: Acting
+) -> Response:
     """Sales has a meeting with the lead, on the day `until`: an acceptance."""
-    return await _answer(backend, handoff_id, "meeting", body)
+    return await _answer(backend, handoff_id, "meeting", body, actor)
 
 
 @router.post("/{handoff_id}/not-reached", dependencies=REPORT_KEY, responses=ANSWERED)
-async def not_reached(backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody) -> Response:
+async def not_reached(
+    backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody, actor: Acting
+) -> Response:
     """The lead was called in vain; it is called again on the day `until`, without one on the next
     working day. The hand-off stays open.
     """
-    handoff = await backend.handoff_answers.not_reached(handoff_id, body.said())
+    handoff = await backend.handoff_answers.not_reached(handoff_id, body.said(actor), actor)
     return json_response(HandoffResponse.of(handoff))
 
 
 @router.post("/{handoff_id}/note", dependencies=REPORT_KEY, responses=ANSWERED)
-async def note_handoff(backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody) -> Response:
+async def note_handoff(
+    backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody, actor: Acting
+) -> Response:
     """A note beside the hand-off."""
-    handoff = await backend.handoff_answers.note(handoff_id, body.said())
+    handoff = await backend.handoff_answers.note(handoff_id, body.said(actor), actor)
     return json_response(HandoffResponse.of(handoff))
 
 
 @router.post("/{handoff_id}/undo", dependencies=REPORT_KEY, responses=ANSWERED)
-async def undo_answer(backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody) -> Response:
+async def undo_answer(
+    backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody, actor: Acting
+) -> Response:
     """Takes the last answer back, within ten minutes."""
-    handoff = await backend.handoff_answers.undo(handoff_id, body.said())
+    handoff = await backend.handoff_answers.undo(handoff_id, body.said(actor), actor)
     return json_response(HandoffResponse.of(handoff))

@@ -83,14 +83,19 @@ class Store:
     """Access to the scorer's tables inside one transaction."""
 
     def __init__(self, connection: AsyncConnection) -> None:
-        self.connection = connection
+        self._connection = connection
+
+    @property
+    def connection(self) -> AsyncConnection:
+        """The transaction's connection."""
+        return self._connection
 
     # -- events -----------------------------------------------------------------------------------
 
     async def stored(self, uids: Iterable[str]) -> dict[str, StoredEvent]:
         """Stored events under these ids, by id."""
         found = await rows(
-            self.connection,
+            self._connection,
             "SELECT uid, occurred_at, digest, lead_id, anchor, weaker, conflict, received_at "
             "FROM scorer.event WHERE uid = ANY(:uids)",
             uids=list(uids),
@@ -104,16 +109,33 @@ class Store:
         }  # fmt: skip
 
     async def flag_conflicts(self, uids: Iterable[uuid.UUID]) -> None:
-        """Marks events whose id came with another body."""
-        await self._run(
-            "UPDATE scorer.event SET conflict = true WHERE uid = ANY(:uids)", uids=list(uids)
+        """Marks events whose id came with another body. Raises Retry where another process took
+        one of them away.
+        """
+        wanted = set(uids)
+        marked = await rows(
+            self._connection,
+            "UPDATE scorer.event SET conflict = true WHERE uid = ANY(:uids) RETURNING uid",
+            uids=list(wanted),
         )
+        if len(marked) < len(wanted):
+            raise Retry("another process took an event away whose id came with another body")
 
-    async def remove(self, events: Iterable[StoredEvent]) -> None:
-        """Takes events out of the set."""
-        uids = [event.uid for event in events]
-        await self._run("DELETE FROM scorer.event WHERE uid = ANY(:uids)", uids=uids)
-        await self._run("DELETE FROM scorer.milestone WHERE uid = ANY(:uids)", uids=uids)
+    async def remove(self, events: Iterable[StoredEvent]) -> list[Any]:
+        """Takes events out of the set; returns their rows. Raises Retry where another process
+        marked or took one meanwhile.
+        """
+        conflicts = {event.uid: event.conflict for event in events}
+        removed = await rows(
+            self._connection,
+            "DELETE FROM scorer.event WHERE uid = ANY(:uids) "
+            "RETURNING uid, lead_id, occurred_at, received_at, conflict, body",
+            uids=list(conflicts),
+        )
+        if {row.uid: row.conflict for row in removed} != conflicts:
+            raise Retry("another process changed an event that another body replaces")
+        await self._run("DELETE FROM scorer.milestone WHERE uid = ANY(:uids)", uids=list(conflicts))
+        return removed
 
     async def insert(
         self, events: Sequence[IncomingEvent], numbers: Mapping[Identifier, int]
@@ -132,7 +154,7 @@ class Store:
             for event in sorted(events, key=attrgetter("uid"))
         ]  # fmt: skip
         try:
-            await copy(self.connection, EVENT, new)
+            await copy(self._connection, EVENT, new)
         except UniqueViolationError as error:
             raise Retry("another process was faster with some of these events") from error
         if milestones := [event for event in events if event.data.type in MILESTONES]:
@@ -152,7 +174,7 @@ class Store:
         """
         at, uid = -(1 << 62), uuid.UUID(int=0)
         while found := await rows(
-            self.connection,
+            self._connection,
             "SELECT uid, occurred_at, digest, received_at, source, flags, conflict, body "
             "FROM scorer.event WHERE lead_id = :lead AND received_at >= :moment "
             "AND (occurred_at, uid) > (:at, :uid) ORDER BY occurred_at, uid LIMIT :slice",
@@ -178,7 +200,7 @@ class Store:
 
     async def _locked(self, leads: Iterable[uuid.UUID], lock: str) -> dict[uuid.UUID, LeadRow]:
         found = await rows(
-            self.connection,
+            self._connection,
             f"SELECT {LEAD_COLUMNS} FROM scorer.lead WHERE id = ANY(:ids) ORDER BY id {lock}",
             ids=sorted(leads),
         )
@@ -189,7 +211,7 @@ class Store:
         longest due first; none that fails.
         """
         found = await rows(
-            self.connection,
+            self._connection,
             f"(SELECT lead_id FROM scorer.lead_state s WHERE next_review_at <= :now AND "
             f"{NOT_FAILING} ORDER BY next_review_at LIMIT {limit:d}) UNION ALL "
             "(SELECT s.lead_id FROM (SELECT id AS lead_id, publish_at FROM scorer.lead) s "
@@ -203,7 +225,7 @@ class Store:
     ) -> list[uuid.UUID]:
         """Leads of states of these products under another playbook or model; none that fails."""
         found = await rows(
-            self.connection,
+            self._connection,
             "SELECT lead_id FROM scorer.lead_state s WHERE fold_hash <> :fold_hash "
             f"AND product = ANY(:products) AND {NOT_FAILING} LIMIT {limit:d}",
             fold_hash=fold_hash,
@@ -217,7 +239,7 @@ class Store:
         many there were.
         """
         found = await rows(
-            self.connection,
+            self._connection,
             "UPDATE scorer.lead_state SET listed = false, next_review_at = NULL "
             "WHERE (lead_id, product) IN (SELECT lead_id, product FROM scorer.lead_state "
             "WHERE product <> ALL(:products) AND (listed OR next_review_at IS NOT NULL) "
@@ -229,7 +251,7 @@ class Store:
     async def states(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, dict[str, State]]:
         """Stored states of these leads by product."""
         found = await rows(
-            self.connection,
+            self._connection,
             f"SELECT {STATE_COLUMNS} FROM scorer.lead_state WHERE lead_id = ANY(:leads)",
             leads=list(leads),
         )
@@ -245,7 +267,7 @@ class Store:
         wanted = list(leads)
         most = MOST_OF_A_KIND + USUAL * len(wanted)
         found = await rows(
-            self.connection,
+            self._connection,
             "SELECT lead_id, kind, value FROM scorer.identifier WHERE lead_id = ANY(:leads) "
             f"LIMIT {most:d}",
             leads=wanted,
@@ -261,7 +283,7 @@ class Store:
 
     async def _first_identifiers(self, leads: Sequence[uuid.UUID]) -> list[Any]:
         return await rows(
-            self.connection,
+            self._connection,
             "SELECT lead_id, kind, value FROM (SELECT lead_id, kind, value, row_number() OVER ("
             'PARTITION BY lead_id, kind ORDER BY starts_with(value, :ours), value COLLATE "C") '
             "AS place FROM scorer.identifier WHERE lead_id = ANY(:leads)) i WHERE place <= :most",
@@ -273,7 +295,7 @@ class Store:
     async def merged_into(self, lead: uuid.UUID) -> dict[uuid.UUID, datetime | None]:
         """The leads that were merged into this one, with when others were last told of each."""
         found = await rows(
-            self.connection,
+            self._connection,
             "SELECT id, engaged_at FROM scorer.lead WHERE merged_into = :lead ORDER BY id",
             lead=lead,
         )
@@ -282,10 +304,12 @@ class Store:
     async def in_use(self, leads: Iterable[uuid.UUID]) -> set[uuid.UUID]:
         """Those of the leads that still have an identifier or an event."""
         found = await rows(
-            self.connection,
-            "SELECT id FROM unnest(CAST(:leads AS uuid[])) AS w(id) "
-            "WHERE EXISTS (SELECT 1 FROM scorer.identifier i WHERE i.lead_id = w.id) "
-            "OR EXISTS (SELECT 1 FROM scorer.event e WHERE e.lead_id = w.id)",
+            self._connection,
+            # EXISTS might be a hash of the whole table; in the order of its index none is needed
+            "SELECT id FROM unnest(CAST(:leads AS uuid[])) AS w(id) WHERE coalesce("
+            "(SELECT true FROM scorer.identifier i WHERE i.lead_id = w.id LIMIT 1), "
+            "(SELECT true FROM scorer.event e WHERE e.lead_id = w.id "
+            "ORDER BY occurred_at, uid LIMIT 1))",
             leads=list(leads),
         )
         return {row.id for row in found}
@@ -296,10 +320,10 @@ class Store:
         created = [lead for lead in leads if lead.created]
         known = [lead for lead in leads if not lead.created]
         if created:
-            await copy(self.connection, LEAD, map(_lead_values, created))
-            await copy(self.connection, STATE, _state_values(created, fold_hash))
-        await overwrite(self.connection, LEAD, [*map(_lead_values, known)])
-        await overwrite(self.connection, STATE, [*_state_values(known, fold_hash)])
+            await copy(self._connection, LEAD, map(_lead_values, created))
+            await copy(self._connection, STATE, _state_values(created, fold_hash))
+        await overwrite(self._connection, LEAD, [*map(_lead_values, known)])
+        await overwrite(self._connection, STATE, [*_state_values(known, fold_hash)])
 
     async def merge(self, merged_away: Mapping[uuid.UUID, uuid.UUID]) -> None:
         """Notes into which leads others were merged; their history stays, their states and touches
@@ -340,7 +364,7 @@ class Store:
             announcements.append(_numbered(change, before, now, fold_hash))
             STAGE_CHANGES.labels(change.stage, change.cause).inc()
         if announcements:
-            await copy(self.connection, ANNOUNCEMENT, map(_announcement_values, announcements))
+            await copy(self._connection, ANNOUNCEMENT, map(_announcement_values, announcements))
         return announcements
 
     async def keep_announced(self, lead: uuid.UUID, announced: Mapping[str, LastAnnounced]) -> None:
@@ -388,7 +412,7 @@ class Store:
         )
 
     async def _run(self, statement: str, **values: Any) -> None:
-        await self.connection.execute(text(statement), values)
+        await self._connection.execute(text(statement), values)
 
 
 def _has_more(found: Sequence[Any], limit: int) -> bool:

@@ -93,6 +93,7 @@ def wire(settings: Settings, current: Current | None = None) -> Scorer:
             poll,
             relay.notify,
             webhook=bool(settings.handoff_url),
+            page=settings.page_url,
         ),
         teller=Teller(settings, engine, scoring.clock),
         crm=_crm_delivery(settings, engine, scoring) if writes_back else None,

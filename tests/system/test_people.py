@@ -107,7 +107,7 @@ async def test_people_sign_in_by_name_and_are_out_at_once(system: System, browse
     await phone.wait_for_url(f"{system.scorer}/sign-in**")  # the stream says so by itself
 
     await page.get_by_role("link", name="Audit").click()
-    await page.get_by_label("What").select_option("person")
+    await page.get_by_role("combobox", name="What", exact=True).select_option("person")
     await page.get_by_role("button", name="Show").click()
     await expect(page.get_by_role("listitem").first).to_contain_text("change: disabled")
     await expect(page.get_by_role("listitem").first).to_contain_text("Ida Boss")

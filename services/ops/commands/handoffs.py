@@ -11,6 +11,7 @@ from services.scorer.handoffs.responses import HandoffResponse
 from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
 from services.shared.errors import Reject
+from services.shared.people.audit import command_line
 from services.shared.playbook.loading import load
 from services.shared.settings import Settings
 
@@ -38,14 +39,14 @@ async def answer(
     """Says one of WORDS to a hand-off. Raises Reject as the API does."""
     pepper = settings.pepper.get_secret_value().encode()
     scoring = Scoring.of(load(settings.playbook), Clock.parse(settings.clock), pepper)
-    answers = HandoffAnswers(engine, scoring, pepper)
+    answers, actor = HandoffAnswers(engine, scoring, pepper), command_line()
     given: dict[str, Answer] = {
         "accept": "accept", "reject": "reject", "disqualify": "disqualify", "return": "return",
         "meeting": "meeting",
     }  # fmt: skip
     if word in given:
-        return HandoffResponse.of(await answers.answer(handoff, given[word], said))
+        return HandoffResponse.of(await answers.answer(handoff, given[word], said, actor))
     others = {"not-reached": answers.not_reached, "note": answers.note, "undo": answers.undo}
     if word not in others:
         raise Reject(f"no answer {word!r}", where="ANSWER", remedy=f"use one of {', '.join(WORDS)}")
-    return HandoffResponse.of(await others[word](handoff, said))
+    return HandoffResponse.of(await others[word](handoff, said, actor))

@@ -26,6 +26,7 @@ from services.shared.db import value
 from services.shared.errors import Reject
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing
+from services.shared.people.audit import Action, Actor, record
 from services.shared.runtime import fault_point
 
 UNDO_FOR = timedelta(minutes=10)
@@ -75,7 +76,9 @@ class HandoffAnswers:
         own, known = self._section.own_reasons, self._scoring.playbook.sales.disqualify_reasons
         return list(dict.fromkeys([*own, *known]))
 
-    async def answer(self, handoff_id: uuid.UUID, given: Answer, said: Said) -> Handoff:
+    async def answer(
+        self, handoff_id: uuid.UUID, given: Answer, said: Said, actor: Actor
+    ) -> Handoff:
         """Answers a hand-off; the same answer again changes nothing. Raises Reject `not-found`,
         `conflict` for one that contradicts an earlier answer or comes after the end, or `invalid`.
         """
@@ -97,10 +100,10 @@ class HandoffAnswers:
             handoff.answer_event = uuid.UUID(event_uid(sales.scope_of(fact.type), fact.id))
             what: Step = "meeting" if given == "meeting" else status  # type: ignore[assignment]
             noted = Noted(handoff, what, now, said.by, reason, until, said.note)
-            await self._keep(connection, noted, fact)
+            await self._keep(connection, actor, noted, fact)
         return handoff
 
-    async def not_reached(self, handoff_id: uuid.UUID, said: Said) -> Handoff:
+    async def not_reached(self, handoff_id: uuid.UUID, said: Said, actor: Actor) -> Handoff:
         """Notes that the lead was called in vain, and on which day it is called again: without one
         on the next working day. Raises Reject as `answer`.
         """
@@ -117,10 +120,10 @@ class HandoffAnswers:
             handoff.next_at = next_look(self._section, handoff)
             fact = _fact(handoff, EventType.CALL_ATTEMPTED, "not_reached", said, "", again)
             noted = Noted(handoff, "not_reached", now, said.by, "", again, said.note)
-            await self._keep(connection, noted, fact)
+            await self._keep(connection, actor, noted, fact)
         return handoff
 
-    async def note(self, handoff_id: uuid.UUID, said: Said) -> Handoff:
+    async def note(self, handoff_id: uuid.UUID, said: Said, actor: Actor) -> Handoff:
         """Adds a note, whatever the status; the same one again changes nothing."""
         if not said.note:
             raise Reject("there is no note", where="body.note", remedy="write one")
@@ -129,10 +132,11 @@ class HandoffAnswers:
             handoff = await _locked(HandoffStore(connection), handoff_id)
             if handoff.note != said.note:
                 handoff.note = said.note
-                await self._keep(connection, Noted(handoff, "noted", now, said.by, note=said.note))
+                noted = Noted(handoff, "noted", now, said.by, note=said.note)
+                await self._keep(connection, actor, noted)
         return handoff
 
-    async def undo(self, handoff_id: uuid.UUID, said: Said) -> Handoff:
+    async def undo(self, handoff_id: uuid.UUID, said: Said, actor: Actor) -> Handoff:
         """Takes the last answer back, within ten minutes; again it changes nothing. Raises Reject
         `conflict` where there is none, or it is older.
         """
@@ -155,7 +159,7 @@ class HandoffAnswers:
             fact = self._taken_back(handoff)
             self._restore(handoff)
             at = max(now, answered + AFTER)
-            await self._keep(connection, Noted(handoff, "undone", at, said.by), fact)
+            await self._keep(connection, actor, Noted(handoff, "undone", at, said.by), fact)
         return handoff
 
     def _taken_back(self, handoff: Handoff) -> Interaction | None:
@@ -222,15 +226,25 @@ class HandoffAnswers:
         return _packed(handoff, status=last.status, reason=last.reason, until=last.until)
 
     async def _keep(
-        self, connection: AsyncConnection, noted: Noted, fact: Interaction | None = None
+        self,
+        connection: AsyncConnection,
+        actor: Actor,
+        noted: Noted,
+        fact: Interaction | None = None,
     ) -> None:
-        """Writes a hand-off with its step, and puts the event out that the step is."""
+        """Writes a hand-off with its step and who did it, and puts the event out that the step
+        is.
+        """
         store = HandoffStore(connection)
         await store.note([noted])
         await store.write([noted.handoff])
         if fact:
-            record = await self._outgoing(connection, noted.handoff, fact, noted.at)
-            await outbox.enqueue(connection, "scorer", [record])
+            outgoing = await self._outgoing(connection, noted.handoff, fact, noted.at)
+            await outbox.enqueue(connection, "scorer", [outgoing])
+        action: Action = "note" if noted.what == "noted" else "answer"
+        details = {"what": noted.what, "reason": noted.reason}
+        chosen = {name: given for name, given in details.items() if given}
+        await record(connection, actor, action, f"handoff {noted.handoff.id}", chosen)
         await store.examine_at([noted.handoff.lead_id], noted.at)
         fault_point("before_answer_is_kept")
 
@@ -239,9 +253,9 @@ class HandoffAnswers:
     ) -> Outgoing:
         found = await Store(connection).identifiers([handoff.lead_id])
         fact = with_identifier(fact, found[handoff.lead_id][0])
-        _, record = record_of(fact, at, at)
+        _, encoded = record_of(fact, at, at)
         key = keyed_hash(self._pepper, self._scoring.cleaner.strongest(fact))
-        return Outgoing(INTERACTIONS, key, record)
+        return Outgoing(INTERACTIONS, key, encoded)
 
 
 _UNDOABLE = ("accepted", "rejected", "disqualified", "returned", "meeting", "not_reached")

@@ -28,6 +28,7 @@ PAGES = (
     ("reports", "/reports", "Reports"),
     ("people", "/people", "People"),
     ("audit", "/audit", "Audit"),
+    ("rehearsal", "/rehearsal", "Rehearsal"),
 )
 OWN_PATHS = re.compile(
     rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"

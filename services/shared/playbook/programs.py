@@ -120,6 +120,8 @@ def rule_after(rules: Sequence[AfterLoss], status: str, reason: str) -> AfterLos
     """The first rule for what sales reported; None where nothing was lost. Who was given back goes
     on where no rule says otherwise.
     """
+    if not status:  # of nearly everybody
+        return None
     plain = _plain(reason)
     for rule in rules:
         if status in rule.sales and (

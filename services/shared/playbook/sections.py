@@ -154,6 +154,9 @@ class Content(FrozenModel):
     layout: str = Field(
         "", description="a file of the folder mails/, .mjml or .html, for the mail's HTML part"
     )
+    channel: Literal["", "email", "webhook", "call"] = Field(
+        "", description="how this item goes out; left out it is its program's way"
+    )
     language: str = "en"
     countries: list[str] = []
     valid_until: date | None = None

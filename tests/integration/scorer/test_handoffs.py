@@ -113,6 +113,8 @@ async def test_an_answer_is_what_sales_says_of_the_lead(
     assert (await bench.lead(found["lead"]))["sales_status"] == sales
     assert len(await bench.rows("SELECT 1 FROM scorer.event WHERE body LIKE '%\"sales_%'")) == 1
     assert await bench.listed(status="open") == []
+    audited = await bench.rows("SELECT action, details->>'what' AS what FROM access.audit")
+    assert len(audited) == 1
     other = "reject" if what in ("accept", "meeting") else "accept"
     refused(await bench.answer(found["id"], other), 409, "conflict", "path.handoff_id")
     assert (await bench.only())["status"] == status
