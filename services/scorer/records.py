@@ -109,7 +109,7 @@ class Announcement(msgspec.Struct, frozen=True):
     likelihood: float | None
     fold_hash: str
     announced_at: datetime
-    previous_at: datetime | None  # when the one before it was announced
+    previous_at: datetime | None = None  # when the one before it was announced
 
 
 class State(msgspec.Struct):

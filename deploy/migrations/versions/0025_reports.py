@@ -5,7 +5,7 @@ draw for the hold-out, and how much is asked of the API.
 from alembic import op
 
 revision = "0025"
-down_revision = "0023"
+down_revision = "0027"
 
 UP = """
 CREATE TABLE scorer.touch_result (
