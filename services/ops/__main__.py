@@ -23,6 +23,7 @@ from services.ops.cli import (
     people,
     playbook,
     rehearse,
+    reports,
     sending,
     sources,
     system,
@@ -61,6 +62,7 @@ app.command(help=model.HELP)(model.learn)
 app.command()(model.forecast)
 app.add_typer(model.app, name="model")
 app.command(help=lift.HELP)(lift.lift)
+app.add_typer(reports.app, name="report")
 app.command("rehearse", help=rehearse.HELP)(rehearse.rehearse_playbook)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")

@@ -25,13 +25,14 @@ PAGES = (
     ("home", "/", "Pipeline"),
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
+    ("reports", "/reports", "Reports"),
     ("people", "/people", "People"),
     ("audit", "/audit", "Audit"),
     ("rehearsal", "/rehearsal", "Rehearsal"),
 )
 OWN_PATHS = re.compile(
     rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"
-    r"|import|leads/[0-9a-f-]{36})?)(?:/status)?"
+    r"|import|leads/[0-9a-f-]{36}|reports/made-or-born|reports/sources)?)(?:/status)?"
     r"(\?[A-Za-z0-9=&%._~+-]{1,1000})?(#[A-Za-z0-9-]{1,100})?"
 )
 MAX_PLACE = 1_200  # characters of a page's address

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.queries.filters import ORDERS, SALES_FILTERS, LeadFilter, Order, SalesFilter
 from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.reports import ReportQueries
 from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.search import LeadSearch
 from services.scorer.scoring import Scoring
@@ -24,6 +25,7 @@ from services.scorer.ui.overview import Overview
 from services.scorer.ui.people import PeopleRoutes
 from services.scorer.ui.rehearsal import RehearsalRoutes, Rehearsals
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
+from services.scorer.ui.reports import ReportRoutes
 from services.scorer.ui.sending import SendingRoutes
 from services.scorer.ui.sign_in import SignIn
 from services.scorer.ui.sources import sources
@@ -58,6 +60,7 @@ def mount(
     leads: LeadQueries,
     keys: ApiKeys,
     sales: SalesReports,
+    reports: ReportQueries,
 ) -> None:
     """Adds the page to the scorer's application; starts nothing before somebody watches."""
     assets, overview = Assets(), Overview(engine, scoring)
@@ -81,6 +84,7 @@ def mount(
     LeadRoutes(LeadPages(engine, scoring, leads), scoring, leads, sales, frame).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
+    ReportRoutes(engine, reports, frame).add_to(signed_in)
     PeopleRoutes(engine, sign_in, frame).add_to(signed_in)
     AuditRoutes(engine, frame).add_to(signed_in)
     RehearsalRoutes(Rehearsals(settings.playbook, scoring.clock), frame).add_to(signed_in)
