@@ -14,6 +14,7 @@ from services.ops.cli import (
     content,
     evaluate,
     filtering,
+    handoffs,
     importing,
     keys,
     lift,
@@ -21,6 +22,7 @@ from services.ops.cli import (
     model,
     people,
     playbook,
+    rehearse,
     sending,
     sources,
     system,
@@ -59,9 +61,11 @@ app.command(help=model.HELP)(model.learn)
 app.command()(model.forecast)
 app.add_typer(model.app, name="model")
 app.command(help=lift.HELP)(lift.lift)
+app.command("rehearse", help=rehearse.HELP)(rehearse.rehearse_playbook)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")
 app.add_typer(content.app, name="content")
+app.add_typer(handoffs.app, name="handoffs")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer import audit, estimates
+from services.scorer import audit, estimates, handoff_api
 from services.scorer.dependencies import (
     Backend,
     BackendDep,
@@ -23,6 +23,8 @@ from services.scorer.dependencies import (
     only_declared,
     parse_time,
 )
+from services.scorer.handoffs.answers import HandoffAnswers
+from services.scorer.handoffs.queries import HandoffQueries
 from services.scorer.queries import examples
 from services.scorer.queries.filters import LeadFilter, Order
 from services.scorer.queries.lag import Lag
@@ -81,12 +83,23 @@ def create_app(
     timelines = TimelineQueries(engine, scoring, pepper)
     models, cursors = ModelQueries(engine, scoring), Cursors(pepper)
     app.state.backend = Backend(
-        scoring, keys, rates, leads, timelines, sales, models, engine, cursors
+        scoring,
+        keys,
+        rates,
+        leads,
+        timelines,
+        sales,
+        models,
+        HandoffQueries(engine, pepper),
+        HandoffAnswers(engine, scoring, pepper),
+        engine,
+        cursors,
     )
     app.exception_handler(MergedAway)(_redirect)
     app.exception_handler(UnknownLead)(_unknown)
     app.include_router(router)
     app.include_router(estimates.router)
+    app.include_router(handoff_api.router)
     app.include_router(audit.router)
     add_response_types(
         app,
@@ -97,6 +110,7 @@ def create_app(
             TimelineResponse,
             PendingReportResponse,
             *estimates.RESPONSES,
+            *handoff_api.RESPONSES,
             *audit.RESPONSES,
         ],
     )

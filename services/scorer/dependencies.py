@@ -10,6 +10,8 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.scorer.handoffs.answers import HandoffAnswers
+from services.scorer.handoffs.queries import HandoffQueries
 from services.scorer.queries.filters import LeadFilter, SalesFilter
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import lead_reference
@@ -42,6 +44,8 @@ class Backend:
     timelines: TimelineQueries
     sales: SalesReports
     models: ModelQueries
+    handoffs: HandoffQueries
+    handoff_answers: HandoffAnswers
     engine: AsyncEngine
     cursors: Cursors
 

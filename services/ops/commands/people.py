@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.shared.clock import rfc3339
-from services.shared.errors import Retry
+from services.shared.errors import Reject, Retry
 from services.shared.people import sign_in, store
 from services.shared.people.audit import command_line, record
 from services.shared.people.mail import SignInMail, address_of
@@ -65,7 +65,7 @@ async def invite(
         return Invited(known, link, mailed=False)
     try:
         await SignInMail(settings).send(person.name, person.mail, link)
-    except Retry as away:
+    except (Reject, Retry) as away:
         return Invited(known, link, mailed=False, why_not=str(away))
     return Invited(known, link if settings.smtp_is_sink else "", mailed=True)
 

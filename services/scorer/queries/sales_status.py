@@ -157,7 +157,7 @@ class SalesReports:
         strongest = self._scoring.cleaner.strongest(fact)
         if not fact.id:
             fact = msgspec.structs.replace(fact, id=sales.derived_id(at, strongest, report.product))
-        uid, record = _record(fact, at, now)
+        uid, record = record_of(fact, at, now)
         key = keyed_hash(self._pepper, strongest)
         await self._publisher.publish([Outgoing(INTERACTIONS, key, record)])
         applied = await self._applied(uuid.UUID(uid))
@@ -202,7 +202,7 @@ class SalesReports:
         if not isinstance(lead, Identifier):
             lead = await self._leads.strongest_identifier(lead)
         fact = Interaction(id=report.id, type=type_, product=report.product, properties=properties)
-        return _with_identifier(fact, lead)
+        return with_identifier(fact, lead)
 
     async def _applied(self, uid: uuid.UUID) -> uuid.UUID | None:
         """The lead to which the event was applied; None if it is not applied in time."""
@@ -219,7 +219,7 @@ def _named(lead: uuid.UUID | Identifier) -> str:
     return f"{lead.system}:{lead.value}" if isinstance(lead, Identifier) else str(lead)
 
 
-def _record(fact: Interaction, at: datetime, now: datetime) -> tuple[str, bytes]:
+def record_of(fact: Interaction, at: datetime, now: datetime) -> tuple[str, bytes]:
     """(uid, encoded `interaction.v1`). Raises Reject for what no database keeps."""
     uid, record = envelope(
         fact,
@@ -239,7 +239,7 @@ def _record(fact: Interaction, at: datetime, now: datetime) -> tuple[str, bytes]
     return uid, record
 
 
-def _with_identifier(fact: Interaction, identifier: Identifier) -> Interaction:
+def with_identifier(fact: Interaction, identifier: Identifier) -> Interaction:
     """The interaction with the field that this identifier stands in."""
     value, replace = identifier.value, msgspec.structs.replace
     match identifier.kind:

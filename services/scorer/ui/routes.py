@@ -22,6 +22,7 @@ from services.scorer.ui.lead_page import LeadPages
 from services.scorer.ui.mails import Mails
 from services.scorer.ui.overview import Overview
 from services.scorer.ui.people import PeopleRoutes
+from services.scorer.ui.rehearsal import RehearsalRoutes, Rehearsals
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.scorer.ui.sending import SendingRoutes
 from services.scorer.ui.sign_in import SignIn
@@ -82,6 +83,7 @@ def mount(
     SourceRoutes(engine, settings, frame).add_to(signed_in)
     PeopleRoutes(engine, sign_in, frame).add_to(signed_in)
     AuditRoutes(engine, frame).add_to(signed_in)
+    RehearsalRoutes(Rehearsals(settings.playbook, scoring.clock), frame).add_to(signed_in)
     app.include_router(anybody)
     app.include_router(signed_in)
 
