@@ -12,6 +12,7 @@ from services.ops.cli import (
     choice,
     content,
     evaluate,
+    evidence,
     filtering,
     importing,
     keys,
@@ -52,6 +53,7 @@ for command in (
 app.command("choice")(choice.choice)
 app.command("import", help=importing.HELP)(importing.import_file)
 app.command(help=evaluate.HELP)(evaluate.evaluate)
+app.command(help=evidence.HELP)(evidence.evidence)
 app.command("filter", help=filtering.HELP)(filtering.filter_events)
 app.command(help=model.HELP)(model.learn)
 app.command()(model.forecast)

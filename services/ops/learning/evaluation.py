@@ -11,9 +11,9 @@ import numpy as np
 from services.ops.learning.baselines import baselines
 from services.ops.learning.mapping import Folds, TableMapping
 from services.ops.learning.predictions import Predictions, in_time, joined, recalibrated
-from services.ops.learning.tables import EventTable, LeadTable
+from services.ops.learning.tables import EventTable, LeadTable, traits_at
 from services.scorer.learning import leaks, learner, moments
-from services.scorer.learning.attributes import NOTHING, Column
+from services.scorer.learning.attributes import Column
 from services.scorer.learning.histories import B, F, History, I
 from services.scorer.learning.leaks import Findings
 from services.scorer.learning.learner import AttributeModel, EventModel, Shape
@@ -175,7 +175,7 @@ class _Events:
         when = self._moments_of(histories, until, 0)
         marks, horizon = self._table.marks, self._mapping.horizon
         shape = learner.choose(histories, marks, when, horizon, 0, _quiet)
-        columns = self._columns(train, when)
+        columns = traits_at(self._table, train, when)
         model = EventModel(histories, marks, when, columns, horizon, shape, 0, _quiet)
         found = self._predict(model, test, self._moments(test, until, 0), 0)
         shown = found.kind == LANDMARK
@@ -224,7 +224,7 @@ class _Events:
         marks, horizon = self._table.marks, self._mapping.horizon
         if self._shape is None:
             self._shape = learner.choose(histories, marks, when, horizon, 0, self._progress)
-        columns = self._columns(leads, when)
+        columns = traits_at(self._table, leads, when)
         model = EventModel(
             histories, marks, when, columns, horizon, self._shape, fold, self._progress
         )
@@ -232,7 +232,7 @@ class _Events:
 
     def _predict(self, model: EventModel, leads: I, when: Moments, fold: int) -> Predictions:
         histories = [self._table.histories[int(lead)] for lead in leads]
-        p = model.probability(histories, when, self._columns(leads, when))
+        p = model.probability(histories, when, traits_at(self._table, leads, when))
         return Predictions(
             leads[when.lead], when.at, when.kind, *self._folds.of(fold, len(p)), p, when.outcome
         )
@@ -244,24 +244,6 @@ class _Events:
         rng = np.random.default_rng(fold)
         mapping = self._mapping
         return moments.moments(histories, mapping.landmarks, mapping.horizon, until_, rng)
-
-    def _columns(self, leads: I, when: Moments) -> list[Column]:
-        """Of every trait what the last row up to the moment says."""
-        if not self._table.traits:
-            return []
-        columns, rows = [], np.concatenate(self._table.rows)
-        sizes = np.array([len(each) for each in self._table.rows])
-        begin = (np.cumsum(sizes) - sizes)[leads[when.lead]]
-        for trait in self._table.traits:
-            known = np.where(trait.filled[rows], np.arange(len(rows)), -1)
-            last = np.maximum.accumulate(known)[begin + when.events - 1]
-            places = np.where(last >= begin, rows[last], -1)
-            codes = np.where(places >= 0, trait.codes[places], NOTHING)
-            numbers = trait.numbers
-            if numbers is not None:
-                numbers = np.where(places >= 0, numbers[places], np.nan)
-            columns.append(Column(trait.name, codes, trait.words, numbers))
-        return columns
 
 
 def until(history: History, cut: float) -> History:

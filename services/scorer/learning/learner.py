@@ -52,10 +52,15 @@ class Weighed(NamedTuple):
 
 
 def weigh(
-    values: F, outcome: B, groups: I, towards: F | None = None, unit: B | None = None
+    values: F,
+    outcome: B,
+    groups: I,
+    towards: F | None = None,
+    unit: B | None = None,
+    errors: float = 1.0,
 ) -> Weighed:
-    """The layer with the strongest shrinkage whose log loss on rows of other groups is within a
-    standard error of the best; the share of outcomes alone where that is within it too.
+    """The layer with the strongest shrinkage whose log loss on rows of other groups is within so
+    many standard `errors` of the best; the share of outcomes alone where that is within them too.
 
     `groups` (N) are leads: their rows are held out together. `towards` and `unit` as `layer.fit`
     has them.
@@ -78,14 +83,14 @@ def weigh(
         for row, strength in reversed(list(enumerate(STRENGTHS))):
             fitted = design.fit(strength, fitted, TRIAL_TOLERANCE)
             losses[row, test] = _loss(fitted.probability(values[test]), y[test])
-    chosen = _chosen(losses, groups)
+    chosen = _chosen(losses, groups, errors)
     if chosen is None:
         return Weighed(None, base, np.inf)
     return Weighed(layer.fit(values, y, chosen, towards, unit), base, chosen)
 
 
-def _chosen(losses: F, groups: I) -> float | None:
-    """The strength by the rule of one standard error over leads; None for the base rate."""
+def _chosen(losses: F, groups: I, errors: float) -> float | None:
+    """The strength within so many standard errors over leads; None for the base rate."""
     judged = ~np.isnan(losses).any(0)
     if not judged.any():
         return None
@@ -95,7 +100,7 @@ def _chosen(losses: F, groups: I) -> float | None:
     for row in range(len(losses) - 1, -1, -1):
         gaps = np.bincount(lead, weights=(losses[row] - losses[best])[judged])
         error = float(np.sqrt(gaps.var() * len(gaps))) / int(judged.sum())
-        if means[row] - means[best] <= error:
+        if means[row] - means[best] <= errors * error:
             return None if row == len(STRENGTHS) else STRENGTHS[row]
     return STRENGTHS[best]
 
