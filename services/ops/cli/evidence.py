@@ -55,7 +55,9 @@ def evidence(
             asked = _of_table(table, mapping, progress)
         else:
             settings = current_settings()
-            asked = nicely(lambda: asyncio.run(models.question_of_archive(settings, progress)))
+            asked = nicely(
+                lambda: question.of_archive(*asyncio.run(models.read_archive(settings, progress)))
+            )
         found = nicely(lambda: question.answer(asked, progress))
     if as_json:
         return print(json.dumps(found))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.ops.learning.question import Question, of_archive
 from services.scorer import archive
 from services.scorer.learning.learning import Verdict, learn
 from services.scorer.model.fold import Fold
@@ -67,12 +66,18 @@ async def learn_from_archive(
         await engine.dispose()
 
 
-async def question_of_archive(settings: Settings, progress: Progress) -> Question:
-    """The signals of all stored events. Raises Reject where they cannot answer."""
+class Read(NamedTuple):
+    """The archive, and the playbook by whose own model it was read."""
+
+    playbook: Playbook
+    archive: archive.Archive
+
+
+async def read_archive(settings: Settings, progress: Progress) -> Read:
+    """All stored events, as episodes."""
     playbook, engine = load(settings.playbook), open_engine(settings, "evidence")
     try:
-        found = await _read(engine, Fold(playbook), settings, progress)
-        return of_archive(playbook, found.found, found.until)
+        return Read(playbook, await _read(engine, Fold(playbook), settings, progress))
     finally:
         await engine.dispose()
 

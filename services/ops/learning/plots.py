@@ -31,14 +31,14 @@ class Bar(NamedTuple):
 
     label: str
     value: float
-    low: float
-    high: float
+    interval: Sequence[float]
     is_strong: bool = False
 
 
 def bars(title: str, across: str, shown: Sequence[Bar]) -> str:
     """Values as horizontal bars, each with its interval, from the common 0."""
-    low, high = min(0.0, *(b.low for b in shown)), max(1e-9, *(b.high for b in shown))
+    low = min(0.0, *(bar.interval[0] for bar in shown))
+    high = max(1e-9, *(bar.interval[1] for bar in shown))
     width, height = 660, TOP + ROW * len(shown) + BOTTOM
 
     def at(value: float) -> float:
@@ -52,7 +52,8 @@ def bars(title: str, across: str, shown: Sequence[Bar]) -> str:
             f'<text x="{NAMES - 8}" y="{y + 15}" text-anchor="end">{escape(bar.label)}</text>'
             f'<rect x="{left:.1f}" y="{y + 4}" width="{right - left:.1f}" height="14" '
             f'fill="{LINE if bar.is_strong else GREY}"/>'
-            f'<path d="M{at(bar.low):.1f} {y + 11}H{at(bar.high):.1f}" stroke="{INK}"/>'
+            f'<path d="M{at(bar.interval[0]):.1f} {y + 11}H{at(bar.interval[1]):.1f}" '
+            f'stroke="{INK}"/>'
             f'<text x="{width - 6}" y="{y + 15}" text-anchor="end">{bar.value:.4f}</text>'
         )
     return (

@@ -13,9 +13,10 @@ from services.ops.learning.mapping import QuestionMapping
 from services.ops.learning.plots import Bar, bars
 from services.ops.learning.rows import Progress
 from services.ops.learning.tables import EventTable, LeadTable
+from services.scorer.archive import Archive
 from services.scorer.learning import company, families, leaks, moments, shares, signals
 from services.scorer.learning.attributes import Column, column
-from services.scorer.learning.episodes import PERSONAL, Episode, Traits, histories
+from services.scorer.learning.episodes import PERSONAL, Traits, histories
 from services.scorer.learning.families import CONTENT, of_act, of_trait
 from services.scorer.learning.histories import History, I
 from services.scorer.learning.moments import Moments
@@ -65,8 +66,9 @@ def of_table(path: Path, written: MappingFile, progress: Progress) -> tuple[Ques
     return found, table.skipped
 
 
-def of_archive(playbook: Playbook, found: Sequence[Episode], until: int) -> Question:
-    """The signals of the archive's episodes, as known at `until` (µs). Raises Reject."""
+def of_archive(playbook: Playbook, archive: Archive) -> Question:
+    """The signals of the archive's episodes. Raises Reject."""
+    found = archive.found
     model = StageModel(playbook.model)
     own = histories(found)
     marks = model.signals
@@ -76,7 +78,7 @@ def of_archive(playbook: Playbook, found: Sequence[Episode], until: int) -> Ques
     rng = np.random.default_rng(0)
     accounts = [each.account.casefold() for each in found]
     group = groups(accounts, np.array([each.lead for each in found], np.int64))
-    rows = company.rows_of(found, playbook.model.horizon_days, until, rng)
+    rows = company.rows_of(found, playbook.model.horizon_days, archive.until, rng)
     some = shares.sampled(group[rows.when.lead], rng)
     when = rows.when.only(some)
     traits = _traits([rows.traits[place] for place in some.tolist()])
@@ -111,11 +113,11 @@ def answer(question: Question, progress: Progress) -> dict[str, Any]:
 def drawn(found: dict[str, Any]) -> str:
     """The plot of an answer: nats of the parts, and of each family alone."""
     shown = [
-        Bar(name, found[name]["nats"], *found[name]["intervals"]["nats"], True)
+        Bar(name, found[name]["nats"], found[name]["intervals"]["nats"], is_strong=True)
         for name in shares.PARTS
     ]
     shown += [
-        Bar(f"{each['signal']} alone", each["nats"], *each["intervals"]["nats"])
+        Bar(f"{each['signal']} alone", each["nats"], each["intervals"]["nats"])
         for each in found["signals"]
     ]
     return bars("What predicts the outcome", "nats a prediction, 95 % intervals", shown)
@@ -162,7 +164,7 @@ def _of_moments(
         values[:, used], [name for name, is_used in zip(family, used, strict=True) if is_used],
         of_traits, group[when.lead], when.outcome, when.lead,
     )  # fmt: skip
-    _check(found, [*marks])
+    _check(found, [*marks], [name for each in CONTENT for name in counted.get(each, ())])
     return Question(found, counted, by_account)
 
 
@@ -176,7 +178,7 @@ def _of_leads(table: LeadTable, mapping: QuestionMapping, content: frozenset[str
     found = Signals(
         np.zeros((len(leads), 0)), [], of_traits, group, table.outcome, leads,
     )  # fmt: skip
-    _check(found, [each.name for each in kept])
+    _check(found, [each.name for each in kept], [])
     named = [
         {"column": each.column, "reason": each.reason, "auc_alone": each.auc_alone}
         for each in findings.refused
@@ -237,9 +239,15 @@ def _check_content(content: frozenset[str], table: EventTable | LeadTable) -> No
             )
 
 
-def _check(found: Signals, names: Sequence[str]) -> None:
-    """Raises Reject where the question cannot be answered."""
+def _check(found: Signals, names: Sequence[str], content: Sequence[str]) -> None:
+    """Raises Reject where the question cannot be answered; `content` are names that count as it."""
     known = {*found.family, *(family for family, _ in found.traits)} - {signals.AGE}
+    if content and not known & set(CONTENT):
+        raise Reject(
+            f"{', '.join(content)}: at the moments of prediction all leads have done as much of it",
+            where="content",
+            remedy="name what people consume before the outcome, or later `landmarks`",
+        )
     if not known & set(CONTENT):
         raise Reject(
             f"nothing here is known as content consumption: there are {', '.join(names[:40])}",
