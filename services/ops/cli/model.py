@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from services.ingest.importing import mapping_file
+from services.ops.cli.evaluate import in_words as in_words_of_capacity
 from services.ops.cli.evaluate import progress_bars
 from services.ops.cli.options import Json, PlaybookFolder, end, nicely, say, whole_table
 from services.ops.commands import models
@@ -149,6 +150,8 @@ def _print_model(model: Model) -> None:
                 )  # fmt: skip
     if shown.row_count:
         Console().print(shown)
+    if later := evidence.get("learned"):
+        print(in_words_of_capacity(later["precision_at_capacity"]))
     rival = "share of outcomes" if "share" in evidence else "cold start"
     for point in evidence.get("few_outcomes", ()):
         print(
@@ -205,6 +208,8 @@ def check(as_json: Json = False) -> None:
     print(
         f"{found['version']}: {found['matured']} predictions have matured, as of {found['as_of']}"
     )
+    if found["all"]:
+        print(in_words_of_capacity(found["all"]["precision_at_capacity"]))
     table = whole_table("month", "n", "predicted", "happened", "AUC", "ECE")
     for month in found["months"]:
         auc = "" if month["auc"] is None else f"{month['auc']:.3f}"

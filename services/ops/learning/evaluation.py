@@ -121,7 +121,7 @@ class _Leads:
         """Rows to learn from, and rows to predict."""
         if self._folds.by == "time":
             return [self._by_time()]
-        return _by_lead(self._groups, self._folds)
+        return _by_lead(self._groups, self._table.outcome, self._folds)
 
     def _by_time(self) -> tuple[I, I]:
         order = np.arange(len(self._table.keys))
@@ -155,7 +155,7 @@ class _Events:
             parts = [self._after_the_cut()]
         else:
             leads = np.arange(len(self._table.histories))
-            splits = _by_lead(leads, self._folds)
+            splits = _by_lead(leads, self.converted, self._folds)
             parts = []
             for number, (train, test) in enumerate(splits):
                 parts.append(self._held_out(number, train, test))
@@ -257,12 +257,18 @@ def _quiet(_: str, __: float) -> None:
     """Shows nothing."""
 
 
-def _by_lead(groups: I, folds: Folds) -> list[tuple[I, I]]:
-    """Rows to learn from and rows to predict, `k` times for each seed."""
+def _by_lead(groups: I, converted: B, folds: Folds) -> list[tuple[I, I]]:
+    """Rows to learn from and rows to predict, `k` times for each seed; every fold has as many leads
+    with the outcome, as far as they can be divided.
+    """
     distinct, place = np.unique(groups, return_inverse=True)
+    reached = np.bincount(place, weights=converted) > 0
     splits = []
     for seed in range(folds.seeds):
-        fold = (np.random.default_rng(seed).permutation(len(distinct)) % folds.k)[place]
+        drawn = np.random.default_rng(seed).permutation(len(distinct))
+        turn = np.empty(len(distinct), np.int64)
+        turn[drawn[np.argsort(~reached[drawn], kind="stable")]] = np.arange(len(distinct))
+        fold = (turn % folds.k)[place]
         splits += [
             (np.flatnonzero(fold != number), np.flatnonzero(fold == number))
             for number in range(folds.k)

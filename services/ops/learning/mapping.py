@@ -71,6 +71,7 @@ class TableMapping(Mapping):
     landmarks: Annotated[list[float], BeforeValidator(_list)] = DEFAULT_LANDMARKS
     horizon: float = Field(DEFAULT_HORIZON, gt=0)
     folds: Folds = Folds()
+    capacity: int | None = Field(None, ge=1)  # leads that sales can work a week
     known_at_capture: Annotated[list[str], BeforeValidator(_list)] = []
 
     @model_validator(mode="after")

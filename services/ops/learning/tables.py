@@ -139,8 +139,24 @@ def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Rej
     columns = [column(name, values) for (name, _), values in zip(traits, cells, strict=True)]
     known = np.array(outcome, np.bool_)
     _check(len(known), int(known.sum()), mapping, skipped, values_seen)
+    _check_times(mapping, np.isnan(moments), skipped)
     varied = _varied(columns, skipped)
     return LeadTable(keys, varied, known, np.array(moments), skipped, accounts)
+
+
+def _check_times(mapping: TableMapping, missing: B, skipped: Counter[str]) -> None:
+    """Counts rows without a time that is named. Raises Reject where all folds need is missing."""
+    if not (mapping.time and mapping.time.column and missing.any()):
+        return
+    skipped["time that cannot be read, so that rows count in the table's order"] += int(
+        missing.sum()
+    )
+    if mapping.folds.by == "time" and missing.all():
+        raise Reject(
+            f"no row has a time that can be read in {mapping.time.column!r}",
+            where="time",
+            remedy="name another column or its `format`; without `time` rows count in their order",
+        )
 
 
 def _varied(columns: list[Column], skipped: Counter[str]) -> list[Column]:

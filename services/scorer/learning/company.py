@@ -35,6 +35,7 @@ LEAST_OUTCOMES = 10  # below it nothing is learned
 CALIBRATED_BY = 100  # outcomes
 BETA_PRIOR = 50.0
 EVIDENT = 1.0  # standard errors
+TRIAL_TOLERANCE = 1e-8  # a row: such a layer is as good as its strength
 
 Progress = Callable[[str, float], None]
 NOTHING = Training(source="", began="", until="", leads=0, events=0, outcomes=0, rows=0)
@@ -209,10 +210,9 @@ def _tried(
         if not test.any() or not 0 < y[train].sum() < train.sum():
             continue
         fitted = None
+        trial = layer.Design(made.values[train], y[train], made.towards, made.unit)
         for strength in reversed(STRENGTHS):
-            fitted = layer.fit(
-                made.values[train], y[train], strength, made.towards, made.unit, fitted
-            )
+            fitted = trial.fit(strength, fitted, TRIAL_TOLERANCE)
             tried[strength][test] = fitted.log_odds(made.values[test])
         progress("weights", (number + 1) / (PARTS + 1))
     return tried

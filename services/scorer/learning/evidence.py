@@ -101,8 +101,8 @@ def judge(
         "until": _day(until),
         "outcomes": later.outcomes,
         "gain": _gain(later, learned, cold),
-        "learned": figures(later, learned),
-        "share" if by_share else "cold_start": figures(later, cold),
+        "learned": figures(later, learned, capacity_of(playbook)),
+        "share" if by_share else "cold_start": figures(later, cold, capacity_of(playbook)),
     }
     return Judgement(wins, why, figures_, against)
 
@@ -133,8 +133,16 @@ def _gain(rows: Rows, learned: F, other: F) -> dict[str, Any]:
     return {"n": len(y), "mean": mean, "low": mean - Z * error, "high": mean + Z * error}
 
 
-def figures(rows: Rows, log_odds: F) -> dict[str, Any]:
-    """Measures of predictions, of all and by the kind of moment, and their calibration."""
+def capacity_of(playbook: Playbook) -> int | None:
+    """How many leads sales can work a week; None where the playbook does not say."""
+    number = getattr(getattr(playbook, "handoff", None), "capacity_per_week", None)
+    return None if number is None else int(number)
+
+
+def figures(rows: Rows, log_odds: F, capacity: int | None) -> dict[str, Any]:
+    """Measures of predictions, of all and by the kind of moment, their calibration, and precision
+    at sales' capacity a week.
+    """
     y, p = rows.when.outcome, probability(log_odds)
     kinds = {
         name: _measured(y[mine], p[mine])
@@ -142,7 +150,10 @@ def figures(rows: Rows, log_odds: F) -> dict[str, Any]:
         if (mine := rows.when.kind == kind).any()
     }
     bins = [bin_._asdict() for bin_ in measures.calibration(y, p)]
-    return _measured(y, p) | {"by_moment": kinds, "calibration": bins}
+    at_capacity = measures.at_capacity(y, p, rows.when.at, rows.groups, capacity)
+    return _measured(y, p) | {
+        "precision_at_capacity": at_capacity._asdict(), "by_moment": kinds, "calibration": bins,
+    }  # fmt: skip
 
 
 def _measured(y: B, p: F) -> dict[str, Any]:

@@ -25,6 +25,7 @@ PARTS = 5  # of the rows, for the choice of a strength
 MUCH = 5e9  # rows times squared values above which one part has to say enough
 MANY = 20_000  # moments that say enough for the choice of states and κ
 FEW = 15  # rows of one class below which there is no layer
+FEW_LEADS = 100  # of one class, below which a layer has to be better beyond doubt
 HELD_OUT = 0.2  # of the leads, for the choice of states and κ
 
 Progress = Callable[[str, float], None]
@@ -57,14 +58,17 @@ def weigh(
     groups: I,
     towards: F | None = None,
     unit: B | None = None,
-    errors: float = 1.0,
+    errors: float | None = None,
 ) -> Weighed:
     """The layer with the strongest shrinkage whose log loss on rows of other groups is within so
     many standard `errors` of the best; the share of outcomes alone where that is within them too.
 
     `groups` (N) are leads: their rows are held out together. `towards` and `unit` as `layer.fit`
-    has them.
+    has them. Without `errors` one is enough, and of FEW_LEADS with either outcome two.
     """
+    if errors is None:
+        with_, without = (len(np.unique(groups[outcome == sign])) for sign in (True, False))
+        errors = 2.0 if min(with_, without) < FEW_LEADS else 1.0
     y = outcome.astype(np.float64)
     base = (y.sum() + 0.5) / (len(y) + 1)
     if min(y.sum(), len(y) - y.sum()) < FEW:

@@ -62,6 +62,19 @@ def test_others_of_the_account_count_from_their_first_act_and_for_a_while() -> N
     assert not alone.any()
 
 
+def test_sales_takes_the_likeliest_of_each_week_once() -> None:
+    """Lead 1 is likeliest in both weeks and worked in the first; lead 3 comes in the second."""
+    lead, at = np.array([1, 2, 1, 2, 3]), np.array([4.0, 5.0, 11.0, 12.0, 13.0])
+    p = np.array([0.9, 0.2, 0.95, 0.3, 0.4])
+    outcome = np.array([False, True, True, True, True])
+    one = measures.at_capacity(outcome, p, at, lead, 1)
+    assert one == measures.AtCapacity(1, 2, 2, 0.5)
+    every = measures.at_capacity(outcome, p, at, lead, 9)
+    assert (every.taken, every.precision) == (3, 2 / 3)
+    untimed = measures.at_capacity(outcome, p, np.full(5, np.nan), lead, None)
+    assert untimed == measures.AtCapacity(None, 1, 1, 1.0)
+
+
 def test_resampled_aucs_are_those_of_the_repeated_rows() -> None:
     rng = np.random.default_rng(0)
     group, p = rng.integers(0, 40, 300), rng.random(300).round(1)
