@@ -37,7 +37,7 @@ class ModelResponse(msgspec.Struct, frozen=True):
     measures of `all` predictions (AUC, calibration by bands, precision in the top tenth, by kind of
     moment), of those `since_training`, by `months`, and past `forecasts`. `precision_at_capacity`
     is the share with the outcome among the likeliest `capacity` leads of each week (null: a tenth),
-    each counted once.
+    each counted once. `checked_days` are those on which a check was made, the newest first.
     """
 
     version: str
@@ -51,6 +51,7 @@ class ModelResponse(msgspec.Struct, frozen=True):
     check: dict[str, Any] | None
     precision_at_capacity: dict[str, Any] | None
     alarms: list[AlarmResponse]
+    checked_days: list[str]
     history: list[UseResponse]
 
 
@@ -107,6 +108,7 @@ class ModelQueries:
             check=made[0].found if made else None,
             precision_at_capacity=_at_capacity(made),
             alarms=_alarms(made),
+            checked_days=[checked.day for checked in made],
             history=[UseResponse(use.version, rfc3339(use.since), use.why) for use in uses],
         )
 

@@ -25,6 +25,7 @@ PAGES = (
     ("home", "/", "Pipeline"),
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
+    ("model", "/model", "Model"),
 )
 OWN_PATHS = re.compile(
     rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"

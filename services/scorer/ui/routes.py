@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.queries.filters import ORDERS, SALES_FILTERS, LeadFilter, Order, SalesFilter
 from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.model import ModelQueries
 from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.search import LeadSearch
 from services.scorer.scoring import Scoring
@@ -19,6 +20,7 @@ from services.scorer.ui.frame import Frame, check_same_site, html_route, see_oth
 from services.scorer.ui.lead_names import names_of_views
 from services.scorer.ui.lead_page import LeadPages
 from services.scorer.ui.mails import Mails
+from services.scorer.ui.model import ModelRoutes
 from services.scorer.ui.overview import Overview
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.scorer.ui.sending import SendingRoutes
@@ -75,6 +77,7 @@ def mount(
     LeadRoutes(LeadPages(engine, scoring, leads), scoring, leads, sales, frame).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
+    ModelRoutes(ModelQueries(engine, scoring), leads, frame).add_to(signed_in, overview.stages)
     app.include_router(anybody)
     app.include_router(signed_in)
 
