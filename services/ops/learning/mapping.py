@@ -1,9 +1,11 @@
 """The mapping of a table with outcomes: as for an import, and how to learn from it and to judge."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from services.ingest.importing.header import Header
@@ -137,3 +139,12 @@ class FilterMapping(TableMapping):
 
     kind: Literal["events"]
     outcome: TableOutcome | None = None  # type: ignore[assignment]  # narrower where learned from
+
+
+def kind_of(mapping: str) -> str:
+    """The kind that a mapping's file says it has; '' where that cannot be read."""
+    try:
+        given = yaml.load(Path(mapping).read_text("utf-8-sig"), yaml.CBaseLoader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return ""
+    return str(given.get("kind", "")) if isinstance(given, dict) else ""

@@ -106,7 +106,7 @@ def learned(
     """The model of episodes as known at `until` (µs), beginning with the playbook's own."""
     rng = np.random.default_rng(seed)
     if sum(each.converted for each in found) < LEAST_OUTCOMES:  # whoever they are, they say little
-        return playbook.model.model_copy(update={"learned": _plain(playbook.model)})
+        return playbook.model.model_copy(update={"learned": plain(playbook.model)})
     model = stages_of(playbook.model, found, rng, progress)
     rows = rows_of(found, model.horizon_days, until, rng)
     return weighed(playbook, model, rows, rng, progress)
@@ -169,10 +169,10 @@ def weighed(
     playbook: Playbook, model: Model, rows: Rows, rng: np.random.Generator, progress: Progress
 ) -> Model:
     """The model with its layer, attributes and calibration, as far as other leads bear them out."""
-    plain = _plain(model)
+    by_stages_alone = plain(model)
     if rows.outcomes < LEAST_OUTCOMES or rows.when.outcome.all():
         progress("weights", 1.0)
-        return model.model_copy(update={"learned": plain})
+        return model.model_copy(update={"learned": by_stages_alone})
     made = design(playbook, model, rows)
     y = rows.when.outcome.astype(np.float64)
     by_stages = made.values[:, made.state - 1] + made.values[:, made.state]
@@ -182,7 +182,7 @@ def weighed(
     )
     progress("weights", 1.0)
     fitted = strength and layer.fit(made.values, y, strength, made.towards, made.unit)
-    chosen = _exported(made, model, fitted) if fitted else plain
+    chosen = _exported(made, model, fitted) if fitted else by_stages_alone
     z = out_of_fold[strength] if strength else by_stages
     update = {
         "calibration": _calibration(z, rows.when.outcome),
@@ -246,7 +246,7 @@ def loss(log_odds: F, y: F) -> F:
     return np.logaddexp(0, log_odds) - y * log_odds
 
 
-def _plain(model: Model) -> Learned:
+def plain(model: Model) -> Learned:
     """The layer that says what the stages say."""
     names = value_names(StageModel(model))
     zeros, ones = [0.0] * len(names), [1.0] * len(names)
