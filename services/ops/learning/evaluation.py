@@ -83,11 +83,7 @@ class _Leads:
         suspect = {finding.column for finding in self._findings.suspect}
         kept = [column for column in self._table.columns if column.name not in refused]
         if not kept:
-            raise Reject(
-                "every column was refused: each says what happened after the outcome",
-                where="traits",
-                remedy="name those that are known before it under `known_at_capture`",
-            )
+            raise all_refused()
         found = Evaluation(self._predict(kept, "folds"), self._table.keys, self._findings)
         if suspect:
             rest = [column for column in kept if column.name not in suspect]
@@ -274,6 +270,15 @@ def _by_lead(groups: I, converted: B, folds: Folds) -> list[tuple[I, I]]:
             for number in range(folds.k)
         ]
     return splits
+
+
+def all_refused() -> Reject:
+    """Of a table whose every column knows the outcome."""
+    return Reject(
+        "every column was refused: each says what happened after the outcome",
+        where="traits",
+        remedy="name those that are known before it under `known_at_capture`",
+    )
 
 
 def _one_class() -> Reject:

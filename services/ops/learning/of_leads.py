@@ -9,6 +9,7 @@ import numpy as np
 
 from services.ingest.importing.mapping_file import MappingFile
 from services.ops.learning import curve, tables
+from services.ops.learning.evaluation import all_refused
 from services.ops.learning.mapping import TableMapping
 from services.ops.learning.rows import Progress
 from services.ops.learning.tables import LeadTable
@@ -62,7 +63,10 @@ def learn_from_leads(
     assert isinstance(table, LeadTable)
     findings = leaks.find(table.columns, table.outcome, frozenset(mapping.known_at_capture))
     refused = {finding.column for finding in findings.refused}
-    made = _design(table, [each for each in table.columns if each.name not in refused], playbook)
+    kept = [each for each in table.columns if each.name not in refused]
+    if not kept:
+        raise all_refused()
+    made = _design(table, kept, playbook)
     figures, against = _judged(made, np.random.default_rng(seed), progress)
     figures["refused_columns"] = [finding._asdict() for finding in findings.refused]
     if with_curve:

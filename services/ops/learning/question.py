@@ -9,6 +9,7 @@ import numpy as np
 
 from services.ingest.importing.mapping_file import MappingFile
 from services.ops.learning import tables
+from services.ops.learning.evaluation import all_refused
 from services.ops.learning.mapping import QuestionMapping
 from services.ops.learning.plots import Bar, bars
 from services.ops.learning.rows import Progress
@@ -172,6 +173,8 @@ def _of_leads(table: LeadTable, mapping: QuestionMapping, content: frozenset[str
     findings = leaks.find(table.columns, table.outcome, frozenset(mapping.known_at_capture))
     refused = {finding.column for finding in findings.refused}
     kept = [each for each in table.columns if each.name not in refused]
+    if not kept:
+        raise all_refused()
     of_traits = [(of_trait(each.name, content), each) for each in _ranked(kept)]
     _, leads = np.unique(np.array(table.keys, dtype=str), return_inverse=True)
     group = groups(table.accounts, leads)

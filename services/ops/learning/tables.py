@@ -13,7 +13,16 @@ from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.table import Table
 from services.ops.learning.mapping import TableMapping
-from services.ops.learning.rows import ZONE, Progress, days_of, outcomes_of, rows_of, types_of
+from services.ops.learning.rows import (
+    FAR_TIME,
+    ZONE,
+    Progress,
+    days_of,
+    outcomes_of,
+    plausible,
+    rows_of,
+    types_of,
+)
 from services.scorer.learning.attributes import NOTHING, PLACEHOLDERS, Column, column
 from services.scorer.learning.histories import B, F, History, I
 from services.scorer.learning.moments import Moments
@@ -24,6 +33,8 @@ OTHER = "other"
 LEAST_OUTCOMES = 10  # of each class
 EARLY_OUTCOME = "lead without an event before its outcome"
 MOST_SHOWN = 5  # of the values that a column has
+# each lead's events: time in days, row, whether it is the outcome, type
+Leads = dict[str, list[tuple[float, int, bool, str]]]
 
 
 @dataclass
@@ -189,7 +200,7 @@ def _events(
     at, what = times.reader(mapping.time, header, ZONE), types_of(mapping, header)
     is_outcome = outcomes_of(mapping.outcome, header, what)
     skipped: Counter[str] = Counter()
-    leads: dict[str, list[tuple[float, int, bool, str]]] = {}
+    leads: Leads = {}
     account, accounts = mapping.account_in(header), dict[str, str]()
     cells: list[list[str]] = [[] for _ in traits]
     number = 0
@@ -208,13 +219,25 @@ def _events(
             values.append(row[of])
         number += 1
     columns = [column(name, values) for (name, _), values in zip(traits, cells, strict=True)]
-    table = _histories(leads, columns, skipped, mapping)
+    table = _histories(_plausible(leads, skipped), columns, skipped, mapping)
     table.accounts = [accounts.get(who, "") for who in table.keys]
     return table
 
 
+def _plausible(leads: Leads, skipped: Counter[str]) -> Leads:
+    """The leads with those of their events whose times are near all others."""
+    every = np.array([event[0] for events in leads.values() for event in events])
+    kept = plausible(every)
+    if kept.all():
+        return leads
+    skipped[FAR_TIME] += int((~kept).sum())
+    low, high = every[kept].min(), every[kept].max()
+    near = {who: [e for e in events if low <= e[0] <= high] for who, events in leads.items()}
+    return {who: events for who, events in near.items() if events}
+
+
 def _histories(
-    leads: dict[str, list[tuple[float, int, bool, str]]],
+    leads: Leads,
     columns: list[Column],
     skipped: Counter[str],
     mapping: TableMapping,

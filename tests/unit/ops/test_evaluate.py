@@ -279,6 +279,16 @@ def test_folds_have_as_many_outcomes_each(folder: Path) -> None:
     assert found["precision_at_capacity"]["taken"] == 7
 
 
+def test_a_time_far_from_all_others_is_passed_over(folder: Path) -> None:
+    """It would move the end of the table, by which all horizons are judged."""
+    rows = [*tables.event_rows(150)]
+    slip = [("late", "page_viewed", "2999-01-01"), ("early", "page_viewed", "1890-01-01")]
+    found = figures(events(folder / "slip.csv", [*rows, *slip]), EVENTS)
+    assert found == figures(events(folder / "clean.csv", rows), EVENTS)
+    shown = run(events(folder / "slip.csv", [*rows, *slip]), EVENTS, "--json")
+    assert "passed over: 2 × row with a time far from all others" in shown.stderr
+
+
 def test_the_order_of_rows_does_not_matter(folder: Path) -> None:
     rows = tables.event_rows(300)
     there = figures(events(folder / "there.csv", rows), EVENTS)
