@@ -20,6 +20,7 @@ from services.nurture.tasks_api import create_router
 from services.shared.clock import to_us
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http import web
+from services.shared.http.acting import acts
 from services.shared.http.keys import BEARER, ApiKeys, bearer
 from services.shared.http.paging import MAX_CURSOR, Cursors, Position
 from services.shared.http.parameters import only_declared
@@ -43,7 +44,9 @@ def create_app(
     cursors = Cursors(settings.pepper.get_secret_value().encode())
 
     async def may_query(request: Request) -> None:
-        rates.count_key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
+        key = keys.authorize(bearer(request.headers.get("authorization")), "query")
+        rates.count_key(key.id)
+        acts(request, key)
 
     queries = APIRouter(
         dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],

@@ -3,7 +3,16 @@
 import time
 from datetime import datetime
 
-from services.shared.contracts.events import TOUCHES, Touch, TouchEvent, derived, encode
+from services.shared.contracts.events import (
+    TOUCHES,
+    ChangeEvent,
+    HandedOver,
+    HandoffEvent,
+    Touch,
+    TouchEvent,
+    derived,
+    encode,
+)
 from services.shared.messaging.kafka import Outgoing
 
 
@@ -25,6 +34,16 @@ def failed(touch: Touch) -> Outgoing:
 def answered(touch: Touch, at: datetime) -> Outgoing:
     """A person has said what came of a call, or nobody has in time."""
     return _event("touch.answered.v1", touch, at)
+
+
+def handed_over(event: ChangeEvent) -> Outgoing | None:
+    """A step of a hand-off, for those who follow what becomes of leads; None of other changes."""
+    change = event.data
+    if change.handoff is None:
+        return None
+    data = HandedOver(lead=change.lead, product=change.product, handoff=change.handoff)
+    told = HandoffEvent(id=derived(event.id, "handoff.changed.v1"), time=event.time, data=data)
+    return Outgoing(TOUCHES, change.lead, encode(told))
 
 
 def _event(kind: str, touch: Touch, at: datetime | None, *more: str) -> Outgoing:

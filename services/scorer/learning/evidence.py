@@ -135,8 +135,7 @@ def _gain(rows: Rows, learned: F, other: F) -> dict[str, Any]:
 
 def capacity_of(playbook: Playbook) -> int | None:
     """How many leads sales can work a week; None where the playbook does not say."""
-    number = getattr(getattr(playbook, "handoff", None), "capacity_per_week", None)
-    return None if number is None else int(number)
+    return playbook.handoff.capacity_per_week or None
 
 
 def figures(rows: Rows, log_odds: F, capacity: int | None) -> dict[str, Any]:

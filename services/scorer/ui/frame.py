@@ -26,6 +26,9 @@ PAGES = (
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
     ("model", "/model", "Model"),
+    ("people", "/people", "People"),
+    ("audit", "/audit", "Audit"),
+    ("rehearsal", "/rehearsal", "Rehearsal"),
 )
 OWN_PATHS = re.compile(
     rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"
