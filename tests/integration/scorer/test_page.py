@@ -288,7 +288,7 @@ async def test_errors_and_signing_in_lead_back_to_where_one_was(site: Site) -> N
         (f"{lead}?product=default&all=1", f"{lead}?product=default&all=1"),
         ("/?stage=decision", "/?stage=decision"),
         ("/sources", "/sources"),
-        ("/model?stage=decision#forecast", "/model?stage=decision#forecast"),
+        ("/model?stage=decision", "/model?stage=decision"),
         ("/import", "/import"),
         (f"/touches/{uuid.uuid4()}/mail", "/"),
     ):
