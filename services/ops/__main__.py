@@ -13,6 +13,7 @@ from services.ops.cli import (
     choice,
     content,
     evaluate,
+    evidence,
     filtering,
     handoffs,
     importing,
@@ -57,6 +58,7 @@ for command in (
 app.command("choice")(choice.choice)
 app.command("import", help=importing.HELP)(importing.import_file)
 app.command(help=evaluate.HELP)(evaluate.evaluate)
+app.command(help=evidence.HELP)(evidence.evidence)
 app.command("filter", help=filtering.HELP)(filtering.filter_events)
 app.command(help=model.HELP)(model.learn)
 app.command()(model.forecast)

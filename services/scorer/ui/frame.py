@@ -26,6 +26,7 @@ PAGES = (
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
     ("reports", "/reports", "Reports"),
+    ("model", "/model", "Model"),
     ("people", "/people", "People"),
     ("audit", "/audit", "Audit"),
     ("rehearsal", "/rehearsal", "Rehearsal"),

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.queries.filters import ORDERS, SALES_FILTERS, LeadFilter, Order, SalesFilter
 from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.model import ModelQueries
 from services.scorer.queries.reports import ReportQueries
 from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.search import LeadSearch
@@ -21,6 +22,7 @@ from services.scorer.ui.frame import Frame, check_same_site, html_route, see_oth
 from services.scorer.ui.lead_names import names_of_views
 from services.scorer.ui.lead_page import LeadPages
 from services.scorer.ui.mails import Mails
+from services.scorer.ui.model import ModelRoutes
 from services.scorer.ui.overview import Overview
 from services.scorer.ui.people import PeopleRoutes
 from services.scorer.ui.rehearsal import RehearsalRoutes, Rehearsals
@@ -85,6 +87,7 @@ def mount(
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
     ReportRoutes(engine, reports, frame).add_to(signed_in)
+    ModelRoutes(ModelQueries(engine, scoring), leads, frame).add_to(signed_in, overview.stages)
     PeopleRoutes(engine, sign_in, frame).add_to(signed_in)
     AuditRoutes(engine, frame).add_to(signed_in)
     RehearsalRoutes(Rehearsals(settings.playbook, scoring.clock), frame).add_to(signed_in)
