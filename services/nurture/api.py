@@ -1,12 +1,15 @@
 """Nurture's HTTP: the decisions, with what became of them, and people in programs."""
 
 import uuid
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.nurture import planned_api
 from services.nurture.calls import Calls
+from services.nurture.planned import PlannedTouches
 from services.nurture.responses import (
     EnrolmentResponse,
     EnrolmentsResponse,
@@ -25,6 +28,7 @@ from services.shared.http.paging import MAX_CURSOR, Cursors, Position
 from services.shared.http.parameters import only_declared
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
+from services.shared.http.signin import PageSessions, SignedOut
 from services.shared.settings import Settings
 
 MAX_NAME = 200  # characters of a program's id
@@ -36,6 +40,7 @@ def create_app(
     keys: ApiKeys,
     readiness: web.Readiness,
     calls: Calls,
+    planned: PlannedTouches,
 ) -> FastAPI:
     """The application; opens nothing."""
     rates = RateLimits(settings)
@@ -45,6 +50,15 @@ def create_app(
     async def may_query(request: Request) -> None:
         rates.count_key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
 
+    sessions = PageSessions(keys, settings.pepper.get_secret_value().encode())
+
+    async def may_work(request: Request) -> None:
+        given = bearer(request.headers.get("authorization"))
+        with suppress(SignedOut):  # who is signed in to the scorer's page comes with a ticket
+            rates.count_key(sessions.key_of(sessions.redeem(given)).id)
+            return
+        rates.count_key(keys.authorize(given, "query", "secret").id)
+
     queries = APIRouter(
         dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],
         responses=refusals(400, 401, 403, 422, 429, 503),
@@ -52,6 +66,7 @@ def create_app(
     _add_touches(queries, engine, cursors)
     _add_enrolments(queries, engine, cursors)
     app.include_router(queries)
+    app.include_router(planned_api.create_router(planned, may_work, cursors))
     app.include_router(create_router(engine, keys, rates, cursors, calls))
     return app
 

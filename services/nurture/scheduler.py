@@ -226,6 +226,7 @@ class Scheduler:
             receivers = await ReceiverGate.of(
                 connection, self._rules, self._domain, leads.values(), now
             )
+            urged = await _urged_calls(store, due)
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
             events: list[Outgoing] = []
@@ -233,7 +234,8 @@ class Scheduler:
             for touch in due:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
                 enrolment = enrolments.get(ProgramKey(touch.lead, touch.program))
-                checked = _checked(self._rules, touch, lead, now, enrolment)
+                is_urged = touch.id in urged
+                checked = _checked(self._rules, touch, lead, now, enrolment, at_any_hour=is_urged)
                 receiver = receiver_of(lead.snapshot.email) if lead else ""
                 if receivers:
                     checked = receivers.checked(checked, receiver)
@@ -296,11 +298,23 @@ def _in_turn(due: Sequence[Touch], trials: Mapping[str, int]) -> list[Touch]:
     return turned
 
 
+async def _urged_calls(store: TouchStore, due: Sequence[Touch]) -> set[str]:
+    """The calls that a person has asked for at once: their hour is that person's matter."""
+    calls = [touch.id for touch in due if touch.channel == "call"]
+    return await store.urged(calls) if calls else set()
+
+
 def _checked(
-    rules: Rules, touch: Touch, lead: Lead | None, now: datetime, enrolment: Enrolment | None
+    rules: Rules,
+    touch: Touch,
+    lead: Lead | None,
+    now: datetime,
+    enrolment: Enrolment | None,
+    *,
+    at_any_hour: bool = False,
 ) -> Touch:
     """The touch as it is by now, perhaps with a better item: sent, due later, or withheld."""
-    checked = recheck(rules, lead, touch, now, enrolment)
+    checked = recheck(rules, lead, touch, now, enrolment, at_any_hour=at_any_hour)
     if isinstance(checked, Withhold):
         return replace(touch, status="withheld", reason=checked.reason, why=checked.why)
     touch = replace(

@@ -7,8 +7,8 @@ from typing import Literal
 Kind = Literal[  # docs/errors.md says of each what it means and how to mend it
     "invalid", "no-identifier", "reserved-type", "form-token", "key-form", "unreadable-mail",
     "own-mail", "not-ours", "bulk-mail", "unauthorized", "signature", "stale", "not-connected",
-    "forbidden", "not-found", "method", "slow", "replayed", "too-large", "media-type", "too-many",
-    "headers", "internal", "lead-unreadable", "away", "spool-full", "spool-share",
+    "forbidden", "not-found", "method", "slow", "replayed", "conflict", "too-large", "media-type",
+    "too-many", "headers", "internal", "lead-unreadable", "away", "spool-full", "spool-share",
 ]  # fmt: skip
 
 

@@ -55,6 +55,7 @@ class Case(NamedTuple):
     `program` is None where none answers. `content` is None until it is chosen. `is_requested` where
     the lead has asked for the content. `enrolment` is the lead's in the program, and `touch` the id
     of the touch, where they are known. `decided_at` is when it was decided, None where it is now.
+    `at_any_hour` where quiet hours and days off do not delay it.
     """
 
     rules: Rules
@@ -68,6 +69,7 @@ class Case(NamedTuple):
     enrolment: Enrolment | None = None
     touch: str = ""
     decided_at: datetime | None = None
+    at_any_hour: bool = False
 
 
 class Withhold(NamedTuple):

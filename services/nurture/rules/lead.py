@@ -30,9 +30,10 @@ class Lead(msgspec.Struct, frozen=True):
     those whose call to action it has done, with the last time; `had` are its touches in the order
     in which they went out; `recent_sends` are the times of
     touches that count towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a
-    person has paused the lead. All of them are of the lead and of its address, `address` being the
-    keyed hash of that, '' where it has none. `answered` are ids of content that was asked for and
-    went out within `cadence.ANSWERED_FOR`. `account_with_sales`: whether sales works with somebody
+    person has paused the lead; `held` are ids of content of touches that a person holds. All of
+    them are of the lead and of its address, `address` being the keyed hash of that, '' where it has
+    none. `answered` are ids of content that was asked for and went out within
+    `cadence.ANSWERED_FOR`. `account_with_sales`: whether sales works with somebody
     else of its company, where the playbook pauses it then.
     """
 
@@ -47,6 +48,7 @@ class Lead(msgspec.Struct, frozen=True):
     address: str = ""
     answered: frozenset[str] = frozenset()
     account_with_sales: bool = False
+    held: frozenset[str] = frozenset()
 
     @property
     def last_answer_at(self) -> datetime | None:

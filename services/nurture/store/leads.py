@@ -229,8 +229,8 @@ class LeadStore:
         ):
             seen[str(row.lead_id)][row.content] = row.done_at
         stages, pauses = await self._asserted_stages(ids, now), await self._pauses(everybody, now)
-        known = _Touches(sends), _Touches(had)
-        return _History(related, *known, seen, stages, pauses, now - ANSWERED_FOR)
+        known, held = (_Touches(sends), _Touches(had)), await self._held(everybody)
+        return _History(related, *known, seen, stages, pauses, held, now - ANSWERED_FOR)
 
     async def _holders(self, addresses: Iterable[str]) -> dict[str, set[str]]:
         """The leads that have or had these addresses."""
@@ -265,6 +265,18 @@ class LeadStore:
         )  # fmt: skip
         return {str(row.lead_id): row.until for row in found}
 
+    async def _held(self, ids: Sequence[str]) -> dict[str, set[str]]:
+        """The content of touches that a person holds, by lead."""
+        held: dict[str, set[str]] = defaultdict(set)
+        for row in await rows(
+            self._connection,
+            "SELECT lead_id, content FROM nurture.touch WHERE lead_id = ANY(:ids) "
+            "AND status = 'due' AND held_at IS NOT NULL",
+            ids=uuids(ids),
+        ):
+            held[str(row.lead_id)].add(row.content)
+        return held
+
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
 
@@ -296,6 +308,7 @@ class _History(NamedTuple):
     seen: dict[str, dict[str, datetime | None]]
     stages: dict[str, str]
     pauses: dict[str, datetime]
+    held: dict[str, set[str]]
     answered_since: datetime
 
     def lead(
@@ -323,6 +336,7 @@ class _History(NamedTuple):
             paused_until=max(
                 (self.pauses[lead] for lead in related if lead in self.pauses), default=None
             ),
+            held=frozenset().union(*(self.held.get(lead, ()) for lead in related)),
         )
 
 

@@ -17,9 +17,9 @@ STATUS: Mapping[Kind, int] = {
     "invalid": 400, "no-identifier": 400, "reserved-type": 400, "form-token": 400, "key-form": 400,
     "unreadable-mail": 400, "own-mail": 400, "not-ours": 400, "bulk-mail": 400,
     "unauthorized": 401, "signature": 401, "stale": 401, "not-connected": 401, "forbidden": 403,
-    "not-found": 404, "method": 405, "slow": 408, "replayed": 409, "too-large": 413,
-    "media-type": 415,
-    "too-many": 429, "headers": 431, "internal": 500, "lead-unreadable": 500, "away": 503,
+    "not-found": 404, "method": 405, "slow": 408, "replayed": 409, "conflict": 409,
+    "too-large": 413, "media-type": 415, "too-many": 429,
+    "headers": 431, "internal": 500, "lead-unreadable": 500, "away": 503,
     "spool-full": 503, "spool-share": 503,
 }  # fmt: skip
 
@@ -102,7 +102,7 @@ _DOCUMENTED: Mapping[int, _Documented] = {
         "slow", "the request came too slowly", "", "send it again, in one go",
     ),
     409: _Documented(
-        "It was received already",
+        "It was received already, or contradicts what was said before",
         "replayed", "this request was received already", "", "send every event once",
     ),
     413: _Documented(

@@ -52,6 +52,7 @@ async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
         AnyKey(),  # type: ignore[arg-type]
         dict,
         bench.calls,  # type: ignore[attr-defined]
+        bench.planned(),
     )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://nurture") as client:

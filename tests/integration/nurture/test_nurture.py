@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
+from services.nurture.planned import PlannedTouches
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
 from services.nurture.spool_gate import SpoolGate
@@ -158,6 +159,10 @@ class Bench:
             given,
             lambda: None,
         )
+
+    def planned(self) -> PlannedTouches:
+        """What is planned, as of another process of nurture."""
+        return PlannedTouches(self.engine, self.rules, self.clock, self.pepper, lambda: None)
 
     def at(self, moment: datetime) -> None:
         type(self.clock).at = moment
