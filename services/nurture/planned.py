@@ -115,6 +115,16 @@ class PlannedTouches:
         ]
         return UpcomingPage(await asyncio.to_thread(self._all_rendered, shown), found.next)
 
+    async def one(self, id: uuid.UUID) -> Upcoming:
+        """One of them, whatever has become of it. Raises Reject `not-found`."""
+        now = self._clock.now()
+        async with self._engine.connect() as connection:
+            found = await PlannedStore(connection).one(id)
+            seen = await self._upcoming(connection, [found], now) if found else []
+        if not seen:
+            raise _nothing_planned()
+        return await asyncio.to_thread(self._rendered, seen[0])
+
     async def decide(self, touch: uuid.UUID, action: Action, by: str, reason: str) -> Upcoming:
         """Writes a decision, once however often it comes; returns what is planned after it. Raises
         Reject `not-found`, or `conflict` for what contradicts an earlier one or comes too late.
@@ -140,14 +150,13 @@ class PlannedTouches:
                 await self._make_touch(connection, touch, now, at_once=action == "send-now")
                 known = await store.locked(touch)
             if known is None:
-                remedy = "use an `id` of /v1/planned"
-                raise Reject("nothing is planned", where="id", remedy=remedy, kind="not-found")
+                raise _nothing_planned()
             if _is_new(known, action):
                 await self._write(connection, known, action, Act(action, by, reason, now))
                 log.info("planned", action=action, touch_id=str(touch))
             after = await store.locked(touch)
             assert after
-            planned = Planned(after.touch.due_at or now, touch, after, None)
+            planned = Planned(after.touch.due_at, touch, after, None)
             (upcoming,) = await self._upcoming(connection, [planned], now)
         return upcoming
 
@@ -295,6 +304,11 @@ class PlannedTouches:
 
     def _leads(self, connection: AsyncConnection) -> LeadStore:
         return LeadStore(connection, self._pepper, self._rules.library.request_programs)
+
+
+def _nothing_planned() -> Reject:
+    remedy = "use an `id` of /v1/planned"
+    return Reject("nothing of this id is planned", where="id", remedy=remedy, kind="not-found")
 
 
 def _unknown(enrolment: Enrolment) -> Lead:

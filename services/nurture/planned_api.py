@@ -161,6 +161,11 @@ def create_router(
             planned=[PlannedResponse.of(one) for one in page.upcoming], next=following
         )
 
+    @router.get("/v1/planned/{id}", responses=refusals(400, 401, 403, 404, 422, 429, 503))
+    async def one(id: uuid.UUID) -> PlannedResponse:
+        """One of them, whatever has become of it."""
+        return PlannedResponse.of(await planned.one(id))
+
     decisions: dict[Action, str] = {
         "hold": "Does not send it until it is released; the same again changes nothing.",
         "release": "Takes back that it is held, or asked to be sent now.",

@@ -18,6 +18,7 @@ from services.ops.cli import (
     lift,
     mail,
     model,
+    planned,
     playbook,
     sending,
     sources,
@@ -59,6 +60,7 @@ app.add_typer(model.app, name="model")
 app.command(help=lift.HELP)(lift.lift)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")
+app.add_typer(planned.app, name="planned")
 app.add_typer(content.app, name="content")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")

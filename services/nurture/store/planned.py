@@ -58,7 +58,7 @@ class Filter(NamedTuple):
 class Planned(NamedTuple):
     """One of a page: a touch, or the enrolment whose next touch it is."""
 
-    at: datetime
+    at: datetime | None
     id: uuid.UUID
     touch: PlannedTouch | None
     enrolment: Enrolment | None
@@ -101,6 +101,15 @@ class PlannedStore:
         ]
         following = Place(to_us(shown[-1].at), shown[-1].id) if len(found) > limit else None
         return PlannedPage([one for one in planned if one.touch or one.enrolment], following)
+
+    async def one(self, id: uuid.UUID) -> Planned | None:
+        """The touch of this id, or the enrolment whose next touch it is."""
+        touch = (await self._touches([id])).get(str(id))
+        enrolment = None if touch else (await self._enrolments([id])).get(str(id))
+        if touch is None and (enrolment is None or enrolment.next_at is None):
+            return None
+        at = touch.touch.due_at if touch else enrolment.next_at if enrolment else None
+        return Planned(at, id, touch, enrolment)
 
     async def locked(self, touch: uuid.UUID) -> PlannedTouch | None:
         """Locks a touch, whatever has become of it; None where it is none yet."""

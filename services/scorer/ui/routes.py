@@ -19,7 +19,9 @@ from services.scorer.ui.frame import Frame, check_same_site, html_route, see_oth
 from services.scorer.ui.lead_names import names_of_views
 from services.scorer.ui.lead_page import LeadPages
 from services.scorer.ui.mails import Mails
+from services.scorer.ui.nurture import Nurture
 from services.scorer.ui.overview import Overview
+from services.scorer.ui.planned import PlannedRoutes
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.scorer.ui.sending import SendingRoutes
 from services.scorer.ui.sign_in import SignIn
@@ -73,6 +75,8 @@ def mount(
     FindRoutes(LeadSearch(engine, scoring.cleaner), leads, frame).add_to(signed_in)
     SendingRoutes(engine, sign_in).add_to(signed_in)
     LeadRoutes(LeadPages(engine, scoring, leads), scoring, leads, sales, frame).add_to(signed_in)
+    nurture, zone = Nurture(settings), scoring.playbook.company.timezone
+    PlannedRoutes(engine, nurture, sign_in, frame, zone).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
     app.include_router(anybody)

@@ -329,7 +329,11 @@ async def test_whatever_people_press_and_whoever_dies_nothing_is_sent_twice(
             bench.make_scheduler().send_batch(),
         )
         if turn == 12:
-            await bench.take(change(lead=str(uuid.UUID(int=6)), email="six@firm.example", cause_at=bench.clock.at))
+            await bench.take(
+                change(
+                    lead=str(uuid.UUID(int=6)), email="six@firm.example", cause_at=bench.clock.at
+                )
+            )
             await bench.die_on_the_wire()
             await bench.make_scheduler().recover()
         assert not stays & {str(row.id) for row in await sent(bench)}
