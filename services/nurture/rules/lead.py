@@ -26,7 +26,7 @@ class Lead(msgspec.Struct, frozen=True):
 
     Where a person has asserted a stage, `snapshot` has that one; its pause and pace are the most
     careful ones that were asked for under the address; `consent` is what counts for
-    e-mail for marketing to its address; `seen` are ids of content, sent or found by itself, `done`
+    e-mail for marketing to its address, `phone_consent` for calls; `seen` are ids of content, sent or found by itself, `done`
     those whose call to action it has done, with the last time; `had` are its touches in the order
     in which they went out; `recent_sends` are the times of
     touches that count towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a
@@ -40,6 +40,7 @@ class Lead(msgspec.Struct, frozen=True):
     id: str
     snapshot: Snapshot
     consent: ConsentState | None = None
+    phone_consent: ConsentState | None = None
     seen: frozenset[str] = frozenset()
     done: dict[str, datetime] = {}
     had: tuple[Had, ...] = ()

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK, WITH_SALES, most_careful
 from services.nurture.rules.lead import Had, Lead
+from services.nurture.store.consents import CALLS
 from services.nurture.store.lead_consents import consents_of
 from services.nurture.store.merges import LeadMerges
 from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore, uuids
@@ -145,7 +146,8 @@ class LeadStore:
         others = sorted(set().union(*related.values()) - {*ids})
         everybody = {**snapshots, **(await self._snapshots_of(others) if others else {})}
         history = await self._history(ids, related, addresses, now)
-        consents = await consents_of(self._connection, snapshots, addresses, related, everybody)
+        given = (self._connection, snapshots, addresses, related, everybody)
+        consents, phone = await consents_of(*given), await consents_of(*given, CALLS)
         traits: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for key, snapshot in everybody.items():
             traits[key.lead].append(snapshot.traits)
@@ -162,7 +164,8 @@ class LeadStore:
                 traits=most_careful(snapshot.traits, asked),
                 sales_status=with_sales.get(key.lead, snapshot.sales_status),
             )
-            leads[key] = history.lead(key, careful, addresses[key], consents.get(key))
+            lead = history.lead(key, careful, addresses[key], consents.get(key))
+            leads[key] = msgspec.structs.replace(lead, phone_consent=phone.get(key))
         counted = _with_mailed(leads, related, everybody, now)
         return await self._with_accounts(counted, account_of)
 

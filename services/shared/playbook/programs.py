@@ -61,7 +61,7 @@ class Reentry(FrozenModel):
 class Program(FrozenModel):
     """A series of items in the author's order, for a product and personas.
 
-    With `trigger: request` it hands over what a lead asked for, at once: an item of it by its form,
+    One whose `purpose` is promotion or sales waits for the hand-off. With `trigger: request` it hands over what a lead asked for, at once: an item of it by its form,
     or what `answers` names for a type of act.
     """
 
@@ -75,6 +75,7 @@ class Program(FrozenModel):
     answers: dict[str, str] = {}
     stages: list[str] = []
     channel: Literal["email", "webhook", "call"] = "email"
+    purpose: Literal["", "education", "product", "promotion", "sales"] = ""
     choice: Literal["author", "learned"] = "author"
     items: list[str] = []
     entry: Entry = Entry()

@@ -274,7 +274,10 @@ def change(
     known: dict[str, Any] = {
         "stage": stage, "email": "ann@firm.example", "traits": {"timezone": "UTC",
         "name": "Ann Ames"},
-        "consents": {"email:marketing": ConsentState("given", NOON - timedelta(days=1), "form")},
+        "consents": {
+            f"{channel}:marketing": ConsentState("given", NOON - timedelta(days=1), "form")
+            for channel in ("email", "phone")
+        },
     }  # fmt: skip
     data = Change(
         lead=lead, version=version, seq=seq, stage=stage, cause="event", cause_at=cause_at,
