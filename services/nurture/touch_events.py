@@ -27,6 +27,11 @@ def answered(touch: Touch, at: datetime) -> Outgoing:
     return _event("touch.answered.v1", touch, at)
 
 
+def exported(touch: Touch) -> Outgoing:
+    """Somebody went out in an audience."""
+    return _event("touch.exported.v1", touch, touch.sent_at)
+
+
 def _event(kind: str, touch: Touch, at: datetime | None, *more: str) -> Outgoing:
     """The id is derived, so that a repetition changes nothing."""
     if at is None:

@@ -8,6 +8,7 @@ import structlog
 import typer
 
 from services.ops.cli import (
+    audience,
     channels,
     choice,
     content,
@@ -62,6 +63,7 @@ app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")
 app.add_typer(planned.app, name="planned")
 app.add_typer(content.app, name="content")
+app.add_typer(audience.app, name="audience")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")

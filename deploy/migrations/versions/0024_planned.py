@@ -20,9 +20,12 @@ CREATE TABLE nurture.planned_act (
     reason text NOT NULL,
     at timestamptz NOT NULL
 );
-CREATE INDEX planned_act_touch ON nurture.planned_act (touch_id)
+CREATE INDEX planned_act_touch ON nurture.planned_act (touch_id);
+CREATE TABLE access.untracked (touch_id uuid PRIMARY KEY);
+COMMENT ON TABLE access.untracked IS 'touches of people who refused to be measured since'
 """
 DOWN = """
+DROP TABLE access.untracked;
 DROP TABLE nurture.planned_act;
 ALTER TABLE nurture.enrolment DROP COLUMN next_touch;
 ALTER TABLE nurture.touch DROP COLUMN held_at, DROP COLUMN urged_at

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.ingest.delivery import Delivery
+from services.ingest.measuring import Measuring
 from services.ingest.normalise import Normaliser
 from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
@@ -31,6 +32,7 @@ class Dependencies:
     normaliser: Normaliser
     visitors: Visitors
     delivery: Delivery
+    measuring: Measuring
     clock: Clock
     readiness: Readiness
     words: Words = NO_WORDS_ADDED

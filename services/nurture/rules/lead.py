@@ -26,10 +26,10 @@ class Lead(msgspec.Struct, frozen=True):
 
     Where a person has asserted a stage, `snapshot` has that one; its pause and pace are the most
     careful ones that were asked for under the address; `consent` is what counts for
-    e-mail for marketing to its address, `phone_consent` for calls; `seen` are ids of content, sent or found by itself, `done`
-    those whose call to action it has done, with the last time; `had` are its touches in the order
-    in which they went out; `recent_sends` are the times of
-    touches that count towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a
+    e-mail for marketing to its address, `phone_consent` for calls; `seen` are ids of content, sent
+    or found by itself, `done` those whose call to action it has done, with the last time; `had` are
+    its touches in the order in which they went out; `recent_sends` are the times of touches that
+    count towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a
     person has paused the lead; `held` are ids of content of touches that a person holds. All of
     them are of the lead and of its address, `address` being the keyed hash of that, '' where it has
     none. `answered` are ids of content that was asked for and went out within

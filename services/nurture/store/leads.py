@@ -169,6 +169,21 @@ class LeadStore:
         counted = _with_mailed(leads, related, everybody, now)
         return await self._with_accounts(counted, account_of)
 
+    async def permissions(
+        self, leads: Iterable[str], channel: str, purpose: str
+    ) -> dict[LeadKey, tuple[KnownSnapshot, ConsentState | None]]:
+        """Snapshots with what counts of a consent for their addresses, as for mails."""
+        ids = sorted({*leads})
+        snapshots = await self._snapshots_of(ids)
+        addresses = {key: self._address(snapshot) for key, snapshot in snapshots.items()}
+        related = await self._related(ids, addresses)
+        others = sorted(set().union(*related.values()) - {*ids}) if related else []
+        everybody = {**snapshots, **(await self._snapshots_of(others) if others else {})}
+        found = await consents_of(
+            self._connection, snapshots, addresses, related, everybody, channel, purpose
+        )
+        return {key: (snapshot, found.get(key)) for key, snapshot in snapshots.items()}
+
     async def _with_accounts(
         self, leads: dict[LeadKey, Lead], account_of: Callable[[Snapshot], str]
     ) -> dict[LeadKey, Lead]:

@@ -35,6 +35,9 @@ from services.shared.messaging.kafka import Outgoing, Record
 from services.shared.playbook.sections import Crm
 from services.shared.telemetry import EVENTS_APPLIED
 
+# what is told of a touch and is none of its states
+OUTSIDE_TIMELINES = frozenset({"touch.answered.v1", "touch.exported.v1"})
+
 
 class Decoded(NamedTuple):
     """One record: an event for the set, what became of a touch, or both."""
@@ -70,7 +73,7 @@ class Handler:
         touches = [
             record.touch
             for record in decoded
-            if record.touch and record.touch.type != "touch.answered.v1"
+            if record.touch and record.touch.type not in OUTSIDE_TIMELINES
         ]
         if tests := [event for event in events if event.provenance.test]:
             await trials.attempt(connection, tests, self._apply_events)
@@ -147,7 +150,7 @@ class Handler:
         left = 0
         for lead in [*batch.leads]:
             left += await self._change_alone(connection, batch, lead)
-        if decoded.touch:
+        if decoded.touch and decoded.touch.type not in OUTSIDE_TIMELINES:
             await store.keep_touches([decoded.touch])
         return left
 

@@ -7,7 +7,8 @@ TouchStatus = Literal["due", "sending", "sent", "unknown", "failed", "withheld"]
 # why a touch is withheld
 WithholdReason = Literal[
     "excluded", "unknown_stage", "history", "superseded", "holdout", "no_consent", "preference",
-    "capped", "nothing_suitable", "sample", "after_loss", "program_ended", "skipped", "before_hand_off",
+    "capped", "nothing_suitable", "sample", "after_loss", "program_ended", "skipped",
+    "before_hand_off",
 ]  # fmt: skip
 # what a touch waits for; '' where it waits for nothing
 WaitReason = Literal[
