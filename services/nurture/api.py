@@ -23,7 +23,7 @@ from services.nurture.tasks_api import create_router
 from services.shared.clock import to_us
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http import web
-from services.shared.http.keys import BEARER, ApiKeys, bearer
+from services.shared.http.keys import BEARER, ApiKeys, Scope, bearer
 from services.shared.http.paging import MAX_CURSOR, Cursors, Position
 from services.shared.http.parameters import only_declared
 from services.shared.http.problems import refusals
@@ -47,17 +47,20 @@ def create_app(
     app = web.create("Ripeline nurture", readiness, rates, max_body=web.SMALL_BODY)
     cursors = Cursors(settings.pepper.get_secret_value().encode())
 
-    async def may_query(request: Request) -> None:
-        rates.count_key(keys.authorize(bearer(request.headers.get("authorization")), "query").id)
-
     sessions = PageSessions(keys, settings.pepper.get_secret_value().encode())
 
-    async def may_work(request: Request) -> None:
+    def admit(request: Request, *scopes: Scope) -> None:
         given = bearer(request.headers.get("authorization"))
         with suppress(SignedOut):  # who is signed in to the scorer's page comes with a ticket
             rates.count_key(sessions.key_of(sessions.redeem(given)).id)
             return
-        rates.count_key(keys.authorize(given, "query", "secret").id)
+        rates.count_key(keys.authorize(given, *scopes).id)
+
+    async def may_query(request: Request) -> None:
+        admit(request, "query")
+
+    async def may_work(request: Request) -> None:
+        admit(request, "query", "secret")
 
     queries = APIRouter(
         dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],

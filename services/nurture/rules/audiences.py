@@ -57,9 +57,8 @@ def row_of(rules: Rules, audience: Audience, lead: Lead) -> dict[str, str]:
 def columns_of(audience: Audience) -> list[str]:
     """The columns of an audience, in order."""
     address = "email_sha256" if audience.hashed else "email"
-    return (
-        [address, *(*NAMES, "stage", "persona")] if audience.purpose == "newsletter" else [address]
-    )
+    is_newsletter = audience.purpose == "newsletter"
+    return [address, *NAMES, "stage", "persona"] if is_newsletter else [address]
 
 
 def address_of(audience: Audience, email: str) -> dict[str, str]:
@@ -78,7 +77,7 @@ def _fits(rules: Rules, audience: Audience, one: Candidate) -> bool:
         snapshot.stage in (audience.stages or [snapshot.stage])
         and persona in (audience.personas or [persona])
         and snapshot.product in (audience.products or [snapshot.product])
-        and snapshot.sales_status in (audience.sales or [snapshot.sales_status])
+        and (not audience.sales or snapshot.sales_status in audience.sales)
         and country.lower() in ([c.lower() for c in audience.countries] or [country.lower()])
         and (not audience.programs or not one.programs.isdisjoint(audience.programs))
     )

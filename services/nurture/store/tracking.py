@@ -33,7 +33,7 @@ async def keep_refused(
     """Notes for ingest the touches of those of these leads who refuse to be measured, and takes
     back those of the others.
     """
-    refused, permitted = set(), set()
+    refused, permitted = set[str](), set[str]()
     for key, snapshot in snapshots.items():
         address = keyed_hash(pepper, f"email:{snapshot.email}") if snapshot.email else ""
         word = await _word(connection, snapshot, address)

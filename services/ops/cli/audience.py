@@ -43,9 +43,7 @@ def export(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `audience list` shows it.")],
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout; the default.")] = False,
     as_json: Json = False,
-    webhook: Annotated[
-        bool, typer.Option(help="Post it, signed, to RIPELINE_WEBHOOK_URL.")
-    ] = False,
+    webhook: Annotated[bool, typer.Option(help="Post it to RIPELINE_WEBHOOK_URL.")] = False,
     out: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
     playbook: PlaybookFolder = None,
 ) -> None:

@@ -221,9 +221,9 @@ async def _words(
     known: dict[str, list[tuple[str, ConsentState]]] = defaultdict(list)
     for lead, own in hashes.items():
         known[lead] += [(each, consent) for each in own for consent in said.get(each, ())]
-    for key, (_, consent) in (await leads.permissions(list(names), *audience.asks)).items():
-        if consent and consent.state == "withdrawn":
-            known[key.lead].append(("", consent))
+    for key, (_, counts) in (await leads.permissions(list(names), *audience.asks)).items():
+        if counts and counts.state == "withdrawn":
+            known[key.lead].append(("", counts))
     return known
 
 

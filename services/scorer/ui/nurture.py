@@ -28,22 +28,22 @@ class Nurture:
     def __init__(self, settings: Settings) -> None:
         self._base = settings.nurture_url.rstrip("/")
 
-    async def get(self, path: str, ticket: str, **asked: Any) -> Any:
+    async def get(self, path: str, ticket: str, *, wait_s: float = TIMEOUT_S, **asked: Any) -> Any:
         """The JSON of an answer. Raises Reject as nurture does, or `away` where it does not
         answer.
         """
         params = {name: str(value) for name, value in asked.items() if value != ""}
-        return await self._ask("GET", path, ticket, params=params)
+        return await self._ask("GET", path, ticket, wait_s, params=params)
 
     async def post(self, path: str, ticket: str, body: Mapping[str, Any]) -> Any:
         """The same of what is posted."""
-        return await self._ask("POST", path, ticket, json=body)
+        return await self._ask("POST", path, ticket, TIMEOUT_S, json=body)
 
-    async def _ask(self, method: str, path: str, ticket: str, **more: Any) -> Any:
+    async def _ask(self, method: str, path: str, ticket: str, wait_s: float, **more: Any) -> Any:
         if not self._base:
             raise Reject("nurture has no address", where=SETTING, remedy="set it", kind="away")
         headers = {"Authorization": f"Bearer {ticket}"}
-        timeout = aiohttp.ClientTimeout(TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(wait_s)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,

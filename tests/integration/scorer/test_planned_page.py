@@ -13,7 +13,7 @@ from services.nurture.api import create_app
 from services.nurture.calls import Calls
 from services.shared.settings import Settings
 from tests.integration.nurture.test_nurture import NOON, Bench, bench, change
-from tests.integration.scorer.test_page import Site
+from tests.integration.scorer.test_page import Site, demo
 from tests.support.ports import free_port
 
 __all__ = ["bench"]
@@ -66,6 +66,16 @@ async def test_a_person_reads_holds_and_releases_what_is_planned(bench: Bench, s
     assert "Skipped by" in (await site.http.get("/planned?state=skipped")).text
 
 
+async def test_the_page_of_a_lead_shows_its_programs(bench: Bench, site: Site) -> None:
+    await site.happened(demo("ann@firm.example"))
+    place = await site.lead("ann@firm.example")
+    assert "In no program yet" in (await site.http.get(place)).text
+    await bench.take(change(lead=place.rpartition("/")[2]))
+    page = (await site.http.get(place)).text
+    assert "1 touch decided" in page
+    assert "in it" in page
+
+
 async def test_who_is_not_signed_in_or_comes_from_elsewhere_decides_nothing(site: Site) -> None:
     form = {"touch": str(uuid.uuid4()), "action": "skip"}
     crossed = await site.http.post("/planned", data=form, headers={"sec-fetch-site": "cross-site"})
@@ -83,5 +93,8 @@ async def test_the_page_says_that_nurture_is_away(bench: Bench) -> None:
     await site.sign_in()
     answer = await site.http.get("/planned")
     assert answer.status_code == 503
+    await site.happened(demo("ann@firm.example"))
+    lead = await site.http.get(await site.lead("ann@firm.example"))
+    assert "Nurture does not answer, so nobody can tell" in lead.text
     assert "urture does not answer" in answer.text
     await site.http.aclose()
