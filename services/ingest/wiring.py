@@ -73,6 +73,7 @@ def wire(settings: Settings) -> Ingest:
     visitors = Visitors(playbook.machines)
     parts = Dependencies(
         settings=settings,
+        engine=engine,
         playbook=playbook,
         keys=keys,
         rates=RateLimits(settings),

@@ -1,7 +1,6 @@
 """Nurture's HTTP: the decisions, with what became of them, and people in programs."""
 
 import uuid
-from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
@@ -23,11 +22,13 @@ from services.nurture.tasks_api import create_router
 from services.shared.clock import to_us
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http import web
+from services.shared.http.acting import acts
 from services.shared.http.keys import BEARER, ApiKeys, Scope, bearer
 from services.shared.http.paging import MAX_CURSOR, Cursors, Position
 from services.shared.http.parameters import only_declared
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
+from services.shared.http.sessions import Sessions
 from services.shared.http.signin import PageSessions, SignedOut
 from services.shared.settings import Settings
 
@@ -47,20 +48,22 @@ def create_app(
     app = web.create("Ripeline nurture", readiness, rates, max_body=web.SMALL_BODY)
     cursors = Cursors(settings.pepper.get_secret_value().encode())
 
-    sessions = PageSessions(keys, settings.pepper.get_secret_value().encode())
+    pepper = settings.pepper.get_secret_value().encode()
+    sessions = Sessions(PageSessions(keys, pepper), pepper, engine)
 
-    def admit(request: Request, *scopes: Scope) -> None:
+    async def admit(request: Request, *scopes: Scope) -> None:
         given = bearer(request.headers.get("authorization"))
-        with suppress(SignedOut):  # who is signed in to the scorer's page comes with a ticket
-            rates.count_key(sessions.key_of(sessions.redeem(given)).id)
-            return
-        rates.count_key(keys.authorize(given, *scopes).id)
+        try:  # who is signed in to the scorer's page comes with a ticket
+            actor = acts(request, await sessions.who(sessions.redeem(given)))
+        except SignedOut:
+            actor = acts(request, keys.authorize(given, *scopes))
+        rates.count_key(actor.id)
 
     async def may_query(request: Request) -> None:
-        admit(request, "query")
+        await admit(request, "query")
 
     async def may_work(request: Request) -> None:
-        admit(request, "query", "secret")
+        await admit(request, "query", "secret")
 
     queries = APIRouter(
         dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],

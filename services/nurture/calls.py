@@ -14,6 +14,7 @@ from services.shared.contracts.events import Touch
 from services.shared.contracts.touch_reasons import CallOutcome
 from services.shared.errors import Reject
 from services.shared.messaging import outbox
+from services.shared.people.audit import Actor, record
 
 BATCH = 50
 EXPIRED: CallOutcome = "expired"
@@ -25,7 +26,7 @@ class Calls:
     def __init__(self, engine: AsyncEngine, clock: Clock, notify_relay: Callable[[], None]) -> None:
         self._engine, self._clock, self._notify_relay = engine, clock, notify_relay
 
-    async def answer(self, task: uuid.UUID, outcome: CallOutcome, note: str) -> Any:
+    async def answer(self, task: uuid.UUID, outcome: CallOutcome, note: str, actor: Actor) -> Any:
         """Writes an outcome, and returns the call with it; the same outcome again changes nothing.
         Raises Reject `not-found` for no call, `conflict` for one that has another outcome.
         """
@@ -44,6 +45,8 @@ class Calls:
             if not call.outcome:
                 await store.answer(task, outcome, note, now)
                 await outbox.enqueue(connection, "nurture", [_event(call, outcome, now)])
+                details = {"outcome": outcome, "lead": str(call.lead_id)}
+                await record(connection, actor, "answer", f"task {task}", details)
                 call = await store.locked(task)
         self._notify_relay()
         return call

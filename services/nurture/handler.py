@@ -5,18 +5,21 @@ batch.
 import time
 import uuid
 from collections import ChainMap
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.nurture.decided import record, touch_of
-from services.nurture.rules.decision import answer_request, decide
+from services.nurture.decided import record
+from services.nurture.rules.answers import (
+    STAGE_CHANGED,
+    answers_to_requests,
+    answers_to_stage,
+    is_step_forward,
+)
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules
-from services.nurture.rules.lead import Lead, Trigger
-from services.nurture.rules.steps import entered
+from services.nurture.rules.lead import Lead
 from services.nurture.rules.time_zones import is_unreadable
 from services.nurture.store import tracking
 from services.nurture.store.consents import ConsentStore
@@ -26,6 +29,7 @@ from services.nurture.store.outcomes import OutcomeStore, Progressed
 from services.nurture.store.receivers import ReceiverStore
 from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import Decision, TouchStore
+from services.nurture.touch_events import handed_over
 from services.shared.clock import Clock
 from services.shared.contracts.consent import DELIVERY
 from services.shared.contracts.events import (
@@ -33,20 +37,14 @@ from services.shared.contracts.events import (
     ChangeEvent,
     ConsentEvent,
     Snapshot,
-    Touch,
     decode_change,
     decode_consent,
-    derived,
 )
-from services.shared.contracts.provenance import decode_provenance
 from services.shared.errors import Reject
+from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Record
-from services.shared.playbook.programs import Program
 from services.shared.playbook.sections import UNKNOWN
 from services.shared.telemetry import TIME_ZONES_UNREADABLE
-
-STAGE_CHANGED = "lead.stage_changed.v1"
-OWN_ACTS = frozenset({"event", "late_evidence"})  # causes of a change
 
 
 class Handler:
@@ -70,8 +68,8 @@ class Handler:
     async def apply(
         self, connection: AsyncConnection, decoded: Sequence[ChangeEvent | ConsentEvent]
     ) -> int:
-        """Consents first, then what is known of leads, then decisions; returns the number of new
-        ones.
+        """Consents first, then what is known of leads, then decisions; returns how many of them,
+        and of steps of hand-offs, are to be published.
         """
         if consents := [event for event in decoded if isinstance(event, ConsentEvent)]:
             await self._keep_consents(connection, consents)
@@ -90,7 +88,9 @@ class Handler:
         await OutcomeStore(connection).keep_progress(self._progress(changes, ids))
         now = self._clock.now()
         await EnrolmentStore(connection).call({*ids.values()}, now)
-        return await self._decide(connection, leads, changes, ids, now)
+        steps = [step for event in changes if (step := handed_over(event))]
+        await outbox.enqueue(connection, "nurture", steps)
+        return await self._decide(connection, leads, changes, ids, now) + len(steps)
 
     async def _keep_consents(
         self, connection: AsyncConnection, consents: Sequence[ConsentEvent]
@@ -131,9 +131,18 @@ class Handler:
                 TIME_ZONES_UNREADABLE.inc()
             elapsed_ms = (time.time() - event.postedat) * 1000 if event.postedat else None
             if event.type == STAGE_CHANGED:
-                touches = self._stage_touches(event, lead, now, in_programs)
+                of_lead = {
+                    program.id: one
+                    for program in self._rules.playbook.programs
+                    if (one := in_programs.get(ProgramKey(lead.id, program.id)))
+                }
+                answers = answers_to_stage(self._rules, event, lead, now, of_lead)
+                touches = [answer.touch for answer in answers]
+                for one in (answer.enrolment for answer in answers):
+                    if one:
+                        in_programs[ProgramKey(one.lead, one.program)] = one
             else:
-                touches = self._requested_touches(event, lead, now)
+                touches = answers_to_requests(self._rules, event, lead, now)
             decisions += [Decision(touch, elapsed_ms) for touch in touches]
         new = await record(connection, decisions)
         await store.keep(
@@ -144,14 +153,13 @@ class Handler:
 
     def _progress(self, changes: Sequence[ChangeEvent], ids: Mapping[str, str]) -> list[Progressed]:
         """The steps forward that leads took by their own acts."""
-        stages = {stage: place for place, stage in enumerate(self._rules.playbook.stages)}
+        stages = self._rules.playbook.stages
         return [
             Progressed(ids[change.lead], change.product, change.cause_at)
             for event in changes
             if event.type == STAGE_CHANGED
-            and (change := event.data).cause in OWN_ACTS
-            and change.cause_at
-            and stages.get(change.stage, -1) > stages.get(change.from_stage, len(stages))
+            and (change := event.data).cause_at
+            and is_step_forward(stages, change)
         ]
 
     async def apply_apart(
@@ -159,53 +167,6 @@ class Handler:
     ) -> int:
         """Raises `error`: what fails alone here is at fault itself."""
         raise error
-
-    def _stage_touches(
-        self,
-        event: ChangeEvent,
-        lead: Lead,
-        now: datetime,
-        enrolments: MutableMapping[ProgramKey, Enrolment],
-    ) -> list[Touch]:
-        """A touch for each program that answers; where none does, one that says so. Adds who
-        enters to the enrolments.
-        """
-        change, library = event.data, self._rules.library
-        trigger = Trigger(
-            change.stage,
-            change.product,
-            change.cause_at or event.time,
-            decode_provenance(change.imported),
-            persona=library.persona(lead.snapshot.traits).id,
-        )
-        programs: list[Program | None] = [*library.programs(lead, trigger)]
-        touches = []
-        for program in programs or [None]:
-            key = ProgramKey(lead.id, program.id if program else "")
-            touch_id = derived(event.id, "touch", key.program)
-            known = enrolments.get(key)
-            decision = decide(self._rules, lead, trigger, program, now, known, touch_id)
-            touches.append(touch_of(touch_id, event.id, lead, trigger, program, decision, now))
-            if program and (enters := entered(program, lead, touch_id, decision, now, known)):
-                enrolments[key] = enters
-        return touches
-
-    def _requested_touches(self, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:
-        """A touch for each thing that the lead asked for; a request is answered once a program."""
-        change = event.data
-        library = self._rules.library
-        persona = library.persona(lead.snapshot.traits).id
-        touches = []
-        for request in change.requests:
-            cause = derived(request.uid, "request")
-            provenance = decode_provenance(request.imported)
-            trigger = Trigger(change.stage, change.product, request.at, provenance, persona=persona)
-            for item in library.requested(request, change.product):
-                touch_id = derived(cause, "touch", item.program.id)
-                decision = answer_request(self._rules, lead, request, item, now)
-                touch = touch_of(touch_id, cause, lead, trigger, item.program, decision, now)
-                touches.append(replace(touch, requested=True))
-        return touches
 
 
 async def _keep(store: LeadStore, changes: Sequence[ChangeEvent]) -> dict[str, str]:

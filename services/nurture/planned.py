@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.nurture import touch_events
-from services.nurture.decided import record, touch_of
+from services.nurture.decided import record
 from services.nurture.previews import as_the_lead_reads_it
+from services.nurture.rules.answers import touch_of
 from services.nurture.rules.decision import Send, recheck
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules, Withhold
@@ -39,6 +40,8 @@ from services.shared.contracts.events import Snapshot, Touch
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.messaging import outbox
+from services.shared.people import audit
+from services.shared.people.audit import Actor
 from services.shared.playbook.sections import UNKNOWN
 
 log = structlog.get_logger()
@@ -55,6 +58,9 @@ CHANGES: Mapping[Action, frozenset[PlannedState]] = {
     "send-now": frozenset({"planned"}),
     "skip": frozenset({"planned", "held"}),
 }
+AUDITED: Mapping[Action, audit.Action] = {
+    "hold": "hold", "release": "release", "send-now": "send", "skip": "skip",
+}  # fmt: skip
 GONE = "`GET /v1/touches?lead=…` tells what became of it"
 
 
@@ -125,13 +131,15 @@ class PlannedTouches:
             raise _nothing_planned()
         return await asyncio.to_thread(self._rendered, seen[0])
 
-    async def decide(self, touch: uuid.UUID, action: Action, by: str, reason: str) -> Upcoming:
+    async def decide(
+        self, touch: uuid.UUID, action: Action, by: str, reason: str, actor: Actor
+    ) -> Upcoming:
         """Writes a decision, once however often it comes; returns what is planned after it. Raises
         Reject `not-found`, or `conflict` for what contradicts an earlier one or comes too late.
         """
         for tried in range(1, TRIES + 1):
             try:
-                decided = await self._decide(touch, action, by, reason)
+                decided = await self._decide(touch, action, by, reason, actor)
                 break
             except Exception as error:
                 if not is_transient(error):
@@ -141,7 +149,9 @@ class PlannedTouches:
         self._notify()
         return self._rendered(decided)
 
-    async def _decide(self, touch: uuid.UUID, action: Action, by: str, reason: str) -> Upcoming:
+    async def _decide(
+        self, touch: uuid.UUID, action: Action, by: str, reason: str, actor: Actor
+    ) -> Upcoming:
         now = self._clock.now()
         async with self._engine.begin() as connection:
             store = PlannedStore(connection)
@@ -153,6 +163,7 @@ class PlannedTouches:
                 raise _nothing_planned()
             if _is_new(known, action):
                 await self._write(connection, known, action, Act(action, by, reason, now))
+                await audit.record(connection, actor, AUDITED[action], f"touch {touch}")
                 log.info("planned", action=action, touch_id=str(touch))
             after = await store.locked(touch)
             assert after

@@ -11,6 +11,7 @@ from services.nurture.planned import DAYS, PlannedTouches, Upcoming
 from services.nurture.store.planned import Action, Filter, Place, PlannedState
 from services.shared.clock import rfc3339
 from services.shared.contracts.touch_reasons import TouchStatus
+from services.shared.http.acting import Acting, only
 from services.shared.http.keys import BEARER
 from services.shared.http.paging import MAX_CURSOR, Cursors, Position
 from services.shared.http.parameters import only_declared
@@ -186,6 +187,7 @@ def _add(router: APIRouter, planned: PlannedTouches, action: Action, about: str)
         description=about,
         summary=action.replace("-", " ").capitalize(),
         operation_id=f"planned_{action.replace('-', '_')}",
+        dependencies=[only("marketing", "admin")],
     )
-    async def decide(id: uuid.UUID, body: Decided) -> PlannedResponse:
-        return PlannedResponse.of(await planned.decide(id, action, body.by, body.reason))
+    async def decide(id: uuid.UUID, body: Decided, actor: Acting) -> PlannedResponse:
+        return PlannedResponse.of(await planned.decide(id, action, body.by, body.reason, actor))

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import structlog
-from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.nurture.decided import record, touch_of
+from services.nurture.decided import record
+from services.nurture.rules.answers import next_touch
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules
-from services.nurture.rules.lead import Lead, Trigger
+from services.nurture.rules.lead import Lead
 from services.nurture.rules.steps import Step, newly_entered, step
 from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.leads import LeadStore
@@ -23,7 +23,7 @@ from services.nurture.store.outcomes import OutcomeStore
 from services.nurture.store.snapshots import LeadKey
 from services.nurture.store.touches import Decision
 from services.shared.clock import Clock
-from services.shared.contracts.events import Snapshot, Touch
+from services.shared.contracts.events import Snapshot
 from services.shared.db import is_transient
 from services.shared.playbook.sections import UNKNOWN
 from services.shared.runtime import Heartbeat, fault_point
@@ -118,7 +118,7 @@ class Planner:
         due = [*due, *self._entering(known, everything, due, now)]
         steps = [self._step(one, known, pending, now) for one in due]
         decisions = [
-            Decision(self._touch(one, done, known, now), None)
+            Decision(next_touch(self._rules, one, done, _lead(one, known), now), None)
             for one, done in zip(due, steps, strict=True)
             if done.decision
         ]
@@ -156,19 +156,6 @@ class Planner:
     ) -> Step:
         is_pending = ProgramKey(one.lead, one.program) in pending
         return step(self._rules, _lead(one, known), one, now, is_pending=is_pending)
-
-    def _touch(
-        self, before: Enrolment, done: Step, known: Mapping[LeadKey, Lead], now: datetime
-    ) -> Touch:
-        lead, library = _lead(before, known), self._rules.library
-        persona = library.persona(lead.snapshot.traits).id
-        trigger = Trigger(lead.snapshot.stage, before.product, now, follows=True, persona=persona)
-        assert done.decision is not None
-        touch = touch_of(
-            done.enrolment.last_touch, before.before, lead, trigger,
-            library.program(before.program), done.decision, now,
-        )  # fmt: skip
-        return touch if touch.program else replace(touch, program=before.program)
 
 
 def _lead(one: Enrolment, known: Mapping[LeadKey, Lead]) -> Lead:

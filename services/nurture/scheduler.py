@@ -14,10 +14,8 @@ from services.nurture import touch_events
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Claimed, Delivery
 from services.nurture.receiver_gate import ReceiverGate
-from services.nurture.rules.decision import recheck
-from services.nurture.rules.enrolment import Enrolment
-from services.nurture.rules.grounds import Rules, Withhold
-from services.nurture.rules.lead import Lead
+from services.nurture.rules.answers import rechecked
+from services.nurture.rules.grounds import Rules
 from services.nurture.rules.receivers import receiver_of
 from services.nurture.spool_gate import SpoolGate
 from services.nurture.store.channel_stops import ChannelStops
@@ -235,7 +233,7 @@ class Scheduler:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
                 enrolment = enrolments.get(ProgramKey(touch.lead, touch.program))
                 is_urged = touch.id in urged
-                checked = _checked(self._rules, touch, lead, now, enrolment, at_any_hour=is_urged)
+                checked = rechecked(self._rules, touch, lead, now, enrolment, at_any_hour=is_urged)
                 receiver = receiver_of(lead.snapshot.email) if lead else ""
                 if receivers:
                     checked = receivers.checked(checked, receiver)
@@ -302,24 +300,3 @@ async def _urged_calls(store: TouchStore, due: Sequence[Touch]) -> set[str]:
     """The calls that a person has asked for at once: their hour is that person's matter."""
     calls = [touch.id for touch in due if touch.channel == "call"]
     return await store.urged(calls) if calls else set()
-
-
-def _checked(
-    rules: Rules,
-    touch: Touch,
-    lead: Lead | None,
-    now: datetime,
-    enrolment: Enrolment | None,
-    *,
-    at_any_hour: bool = False,
-) -> Touch:
-    """The touch as it is by now, perhaps with a better item: sent, due later, or withheld."""
-    checked = recheck(rules, lead, touch, now, enrolment, at_any_hour=at_any_hour)
-    if isinstance(checked, Withhold):
-        return replace(touch, status="withheld", reason=checked.reason, why=checked.why)
-    touch = replace(
-        touch, content=checked.content.id, propensity=checked.propensity, why=checked.why
-    )
-    if checked.due_at > now:
-        return replace(touch, due_at=checked.due_at, reason=checked.reason)
-    return replace(touch, status="sending", reason="")

@@ -12,6 +12,7 @@ from services.nurture.responses import TaskResponse, TasksResponse
 from services.nurture.store.calls import CallState, CallStore
 from services.shared.clock import from_us, to_us
 from services.shared.contracts.touch_reasons import CallAnswer
+from services.shared.http.acting import Acting, acts
 from services.shared.http.keys import BEARER, ApiKeys, bearer
 from services.shared.http.paging import MAX_CURSOR, Cursors, Position
 from services.shared.http.parameters import only_declared
@@ -42,6 +43,7 @@ def create_router(
     async def may_work(request: Request) -> None:
         key = keys.authorize(bearer(request.headers.get("authorization")), "query", "secret")
         rates.count_key(key.id)
+        acts(request, key)
 
     known = [Depends(BEARER), Depends(may_work), Depends(only_declared)]
 
@@ -75,8 +77,8 @@ def create_router(
         dependencies=known,
         responses=refusals(400, 401, 403, 404, 413, 422, 429, 503),
     )
-    async def outcome(task: uuid.UUID, body: TaskOutcome) -> TaskResponse:
+    async def outcome(task: uuid.UUID, body: TaskOutcome, actor: Acting) -> TaskResponse:
         """Says what came of a call; the same answer again changes nothing."""
-        return TaskResponse.of(await calls.answer(task, body.outcome, body.note))
+        return TaskResponse.of(await calls.answer(task, body.outcome, body.note, actor))
 
     return router

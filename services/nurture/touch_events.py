@@ -3,7 +3,16 @@
 import time
 from datetime import datetime
 
-from services.shared.contracts.events import TOUCHES, Touch, TouchEvent, derived, encode
+from services.shared.contracts.events import (
+    TOUCHES,
+    ChangeEvent,
+    HandedOver,
+    HandoffEvent,
+    Touch,
+    TouchEvent,
+    derived,
+    encode,
+)
 from services.shared.messaging.kafka import Outgoing
 
 
@@ -30,6 +39,16 @@ def answered(touch: Touch, at: datetime) -> Outgoing:
 def exported(touch: Touch) -> Outgoing:
     """Somebody went out in an audience."""
     return _event("touch.exported.v1", touch, touch.sent_at)
+
+
+def handed_over(event: ChangeEvent) -> Outgoing | None:
+    """A step of a hand-off, for those who follow what becomes of leads; None of other changes."""
+    change = event.data
+    if change.handoff is None:
+        return None
+    data = HandedOver(lead=change.lead, product=change.product, handoff=change.handoff)
+    told = HandoffEvent(id=derived(event.id, "handoff.changed.v1"), time=event.time, data=data)
+    return Outgoing(TOUCHES, change.lead, encode(told))
 
 
 def _event(kind: str, touch: Touch, at: datetime | None, *more: str) -> Outgoing:

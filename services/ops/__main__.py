@@ -9,18 +9,22 @@ import typer
 
 from services.ops.cli import (
     audience,
+    audit,
     channels,
     choice,
     content,
     evaluate,
     filtering,
+    handoffs,
     importing,
     keys,
     lift,
     mail,
     model,
+    people,
     planned,
     playbook,
+    rehearse,
     sending,
     sources,
     system,
@@ -59,11 +63,13 @@ app.command(help=model.HELP)(model.learn)
 app.command()(model.forecast)
 app.add_typer(model.app, name="model")
 app.command(help=lift.HELP)(lift.lift)
+app.command("rehearse", help=rehearse.HELP)(rehearse.rehearse_playbook)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")
 app.add_typer(planned.app, name="planned")
 app.add_typer(content.app, name="content")
 app.add_typer(audience.app, name="audience")
+app.add_typer(handoffs.app, name="handoffs")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")
@@ -71,6 +77,8 @@ app.add_typer(channels.channel, name="channel")
 app.add_typer(mail.mail, name="mail")
 app.add_typer(sources.app, name="sources")
 app.add_typer(keys.app, name="keys")
+app.add_typer(people.app, name="people")
+app.command()(audit.audit)
 
 
 def main() -> None:

@@ -66,6 +66,8 @@ async def _serve(scorer: Scorer, settings: Settings, watchdog: Watchdog) -> None
             scorer.relay.run(watchdog.heartbeat("relay")),
             scorer.published.run(watchdog.heartbeat("published")),
             scorer.models.after(scorer.sweeper.run(watchdog.heartbeat("sweeper"))),
+            scorer.models.after(scorer.examiner.run(watchdog.heartbeat("examiner"))),
+            scorer.teller.run(watchdog.heartbeat("teller")),
             *([scorer.crm.run(watchdog.heartbeat("writer"))] if scorer.crm else []),
             scorer.nightly.run(watchdog.heartbeat("nightly")),
             scorer.keys.refresh(watchdog.heartbeat("keys")),

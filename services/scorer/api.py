@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer import estimates
+from services.scorer import audit, estimates, handoff_api
 from services.scorer.dependencies import (
     Backend,
     BackendDep,
@@ -23,6 +23,8 @@ from services.scorer.dependencies import (
     only_declared,
     parse_time,
 )
+from services.scorer.handoffs.answers import HandoffAnswers
+from services.scorer.handoffs.queries import HandoffQueries
 from services.scorer.queries import examples
 from services.scorer.queries.filters import LeadFilter, Order
 from services.scorer.queries.lag import Lag
@@ -42,8 +44,9 @@ from services.scorer.scoring import Scoring
 from services.scorer.ui import routes as page
 from services.shared.errors import Reject
 from services.shared.http import web
+from services.shared.http.acting import Acting
 from services.shared.http.keys import BEARER, ApiKeys
-from services.shared.http.paging import MAX_CURSOR
+from services.shared.http.paging import MAX_CURSOR, Cursors
 from services.shared.http.problems import problem_response, refusals
 from services.shared.http.rates import RateLimits
 from services.shared.http.responses import add_response_types, documented, json_response
@@ -78,13 +81,26 @@ def create_app(
     leads = LeadQueries(engine, scoring, pepper, lag)
     sales = SalesReports(engine, scoring, leads, publisher, pepper)
     timelines = TimelineQueries(engine, scoring, pepper)
+    models, cursors = ModelQueries(engine, scoring), Cursors(pepper)
     app.state.backend = Backend(
-        scoring, keys, rates, leads, timelines, sales, ModelQueries(engine, scoring)
+        scoring,
+        keys,
+        rates,
+        leads,
+        timelines,
+        sales,
+        models,
+        HandoffQueries(engine, pepper),
+        HandoffAnswers(engine, scoring, pepper),
+        engine,
+        cursors,
     )
     app.exception_handler(MergedAway)(_redirect)
     app.exception_handler(UnknownLead)(_unknown)
     app.include_router(router)
     app.include_router(estimates.router)
+    app.include_router(handoff_api.router)
+    app.include_router(audit.router)
     add_response_types(
         app,
         [
@@ -94,6 +110,8 @@ def create_app(
             TimelineResponse,
             PendingReportResponse,
             *estimates.RESPONSES,
+            *handoff_api.RESPONSES,
+            *audit.RESPONSES,
         ],
     )
     page.mount(app, settings, engine, scoring, leads, keys, sales)
@@ -224,12 +242,16 @@ async def timeline(
     | refusals(404),
 )
 async def report_status(
-    backend: BackendDep, lead: LeadReference, report: SalesReport, product: Product
+    backend: BackendDep,
+    lead: LeadReference,
+    report: SalesReport,
+    product: Product,
+    actor: Acting,
 ) -> Response:
     """What sales reports of a lead: 200 with the lead once it counts, 202 where it is safe and
     will count soon.
     """
-    safe = await backend.sales.submit(lead, report)
+    safe = await backend.sales.submit(lead, report, actor)
     if safe.lead is None:
         return json_response(PendingReportResponse(safe.id, applied=False), 202)
     product = report.product or product

@@ -8,7 +8,10 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 from pydantic import BaseModel, Field
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.scorer.handoffs.answers import HandoffAnswers
+from services.scorer.handoffs.queries import HandoffQueries
 from services.scorer.queries.filters import LeadFilter, SalesFilter
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import lead_reference
@@ -21,7 +24,9 @@ from services.shared.clock import to_us
 from services.shared.contracts.identity import Identifier
 from services.shared.errors import Reject
 from services.shared.http import parameters
+from services.shared.http.acting import acts
 from services.shared.http.keys import ApiKeys, bearer
+from services.shared.http.paging import Cursors
 from services.shared.http.rates import RateLimits
 from services.shared.playbook.sections import UNKNOWN
 
@@ -39,6 +44,10 @@ class Backend:
     timelines: TimelineQueries
     sales: SalesReports
     models: ModelQueries
+    handoffs: HandoffQueries
+    handoff_answers: HandoffAnswers
+    engine: AsyncEngine
+    cursors: Cursors
 
     def product(self, name: str) -> str:
         """The product, the first one where none is named. Raises Reject for an unknown one."""
@@ -106,12 +115,14 @@ async def may_query(request: Request, backend: BackendDep) -> None:
     """Wants a key of scope query. Raises Reject."""
     key = backend.keys.authorize(bearer(request.headers.get("authorization")), "query")
     backend.rates.count_key(key.id)
+    acts(request, key)
 
 
 async def may_report(request: Request, backend: BackendDep) -> None:
     """Wants a key of scope secret or query. Raises Reject."""
     key = backend.keys.authorize(bearer(request.headers.get("authorization")), "secret", "query")
     backend.rates.count_key(key.id)
+    acts(request, key)
 
 
 async def only_declared(request: Request, backend: BackendDep) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Literal
 
 from services.scorer.model.profile import Profile
 from services.shared.contracts.identity import Cleaner
@@ -9,13 +10,14 @@ from services.shared.contracts.sales import SalesStatus
 
 # Ranks of sales' statuses: lists end below the rank of those that they leave out.
 NO_STATUS, WON, DISQUALIFIED = 0, 8, 9
-SALES_RANKS: Mapping[SalesStatus, int] = {
+SALES_RANKS: Mapping[SalesStatus | Literal[""], int] = {
     "accepted": 1,
     "rejected": 2,
     "opportunity": 3,
     "lost": 4,
     "refunded": 5,
     "churned": 6,
+    "returned": 7,
     "won": WON,
     "disqualified": DISQUALIFIED,
 }

@@ -145,6 +145,7 @@ class LeadRow(msgspec.Struct):
     created: bool = False  # by this very transaction: it has no row, and nobody else knows it
     unreadable: bool = False
     company_key: int = 0  # of its company, as of the view
+    handoff: str = ""  # status of its last hand-off
 
     @property
     def announced(self) -> dict[str, LastAnnounced]:
@@ -218,6 +219,7 @@ def lead_row(row: Any) -> LeadRow:
         row.engaged_at,
         row.publish_at,
         unreadable=unreadable,
+        handoff=row.handoff,
     )
 
 

@@ -70,7 +70,7 @@ ANNOUNCEMENT = Table("scorer", "announcement", {
     "stage": "text", "cause": "text", "cause_at": "timestamptz", "cause_event": "text",
     "likelihood": "float8", "fold_hash": "text", "announced_at": "timestamptz",
 })  # fmt: skip
-LEAD_COLUMNS = "id, version, profile, provisional, excluded, engaged_at, publish_at"
+LEAD_COLUMNS = "id, version, profile, provisional, excluded, engaged_at, publish_at, handoff"
 STATE_COLUMNS = (
     "lead_id, product, fold_hash, record, pending, last_at, last_uid, stage, likelihood, "
     "qualified, announced_stage, announced_seq, announced_at, as_of, next_review_at"
@@ -102,15 +102,32 @@ class Store:
         }  # fmt: skip
 
     async def flag_conflicts(self, uids: Iterable[uuid.UUID]) -> None:
-        """Marks events whose id came with another body."""
-        await self._run(
-            "UPDATE scorer.event SET conflict = true WHERE uid = ANY(:uids)", uids=list(uids)
+        """Marks events whose id came with another body. Raises Retry where another process took
+        one of them away.
+        """
+        wanted = set(uids)
+        marked = await rows(
+            self._connection,
+            "UPDATE scorer.event SET conflict = true WHERE uid = ANY(:uids) RETURNING uid",
+            uids=list(wanted),
         )
+        if len(marked) < len(wanted):
+            raise Retry("another process took an event away whose id came with another body")
 
-    async def remove(self, events: Iterable[StoredEvent]) -> None:
-        """Takes events out of the set."""
-        uids = [event.uid for event in events]
-        await self._run("DELETE FROM scorer.event WHERE uid = ANY(:uids)", uids=uids)
+    async def remove(self, events: Iterable[StoredEvent]) -> list[Any]:
+        """Takes events out of the set; returns their rows. Raises Retry where another process
+        marked or took one meanwhile.
+        """
+        conflicts = {event.uid: event.conflict for event in events}
+        removed = await rows(
+            self._connection,
+            "DELETE FROM scorer.event WHERE uid = ANY(:uids) "
+            "RETURNING uid, lead_id, occurred_at, received_at, conflict, body",
+            uids=list(conflicts),
+        )
+        if {row.uid: row.conflict for row in removed} != conflicts:
+            raise Retry("another process changed an event that another body replaces")
+        return removed
 
     async def insert(
         self, events: Sequence[IncomingEvent], numbers: Mapping[Identifier, int]
@@ -272,9 +289,11 @@ class Store:
         """Those of the leads that still have an identifier or an event."""
         found = await rows(
             self._connection,
-            "SELECT id FROM unnest(CAST(:leads AS uuid[])) AS w(id) "
-            "WHERE EXISTS (SELECT 1 FROM scorer.identifier i WHERE i.lead_id = w.id) "
-            "OR EXISTS (SELECT 1 FROM scorer.event e WHERE e.lead_id = w.id)",
+            # EXISTS might be a hash of the whole table; in the order of its index none is needed
+            "SELECT id FROM unnest(CAST(:leads AS uuid[])) AS w(id) WHERE coalesce("
+            "(SELECT true FROM scorer.identifier i WHERE i.lead_id = w.id LIMIT 1), "
+            "(SELECT true FROM scorer.event e WHERE e.lead_id = w.id "
+            "ORDER BY occurred_at, uid LIMIT 1))",
             leads=list(leads),
         )
         return {row.id for row in found}

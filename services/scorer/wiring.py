@@ -8,7 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.scorer.api import create_app
 from services.scorer.checking import NightlyCheck
 from services.scorer.crm.delivery import CrmDelivery
+from services.scorer.handoffs.telling import Teller
 from services.scorer.models import COLD_START, Current, ModelWatch
+from services.scorer.processing.handing_over import Examiner
 from services.scorer.processing.handler import Decoded, Handler
 from services.scorer.processing.sweeper import Sweeper
 from services.scorer.queries.lag import Lag
@@ -45,6 +47,8 @@ class Scorer(NamedTuple):
     models: ModelWatch
     nightly: NightlyCheck
     crm: CrmDelivery | None
+    examiner: Examiner
+    teller: Teller
     lag: Lag
     app: FastAPI
 
@@ -83,6 +87,15 @@ def wire(settings: Settings, current: Current | None = None) -> Scorer:
         models=ModelWatch(engine, current.version),
         nightly=NightlyCheck(engine),
         lag=lag,
+        examiner=Examiner(
+            engine,
+            scoring,
+            poll,
+            relay.notify,
+            webhook=bool(settings.handoff_url),
+            page=settings.page_url,
+        ),
+        teller=Teller(settings, engine, scoring.clock),
         crm=_crm_delivery(settings, engine, scoring) if writes_back else None,
         app=create_app(
             settings,

@@ -105,6 +105,10 @@ class Settings(BaseSettings):
         "http://127.0.0.1:8080",
         description="where people's browsers reach ingest, for links in mails",
     )
+    page_url: str = Field(
+        "http://127.0.0.1:8081",
+        description="where people's browsers reach the scorer's page, for links in mails to them",
+    )
     ingest_url: str = Field(
         "", description="where `ripeline sources test` reaches ingest, if not at public_url"
     )
@@ -170,6 +174,12 @@ class Settings(BaseSettings):
     crm_secret: SecretStr = Field(
         SecretStr(""), description="whsec_… that signs them (Standard Webhooks)"
     )
+    handoff_url: str = Field(
+        "", description="where steps of hand-offs go as signed webhooks, http(s)"
+    )
+    handoff_secret: SecretStr = Field(
+        SecretStr(""), description="whsec_… that signs them (Standard Webhooks)"
+    )
     private_receivers: list[str] = Field(
         [],
         description="list (a, b or JSON) of host, host:port or network inside our own network "
@@ -217,7 +227,10 @@ class Settings(BaseSettings):
         text = value.get_secret_value()
         return SecretStr(_ADDRESSES[str(info.field_name)](text)) if text else value
 
-    @field_validator("kafka_bootstrap", "public_url", "ingest_url", "nurture_url", "webhook_url")
+    @field_validator(
+        "kafka_bootstrap", "public_url", "page_url", "ingest_url", "nurture_url", "webhook_url",
+        "handoff_url",
+    )  # fmt: skip
     @classmethod
     def _address(cls, value: str, info: ValidationInfo) -> str:
         return _ADDRESSES.get(str(info.field_name), urls.normal_http)(value) if value else value

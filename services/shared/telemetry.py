@@ -106,6 +106,13 @@ CRM_DELIVERIES = Counter(
     "ripeline_written_back_total", "Messages to the CRM, by what became of them", ["result"]
 )
 
+# `channel` is mail or webhook; `result` is sent, failed (tried again) or given_up
+HANDOFF_NOTICES = Counter(
+    "ripeline_handoff_notices_total",
+    "What owners and the webhook of hand-offs were told",
+    ["channel", "result"],
+)
+
 # -- nurture --------------------------------------------------------------------------------------
 
 # `reason` says why a touch is withheld, and is empty otherwise

@@ -38,10 +38,20 @@ def record(data: Interaction, at: int) -> Record:
 
 
 async def long_lead(
-    engine: AsyncEngine, handler: Handler, events: int, first: int, apart: int, user: str = "busy"
+    engine: AsyncEngine,
+    handler: Handler,
+    events: int,
+    first: int,
+    apart: int,
+    user: str = "busy",
+    *,
+    kind: str = "user_id",
 ) -> uuid.UUID:
-    """Makes a lead of so many events, `apart` µs from `first` (µs) on; returns its id."""
-    opening = record(Interaction(id=f"{user}/0", type="enquired", user_id=user), first)
+    """Makes a lead of so many events, `apart` µs from `first` (µs) on, under this identifier;
+    returns its id.
+    """
+    named: dict[str, Any] = {kind: user}
+    opening = record(Interaction(id=f"{user}/0", type="enquired", **named), first)
     async with engine.begin() as connection:
         await handler.apply(connection, [handler.decode(opening)])
         uid = uuid.UUID(event_uid(SOURCE, f"{user}/0"))
@@ -53,8 +63,8 @@ async def long_lead(
         for n in range(1, events):
             traits = {"visits": n} if n % 50 == 0 else {}
             data = Interaction(
-                id=f"{user}/{n}", type=rng.choice(TYPES), user_id=user,
-                url=f"https://www.firm.example/{n % 97}", traits=traits,
+                id=f"{user}/{n}", type=rng.choice(TYPES),
+                url=f"https://www.firm.example/{n % 97}", traits=traits, **named,
             )  # fmt: skip
             stored.append((
                 uuid.UUID(event_uid(SOURCE, data.id)), lead, anchor, [], first + n * apart,

@@ -63,6 +63,27 @@ def tangled(rng: random.Random, people: int, length: int) -> list[Occurrence]:
     return out
 
 
+def shared(rng: random.Random, people: int, length: int) -> list[Occurrence]:
+    """A cookie or two that a few people share at few instants, many of them at once, and bodies
+    that lose to others.
+    """
+
+    def interaction(id: str) -> Interaction:
+        user, cookie = f"u{rng.randrange(people)}", {"anonymous_id": f"a{rng.randrange(2)}"}
+        named: dict[str, Any] = rng.choice([
+            cookie, cookie, cookie, cookie | {"user_id": user}, cookie | {"user_id": user},
+            cookie | {"email": f"p{user}@firm.example"}, {"user_id": user},
+            {"user_id": user, "email": f"p{user}@firm.example"},
+        ])  # fmt: skip
+        return Interaction(id=id, type="page_viewed", **named)
+
+    out = []
+    for n in range(length):
+        instants = rng.sample(range(8), k=rng.choice([1, 1, 2, 3]))
+        out += [Occurrence(BASE + at * DAY, interaction(f"e{n}")) for at in instants]
+    return out
+
+
 def owners(records: Sequence[Record], cleaner: Cleaner) -> set[frozenset[str]]:
     """The events of each person, as sets of event ids."""
     events = _winners(records, cleaner)

@@ -15,9 +15,12 @@ from playwright.async_api import (
     BrowserContext,
     ConsoleMessage,
     Page,
+    ViewportSize,
     async_playwright,
     expect,
 )
+
+from services.scorer.ui.frame import PAGES
 
 CHROMIUM = (
     os.environ.get("RIPELINE_TEST_CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
@@ -27,7 +30,8 @@ QUIET = [
     "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 812}
+DESKTOP = ViewportSize(width=1280, height=900)
+PHONE = ViewportSize(width=375, height=812)
 ODD = "<script>document.title='owned'</script>"
 
 
@@ -190,7 +194,7 @@ async def test_a_lead_is_found_by_keyboard_and_its_address_stays_out_of_the_urls
     page.on("request", lambda request: urls.append(request.url))
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    for _ in range(5):
+    for _ in range(len(PAGES) + 2):
         await page.keyboard.press("Tab")
     await expect(page.get_by_label("Find a lead by e-mail address")).to_be_focused()
     outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
@@ -212,7 +216,7 @@ async def test_every_page_fits_a_phone(system: Any, browser: Browser, scheme: st
         traits={"name": "W" * 90, "company": "unbroken" * 12},
     )
     page, wrong = await visit(browser, system, viewport=PHONE, color_scheme=scheme)
-    for path in ("/", f"/leads/{lead}", "/mail", "/sources"):
+    for path in ("/", f"/leads/{lead}", "/mail", "/sources", "/rehearsal"):
         await page.goto(f"{system.scorer}{path}")
         await expect(page.get_by_role("heading", level=1)).to_be_visible()
         assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path

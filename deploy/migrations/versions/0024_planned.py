@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0024"
-down_revision = "0021"
+down_revision = "0023"
 
 UP = """
 ALTER TABLE nurture.touch ADD COLUMN held_at timestamptz, ADD COLUMN urged_at timestamptz;

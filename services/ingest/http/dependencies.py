@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from services.ingest.delivery import Delivery
 from services.ingest.measuring import Measuring
 from services.ingest.normalise import Normaliser
@@ -23,6 +25,7 @@ class Dependencies:
     """The parts of ingest that its routes use."""
 
     settings: Settings
+    engine: AsyncEngine
     playbook: Playbook
     keys: ApiKeys
     rates: RateLimits

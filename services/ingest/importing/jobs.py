@@ -33,8 +33,8 @@ from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
 from services.shared.clock import Clock
 from services.shared.errors import Reject, Retry
-from services.shared.http.keys import ApiKey
 from services.shared.messaging.kafka import Publisher
+from services.shared.people.audit import Actor
 from services.shared.runtime import Heartbeat
 
 log = structlog.get_logger()
@@ -43,6 +43,7 @@ MAX_FILES = 20
 KEPT_S = 3600.0  # since its last use
 SAMPLE_ROWS = 200  # from which a mapping is guessed
 CHECK_S = 5.0
+DEFAULT_KEY = "default"
 TABLE, REJECTED = "table.csv", "rejected.csv"
 
 
@@ -66,14 +67,21 @@ class UploadedFile:
     it.
     """
 
-    def __init__(self, folder: Path, name: str, key: ApiKey) -> None:
-        self.id, self.folder, self.name, self.key = folder.name, folder, name, key
+    def __init__(self, folder: Path, name: str, owner: Actor) -> None:
+        self.id, self.folder, self.name, self.owner = folder.name, folder, name, owner
         self.used_at = time.monotonic()
         self.header, self.rows, self.shape = Header([]), list[list[str]](), ""
         self.text = ""
         self.reading: dict[str, Any] = {}
         self.questions: Sequence[Question] = ()
         self.job: Job | None = None
+
+    @property
+    def key_name(self) -> str:
+        """The name under which its rows are known again: of the key, and for all people the name of
+        an installation's first key, so that the file of two colleagues counts once.
+        """
+        return self.owner.name if self.owner.kind == "key" else DEFAULT_KEY
 
     @property
     def table(self) -> Path:
@@ -143,7 +151,7 @@ class ImportJobs:
         self._files: dict[str, UploadedFile] = {}
         self._running = asyncio.Lock()
 
-    def add(self, name: str, key: ApiKey) -> UploadedFile:
+    def add(self, name: str, owner: Actor) -> UploadedFile:
         """Makes a folder for a new file. Raises Reject `too-many`."""
         if len(self._files) >= MAX_FILES:
             raise Reject(
@@ -153,14 +161,14 @@ class ImportJobs:
             )
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(mode=0o700, parents=True)
-        file = UploadedFile(folder, name, key)
+        file = UploadedFile(folder, name, owner)
         self._files[file.id] = file
         return file
 
-    def find(self, file_id: str, key: ApiKey) -> UploadedFile:
-        """A file that was uploaded with this key. Raises Reject `not-found`."""
+    def find(self, file_id: str, owner: Actor) -> UploadedFile:
+        """A file that this person or key uploaded. Raises Reject `not-found`."""
         file = self._files.get(file_id)
-        if not file or file.key.id != key.id:
+        if not file or file.owner.id != owner.id:
             raise Reject(
                 "this file is not here",
                 remedy="upload it again; files are kept for an hour",
@@ -168,13 +176,19 @@ class ImportJobs:
             )
         return file
 
-    def of(self, key: ApiKey) -> Iterator[UploadedFile]:
-        """Every file that was uploaded with this key, newest first."""
-        return (file for file in reversed(self._files.values()) if file.key.id == key.id)
+    def of(self, owner: Actor) -> Iterator[UploadedFile]:
+        """Every file that this person or key uploaded, newest first."""
+        return (file for file in reversed(self._files.values()) if file.owner.id == owner.id)
 
     def start(self, file: UploadedFile, report: ImportReport) -> None:
-        """Begins a dry run or an import. Raises `InvalidFile` where the mapping does not fit,
-        Reject where one is under way.
+        """Begins a dry run or an import. Raises like `checked`."""
+        plan = self.checked(file)
+        file.job = Job(report, file.table.stat().st_size)
+        file.job.task = asyncio.create_task(self._run(file, file.job, plan))
+
+    def checked(self, file: UploadedFile) -> MappingFile:
+        """The mapping of a file that can be imported. Raises `InvalidFile` where it does not fit,
+        Reject where an import is under way.
         """
         if file.job and not file.job.ended:
             raise Reject("it is under way already", remedy="wait until it has ended")
@@ -182,8 +196,7 @@ class ImportJobs:
             raise Uncertain(file.questions)
         plan = load(file.text, "the mapping")
         Rows(plan, file.header, self.facts)
-        file.job = Job(report, file.table.stat().st_size)
-        file.job.task = asyncio.create_task(self._run(file, file.job, plan))
+        return plan
 
     async def _run(self, file: UploadedFile, job: Job, plan: MappingFile) -> None:
         try:
@@ -214,7 +227,7 @@ class ImportJobs:
             rows = Rows(plan, table.header, self.facts, survey.manners(), now)
             with file.rejected.open("w", encoding="utf-8-sig", newline="") as rejects:
                 pipeline = Pipeline(
-                    table, rows, self._normaliser, self._cleaner, sink, now, file.key.name,
+                    table, rows, self._normaliser, self._cleaner, sink, now, file.key_name,
                     rows.notes() | survey.notes(),
                 )  # fmt: skip
                 await Import(pipeline, job.report, rejects, progress).run()

@@ -5,6 +5,7 @@ in by a secret key.
 import asyncio
 import re
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -26,10 +27,13 @@ from services.ingest.importing.upload import Upload
 from services.ingest.sources.imports import MAX_DAYS
 from services.shared.contracts.provenance import HISTORY, NEW_LEADS
 from services.shared.errors import Reject, Retry
-from services.shared.http.keys import ApiKey
+from services.shared.http.acting import check_role
 from services.shared.http.problems import STATUS
+from services.shared.http.sessions import Sessions
 from services.shared.http.signin import COOKIE as PAGE_COOKIE
 from services.shared.http.signin import PageSessions, SignedOut, cookie_of
+from services.shared.people.audit import Actor, record
+from services.shared.people.sign_in import end_session
 from services.shared.playbook.loading import InvalidFile
 
 # its own, beside that of the scorer's page, which browsers send to all ports of its host
@@ -44,7 +48,8 @@ class ImportPage:
     """The routes of the page."""
 
     def __init__(self, parts: Dependencies, jobs: ImportJobs) -> None:
-        self._sessions = PageSessions(parts.keys, parts.pepper, "secret", admits=["query"])
+        keys = PageSessions(parts.keys, parts.pepper, "secret", admits=["query"])
+        self._engine, self._sessions = parts.engine, Sessions(keys, parts.pepper, parts.engine)
         self._rates, self._jobs, self._clock = parts.rates, jobs, parts.clock
         self._templates = ImportTemplates(jobs.facts)
 
@@ -87,7 +92,7 @@ class ImportPage:
         """Signs in by the form."""
         form = await self._form(request)
         try:
-            cookie = self._sessions.sign_in(form.get("key", "")[:200])
+            cookie = self._sessions.keys.sign_in(form.get("key", "")[:200])
         except Reject as error:
             refused = self._rates.limit_guessing(request, error)
             to = own_path(form.get("to", PATH))
@@ -107,6 +112,10 @@ class ImportPage:
     async def sign_out(self, request: Request) -> Response:
         """Signs out."""
         _check_same_site(request)
+        with suppress(SignedOut):
+            session = await self._sessions.session(self._cookie(request))
+            async with self._engine.begin() as connection:
+                await end_session(connection, session.id)
         answer = see_other(f"{PATH}/sign-in")
         answer.delete_cookie(COOKIE, path=PATH, httponly=True, samesite="strict")
         answer.delete_cookie(PAGE_COOKIE, httponly=True, samesite="lax")
@@ -116,13 +125,13 @@ class ImportPage:
 
     async def start(self, request: Request) -> Response:
         """Where a file is chosen."""
-        files = list(self._jobs.of(self._key(request)))
+        files = list(self._jobs.of(await self._who(request)))
         return self._templates.page("start.html", files=files, most=MAX_FILES, problem=None)
 
     async def upload(self, request: Request) -> Response:
         """Takes a file."""
         _check_same_site(request)
-        file = self._jobs.add("", self._key(request))
+        file = self._jobs.add("", await self._who(request))
         try:
             file.name = await Upload(file.table, MAX_BYTES).receive(request)
             await asyncio.to_thread(file.read_sample, self._jobs.facts)
@@ -133,17 +142,17 @@ class ImportPage:
 
     async def file(self, request: Request, file_id: str) -> Response:
         """One file: columns, mapping, and the report of its import."""
-        return self._file_page(self._find(request, file_id))
+        return self._file_page(await self._find(request, file_id))
 
     async def columns(self, request: Request, file_id: str) -> Response:
         """Takes the meanings of the columns from the form."""
-        form, file = await self._form(request), self._find(request, file_id)
+        form, file = await self._form(request), await self._find(request, file_id)
         chosen = columns.chosen(form, file.header, file.mapping)
         return await self._save_mapping(file, written(chosen))
 
     async def text(self, request: Request, file_id: str) -> Response:
         """Takes the mapping as text, or a template."""
-        form, file = await self._form(request), self._find(request, file_id)
+        form, file = await self._form(request), await self._find(request, file_id)
         template = mapping_file.template(form.get("template", ""))
         text = form.get("text", "")
         if template:  # what was found of the file holds for every mapping
@@ -153,7 +162,7 @@ class ImportPage:
 
     async def answer(self, request: Request, file_id: str) -> Response:
         """Takes the answer to what the file leaves open."""
-        form, file = await self._form(request), self._find(request, file_id)
+        form, file = await self._form(request), await self._find(request, file_id)
         number = form.get("question", "")
         text = file.answer(
             int(number) if number in "0123456789" and number else 10, form.get("answer", "")
@@ -162,9 +171,12 @@ class ImportPage:
 
     async def run(self, request: Request, file_id: str) -> Response:
         """Tries the file, or imports it."""
-        form, file = await self._form(request), self._find(request, file_id)
+        form, file = await self._form(request), await self._find(request, file_id)
         try:
             report = _declared(form, file, dry_run=request.url.path.endswith("/try"))
+            self._jobs.checked(file)
+            if not report.dry_run:
+                await self._record(file, report)
             self._jobs.start(file, report)
         except InvalidFile as broken:
             return self._file_page(file, _problems(broken))
@@ -175,19 +187,19 @@ class ImportPage:
     async def remove(self, request: Request, file_id: str) -> Response:
         """Removes a file at once."""
         _check_same_site(request)
-        self._jobs.remove(self._find(request, file_id))
+        self._jobs.remove(await self._find(request, file_id))
         return see_other(PATH)
 
     async def progress(self, request: Request, file_id: str) -> Response:
         """The report so far, for the script of the page; 204 once it has ended."""
-        file = self._find(request, file_id)
+        file = await self._find(request, file_id)
         if not file.job or file.job.ended:
             return Response(status_code=204, headers=HEADERS)
         return self._templates.page("_job.html", job=file.job, file=file)
 
     async def rejected(self, request: Request, file_id: str) -> Response:
         """The rejected rows with their reasons."""
-        file = self._find(request, file_id)
+        file = await self._find(request, file_id)
         if not file.rejected.is_file() or not file.job or not file.job.ended:
             raise Reject("there is no such list yet", remedy="try the file first", kind="not-found")
         return FileResponse(
@@ -203,15 +215,27 @@ class ImportPage:
 
     # -- what all share ---------------------------------------------------------------------------
 
-    def _key(self, request: Request) -> ApiKey:
-        """The key of who is signed in, here or at the scorer's page. Raises SignedOut."""
+    async def _who(self, request: Request) -> Actor:
+        """Who is signed in, here or at the scorer's page. Raises SignedOut, and Reject `forbidden`
+        for a person whose role may not import.
+        """
         try:
-            return self._sessions.key_of(cookie_of(request, COOKIE))
+            actor = await self._sessions.who(cookie_of(request, COOKIE))
         except SignedOut:
-            return self._sessions.key_of(cookie_of(request, PAGE_COOKIE))
+            actor = await self._sessions.who(cookie_of(request, PAGE_COOKIE))
+        check_role(actor, "marketing", "admin")
+        return actor
 
-    def _find(self, request: Request, file_id: str) -> UploadedFile:
-        return self._jobs.find(file_id, self._key(request))
+    def _cookie(self, request: Request) -> str:
+        return cookie_of(request, COOKIE) or cookie_of(request, PAGE_COOKIE)
+
+    async def _find(self, request: Request, file_id: str) -> UploadedFile:
+        return self._jobs.find(file_id, await self._who(request))
+
+    async def _record(self, file: UploadedFile, report: ImportReport) -> None:
+        details = {"as": report.as_, "days": report.days}
+        async with self._engine.begin() as connection:
+            await record(connection, file.owner, "import", f"file {file.name}", details)
 
     async def _form(self, request: Request) -> dict[str, str]:
         """The fields of a form of ours."""

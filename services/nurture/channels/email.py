@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 
 from services.nurture.channels import Bounced, OutcomeUnknown, ReceiverRefuses, ServerUnusable
-from services.nurture.channels.dkim_signing import Signer
 from services.nurture.channels.message import Message
 from services.nurture.rules.receivers import answer_of
+from services.shared.dkim_signing import Signer
 from services.shared.errors import Reject, Retry
 from services.shared.settings import Settings
 from services.shared.urls import read_sender

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
 from services.shared.contracts.events import Snapshot
-from services.shared.playbook.programs import AfterLoss
+from services.shared.playbook.programs import AfterLoss, rule_after
 from services.shared.playbook.sections import Playbook
 
 LONGEST = timedelta(days=3660)
@@ -22,24 +22,18 @@ class Policy(NamedTuple):
 
 def policy_of(playbook: Playbook, snapshot: Snapshot) -> Policy | None:
     """The first rule for what sales reported last; None where nothing was lost."""
-    status, reason = snapshot.sales_status, _plain(snapshot.sales_reason)
-    for rule in playbook.after_loss:
-        if status in rule.sales and (
-            not rule.reasons or reason in {_plain(name) for name in rule.reasons}
-        ):
-            return Policy(rule, _until(rule, snapshot))
-    return None
+    rule = rule_after(playbook.after_loss, snapshot.sales_status, snapshot.sales_reason)
+    return Policy(rule, _until(rule, snapshot)) if rule else None
 
 
 def _until(rule: AfterLoss, snapshot: Snapshot) -> datetime | None:
-    """From the day that sales named on, else the rule's days after the report."""
-    if rule.then != "wait" or snapshot.sales_at is None:
+    """From the day that sales named on, which counts where nothing else follows too; else the
+    rule's days after the report.
+    """
+    waits = rule.then == "wait" or (rule.then == "go_on" and snapshot.sales_until)
+    if not waits or snapshot.sales_at is None:
         return None
     if snapshot.sales_until:
         day = datetime.combine(date.fromisoformat(snapshot.sales_until), time(), tzinfo=UTC)
         return min(day, snapshot.sales_at + LONGEST)
     return snapshot.sales_at + timedelta(days=rule.days)
-
-
-def _plain(reason: str) -> str:
-    return "_".join(reason.lower().replace("-", " ").replace("_", " ").split())

@@ -27,6 +27,7 @@ from services.shared.playbook.sections import CUSTOMER, Content, Persona, Playbo
 MOST_COMMERCIAL = 3  # the greatest `distance` that an item can have
 BEFORE_HAND_OFF = 2  # what is more commercial promotes, or sells
 # what sales reports of leads that were handed over to it
+UNANSWERED = frozenset({"next", "open"})  # hand-offs
 HANDED_OVER = frozenset({"accepted", "opportunity", "won", "lost", "refunded", "churned"})
 
 
@@ -115,12 +116,19 @@ class Library:
         return program.trigger == "request" and program.product == product
 
     def choose(
-        self, lead: Lead, stage: str, program: Program, now: datetime, touch: str = ""
+        self,
+        lead: Lead,
+        stage: str,
+        program: Program,
+        now: datetime,
+        touch: str = "",
+        channel: str = "",
     ) -> Chosen | None:
         """The first of the candidates, or where the program learns, a draw among them that the id
-        of the touch decides; None where there are none.
+        of the touch decides; None where there are none. With `channel` those alone that go out by
+        it.
         """
-        candidates = self.candidates(lead, stage, program, now)
+        candidates = self.candidates(lead, stage, program, now, channel)
         if not candidates:
             return None
         if program.choice == "author" or len(candidates) == 1:
@@ -133,19 +141,23 @@ class Library:
         )  # fmt: skip
         return Chosen(candidates[place], propensity)
 
-    def candidates(self, lead: Lead, stage: str, program: Program, now: datetime) -> list[Content]:
+    def candidates(
+        self, lead: Lead, stage: str, program: Program, now: datetime, channel: str = ""
+    ) -> list[Content]:
         """The items that suit the lead and whose topic it wants: those that go on with the topic
         it answered last come first, each part in the author's order (N9). Who has left many touches
-        unanswered is told by another angle, where there is one.
+        unanswered is told by another angle or channel, where there is one.
         """
         items = (self._playbook.content_by_id[name] for name in program.items)
         suitable = [
             item
             for item in items
-            if is_wanted(item, lead.snapshot.traits) and self.suits(lead, stage, item, now)
+            if is_wanted(item, lead.snapshot.traits)
+            and self.suits(lead, stage, item, now)
+            and channel in ("", channel_of(program, item))
         ]
         if tone(program.silence, unanswered(lead)) in ("other", "pause"):
-            suitable = self._otherwise(lead, suitable) or suitable
+            suitable = self._otherwise(lead, program, suitable) or suitable
         topic = self.topic_answered(lead)
         return sorted(suitable, key=lambda item: item.topic != topic)
 
@@ -154,23 +166,26 @@ class Library:
         known = [(at, name) for name, at in lead.done.items() if name in self._items]
         return self._items[max(known)[1]].topic if known else None
 
-    def _otherwise(self, lead: Lead, items: list[Content]) -> list[Content]:
-        """Those that are told by another angle than the last touch, and by another topic where an
-        item has no angle.
+    def _otherwise(self, lead: Lead, program: Program, items: list[Content]) -> list[Content]:
+        """Those that are told by another angle than the last touch, by another topic where an item
+        has no angle, or that go out by another channel.
         """
         last = self._items.get(lead.had[-1].content) if lead.had else None
         return [
             item
             for item in items
-            if last is None or (item.angle or item.topic) != (last.angle or last.topic)
+            if last is None
+            or (item.angle or item.topic) != (last.angle or last.topic)
+            or channel_of(program, item) != lead.had[-1].channel
         ]
 
     def max_distance(self, lead: Lead, stage: str) -> int:
-        """How commercial an item may be: by the stage, never an offer before the hand-off (N8), and
-        education alone where the playbook says so after a loss.
+        """How commercial an item may be: by the stage, never an offer before the hand-off (N8) or
+        while one is open, and education alone where the playbook says so after a loss.
         """
-        reach = self._reach.get(stage, 0)
-        if stage != CUSTOMER and lead.snapshot.sales_status not in HANDED_OVER:
+        reach, snapshot = self._reach.get(stage, 0), lead.snapshot
+        waits = snapshot.sales_status not in HANDED_OVER or snapshot.handoff in UNANSWERED
+        if stage != CUSTOMER and waits:
             reach = min(reach, BEFORE_HAND_OFF)
         policy = policy_of(self._playbook, lead.snapshot)
         return min(reach, EDUCATION) if policy and policy.rule.then == "education" else reach
@@ -220,6 +235,11 @@ class Library:
     def _day(self, traits: Mapping[str, Any], now: datetime) -> date:
         """The lead's day, in the latest of its zones."""
         return latest_day(zones_of(traits, self._playbook.company.timezone), now)
+
+
+def channel_of(program: Program, item: Content) -> str:
+    """How an item of a program goes out."""
+    return item.channel or program.channel
 
 
 def is_wanted(item: Content, traits: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ touch still goes out. Pure.
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from services.nurture.rules.choice import RequestedItem
+from services.nurture.rules.choice import RequestedItem, channel_of
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import (
     Case,
@@ -69,7 +69,9 @@ def choose(case: Case, touch: str = "") -> Send | Withhold:
     """The best item for a case that no lasting ground is against, and when it may go out."""
     rules, lead, stage, program = case.rules, case.lead, case.trigger.stage, case.program
     assert program is not None, "that there is none is a ground"
-    chosen = rules.library.choose(lead, stage, program, case.now, touch)
+    # a touch keeps the channel by which it was decided
+    channel = case.channel if case.decided_at else ""
+    chosen = rules.library.choose(lead, stage, program, case.now, touch, channel)
     if chosen is None:
         if unwanted := rules.library.unwanted(lead, stage, program, case.now):
             return Withhold(
@@ -79,7 +81,7 @@ def choose(case: Case, touch: str = "") -> Send | Withhold:
         return Withhold("nothing_suitable", why)
     content, propensity = chosen
     # of the grounds about content the only one that a chosen item can have against it
-    if sample := why_not_sendable(content, case):
+    if sample := why_not_sendable(content, case._replace(channel=channel_of(program, content))):
         return Withhold("sample", sample)
     # the ramp of an import is over when a touch is due
     ramp = ramp_of(case.trigger.imported, lead.id) if case.decided_at is None else timedelta()
@@ -95,7 +97,8 @@ def answer_request(
     program, content = item
     imported = decode_provenance(request.imported)
     trigger = Trigger(lead.snapshot.stage, program.product, request.at, imported)
-    case = Case(rules, lead, trigger, now, program, program.channel, content, is_requested=True)
+    channel = channel_of(program, content)
+    case = Case(rules, lead, trigger, now, program, channel, content, is_requested=True)
     if ground := ground_against(case):
         return ground
     ramp = ramp_of(imported, lead.id)

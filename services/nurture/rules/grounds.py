@@ -9,7 +9,13 @@ from typing import NamedTuple, Self
 
 from services.nurture.rules import consent
 from services.nurture.rules.after_loss import policy_of
-from services.nurture.rules.choice import HANDED_OVER, Library, is_wanted, topics_of
+from services.nurture.rules.choice import (
+    HANDED_OVER,
+    Library,
+    channel_of,
+    is_wanted,
+    topics_of,
+)
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.holdout import is_held_out
 from services.nurture.rules.lead import Lead, Trigger, domain_of
@@ -130,9 +136,12 @@ def _history(case: Case) -> str | None:
 
 def _other_channel(case: Case) -> str | None:
     """Only what was decided under another playbook can have it against it."""
-    if case.program is None or case.program.channel == case.channel:
+    if case.program is None:
         return None
-    return f"the program {case.program.id} goes out by {case.program.channel} now"
+    channel = channel_of(case.program, case.content) if case.content else case.program.channel
+    if channel == case.channel:
+        return None
+    return f"the program {case.program.id} goes out by {channel} now"
 
 
 def _overtaken(case: Case) -> str | None:
@@ -171,6 +180,9 @@ def _already_seen(case: Case) -> str | None:
 
 
 def _held_out(case: Case) -> str | None:
+    """Of whom no address is known the account is not either; nothing goes there anyway."""
+    if not case.lead.snapshot.email:
+        return None
     if not is_held_out(case.lead, case.rules.playbook.holdout, case.rules.cleaner):
         return None
     return "the account is in the permanent hold-out that shows what nurturing does"

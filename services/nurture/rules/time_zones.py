@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from tzlocal.windows_tz import win_tz
 
+from services.shared.public_holidays import country_of_zone
+
 MAX_NAME = 80  # characters of what may be a zone's name or a country's
 WIDEST = timedelta(hours=14)  # no zone is further from UTC
 # UTC-5, GMT+02:00, +0530; Windows also writes (UTC+01:00) Amsterdam, Berlin
@@ -57,7 +59,7 @@ def country_of(traits: Mapping[str, Any], company: str) -> str:
     if isinstance(named, str) and len(named) <= MAX_NAME and (code := _codes().get(_plain(named))):
         return code
     zone = read_zone(traits.get("timezone")) or read_zone(company)
-    return _countries_of_zones().get(getattr(zone, "key", ""), "")
+    return country_of_zone(getattr(zone, "key", ""))
 
 
 def earliest_day(zones: tuple[tzinfo, ...], now: datetime) -> date:
@@ -112,12 +114,6 @@ def _countries() -> dict[str, tuple[tzinfo, ...]]:
 def _codes() -> dict[str, str]:
     """Codes of countries by their codes and English names."""
     return {_plain(word): code for code, name in _table("iso3166.tab") for word in (code, name)}
-
-
-@lru_cache(1)
-def _countries_of_zones() -> dict[str, str]:
-    """The country of each zone."""
-    return {zone: code for code, _, zone, *_ in _table("zone.tab")}
 
 
 def _table(name: str) -> list[list[str]]:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple
 
-from services.nurture.rules.public_holidays import is_holiday
 from services.nurture.rules.time_zones import country_of, zones_of
 from services.shared.contracts.events import Snapshot
 from services.shared.contracts.provenance import Provenance
 from services.shared.contracts.touch_reasons import WaitReason
 from services.shared.playbook.sections import Cadence, Playbook
+from services.shared.public_holidays import is_holiday
 
 # more than the longest run of days off: one working day a week, and that a holiday several times
 LOOK_AHEAD_DAYS = 40

@@ -63,7 +63,7 @@ async def _measured(options: DemoOptions, as_json: bool) -> int:
 
 
 def _in_words(report: dict[str, Any]) -> str:
-    touches, ms = report["touches"], report["event_to_touch_ms"]
+    touches, ms, sales = report["touches"], report["event_to_touch_ms"], report["handoffs"]
     withheld = (
         ", ".join(f"{count} {reason}" for reason, count in touches["withheld"].items()) or "none"
     )
@@ -74,6 +74,8 @@ def _in_words(report: dict[str, Any]) -> str:
             f"{report['leads']} leads, {report['transitions']} stage changes, "
             f"{report['undecided_transitions']} undecided.",
             f"{touches['sent']} touches sent; withheld: {withheld}.",
+            f"{sales['opened']} hand-offs to sales: {sales['accepted']} accepted, "
+            f"{sales['returned']} given back, {sales['expired']} not answered in time.",
             f"From event to touch: {ms['p50']} ms (p50), {ms['p95']} ms (p95), "
             f"{ms['p99']} ms (p99).",
             f"Stage, on simulated people: macro recall {report['stage_accuracy']}, "
@@ -98,7 +100,7 @@ async def _live(options: DemoOptions) -> int:
             "Time is compressed: 60 days pass in the first minute, then it is now.\n"
             "Ctrl-C ends it and leaves nothing behind.\n"
         )
-        work = _together(demo.traffic.run(None), _print_summaries(demo, console))
+        work = _together(demo.play(None), _print_summaries(demo, console))
         await unless_failed(demo.system, work)
     return 0
 

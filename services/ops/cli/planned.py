@@ -14,6 +14,7 @@ from services.nurture.store.planned import Action, Filter
 from services.ops.cli.options import Json, PlaybookFolder, end, whole_table, with_engine
 from services.ops.commands.current import current_settings
 from services.ops.commands.planned import every, planned_touches
+from services.shared.people.audit import command_line
 
 app = typer.Typer(
     help="What goes out in the next days, and what you decide about it: hold, send, skip."
@@ -104,7 +105,9 @@ def _decide(touch: uuid.UUID, action: Action, by: str, reason: str, *, as_json: 
         end("a reason holds no NUL", 2)
     settings = current_settings()
     one = with_engine(
-        lambda engine: planned_touches(engine, settings).decide(touch, action, who[:200], reason)
+        lambda engine: planned_touches(engine, settings).decide(
+            touch, action, who[:200], reason, command_line()
+        )
     )
     shown = PlannedResponse.of(one)
     if as_json:

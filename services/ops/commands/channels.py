@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture.store.channel_stops import ChannelStops
 from services.shared.clock import rfc3339
+from services.shared.people.audit import command_line, record
 
 
 class PausedChannel(NamedTuple):
@@ -33,4 +34,7 @@ async def paused(engine: AsyncEngine) -> list[PausedChannel]:
 async def resume(engine: AsyncEngine, channel: str) -> bool:
     """Takes a channel up again; returns whether it was paused."""
     async with engine.begin() as connection:
-        return await ChannelStops(connection).release(channel)
+        paused = await ChannelStops(connection).release(channel)
+        if paused:
+            await record(connection, command_line(), "release", f"channel {channel}")
+        return paused

@@ -22,6 +22,7 @@ from services.ops.simulation.mailbox import Mailbox
 from services.ops.simulation.population import population
 from services.ops.simulation.posting import IngestClient, Refused, Run
 from services.ops.simulation.readback import QueryClient
+from services.ops.simulation.salespeople import Salespeople
 from services.ops.simulation.traffic import Traffic
 from services.ops.simulation.world import World
 from services.shared.clock import US, Clock
@@ -54,6 +55,16 @@ class Demo:
     world: World
     run: Run
     started: float
+    salespeople: Salespeople
+
+    async def play(self, days: float | None) -> None:
+        """The traffic of so many days, while salespeople answer; without `days` on and on."""
+        selling = asyncio.create_task(self.salespeople.run())
+        try:
+            await self.traffic.run(days)
+        finally:
+            selling.cancel()
+            await asyncio.gather(selling, return_exceptions=True)
 
 
 class Measured(NamedTuple):
@@ -93,7 +104,8 @@ async def start(
         client = IngestClient(http, info.ingest, info.keys, run)
         traffic = Traffic(client, run, world, people, Mailbox(system.mail))
         query = QueryClient(http, info.scorer, info.nurture, info.keys["query"])
-        yield Demo(system, client, traffic, query, world, run, started)
+        salespeople = Salespeople(query, clock, options.seed)
+        yield Demo(system, client, traffic, query, world, run, started, salespeople)
 
 
 def _http() -> aiohttp.ClientSession:
@@ -106,7 +118,7 @@ def _http() -> aiohttp.ClientSession:
 
 async def measure(demo: Demo) -> Measured:
     """Runs the traffic of `DAYS`, waits until all is done, and judges it. Raises `SystemFailed`."""
-    await unless_failed(demo.system, demo.traffic.run(DAYS))
+    await unless_failed(demo.system, demo.play(DAYS))
     try:
         state = await status.wait_until_idle(demo.system.settings, IDLE_TIMEOUT_S)
     except status.NotIdle as error:

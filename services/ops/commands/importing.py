@@ -30,8 +30,10 @@ from services.ops.commands.status import read as read_status
 from services.ops.embedded.state import embeds_broker
 from services.shared import installation
 from services.shared.clock import Clock
+from services.shared.db import open_engine
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Publisher
+from services.shared.people.audit import command_line, record
 from services.shared.playbook.loading import load
 from services.shared.settings import Settings
 
@@ -105,6 +107,7 @@ async def _import(
         rows = Rows(job.written, table.header, facts, survey.manners(), clock.now())
         if settings and not job.report.dry_run:
             await installation.check_at_once(settings)
+            await _record(job, settings)
         rejects = (
             stack.enter_context(job.rejects.open("w", encoding="utf-8-sig", newline=""))
             if job.rejects
@@ -114,6 +117,17 @@ async def _import(
             table, rows, normaliser, cleaner, sink, clock.now(), notes=rows.notes() | survey.notes()
         )
         return await Import(pipeline, job.report, rejects, progress).run()
+
+
+async def _record(job: Job, settings: Settings) -> None:
+    """Says in the audit log that the import begins."""
+    engine = open_engine(settings)
+    details = {"as": job.report.as_, "days": job.report.days}
+    try:
+        async with engine.begin() as connection:
+            await record(connection, command_line(), "import", f"file {job.file.name}", details)
+    finally:
+        await engine.dispose()
 
 
 class Paced:

@@ -11,6 +11,7 @@ from services.shared.clock import rfc3339
 from services.shared.db import rows
 from services.shared.errors import Reject
 from services.shared.http.keys import Scope, new_key, normal_origin, register
+from services.shared.people.audit import command_line, record
 
 
 class NewKey(NamedTuple):
@@ -45,7 +46,9 @@ async def make(
 ) -> NewKey:
     """Makes a key; without origins those of the settings count."""
     key, own = new_key(), [normal_origin(origin) for origin in origins or ()] or None
-    key_id = await register(engine, key, name, scope, origins=own, expires_at=expires_at)
+    key_id = await register(
+        engine, key, name, scope, origins=own, expires_at=expires_at, actor=command_line()
+    )
     return NewKey(key_id, key, name, scope, own, _time(expires_at))
 
 
@@ -79,6 +82,8 @@ async def rotate(engine: AsyncEngine, key_id: str, grace: timedelta) -> NewKey:
             text("UPDATE access.api_key SET expires_at = least(expires_at, :until) WHERE id = :id"),
             {"id": key_id, "until": datetime.now(UTC) + grace},
         )
+        details = {"change": "rotated", "to": made.id}
+        await record(connection, command_line(), "key", f"key {key_id}", details)
     return made
 
 
@@ -91,8 +96,9 @@ async def revoke(engine: AsyncEngine, key_id: str) -> None:
             ),
             {"id": key_id},
         )
-    if not done.rowcount:
-        raise _unknown(key_id)
+        if not done.rowcount:
+            raise _unknown(key_id)
+        await record(connection, command_line(), "key", f"key {key_id}", {"change": "revoked"})
 
 
 def _key_in_force(row: Any) -> KeyInForce:

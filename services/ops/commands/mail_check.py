@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from services.nurture.channels.dkim_signing import Signer
 from services.ops.commands.names import Names, Unanswered
 from services.ops.commands.spf import read_spf
+from services.shared.dkim_signing import Signer
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from services.shared.urls import read_sender

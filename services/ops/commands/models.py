@@ -18,6 +18,7 @@ from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
 from services.shared.db import open_engine, value
 from services.shared.errors import Reject
+from services.shared.people.audit import command_line, record
 from services.shared.playbook.loading import load
 from services.shared.playbook.sections import UNKNOWN, Playbook
 from services.shared.playbook.stage_model import Model
@@ -86,6 +87,8 @@ async def _stored(engine: Any, verdict: Verdict, running: str, *, use: bool) -> 
         replaces = use and verdict.wins and running != version
         if replaces:
             await models.use(version, verdict.why)
+            details = {"from": running}
+            await record(connection, command_line(), "publish", f"model {version}", details)
     why = f"{version} is in use already" if running == version else verdict.why
     return Learned(replaces, why, version, running, verdict.model, verdict.against)
 
@@ -112,6 +115,8 @@ async def use(settings: Settings, version: str, model: Model | None = None) -> s
             await models.playbook_under(playbook, version)
             if version != before:
                 await models.use(version, "by hand")
+                details = {"from": before}
+                await record(connection, command_line(), "publish", f"model {version}", details)
             return before
     finally:
         await engine.dispose()

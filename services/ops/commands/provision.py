@@ -9,6 +9,7 @@ from services.shared.db import is_away, migrate, open_engine, rows
 from services.shared.errors import Retry
 from services.shared.http.keys import Scope, new_key, register
 from services.shared.messaging.kafka import create_topics
+from services.shared.people.audit import command_line
 from services.shared.runtime import retry_with_backoff
 from services.shared.settings import Settings
 
@@ -52,7 +53,7 @@ async def _key(engine: AsyncEngine, settings: Settings, scope: Scope) -> str:
     if known:
         return ""
     made = new_key()
-    await register(engine, made, "default", scope)
+    await register(engine, made, "default", scope, actor=command_line())
     return made
 
 

@@ -32,6 +32,7 @@ FILES = {
     "ripeline_query_key": (new_key, OWNER_ONLY),
     "ripeline_webhook_secret": (new_signer, OWNER_ONLY),
     "ripeline_crm_secret": (new_signer, OWNER_ONLY),
+    "ripeline_handoff_secret": (new_signer, OWNER_ONLY),
 }
 
 

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.shared.clock import rfc3339
 from services.shared.messaging import spool_leases
+from services.shared.people.audit import command_line, record
 
 
 class KnownSpool(NamedTuple):
@@ -35,4 +36,7 @@ async def every(engine: AsyncEngine) -> list[KnownSpool]:
 async def forget(engine: AsyncEngine, instance: str) -> bool:
     """Forgets one; returns whether it was known."""
     async with engine.begin() as connection:
-        return await spool_leases.give_up(connection, instance)
+        known = await spool_leases.give_up(connection, instance)
+        if known:
+            await record(connection, command_line(), "release", f"spool {instance}")
+        return known

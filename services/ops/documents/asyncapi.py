@@ -20,6 +20,8 @@ from services.shared.contracts.events import (
     ChangeEvent,
     ConsentChanged,
     ConsentEvent,
+    HandedOver,
+    HandoffEvent,
     Interaction,
     InteractionEvent,
     Touch,
@@ -30,7 +32,9 @@ SCHEMAS = "#/components/schemas/"
 
 
 class Topic(NamedTuple):
-    """A topic, its services, and a sentence for each type of its messages."""
+    """A topic, its services, and a sentence for each type of its messages; those `apart` have an
+    envelope and data of their own.
+    """
 
     name: str
     purpose: str
@@ -40,6 +44,7 @@ class Topic(NamedTuple):
     envelope: type[msgspec.Struct]
     data: type[msgspec.Struct]
     messages: dict[str, str]
+    apart: dict[str, tuple[type[msgspec.Struct], type[msgspec.Struct]]] = {}
 
 
 TOPICS = (
@@ -67,6 +72,7 @@ TOPICS = (
             "lead.qualified.v1": "The lead's fit qualifies it for the first time",
             "lead.sales_changed.v1": "Sales reported acceptance, loss or another status",
             "lead.merged.v1": "Other leads turned out to be the same person",
+            "lead.handoff_changed.v1": "A step of the lead's hand-off to sales",
         },
     ),
     Topic(
@@ -94,7 +100,9 @@ TOPICS = (
             "touch.failed.v1": "A touch did not leave, or nobody knows whether it did",
             "touch.answered.v1": "A person said what came of a call, or nobody did in time",
             "touch.exported.v1": "Somebody went out in an audience, for another tool",
+            "handoff.changed.v1": "A lead was handed over to sales, or something came of it",
         },
+        {"handoff.changed.v1": (HandoffEvent, HandedOver)},
     ),
 )
 
@@ -168,22 +176,28 @@ def _message(topic: Topic, name: str, says: str) -> dict[str, Any]:
 
 def _envelope(topic: Topic, name: str) -> dict[str, Any]:
     """The schema of a whole message: what `encode` puts in front, then the struct's own fields."""
-    schema = _described(topic.envelope, _components([topic.envelope])[topic.envelope.__name__])
+    envelope, data = topic.apart.get(name, (topic.envelope, topic.data))
+    schema = _described(envelope, _components([envelope])[envelope.__name__])
     attributes: dict[str, Any] = {
         "specversion": {"const": "1.0"},
         "datacontenttype": {"const": "application/json"},
     }
     schema["properties"] = attributes | schema["properties"]
     schema["properties"]["type"] = {"const": name}
-    schema["properties"]["data"] = {"$ref": f"{SCHEMAS}{topic.data.__name__}"}
+    schema["properties"]["data"] = {"$ref": f"{SCHEMAS}{data.__name__}"}
     schema["required"] = list(schema["properties"])  # an envelope leaves nothing out
     return schema
 
 
 def _schemas() -> dict[str, Any]:
     """The data of the messages and what they consist of."""
-    structs = {struct.__name__: struct for topic in TOPICS for struct in _nested(topic.data)}
-    components = _components([topic.data for topic in TOPICS])
+    data = [
+        each
+        for topic in TOPICS
+        for each in (topic.data, *(apart for _, apart in topic.apart.values()))
+    ]
+    structs = {struct.__name__: struct for each in data for struct in _nested(each)}
+    components = _components(data)
     schemas = {name: _described(structs[name], components[name]) for name in sorted(components)}
     schemas[Interaction.__name__]["properties"]["type"] = _event_types()
     return schemas

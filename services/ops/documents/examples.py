@@ -10,6 +10,9 @@ from services.shared.contracts.events import (
     ConsentChanged,
     ConsentEvent,
     ConsentState,
+    HandedOver,
+    HandoffEvent,
+    HandoffStep,
     Interaction,
     LeadRequest,
     Snapshot,
@@ -101,7 +104,31 @@ def _touch(
     return encode(TouchEvent(id=name, type=type_, time=RECEIVED, data=touch, postedat=POSTED))
 
 
+_HANDOFF = HandoffStep(
+    id=derived("an example's hand-off"),
+    what="opened",
+    kind="ready",
+    status="open",
+    at=RECEIVED,
+    owner="ana@millwarden.example",
+    why_owner="it is Ana's turn",
+    reasons=("qualified, and in the stage consideration", "looked at prices", "fit B, 62 of 100"),
+    opened_at=RECEIVED,
+    respond_by=datetime(2026, 3, 4, 10, 15, 1, tzinfo=UTC),
+    expires_at=datetime(2026, 3, 11, 10, 15, 1, tzinfo=UTC),
+)
 BY_TYPE: dict[str, bytes] = {
+    "lead.handoff_changed.v1": _change(
+        "lead.handoff_changed.v1",
+        Change(lead=LEAD, version=8, stage="consideration", snapshot=_SNAPSHOT, handoff=_HANDOFF),
+    ),
+    "handoff.changed.v1": encode(
+        HandoffEvent(
+            id=derived("an example's step"),
+            time=RECEIVED,
+            data=HandedOver(lead=LEAD, handoff=_HANDOFF),
+        )
+    ),
     "interaction.v1": INTERACTION,
     "consent_changed.v1": CONSENT,
     "lead.stage_changed.v1": _change(

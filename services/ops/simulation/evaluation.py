@@ -50,12 +50,20 @@ def report(
             "withheld": dict(withheld.most_common()),
         },
         "touches_per_lead": _per_lead(record),
+        "handoffs": handoffs(record.handoffs),
         "undecided_transitions": len(_undecided(record)),
         "event_to_touch_ms": percentiles(waits),
         "stage_accuracy": accuracy.published,
         "stage_accuracy_by_points": accuracy.points,
         "simulated": True,
     }
+
+
+def handoffs(found: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many hand-offs were opened, and what came of them."""
+    counts = Counter(each["status"] for each in found)
+    opened = sum(bool(each["opened_at"]) and each["status"] != "superseded" for each in found)
+    return {"opened": opened} | {name: counts[name] for name in ("accepted", "expired", "returned")}
 
 
 def failings(record: SystemRecord, tally: Tally, run_prefix: str) -> list[str]:

@@ -43,12 +43,19 @@ def population(world: World, seed: int, events: int, days: float = 60.0) -> list
 
 
 def make_person(
-    world: World, seed: int, index: int, days: float, first_visit: float | None = None
+    world: World,
+    seed: int,
+    index: int,
+    days: float,
+    first_visit: float | None = None,
+    branches: int = 1,
 ) -> Person:
-    """The index-th person of a seed, with a path and acts up to day `days`."""
+    """The index-th person of a seed, with a path and acts up to day `days`. Each company stands for
+    so many `branches`, with a domain each.
+    """
     rng = random.Random(f"{seed}/{index}")
     visit = _first_visit(rng, days) if first_visit is None else first_visit
-    person = _new_person(rng, seed, index, visit)
+    person = _new_person(rng, seed, index, visit, branches)
     person.spans = _path(rng, person.persona, person.first_visit, days)
     _give_acts(world, person, days)
     return person
@@ -58,12 +65,16 @@ def _first_visit(rng: random.Random, days: float) -> float:
     return rng.uniform(0, 0.04) * days if rng.random() < 0.12 else rng.uniform(0, 0.85) * days
 
 
-def _new_person(rng: random.Random, seed: int, index: int, first_visit: float) -> Person:
+def _new_person(
+    rng: random.Random, seed: int, index: int, first_visit: float, branches: int
+) -> Person:
     persona = rng.choices(PERSONAS, [persona.share for persona in PERSONAS])[0]
     given, family = rng.choice(GIVEN), rng.choice(FAMILY)
     company = rng.choice(COMPANIES)
     if persona.name == "student":
         company = "lakeside-university"
+    if branches > 1:
+        company = f"{company}-{index % branches}"
     country, zone = rng.choice(PLACES)
     traits = {
         "name": f"{given} {family}",

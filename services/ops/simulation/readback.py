@@ -27,13 +27,14 @@ class TouchRow(msgspec.Struct, frozen=True):
 @dataclass
 class SystemRecord:
     """What the system knows: its leads with their identifiers, the ids of its events and
-    announcements, its touches.
+    announcements, its touches, its hand-offs.
     """
 
     identifiers: dict[str, list[str]] = field(default_factory=dict)
     events: set[str] = field(default_factory=set)
     announcements: set[str] = field(default_factory=set)
     touches: list[TouchRow] = field(default_factory=list)
+    handoffs: list[dict[str, Any]] = field(default_factory=list)
 
 
 class QueryClient:
@@ -54,7 +55,20 @@ class QueryClient:
             for lead_id in record.identifiers:
                 group.create_task(self._read_timeline(lead_id, record))
         record.touches = await self.touches()
+        record.handoffs = await self.handoffs()
         return record
+
+    async def handoffs(self, status: str = "") -> list[dict[str, Any]]:
+        """Every hand-off of a status, or all."""
+        url = f"{self._scorer}/v1/handoffs?limit=500&status={status}"
+        return [handoff async for handoff in self._all(url, "handoffs")]
+
+    async def answer_handoff(self, handoff: str, answer: str, said: dict[str, str]) -> None:
+        """Answers one, which another may have done, or its time be over."""
+        url = f"{self._scorer}/v1/handoffs/{handoff}/{answer}"
+        async with self._http.post(url, json=said, headers=self._headers) as response:
+            if response.status != 409:
+                response.raise_for_status()
 
     async def touches(self) -> list[TouchRow]:
         """Every touch."""

@@ -21,13 +21,14 @@ from services.shared.errors import Retry
 class Neighbourhood:
     """Reads what a batch's identities depend on; creates the identifiers that are missing.
 
-    `created` are leads of identifiers that this transaction is the first to know, `decided` the
-    nodes that got their lead when they were created.
+    `created` are leads of identifiers that this transaction is the first to know, `made` the nodes
+    that it created, `decided` those of them that got their lead at once.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self.created: set[uuid.UUID] = set()
+        self.made: set[int] = set()
         self.decided: set[int] = set()
 
     # -- identifiers ------------------------------------------------------------------------------
@@ -77,6 +78,7 @@ class Neighbourhood:
             )
         )
         self.created |= {node.own_lead for node in created.values() if node.own_lead}
+        self.made |= {node.id for node in created.values()}
         self.decided |= {node.id for node in created.values() if node.lead}
         if any(node.lead and node.lead not in self.created for node in created.values()):
             raise Retry("another process was faster with what these identifiers follow")

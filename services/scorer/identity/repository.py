@@ -4,7 +4,7 @@ events.
 
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,14 +12,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.identity.neighbourhood import Neighbourhood, link_columns, new_lead_ids
+from services.scorer.identity.owned_events import OwnedEvents
 from services.scorer.identity.resolver import Move, Plan, decide, verdicts_of
-from services.scorer.identity.rules import Node, TimedLink, nearest
+from services.scorer.identity.rules import Node
 from services.scorer.model.profile import Profile
 from services.scorer.records import IncomingEvent, StoredEvent
-from services.shared.db import rows
 
-SLICE = 1000  # stored events in hand at once
-BEFORE_ALL = -(1 << 62), uuid.UUID(int=0)
 EMPTY_PROFILE = msgspec.msgpack.encode(Profile())
 
 
@@ -28,7 +26,7 @@ class IdentityResolver:
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
-        self._read = Neighbourhood(connection)
+        self._read, self._events = Neighbourhood(connection), OwnedEvents(connection)
         self._new_leads: dict[int, uuid.UUID] = {}  # by node: a repeated plan gives the same ids
 
     async def plan(
@@ -37,14 +35,17 @@ class IdentityResolver:
         """Decides for the batch, locking nothing: call again after locking `leads`, until they are
         all locked or created.
         """
-        plan = Plan(await self._read.nodes(events), created=self._read.created)
+        nodes = await self._read.nodes(events)
+        plan = Plan(nodes, created=self._read.created, made=self._read.made)
         numbers = plan.numbers
         links = {
             (numbers[weak], numbers[event.strongest]) for event in events for weak in event.linked
         }
         plan.new_links = links - await self._read.known_links(links)
         plan.dropped_links = await self._read.unsupported(superseded) - links
-        undecided = {weak for weak, _ in plan.new_links | plan.dropped_links}
+        # also where others still hold a superseded event's link: it may have been the nearest
+        unlinked = {weak for event in superseded for weak in event.linked}
+        undecided = {weak for weak, _ in plan.new_links} | unlinked
         undecided |= {node.id for node in plan.nodes.values() if node.lead is None}
         undecided -= self._read.decided
         plan.verdicts = verdicts_of(events, plan.nodes)
@@ -112,79 +113,11 @@ class IdentityResolver:
             owners[old][node] = new
         for old, new_of in sorted(owners.items()):
             moved: set[int] = set()
-            async for stored in self._stored(old, list(new_of)):
-                await self._give([(row.uid, new_of[row.anchor]) for row in stored])
+            async for stored in self._events.of(old, list(new_of)):
+                await self._events.give([(row.uid, new_of[row.anchor]) for row in stored])
                 moved |= {row.anchor for row in stored}
             plan.moved += [Move(node, old, new_of[node]) for node in sorted(moved)]
         return owners.keys() | {move.new for move in plan.moved}
-
-    async def _stored(self, lead: uuid.UUID, nodes: Sequence[int]) -> AsyncIterator[Sequence[Any]]:
-        """The stored events of a lead under these identifiers, some at a time in the order of the
-        fold; they may be given away meanwhile.
-        """
-        at, uid = BEFORE_ALL
-        while stored := await rows(
-            self._connection,
-            # a subquery under IS TRUE is no join: PostgreSQL looks its rows up in a hash table
-            "SELECT uid, occurred_at, anchor FROM scorer.event WHERE lead_id = :lead "
-            "AND (anchor IN (SELECT unnest(CAST(:nodes AS bigint[])))) IS TRUE "
-            "AND (occurred_at, uid) > (:at, :uid) ORDER BY occurred_at, uid LIMIT :slice",
-            lead=lead, nodes=nodes, at=at, uid=uid, slice=SLICE,
-        ):  # fmt: skip
-            yield stored
-            at, uid = stored[-1].occurred_at, stored[-1].uid
-
-    async def distribute(self, plan: Plan, events: Sequence[IncomingEvent]) -> set[uuid.UUID]:
-        """Gives the events of split anonymous ids, stored and new, to the person of the nearest
-        link in time; returns leads to be refolded.
-        """
-        for node, leads in plan.split.items():
-            links = await self._timed_links(plan, node, leads, events)
-            plan.divided |= await self._distribute_stored(node, leads, links)
-            for event in events:
-                if plan.nodes[event.strongest].id == node:
-                    event.lead = nearest(links, event.at)
-        return plan.divided
-
-    async def _distribute_stored(
-        self, node: int, leads: set[uuid.UUID], links: Sequence[TimedLink]
-    ) -> set[uuid.UUID]:
-        changed: set[uuid.UUID] = set()
-        for lead in sorted(leads):
-            async for stored in self._stored(lead, [node]):
-                owners = [(row.uid, nearest(links, row.occurred_at)) for row in stored]
-                moved = [(event, owner) for event, owner in owners if owner != lead]
-                await self._give(moved)
-                changed |= {owner for _, owner in moved} | ({lead} if moved else set())
-        return changed
-
-    async def _give(self, moved: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:
-        """Gives events to leads."""
-        if moved:
-            await self._run(
-                "UPDATE scorer.event e SET lead_id = n.lead FROM unnest(CAST(:uids AS uuid[]), "
-                "CAST(:leads AS uuid[])) AS n(uid, lead) WHERE e.uid = n.uid",
-                uids=[uid for uid, _ in moved],
-                leads=[lead for _, lead in moved],
-            )
-
-    async def _timed_links(
-        self, plan: Plan, node: int, leads: set[uuid.UUID], events: Iterable[IncomingEvent]
-    ) -> list[TimedLink]:
-        stored = await rows(
-            self._connection,
-            "SELECT uid, occurred_at, anchor, lead_id FROM scorer.event "
-            "WHERE lead_id = ANY(:leads) AND weaker @> ARRAY[CAST(:node AS bigint)]",
-            leads=sorted(leads),
-            node=node,
-        )
-        links = [TimedLink(row.occurred_at, row.uid.hex, row.lead_id) for row in stored]
-        links += [
-            TimedLink(event.at, event.uid, event.lead)
-            for event in events
-            if event.lead and any(plan.nodes[weak].id == node for weak in event.linked)
-        ]
-        return sorted(links)
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)

@@ -38,10 +38,12 @@ class Plan:
     """Who owns what after the batch: nodes as decided, what changes in the tables, and every lead
     that it touches.
 
-    Those `created` are leads of identifiers that this very transaction is the first to know:
-    nobody else can see them. `moved` are the moves of which there were events, `divided` the leads
-    that lost or got some of those of a split id. `superseded` are the uids of stored events that
-    lost to another body.
+    Of the ids in `split` the `settled` ones were split before, and none of their former links is
+    another lead's than it was; those `joined` are split no more. Those `created` are leads of
+    identifiers that this very transaction is the first to know, which are `made`: nobody else can
+    see them. `moved` are the moves of which there were events, `divided` the leads that lost or got
+    some of those of a split id. `superseded` are the uids of stored events that lost to another
+    body.
     """
 
     nodes: dict[Identifier, Node]
@@ -52,11 +54,14 @@ class Plan:
     moves: list[Move] = field(default_factory=list)
     moved: list[Move] = field(default_factory=list)
     split: dict[int, set[uuid.UUID]] = field(default_factory=dict)
+    settled: set[int] = field(default_factory=set)
+    joined: set[int] = field(default_factory=set)
     divided: set[uuid.UUID] = field(default_factory=set)
     leads: set[uuid.UUID] = field(default_factory=set)
     verdicts: list[Verdict] = field(default_factory=list)
     superseded: set[uuid.UUID] = field(default_factory=set)
     created: set[uuid.UUID] = field(default_factory=set)
+    made: set[int] = field(default_factory=set)
 
     @property
     def numbers(self) -> dict[Identifier, int]:
@@ -113,11 +118,17 @@ def decide(plan: Plan, undecided: set[int], new_lead: NewLead) -> None:
         neighbours = {before[strong][0] for strong in graph.links.get(i, set()) | left[i]}
         if i in split:
             plan.split[i] = {near for near in neighbours | split[i] | {lead, own_lead} if near}
+            stayed = {strong for strong in graph.links[i] if (i, strong) not in plan.new_links}
+            if lead is None and all(
+                before[strong][0] == graph.nodes[strong].lead for strong in stayed | left[i]
+            ):
+                plan.settled.add(i)
         elif node.lead and lead and node.lead != lead:
             plan.moves.append(Move(i, lead, node.lead))
         elif node.lead and not lead and node.kind is Kind.ANONYMOUS:
             olds = {old for old in neighbours | {own_lead} if old and old != node.lead}
             plan.moves += [Move(i, old, node.lead) for old in olds]
+            plan.joined.add(i)
     plan.leads |= {lead for move in plan.moves for lead in (move.old, move.new)}
     plan.leads |= {lead for leads in plan.split.values() for lead in leads}
 

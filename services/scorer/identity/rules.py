@@ -15,6 +15,7 @@ from typing import NamedTuple
 from services.shared.contracts.identity import Kind
 
 SHARED_ABOVE = 3
+BEFORE_ALL, AFTER_ALL = -(1 << 62), 1 << 62  # µs
 
 
 @dataclass
@@ -115,6 +116,35 @@ def nearest(links: Sequence[TimedLink], at: int) -> uuid.UUID:
     """
     index = bisect_right(links, at, key=lambda link: link.at)
     return links[max(index - 1, 0)].lead
+
+
+class Span(NamedTuple):
+    """Instants from `since` to before `until` (µs), at which the nearest link was the one lead's
+    and is the other's.
+    """
+
+    since: int
+    until: int
+    old: uuid.UUID
+    new: uuid.UUID
+
+
+def passed_on(
+    before: Sequence[TimedLink], after: Sequence[TimedLink], changed: Iterable[int]
+) -> list[Span]:
+    """The spans in which another lead's link is nearest than before, where links came or went at
+    the instants `changed`.
+
+    Of both lists, sorted and not empty, the first link of all and those around the changed
+    instants are enough.
+    """
+    instants = sorted({link.at for link in (*before, *after)})
+    spans = [Span(BEFORE_ALL, instants[0], before[0].lead, after[0].lead)]
+    for at in sorted(set(changed)):
+        index = bisect_right(instants, at)
+        until = instants[index] if index < len(instants) else AFTER_ALL
+        spans.append(Span(at, until, nearest(before, at), nearest(after, at)))
+    return [span for span in spans if span.old != span.new]
 
 
 def reviews(

@@ -25,11 +25,17 @@ from services.shared.contracts.consent import (
     counts_from,
     prevailing,
 )
-from services.shared.contracts.event_types import MAILED, MILESTONES, ON_SITE, TOUCH_SENT
+from services.shared.contracts.event_types import (
+    MAILED,
+    MILESTONES,
+    ON_SITE,
+    TOUCH_SENT,
+    EventType,
+)
 from services.shared.contracts.events import Consent, ConsentState
 from services.shared.contracts.identity import Identifier, Kind
 from services.shared.contracts.preferences import read_day
-from services.shared.contracts.sales import STATUS_OF, SalesStatus
+from services.shared.contracts.sales import STATUS_OF, SalesStatus, restored_status
 from services.shared.errors import Reject
 
 BEFORE_ALL = -(1 << 62), ""
@@ -72,12 +78,13 @@ class ConsentRecord(msgspec.Struct, array_like=True, frozen=True):
 
 class SalesOutcome(NamedTuple):
     """What sales reported last, of one product or of all, with its reason, and the day from which
-    the lead may be written to again, in ISO 8601, where it named one.
+    the lead may be written to again, in ISO 8601, where it named one. The status is '' where sales
+    took back what it had reported first.
     """
 
     at: int
     uid: str
-    status: SalesStatus
+    status: SalesStatus | Literal[""]
     reason: str = ""
     until: str = ""
 
@@ -151,7 +158,7 @@ class Profile(msgspec.Struct, array_like=True):
         """What sales reported last of one of the playbook's products; a word on one that the
         playbook does not have counts for each.
         """
-        return max(
+        last = max(
             (
                 word
                 for named, word in (("", self.sales), *self.product_sales.items())
@@ -159,6 +166,7 @@ class Profile(msgspec.Struct, array_like=True):
             ),
             default=None,
         )
+        return last if last and last.status else None
 
     def last_linked_first(self, identifiers: Iterable[Identifier]) -> list[Identifier]:
         """A lead's identifiers, the strongest kind first; of addresses and records those first that
@@ -278,8 +286,10 @@ def add(profile: Profile, event: Event, declared: frozenset[str] = frozenset()) 
         profile.company = Latest(at, uid, data.company)
     if data.source and (not profile.source or (at, uid) < profile.source[:2]):
         profile.source = Source(at, uid, data.source, data.campaign)
-    status = STATUS_OF.get(data.type)
-    if status:
+    status: SalesStatus | Literal[""] | None = STATUS_OF.get(data.type)
+    if data.type == EventType.SALES_UNDONE:
+        status = restored_status(data.properties)
+    if status is not None:
         reason = str(data.properties.get("reason") or "")[:MAX_REASON]
         outcome = SalesOutcome(at, uid, status, reason, _day(data.properties.get("until")))
         _add_sales(profile, data.product, outcome)

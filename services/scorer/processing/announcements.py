@@ -99,7 +99,7 @@ def announcements_due(
         )
         if state.qualified and not before:
             event = _change_event(scoring, "lead.qualified.v1", lead, state, from_us(now))
-            qualified[lead.id, state.fold.product] = event
+            qualified[lead.id, state.fold.product] = _outgoing(event)
         change = stage_change(fold, lead, state, now, evidence.get(lead.id, NO_EVIDENCE))
         if change:
             changes.append(change)
@@ -111,7 +111,7 @@ def check(scoring: Scoring, lead: LeadRow, now: int) -> None:
     """Raises what viewing a lead from `now` (µs) and telling others of it raises."""
     announcements_due(scoring, [lead], now, {})
     for state in lead.states.values():
-        _change_event(scoring, "lead.engaged.v1", lead, state, from_us(now))
+        _outgoing(_change_event(scoring, "lead.engaged.v1", lead, state, from_us(now)))
 
 
 def stage_change(
@@ -173,6 +173,13 @@ def _event_behind(fold: Fold, evidence: Evidence, at: int) -> IncomingEvent | No
 def stage_changed(
     scoring: Scoring, lead: LeadRow, announcement: Announcement, evidence: Evidence
 ) -> Outgoing:
+    """`lead.stage_changed.v1` of an announcement, to be published."""
+    return _outgoing(stage_change_event(scoring, lead, announcement, evidence))
+
+
+def stage_change_event(
+    scoring: Scoring, lead: LeadRow, announcement: Announcement, evidence: Evidence
+) -> ChangeEvent:
     """`lead.stage_changed.v1` of an announcement."""
     change = Change(
         lead=str(lead.id),
@@ -188,14 +195,13 @@ def stage_changed(
         snapshot=_snapshot(scoring, lead, lead.states[announcement.product]),
         imported=encode_provenance(imported(evidence)),
     )
-    event = ChangeEvent(
+    return ChangeEvent(
         id=announcement.id,
         type="lead.stage_changed.v1",
         time=announcement.announced_at,
         data=change,
         postedat=max((event.posted_at for event in evidence.events), default=0.0),
     )
-    return Outgoing(CHANGES, str(lead.id), encode(event))
 
 
 def imported(evidence: Evidence) -> Provenance:
@@ -224,6 +230,13 @@ def _snapshot(scoring: Scoring, lead: LeadRow, state: State) -> Snapshot | None:
 
 
 def engaged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: datetime) -> list[Outgoing]:
+    """What others hear of a lead beside its stages, to be published."""
+    return [_outgoing(event) for event in news_events(scoring, lead, evidence, now)]
+
+
+def news_events(
+    scoring: Scoring, lead: LeadRow, evidence: Evidence, now: datetime
+) -> list[ChangeEvent]:
     """`lead.engaged.v1` or `lead.sales_changed.v1` for each product.
 
     Content of the playbook consumed, answers, consents, sales outcomes and exclusions at once, and
@@ -325,10 +338,10 @@ def _merged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: int) -> li
         return []
     merged, at = sorted(map(str, evidence.merged)), from_us(now)
     return [
-        _change_event(
+        _outgoing(_change_event(
             scoring, "lead.merged.v1", lead, state, at, part=part,
             merged=tuple(merged[start : start + MERGED_AT_ONCE]),
-        )
+        ))
         for part, start in enumerate(range(0, len(merged), MERGED_AT_ONCE))
     ]  # fmt: skip
 
@@ -336,7 +349,7 @@ def _merged(scoring: Scoring, lead: LeadRow, evidence: Evidence, now: int) -> li
 def _change_event(
     scoring: Scoring, kind: str, lead: LeadRow, state: State, now: datetime,
     evidence: Evidence = NO_EVIDENCE, part: int = 0, **more: Any,
-) -> Outgoing:  # fmt: skip
+) -> ChangeEvent:  # fmt: skip
     """An event on `lead.changes` that announces no stage change; `more` are fields of `Change`,
     `part` numbers several of a kind.
     """
@@ -351,5 +364,8 @@ def _change_event(
     uids = sorted(event.uid for event in evidence.events)
     parts = (part,) if part else ()
     id_ = derived(kind, lead.id, state.fold.product, lead.version, *uids, *parts)
-    event = ChangeEvent(id=id_, type=kind, time=now, data=change)
-    return Outgoing(CHANGES, str(lead.id), encode(event))
+    return ChangeEvent(id=id_, type=kind, time=now, data=change)
+
+
+def _outgoing(event: ChangeEvent) -> Outgoing:
+    return Outgoing(CHANGES, event.data.lead, encode(event))

@@ -5,13 +5,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.scorer.identity.division import Division
 from services.scorer.identity.repository import IdentityResolver
 from services.scorer.identity.resolver import Plan, by_lead
 from services.scorer.model.profile import Profile, join
+from services.scorer.processing.profiles import Profiles
 from services.scorer.records import (
     IncomingEvent,
     LastAnnounced,
@@ -40,9 +42,8 @@ class Batch:
     """Assigned events by lead, and the leads in hand; those `identified` got or lost identifiers,
     `merged_away` says into which others went.
 
-    `refold` are leads whose stored events changed, `superseded` those that lost one to another
-    body. Of those that lost none and got all of others, `joined` holds the profile, still without
-    the new events.
+    `refold` are leads whose stored events changed. Of those whose profile is known all the same,
+    `joined` holds it, still without the new events.
     """
 
     events: dict[uuid.UUID, list[IncomingEvent]] = field(default_factory=dict)
@@ -52,7 +53,6 @@ class Batch:
     identified: set[uuid.UUID] = field(default_factory=set)
     merged_away: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
     joined: dict[uuid.UUID, Profile] = field(default_factory=dict)
-    superseded: set[uuid.UUID] = field(default_factory=set)
 
     @property
     def merged(self) -> dict[uuid.UUID, list[uuid.UUID]]:
@@ -118,30 +118,34 @@ async def assigned(connection: AsyncConnection, scoring: Scoring, new: Distinct)
     while missing := plan.leads - plan.created - set(locked):
         locked |= dict.fromkeys(missing) | await store.lock(missing)
         plan = await resolver.plan(*new)
-    await _remove_superseded(store, new.superseded)
     batch = Batch(leads={lead: row for lead, row in locked.items() if row})
+    profiles = Profiles(batch.leads, scoring.fold.declared)
+    for removed in await _remove_superseded(store, new.superseded):
+        profiles.leave(removed.lead_id, removed)
     batch.refold |= await resolver.apply(plan)
     for event in new.events:
         event.lead = plan.nodes[event.strongest].lead
-    batch.refold |= await resolver.distribute(plan, new.events)
+    await Division(connection, profiles.pass_on).divide(plan, *new)
+    batch.refold |= plan.divided
     batch.merged_away = await _merged_away(store, batch, plan, new.events)
     await store.insert(new.events, plan.numbers)
     batch.events = by_lead(new.events)
-    batch.superseded = {event.lead for event in new.superseded}
-    batch.refold |= batch.superseded
+    batch.refold |= {event.lead for event in new.superseded}
     batch.identified = plan.identified()
-    await _load(store, scoring, batch, plan)
+    await _load(store, scoring, batch, plan, profiles)
     return batch
 
 
-async def _remove_superseded(store: Store, superseded: Sequence[StoredEvent]) -> None:
-    """Takes superseded events away. Raises Retry where they are no longer as they were."""
+async def _remove_superseded(store: Store, superseded: Sequence[StoredEvent]) -> list[Any]:
+    """Takes superseded events away; returns their rows. Raises Retry where they are no longer as
+    they were.
+    """
     if not superseded:
-        return
+        return []
     expected = {event.uid.hex: event for event in superseded}
     if await store.stored(expected) != expected:
         raise Retry("another process took a repeated event away")
-    await store.remove(superseded)
+    return await store.remove(superseded)
 
 
 async def _merged_away(
@@ -155,7 +159,9 @@ async def _merged_away(
     return plan.merged_away(left - in_use, in_use)
 
 
-async def _load(store: Store, scoring: Scoring, batch: Batch, plan: Plan) -> None:
+async def _load(
+    store: Store, scoring: Scoring, batch: Batch, plan: Plan, profiles: Profiles
+) -> None:
     """Brings what belongs to the leads that change; created leads begin empty."""
     changed = set(batch.events) | batch.refold | set(batch.merged_away.values())
     wanted = changed - set(batch.merged_away)
@@ -164,7 +170,9 @@ async def _load(store: Store, scoring: Scoring, batch: Batch, plan: Plan) -> Non
     identifiers = plan.identifiers_of_created() | await store.identifiers(known)
     leads = {}
     for lead in wanted:
-        row = batch.leads.get(lead) or LeadRow(lead, created=lead in plan.created)
+        row = batch.leads.get(lead) or LeadRow(
+            lead, profile=profiles.of(lead), created=lead in plan.created
+        )
         row.states = dict(stored.get(lead, {}))
         row.identifiers = identifiers.get(lead, [])
         kinds = {name.kind for name in row.identifiers}
@@ -173,7 +181,7 @@ async def _load(store: Store, scoring: Scoring, batch: Batch, plan: Plan) -> Non
     for old, new in batch.merged_away.items():
         _inherit(scoring, leads[new], stored.get(old, {}))
         leads[new].was_engaged(batch.leads[old].engaged_at)
-    _join(scoring, batch, plan, stored)
+    _join(scoring, batch, plan, stored, profiles)
     batch.leads = leads
     batch.refold |= {lead.id for lead in leads.values() if lead.unreadable}
     batch.refold &= wanted
@@ -181,27 +189,32 @@ async def _load(store: Store, scoring: Scoring, batch: Batch, plan: Plan) -> Non
 
 
 def _join(
-    scoring: Scoring, batch: Batch, plan: Plan, stored: Mapping[uuid.UUID, Mapping[str, State]]
+    scoring: Scoring,
+    batch: Batch,
+    plan: Plan,
+    stored: Mapping[uuid.UUID, Mapping[str, State]],
+    profiles: Profiles,
 ) -> None:
-    """Joins the profiles of leads that lost no event and got all events of others."""
+    """Joins the profiles that are not lost of leads that got all that others had left."""
     gained: dict[uuid.UUID, set[uuid.UUID]] = defaultdict(set)
     for _, old, new in plan.moved:
         gained[new].add(old)
     for lead in batch.refold - batch.merged_away.keys():
-        if not _only_gained(batch, plan, lead, gained[lead]):
+        parts = [lead, *gained[lead]]
+        if profiles.lost.intersection(parts) or not _only_gained(batch, plan, lead, gained[lead]):
             continue
-        rows = [batch.leads[part] for part in (lead, *gained[lead]) if part in batch.leads]
-        if all(scoring.holds(row.profile, stored.get(row.id, {}).values()) for row in rows):
+        known = [(profiles.of(part), stored.get(part, {})) for part in parts]
+        if all(scoring.holds(profile, states.values()) for profile, states in known):
             batch.joined[lead] = reduce(
                 lambda one, other: join(one, other, scoring.fold.declared),
-                (row.profile for row in rows),
+                (profile for profile, _ in known),
                 Profile(),
             )
 
 
 def _only_gained(batch: Batch, plan: Plan, lead: uuid.UUID, others: set[uuid.UUID]) -> bool:
-    """Whether a lead lost no event, and got all that these others ever had."""
-    if (others | {lead}) & (plan.divided | batch.superseded) or not others <= batch.leads.keys():
+    """Whether no identifier left a lead, and it got all that these others have left."""
+    if not others <= batch.leads.keys():
         return False
     moved_elsewhere = any(
         move.old == lead or move.new in others or (move.old in others and move.new != lead)

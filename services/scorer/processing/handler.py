@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.crm import outbox as crm_outbox
 from services.scorer.failing import FailingLeads, is_of_one_lead
+from services.scorer.handoffs.store import HandoffStore
 from services.scorer.history import History
 from services.scorer.processing import batch as batches
 from services.scorer.processing import trials
@@ -22,13 +23,19 @@ from services.scorer.processing.announcements import (
     engaged,
     stage_changed,
 )
+from services.scorer.processing.candidates import last_act, to_be_examined
 from services.scorer.processing.decoding import from_interaction, from_touch
 from services.scorer.processing.folding import exclude, fold, rebuild
 from services.scorer.records import IncomingEvent, LeadRow
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
 from services.shared.clock import from_us
-from services.shared.contracts.events import INTERACTIONS, TouchEvent, decode_touch
+from services.shared.contracts.events import (
+    INTERACTIONS,
+    TouchEvent,
+    decode_touch,
+    is_handoff_step,
+)
 from services.shared.errors import Reject
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing, Record
@@ -37,6 +44,7 @@ from services.shared.telemetry import EVENTS_APPLIED
 
 # what is told of a touch and is none of its states
 OUTSIDE_TIMELINES = frozenset({"touch.answered.v1", "touch.exported.v1"})
+NO_ACTS: Mapping[uuid.UUID, int] = {}
 
 
 class Decoded(NamedTuple):
@@ -58,6 +66,8 @@ class Handler:
         """Reads one record. Raises Reject for what can never be applied."""
         if record.topic == INTERACTIONS:
             return Decoded(from_interaction(record.value, self.scoring.cleaner))
+        if is_handoff_step(record.value):
+            return Decoded(None)
         try:
             touch = decode_touch(record.value)
             uuid.UUID(touch.data.id), uuid.UUID(touch.data.lead)
@@ -99,11 +109,12 @@ class Handler:
 
     async def _change(self, connection: AsyncConnection, batch: batches.Batch) -> int:
         """Folds the batch's events, writes its leads, and puts out what is told of them."""
+        acts_before = {lead.id: last_act(lead.profile) for lead in batch.leads.values()}
         await fold(self.scoring, History(connection, self.scoring.fold.declared), batch)
         for lead in batch.leads.values():
             exclude(self.scoring, lead)
             lead.version += 1
-        return len(await self.write(connection, batch.leads, _evidence(batch)))
+        return len(await self.write(connection, batch.leads, _evidence(batch), acts_before))
 
     # -- leads that fail --------------------------------------------------------------------------
 
@@ -206,8 +217,11 @@ class Handler:
         connection: AsyncConnection,
         leads: Mapping[uuid.UUID, LeadRow],
         evidence: Mapping[uuid.UUID, Evidence],
+        acts_before: Mapping[uuid.UUID, int] = NO_ACTS,
     ) -> list[Outgoing]:
-        """Writes folded leads with what is announced of them, and puts it out; returns it."""
+        """Writes folded leads with what is announced of them, and puts it out; returns it.
+        `acts_before`: when each last acted before its new events (µs).
+        """
         store, now = Store(connection), self.scoring.clock.now_us()
         outgoing = await self.announce(store, leads, evidence, now)
         for lead in leads.values():
@@ -217,6 +231,8 @@ class Handler:
         await outbox.enqueue(connection, "scorer", outgoing)
         if self.crm:
             await crm_outbox.enqueue(connection, self.crm, leads.values())
+        if due := to_be_examined(self.scoring, leads.values(), evidence, acts_before):
+            await HandoffStore(connection).examine_at(due, from_us(now))
         return outgoing
 
     async def announce(

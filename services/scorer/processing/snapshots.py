@@ -45,6 +45,7 @@ def snapshot_of(lead: LeadRow, state: State, view: View, pepper: bytes) -> Snaps
         answered_at=_answered_at(profile),
         excluded=lead.excluded,
         mailed=_mailed(profile),
+        handoff=lead.handoff,
     )
 
 

@@ -41,6 +41,7 @@ from services.shared.contracts.identity import Identifier, Kind
 from services.shared.contracts.provenance import Provenance
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing, Publisher
+from services.shared.people.audit import Actor, record
 
 WAIT_S, POLL_EVERY_S = 2.0, 0.03
 SOURCE = "sales:status"
@@ -139,7 +140,9 @@ class SalesReports:
         self._engine, self._scoring, self._leads = engine, scoring, leads
         self._publisher, self._pepper = publisher, pepper
 
-    async def submit(self, lead: uuid.UUID | Identifier, report: SalesReport) -> SafeReport:
+    async def submit(
+        self, lead: uuid.UUID | Identifier, report: SalesReport, actor: Actor
+    ) -> SafeReport:
         """Returns once the report is safe at the broker and applied, or two seconds later if it is
         not applied by then.
 
@@ -154,10 +157,23 @@ class SalesReports:
         strongest = self._scoring.cleaner.strongest(fact)
         if not fact.id:
             fact = msgspec.structs.replace(fact, id=sales.derived_id(at, strongest, report.product))
-        uid, record = _record(fact, at, now)
+        uid, record = record_of(fact, at, now)
         key = keyed_hash(self._pepper, strongest)
         await self._publisher.publish([Outgoing(INTERACTIONS, key, record)])
-        return SafeReport(fact.id, await self._applied(uuid.UUID(uid)))
+        applied = await self._applied(uuid.UUID(uid))
+        await self._record(actor, f"lead {applied or _named(lead)}", report, fact.id)
+        return SafeReport(fact.id, applied)
+
+    async def _record(self, actor: Actor, subject: str, report: SalesReport, fact: str) -> None:
+        """Says in the audit log who reported it; a reason of one's own words stays out."""
+        known = self._scoring.playbook.sales.disqualify_reasons
+        details = {
+            "status": report.status, "product": report.product, "id": fact,
+            "reason": report.reason if report.reason in known else "",
+        }  # fmt: skip
+        chosen = {name: value for name, value in details.items() if value}
+        async with self._engine.begin() as connection:
+            await record(connection, actor, "answer", subject, chosen)
 
     def _check(self, report: SalesReport, at: datetime, now: datetime) -> None:
         products = self._scoring.playbook.products
@@ -186,7 +202,7 @@ class SalesReports:
         if not isinstance(lead, Identifier):
             lead = await self._leads.strongest_identifier(lead)
         fact = Interaction(id=report.id, type=type_, product=report.product, properties=properties)
-        return _with_identifier(fact, lead)
+        return with_identifier(fact, lead)
 
     async def _applied(self, uid: uuid.UUID) -> uuid.UUID | None:
         """The lead to which the event was applied; None if it is not applied in time."""
@@ -199,7 +215,11 @@ class SalesReports:
         return None
 
 
-def _record(fact: Interaction, at: datetime, now: datetime) -> tuple[str, bytes]:
+def _named(lead: uuid.UUID | Identifier) -> str:
+    return f"{lead.system}:{lead.value}" if isinstance(lead, Identifier) else str(lead)
+
+
+def record_of(fact: Interaction, at: datetime, now: datetime) -> tuple[str, bytes]:
     """(uid, encoded `interaction.v1`). Raises Reject for what no database keeps."""
     uid, record = envelope(
         fact,
@@ -219,7 +239,7 @@ def _record(fact: Interaction, at: datetime, now: datetime) -> tuple[str, bytes]
     return uid, record
 
 
-def _with_identifier(fact: Interaction, identifier: Identifier) -> Interaction:
+def with_identifier(fact: Interaction, identifier: Identifier) -> Interaction:
     """The interaction with the field that this identifier stands in."""
     value, replace = identifier.value, msgspec.structs.replace
     match identifier.kind:

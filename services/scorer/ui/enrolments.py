@@ -40,7 +40,7 @@ class Enrolments:
 
     async def of(self, request: Request, lead: uuid.UUID) -> list[EnrolmentView] | None:
         """The programs of a lead; None while nurture does not answer."""
-        ticket = self._sign_in.ticket(request)
+        ticket = await self._sign_in.ticket(request)
         try:
             answer = await self._nurture.get(
                 "/v1/enrolments", ticket, wait_s=WAIT_S, lead=lead, limit=100

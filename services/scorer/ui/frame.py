@@ -26,6 +26,9 @@ PAGES = (
     ("planned", "/planned", "Planned"),
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
+    ("people", "/people", "People"),
+    ("audit", "/audit", "Audit"),
+    ("rehearsal", "/rehearsal", "Rehearsal"),
 )
 OWN_PATHS = re.compile(
     rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"

@@ -16,6 +16,7 @@ from services.scorer.ui.nurture import Nurture
 from services.scorer.ui.rendering import mail_document
 from services.scorer.ui.sign_in import SignIn
 from services.shared.contracts.events import Touch
+from services.shared.http.acting import Acting, only
 from services.shared.http.paging import MAX_CURSOR
 
 PER_PAGE = 25
@@ -87,7 +88,9 @@ class PlannedRoutes:
     def add_to(self, router: APIRouter) -> None:
         """Adds the routes."""
         router.add_api_route("/planned", self.planned)
-        router.add_api_route("/planned", self.decide, methods=["POST"])
+        router.add_api_route(
+            "/planned", self.decide, methods=["POST"], dependencies=[only("marketing", "admin")]
+        )
         router.add_api_route("/planned/{touch}/mail", self.mail)
 
     async def planned(
@@ -97,7 +100,7 @@ class PlannedRoutes:
         cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> Response:
         """The next seven days, or what is held, or was skipped."""
-        ticket = self._sign_in.ticket(request)
+        ticket = await self._sign_in.ticket(request)
         answer = await self._nurture.get(
             "/v1/planned", ticket, state=state, cursor=cursor, limit=PER_PAGE
         )
@@ -110,23 +113,23 @@ class PlannedRoutes:
 
     async def mail(self, request: Request, touch: uuid.UUID) -> Response:
         """The mail itself, for the sandboxed frame."""
-        ticket = self._sign_in.ticket(request)
+        ticket = await self._sign_in.ticket(request)
         one = msgspec.convert(await self._nurture.get(f"/v1/planned/{touch}", ticket), PlannedView)
         return mail_document(Touch(id=str(one.id), lead=str(one.lead), status="due", html=one.html))
 
     async def decide(
         self,
         request: Request,
+        actor: Acting,
         touch: Annotated[uuid.UUID, Form()],
         action: Annotated[Literal["hold", "release", "send-now", "skip"], Form()],
         reason: Annotated[str, Form(max_length=500)] = "",
         to: Annotated[str, Form(max_length=PLACE)] = "/planned",
     ) -> Response:
-        """Has nurture write it down, with whose key it was."""
+        """Has nurture write it down, with who it was."""
         check_same_site(request)
-        key = await self._sign_in.check(request)
-        body = {"by": f"the page (key {key.name})"[:200], "reason": reason.replace("\0", "")}
-        ticket = self._sign_in.ticket(request)
+        body = {"by": f"the page ({actor})"[:200], "reason": reason.replace("\0", "")}
+        ticket = await self._sign_in.ticket(request)
         await self._nurture.post(f"/v1/planned/{touch}/{action}", ticket, body)
         return see_other(own_path(to))
 

@@ -14,6 +14,7 @@ from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.search import LeadSearch
 from services.scorer.scoring import Scoring
+from services.scorer.ui.audit import AuditRoutes
 from services.scorer.ui.enrolments import Enrolments
 from services.scorer.ui.find import FindRoutes
 from services.scorer.ui.frame import Frame, check_same_site, html_route, see_other
@@ -22,7 +23,9 @@ from services.scorer.ui.lead_page import LeadPages
 from services.scorer.ui.mails import Mails
 from services.scorer.ui.nurture import Nurture
 from services.scorer.ui.overview import Overview
+from services.scorer.ui.people import PeopleRoutes
 from services.scorer.ui.planned import PlannedRoutes
+from services.scorer.ui.rehearsal import RehearsalRoutes, Rehearsals
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
 from services.scorer.ui.sending import SendingRoutes
 from services.scorer.ui.sign_in import SignIn
@@ -30,8 +33,10 @@ from services.scorer.ui.sources import sources
 from services.scorer.ui.stream import Stream
 from services.shared.contracts.sales import TYPE_OF
 from services.shared.errors import Reject
+from services.shared.http.acting import Acting, only
 from services.shared.http.keys import ApiKeys
 from services.shared.http.paging import MAX_CURSOR
+from services.shared.http.sessions import Sessions
 from services.shared.http.signin import PageSessions
 from services.shared.settings import Settings
 
@@ -60,8 +65,9 @@ def mount(
     """Adds the page to the scorer's application; starts nothing before somebody watches."""
     assets, overview = Assets(), Overview(engine, scoring)
     frame = Frame(Renderer(scoring.playbook, assets, scoring.clock), scoring, engine)
-    sessions = PageSessions(keys, settings.pepper.get_secret_value().encode())
-    sign_in = SignIn(sessions, frame)
+    pepper = settings.pepper.get_secret_value().encode()
+    sessions = Sessions(PageSessions(keys, pepper), pepper, engine)
+    sign_in = SignIn(settings, engine, sessions, frame)
     public_key = settings.public_key.get_secret_value()
     anybody = APIRouter(route_class=html_route(frame, signed_in=False), include_in_schema=False)
     sign_in.add_to(anybody)
@@ -74,7 +80,7 @@ def mount(
     )
     HomeRoutes(settings.public_url, leads, overview, sign_in, frame).add_to(signed_in)
     FindRoutes(LeadSearch(engine, scoring.cleaner), leads, frame).add_to(signed_in)
-    SendingRoutes(engine, sign_in).add_to(signed_in)
+    SendingRoutes(engine).add_to(signed_in)
     nurture, zone = Nurture(settings), scoring.playbook.company.timezone
     enrolments = Enrolments(nurture, sign_in)
     lead_pages = LeadPages(engine, scoring, leads)
@@ -82,6 +88,9 @@ def mount(
     PlannedRoutes(engine, nurture, sign_in, frame, zone).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
+    PeopleRoutes(engine, sign_in, frame).add_to(signed_in)
+    AuditRoutes(engine, frame).add_to(signed_in)
+    RehearsalRoutes(Rehearsals(settings.playbook, scoring.clock), frame).add_to(signed_in)
     app.include_router(anybody)
     app.include_router(signed_in)
 
@@ -103,7 +112,7 @@ class HomeRoutes:
     def add_to(self, router: APIRouter) -> None:
         """Adds the routes."""
         router.add_api_route("/", self.home)
-        router.add_api_route("/import", self.imports)
+        router.add_api_route("/import", self.imports, dependencies=[only("marketing", "admin")])
 
     async def home(
         self,
@@ -137,7 +146,7 @@ class HomeRoutes:
         ingest = urlsplit(self._ingest)
         if (ingest.scheme, ingest.hostname) == (request.url.scheme, request.url.hostname):
             return see_other(f"{self._ingest}/import")
-        ticket = self._sign_in.ticket(request)
+        ticket = await self._sign_in.ticket(request)
         return see_other(f"{self._ingest}/import/sign-in?ticket={ticket}")
 
     async def _page(self, asked: LeadFilter) -> Response:
@@ -179,7 +188,12 @@ class LeadRoutes:
     def add_to(self, router: APIRouter) -> None:
         """Adds the routes."""
         router.add_api_route("/leads/{lead_id}", self.lead)
-        router.add_api_route("/leads/{lead_id}/status", self.report, methods=["POST"])
+        router.add_api_route(
+            "/leads/{lead_id}/status",
+            self.report,
+            methods=["POST"],
+            dependencies=[only("sales", "admin")],
+        )
 
     async def lead(
         self,
@@ -215,6 +229,7 @@ class LeadRoutes:
     async def report(
         self,
         request: Request,
+        actor: Acting,
         lead_id: uuid.UUID,
         status: Annotated[str, Form(max_length=20)],
         reason: Annotated[str, Form(max_length=500)] = "",
@@ -227,7 +242,7 @@ class LeadRoutes:
                 "no such status", where="status", remedy=f"choose one of {', '.join(TYPE_OF)}"
             )
         report = SalesReport(status=status, reason=reason, id=fact)
-        await self._sales.submit(lead_id, report)
+        await self._sales.submit(lead_id, report, actor)
         return see_other(f"/leads/{lead_id}")
 
 

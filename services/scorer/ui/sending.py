@@ -7,8 +7,9 @@ from fastapi import APIRouter, Form, Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.ui.frame import MAX_PLACE, check_same_site, own_path, see_other
-from services.scorer.ui.sign_in import SignIn
+from services.shared.http.acting import Acting, only
 from services.shared.messaging import sending
+from services.shared.people.audit import record
 
 log = structlog.get_logger()
 
@@ -16,26 +17,32 @@ log = structlog.get_logger()
 class SendingRoutes:
     """The kill switch."""
 
-    def __init__(self, engine: AsyncEngine, sign_in: SignIn) -> None:
-        self._engine, self._sign_in = engine, sign_in
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
 
     def add_to(self, router: APIRouter) -> None:
         """Adds the route."""
-        router.add_api_route("/sending", self.change, methods=["POST"])
+        router.add_api_route(
+            "/sending",
+            self.change,
+            methods=["POST"],
+            dependencies=[only("marketing", "admin")],
+        )
 
     async def change(
         self,
         request: Request,
+        actor: Acting,
         brake: Annotated[Literal["on", "off"], Form()],
         to: Annotated[str, Form(max_length=MAX_PLACE)] = "/",
     ) -> Response:
-        """Stops all sending, or lets it go on, and notes whose key it was."""
+        """Stops all sending, or lets it go on, and records who did it."""
         check_same_site(request)
-        key = await self._sign_in.check(request)
         async with self._engine.begin() as connection:
             if brake == "on":
-                await sending.stop(connection, f"the page (key {key.name})")
+                await sending.stop(connection, f"the page ({actor})")
             else:
                 await sending.resume(connection)
-        log.info("brake", brake=brake, key_id=key.id)
+            await record(connection, actor, "brake", "sending", {"to": brake})
+        log.info("brake", brake=brake, actor_id=actor.id)
         return see_other(own_path(to))

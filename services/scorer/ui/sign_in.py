@@ -1,69 +1,256 @@
-"""Signing in to the page with a query key, by a link or by a form, and out again."""
+"""Signing in to the page, as a person by a link that is mailed or by a password, or with a query
+key; and out again.
+"""
 
+import asyncio
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Form, Query, Request, Response
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.ui.frame import MAX_PLACE, Frame, own_path, see_other
+from services.scorer.ui.frame import MAX_PLACE, Frame, check_same_site, own_path, see_other
+from services.shared.db import is_transient
 from services.shared.errors import Reject
-from services.shared.http.keys import ApiKey
+from services.shared.http.acting import acts
 from services.shared.http.problems import STATUS
-from services.shared.http.signin import COOKIE, PageSessions, cookie_of
+from services.shared.http.rates import RateLimit, TooManyRequests, network_of
+from services.shared.http.sessions import Sessions
+from services.shared.http.signin import COOKIE, SignedOut, cookie_of
+from services.shared.people import sign_in, store
+from services.shared.people.audit import Actor, record
+from services.shared.people.mail import SignInMail, address_of
+from services.shared.people.passwords import LONGEST, Passwords
+from services.shared.people.sign_in import Session, Way
+from services.shared.settings import Settings
+
+log = structlog.get_logger()
+MAX_TOKEN = 100  # characters of a link's token
+MOST_MAILS = 50  # links under way at once; more are left out
+LINKS_TO_ADDRESS, PASSWORDS_OF_ADDRESS, BY_CLIENT = "5/15minutes", "10/15minutes", "100/15minutes"
+UNKNOWN = Reject(
+    "address and password do not belong together",
+    remedy="try again, or have a link sent",
+    kind="unauthorized",
+)
+USED = Reject(
+    "this link is used up, too old, or none of ours",
+    remedy="have another one sent",
+    kind="unauthorized",
+)
+Mail = Annotated[str, Form(max_length=store.MAX_MAIL)]
+Place = Annotated[str, Form(max_length=MAX_PLACE)]
 
 
 class SignIn:
     """The routes of sessions, which need none."""
 
-    def __init__(self, sessions: PageSessions, frame: Frame) -> None:
-        self._sessions, self._frame = sessions, frame
+    def __init__(
+        self, settings: Settings, engine: AsyncEngine, sessions: Sessions, frame: Frame
+    ) -> None:
+        self._settings, self._engine, self._sessions = settings, engine, sessions
+        self._frame, self._mail = frame, SignInMail(settings)
+        self.passwords = Passwords()
+        self._links = RateLimit("mail address", LINKS_TO_ADDRESS)
+        self._tries = RateLimit("mail address", PASSWORDS_OF_ADDRESS)
+        self._clients = RateLimit("address", BY_CLIENT)
+        self._under_way: set[asyncio.Task[None]] = set()
 
     def add_to(self, router: APIRouter) -> None:
         """Adds the routes."""
-        router.add_api_route("/sign-in", self.by_link)
-        router.add_api_route("/sign-in", self.by_form, methods=["POST"])
+        router.add_api_route("/sign-in", self.by_key_link)
+        router.add_api_route("/sign-in", self.by_key, methods=["POST"])
+        router.add_api_route("/sign-in/mail", self.send_link, methods=["POST"])
+        router.add_api_route("/sign-in/link", self.open_link)
+        router.add_api_route("/sign-in/link", self.by_link, methods=["POST"])
+        router.add_api_route("/sign-in/password", self.by_password, methods=["POST"])
         router.add_api_route("/sign-out", self.sign_out, methods=["POST"])
 
-    async def check(self, request: Request) -> ApiKey:
-        """The key of who is signed in. Raises SignedOut."""
-        return self._sessions.key_of(cookie_of(request, COOKIE))
+    async def check(self, request: Request) -> Actor:
+        """Who is signed in, and acts from here on. Raises SignedOut."""
+        return acts(request, await self._sessions.who(cookie_of(request, COOKIE)))
 
-    def ticket(self, request: Request) -> str:
+    async def session(self, request: Request) -> Session | None:
+        """The session of the person who is signed in; None for a key."""
+        try:
+            return await self._sessions.session(cookie_of(request, COOKIE))
+        except SignedOut:
+            return None
+
+    async def ticket(self, request: Request) -> str:
         """What takes this session to a page on another host. Raises SignedOut."""
-        return self._sessions.ticket(self._sessions.key_of(cookie_of(request, COOKIE)))
+        return await self._sessions.ticket(cookie_of(request, COOKIE))
 
-    async def by_link(
+    # -- with a key -------------------------------------------------------------------------------
+
+    async def by_key_link(
         self,
         request: Request,
         key: Annotated[str, Query(max_length=200)] = "",
         to: Annotated[str, Query(max_length=MAX_PLACE)] = "/",
     ) -> Response:
-        """Signs in, or shows where to paste the key."""
+        """Signs in with a key, or shows the ways to sign in."""
         if key:
-            return self._sign_in(request, key, to)
-        return self._frame.page("sign_in.html", to=own_path(to), problem=None)
+            return await self.by_key(request, key, to)
+        return await self._ways(to)
 
-    async def by_form(
+    async def by_key(
         self,
         request: Request,
         key: Annotated[str, Form(max_length=200)] = "",
-        to: Annotated[str, Form(max_length=MAX_PLACE)] = "/",
+        to: Place = "/",
     ) -> Response:
-        """Signs in."""
-        return self._sign_in(request, key, to)
-
-    def _sign_in(self, request: Request, key: str, to: str) -> Response:
+        """Signs in with a key."""
         try:
-            cookie = self._sessions.sign_in(key)
+            cookie = self._sessions.keys.sign_in(key)
         except Reject as error:
-            status = STATUS[error.kind]
-            return self._frame.page("sign_in.html", status, to=own_path(to), problem=error)
-        response = see_other(own_path(to))
-        secure = request.url.scheme == "https"
-        response.set_cookie(COOKIE, cookie, httponly=True, samesite="lax", secure=secure)
-        return response
+            return await self._ways(to, error, "key")
+        return _enter(request, cookie, to)
 
-    async def sign_out(self) -> Response:
+    # -- by a link --------------------------------------------------------------------------------
+
+    async def send_link(self, request: Request, mail: Mail = "", to: Place = "/") -> Response:
+        """Sends a link to whoever has this address; the answer is the same for an address that
+        nobody has.
+        """
+        check_same_site(request)
+        self._count(request, self._links, mail)
+        self.invite(mail, own_path(to))
+        return self._frame.page("sign_in_sent.html", minutes=sign_in.LINK_MINUTES)
+
+    def invite(self, mail: str, to: str = "") -> None:
+        """Sends a link to whoever has this address, beside the answer to the request, which takes
+        as long for any address.
+        """
+        if len(self._under_way) >= MOST_MAILS:
+            return log.error("sign_in_mail_left_out", under_way=len(self._under_way))
+        task = asyncio.create_task(self._send(mail, to))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _send(self, mail: str, to: str) -> None:
+        try:
+            async with self._engine.begin() as connection:
+                person = await store.by_mail(connection, mail)
+                token = await sign_in.make_link(connection, person.id) if person else ""
+            if person:
+                link = address_of(self._settings, token, to)
+                await self._mail.send(person.name, person.mail, link)
+        except Exception as error:
+            log.error("sign_in_mail_failed", reason=str(error) or type(error).__name__)
+
+    async def open_link(
+        self,
+        token: Annotated[str, Query(max_length=MAX_TOKEN)] = "",
+        to: Annotated[str, Query(max_length=MAX_PLACE)] = "/",
+    ) -> Response:
+        """Shows the button that signs in: programs that look into mails fetch links, and must not
+        use them up.
+        """
+        return self._frame.page("sign_in_link.html", token=token, to=own_path(to))
+
+    async def by_link(
+        self,
+        request: Request,
+        token: Annotated[str, Form(max_length=MAX_TOKEN)] = "",
+        to: Place = "/",
+    ) -> Response:
+        """Signs in by a link, which is used up."""
+        check_same_site(request)
+        async with self._engine.begin() as connection:
+            person = await sign_in.use_link(connection, token)
+        if person is None:
+            return await self._ways(to, USED, "mail")
+        return await self._begin(request, await self._person(str(person)), "link", to)
+
+    # -- by a password ----------------------------------------------------------------------------
+
+    async def by_password(
+        self,
+        request: Request,
+        mail: Mail = "",
+        password: Annotated[str, Form(max_length=LONGEST)] = "",
+        to: Place = "/",
+    ) -> Response:
+        """Signs in by address and password."""
+        check_same_site(request)
+        self._count(request, self._tries, mail)
+        async with self._engine.connect() as connection:
+            person = await store.by_mail(connection, mail)
+            stored = await store.password_of(connection, person.id if person else None)
+        if not await self.passwords.is_right(stored, password) or not person or not stored:
+            return await self._ways(to, UNKNOWN, "mail")
+        if self.passwords.is_outdated(stored):
+            renewed = await self.passwords.hash(password)
+            async with self._engine.begin() as connection:
+                await store.renew_password(connection, person, renewed)
+        return await self._begin(request, person, "password", to)
+
+    async def is_right(
+        self, request: Request, person: store.Person, stored: str | None, password: str
+    ) -> bool:
+        """Whether this is the person's password. Raises Reject `too-many`."""
+        self._count(request, self._tries, person.mail)
+        return await self.passwords.is_right(stored, password)
+
+    # -- what all share ---------------------------------------------------------------------------
+
+    async def sign_out(self, request: Request) -> Response:
         """Ends the session of this browser."""
+        check_same_site(request)
+        session = await self.session(request)
+        if session:
+            async with self._engine.begin() as connection:
+                await sign_in.end_session(connection, session.id)
         response = see_other("/sign-in")
         response.delete_cookie(COOKIE, httponly=True, samesite="lax")
         return response
+
+    async def _begin(self, request: Request, person: store.Person, way: Way, to: str) -> Response:
+        client = request.headers.get("user-agent", "")
+        async with self._engine.begin() as connection:
+            session = await sign_in.begin_session(connection, person.id, way, client)
+            actor = Actor("person", str(person.id), person.name, person.role)
+            await record(connection, actor, "sign-in", f"person {person.id}", {"by": way})
+        return _enter(request, self._sessions.cookie(session), to)
+
+    async def _person(self, reference: str) -> store.Person:
+        async with self._engine.connect() as connection:
+            return await store.person(connection, reference)
+
+    def _count(self, request: Request, limit: RateLimit, mail: str) -> None:
+        """Counts an attempt. Raises Reject `too-many`."""
+        try:
+            self._clients.count(network_of(request))
+            limit.count(mail.strip().lower())
+        except TooManyRequests as error:
+            remedy = "wait a quarter of an hour"
+            raise Reject("too many attempts", remedy=remedy, kind="too-many") from error
+
+    async def _ways(self, to: str, problem: Reject | None = None, at: str = "") -> Response:
+        """The ways to sign in, with what went wrong at one of them."""
+        return self._frame.page(
+            "sign_in.html",
+            STATUS[problem.kind] if problem else 200,
+            to=own_path(to),
+            problem=problem,
+            at=at,
+            by_name=at == "mail" or await self._people_may_sign_in(),
+        )
+
+    async def _people_may_sign_in(self) -> bool:
+        """Whether there is anybody to sign in by name; no while the database is away."""
+        try:
+            async with self._engine.connect() as connection:
+                return await store.is_anybody(connection)
+        except Exception as error:
+            if is_transient(error):
+                return False
+            raise
+
+
+def _enter(request: Request, cookie: str, to: str) -> Response:
+    response = see_other(own_path(to))
+    secure = request.url.scheme == "https"
+    response.set_cookie(COOKIE, cookie, httponly=True, samesite="lax", secure=secure)
+    return response

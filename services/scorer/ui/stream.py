@@ -13,7 +13,8 @@ from services.scorer.ui.live import Fragments, LiveUpdates
 from services.scorer.ui.overview import Overview
 from services.scorer.ui.rendering import HEADERS
 from services.scorer.ui.sources import sources
-from services.shared.http.signin import COOKIE, PageSessions, SignedOut, cookie_of
+from services.shared.http.sessions import Sessions
+from services.shared.http.signin import COOKIE, SignedOut, cookie_of
 
 PING_S = 15
 
@@ -26,7 +27,7 @@ class Stream:
         engine: AsyncEngine,
         public_key: str,
         overview: Overview,
-        sessions: PageSessions,
+        sessions: Sessions,
         frame: Frame,
     ) -> None:
         self._engine, self._public_key, self._overview = engine, public_key, overview
@@ -39,7 +40,7 @@ class Stream:
         """Server-sent events until the browser leaves or its session ends."""
         cookie = cookie_of(request, COOKIE)
         try:
-            self._sessions.key_of(cookie)
+            await self._sessions.who(cookie)
         except SignedOut:
             return Response("signed out", 401, HEADERS, "text/plain")
         return EventSourceResponse(self._events(cookie), headers=HEADERS, ping=PING_S)
@@ -48,7 +49,7 @@ class Stream:
         async with aclosing(self._live.watch()) as live:
             async for updates in live:
                 try:
-                    self._sessions.key_of(cookie)
+                    await self._sessions.who(cookie)
                 except SignedOut:
                     yield ServerSentEvent("", event="signed-out")
                     return

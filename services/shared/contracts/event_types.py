@@ -68,6 +68,8 @@ class EventType(StrEnum):
     SALES_ACCEPTED = "sales_accepted", "was accepted by sales"
     SALES_REJECTED = "sales_rejected", "was rejected by sales"
     SALES_DISQUALIFIED = "sales_disqualified", "was disqualified by sales"
+    SALES_RETURNED = "sales_returned", "was given back by sales"
+    SALES_UNDONE = "sales_undone", "had what sales had said of them taken back"
     OPPORTUNITY_OPENED = "opportunity_opened", "became an opportunity"
     WON = "won", "was won"
     LOST = "lost", "was lost"
@@ -90,8 +92,8 @@ NOT_FROM_PAGES = frozenset({
     "email_processed", "email_sent", "email_delivered", "email_dropped", "email_bounced",
     "email_opened", "email_clicked", "email_replied", "email_received", "email_complained",
     "email_changed", "calendar_answered", "resubscribed",
-    "sales_accepted", "sales_rejected", "sales_disqualified", "opportunity_opened", "won", "lost",
-    "refunded", "churned", "purchased", "identity_reviewed",
+    "sales_accepted", "sales_rejected", "sales_disqualified", "sales_returned", "sales_undone",
+    "opportunity_opened", "won", "lost", "refunded", "churned", "purchased", "identity_reviewed",
 })  # fmt: skip
 # ... and the bases of consents that no page can know: a confirmation from the mailbox itself
 BASES_NOT_FROM_PAGES = frozenset({"double_opt_in"})
@@ -110,8 +112,8 @@ MILESTONES = REQUESTS | {
     "form_submitted", "webinar_registered", "webinar_attended",
     "event_attended", "survey_answered", "email_replied", "not_now", "unsubscribed",
     "email_complained", "call_held", "meeting_held", "sales_accepted", "sales_rejected",
-    "sales_disqualified", "opportunity_opened", "won", "lost", "refunded", "churned",
-    "purchased",
+    "sales_disqualified", "sales_returned", "sales_undone", "opportunity_opened", "won", "lost",
+    "refunded", "churned", "purchased",
 }  # fmt: skip
 # Acts during which the person is on our site, or has just come from a mail.
 ON_SITE = REQUESTS | {

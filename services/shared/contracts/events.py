@@ -109,7 +109,8 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     `channel:purpose`, `identifiers` as the HMACs under which a refusal may come; `excluded` is why
     it is no lead by the playbook's rules, '' where it is one; `answered_at` is the last answer that
     is no act on the site (a reply, a survey, a talk), `sales_until` the day that sales named for
-    going on; `mailed` are the times of the last mails that other tools sent.
+    going on; `mailed` are the times of the last mails that other tools sent; `handoff` is the
+    status of the lead's last hand-off, '' where it had none.
     """
 
     stage: str
@@ -131,6 +132,27 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     answered_at: datetime | None = None
     excluded: str = ""
     mailed: tuple[datetime, ...] = ()
+    handoff: str = ""
+
+
+class HandoffStep(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A hand-off to sales after a step of it: `what` happened, and how it stands."""
+
+    id: str
+    what: str
+    kind: str
+    status: str
+    at: datetime
+    owner: str = ""
+    why_owner: str = ""
+    reasons: tuple[str, ...] = ()
+    said: str = ""
+    opened_at: datetime | None = None
+    respond_by: datetime | None = None
+    expires_at: datetime | None = None
+    by: str = ""
+    reason: str = ""
+    until: str = ""
 
 
 class LeadRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -167,11 +189,12 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     merged: tuple[str, ...] = ()
     requests: tuple[LeadRequest, ...] = ()
     imported: str = ""
+    handoff: HandoffStep | None = None
 
 
 class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Envelope of `lead.stage_changed.v1`, `lead.engaged.v1`, `lead.qualified.v1`,
-    `lead.sales_changed.v1`, `lead.merged.v1`.
+    `lead.sales_changed.v1`, `lead.merged.v1`, `lead.handoff_changed.v1`.
     """
 
     id: str
@@ -250,6 +273,14 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     html: str = ""
 
 
+class HandedOver(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A step of a hand-off, with its lead."""
+
+    lead: str
+    product: str = "default"
+    handoff: HandoffStep
+
+
 class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Envelope of `touch.decided.v1`, `touch.sent.v1`, `touch.failed.v1`, `touch.answered.v1`,
     `touch.exported.v1`.
@@ -263,6 +294,22 @@ class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
     source: str = "ripeline/nurture"
 
 
+class HandoffEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Envelope of `handoff.changed.v1`."""
+
+    id: str
+    time: datetime
+    data: HandedOver
+    source: str = "ripeline/nurture"
+    type: str = "handoff.changed.v1"
+
+
+class _Typed(msgspec.Struct):
+    """Of an envelope its type alone."""
+
+    type: str = ""
+
+
 _ENVELOPE = b'{"specversion":"1.0","datacontenttype":"application/json",'
 _SPACE = NAMESPACE.bytes
 # RFC 9562: the variant's two bits are 10
@@ -274,7 +321,18 @@ decode_change = msgspec.json.Decoder(ChangeEvent).decode
 decode_consent = msgspec.json.Decoder(ConsentEvent).decode
 decode_touch = msgspec.json.Decoder(TouchEvent).decode
 decode_envelope = msgspec.json.Decoder(InteractionEvent).decode
+_decode_type = msgspec.json.Decoder(_Typed).decode
 decode_interaction = msgspec.json.Decoder(Interaction).decode
+
+
+def is_handoff_step(encoded: bytes) -> bool:
+    """Whether a record on `nurture.touches` is a step of a hand-off, and no touch."""
+    if b"handoff.changed.v1" not in encoded:
+        return False
+    try:
+        return _decode_type(encoded).type == "handoff.changed.v1"
+    except ValueError:
+        return False
 
 
 def event_uid(source: str, sender_id: str) -> str:
@@ -347,6 +405,6 @@ def envelope(
     return uid, _ENVELOPE + _encode(event)[1:]
 
 
-def encode(event: ChangeEvent | ConsentEvent | TouchEvent) -> bytes:
+def encode(event: ChangeEvent | ConsentEvent | TouchEvent | HandoffEvent) -> bytes:
     """An envelope as CloudEvents JSON."""
     return _ENVELOPE + _encode(event)[1:]

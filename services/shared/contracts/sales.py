@@ -10,7 +10,7 @@ from services.shared.errors import Reject
 
 SalesStatus = Literal[
     "accepted", "rejected", "disqualified", "opportunity", "won", "lost", "refunded",
-    "churned",
+    "churned", "returned",
 ]  # fmt: skip
 TYPE_OF: Mapping[SalesStatus, str] = {
     "accepted": "sales_accepted",
@@ -21,8 +21,15 @@ TYPE_OF: Mapping[SalesStatus, str] = {
     "lost": "lost",
     "refunded": "refunded",
     "churned": "churned",
+    "returned": "sales_returned",
 }
 STATUS_OF: Mapping[str, SalesStatus] = {type_: status for status, type_ in TYPE_OF.items()}
+
+
+def restored_status(properties: Mapping[str, Any]) -> SalesStatus | Literal[""]:
+    """The status that counts again after sales took back what it had said last; '' for none."""
+    given = properties.get("status")
+    return next((status for status in TYPE_OF if status == given), "")
 
 
 def scope_of(type_: str, origin: str = "") -> str:
@@ -53,17 +60,18 @@ def checked_properties(
     Raises Reject where that reason is missing or not on the list.
     """
     if type_ == TYPE_OF["disqualified"]:
-        reason = _listed(properties.get("reason"), reasons, where)
+        reason = listed(properties.get("reason"), reasons, where)
         properties = properties | {"reason": reason}
     return dict(sorted(properties.items()))
 
 
-def _listed(reason: Any, reasons: Sequence[str], where: str) -> str:
+def listed(reason: Any, reasons: Sequence[str], where: str) -> str:
+    """A reason as the playbook writes it. Raises Reject for one that is missing or not known."""
     given = str(reason or "").strip()
     for known in reasons:
         if _plain(known) == _plain(given):
             return known
-    title = f"no reason {given[:60]!r} to disqualify" if given else "disqualified without a reason"
+    title = f"no such reason: {given[:60]!r}" if given else "disqualified without a reason"
     raise Reject(title, where=where, remedy=f"use one of {', '.join(reasons)}")
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
+from services.shared.people.audit import Actor, record
 from services.shared.runtime import Heartbeat, refresh_every_second
 
 Scope = Literal["secret", "public", "query"]
@@ -66,9 +67,10 @@ async def register(
     *,
     origins: Sequence[str] | None = None,
     expires_at: datetime | None = None,
+    actor: Actor | None = None,
 ) -> str:
-    """Inserts or overwrites a key and returns its id. Raises Reject `key-form` when it is not of
-    the form.
+    """Inserts or overwrites a key and returns its id; the audit log says so of an `actor`. Raises
+    Reject `key-form` when it is not of the form.
     """
     match = PATTERN.fullmatch(key)
     if not match:
@@ -95,6 +97,9 @@ async def register(
                 "expires_at": expires_at,
             },
         )
+        if actor:
+            details = {"change": "made", "name": name, "scope": scope}
+            await record(connection, actor, "key", f"key {match[1]}", details)
     return match[1]
 
 

@@ -23,7 +23,7 @@ SECTIONS = {
     "cadence": "playbook.yaml", "holdout": "playbook.yaml",
     "sending": "playbook.yaml",
     "consent": "playbook.yaml", "inbound": "playbook.yaml", "personas": "playbook.yaml",
-    "sales": "playbook.yaml", "calls": "playbook.yaml",
+    "sales": "playbook.yaml", "handoff": "playbook.yaml", "calls": "playbook.yaml",
     "crm": "playbook.yaml",
     "identity": "identity.yaml",
     "exclusions": "identity.yaml", "fit": "score.yaml", "engagement": "score.yaml",

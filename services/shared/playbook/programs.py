@@ -1,5 +1,6 @@
 """Programs: series of items, who enters and leaves them, their pace, and what follows a loss."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -8,7 +9,7 @@ from services.shared.playbook.frozen import FrozenModel
 
 State = Literal["draft", "test", "live"]
 STATES: tuple[State, ...] = ("draft", "test", "live")
-Lost = Literal["disqualified", "rejected", "lost", "refunded", "churned"]
+Lost = Literal["disqualified", "rejected", "returned", "lost", "refunded", "churned"]
 Reported = Lost | Literal["accepted", "opportunity", "won"]
 
 
@@ -100,7 +101,12 @@ class AfterLoss(FrozenModel):
 
 
 DEFAULT_AFTER_LOSS = [
-    AfterLoss(sales=["disqualified", "lost"], reasons=["bad_timing"], then="wait", days=90),
+    AfterLoss(
+        sales=["disqualified", "rejected", "returned", "lost"],
+        reasons=["bad_timing"],
+        then="wait",
+        days=90,
+    ),
     AfterLoss(
         sales=["disqualified", "lost", "refunded", "churned"],
         reasons=["competitor", "student", "bad_data", "not_our_market"],
@@ -108,5 +114,24 @@ DEFAULT_AFTER_LOSS = [
     ),
     AfterLoss(sales=["disqualified", "lost"], reasons=["no_budget"], then="education"),
     AfterLoss(sales=["refunded", "churned"], then="wait", days=180),
-    AfterLoss(sales=["disqualified", "lost", "rejected"], then="go_on"),
+    AfterLoss(sales=["disqualified", "lost", "rejected", "returned"], then="go_on"),
 ]
+
+
+def rule_after(rules: Sequence[AfterLoss], status: str, reason: str) -> AfterLoss | None:
+    """The first rule for what sales reported; None where nothing was lost. Who was given back goes
+    on where no rule says otherwise.
+    """
+    if not status:  # of nearly everybody
+        return None
+    plain = _plain(reason)
+    for rule in rules:
+        if status in rule.sales and (
+            not rule.reasons or plain in {_plain(name) for name in rule.reasons}
+        ):
+            return rule
+    return AfterLoss(sales=["returned"], then="go_on") if status == "returned" else None
+
+
+def _plain(reason: str) -> str:
+    return "_".join(reason.lower().replace("-", " ").replace("_", " ").split())

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from services.shared.playbook.audiences import Audience
 from services.shared.playbook.expressions import names_in
 from services.shared.playbook.frozen import FrozenModel
+from services.shared.playbook.handoff import Handoff
 from services.shared.playbook.machines import Machines
 from services.shared.playbook.programs import (
     DEFAULT_AFTER_LOSS,
@@ -153,6 +154,9 @@ class Content(FrozenModel):
     body: str
     layout: str = Field(
         "", description="a file of the folder mails/, .mjml or .html, for the mail's HTML part"
+    )
+    channel: Literal["", "email", "webhook", "call"] = Field(
+        "", description="how this item goes out; left out it is its program's way"
     )
     language: str = "en"
     countries: list[str] = []
@@ -316,6 +320,7 @@ class Playbook(FrozenModel):
     inbound: Inbound = Inbound()
     identity: Identity = Identity()
     sales: Sales = Sales()
+    handoff: Handoff = Handoff()
     crm: Crm = Crm()
     senders: list[Sender] = []
     machines: Machines = Machines()
@@ -363,6 +368,7 @@ class Playbook(FrozenModel):
                 *(rule.trait for rule in self.fit.rules),
                 *(rule.trait for rule in self.exclusions),
                 *(persona.trait for persona in self.personas),
+                *(each.trait for owner in self.handoff.owners for each in owner.territories),
             )
             if trait
         ).union(*written_back, self.learned_traits)

@@ -33,6 +33,7 @@ def contradictions(playbook: Playbook) -> Iterable[Contradiction]:
     yield from never_holding(playbook)
     yield from _of_losses(playbook)
     yield from _of_audiences(playbook)
+    yield from _of_handoff(playbook)
     yield from _taken(playbook)
 
 
@@ -195,6 +196,14 @@ def _of_losses(playbook: Playbook) -> Iterable[Contradiction]:
             taken |= {*rule.sales}
         if rule.then == "wait" and not rule.days:
             yield Contradiction(at, "waits for no days", "Give `days`, or `then: go_on`")
+
+
+def _of_handoff(playbook: Playbook) -> Iterable[Contradiction]:
+    for i, stage in enumerate(playbook.handoff.ready_stages):
+        if stage not in playbook.model.stages:
+            known = playbook.model.stages
+            remedy = f"{did_you_mean(stage, known)}Use one of {', '.join(known)}"
+            yield Contradiction(("handoff", "ready_stages", i), f"no stage {stage!r}", remedy)
 
 
 def _of_fit(playbook: Playbook) -> Iterable[Contradiction]:

@@ -41,7 +41,7 @@ class AnyKey:
     """Keys among which every one is in force."""
 
     def authorize(self, given: str, *scopes: str) -> Any:
-        return SimpleNamespace(id="k", scope="query")
+        return SimpleNamespace(id="k", name="crm", scope="query")
 
 
 @pytest.fixture

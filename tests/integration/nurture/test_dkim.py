@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from services.nurture.channels.dkim_signing import Signer
 from services.nurture.channels.email import Email
 from services.nurture.channels.message import Message
+from services.shared.dkim_signing import Signer
 from services.shared.errors import Reject
 from services.shared.settings import Settings
 from tests.support.dns_server import DnsServer, txt

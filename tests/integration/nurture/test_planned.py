@@ -18,6 +18,7 @@ from services.nurture.store.planned import Filter
 from services.ops.commands import overrides
 from services.shared.http.keys import ApiKeys, register
 from services.shared.http.signin import PageSessions
+from services.shared.people.audit import command_line
 from tests.integration.nurture.test_calls import by_call
 from tests.integration.nurture.test_nurture import (
     LEAD,
@@ -300,7 +301,7 @@ async def test_quiet_hours_are_obeyed_but_by_calls(bench: Bench, desk: Desk) -> 
     await bench.take(change(lead=OTHER, email="bo@other.example"))
     call = PlannedTouches(bench.engine, bench.rules, bench.clock, bench.pepper, lambda: None)
     (one,) = (await call.page(Filter(lead=uuid.UUID(OTHER)), None, 10)).upcoming
-    await call.decide(uuid.UUID(one.touch.id), "send-now", "ada", "")
+    await call.decide(uuid.UUID(one.touch.id), "send-now", "ada", "", command_line())
     await go_on(bench, MIDNIGHT + DAY)
     assert (await sent(bench))[-1].channel == "call"
 

@@ -22,7 +22,7 @@ from services.scorer.queries.repository import TIMELINE
 from services.scorer.scoring import Scoring
 from services.shared.clock import DAY, from_us, rfc3339
 from services.shared.contracts.events import Interaction
-from services.shared.db import rows
+from services.shared.db import rows, value
 from services.shared.http.keys import ApiKeys, new_key, register
 from services.shared.messaging.kafka import Publisher
 from services.shared.playbook.sections import Playbook
@@ -30,6 +30,11 @@ from services.shared.settings import Settings
 from tests.support import present
 from tests.support.long_leads import FIRST_PROFILE, long_lead, record
 
+# of stored events and links, by this session since its statistics were collected
+ROWS_READ = (
+    "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables "
+    "WHERE schemaname = 'scorer' AND relname IN ('event', 'timed_link')"
+)
 EVENTS = 100_000
 APART = 300 * DAY // EVENTS
 GENEROUS = 5
@@ -95,7 +100,9 @@ async def test_what_happens_to_a_lead_of_100_000_events_costs_little(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Late or not, a visitor who turns out to be the lead, memory; and the set decides (D1)."""
+    """Late or not, another body, a visitor who turns out to be the lead, memory; and the set
+    decides (D1).
+    """
     first = now() - 301 * DAY
     await long_lead(engine, handler, EVENTS, first, APART)
     read = EventsRead(monkeypatch)
@@ -104,6 +111,9 @@ async def test_what_happens_to_a_lead_of_100_000_events_costs_little(
         seconds = await apply(engine, handler, (viewed(f"n{n}"), first + int(days * DAY)))
         assert seconds < GENEROUS * LATE_EVENT_S
         assert read.rows <= window.WHOLE + MOST_MILESTONES
+    read.rows = 0
+    await apply(engine, handler, (viewed("busy/50000"), first))
+    assert read.rows <= window.WHOLE + MOST_MILESTONES
     tracemalloc.start()
     try:
         await apply(engine, handler, (viewed("once more"), first + 100 * DAY))
@@ -146,6 +156,47 @@ async def test_long_leads_are_divided_and_mended_in_constant_memory(
     assert [counts[lead] for lead in people] == [3000 + 2000 + 1, 3000 + 1000 + 1]
     smaller = viewed("a/2000", user_id="a", traits={"seats": 4})
     await apply(engine, handler, (smaller, first))
+    assert (await verify(settings, lambda _: None)).mismatches == []
+
+
+async def test_an_event_of_a_visitor_whom_two_share_reads_what_is_near_in_time(
+    engine: AsyncEngine, handler: Handler, settings: Settings
+) -> None:
+    """D2: of 20,000 stored events of the visitor and the same number of the people as many are read
+    as two folds weigh, also where 33 of them change hands, and where an earlier release divided
+    them.
+    """
+    first, apart = now() - 301 * DAY, 300 * DAY // 20_000
+    weighed = 2 * (window.WHOLE + MOST_MILESTONES)  # of two people
+    for user in "ab":
+        await long_lead(engine, handler, 10_000, first, 2 * apart, user)
+    await long_lead(engine, handler, 20_000, first, apart, "v-17", kind="anonymous_id")
+
+    async def rows_read(name: str, days: float, user: str = "") -> int:
+        named = {"user_id": user} if user else {}
+        data = viewed(name, anonymous_id="v-17", **named)
+        decoded = handler.decode(record(data, first + int(days * DAY)))
+        async with engine.begin() as connection:
+            before = await value(connection, ROWS_READ)
+            await handler.apply(connection, [decoded])
+            return int(await value(connection, ROWS_READ) - before)
+
+    await rows_read("a", 20, "a")
+    await rows_read("b", 298, "b")
+    for name, days, user in (
+        ("new", 300.5, ""),
+        ("late", 150, ""),
+        ("first", -1, ""),
+        ("a again", 150, "a"),
+        ("b again", 299, "b"),
+        ("a last", 300.6, "a"),
+        ("half a day of b", 297.5, "b"),
+    ):
+        assert await rows_read(name, days, user) <= weighed, name
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM scorer.timed_link"))
+    await rows_read("as before", 150)
+    assert await rows_read("once more", 151) <= weighed
     assert (await verify(settings, lambda _: None)).mismatches == []
 
 

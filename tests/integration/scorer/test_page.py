@@ -4,7 +4,8 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,10 +13,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sse_starlette.sse import AppStatus
 
+from services.ops.rehearsal.cast import Options
+from services.ops.rehearsal.rehearsal import rehearse
 from services.scorer.api import create_app
 from services.scorer.processing.handler import Handler
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
+from services.scorer.ui.rehearsal import Asked, Rehearsals, Result
 from services.scorer.wording import visitor_name
 from services.shared.clock import EPOCH, Clock
 from services.shared.contracts.events import (
@@ -729,3 +733,42 @@ async def test_the_page_says_why_nothing_goes_out(site: Site) -> None:
     assert "Sending by email has stopped" in page
     assert "the mail server answered 535 &lt;script&gt;" in page
     assert ODD not in page
+
+
+async def test_a_rehearsal_is_run_from_its_page_and_its_figures_and_plot_are_shown(
+    site: Site, default_playbook: Playbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Options(8, 30, 1, datetime(2026, 3, 1, tzinfo=UTC))
+    found = rehearse(default_playbook, options, lambda step, share: None)
+    released = asyncio.Event()
+
+    async def rehearsed(self: Rehearsals, asked: Asked, at: datetime, folder: Path) -> Result:
+        self.share = 0.42
+        await released.wait()
+        return Result(asked, at, found.summary, found.plot)
+
+    monkeypatch.setattr(Rehearsals, "_rehearsed", rehearsed)
+    assert (await site.http.get("/rehearsal")).status_code == 303, "nobody is signed in"
+    await site.sign_in()
+    assert (await site.http.get("/rehearsal/plot")).status_code == 404
+    assert 'action="/rehearsal"' in (await site.http.get("/rehearsal")).text
+    evil = {"Origin": "https://evil.example"}
+    assert (await site.http.post("/rehearsal", headers=evil)).status_code == 403
+    for wrong in ({"leads": "9999"}, {"days": "x"}):
+        assert (await site.http.post("/rehearsal", data=wrong)).status_code == 404
+    begun = await site.http.post("/rehearsal", data={"leads": "100", "days": "60"})
+    assert (begun.status_code, begun.headers["location"]) == (303, "/rehearsal")
+    await asyncio.sleep(0)
+    running = await site.http.get("/rehearsal")
+    assert "42 %" in running.text
+    assert running.headers["refresh"] == "2; url=/rehearsal"
+    assert "<button>Rehearse" not in running.text
+    released.set()
+    await asyncio.sleep(0.01)
+    shown = await site.http.get("/rehearsal")
+    assert "8 simulated people over 30 days" in shown.text
+    assert "Simulated people, never a forecast" in shown.text
+    assert "refresh" not in shown.headers
+    plot = await site.http.get("/rehearsal/plot")
+    assert (plot.headers["content-type"], plot.text) == ("image/svg+xml", found.plot)
+    assert '<a href="/rehearsal" aria-current="page">Rehearsal</a>' in shown.text

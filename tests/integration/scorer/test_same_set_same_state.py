@@ -138,7 +138,7 @@ async def same_state(
     all_records += histories.resent(rng, happened)
     async with engine.begin() as connection:
         tables = (
-            "event, identifier, link, verdict, lead, lead_state, announcement, touch, "
+            "event, identifier, link, timed_link, verdict, lead, lead_state, announcement, touch, "
             "outbox, dead_letter, progress"
         )
         reset = "TRUNCATE " + ", ".join(f"scorer.{one.strip()}" for one in tables.split(","))

@@ -55,6 +55,17 @@ def test_commercial_distance_shrinks_with_the_stage(make: Any, stage: str, reach
         )
 
 
+@pytest.mark.parametrize(
+    ("handoff", "expected"), [("", "a"), ("rejected", "a"), ("open", None), ("next", None)]
+)
+def test_an_offer_waits_while_a_hand_off_is_open(make: Any, handoff: str, expected: str) -> None:
+    """N8: also where sales has once worked with the lead."""
+    offer = item("a", stages=["decision"], distance=3)
+    rules = make(offer, programs=[program("a", stages=["decision"])])
+    known = lead(stage="decision", sales_status="lost", handoff=handoff)
+    assert chosen(rules, known, "decision") == (expected or "nothing_suitable")
+
+
 def test_an_item_for_another_stage_is_not_offered(make: Any) -> None:
     """N1."""
     rules = make(item("a", stages=["decision"]), item("b", stages=["consideration", "awareness"]))

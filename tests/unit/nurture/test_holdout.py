@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from services.nurture.rules.grounds import Rules
-from tests.support.nurture import held_out, item, lead, with_parts
+from services.nurture.rules.grounds import Rules, Withhold
+from tests.support.nurture import decided, held_out, item, lead, trigger, with_parts
 
 
 def test_the_hold_out_has_its_share_of_companies_for_good(make: Any) -> None:
@@ -38,3 +38,11 @@ def test_another_salt_draws_again_and_without_an_address_the_user_counts(make: A
     drawn = [held_out(first, user) for user in users]
     assert drawn == [held_out(first, user) for user in renamed]
     assert 0.3 < sum(drawn) / 200 < 0.7
+
+
+def test_who_has_no_address_is_in_no_arm_and_may_enter_a_program_later(make: Any) -> None:
+    """N10: the account is not known yet, so the missing address is the ground."""
+    rules = make(item("a"), share=0.9)
+    for n in range(20):
+        decision = decided(rules, lead(id=str(n), email=""), trigger())
+        assert decision == Withhold("no_consent", "no address is known")

@@ -95,7 +95,8 @@ class World:
             self.withheld.append((found.reason, found.why))
             return
         self.due[touch] = Touch(
-            id=touch, lead=self.lead.id, program=name, stage=asked.stage, channel=channel,
+            id=touch, lead=self.lead.id, program=name, stage=asked.stage,
+            channel=found.content.channel or channel,
             content=found.content.id, status="due", reason=found.reason, why=found.why,
             decided_at=self.now, cause_at=asked.cause_at, due_at=found.due_at,
             follows="before" if asked.follows else "", requested=False,
@@ -224,6 +225,14 @@ def test_three_unanswered_touches_slow_down_then_change_the_angle_then_pause(mak
     world.act("e")
     world.run(NOW + 210 * DAY)
     assert world.sent[-1].content == "f", "who answers goes on"
+
+
+def test_unanswered_touches_change_the_channel_where_an_item_has_another(make: Any) -> None:
+    """N9: the second form of another way."""
+    world = begin(make(*items(*"abcdefg"), *items("call", channel="call")))
+    world.run(NOW + 200 * DAY)
+    assert [one.content for one in world.sent] == ["a", "b", "c", "d", "call", "e"]
+    assert [one.channel for one in world.lead.had] == [*["email"] * 4, "call", "email"]
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from services.nurture.rules.cadence import cap_reached, slower_pace
 from services.nurture.rules.grounds import Case
-from services.nurture.rules.public_holidays import is_holiday
 from services.nurture.rules.time_zones import country_of, zones_of
 from services.nurture.rules.timing import window_opens
 from services.nurture.rules.waits import earliest
 from services.shared.playbook.sections import Cadence, Cap, Playbook
+from services.shared.public_holidays import is_holiday
 from tests.support.nurture import due, item, lead, make_rules, trigger, utc, with_parts
 
 ZONES = ["Europe/Berlin", "America/New_York", "America/Santiago", "Asia/Tokyo", "Asia/Kathmandu",

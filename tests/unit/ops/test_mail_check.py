@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
-from services.nurture.channels.dkim_signing import Signer
 from services.ops.__main__ import app
 from services.ops.commands.mail_check import Finding, mail_check
 from services.ops.commands.names import NameServer, names_of
+from services.shared.dkim_signing import Signer
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests.support.dns_server import DnsServer, txt

@@ -71,7 +71,7 @@ def app(default_playbook: Playbook, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     """The scorer's application, where everybody may ask and nobody is known."""
     settings = Settings()
     keys = ApiKeys(open_engine(settings, "scorer"))
-    monkeypatch.setattr(keys, "authorize", lambda *_: type("Key", (), {"id": "k"}))
+    monkeypatch.setattr(keys, "authorize", lambda *_: type("Key", (), {"id": "k", "name": "crm"}))
 
     async def nobody(*_: object) -> None: ...
 

@@ -1,0 +1,1 @@
+"""`rehearse`: a playbook on simulated people in virtual time, without servers."""

@@ -1,0 +1,113 @@
+"""The lines of touches.jsonl and events.jsonl: what is needed to check every rule from outside."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from services.nurture.rules.choice import MOST_COMMERCIAL
+from services.nurture.rules.consent import permitted
+from services.nurture.rules.grounds import Rules
+from services.nurture.rules.holdout import is_held_out
+from services.nurture.rules.lead import Lead
+from services.nurture.rules.time_zones import country_of, zones_of
+from services.ops.rehearsal.cast import Actor
+from services.ops.rehearsal.run import Act
+from services.shared.clock import from_us, rfc3339
+from services.shared.contracts.events import Snapshot, Touch
+from services.shared.playbook.sections import UNKNOWN
+
+Row = dict[str, Any]
+
+
+class Rows:
+    """Lines of decisions that are final."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self.rows: list[Row] = []
+
+    def held_out(self, actor: Actor) -> bool:
+        """Whether the account of a lead is in the hold-out."""
+        lead = Lead(actor.id, Snapshot(stage=UNKNOWN, email=actor.person.email))
+        return is_held_out(lead, self._rules.playbook.holdout, self._rules.cleaner)
+
+    def decided(self, actor: Actor, touch: Touch, lead: Lead, now: datetime) -> None:
+        """Adds a touch that was sent or withheld, with the lead as it was then."""
+        rules, snapshot = self._rules, lead.snapshot
+        playbook = rules.playbook
+        item = playbook.content_by_id.get(touch.content)
+        zone = zones_of(snapshot.traits, playbook.company.timezone)[0]
+        consent = lead.consent
+        counts = permitted(consent, double_opt_in=playbook.consent.double_opt_in)
+        sent = touch.status == "sent"
+        limits = self._limits(touch, lead)
+        self.rows.append({
+            "lead": actor.id,
+            "account": actor.person.email.rpartition("@")[2],
+            "program": touch.program or None,
+            "announcement": touch.announcement or None,
+            "at": rfc3339(now),
+            "local": now.astimezone(zone).isoformat(),
+            "stage": touch.stage,
+            "belief": snapshot.belief,
+            "sales_status": snapshot.sales_status or None,
+            "content": item.id if item else None,
+            **limits,
+            "channel": touch.channel or None,
+            "purpose": _purpose(touch, rules),
+            "decision": "sent" if sent else "withheld",
+            "reason": None if sent else touch.reason,
+            "arm": "holdout" if self.held_out(actor) else "treated",
+            "propensity": 1.0 if touch.propensity is None else touch.propensity,
+            "consent_since": rfc3339(consent.at) if consent and counts else None,
+            "touch": touch.id,
+            "follows": touch.follows or None,
+            "product": touch.product,
+            "persona": touch.persona or None,
+            "country": country_of(snapshot.traits, playbook.company.timezone) or None,
+            "why": touch.why,
+        })  # fmt: skip
+
+    def _limits(self, touch: Touch, lead: Lead) -> Row:
+        """The bounds that held for the decision: what was asked for is bound by neither stage,
+        distance nor prerequisites.
+        """
+        playbook = self._rules.playbook
+        item = playbook.content_by_id.get(touch.content)
+        if touch.requested:
+            return {
+                "content_stages": [UNKNOWN, *playbook.stages] if item else [],
+                "distance": item.distance if item else None,
+                "max_distance": MOST_COMMERCIAL,
+                "prerequisites": [],
+            }
+        return {
+            "content_stages": item.stages if item else [],
+            "distance": item.distance if item else None,
+            "max_distance": self._rules.library.max_distance(lead, touch.stage),
+            "prerequisites": item.prerequisites if item else [],
+        }
+
+
+def _purpose(touch: Touch, rules: Rules) -> str | None:
+    if touch.requested:
+        return "service"
+    item = rules.playbook.content_by_id.get(touch.content)
+    return item.purpose if item else None
+
+
+def lines(rows: Iterable[Row]) -> bytes:
+    """As JSON Lines, in the order of their times."""
+    ordered = sorted(rows, key=lambda row: (row["at"], row["lead"], row["touch"] or ""))
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in ordered)
+
+
+def act_lines(acts: Iterable[Act]) -> bytes:
+    """What leads did as JSON Lines, in the order of their times."""
+    ordered = sorted(acts, key=lambda act: tuple(map(str, (f"{act.at:020d}", *act))))
+    return b"".join(
+        msgspec.json.encode(act._asdict() | {"at": rfc3339(from_us(act.at))}) + b"\n"
+        for act in ordered
+    )

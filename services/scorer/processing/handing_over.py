@@ -1,0 +1,441 @@
+"""Examines leads that may be handed over, and hand-offs whose clock has something to say: each lead
+in a transaction of its own, under its lock.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
+
+import structlog
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.scorer.failing import is_of_one_lead, report
+from services.scorer.handoffs import capacity, notices, owners
+from services.scorer.handoffs.facts import act_of, is_own, raises, reasons_of, said_of, words_of
+from services.scorer.handoffs.grounds import Act, Facts, Standing
+from services.scorer.handoffs.records import WAITING, Handoff
+from services.scorer.handoffs.rules import (
+    Examined,
+    Noted,
+    Rules,
+    examine,
+    reassign,
+    start_clock,
+    tick,
+)
+from services.scorer.handoffs.store import HandoffStore
+from services.scorer.handoffs.working_time import WorkingTime
+from services.scorer.history import History
+from services.scorer.model.explanation import explain
+from services.scorer.model.window import Known
+from services.scorer.processing.snapshots import snapshot_of
+from services.scorer.records import LeadRow
+from services.scorer.scoring import Scoring
+from services.scorer.store import Store
+from services.scorer.wording import name_of
+from services.shared.clock import to_us
+from services.shared.contracts.events import (
+    CHANGES,
+    Change,
+    ChangeEvent,
+    HandoffStep,
+    derived,
+    encode,
+)
+from services.shared.contracts.provenance import HISTORY, decode_provenance
+from services.shared.db import is_transient, value
+from services.shared.messaging import outbox
+from services.shared.messaging.kafka import Outgoing
+from services.shared.playbook.programs import rule_after
+from services.shared.runtime import Heartbeat, fault_point
+
+log = structlog.get_logger()
+BATCH = 50
+ALLOCATE_S = 1.0
+PUT_OFF = timedelta(minutes=5)
+ALLOCATION = 0x68616E64  # the advisory lock under which room in the week is given
+
+
+class Examiner:
+    """Takes what is due; late, twice or never changes nothing but the delay. `wake` is called when
+    there is something to publish, `page` is the address of our pages, '' for none.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        scoring: Scoring,
+        poll_s: float,
+        wake: Callable[[], None],
+        *,
+        webhook: bool = False,
+        page: str = "",
+    ) -> None:
+        playbook = scoring.playbook
+        self._engine, self._scoring, self._poll_s, self._wake = engine, scoring, poll_s, wake
+        self._webhook, self._page = webhook, page
+        self._section, self._zone = playbook.handoff, playbook.company.timezone
+        working = WorkingTime.of(playbook.handoff, self._zone)
+        self.rules = Rules(playbook.handoff, playbook.model.stages, working)
+        self._allocated = 0.0
+
+    async def run(self, heartbeat: Heartbeat) -> None:
+        """Examines until cancelled."""
+        while True:
+            heartbeat()
+            examined = 0
+            try:
+                examined = await self.examine_due(heartbeat)
+                if not examined and time.monotonic() - self._allocated >= ALLOCATE_S:
+                    self._allocated = time.monotonic()
+                    await self.allocate()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("handing_over_waits", reason=type(error).__name__)
+            if examined < BATCH:
+                await asyncio.sleep(self._poll_s)
+
+    async def examine_due(self, heartbeat: Heartbeat = lambda: None) -> int:
+        """Examines what is due, the longest due first; returns how many leads."""
+        now = self._scoring.clock.now()
+        async with self._engine.connect() as connection:
+            due = await HandoffStore(connection).due_leads(now, BATCH)
+        done = 0
+        for lead in due:
+            heartbeat()
+            done += await self._alone(lead, now)
+        return done
+
+    async def _alone(self, lead: uuid.UUID, now: datetime) -> bool:
+        """Examines one lead; one that fails by its own data is put off."""
+        try:
+            return await self._commit(lambda connection: self._examine(connection, lead, now))
+        except Exception as error:
+            if not is_of_one_lead(error):
+                raise
+            report(lead, "handing_over", type(error).__name__)
+            async with self._engine.begin() as connection:
+                await HandoffStore(connection).put_off(lead, now + PUT_OFF)
+            return True
+
+    async def _commit(self, work: Callable[[AsyncConnection], Awaitable[bool]]) -> bool:
+        async with self._engine.begin() as connection:
+            done = await work(connection)
+            fault_point("before_handoff_is_kept")
+        fault_point("after_handoff_is_kept")
+        self._wake()
+        return done
+
+    async def _examine(
+        self, connection: AsyncConnection, lead_id: uuid.UUID, now: datetime
+    ) -> bool:
+        """One lead; False where another process has it."""
+        store, leads = HandoffStore(connection), Store(connection)
+        lead = (await leads.lock_free({lead_id})).get(lead_id)
+        if lead is None:
+            return False
+        await store.examined(lead_id)
+        if into := await store.merged_into(lead_id):
+            await store.move(lead_id, into)
+            await store.examine_at([into], now)
+            return True
+        found = await store.first_event(lead_id)
+        if found is None:
+            return True
+        states = (await leads.states([lead_id])).get(lead_id, {})
+        lead.states = {
+            product: state
+            for product, state in states.items()
+            if product in self._scoring.playbook.products and self._scoring.fold.reads(state.fold)
+        }
+        lead.identifiers = (await leads.identifiers([lead_id])).get(lead_id, [])
+        first = Act(found.occurred_at, found.uid.hex, to_us(found.received_at))
+        history = await History(connection, self._scoring.fold.declared).known_of(lead_id)
+        lead.profile = history.profile
+        uids = {first.uid, *(event.uid for event in history.events)}
+        known = await self._own(store, lead_id, uids, now)
+        self._view(lead, now)
+        facts = await self._facts(store, lead, history, first)
+        examined = examine(self.rules, lead_id, facts, known, now)
+        await self._apply(connection, lead, history, facts, known, examined, now)
+        return True
+
+    async def _own(
+        self, store: HandoffStore, lead: uuid.UUID, events: Iterable[str], now: datetime
+    ) -> list[Handoff]:
+        """The lead's hand-offs: a hand-off goes with the event for which it was opened."""
+        known = await store.of_lead(lead, events)
+        places = await store.leads_of_events(each.opener for each in known)
+        own = []
+        for each in known:
+            before, each.lead_id = each.lead_id, places.get(each.opener, lead)
+            if each.lead_id != before:
+                await store.write([each])
+                await store.examine_at([before], now)
+            if each.lead_id == lead:
+                own.append(each)
+            else:
+                await store.examine_at([each.lead_id], now)
+        return own
+
+    def _view(self, lead: LeadRow, now: datetime) -> None:
+        """Views the lead's states from now."""
+        fold, states = self._scoring.fold, list(lead.states.values())
+        if not states:
+            return
+        fits, effects = fold.persons([lead.profile.fit_traits()] * len(states))
+        moments = [max(to_us(now), lead.profile.last_at, state.fold.last_at) for state in states]
+        views = fold.view([state.fold for state in states], moments, fits, effects)
+        products = self._scoring.playbook.products
+        for state, view in zip(states, views, strict=True):
+            state.view = view
+            state.sales = lead.profile.sales_of(state.fold.product, products)
+            state.qualified = fold.fit.qualified(view.fit) and not lead.excluded
+
+    async def _facts(self, store: HandoffStore, lead: LeadRow, history: Known, first: Act) -> Facts:
+        playbook, interpreter = self._scoring.playbook, self._scoring.fold.interpreter
+        types = playbook.handoff.raised_hand
+        raised = [act_of(each) for each in history.events if raises(types, interpreter, each)]
+        if raised:
+            flags = await store.flags_of(act.uid for act in raised)
+            raised = [
+                act
+                for act in raised
+                if decode_provenance(flags.get(act.uid, "")).import_mode != HISTORY
+            ]
+        words = words_of(history.events)
+        last = words[-1] if words else None
+        rule = rule_after(playbook.after_loss, last.status, last.reason) if last else None
+        return Facts(
+            first=first,
+            raises=raised,
+            acts=[act_of(each) for each in history.events if is_own(each)],
+            words=words,
+            standings=[
+                Standing(product, state.view.stage, state.qualified, state.view.likelihood)
+                for product, state in sorted(lead.states.items())
+                if state.view
+            ],
+            is_excluded=bool(lead.excluded),
+            is_reachable=not lead.provisional and bool(lead.profile.email or lead.handoff),
+            ends=rule is not None and rule.then == "nothing",
+        )
+
+    async def _apply(
+        self, connection: AsyncConnection, lead: LeadRow, history: Known, facts: Facts,
+        known: list[Handoff], examined: Examined, now: datetime,
+    ) -> None:  # fmt: skip
+        """Opens what is new, moves clocks on, writes all of it, and puts out what is told of it."""
+        store, noted, new = HandoffStore(connection), list(examined.noted), examined.new
+        before = [each for each in known if each.ended_at and each.owner]
+        for each in [*known, *([new] if new else [])]:
+            if each.is_waiting:
+                self._describe(lead, history, facts, each, now)
+        if new and new.status == "next":
+            noted.append(Noted(new, "detected", now))
+            no_limit = self._section.capacity_per_week is None
+            if examined.is_urgent or no_limit:
+                noted += await self._opened(store, lead, new, before, now)
+        for each in [*known, *([new] if new else [])]:
+            noted += await self._ticked(store, lead, each, now)
+        await store.note(noted)
+        changed = {each.handoff.id: each.handoff for each in noted}
+        waiting = [each for each in known if each.is_waiting]
+        await store.write([*changed.values(), *waiting], new)
+        await self._tell(connection, lead, [*known, *([new] if new else [])], noted, now)
+        if examined.look_again:
+            await store.examine_at([lead.id], examined.look_again)
+
+    def _describe(
+        self, lead: LeadRow, history: Known, facts: Facts, handoff: Handoff, now: datetime
+    ) -> None:
+        """Writes down where the lead stands, the reasons, and what it said."""
+        standing = next((each for each in facts.standings if each.product == handoff.product), None)
+        view = lead.states[handoff.product].view if handoff.product in lead.states else None
+        if standing is None or view is None:
+            handoff.said = said_of(history.events)
+            handoff.reasons = handoff.reasons or [
+                "asks for a person",
+                "not known yet",
+                "no score yet",
+            ]
+            return
+        handoff.stage, handoff.likelihood = standing.stage, standing.likelihood
+        handoff.said = said_of(history.events)
+        fold = self._scoring.fold
+        moment = max(to_us(now), history.events[-1].at)
+        ledger = explain(fold, handoff.product, history, moment)
+        opener = next((each for each in history.events if each.uid == handoff.opener.hex), None)
+        fit = f"fit {fold.fit.grade(view.fit)}, {view.fit:.0f} of 100"
+        handoff.reasons = reasons_of(
+            self._scoring.playbook, fold.interpreter, handoff, opener, standing, fit, ledger
+        )
+
+    async def _opened(
+        self, store: HandoffStore, lead: LeadRow, handoff: Handoff,
+        before: list[Handoff], now: datetime,
+    ) -> list[Noted]:  # fmt: skip
+        """Gives a hand-off its owner and starts its clock; nothing where no owner has room."""
+        choice = await self._chosen(store, lead, handoff, before, now)
+        is_urgent = handoff.kind == "raised_hand"
+        if self._section.owners and not choice.owner and not is_urgent:
+            return []
+        handoff.owner, handoff.why_owner = choice
+        return start_clock(self.rules, handoff, self._working(choice.owner), now)
+
+    async def _chosen(
+        self, store: HandoffStore, lead: LeadRow, handoff: Handoff,
+        before: list[Handoff], now: datetime, tried: Iterable[str] = (),
+    ) -> owners.Choice:  # fmt: skip
+        week = capacity.week_of(now, self.rules.working.zone)
+        last = max(before, key=lambda each: each.ended_at or each.detected_at, default=None)
+        asked = owners.Asked(
+            str(handoff.id),
+            now,
+            lead.profile.email.rpartition("@")[2].lower(),
+            lead.profile.known_traits(),
+            handoff.owner or (last.owner if last else ""),
+            await store.account_owner(lead.id, handoff.product),
+            frozenset(tried),
+            handoff.kind == "raised_hand",
+        )
+        loads = await store.loads(now, week, self._section.no_show_reasons)
+        return owners.choose(self._section, self._zone, asked, loads)
+
+    def _working(self, owner: str) -> WorkingTime:
+        person = self._section.by_email.get(owner)
+        return WorkingTime.of(self._section, self._zone, person)
+
+    async def _ticked(
+        self, store: HandoffStore, lead: LeadRow, handoff: Handoff, now: datetime
+    ) -> list[Noted]:
+        """Moves a clock on; who is silent loses it to another, where there is one."""
+        noted = tick(self.rules, handoff, now)
+        missed = any(each.what == "response_missed" for each in noted)
+        if missed and self._section.reassign and handoff.owner:
+            tried = {*handoff.owners_tried, handoff.owner}
+            choice = await self._chosen(store, lead, handoff, [], now, tried)
+            if choice.owner:
+                working = self._working(choice.owner)
+                noted += reassign(self.rules, handoff, *choice, working, now)
+        return noted
+
+    # -- room in the week -------------------------------------------------------------------------
+
+    async def allocate(self) -> int:
+        """Opens the best of those that wait for room; returns how many."""
+        now = self._scoring.clock.now()
+        async with self._engine.connect() as connection:
+            waits = await value(
+                connection, "SELECT EXISTS (SELECT 1 FROM scorer.handoff WHERE status = 'next')"
+            )
+        if not waits:
+            return 0
+        async with self._engine.begin() as connection:
+            await value(connection, f"SELECT pg_advisory_xact_lock({ALLOCATION})")
+            store = HandoffStore(connection)
+            week = capacity.week_of(now, self.rules.working.zone)
+            opened = await store.opened_since(week)
+            left = capacity.room(self._section.capacity_per_week, opened)
+            chosen = capacity.best(await store.waiting_for_room(), left)
+            done = 0
+            for handoff in chosen:
+                done += await self._allocated_to(connection, handoff, now)
+            fault_point("before_room_is_given")
+        if done:
+            self._wake()
+        return done
+
+    async def _allocated_to(
+        self, connection: AsyncConnection, handoff: Handoff, now: datetime
+    ) -> bool:
+        store, leads = HandoffStore(connection), Store(connection)
+        lead = (await leads.lock_free({handoff.lead_id})).get(handoff.lead_id)
+        if lead is None:
+            return False
+        lead.states = (await leads.states([lead.id])).get(lead.id, {})
+        lead.identifiers = (await leads.identifiers([lead.id])).get(lead.id, [])
+        known = [each for each in await store.of_lead(lead.id) if each.id != handoff.id]
+        before = [each for each in known if each.ended_at and each.owner]
+        noted = await self._opened(store, lead, handoff, before, now)
+        if not noted:
+            return False
+        self._view(lead, now)
+        await store.note(noted)
+        await store.write([handoff])
+        await self._tell(connection, lead, [*known, handoff], noted, now)
+        return True
+
+    # -- telling ----------------------------------------------------------------------------------
+
+    async def _tell(
+        self, connection: AsyncConnection, lead: LeadRow, known: list[Handoff],
+        noted: list[Noted], now: datetime,
+    ) -> None:  # fmt: skip
+        """Marks the lead with its last hand-off, and puts out what others hear of it."""
+        store = HandoffStore(connection)
+        status = _last_status(known)
+        if status != lead.handoff:
+            await store.mark(lead.id, status)
+            lead.handoff = status
+        told = [each for each in noted if each.what not in ("detected", "told")]
+        contact = self._contact(lead)
+        for each in told:
+            zone = self._working(each.handoff.owner).zone
+            await store.tell(notices.notices(each, contact, zone, webhook=self._webhook))
+        outgoing = [self._event(lead, each, now) for each in told]
+        await outbox.enqueue(connection, "scorer", outgoing)
+
+    def _contact(self, lead: LeadRow) -> notices.Contact:
+        traits = lead.profile.known_traits()
+        name = name_of(traits, lead.profile.last_linked_first(lead.identifiers)).name
+        page = f"{self._page.rstrip('/')}/leads/{lead.id}" if self._page else ""
+        return notices.Contact(name, lead.profile.email, notices.phone_of(traits), page)
+
+    def _event(self, lead: LeadRow, noted: Noted, now: datetime) -> Outgoing:
+        """`lead.handoff_changed.v1` of one step."""
+        handoff = noted.handoff
+        state = lead.states.get(handoff.product) or next(iter(lead.states.values()), None)
+        snapshot = (
+            snapshot_of(lead, state, state.view, self._scoring.pepper)
+            if state and state.view
+            else None
+        )
+        change = Change(
+            lead=str(lead.id),
+            version=lead.version,
+            product=handoff.product,
+            stage=handoff.stage,
+            snapshot=replace(snapshot, handoff=lead.handoff) if snapshot else None,
+            handoff=step_of(noted),
+        )
+        id_ = derived("handoff", handoff.id, noted.what, noted.at.isoformat(), noted.by)
+        event = ChangeEvent(id=id_, type="lead.handoff_changed.v1", time=now, data=change)
+        return Outgoing(CHANGES, str(lead.id), encode(event))
+
+
+def step_of(noted: Noted) -> HandoffStep:
+    """A step as others hear of it."""
+    handoff = noted.handoff
+    return HandoffStep(
+        id=str(handoff.id), what=noted.what, kind=handoff.kind, status=handoff.status,
+        at=noted.at, owner=handoff.owner, why_owner=handoff.why_owner,
+        reasons=tuple(handoff.reasons), said=handoff.said, opened_at=handoff.opened_at,
+        respond_by=handoff.respond_by, expires_at=handoff.expires_at, by=noted.by,
+        reason=noted.reason, until=noted.until.isoformat() if noted.until else "",
+    )  # fmt: skip
+
+
+def _last_status(known: Iterable[Handoff]) -> str:
+    """The status of the hand-off that waits, else of the last that counts; '' without one."""
+    real = [each for each in known if each.status not in ("superseded", "withdrawn")]
+    last = max(
+        real,
+        key=lambda each: (each.status in WAITING, each.ended_at or each.detected_at, str(each.id)),
+        default=None,
+    )
+    return last.status if last else ("withdrawn" if any(known) else "")
