@@ -8,6 +8,7 @@ import structlog
 import typer
 
 from services.ops.cli import (
+    audience,
     audit,
     channels,
     choice,
@@ -22,6 +23,7 @@ from services.ops.cli import (
     mail,
     model,
     people,
+    planned,
     playbook,
     rehearse,
     reports,
@@ -68,7 +70,9 @@ app.add_typer(reports.app, name="report")
 app.command("rehearse", help=rehearse.HELP)(rehearse.rehearse_playbook)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")
+app.add_typer(planned.app, name="planned")
 app.add_typer(content.app, name="content")
+app.add_typer(audience.app, name="audience")
 app.add_typer(handoffs.app, name="handoffs")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")

@@ -43,6 +43,8 @@ from services.shared.messaging.kafka import Outgoing, Record
 from services.shared.playbook.sections import Crm
 from services.shared.telemetry import EVENTS_APPLIED
 
+# what is told of a touch and is none of its states
+OUTSIDE_TIMELINES = frozenset({"touch.answered.v1", "touch.exported.v1"})
 NO_ACTS: Mapping[uuid.UUID, int] = {}
 
 
@@ -82,7 +84,7 @@ class Handler:
         touches = [
             record.touch
             for record in decoded
-            if record.touch and record.touch.type != "touch.answered.v1"
+            if record.touch and record.touch.type not in OUTSIDE_TIMELINES
         ]
         if tests := [event for event in events if event.provenance.test]:
             await trials.attempt(connection, tests, self._apply_events)
@@ -170,7 +172,8 @@ class Handler:
         left = 0
         for lead in [*batch.leads]:
             left += await self._change_alone(connection, batch, lead)
-        touches = [decoded.touch] if decoded.touch else []
+        is_state = decoded.touch and decoded.touch.type not in OUTSIDE_TIMELINES
+        touches = [decoded.touch] if decoded.touch and is_state else []
         await self._keep_touches(connection, touches, [decoded.event])
         return left
 

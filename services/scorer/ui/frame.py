@@ -23,6 +23,7 @@ from services.shared.messaging.progress import lost_records
 # the pages of the navigation in its order: name, address, title
 PAGES = (
     ("home", "/", "Pipeline"),
+    ("planned", "/planned", "Planned"),
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
     ("reports", "/reports", "Reports"),
