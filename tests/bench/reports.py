@@ -80,8 +80,8 @@ async def million(world: World) -> Outcome:
             seconds["leads"] = max(seconds["leads"], time.perf_counter() - began)
     finally:
         await engine.dispose()
-    titles: dict[str, str] = {"leads": "the leads behind a number"}
-    titles.update(TITLES)
+    titles = {"leads": "the leads behind a number"}
+    titles.update((str(name), title) for name, title in TITLES.items())
     lines = [
         Line("P15", f"{titles[name]}, {TOUCHES // scale:,} touches", f"{taken:.2f} s", "",
              f"{taken:.2f} s", f"≤ {GOAL_S:.0f} s", taken <= GOAL_S)

@@ -19,8 +19,8 @@ WEEK = timedelta(days=7)
 
 
 class Reader(NamedTuple):
-    """A lead, how many touches it got within `LOOK_BACK`, and the programs that it is in; None where
-    that is to be told from its stage.
+    """A lead, how many touches it got within `LOOK_BACK`, and the programs that it is in; None
+    where its stage decides that.
     """
 
     lead: Lead
