@@ -20,6 +20,7 @@ from services.scorer.ui.rendering import HEADERS
 from services.shared.clock import Clock
 from services.shared.contracts.touch_reasons import REASON_SENTENCES
 from services.shared.errors import Reject
+from services.shared.http.acting import only
 
 log = structlog.get_logger()
 LIMIT_S = 60.0
@@ -134,7 +135,9 @@ class RehearsalRoutes:
     def add_to(self, router: APIRouter) -> None:
         """Adds the routes."""
         router.add_api_route("/rehearsal", self.show)
-        router.add_api_route("/rehearsal", self.start, methods=["POST"])
+        router.add_api_route(
+            "/rehearsal", self.start, methods=["POST"], dependencies=[only("marketing", "admin")]
+        )
         router.add_api_route("/rehearsal/plot", self.plot)
 
     async def show(self) -> Response:
