@@ -58,7 +58,7 @@ async def invite(
         store.check_enabled(person)
         link = address_of(settings, await sign_in.make_link(connection, person.id))
         if not by_mail:  # whoever reads it here can sign in with it
-            details = {"change": "link shown"}
+            details = {"change": "link shown", "name": person.name}
             await record(connection, command_line(), "person", f"person {person.id}", details)
     known = _known(person, 0)
     if not by_mail:

@@ -5,6 +5,7 @@ its own, one at a time and for a minute at most.
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 from contextlib import suppress
@@ -20,6 +21,7 @@ from services.scorer.ui.rendering import HEADERS
 from services.shared.clock import Clock
 from services.shared.contracts.touch_reasons import REASON_SENTENCES
 from services.shared.errors import Reject
+from services.shared.http.acting import only
 
 log = structlog.get_logger()
 LIMIT_S = 60.0
@@ -83,11 +85,11 @@ class Rehearsals:
             "--playbook", str(self._playbook), "--leads", str(asked.leads),
             "--days", str(asked.days), "--out", str(folder / "touches.jsonl"),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, limit=MOST_OUTPUT,
+            stderr=asyncio.subprocess.PIPE, limit=MOST_OUTPUT, start_new_session=True,
         )  # fmt: skip
         try:
             with suppress(OSError):  # scoring comes first
-                os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+                os.setpriority(os.PRIO_PGRP, process.pid, NICE)
             async with asyncio.timeout(self._limit_s):
                 printed, said = await asyncio.gather(_last(process.stdout), self._follow(process))
                 await process.wait()
@@ -96,7 +98,8 @@ class Rehearsals:
             return Result(asked, at, problem=slow)
         finally:
             if process.returncode is None:
-                process.kill()
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if process.returncode:
             return Result(asked, at, problem=said or f"it ended with code {process.returncode}")
@@ -134,7 +137,9 @@ class RehearsalRoutes:
     def add_to(self, router: APIRouter) -> None:
         """Adds the routes."""
         router.add_api_route("/rehearsal", self.show)
-        router.add_api_route("/rehearsal", self.start, methods=["POST"])
+        router.add_api_route(
+            "/rehearsal", self.start, methods=["POST"], dependencies=[only("marketing", "admin")]
+        )
         router.add_api_route("/rehearsal/plot", self.plot)
 
     async def show(self) -> Response:

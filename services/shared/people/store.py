@@ -100,7 +100,7 @@ async def set_role(
     if role != "admin":
         await _check_not_last(connection, found)
     await _change(connection, "role = :role", found, role=role)
-    details = {"change": "role", "from": found.role, "to": role}
+    details = {"change": "role", "name": found.name, "from": found.role, "to": role}
     await record(connection, actor, "person", _subject(found), details)
     return found._replace(role=role)
 
@@ -116,7 +116,9 @@ async def disable(connection: AsyncConnection, actor: Actor, reference: str | uu
     await _check_not_last(connection, found)
     await _change(connection, "disabled_at = clock_timestamp(), password = NULL", found)
     await end_sessions(connection, found.id)
-    await record(connection, actor, "person", _subject(found), {"change": "disabled"})
+    await record(
+        connection, actor, "person", _subject(found), {"change": "disabled", "name": found.name}
+    )
     return await person(connection, found.id)
 
 
@@ -126,7 +128,7 @@ async def set_password(
     """Stores the hash of a password; sessions of the person end, all but one."""
     await _change(connection, "password = :password", of, password=stored)
     await end_sessions(connection, of.id, but)
-    await record(connection, actor, "person", _subject(of), {"change": "password"})
+    await record(connection, actor, "person", _subject(of), {"change": "password", "name": of.name})
 
 
 async def renew_password(connection: AsyncConnection, of: Person, stored: str) -> None:

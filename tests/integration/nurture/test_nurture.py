@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
+from services.nurture.planned import PlannedTouches
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
 from services.nurture.spool_gate import SpoolGate
@@ -161,6 +162,10 @@ class Bench:
             lambda: None,
         )
 
+    def planned(self) -> PlannedTouches:
+        """What is planned, as of another process of nurture."""
+        return PlannedTouches(self.engine, self.rules, self.clock, self.pepper, lambda: None)
+
     def at(self, moment: datetime) -> None:
         type(self.clock).at = moment
 
@@ -271,7 +276,10 @@ def change(
     known: dict[str, Any] = {
         "stage": stage, "email": "ann@firm.example", "traits": {"timezone": "UTC",
         "name": "Ann Ames"},
-        "consents": {"email:marketing": ConsentState("given", NOON - timedelta(days=1), "form")},
+        "consents": {
+            f"{channel}:marketing": ConsentState("given", NOON - timedelta(days=1), "form")
+            for channel in ("email", "phone")
+        },
     }  # fmt: skip
     data = Change(
         lead=lead, version=version, seq=seq, stage=stage, cause="event", cause_at=cause_at,

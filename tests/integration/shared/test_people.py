@@ -221,7 +221,9 @@ async def test_what_happens_to_people_is_in_the_log(engine: AsyncEngine) -> None
             subject=f"person {anna.id}",
         )
     assert [row.details["change"] for row in found] == ["added", "role", "disabled"]
-    assert found[1].details | {} == {"change": "role", "from": "sales", "to": "marketing"}
+    assert found[1].details == {
+        "change": "role", "name": "Anna Berg", "from": "sales", "to": "marketing",
+    }  # fmt: skip
     assert [row.actor for row in found[1:]] == [boss.name] * 2
 
 
