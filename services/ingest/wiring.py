@@ -12,6 +12,7 @@ from services.ingest.importing.facts import facts_of
 from services.ingest.importing.jobs import ImportJobs
 from services.ingest.mailbox.imap import MailboxAddress
 from services.ingest.mailbox.reader import MailboxReader, MailHandling
+from services.ingest.measuring import Measuring
 from services.ingest.normalise import Normaliser
 from services.ingest.registry import FORMS, MAILBOX, served, words_of
 from services.ingest.senders import SenderSecrets
@@ -89,6 +90,7 @@ def wire(settings: Settings) -> Ingest:
         ),
         visitors=visitors,
         delivery=Delivery(publisher, spool, lease),
+        measuring=Measuring(engine),
         clock=clock,
         words=words_of(playbook),
         readiness=lambda: {

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.nurture import planned_api
 from services.nurture.calls import Calls
+from services.nurture.planned import PlannedTouches
 from services.nurture.responses import (
     EnrolmentResponse,
     EnrolmentsResponse,
@@ -21,11 +23,13 @@ from services.shared.clock import to_us
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http import web
 from services.shared.http.acting import acts
-from services.shared.http.keys import BEARER, ApiKeys, bearer
+from services.shared.http.keys import BEARER, ApiKeys, Scope, bearer
 from services.shared.http.paging import MAX_CURSOR, Cursors, Position
 from services.shared.http.parameters import only_declared
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
+from services.shared.http.sessions import Sessions
+from services.shared.http.signin import PageSessions, SignedOut
 from services.shared.settings import Settings
 
 MAX_NAME = 200  # characters of a program's id
@@ -37,16 +41,29 @@ def create_app(
     keys: ApiKeys,
     readiness: web.Readiness,
     calls: Calls,
+    planned: PlannedTouches,
 ) -> FastAPI:
     """The application; opens nothing."""
     rates = RateLimits(settings)
     app = web.create("Ripeline nurture", readiness, rates, max_body=web.SMALL_BODY)
     cursors = Cursors(settings.pepper.get_secret_value().encode())
 
+    pepper = settings.pepper.get_secret_value().encode()
+    sessions = Sessions(PageSessions(keys, pepper), pepper, engine)
+
+    async def admit(request: Request, *scopes: Scope) -> None:
+        given = bearer(request.headers.get("authorization"))
+        try:  # who is signed in to the scorer's page comes with a ticket
+            actor = acts(request, await sessions.who(sessions.redeem(given)))
+        except SignedOut:
+            actor = acts(request, keys.authorize(given, *scopes))
+        rates.count_key(actor.id)
+
     async def may_query(request: Request) -> None:
-        key = keys.authorize(bearer(request.headers.get("authorization")), "query")
-        rates.count_key(key.id)
-        acts(request, key)
+        await admit(request, "query")
+
+    async def may_work(request: Request) -> None:
+        await admit(request, "query", "secret")
 
     queries = APIRouter(
         dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],
@@ -55,6 +72,7 @@ def create_app(
     _add_touches(queries, engine, cursors)
     _add_enrolments(queries, engine, cursors)
     app.include_router(queries)
+    app.include_router(planned_api.create_router(planned, may_work, cursors))
     app.include_router(create_router(engine, keys, rates, cursors, calls))
     return app
 

@@ -167,6 +167,7 @@ class Delivery:
                 await CallStore(connection).add(message.call)
             await self._release(connection, touch.channel)
             await outbox.enqueue(connection, "nurture", [touch_events.sent(event)])
+            fault_point("before_outcome_commit")
         TOUCHES_SENT.labels(touch.channel).inc()
         log.info("touch_sent", touch_id=touch.id, lead_id=touch.lead, channel=touch.channel)
         self._notify_relay()

@@ -21,6 +21,7 @@ from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules
 from services.nurture.rules.lead import Lead
 from services.nurture.rules.time_zones import is_unreadable
+from services.nurture.store import tracking
 from services.nurture.store.consents import ConsentStore
 from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.leads import DoneContent, LeadStore
@@ -78,6 +79,12 @@ class Handler:
         leads = LeadStore(connection, self._pepper, self._rules.library.request_programs)
         ids = await _keep(leads, changes)
         await leads.lock(ids.values())  # those that are new too
+        said = {
+            LeadKey(ids[event.data.lead], event.data.product): event.data.snapshot
+            for event in changes
+            if event.data.snapshot and tracking.says_of_tracking(event.data.snapshot)
+        }
+        await tracking.keep_refused(connection, said, self._pepper)
         await OutcomeStore(connection).keep_progress(self._progress(changes, ids))
         now = self._clock.now()
         await EnrolmentStore(connection).call({*ids.values()}, now)
@@ -94,6 +101,8 @@ class Handler:
         await store.keep(await store.new(words))
         await OutcomeStore(connection).keep_refusals([event.data for event in words])
         await ReceiverStore(connection).keep_reports([event.data for event in consents])
+        concerned = await tracking.leads_of(connection, [event.data for event in words])
+        await tracking.keep_refused(connection, concerned, self._pepper)
 
     async def _decide(
         self,

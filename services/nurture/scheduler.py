@@ -146,6 +146,8 @@ class Scheduler:
                 events.append(touch_events.failed(lost))
                 log.warning("touch_unknown", touch_id=touch.id)
             await outbox.enqueue(connection, "nurture", events)
+            if events:
+                fault_point("before_recovery_commit")
         if events:
             self._notify_relay()
 
@@ -224,6 +226,7 @@ class Scheduler:
             receivers = await ReceiverGate.of(
                 connection, self._rules, self._domain, leads.values(), now
             )
+            urged = await _urged_calls(store, due)
             claimed: list[Claimed] = []
             taken: set[str] = set()  # leads, addresses, channels on trial
             events: list[Outgoing] = []
@@ -231,7 +234,8 @@ class Scheduler:
             for touch in due:
                 lead = leads.get(LeadKey(touch.lead, touch.product))
                 enrolment = enrolments.get(ProgramKey(touch.lead, touch.program))
-                checked = rechecked(self._rules, touch, lead, now, enrolment)
+                is_urged = touch.id in urged
+                checked = rechecked(self._rules, touch, lead, now, enrolment, at_any_hour=is_urged)
                 receiver = receiver_of(lead.snapshot.email) if lead else ""
                 if receivers:
                     checked = receivers.checked(checked, receiver)
@@ -292,3 +296,9 @@ def _in_turn(due: Sequence[Touch], trials: Mapping[str, int]) -> list[Touch]:
         first = attempts % max(1, len(waiting))
         turned += waiting[first:] + waiting[:first]
     return turned
+
+
+async def _urged_calls(store: TouchStore, due: Sequence[Touch]) -> set[str]:
+    """The calls that a person has asked for at once: their hour is that person's matter."""
+    calls = [touch.id for touch in due if touch.channel == "call"]
+    return await store.urged(calls) if calls else set()

@@ -36,6 +36,11 @@ def answered(touch: Touch, at: datetime) -> Outgoing:
     return _event("touch.answered.v1", touch, at)
 
 
+def exported(touch: Touch) -> Outgoing:
+    """Somebody went out in an audience."""
+    return _event("touch.exported.v1", touch, touch.sent_at)
+
+
 def handed_over(event: ChangeEvent) -> Outgoing | None:
     """A step of a hand-off, for those who follow what becomes of leads; None of other changes."""
     change = event.data

@@ -10,6 +10,7 @@ from services.nurture.calls import Calls
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
+from services.nurture.planned import PlannedTouches
 from services.nurture.planner import Planner
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
@@ -59,6 +60,7 @@ def wire(settings: Settings) -> Nurture:
         relay.notify()
         scheduler.notify()
 
+    people = PlannedTouches(engine, rules, clock, pepper, planned)
     planner = Planner(settings, engine, rules, clock, planned)
 
     def notify(decisions: int) -> None:
@@ -85,5 +87,6 @@ def wire(settings: Settings) -> Nurture:
             "keys": keys.loaded,
         },
         calls,
+        people,
     )
     return Nurture(engine, publisher, broker, ends, keys, consumer, relay, scheduler, planner, app)

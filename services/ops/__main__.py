@@ -8,11 +8,13 @@ import structlog
 import typer
 
 from services.ops.cli import (
+    audience,
     audit,
     channels,
     choice,
     content,
     evaluate,
+    evidence,
     filtering,
     handoffs,
     importing,
@@ -21,8 +23,10 @@ from services.ops.cli import (
     mail,
     model,
     people,
+    planned,
     playbook,
     rehearse,
+    reports,
     sending,
     sources,
     system,
@@ -56,15 +60,19 @@ for command in (
 app.command("choice")(choice.choice)
 app.command("import", help=importing.HELP)(importing.import_file)
 app.command(help=evaluate.HELP)(evaluate.evaluate)
+app.command(help=evidence.HELP)(evidence.evidence)
 app.command("filter", help=filtering.HELP)(filtering.filter_events)
 app.command(help=model.HELP)(model.learn)
 app.command()(model.forecast)
 app.add_typer(model.app, name="model")
 app.command(help=lift.HELP)(lift.lift)
+app.add_typer(reports.app, name="report")
 app.command("rehearse", help=rehearse.HELP)(rehearse.rehearse_playbook)
 app.add_typer(playbook.app, name="playbook")
 app.add_typer(sending.nurture, name="nurture")
+app.add_typer(planned.app, name="planned")
 app.add_typer(content.app, name="content")
+app.add_typer(audience.app, name="audience")
 app.add_typer(handoffs.app, name="handoffs")
 app.add_typer(sending.brake, name="brake")
 app.add_typer(sending.lead, name="lead")

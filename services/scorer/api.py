@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer import audit, estimates, handoff_api
+from services.scorer import audit, estimates, handoff_api, reporting
 from services.scorer.dependencies import (
     Backend,
     BackendDep,
@@ -31,6 +31,7 @@ from services.scorer.queries.lag import Lag
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import LookupBody, identifier_of
 from services.scorer.queries.model import ModelQueries
+from services.scorer.queries.reports import ReportQueries
 from services.scorer.queries.repository import MergedAway, UnknownLead
 from services.scorer.queries.responses import (
     LeadResponse,
@@ -40,6 +41,7 @@ from services.scorer.queries.responses import (
 )
 from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.timeline import TimelineQueries, TimelineResponse
+from services.scorer.queries.use import QueryUse
 from services.scorer.scoring import Scoring
 from services.scorer.ui import routes as page
 from services.shared.errors import Reject
@@ -81,6 +83,7 @@ def create_app(
     leads = LeadQueries(engine, scoring, pepper, lag)
     sales = SalesReports(engine, scoring, leads, publisher, pepper)
     timelines = TimelineQueries(engine, scoring, pepper)
+    reports = ReportQueries(engine, scoring)
     models, cursors = ModelQueries(engine, scoring), Cursors(pepper)
     app.state.backend = Backend(
         scoring,
@@ -90,6 +93,8 @@ def create_app(
         timelines,
         sales,
         models,
+        reports,
+        QueryUse(engine),
         HandoffQueries(engine, pepper),
         HandoffAnswers(engine, scoring, pepper),
         engine,
@@ -99,6 +104,7 @@ def create_app(
     app.exception_handler(UnknownLead)(_unknown)
     app.include_router(router)
     app.include_router(estimates.router)
+    app.include_router(reporting.router)
     app.include_router(handoff_api.router)
     app.include_router(audit.router)
     add_response_types(
@@ -110,11 +116,12 @@ def create_app(
             TimelineResponse,
             PendingReportResponse,
             *estimates.RESPONSES,
+            *reporting.RESPONSES,
             *handoff_api.RESPONSES,
             *audit.RESPONSES,
         ],
     )
-    page.mount(app, settings, engine, scoring, leads, keys, sales)
+    page.mount(app, settings, engine, scoring, leads, keys, sales, reports)
     return app
 
 

@@ -15,12 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.learning.episodes import Episode, episodes
 from services.scorer.learning.monitor import count_source
+from services.scorer.list_keys import company_of
 from services.scorer.model.exclusions import Exclusions
 from services.scorer.model.fold import Fold
 from services.scorer.model.state import Event
 from services.scorer.model.window import known_of
 from services.shared.clock import to_us
 from services.shared.contracts.events import decode_interaction
+from services.shared.contracts.identity import Cleaner
 from services.shared.db import value, without_limits
 
 SLICE = 1_000  # rows that the server sends at once
@@ -70,7 +72,9 @@ async def read(
     limit = 1 << 64
     number = 0
     sources: dict[str, Counter[int]] = {}
-    exclusions = Exclusions(fold.playbook.exclusions)
+    exclusions, cleaner = (
+        Exclusions(fold.playbook.exclusions), Cleaner(fold.playbook.identity),
+    )  # fmt: skip
     async for lead, own in _leads(connection, now, progress, sources):
         events += len(own)
         number += 1
@@ -80,8 +84,9 @@ async def read(
         profile = known.profile
         if exclusions.reason([profile.email] if profile.email else [], profile.known_traits()):
             continue
+        account = company_of(profile, cleaner)
         found = [
-            episode
+            episode._replace(account=account)
             for product in fold.playbook.products
             for episode in episodes(fold, product, known, number, until)
         ]

@@ -16,9 +16,11 @@ from services.scorer.queries.filters import LeadFilter, SalesFilter
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.lookup import lead_reference
 from services.scorer.queries.model import ModelQueries
+from services.scorer.queries.reports import ReportQueries
 from services.scorer.queries.repository import UnknownLead
 from services.scorer.queries.sales_status import SalesReports
 from services.scorer.queries.timeline import TimelineQueries
+from services.scorer.queries.use import QueryUse
 from services.scorer.scoring import Scoring
 from services.shared.clock import to_us
 from services.shared.contracts.identity import Identifier
@@ -44,6 +46,8 @@ class Backend:
     timelines: TimelineQueries
     sales: SalesReports
     models: ModelQueries
+    reports: ReportQueries
+    use: QueryUse
     handoffs: HandoffQueries
     handoff_answers: HandoffAnswers
     engine: AsyncEngine
@@ -115,6 +119,7 @@ async def may_query(request: Request, backend: BackendDep) -> None:
     """Wants a key of scope query. Raises Reject."""
     key = backend.keys.authorize(bearer(request.headers.get("authorization")), "query")
     backend.rates.count_key(key.id)
+    backend.use.count(key.id)
     acts(request, key)
 
 

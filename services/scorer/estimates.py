@@ -29,7 +29,9 @@ MODEL = ModelResponse(
     evidence={"gain": {"n": 30122, "mean": 0.0121, "low": 0.0093, "high": 0.0149}},
     checked_at=AT,
     check={"matured": 61023, "outcomes": 398, "months": [], "alarms": []},
+    precision_at_capacity={"capacity": 20, "weeks": 61, "taken": 1220, "precision": 0.213},
     alarms=[AlarmResponse("2026-10-28", "silent", "webinar has been silent for 6 days")],
+    checked_days=["2026-11-02", "2026-11-01", "2026-10-31"],
     history=[UseResponse("4be1c0a7d2f3", AT, "on 30122 later predictions it is better")],
 )
 FORECAST = ForecastResponse(

@@ -109,6 +109,7 @@ class Announcement(msgspec.Struct, frozen=True):
     likelihood: float | None
     fold_hash: str
     announced_at: datetime
+    previous_at: datetime | None = None  # when the one before it was announced
 
 
 class State(msgspec.Struct):
@@ -145,6 +146,8 @@ class LeadRow(msgspec.Struct):
     created: bool = False  # by this very transaction: it has no row, and nobody else knows it
     unreadable: bool = False
     company_key: int = 0  # of its company, as of the view
+    account: int = 0  # the hash of what the hold-out draws, as of the view
+    draw: float | None = None  # of the account, as of the view
     handoff: str = ""  # status of its last hand-off
 
     @property

@@ -29,6 +29,7 @@ from services.scorer.records import (
     state_of,
 )
 from services.shared.clock import from_us
+from services.shared.contracts.event_types import MILESTONES
 from services.shared.contracts.events import (
     Touch,
     TouchEvent,
@@ -55,7 +56,7 @@ EVENT = Table("scorer", "event", {
 LEAD = Table("scorer", "lead", {
     "id": "uuid", "version": "bigint", "profile": "bytea", "provisional": "boolean",
     "excluded": "text", "engaged_at": "timestamptz", "publish_at": "bigint",
-    "merged_into": "uuid", "search": "text",
+    "merged_into": "uuid", "search": "text", "account": "bigint", "draw": "float8",
 }, key=("id",))  # fmt: skip
 STATE = Table("scorer", "lead_state", {
     "lead_id": "uuid", "product": "text", "fold_hash": "text", "record": "bytea",
@@ -69,6 +70,7 @@ ANNOUNCEMENT = Table("scorer", "announcement", {
     "id": "uuid", "lead_id": "uuid", "product": "text", "seq": "int", "from_stage": "text",
     "stage": "text", "cause": "text", "cause_at": "timestamptz", "cause_event": "text",
     "likelihood": "float8", "fold_hash": "text", "announced_at": "timestamptz",
+    "previous_at": "timestamptz",
 })  # fmt: skip
 LEAD_COLUMNS = "id, version, profile, provisional, excluded, engaged_at, publish_at, handoff"
 STATE_COLUMNS = (
@@ -82,6 +84,11 @@ class Store:
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
+
+    @property
+    def connection(self) -> AsyncConnection:
+        """The transaction's connection."""
+        return self._connection
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -127,6 +134,7 @@ class Store:
         )
         if {row.uid: row.conflict for row in removed} != conflicts:
             raise Retry("another process changed an event that another body replaces")
+        await self._run("DELETE FROM scorer.milestone WHERE uid = ANY(:uids)", uids=list(conflicts))
         return removed
 
     async def insert(
@@ -149,6 +157,14 @@ class Store:
             await copy(self._connection, EVENT, new)
         except UniqueViolationError as error:
             raise Retry("another process was faster with some of these events") from error
+        if milestones := [event for event in events if event.data.type in MILESTONES]:
+            await self._run(
+                "INSERT INTO scorer.milestone SELECT * FROM unnest("
+                "CAST(:uids AS uuid[]), CAST(:types AS text[])) "
+                "ON CONFLICT (uid) DO UPDATE SET type = excluded.type",
+                uids=[event.uid for event in milestones],
+                types=[event.data.type for event in milestones],
+            )
 
     async def received_since(
         self, lead: uuid.UUID, moment: datetime
@@ -317,6 +333,13 @@ class Store:
             for statement in (
                 "DELETE FROM scorer.lead_state WHERE lead_id = :old",
                 "UPDATE scorer.touch SET lead_id = :new WHERE lead_id = :old",
+                "UPDATE scorer.touch_result SET lead_id = :new WHERE lead_id = :old",
+                "INSERT INTO scorer.entry AS e SELECT CAST(:new AS uuid), entered_at, "
+                "announcement_id FROM scorer.entry WHERE lead_id = :old ON CONFLICT (lead_id) "
+                "DO UPDATE SET entered_at = excluded.entered_at, "
+                "announcement_id = excluded.announcement_id "
+                "WHERE excluded.entered_at < e.entered_at",
+                "DELETE FROM scorer.entry WHERE lead_id = :old",
                 "UPDATE scorer.lead SET merged_into = :new, publish_at = NULL "
                 "WHERE id = :old OR merged_into = :old",
             ):
@@ -336,9 +359,9 @@ class Store:
         announcements = []
         for change in changes:
             state = leads[change.lead].states[change.product]
-            seq = state.announced.seq + 1
-            state.announced = LastAnnounced(change.stage, seq, now)
-            announcements.append(_numbered(change, seq, now, fold_hash))
+            before = state.announced
+            state.announced = LastAnnounced(change.stage, before.seq + 1, now)
+            announcements.append(_numbered(change, before, now, fold_hash))
             STAGE_CHANGES.labels(change.stage, change.cause).inc()
         if announcements:
             await copy(self._connection, ANNOUNCEMENT, map(_announcement_values, announcements))
@@ -399,7 +422,10 @@ def _has_more(found: Sequence[Any], limit: int) -> bool:
     return max(Counter((row.lead_id, row.kind) for row in found).values()) > MOST_OF_A_KIND
 
 
-def _numbered(change: StageChange, seq: int, now: datetime, fold_hash: str) -> Announcement:
+def _numbered(
+    change: StageChange, before: LastAnnounced, now: datetime, fold_hash: str
+) -> Announcement:
+    seq = before.seq + 1
     return Announcement(
         id=derived(change.lead, change.product, seq),
         lead_id=change.lead,
@@ -413,6 +439,7 @@ def _numbered(change: StageChange, seq: int, now: datetime, fold_hash: str) -> A
         likelihood=change.likelihood,
         fold_hash=fold_hash,
         announced_at=now,
+        previous_at=before.at,
     )
 
 
@@ -425,7 +452,7 @@ def _lead_values(lead: LeadRow) -> tuple[Any, ...]:
     return (
         lead.id, lead.version, pack(lead.profile), lead.provisional, lead.excluded,
         lead.engaged_at, lead.publish_at, None,
-        search_text(lead.profile.known_traits(), lead.profile.email),
+        search_text(lead.profile.known_traits(), lead.profile.email), lead.account, lead.draw,
     )  # fmt: skip
 
 

@@ -112,6 +112,10 @@ class Settings(BaseSettings):
     ingest_url: str = Field(
         "", description="where `ripeline sources test` reaches ingest, if not at public_url"
     )
+    nurture_url: str = Field(
+        f"http://127.0.0.1:{PORTS['nurture']}",
+        description="where the scorer reaches nurture, for what is planned and for content",
+    )
     allowed_pages: list[str] = Field(
         [], description="list (a, b or JSON) of address prefixes that a form's `_next` may name"
     )
@@ -224,8 +228,9 @@ class Settings(BaseSettings):
         return SecretStr(_ADDRESSES[str(info.field_name)](text)) if text else value
 
     @field_validator(
-        "kafka_bootstrap", "public_url", "page_url", "ingest_url", "webhook_url", "handoff_url"
-    )
+        "kafka_bootstrap", "public_url", "page_url", "ingest_url", "nurture_url", "webhook_url",
+        "handoff_url",
+    )  # fmt: skip
     @classmethod
     def _address(cls, value: str, info: ValidationInfo) -> str:
         return _ADDRESSES.get(str(info.field_name), urls.normal_http)(value) if value else value

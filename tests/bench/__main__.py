@@ -15,18 +15,29 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import folding, importing, ingest, pages, programs, reading, scoring, whole
+from tests.bench import (
+    folding,
+    importing,
+    ingest,
+    pages,
+    programs,
+    reading,
+    reports,
+    scoring,
+    whole,
+)
 from tests.bench.measure import Line, Outcome, report_progress
 from tests.bench.world import World
 
 Benchmark = Callable[[World], Awaitable[Outcome]]
-NAMES = ("P1", "P2", "P4", "P8", "P9", "P11", "P12", "P13", "P14", "long_lead", "import")
+NAMES = ("P1", "P2", "P4", "P8", "P9", "P11", "P12", "P13", "P14", "P15", "long_lead", "import")
 WITH_SERVERS: dict[str, Benchmark] = {  # in the order in which one's backlog is not another's
     "long_lead": scoring.long_lead,
     "P4": scoring.applying,
     "P9": reading.one_lead,
     "P13": pages.lists,
     "P14": pages.long_lead_page,
+    "P15": reports.million,
     "P12": programs.programs,
     "P8": whole.webhook_to_decision,
     "P1": ingest.singles,

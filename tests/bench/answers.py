@@ -7,6 +7,8 @@ import uvloop
 
 from services.nurture import api as nurture
 from services.nurture.calls import Calls
+from services.nurture.planned import PlannedTouches
+from services.nurture.rules.grounds import Rules
 from services.scorer import api as scorer
 from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
@@ -26,7 +28,10 @@ async def serve(settings: Settings) -> None:
     scoring = Scoring.of(loading.load(settings.playbook), clock)
     app = scorer.create_app(settings, engine, scoring, keys, dict, Publisher(settings))
     calls = Calls(engine, clock, lambda: None)
-    app.mount("/nurture", nurture.create_app(settings, engine, keys, dict, calls))
+    rules = Rules.of(scoring.playbook, sink=settings.smtp_is_sink)
+    pepper = settings.pepper.get_secret_value().encode()
+    planned = PlannedTouches(engine, rules, clock, pepper, lambda: None)
+    app.mount("/nurture", nurture.create_app(settings, engine, keys, dict, calls, planned))
     config = uvicorn.Config(
         app, settings.host, settings.port, http="httptools", log_config=None, access_log=False
     )

@@ -104,8 +104,9 @@ def _people(count: int, now: datetime) -> list[Lead]:
             last_act_at=now - timedelta(days=n % 9, hours=3),
         )
         people.append(
-            Lead(str(uuid.UUID(int=n)), snapshot, given, frozenset(one.content for one in had),
-                 {}, had, tuple(one.sent_at for one in had))
+            Lead(str(uuid.UUID(int=n)), snapshot, given,
+                 seen=frozenset(one.content for one in had), had=had,
+                 recent_sends=tuple(one.sent_at for one in had))
         )  # fmt: skip
     return people
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 DROP, SILENCE = "drop", "silence"  # instead of an answer
 BODY = "BODY"  # the name of what follows DATA
@@ -11,7 +11,8 @@ BODY = "BODY"  # the name of what follows DATA
 class SmtpServer:
     """Answers `answers[verb]` to a command, `CONNECT` being the greeting and `BODY` the message.
 
-    With `tls` it offers STARTTLS. `mails` are the bytes of taken messages as they were on the wire.
+    With `tls` it offers STARTTLS. `heard` is told of each before its answer. `mails` are the bytes
+    of taken messages as they were on the wire.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -19,6 +20,7 @@ class SmtpServer:
         self.dropped = ""  # a recipient at whose name the connection ends
         self.mails: list[bytes] = []
         self.verbs: list[str] = []
+        self.heard: Callable[[str], None] = lambda verb: None
         self.held = asyncio.Event()  # while it is clear after `hold()`, bodies get no answer
         self.held.set()
         self.held_recipients = asyncio.Event()  # while it is clear, recipients get no answer
@@ -26,9 +28,9 @@ class SmtpServer:
         self._tls = tls
         self._writers: set[asyncio.StreamWriter] = set()
 
-    async def start(self) -> str:
+    async def start(self, port: int = 0) -> str:
         """Listens on loopback; returns host:port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         host, port = self._server.sockets[0].getsockname()[:2]
         return f"{host}:{port}"
 
@@ -88,6 +90,7 @@ class SmtpServer:
     ) -> bool:
         """Returns whether the connection goes on."""
         self.verbs.append(verb)
+        self.heard(verb)
         answer = self.answers.get(verb, usual)
         if answer == DROP:
             return False

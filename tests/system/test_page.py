@@ -216,7 +216,7 @@ async def test_every_page_fits_a_phone(system: Any, browser: Browser, scheme: st
         traits={"name": "W" * 90, "company": "unbroken" * 12},
     )
     page, wrong = await visit(browser, system, viewport=PHONE, color_scheme=scheme)
-    for path in ("/", f"/leads/{lead}", "/mail", "/sources", "/rehearsal"):
+    for path in ("/", f"/leads/{lead}", "/mail", "/sources", "/model", "/rehearsal"):
         await page.goto(f"{system.scorer}{path}")
         await expect(page.get_by_role("heading", level=1)).to_be_visible()
         assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest.delivery import Delivery
+from services.ingest.measuring import Measuring
 from services.ingest.normalise import Normaliser
 from services.ingest.senders import SenderSecrets
 from services.ingest.source_stats import SourceStatistics
@@ -34,6 +35,7 @@ class Dependencies:
     normaliser: Normaliser
     visitors: Visitors
     delivery: Delivery
+    measuring: Measuring
     clock: Clock
     readiness: Readiness
     words: Words = NO_WORDS_ADDED

@@ -48,6 +48,7 @@ class EngagementTracker:
     def __init__(self, parts: Dependencies, admission: Admission) -> None:
         self._playbook, self._pepper, self.clock = parts.playbook, parts.pepper, parts.clock
         self._normaliser, self._delivery = parts.normaliser, parts.delivery
+        self._measuring = parts.measuring
         self._admission = admission
         self._visitors = parts.visitors
         self._recent_clicks = bots.RecentClicks()
@@ -154,7 +155,11 @@ class EngagementTracker:
         await self._store(preferences.interactions(claim.touch_id, chosen), request)
 
     async def _try_store(self, item: Item, request: Request) -> None:
-        """Stores what nobody shall wait or fail for."""
+        """Stores what nobody shall wait or fail for; nothing of who has refused that since the mail
+        went out.
+        """
+        if await self._measuring.is_refused(item.touch_id):
+            return
         try:
             await self._store([item], request)
         except Reject as reject:

@@ -97,18 +97,17 @@ async def _hand_over(
     check: Callable[[], Awaitable[None]] | None,
 ) -> None:
     """RCPT and DATA, the commands whose answers speak of the message."""
-    has_begun = False
+    text = _Text(client)
     try:
         await client.rcpt(recipient)
         if check:
             await check()
-        has_begun = True
         await client.data(raw)
     except aiosmtplib.SMTPResponseException as error:
         if error.code in OF_THE_LOGIN:
             raise ServerUnusable(_answered(error)) from error
         if not 400 <= error.code < 600:  # no answer of SMTP
-            unknown = OutcomeUnknown if has_begun else ServerUnusable
+            unknown = OutcomeUnknown if text.has_begun else ServerUnusable
             raise unknown("the mail server answered what nobody understands") from error
         # its words may hold the address
         answer = answer_of(str(error.message))
@@ -119,13 +118,27 @@ async def _hand_over(
     except (ValueError, LookupError) as error:
         raise Reject(f"SMTP cannot carry it: {type(error).__name__}") from error
     except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-        if has_begun:
+        if text.has_begun:
             raise OutcomeUnknown(type(error).__name__) from error
         raise ServerUnusable(f"the mail server is away: {type(error).__name__}") from error
     except asyncio.CancelledError:
-        if has_begun and limit.expired():
+        if text.has_begun and limit.expired():
             raise OutcomeUnknown("no answer in time") from None
         raise
+
+
+class _Text:
+    """Whether the text of a mail has begun to go out: before that nothing can have arrived."""
+
+    def __init__(self, client: aiosmtplib.SMTP) -> None:
+        self.has_begun = False
+        if client.protocol:
+            self._write = client.protocol.write
+            client.protocol.write = self._note  # type: ignore[method-assign]
+
+    def _note(self, data: bytes) -> None:
+        self.has_begun |= not data.startswith((b"RCPT ", b"DATA\r\n"))
+        self._write(data)
 
 
 def _answered(error: aiosmtplib.SMTPResponseException) -> str:

@@ -120,10 +120,16 @@ def next_touch(rules: Rules, before: Enrolment, done: Step, lead: Lead, now: dat
 
 
 def rechecked(
-    rules: Rules, touch: Touch, lead: Lead | None, now: datetime, enrolment: Enrolment | None
+    rules: Rules,
+    touch: Touch,
+    lead: Lead | None,
+    now: datetime,
+    enrolment: Enrolment | None,
+    *,
+    at_any_hour: bool = False,
 ) -> Touch:
     """The touch as it is by now, perhaps with a better item: sent, due later, or withheld."""
-    result = recheck(rules, lead, touch, now, enrolment)
+    result = recheck(rules, lead, touch, now, enrolment, at_any_hour=at_any_hour)
     if isinstance(result, Withhold):
         return replace(touch, status="withheld", reason=result.reason, why=result.why)
     touch = replace(touch, content=result.content.id, propensity=result.propensity, why=result.why)

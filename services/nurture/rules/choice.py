@@ -197,14 +197,15 @@ class Library:
         return list(dict.fromkeys(topics))
 
     def suits(self, lead: Lead, stage: str, item: Content, now: datetime) -> bool:
-        """Whether it is for this stage, persona, product, language, country and day, not seen, its
-        prerequisites done, and not too commercial.
+        """Whether it is for this stage, persona, product, language, country and day, neither seen
+        nor held by a person, its prerequisites done, and not too commercial.
         """
         traits = lead.snapshot.traits
         return (
             stage in item.stages
             and item.distance <= self.max_distance(lead, stage)
             and item.id not in lead.seen
+            and item.id not in lead.held
             and lead.done.keys() >= {*item.prerequisites}
             and (not item.personas or self.persona(traits).id in item.personas)
             and (not item.products or lead.snapshot.product in item.products)

@@ -13,12 +13,16 @@ def permitted(consent: ConsentState | None, *, double_opt_in: bool) -> bool:
     return consent.basis == DOUBLE_OPT_IN or not double_opt_in
 
 
-def why_not_permitted(consent: ConsentState | None, *, double_opt_in: bool) -> str | None:
-    """What is missing for a mail that nobody asked for; None where nothing is."""
+def why_not_permitted(
+    consent: ConsentState | None, *, double_opt_in: bool, what: str = "to write to"
+) -> str | None:
+    """What is missing for a mail that nobody asked for, or for `what` else; None where nothing
+    is.
+    """
     if permitted(consent, double_opt_in=double_opt_in):
         return None
     if consent is None:
-        return "no permission to write to this lead is known"
+        return f"no permission {what} this lead is known"
     return _withdrawn(consent) or "the permission is not confirmed"
 
 

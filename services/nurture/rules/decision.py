@@ -108,7 +108,13 @@ def answer_request(
 
 
 def recheck(
-    rules: Rules, lead: Lead | None, touch: Touch, now: datetime, enrolment: Enrolment | None = None
+    rules: Rules,
+    lead: Lead | None,
+    touch: Touch,
+    now: datetime,
+    enrolment: Enrolment | None = None,
+    *,
+    at_any_hour: bool = False,
 ) -> Send | Withhold:
     """Whether a due touch still goes out, with what, and when: at once where `due_at` is not after
     `now`.
@@ -133,7 +139,7 @@ def recheck(
     )
     case = Case(
         rules, lead, trigger, now, program, touch.channel, content, is_requested,
-        enrolment, touch.id, touch.decided_at,
+        enrolment, touch.id, touch.decided_at, at_any_hour,
     )  # fmt: skip
     if ground := ground_against(case):
         return ground

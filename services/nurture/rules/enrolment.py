@@ -43,6 +43,13 @@ class Enrolment(msgspec.Struct, frozen=True):
         """The id of the touch at this place: derived from the one before, so that it is one."""
         return derived(self.before, "touch", self.program)
 
+    def with_touch(self, why: str) -> "Enrolment":
+        """As it goes on once its next touch is decided."""
+        return msgspec.structs.replace(
+            self, state="active", place=self.place + 1, last_touch=self.next_touch(),
+            next_at=None, reason="", why=why,
+        )  # fmt: skip
+
 
 def merged(enrolments: Iterable[Enrolment], lead: str) -> Enrolment:
     """Of one program those of several people who are one, as that person's; in any order the same.

@@ -19,10 +19,13 @@ WEEK = timedelta(days=7)
 
 
 class Reader(NamedTuple):
-    """A lead, and how many touches it got within `LOOK_BACK`."""
+    """A lead, how many touches it got within `LOOK_BACK`, and the programs that it is in; None
+    where its stage decides that.
+    """
 
     lead: Lead
     sent: int
+    programs: frozenset[str] | None = None
 
 
 class Segment(NamedTuple):
@@ -68,7 +71,8 @@ def exhausted(
         traits = reader.lead.snapshot.traits
         persona = library.persona(traits).id
         for program in playbook.programs:
-            if _is_for(program, reader.lead, persona):
+            is_in = reader.programs is None or program.id in reader.programs
+            if is_in and _is_for(program, reader.lead, persona):
                 key = (program.id, reader.lead.snapshot.stage, persona, library.language(traits))
                 left = _left(playbook, library, program, reader.lead, now)
                 segments[key].append((left, reader.sent))

@@ -9,7 +9,13 @@ from typing import NamedTuple, Self
 
 from services.nurture.rules import consent
 from services.nurture.rules.after_loss import policy_of
-from services.nurture.rules.choice import Library, channel_of, is_wanted, topics_of
+from services.nurture.rules.choice import (
+    HANDED_OVER,
+    Library,
+    channel_of,
+    is_wanted,
+    topics_of,
+)
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.holdout import is_held_out
 from services.nurture.rules.lead import Lead, Trigger, domain_of
@@ -19,8 +25,9 @@ from services.shared.contracts.identity import Cleaner
 from services.shared.contracts.provenance import HISTORY
 from services.shared.contracts.touch_reasons import WithholdReason
 from services.shared.playbook.programs import Program
-from services.shared.playbook.sections import UNKNOWN, Content, Playbook
+from services.shared.playbook.sections import CUSTOMER, UNKNOWN, Content, Playbook
 
+PRESSING = frozenset({"promotion", "sales"})  # purposes of programs
 HISTORY_AFTER = timedelta(days=7)  # what lies further back is not answered any more
 
 
@@ -55,6 +62,7 @@ class Case(NamedTuple):
     `program` is None where none answers. `content` is None until it is chosen. `is_requested` where
     the lead has asked for the content. `enrolment` is the lead's in the program, and `touch` the id
     of the touch, where they are known. `decided_at` is when it was decided, None where it is now.
+    `at_any_hour` where quiet hours and days off do not delay it.
     """
 
     rules: Rules
@@ -68,6 +76,7 @@ class Case(NamedTuple):
     enrolment: Enrolment | None = None
     touch: str = ""
     decided_at: datetime | None = None
+    at_any_hour: bool = False
 
 
 class Withhold(NamedTuple):
@@ -204,8 +213,22 @@ def _edited(case: Case) -> str | None:
 
 
 def _not_permitted(case: Case) -> str | None:
+    if case.channel == "call":  # which nobody confirms from a mailbox
+        return consent.why_not_permitted(
+            case.lead.phone_consent, double_opt_in=False, what="to call"
+        )
     double_opt_in = case.rules.playbook.consent.double_opt_in
     return consent.why_not_permitted(case.lead.consent, double_opt_in=double_opt_in)
+
+
+def _before_hand_off(case: Case) -> str | None:
+    """Nothing presses to buy before sales has taken the lead (N8)."""
+    program, snapshot = case.program, case.lead.snapshot
+    if program is None or program.purpose not in PRESSING:
+        return None
+    if snapshot.stage == CUSTOMER or snapshot.sales_status in HANDED_OVER:
+        return None
+    return f"the program {program.id} is for {program.purpose}, and sales has not taken the lead"
 
 
 def _no_address(case: Case) -> str | None:
@@ -237,7 +260,9 @@ def _answered(case: Case) -> str | None:
 
 
 def _withdrawn_since(case: Case) -> str | None:
-    return consent.withdrawn_since(case.lead.consent, case.trigger.cause_at)
+    lead = case.lead
+    asked = lead.phone_consent if case.channel == "call" else lead.consent
+    return consent.withdrawn_since(asked, case.trigger.cause_at)
 
 
 def _sample(case: Case) -> str | None:
@@ -262,6 +287,7 @@ GROUNDS = (
     Ground("superseded", _overtaken),
     Ground("after_loss", _after_loss),
     Ground("superseded", _reached),
+    Ground("before_hand_off", _before_hand_off),
     Ground("no_consent", _no_address),
     Ground("no_consent", _not_permitted),
     Ground("preference", _no_topics),

@@ -26,19 +26,21 @@ class Lead(msgspec.Struct, frozen=True):
 
     Where a person has asserted a stage, `snapshot` has that one; its pause and pace are the most
     careful ones that were asked for under the address; `consent` is what counts for
-    e-mail for marketing to its address; `seen` are ids of content, sent or found by itself, `done`
-    those whose call to action it has done, with the last time; `had` are its touches in the order
-    in which they went out; `recent_sends` are the times of
-    touches that count towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a
-    person has paused the lead. All of them are of the lead and of its address, `address` being the
-    keyed hash of that, '' where it has none. `answered` are ids of content that was asked for and
-    went out within `cadence.ANSWERED_FOR`. `account_with_sales`: whether sales works with somebody
+    e-mail for marketing to its address, `phone_consent` for calls; `seen` are ids of content, sent
+    or found by itself, `done` those whose call to action it has done, with the last time; `had` are
+    its touches in the order in which they went out; `recent_sends` are the times of touches that
+    count towards caps and pace (`cadence.LOOK_BACK`); `paused_until` is set where a
+    person has paused the lead; `held` are ids of content of touches that a person holds. All of
+    them are of the lead and of its address, `address` being the keyed hash of that, '' where it has
+    none. `answered` are ids of content that was asked for and went out within
+    `cadence.ANSWERED_FOR`. `account_with_sales`: whether sales works with somebody
     else of its company, where the playbook pauses it then.
     """
 
     id: str
     snapshot: Snapshot
     consent: ConsentState | None = None
+    phone_consent: ConsentState | None = None
     seen: frozenset[str] = frozenset()
     done: dict[str, datetime] = {}
     had: tuple[Had, ...] = ()
@@ -47,6 +49,7 @@ class Lead(msgspec.Struct, frozen=True):
     address: str = ""
     answered: frozenset[str] = frozenset()
     account_with_sales: bool = False
+    held: frozenset[str] = frozenset()
 
     @property
     def last_answer_at(self) -> datetime | None:

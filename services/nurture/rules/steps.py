@@ -21,10 +21,13 @@ BEGINS_NOTHING = frozenset({"history", "unknown_stage", "holdout", "excluded"})
 
 
 class Step(NamedTuple):
-    """The enrolment as it goes on, and the touch that is decided; None where none is."""
+    """The enrolment as it goes on, and the touch that is decided; None where none is. `upcoming` is
+    the touch as it would be decided by now, also where its moment is yet to come.
+    """
 
     enrolment: Enrolment
     decision: Send | Withhold | None = None
+    upcoming: Send | None = None
 
 
 def entered(
@@ -68,10 +71,17 @@ def newly_entered(
 
 
 def step(
-    rules: Rules, lead: Lead, enrolment: Enrolment, now: datetime, *, is_pending: bool = False
+    rules: Rules,
+    lead: Lead,
+    enrolment: Enrolment,
+    now: datetime,
+    *,
+    is_pending: bool = False,
+    paced: bool = True,
 ) -> Step:
     """What comes next at `now`. `is_pending`: a touch of the program waits or is on the wire, whose
-    outcome calls for the next step. A touch that is decided is due at once.
+    outcome calls for the next step. A touch that is decided is due at once. Unless `paced` the
+    lead's pace delays nothing.
     """
     program = rules.library.program(enrolment.program)
     if program is None:
@@ -92,7 +102,8 @@ def step(
     decision = decide(rules, lead, trigger, program, now, enrolment, enrolment.next_touch())
     if isinstance(decision, Withhold):
         return _rest(enrolment, decision.reason, decision.why)
-    return _at_its_time(enrolment, decision, next_place_at(program, lead), now)
+    at = next_place_at(program, lead) if paced else None
+    return _at_its_time(enrolment, decision, at, now)
 
 
 def _at_its_time(
@@ -103,17 +114,9 @@ def _at_its_time(
     if paced and paced > now and paced >= at:
         at, reason = paced, "pace"
     if at > now:
-        return Step(replace(enrolment, next_at=at, reason=reason, why=decision.why))
-    going_on = replace(
-        enrolment,
-        state="active",
-        place=enrolment.place + 1,
-        last_touch=enrolment.next_touch(),
-        next_at=None,
-        reason="",
-        why=decision.why,
-    )
-    return Step(going_on, decision)
+        waiting = replace(enrolment, next_at=at, reason=reason, why=decision.why)
+        return Step(waiting, upcoming=decision)
+    return Step(enrolment.with_touch(decision.why), decision, decision)
 
 
 def _why_outside(rules: Rules, program: Program, lead: Lead, trigger: Trigger) -> str | None:

@@ -57,7 +57,7 @@ def earliest(case: Case, ramp: timedelta = timedelta()) -> Waited:
             if over and over.at > waited.due_at:
                 waited = Waited(over.at, reason, over.why)
         due = send_time(case.rules.playbook, case.lead.snapshot, waited.due_at)
-        if due.due_at > waited.due_at:
+        if due.due_at > waited.due_at and not case.at_any_hour:
             hour_alone = waited.reason in ("", "ramp")
             waited = Waited(due.due_at, due.reason if hour_alone else waited.reason, waited.why)
         if waited.due_at == begun:

@@ -12,7 +12,7 @@ from services.shared.contracts.consent import TRACKING
 from services.shared.contracts.events import ConsentChanged, ConsentEvent, ConsentState
 from services.shared.db import rows
 
-CHANNEL, PURPOSE = "email", "marketing"  # of the consent that nurture asks for
+CHANNEL, CALLS, PURPOSE = "email", "phone", "marketing"  # of the consents that nurture asks for
 
 
 class ConsentStore:
@@ -87,13 +87,15 @@ class ConsentStore:
             if touch in addresses
         ]
 
-    async def under(self, identifiers: Iterable[str]) -> list[tuple[str, ConsentState]]:
+    async def under(
+        self, identifiers: Iterable[str], channel: str = CHANNEL, purpose: str = PURPOSE
+    ) -> list[tuple[str, ConsentState]]:
         """The kept consents under these hashed identifiers."""
         found = await rows(
             self._connection,
             "SELECT identifier, refused, general, basis, said_at FROM nurture.consent "
             "WHERE identifier = ANY(:identifiers) AND channel = :channel AND purpose = :purpose",
-            identifiers=list(identifiers), channel=CHANNEL, purpose=PURPOSE,
+            identifiers=list(identifiers), channel=channel, purpose=purpose,
         )  # fmt: skip
         return [(row.identifier, _state(row)) for row in found]
 
@@ -110,7 +112,8 @@ class ConsentStore:
 
 def _is_refusal(consent: ConsentChanged) -> bool:
     """Whether it takes back what nurture asks for."""
-    return (consent.state, consent.channel, consent.purpose) == ("withdrawn", CHANNEL, PURPOSE)
+    asked = (CHANNEL, CALLS)
+    return (consent.state, consent.purpose) == ("withdrawn", PURPOSE) and consent.channel in asked
 
 
 def _uuid(touch_id: str) -> uuid.UUID | None:

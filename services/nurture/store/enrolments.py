@@ -20,6 +20,7 @@ _COLUMNS = {
     "reason": "text", "why": "text", "left_at": "timestamptz",
 }  # fmt: skip
 _NAMES = ", ".join(_COLUMNS)
+_KEPT = _COLUMNS | {"next_touch": "uuid"}
 SOON = timedelta(seconds=10)  # in which several pieces of news of a lead are one
 # what passes or begins with news of the lead
 CHANGED_BY_NEWS: tuple[WaitReason, ...] = (
@@ -77,6 +78,24 @@ class EnrolmentStore:
         )  # fmt: skip
         return [_enrolment(row) for row in found]
 
+    async def lock_next(self, touch: uuid.UUID) -> Enrolment | None:
+        """Locks the one, of a lead that is locked, whose next touch has this id."""
+        found = await rows(
+            self._connection,
+            f"SELECT {_NAMES} FROM nurture.enrolment WHERE next_touch = :touch FOR UPDATE",
+            touch=touch,
+        )
+        return _enrolment(found[0]) if found else None
+
+    async def lead_of_next(self, touch: uuid.UUID) -> str | None:
+        """The lead whose next touch in some program has this id."""
+        found = await rows(
+            self._connection,
+            "SELECT lead_id FROM nurture.enrolment WHERE next_touch = :touch",
+            touch=touch,
+        )
+        return str(found[0].lead_id) if found else None
+
     async def keep(self, enrolments: Iterable[Enrolment], playbook: str) -> None:
         """Writes enrolments, as decided by the playbook of this hash."""
         values = [_values(one) for one in enrolments]
@@ -85,7 +104,7 @@ class EnrolmentStore:
         columns = zip(*values, strict=True)
         await self._connection.execute(
             text(_KEEP),
-            {name: list(column) for name, column in zip(_COLUMNS, columns, strict=True)}
+            {name: list(column) for name, column in zip(_KEPT, columns, strict=True)}
             | {"playbook": playbook},
         )
 
@@ -171,11 +190,11 @@ class EnrolmentStore:
 
 
 def _values(one: Enrolment) -> tuple[Any, ...]:
-    """In the order of `_COLUMNS`."""
+    """In the order of `_KEPT`."""
     return (
         uuid.UUID(one.lead), one.program, one.product, one.entered_at, one.state, one.place,
         uuid.UUID(one.last_touch) if one.last_touch else None, one.next_at, one.reason, one.why,
-        one.left_at,
+        one.left_at, uuid.UUID(one.next_touch()),
     )  # fmt: skip
 
 
@@ -189,10 +208,10 @@ def _enrolment(row: Any) -> Enrolment:
 
 
 _KEEP = (
-    f"INSERT INTO nurture.enrolment ({_NAMES}, playbook) SELECT *, :playbook FROM unnest("
-    + ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _COLUMNS.items())
+    f"INSERT INTO nurture.enrolment ({', '.join(_KEPT)}, playbook) SELECT *, :playbook FROM unnest("
+    + ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _KEPT.items())
     + ") ON CONFLICT (lead_id, program) DO UPDATE SET playbook = excluded.playbook, "
-    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "program")
+    + ", ".join(f"{name} = excluded.{name}" for name in _KEPT if name != "program")
 )
 # touches that a scheduler has locked are asked at this moment
 _CALL = """WITH asked AS (UPDATE nurture.touch SET due_at = :now WHERE id IN (

@@ -14,7 +14,9 @@ from services.shared.db import rows
 
 
 class Waiting(NamedTuple):
-    """Touches of a channel and program: `held`, whose time has come, and `planned`, for later."""
+    """Touches of a channel and program: `held`, whose time has come, and `planned`, for later
+    or until a person releases them.
+    """
 
     channel: str
     program: str
@@ -26,8 +28,9 @@ async def waiting(connection: AsyncConnection, now: datetime) -> list[Waiting]:
     """All that is decided and not sent yet."""
     found = await rows(
         connection,
-        """SELECT channel, program, count(*) FILTER (WHERE due_at <= :now) AS held,
-            count(*) FILTER (WHERE due_at > :now) AS planned
+        """SELECT channel, program,
+            count(*) FILTER (WHERE due_at <= :now AND held_at IS NULL) AS held,
+            count(*) FILTER (WHERE due_at > :now OR held_at IS NOT NULL) AS planned
         FROM nurture.touch WHERE status = 'due' GROUP BY channel, program
         ORDER BY channel, program""",
         now=now,

@@ -12,8 +12,6 @@ from services.nurture.store.snapshots import KnownSnapshot, LeadKey
 from services.shared.contracts.consent import prevailing, snapshot_key
 from services.shared.contracts.events import ConsentState
 
-_CONSENT = snapshot_key(CHANNEL, PURPOSE)
-
 
 async def consents_of(
     connection: AsyncConnection,
@@ -21,6 +19,8 @@ async def consents_of(
     addresses: Mapping[LeadKey, str],
     related: Mapping[str, set[str]],
     everybody: Mapping[LeadKey, KnownSnapshot],
+    channel: str = CHANNEL,
+    purpose: str = PURPOSE,
 ) -> dict[LeadKey, ConsentState]:
     """What counts of what `lead.consents` brought under any of the leads' identifiers, and of what
     the scorer knew; and of the refusals under those that the leads had, and that others of their
@@ -37,7 +37,9 @@ async def consents_of(
         for lead, mine in own.items()
     }
     kept: dict[str, list[ConsentState]] = defaultdict(list)
-    for identifier, consent in await ConsentStore(connection).under(set().union(*names.values())):
+    for identifier, consent in await ConsentStore(connection).under(
+        set().union(*names.values()), channel, purpose
+    ):
         kept[identifier].append(consent)
     found = {}
     for key, snapshot in snapshots.items():
@@ -49,7 +51,7 @@ async def consents_of(
             or identifier == addresses[key]
             or (consent.general and identifier in own[key.lead])
         ]
-        if of_scorer := snapshot.consents.get(_CONSENT):
+        if of_scorer := snapshot.consents.get(snapshot_key(channel, purpose)):
             known.append(of_scorer)
         if counts := prevailing(known):
             found[key] = counts

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK, WITH_SALES, most_careful
 from services.nurture.rules.lead import Had, Lead
+from services.nurture.store.consents import CALLS
 from services.nurture.store.lead_consents import consents_of
 from services.nurture.store.merges import LeadMerges
 from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore, uuids
@@ -145,7 +146,8 @@ class LeadStore:
         others = sorted(set().union(*related.values()) - {*ids})
         everybody = {**snapshots, **(await self._snapshots_of(others) if others else {})}
         history = await self._history(ids, related, addresses, now)
-        consents = await consents_of(self._connection, snapshots, addresses, related, everybody)
+        given = (self._connection, snapshots, addresses, related, everybody)
+        consents, phone = await consents_of(*given), await consents_of(*given, CALLS)
         traits: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for key, snapshot in everybody.items():
             traits[key.lead].append(snapshot.traits)
@@ -162,9 +164,25 @@ class LeadStore:
                 traits=most_careful(snapshot.traits, asked),
                 sales_status=with_sales.get(key.lead, snapshot.sales_status),
             )
-            leads[key] = history.lead(key, careful, addresses[key], consents.get(key))
+            lead = history.lead(key, careful, addresses[key], consents.get(key))
+            leads[key] = msgspec.structs.replace(lead, phone_consent=phone.get(key))
         counted = _with_mailed(leads, related, everybody, now)
         return await self._with_accounts(counted, account_of)
+
+    async def permissions(
+        self, leads: Iterable[str], channel: str, purpose: str
+    ) -> dict[LeadKey, tuple[KnownSnapshot, ConsentState | None]]:
+        """Snapshots with what counts of a consent for their addresses, as for mails."""
+        ids = sorted({*leads})
+        snapshots = await self._snapshots_of(ids)
+        addresses = {key: self._address(snapshot) for key, snapshot in snapshots.items()}
+        related = await self._related(ids, addresses)
+        others = sorted(set().union(*related.values()) - {*ids}) if related else []
+        everybody = {**snapshots, **(await self._snapshots_of(others) if others else {})}
+        found = await consents_of(
+            self._connection, snapshots, addresses, related, everybody, channel, purpose
+        )
+        return {key: (snapshot, found.get(key)) for key, snapshot in snapshots.items()}
 
     async def _with_accounts(
         self, leads: dict[LeadKey, Lead], account_of: Callable[[Snapshot], str]
@@ -229,8 +247,8 @@ class LeadStore:
         ):
             seen[str(row.lead_id)][row.content] = row.done_at
         stages, pauses = await self._asserted_stages(ids, now), await self._pauses(everybody, now)
-        known = _Touches(sends), _Touches(had)
-        return _History(related, *known, seen, stages, pauses, now - ANSWERED_FOR)
+        known, held = (_Touches(sends), _Touches(had)), await self._held(everybody)
+        return _History(related, *known, seen, stages, pauses, held, now - ANSWERED_FOR)
 
     async def _holders(self, addresses: Iterable[str]) -> dict[str, set[str]]:
         """The leads that have or had these addresses."""
@@ -265,6 +283,18 @@ class LeadStore:
         )  # fmt: skip
         return {str(row.lead_id): row.until for row in found}
 
+    async def _held(self, ids: Sequence[str]) -> dict[str, set[str]]:
+        """The content of touches that a person holds, by lead."""
+        held: dict[str, set[str]] = defaultdict(set)
+        for row in await rows(
+            self._connection,
+            "SELECT lead_id, content FROM nurture.touch WHERE lead_id = ANY(:ids) "
+            "AND status = 'due' AND held_at IS NOT NULL",
+            ids=uuids(ids),
+        ):
+            held[str(row.lead_id)].add(row.content)
+        return held
+
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
 
@@ -296,6 +326,7 @@ class _History(NamedTuple):
     seen: dict[str, dict[str, datetime | None]]
     stages: dict[str, str]
     pauses: dict[str, datetime]
+    held: dict[str, set[str]]
     answered_since: datetime
 
     def lead(
@@ -323,6 +354,7 @@ class _History(NamedTuple):
             paused_until=max(
                 (self.pauses[lead] for lead in related if lead in self.pauses), default=None
             ),
+            held=frozenset().union(*(self.held.get(lead, ()) for lead in related)),
         )
 
 

@@ -20,7 +20,8 @@ _DECISION = {
     "decision_ms": "float8", "due_at": "timestamptz", "cause_at": "timestamptz",
     "imported": "text", "requested": "boolean", "follows": "boolean", "persona": "text",
 }  # fmt: skip
-# a channel that is stopped is tried again at its time
+# what a person holds is not due; a channel that is stopped is tried again at its time
+_DUE = "status = 'due' AND held_at IS NULL"
 _NOT_STOPPED = "channel NOT IN (SELECT channel FROM access.channel_stop WHERE retry_at > :now)"
 COLUMNS = ", ".join((*_DECISION, "sent_at", "attempts"))
 _INSERT = (
@@ -99,7 +100,7 @@ class TouchStore:
         """Whether the time of some touch has come."""
         found = await rows(
             self._connection,
-            "SELECT 1 FROM nurture.touch WHERE status = 'due' AND due_at <= :now "
+            f"SELECT 1 FROM nurture.touch WHERE {_DUE} AND due_at <= :now "
             f"AND {_NOT_STOPPED} LIMIT 1",
             now=now,
         )
@@ -109,11 +110,20 @@ class TouchStore:
         """Locks touches whose time has come."""
         found = await rows(
             self._connection,
-            f"SELECT {COLUMNS} FROM nurture.touch WHERE status = 'due' AND due_at <= :now "
+            f"SELECT {COLUMNS} FROM nurture.touch WHERE {_DUE} AND due_at <= :now "
             f"AND {_NOT_STOPPED} ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED",
             now=now, limit=limit,
         )  # fmt: skip
-        return [_touch(row) for row in found]
+        return [touch_of_row(row) for row in found]
+
+    async def urged(self, touches: Iterable[str]) -> set[str]:
+        """Those of these touches that a person has asked to be sent at once."""
+        found = await rows(
+            self._connection,
+            "SELECT id FROM nurture.touch WHERE id = ANY(:ids) AND urged_at IS NOT NULL",
+            ids=[uuid.UUID(touch) for touch in touches],
+        )
+        return {str(row.id) for row in found}
 
     async def checked(self, touches: Sequence[tuple[Touch, str, str]]) -> None:
         """Writes what has become of due touches, which are locked: on the wire, due later, or
@@ -130,11 +140,11 @@ class TouchStore:
         """Locks touches of a channel that have been due since before then."""
         found = await rows(
             self._connection,
-            f"SELECT {COLUMNS} FROM nurture.touch WHERE status = 'due' AND due_at <= :before "
+            f"SELECT {COLUMNS} FROM nurture.touch WHERE {_DUE} AND due_at <= :before "
             "AND channel = :channel ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED",
             channel=channel, before=before, limit=limit,
         )  # fmt: skip
-        return [_touch(row) for row in found]
+        return [touch_of_row(row) for row in found]
 
     async def interrupted(self, seconds: float) -> list[Touch]:
         """Locks touches that have been `sending` for longer: their process ended meanwhile."""
@@ -144,7 +154,7 @@ class TouchStore:
             "clock_timestamp() - make_interval(secs => :seconds) FOR UPDATE SKIP LOCKED",
             seconds=seconds,
         )
-        return [_touch(row) for row in found]
+        return [touch_of_row(row) for row in found]
 
     async def update(
         self,
@@ -252,7 +262,8 @@ def _checked_values(touch: Touch, address: str, receiver: str) -> tuple[Any, ...
     )  # fmt: skip
 
 
-def _touch(row: Any) -> Touch:
+def touch_of_row(row: Any) -> Touch:
+    """The touch of a row with `COLUMNS`."""
     return Touch(
         id=str(row.id), lead=str(row.lead_id), product=row.product,
         announcement="" if row.follows else str(row.announcement_id), program=row.program,

@@ -1,12 +1,17 @@
 """Whether a person's clicks and opens may be measured: a permission of its own (N16)."""
 
+import uuid
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.store.consents import ConsentStore
+from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore
 from services.shared.contracts.consent import TRACKING, prevailing
-from services.shared.contracts.events import ConsentState, Snapshot
+from services.shared.contracts.events import ConsentChanged, ConsentState, Snapshot, keyed_hash
+from services.shared.db import rows
 
 
 async def may_be_tracked(
@@ -18,17 +23,71 @@ async def may_be_tracked(
     """Whether mails to this address, given by its keyed hash, may hold tracked links and a pixel;
     who was never asked follows the playbook's `tracking`.
     """
+    counts = await _word(connection, snapshot, address)
+    return counts.state == "given" if counts else default == "granted"
+
+
+async def keep_refused(
+    connection: AsyncConnection, snapshots: Mapping[LeadKey, Snapshot], pepper: bytes
+) -> None:
+    """Notes for ingest the touches of those of these leads who refuse to be measured, and takes
+    back those of the others.
+    """
+    refused, permitted = set[str](), set[str]()
+    for key, snapshot in snapshots.items():
+        address = keyed_hash(pepper, f"email:{snapshot.email}") if snapshot.email else ""
+        word = await _word(connection, snapshot, address)
+        (refused if word and word.state == "withdrawn" else permitted).add(key.lead)
+    for statement, leads in ((_REFUSED, refused), (_PERMITTED, permitted - refused)):
+        if leads:
+            await connection.execute(
+                text(statement), {"leads": [uuid.UUID(lead) for lead in sorted(leads)]}
+            )
+
+
+def says_of_tracking(snapshot: Snapshot) -> bool:
+    """Whether the lead has given or refused it at all."""
+    return bool(_of_snapshot(snapshot))
+
+
+async def leads_of(
+    connection: AsyncConnection, consents: Iterable[ConsentChanged]
+) -> dict[LeadKey, KnownSnapshot]:
+    """The leads at whose addresses, or in answer to whose touches, something was said of it."""
+    said = [each for each in consents if TRACKING in (each.channel, each.purpose)]
+    if not said:
+        return {}
+    found = await rows(
+        connection,
+        "SELECT lead_id FROM nurture.address_lead WHERE address = ANY(:addresses) "
+        "UNION SELECT lead_id FROM nurture.touch WHERE id::text = ANY(:touches)",
+        addresses=[each.address for each in said if each.address],
+        touches=[each.touch for each in said if each.touch],
+    )
+    stored = await SnapshotStore(connection).stored(str(row.lead_id) for row in found)
+    return {key: row.snapshot for key, row in stored.items()}
+
+
+async def _word(
+    connection: AsyncConnection, snapshot: Snapshot, address: str
+) -> ConsentState | None:
+    """What counts of what was said of it."""
     names = {address, *snapshot.identifiers}
     known = [
         consent
         for identifier, consent in await ConsentStore(connection).of_tracking(names)
         if consent.state == "withdrawn" or identifier == address or consent.general
     ]
-    known += _of_snapshot(snapshot)
-    counts = prevailing(known)
-    return counts.state == "given" if counts else default == "granted"
+    return prevailing([*known, *_of_snapshot(snapshot)])
 
 
 def _of_snapshot(snapshot: Snapshot) -> list[ConsentState]:
     """What the scorer knows of it, whatever the channel."""
     return [consent for key, consent in snapshot.consents.items() if TRACKING in key.split(":", 1)]
+
+
+_REFUSED = """INSERT INTO access.untracked SELECT id FROM nurture.touch
+    WHERE lead_id = ANY(:leads) AND status IN ('sending', 'sent', 'unknown')
+    ON CONFLICT DO NOTHING"""
+_PERMITTED = """DELETE FROM access.untracked u USING nurture.touch t
+    WHERE t.id = u.touch_id AND t.lead_id = ANY(:leads)"""

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from services.nurture import previews
 from services.ops.cli.options import Json, PlaybookFolder, end, say, whole_table, with_engine
-from services.ops.commands import content_import, content_preview
+from services.ops.commands import content_import
 from services.ops.commands.content import report
 from services.ops.commands.current import current_settings
 from services.shared.playbook.loading import load
@@ -106,7 +107,7 @@ def preview(
     Example: ripeline content preview case-study-bottling --lead LEAD --out mail.html
     """
     known = load(playbook or current_settings().playbook)
-    shown = with_engine(lambda e: content_preview.preview(e, known, item, lead, product))
+    shown = with_engine(lambda e: previews.preview(e, known, item, lead, product))
     if out:
         try:
             out.write_text(shown.html, encoding="utf-8")
@@ -135,6 +136,6 @@ def send_test(
     """
     settings = current_settings()
     known = load(playbook or settings.playbook)
-    shown = with_engine(lambda e: content_preview.preview(e, known, item, as_lead, product))
-    asyncio.run(content_preview.send_test(settings, known, shown, to, datetime.now(UTC)))
+    shown = with_engine(lambda e: previews.preview(e, known, item, as_lead, product))
+    asyncio.run(previews.send_test(settings, known, shown, to, datetime.now(UTC)))
     print(f"sent to {to}")

@@ -31,6 +31,7 @@ The mapping is that of an import, and says what is predicted and how it is judge
     outcome: {type: purchased}  # or {column: Converted, equals: yes}
     landmarks: [1, 7, 21]       # days of a lead's life at which is predicted
     horizon: 30                 # days within which the outcome counts
+    capacity: 20                # leads that sales can work a week
     folds: {by: lead, k: 5}     # or {by: time, at: 0.7}
 
 Every prediction is made by a model that has not seen that lead, or that time. Columns that can only
@@ -60,7 +61,7 @@ def evaluate(
         with progress_bars() as progress:
             read = tables.read(table, written, progress)
             found = evaluation.evaluate(read, written.mapping, progress)
-            report = result.summary(found, progress)
+            report = result.summary(found, progress, written.mapping.capacity)
             if few:
                 points = curve.curve(read, written.mapping, progress)
                 report["few_outcomes"] = [point._asdict() for point in points]
@@ -94,6 +95,7 @@ def _print(report: dict[str, Any], found: Evaluation) -> None:
             name, str(part["n"]), f"{part['base']:.1%}", auc, *(f"{value:.3f}" for value in figures)
         )
     console.print(shown)
+    console.print(in_words(report["precision_at_capacity"]))
     low, high = report["intervals"].get("auc", (None, None))
     if low is not None:
         console.print(f"AUC between {low:.3f} and {high:.3f} (95 %, by resampling leads)")
@@ -110,6 +112,16 @@ def _print(report: dict[str, Any], found: Evaluation) -> None:
             console.print(f"{kind}: {column['column']}: {column['reason']}", markup=False)
     if found.findings.refused:
         console.print("What is known at capture all the same: name it under `known_at_capture`.")
+
+
+def in_words(capacity: dict[str, Any]) -> str:
+    """Precision at sales' capacity in a sentence."""
+    size = capacity["capacity"]
+    many = "a tenth of the leads" if size is None else f"{size} leads"
+    return (
+        f"whoever works {many} a week finds the outcome in {capacity['precision']:.1%} of "
+        f"{capacity['taken']} leads"
+    )
 
 
 def _draw(folder: Path, name: str, found: Evaluation) -> None:

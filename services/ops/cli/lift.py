@@ -1,5 +1,6 @@
 """`ripeline lift`: options and report."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,15 +10,21 @@ from rich.table import Table
 
 from services.ingest.importing import mapping_file
 from services.ops.cli.options import Json, end, print_line
-from services.ops.effects import table as tables
-from services.ops.effects.mapping import LiftMapping
-from services.ops.effects.report import Report
+from services.ops.commands.current import current_settings
+from services.ops.commands.reports import live_lift
+from services.ops.reports import lift_table as tables
+from services.ops.reports.lift_mapping import LiftMapping
+from services.scorer.effects.lift import Plan
+from services.scorer.effects.report import Report
 from services.shared.errors import Reject
 from services.shared.playbook.loading import InvalidFile
 
 HELP = """Show whether nurturing made more leads reach the outcome, against those held out.
 
-One row a lead. The mapping names the columns:
+Without a table: of the current system, whose playbook says which share of the accounts is held out
+for good. A lead counts once its horizon is over since it could first have been nurtured.
+
+Of a table: one row a lead. The mapping names the columns:
 
     arm: group                       # or {column: group, holdout: No E-Mail}
     outcome: {column: converted, equals: "yes"}
@@ -33,28 +40,47 @@ Example: ripeline lift leads.csv --mapping lift.yaml --daily --json
 
 
 def lift(
-    table: Annotated[Path, typer.Argument(help="The table, as a CSV file.", dir_okay=False)],
-    mapping: Annotated[str, typer.Option("--mapping", help="YAML file of the mapping.")],
+    table: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A table, as a CSV file; the current system's leads without one.", dir_okay=False
+        ),
+    ] = None,
+    mapping: Annotated[str, typer.Option("--mapping", help="YAML file of the mapping.")] = "",
     daily: Annotated[
         bool, typer.Option("--daily", help="A line for each day of entry, as known that day.")
     ] = False,
     as_json: Json = False,
 ) -> None:
+    if table is None:
+        return _live(daily=daily, as_json=as_json)
+    if not mapping:
+        end(f"{table}: --mapping is missing, the YAML file that says what its columns mean", 2)
     try:
         written = mapping_file.read(mapping, model=LiftMapping)
         assert isinstance(written.mapping, LiftMapping)
         if daily and not written.mapping.entered_at:
             end(f"{mapping}: --daily needs `entered_at`, the column of the time of entry", 2)
-        report = Report(tables.read(table, written, lambda _: None), written.mapping)
+        plan = Plan(written.mapping.alpha, written.mapping.planned)
+        report = Report(tables.read(table, written, lambda _: None), plan)
     except (InvalidFile, Reject) as broken:
         end(str(broken), 2)
     except OSError as error:
         end(f"{table}: {error.strerror}; name a file that can be read", 2)
-    lines = list(report.daily()) if daily else [report.whole()]
+    _show(list(report.daily()) if daily else [report.whole()], daily=daily, as_json=as_json)
+
+
+def _live(*, daily: bool, as_json: bool) -> None:
+    """The lift of the current system."""
+    found, outcome = asyncio.run(live_lift(current_settings()))
+    _show(found.daily() if daily else [found.whole(outcome)], daily=daily, as_json=as_json)
+
+
+def _show(lines: list[dict[str, Any]], *, daily: bool, as_json: bool) -> None:
     if as_json:
         for line in lines:
             print_line(line)
-    else:
+    elif lines:
         _print(lines)
         if not daily:
             _explain(lines[0])

@@ -11,13 +11,15 @@ import typer
 from rich.console import Console
 
 from services.ingest.importing import mapping_file
+from services.ops.cli.evaluate import in_words as in_words_of_capacity
 from services.ops.cli.evaluate import progress_bars
 from services.ops.cli.options import Json, PlaybookFolder, end, nicely, say, whole_table
 from services.ops.commands import models
 from services.ops.commands.current import current_settings
 from services.ops.commands.models import Learned
-from services.ops.learning.mapping import FilterMapping
+from services.ops.learning.mapping import FilterMapping, TableMapping, kind_of
 from services.ops.learning.named import learn_from_table
+from services.ops.learning.of_leads import learn_from_leads
 from services.scorer import checking
 from services.scorer.learning.evidence import in_words
 from services.scorer.models import COLD_START, written
@@ -39,8 +41,9 @@ the stored events. The learned version comes into use only where it predicts lat
 than the running one; everybody is then scored again. Otherwise it says why, and the running one
 stays.
 
-With a TABLE no system need run: its events are learned from, by a mapping as `ripeline filter` has
-it, with their outcome, and the model is written to a file.
+With a TABLE no system need run: events are learned from by a mapping as `ripeline filter` has it,
+with their outcome, attributes of leads by one as `ripeline evaluate` has it, and the model is
+written to a file.
 
 Example: ripeline learn --json
 Example: ripeline learn events.csv --mapping events.yaml --out model.json
@@ -96,9 +99,12 @@ def _from_table(
     if not mapping:
         end("a table needs --mapping FILE: which columns are lead, type and time", 2)
     try:
-        read = mapping_file.read(mapping, model=FilterMapping)
         own = load(playbook or ROOT / "deploy" / "playbook")
-        verdict = learn_from_table(table, read, own, progress, seed=seed, with_curve=with_curve)
+        if kind_of(mapping) == "leads":
+            read, learn_from = mapping_file.read(mapping, model=TableMapping), learn_from_leads
+        else:
+            read, learn_from = mapping_file.read(mapping, model=FilterMapping), learn_from_table
+        verdict = learn_from(table, read, own, progress, seed=seed, with_curve=with_curve)
     except (InvalidFile, Reject) as broken:
         end(str(broken), 2)
     except OSError as error:
@@ -137,10 +143,10 @@ def _print_model(model: Model) -> None:
         return
     print(f"{learned.version}: {model.about} κ {model.kappa:g}")
     evidence = learned.evidence
-    shown = whole_table("on later data", "n", "base", "AUC", "log loss", "ECE", "top tenth")
+    shown = whole_table("predictions", "n", "base", "AUC", "log loss", "ECE", "top tenth")
     for name in ("learned", "cold_start", "share"):
         if part := evidence.get(name):
-            for kind, figures in {"all": part, **part["by_moment"]}.items():
+            for kind, figures in {"all": part, **part.get("by_moment", {})}.items():
                 shown.add_row(
                     f"{name.replace('_', ' ')}, {kind.replace('_', ' ')}", str(figures["n"]),
                     f"{figures['base']:.1%}",
@@ -149,6 +155,8 @@ def _print_model(model: Model) -> None:
                 )  # fmt: skip
     if shown.row_count:
         Console().print(shown)
+    if found := evidence.get("learned", {}).get("precision_at_capacity"):
+        print(in_words_of_capacity(found))
     rival = "share of outcomes" if "share" in evidence else "cold start"
     for point in evidence.get("few_outcomes", ()):
         print(
@@ -205,6 +213,8 @@ def check(as_json: Json = False) -> None:
     print(
         f"{found['version']}: {found['matured']} predictions have matured, as of {found['as_of']}"
     )
+    if found["all"]:
+        print(in_words_of_capacity(found["all"]["precision_at_capacity"]))
     table = whole_table("month", "n", "predicted", "happened", "AUC", "ECE")
     for month in found["months"]:
         auc = "" if month["auc"] is None else f"{month['auc']:.3f}"

@@ -62,9 +62,17 @@ async def _part(
         since=now - LOOK_BACK,
     ):
         sent[str(row.lead_id)] = row.touches
+    programs: dict[str, frozenset[str]] = {}  # of those who were ever in one
+    for row in await _of(connection, "SELECT lead_id, program, state FROM nurture.enrolment", ids):
+        own = frozenset({row.program} if row.state == "active" else ())
+        programs[str(row.lead_id)] = programs.get(str(row.lead_id), frozenset()) | own
     stored = await SnapshotStore(connection).stored(map(str, ids))
     return [
-        Reader(Lead(key.lead, row.snapshot, seen=frozenset(seen[key.lead])), sent[key.lead])
+        Reader(
+            Lead(key.lead, row.snapshot, seen=frozenset(seen[key.lead])),
+            sent[key.lead],
+            programs.get(key.lead),
+        )
         for key, row in stored.items()
         if row.snapshot.stage != UNKNOWN and row.snapshot.email and not row.snapshot.excluded
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer import archive
 from services.scorer.learning.learning import Verdict, learn
@@ -53,20 +54,9 @@ async def learn_from_archive(
 ) -> Learned:
     """Learns from all stored events; stores the version, and puts it in use where it wins."""
     playbook, engine = load(settings.playbook), open_engine(settings, "learn")
-    now = Clock.parse(settings.clock).now_us()
     try:
         running = await current(engine, playbook)
-        async with engine.connect() as connection:
-            await connection.execution_options(isolation_level="REPEATABLE READ")
-            events = int(await value(connection, "SELECT count(*) FROM scorer.event"))
-            done = 0
-
-            def read(more: int) -> None:
-                nonlocal done
-                done += more
-                progress("reading", done / max(events, 1))
-
-            found = await archive.read(connection, Fold(playbook), now, read)
+        found = await _read(engine, Fold(playbook), settings, progress)
         source = "the archive" + ("" if found.share == 1 else f", {found.share:.0%} of its leads")
         verdict = learn(
             playbook, Fold(running.playbook), found.found, found.until, source,
@@ -75,6 +65,39 @@ async def learn_from_archive(
         return await _stored(engine, verdict, running.version, use=use)
     finally:
         await engine.dispose()
+
+
+class Read(NamedTuple):
+    """The archive, and the playbook by whose own model it was read."""
+
+    playbook: Playbook
+    archive: archive.Archive
+
+
+async def read_archive(settings: Settings, progress: Progress) -> Read:
+    """All stored events, as episodes."""
+    playbook, engine = load(settings.playbook), open_engine(settings, "evidence")
+    try:
+        return Read(playbook, await _read(engine, Fold(playbook), settings, progress))
+    finally:
+        await engine.dispose()
+
+
+async def _read(
+    engine: AsyncEngine, fold: Fold, settings: Settings, progress: Progress
+) -> archive.Archive:
+    """The archive as of one moment."""
+    now, done = Clock.parse(settings.clock).now_us(), 0
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="REPEATABLE READ")
+        events = int(await value(connection, "SELECT count(*) FROM scorer.event"))
+
+        def read(more: int) -> None:
+            nonlocal done
+            done += more
+            progress("reading", done / max(events, 1))
+
+        return await archive.read(connection, fold, now, read)
 
 
 async def _stored(engine: Any, verdict: Verdict, running: str, *, use: bool) -> Learned:

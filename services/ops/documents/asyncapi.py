@@ -99,6 +99,7 @@ TOPICS = (
             "touch.sent.v1": "A touch left, with what was sent",
             "touch.failed.v1": "A touch did not leave, or nobody knows whether it did",
             "touch.answered.v1": "A person said what came of a call, or nobody did in time",
+            "touch.exported.v1": "Somebody went out in an audience, for another tool",
             "handoff.changed.v1": "A lead was handed over to sales, or something came of it",
         },
         {"handoff.changed.v1": (HandoffEvent, HandedOver)},

@@ -180,5 +180,6 @@ BY_TYPE: dict[str, bytes] = {
     "touch.decided.v1": _touch("touch.decided.v1", "due"),
     "touch.sent.v1": _touch("touch.sent.v1", "sent"),
     "touch.answered.v1": _touch("touch.answered.v1", "sent", outcome="reached"),
+    "touch.exported.v1": _touch("touch.exported.v1", "sent"),
     "touch.failed.v1": _touch("touch.failed.v1", "failed", "refused"),
 }

@@ -74,7 +74,7 @@ def allot_ports(replicas: Sequence[Replica]) -> dict[Replica, int]:
 
 
 def service_variables(
-    folder: Path, ingest_port: int, spec: SystemSpec, overrides: Mapping[str, str]
+    folder: Path, ports: Mapping[Replica, int], spec: SystemSpec, overrides: Mapping[str, str]
 ) -> dict[str, str]:
     """Every RIPELINE_ variable of the services: `overrides`, then our own environment's, then
     defaults with new secrets.
@@ -82,12 +82,14 @@ def service_variables(
     defaults = {
         "RIPELINE_ENVIRONMENT": "production",
         "RIPELINE_HOST": HOST,
-        "RIPELINE_PUBLIC_URL": f"http://{HOST}:{ingest_port}",
+        "RIPELINE_PUBLIC_URL": f"http://{HOST}:{ports[Replica('ingest', 0)]}",
         "RIPELINE_SPOOL_DIR": str(folder / "spool"),
         "RIPELINE_PEPPER": secrets.token_urlsafe(32),
         "RIPELINE_MAIL_FROM": "Ripeline <nurture@ripeline.example>",
         "RIPELINE_KAFKA_SESSION_TIMEOUT_MS": "6000",
     }
+    if nurture := ports.get(Replica("nurture", 0)):
+        defaults["RIPELINE_NURTURE_URL"] = f"http://{HOST}:{nurture}"
     defaults |= {f"RIPELINE_{scope}_KEY": new_key() for scope in ("SECRET", "PUBLIC", "QUERY")}
     ours = {
         name: value

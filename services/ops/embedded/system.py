@@ -165,8 +165,7 @@ class EmbeddedSystem:
     async def _start(self) -> None:
         self._folder = _make_folder()
         self._ports = allot_ports(self._spec.replicas())
-        ingest_port = self._ports[Replica("ingest", 0)]
-        self._variables = service_variables(self._folder, ingest_port, self._spec, self._overrides)
+        self._variables = service_variables(self._folder, self._ports, self._spec, self._overrides)
         page = f"http://{HOST}:{self._ports[Replica('scorer', 0)]}"
         self._variables.setdefault("RIPELINE_PAGE_URL", page)
         await self._start_parts()

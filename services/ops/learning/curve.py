@@ -14,7 +14,7 @@ from services.scorer.learning.measures import measures
 
 OUTCOMES = (0, 30, 300, 3_000)
 RESAMPLES = 20
-HELD_OUT = 0.25  # of the leads
+HELD_OUT, LEAST_HELD = 0.25, 0.03  # of the leads, and where nearly all are learned from
 
 
 class Point(NamedTuple):
@@ -27,9 +27,11 @@ class Point(NamedTuple):
 
 
 def curve(table: EventTable | LeadTable, mapping: TableMapping, progress: Progress) -> list[Point]:
-    """A point for each of OUTCOMES that the table has; each of RESAMPLES draws other leads."""
+    """A point for each of OUTCOMES that the table has beside what is held out; each of RESAMPLES
+    draws other leads.
+    """
     judge = judge_of(table, mapping, progress)
-    most = int((1 - HELD_OUT) * judge.converted.sum())
+    most = int((1 - LEAST_HELD) * judge.converted.sum())
     sizes = [size for size in OUTCOMES if size <= most]
     points = []
     for number, size in enumerate(sizes):
@@ -37,10 +39,12 @@ def curve(table: EventTable | LeadTable, mapping: TableMapping, progress: Progre
         for seed in range(RESAMPLES):
             train, test = _drawn(judge.converted, size, np.random.default_rng(seed))
             p, outcome, base = judge.judged(train, test)
-            losses.append((_loss(outcome, p), _loss(outcome, np.full(len(p), base))))
+            if len(p):
+                losses.append((_loss(outcome, p), _loss(outcome, np.full(len(p), base))))
             progress("few outcomes", (number + (seed + 1) / RESAMPLES) / len(sizes))
-        own, of_base = np.mean(losses, axis=0)
-        points.append(Point(size, float(own), float(of_base), RESAMPLES))
+        if losses:
+            own, of_base = np.mean(losses, axis=0)
+            points.append(Point(size, float(own), float(of_base), len(losses)))
     return points
 
 
@@ -49,13 +53,11 @@ def _loss(outcome: B, p: F) -> float:
 
 
 def _drawn(converted: B, size: int, rng: np.random.Generator) -> tuple[I, I]:
-    """Leads to learn from, `size` of them converted, and those held out. Without any outcome there
-    are as many leads as would have OUTCOMES[1] of them.
+    """Leads to learn from, `size` of them converted, and others that are held out, at most HELD_OUT
+    of all. Without any outcome there are as many leads as would have OUTCOMES[1] of them.
     """
     order = rng.permutation(len(converted))
-    held = int(HELD_OUT * len(order))
-    test, rest = order[:held], order[held:]
-    count = np.cumsum(converted[rest])
+    count = np.cumsum(converted[order])
     end = int(np.searchsorted(count, min(size or OUTCOMES[1], int(count[-1])))) + 1
-    train = rest[:end]
+    train, test = order[:end], order[max(end, len(order) - int(HELD_OUT * len(order))) :]
     return np.sort(train if size else train[~converted[train]]), np.sort(test)

@@ -11,9 +11,9 @@ import numpy as np
 from services.ops.learning.baselines import baselines
 from services.ops.learning.mapping import Folds, TableMapping
 from services.ops.learning.predictions import Predictions, in_time, joined, recalibrated
-from services.ops.learning.tables import EventTable, LeadTable
+from services.ops.learning.tables import EventTable, LeadTable, traits_at
 from services.scorer.learning import leaks, learner, moments
-from services.scorer.learning.attributes import NOTHING, Column
+from services.scorer.learning.attributes import Column
 from services.scorer.learning.histories import B, F, History, I
 from services.scorer.learning.leaks import Findings
 from services.scorer.learning.learner import AttributeModel, EventModel, Shape
@@ -83,11 +83,7 @@ class _Leads:
         suspect = {finding.column for finding in self._findings.suspect}
         kept = [column for column in self._table.columns if column.name not in refused]
         if not kept:
-            raise Reject(
-                "every column was refused: each says what happened after the outcome",
-                where="traits",
-                remedy="name those that are known before it under `known_at_capture`",
-            )
+            raise all_refused()
         found = Evaluation(self._predict(kept, "folds"), self._table.keys, self._findings)
         if suspect:
             rest = [column for column in kept if column.name not in suspect]
@@ -121,7 +117,7 @@ class _Leads:
         """Rows to learn from, and rows to predict."""
         if self._folds.by == "time":
             return [self._by_time()]
-        return _by_lead(self._groups, self._folds)
+        return _by_lead(self._groups, self._table.outcome, self._folds)
 
     def _by_time(self) -> tuple[I, I]:
         order = np.arange(len(self._table.keys))
@@ -155,7 +151,7 @@ class _Events:
             parts = [self._after_the_cut()]
         else:
             leads = np.arange(len(self._table.histories))
-            splits = _by_lead(leads, self._folds)
+            splits = _by_lead(leads, self.converted, self._folds)
             parts = []
             for number, (train, test) in enumerate(splits):
                 parts.append(self._held_out(number, train, test))
@@ -175,7 +171,7 @@ class _Events:
         when = self._moments_of(histories, until, 0)
         marks, horizon = self._table.marks, self._mapping.horizon
         shape = learner.choose(histories, marks, when, horizon, 0, _quiet)
-        columns = self._columns(train, when)
+        columns = traits_at(self._table, train, when)
         model = EventModel(histories, marks, when, columns, horizon, shape, 0, _quiet)
         found = self._predict(model, test, self._moments(test, until, 0), 0)
         shown = found.kind == LANDMARK
@@ -224,7 +220,7 @@ class _Events:
         marks, horizon = self._table.marks, self._mapping.horizon
         if self._shape is None:
             self._shape = learner.choose(histories, marks, when, horizon, 0, self._progress)
-        columns = self._columns(leads, when)
+        columns = traits_at(self._table, leads, when)
         model = EventModel(
             histories, marks, when, columns, horizon, self._shape, fold, self._progress
         )
@@ -232,7 +228,7 @@ class _Events:
 
     def _predict(self, model: EventModel, leads: I, when: Moments, fold: int) -> Predictions:
         histories = [self._table.histories[int(lead)] for lead in leads]
-        p = model.probability(histories, when, self._columns(leads, when))
+        p = model.probability(histories, when, traits_at(self._table, leads, when))
         return Predictions(
             leads[when.lead], when.at, when.kind, *self._folds.of(fold, len(p)), p, when.outcome
         )
@@ -244,24 +240,6 @@ class _Events:
         rng = np.random.default_rng(fold)
         mapping = self._mapping
         return moments.moments(histories, mapping.landmarks, mapping.horizon, until_, rng)
-
-    def _columns(self, leads: I, when: Moments) -> list[Column]:
-        """Of every trait what the last row up to the moment says."""
-        if not self._table.traits:
-            return []
-        columns, rows = [], np.concatenate(self._table.rows)
-        sizes = np.array([len(each) for each in self._table.rows])
-        begin = (np.cumsum(sizes) - sizes)[leads[when.lead]]
-        for trait in self._table.traits:
-            known = np.where(trait.filled[rows], np.arange(len(rows)), -1)
-            last = np.maximum.accumulate(known)[begin + when.events - 1]
-            places = np.where(last >= begin, rows[last], -1)
-            codes = np.where(places >= 0, trait.codes[places], NOTHING)
-            numbers = trait.numbers
-            if numbers is not None:
-                numbers = np.where(places >= 0, numbers[places], np.nan)
-            columns.append(Column(trait.name, codes, trait.words, numbers))
-        return columns
 
 
 def until(history: History, cut: float) -> History:
@@ -275,17 +253,32 @@ def _quiet(_: str, __: float) -> None:
     """Shows nothing."""
 
 
-def _by_lead(groups: I, folds: Folds) -> list[tuple[I, I]]:
-    """Rows to learn from and rows to predict, `k` times for each seed."""
+def _by_lead(groups: I, converted: B, folds: Folds) -> list[tuple[I, I]]:
+    """Rows to learn from and rows to predict, `k` times for each seed; every fold has as many leads
+    with the outcome, as far as they can be divided.
+    """
     distinct, place = np.unique(groups, return_inverse=True)
+    reached = np.bincount(place, weights=converted) > 0
     splits = []
     for seed in range(folds.seeds):
-        fold = (np.random.default_rng(seed).permutation(len(distinct)) % folds.k)[place]
+        drawn = np.random.default_rng(seed).permutation(len(distinct))
+        turn = np.empty(len(distinct), np.int64)
+        turn[drawn[np.argsort(~reached[drawn], kind="stable")]] = np.arange(len(distinct))
+        fold = (turn % folds.k)[place]
         splits += [
             (np.flatnonzero(fold != number), np.flatnonzero(fold == number))
             for number in range(folds.k)
         ]
     return splits
+
+
+def all_refused() -> Reject:
+    """Of a table whose every column knows the outcome."""
+    return Reject(
+        "every column was refused: each says what happened after the outcome",
+        where="traits",
+        remedy="name those that are known before it under `known_at_capture`",
+    )
 
 
 def _one_class() -> Reject:

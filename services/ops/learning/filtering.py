@@ -8,15 +8,25 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from services.ingest.importing import times
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.table import Table
 from services.ops.learning.mapping import FilterMapping
-from services.ops.learning.rows import ZONE, Progress, outcomes_of, rows_of, types_of
+from services.ops.learning.rows import (
+    FAR_TIME,
+    ZONE,
+    Progress,
+    outcomes_of,
+    plausible,
+    rows_of,
+    types_of,
+)
 from services.scorer.model.fold import Fold
 from services.scorer.model.interpretation import Interpretation
 from services.scorer.model.state import Event, FoldState, View
-from services.shared.clock import EPOCH, rfc3339
+from services.shared.clock import DAY, EPOCH, rfc3339
 from services.shared.contracts.events import Interaction
 from services.shared.errors import Reject
 from services.shared.playbook.sections import Playbook
@@ -97,7 +107,6 @@ def _acts(table: Table, mapping: FilterMapping, fold: Fold, progress: Progress) 
         uid = f"{number:032d}"
         event = Event(instant, uid, Interaction(id=uid, type=name, product=product))
         found.leads.setdefault(who, []).append(Act(event, type_))
-        found.last = max(found.last, instant)
     if not found.leads:
         reasons = ", ".join(f"{count} × {reason}" for reason, count in found.skipped.items())
         raise Reject(
@@ -105,9 +114,25 @@ def _acts(table: Table, mapping: FilterMapping, fold: Fold, progress: Progress) 
             where="file",
             remedy="see the mapping's `lead` and `time`",
         )
+    _leave_out_far(found)
     for acts in found.leads.values():
         acts.sort(key=lambda act: (act.event.at, act.event.uid))
     return found
+
+
+def _leave_out_far(found: Acts) -> None:
+    """Leaves out what is far from all other times."""
+    every = np.array([act.event.at for acts in found.leads.values() for act in acts], np.int64)
+    kept = plausible(every / DAY)
+    found.last = int(every[kept].max())
+    if kept.all():
+        return
+    found.skipped[FAR_TIME] += int((~kept).sum())
+    first = int(every[kept].min())
+    for who, acts in list(found.leads.items()):
+        found.leads[who] = [act for act in acts if first <= act.event.at <= found.last]
+        if not found.leads[who]:
+            del found.leads[who]
 
 
 def _instant(at: times.Read, row: list[str]) -> int | None:

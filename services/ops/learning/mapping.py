@@ -1,16 +1,25 @@
 """The mapping of a table with outcomes: as for an import, and how to learn from it and to judge."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
-from services.ingest.importing.mapping import ALL, IDENTIFIERS, Mapping, Outcome
+from services.ingest.importing.header import Header
+from services.ingest.importing.mapping import ALL, IDENTIFIERS, Column, Mapping, Outcome
 from services.scorer.learning.histories import I
 from services.shared.playbook.frozen import FrozenModel
 
 DEFAULT_LANDMARKS = [1.0, 3.0, 7.0, 14.0, 21.0]
 DEFAULT_HORIZON = 90.0  # days, as the model's
+# names of columns that tell accounts apart
+ACCOUNTS = (
+    "account", "account_id", "account id", "account name", "company", "company_id", "company id",
+    "company name", "organisation", "organization", "domain", "buying_group",
+)  # fmt: skip
 
 
 def _list(value: Any) -> Any:
@@ -64,6 +73,7 @@ class TableMapping(Mapping):
     landmarks: Annotated[list[float], BeforeValidator(_list)] = DEFAULT_LANDMARKS
     horizon: float = Field(DEFAULT_HORIZON, gt=0)
     folds: Folds = Folds()
+    capacity: int | None = Field(None, ge=1)  # leads that sales can work a week
     known_at_capture: Annotated[list[str], BeforeValidator(_list)] = []
 
     @model_validator(mode="after")
@@ -87,12 +97,39 @@ class TableMapping(Mapping):
         """The column that tells one lead from another, '' where rows do."""
         return next((column for name in IDENTIFIERS if (column := getattr(self, name))), "")
 
+    def account_in(self, header: Header) -> int | None:
+        """The place of the column of accounts that are held out together; None for leads alone."""
+        return None
+
     @property
     def takes_all(self) -> bool:
         """Whether every column that is not used otherwise is an attribute: so for leads, unless the
         mapping lists traits.
         """
         return self.traits == ALL or (self.kind == "leads" and not self.traits)
+
+
+class QuestionMapping(TableMapping):
+    """The mapping of a table for `ripeline evidence`: `account` is the column of what is held out
+    together, `content` are the types, or columns of a table of leads, that are content consumption.
+    """
+
+    column_lists: ClassVar[tuple[str, ...]] = ("drop", "known_at_capture")
+
+    account: str = ""
+    content: Annotated[list[str], BeforeValidator(_list)] = []
+
+    def further(self) -> Iterator[Column]:
+        if self.account:
+            yield Column(self.account, ("account",))
+
+    def account_in(self, header: Header) -> int | None:
+        """The place of the column of accounts: as named, else by its name."""
+        company = self.company
+        named = self.account or (company and (company.column or company.text)) or ""
+        if named:
+            return header.find(named)
+        return next((place for name in ACCOUNTS if (place := header.find(name)) is not None), None)
 
 
 class FilterMapping(TableMapping):
@@ -102,3 +139,12 @@ class FilterMapping(TableMapping):
 
     kind: Literal["events"]
     outcome: TableOutcome | None = None  # type: ignore[assignment]  # narrower where learned from
+
+
+def kind_of(mapping: str) -> str:
+    """The kind that a mapping's file says it has; '' where that cannot be read."""
+    try:
+        given = yaml.load(Path(mapping).read_text("utf-8-sig"), yaml.CBaseLoader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return ""
+    return str(given.get("kind", "")) if isinstance(given, dict) else ""

@@ -2,15 +2,18 @@
 and the file is one that the scorer takes; of others states without names are learned.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from services.ingest.importing.mapping_file import MappingFile
 from services.ops.learning import filtering, unnamed
+from services.ops.learning.filtering import Acts
 from services.ops.learning.mapping import FilterMapping
 from services.ops.learning.rows import Progress
 from services.scorer.learning.episodes import Episode, episodes
 from services.scorer.learning.learning import Verdict, learn
 from services.scorer.model.window import known_of
+from services.shared.errors import Reject
 from services.shared.playbook.sections import Playbook
 
 NAMED = 0.5  # of the events, whose types the model knows
@@ -30,6 +33,12 @@ def learn_from_table(
     """
     mapping = written.mapping
     assert isinstance(mapping, FilterMapping)
+    if mapping.outcome is None:
+        raise Reject(
+            "the mapping names no outcome to learn from",
+            where="outcome",
+            remedy="write `outcome: {type: …}`, or `{column: …, equals: …}`",
+        )
     model = playbook.model.model_copy(update={"horizon_days": mapping.horizon})
     fold = filtering.fold_of(playbook, model)
     acts = filtering.read(path, written, fold, progress)
@@ -45,7 +54,19 @@ def learn_from_table(
         if number % 200 == 0:
             progress("episodes", number / len(acts.leads))
     progress("episodes", 1.0)
+    _check_order(found, acts, fold.playbook.model.outcome)
     return learn(
         fold.playbook, fold, found, acts.last, path.name, events=count,
         seed=seed, with_curve=with_curve, by_share=not is_named, progress=progress,
     )  # fmt: skip
+
+
+def _check_order(found: Sequence[Episode], acts: Acts, outcome: str) -> None:
+    """Raises Reject where outcomes come before everything else."""
+    reached = sum(any(a.event.data.type == outcome for a in own) for own in acts.leads.values())
+    if reached and not any(each.converted for each in found):
+        raise Reject(
+            f"no lead has an event before its outcome ({reached} have one)",
+            where="outcome",
+            remedy="look at the column of `time`: do its dates run backwards?",
+        )

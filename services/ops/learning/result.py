@@ -12,7 +12,7 @@ from services.ops.learning.evaluation import Evaluation
 from services.ops.learning.predictions import Predictions
 from services.scorer.learning.histories import B, F, I
 from services.scorer.learning.leaks import Finding
-from services.scorer.learning.measures import Bin, Measures, calibration, measures
+from services.scorer.learning.measures import Bin, Measures, at_capacity, calibration, measures
 from services.scorer.learning.moments import KINDS, LANDMARK
 from services.shared.clock import EPOCH, rfc3339
 
@@ -21,7 +21,9 @@ INTERVAL = (0.025, 0.975)
 MEASURED = ("auc", "log_loss", "brier", "ece", "precision_at_10")
 
 
-def summary(found: Evaluation, progress: Callable[[str, float], None]) -> dict[str, Any]:
+def summary(
+    found: Evaluation, progress: Callable[[str, float], None], capacity: int | None = None
+) -> dict[str, Any]:
     """The result as JSON: of landmarks, or of rows where a table has no moments; `by_moment` has
     every kind. With several seeds measures are means over them.
     """
@@ -41,6 +43,9 @@ def summary(found: Evaluation, progress: Callable[[str, float], None]) -> dict[s
     kinds = np.unique(found.predictions.kind) if found.has_moments else ()
     result["by_moment"] = {KINDS[kind]: _means(_only(found.predictions, kind)) for kind in kinds}
     result["intervals"] = _intervals(headline, progress)
+    one = headline.only(_seeds(headline)[0])
+    sales = at_capacity(one.outcome, one.p, one.at, one.lead, capacity)
+    result["precision_at_capacity"] = sales._asdict()
     return result
 
 

@@ -10,11 +10,14 @@ from services.ingest.importing.header import Header
 from services.ingest.importing.table import Table
 from services.ingest.sources.segment_calls import snake
 from services.ops.learning.mapping import TableMapping, TableOutcome
+from services.scorer.learning.histories import B, F
 from services.shared.clock import EPOCH
 from services.shared.errors import Reject
 
 ZONE = "UTC"  # of times that name none, where the mapping does not say another
 DAY_S = 86_400.0
+FAR, LEAST_SPAN_DAYS = 10, 365.0  # spans of a table's times, from which on one is a slip of the pen
+FAR_TIME = "row with a time far from all others"
 
 Progress = Callable[[str, float], None]
 
@@ -35,6 +38,17 @@ def days_of(at: times.Read, row: list[str]) -> float:
     except Reject:
         return np.nan
     return (moment - EPOCH).total_seconds() / DAY_S if moment else np.nan
+
+
+def plausible(days: F) -> B:
+    """Which times (N, days) lie near the others: one slip (1890, 2999) would move the table's begin
+    or end, by which all horizons are judged.
+    """
+    if not days.size:
+        return np.ones(0, np.bool_)
+    low, high = np.quantile(days, (0.05, 0.95))
+    reach = FAR * max(high - low, LEAST_SPAN_DAYS)
+    return (days >= low - reach) & (days <= high + reach)
 
 
 def types_of(mapping: TableMapping, header: Header) -> Callable[[Sequence[str]], str]:

@@ -13,9 +13,19 @@ from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.table import Table
 from services.ops.learning.mapping import TableMapping
-from services.ops.learning.rows import ZONE, Progress, days_of, outcomes_of, rows_of, types_of
-from services.scorer.learning.attributes import Column, column
+from services.ops.learning.rows import (
+    FAR_TIME,
+    ZONE,
+    Progress,
+    days_of,
+    outcomes_of,
+    plausible,
+    rows_of,
+    types_of,
+)
+from services.scorer.learning.attributes import NOTHING, PLACEHOLDERS, Column, column
 from services.scorer.learning.histories import B, F, History, I
+from services.scorer.learning.moments import Moments
 from services.shared.errors import Reject
 
 MOST_MARKS = 20  # the rest are one mark more
@@ -23,6 +33,8 @@ OTHER = "other"
 LEAST_OUTCOMES = 10  # of each class
 EARLY_OUTCOME = "lead without an event before its outcome"
 MOST_SHOWN = 5  # of the values that a column has
+# each lead's events: time in days, row, whether it is the outcome, type
+Leads = dict[str, list[tuple[float, int, bool, str]]]
 
 
 @dataclass
@@ -37,7 +49,7 @@ class EventTable:
     """Leads with their events; `until` is the last time in the table, in days.
 
     `traits` are columns over all rows, `rows[lead]` are the places of a lead's rows in them, in the
-    order of its events.
+    order of its events; `accounts` are of the leads, '' where none is known.
     """
 
     keys: list[str]
@@ -47,6 +59,7 @@ class EventTable:
     traits: list[Column]
     rows: list[I]
     skipped: Counter[str]
+    accounts: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -60,6 +73,7 @@ class LeadTable:
     outcome: B
     at: F
     skipped: Counter[str]
+    accounts: list[str] = field(default_factory=list)
 
 
 def read(path: Path, written: MappingFile, progress: Progress) -> EventTable | LeadTable:
@@ -85,7 +99,8 @@ def _trait_columns(mapping: TableMapping, header: Header) -> list[tuple[str, int
         named = ((name, header.find(of)) for name, of in mapping.traits.items())
         found = [(name, place) for name, place in named if place is not None]
     elif mapping.takes_all:
-        used = {header.find(name) for name in _used(mapping)}
+        used = {header.find(name) for name in _used(mapping) if name}
+        used.add(mapping.account_in(header))
         found = [
             (name, place) for place, name in enumerate(header.names) if name and place not in used
         ]
@@ -113,8 +128,10 @@ def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Rej
     )
     place, wanted = header.find(mapping.outcome.column), values_of(mapping.outcome.equals)
     assert place is not None
+    account = mapping.account_in(header)
     cells: list[list[str]] = [[] for _ in traits]
     keys: list[str] = []
+    accounts: list[str] = []
     outcome: list[bool] = []
     moments: list[float] = []
     skipped: Counter[str] = Counter()
@@ -124,6 +141,7 @@ def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Rej
             skipped[row.title] += 1
             continue
         keys.append(row[key].strip() if key is not None else str(number))
+        accounts.append("" if account is None else _account(row[account]))
         outcome.append(matches(row[place], wanted))
         values_seen[row[place].strip()] += 1
         moments.append(days_of(at, row))
@@ -132,7 +150,24 @@ def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Rej
     columns = [column(name, values) for (name, _), values in zip(traits, cells, strict=True)]
     known = np.array(outcome, np.bool_)
     _check(len(known), int(known.sum()), mapping, skipped, values_seen)
-    return LeadTable(keys, _varied(columns, skipped), known, np.array(moments), skipped)
+    _check_times(mapping, np.isnan(moments), skipped)
+    varied = _varied(columns, skipped)
+    return LeadTable(keys, varied, known, np.array(moments), skipped, accounts)
+
+
+def _check_times(mapping: TableMapping, missing: B, skipped: Counter[str]) -> None:
+    """Counts rows without a time that is named. Raises Reject where all folds need is missing."""
+    if not (mapping.time and mapping.time.column and missing.any()):
+        return
+    skipped["time that cannot be read, so that rows count in the table's order"] += int(
+        missing.sum()
+    )
+    if mapping.folds.by == "time" and missing.all():
+        raise Reject(
+            f"no row has a time that can be read in {mapping.time.column!r}",
+            where="time",
+            remedy="name another column or its `format`; without `time` rows count in their order",
+        )
 
 
 def _varied(columns: list[Column], skipped: Counter[str]) -> list[Column]:
@@ -165,7 +200,8 @@ def _events(
     at, what = times.reader(mapping.time, header, ZONE), types_of(mapping, header)
     is_outcome = outcomes_of(mapping.outcome, header, what)
     skipped: Counter[str] = Counter()
-    leads: dict[str, list[tuple[float, int, bool, str]]] = {}
+    leads: Leads = {}
+    account, accounts = mapping.account_in(header), dict[str, str]()
     cells: list[list[str]] = [[] for _ in traits]
     number = 0
     for row in rows:
@@ -177,15 +213,31 @@ def _events(
             skipped["row without a lead" if not who else "row without a readable time"] += 1
             continue
         leads.setdefault(who, []).append((moment, number, is_outcome(row), what(row)))
+        if account is not None and (name := _account(row[account])):
+            accounts.setdefault(who, name)
         for values, (_, of) in zip(cells, traits, strict=True):
             values.append(row[of])
         number += 1
     columns = [column(name, values) for (name, _), values in zip(traits, cells, strict=True)]
-    return _histories(leads, columns, skipped, mapping)
+    table = _histories(_plausible(leads, skipped), columns, skipped, mapping)
+    table.accounts = [accounts.get(who, "") for who in table.keys]
+    return table
+
+
+def _plausible(leads: Leads, skipped: Counter[str]) -> Leads:
+    """The leads with those of their events whose times are near all others."""
+    every = np.array([event[0] for events in leads.values() for event in events])
+    kept = plausible(every)
+    if kept.all():
+        return leads
+    skipped[FAR_TIME] += int((~kept).sum())
+    low, high = every[kept].min(), every[kept].max()
+    near = {who: [e for e in events if low <= e[0] <= high] for who, events in leads.items()}
+    return {who: events for who, events in near.items() if events}
 
 
 def _histories(
-    leads: dict[str, list[tuple[float, int, bool, str]]],
+    leads: Leads,
     columns: list[Column],
     skipped: Counter[str],
     mapping: TableMapping,
@@ -220,6 +272,33 @@ def _histories(
     converted = sum(history.converted for history in table.histories)
     _check(len(table.histories), converted, mapping, skipped, counts)
     return table
+
+
+def _account(cell: str) -> str:
+    """The name of an account; '' where none stands there."""
+    name = " ".join(cell.casefold().split())
+    return "" if name in PLACEHOLDERS else name
+
+
+def traits_at(table: EventTable, leads: I, when: Moments) -> list[Column]:
+    """Of every trait what the last row up to a moment says; `leads` are the places of those that
+    `when` counts.
+    """
+    if not table.traits:
+        return []
+    columns, rows = [], np.concatenate(table.rows)
+    sizes = np.array([len(each) for each in table.rows])
+    begin = (np.cumsum(sizes) - sizes)[leads[when.lead]]
+    for trait in table.traits:
+        known = np.where(trait.filled[rows], np.arange(len(rows)), -1)
+        last = np.maximum.accumulate(known)[begin + when.events - 1]
+        places = np.where(last >= begin, rows[last], -1)
+        codes = np.where(places >= 0, trait.codes[places], NOTHING)
+        numbers = trait.numbers
+        if numbers is not None:
+            numbers = np.where(places >= 0, numbers[places], np.nan)
+        columns.append(Column(trait.name, codes, trait.words, numbers))
+    return columns
 
 
 def _check(

@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from services.nurture.rules.grounds import Rules
+from services.ops.rehearsal.beside import beside
 from services.ops.rehearsal.cast import Actor, Options, SalesAtWork, actor, again, people
 from services.ops.rehearsal.plot import Curves, drawn
 from services.ops.rehearsal.rows import Rows, act_lines, lines
-from services.ops.rehearsal.run import LEARNING_WINDOW, WINDOW, Course, Run, Treatment
+from services.ops.rehearsal.run import LEARNING_WINDOW, WINDOW, Course, Run
 from services.ops.rehearsal.treatments import Drip, LeftAlone, Nurtured, Post, Sent
 from services.ops.simulation.world import World
 from services.scorer.scoring import Scoring
@@ -20,7 +21,6 @@ NOTE = (
     "Simulated people, never a forecast: they are those of the demo, whom no mail makes buy "
     "sooner; mail brings visits and unsubscribes."
 )
-COURSES = ("nurtured", "left_alone", "calendar")
 PEOPLE = 0.1  # of the whole work
 Progress = Callable[[str, float], None]  # a step, and the share of the whole that is done
 
@@ -35,9 +35,12 @@ class Rehearsal(NamedTuple):
 
 
 class Told(NamedTuple):
-    """One course with what was sent in it."""
+    """What is compared of one course: steps forward and unsubscribing at instants (µs), and whose;
+    what was sent.
+    """
 
-    course: Course
+    steps: list[tuple[int, str]]
+    left: list[tuple[int, str]]
     sent: list[Sent]
 
 
@@ -46,27 +49,43 @@ def rehearse(playbook: Playbook, options: Options, progress: Progress) -> Rehear
     scoring = Scoring.of(playbook, Clock(), b"rehearsal")
     cast = _cast(playbook, options, scoring, progress)
     rules = Rules.of(playbook, sink=True)
-    rows, start = Rows(rules), to_us(options.start)
-    posts = [Post(rules, options) for _ in COURSES]
-    nurtured = Nurtured(rules, posts[0], SalesAtWork(cast), rows.decided)
-    drip = Drip(rules, posts[2], rows.held_out)
-    treatments: list[Treatment] = [nurtured, LeftAlone(), drip]
-    run = Run(scoring, start, start + options.days * DAY)
-    casts = [cast, *([again(one) for one in cast] for _ in treatments[1:])]
-    courses = [run.add(*each) for each in zip(casts, treatments, strict=True)]
+    rows, post = Rows(rules), Post(rules, options)
+    others = beside(lambda: _others(scoring, cast, rows, rules, options))
+    nurtured = Nurtured(rules, post, SalesAtWork(cast), rows.decided)
+    run = _new_run(scoring, options)
+    course = run.add(cast, nurtured)
     run.run(
         lambda share: progress("rehearsing", PEOPLE + (1 - PEOPLE) * share),
         LEARNING_WINDOW if nurtured.learns else WINDOW,
     )
-    told = {
-        name: Told(course, post.sent)
-        for name, course, post in zip(COURSES, courses, posts, strict=True)
-    }
+    told = {"nurtured": _told(course, post), **others()}
     curves = {name: _curves(one, options) for name, one in told.items()}
     summary = _summary(playbook, options, rows, told, nurtured.waiting)
-    return Rehearsal(
-        lines(rows.rows), act_lines(courses[0].acts), summary, drawn(curves, options.days)
-    )
+    return Rehearsal(lines(rows.rows), act_lines(course.acts), summary, drawn(curves, options.days))
+
+
+def _others(
+    scoring: Scoring, cast: Sequence[Actor], rows: Rows, rules: Rules, options: Options
+) -> dict[str, Told]:
+    """The same people left alone, and by the calendar."""
+    posts = {name: Post(rules, options) for name in ("left_alone", "calendar")}
+    run = _new_run(scoring, options)
+    alone = run.add([again(one) for one in cast], LeftAlone())
+    drip = Drip(rules, posts["calendar"], rows.held_out)
+    calendar = run.add([again(one) for one in cast], drip)
+    run.run(lambda share: None)
+    courses = zip((alone, calendar), posts.items(), strict=True)
+    return {name: _told(course, post) for course, (name, post) in courses}
+
+
+def _new_run(scoring: Scoring, options: Options) -> Run:
+    start = to_us(options.start)
+    return Run(scoring, start, start + options.days * DAY)
+
+
+def _told(course: Course, post: Post) -> Told:
+    left = [(act.at, act.lead) for act in course.acts if act.type == "unsubscribed"]
+    return Told(course.steps, left, post.sent)
 
 
 def _cast(
@@ -109,7 +128,7 @@ def _summary(
         "on_site_minutes": cadence.on_site_minutes,
         "holdout": playbook.holdout.share,
         "sent": len(sent),
-        "withheld": dict(reasons.most_common()),
+        "withheld": dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         "waiting": waiting,
         "touches_per_lead": round(len(sent) / options.leads, 2),
         "content_sent": {item: content[item] for item in offered},
@@ -121,13 +140,13 @@ def _compared(told: Told, options: Options) -> dict[str, Any]:
     """What a course came to: people who took a step forward by their own acts, the steps, people
     who unsubscribed, and touches that nobody asked for.
     """
-    progressed = {lead for _, lead in told.course.steps}
-    left = {act.lead for act in told.course.acts if act.type == "unsubscribed"}
+    progressed = {lead for _, lead in told.steps}
+    left = {lead for _, lead in told.left}
     sends = sum(not one.requested for one in told.sent)
     return {
         "progressed": len(progressed),
         "progressed_share": round(len(progressed) / options.leads, 4),
-        "steps": len(told.course.steps),
+        "steps": len(told.steps),
         "unsubscribed": len(left),
         "unsubscribed_share": round(len(left) / options.leads, 4),
         "sends": sends,
@@ -154,6 +173,5 @@ def _curves(told: Told, options: Options) -> Curves:
             by_lead[lead] = min(at, by_lead.get(lead, at))
         return [*by_lead.values()]
 
-    left = [(act.at, act.lead) for act in told.course.acts if act.type == "unsubscribed"]
     sends = [one.at for one in told.sent if not one.requested]
-    return Curves(daily(first(told.course.steps)), daily(first(left)), daily(sends))
+    return Curves(daily(first(told.steps)), daily(first(told.left)), daily(sends))

@@ -26,12 +26,16 @@ class Rows:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
+        self._held_out: dict[str, bool] = {}  # by lead
         self.rows: list[Row] = []
 
     def held_out(self, actor: Actor) -> bool:
         """Whether the account of a lead is in the hold-out."""
-        lead = Lead(actor.id, Snapshot(stage=UNKNOWN, email=actor.person.email))
-        return is_held_out(lead, self._rules.playbook.holdout, self._rules.cleaner)
+        if actor.id not in self._held_out:
+            lead = Lead(actor.id, Snapshot(stage=UNKNOWN, email=actor.person.email))
+            held_out = is_held_out(lead, self._rules.playbook.holdout, self._rules.cleaner)
+            self._held_out[actor.id] = held_out
+        return self._held_out[actor.id]
 
     def decided(self, actor: Actor, touch: Touch, lead: Lead, now: datetime) -> None:
         """Adds a touch that was sent or withheld, with the lead as it was then."""

@@ -133,17 +133,18 @@ class Run:
         for part, _, happened in grown:
             actor, row = part.actor, part.actor.row
             row.version += 1
-            for event in happened:
+            new = [event.event for event in happened]
+            for event, folded in zip(happened, new, strict=True):
                 self._note(part, event)
-                profile.add(row.profile, event.event, self._scoring.fold.declared)
+                profile.add(row.profile, folded, self._scoring.fold.declared)
                 if actor.identify(event) or event.data.traits:
                     exclude(self._scoring, row)
                     actor.fit = None
             for state in actor.states:
                 states.append(state)
-                events.append([event.event for event in happened])
-        folded = self._scoring.fold.extend([state.fold for state in states], events)
-        for state, after in zip(states, folded, strict=True):
+                events.append(new)
+        extended = self._scoring.fold.extend([state.fold for state in states], events)
+        for state, after in zip(states, extended, strict=True):
             state.fold, state.fold_hash = after, self._scoring.playbook.fold_hash
 
     def _note(self, part: Part, event: IncomingEvent) -> None:
@@ -174,7 +175,8 @@ class Run:
         views = fold.view([state.fold for _, _, state in pairs], moments, fits, effects)
         for (actor, _, state), moment, view in zip(pairs, moments, views, strict=True):
             state.view, state.as_of, state.snapshot = view, moment, None
-            state.sales = actor.row.profile.sales_of(state.fold.product, products)
+            if actor.row.profile.sales or actor.row.profile.product_sales:
+                state.sales = actor.row.profile.sales_of(state.fold.product, products)
             state.qualified = fold.fit.qualified(view.fit) and not actor.row.excluded
         return [self._published(*moment) for moment in reviewed]
 

@@ -134,7 +134,9 @@ class Drip:
 
     def heard(self, actor: Actor, changes: Sequence[ChangeEvent], now: int) -> None:
         """Begins with who permits it."""
-        if actor.id not in self._plans and self._permits(actor) and not self._held_out(actor):
+        if actor.id in self._plans or self._held_out(actor) or not actor.row.profile.consent:
+            return
+        if self._permits(actor):
             self._plans[actor.id] = self._plan(actor, now)
 
     def _permits(self, actor: Actor) -> bool:

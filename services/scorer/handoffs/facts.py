@@ -85,13 +85,13 @@ def said_of(events: Sequence[Event]) -> str:
 
 def reasons_of(
     playbook: Playbook, interpreter: Interpreter, handoff: Handoff, opener: Event | None,
-    standing: Standing | None, fit: str, ledger: Ledger,
+    standing: Standing | None, fit: str, ledger: Ledger | None,
 ) -> list[str]:  # fmt: skip
     """Three reasons in words: the ground first, then what moved the likelihood most."""
     library = playbook.content_by_id
     found = [_ground(playbook, interpreter, handoff, opener, standing)]
     weights: dict[str, float] = {}
-    for line in ledger.lines:
+    for line in ledger.lines if ledger else ():
         if line.kind in ("event", "outcome") and line.delta > 0:
             words = plain(line_in_words(line, library))
             weights[words] = weights.get(words, 0.0) + line.delta

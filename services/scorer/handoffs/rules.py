@@ -80,7 +80,7 @@ def examine(
         noted += [_withdrawn(each, now, "the playbook leaves the lead out") for each in waiting]
         return Examined(noted, None, False, look_again)
     kept, new = waiting[0] if waiting else None, None
-    if view.wanted and (kept is None or RANK[view.wanted.kind] <= RANK[kept.kind]):
+    if view.wanted and _takes_place(view.wanted, kept):
         same = next((each for each in known if each.id == view.wanted.id), None)
         if same is None:
             kept = new = _new(view.wanted, lead, kept, now)
@@ -94,6 +94,15 @@ def examine(
     noted += [_superseded(each, kept, now) for each in others if kept]
     is_urgent = is_urgent or bool(new and new.kind == "raised_hand")
     return Examined(noted, new, is_urgent, look_again)
+
+
+def _takes_place(wanted: Wanted, kept: Handoff | None) -> bool:
+    """Whether what is wanted comes in the place of what waits: of a request always, as an earlier
+    one may have come late; else of what goes behind it.
+    """
+    if kept is None or wanted.kind == "raised_hand":
+        return True
+    return RANK[wanted.kind] < RANK[kept.kind]
 
 
 def _order(handoff: Handoff) -> tuple[int, datetime, str]:

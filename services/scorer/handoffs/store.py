@@ -14,6 +14,7 @@ from services.scorer.handoffs.rules import Noted
 from services.shared.db import rows, value
 
 SELECTED = ", ".join(COLUMNS)
+MOST_OPENED = 200  # at once
 OF_ACCOUNT = 1_000  # leads of a company that are looked at
 LATELY = timedelta(days=28)  # that count in the round robin
 INSERT = (
@@ -221,12 +222,16 @@ class HandoffStore:
         )
         return found
 
-    async def waiting_for_room(self) -> list[Handoff]:
-        """The hand-offs for which there was no room, locked but for those that others have."""
+    async def waiting_for_room(self, left: int | None) -> list[Handoff]:
+        """The likeliest of the hand-offs for which there was no room, somewhat more than there is
+        room for now; locked, but for those that others have.
+        """
         found = await rows(
             self._connection,
-            f"SELECT {SELECTED} FROM scorer.handoff WHERE status = 'next' ORDER BY id "
+            f"SELECT {SELECTED} FROM scorer.handoff WHERE status = 'next' "
+            "ORDER BY likelihood DESC NULLS LAST, detected_at, id LIMIT :most "
             "FOR UPDATE SKIP LOCKED",
+            most=MOST_OPENED if left is None else min(left, MOST_OPENED),
         )
         return [handoff_of(row) for row in found]
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import expm
 
-from services.scorer.learning.histories import Batch, F
+from services.scorer.learning.histories import Batch, F, I
 
 C = npt.NDArray[np.complex128]
 TINY = 1e-300
@@ -176,7 +176,7 @@ def statistics(process: Arrivals, batch: Batch) -> Statistics:
         prior, act = before[j], acts[marks]
         posterior = prior[:, :, None] * act * later[:n, None, :]
         scale = posterior.sum((1, 2))
-        np.add.at(jumps, marks, posterior / scale[:, None, None])
+        jumps += _by_mark(marks, posterior / scale[:, None, None], len(acts))
         ahead = np.einsum("nkl,nl->nk", act, later[:n]) / scale[:, None]
         if j:
             total += propagator.integral(after[j - 1][:n], ahead, batch.gaps[j, :n])
@@ -184,8 +184,14 @@ def statistics(process: Arrivals, batch: Batch) -> Statistics:
         else:
             weights = prior * ahead
             start = weights.sum(0)
-            np.add.at(first.T, marks, weights)
+            first += _by_mark(marks, weights, len(first.T)).T
     return Statistics(log_likelihood, start, first, jumps, propagator.stays(total), outcomes)
+
+
+def _by_mark(marks: I, values: F, size: int) -> F:
+    """Sums (size, …) of values (N, …) by their mark (N)."""
+    chosen = (marks == np.arange(size)[:, None]).astype(np.float64)
+    return (chosen @ values.reshape(len(marks), -1)).reshape(size, *values.shape[1:])
 
 
 def _forward(

@@ -35,6 +35,7 @@ LEAST_OUTCOMES = 10  # below it nothing is learned
 CALIBRATED_BY = 100  # outcomes
 BETA_PRIOR = 50.0
 EVIDENT = 1.0  # standard errors
+TRIAL_TOLERANCE = 1e-8  # a row: such a layer is as good as its strength
 
 Progress = Callable[[str, float], None]
 NOTHING = Training(source="", began="", until="", leads=0, events=0, outcomes=0, rows=0)
@@ -105,7 +106,7 @@ def learned(
     """The model of episodes as known at `until` (µs), beginning with the playbook's own."""
     rng = np.random.default_rng(seed)
     if sum(each.converted for each in found) < LEAST_OUTCOMES:  # whoever they are, they say little
-        return playbook.model.model_copy(update={"learned": _plain(playbook.model)})
+        return playbook.model.model_copy(update={"learned": plain(playbook.model)})
     model = stages_of(playbook.model, found, rng, progress)
     rows = rows_of(found, model.horizon_days, until, rng)
     return weighed(playbook, model, rows, rng, progress)
@@ -168,10 +169,10 @@ def weighed(
     playbook: Playbook, model: Model, rows: Rows, rng: np.random.Generator, progress: Progress
 ) -> Model:
     """The model with its layer, attributes and calibration, as far as other leads bear them out."""
-    plain = _plain(model)
+    by_stages_alone = plain(model)
     if rows.outcomes < LEAST_OUTCOMES or rows.when.outcome.all():
         progress("weights", 1.0)
-        return model.model_copy(update={"learned": plain})
+        return model.model_copy(update={"learned": by_stages_alone})
     made = design(playbook, model, rows)
     y = rows.when.outcome.astype(np.float64)
     by_stages = made.values[:, made.state - 1] + made.values[:, made.state]
@@ -181,7 +182,7 @@ def weighed(
     )
     progress("weights", 1.0)
     fitted = strength and layer.fit(made.values, y, strength, made.towards, made.unit)
-    chosen = _exported(made, model, fitted) if fitted else plain
+    chosen = _exported(made, model, fitted) if fitted else by_stages_alone
     z = out_of_fold[strength] if strength else by_stages
     update = {
         "calibration": _calibration(z, rows.when.outcome),
@@ -209,10 +210,9 @@ def _tried(
         if not test.any() or not 0 < y[train].sum() < train.sum():
             continue
         fitted = None
+        trial = layer.Design(made.values[train], y[train], made.towards, made.unit)
         for strength in reversed(STRENGTHS):
-            fitted = layer.fit(
-                made.values[train], y[train], strength, made.towards, made.unit, fitted
-            )
+            fitted = trial.fit(strength, fitted, TRIAL_TOLERANCE)
             tried[strength][test] = fitted.log_odds(made.values[test])
         progress("weights", (number + 1) / (PARTS + 1))
     return tried
@@ -246,7 +246,7 @@ def loss(log_odds: F, y: F) -> F:
     return np.logaddexp(0, log_odds) - y * log_odds
 
 
-def _plain(model: Model) -> Learned:
+def plain(model: Model) -> Learned:
     """The layer that says what the stages say."""
     names = value_names(StageModel(model))
     zeros, ones = [0.0] * len(names), [1.0] * len(names)

@@ -39,7 +39,8 @@ class Person(NamedTuple):
 
 class Episode(NamedTuple):
     """Steps of one lead and product that the stage filter takes: `at` (µs, ascending) and their
-    signals' codes; `began` is the restart before them or their first.
+    signals' codes; `began` is the restart before them or their first; `account` is '' where none is
+    known.
     """
 
     lead: int
@@ -49,6 +50,7 @@ class Episode(NamedTuple):
     end: int
     converted: bool
     persons: Sequence[Person]
+    account: str = ""
 
     def until(self, moment: int) -> "Episode | None":
         """What was known of it at a moment (µs); None before its first step."""

@@ -2,7 +2,7 @@
 archive is compared with it on the later part.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ Z = 1.96
 SIZES, RESAMPLES = (0, 30, 300, 3_000), 20
 WITHOUT_OUTCOMES = 200  # leads, where the curve has none with the outcome
 HELD_OUT, MOST_HELD = 0.2, 5_000  # of the leads, and their rows
+LEAST_HELD, ROOM = 0.03, 1.03  # where nearly all are learned from; outcomes beside those of a size
 
 
 class Judgement(NamedTuple):
@@ -100,8 +101,8 @@ def judge(
         "until": _day(until),
         "outcomes": later.outcomes,
         "gain": _gain(later, learned, cold),
-        "learned": figures(later, learned),
-        "share" if by_share else "cold_start": figures(later, cold),
+        "learned": figures(later, learned, capacity_of(playbook)),
+        "share" if by_share else "cold_start": figures(later, cold, capacity_of(playbook)),
     }
     return Judgement(wins, why, figures_, against)
 
@@ -132,8 +133,15 @@ def _gain(rows: Rows, learned: F, other: F) -> dict[str, Any]:
     return {"n": len(y), "mean": mean, "low": mean - Z * error, "high": mean + Z * error}
 
 
-def figures(rows: Rows, log_odds: F) -> dict[str, Any]:
-    """Measures of predictions, of all and by the kind of moment, and their calibration."""
+def capacity_of(playbook: Playbook) -> int | None:
+    """How many leads sales can work a week; None where the playbook does not say."""
+    return playbook.handoff.capacity_per_week or None
+
+
+def figures(rows: Rows, log_odds: F, capacity: int | None) -> dict[str, Any]:
+    """Measures of predictions, of all and by the kind of moment, their calibration, and precision
+    at sales' capacity a week.
+    """
     y, p = rows.when.outcome, probability(log_odds)
     kinds = {
         name: _measured(y[mine], p[mine])
@@ -141,7 +149,10 @@ def figures(rows: Rows, log_odds: F) -> dict[str, Any]:
         if (mine := rows.when.kind == kind).any()
     }
     bins = [bin_._asdict() for bin_ in measures.calibration(y, p)]
-    return _measured(y, p) | {"by_moment": kinds, "calibration": bins}
+    at_capacity = measures.at_capacity(y, p, rows.when.at, rows.groups, capacity)
+    return _measured(y, p) | {
+        "precision_at_capacity": at_capacity._asdict(), "by_moment": kinds, "calibration": bins,
+    }  # fmt: skip
 
 
 def _measured(y: B, p: F) -> dict[str, Any]:
@@ -161,35 +172,20 @@ def curve(
     learned from few: nats on leads that are held out, the mean of RESAMPLES.
     """
     rng = np.random.default_rng(seed + 2)
-    leads = np.array([each.lead for each in found], np.int64)
-    distinct, place = np.unique(leads, return_inverse=True)
-    held = (rng.random(len(distinct)) < HELD_OUT)[place]
-    unseen = [each for each, out in zip(found, held, strict=True) if out]
-    rows = company.rows_of(unseen, playbook.model.horizon_days, until, rng)
-    some = np.sort(rng.permutation(len(rows.when.lead))[:MOST_HELD])
-    rows = Rows(rows.found, rows.when.only(some), [rows.traits[i] for i in some.tolist()])
-    if not rows.outcomes:
-        return []
-    y = rows.when.outcome.astype(np.float64)
-    cold = company.loss(company.predicted(Fold(playbook), rows), y).mean()
     by_lead: dict[int, list[Episode]] = {}
-    for each, out in zip(found, held, strict=True):
-        if not out:
-            by_lead.setdefault(each.lead, []).append(each)
+    for each in found:
+        by_lead.setdefault(each.lead, []).append(each)
+    order = rng.permutation(np.array(sorted(by_lead)))
+    total = sum(each.converted for each in found)
     points: list[dict[str, Any]] = []
     for number, size in enumerate(SIZES):
-        losses = []
-        for _ in range(RESAMPLES):
-            sample = _sample(by_lead, size, rng)
-            if sample is None:
-                break
-            model = company.learned(playbook, sample, until, seed)
-            z = company.predicted(Fold(playbook.with_model(model)), rows)
-            if by_share:
-                few = company.rows_of(sample, playbook.model.horizon_days, until, rng)
-                cold = company.loss(_share(few, len(y)), y).mean()
-            losses.append(float(company.loss(z, y).mean() - cold))
-            progress("few outcomes", (number + len(losses) / RESAMPLES) / len(SIZES))
+        share = min(HELD_OUT, 1 - ROOM * size / max(total, 1))
+        count = round(share * len(order))
+        if share < LEAST_HELD or not count:
+            break
+        judged = _Curve(playbook, [by_lead[lead] for lead in order[:count].tolist()], until, rng)
+        rest = {lead: by_lead[lead] for lead in order[count:].tolist()}
+        losses = judged.losses(rest, size, seed, _part(progress, number), by_share=by_share)
         if losses:
             excess = np.array(losses)
             points.append(
@@ -198,6 +194,57 @@ def curve(
             )  # fmt: skip
     progress("few outcomes", 1.0)
     return points
+
+
+def _part(progress: Progress, number: int) -> Callable[[float], None]:
+    """The progress of one of the SIZES."""
+    return lambda share: progress("few outcomes", (number + share) / len(SIZES))
+
+
+class _Curve:
+    """Leads that are held out, by which models of others are judged."""
+
+    def __init__(
+        self, playbook: Playbook, held: Sequence[list[Episode]], until: int,
+        rng: np.random.Generator,
+    ) -> None:  # fmt: skip
+        self._playbook, self._until, self._rng = playbook, until, rng
+        unseen = [episode for own in held for episode in own]
+        rows = company.rows_of(unseen, playbook.model.horizon_days, until, rng)
+        some = np.sort(rng.permutation(len(rows.when.lead))[:MOST_HELD])
+        self._rows = Rows(rows.found, rows.when.only(some), [rows.traits[i] for i in some.tolist()])
+        self._y = self._rows.when.outcome.astype(np.float64)
+
+    def losses(
+        self,
+        by_lead: dict[int, list[Episode]],
+        size: int,
+        seed: int,
+        progress: Callable[[float], None],
+        *,
+        by_share: bool,
+    ) -> list[float]:
+        """How much worse than what they are held against models of `size` outcomes are (nats)."""
+        if not self._rows.outcomes:
+            return []
+        cold = self._loss(company.predicted(Fold(self._playbook), self._rows))
+        out: list[float] = []
+        for number in range(RESAMPLES):
+            sample = _sample(by_lead, size, self._rng)
+            if sample is None:
+                break
+            model = company.learned(self._playbook, sample, self._until, seed)
+            z = company.predicted(Fold(self._playbook.with_model(model)), self._rows)
+            if by_share:
+                horizon = self._playbook.model.horizon_days
+                few = company.rows_of(sample, horizon, self._until, self._rng)
+                cold = self._loss(_share(few, len(self._y)))
+            out.append(self._loss(z) - cold)
+            progress((number + 1) / RESAMPLES)
+        return out
+
+    def _loss(self, log_odds: F) -> float:
+        return float(company.loss(log_odds, self._y).mean())
 
 
 def _sample(

@@ -25,6 +25,7 @@ PARTS = 5  # of the rows, for the choice of a strength
 MUCH = 5e9  # rows times squared values above which one part has to say enough
 MANY = 20_000  # moments that say enough for the choice of states and κ
 FEW = 15  # rows of one class below which there is no layer
+FEW_LEADS = 100  # of one class, below which a layer has to be better beyond doubt
 HELD_OUT = 0.2  # of the leads, for the choice of states and κ
 
 Progress = Callable[[str, float], None]
@@ -52,14 +53,22 @@ class Weighed(NamedTuple):
 
 
 def weigh(
-    values: F, outcome: B, groups: I, towards: F | None = None, unit: B | None = None
+    values: F,
+    outcome: B,
+    groups: I,
+    towards: F | None = None,
+    unit: B | None = None,
+    errors: float | None = None,
 ) -> Weighed:
-    """The layer with the strongest shrinkage whose log loss on rows of other groups is within a
-    standard error of the best; the share of outcomes alone where that is within it too.
+    """The layer with the strongest shrinkage whose log loss on rows of other groups is within so
+    many standard `errors` of the best; the share of outcomes alone where that is within them too.
 
     `groups` (N) are leads: their rows are held out together. `towards` and `unit` as `layer.fit`
-    has them.
+    has them. Without `errors` one is enough, and of FEW_LEADS with either outcome two.
     """
+    if errors is None:
+        with_, without = (len(np.unique(groups[outcome == sign])) for sign in (True, False))
+        errors = 2.0 if min(with_, without) < FEW_LEADS else 1.0
     y = outcome.astype(np.float64)
     base = (y.sum() + 0.5) / (len(y) + 1)
     if min(y.sum(), len(y) - y.sum()) < FEW:
@@ -78,14 +87,14 @@ def weigh(
         for row, strength in reversed(list(enumerate(STRENGTHS))):
             fitted = design.fit(strength, fitted, TRIAL_TOLERANCE)
             losses[row, test] = _loss(fitted.probability(values[test]), y[test])
-    chosen = _chosen(losses, groups)
+    chosen = _chosen(losses, groups, errors)
     if chosen is None:
         return Weighed(None, base, np.inf)
     return Weighed(layer.fit(values, y, chosen, towards, unit), base, chosen)
 
 
-def _chosen(losses: F, groups: I) -> float | None:
-    """The strength by the rule of one standard error over leads; None for the base rate."""
+def _chosen(losses: F, groups: I, errors: float) -> float | None:
+    """The strength within so many standard errors over leads; None for the base rate."""
     judged = ~np.isnan(losses).any(0)
     if not judged.any():
         return None
@@ -95,7 +104,7 @@ def _chosen(losses: F, groups: I) -> float | None:
     for row in range(len(losses) - 1, -1, -1):
         gaps = np.bincount(lead, weights=(losses[row] - losses[best])[judged])
         error = float(np.sqrt(gaps.var() * len(gaps))) / int(judged.sum())
-        if means[row] - means[best] <= error:
+        if means[row] - means[best] <= errors * error:
             return None if row == len(STRENGTHS) else STRENGTHS[row]
     return STRENGTHS[best]
 

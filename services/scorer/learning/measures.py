@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from services.scorer.learning.histories import B, F
+from services.scorer.learning.histories import B, F, I
 
 BINS = 10
 CLIP = 1e-6
+MONDAY = 3  # days since the Monday before 1970
 
 
 class Bin(NamedTuple):
@@ -31,6 +32,38 @@ class Measures(NamedTuple):
     brier: float
     ece: float
     precision_at_10: float
+
+
+class AtCapacity(NamedTuple):
+    """Of the likeliest leads of each of `weeks`, `capacity` a week (None: a tenth), each taken
+    once, how many were `taken`, and the share that had the outcome.
+    """
+
+    capacity: int | None
+    weeks: int
+    taken: int
+    precision: float
+
+
+def at_capacity(outcome: B, p: F, at: F, lead: I, capacity: int | None) -> AtCapacity:
+    """What sales would find that works so many leads a week: at least one prediction of a `lead`
+    (N) at days `at` (N) since 1970; those without a time are one week.
+    """
+    week = np.where(np.isnan(at), 0, np.floor((np.nan_to_num(at) + MONDAY) / 7)).astype(np.int64)
+    taken: set[int] = set()
+    found = 0
+    order = np.lexsort((np.arange(len(p)), -p, week))
+    bounds = np.flatnonzero(np.diff(week[order])) + 1
+    weeks = np.split(order, bounds)
+    for rows in weeks:
+        own = dict.fromkeys(each for each in lead[rows].tolist() if each not in taken)
+        most = capacity if capacity is not None else max(len(own) // 10, 1)
+        first = dict(zip(reversed(lead[rows].tolist()), reversed(rows.tolist()), strict=True))
+        chosen = list(own)[:most]
+        taken.update(chosen)
+        found += sum(bool(outcome[first[each]]) for each in chosen)
+    share = found / len(taken) if taken else 0.0
+    return AtCapacity(capacity, len(weeks), len(taken), share)
 
 
 def measures(outcome: B, p: F) -> Measures:

@@ -54,9 +54,9 @@ def check(fold: Fold, found: Sequence[Episode], until: int, sources: Days) -> Ch
         "as_of": rfc3339(from_us(until)),
         "matured": len(rows.when.lead),
         "outcomes": rows.outcomes,
-        "all": evidence.figures(rows, z) if len(z) else None,
-        "since_training": _figures(rows, z, later) if later.any() else None,
-        "months": _months(rows, z),
+        "all": evidence.figures(rows, z, evidence.capacity_of(fold.playbook)) if len(z) else None,
+        "since_training": _figures(fold, rows, z, later) if later.any() else None,
+        "months": _months(fold, rows, z),
         "forecasts": forecasts(fold, found, until),
         "alarms": alarms,
         "recalibration": moved,
@@ -64,9 +64,9 @@ def check(fold: Fold, found: Sequence[Episode], until: int, sources: Days) -> Ch
     return Check(figures, _recalibrated(fold.playbook.model, moved))
 
 
-def _figures(rows: Rows, z: F, some: np.ndarray) -> dict[str, Any]:
+def _figures(fold: Fold, rows: Rows, z: F, some: np.ndarray) -> dict[str, Any]:
     part = Rows(rows.found, rows.when.only(some), [])
-    return evidence.figures(part, z[some])
+    return evidence.figures(part, z[some], evidence.capacity_of(fold.playbook))
 
 
 def _since_training(fold: Fold, rows: Rows) -> np.ndarray:
@@ -78,7 +78,7 @@ def _since_training(fold: Fold, rows: Rows) -> np.ndarray:
     return rows.when.at * DAY > until
 
 
-def _months(rows: Rows, z: F) -> list[dict[str, Any]]:
+def _months(fold: Fold, rows: Rows, z: F) -> list[dict[str, Any]]:
     """The figures of each month in which predictions were made."""
     if not len(z):
         return []
@@ -86,7 +86,7 @@ def _months(rows: Rows, z: F) -> list[dict[str, Any]]:
     out = []
     for month in np.unique(months):
         mine = months == month
-        figures = _figures(rows, z, mine)
+        figures = _figures(fold, rows, z, mine)
         out.append(
             {"month": str(month), "predicted": float(probability(z[mine]).mean())}
             | {key: figures[key] for key in ("n", "base", "auc", "log_loss", "ece")}

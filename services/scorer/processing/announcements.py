@@ -15,7 +15,7 @@ import msgspec
 from services.scorer.list_keys import company_key, company_of
 from services.scorer.model.fold import Fold
 from services.scorer.model.profile import Profile
-from services.scorer.processing.snapshots import snapshot_of
+from services.scorer.processing.snapshots import address_of, snapshot_of, user_id_of
 from services.scorer.records import Announcement, IncomingEvent, LeadRow, StageChange, State
 from services.scorer.scoring import Scoring
 from services.shared.clock import US, from_us, to_us
@@ -24,6 +24,7 @@ from services.shared.contracts.event_types import CONSUMES_CONTENT, REQUESTS, TO
 from services.shared.contracts.events import (
     CHANGES,
     TOO_OLD,
+    TOUCH_SYSTEM,
     Cause,
     Change,
     ChangeEvent,
@@ -32,6 +33,7 @@ from services.shared.contracts.events import (
     derived,
     encode,
 )
+from services.shared.contracts.holdout import draw_of, unit_of
 from services.shared.contracts.provenance import LIVE, Provenance, encode_provenance
 from services.shared.contracts.sales import STATUS_OF
 from services.shared.messaging.kafka import Outgoing
@@ -88,6 +90,7 @@ def announcements_due(
     views = fold.view(states, moments, fits, effects) if pairs else []
     for lead in leads:
         lead.company_key = company_key(company_of(lead.profile, scoring.cleaner))
+        lead.account, lead.draw = _drawn(scoring, lead)
     changes: list[StageChange] = []
     qualified: dict[tuple[uuid.UUID, str], Outgoing] = {}
     for (lead, state), moment, view in zip(pairs, moments, views, strict=True):
@@ -105,6 +108,13 @@ def announcements_due(
             changes.append(change)
     merged = (_merged(scoring, lead, evidence.get(lead.id, NO_EVIDENCE), now) for lead in leads)
     return Settlement(changes, [*chain.from_iterable(merged)], qualified)
+
+
+def _drawn(scoring: Scoring, lead: LeadRow) -> tuple[int, float]:
+    """The hash of the account that the hold-out draws, and its draw."""
+    own = [name for name in lead.identifiers if name.system != TOUCH_SYSTEM]
+    unit = unit_of(address_of(lead.profile, own), user_id_of(lead), str(lead.id), scoring.cleaner)
+    return company_key(unit), draw_of(unit, scoring.playbook.holdout.salt)
 
 
 def check(scoring: Scoring, lead: LeadRow, now: int) -> None:

@@ -9,14 +9,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 
 import structlog
-from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scorer.failing import is_of_one_lead, report
-from services.scorer.handoffs import capacity, notices, owners
-from services.scorer.handoffs.facts import act_of, is_own, raises, reasons_of, said_of, words_of
-from services.scorer.handoffs.grounds import Act, Facts, Standing
-from services.scorer.handoffs.records import WAITING, Handoff
+from services.scorer.handoffs import capacity, owners
+from services.scorer.handoffs.grounds import Act, Facts
+from services.scorer.handoffs.records import Handoff
 from services.scorer.handoffs.rules import (
     Examined,
     Noted,
@@ -29,27 +27,14 @@ from services.scorer.handoffs.rules import (
 from services.scorer.handoffs.store import HandoffStore
 from services.scorer.handoffs.working_time import WorkingTime
 from services.scorer.history import History
-from services.scorer.model.explanation import explain
 from services.scorer.model.window import Known
-from services.scorer.processing.snapshots import snapshot_of
+from services.scorer.processing.handoff_facts import describe, facts_of, view
+from services.scorer.processing.handoff_steps import Steps
 from services.scorer.records import LeadRow
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
-from services.scorer.wording import name_of
 from services.shared.clock import to_us
-from services.shared.contracts.events import (
-    CHANGES,
-    Change,
-    ChangeEvent,
-    HandoffStep,
-    derived,
-    encode,
-)
-from services.shared.contracts.provenance import HISTORY, decode_provenance
 from services.shared.db import is_transient, value
-from services.shared.messaging import outbox
-from services.shared.messaging.kafka import Outgoing
-from services.shared.playbook.programs import rule_after
 from services.shared.runtime import Heartbeat, fault_point
 
 log = structlog.get_logger()
@@ -76,10 +61,10 @@ class Examiner:
     ) -> None:
         playbook = scoring.playbook
         self._engine, self._scoring, self._poll_s, self._wake = engine, scoring, poll_s, wake
-        self._webhook, self._page = webhook, page
         self._section, self._zone = playbook.handoff, playbook.company.timezone
         working = WorkingTime.of(playbook.handoff, self._zone)
         self.rules = Rules(playbook.handoff, playbook.model.stages, working)
+        self._steps = Steps(scoring, webhook=webhook, page=page)
         self._allocated = 0.0
 
     async def run(self, heartbeat: Heartbeat) -> None:
@@ -144,7 +129,8 @@ class Examiner:
             await store.examine_at([into], now)
             return True
         found = await store.first_event(lead_id)
-        if found is None:
+        if found is None:  # they have all gone elsewhere
+            await self._own(store, lead_id, (), now)
             return True
         states = (await leads.states([lead_id])).get(lead_id, {})
         lead.states = {
@@ -158,8 +144,8 @@ class Examiner:
         lead.profile = history.profile
         uids = {first.uid, *(event.uid for event in history.events)}
         known = await self._own(store, lead_id, uids, now)
-        self._view(lead, now)
-        facts = await self._facts(store, lead, history, first)
+        view(self._scoring, lead, now)
+        facts = await facts_of(self._scoring, store, lead, history, first)
         examined = examine(self.rules, lead_id, facts, known, now)
         await self._apply(connection, lead, history, facts, known, examined, now)
         return True
@@ -182,49 +168,6 @@ class Examiner:
                 await store.examine_at([each.lead_id], now)
         return own
 
-    def _view(self, lead: LeadRow, now: datetime) -> None:
-        """Views the lead's states from now."""
-        fold, states = self._scoring.fold, list(lead.states.values())
-        if not states:
-            return
-        fits, effects = fold.persons([lead.profile.fit_traits()] * len(states))
-        moments = [max(to_us(now), lead.profile.last_at, state.fold.last_at) for state in states]
-        views = fold.view([state.fold for state in states], moments, fits, effects)
-        products = self._scoring.playbook.products
-        for state, view in zip(states, views, strict=True):
-            state.view = view
-            state.sales = lead.profile.sales_of(state.fold.product, products)
-            state.qualified = fold.fit.qualified(view.fit) and not lead.excluded
-
-    async def _facts(self, store: HandoffStore, lead: LeadRow, history: Known, first: Act) -> Facts:
-        playbook, interpreter = self._scoring.playbook, self._scoring.fold.interpreter
-        types = playbook.handoff.raised_hand
-        raised = [act_of(each) for each in history.events if raises(types, interpreter, each)]
-        if raised:
-            flags = await store.flags_of(act.uid for act in raised)
-            raised = [
-                act
-                for act in raised
-                if decode_provenance(flags.get(act.uid, "")).import_mode != HISTORY
-            ]
-        words = words_of(history.events)
-        last = words[-1] if words else None
-        rule = rule_after(playbook.after_loss, last.status, last.reason) if last else None
-        return Facts(
-            first=first,
-            raises=raised,
-            acts=[act_of(each) for each in history.events if is_own(each)],
-            words=words,
-            standings=[
-                Standing(product, state.view.stage, state.qualified, state.view.likelihood)
-                for product, state in sorted(lead.states.items())
-                if state.view
-            ],
-            is_excluded=bool(lead.excluded),
-            is_reachable=not lead.provisional and bool(lead.profile.email or lead.handoff),
-            ends=rule is not None and rule.then == "nothing",
-        )
-
     async def _apply(
         self, connection: AsyncConnection, lead: LeadRow, history: Known, facts: Facts,
         known: list[Handoff], examined: Examined, now: datetime,
@@ -234,7 +177,7 @@ class Examiner:
         before = [each for each in known if each.ended_at and each.owner]
         for each in [*known, *([new] if new else [])]:
             if each.is_waiting:
-                self._describe(lead, history, facts, each, now)
+                describe(self._scoring, lead, history, facts, each, now)
         if new and new.status == "next":
             noted.append(Noted(new, "detected", now))
             no_limit = self._section.capacity_per_week is None
@@ -246,34 +189,9 @@ class Examiner:
         changed = {each.handoff.id: each.handoff for each in noted}
         waiting = [each for each in known if each.is_waiting]
         await store.write([*changed.values(), *waiting], new)
-        await self._tell(connection, lead, [*known, *([new] if new else [])], noted, now)
+        await self._steps.tell(connection, lead, [*known, *([new] if new else [])], noted, now)
         if examined.look_again:
             await store.examine_at([lead.id], examined.look_again)
-
-    def _describe(
-        self, lead: LeadRow, history: Known, facts: Facts, handoff: Handoff, now: datetime
-    ) -> None:
-        """Writes down where the lead stands, the reasons, and what it said."""
-        standing = next((each for each in facts.standings if each.product == handoff.product), None)
-        view = lead.states[handoff.product].view if handoff.product in lead.states else None
-        if standing is None or view is None:
-            handoff.said = said_of(history.events)
-            handoff.reasons = handoff.reasons or [
-                "asks for a person",
-                "not known yet",
-                "no score yet",
-            ]
-            return
-        handoff.stage, handoff.likelihood = standing.stage, standing.likelihood
-        handoff.said = said_of(history.events)
-        fold = self._scoring.fold
-        moment = max(to_us(now), history.events[-1].at)
-        ledger = explain(fold, handoff.product, history, moment)
-        opener = next((each for each in history.events if each.uid == handoff.opener.hex), None)
-        fit = f"fit {fold.fit.grade(view.fit)}, {view.fit:.0f} of 100"
-        handoff.reasons = reasons_of(
-            self._scoring.playbook, fold.interpreter, handoff, opener, standing, fit, ledger
-        )
 
     async def _opened(
         self, store: HandoffStore, lead: LeadRow, handoff: Handoff,
@@ -341,7 +259,8 @@ class Examiner:
             week = capacity.week_of(now, self.rules.working.zone)
             opened = await store.opened_since(week)
             left = capacity.room(self._section.capacity_per_week, opened)
-            chosen = capacity.best(await store.waiting_for_room(), left)
+            waiting = await store.waiting_for_room(left) if left != 0 else []
+            chosen = capacity.best(waiting, left)
             done = 0
             for handoff in chosen:
                 done += await self._allocated_to(connection, handoff, now)
@@ -364,78 +283,8 @@ class Examiner:
         noted = await self._opened(store, lead, handoff, before, now)
         if not noted:
             return False
-        self._view(lead, now)
+        view(self._scoring, lead, now)
         await store.note(noted)
         await store.write([handoff])
-        await self._tell(connection, lead, [*known, handoff], noted, now)
+        await self._steps.tell(connection, lead, [*known, handoff], noted, now)
         return True
-
-    # -- telling ----------------------------------------------------------------------------------
-
-    async def _tell(
-        self, connection: AsyncConnection, lead: LeadRow, known: list[Handoff],
-        noted: list[Noted], now: datetime,
-    ) -> None:  # fmt: skip
-        """Marks the lead with its last hand-off, and puts out what others hear of it."""
-        store = HandoffStore(connection)
-        status = _last_status(known)
-        if status != lead.handoff:
-            await store.mark(lead.id, status)
-            lead.handoff = status
-        told = [each for each in noted if each.what not in ("detected", "told")]
-        contact = self._contact(lead)
-        for each in told:
-            zone = self._working(each.handoff.owner).zone
-            await store.tell(notices.notices(each, contact, zone, webhook=self._webhook))
-        outgoing = [self._event(lead, each, now) for each in told]
-        await outbox.enqueue(connection, "scorer", outgoing)
-
-    def _contact(self, lead: LeadRow) -> notices.Contact:
-        traits = lead.profile.known_traits()
-        name = name_of(traits, lead.profile.last_linked_first(lead.identifiers)).name
-        page = f"{self._page.rstrip('/')}/leads/{lead.id}" if self._page else ""
-        return notices.Contact(name, lead.profile.email, notices.phone_of(traits), page)
-
-    def _event(self, lead: LeadRow, noted: Noted, now: datetime) -> Outgoing:
-        """`lead.handoff_changed.v1` of one step."""
-        handoff = noted.handoff
-        state = lead.states.get(handoff.product) or next(iter(lead.states.values()), None)
-        snapshot = (
-            snapshot_of(lead, state, state.view, self._scoring.pepper)
-            if state and state.view
-            else None
-        )
-        change = Change(
-            lead=str(lead.id),
-            version=lead.version,
-            product=handoff.product,
-            stage=handoff.stage,
-            snapshot=replace(snapshot, handoff=lead.handoff) if snapshot else None,
-            handoff=step_of(noted),
-        )
-        id_ = derived("handoff", handoff.id, noted.what, noted.at.isoformat(), noted.by)
-        event = ChangeEvent(id=id_, type="lead.handoff_changed.v1", time=now, data=change)
-        return Outgoing(CHANGES, str(lead.id), encode(event))
-
-
-def step_of(noted: Noted) -> HandoffStep:
-    """A step as others hear of it."""
-    handoff = noted.handoff
-    return HandoffStep(
-        id=str(handoff.id), what=noted.what, kind=handoff.kind, status=handoff.status,
-        at=noted.at, owner=handoff.owner, why_owner=handoff.why_owner,
-        reasons=tuple(handoff.reasons), said=handoff.said, opened_at=handoff.opened_at,
-        respond_by=handoff.respond_by, expires_at=handoff.expires_at, by=noted.by,
-        reason=noted.reason, until=noted.until.isoformat() if noted.until else "",
-    )  # fmt: skip
-
-
-def _last_status(known: Iterable[Handoff]) -> str:
-    """The status of the hand-off that waits, else of the last that counts; '' without one."""
-    real = [each for each in known if each.status not in ("superseded", "withdrawn")]
-    last = max(
-        real,
-        key=lambda each: (each.status in WAITING, each.ended_at or each.detected_at, str(each.id)),
-        default=None,
-    )
-    return last.status if last else ("withdrawn" if any(known) else "")

@@ -26,9 +26,10 @@ from services.scorer.processing.announcements import (
 from services.scorer.processing.candidates import last_act, to_be_examined
 from services.scorer.processing.decoding import from_interaction, from_touch
 from services.scorer.processing.folding import exclude, fold, rebuild
-from services.scorer.records import IncomingEvent, LeadRow
+from services.scorer.records import Announcement, IncomingEvent, LeadRow
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
+from services.scorer.touch_results import OWN_ACTS, Moved, TouchResults
 from services.shared.clock import from_us
 from services.shared.contracts.events import (
     INTERACTIONS,
@@ -42,6 +43,8 @@ from services.shared.messaging.kafka import Outgoing, Record
 from services.shared.playbook.sections import Crm
 from services.shared.telemetry import EVENTS_APPLIED
 
+# what is told of a touch and is none of its states
+OUTSIDE_TIMELINES = frozenset({"touch.answered.v1", "touch.exported.v1"})
 NO_ACTS: Mapping[uuid.UUID, int] = {}
 
 
@@ -81,15 +84,25 @@ class Handler:
         touches = [
             record.touch
             for record in decoded
-            if record.touch and record.touch.type != "touch.answered.v1"
+            if record.touch and record.touch.type not in OUTSIDE_TIMELINES
         ]
         if tests := [event for event in events if event.provenance.test]:
             await trials.attempt(connection, tests, self._apply_events)
             events = [event for event in events if not event.provenance.test]
         left = await self._apply_events(connection, events) if events else 0
+        await self._keep_touches(connection, touches, events)
+        return left
+
+    async def _keep_touches(
+        self,
+        connection: AsyncConnection,
+        touches: Sequence[TouchEvent],
+        events: Sequence[IncomingEvent],
+    ) -> None:
+        """What became of touches, and what answers them."""
         if touches:
             await Store(connection).keep_touches(touches)
-        return left
+        await TouchResults(connection, self.scoring.playbook.stages).keep(touches, events)
 
     async def _apply_events(
         self, connection: AsyncConnection, events: Sequence[IncomingEvent]
@@ -159,8 +172,9 @@ class Handler:
         left = 0
         for lead in [*batch.leads]:
             left += await self._change_alone(connection, batch, lead)
-        if decoded.touch:
-            await store.keep_touches([decoded.touch])
+        is_state = decoded.touch and decoded.touch.type not in OUTSIDE_TIMELINES
+        touches = [decoded.touch] if decoded.touch and is_state else []
+        await self._keep_touches(connection, touches, [decoded.event])
         return left
 
     async def _is_sound(self, history: History, lead: LeadRow, uids: set[str]) -> bool:
@@ -248,6 +262,7 @@ class Handler:
         announcements = await store.announce(
             leads, settlement.changes, from_us(now), self.scoring.playbook.fold_hash
         )
+        await self._moved(store, announcements)
         changed = {
             (announcement.lead_id, announcement.product): stage_changed(
                 self.scoring,
@@ -263,6 +278,17 @@ class Handler:
                 events = (part.get((lead.id, product)) for part in (settlement.qualified, changed))
                 outgoing += [event for event in events if event]
         return outgoing
+
+    async def _moved(self, store: Store, announcements: Sequence[Announcement]) -> None:
+        """Notes the steps that leads took forward by their own acts."""
+        results = TouchResults(store.connection, self.scoring.playbook.stages)
+        await results.moved(
+            [
+                Moved(each.lead_id, each.product, each.cause_at)
+                for each in announcements
+                if each.cause in OWN_ACTS and results.is_forward(each.from_stage, each.stage)
+            ]
+        )
 
 
 def _evidence(batch: batches.Batch) -> dict[uuid.UUID, Evidence]:

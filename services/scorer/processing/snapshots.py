@@ -23,8 +23,7 @@ def snapshot_of(lead: LeadRow, state: State, view: View, pepper: bytes) -> Snaps
     """
     profile = lead.profile
     identifiers = [name for name in lead.identifiers if name.system != TOUCH_SYSTEM]
-    is_person = len(identifiers) <= MAX_IDENTIFIERS
-    address = _address(profile, identifiers) if is_person else ""
+    address = address_of(profile, identifiers)
     return Snapshot(
         stage=view.stage,
         belief=view.belief,
@@ -33,7 +32,7 @@ def snapshot_of(lead: LeadRow, state: State, view: View, pepper: bytes) -> Snaps
         qualified=state.qualified,
         product=state.fold.product,
         email=address,
-        user_id=next((name.value for name in lead.identifiers if name.kind is Kind.USER), ""),
+        user_id=user_id_of(lead),
         traits=profile.known_traits(),
         sales_status=state.sales.status if state.sales else "",
         sales_reason=state.sales.reason if state.sales else "",
@@ -67,8 +66,17 @@ def _answered_at(profile: Profile) -> datetime | None:
     return from_us(last) if last > 0 else None
 
 
-def _address(profile: Profile, identifiers: Sequence[Identifier]) -> str:
-    """The address last used where it is the lead's own, else another one of its own."""
+def user_id_of(lead: LeadRow) -> str:
+    """The first of its user ids, '' where it has none."""
+    return next((name.value for name in lead.identifiers if name.kind is Kind.USER), "")
+
+
+def address_of(profile: Profile, identifiers: Sequence[Identifier]) -> str:
+    """The address last used where it is the lead's own, else another one of its own; '' for what is
+    no person. `identifiers` are the lead's without those of our touches.
+    """
+    if len(identifiers) > MAX_IDENTIFIERS:
+        return ""
     own = [name.value for name in identifiers if name.kind in (Kind.EMAIL, Kind.ROLE)]
     return profile.email if profile.email in own else next(iter(own), "")
 

@@ -35,7 +35,9 @@ class ModelResponse(msgspec.Struct, frozen=True):
     """The model in use. `training` and `evidence` are null of one that was written by hand;
     `checked_at` and `check` are null before the first comparison with matured outcomes: `check` has
     measures of `all` predictions (AUC, calibration by bands, precision in the top tenth, by kind of
-    moment), of those `since_training`, by `months`, and past `forecasts`.
+    moment), of those `since_training`, by `months`, and past `forecasts`. `precision_at_capacity`
+    is the share with the outcome among the likeliest `capacity` leads of each week (null: a tenth),
+    each counted once. `checked_days` are those on which a check was made, the newest first.
     """
 
     version: str
@@ -47,7 +49,9 @@ class ModelResponse(msgspec.Struct, frozen=True):
     evidence: dict[str, Any] | None
     checked_at: Time | None
     check: dict[str, Any] | None
+    precision_at_capacity: dict[str, Any] | None
     alarms: list[AlarmResponse]
+    checked_days: list[str]
     history: list[UseResponse]
 
 
@@ -102,7 +106,9 @@ class ModelQueries:
             evidence=learned.evidence if learned else None,
             checked_at=rfc3339(made[0].checked_at) if made else None,
             check=made[0].found if made else None,
+            precision_at_capacity=_at_capacity(made),
             alarms=_alarms(made),
+            checked_days=[checked.day for checked in made],
             history=[UseResponse(use.version, rfc3339(use.since), use.why) for use in uses],
         )
 
@@ -129,6 +135,13 @@ class ModelQueries:
             hits=sum(held) / len(held) if held else None,
             past=past,
         )
+
+
+def _at_capacity(made: list[Checked]) -> dict[str, Any] | None:
+    """That of the last check; None where nothing has matured."""
+    every = made[0].found["all"] if made else None
+    found: dict[str, Any] | None = every and every.get("precision_at_capacity")
+    return found
 
 
 def _alarms(made: list[Checked]) -> list[AlarmResponse]:

@@ -23,15 +23,18 @@ from services.shared.messaging.progress import lost_records
 # the pages of the navigation in its order: name, address, title
 PAGES = (
     ("home", "/", "Pipeline"),
+    ("planned", "/planned", "Planned"),
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
+    ("reports", "/reports", "Reports"),
+    ("model", "/model", "Model"),
     ("people", "/people", "People"),
     ("audit", "/audit", "Audit"),
     ("rehearsal", "/rehearsal", "Rehearsal"),
 )
 OWN_PATHS = re.compile(
     rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"
-    r"|import|leads/[0-9a-f-]{36})?)(?:/status)?"
+    r"|import|leads/[0-9a-f-]{36}|reports/made-or-born|reports/sources)?)(?:/status)?"
     r"(\?[A-Za-z0-9=&%._~+-]{1,1000})?(#[A-Za-z0-9-]{1,100})?"
 )
 MAX_PLACE = 1_200  # characters of a page's address

@@ -5,6 +5,7 @@ its own, one at a time and for a minute at most.
 import asyncio
 import json
 import os
+import signal
 import sys
 import tempfile
 from contextlib import suppress
@@ -84,11 +85,11 @@ class Rehearsals:
             "--playbook", str(self._playbook), "--leads", str(asked.leads),
             "--days", str(asked.days), "--out", str(folder / "touches.jsonl"),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, limit=MOST_OUTPUT,
+            stderr=asyncio.subprocess.PIPE, limit=MOST_OUTPUT, start_new_session=True,
         )  # fmt: skip
         try:
             with suppress(OSError):  # scoring comes first
-                os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+                os.setpriority(os.PRIO_PGRP, process.pid, NICE)
             async with asyncio.timeout(self._limit_s):
                 printed, said = await asyncio.gather(_last(process.stdout), self._follow(process))
                 await process.wait()
@@ -97,7 +98,8 @@ class Rehearsals:
             return Result(asked, at, problem=slow)
         finally:
             if process.returncode is None:
-                process.kill()
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         if process.returncode:
             return Result(asked, at, problem=said or f"it ended with code {process.returncode}")

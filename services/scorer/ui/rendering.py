@@ -97,7 +97,7 @@ class Renderer:
             "when": self.when, "exact": self.exact, "tint": self.tint, "plain": words.plain,
             "band": words.band,
             "signed": words.signed, "sureness": words.sureness,
-            "why": words.why_in_words, "count_of": words.count_of,
+            "why": words.why_in_words, "reason": words.reason_in_words, "count_of": words.count_of,
             "visitor": words.visitor_name,
             "mailto": contacts.mail_address, "tel": contacts.dial_address,
             "from_us": from_us, "us": to_us,

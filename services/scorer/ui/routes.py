@@ -11,19 +11,26 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.queries.filters import ORDERS, SALES_FILTERS, LeadFilter, Order, SalesFilter
 from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.model import ModelQueries
+from services.scorer.queries.reports import ReportQueries
 from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.search import LeadSearch
 from services.scorer.scoring import Scoring
 from services.scorer.ui.audit import AuditRoutes
+from services.scorer.ui.enrolments import Enrolments
 from services.scorer.ui.find import FindRoutes
 from services.scorer.ui.frame import Frame, check_same_site, html_route, see_other
 from services.scorer.ui.lead_names import names_of_views
 from services.scorer.ui.lead_page import LeadPages
 from services.scorer.ui.mails import Mails
+from services.scorer.ui.model import ModelRoutes
+from services.scorer.ui.nurture import Nurture
 from services.scorer.ui.overview import Overview
 from services.scorer.ui.people import PeopleRoutes
+from services.scorer.ui.planned import PlannedRoutes
 from services.scorer.ui.rehearsal import RehearsalRoutes, Rehearsals
 from services.scorer.ui.rendering import Assets, Renderer, mail_document
+from services.scorer.ui.reports import ReportRoutes
 from services.scorer.ui.sending import SendingRoutes
 from services.scorer.ui.sign_in import SignIn
 from services.scorer.ui.sources import sources
@@ -58,6 +65,7 @@ def mount(
     leads: LeadQueries,
     keys: ApiKeys,
     sales: SalesReports,
+    reports: ReportQueries,
 ) -> None:
     """Adds the page to the scorer's application; starts nothing before somebody watches."""
     assets, overview = Assets(), Overview(engine, scoring)
@@ -78,9 +86,15 @@ def mount(
     HomeRoutes(settings.public_url, leads, overview, sign_in, frame).add_to(signed_in)
     FindRoutes(LeadSearch(engine, scoring.cleaner), leads, frame).add_to(signed_in)
     SendingRoutes(engine).add_to(signed_in)
-    LeadRoutes(LeadPages(engine, scoring, leads), scoring, leads, sales, frame).add_to(signed_in)
+    nurture, zone = Nurture(settings), scoring.playbook.company.timezone
+    enrolments = Enrolments(nurture, sign_in)
+    lead_pages = LeadPages(engine, scoring, leads)
+    LeadRoutes(lead_pages, scoring, leads, sales, frame, enrolments).add_to(signed_in)
+    PlannedRoutes(engine, nurture, sign_in, frame, zone).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
+    ReportRoutes(engine, reports, frame).add_to(signed_in)
+    ModelRoutes(ModelQueries(engine, scoring), leads, frame).add_to(signed_in, overview.stages)
     PeopleRoutes(engine, sign_in, frame).add_to(signed_in)
     AuditRoutes(engine, frame).add_to(signed_in)
     RehearsalRoutes(Rehearsals(settings.playbook, scoring.clock), frame).add_to(signed_in)
@@ -172,7 +186,9 @@ class LeadRoutes:
         leads: LeadQueries,
         sales: SalesReports,
         frame: Frame,
+        enrolments: Enrolments,
     ) -> None:
+        self._enrolments = enrolments
         self._pages, self._leads, self._sales, self._frame = pages, leads, sales, frame
         self._reasons = scoring.playbook.sales.disqualify_reasons
 
@@ -188,6 +204,7 @@ class LeadRoutes:
 
     async def lead(
         self,
+        request: Request,
         lead_id: uuid.UUID,
         product: Annotated[str, Query(max_length=200)] = "",
         whole: Annotated[bool, Query(alias="all")] = False,
@@ -213,6 +230,7 @@ class LeadRoutes:
             sales_statuses=list(TYPE_OF),
             disqualify_reasons=self._reasons,
             report_id=uuid.uuid4(),
+            enrolments=await self._enrolments.of(request, lead_id),
         )
 
     async def report(

@@ -282,7 +282,9 @@ class HandedOver(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TouchEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Envelope of `touch.decided.v1`, `touch.sent.v1`, `touch.failed.v1`, `touch.answered.v1`."""
+    """Envelope of `touch.decided.v1`, `touch.sent.v1`, `touch.failed.v1`, `touch.answered.v1`,
+    `touch.exported.v1`.
+    """
 
     id: str
     type: str

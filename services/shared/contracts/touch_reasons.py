@@ -7,7 +7,8 @@ TouchStatus = Literal["due", "sending", "sent", "unknown", "failed", "withheld"]
 # why a touch is withheld
 WithholdReason = Literal[
     "excluded", "unknown_stage", "history", "superseded", "holdout", "no_consent", "preference",
-    "capped", "nothing_suitable", "sample", "after_loss", "program_ended",
+    "capped", "nothing_suitable", "sample", "after_loss", "program_ended", "skipped",
+    "before_hand_off",
 ]  # fmt: skip
 # what a touch waits for; '' where it waits for nothing
 WaitReason = Literal[
@@ -37,6 +38,8 @@ REASON_SENTENCES: Mapping[str, str] = {
     "sample": "its text is a sample, which must not leave for a real mailbox",
     "after_loss": "the playbook says what follows after what sales reported",
     "program_ended": "the program is no more in the playbook",
+    "skipped": "a person has skipped it",
+    "before_hand_off": "what presses to buy waits until sales has taken the lead",
     "paused": "a person of the company has paused it",
     "with_sales": "sales is working with the lead",
     "silence": "the lead has left several touches unanswered, which slows down and pauses",

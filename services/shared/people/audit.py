@@ -25,6 +25,7 @@ Action = Literal[
     "person",
     "publish",
     "release",
+    "send",
     "session",
     "sign-in",
     "skip",

@@ -62,8 +62,9 @@ class Reentry(FrozenModel):
 class Program(FrozenModel):
     """A series of items in the author's order, for a product and personas.
 
-    With `trigger: request` it hands over what a lead asked for, at once: an item of it by its form,
-    or what `answers` names for a type of act.
+    One whose `purpose` is promotion or sales waits for the hand-off. With `trigger: request` it
+    hands over what a lead asked for, at once: an item of it by its form, or what `answers` names
+    for a type of act.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Program(FrozenModel):
     answers: dict[str, str] = {}
     stages: list[str] = []
     channel: Literal["email", "webhook", "call"] = "email"
+    purpose: Literal["", "education", "product", "promotion", "sales"] = ""
     choice: Literal["author", "learned"] = "author"
     items: list[str] = []
     entry: Entry = Entry()

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
+from services.shared.playbook.audiences import Audience
 from services.shared.playbook.expressions import names_in
 from services.shared.playbook.frozen import FrozenModel
 from services.shared.playbook.handoff import Handoff
@@ -314,6 +315,7 @@ class Playbook(FrozenModel):
     sending: Sending = Sending()
     holdout: Holdout = Holdout()
     calls: Calls = Calls()
+    audiences: list[Audience] = []
     consent: Consent = Consent()
     inbound: Inbound = Inbound()
     identity: Identity = Identity()

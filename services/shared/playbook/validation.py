@@ -32,18 +32,35 @@ def contradictions(playbook: Playbook) -> Iterable[Contradiction]:
         yield from _unreadable_patterns(("personas", i), persona)
     yield from never_holding(playbook)
     yield from _of_losses(playbook)
+    yield from _of_audiences(playbook)
     yield from _of_handoff(playbook)
     yield from _taken(playbook)
 
 
 def _taken(playbook: Playbook) -> Iterable[Contradiction]:
     """Yields ids that stand twice."""
-    for section in ("personas", "programs"):
+    for section in ("personas", "programs", "audiences"):
         seen: set[str] = set()
         for i, part in enumerate(getattr(playbook, section)):
             if part.id in seen:
                 yield Contradiction((section, i, "id"), f"{part.id!r} is taken", "Choose another")
             seen.add(part.id)
+
+
+def _of_audiences(playbook: Playbook) -> Iterable[Contradiction]:
+    programs = [program.id for program in playbook.programs]
+    for i, audience in enumerate(playbook.audiences):
+        at = ("audiences", i)
+        if audience.purpose == "suppression" and audience.has_filter:
+            what = "a suppression list holds all who refused, so it has no filter"
+            yield Contradiction((*at, "purpose"), what, "Take the filters out")
+        yield from _unknown_stages(playbook, at, audience.stages)
+        yield from _unknown_personas(playbook, at, audience.personas)
+        for product in sorted({*audience.products} - {*playbook.products}):
+            yield _unknown_product(playbook, (*at, "products"), product)
+        for program in sorted({*audience.programs} - {*programs}):
+            remedy = f"{did_you_mean(program, programs)}Name the id of a program"
+            yield Contradiction((*at, "programs"), f"no program {program!r}", remedy)
 
 
 def _of_content(playbook: Playbook) -> Iterable[Contradiction]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from services.nurture.api import create_app
 from services.nurture.calls import Calls
@@ -23,6 +24,7 @@ from tests.integration.nurture.test_nurture import (
     Bench,
     bench,
     change,
+    refusal,
     with_parts,
 )
 
@@ -52,6 +54,7 @@ async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
         AnyKey(),  # type: ignore[arg-type]
         dict,
         bench.calls,  # type: ignore[attr-defined]
+        bench.planned(),
     )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://nurture") as client:
@@ -154,9 +157,36 @@ async def test_who_refuses_calls_gets_none(bench: Bench, client: httpx.AsyncClie
         "phone:marketing": ConsentState("withdrawn", NOON - timedelta(days=1), "said"),
     }
     await bench.take(change(consents=consents))
+    del consents["phone:marketing"]  # a permission for mails is none for calls
+    await bench.take(change(consents=consents, lead=str(uuid.UUID(int=8)), email="bo@b.example"))
     await bench.scheduler.send_batch()
-    assert await bench.outcome() == [("failed", "")]
+    assert await bench.outcome() == [("withheld", "no_consent")] * 2
     assert (await client.get("/v1/tasks")).json() == {"tasks": [], "next": None}
+
+
+async def test_a_call_may_be_given_and_refused_on_the_topic_alone(
+    bench: Bench, client: httpx.AsyncClient
+) -> None:
+    await bench.take(change())
+    word = refusal(bench, bench.clock.at)
+    await bench.take(replace(word, data=replace(word.data, channel="phone")))
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("withheld", "no_consent")]
+
+
+@pytest.mark.parametrize("purpose", ["promotion", "sales"])
+async def test_calls_that_press_to_buy_wait_for_the_hand_off(
+    bench: Bench, client: httpx.AsyncClient, purpose: str
+) -> None:
+    """N8."""
+    programs = [each.model_copy(update={"purpose": purpose}) for each in bench.playbook.programs]
+    bench.use(with_parts(bench.playbook, programs=programs))
+    await bench.take(change())
+    await bench.scheduler.send_batch()
+    assert await bench.outcome() == [("withheld", "before_hand_off")]
+    await bench.take(change(seq=2, version=2, sales_status="lost"))
+    await bench.scheduler.send_batch()
+    assert (await bench.outcome())[-1] == ("sent", "")
 
 
 async def test_a_call_whose_process_died_is_made_a_task_once(

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.nurture.previews import preview, send_test
 from services.nurture.store.leads import LeadStore
-from services.ops.commands.content_preview import preview, send_test
 from services.shared.contracts.events import Change, Snapshot
 from services.shared.db import open_engine
 from services.shared.errors import Reject

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
+from services.nurture.planned import PlannedTouches
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
 from services.nurture.spool_gate import SpoolGate
@@ -95,10 +96,11 @@ class DyingDelivery(Delivery):
 
 
 class Hook:
-    """Somebody's webhook: keeps what comes, and answers with `status`."""
+    """Somebody's webhook: keeps what comes, tells `heard`, and answers with `status`."""
 
     def __init__(self) -> None:
         self.status = 204
+        self.heard: Callable[[str], None] = lambda step: None
         self.got: list[tuple[dict[str, str], bytes]] = []
 
     async def serve(self) -> str:
@@ -113,6 +115,7 @@ class Hook:
 
     async def _take(self, request: web.Request) -> web.Response:
         self.got.append((dict(request.headers), await request.read()))
+        self.heard("POST")
         return web.Response(status=self.status)
 
     async def close(self) -> None:
@@ -158,6 +161,10 @@ class Bench:
             given,
             lambda: None,
         )
+
+    def planned(self) -> PlannedTouches:
+        """What is planned, as of another process of nurture."""
+        return PlannedTouches(self.engine, self.rules, self.clock, self.pepper, lambda: None)
 
     def at(self, moment: datetime) -> None:
         type(self.clock).at = moment
@@ -269,7 +276,10 @@ def change(
     known: dict[str, Any] = {
         "stage": stage, "email": "ann@firm.example", "traits": {"timezone": "UTC",
         "name": "Ann Ames"},
-        "consents": {"email:marketing": ConsentState("given", NOON - timedelta(days=1), "form")},
+        "consents": {
+            f"{channel}:marketing": ConsentState("given", NOON - timedelta(days=1), "form")
+            for channel in ("email", "phone")
+        },
     }  # fmt: skip
     data = Change(
         lead=lead, version=version, seq=seq, stage=stage, cause="event", cause_at=cause_at,

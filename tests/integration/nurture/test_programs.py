@@ -434,7 +434,12 @@ async def test_enrolments_are_listed_page_by_page(bench: Bench) -> None:
     await register(bench.engine, key, "sales", "query")
     await keys.load()
     app = create_app(
-        bench.settings, bench.engine, keys, dict, Calls(bench.engine, Clock(), lambda: None)
+        bench.settings,
+        bench.engine,
+        keys,
+        dict,
+        Calls(bench.engine, Clock(), lambda: None),
+        bench.planned(),
     )
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://nurture",

@@ -77,6 +77,8 @@ async def send(server: SmtpServer, login: str = "", **settings: Any) -> None:
         ("RCPT", "530 log in first", ServerUnusable),
         ("RCPT", DROP, ServerUnusable),
         ("RCPT", SILENCE, ServerUnusable),
+        ("DATA", DROP, ServerUnusable),
+        ("DATA", SILENCE, ServerUnusable),
         ("DATA", "552 too large", Bounced),
         ("DATA", "451 not now", Retry),
         ("DATA", "421 going down", Retry),

@@ -1,5 +1,7 @@
 """Hand-offs on a real database, in process: opened once, answered, timed, owned (H0 to H5)."""
 
+import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -9,6 +11,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest.sources.contract import Item
+from services.ops.commands import handoffs as command
+from services.scorer.handoffs.answers import Said
+from services.shared.clock import Clock
+from services.shared.errors import Reject
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests.support.handoffs import HandoffBench, SetClock, demo, playbook_with, prices
@@ -351,3 +357,21 @@ async def test_lists_are_paged_and_filtered(make: Make) -> None:
     assert sorted(by_owner) == [2, 3]
     assert (await bench.ask(status="sometime")).status_code == 422
     refused(await bench.ask(cursor="abc"), 400, "invalid", "cursor")
+
+
+async def test_the_command_line_lists_and_answers(
+    make: Make, settings: Settings, engine: AsyncEngine
+) -> None:
+    bench = await make()
+    await bench.happened(demo(ANN))
+    (shown,) = await command.found(engine, settings, "open", "")
+    moved = settings.model_copy(update={"clock": str(Clock(ahead=seconds_ahead()))})
+    given = await command.answer(engine, moved, uuid.UUID(shown.id), "accept", Said(by="ana"))
+    assert (given.status, given.answered_by) == ("accepted", "ana")
+    with pytest.raises(Reject, match="no answer 'perhaps'"):
+        await command.answer(engine, moved, uuid.UUID(shown.id), "perhaps", Said())
+    assert await command.found(engine, settings, "open", "") == []
+
+
+def seconds_ahead() -> float:
+    return SetClock.at.timestamp() - time.time()

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands import models
 from services.ops.commands.verify import verify
+from services.ops.learning import question
 from services.scorer import archive as reading
 from services.scorer import checking
 from services.scorer.model.fold import Fold
@@ -141,6 +142,23 @@ async def test_matured_outcomes_are_compared_and_lists_are_forecast(
     assert (nobody.leads, nobody.expected, nobody.high) == (0, 0.0, 0.0)
     again = await checking.check(settings)
     assert again == found
+
+
+async def test_the_archive_says_how_much_content_predicts(
+    settings: Settings, archive: list[Occurrence]
+) -> None:
+    """By the families of the model's marks and of what is known of the persons (S8)."""
+    read = await models.read_archive(settings, quiet)
+    found = question.answer(question.of_archive(*read), quiet)
+    assert found["grouped_by"] == "account"
+    assert found["groups"] == found["leads"] > 500
+    assert set(found["counted_as"]) == {
+        "content", "pages", "mail", "breadth", "seniority", "replies", "meetings", "requests",
+        "pace", "other acts",
+    }  # fmt: skip
+    assert "title" in found["counted_as"]["seniority"]
+    assert found["both"]["intervals"]["nats"][0] > 0
+    assert found["both"]["nats"] >= found["content"]["nats"]
 
 
 async def test_of_a_large_archive_a_part_of_the_leads_is_taken(

@@ -288,6 +288,7 @@ async def test_errors_and_signing_in_lead_back_to_where_one_was(site: Site) -> N
         (f"{lead}?product=default&all=1", f"{lead}?product=default&all=1"),
         ("/?stage=decision", "/?stage=decision"),
         ("/sources", "/sources"),
+        ("/model?stage=decision", "/model?stage=decision"),
         ("/import", "/import"),
         (f"/touches/{uuid.uuid4()}/mail", "/"),
     ):
@@ -615,7 +616,7 @@ async def test_one_stops_sending_and_resumes_it_from_any_page(site: Site) -> Non
         await connection.execute(
             text("INSERT INTO access.held VALUES ('email', 'a-track', 36), ('webhook', 'b', 1)")
         )
-    for path in ("/", lead, "/mail", "/sources", f"/leads/{uuid.uuid4()}"):
+    for path in ("/", lead, "/mail", "/sources", "/model", f"/leads/{uuid.uuid4()}"):
         page = (await site.http.get(path)).text
         assert "Sending is stopped" in page
         assert "37 touches held: 36 by email of a-track, 1 by webhook of b." in page

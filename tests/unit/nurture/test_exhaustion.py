@@ -54,3 +54,12 @@ def test_nothing_is_told_of_a_program_that_does_not_send(default_playbook: Playb
     rules = make_rules(default_playbook, item("a"), programs=[program("a", state="draft")])
     readers = [Reader(lead(seen=frozenset("a")), 0)]
     assert exhausted(rules.playbook, rules.library, readers, NOW) == []
+
+
+def test_who_is_not_in_the_program_is_no_reader_of_it(default_playbook: Playbook) -> None:
+    items = [item(str(n)) for n in range(6)]
+    rules = make_rules(default_playbook, *items, programs=[program(*(each.id for each in items))])
+    done = lead(seen=frozenset(ALL))
+    for programs, count in ((frozenset({"p"}), 1), (frozenset(), 0), (None, 1)):
+        found = exhausted(rules.playbook, rules.library, [Reader(done, 4, programs)], NOW)
+        assert sum(segment.exhausted for segment in found) == count

@@ -26,6 +26,7 @@ folds: {by: lead, k: 2}
 KEYS = [
     "n", "base", "auc", "log_loss", "brier", "ece", "precision_at_10", "calibration",
     "refused_columns", "suspect_columns", "without_suspects", "baselines", "by_moment", "intervals",
+    "precision_at_capacity",
 ]  # fmt: skip
 BASELINES = ["points", "points_half_life_7", "last_activity"]
 # a public table of real leads, where it lies beside the project
@@ -255,6 +256,37 @@ def test_events_that_cannot_be_learned_from_are_refused(
     shown = run(events(folder / "refused.csv", rows), mapping, "--json")
     assert shown.exit_code == 2
     assert said in shown.stderr
+
+
+def test_times_that_nobody_can_read_are_no_order(folder: Path) -> None:
+    """Nothing is cut by time where no row has one, and that is said."""
+    path = small(folder, "undated", {"Seen": ["soon"] * 200})
+    shown = run(path, LEADS + "time: Seen\nfolds: {by: time}\n")
+    assert shown.exit_code == 2
+    assert "time: no row has a time that can be read in 'Seen'" in shown.stderr
+
+
+def test_folds_have_as_many_outcomes_each(folder: Path) -> None:
+    """What predicts nothing has the share in every fold, and ranks nobody below another."""
+    columns, outcome = tables.leads(1_000, seed=1, noise=1)
+    noise = {name: columns[name] for name in ("Lead", "number 0")}
+    outcome[:] = False
+    outcome[::5] = True
+    path = tables.write(folder / "noise.csv", noise, outcome)
+    found = figures(path, LEADS + "capacity: 7\n")
+    assert found["auc"] == 0.5
+    assert found["precision_at_capacity"]["capacity"] == 7
+    assert found["precision_at_capacity"]["taken"] == 7
+
+
+def test_a_time_far_from_all_others_is_passed_over(folder: Path) -> None:
+    """It would move the end of the table, by which all horizons are judged."""
+    rows = [*tables.event_rows(150)]
+    slip = [("late", "page_viewed", "2999-01-01"), ("early", "page_viewed", "1890-01-01")]
+    found = figures(events(folder / "slip.csv", [*rows, *slip]), EVENTS)
+    assert found == figures(events(folder / "clean.csv", rows), EVENTS)
+    shown = run(events(folder / "slip.csv", [*rows, *slip]), EVENTS, "--json")
+    assert "passed over: 2 × row with a time far from all others" in shown.stderr
 
 
 def test_the_order_of_rows_does_not_matter(folder: Path) -> None:

@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from services.ops.__main__ import app
 from services.ops.commands.models import different
-from services.scorer.models import read_model, written
+from services.scorer.model.fold import Fold
+from services.scorer.models import misfit, read_model, written
 from services.shared.clock import EPOCH
 from services.shared.playbook.sections import Playbook
-from tests.support import simulated
+from tests.support import simulated, tables
 
 MAPPING = """kind: events
 lead: who
@@ -23,6 +24,7 @@ type: what
 time: when
 outcome: {type: won it}
 """
+LEADS = "kind: leads\nlead: Lead\noutcome: {column: Converted, equals: yes}\n"
 
 
 def table(folder: Path, playbook: Playbook, leads: int, outcome: str = "won it") -> Path:
@@ -115,6 +117,47 @@ def test_what_a_table_lacks_is_said_in_a_sentence(
     done = learn(table(tmp_path, default_playbook, leads, outcome), mapping=mapping)
     assert done.exit_code == code, done.output
     assert why in done.output
+
+
+def test_a_table_of_leads_gives_weights_of_attributes(
+    tmp_path: Path, default_playbook: Playbook
+) -> None:
+    """Beside the playbook's stages; a column that knows the outcome is refused, by name (S7)."""
+    columns, outcome = tables.leads(1_500, seed=4)
+    columns["Sales stage"] = ["won" if each else "" for each in outcome]
+    path, out = tables.write(tmp_path / "leads.csv", columns, outcome), tmp_path / "model.json"
+    done = learn(path, "--json", "--out", str(out), mapping=LEADS)
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["better"]
+    assert said["evidence"]["gain"]["low"] > 0
+    assert said["evidence"]["learned"]["auc"] > 0.7
+    assert [each["column"] for each in said["evidence"]["refused_columns"]] == ["Sales stage"]
+    model = read_model(out.read_text())
+    assert misfit(default_playbook, model) == ""
+    cold, own = Fold(default_playbook), Fold(default_playbook.with_model(model))
+    keen, other = {"Industry": "Software", "Visits": 6}, {"Industry": "Retail", "Visits": "1"}
+    assert own.estimate.effect(keen) > 1 + own.estimate.effect(other)
+    assert cold.estimate.effect(keen) == cold.estimate.effect(other)
+    again = learn(path, "--json", mapping=LEADS)
+    assert json.loads(again.stdout.splitlines()[-1])["version"] == said["version"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (("Lead", "Note"), "no column says the same of enough leads"),
+        (("Lead",), "the table has no attributes"),
+    ],
+)
+def test_leads_of_which_nothing_is_known_are_refused(
+    tmp_path: Path, kept: tuple[str, ...], said: str
+) -> None:
+    columns, outcome = tables.leads(200, seed=4)
+    own = {name: columns[name] for name in kept}
+    done = learn(tables.write(tmp_path / "leads.csv", own, outcome), mapping=LEADS)
+    assert done.exit_code == 2
+    assert said in done.stderr
 
 
 def test_a_table_without_a_mapping_asks_for_one(tmp_path: Path) -> None:

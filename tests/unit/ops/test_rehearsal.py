@@ -3,6 +3,7 @@ that a rehearsal writes.
 """
 
 import json
+import os
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.ops.__main__ import app
+from services.ops.rehearsal.beside import beside
 from services.ops.rehearsal.cast import Options
 from services.ops.rehearsal.rehearsal import Rehearsal, rehearse
 from services.shared.playbook.programs import AfterLoss, Program
@@ -233,3 +235,14 @@ def check_many(default: Playbook, seeds: range) -> dict[int, list[str]]:
         if broken:
             found[seed] = broken
     return found
+
+
+def test_work_beside_brings_its_result_or_its_error() -> None:
+    here = os.getpid()
+    assert beside(lambda: (os.getpid() == here, [1, 2]))() in ((False, [1, 2]), (True, [1, 2]))
+
+    def fails() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        beside(fails)()

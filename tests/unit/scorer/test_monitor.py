@@ -27,7 +27,7 @@ def archive(playbook: Playbook, hazard: float = 1.0, leads: int = 400) -> list[E
 
 def trained_until(playbook: Playbook, days: float) -> Playbook:
     """The playbook under a learned model that is the cold start, learned until then."""
-    learned = company._plain(playbook.model)
+    learned = company.plain(playbook.model)
     until = monitor.rfc3339(monitor.from_us(simulated.until(days)))
     training = learned.training.model_copy(update={"until": until})
     update = {"training": training, "version": "base"}
@@ -124,7 +124,7 @@ def test_an_empty_archive_has_nothing_to_check(default_playbook: Playbook) -> No
 def test_a_learned_model_that_says_what_the_stages_say_is_the_cold_start(
     default_playbook: Playbook,
 ) -> None:
-    learned: Learned = company._plain(default_playbook.model)
+    learned: Learned = company.plain(default_playbook.model)
     model = default_playbook.model.model_copy(update={"learned": learned})
     rows = company.rows_of(archive(default_playbook), 90, UNTIL, np.random.default_rng(0))
     both = [

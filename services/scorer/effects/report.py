@@ -1,15 +1,15 @@
 """What is reported of a lift: as JSON, whole or day by day."""
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from math import isnan
 from typing import Any
 
 import numpy as np
 
-from services.ops.effects.mapping import LiftMapping
-from services.ops.effects.table import ArmTable
-from services.scorer.effects.lift import LEAST_OUTCOMES, Plan, lift
+from services.scorer.effects.lift import LEAST_OUTCOMES, F, Plan, lift
 from services.scorer.effects.power import Experiment, detectable, needed
 from services.scorer.effects.units import Arms, B, Entered, I, sums_at
 from services.shared.clock import EPOCH
@@ -21,15 +21,33 @@ PSI = (
 QUARTER = 365.25 / 4  # days
 LEAST_DAYS = 7.0  # of entries, for a rate
 LIFTS = (0.2, 0.5, 1.0)  # of the base
+ONE_ARM = "All units are in one arm: there is nothing to compare them with."
+NOBODY = "Nobody has entered yet: this says nothing."
 TOO_LARGE = 1.0  # of the base: a lift that nobody should plan with
 
 
-class Report:
-    """The lift of a table."""
+@dataclass
+class ArmTable:
+    """Leads in the order of their entry, all (N): `arm` counts through `arms`, `entered` is in days
+    since 1970 (0 where no time is known), `known` is NaN where a lead has no baseline; `skipped`
+    are leads that do not count, by reason.
+    """
 
-    def __init__(self, table: ArmTable, mapping: LiftMapping) -> None:
-        self._table, self._mapping = table, mapping
-        self._plan = Plan(mapping.alpha, mapping.planned)
+    arms: list[str]
+    held_out: set[int]
+    arm: I
+    account: I
+    entered: F
+    known: F
+    outcome: B
+    skipped: Counter[str]
+
+
+class Report:
+    """The lift of leads in their arms, by what was planned before the first look."""
+
+    def __init__(self, table: ArmTable, plan: Plan) -> None:
+        self._table, self._plan = table, plan
         self._is_held_out = np.isin(table.arm, list(table.held_out))
 
     def whole(self) -> dict[str, Any]:
@@ -46,10 +64,17 @@ class Report:
                 [one] = self._at(np.array([int(chosen.sum())]), chosen)
                 kept = ("effect", "interval", "why_no_interval")
                 found["arms"][table.arms[place]] = {key: one[key] for key in kept}
-        found["power"] = self._power()
+        found["power"] = self.power()
         found["psi"] = PSI
         found["skipped_rows"] = dict(table.skipped)
         return found
+
+    def among(self, chosen: B) -> dict[str, Any]:
+        """Of the chosen rows (N) alone, and no more than what is there to be compared."""
+        [found] = self._at(np.array([int(chosen.sum())]), chosen)
+        return {
+            key: found[key] for key in ("n", "outcomes", "effect", "interval", "why_no_interval")
+        }
 
     def daily(self) -> Iterator[dict[str, Any]]:
         """Of what had entered at the end of each day of entry (UTC)."""
@@ -101,11 +126,15 @@ class Report:
             self._table.outcome[chosen],
         )
 
-    def _power(self) -> dict[str, Any]:
+    def power(self) -> dict[str, Any]:
         """What this company can hope to see, looking once and looking every day."""
         units = len(np.unique(self._table.account))
+        if not units:
+            return {"base": None, "units": 0, "units_a_quarter": None, "advice": NOBODY}
         held_out = len(np.unique(self._table.account[self._is_held_out])) / units
         outcome = self._table.outcome
+        if not 0 < held_out < 1:
+            return {"base": None, "units": units, "units_a_quarter": None, "advice": ONE_ARM}
         base = float(outcome[self._is_held_out].mean()) or float(outcome.mean())
         span = float(np.ptp(self._table.entered))
         quarter = round(units * QUARTER / span) if span >= LEAST_DAYS else None

@@ -1,8 +1,7 @@
-"""An item as one lead would get it: shown, or sent to somebody else as a test, with plain links
-that measure nothing; nothing is recorded of the lead.
+"""Items as leads would get them: rendered with plain links that measure nothing, sent to somebody
+else as a test; nothing is recorded of the lead.
 """
 
-import re
 import uuid
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -11,18 +10,18 @@ from jinja2 import TemplateError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.nurture.channels import OutcomeUnknown, ServerUnusable
+from services.nurture.channels import Bounced, OutcomeUnknown, ReceiverRefuses, ServerUnusable
 from services.nurture.channels.email import Email
-from services.nurture.channels.message import Message, render
-from services.nurture.store.snapshots import KnownSnapshot, SnapshotStore
-from services.shared.contracts.events import Touch
-from services.shared.errors import Reject
+from services.nurture.channels.message import Message
+from services.nurture.channels.rendering import Links, Rendered, render
+from services.nurture.store.snapshots import SnapshotStore
+from services.shared.contracts.events import Snapshot
+from services.shared.errors import Reject, Retry
 from services.shared.playbook.contradiction import did_you_mean
+from services.shared.playbook.mail_html import LayoutError
 from services.shared.playbook.sections import Content, Playbook
 from services.shared.settings import Settings
 
-BASE = "https://preview.invalid"
-MEASURED = re.compile(r"https://preview\.invalid/([lopu])/[^\s\"'<>]*+")
 TEST = "[Test] "
 _SURVIVING = "SELECT into_lead FROM nurture.merged WHERE lead_id = :lead"
 
@@ -42,16 +41,31 @@ class Preview(NamedTuple):
         return self._asdict()
 
 
+def as_the_lead_reads_it(playbook: Playbook, item: Content, snapshot: Snapshot) -> Rendered:
+    """The mail with plain links; those of preferences lead to the company's page. Raises Reject for
+    what cannot be rendered.
+    """
+    site = playbook.company.website
+    try:
+        return render(
+            playbook, item, snapshot, Links.plain(item.url, preferences=site, unsubscribe=site)
+        )
+    except (TemplateError, LayoutError) as error:
+        remedy = "`ripeline playbook check` says where"
+        raise Reject(f"it cannot be rendered: {error}", where=item.id, remedy=remedy) from error
+
+
 async def preview(
     engine: AsyncEngine, playbook: Playbook, item: str, lead: uuid.UUID, product: str = ""
 ) -> Preview:
     """What the lead would read. Raises Reject for an item or a lead that there is not, or a text
     that cannot be rendered.
     """
-    content = _item(playbook, item)
+    content = item_of(playbook, item)
     snapshot = await _snapshot(engine, lead, product)
-    message = _rendered(playbook, content, snapshot)
-    return Preview(item, str(lead), snapshot.product, *message[2:5])
+    return Preview(
+        item, str(lead), snapshot.product, *as_the_lead_reads_it(playbook, content, snapshot)
+    )
 
 
 async def send_test(
@@ -60,7 +74,8 @@ async def send_test(
     """Sends it to somebody who is not the lead, marked as a test. Raises Reject where it may not or
     cannot be sent.
     """
-    if _item(playbook, shown.item).sample and not settings.smtp_is_sink:
+    item = item_of(playbook, shown.item)
+    if item.sample and not settings.smtp_is_sink:
         raise Reject(
             "the item is a sample, and the mail server is not a local sink",
             where=shown.item,
@@ -72,25 +87,26 @@ async def send_test(
         subject=TEST + shown.subject,
         text=f"{TEST}as lead {shown.lead} would get it\n\n{shown.text}",
         html=shown.html,
-        link=_item(playbook, shown.item).url,
+        link=item.url,
         unsubscribe=playbook.company.website,
         preferences=playbook.company.website,
     )
     try:
         await Email(settings).send(message, at)
-    except (ServerUnusable, OutcomeUnknown) as error:
+    except (ServerUnusable, OutcomeUnknown, ReceiverRefuses, Bounced, Retry) as error:
         remedy = "look at RIPELINE_SMTP_URL"
         raise Reject(f"the mail server did not take it: {error}", remedy=remedy) from error
 
 
-def _item(playbook: Playbook, name: str) -> Content:
+def item_of(playbook: Playbook, name: str) -> Content:
+    """The item of this id. Raises Reject `not-found`."""
     if found := playbook.content_by_id.get(name):
         return found
     remedy = f"{did_you_mean(name, playbook.content_by_id)}`ripeline content --json` lists them"
     raise Reject(f"no item {name[:100]!r}", where="ITEM", remedy=remedy, kind="not-found")
 
 
-async def _snapshot(engine: AsyncEngine, lead: uuid.UUID, product: str) -> KnownSnapshot:
+async def _snapshot(engine: AsyncEngine, lead: uuid.UUID, product: str) -> Snapshot:
     """The newest of a lead, or of the one into which it was merged; of its first product unless
     one is named.
     """
@@ -105,22 +121,4 @@ async def _snapshot(engine: AsyncEngine, lead: uuid.UUID, product: str) -> Known
         where="--lead",
         remedy="name the id of a lead whose stage was announced; `GET /v1/leads` lists ids",
         kind="not-found",
-    )
-
-
-def _rendered(playbook: Playbook, item: Content, snapshot: KnownSnapshot) -> Message:
-    """The message with plain links in the place of those that measure."""
-    touch = Touch(id=str(uuid.UUID(int=0)), lead="", content=item.id, status="due")
-    try:
-        message = render(playbook, touch, snapshot, public_url=BASE, pepper=b"preview")
-    except TemplateError as error:
-        remedy = "`ripeline playbook check` says where"
-        raise Reject(f"it cannot be rendered: {error}", where=item.id, remedy=remedy) from error
-
-    def plain(found: re.Match[str]) -> str:
-        kind = found[1]
-        return {"l": item.url, "o": "data:,"}.get(kind, playbook.company.website)
-
-    return message._replace(
-        text=MEASURED.sub(plain, message.text), html=MEASURED.sub(plain, message.html)
     )

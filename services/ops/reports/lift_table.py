@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from services.ingest.importing.cells import folded, matches, number, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.table import Table
-from services.ops.effects.mapping import LiftMapping
-from services.scorer.effects.lift import F
-from services.scorer.effects.units import B, I
+from services.ops.reports.lift_mapping import LiftMapping
+from services.scorer.effects.report import ArmTable
+from services.scorer.effects.units import I
 from services.shared.clock import EPOCH
 from services.shared.errors import Reject
 
@@ -26,22 +25,6 @@ HOLDOUT = frozenset(map(folded, (
     "hold-out", "held out", "control", "control group", "no e-mail", "no mail", "no message",
     "none", "nothing", "untreated", "not treated", "not nurtured", "0", "false", "no",
 )))  # fmt: skip
-
-
-@dataclass
-class ArmTable:
-    """Leads in the order of their entry, all (N): `arm` counts through `arms`, `entered` is in days
-    since 1970 (0 where the mapping has no time), `known` is NaN where a row has no baseline.
-    """
-
-    arms: list[str]
-    held_out: set[int]
-    arm: I
-    account: I
-    entered: F
-    known: F
-    outcome: B
-    skipped: Counter[str]
 
 
 def read(path: Path, written: MappingFile, progress: Callable[[float], None]) -> ArmTable:

@@ -1,1 +1,0 @@
-"""Lift of a table: its mapping, reading it, and what is reported."""

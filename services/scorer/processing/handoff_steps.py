@@ -1,0 +1,109 @@
+"""What others hear of the steps of hand-offs: events, notices, and the mark at the lead."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.scorer.handoffs import notices
+from services.scorer.handoffs.records import WAITING, Handoff
+from services.scorer.handoffs.rules import Noted
+from services.scorer.handoffs.store import HandoffStore
+from services.scorer.handoffs.working_time import WorkingTime
+from services.scorer.processing.snapshots import snapshot_of
+from services.scorer.records import LeadRow
+from services.scorer.scoring import Scoring
+from services.scorer.wording import name_of
+from services.shared.contracts.events import (
+    CHANGES,
+    Change,
+    ChangeEvent,
+    HandoffStep,
+    derived,
+    encode,
+)
+from services.shared.messaging import outbox
+from services.shared.messaging.kafka import Outgoing
+
+
+class Steps:
+    """Puts out what is told of steps; `webhook` whether one is told too, `page` is the address of
+    our pages, '' for none.
+    """
+
+    def __init__(self, scoring: Scoring, *, webhook: bool, page: str) -> None:
+        self._scoring, self._webhook, self._page = scoring, webhook, page
+
+    async def tell(
+        self, connection: AsyncConnection, lead: LeadRow, known: list[Handoff],
+        noted: list[Noted], now: datetime,
+    ) -> None:  # fmt: skip
+        """Marks the lead with its last hand-off, and puts out what others hear of it."""
+        store = HandoffStore(connection)
+        status = _last_status(known)
+        if status != lead.handoff:
+            await store.mark(lead.id, status)
+            lead.handoff = status
+        told = [each for each in noted if each.what not in ("detected", "told")]
+        contact = self._contact(lead)
+        for each in told:
+            zone = self._working(each.handoff.owner).zone
+            await store.tell(notices.notices(each, contact, zone, webhook=self._webhook))
+        outgoing = [self._event(lead, each, now) for each in told]
+        await outbox.enqueue(connection, "scorer", outgoing)
+
+    def _contact(self, lead: LeadRow) -> notices.Contact:
+        traits = lead.profile.known_traits()
+        name = name_of(traits, lead.profile.last_linked_first(lead.identifiers)).name
+        page = f"{self._page.rstrip('/')}/leads/{lead.id}" if self._page else ""
+        return notices.Contact(name, lead.profile.email, notices.phone_of(traits), page)
+
+    def _event(self, lead: LeadRow, noted: Noted, now: datetime) -> Outgoing:
+        """`lead.handoff_changed.v1` of one step."""
+        handoff = noted.handoff
+        state = lead.states.get(handoff.product) or next(iter(lead.states.values()), None)
+        snapshot = (
+            snapshot_of(lead, state, state.view, self._scoring.pepper)
+            if state and state.view
+            else None
+        )
+        change = Change(
+            lead=str(lead.id),
+            version=lead.version,
+            product=handoff.product,
+            stage=handoff.stage,
+            snapshot=replace(snapshot, handoff=lead.handoff) if snapshot else None,
+            handoff=step_of(noted),
+        )
+        id_ = derived("handoff", handoff.id, noted.what, noted.at.isoformat(), noted.by)
+        event = ChangeEvent(id=id_, type="lead.handoff_changed.v1", time=now, data=change)
+        return Outgoing(CHANGES, str(lead.id), encode(event))
+
+    def _working(self, owner: str) -> WorkingTime:
+        playbook = self._scoring.playbook
+        person = playbook.handoff.by_email.get(owner)
+        return WorkingTime.of(playbook.handoff, playbook.company.timezone, person)
+
+
+def step_of(noted: Noted) -> HandoffStep:
+    """A step as others hear of it."""
+    handoff = noted.handoff
+    return HandoffStep(
+        id=str(handoff.id), what=noted.what, kind=handoff.kind, status=handoff.status,
+        at=noted.at, owner=handoff.owner, why_owner=handoff.why_owner,
+        reasons=tuple(handoff.reasons), said=handoff.said, opened_at=handoff.opened_at,
+        respond_by=handoff.respond_by, expires_at=handoff.expires_at, by=noted.by,
+        reason=noted.reason, until=noted.until.isoformat() if noted.until else "",
+    )  # fmt: skip
+
+
+def _last_status(known: Iterable[Handoff]) -> str:
+    """The status of the hand-off that waits, else of the last that counts; '' without one."""
+    real = [each for each in known if each.status not in ("superseded", "withdrawn")]
+    last = max(
+        real,
+        key=lambda each: (each.status in WAITING, each.ended_at or each.detected_at, str(each.id)),
+        default=None,
+    )
+    return last.status if last else ("withdrawn" if any(known) else "")

@@ -1,0 +1,3 @@
+"""What a company's own leads show: whether they come ready or become so, and what each source
+brings. Pure.
+"""
