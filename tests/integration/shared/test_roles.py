@@ -14,6 +14,8 @@ from services.ingest.importing.page import COOKIE as IMPORT_COOKIE
 from services.ingest.wiring import wire
 from services.nurture.api import create_app as nurture
 from services.nurture.calls import Calls
+from services.nurture.planned import PlannedTouches
+from services.nurture.rules.decision import Rules
 from services.scorer.api import create_app as scorer
 from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
@@ -92,12 +94,15 @@ class Bench:
     def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook) -> None:
         self._engine, self._pepper = engine, settings.pepper.get_secret_value().encode()
         self._keys, self._ingest = ApiKeys(engine), wire(settings)
+        settings = settings.model_copy(update={"nurture_url": ""})  # pages that ask it say so
         scoring, publisher = Scoring.of(playbook, Clock()), Publisher(settings)
         calls = Calls(engine, Clock(), lambda: None)
+        rules = Rules.of(playbook, sink=True)
+        planned = PlannedTouches(engine, rules, Clock(), self._pepper, lambda: None)
         self.apps = {
             "ingest": self._ingest.app(),
             "scorer": scorer(settings, engine, scoring, self._keys, dict, publisher),
-            "nurture": nurture(settings, engine, self._keys, dict, calls),
+            "nurture": nurture(settings, engine, self._keys, dict, calls, planned),
         }
         self._given: dict[str, str] = {}
         self._people: dict[str, store.Person] = {}
