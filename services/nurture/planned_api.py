@@ -77,6 +77,8 @@ class PlannedResponse(BaseModel):
     have. `reason` is what it waits for, `against` what speaks against it as things stand.
     """
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
     id: str
     lead: str
     email: str | None
