@@ -41,9 +41,7 @@ class Enrolments:
         self._nurture, self._sign_in = nurture, sign_in
 
     async def of(self, request: Request, lead: uuid.UUID) -> list[EnrolmentView] | None:
-        """The programs of a lead; None where nurture does not say: the page of a lead stands without
-        them.
-        """
+        """The programs of a lead; None where nurture does not say: the page stands without them."""
         ticket = await self._sign_in.ticket(request)
         try:
             answer = await self._nurture.get(
