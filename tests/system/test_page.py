@@ -261,7 +261,7 @@ async def test_on_a_phone_sections_fold_and_what_is_asked_for_is_open(
     page, wrong = await visit(browser, system, viewport=PHONE)
     await page.goto(f"{system.scorer}/leads/{lead}")
     folded = page.locator("details.fold")
-    assert await folded.count() == 5
+    assert await folded.count() == 6
     assert not await folded.evaluate_all("all => all.some((each) => each.open)")
     await expect(page.get_by_role("link", name="0151 2345678").first).to_be_visible()
     await expect(page.locator(".history")).to_be_hidden()
