@@ -228,8 +228,12 @@ def test_three_unanswered_touches_slow_down_then_change_the_angle_then_pause(mak
 
 
 def test_unanswered_touches_change_the_channel_where_an_item_has_another(make: Any) -> None:
-    """N9: the second form of another way."""
-    world = begin(make(*items(*"abcdefg"), *items("call", channel="call")))
+    """N9: the second form of another way; none that the lead has not permitted."""
+    rules = make(*items(*"abcdefg"), *items("call", channel="call"))
+    unasked = begin(rules)
+    unasked.run(NOW + 200 * DAY)
+    assert "call" not in [one.content for one in unasked.sent]
+    world = begin(rules, phone_consent=GIVEN)
     world.run(NOW + 200 * DAY)
     assert [one.content for one in world.sent] == ["a", "b", "c", "d", "call", "e"]
     assert [one.channel for one in world.lead.had] == [*["email"] * 4, "call", "email"]
