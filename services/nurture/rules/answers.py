@@ -14,12 +14,18 @@ from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead, Trigger
 from services.nurture.rules.steps import Step, entered
-from services.shared.contracts.events import Change, ChangeEvent, Touch, derived
+from services.shared.contracts.events import (
+    OWN_ACTS,
+    Change,
+    ChangeEvent,
+    Touch,
+    derived,
+    is_forward,
+)
 from services.shared.contracts.provenance import decode_provenance, encode_provenance
 from services.shared.playbook.programs import Program
 
 STAGE_CHANGED = "lead.stage_changed.v1"
-OWN_ACTS = frozenset({"event", "late_evidence"})  # causes of a change
 
 
 class Answer(NamedTuple):
@@ -140,6 +146,5 @@ def rechecked(
 
 def is_step_forward(stages: Sequence[str], change: Change) -> bool:
     """Whether a stage change is one that the lead took forward by its own act."""
-    places = {stage: place for place, stage in enumerate(stages)}
-    forward = places.get(change.stage, -1) > places.get(change.from_stage, len(places))
+    forward = is_forward(stages, change.from_stage, change.stage)
     return forward and change.cause in OWN_ACTS and change.cause_at is not None

@@ -131,10 +131,14 @@ async def test_what_came_of_a_touch_is_the_same_in_any_order(site: Site) -> None
         email = f"jo@firm-{number}.example"
         await site.apply(happened("page_viewed", email, 40))
         lead = await site.lead(email)
-        due, sent = mail(number, lead, email, sent=False), mail(number, lead, email, sent=True)
+        first, again = NOW - timedelta(days=21), NOW - timedelta(days=20.5)
+        due = mail(number, lead, email, sent=False, decided_at=first)
+        better = mail(number, lead, email, sent=False, decided_at=again)
+        sent = mail(number, lead, email, sent=True, decided_at=again)
         second = 1 / 86_400
         records = [
-            touched(due, "decided", 20),
+            touched(due, "decided", 21),
+            touched(better, "decided", 20.5),
             touched(sent, "sent", 20),
             happened("email_delivered", email, 19.9, touch_id=sent.id),
             happened("email_clicked", email, 19, touch_id=sent.id, machine=True),
@@ -154,7 +158,7 @@ async def test_what_came_of_a_touch_is_the_same_in_any_order(site: Site) -> None
         [row] = await site.rows(f"SELECT * FROM ({RESULTS}) r LIMIT 1 OFFSET 0")
         found.append(row[:6] + row[7:])
         ago = [None if at is None else round((NOW - at) / timedelta(days=1), 2) for at in row[:8]]
-        assert ago[:6] == [20, 20, 19.9, None, 18, 17]
+        assert ago[:6] == [21, 20, 19.9, None, 18, 17]
         assert ago[7] == 15
         async with site.engine.begin() as connection:
             await connection.execute(text("TRUNCATE scorer.touch_result"))
