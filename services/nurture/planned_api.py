@@ -108,7 +108,7 @@ class PlannedResponse(BaseModel):
             id=touch.id, lead=touch.lead, email=one.lead.snapshot.email or None,
             product=touch.product, program=touch.program, stage=touch.stage,
             content=touch.content, title=one.title, channel=touch.channel, state=one.state,
-            status=touch.status, decided=one.is_decided,
+            status=touch.status, decided=touch.decided_at is not None,
             due_at=rfc3339(touch.due_at) if touch.due_at else None, reason=touch.reason or None,
             why=touch.why or None, against=one.against or None, subject=one.subject,
             text=one.text, html=one.html,

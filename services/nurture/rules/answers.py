@@ -13,7 +13,7 @@ from services.nurture.rules.decision import Send, answer_request, decide, rechec
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead, Trigger
-from services.nurture.rules.steps import Step, entered
+from services.nurture.rules.steps import entered
 from services.shared.contracts.events import (
     OWN_ACTS,
     Change,
@@ -112,15 +112,16 @@ def answers_to_requests(rules: Rules, event: ChangeEvent, lead: Lead, now: datet
     return touches
 
 
-def next_touch(rules: Rules, before: Enrolment, done: Step, lead: Lead, now: datetime) -> Touch:
-    """The touch that a step has decided, after the one of the enrolment before it."""
+def next_touch(
+    rules: Rules, before: Enrolment, decision: Send | Withhold, lead: Lead, now: datetime
+) -> Touch:
+    """The touch that a step decides, after the one of the enrolment before it."""
     library = rules.library
     persona = library.persona(lead.snapshot.traits).id
     trigger = Trigger(lead.snapshot.stage, before.product, now, follows=True, persona=persona)
-    assert done.decision is not None
     touch = touch_of(
-        done.enrolment.last_touch, before.before, lead, trigger,
-        library.program(before.program), done.decision, now,
+        before.next_touch(), before.before, lead, trigger,
+        library.program(before.program), decision, now,
     )  # fmt: skip
     return touch if touch.program else replace(touch, program=before.program)
 
