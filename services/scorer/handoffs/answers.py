@@ -14,10 +14,10 @@ from services.scorer.handoffs.records import STATUS_OF, Answer, Handoff, Step
 from services.scorer.handoffs.rules import Noted, answer, next_look
 from services.scorer.handoffs.store import HandoffStore
 from services.scorer.handoffs.working_time import WorkingTime
+from services.scorer.queries.repository import LeadRepository
 from services.scorer.queries.sales_status import record_of, with_identifier
-from services.scorer.records import unpack_profile
+from services.scorer.records import UnreadableLead, unpack_profile
 from services.scorer.scoring import Scoring
-from services.scorer.store import Store
 from services.shared.contracts import sales
 from services.shared.contracts.event_types import EventType
 from services.shared.contracts.events import INTERACTIONS, Interaction, event_uid, keyed_hash
@@ -112,7 +112,7 @@ class HandoffAnswers:
         async with self._engine.begin() as connection:
             handoff = await _locked(HandoffStore(connection), handoff_id)
             _check_open(handoff, now)
-            if handoff.again_on == again and not said.note:
+            if handoff.again_on == again and said.note in ("", handoff.note):
                 return handoff
             handoff.before_answer = _packed(handoff)
             handoff.again_on, handoff.responded_at = again, handoff.responded_at or now
@@ -220,7 +220,10 @@ class HandoffAnswers:
             connection, "SELECT profile FROM scorer.lead WHERE id = :id", id=handoff.lead_id
         )
         products = self._scoring.playbook.products
-        last = unpack_profile(packed).sales_of(handoff.product, products) if packed else None
+        try:
+            last = unpack_profile(packed).sales_of(handoff.product, products) if packed else None
+        except UnreadableLead:  # its rows are made again from its events
+            last = None
         if last is None:
             return _packed(handoff)
         return _packed(handoff, status=last.status, reason=last.reason, until=last.until)
@@ -251,8 +254,8 @@ class HandoffAnswers:
     async def _outgoing(
         self, connection: AsyncConnection, handoff: Handoff, fact: Interaction, at: datetime
     ) -> Outgoing:
-        found = await Store(connection).identifiers([handoff.lead_id])
-        fact = with_identifier(fact, found[handoff.lead_id][0])
+        strongest = await LeadRepository(connection).strongest_identifier(handoff.lead_id)
+        fact = with_identifier(fact, strongest)
         _, encoded = record_of(fact, at, at)
         key = keyed_hash(self._pepper, self._scoring.cleaner.strongest(fact))
         return Outgoing(INTERACTIONS, key, encoded)

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest.sources.contract import Item
@@ -243,6 +244,51 @@ async def test_who_is_given_back_comes_again_on_the_day_it_named(make: Make) -> 
     again = await bench.only(status="open")
     assert (again["kind"], again["owner"]) == ("ready", found["owner"])
     assert again["id"] != found["id"]
+
+
+@pytest.mark.parametrize("day", ["2026-13-45", "some day"])
+async def test_a_day_that_is_none_holds_up_no_hand_over(make: Make, day: str) -> None:
+    """H3: what other tools report is not checked by us."""
+    bench = await make()
+    await bench.happened(demo(ANN))
+    found = await bench.only()
+    await bench.passes(hours=1)
+    word = Item(
+        id="w", type="sales_rejected", email=ANN, occurred_at=SetClock.at,
+        properties={"until": day},
+    )  # fmt: skip
+    await bench.happened(word)
+    assert (await bench.only())["status"] == "rejected"
+    await bench.passes(hours=1)
+    await bench.happened(demo(ANN, id="again"))
+    assert (await bench.only(status="open"))["id"] != found["id"]
+
+
+async def test_a_lead_whose_state_cannot_be_viewed_holds_up_nobody(make: Make) -> None:
+    """O3."""
+    bench = await make(capacity_per_week=0)
+    for who in (ANN, BOB):
+        await bench.happened(*prices(who))
+    first, second = await bench.listed(status="next")
+    async with bench.engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE scorer.lead_state SET record = '' WHERE lead_id = :id"),
+            {"id": first["lead"]},
+        )
+    roomy = await make(capacity_per_week=5)
+    await roomy.examiner.allocate()
+    opened = {each["id"] for each in await roomy.listed(status="open")}
+    assert opened == {first["id"], second["id"]}
+
+
+async def test_an_answer_for_a_lead_without_identifiers_is_refused(make: Make) -> None:
+    bench = await make()
+    await bench.happened(demo(ANN))
+    found = await bench.only()
+    async with bench.engine.begin() as connection:
+        await connection.execute(text("DELETE FROM scorer.identifier"))
+    refused(await bench.answer(found["id"], "accept"), 404, "not-found", "id")
+    assert (await bench.only())["status"] == "open"
 
 
 async def test_who_is_rejected_comes_again_after_acts_of_its_own_and_so_many_days(
