@@ -15,11 +15,11 @@ from services.scorer.ui.overview import Overview
 from services.scorer.ui.rendering import HEADERS
 from services.scorer.ui.sources import sources
 from services.shared.db import is_transient
-from services.shared.http.sessions import Sessions
+from services.shared.http.sessions import Sessions, is_person
 from services.shared.http.signin import COOKIE, SignedOut, cookie_of
 
 PING_S = 15
-ASK_AGAIN_S = 10.0  # after so long an open stream asks whether its session is in force
+ASK_AGAIN_S = 10.0  # between two looks for a person's session, which are transactions
 
 
 class Stream:
@@ -50,9 +50,9 @@ class Stream:
 
     async def _events(self, cookie: str) -> AsyncIterator[ServerSentEvent]:
         async with aclosing(self._live.watch()) as live:
-            asked = time.monotonic()
+            asked, every_s = time.monotonic(), ASK_AGAIN_S if is_person(cookie) else 0.0
             async for updates in live:
-                if time.monotonic() >= asked + ASK_AGAIN_S:
+                if time.monotonic() >= asked + every_s:
                     if not await self._is_signed_in(cookie):
                         yield ServerSentEvent("", event="signed-out")
                         return

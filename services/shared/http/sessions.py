@@ -13,6 +13,11 @@ from services.shared.people.sign_in import Session, find_session
 PERSON = "p-"  # begins the cookies and tickets of people; no key's id has a dash
 
 
+def is_person(cookie: str) -> bool:
+    """Whether a cookie or ticket is of a person; else it is of a key, which memory knows."""
+    return cookie.startswith(PERSON)
+
+
 class Sessions:
     """Sessions of people beside those of keys. A cookie `p-<id>.<mac>` names a stored session, so
     that who reads the database cannot make one without the pepper.
@@ -28,7 +33,7 @@ class Sessions:
 
     async def open(self, cookie: str) -> tuple[Actor, Session | None]:
         """The same, with the session of a person; a key has none. Raises SignedOut."""
-        if not cookie.startswith(PERSON):
+        if not is_person(cookie):
             key = self.keys.key_of(cookie)
             return Actor("key", key.id, key.name), None
         session = await self.session(cookie)
@@ -51,14 +56,14 @@ class Sessions:
         """What takes this session to a page on another host, where it is looked up; for TICKET_S
         seconds. Raises SignedOut for a cookie that is none of ours.
         """
-        if not cookie.startswith(PERSON):
+        if not is_person(cookie):
             return self.keys.ticket(self.keys.key_of(cookie))
         session, ends = self._session_id(cookie).hex, int(time.time()) + TICKET_S
         return f"{PERSON}{session}.{ends}.{self._mac(b'visit', f'{session}.{ends}')}"
 
     def redeem(self, ticket: str) -> str:
         """The cookie for a ticket. Raises SignedOut."""
-        if not ticket.startswith(PERSON):
+        if not is_person(ticket):
             return self.keys.redeem(ticket)
         signed, _, mac = ticket.removeprefix(PERSON).rpartition(".")
         session, _, ends = signed.partition(".")

@@ -33,10 +33,10 @@ def watched(sessions: Any) -> stream.Stream:
     return out
 
 
-async def events(sessions: Any, most: int) -> list[str]:
+async def events(sessions: Any, most: int, cookie: str = "p-1") -> list[str]:
     """The names of the first events of a stream."""
     found = []
-    live = watched(sessions)._events("cookie")
+    live = watched(sessions)._events(cookie)
     async for event in live:
         found.append(event.event or "")
         if len(found) == most:
@@ -56,6 +56,11 @@ async def test_a_failure_that_does_not_pass_ends_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(stream, "ASK_AGAIN_S", 0.0)
     with pytest.raises(KeyError):
         await events(Asked(None, KeyError()), 1_000)
+
+
+async def test_a_revoked_key_ends_it_at_once() -> None:
+    sessions = Asked(None, SignedOut())
+    assert (await events(sessions, 1_000, "key"))[-1] == "signed-out"
 
 
 async def test_it_asks_after_its_interval_alone() -> None:
