@@ -11,12 +11,12 @@ from services.scorer.dependencies import BackendDep, may_query, only_declared, p
 from services.shared.clock import from_us
 from services.shared.http.keys import BEARER
 from services.shared.http.paging import MAX_CURSOR, Position
+from services.shared.http.parameters import NO_NUL
 from services.shared.http.problems import refusals
 from services.shared.http.responses import documented, json_response
 from services.shared.people.audit import MAX_NAME, Action
 from services.shared.people.audit_log import AuditFilter, AuditLine, as_csv, lines
 
-NO_NUL = r"^[^\x00]*$"  # which PostgreSQL stores in no text
 router = APIRouter(
     prefix="/v1",
     tags=["audit"],
