@@ -38,11 +38,13 @@ def list_handoffs(
     if not handoffs:
         print("nobody waits for sales")
         return
-    table = whole_table("id", "kind", "status", "owner", "respond by", "why")
+    table = whole_table("id", "hand-off")
     for each in handoffs:
-        clock = (each.respond_by or "")[:16].replace("T", " ")
-        why = "; ".join(each.reasons)
-        table.add_row(each.id, each.kind, each.status, each.owner, clock, why)
+        owner = f", {each.owner}" if each.owner else ""
+        clock = f", respond by {each.respond_by[:16].replace('T', ' ')}" if each.respond_by else ""
+        what = f"{each.kind.replace('_', ' ')}, {each.status}{owner}{clock}"
+        table.add_row(each.id, "\n".join([what, *each.reasons]))
+        table.add_section()
     Console().print(table)
 
 

@@ -20,6 +20,7 @@ from services.scorer.api import create_app
 from services.scorer.effects.lift import Plan
 from services.scorer.effects.report import ArmTable, Report
 from services.scorer.processing.handler import Handler
+from services.scorer.queries import reports
 from services.scorer.queries.lift import read_lift
 from services.scorer.queries.reports import REPORTS
 from services.scorer.scoring import Scoring
@@ -317,6 +318,10 @@ async def test_what_a_report_does_not_have_is_said(site: Site) -> None:
     assert "cursor" in await site.refused(path, **asked, cursor="abc")
     assert "no table" in await site.refused("/v1/reports/pool/csv", table="nothing")
     assert "report" in await site.refused("/v1/reports/everything")
+    assert "program" in await site.refused(path, **asked, program="a\0b")
+    for since in ("2026-11-02T03:10:00", "20", "0001-01-01"):
+        assert "since" in await site.refused("/v1/reports/content", since=since)
+        assert "since" in await site.refused(path, **asked, since=since)
 
 
 async def test_the_draw_is_the_one_by_which_nurture_holds_out(site: Site) -> None:
@@ -506,6 +511,20 @@ async def test_queries_and_what_sales_reports_are_counted(site: Site) -> None:
     assert {row["key"] for row in by_name["queries"]} == {"people"}
     assert sum(row["answers"] for row in by_name["answers"]) == 2
     assert sum(row["accepted"] for row in by_name["answers"]) == 1
+    later = await site.get("/v1/reports/handoffs", until="2020-01-01T00:00:00Z")
+    for table in later["tables"]:
+        assert table["rows"] == [], table["name"]
+    refused = await site.refused("/v1/reports/handoffs/leads", table="queries", figure="queries")
+    assert "no table" in refused
+
+
+async def test_a_table_that_is_cut_off_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill(site)
+    monkeypatch.setattr(reports, "MOST_ROWS", 1)
+    found = await site.get("/v1/reports/content")
+    for table in found["tables"]:
+        assert "Only the first" in table["notes"][0]
+        assert len(table["rows"]) == 1
 
 
 async def test_the_page_shows_every_report_and_opens_its_numbers(site: Site) -> None:
