@@ -222,16 +222,16 @@ class HandoffStore:
         )
         return found
 
-    async def waiting_for_room(self, left: int | None) -> list[Handoff]:
-        """The likeliest of the hand-offs for which there was no room, somewhat more than there is
-        room for now; locked, but for those that others have.
+    async def waiting_for_room(self) -> list[Handoff]:
+        """The likeliest of the hand-offs for which there was no room, locked, but for those that
+        others have; also more than there is room for, as some may have to wait for an owner.
         """
         found = await rows(
             self._connection,
             f"SELECT {SELECTED} FROM scorer.handoff WHERE status = 'next' "
             "ORDER BY likelihood DESC NULLS LAST, detected_at, id LIMIT :most "
             "FOR UPDATE SKIP LOCKED",
-            most=MOST_OPENED if left is None else min(left, MOST_OPENED),
+            most=MOST_OPENED,
         )
         return [handoff_of(row) for row in found]
 

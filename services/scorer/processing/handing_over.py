@@ -271,10 +271,11 @@ class Examiner:
             week = capacity.week_of(now, self.rules.working.zone)
             opened = await store.opened_since(week)
             left = capacity.room(self._section.capacity_per_week, opened)
-            waiting = await store.waiting_for_room(left) if left != 0 else []
-            chosen = capacity.best(waiting, left)
+            waiting = await store.waiting_for_room() if left != 0 else []
             done = 0
-            for handoff in chosen:
+            for handoff in capacity.best(waiting, None):
+                if done == left:
+                    break
                 done += await self._allocated_alone(connection, handoff, now)
             fault_point("before_room_is_given")
         if done:

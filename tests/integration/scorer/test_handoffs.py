@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest.sources.contract import Item
 from services.ops.commands import handoffs as command
-from services.scorer.handoffs.answers import Said
+from services.scorer.handoffs.answers import Details
 from services.shared.clock import Clock
 from services.shared.errors import Reject
 from services.shared.playbook.sections import Playbook
@@ -125,6 +125,11 @@ async def test_an_answer_is_what_sales_says_of_the_lead(
     other = "reject" if what in ("accept", "meeting") else "accept"
     refused(await bench.answer(found["id"], other), 409, "conflict", "path.handoff_id")
     assert (await bench.only())["status"] == status
+    published = [each.data.handoff for each in bench.published if each.data.handoff]
+    answers = [each for each in published if each.what == status]
+    assert [(each.status, each.by, each.reason) for each in answers] == [
+        (status, "ana", given["reason"] or "")
+    ]
     back = await bench.answered(found["id"], "undo", by="ana")
     assert (back["status"], back["answer"]) == ("open", "")
     steps = await bench.steps(found["id"])
@@ -412,10 +417,10 @@ async def test_the_command_line_lists_and_answers(
     await bench.happened(demo(ANN))
     (shown,) = await command.found(engine, settings, "open", "")
     moved = settings.model_copy(update={"clock": str(Clock(ahead=seconds_ahead()))})
-    given = await command.answer(engine, moved, uuid.UUID(shown.id), "accept", Said(by="ana"))
+    given = await command.answer(engine, moved, uuid.UUID(shown.id), "accept", Details(by="ana"))
     assert (given.status, given.answered_by) == ("accepted", "ana")
     with pytest.raises(Reject, match="no answer 'perhaps'"):
-        await command.answer(engine, moved, uuid.UUID(shown.id), "perhaps", Said())
+        await command.answer(engine, moved, uuid.UUID(shown.id), "perhaps", Details())
     assert await command.found(engine, settings, "open", "") == []
 
 
