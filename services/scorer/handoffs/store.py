@@ -171,13 +171,6 @@ class HandoffStore:
         )
         return {row.uid.hex: row.flags for row in found}
 
-    async def merged_into(self, lead: uuid.UUID) -> uuid.UUID | None:
-        """The lead into which one was merged, if it was."""
-        found: uuid.UUID | None = await value(
-            self._connection, "SELECT merged_into FROM scorer.lead WHERE id = :lead", lead=lead
-        )
-        return found
-
     async def move(self, lead: uuid.UUID, into: uuid.UUID) -> None:
         """Gives the hand-offs of a lead to the one into which it was merged."""
         await self._run(
@@ -284,9 +277,17 @@ class HandoffStore:
             until=until,
         )
 
-    async def examined(self, lead: uuid.UUID) -> None:
-        """Takes a lead out of those to be examined."""
-        await self._run("DELETE FROM scorer.handoff_due WHERE lead_id = :lead", lead=lead)
+    async def examined(self, lead: uuid.UUID) -> uuid.UUID | None:
+        """Takes a lead out of those to be examined; returns the lead into which it was merged, if
+        it was.
+        """
+        into: uuid.UUID | None = await value(
+            self._connection,
+            "WITH done AS (DELETE FROM scorer.handoff_due WHERE lead_id = :lead) "
+            "SELECT merged_into FROM scorer.lead WHERE id = :lead",
+            lead=lead,
+        )
+        return into
 
     # -- notices ----------------------------------------------------------------------------------
 

@@ -123,8 +123,7 @@ class Examiner:
         lead = await self._locked(connection, lead_id)
         if lead is None:
             return False
-        await store.examined(lead_id)
-        if into := await store.merged_into(lead_id):
+        if into := await store.examined(lead_id):
             await store.move(lead_id, into)
             await store.examine_at([into], now)
             return True
@@ -167,7 +166,7 @@ class Examiner:
     ) -> list[Handoff]:
         """The lead's hand-offs: a hand-off goes with the event for which it was opened."""
         known = await store.of_lead(lead, events)
-        places = await store.leads_of_events(each.opener for each in known)
+        places = await store.leads_of_events(each.opener for each in known) if known else {}
         own = []
         for each in known:
             before, each.lead_id = each.lead_id, places.get(each.opener, lead)
@@ -221,6 +220,8 @@ class Examiner:
         self, store: HandoffStore, lead: LeadRow, handoff: Handoff,
         before: list[Handoff], now: datetime, tried: Iterable[str] = (),
     ) -> owners.Choice:  # fmt: skip
+        if not self._section.owners:
+            return owners.NOBODY
         week = capacity.week_of(now, self.rules.working.zone)
         last = max(before, key=lambda each: each.ended_at or each.detected_at, default=None)
         asked = owners.Asked(
