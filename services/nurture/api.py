@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.nurture import planned_api
+from services.nurture import content_api, planned_api
 from services.nurture.calls import Calls
+from services.nurture.library import ContentLibrary
 from services.nurture.planned import PlannedTouches
 from services.nurture.responses import (
     EnrolmentResponse,
@@ -42,6 +43,7 @@ def create_app(
     readiness: web.Readiness,
     calls: Calls,
     planned: PlannedTouches,
+    library: ContentLibrary,
 ) -> FastAPI:
     """The application; opens nothing."""
     rates = RateLimits(settings)
@@ -73,6 +75,7 @@ def create_app(
     _add_enrolments(queries, engine, cursors)
     app.include_router(queries)
     app.include_router(planned_api.create_router(planned, may_query, may_work, cursors))
+    app.include_router(content_api.create_router(library, may_query))
     app.include_router(create_router(engine, keys, rates, cursors, calls))
     return app
 

@@ -60,30 +60,51 @@ class Segment(NamedTuple):
         )
 
 
-def exhausted(
-    playbook: Playbook, library: Library, readers: Iterable[Reader], now: datetime
-) -> list[Segment]:
-    """The segments with a reader who has nothing left or will not within `AHEAD`, the one with the
-    most of them first.
-    """
-    segments: dict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
-    for reader in readers:
-        traits = reader.lead.snapshot.traits
-        persona = library.persona(traits).id
-        for program in playbook.programs:
-            is_in = reader.programs is None or program.id in reader.programs
-            if is_in and _is_for(program, reader.lead, persona):
-                key = (program.id, reader.lead.snapshot.stage, persona, library.language(traits))
-                left = _left(playbook, library, program, reader.lead, now)
-                segments[key].append((left, reader.sent))
-    found = [
-        _segment(playbook, key, members, now)
-        for key, members in segments.items()
-    ]  # fmt: skip
-    return sorted(
-        (each for each in found if each.exhausted or each.soon),
-        key=lambda each: (-each.exhausted - each.soon, each[:4]),
-    )
+class Exhaustion:
+    """Counts readers, however many at a time."""
+
+    def __init__(self, playbook: Playbook, library: Library, now: datetime) -> None:
+        self._playbook, self._library, self._now = playbook, library, now
+        self._members: dict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
+
+    def add(self, readers: Iterable[Reader]) -> None:
+        """Counts these too."""
+        for reader in readers:
+            traits = reader.lead.snapshot.traits
+            persona = self._library.persona(traits).id
+            for program in self._playbook.programs:
+                is_in = reader.programs is None or program.id in reader.programs
+                if is_in and _is_for(program, reader.lead, persona):
+                    language = self._library.language(traits)
+                    key = (program.id, reader.lead.snapshot.stage, persona, language)
+                    self._members[key].append((self._left(program, reader.lead), reader.sent))
+
+    def segments(self) -> list[Segment]:
+        """Those with a reader who has nothing left or will not within `AHEAD`, the one with the
+        most of them first.
+        """
+        found = [
+            _segment(self._playbook, key, members, self._now)
+            for key, members in self._members.items()
+        ]
+        return sorted(
+            (each for each in found if each.exhausted or each.soon),
+            key=lambda each: (-each.exhausted - each.soon, each[:4]),
+        )
+
+    def _left(self, program: Program, lead: Lead) -> int:
+        """The items that the lead can still get, also after others."""
+        known, now = self._playbook.content_by_id, self._now
+        items = (known[name] for name in program.items if name not in lead.seen)
+        return sum(
+            self._library.suits(
+                replace(lead, done=lead.done | dict.fromkeys(item.prerequisites, now)),
+                lead.snapshot.stage,
+                item,
+                now,
+            )
+            for item in items
+        )
 
 
 def _is_for(program: Program, lead: Lead, persona: str) -> bool:
@@ -92,20 +113,6 @@ def _is_for(program: Program, lead: Lead, persona: str) -> bool:
         and lead.snapshot.stage in program.stages
         and lead.snapshot.product == program.product
         and (not program.personas or persona in program.personas)
-    )
-
-
-def _left(playbook: Playbook, library: Library, program: Program, lead: Lead, now: datetime) -> int:
-    """The items that the lead can still get, also after others."""
-    items = (playbook.content_by_id[name] for name in program.items if name not in lead.seen)
-    return sum(
-        library.suits(
-            replace(lead, done=lead.done | dict.fromkeys(item.prerequisites, now)),
-            lead.snapshot.stage,
-            item,
-            now,
-        )
-        for item in items
     )
 
 

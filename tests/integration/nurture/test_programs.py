@@ -453,6 +453,7 @@ async def test_enrolments_are_listed_page_by_page(bench: Bench) -> None:
         dict,
         Calls(bench.engine, Clock(), lambda: None),
         bench.planned(),
+        bench.library(),
     )
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://nurture",

@@ -4,9 +4,18 @@ from datetime import timedelta
 
 import pytest
 
-from services.nurture.rules.exhaustion import Reader, Segment, exhausted
+from services.nurture.rules.exhaustion import Exhaustion, Reader, Segment
+from services.nurture.rules.grounds import Rules
 from services.shared.playbook.sections import Playbook
 from tests.support.nurture import NOW, item, lead, make_rules, program
+
+
+def exhausted(rules: Rules, *readers: Reader) -> list[Segment]:
+    """Of these readers, who are counted one by one."""
+    found = Exhaustion(rules.playbook, rules.library, NOW)
+    for reader in readers:
+        found.add([reader])
+    return found.segments()
 
 
 def segments(playbook: Playbook, *readers: tuple[set[str], int]) -> list[Segment]:
@@ -17,7 +26,7 @@ def segments(playbook: Playbook, *readers: tuple[set[str], int]) -> list[Segment
         Reader(lead(id=str(n), seen=frozenset(seen)), sent)
         for n, (seen, sent) in enumerate(readers)
     ]
-    return exhausted(rules.playbook, rules.library, given, NOW)
+    return exhausted(rules, *given)
 
 
 ALL = {*"012345"}
@@ -53,7 +62,7 @@ def test_a_segment_counts_its_readers_and_says_it(default_playbook: Playbook) ->
 def test_nothing_is_told_of_a_program_that_does_not_send(default_playbook: Playbook) -> None:
     rules = make_rules(default_playbook, item("a"), programs=[program("a", state="draft")])
     readers = [Reader(lead(seen=frozenset("a")), 0)]
-    assert exhausted(rules.playbook, rules.library, readers, NOW) == []
+    assert exhausted(rules, *readers) == []
 
 
 def test_who_is_not_in_the_program_is_no_reader_of_it(default_playbook: Playbook) -> None:
@@ -61,5 +70,5 @@ def test_who_is_not_in_the_program_is_no_reader_of_it(default_playbook: Playbook
     rules = make_rules(default_playbook, *items, programs=[program(*(each.id for each in items))])
     done = lead(seen=frozenset(ALL))
     for programs, count in ((frozenset({"p"}), 1), (frozenset(), 0), (None, 1)):
-        found = exhausted(rules.playbook, rules.library, [Reader(done, 4, programs)], NOW)
+        found = exhausted(rules, Reader(done, 4, programs))
         assert sum(segment.exhausted for segment in found) == count

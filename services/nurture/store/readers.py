@@ -6,31 +6,19 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.nurture.rules.choice import Library
-from services.nurture.rules.exhaustion import LOOK_BACK, Reader, Segment, exhausted
+from services.nurture.rules.exhaustion import LOOK_BACK, Reader
 from services.nurture.rules.lead import Lead
 from services.nurture.store.snapshots import SnapshotStore
-from services.shared.clock import Clock
 from services.shared.db import rows
-from services.shared.playbook.sections import UNKNOWN, Playbook
-from services.shared.settings import Settings
+from services.shared.playbook.sections import UNKNOWN
 
 PART = 2_000  # leads that are read at once
 
 
-async def of_database(
-    engine: AsyncEngine, playbook: Playbook, settings: Settings, now: datetime
-) -> list[Segment]:
-    """The segments of all leads who can be written to at all."""
-    now = Clock.parse(settings.clock).now() if settings.clock else now
-    async with engine.connect() as connection:
-        readers = [reader async for reader in _readers(connection, now)]
-    return exhausted(playbook, Library(playbook), readers, now)
-
-
-async def _readers(connection: AsyncConnection, now: datetime) -> AsyncIterator[Reader]:
+async def readers(connection: AsyncConnection, now: datetime) -> AsyncIterator[list[Reader]]:
+    """All leads who can be written to at all, part by part."""
     after = uuid.UUID(int=0)
     while True:
         found = await rows(
@@ -43,8 +31,7 @@ async def _readers(connection: AsyncConnection, now: datetime) -> AsyncIterator[
             return
         ids = [row.lead_id for row in found]
         after = ids[-1]
-        for reader in await _part(connection, ids, now):
-            yield reader
+        yield await _part(connection, ids, now)
 
 
 async def _part(

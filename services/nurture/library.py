@@ -1,0 +1,87 @@
+"""The library as people look at it: what it covers, which readers will soon have had all of it, and
+single items as leads would get them.
+"""
+
+import asyncio
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.nurture import previews
+from services.nurture.previews import Preview
+from services.nurture.rules.choice import Library
+from services.nurture.rules.exhaustion import Exhaustion, Segment
+from services.nurture.store.readers import readers
+from services.shared.clock import Clock
+from services.shared.kept import Kept
+from services.shared.people.audit import Actor
+from services.shared.playbook.coverage import coverage
+from services.shared.playbook.sections import Playbook
+from services.shared.settings import Settings
+
+DECLARED = {
+    "id", "title", "stages", "personas", "products", "topic", "format", "distance", "language",
+    "countries", "valid_until", "objective", "state",
+}  # fmt: skip
+
+
+class ContentLibrary:
+    """The library of a running system."""
+
+    def __init__(
+        self, settings: Settings, engine: AsyncEngine, playbook: Playbook, clock: Clock
+    ) -> None:
+        self._settings, self._engine = settings, engine
+        self._playbook, self._clock = playbook, clock
+        self._exhausted = Kept(self._read_exhausted)
+
+    async def report(self) -> dict[str, Any]:
+        """The fields of `ripeline content --json`; who has had everything may be a while old."""
+        found = await self._exhausted.get()
+        return covered(self._playbook, self._clock.now()) | {
+            "exhausted": [segment.report() for segment in found]
+        }
+
+    async def _read_exhausted(self) -> list[Segment]:
+        return await exhausted(self._engine, self._playbook, self._clock.now())
+
+    async def preview(self, item: str, lead: uuid.UUID, product: str = "") -> Preview:
+        """As `previews.preview`."""
+        return await previews.preview(self._engine, self._playbook, item, lead, product)
+
+    async def send_test(
+        self, item: str, lead: uuid.UUID, product: str, recipient: str, actor: Actor
+    ) -> Preview:
+        """Sends what the lead would read to somebody else, and returns it."""
+        shown = await self.preview(item, lead, product)
+        await previews.send_test(
+            self._settings, self._engine, self._playbook, shown, recipient, self._clock.now(),
+            actor,
+        )  # fmt: skip
+        return shown
+
+
+def covered(playbook: Playbook, now: datetime) -> dict[str, Any]:
+    """The matrix and the items, as JSON has them."""
+    found = coverage(playbook, now.date())
+    return found._asdict() | {
+        "cells": [cell._asdict() for cell in found.cells],
+        "gaps": [gap._asdict() for gap in found.gaps],
+        "overload": [over._asdict() for over in found.overload],
+        "ending": [
+            ending._asdict() | {"valid_until": ending.valid_until.isoformat()}
+            for ending in found.ending
+        ],
+        "items": [item.model_dump(mode="json", include=DECLARED) for item in playbook.content],
+    }
+
+
+async def exhausted(engine: AsyncEngine, playbook: Playbook, now: datetime) -> list[Segment]:
+    """The segments of all leads who can be written to at all; counted in a thread."""
+    counted = Exhaustion(playbook, Library(playbook), now)
+    async with engine.connect() as connection:
+        async for part in readers(connection, now):
+            await asyncio.to_thread(counted.add, part)
+    return await asyncio.to_thread(counted.segments)
