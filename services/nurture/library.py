@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture import previews
 from services.nurture.previews import Preview
-from services.nurture.rules.choice import Library
 from services.nurture.rules.exhaustion import Exhaustion, Segment
+from services.nurture.rules.grounds import Rules
+from services.nurture.store.leads import LeadStore
 from services.nurture.store.readers import readers
 from services.shared.clock import Clock
 from services.shared.kept import Kept
@@ -34,22 +35,23 @@ class ContentLibrary:
         self, settings: Settings, engine: AsyncEngine, playbook: Playbook, clock: Clock
     ) -> None:
         self._settings, self._engine = settings, engine
-        self._playbook, self._clock = playbook, clock
+        self._rules, self._clock = Rules.of(playbook, sink=settings.smtp_is_sink), clock
         self._exhausted = Kept(self._read_exhausted)
 
     async def report(self) -> dict[str, Any]:
         """The fields of `ripeline content --json`; who has had everything may be a while old."""
         found = await self._exhausted.get()
-        return covered(self._playbook, self._clock.now()) | {
+        return covered(self._rules.playbook, self._clock.now()) | {
             "exhausted": [segment.report() for segment in found]
         }
 
     async def _read_exhausted(self) -> list[Segment]:
-        return await exhausted(self._engine, self._playbook, self._clock.now())
+        pepper = self._settings.pepper.get_secret_value().encode()
+        return await exhausted(self._engine, self._rules, pepper, self._clock.now())
 
     async def preview(self, item: str, lead: uuid.UUID, product: str = "") -> Preview:
         """As `previews.preview`."""
-        return await previews.preview(self._engine, self._playbook, item, lead, product)
+        return await previews.preview(self._engine, self._rules.playbook, item, lead, product)
 
     async def send_test(
         self, item: str, lead: uuid.UUID, product: str, recipient: str, actor: Actor
@@ -57,7 +59,7 @@ class ContentLibrary:
         """Sends what the lead would read to somebody else, and returns it."""
         shown = await self.preview(item, lead, product)
         await previews.send_test(
-            self._settings, self._engine, self._playbook, shown, recipient, self._clock.now(),
+            self._settings, self._engine, self._rules.playbook, shown, recipient, self._clock.now(),
             actor,
         )  # fmt: skip
         return shown
@@ -78,10 +80,13 @@ def covered(playbook: Playbook, now: datetime) -> dict[str, Any]:
     }
 
 
-async def exhausted(engine: AsyncEngine, playbook: Playbook, now: datetime) -> list[Segment]:
-    """The segments of all leads who can be written to at all; counted in a thread."""
-    counted = Exhaustion(playbook, Library(playbook), now)
+async def exhausted(
+    engine: AsyncEngine, rules: Rules, pepper: bytes, now: datetime
+) -> list[Segment]:
+    """The segments of all leads who may be written to; counted in a thread."""
+    counted = Exhaustion(rules, now)
     async with engine.connect() as connection:
-        async for part in readers(connection, now):
+        leads = LeadStore(connection, pepper, rules.library.request_programs)
+        async for part in readers(connection, leads, now):
             await asyncio.to_thread(counted.add, part)
     return await asyncio.to_thread(counted.segments)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from services.nurture.rules.choice import Library
-from services.nurture.rules.lead import Lead
+from services.nurture.rules.grounds import Case, Rules, ground_against
+from services.nurture.rules.lead import Lead, Trigger
 from services.shared.clock import rfc3339
 from services.shared.playbook.programs import Program
 from services.shared.playbook.sections import Playbook
@@ -19,12 +19,9 @@ WEEK = timedelta(days=7)
 
 
 class Reader(NamedTuple):
-    """A lead, how many touches it got within `LOOK_BACK`, and the programs that it is in; None
-    where its stage decides that.
-    """
+    """A lead, and the programs that it is in; None where its stage decides that."""
 
     lead: Lead
-    sent: int
     programs: frozenset[str] | None = None
 
 
@@ -61,30 +58,36 @@ class Segment(NamedTuple):
 
 
 class Exhaustion:
-    """Counts readers, however many at a time."""
+    """Counts readers, however many at a time; who may not be written to by a program is none of
+    its readers.
+    """
 
-    def __init__(self, playbook: Playbook, library: Library, now: datetime) -> None:
-        self._playbook, self._library, self._now = playbook, library, now
+    def __init__(self, rules: Rules, now: datetime) -> None:
+        self._rules, self._now = rules, now
         self._members: dict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
 
     def add(self, readers: Iterable[Reader]) -> None:
         """Counts these too."""
-        for reader in readers:
-            traits = reader.lead.snapshot.traits
-            persona = self._library.persona(traits).id
-            for program in self._playbook.programs:
-                is_in = reader.programs is None or program.id in reader.programs
-                if is_in and _is_for(program, reader.lead, persona):
-                    language = self._library.language(traits)
-                    key = (program.id, reader.lead.snapshot.stage, persona, language)
-                    self._members[key].append((self._left(program, reader.lead), reader.sent))
+        library, since = self._rules.library, self._now - LOOK_BACK
+        for lead, programs in readers:
+            snapshot = lead.snapshot
+            trigger = Trigger(snapshot.stage, snapshot.product, self._now, follows=True)
+            for program in self._rules.playbook.programs:
+                if programs is not None and program.id not in programs:
+                    continue
+                case = Case(self._rules, lead, trigger, self._now, program, program.channel)
+                if not ground_against(case):
+                    persona = library.persona(snapshot.traits).id
+                    key = program.id, snapshot.stage, persona, library.language(snapshot.traits)
+                    sent = sum(one.sent_at > since for one in lead.had)
+                    self._members[key].append((self._left(program, lead), sent))
 
     def segments(self) -> list[Segment]:
         """Those with a reader who has nothing left or will not within `AHEAD`, the one with the
         most of them first.
         """
         found = [
-            _segment(self._playbook, key, members, self._now)
+            _segment(self._rules.playbook, key, members, self._now)
             for key, members in self._members.items()
         ]
         return sorted(
@@ -94,10 +97,10 @@ class Exhaustion:
 
     def _left(self, program: Program, lead: Lead) -> int:
         """The items that the lead can still get, also after others."""
-        known, now = self._playbook.content_by_id, self._now
+        known, now = self._rules.playbook.content_by_id, self._now
         items = (known[name] for name in program.items if name not in lead.seen)
         return sum(
-            self._library.suits(
+            self._rules.library.suits(
                 replace(lead, done=lead.done | dict.fromkeys(item.prerequisites, now)),
                 lead.snapshot.stage,
                 item,
@@ -105,15 +108,6 @@ class Exhaustion:
             )
             for item in items
         )
-
-
-def _is_for(program: Program, lead: Lead, persona: str) -> bool:
-    return (
-        (program.state, program.trigger) == ("live", "stage")
-        and lead.snapshot.stage in program.stages
-        and lead.snapshot.product == program.product
-        and (not program.personas or persona in program.personas)
-    )
 
 
 def _segment(

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from services.nurture.library import covered, exhausted
+from services.nurture.rules.grounds import Rules
 from services.shared.clock import Clock
 from services.shared.db import is_away, open_engine
 from services.shared.playbook.sections import Playbook
@@ -15,7 +16,9 @@ async def report(settings: Settings, playbook: Playbook, now: datetime) -> dict[
     at = Clock.parse(settings.clock).now() if settings.clock else now
     engine = open_engine(settings)
     try:
-        segments = await exhausted(engine, playbook, at)
+        rules = Rules.of(playbook, sink=settings.smtp_is_sink)
+        pepper = settings.pepper.get_secret_value().encode()
+        segments = await exhausted(engine, rules, pepper, at)
         found = [segment.report() for segment in segments]
     except Exception as error:
         if not is_away(error):

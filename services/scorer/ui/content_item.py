@@ -231,7 +231,7 @@ class ContentItemRoutes:
             titles=FIGURES,
             address=address,
             lead=lead,
-            name=await self._choice.name(lead) if lead else "",
+            lead_name=await self._choice.name(lead) if lead else "",
             shown=shown,
             meant=meant if meant is not None else await self._choice.for_stages(item),
             searched=meant is not None,
