@@ -84,6 +84,32 @@ class SegmentResponse(BaseModel):
     says: str
 
 
+class ValueResponse(BaseModel):
+    """What touches of an item brought: the share after which the lead went a stage on by its own
+    acts within 14 days, less those that it answered by unsubscribing; without `content` those of
+    all items together.
+    """
+
+    content: str | None = None
+    progress: float
+    standard_error: float
+    touches: int
+
+
+class LearnedResponse(BaseModel):
+    """Whether the learned choice of a program beats its best single item; null while too little is
+    known.
+    """
+
+    program: str
+    touches: int
+    learned: ValueResponse
+    best_single_item: ValueResponse | None
+    items: list[ValueResponse]
+    beats_best_single_item: bool | None
+    says: str
+
+
 class ItemResponse(BaseModel):
     """What an item declares."""
 
@@ -104,7 +130,7 @@ class ItemResponse(BaseModel):
 
 class LibraryResponse(BaseModel):
     """What can be offered today by stage, persona and topic; `unused` are ids of items in no live
-    program. Which readers are `exhausted` may be some minutes old.
+    program. What is read of leads (`exhausted`, `learned`) may be some minutes old.
     """
 
     stages: list[str]
@@ -118,6 +144,7 @@ class LibraryResponse(BaseModel):
     unused: list[str]
     items: list[ItemResponse]
     exhausted: list[SegmentResponse]
+    learned: list[LearnedResponse]
 
 
 class PreviewResponse(BaseModel):

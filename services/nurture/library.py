@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture import previews
 from services.nurture.previews import Preview
+from services.nurture.rules.comparison import Comparison, compare
 from services.nurture.rules.exhaustion import Exhaustion, Segment
 from services.nurture.rules.grounds import Rules
 from services.nurture.store.leads import LeadStore
+from services.nurture.store.outcomes import OutcomeStore
 from services.nurture.store.readers import readers
 from services.shared.clock import Clock
 from services.shared.kept import Kept
@@ -36,18 +38,23 @@ class ContentLibrary:
     ) -> None:
         self._settings, self._engine = settings, engine
         self._rules, self._clock = Rules.of(playbook, sink=settings.smtp_is_sink), clock
-        self._exhausted = Kept(self._read_exhausted)
+        self._found = Kept(self._find)
 
     async def report(self) -> dict[str, Any]:
-        """The fields of `ripeline content --json`; who has had everything may be a while old."""
-        found = await self._exhausted.get()
+        """The fields of `ripeline content --json`, and what the learned choice of programs brings;
+        what is read of leads may be a while old.
+        """
+        segments, learned = await self._found.get()
         return covered(self._rules.playbook, self._clock.now()) | {
-            "exhausted": [segment.report() for segment in found]
+            "exhausted": [segment.report() for segment in segments],
+            "learned": [one.report(program) for program, one in learned.items()],
         }
 
-    async def _read_exhausted(self) -> list[Segment]:
+    async def _find(self) -> tuple[list[Segment], dict[str, Comparison]]:
+        now = self._clock.now()
+        learned = await comparisons(self._engine, self._rules.playbook, now)
         pepper = self._settings.pepper.get_secret_value().encode()
-        return await exhausted(self._engine, self._rules, pepper, self._clock.now())
+        return await exhausted(self._engine, self._rules, pepper, now), learned
 
     async def preview(self, item: str, lead: uuid.UUID, product: str = "") -> Preview:
         """As `previews.preview`."""
@@ -90,3 +97,16 @@ async def exhausted(
         async for part in readers(connection, leads, now):
             await asyncio.to_thread(counted.add, part)
     return await asyncio.to_thread(counted.segments)
+
+
+async def comparisons(
+    engine: AsyncEngine, playbook: Playbook, now: datetime
+) -> dict[str, Comparison]:
+    """What the learned choice has brought, by program, of those that learn."""
+    async with engine.connect() as connection:
+        store = OutcomeStore(connection)
+        return {
+            program.id: compare(await store.drawn(program.id, now))
+            for program in playbook.programs
+            if program.choice == "learned"
+        }

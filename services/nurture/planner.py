@@ -4,6 +4,7 @@ transaction a batch.
 
 import asyncio
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -50,16 +51,19 @@ class Planner:
         self._pepper = settings.pepper.get_secret_value().encode()
         self._poll_seconds = settings.poll_ms / 1000
         self._learned_at: float | None = None
+        self._after = uuid.UUID(int=0)  # the lead that was taken in last
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Plans until cancelled."""
-        edited = EDITED_AT_ONCE
+        edited, outside = EDITED_AT_ONCE, BATCH
         while True:
             heartbeat()
             taken = 0
             try:
                 if edited == EDITED_AT_ONCE:
                     edited = await self.call_edited()
+                if outside == BATCH:
+                    outside = await self.take_in()
                 await self.learn()
                 taken = await self.plan()
             except Exception as error:
@@ -75,6 +79,30 @@ class Planner:
             return await EnrolmentStore(connection).call_edited(
                 self._rules.playbook.hash, self._clock.now(), EDITED_AT_ONCE
             )
+
+    async def take_in(self) -> int:
+        """Has some leads that no program has come into those that are for them under this playbook;
+        returns how many leads there were, `BATCH` where more may follow.
+        """
+        now = self._clock.now()
+        async with self._engine.begin() as connection:
+            store = EnrolmentStore(connection)
+            found = await store.outside(self._after, BATCH)
+            if not found:
+                return 0
+            leads = LeadStore(connection, self._pepper, self._rules.library.request_programs)
+            await leads.lock_against_merges(found, ())
+            await leads.lock(found)
+            known = await leads.leads((LeadKey(lead, "") for lead in found), now)
+            programs = _programs_of(await store.of(found))
+            entering = [
+                one
+                for key, lead in known.items()
+                for one in newly_entered(self._rules, lead, key.product, programs[key.lead], now)
+            ]
+            await store.keep(entering, self._rules.playbook.hash)
+        self._after = uuid.UUID(found[-1])
+        return len(found)
 
     async def learn(self) -> None:
         """Reads what came of touches, where a program's choice is learned from that."""
@@ -134,9 +162,7 @@ class Planner:
         now: datetime,
     ) -> list[Enrolment]:
         """Further programs that these leads come into."""
-        programs: dict[str, set[str]] = defaultdict(set)
-        for key in everything:
-            programs[key.lead].add(key.program)
+        programs = _programs_of(everything)
         keys = dict.fromkeys(LeadKey(one.lead, one.product) for one in due)
         return [
             entering
@@ -156,6 +182,14 @@ class Planner:
     ) -> Step:
         is_pending = ProgramKey(one.lead, one.program) in pending
         return step(self._rules, _lead(one, known), one, now, is_pending=is_pending)
+
+
+def _programs_of(enrolments: Iterable[ProgramKey]) -> dict[str, set[str]]:
+    """The programs in which each lead is or was."""
+    programs: dict[str, set[str]] = defaultdict(set)
+    for key in enrolments:
+        programs[key.lead].add(key.program)
+    return programs
 
 
 def _lead(one: Enrolment, known: Mapping[LeadKey, Lead]) -> Lead:

@@ -50,10 +50,29 @@ class SegmentView(msgspec.Struct, frozen=True, kw_only=True):
     per_week: float
 
 
-class Exhausted(msgspec.Struct, frozen=True):
+class ValueView(msgspec.Struct, frozen=True):
+    """What touches of an item, or of all that were drawn, brought."""
+
+    progress: float
+    standard_error: float
+    touches: int
+    content: str | None = None
+
+
+class LearnedView(msgspec.Struct, frozen=True):
+    """What the learned choice of a program brought."""
+
+    program: str
+    learned: ValueView
+    items: list[ValueView]
+    says: str
+
+
+class Reading(msgspec.Struct, frozen=True):
     """What the page takes of nurture's answer."""
 
     exhausted: list[SegmentView]
+    learned: list[LearnedView]
 
 
 class CellView(NamedTuple):
@@ -115,7 +134,7 @@ class ContentRoutes:
             found=found,
             matrix=matrix(found),
             personas={persona.id: persona.name for persona in self._playbook.personas},
-            exhausted=await self._exhausted(request),
+            reading=await self._reading(request),
             days=AHEAD.days,
             items=[item for item in self._playbook.content if chosen.has(item)],
             chosen=chosen,
@@ -134,15 +153,15 @@ class ContentRoutes:
             "text/csv; charset=utf-8",
         )
 
-    async def _exhausted(self, request: Request) -> list[SegmentView] | None:
-        """None where nurture does not say: the page stands without them."""
+    async def _reading(self, request: Request) -> Reading | None:
+        """What nurture reads of leads; None where it does not say: the page stands without it."""
         ticket = self._sign_in.ticket(request)
         try:
             answer = await self._nurture.get("/v1/content", ticket, wait_s=WAIT_S)
         except Reject as error:
-            log.warning("exhausted_unknown", reason=error.title)
+            log.warning("content_unread", reason=error.title)
             return None
-        return msgspec.convert(answer, Exhausted).exhausted
+        return msgspec.convert(answer, Reading)
 
 
 async def figures(reports: ReportQueries) -> Mapping[str, Row]:

@@ -11,7 +11,7 @@ import pytest
 
 from services.shared.db import rows
 from services.shared.settings import Settings
-from tests.integration.nurture.test_nurture import BOTTLING, NOON, Bench, bench, change
+from tests.integration.nurture.test_nurture import BOTTLING, NOON, Bench, bench, change, with_parts
 from tests.integration.scorer.test_page import ODD, Site, demo
 from tests.integration.scorer.test_planned_page import site
 from tests.integration.scorer.test_reports import mail, touched
@@ -19,12 +19,27 @@ from tests.integration.scorer.test_reports import mail, touched
 __all__ = ["bench", "site"]
 ITEM = f"/content/{BOTTLING}"
 ANN = "ann@firm.example"
+# a hundred touches of each of two items, of which as many moved leads on
+DRAWN = f"""INSERT INTO nurture.touch (id, announcement_id, program, lead_id, product, stage,
+    content, status, propensity, decided_at, sent_at, progressed_at) SELECT gen_random_uuid(),
+    gen_random_uuid(), :program, gen_random_uuid(), 'default', 'decision',
+    CASE WHEN n % 2 = 0 THEN '{BOTTLING}' ELSE 'offer-six-week-pilot' END, 'sent', 0.5, :at, :at,
+    CASE WHEN n % 8 < 2 THEN CAST(:at AS timestamptz) END FROM generate_series(1, 200) n"""
 
 
 @pytest.fixture
 def sink(bench: Bench) -> None:
     """The mail server is said to be a sink, so that samples go out; before the site is made."""
     bench.settings = bench.settings.model_copy(update={"smtp_is_sink": True})
+
+
+@pytest.fixture
+def learning(bench: Bench) -> str:
+    """A program that learns its choice, before the site is made."""
+    first, *others = bench.playbook.programs
+    learns = first.model_copy(update={"choice": "learned"})
+    bench.use(with_parts(bench.playbook, programs=[learns, *others]))
+    return first.id
 
 
 @pytest.fixture
@@ -123,6 +138,15 @@ async def test_readers_who_run_out_stand_on_the_page(bench: Bench, site: Site) -
     page = (await site.http.get("/content")).text
     assert "Have had everything" in page
     bench.at(NOON + timedelta(days=1))
+
+
+async def test_the_page_says_whether_learning_pays(bench: Bench, learning: str, site: Site) -> None:
+    """N10."""
+    values = {"program": learning, "at": NOON - timedelta(days=20)}
+    await bench.do(DRAWN, **values)
+    page = (await site.http.get("/content")).text
+    assert "does learning pay?" in page
+    assert "The learned choice does not beat the best single item" in page
 
 
 async def test_without_nurture_the_page_says_what_it_does_not_know(bench: Bench) -> None:
