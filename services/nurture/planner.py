@@ -34,6 +34,8 @@ log = structlog.get_logger()
 BATCH = 200  # whose leads are locked meanwhile
 EDITED_AT_ONCE = 5_000
 LEARN_SECONDS = 600.0  # between two looks at what came of touches
+TAKE_IN_SECONDS = 600.0  # between two looks at leads that no program has
+FIRST = uuid.UUID(int=0)  # before the id of any lead
 
 
 class Planner:
@@ -51,19 +53,19 @@ class Planner:
         self._pepper = settings.pepper.get_secret_value().encode()
         self._poll_seconds = settings.poll_ms / 1000
         self._learned_at: float | None = None
-        self._after = uuid.UUID(int=0)  # the lead that was taken in last
+        self._after, self._take_in_at = FIRST, 0.0
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Plans until cancelled."""
-        edited, outside = EDITED_AT_ONCE, BATCH
+        edited = EDITED_AT_ONCE
         while True:
             heartbeat()
             taken = 0
             try:
                 if edited == EDITED_AT_ONCE:
                     edited = await self.call_edited()
-                if outside == BATCH:
-                    outside = await self.take_in()
+                if time.monotonic() >= self._take_in_at:
+                    await self.take_in()
                 await self.learn()
                 taken = await self.plan()
             except Exception as error:
@@ -81,15 +83,13 @@ class Planner:
             )
 
     async def take_in(self) -> int:
-        """Has some leads that no program has come into those that are for them under this playbook;
-        returns how many leads there were, `BATCH` where more may follow.
+        """Has some leads that no program has come into those that are for them by now: the playbook
+        has got another program, or more is known of them. Returns how many leads there were.
         """
         now = self._clock.now()
         async with self._engine.begin() as connection:
             store = EnrolmentStore(connection)
             found = await store.outside(self._after, BATCH)
-            if not found:
-                return 0
             leads = LeadStore(connection, self._pepper, self._rules.library.request_programs)
             await leads.lock_against_merges(found, ())
             await leads.lock(found)
@@ -101,7 +101,10 @@ class Planner:
                 for one in newly_entered(self._rules, lead, key.product, programs[key.lead], now)
             ]
             await store.keep(entering, self._rules.playbook.hash)
-        self._after = uuid.UUID(found[-1])
+        if len(found) == BATCH:
+            self._after = uuid.UUID(found[-1])
+        else:
+            self._after, self._take_in_at = FIRST, time.monotonic() + TAKE_IN_SECONDS
         return len(found)
 
     async def learn(self) -> None:

@@ -32,6 +32,7 @@ from services.ingest.importing.run import ImportReport
 from services.ingest.importing.upload import Upload
 from services.ingest.sources.imports import MAX_DAYS
 from services.shared.contracts.provenance import HISTORY, NEW_LEADS
+from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.http.acting import check_role
 from services.shared.http.problems import STATUS
@@ -231,9 +232,17 @@ class ImportPage:
         except SignedOut:
             actor = await self._sessions.who(cookie_of(request, PAGE_COOKIE))
         check_role(actor, "marketing", "admin")
-        async with self._engine.connect() as connection:
-            sending_now.set(await sending.read(connection))
+        await self._look_at_sending()
         return actor
+
+    async def _look_at_sending(self) -> None:
+        """Reads what holds up sending; while the database is away nothing is told of it."""
+        try:
+            async with self._engine.connect() as connection:
+                sending_now.set(await sending.read(connection))
+        except Exception as error:
+            if not is_transient(error):
+                raise
 
     def _cookie(self, request: Request) -> str:
         return cookie_of(request, COOKIE) or cookie_of(request, PAGE_COOKIE)

@@ -29,7 +29,8 @@ class Segment(NamedTuple):
     """The readers of a program in a stage: how many there are, how many have nothing left, and how
     many more will have had all by `AHEAD`, the first of them at `first_at`.
 
-    `per_week` is the mean of touches that a reader gets; the playbook's cap where nobody got any.
+    `per_week` is the mean of touches that a reader gets; where nobody got any, what the usual pace
+    of the program and the cap let through.
     """
 
     program: str
@@ -119,11 +120,7 @@ def _segment(
     """From (items left, touches got) of each reader."""
     written_to = [sent for _, sent in members if sent]
     weeks = LOOK_BACK / WEEK
-    per_week = (
-        sum(written_to) / len(written_to) / weeks
-        if written_to
-        else float(playbook.cadence.per_week)
-    )
+    per_week = sum(written_to) / len(written_to) / weeks if written_to else _usual(playbook, key[0])
     ends = [now + left / per_week * WEEK for left, _ in members if left and per_week]
     soon = [at for at in ends if at <= now + AHEAD]
     return Segment(
@@ -134,3 +131,9 @@ def _segment(
         first_at=min(soon, default=None),
         per_week=round(per_week, 3),
     )
+
+
+def _usual(playbook: Playbook, program: str) -> float:
+    """Touches a week by a program's usual pace, within the cap."""
+    pace = next(one.pace for one in playbook.programs if one.id == program)
+    return min(float(playbook.cadence.per_week), WEEK / timedelta(days=pace.usual))

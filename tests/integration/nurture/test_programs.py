@@ -277,6 +277,26 @@ async def test_who_came_before_a_program_was_live_enters_it_then(bench: Bench, s
     assert (await enrolment(bench)).place == 1
 
 
+async def test_who_no_program_was_for_enters_one_once_more_is_known(bench: Bench) -> None:
+    """N4: of its persona, or of what a program asks of who enters."""
+    track, buyers, *_ = bench.playbook.programs
+    asks = track.entry.model_copy(update={"done": ["checklist-twelve-questions"]})
+    asking = track.model_copy(update={"entry": asks})
+    bench.use(with_parts(bench.playbook, programs=[asking, buyers]))
+    other = {"lead": str(uuid.UUID(int=8)), "email": "bob@firm.example"}
+    await bench.take(change(), change(**other))
+    one = planner(bench)
+    assert await one.take_in() == 2
+    assert await bench.ask("SELECT 1 FROM nurture.enrolment") == []
+    await bench.take(
+        engaged(2, content=("checklist-twelve-questions",)),
+        engaged(2, traits={"timezone": "UTC", "title": "Plant director"}, **other),
+    )
+    assert await one.take_in() == 2
+    await live(bench, NOON + DAY)
+    assert {touch.program for touch in await sent(bench)} == {track.id, buyers.id}
+
+
 async def test_who_has_reached_a_goal_enters_a_program_that_comes_later(bench: Bench) -> None:
     """N4."""
     first, *others = bench.playbook.programs

@@ -48,6 +48,8 @@ ALL = {*"012345"}
         (ALL - {"5", "4", "3"}, 4, 0),  # three left
         (ALL - {"5", "4", "3"}, 8, 1),  # ... and twice the pace
         (set(), 12, 1),  # three a week: six are two weeks' worth
+        (set(), 0, 0),  # nobody got any: one in seven days is the usual pace
+        (ALL - {"5", "4"}, 0, 1),
     ],
 )
 def test_who_runs_out_within_14_days_is_counted(
