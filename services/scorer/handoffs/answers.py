@@ -147,7 +147,7 @@ class HandoffAnswers:
             steps = await store.steps(handoff.id)
             if steps and steps[-1].what == "undone":
                 return handoff
-            answered = next((each.at for each in reversed(steps) if each.what in _UNDOABLE), None)
+            answered = next((each.at for each in reversed(steps) if each.what in UNDOABLE), None)
             if not handoff.answer or answered is None or now - answered > UNDO_FOR:
                 raise Reject(
                     "there is nothing to undo" if answered is None else "it is too late to undo",
@@ -258,7 +258,7 @@ class HandoffAnswers:
         return Outgoing(INTERACTIONS, key, encoded)
 
 
-_UNDOABLE = ("accepted", "rejected", "disqualified", "returned", "meeting", "not_reached")
+UNDOABLE = ("accepted", "rejected", "disqualified", "returned", "meeting", "not_reached")
 
 
 def _packed(handoff: Handoff, **sales_word: Any) -> str:

@@ -212,7 +212,7 @@ class SignIn:
             session = await sign_in.begin_session(connection, person.id, way, client)
             actor = Actor("person", str(person.id), person.name, person.role)
             await record(connection, actor, "sign-in", f"person {person.id}", {"by": way})
-        return _enter(request, self._sessions.cookie(session), to)
+        return _enter(request, self._sessions.cookie(session), _first_page(person, to))
 
     async def _person(self, reference: str) -> store.Person:
         async with self._engine.connect() as connection:
@@ -247,6 +247,11 @@ class SignIn:
             if is_transient(error):
                 return False
             raise
+
+
+def _first_page(person: store.Person, to: str) -> str:
+    """Where a person goes on: sales, from the start, at whom to call."""
+    return "/today" if person.role == "sales" and own_path(to) == "/" else to
 
 
 def _enter(request: Request, cookie: str, to: str) -> Response:
