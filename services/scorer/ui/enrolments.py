@@ -42,7 +42,7 @@ class Enrolments:
 
     async def of(self, request: Request, lead: uuid.UUID) -> list[EnrolmentView] | None:
         """The programs of a lead; None where nurture does not say: the page stands without them."""
-        ticket = await self._sign_in.ticket(request)
+        ticket = self._sign_in.ticket(request)
         try:
             answer = await self._nurture.get(
                 "/v1/enrolments", ticket, wait_s=WAIT_S, lead=lead, limit=100

@@ -256,6 +256,19 @@ def test_after_an_answer_the_next_item_goes_on_with_its_topic(make: Any) -> None
     assert chosen(rules, lead(seen=seen, done={"a": NOW})) == "c"
 
 
+def test_who_is_in_a_program_that_is_for_another_product_by_now_leaves_it(make: Any) -> None:
+    """N4."""
+    known = items("a", "b")
+    world = begin(make(*known))
+    world.run(NOW + DAY)
+    of_another = program("a", "b", product="other")
+    world.rules = make(*known, programs=[of_another], products=["default", "other"])
+    world.know()
+    world.run(NOW + 100 * DAY)
+    assert [one.content for one in world.sent] == ["a"]
+    assert world.enrolments["p"].state == "left"
+
+
 def test_who_returns_after_months_goes_on_where_it_stood(make: Any) -> None:
     """N4."""
     known = items("a", "b", "c", stages=["awareness"])
