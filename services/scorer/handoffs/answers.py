@@ -95,6 +95,7 @@ class HandoffAnswers:
             kept = until if given != "meeting" else None
             answer(handoff, status, now, details.by, reason, kept, details.note)
             handoff.answer, handoff.before_answer = given, before
+            handoff.undo_until = now + UNDO_FOR
             handoff.meeting_on = until if given == "meeting" else handoff.meeting_on
             fact = _fact(handoff, TYPE_OF[given], given, details, reason, until)
             handoff.answer_event = uuid.UUID(event_uid(sales.scope_of(fact.type), fact.id))
@@ -114,7 +115,7 @@ class HandoffAnswers:
             _check_open(handoff, now)
             if handoff.again_on == again and details.note in ("", handoff.note):
                 return handoff
-            handoff.before_answer = _packed(handoff)
+            handoff.before_answer, handoff.undo_until = _packed(handoff), now + UNDO_FOR
             handoff.again_on, handoff.responded_at = again, handoff.responded_at or now
             handoff.note, handoff.answer = details.note or handoff.note, "not_reached"
             handoff.next_at = next_look(self._section, handoff)
@@ -148,9 +149,9 @@ class HandoffAnswers:
             if steps and steps[-1].what == "undone":
                 return handoff
             answered = next((each.at for each in reversed(steps) if each.what in UNDOABLE), None)
-            if not handoff.answer or answered is None or now - answered > UNDO_FOR:
+            if answered is None or handoff.undo_until is None or now > handoff.undo_until:
                 raise Reject(
-                    "there is nothing to undo" if answered is None else "it is too late to undo",
+                    "it is too late to undo" if handoff.answer else "there is nothing to undo",
                     where="path.handoff_id",
                     remedy="an answer can be taken back for ten minutes; after that report the "
                     "lead's status",
@@ -177,7 +178,8 @@ class HandoffAnswers:
 
     def _restore(self, handoff: Handoff) -> None:
         before = msgspec.json.decode(handoff.before_answer or "{}", type=_Before)
-        handoff.status, handoff.answer, handoff.before_answer = "open", "", ""
+        handoff.status, handoff.answer = "open", ""
+        handoff.before_answer, handoff.undo_until = "", None
         handoff.answered_at, handoff.answered_by = None, ""
         handoff.reason, handoff.until, handoff.meeting_on = "", None, None
         handoff.responded_at, handoff.again_on = before.responded_at, before.again_on
@@ -240,6 +242,7 @@ class HandoffAnswers:
         """
         store = HandoffStore(connection)
         await store.note([noted])
+        noted.handoff.unpublished += 1
         await store.write([noted.handoff])
         if fact:
             outgoing = await self._outgoing(connection, noted.handoff, fact, noted.at)
@@ -306,7 +309,7 @@ def _check_open(handoff: Handoff, now: datetime) -> None:
     else:
         who = f" by {handoff.answered_by}" if handoff.answered_by else ""
         title = f"the hand-off was {handoff.status}{who} already"
-        if handoff.answer and handoff.answered_at and now - handoff.answered_at <= UNDO_FOR:
+        if handoff.undo_until and now <= handoff.undo_until:
             remedy = "undo that answer first, or " + remedy
     raise Reject(title, where="path.handoff_id", remedy=remedy, kind="conflict")
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.handoffs.answers import HandoffAnswers, Said
+from services.scorer.handoffs.answers import Details, HandoffAnswers
 from services.scorer.handoffs.daily import Day, Group, day_of, group_of, version
 from services.scorer.handoffs.records import Answer, Handoff
 from services.scorer.handoffs.working_time import WorkingTime
@@ -20,7 +20,7 @@ from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.trends import Trends
 from services.scorer.scoring import Scoring
 from services.scorer.ui.contacts import MAX_MESSAGE, phones_of
-from services.scorer.ui.frame import MAX_PLACE, Frame, check_same_site, own_path, see_other
+from services.scorer.ui.frame import MAX_PLACE, Frame, own_path, see_other
 from services.scorer.ui.lead_names import names_of_views
 from services.scorer.wording import LeadName, plain, short
 from services.shared.http.acting import Acting, only
@@ -133,7 +133,6 @@ class TodayRoutes:
 
     async def answer(
         self,
-        request: Request,
         actor: Acting,
         handoff: Annotated[uuid.UUID, Form()],
         answer: Annotated[Given, Form()],
@@ -143,18 +142,17 @@ class TodayRoutes:
         to: Annotated[str, Form(max_length=MAX_PLACE)] = PAGE,
     ) -> Response:
         """Keeps an answer with the person who gave it."""
-        check_same_site(request)
         by = actor.name if actor.kind == "person" else ""
         words = (text.replace("\0", "").strip() for text in (reason, until, note))
-        said = Said(by, *words)
+        details = Details(by, *words)
         if answer in CLOSING:
-            await self._answers.answer(handoff, CLOSING[answer], said, actor)
+            await self._answers.answer(handoff, CLOSING[answer], details, actor)
         elif answer == "not-reached":
-            await self._answers.not_reached(handoff, said, actor)
+            await self._answers.not_reached(handoff, details, actor)
         elif answer == "note":
-            await self._answers.note(handoff, said, actor)
+            await self._answers.note(handoff, details, actor)
         else:
-            await self._answers.undo(handoff, said, actor)
+            await self._answers.undo(handoff, details, actor)
         return see_other(own_path(to))
 
     async def _mail_of(self, actor: Actor) -> str:
