@@ -85,8 +85,8 @@ async def test_sales_lands_there_and_answers_with_one_thumb(
     await page.get_by_role("button", name=f"Undo: {name}").tap()
     await expect(card).to_be_visible()
     await card.get_by_role("button", name="Not reached", exact=True).tap()
-    await expect(page.locator(f"#handled-{handoff}")).to_contain_text("not reached, again on")
-    await page.get_by_role("button", name=f"Undo: {name}").tap()
+    await expect(page.locator(f"#handled-{handoff}")).to_contain_text("not reached, again")
+    await page.locator("#told").get_by_role("button", name="Undo").tap()
     await expect(card).to_be_visible()
     audited = system.query("/v1/audit", subject=f"handoff {handoff}")["audit"]
     assert {line["actor"] for line in audited} == {"Sam Thumb"}
@@ -121,7 +121,7 @@ async def test_it_works_by_keyboard(system: System, browser: Browser) -> None:
         await card.focus()
         await page.keyboard.press(key)
         await expect(page.locator(f"#handled-{handoff}")).to_contain_text(text)
-        await expect(page.locator("#told")).to_contain_text("handled")
+        await expect(page.locator("#told")).to_contain_text(text)
         await page.keyboard.press("u")
         await expect(card).to_be_focused()
     await page.keyboard.press("d")
@@ -168,10 +168,12 @@ async def test_it_works_without_its_script_and_says_that_nothing_is_to_do(
     await page.goto(f"{system.scorer}/today?owner=all")
     card = page.locator(f"#call-{handoff}")
     await card.get_by_text("On a day").click()
-    await card.get_by_label("Day").fill("2099-03-01")
+    await card.get_by_label("Day", exact=True).fill("2099-03-01")
     await card.get_by_role("button", name="Meeting then").click()
     await expect(page).to_have_url(f"{system.scorer}/today?owner=all")
-    await expect(page.locator(f"#handled-{handoff}")).to_contain_text("meeting on 2099-03-01")
+    await expect(page.locator(f"#handled-{handoff}")).to_contain_text(
+        "meeting on Sunday, 1 March 2099"
+    )
     await page.locator(f"#handled-{handoff}").get_by_role("button").click()
     await expect(card).to_be_visible()
     await page.goto(f"{system.scorer}/today?owner=nobody%40ours.example")

@@ -86,7 +86,7 @@ class HandoffAnswers:
         reason, until = self._reason(given, details.reason), self._until(details.until, now)
         async with self._engine.begin() as connection:
             store = HandoffStore(connection)
-            handoff = await _locked(store, handoff_id)
+            handoff = await _locked(store, handoff_id, now)
             if _is_same(handoff, given, reason, until):
                 return handoff
             _check_open(handoff, now)
@@ -111,7 +111,7 @@ class HandoffAnswers:
         now = self._scoring.clock.now()
         again = self._until(details.until, now) or self._working.after_days(now, 1).date()
         async with self._engine.begin() as connection:
-            handoff = await _locked(HandoffStore(connection), handoff_id)
+            handoff = await _locked(HandoffStore(connection), handoff_id, now)
             _check_open(handoff, now)
             if handoff.again_on == again and details.note in ("", handoff.note):
                 return handoff
@@ -130,7 +130,7 @@ class HandoffAnswers:
             raise Reject("there is no note", where="body.note", remedy="write one")
         now = self._scoring.clock.now()
         async with self._engine.begin() as connection:
-            handoff = await _locked(HandoffStore(connection), handoff_id)
+            handoff = await _locked(HandoffStore(connection), handoff_id, now)
             if handoff.note != details.note:
                 handoff.note = details.note
                 noted = Noted(handoff, "noted", now, details.by, note=details.note)
@@ -144,7 +144,7 @@ class HandoffAnswers:
         now = self._scoring.clock.now()
         async with self._engine.begin() as connection:
             store = HandoffStore(connection)
-            handoff = await _locked(store, handoff_id)
+            handoff = await _locked(store, handoff_id, now)
             steps = await store.steps(handoff.id)
             if steps and steps[-1].what == "undone":
                 return handoff
@@ -251,7 +251,6 @@ class HandoffAnswers:
         known = {"what": noted.what, "reason": noted.reason}
         chosen = {name: given for name, given in known.items() if given}
         await record(connection, actor, action, f"handoff {noted.handoff.id}", chosen)
-        await store.examine_at([noted.handoff.lead_id], noted.at)
         fault_point("before_answer_is_kept")
 
     async def _outgoing(
@@ -272,13 +271,21 @@ def _packed(handoff: Handoff, **sales_word: Any) -> str:
     return msgspec.json.encode(before).decode()
 
 
-async def _locked(store: HandoffStore, handoff_id: uuid.UUID) -> Handoff:
-    """A hand-off, or the one that has taken its place. Raises Reject `not-found`."""
+async def _locked(store: HandoffStore, handoff_id: uuid.UUID, now: datetime) -> Handoff:
+    """A hand-off, or the one that has taken its place. Its lead is to be examined; both are locked
+    in the order in which an examination locks them. Raises Reject `not-found`.
+    """
     for _ in range(MOST_FOLLOWED):
+        seen = await store.get(handoff_id)
+        if seen is None:
+            break
+        await store.examine_at([seen.lead_id], now)
         handoff = await store.locked(handoff_id)
         if handoff is None:
             break
         if handoff.superseded_by is None:
+            if handoff.lead_id != seen.lead_id:
+                await store.examine_at([handoff.lead_id], now)
             return handoff
         handoff_id = handoff.superseded_by
     raise Reject(

@@ -1,5 +1,6 @@
 """The hand-offs of a day: which are to be called and why, which were handled, and what follows."""
 
+import uuid
 from collections.abc import Sequence
 from datetime import date, datetime, time
 from typing import Any, Literal, NamedTuple
@@ -14,6 +15,7 @@ from services.shared.db import rows, value
 
 Group = Literal["raised_hand", "ready", "reawakened", "not_reached", "follow_up"]
 MOST_DUE, MOST_HANDLED, MOST_FOLLOWING = 50, 30, 10
+MEETINGS = "status = 'accepted' AND meeting_on >= :today"
 ANSWERED = ("accepted", "rejected", "disqualified", "returned")
 
 
@@ -22,28 +24,30 @@ class Handled(NamedTuple):
 
     handoff: Handoff
     at: datetime
-    undo_until: datetime
+    undo_until: datetime | None
 
 
 class Day(NamedTuple):
-    """`due` hand-offs, the raised hands first and then the likeliest, of `waiting` in all;
-    `handled` ones, the latest first; those to be called `later`, the earliest first; and those
-    that are `next` when there is room, the likeliest first.
+    """`due` hand-offs, the raised hands first and then the likeliest, of `waiting` in all, and for
+    which of them sales had `named` a day; `handled` ones, the latest first; those to be called, or
+    met, `later`, the earliest first; and those that are `next` when there is room, the likeliest
+    first.
     """
 
     due: list[Handoff]
+    named: dict[uuid.UUID, date]
     waiting: int
     handled: list[Handled]
     later: list[Handoff]
     next: list[Handoff]
 
 
-def group_of(handoff: Handoff, today: date) -> Group:
-    """Why a hand-off is to be called: the call agreed for today, one that is overdue since nobody
-    was reached, else its kind.
+def group_of(handoff: Handoff, today: date, named: date | None = None) -> Group:
+    """Why a hand-off is to be called: the call agreed for today, or the day that sales had named;
+    one that is overdue since nobody was reached; else its kind.
     """
     if handoff.again_on is None:
-        return handoff.kind
+        return "follow_up" if named else handoff.kind
     return "not_reached" if handoff.again_on < today else "follow_up"
 
 
@@ -79,13 +83,29 @@ async def day_of(
 
     likeliest = "likelihood DESC NULLS LAST, coalesce(opened_at, detected_at), id"
     urgent = "(kind = 'raised_hand') DESC"
+    agreed = "CASE status WHEN 'open' THEN again_on ELSE meeting_on END, id"
+    later = f"({is_open} AND again_on > :today) OR ({whose} AND {MEETINGS})"
+    due = await read(is_due, f"{urgent}, {likeliest}", MOST_DUE, **at)
     return Day(
-        await read(is_due, f"{urgent}, {likeliest}", MOST_DUE, **at),
+        due,
+        await _named(connection, due),
         await value(connection, f"SELECT count(*) FROM scorer.handoff WHERE {is_due}", **at),
         await _handled(connection, whose, begun, today, given),
-        await read(f"{is_open} AND again_on > :today", "again_on, id", MOST_FOLLOWING, **at),
+        await read(later, agreed, MOST_FOLLOWING, **at),
         await read(f"{whose} AND status = 'next'", likeliest, MOST_FOLLOWING, **given),
     )
+
+
+async def _named(connection: AsyncConnection, due: Sequence[Handoff]) -> dict[uuid.UUID, date]:
+    """Those that came back on the day that sales had named with its last answer."""
+    found = await rows(
+        connection,
+        "SELECT h.id, before.until FROM scorer.handoff h JOIN scorer.handoff before "
+        "ON before.lead_id = h.lead_id AND before.answered_at = h.opener_at "
+        "WHERE h.id = ANY(:ids) AND h.kind = 'ready' AND before.until IS NOT NULL",
+        ids=[each.id for each in due],
+    )
+    return {row.id: row.until for row in found}
 
 
 async def _handled(
@@ -102,4 +122,4 @@ async def _handled(
         f"ORDER BY s.latest DESC, h.id LIMIT {MOST_HANDLED:d}",
         begun=begun, undoable=list(UNDOABLE), answered=list(ANSWERED), today=today, **given,
     )  # fmt: skip
-    return [Handled(handoff_of(row), row.latest, row.latest + UNDO_FOR) for row in found]
+    return [Handled(handoff_of(row), row.latest, row.undo_until) for row in found]

@@ -22,7 +22,7 @@ from services.scorer.scoring import Scoring
 from services.scorer.ui.contacts import MAX_MESSAGE, phones_of
 from services.scorer.ui.frame import MAX_PLACE, Frame, own_path, see_other
 from services.scorer.ui.lead_names import names_of_views
-from services.scorer.wording import LeadName, plain, short
+from services.scorer.wording import LeadName, day_in_words, on_day, plain, short
 from services.shared.http.acting import Acting, only
 from services.shared.people import store
 from services.shared.people.audit import Actor
@@ -51,11 +51,12 @@ ANSWERS: dict[str, str] = {
 }
 CONTACTS = 2  # phone numbers, and mail addresses, of a lead
 REASONS = 3
-Given = Literal["accept", "not-reached", "meeting", "disqualify", "note", "undo"]
+Given = Literal["accept", "not-reached", "meeting", "disqualify", "return", "note", "undo"]
 CLOSING: dict[str, Answer] = {
     "accept": "accept",
     "meeting": "meeting",
     "disqualify": "disqualify",
+    "return": "return",
 }
 
 
@@ -66,6 +67,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     lead: LeadView | None
     name: str
     detail: str
+    group: Group
     why: str
     reasons: list[str]
     said: str
@@ -128,6 +130,7 @@ class TodayRoutes:
             "today.html", here="today", version=seen, groups=await self._groups(day, known, today),
             day=day, names=known.names, titles=GROUPS, trends=TRENDS, answers=ANSWERS,
             owner=shown, is_person=bool(mail), today=today, reasons=self._reasons,
+            on=lambda agreed: on_day(agreed, today),
             may_answer=actor.kind == "key" or actor.role in ("sales", "admin"),
         )  # fmt: skip
 
@@ -176,11 +179,11 @@ class TodayRoutes:
     async def _groups(self, day: Day, known: Known, today: date) -> dict[Group, list[Card]]:
         views = [known.leads.get((each.lead_id, each.product)) for each in day.due]
         trends = await self._trends.of(view for view in views if view)
-        cards = [
-            card_of(each, view, known.names.get(each.lead_id), today, trends)
-            for each, view in zip(day.due, views, strict=True)
-        ]
-        return grouped(cards, today)
+        cards = []
+        for each, view in zip(day.due, views, strict=True):
+            name, trend = known.names.get(each.lead_id), trends.get(each.lead_id, "unclear")
+            cards.append(card_of(each, view, name, trend, today, day.named.get(each.id)))
+        return grouped(cards)
 
 
 def zone_of(scoring: Scoring) -> ZoneInfo:
@@ -190,8 +193,8 @@ def zone_of(scoring: Scoring) -> ZoneInfo:
 
 
 def card_of(
-    handoff: Handoff, lead: LeadView | None, name: LeadName | None, today: date,
-    trends: dict[uuid.UUID, Trend],
+    handoff: Handoff, lead: LeadView | None, name: LeadName | None, trend: Trend,
+    today: date, named: date | None = None,
 ) -> Card:  # fmt: skip
     """What is shown of a hand-off; a lead's texts are bounded."""
     return Card(
@@ -199,22 +202,23 @@ def card_of(
         lead=lead,
         name=name.name if name else f"Lead {handoff.lead_id}",
         detail=name.detail if name else "",
-        why=why_now(handoff, today),
+        group=group_of(handoff, today, named),
+        why=why_now(handoff, today, named),
         reasons=[short(reason) for reason in handoff.reasons[:REASONS]],
         said=handoff.said[:MAX_MESSAGE],
         phones=phones_of(lead.traits)[:CONTACTS] if lead else [],
         emails=lead.emails[:CONTACTS] if lead else [],
-        trend=trends.get(handoff.lead_id, "unclear"),
+        trend=trend,
     )
 
 
-def grouped(cards: Iterable[Card], today: date) -> dict[Group, list[Card]]:
+def grouped(cards: Iterable[Card]) -> dict[Group, list[Card]]:
     """Groups in their order, without the empty ones; in each the likeliest first, then the one that
     waits longest.
     """
     groups: dict[Group, list[Card]] = {group: [] for group in GROUPS}
     for card in cards:
-        groups[group_of(card.handoff, today)].append(card)
+        groups[card.group].append(card)
     for each in groups.values():
         each.sort(key=_order)
     return {group: each for group, each in groups.items() if each}
@@ -225,13 +229,16 @@ def _order(card: Card) -> tuple[float, datetime, str]:
     return -(-1.0 if card.likelihood is None else card.likelihood), opened, str(card.handoff.id)
 
 
-def why_now(handoff: Handoff, today: date) -> str:
+def why_now(handoff: Handoff, today: date, named: date | None = None) -> str:
     """One sentence."""
-    match group_of(handoff, today):
+    match group_of(handoff, today, named):
+        case "follow_up" if named:
+            return f"Sales wanted them again {on_day(named, today)}."
         case "follow_up":
             return "Nobody was reached before, and the next call was set for today."
-        case "not_reached":
-            return f"Nobody was reached, and the call of {handoff.again_on} has not been made."
+        case "not_reached" if handoff.again_on:
+            agreed = day_in_words(handoff.again_on, today)
+            return f"Nobody was reached, and the call of {agreed} has not been made."
         case "raised_hand":
             return "They asked to hear from a person."
         case "reawakened":

@@ -61,13 +61,13 @@ def test_groups_have_their_order_and_the_likeliest_first() -> None:
         handoff(likelihood=0.1, detected_at=earlier),
         handoff(kind="raised_hand", likelihood=0.05),
     ]
-    found = grouped([card_of(each, None, None, TODAY, {}) for each in given], TODAY)
+    found = grouped([card_of(each, None, None, "unclear", TODAY) for each in given])
     assert list(found) == ["raised_hand", "ready"]
     ready = [card.handoff for card in found["ready"]]
     assert ready == [given[2], given[3], given[0], given[1]]
 
 
 def test_texts_of_a_lead_are_bounded() -> None:
-    card = card_of(handoff(said="x" * 9_000, reasons=["y" * 900] * 9), None, None, TODAY, {})
+    card = card_of(handoff(said="x" * 9_000, reasons=["y" * 900] * 9), None, None, "unclear", TODAY)
     assert len(card.said) <= 2_000
     assert [len(reason) for reason in card.reasons] == [120] * 3

@@ -115,7 +115,21 @@
   const calls = () => document.getElementById("calls");
   const cards = () => [...document.querySelectorAll("#calls .call")];
   const current = () => document.activeElement.closest(".call");
-  let busy = false, shown = version.textContent, again = false;
+  const undoing = (handoff) => document.querySelector(`#handled${handoff ? `-${handoff}` : ""} form button`);
+  let busy = false, shown = version.textContent, again = false, last = "", fading = 0;
+
+  // Says what became of an answer; what was handled can be undone there for a while.
+  function say(text, handoff) {
+    clearTimeout(fading);
+    told.textContent = text;
+    if (!handoff || !undoing(handoff)) return;
+    const button = document.createElement("button");
+    button.className = "quiet";
+    button.textContent = "Undo";
+    button.addEventListener("click", () => undoing(handoff)?.click());
+    told.append(button);
+    fading = setTimeout(() => { told.textContent = ""; }, 30000);
+  }
 
   const isTyped = (card) => [...card.querySelectorAll("input:not([type=hidden]), textarea")].some((field) => field.value !== field.defaultValue);
   const isKept = (card) => card.contains(document.activeElement) || isTyped(card) || Boolean(card.querySelector("details[open]"));
@@ -132,7 +146,7 @@
       if (same) same.replaceWith(card);
       else if (isTyped(card)) {
         list.prepend(card);
-        told.textContent = "Somebody has answered this one meanwhile; what you typed is still here.";
+        say("Somebody has answered this one meanwhile; what you typed is still here.");
       }
     }
     calls().replaceWith(list);
@@ -176,21 +190,27 @@
     busy = true;
     const body = new URLSearchParams(new FormData(form, event.submitter)), card = form.closest(".call");
     const name = card ? card.querySelector("h3").textContent : form.closest("li").querySelector("a").textContent;
-    told.textContent = "";
+    say("");
     try {
       const answer = await fetch("/today", { method: "POST", body });
       if (new URL(answer.url).pathname !== "/today") { location.assign(answer.url); return; }
       const fresh = await parsed(answer);
       if (answer.ok && fresh.getElementById("calls")) {
         put(fresh, card ? card.id : "");
-        const undo = body.get("answer") === "undo";
-        told.textContent = undo ? `${name} is back.` : body.get("answer") === "note" ? `The note on ${name} is kept.` : `${name} is handled. It can be undone for ten minutes.`;
-        if (undo) document.getElementById(`call-${body.get("handoff")}`)?.focus();
+        const given = body.get("answer"), handoff = body.get("handoff");
+        if (given === "undo") say(`${name} is back.`);
+        else if (given === "note") say(`The note on ${name} is kept.`);
+        else {
+          const line = document.querySelector(`#handled-${handoff} span`);
+          last = handoff;
+          say(line ? line.textContent : `${name} is handled.`, handoff);
+        }
+        if (given === "undo") document.getElementById(`call-${handoff}`)?.focus();
       } else {
-        told.textContent = [...fresh.querySelectorAll("main h1, main h1 + p")].map((part) => part.textContent).join(": ") || "That was not kept; load the page again.";
+        say([...fresh.querySelectorAll("main h1, main h1 + p")].map((part) => part.textContent).join(": ") || "That was not kept; load the page again.");
       }
     } catch {
-      told.textContent = "That was not kept: the connection is interrupted. Try again.";
+      say("That was not kept: the connection is interrupted. Try again.");
     } finally { free(); }
   });
 
@@ -216,7 +236,7 @@
     if (key === "j" || key === "k") step(key === "j" ? 1 : -1);
     else if (event.repeat) return;
     else if ("anmdtw".includes(key) && key.length === 1) act(key);
-    else if (key === "u") document.querySelector("#handled form button")?.click();
+    else if (key === "u") ((last && undoing(last)) || undoing(""))?.click();
     else if (key === "?") {
       const keys = document.getElementById("keys");
       keys.open = !keys.open;
