@@ -95,7 +95,7 @@ async def test_sales_lands_there_and_answers_with_one_thumb(
 
 async def test_it_works_by_keyboard(system: System, browser: Browser) -> None:
     """U2."""
-    await asked(system)
+    others = [(await asked(system))[1] for _ in range(2)]
     _, handoff = await asked(system)
     page, wrong = await visit(browser, system, viewport=DESKTOP, color_scheme="dark")
     await page.goto(f"{system.scorer}/today?owner=all")
@@ -127,6 +127,11 @@ async def test_it_works_by_keyboard(system: System, browser: Browser) -> None:
     await page.keyboard.press("d")
     await page.keyboard.press("Enter")
     await expect(page.locator(f"#handled-{handoff}")).to_contain_text("disqualified")
+    for each in others:  # the second goes out once the first is kept
+        await page.locator(f"#call-{each}").focus()
+        await page.keyboard.press("a")
+    for each in others:
+        await expect(page.locator(f"#handled-{each}")).to_contain_text("accepted")
     assert wrong == []
     await page.context.close()
 

@@ -116,7 +116,8 @@
   const cards = () => [...document.querySelectorAll("#calls .call")];
   const current = () => document.activeElement.closest(".call");
   const undoing = (handoff) => document.querySelector(`#handled${handoff ? `-${handoff}` : ""} form button`);
-  let busy = false, shown = version.textContent, again = false, last = "", fading = 0;
+  const waiting = new Set();
+  let shown = version.textContent, seen = "", turn = 0, last = "", fading = 0, checking = 0, sent = Promise.resolve();
 
   // Says what became of an answer; what was handled can be undone there for a while.
   function say(text, handoff) {
@@ -151,7 +152,8 @@
     }
     calls().replaceWith(list);
     const here = fresh.querySelector("[data-live=today]");
-    if (here) shown = version.textContent = here.textContent;
+    shown = here.textContent;
+    check();
     if (document.contains(active) && active !== document.body) {
       active.focus({ preventScroll: true });
       if (marked && marked[0] !== null) active.setSelectionRange(...marked);
@@ -163,55 +165,70 @@
 
   const parsed = async (answer) => new DOMParser().parseFromString(await answer.text(), "text/html");
 
+  // The stream may say something newer than the list that was fetched; once for each version of it.
+  function check() {
+    clearTimeout(checking);
+    checking = setTimeout(() => {
+      if (version.textContent === shown || version.textContent === seen) return;
+      seen = version.textContent;
+      refresh();
+    }, 3000);
+  }
+
+  // Fetches the list; while answers are on their way, or have been since, theirs is the later one.
   async function refresh() {
-    if (busy) { again = true; return; }
-    busy = true;
+    if (waiting.size) return;
+    const mine = ++turn;
     try {
       const answer = await fetch(location.href);
       const fresh = await parsed(answer);
-      if (answer.ok && fresh.getElementById("calls")) put(fresh, "");
+      if (mine === turn && answer.ok && fresh.getElementById("calls")) put(fresh, "");
     } catch {
       // the stream says that the connection is interrupted
-    } finally { free(); }
-  }
-
-  function free() {
-    busy = false;
-    if (again) { again = false; refresh(); }
+    }
   }
 
   new MutationObserver(() => { if (version.textContent !== shown) refresh(); }).observe(version, { childList: true, characterData: true, subtree: true });
 
-  document.addEventListener("submit", async (event) => {
-    const form = event.target;
-    if (!form.closest("#calls")) return;
-    event.preventDefault();
-    if (busy) return;
-    busy = true;
-    const body = new URLSearchParams(new FormData(form, event.submitter)), card = form.closest(".call");
-    const name = card ? card.querySelector("h3").textContent : form.closest("li").querySelector("a").textContent;
-    say("");
+  async function send(body, card, name) {
+    const given = body.get("answer"), handoff = body.get("handoff");
+    turn += 1;
     try {
       const answer = await fetch("/today", { method: "POST", body });
       if (new URL(answer.url).pathname !== "/today") { location.assign(answer.url); return; }
       const fresh = await parsed(answer);
-      if (answer.ok && fresh.getElementById("calls")) {
-        put(fresh, card ? card.id : "");
-        const given = body.get("answer"), handoff = body.get("handoff");
-        if (given === "undo") say(`${name} is back.`);
-        else if (given === "note") say(`The note on ${name} is kept.`);
-        else {
-          const line = document.querySelector(`#handled-${handoff} span`);
-          last = handoff;
-          say(line ? line.textContent : `${name} is handled.`, handoff);
-        }
-        if (given === "undo") document.getElementById(`call-${handoff}`)?.focus();
-      } else {
+      if (!answer.ok || !fresh.getElementById("calls")) {
         say([...fresh.querySelectorAll("main h1, main h1 + p")].map((part) => part.textContent).join(": ") || "That was not kept; load the page again.");
+        return;
       }
+      put(fresh, card);
+      if (given === "undo") say(`${name} is back.`);
+      else if (given === "note") say(`The note on ${name} is kept.`);
+      else {
+        const line = document.querySelector(`#handled-${handoff} span`);
+        last = handoff;
+        say(line ? line.textContent : `${name} is handled.`, handoff);
+      }
+      if (given === "undo") document.getElementById(`call-${handoff}`)?.focus();
     } catch {
       say("That was not kept: the connection is interrupted. Try again.");
-    } finally { free(); }
+    }
+  }
+
+  // Answers go out one after the other; the same one that is on its way already does not go again.
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!form.closest("#calls")) return;
+    event.preventDefault();
+    const body = new URLSearchParams(new FormData(form, event.submitter)), card = form.closest(".call"), key = body.toString();
+    const name = card ? card.querySelector("h3").textContent : form.closest("li").querySelector("a").textContent;
+    if (waiting.has(key)) return;
+    waiting.add(key);
+    say("");
+    sent = sent.then(() => send(body, card ? card.id : "", name));
+    await sent;
+    waiting.delete(key);
+    check();
   });
 
   function step(by) {
