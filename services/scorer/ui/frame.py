@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from services.shared.messaging.progress import lost_records
 # the pages of the navigation in its order: name, address, title
 PAGES = (
     ("home", "/", "Pipeline"),
+    ("today", "/today", "Call today"),
     ("planned", "/planned", "Planned"),
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
@@ -55,6 +57,10 @@ class Frame:
         self._sample = any(item.sample for item in scoring.playbook.content)
         self._state = scoring.playbook.state
         self._sending, self._lost = sending.Sending(), dict[str, int]()
+
+    def now(self) -> datetime:
+        """The present of the system's clock."""
+        return self._clock.now()
 
     async def refresh(self) -> None:
         """Reads what holds up sending; while the database is away what was known stays."""
