@@ -141,6 +141,19 @@ class HandoffStore:
             id=handoff,
         )
 
+    async def unpublished(self, handoff: Handoff, after: int) -> list[Noted]:
+        """The steps that are to be put out still, in order, but for the last `after`."""
+        last = handoff.steps - after
+        found = await rows(
+            self._connection,
+            "SELECT what, at, by, reason, until, note FROM scorer.handoff_step "
+            "WHERE handoff_id = :id AND step > :first AND step <= :last ORDER BY step",
+            id=handoff.id,
+            first=last - handoff.unpublished,
+            last=last,
+        )
+        return [Noted(handoff, *row) for row in found]
+
     # -- leads ------------------------------------------------------------------------------------
 
     async def leads_of_events(self, events: Iterable[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
