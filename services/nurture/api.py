@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.nurture import planned_api, tasks_api
+from services.nurture import content_api, planned_api, tasks_api
 from services.nurture.calls import Calls
+from services.nurture.library import ContentLibrary
 from services.nurture.planned import PlannedTouches
 from services.nurture.responses import (
     EnrolmentResponse,
@@ -41,6 +42,7 @@ def create_app(
     readiness: web.Readiness,
     calls: Calls,
     planned: PlannedTouches,
+    library: ContentLibrary,
 ) -> FastAPI:
     """The application; opens nothing."""
     rates = RateLimits(settings)
@@ -72,6 +74,7 @@ def create_app(
     _add_enrolments(queries, engine, cursors)
     app.include_router(queries)
     app.include_router(planned_api.create_router(planned, may_query, may_work, cursors))
+    app.include_router(content_api.create_router(library, may_query))
     app.include_router(tasks_api.create_router(engine, calls, may_query, may_work, cursors))
     return app
 

@@ -58,6 +58,7 @@ async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
         dict,
         bench.calls,  # type: ignore[attr-defined]
         bench.planned(),
+        bench.library(),
     )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://nurture") as client:
