@@ -54,8 +54,9 @@ COMMENT ON COLUMN scorer.handoff.opener IS 'the event for which it was opened: i
 COMMENT ON COLUMN scorer.handoff.next_at IS 'when its clock is looked at again; null where nothing is to come';
 CREATE INDEX handoff_lead ON scorer.handoff (lead_id);
 CREATE INDEX handoff_opener ON scorer.handoff (opener);
-CREATE INDEX handoff_list ON scorer.handoff (status, opened_at, id);
-CREATE INDEX handoff_owner ON scorer.handoff (owner, status, opened_at, id);
+CREATE INDEX handoff_list ON scorer.handoff (coalesce(opened_at, detected_at), id);
+CREATE INDEX handoff_status ON scorer.handoff (status, coalesce(opened_at, detected_at), id);
+CREATE INDEX handoff_owner ON scorer.handoff (owner, coalesce(opened_at, detected_at), id);
 CREATE INDEX handoff_opened ON scorer.handoff (opened_at) WHERE opened_at IS NOT NULL;
 CREATE INDEX handoff_next ON scorer.handoff (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX handoff_waiting ON scorer.handoff (status) WHERE status = 'next';

@@ -272,16 +272,11 @@ def _packed(handoff: Handoff, **sales_word: Any) -> str:
 async def _locked(store: HandoffStore, handoff_id: uuid.UUID) -> Handoff:
     """A hand-off, or the one that has taken its place. Raises Reject `not-found`."""
     for _ in range(MOST_FOLLOWED):
-        handoff = await store.locked(handoff_id)
-        if handoff is None:
-            break
+        handoff = await store.get(handoff_id, lock=True)
         if handoff.superseded_by is None:
-            return handoff
+            break
         handoff_id = handoff.superseded_by
-    raise Reject(
-        "no such hand-off", where="path.handoff_id", remedy="use an `id` of /v1/handoffs",
-        kind="not-found",
-    )  # fmt: skip
+    return handoff
 
 
 def _is_same(handoff: Handoff, given: Answer, reason: str, until: date | None) -> bool:
