@@ -6,7 +6,8 @@ revision = "0024"
 down_revision = "0023"
 
 UP = """
-ALTER TABLE nurture.touch ADD COLUMN held_at timestamptz, ADD COLUMN urged_at timestamptz;
+ALTER TABLE nurture.touch ADD COLUMN held_at timestamptz, ADD COLUMN urged_at timestamptz,
+    ADD COLUMN arm text NOT NULL DEFAULT '';
 CREATE INDEX touch_held ON nurture.touch (lead_id) WHERE status = 'due' AND held_at IS NOT NULL;
 CREATE INDEX touch_skipped ON nurture.touch (due_at, id) WHERE reason = 'skipped';
 CREATE INDEX touch_without_program ON nurture.touch (lead_id)
@@ -31,7 +32,7 @@ DROP TABLE access.untracked;
 DROP TABLE nurture.planned_act;
 DROP INDEX nurture.touch_skipped, nurture.touch_without_program;
 ALTER TABLE nurture.enrolment DROP COLUMN next_touch;
-ALTER TABLE nurture.touch DROP COLUMN held_at, DROP COLUMN urged_at
+ALTER TABLE nurture.touch DROP COLUMN held_at, DROP COLUMN urged_at, DROP COLUMN arm
 """
 
 

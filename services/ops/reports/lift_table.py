@@ -101,15 +101,17 @@ class _Rows:
             )
         arm, unit, entered, known, outcome = zip(*rows, strict=True)
         arms = list(self._arms)
+        held_out = _held_out(arms, np.bincount(arm, minlength=len(arms)), self._mapping)
         return ArmTable(
             arms,
-            _held_out(arms, np.bincount(arm, minlength=len(arms)), self._mapping),
+            held_out,
             np.array(arm, np.int64),
             np.array(unit, np.int64),
             np.array(entered),
             np.array(known),
             np.array(outcome, np.bool_),
             +self._skipped,
+            _by_calendar(arms, held_out, self._mapping),
         )
 
     def _days(self, row: list[str]) -> float:
@@ -141,5 +143,20 @@ def _held_out(arms: list[str], counts: I, mapping: LiftMapping) -> set[int]:
             f"which arm was held out? The column {column!r} has {listed}",
             where="arm",
             remedy=f"write `arm: {{column: {column}, holdout: {arms[0]}}}` with the right value",
+        )
+    return found
+
+
+def _by_calendar(arms: list[str], held_out: set[int], mapping: LiftMapping) -> set[int]:
+    """The arms that got the same content by the calendar. Raises Reject where these are the
+    hold-out, or no others are left.
+    """
+    named = frozenset(map(folded, mapping.arm.calendar))
+    found = {place for place, arm in enumerate(arms) if matches(arm, named)} if named else set()
+    if found & held_out or (found and len(found | held_out) == len(arms)):
+        raise Reject(
+            f"`calendar` of `arm` leaves no arm that was nurtured: there are {', '.join(arms)}",
+            where="arm",
+            remedy="name under `calendar` only the arm that got the same content by the calendar",
         )
     return found

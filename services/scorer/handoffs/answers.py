@@ -277,21 +277,14 @@ async def _locked(store: HandoffStore, handoff_id: uuid.UUID, now: datetime) -> 
     """
     for _ in range(MOST_FOLLOWED):
         seen = await store.get(handoff_id)
-        if seen is None:
-            break
         await store.examine_at([seen.lead_id], now)
-        handoff = await store.locked(handoff_id)
-        if handoff is None:
-            break
+        handoff = await store.get(handoff_id, lock=True)
         if handoff.superseded_by is None:
-            if handoff.lead_id != seen.lead_id:
-                await store.examine_at([handoff.lead_id], now)
-            return handoff
+            break
         handoff_id = handoff.superseded_by
-    raise Reject(
-        "no such hand-off", where="path.handoff_id", remedy="use an `id` of /v1/handoffs",
-        kind="not-found",
-    )  # fmt: skip
+    if handoff.lead_id != seen.lead_id:
+        await store.examine_at([handoff.lead_id], now)
+    return handoff
 
 
 def _is_same(handoff: Handoff, given: Answer, reason: str, until: date | None) -> bool:

@@ -89,9 +89,9 @@ def mount(
         dependencies=[Depends(sign_in.check), Depends(frame.refresh)],
     )
     HomeRoutes(settings.public_url, leads, overview, sign_in, frame).add_to(signed_in)
-    search = LeadSearch(engine, scoring.cleaner)
     handoffs = HandoffAnswers(engine, scoring, pepper)
     TodayRoutes(engine, scoring, leads, handoffs, frame).add_to(signed_in)
+    search = LeadSearch(engine, scoring.cleaner)
     FindRoutes(search, leads, frame).add_to(signed_in)
     SendingRoutes(engine).add_to(signed_in)
     nurture, zone = Nurture(settings), scoring.playbook.company.timezone
