@@ -1,5 +1,6 @@
 """Which programs answer, and which content moves the lead one step on. Pure."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import date, datetime
 from functools import lru_cache
@@ -46,6 +47,17 @@ class Chosen(NamedTuple):
     propensity: float
 
 
+class _Reader(NamedTuple):
+    """A lead as items are chosen for it at a stage: how commercial they may be, who it is and what
+    it reads.
+    """
+
+    lead: Lead
+    reach: int
+    persona: str
+    language: str
+
+
 class Library:
     """The programs and the content of one playbook; `evidence` is what has been learned of it."""
 
@@ -53,6 +65,13 @@ class Library:
         self.evidence = evidence
         self._playbook = playbook
         self._items = playbook.content_by_id
+        # by program and stage, in the author's order
+        self._items_at: dict[tuple[str, str], list[Content]] = defaultdict(list)
+        for program in playbook.programs:
+            for item in (self._items[name] for name in program.items):
+                if item.state == "live" and not item.service:
+                    for stage in dict.fromkeys(item.stages):
+                        self._items_at[program.id, stage].append(item)
         self._programs = {program.id: program for program in playbook.programs}
         self._live = [
             program for program in playbook.programs if playbook.state_of(program) != "draft"
@@ -149,12 +168,12 @@ class Library:
         it answered last come first, each part in the author's order (N9). Who has left many touches
         unanswered is told by another angle or channel, where there is one.
         """
-        items = (self._playbook.content_by_id[name] for name in program.items)
+        reader, topics = self._reader(lead, stage), topics_of(lead.snapshot.traits)
         suitable = [
             item
-            for item in items
-            if is_wanted(item, lead.snapshot.traits)
-            and self.suits(lead, stage, item, now)
+            for item in self._at_stage(program, stage)
+            if (topics is None or is_among(item.topic, topics))
+            and self._is_for(reader, item, now)
             and channel in ("", channel_of(program, item))
             and self._may_go(lead, program, item)
         ]
@@ -201,27 +220,38 @@ class Library:
 
     def unwanted(self, lead: Lead, stage: str, program: Program, now: datetime) -> list[str]:
         """The topics of the items that would suit the lead, had it not chosen others."""
-        items = (self._playbook.content_by_id[name] for name in program.items)
-        topics = (item.topic for item in items if self.suits(lead, stage, item, now))
+        reader, items = self._reader(lead, stage), self._at_stage(program, stage)
+        topics = (item.topic for item in items if self._is_for(reader, item, now))
         return list(dict.fromkeys(topics))
 
     def suits(self, lead: Lead, stage: str, item: Content, now: datetime) -> bool:
         """Whether it is for this stage, persona, product, language, country and day, neither seen
         nor held by a person, its prerequisites done, and not too commercial.
         """
+        is_open = stage in item.stages and not item.service and item.state == "live"
+        return is_open and self._is_for(self._reader(lead, stage), item, now)
+
+    def _at_stage(self, program: Program, stage: str) -> list[Content]:
+        """The program's items that may go out at a stage."""
+        return self._items_at.get((program.id, stage), [])
+
+    def _reader(self, lead: Lead, stage: str) -> _Reader:
         traits = lead.snapshot.traits
+        reach = self.max_distance(lead, stage)
+        return _Reader(lead, reach, self.persona(traits).id, self.language(traits))
+
+    def _is_for(self, reader: _Reader, item: Content, now: datetime) -> bool:
+        """What `suits` asks, but for the stage."""
+        lead, traits = reader.lead, reader.lead.snapshot.traits
         return (
-            stage in item.stages
-            and item.distance <= self.max_distance(lead, stage)
+            item.distance <= reader.reach
             and item.id not in lead.seen
             and item.id not in lead.held
             and lead.done.keys() >= {*item.prerequisites}
-            and (not item.personas or self.persona(traits).id in item.personas)
+            and (not item.personas or reader.persona in item.personas)
             and (not item.products or lead.snapshot.product in item.products)
-            and item.language.lower()[:2] == self.language(traits)
+            and item.language.lower()[:2] == reader.language
             and _in_country(item, traits)
-            and not item.service
-            and item.state == "live"
             and (item.valid_until is None or self._day(traits, now) <= item.valid_until)
         )
 
