@@ -23,9 +23,10 @@ from services.ops.learning.rows import (
     rows_of,
     types_of,
 )
-from services.scorer.learning.attributes import NOTHING, PLACEHOLDERS, Column, column
+from services.scorer.learning.attributes import NOTHING, Column, column
 from services.scorer.learning.histories import B, F, History, I
 from services.scorer.learning.moments import Moments
+from services.scorer.model.readings import word
 from services.shared.errors import Reject
 
 MOST_MARKS = 20  # the rest are one mark more
@@ -276,8 +277,7 @@ def _histories(
 
 def _account(cell: str) -> str:
     """The name of an account; '' where none stands there."""
-    name = " ".join(cell.casefold().split())
-    return "" if name in PLACEHOLDERS else name
+    return word(cell)
 
 
 def traits_at(table: EventTable, leads: I, when: Moments) -> list[Column]:

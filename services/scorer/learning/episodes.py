@@ -63,7 +63,12 @@ class Episode(NamedTuple):
             code=self.code[:count],
             end=min(self.end, moment),
             converted=self.converted and is_over,
+            persons=[person for person in self.persons if person.at <= moment],
         )
+
+    def known(self, moment: int) -> Traits:
+        """What was known of the person at a moment (µs)."""
+        return next(each.traits for each in reversed(self.persons) if each.at <= moment)
 
 
 def episodes(fold: Fold, product: str, known: Known, lead: int, until: int) -> list[Episode]:
@@ -118,10 +123,7 @@ def traits_at(found: Sequence[Episode], when: Moments) -> list[Traits]:
     """What was known of the persons at moments of their episodes."""
     out: list[Traits] = []
     for place, at in zip(when.lead.tolist(), when.at.tolist(), strict=True):
-        known = found[place].persons
-        instant = round(at * DAY)
-        last = next(person for person in reversed(known) if person.at <= instant)
-        out.append(last.traits)
+        out.append(found[place].known(round(at * DAY)))
     return out
 
 
