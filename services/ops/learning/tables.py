@@ -94,7 +94,7 @@ def read(path: Path, written: MappingFile, progress: Progress) -> EventTable | L
         table.close()
 
 
-def _trait_columns(mapping: TableMapping, header: Header) -> list[tuple[str, int]]:
+def trait_columns(mapping: TableMapping, header: Header) -> list[tuple[str, int]]:
     """Names and places of the columns that are attributes."""
     if isinstance(mapping.traits, dict) and mapping.traits:
         named = ((name, header.find(of)) for name, of in mapping.traits.items())
@@ -122,7 +122,7 @@ def _used(mapping: TableMapping) -> Iterator[str]:
 
 
 def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject]) -> LeadTable:
-    traits = _trait_columns(mapping, header)
+    traits = trait_columns(mapping, header)
     key, at = (
         header.find(mapping.key) if mapping.key else None,
         times.reader(mapping.time, header, ZONE),
@@ -195,7 +195,7 @@ def _varied(columns: list[Column], skipped: Counter[str]) -> list[Column]:
 def _events(
     mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject]
 ) -> EventTable:
-    traits = _trait_columns(mapping, header)
+    traits = trait_columns(mapping, header)
     key = header.find(mapping.key)
     assert key is not None
     at, what = times.reader(mapping.time, header, ZONE), types_of(mapping, header)

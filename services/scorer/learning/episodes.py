@@ -14,7 +14,7 @@ from services.scorer.model.activity import Activity
 from services.scorer.model.estimate import values
 from services.scorer.model.explanation import ENDING
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import add
+from services.scorer.model.profile import add, tells_of_person
 from services.scorer.model.stage_filter import RESTARTING, StageModel
 from services.scorer.model.state import Step
 from services.scorer.model.window import Known
@@ -107,7 +107,7 @@ def _persons(fold: Fold, known: Known) -> list[Person]:
     profile = known.before
     persons = [Person(-(1 << 62), profile.fit_traits())]
     for event in known.events:
-        if event.data.traits or event.data.email or event.data.company:
+        if tells_of_person(event.data):
             add(profile, event, fold.declared)
             if (traits := profile.fit_traits()) != persons[-1].traits:
                 persons.append(Person(event.at, traits))
