@@ -13,11 +13,14 @@ import numpy as np
 from services.ingest.importing import times
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.table import Table
+from services.ingest.importing.times import Manners
 from services.ops.learning.mapping import FilterMapping
 from services.ops.learning.rows import (
     FAR_TIME,
     ZONE,
     Progress,
+    manners_of,
+    open_table,
     outcomes_of,
     plausible,
     rows_of,
@@ -80,17 +83,20 @@ def read(path: Path, written: MappingFile, fold: Fold, progress: Progress) -> Ac
     """The table's events by lead. Raises Reject where no row can be read."""
     mapping = written.mapping
     assert isinstance(mapping, FilterMapping)
-    table = Table(path, mapping.encoding, mapping.delimiter)
+    manners = manners_of(path, written, needed=True)
+    table = open_table(path, mapping)
     try:
         written.check(table.header)
-        return _acts(table, mapping, fold, progress)
+        return _acts(table, mapping, fold, manners, progress)
     finally:
         table.close()
 
 
-def _acts(table: Table, mapping: FilterMapping, fold: Fold, progress: Progress) -> Acts:
+def _acts(
+    table: Table, mapping: FilterMapping, fold: Fold, manners: Manners, progress: Progress
+) -> Acts:
     header = table.header
-    key, at = header.find(mapping.key), times.reader(mapping.time, header, ZONE)
+    key, at = header.find(mapping.key), times.reader(mapping.time, header, ZONE, manners)
     what = types_of(mapping, header)
     is_outcome = outcomes_of(mapping.outcome, header, what) if mapping.outcome else None
     columns = trait_columns(mapping, header)

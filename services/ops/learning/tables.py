@@ -11,13 +11,15 @@ from services.ingest.importing import times
 from services.ingest.importing.cells import matches, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
-from services.ingest.importing.table import Table
+from services.ingest.importing.times import Manners
 from services.ops.learning.mapping import TableMapping
 from services.ops.learning.rows import (
     FAR_TIME,
     ZONE,
     Progress,
     days_of,
+    manners_of,
+    open_table,
     outcomes_of,
     plausible,
     rows_of,
@@ -83,13 +85,15 @@ def read(path: Path, written: MappingFile, progress: Progress) -> EventTable | L
     """
     mapping = written.mapping
     assert isinstance(mapping, TableMapping)
-    table = Table(path, mapping.encoding, mapping.delimiter)
+    needed = mapping.kind == "events" or mapping.folds.by == "time"
+    manners = manners_of(path, written, needed=needed)
+    table = open_table(path, mapping)
     try:
         written.check(table.header)
         rows = rows_of(table, progress)
         if mapping.kind == "events":
-            return _events(mapping, table.header, rows)
-        return _leads(mapping, table.header, rows)
+            return _events(mapping, table.header, rows, manners)
+        return _leads(mapping, table.header, rows, manners)
     finally:
         table.close()
 
@@ -121,11 +125,13 @@ def _used(mapping: TableMapping) -> Iterator[str]:
         yield mapping.type.column or mapping.type.name
 
 
-def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject]) -> LeadTable:
+def _leads(
+    mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject], manners: Manners
+) -> LeadTable:
     traits = trait_columns(mapping, header)
     key, at = (
         header.find(mapping.key) if mapping.key else None,
-        times.reader(mapping.time, header, ZONE),
+        times.reader(mapping.time, header, ZONE, manners),
     )
     place, wanted = header.find(mapping.outcome.column), values_of(mapping.outcome.equals)
     assert place is not None
@@ -193,12 +199,12 @@ def _varied(columns: list[Column], skipped: Counter[str]) -> list[Column]:
 
 
 def _events(
-    mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject]
+    mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject], manners: Manners
 ) -> EventTable:
     traits = trait_columns(mapping, header)
     key = header.find(mapping.key)
     assert key is not None
-    at, what = times.reader(mapping.time, header, ZONE), types_of(mapping, header)
+    at, what = times.reader(mapping.time, header, ZONE, manners), types_of(mapping, header)
     is_outcome = outcomes_of(mapping.outcome, header, what)
     skipped: Counter[str] = Counter()
     leads: Leads = {}
