@@ -105,10 +105,9 @@ def _part_after(line: Line, since: int) -> float:
 def _acts(key: _Key, lines: Sequence[Line], library: Mapping[str, Content], zone: tzinfo) -> Ground:
     newest, delta = lines[-1], sum(line.delta for line in lines)
     title = title_of(key.what, library) if key.what and key.kind != "attributes" else ""
-    text = (
-        SIGNALS[key.signal] if title and key.signal in SIGNALS else line_in_words(newest, library)
-    )
-    text += f": “{title}”" if title and key.signal in SIGNALS else ""
+    text = line_in_words(newest, library)
+    if key.signal in SIGNALS and (title or len(lines) > 1):  # several addresses, one act
+        text = SIGNALS[key.signal] + (f": “{title}”" if title else "")
     times = f" {_number(len(lines))} times" if len(lines) > 1 else ""
     when = "this week" if times and key.is_recent else f"on {_day(newest.at, zone)}"
     last = "last " if times and not key.is_recent else ""
