@@ -25,7 +25,7 @@ from services.shared.http import web
 from services.shared.http.acting import acts
 from services.shared.http.keys import BEARER, ApiKeys, Scope, bearer
 from services.shared.http.paging import MAX_CURSOR, Cursors, Position
-from services.shared.http.parameters import only_declared
+from services.shared.http.parameters import NO_NUL, only_declared
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
 from services.shared.http.sessions import Sessions
@@ -72,7 +72,7 @@ def create_app(
     _add_touches(queries, engine, cursors)
     _add_enrolments(queries, engine, cursors)
     app.include_router(queries)
-    app.include_router(planned_api.create_router(planned, may_work, cursors))
+    app.include_router(planned_api.create_router(planned, may_query, may_work, cursors))
     app.include_router(create_router(engine, keys, rates, cursors, calls))
     return app
 
@@ -105,7 +105,7 @@ def _add_enrolments(router: APIRouter, engine: AsyncEngine, cursors: Cursors) ->
     @router.get("/v1/enrolments", tags=["enrolments"])
     async def enrolments(
         lead: uuid.UUID | None = None,
-        program: Annotated[str, Query(max_length=MAX_NAME)] = "",
+        program: Annotated[str, Query(max_length=MAX_NAME, pattern=NO_NUL)] = "",
         state: Literal[EnrolmentState, ""] = "",
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",

@@ -25,6 +25,7 @@ from services.nurture.channels.message import Message, render
 from services.nurture.channels.webhook import Webhook
 from services.nurture.rules.calls import call_of
 from services.nurture.rules.receivers import receiver_of
+from services.nurture.rules.waits import ASK_AGAIN
 from services.nurture.store.calls import CallStore
 from services.nurture.store.channel_stops import ChannelStops
 from services.nurture.store.enrolments import EnrolmentStore
@@ -182,7 +183,9 @@ class Delivery:
                 return
             if touch.status == "unknown":
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
-            await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
+            now = self._clock.now()
+            calls_at = _after_failing(now) if touch.status == "failed" else now
+            await EnrolmentStore(connection).call_after([touch.id], calls_at)
             await outbox.enqueue(connection, "nurture", [touch_events.failed(touch)])
         log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
         self._notify_relay()
@@ -200,7 +203,7 @@ class Delivery:
                     touch, status="failed", why=f"given up after {attempts} attempts: {why}"
                 )
                 await store.update(failed, was=["sending"])
-                await EnrolmentStore(connection).call_after([touch.id], now)
+                await EnrolmentStore(connection).call_after([touch.id], _after_failing(now))
                 await outbox.enqueue(connection, "nurture", [touch_events.failed(failed)])
             else:
                 wait_s = min(FIRST_RETRY_S * RETRY_FACTOR**attempts, LONGEST_RETRY_S)
@@ -233,6 +236,7 @@ class Delivery:
             waiting = replace(touch, status="due", due_at=until, reason="receiver_stopped")
             if await store.attempts(touch.id) >= ATTEMPTS:
                 waiting = replace(touch, status="failed", why=f"given up: {why}")
+                await EnrolmentStore(connection).call_after([touch.id], _after_failing(now))
                 await outbox.enqueue(connection, "nurture", [touch_events.failed(waiting)])
             await store.update(waiting, was=["sending"])
             await self._release(connection, touch.channel)
@@ -267,3 +271,10 @@ class Delivery:
                         raise
                     await asyncio.sleep(DATABASE_RETRY_S)
             yield connection
+
+
+def _after_failing(now: datetime) -> datetime:
+    """When the next step of a program is decided after a touch that did not leave: it may choose
+    the same item, and what was against that one needs time to pass.
+    """
+    return now + ASK_AGAIN

@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.nurture import touch_events
 from services.nurture.decided import record
 from services.nurture.previews import as_the_lead_reads_it
-from services.nurture.rules.answers import touch_of
+from services.nurture.rules.answers import next_touch
 from services.nurture.rules.decision import Send, recheck
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules, Withhold
-from services.nurture.rules.lead import Lead, Trigger
+from services.nurture.rules.lead import Lead
 from services.nurture.rules.steps import Step, step
 from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.leads import LeadStore
@@ -66,13 +66,12 @@ GONE = "`GET /v1/touches?lead=…` tells what became of it"
 
 class Upcoming(NamedTuple):
     """A planned touch: as things stand, with what the lead would read. `against` is what speaks
-    against it by now, '' where nothing does; `is_decided` unless it is yet to be decided at its
-    moment.
+    against it by now, '' where nothing does. One that is yet to be decided at its moment has no
+    `decided_at`.
     """
 
     touch: Touch
     state: PlannedState
-    is_decided: bool
     against: str
     acts: Sequence[Act]
     lead: Lead
@@ -234,15 +233,7 @@ class PlannedTouches:
     def _touch(self, lead: Lead, enrolment: Enrolment, done: Step, now: datetime) -> Touch:
         """The touch that a step leads to, whose moment may be yet to come."""
         assert done.upcoming
-        library = self._rules.library
-        persona = library.persona(lead.snapshot.traits).id
-        trigger = Trigger(
-            lead.snapshot.stage, enrolment.product, now, follows=True, persona=persona
-        )
-        touch = touch_of(
-            enrolment.next_touch(), enrolment.before, lead, trigger,
-            library.program(enrolment.program), done.upcoming, now,
-        )  # fmt: skip
+        touch = next_touch(self._rules, enrolment, done.upcoming, lead, now)
         at = done.enrolment.next_at or now
         return replace(touch, due_at=at, reason=done.enrolment.reason)
 
@@ -276,19 +267,19 @@ class PlannedTouches:
         """A touch as it would be checked at its moment."""
         touch = known.touch
         if touch.status != "due":
-            return Upcoming(touch, known.state, True, "", (), lead)
+            return Upcoming(touch, known.state, "", (), lead)
         others = replace(lead, held=lead.held - {touch.content})
         moment = max(touch.due_at or now, now)
         checked = recheck(
             self._rules, others, touch, moment, enrolment,
-            at_any_hour=known.was_urged and touch.channel == "call",
+            at_any_hour=known.state == "send-now" and touch.channel == "call",
         )  # fmt: skip
         if isinstance(checked, Withhold):
-            return Upcoming(touch, known.state, True, checked.why, (), lead)
+            return Upcoming(touch, known.state, checked.why, (), lead)
         by_now = replace(touch, content=checked.content.id, why=checked.why)
         if checked.due_at > moment:
             by_now = replace(by_now, due_at=checked.due_at, reason=checked.reason)
-        return Upcoming(by_now, known.state, True, "", (), lead)
+        return Upcoming(by_now, known.state, "", (), lead)
 
     def _of_enrolment(self, one: Enrolment, lead: Lead, now: datetime) -> Upcoming | None:
         """The next touch of an enrolment as it would be decided at its moment."""
@@ -297,7 +288,7 @@ class PlannedTouches:
             return None
         touch = self._touch(lead, one, done, max(one.next_at or now, now))
         by_then = replace(touch, decided_at=None, reason=touch.reason or one.reason)
-        return Upcoming(by_then, "planned", False, "", (), lead)
+        return Upcoming(by_then, "planned", "", (), lead)
 
     def _all_rendered(self, upcoming: Sequence[Upcoming]) -> list[Upcoming]:
         return [self._rendered(one) for one in upcoming]

@@ -1,7 +1,7 @@
 """The routes of what is planned, and of what people decide about it."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -14,10 +14,9 @@ from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http.acting import Acting, only
 from services.shared.http.keys import BEARER
 from services.shared.http.paging import MAX_CURSOR, Cursors, Position
-from services.shared.http.parameters import only_declared
+from services.shared.http.parameters import NO_NUL, only_declared
 from services.shared.http.problems import refusals
 
-NO_NUL = r"^[^\x00]*$"  # which PostgreSQL stores in no text
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 _ACT: dict[str, Any] = {
     "action": "hold",
@@ -77,6 +76,8 @@ class PlannedResponse(BaseModel):
     have. `reason` is what it waits for, `against` what speaks against it as things stand.
     """
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
     id: str
     lead: str
     email: str | None
@@ -106,7 +107,7 @@ class PlannedResponse(BaseModel):
             id=touch.id, lead=touch.lead, email=one.lead.snapshot.email or None,
             product=touch.product, program=touch.program, stage=touch.stage,
             content=touch.content, title=one.title, channel=touch.channel, state=one.state,
-            status=touch.status, decided=one.is_decided,
+            status=touch.status, decided=touch.decided_at is not None,
             due_at=rfc3339(touch.due_at) if touch.due_at else None, reason=touch.reason or None,
             why=touch.why or None, against=one.against or None, subject=one.subject,
             text=one.text, html=one.html,
@@ -129,14 +130,17 @@ class PlannedListResponse(BaseModel):
 
 
 def create_router(
-    planned: PlannedTouches, may_work: Callable[..., Any], cursors: Cursors
+    planned: PlannedTouches,
+    may_query: Callable[..., Any],
+    may_work: Callable[..., Any],
+    cursors: Cursors,
 ) -> APIRouter:
-    """The routes; `may_work` raises for who may not use them."""
-    router = APIRouter(
-        tags=["planned"], dependencies=[Depends(BEARER), Depends(may_work), Depends(only_declared)]
-    )
+    """The routes; `may_query` raises for who may not read, `may_work` for who may not decide."""
+    router = APIRouter(tags=["planned"])
+    reads = [Depends(BEARER), Depends(may_query), Depends(only_declared)]
+    works = [Depends(BEARER), Depends(may_work), Depends(only_declared)]
 
-    @router.get("/v1/planned", responses=refusals(400, 401, 403, 422, 429, 503))
+    @router.get("/v1/planned", dependencies=reads, responses=refusals(400, 401, 403, 422, 429, 503))
     async def upcoming(
         lead: uuid.UUID | None = None,
         program: Annotated[str, Query(max_length=200, pattern=NO_NUL)] = "",
@@ -162,7 +166,11 @@ def create_router(
             planned=[PlannedResponse.of(one) for one in page.upcoming], next=following
         )
 
-    @router.get("/v1/planned/{id}", responses=refusals(400, 401, 403, 404, 422, 429, 503))
+    @router.get(
+        "/v1/planned/{id}",
+        dependencies=reads,
+        responses=refusals(400, 401, 403, 404, 422, 429, 503),
+    )
     async def one(id: uuid.UUID) -> PlannedResponse:
         """One of them, whatever has become of it."""
         return PlannedResponse.of(await planned.one(id))
@@ -176,18 +184,24 @@ def create_router(
         "skip": "Never sends it, and goes on with the next item of the program.",
     }
     for action, about in decisions.items():
-        _add(router, planned, action, about)
+        _add(router, planned, works, action, about)
     return router
 
 
-def _add(router: APIRouter, planned: PlannedTouches, action: Action, about: str) -> None:
+def _add(
+    router: APIRouter,
+    planned: PlannedTouches,
+    works: Sequence[Any],
+    action: Action,
+    about: str,
+) -> None:
     @router.post(
         f"/v1/planned/{{id}}/{action}",
         responses=refusals(400, 401, 403, 404, 409, 413, 422, 429, 503),
         description=about,
         summary=action.replace("-", " ").capitalize(),
         operation_id=f"planned_{action.replace('-', '_')}",
-        dependencies=[only("marketing", "admin")],
+        dependencies=[*works, only("marketing", "admin")],
     )
     async def decide(id: uuid.UUID, body: Decided, actor: Acting) -> PlannedResponse:
         return PlannedResponse.of(await planned.decide(id, action, body.by, body.reason, actor))

@@ -118,7 +118,7 @@ class Planner:
         due = [*due, *self._entering(known, everything, due, now)]
         steps = [self._step(one, known, pending, now) for one in due]
         decisions = [
-            Decision(next_touch(self._rules, one, done, _lead(one, known), now), None)
+            Decision(next_touch(self._rules, one, done.decision, _lead(one, known), now), None)
             for one, done in zip(due, steps, strict=True)
             if done.decision
         ]

@@ -15,11 +15,9 @@ from services.shared.contracts.touch_reasons import CallAnswer
 from services.shared.http.acting import Acting, acts
 from services.shared.http.keys import BEARER, ApiKeys, bearer
 from services.shared.http.paging import MAX_CURSOR, Cursors, Position
-from services.shared.http.parameters import only_declared
+from services.shared.http.parameters import NO_NUL, only_declared
 from services.shared.http.problems import refusals
 from services.shared.http.rates import RateLimits
-
-NO_NUL = r"^[^\x00]*$"  # which PostgreSQL stores in no text
 
 
 class TaskOutcome(BaseModel):

@@ -5,18 +5,17 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from services.scorer.dependencies import BackendDep, may_query, only_declared, parse_time
-from services.shared.clock import from_us
+from services.scorer.dependencies import BackendDep, Period, may_query, only_declared
 from services.shared.http.keys import BEARER
 from services.shared.http.paging import MAX_CURSOR, Position
+from services.shared.http.parameters import NO_NUL
 from services.shared.http.problems import refusals
 from services.shared.http.responses import documented, json_response
 from services.shared.people.audit import MAX_NAME, Action
 from services.shared.people.audit_log import AuditFilter, AuditLine, as_csv, lines
 
-NO_NUL = r"^[^\x00]*$"  # which PostgreSQL stores in no text
 router = APIRouter(
     prefix="/v1",
     tags=["audit"],
@@ -60,7 +59,7 @@ CSV_CONTENT = {
 RESPONSES: list[type[msgspec.Struct]] = [AuditResponse]
 
 
-class AuditParameters(BaseModel):
+class AuditParameters(Period):
     """Which lines are asked for."""
 
     actor: str = Field(
@@ -70,16 +69,10 @@ class AuditParameters(BaseModel):
     subject: str = Field(
         "", max_length=MAX_NAME, pattern=NO_NUL, description="a whole subject, or its kind: `lead`"
     )
-    since: str = Field("", max_length=64, description="RFC 3339; from then on")
-    until: str = Field("", max_length=64, description="RFC 3339; before then")
 
     def filter(self) -> AuditFilter:
         """The filter. Raises Reject for a time that is none."""
-        since, until = (
-            from_us(parse_time(text, name)) if text else None
-            for name, text in (("since", self.since), ("until", self.until))
-        )
-        return AuditFilter(self.actor, self.action or "", self.subject, since, until)
+        return AuditFilter(self.actor, self.action or "", self.subject, *self.times())
 
 
 class AuditPage(AuditParameters):

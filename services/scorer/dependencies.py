@@ -22,7 +22,7 @@ from services.scorer.queries.sales_status import SalesReports
 from services.scorer.queries.timeline import TimelineQueries
 from services.scorer.queries.use import QueryUse
 from services.scorer.scoring import Scoring
-from services.shared.clock import to_us
+from services.shared.clock import from_us, to_us
 from services.shared.contracts.identity import Identifier
 from services.shared.errors import Reject
 from services.shared.http import parameters
@@ -197,3 +197,18 @@ def parse_time(text: str, where: str = "at") -> int:
             remedy="write it like 2026-01-31T12:00:00Z",
         )
     return to_us(moment)
+
+
+class Period(BaseModel):
+    """From when and until when something counts."""
+
+    since: str = Field("", max_length=64, description="RFC 3339; from then on")
+    until: str = Field("", max_length=64, description="RFC 3339; before then")
+
+    def times(self) -> tuple[datetime | None, datetime | None]:
+        """Its two ends, None for none. Raises Reject for a time that is none."""
+        since, until = (
+            from_us(parse_time(text, name)) if text else None
+            for name, text in (("since", self.since), ("until", self.until))
+        )
+        return since, until

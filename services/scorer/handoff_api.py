@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.scorer.dependencies import BackendDep, may_query, may_report, only_declared
-from services.scorer.handoffs.answers import Said
+from services.scorer.handoffs.answers import Details
 from services.scorer.handoffs.records import Answer, Status
 from services.scorer.handoffs.responses import (
     EXAMPLE,
@@ -46,10 +46,10 @@ class AnswerBody(BaseModel):
     until: str = Field("", max_length=100, pattern=NO_NUL, description="a day, as 2027-03-01")
     note: str = Field("", max_length=2_000, pattern=NO_NUL)
 
-    def said(self, actor: Actor) -> Said:
+    def details(self, actor: Actor) -> Details:
         """As it is kept: by the person who is signed in, where nobody is named."""
         by = self.by.strip() or (actor.name if actor.kind == "person" else "")
-        return Said(by, *(text.strip() for text in (self.reason, self.until, self.note)))
+        return Details(by, *(text.strip() for text in (self.reason, self.until, self.note)))
 
 
 @router.get("", dependencies=QUERY_KEY, responses=documented(200, "A page", EXAMPLES))
@@ -77,8 +77,8 @@ async def get_handoff(backend: BackendDep, handoff_id: uuid.UUID) -> Response:
 async def _answer(
     backend: BackendDep, handoff_id: uuid.UUID, answer: Answer, body: AnswerBody, actor: Actor
 ) -> Response:
-    said = body.said(actor)
-    handoff = await backend.handoff_answers.answer(handoff_id, answer, said, actor)
+    details = body.details(actor)
+    handoff = await backend.handoff_answers.answer(handoff_id, answer, details, actor)
     return json_response(HandoffResponse.of(handoff))
 
 
@@ -129,7 +129,7 @@ async def not_reached(
     """The lead was called in vain; it is called again on the day `until`, without one on the next
     working day. The hand-off stays open.
     """
-    handoff = await backend.handoff_answers.not_reached(handoff_id, body.said(actor), actor)
+    handoff = await backend.handoff_answers.not_reached(handoff_id, body.details(actor), actor)
     return json_response(HandoffResponse.of(handoff))
 
 
@@ -138,7 +138,7 @@ async def note_handoff(
     backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody, actor: Acting
 ) -> Response:
     """A note beside the hand-off."""
-    handoff = await backend.handoff_answers.note(handoff_id, body.said(actor), actor)
+    handoff = await backend.handoff_answers.note(handoff_id, body.details(actor), actor)
     return json_response(HandoffResponse.of(handoff))
 
 
@@ -147,5 +147,5 @@ async def undo_answer(
     backend: BackendDep, handoff_id: uuid.UUID, body: AnswerBody, actor: Acting
 ) -> Response:
     """Takes the last answer back, within ten minutes."""
-    handoff = await backend.handoff_answers.undo(handoff_id, body.said(actor), actor)
+    handoff = await backend.handoff_answers.undo(handoff_id, body.details(actor), actor)
     return json_response(HandoffResponse.of(handoff))

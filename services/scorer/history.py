@@ -55,9 +55,11 @@ class History:
                 for lead, profile in profiles.items()
             }
 
-    async def known_of(self, lead: uuid.UUID, but_for: Collection[str] = ()) -> Known:
-        """What the fold weighs of one lead, its profile made of its events."""
-        (found,) = [known async for known in self.known({lead: None}, but_for=but_for)]
+    async def known_of(
+        self, lead: uuid.UUID, profile: Profile | None = None, but_for: Collection[str] = ()
+    ) -> Known:
+        """What the fold weighs of one lead, its profile made of its events where none is given."""
+        (found,) = [known async for known in self.known({lead: profile}, but_for=but_for)]
         return found[lead]
 
     async def _newest(

@@ -1,12 +1,12 @@
 """HTTP about whether it works: reports, the leads behind their numbers, and their tables as CSV."""
 
-from datetime import datetime
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Response
+from pydantic import Field
 
-from services.scorer.dependencies import BackendDep, may_query, only_declared
+from services.scorer.dependencies import BackendDep, Period, may_query, only_declared
 from services.scorer.queries.reports import (
     Asked,
     Counted,
@@ -17,16 +17,18 @@ from services.scorer.queries.reports import (
     ReportName,
     Window,
 )
-from services.scorer.reports.made_or_born import Bar, MadeOrBorn, Peaks, Shares, made_or_born
+from services.scorer.reports.made_or_born import Bar, MadeOrBorn, Peaks, Shares
 from services.scorer.reports.shares import Share
-from services.scorer.reports.sources import DAYS, Equivalence, Worth, equivalence
+from services.scorer.reports.sources import DAYS, Equivalence, Worth
 from services.scorer.reports.tables import Column, ReportTable
 from services.shared.http.keys import BEARER
 from services.shared.http.paging import MAX_CURSOR
+from services.shared.http.parameters import NO_NUL
 from services.shared.http.problems import refusals
 from services.shared.http.responses import documented, json_response
 
 MAX_KEY = 200  # characters of a key of a row
+NOT_KEYS = {"figure", "limit", "cursor"}
 AT = "2026-11-02T03:10:00Z"
 LEAD = "0f8fad5b-d9cb-469f-a165-70867728950e"
 NOTE = HoldoutNote(0.1, 212, 97, "10% of the accounts are held out for good and no program touches "
@@ -85,18 +87,52 @@ router = APIRouter(
     generate_unique_id_function=lambda route: route.name,
     responses=refusals(400, 401, 403, 422, 429, 503),
 )
-Since = Annotated[
-    datetime | None, Query(description="RFC 3339; touches decided, and events, then or later")
-]
-Until = Annotated[datetime | None, Query(description="RFC 3339; those before")]
-Key = Annotated[str | None, Query(max_length=MAX_KEY)]
+Key = Annotated[str | None, Field(max_length=MAX_KEY, pattern=NO_NUL)]
 Name = Annotated[ReportName, Path()]
+
+
+class ReportParameters(Period):
+    """Of touches decided, and of events, between two times."""
+
+    def window(self) -> Window:
+        """The times. Raises Reject for one that is none."""
+        return Window(*self.times())
+
+
+class TableParameters(ReportParameters):
+    """One table."""
+
+    table: str = Field(max_length=50)
+
+
+class NumberParameters(TableParameters):
+    """A number of a table: its figure and the keys of its row; and which page of its leads."""
+
+    figure: str = Field(max_length=50)
+    program: Key = None
+    stage: Key = None
+    content: Key = None
+    channel: Key = None
+    product: Key = None
+    week: Key = None
+    kind: Key = None
+    owner: Key = None
+    outcome: Key = None
+    arm: Key = None
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: str = Field("", max_length=MAX_CURSOR)
+
+    def asked(self) -> Asked:
+        """The number."""
+        known = type(self).model_fields.keys() - TableParameters.model_fields.keys()
+        keys = self.model_dump(include={*known} - NOT_KEYS, exclude_none=True)
+        return Asked(self.table, self.figure, keys)
 
 
 @router.get("/made-or-born", responses=documented(200, "Ages at conversion", AGES))
 async def report_made_or_born(backend: BackendDep) -> Response:
     """Whether leads come ready or become so: their age at conversion."""
-    return json_response(made_or_born(await backend.reports.journeys()))
+    return json_response(await backend.reports.ages())
 
 
 @router.get("/sources", responses=documented(200, "What sources are worth", WORTH))
@@ -106,7 +142,7 @@ async def report_sources(
     reference: Annotated[str, Query(max_length=MAX_KEY)] = "",
 ) -> Response:
     """How many leads of one source are worth one of another, and what an outcome costs."""
-    return json_response(equivalence(await backend.reports.journeys(), days, reference))
+    return json_response(await backend.reports.worth(days, reference))
 
 
 @router.get("/holdout", responses=documented(200, "The hold-out, and the lift", HOLDOUT))
@@ -117,42 +153,19 @@ async def report_holdout(backend: BackendDep) -> Response:
 
 @router.get("/{report}", responses=documented(200, "The report", REPORT))
 async def get_report(
-    backend: BackendDep, report: Name, since: Since = None, until: Until = None
+    backend: BackendDep, report: Name, asked: Annotated[ReportParameters, Query()]
 ) -> Response:
     """A report as tables of counts."""
-    return json_response(await backend.reports.report(report, Window(since, until)))
+    return json_response(await backend.reports.report(report, asked.window()))
 
 
 @router.get("/{report}/leads", responses=documented(200, "What it counts", COUNTED))
 async def report_leads(
-    backend: BackendDep,
-    report: Name,
-    table: Annotated[str, Query(max_length=50)],
-    figure: Annotated[str, Query(max_length=50)],
-    program: Key = None,
-    stage: Key = None,
-    content: Key = None,
-    channel: Key = None,
-    product: Key = None,
-    week: Key = None,
-    kind: Key = None,
-    owner: Key = None,
-    outcome: Key = None,
-    arm: Key = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
+    backend: BackendDep, report: Name, asked: Annotated[NumberParameters, Query()]
 ) -> Response:
     """The leads behind a number: `table` and `figure` name it, the row's keys say which row."""
-    given = {
-        "program": program, "stage": stage, "content": content, "channel": channel,
-        "product": product, "week": week, "kind": kind, "owner": owner, "outcome": outcome,
-        "arm": arm,
-    }  # fmt: skip
-    keys = {name: value for name, value in given.items() if value is not None}
     found = await backend.reports.leads(
-        report, Asked(table, figure, keys), Window(since, until), limit, cursor
+        report, asked.asked(), asked.window(), asked.limit, asked.cursor
     )
     return json_response(found)
 
@@ -165,10 +178,8 @@ async def report_leads(
 async def report_csv(
     backend: BackendDep,
     report: Name,
-    table: Annotated[str, Query(max_length=50)],
-    since: Since = None,
-    until: Until = None,
+    asked: Annotated[TableParameters, Query()],
 ) -> Response:
     """One table of a report as CSV."""
-    found = await backend.reports.table(report, table, Window(since, until))
+    found = await backend.reports.table(report, asked.table, asked.window())
     return Response(found.csv(), media_type="text/csv")

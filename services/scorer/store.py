@@ -78,6 +78,23 @@ STATE_COLUMNS = (
     "qualified, announced_stage, announced_seq, announced_at, as_of, next_review_at"
 )
 
+_PAIRS = "unnest(CAST(:old AS uuid[]), CAST(:new AS uuid[])) AS m(old, new)"
+_MERGE = (
+    "DELETE FROM scorer.lead_state WHERE lead_id = ANY(:old)",
+    f"UPDATE scorer.touch t SET lead_id = m.new FROM {_PAIRS} WHERE t.lead_id = m.old",
+    f"UPDATE scorer.touch_result r SET lead_id = m.new FROM {_PAIRS} WHERE r.lead_id = m.old",
+    "INSERT INTO scorer.entry AS e SELECT DISTINCT ON (m.new) m.new, o.entered_at, "
+    f"o.announcement_id FROM scorer.entry o JOIN {_PAIRS} ON o.lead_id = m.old "
+    "ORDER BY m.new, o.entered_at, o.lead_id ON CONFLICT (lead_id) DO UPDATE "
+    "SET entered_at = excluded.entered_at, announcement_id = excluded.announcement_id "
+    "WHERE excluded.entered_at < e.entered_at",
+    "DELETE FROM scorer.entry WHERE lead_id = ANY(:old)",
+    # those that were merged into them before, then themselves
+    f"UPDATE scorer.lead l SET merged_into = m.new FROM {_PAIRS} WHERE l.merged_into = m.old",
+    f"UPDATE scorer.lead l SET merged_into = m.new, publish_at = NULL FROM {_PAIRS} "
+    "WHERE l.id = m.old",
+)
+
 
 class Store:
     """Access to the scorer's tables inside one transaction."""
@@ -329,22 +346,12 @@ class Store:
         """Notes into which leads others were merged; their history stays, their states and touches
         follow.
         """
-        for old, new in sorted(merged_away.items()):
-            for statement in (
-                "DELETE FROM scorer.lead_state WHERE lead_id = :old",
-                "UPDATE scorer.touch SET lead_id = :new WHERE lead_id = :old",
-                "UPDATE scorer.touch_result SET lead_id = :new WHERE lead_id = :old",
-                "INSERT INTO scorer.entry AS e SELECT CAST(:new AS uuid), entered_at, "
-                "announcement_id FROM scorer.entry WHERE lead_id = :old ON CONFLICT (lead_id) "
-                "DO UPDATE SET entered_at = excluded.entered_at, "
-                "announcement_id = excluded.announcement_id "
-                "WHERE excluded.entered_at < e.entered_at",
-                "DELETE FROM scorer.entry WHERE lead_id = :old",
-                "UPDATE scorer.lead SET merged_into = :new, publish_at = NULL "
-                "WHERE id = :old OR merged_into = :old",
-            ):
-                values = {"old": old, "new": new} if ":new" in statement else {"old": old}
-                await self._run(statement, **values)
+        if not merged_away:
+            return
+        old, new = (list(column) for column in zip(*sorted(merged_away.items()), strict=True))
+        for statement in _MERGE:
+            values = {"old": old} | ({"new": new} if ":new" in statement else {})
+            await self._run(statement, **values)
 
     # -- announcements and touches ----------------------------------------------------------------
 

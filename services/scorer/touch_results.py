@@ -12,12 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.records import IncomingEvent
 from services.shared.clock import from_us
-from services.shared.contracts.events import Touch, TouchEvent
+from services.shared.contracts.events import OWN_ACTS, Touch, TouchEvent
 
 MOVED_WITHIN = timedelta(days=14)  # a step forward after a touch counts for it
 BESIDE = timedelta(seconds=10)  # a click so near to a machine's on the same mail is the machine's
 LOCKS = 7166  # the seed of the locks under which a touch's row is made
-OWN_ACTS = frozenset({"event", "late_evidence"})  # causes of a step by which the lead itself moved
 KIND_OF = {
     "email_delivered": "delivered", "email_bounced": "bounced", "email_clicked": "clicked",
     "email_replied": "replied", "unsubscribed": "left", "email_complained": "left",
@@ -51,10 +50,12 @@ class TouchResults:
         """Notes stored touches, and events that answer one; of neither a repetition changes
         anything.
         """
-        latest = {
-            event.data.id: (event.data, event.time)
-            for event in sorted(touches, key=lambda each: (each.time, each.type))
-        }
+        latest: dict[str, Touch] = {}
+        decided: dict[str, datetime] = {}
+        for event in sorted(touches, key=lambda each: (each.time, each.type)):
+            latest[event.data.id] = event.data
+            at = event.data.decided_at or event.time
+            decided[event.data.id] = min(at, decided.get(event.data.id, at))
         answers = {
             (touch, KIND_OF[event.data.type], event.data.machine, from_us(event.at))
             for event in events
@@ -71,12 +72,18 @@ class TouchResults:
         if latest:
             columns = [
                 list(column)
-                for column in zip(*(_values(*each) for each in latest.values()), strict=True)
+                for column in zip(
+                    *(_values(each, decided[each.id]) for each in latest.values()), strict=True
+                )
             ]
             await self._run(_TOUCHES, **dict(zip(_COLUMNS, columns, strict=True)))
-            await self._run(_ENTRIES, ids=ids, reasons=NO_ENTRY)
+            kept = columns[0]
+            await self._run(_ENTRIES, ids=kept, reasons=NO_ENTRY)
+            await self._run(
+                _MOVED_BEFORE, ids=kept, stages=self._stages, within=MOVED_WITHIN,
+                causes=sorted(OWN_ACTS),
+            )  # fmt: skip
         await self._run(_RESULTS, ids=ids, beside=BESIDE)
-        await self._run(_MOVED_BEFORE, ids=ids, stages=self._stages, within=MOVED_WITHIN)
 
     async def moved(self, steps: Sequence[Moved]) -> None:
         """Notes steps forward for the touches that came before them."""
@@ -84,20 +91,15 @@ class TouchResults:
             lead, product, at = (list(column) for column in zip(*steps, strict=True))
             await self._run(_MOVED, leads=lead, products=product, times=at, within=MOVED_WITHIN)
 
-    def is_forward(self, from_stage: str, stage: str) -> bool:
-        """Whether a stage is known to lie behind another."""
-        known = {name: place for place, name in enumerate(self._stages)}
-        return known.get(stage, -1) > known.get(from_stage, len(known))
-
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
 
 
-def _values(touch: Touch, at: datetime) -> tuple[Any, ...]:
+def _values(touch: Touch, decided_at: datetime) -> tuple[Any, ...]:
     """In the order of _COLUMNS."""
     return (
         uuid.UUID(touch.id), _uuid(touch.announcement), touch.product, touch.program, touch.stage,
-        touch.content, touch.channel, bool(touch.requested), touch.decided_at or at, touch.sent_at,
+        touch.content, touch.channel, bool(touch.requested), decided_at, touch.sent_at,
     )  # fmt: skip
 
 
@@ -148,7 +150,7 @@ _MOVED_BEFORE = """UPDATE scorer.touch_result r SET moved_at = m.at FROM (
         SELECT s.id, min(n.cause_at) AS at FROM scorer.touch_result s
         JOIN scorer.lead l ON l.id = s.lead_id OR l.merged_into = s.lead_id
         JOIN scorer.announcement n ON n.lead_id = l.id AND n.product = s.product
-            AND n.cause IN ('event', 'late_evidence') AND n.cause_at > s.sent_at
+            AND n.cause = ANY(:causes) AND n.cause_at > s.sent_at
             AND n.cause_at < s.sent_at + CAST(:within AS interval)
             AND array_position(CAST(:stages AS text[]), n.stage)
                 > array_position(CAST(:stages AS text[]), n.from_stage)

@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     )
     nurture_url: str = Field(
         f"http://127.0.0.1:{PORTS['nurture']}",
-        description="where the scorer reaches nurture, for what is planned and for content",
+        description="where the scorer reaches nurture, for what is planned and for programs",
     )
     allowed_pages: list[str] = Field(
         [], description="list (a, b or JSON) of address prefixes that a form's `_next` may name"

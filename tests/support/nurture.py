@@ -79,6 +79,7 @@ def lead(**fields: Any) -> Lead:
         for name in (
             "id",
             "consent",
+            "phone_consent",
             "seen",
             "done",
             "had",

@@ -15,6 +15,7 @@ from playwright.async_api import (
     BrowserContext,
     ConsoleMessage,
     Page,
+    Route,
     ViewportSize,
     async_playwright,
     expect,
@@ -100,6 +101,24 @@ async def wait_until(look: Callable[[], Any], seconds: float = 20) -> Any:
 
 def address() -> str:
     return f"jo-{uuid.uuid4().hex[:10]}@page-test.example"
+
+
+async def test_a_stream_that_is_refused_is_opened_again(system: Any, browser: Browser) -> None:
+    page, _ = await visit(browser, system)
+    asked: list[str] = []
+
+    async def refuse_the_first(route: Route) -> None:
+        asked.append(route.request.url)
+        await (route.fulfill(status=503) if len(asked) == 1 else route.continue_())
+
+    await page.clock.install()
+    await page.route("**/stream", refuse_the_first)
+    await page.reload()
+    await expect(page.locator("#state")).to_contain_text("interrupted")
+    await page.clock.fast_forward(10_000)
+    await expect(page.locator("#state")).to_have_text("")
+    assert len(asked) == 2
+    await page.context.close()
 
 
 async def test_a_link_signs_in_and_the_key_stays_out_of_sight(
@@ -261,7 +280,7 @@ async def test_on_a_phone_sections_fold_and_what_is_asked_for_is_open(
     page, wrong = await visit(browser, system, viewport=PHONE)
     await page.goto(f"{system.scorer}/leads/{lead}")
     folded = page.locator("details.fold")
-    assert await folded.count() == 5
+    assert await folded.count() == 6
     assert not await folded.evaluate_all("all => all.some((each) => each.open)")
     await expect(page.get_by_role("link", name="0151 2345678").first).to_be_visible()
     await expect(page.locator(".history")).to_be_hidden()

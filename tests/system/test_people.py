@@ -4,12 +4,15 @@ import asyncio
 import json
 import tempfile
 import uuid
+from collections.abc import Iterator
 from email import message_from_bytes, policy
 from typing import Any
 
 import httpx
 import pytest
 from playwright.async_api import Browser, expect
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 from typer.testing import CliRunner
 
 from services.ops.__main__ import app as command_line
@@ -18,6 +21,21 @@ from tests.system.test_page import DESKTOP, PHONE, browser, visit, wait_until
 
 WORDS = "garden winter bicycle seven"
 __all__ = ["browser"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_afterwards(system: System) -> Iterator[None]:
+    """Other tests of this system sign in with a key, as where there is nobody."""
+    yield
+
+    async def disable_all() -> None:
+        address = system.database.replace("postgresql://", "postgresql+asyncpg://")
+        engine = create_async_engine(address)
+        async with engine.begin() as connection:
+            await connection.execute(text("UPDATE access.person SET disabled_at = now()"))
+        await engine.dispose()
+
+    asyncio.run(disable_all())
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +68,8 @@ async def mailed_link(system: System, address: str) -> str:
     async def look() -> str:
         for file in system.mail.glob("*.eml"):
             mail = message_from_bytes(file.read_bytes(), policy=policy.default)
-            if mail["To"] == address and "/sign-in/link" in (text := mail.get_content()):
-                return next(line for line in text.splitlines() if "/sign-in/link" in line)
+            if mail["To"] == address and "/sign-in/link" in (body := mail.get_content()):
+                return next(line for line in body.splitlines() if "/sign-in/link" in line)
         return ""
 
     return str(await wait_until(look))

@@ -44,8 +44,9 @@ CREATE TABLE access.audit (
     details jsonb NOT NULL
 );
 CREATE INDEX audit_action ON access.audit (action, id);
-CREATE INDEX audit_actor ON access.audit (actor, id);
-CREATE INDEX audit_subject ON access.audit (subject, id);
+CREATE INDEX audit_actor ON access.audit (actor);
+CREATE INDEX audit_actor_id ON access.audit (actor_id);
+CREATE INDEX audit_subject ON access.audit (subject text_pattern_ops);
 CREATE INDEX audit_at ON access.audit (at);
 CREATE FUNCTION access.refuse_rewriting() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION 'access.audit takes new lines only' USING ERRCODE = 'restrict_violation'; END $$;

@@ -27,6 +27,7 @@ COMMENT ON TABLE access.untracked IS 'touches of people who refused to be measur
 DOWN = """
 DROP TABLE access.untracked;
 DROP TABLE nurture.planned_act;
+DROP INDEX nurture.touch_skipped;
 ALTER TABLE nurture.enrolment DROP COLUMN next_touch;
 ALTER TABLE nurture.touch DROP COLUMN held_at, DROP COLUMN urged_at
 """

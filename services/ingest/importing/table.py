@@ -22,6 +22,7 @@ from services.ingest.importing.detection import (
 from services.ingest.importing.encodings import encodings_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.sheets import is_spreadsheet, open_rows, read_rows
+from services.shared.contracts.identity import AROUND
 from services.shared.errors import Reject
 
 MAX_LINE = 1 << 20  # characters
@@ -43,6 +44,10 @@ class Row(NamedTuple):
     line: int
     cells: list[str]
     reject: Reject | None = None
+
+    def is_filled(self) -> bool:
+        """Whether any cell holds more than space and invisible marks."""
+        return any(cell.strip(AROUND) for cell in self.cells)
 
 
 class Table:
@@ -130,7 +135,7 @@ class Table:
         rows = (Row(line, cells) for line, cells in enumerate(read_rows(self._text), 1))
         first = list(islice(rows, LINES))
         if not self.skip_lines:
-            filled = ((row.line, len(row.cells)) for row in first if any(map(str.strip, row.cells)))
+            filled = ((row.line, len(row.cells)) for row in first if row.is_filled())
             self.skippable = preamble(filled)
         self._given = islice(chain(first, rows), self.skip_lines, None)
 
@@ -149,7 +154,7 @@ class Table:
         """
         width = len(self.header.names)
         for row in self._records():
-            if row.reject or any(map(str.strip, row.cells)):
+            if row.reject or row.is_filled():
                 found = row if len(row.cells) == width or row.reject else _fitted(row, width)
                 yield self._merged(found) if self._doubled and not found.reject else found
 
@@ -177,7 +182,7 @@ class Table:
                     where=f"line {row.line}",
                     remedy=row.reject.remedy,
                 )
-            if any(map(str.strip, row.cells)):
+            if row.is_filled():
                 if len(row.cells) > MAX_COLUMNS:
                     raise Reject(
                         f"more than {MAX_COLUMNS} columns",

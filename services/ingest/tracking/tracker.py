@@ -155,19 +155,28 @@ class EngagementTracker:
         await self._store(preferences.interactions(claim.touch_id, chosen), request)
 
     async def _try_store(self, item: Item, request: Request) -> None:
-        """Stores what nobody shall wait or fail for; nothing of who has refused that since the mail
-        went out.
+        """Stores what nobody shall fail for; nothing of who has refused that since the mail went
+        out.
         """
-        if await self._measuring.is_refused(item.touch_id):
-            return
         try:
-            await self._store([item], request)
+            await self._store([item], request, measured=True)
         except Reject as reject:
             REFUSED.labels(METRIC_LABEL, reject.kind).inc()
 
-    async def _store(self, items: Sequence[Item], request: Request, address: str = "") -> None:
-        """Stores items, their consents also for the address of this keyed hash."""
+    async def _store(
+        self,
+        items: Sequence[Item],
+        request: Request,
+        address: str = "",
+        *,
+        measured: bool = False,
+    ) -> None:
+        """Stores items, their consents also for the address of this keyed hash; of what is
+        `measured`, nothing of a recipient who refuses that.
+        """
         owner = self._admission.admit_without_key(request, SOURCE)
+        if measured and await self._measuring.is_refused(items[0].touch_id):
+            return
         receipt = Receipt(SOURCE, self.clock.now(), time.time())
         consents = [consent for item in items for consent in item.consent]
         self._normaliser.take(items, receipt)

@@ -13,13 +13,19 @@ from services.nurture.rules.decision import Send, answer_request, decide, rechec
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead, Trigger
-from services.nurture.rules.steps import Step, entered
-from services.shared.contracts.events import Change, ChangeEvent, Touch, derived
+from services.nurture.rules.steps import entered
+from services.shared.contracts.events import (
+    OWN_ACTS,
+    Change,
+    ChangeEvent,
+    Touch,
+    derived,
+    is_forward,
+)
 from services.shared.contracts.provenance import decode_provenance, encode_provenance
 from services.shared.playbook.programs import Program
 
 STAGE_CHANGED = "lead.stage_changed.v1"
-OWN_ACTS = frozenset({"event", "late_evidence"})  # causes of a change
 
 
 class Answer(NamedTuple):
@@ -106,15 +112,16 @@ def answers_to_requests(rules: Rules, event: ChangeEvent, lead: Lead, now: datet
     return touches
 
 
-def next_touch(rules: Rules, before: Enrolment, done: Step, lead: Lead, now: datetime) -> Touch:
-    """The touch that a step has decided, after the one of the enrolment before it."""
+def next_touch(
+    rules: Rules, before: Enrolment, decision: Send | Withhold, lead: Lead, now: datetime
+) -> Touch:
+    """The touch that a step decides, after the one of the enrolment before it."""
     library = rules.library
     persona = library.persona(lead.snapshot.traits).id
     trigger = Trigger(lead.snapshot.stage, before.product, now, follows=True, persona=persona)
-    assert done.decision is not None
     touch = touch_of(
-        done.enrolment.last_touch, before.before, lead, trigger,
-        library.program(before.program), done.decision, now,
+        before.next_touch(), before.before, lead, trigger,
+        library.program(before.program), decision, now,
     )  # fmt: skip
     return touch if touch.program else replace(touch, program=before.program)
 
@@ -140,6 +147,5 @@ def rechecked(
 
 def is_step_forward(stages: Sequence[str], change: Change) -> bool:
     """Whether a stage change is one that the lead took forward by its own act."""
-    places = {stage: place for place, stage in enumerate(stages)}
-    forward = places.get(change.stage, -1) > places.get(change.from_stage, len(places))
+    forward = is_forward(stages, change.from_stage, change.stage)
     return forward and change.cause in OWN_ACTS and change.cause_at is not None

@@ -4,10 +4,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from services.shared.contracts.events import Snapshot, Touch
-from services.shared.errors import Reject
 from services.shared.playbook.sections import Calls, Playbook
 
-PHONE = "phone:marketing"
 MOST_REASONS = 3
 LONGEST = 200  # characters of an assignee or a phone number
 
@@ -29,12 +27,7 @@ class Call(NamedTuple):
 def call_of(
     playbook: Playbook, touch: Touch, snapshot: Snapshot, text: str, link: str, now: datetime
 ) -> Call:
-    """The call that stands for a touch; `text` is what a mail would say, with `link`. Raises Reject
-    where the person refused to be called.
-    """
-    refused = snapshot.consents.get(PHONE)
-    if refused and refused.state == "withdrawn":
-        raise Reject("the lead refuses calls")
+    """The call that stands for a touch; `text` is what a mail would say, with `link`."""
     calls = playbook.calls
     return Call(
         touch=touch.id,

@@ -5,6 +5,7 @@ from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from services.nurture.rules import consent
 from services.nurture.rules.after_loss import EDUCATION, policy_of
 from services.nurture.rules.lead import Lead, Trigger
 from services.nurture.rules.learned import NO_EVIDENCE, Cell, Evidence, draw
@@ -155,11 +156,19 @@ class Library:
             if is_wanted(item, lead.snapshot.traits)
             and self.suits(lead, stage, item, now)
             and channel in ("", channel_of(program, item))
+            and self._may_go(lead, program, item)
         ]
         if tone(program.silence, unanswered(lead)) in ("other", "pause"):
             suitable = self._otherwise(lead, program, suitable) or suitable
         topic = self.topic_answered(lead)
         return sorted(suitable, key=lambda item: item.topic != topic)
+
+    def _may_go(self, lead: Lead, program: Program, item: Content) -> bool:
+        """Whether an item by another channel than its program's is permitted by that channel."""
+        channel, is_double = channel_of(program, item), self._playbook.consent.double_opt_in
+        return channel == program.channel or not consent.why_not_by(
+            channel, lead, double_opt_in=is_double
+        )
 
     def topic_answered(self, lead: Lead) -> str | None:
         """The topic of the item that the lead has turned to last."""

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from services.nurture.rules.lead import Lead
 from services.shared.contracts.consent import DOUBLE_OPT_IN, SOFT_BOUNCES
 from services.shared.contracts.events import ConsentState
 
@@ -24,6 +25,13 @@ def why_not_permitted(
     if consent is None:
         return f"no permission {what} this lead is known"
     return _withdrawn(consent) or "the permission is not confirmed"
+
+
+def why_not_by(channel: str, lead: Lead, *, double_opt_in: bool) -> str | None:
+    """What is missing for a touch of this channel that nobody asked for; None where nothing is."""
+    if channel == "call":  # which nobody confirms from a mailbox
+        return why_not_permitted(lead.phone_consent, double_opt_in=False, what="to call")
+    return why_not_permitted(lead.consent, double_opt_in=double_opt_in)
 
 
 def withdrawn_since(consent: ConsentState | None, at: datetime) -> str | None:

@@ -213,12 +213,9 @@ def _edited(case: Case) -> str | None:
 
 
 def _not_permitted(case: Case) -> str | None:
-    if case.channel == "call":  # which nobody confirms from a mailbox
-        return consent.why_not_permitted(
-            case.lead.phone_consent, double_opt_in=False, what="to call"
-        )
-    double_opt_in = case.rules.playbook.consent.double_opt_in
-    return consent.why_not_permitted(case.lead.consent, double_opt_in=double_opt_in)
+    return consent.why_not_by(
+        case.channel, case.lead, double_opt_in=case.rules.playbook.consent.double_opt_in
+    )
 
 
 def _before_hand_off(case: Case) -> str | None:

@@ -95,7 +95,7 @@ def step(
     if is_goal_reached(program, lead):
         over = why_over(program, lead) or ""
         return _rest(replace(enrolment, state="completed", left_at=now), "", over)
-    trigger = Trigger(lead.snapshot.stage, program.product, now, follows=True)
+    trigger = Trigger(lead.snapshot.stage, enrolment.product, now, follows=True)
     if why := why_over(program, lead) or _why_outside(rules, program, lead, trigger):
         left_at = now if enrolment.state == "active" else enrolment.left_at
         return _rest(replace(enrolment, state="left", left_at=left_at), "", why)

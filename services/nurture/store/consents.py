@@ -8,11 +8,22 @@ from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.nurture.store.snapshots import uuid_of
 from services.shared.contracts.consent import TRACKING
 from services.shared.contracts.events import ConsentChanged, ConsentEvent, ConsentState
 from services.shared.db import rows
 
 CHANNEL, CALLS, PURPOSE = "email", "phone", "marketing"  # of the consents that nurture asks for
+
+
+class Asked(NamedTuple):
+    """A permission: by which channel, for what."""
+
+    channel: str
+    purpose: str
+
+
+TO_WRITE, TO_CALL = Asked(CHANNEL, PURPOSE), Asked(CALLS, PURPOSE)
 
 
 class ConsentStore:
@@ -71,7 +82,7 @@ class ConsentStore:
         answers = [
             (touch, consent)
             for consent in consents
-            if consent.state == "withdrawn" and (touch := _uuid(consent.touch))
+            if consent.state == "withdrawn" and (touch := uuid_of(consent.touch))
         ]
         if not answers:
             return []
@@ -88,16 +99,18 @@ class ConsentStore:
         ]
 
     async def under(
-        self, identifiers: Iterable[str], channel: str = CHANNEL, purpose: str = PURPOSE
-    ) -> list[tuple[str, ConsentState]]:
-        """The kept consents under these hashed identifiers."""
+        self, identifiers: Iterable[str], asked: Sequence[Asked]
+    ) -> list[tuple[str, Asked, ConsentState]]:
+        """The kept consents under these hashed identifiers, of those that are asked for."""
+        channels, purposes = zip(*asked, strict=True)
         found = await rows(
             self._connection,
-            "SELECT identifier, refused, general, basis, said_at FROM nurture.consent "
-            "WHERE identifier = ANY(:identifiers) AND channel = :channel AND purpose = :purpose",
-            identifiers=list(identifiers), channel=channel, purpose=purpose,
+            "SELECT identifier, channel, purpose, refused, general, basis, said_at "
+            "FROM nurture.consent WHERE identifier = ANY(:identifiers) AND (channel, purpose) IN "
+            "(SELECT * FROM unnest(CAST(:channels AS text[]), CAST(:purposes AS text[])))",
+            identifiers=list(identifiers), channels=list(channels), purposes=list(purposes),
         )  # fmt: skip
-        return [(row.identifier, _state(row)) for row in found]
+        return [(row.identifier, Asked(row.channel, row.purpose), _state(row)) for row in found]
 
     async def of_tracking(self, identifiers: Iterable[str]) -> list[tuple[str, ConsentState]]:
         """The same of the permission to measure, of any channel."""
@@ -114,14 +127,6 @@ def _is_refusal(consent: ConsentChanged) -> bool:
     """Whether it takes back what nurture asks for."""
     asked = (CHANNEL, CALLS)
     return (consent.state, consent.purpose) == ("withdrawn", PURPOSE) and consent.channel in asked
-
-
-def _uuid(touch_id: str) -> uuid.UUID | None:
-    """None for what is no id of a touch: others write it."""
-    try:
-        return uuid.UUID(touch_id)
-    except ValueError:
-        return None
 
 
 class _Key(NamedTuple):

@@ -39,11 +39,11 @@ async def waiting(connection: AsyncConnection, now: datetime) -> list[Waiting]:
 
 
 async def held(connection: AsyncConnection, now: datetime) -> list[Waiting]:
-    """What is due, without counting what is planned for later."""
+    """What is due, without counting what is planned for later or held by a person."""
     found = await rows(
         connection,
         """SELECT channel, program, count(*) AS held FROM nurture.touch
-        WHERE status = 'due' AND due_at <= :now GROUP BY channel, program
+        WHERE status = 'due' AND due_at <= :now AND held_at IS NULL GROUP BY channel, program
         ORDER BY channel, program""",
         now=now,
     )

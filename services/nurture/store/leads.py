@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK, WITH_SALES, most_careful
 from services.nurture.rules.lead import Had, Lead
-from services.nurture.store.consents import CALLS
+from services.nurture.store.consents import TO_CALL, TO_WRITE, Asked
 from services.nurture.store.lead_consents import consents_of
 from services.nurture.store.merges import LeadMerges
 from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore, uuids
@@ -146,8 +146,9 @@ class LeadStore:
         others = sorted(set().union(*related.values()) - {*ids})
         everybody = {**snapshots, **(await self._snapshots_of(others) if others else {})}
         history = await self._history(ids, related, addresses, now)
-        given = (self._connection, snapshots, addresses, related, everybody)
-        consents, phone = await consents_of(*given), await consents_of(*given, CALLS)
+        consents = await consents_of(
+            self._connection, snapshots, addresses, related, everybody, (TO_WRITE, TO_CALL)
+        )
         traits: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for key, snapshot in everybody.items():
             traits[key.lead].append(snapshot.traits)
@@ -164,25 +165,26 @@ class LeadStore:
                 traits=most_careful(snapshot.traits, asked),
                 sales_status=with_sales.get(key.lead, snapshot.sales_status),
             )
-            lead = history.lead(key, careful, addresses[key], consents.get(key))
-            leads[key] = msgspec.structs.replace(lead, phone_consent=phone.get(key))
+            asked_for = consents[TO_WRITE].get(key), consents[TO_CALL].get(key)
+            leads[key] = history.lead(key, careful, addresses[key], *asked_for)
         counted = _with_mailed(leads, related, everybody, now)
         return await self._with_accounts(counted, account_of)
 
     async def permissions(
-        self, leads: Iterable[str], channel: str, purpose: str
-    ) -> dict[LeadKey, tuple[KnownSnapshot, ConsentState | None]]:
-        """Snapshots with what counts of a consent for their addresses, as for mails."""
+        self, leads: Iterable[str], *asked: Asked
+    ) -> dict[LeadKey, tuple[KnownSnapshot, dict[Asked, ConsentState]]]:
+        """Snapshots with what counts of consents for their addresses, as for mails."""
         ids = sorted({*leads})
         snapshots = await self._snapshots_of(ids)
         addresses = {key: self._address(snapshot) for key, snapshot in snapshots.items()}
         related = await self._related(ids, addresses)
         others = sorted(set().union(*related.values()) - {*ids}) if related else []
         everybody = {**snapshots, **(await self._snapshots_of(others) if others else {})}
-        found = await consents_of(
-            self._connection, snapshots, addresses, related, everybody, channel, purpose
-        )
-        return {key: (snapshot, found.get(key)) for key, snapshot in snapshots.items()}
+        found = await consents_of(self._connection, snapshots, addresses, related, everybody, asked)
+        return {
+            key: (snapshot, {each: found[each][key] for each in asked if key in found[each]})
+            for key, snapshot in snapshots.items()
+        }
 
     async def _with_accounts(
         self, leads: dict[LeadKey, Lead], account_of: Callable[[Snapshot], str]
@@ -330,7 +332,12 @@ class _History(NamedTuple):
     answered_since: datetime
 
     def lead(
-        self, key: LeadKey, snapshot: Snapshot, address: str, consent: ConsentState | None
+        self,
+        key: LeadKey,
+        snapshot: Snapshot,
+        address: str,
+        consent: ConsentState | None,
+        phone_consent: ConsentState | None,
     ) -> Lead:
         """The lead for a decision."""
         if stage := self.stages.get(key.lead):
@@ -344,6 +351,7 @@ class _History(NamedTuple):
             snapshot=snapshot,
             address=address,
             consent=consent,
+            phone_consent=phone_consent,
             seen=frozenset(content for content, _ in seen),
             done=_latest(seen),
             had=tuple(map(_had, had)),

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.comparison import Drawn
 from services.nurture.rules.learned import Cell, Evidence, Outcomes
+from services.nurture.store.snapshots import uuid_of
 from services.shared.contracts.events import ConsentChanged
 from services.shared.db import rows
 
@@ -49,7 +50,7 @@ class OutcomeStore:
         """Notes the first refusal that answers each touch."""
         refused: dict[uuid.UUID, datetime] = {}
         for consent in consents:
-            if consent.state == "withdrawn" and (touch := _uuid(consent.touch)):
+            if consent.state == "withdrawn" and (touch := uuid_of(consent.touch)):
                 refused[touch] = min(consent.at, refused.get(touch, consent.at))
         if refused:
             await self._connection.execute(
@@ -74,14 +75,6 @@ class OutcomeStore:
             Drawn(row.content, row.propensity, row.progressed - REFUSAL_COST * row.refused)
             for row in found
         ]
-
-
-def _uuid(touch_id: str) -> uuid.UUID | None:
-    """None for what is no id of a touch: others write it."""
-    try:
-        return uuid.UUID(touch_id)
-    except ValueError:
-        return None
 
 
 _DRAWN = """SELECT content, propensity, (progressed_at IS NOT NULL)::int AS progressed,

@@ -36,7 +36,6 @@ class PlannedTouch(NamedTuple):
 
     touch: Touch
     state: PlannedState
-    was_urged: bool
 
 
 class Place(NamedTuple):
@@ -184,7 +183,7 @@ def _planned(row: Any) -> PlannedTouch:
         state = "held"
     elif row.urged_at:
         state = "send-now"
-    return PlannedTouch(touch, state, row.urged_at is not None)  # type: ignore[arg-type]
+    return PlannedTouch(touch, state)  # type: ignore[arg-type]
 
 
 _TOUCH = f"SELECT {COLUMNS}, held_at, urged_at FROM nurture.touch"

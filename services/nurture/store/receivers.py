@@ -3,7 +3,6 @@
 The page and the command line read `access.receiver` too.
 """
 
-import uuid
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,6 +21,7 @@ from services.nurture.rules.receivers import (
     answer_of,
     verdict,
 )
+from services.nurture.store.snapshots import uuid_of
 from services.shared.contracts.consent import DELIVERY
 from services.shared.contracts.events import ConsentChanged
 from services.shared.db import rows
@@ -97,8 +97,10 @@ class ReceiverStore:
         """
         for basis, column in COLUMNS.items():
             alike = [one for one in reports if one.basis.partition(" ")[0] == basis]
-            named = {touch: one.at for one in alike if (touch := _uuid(one.touch))}
-            others = {one.address: one.at for one in alike if one.address and not _uuid(one.touch)}
+            named = {touch: one.at for one in alike if (touch := uuid_of(one.touch))}
+            others = {
+                one.address: one.at for one in alike if one.address and not uuid_of(one.touch)
+            }
             if named:
                 await self._run(_NAMED.format(column), ids=[*named], times=[*named.values()])
             if others:
@@ -115,7 +117,7 @@ class ReceiverStore:
         against = {
             touch: one
             for one in reports
-            if (touch := _uuid(one.touch))
+            if (touch := uuid_of(one.touch))
             and one.purpose == DELIVERY
             and answer_of(one.basis).remedy
         }
@@ -209,14 +211,6 @@ class ReceiverStore:
 
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
-
-
-def _uuid(touch_id: str) -> uuid.UUID | None:
-    """None for what is no id of a touch: others write it."""
-    try:
-        return uuid.UUID(touch_id)
-    except ValueError:
-        return None
 
 
 _COMPLAINTS = """SELECT c.receiver, c.complained, s.sent FROM (

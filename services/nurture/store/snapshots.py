@@ -145,6 +145,14 @@ _KEEP = """INSERT INTO nurture.lead AS l
 unpack = msgspec.msgpack.Decoder(KnownSnapshot).decode
 
 
+def uuid_of(touch_id: str) -> uuid.UUID | None:
+    """None for what is no id of a touch: others write it."""
+    try:
+        return uuid.UUID(touch_id)
+    except ValueError:
+        return None
+
+
 def uuids(texts: Iterable[str]) -> list[uuid.UUID]:
     """Ids as the database has them."""
     return [uuid.UUID(text) for text in texts]

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.store.consents import ConsentStore
-from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore
+from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore, uuid_of
 from services.shared.contracts.consent import TRACKING, prevailing
 from services.shared.contracts.events import ConsentChanged, ConsentState, Snapshot, keyed_hash
 from services.shared.db import rows
@@ -54,15 +54,15 @@ async def leads_of(
     connection: AsyncConnection, consents: Iterable[ConsentChanged]
 ) -> dict[LeadKey, KnownSnapshot]:
     """The leads at whose addresses, or in answer to whose touches, something was said of it."""
-    said = [each for each in consents if TRACKING in (each.channel, each.purpose)]
-    if not said:
+    about = [each for each in consents if TRACKING in (each.channel, each.purpose)]
+    if not about:
         return {}
     found = await rows(
         connection,
         "SELECT lead_id FROM nurture.address_lead WHERE address = ANY(:addresses) "
-        "UNION SELECT lead_id FROM nurture.touch WHERE id::text = ANY(:touches)",
-        addresses=[each.address for each in said if each.address],
-        touches=[each.touch for each in said if each.touch],
+        "UNION SELECT lead_id FROM nurture.touch WHERE id = ANY(:touches)",
+        addresses=[each.address for each in about if each.address],
+        touches=[touch for each in about if (touch := uuid_of(each.touch))],
     )
     stored = await SnapshotStore(connection).stored(str(row.lead_id) for row in found)
     return {key: row.snapshot for key, row in stored.items()}

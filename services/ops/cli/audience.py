@@ -1,19 +1,18 @@
 """`ripeline audience`: lists of people for other tools, by what each has agreed to."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture.rules.grounds import Rules
-from services.ops.cli.options import Json, PlaybookFolder, end, say, whole_table
+from services.ops.cli.options import Json, PlaybookFolder, end, say, whole_table, with_engine
 from services.ops.commands import audiences
 from services.ops.commands.current import current_settings
 from services.shared.clock import Clock
-from services.shared.db import open_engine
 from services.shared.playbook.loading import load
 from services.shared.settings import Settings
 
@@ -56,7 +55,9 @@ def export(
         end("choose one of --csv, --json and --webhook", 2)
     settings = current_settings()
     rules = Rules.of(load(playbook or settings.playbook), sink=settings.smtp_is_sink)
-    done = asyncio.run(_export(settings, rules, name, as_json=as_json, webhook=webhook))
+    done = with_engine(
+        lambda engine: _export(engine, settings, rules, name, as_json=as_json, webhook=webhook)
+    )
     if webhook:
         return say(f"{len(done.members)} people went out")
     written = json.dumps(done.report()) + "\n" if as_json else done.table()
@@ -70,17 +71,18 @@ def export(
 
 
 async def _export(
-    settings: Settings, rules: Rules, name: str, *, as_json: bool, webhook: bool
+    engine: AsyncEngine,
+    settings: Settings,
+    rules: Rules,
+    name: str,
+    *,
+    as_json: bool,
+    webhook: bool,
 ) -> audiences.Export:
-    engine, now = open_engine(settings), Clock.parse(settings.clock).now()
-    try:
-        audience = audiences.audience_of(rules, name)
-        done = await audiences.export(engine, settings, rules, audience, now)
-        if webhook:
-            await audiences.post(engine, settings, done)
-        else:
-            way = "json" if as_json else "csv"
-            await audiences.publish(engine, done, done.members, way)
-    finally:
-        await engine.dispose()
+    now = Clock.parse(settings.clock).now()
+    done = await audiences.export(engine, settings, rules, audiences.audience_of(rules, name), now)
+    if webhook:
+        await audiences.post(engine, settings, done)
+    else:
+        await audiences.publish(engine, done, done.members, "json" if as_json else "csv")
     return done

@@ -12,7 +12,7 @@ from services.ops.cli.options import Json, end, whole_table, with_engine
 from services.ops.commands.current import current_settings
 from services.ops.commands.handoffs import WORDS, found
 from services.ops.commands.handoffs import answer as answered
-from services.scorer.handoffs.answers import Said
+from services.scorer.handoffs.answers import Details
 
 STATUSES = ("next", "open", "accepted", "rejected", "disqualified", "returned", "expired", "all")
 app = typer.Typer(help="Hand-offs to sales: list and answer them.", no_args_is_help=True)
@@ -38,11 +38,13 @@ def list_handoffs(
     if not handoffs:
         print("nobody waits for sales")
         return
-    table = whole_table("id", "kind", "status", "owner", "respond by", "why")
+    table = whole_table("id", "hand-off")
     for each in handoffs:
-        clock = (each.respond_by or "")[:16].replace("T", " ")
-        why = "; ".join(each.reasons)
-        table.add_row(each.id, each.kind, each.status, each.owner, clock, why)
+        owner = f", {each.owner}" if each.owner else ""
+        clock = f", respond by {each.respond_by[:16].replace('T', ' ')}" if each.respond_by else ""
+        what = f"{each.kind.replace('_', ' ')}, {each.status}{owner}{clock}"
+        table.add_row(each.id, "\n".join([what, *each.reasons]))
+        table.add_section()
     Console().print(table)
 
 
@@ -60,8 +62,8 @@ def answer(
 
     Example: ripeline handoffs answer ID return --reason bad_timing --until 2027-03-01
     """
-    settings, said = current_settings(), Said(by, reason, until, note)
-    shown = with_engine(lambda engine: answered(engine, settings, handoff, word, said))
+    settings, details = current_settings(), Details(by, reason, until, note)
+    shown = with_engine(lambda engine: answered(engine, settings, handoff, word, details))
     if as_json:
         print(json.dumps(msgspec.to_builtins(shown)))
         return

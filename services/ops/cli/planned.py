@@ -52,13 +52,13 @@ def listed(
         return print(json.dumps({"planned": [one.model_dump() for one in found]}))
     if not found:
         return print(f"nothing is planned for the next {days} days")
-    table = whole_table("id", "when", "to", "what", "by", "state", "why")
+    table = whole_table("id", "touch")
     for one in found:
-        what = f"{one.title} ({one.program})"
-        why = "; ".join(filter(None, (one.against and f"against it: {one.against}", one.why)))
-        table.add_row(
-            one.id, one.due_at or "", one.email or one.lead, what, one.channel, one.state, why
-        )
+        against = one.against and f"against it: {one.against}"
+        when = f"{one.due_at or 'no moment'}: {one.channel} to {one.email or one.lead}"
+        what = f"{one.title} ({one.program}), {one.state}"
+        table.add_row(one.id, "\n".join(filter(None, (when, what, against, one.why))))
+        table.add_section()
     Console().print(table)
 
 

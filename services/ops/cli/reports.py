@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from services.ingest.importing import mapping_file
 from services.ops.cli.evaluate import progress_bars
@@ -20,7 +21,7 @@ from services.scorer.queries.reports import ReportName, Window
 from services.scorer.reports.journeys import Journeys
 from services.scorer.reports.made_or_born import FOLLOW_UP, MadeOrBorn, made_or_born
 from services.scorer.reports.sources import DAYS, Equivalence, equivalence
-from services.scorer.reports.tables import Cell
+from services.scorer.reports.tables import Cell, ReportTable
 from services.shared.errors import Reject
 from services.shared.playbook.loading import InvalidFile
 
@@ -39,6 +40,7 @@ MappingFile = Annotated[
 Since = Annotated[datetime | None, typer.Option(formats=DATES, help="What counts from then, UTC.")]
 Until = Annotated[datetime | None, typer.Option(formats=DATES, help="What counts before, UTC.")]
 WIDTH = 40  # characters of the longest bar
+MOST_COLUMNS = 6  # that a terminal of 80 characters shows side by side
 
 
 @app.command("made-or-born")
@@ -143,22 +145,45 @@ def _report(
     if as_json:
         return print(msgspec.json.encode(found).decode())
     for table in found.tables:
-        first, *others = (column.title for column in table.columns)
-        shown = whole_table(first, *others)
-        shown.title = table.title
-        for row in table.rows:
-            shown.add_row(*(_said(row.get(column.name), column.kind) for column in table.columns))
-        Console().print(shown)
+        Console().print(_shown(table))
         for note in table.notes:
             print(note)
     for sentence in (*found.says, found.holdout.says):
         print(sentence)
 
 
-def _said(cell: Cell, kind: str) -> str:
+def _shown(table: ReportTable) -> Table:
+    """A table for people; where it has too many columns for a terminal, the figures of a row stand
+    in one cell, without those that are nothing.
+    """
+    if len(table.columns) <= MOST_COLUMNS:
+        first, *others = (column.title for column in table.columns)
+        shown = whole_table(first, *others)
+        for row in table.rows:
+            shown.add_row(*(_cell(row.get(column.name), column.kind) for column in table.columns))
+    else:
+        keys = [column for column in table.columns if column.kind == "key"]
+        shown = whole_table(", ".join(column.title for column in keys), "figures")
+        for row in table.rows:
+            figures = [
+                f"{column.title} {_cell(row.get(column.name), column.kind)}"
+                for column in table.columns
+                if column.kind != "key" and row.get(column.name)
+            ]
+            shown.add_row(
+                ", ".join(_cell(row.get(column.name), "key") for column in keys),
+                ", ".join(figures),
+            )
+    shown.title = table.title
+    return shown
+
+
+def _cell(cell: Cell, kind: str) -> str:
     if cell is None:
         return "–"
-    return f"{cell:.1%}" if kind == "share" and not isinstance(cell, str) else str(cell)
+    if isinstance(cell, float):
+        return f"{cell:.1%}" if kind == "share" else f"{cell:,.1f}"
+    return str(cell)
 
 
 def _journeys(table: Path | None, mapping: str, *, with_source: bool = False) -> Journeys:

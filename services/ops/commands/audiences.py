@@ -22,7 +22,7 @@ from services.nurture.rules.audiences import (
 )
 from services.nurture.rules.grounds import Rules
 from services.nurture.rules.lead import Lead
-from services.nurture.store.consents import CHANNEL, PURPOSE, ConsentStore
+from services.nurture.store.consents import TO_WRITE, Asked, ConsentStore
 from services.nurture.store.leads import LeadStore
 from services.shared.clock import rfc3339
 from services.shared.contracts.consent import prevailing
@@ -164,8 +164,8 @@ async def _members(
 ) -> AsyncIterator[Member]:
     leads = LeadStore(connection, pepper, ())
     async for ids in _leads(connection, "nurture.lead"):
-        asked = await leads.permissions(ids, *audience.asks)
-        mails = await leads.permissions(ids, CHANNEL, PURPOSE)
+        asked = Asked(*audience.asks)
+        found = await leads.permissions(ids, asked, TO_WRITE)
         programs: dict[str, set[str]] = defaultdict(set)
         for row in await rows(
             connection,
@@ -174,10 +174,11 @@ async def _members(
             ids=[uuid.UUID(lead) for lead in ids],
         ):
             programs[str(row.lead_id)].add(row.program)
-        for key, (snapshot, consent) in asked.items():
+        for key, (snapshot, consents) in found.items():
             lead = Lead(key.lead, snapshot)
+            given, mails = consents.get(asked), consents.get(TO_WRITE)
             own = frozenset(programs[key.lead])
-            if is_member(rules, audience, Candidate(lead, consent, mails[key][1], own)):
+            if is_member(rules, audience, Candidate(lead, given, mails, own)):
                 yield Member(row_of(rules, audience, lead), key.lead, key.product)
 
 
@@ -187,7 +188,9 @@ async def _refusing(
     """Every known address of everybody who refuses, also of who was never nurtured."""
     leads = LeadStore(connection, pepper, ())
     async for ids in _leads(connection, "nurture.lead"):
-        for key, (snapshot, consent) in (await leads.permissions(ids, *audience.asks)).items():
+        asked = Asked(*audience.asks)
+        for key, (snapshot, found) in (await leads.permissions(ids, asked)).items():
+            consent = found.get(asked)
             if snapshot.email and consent and consent.state == "withdrawn":
                 yield Member(address_of(audience, snapshot.email), key.lead, key.product)
     async for ids in _leads(connection, "scorer.identifier"):
@@ -216,13 +219,14 @@ async def _words(
     hashes = {lead: {keyed_hash(pepper, n.name) for n in own} for lead, own in names.items()}
     said: dict[str, list[ConsentState]] = defaultdict(list)
     every = set().union(*hashes.values()) if hashes else set()
-    for identifier, consent in await ConsentStore(connection).under(every, *audience.asks):
+    asked = Asked(*audience.asks)
+    for identifier, _, consent in await ConsentStore(connection).under(every, [asked]):
         said[identifier].append(consent)
     known: dict[str, list[tuple[str, ConsentState]]] = defaultdict(list)
     for lead, own in hashes.items():
         known[lead] += [(each, consent) for each in own for consent in said.get(each, ())]
-    for key, (_, counts) in (await leads.permissions(list(names), *audience.asks)).items():
-        if counts and counts.state == "withdrawn":
+    for key, (_, found) in (await leads.permissions(list(names), asked)).items():
+        if (counts := found.get(asked)) and counts.state == "withdrawn":
             known[key.lead].append(("", counts))
     return known
 

@@ -4,7 +4,7 @@ import uuid
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.handoffs.answers import HandoffAnswers, Said
+from services.scorer.handoffs.answers import Details, HandoffAnswers
 from services.scorer.handoffs.queries import HandoffQueries
 from services.scorer.handoffs.records import Answer, Status
 from services.scorer.handoffs.responses import HandoffResponse
@@ -34,7 +34,7 @@ async def found(
 
 
 async def answer(
-    engine: AsyncEngine, settings: Settings, handoff: uuid.UUID, word: str, said: Said
+    engine: AsyncEngine, settings: Settings, handoff: uuid.UUID, word: str, details: Details
 ) -> HandoffResponse:
     """Says one of WORDS to a hand-off. Raises Reject as the API does."""
     pepper = settings.pepper.get_secret_value().encode()
@@ -45,8 +45,8 @@ async def answer(
         "meeting": "meeting",
     }  # fmt: skip
     if word in given:
-        return HandoffResponse.of(await answers.answer(handoff, given[word], said, actor))
+        return HandoffResponse.of(await answers.answer(handoff, given[word], details, actor))
     others = {"not-reached": answers.not_reached, "note": answers.note, "undo": answers.undo}
     if word not in others:
         raise Reject(f"no answer {word!r}", where="ANSWER", remedy=f"use one of {', '.join(WORDS)}")
-    return HandoffResponse.of(await others[word](handoff, said, actor))
+    return HandoffResponse.of(await others[word](handoff, details, actor))

@@ -25,8 +25,8 @@ READS: dict[Schema, tuple[str, str]] = {
 }
 IDLE_POLL_S = 0.3
 _COUNTS = {
-    "due": "SELECT count(*) FROM nurture.touch WHERE status = 'due' AND due_at <= "
-    "to_timestamp(:now / 1e6)",
+    "due": "SELECT count(*) FROM nurture.touch WHERE status = 'due' AND held_at IS NULL "
+    "AND due_at <= to_timestamp(:now / 1e6)",
     "sending": "SELECT count(*) FROM nurture.touch WHERE status = 'sending'",
     "undecided": "SELECT count(*) FROM scorer.announcement a WHERE NOT EXISTS "
     "(SELECT 1 FROM nurture.touch t WHERE t.announcement_id = a.id)",

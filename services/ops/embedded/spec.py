@@ -88,8 +88,9 @@ def service_variables(
         "RIPELINE_MAIL_FROM": "Ripeline <nurture@ripeline.example>",
         "RIPELINE_KAFKA_SESSION_TIMEOUT_MS": "6000",
     }
-    if nurture := ports.get(Replica("nurture", 0)):
-        defaults["RIPELINE_NURTURE_URL"] = f"http://{HOST}:{nurture}"
+    for service, name in (("scorer", "PAGE"), ("nurture", "NURTURE")):
+        if port := ports.get(Replica(service, 0)):
+            defaults[f"RIPELINE_{name}_URL"] = f"http://{HOST}:{port}"
     defaults |= {f"RIPELINE_{scope}_KEY": new_key() for scope in ("SECRET", "PUBLIC", "QUERY")}
     ours = {
         name: value

@@ -166,8 +166,6 @@ class EmbeddedSystem:
         self._folder = _make_folder()
         self._ports = allot_ports(self._spec.replicas())
         self._variables = service_variables(self._folder, self._ports, self._spec, self._overrides)
-        page = f"http://{HOST}:{self._ports[Replica('scorer', 0)]}"
-        self._variables.setdefault("RIPELINE_PAGE_URL", page)
         await self._start_parts()
         await self._provision()
         if self._clock:

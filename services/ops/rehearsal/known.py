@@ -14,6 +14,7 @@ from services.shared.contracts.consent import snapshot_key
 from services.shared.contracts.events import Change, Snapshot, Touch
 
 MARKETING = snapshot_key("email", "marketing")
+CALLING = snapshot_key("phone", "marketing")
 POLL = timedelta(seconds=1)  # after which what is due is looked at
 # after which what comes next is decided: the news of one visit are one
 SOON = timedelta(minutes=10)
@@ -45,6 +46,7 @@ class Known:
             snapshot=snapshot,
             address=snapshot.email,
             consent=snapshot.consents.get(MARKETING),
+            phone_consent=snapshot.consents.get(CALLING),
             seen=frozenset(self._done),
             done={content: at for content, at in self._done.items() if at},
             had=tuple(self._had),
@@ -54,10 +56,6 @@ class Known:
             ),
             account_with_sales=account_with_sales,
         )
-
-    def knows(self, product: str) -> bool:
-        """Whether there is a snapshot."""
-        return product in self._snapshots
 
     def snapshot(self, product: str) -> Snapshot:
         """The newest of the product."""

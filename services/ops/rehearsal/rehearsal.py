@@ -34,7 +34,7 @@ class Rehearsal(NamedTuple):
     plot: str
 
 
-class Told(NamedTuple):
+class Outcome(NamedTuple):
     """What is compared of one course: steps forward and unsubscribing at instants (µs), and whose;
     what was sent.
     """
@@ -58,15 +58,15 @@ def rehearse(playbook: Playbook, options: Options, progress: Progress) -> Rehear
         lambda share: progress("rehearsing", PEOPLE + (1 - PEOPLE) * share),
         LEARNING_WINDOW if nurtured.learns else WINDOW,
     )
-    told = {"nurtured": _told(course, post), **others()}
-    curves = {name: _curves(one, options) for name, one in told.items()}
-    summary = _summary(playbook, options, rows, told, nurtured.waiting)
+    outcomes = {"nurtured": _outcome_of(course, post), **others()}
+    curves = {name: _curves(one, options) for name, one in outcomes.items()}
+    summary = _summary(playbook, options, rows, outcomes, nurtured.waiting)
     return Rehearsal(lines(rows.rows), act_lines(course.acts), summary, drawn(curves, options.days))
 
 
 def _others(
     scoring: Scoring, cast: Sequence[Actor], rows: Rows, rules: Rules, options: Options
-) -> dict[str, Told]:
+) -> dict[str, Outcome]:
     """The same people left alone, and by the calendar."""
     posts = {name: Post(rules, options) for name in ("left_alone", "calendar")}
     run = _new_run(scoring, options)
@@ -75,7 +75,7 @@ def _others(
     calendar = run.add([again(one) for one in cast], drip)
     run.run(lambda share: None)
     courses = zip((alone, calendar), posts.items(), strict=True)
-    return {name: _told(course, post) for course, (name, post) in courses}
+    return {name: _outcome_of(course, post) for course, (name, post) in courses}
 
 
 def _new_run(scoring: Scoring, options: Options) -> Run:
@@ -83,9 +83,9 @@ def _new_run(scoring: Scoring, options: Options) -> Run:
     return Run(scoring, start, start + options.days * DAY)
 
 
-def _told(course: Course, post: Post) -> Told:
+def _outcome_of(course: Course, post: Post) -> Outcome:
     left = [(act.at, act.lead) for act in course.acts if act.type == "unsubscribed"]
-    return Told(course.steps, left, post.sent)
+    return Outcome(course.steps, left, post.sent)
 
 
 def _cast(
@@ -100,7 +100,7 @@ def _cast(
 
 
 def _summary(
-    playbook: Playbook, options: Options, rows: Rows, told: dict[str, Told], waiting: int
+    playbook: Playbook, options: Options, rows: Rows, outcomes: dict[str, Outcome], waiting: int
 ) -> dict[str, Any]:
     cadence = playbook.cadence
     sent = [row for row in rows.rows if row["decision"] == "sent"]
@@ -132,30 +132,30 @@ def _summary(
         "waiting": waiting,
         "touches_per_lead": round(len(sent) / options.leads, 2),
         "content_sent": {item: content[item] for item in offered},
-        "comparison": {name: _compared(one, options) for name, one in told.items()},
+        "comparison": {name: _compared(one, options) for name, one in outcomes.items()},
     }
 
 
-def _compared(told: Told, options: Options) -> dict[str, Any]:
+def _compared(outcome: Outcome, options: Options) -> dict[str, Any]:
     """What a course came to: people who took a step forward by their own acts, the steps, people
     who unsubscribed, and touches that nobody asked for.
     """
-    progressed = {lead for _, lead in told.steps}
-    left = {lead for _, lead in told.left}
-    sends = sum(not one.requested for one in told.sent)
+    progressed = {lead for _, lead in outcome.steps}
+    left = {lead for _, lead in outcome.left}
+    sends = sum(not one.requested for one in outcome.sent)
     return {
         "progressed": len(progressed),
         "progressed_share": round(len(progressed) / options.leads, 4),
-        "steps": len(told.steps),
+        "steps": len(outcome.steps),
         "unsubscribed": len(left),
         "unsubscribed_share": round(len(left) / options.leads, 4),
         "sends": sends,
-        "requested_sends": len(told.sent) - sends,
+        "requested_sends": len(outcome.sent) - sends,
         "sends_per_lead": round(sends / options.leads, 2),
     }
 
 
-def _curves(told: Told, options: Options) -> Curves:
+def _curves(outcome: Outcome, options: Options) -> Curves:
     """Cumulative per day: people who progressed, people who unsubscribed, touches."""
     start = to_us(options.start)
 
@@ -173,5 +173,5 @@ def _curves(told: Told, options: Options) -> Curves:
             by_lead[lead] = min(at, by_lead.get(lead, at))
         return [*by_lead.values()]
 
-    sends = [one.at for one in told.sent if not one.requested]
-    return Curves(daily(first(told.steps)), daily(first(told.left)), daily(sends))
+    sends = [one.at for one in outcome.sent if not one.requested]
+    return Curves(daily(first(outcome.steps)), daily(first(outcome.left)), daily(sends))

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from services.nurture.rules.choice import MOST_COMMERCIAL
-from services.nurture.rules.consent import permitted
+from services.nurture.rules.consent import why_not_by
 from services.nurture.rules.grounds import Rules
 from services.nurture.rules.holdout import is_held_out
 from services.nurture.rules.lead import Lead
@@ -43,8 +43,9 @@ class Rows:
         playbook = rules.playbook
         item = playbook.content_by_id.get(touch.content)
         zone = zones_of(snapshot.traits, playbook.company.timezone)[0]
-        consent = lead.consent
-        counts = permitted(consent, double_opt_in=playbook.consent.double_opt_in)
+        asked = lead.phone_consent if touch.channel == "call" else lead.consent
+        double_opt_in = playbook.consent.double_opt_in
+        why_not = why_not_by(touch.channel, lead, double_opt_in=double_opt_in)
         sent = touch.status == "sent"
         limits = self._limits(touch, lead)
         self.rows.append({
@@ -65,7 +66,7 @@ class Rows:
             "reason": None if sent else touch.reason,
             "arm": "holdout" if self.held_out(actor) else "treated",
             "propensity": 1.0 if touch.propensity is None else touch.propensity,
-            "consent_since": rfc3339(consent.at) if consent and counts else None,
+            "consent_since": rfc3339(asked.at) if asked and not why_not else None,
             "touch": touch.id,
             "follows": touch.follows or None,
             "product": touch.product,

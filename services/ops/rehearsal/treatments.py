@@ -275,7 +275,7 @@ class Nurtured:
             lead = leads[one.product]
             done = step(rules, lead, one, now, is_pending=known.is_pending(one.program))
             if done.decision:
-                touch = next_touch(rules, one, done, lead, now)
+                touch = next_touch(rules, one, done.decision, lead, now)
                 self._add(actor, known, touch, lead, now)
             known.enrolments[one.program] = done.enrolment
 

@@ -22,7 +22,7 @@ QUARTER = 365.25 / 4  # days
 LEAST_DAYS = 7.0  # of entries, for a rate
 LIFTS = (0.2, 0.5, 1.0)  # of the base
 ONE_ARM = "All units are in one arm: there is nothing to compare them with."
-NOBODY = "Nobody has entered yet: this says nothing."
+NOBODY = "No lead counts yet: this says nothing."
 TOO_LARGE = 1.0  # of the base: a lift that nobody should plan with
 
 

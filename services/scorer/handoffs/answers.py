@@ -1,4 +1,4 @@
-"""What people say to a hand-off: checked, written with its history, and put out as the event that
+"""How people answer a hand-off: checked, written with its history, and put out as the event that
 it is, in one transaction.
 """
 
@@ -14,10 +14,10 @@ from services.scorer.handoffs.records import STATUS_OF, Answer, Handoff, Step
 from services.scorer.handoffs.rules import Noted, answer, next_look
 from services.scorer.handoffs.store import HandoffStore
 from services.scorer.handoffs.working_time import WorkingTime
+from services.scorer.queries.repository import LeadRepository
 from services.scorer.queries.sales_status import record_of, with_identifier
-from services.scorer.records import unpack_profile
+from services.scorer.records import UnreadableLead, unpack_profile
 from services.scorer.scoring import Scoring
-from services.scorer.store import Store
 from services.shared.contracts import sales
 from services.shared.contracts.event_types import EventType
 from services.shared.contracts.events import INTERACTIONS, Interaction, event_uid, keyed_hash
@@ -41,8 +41,8 @@ TYPE_OF: dict[Answer, EventType] = {
 MOST_FOLLOWED = 20  # hand-offs, each in the place of the one before
 
 
-class Said(msgspec.Struct, frozen=True):
-    """What somebody says: who, why (of the playbook's reasons), until which day, and a note."""
+class Details(msgspec.Struct, frozen=True):
+    """What comes with an answer: who, why (a reason of the playbook), until which day, a note."""
 
     by: str = ""
     reason: str = ""
@@ -77,13 +77,13 @@ class HandoffAnswers:
         return list(dict.fromkeys([*own, *known]))
 
     async def answer(
-        self, handoff_id: uuid.UUID, given: Answer, said: Said, actor: Actor
+        self, handoff_id: uuid.UUID, given: Answer, details: Details, actor: Actor
     ) -> Handoff:
         """Answers a hand-off; the same answer again changes nothing. Raises Reject `not-found`,
         `conflict` for one that contradicts an earlier answer or comes after the end, or `invalid`.
         """
         now = self._scoring.clock.now()
-        reason, until = self._reason(given, said.reason), self._until(said.until, now)
+        reason, until = self._reason(given, details.reason), self._until(details.until, now)
         async with self._engine.begin() as connection:
             store = HandoffStore(connection)
             handoff = await _locked(store, handoff_id)
@@ -93,50 +93,50 @@ class HandoffAnswers:
             before = await self._before(connection, handoff)
             status = STATUS_OF[given]
             kept = until if given != "meeting" else None
-            answer(handoff, status, now, said.by, reason, kept, said.note)
+            answer(handoff, status, now, details.by, reason, kept, details.note)
             handoff.answer, handoff.before_answer = given, before
             handoff.meeting_on = until if given == "meeting" else handoff.meeting_on
-            fact = _fact(handoff, TYPE_OF[given], given, said, reason, until)
+            fact = _fact(handoff, TYPE_OF[given], given, details, reason, until)
             handoff.answer_event = uuid.UUID(event_uid(sales.scope_of(fact.type), fact.id))
             what: Step = "meeting" if given == "meeting" else status  # type: ignore[assignment]
-            noted = Noted(handoff, what, now, said.by, reason, until, said.note)
+            noted = Noted(handoff, what, now, details.by, reason, until, details.note)
             await self._keep(connection, actor, noted, fact)
         return handoff
 
-    async def not_reached(self, handoff_id: uuid.UUID, said: Said, actor: Actor) -> Handoff:
+    async def not_reached(self, handoff_id: uuid.UUID, details: Details, actor: Actor) -> Handoff:
         """Notes that the lead was called in vain, and on which day it is called again: without one
         on the next working day. Raises Reject as `answer`.
         """
         now = self._scoring.clock.now()
-        again = self._until(said.until, now) or self._working.after_days(now, 1).date()
+        again = self._until(details.until, now) or self._working.after_days(now, 1).date()
         async with self._engine.begin() as connection:
             handoff = await _locked(HandoffStore(connection), handoff_id)
             _check_open(handoff, now)
-            if handoff.again_on == again and not said.note:
+            if handoff.again_on == again and details.note in ("", handoff.note):
                 return handoff
             handoff.before_answer = _packed(handoff)
             handoff.again_on, handoff.responded_at = again, handoff.responded_at or now
-            handoff.note, handoff.answer = said.note or handoff.note, "not_reached"
+            handoff.note, handoff.answer = details.note or handoff.note, "not_reached"
             handoff.next_at = next_look(self._section, handoff)
-            fact = _fact(handoff, EventType.CALL_ATTEMPTED, "not_reached", said, "", again)
-            noted = Noted(handoff, "not_reached", now, said.by, "", again, said.note)
+            fact = _fact(handoff, EventType.CALL_ATTEMPTED, "not_reached", details, "", again)
+            noted = Noted(handoff, "not_reached", now, details.by, "", again, details.note)
             await self._keep(connection, actor, noted, fact)
         return handoff
 
-    async def note(self, handoff_id: uuid.UUID, said: Said, actor: Actor) -> Handoff:
+    async def note(self, handoff_id: uuid.UUID, details: Details, actor: Actor) -> Handoff:
         """Adds a note, whatever the status; the same one again changes nothing."""
-        if not said.note:
+        if not details.note:
             raise Reject("there is no note", where="body.note", remedy="write one")
         now = self._scoring.clock.now()
         async with self._engine.begin() as connection:
             handoff = await _locked(HandoffStore(connection), handoff_id)
-            if handoff.note != said.note:
-                handoff.note = said.note
-                noted = Noted(handoff, "noted", now, said.by, note=said.note)
+            if handoff.note != details.note:
+                handoff.note = details.note
+                noted = Noted(handoff, "noted", now, details.by, note=details.note)
                 await self._keep(connection, actor, noted)
         return handoff
 
-    async def undo(self, handoff_id: uuid.UUID, said: Said, actor: Actor) -> Handoff:
+    async def undo(self, handoff_id: uuid.UUID, details: Details, actor: Actor) -> Handoff:
         """Takes the last answer back, within ten minutes; again it changes nothing. Raises Reject
         `conflict` where there is none, or it is older.
         """
@@ -159,7 +159,7 @@ class HandoffAnswers:
             fact = self._taken_back(handoff)
             self._restore(handoff)
             at = max(now, answered + AFTER)
-            await self._keep(connection, actor, Noted(handoff, "undone", at, said.by), fact)
+            await self._keep(connection, actor, Noted(handoff, "undone", at, details.by), fact)
         return handoff
 
     def _taken_back(self, handoff: Handoff) -> Interaction | None:
@@ -220,7 +220,10 @@ class HandoffAnswers:
             connection, "SELECT profile FROM scorer.lead WHERE id = :id", id=handoff.lead_id
         )
         products = self._scoring.playbook.products
-        last = unpack_profile(packed).sales_of(handoff.product, products) if packed else None
+        try:
+            last = unpack_profile(packed).sales_of(handoff.product, products) if packed else None
+        except UnreadableLead:  # its rows are made again from its events
+            last = None
         if last is None:
             return _packed(handoff)
         return _packed(handoff, status=last.status, reason=last.reason, until=last.until)
@@ -242,8 +245,8 @@ class HandoffAnswers:
             outgoing = await self._outgoing(connection, noted.handoff, fact, noted.at)
             await outbox.enqueue(connection, "scorer", [outgoing])
         action: Action = "note" if noted.what == "noted" else "answer"
-        details = {"what": noted.what, "reason": noted.reason}
-        chosen = {name: given for name, given in details.items() if given}
+        known = {"what": noted.what, "reason": noted.reason}
+        chosen = {name: given for name, given in known.items() if given}
         await record(connection, actor, action, f"handoff {noted.handoff.id}", chosen)
         await store.examine_at([noted.handoff.lead_id], noted.at)
         fault_point("before_answer_is_kept")
@@ -251,8 +254,8 @@ class HandoffAnswers:
     async def _outgoing(
         self, connection: AsyncConnection, handoff: Handoff, fact: Interaction, at: datetime
     ) -> Outgoing:
-        found = await Store(connection).identifiers([handoff.lead_id])
-        fact = with_identifier(fact, found[handoff.lead_id][0])
+        strongest = await LeadRepository(connection).strongest_identifier(handoff.lead_id)
+        fact = with_identifier(fact, strongest)
         _, encoded = record_of(fact, at, at)
         key = keyed_hash(self._pepper, self._scoring.cleaner.strongest(fact))
         return Outgoing(INTERACTIONS, key, encoded)
@@ -309,12 +312,17 @@ def _check_open(handoff: Handoff, now: datetime) -> None:
 
 
 def _fact(
-    handoff: Handoff, type_: EventType, given: str, said: Said, reason: str, until: date | None
+    handoff: Handoff,
+    type_: EventType,
+    given: str,
+    details: Details,
+    reason: str,
+    until: date | None,
 ) -> Interaction:
     """The answer as the event that it is."""
     stated = {
-        "handoff": str(handoff.id), "answer": given, "by": said.by, "reason": reason,
-        "until": until.isoformat() if until and given != "meeting" else "", "note": said.note,
+        "handoff": str(handoff.id), "answer": given, "by": details.by, "reason": reason,
+        "until": until.isoformat() if until and given != "meeting" else "", "note": details.note,
         "on": until.isoformat() if until and given == "meeting" else "",
     }  # fmt: skip
     properties = dict(sorted((name, value) for name, value in stated.items() if value))

@@ -6,6 +6,7 @@ from services.scorer.handoffs.grounds import FRESH, Act, Standing, Word
 from services.scorer.handoffs.records import Handoff
 from services.scorer.model.explanation import Ledger
 from services.scorer.model.interpretation import Interpreter
+from services.scorer.model.profile import day_of
 from services.scorer.model.state import Event
 from services.scorer.wording import act_in_words, line_in_words, plain
 from services.shared.clock import from_us
@@ -55,20 +56,15 @@ def _word(event: Event) -> Word:
     def text(name: str) -> str:
         return str(event.data.properties.get(name) or "")[:LONGEST_NOTE]
 
-    until = text("until")
     return Word(
         event.at,
         event.uid,
         STATUS_OF[event.data.type],
         text("reason"),
-        until if _is_day(until) else "",
+        day_of(event.data.properties.get("until")),
         text("by"),
         text("note"),
     )
-
-
-def _is_day(text: str) -> bool:
-    return len(text) == 10 and text[4] == text[7] == "-" and text.replace("-", "").isdigit()
 
 
 def said_of(events: Sequence[Event]) -> str:

@@ -47,10 +47,15 @@ class _Way(NamedTuple):
     leads_to: Callable[[Owner], bool]
 
 
+NOBODY = Choice("", "the playbook names no owners")
+
+
 def choose(rules: Handoff, company_zone: str, asked: Asked, loads: Mapping[str, Load]) -> Choice:
     """The first way that leads to somebody who is there and has room; of several who are reached
     by one way the one whose turn it is.
     """
+    if not rules.owners:
+        return NOBODY
     away: list[str] = []
     for way in _ways(rules, asked):
         owners = [owner for owner in rules.owners if way.leads_to(owner)]
@@ -66,8 +71,7 @@ def choose(rules: Handoff, company_zone: str, asked: Asked, loads: Mapping[str, 
             for owner in owners
             if way.why
         ]
-    nobody = "nobody is there who has room" if rules.owners else "the playbook names no owners"
-    return Choice("", "; ".join([*away, nobody]))
+    return Choice("", "; ".join([*away, "nobody is there who has room"]))
 
 
 def _ways(rules: Handoff, asked: Asked) -> Sequence[_Way]:

@@ -171,13 +171,6 @@ class HandoffStore:
         )
         return {row.uid.hex: row.flags for row in found}
 
-    async def merged_into(self, lead: uuid.UUID) -> uuid.UUID | None:
-        """The lead into which one was merged, if it was."""
-        found: uuid.UUID | None = await value(
-            self._connection, "SELECT merged_into FROM scorer.lead WHERE id = :lead", lead=lead
-        )
-        return found
-
     async def move(self, lead: uuid.UUID, into: uuid.UUID) -> None:
         """Gives the hand-offs of a lead to the one into which it was merged."""
         await self._run(
@@ -222,16 +215,16 @@ class HandoffStore:
         )
         return found
 
-    async def waiting_for_room(self, left: int | None) -> list[Handoff]:
-        """The likeliest of the hand-offs for which there was no room, somewhat more than there is
-        room for now; locked, but for those that others have.
+    async def waiting_for_room(self) -> list[Handoff]:
+        """The likeliest of the hand-offs for which there was no room, locked, but for those that
+        others have; also more than there is room for, as some may have to wait for an owner.
         """
         found = await rows(
             self._connection,
             f"SELECT {SELECTED} FROM scorer.handoff WHERE status = 'next' "
             "ORDER BY likelihood DESC NULLS LAST, detected_at, id LIMIT :most "
             "FOR UPDATE SKIP LOCKED",
-            most=MOST_OPENED if left is None else min(left, MOST_OPENED),
+            most=MOST_OPENED,
         )
         return [handoff_of(row) for row in found]
 
@@ -284,9 +277,17 @@ class HandoffStore:
             until=until,
         )
 
-    async def examined(self, lead: uuid.UUID) -> None:
-        """Takes a lead out of those to be examined."""
-        await self._run("DELETE FROM scorer.handoff_due WHERE lead_id = :lead", lead=lead)
+    async def examined(self, lead: uuid.UUID) -> uuid.UUID | None:
+        """Takes a lead out of those to be examined; returns the lead into which it was merged, if
+        it was.
+        """
+        into: uuid.UUID | None = await value(
+            self._connection,
+            "WITH done AS (DELETE FROM scorer.handoff_due WHERE lead_id = :lead) "
+            "SELECT merged_into FROM scorer.lead WHERE id = :lead",
+            lead=lead,
+        )
+        return into
 
     # -- notices ----------------------------------------------------------------------------------
 

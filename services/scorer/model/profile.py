@@ -291,7 +291,7 @@ def add(profile: Profile, event: Event, declared: frozenset[str] = frozenset()) 
         status = restored_status(data.properties)
     if status is not None:
         reason = str(data.properties.get("reason") or "")[:MAX_REASON]
-        outcome = SalesOutcome(at, uid, status, reason, _day(data.properties.get("until")))
+        outcome = SalesOutcome(at, uid, status, reason, day_of(data.properties.get("until")))
         _add_sales(profile, data.product, outcome)
     if not data.machine and (data.email or data.external_id):
         _add_link(profile, event)
@@ -377,7 +377,7 @@ def _add_sales(profile: Profile, product: str, word: SalesOutcome) -> None:
         profile.product_sales = _newest(profile.product_sales, MOST_PRODUCTS)
 
 
-def _day(value: Any) -> str:
+def day_of(value: Any) -> str:
     """A day in ISO 8601, '' for what is none."""
     try:
         day = read_day(value)

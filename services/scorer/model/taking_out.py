@@ -43,28 +43,28 @@ def _keeps(profile: Profile, event: Event) -> bool:
         or place in profile.mailed.get(data.type, ())
         or place in profile.addresses.values()
         or place in profile.records.values()
-        or any(_is_at(said, place) for said in profile.product_sales.values())
+        or any(_is_at(kept, place) for kept in profile.product_sales.values())
         or any(
-            _is_at(said, place)
-            for said in (profile.address, profile.company, profile.source, profile.sales)
+            _is_at(kept, place)
+            for kept in (profile.address, profile.company, profile.source, profile.sales)
         )
         or _keeps_delivery(profile, event)
         or _keeps_consent(profile, event)
     )
 
 
-def _is_at(said: tuple[object, ...] | None, place: Position) -> bool:
-    return said is not None and said[:2] == place
+def _is_at(kept: tuple[object, ...] | None, place: Position) -> bool:
+    return kept is not None and kept[:2] == place
 
 
 def _keeps_delivery(profile: Profile, event: Event) -> bool:
-    said, known = (
+    stored, known = (
         soft_bounces.of_event(event.data, event.at),
         profile.deliveries.get(event.data.email),
     )
-    if said is None or known is None:
+    if stored is None or known is None:
         return False
-    return said.reached >= known.reached if not said.soft else event.at in known.soft
+    return stored.reached >= known.reached if not stored.soft else event.at in known.soft
 
 
 def _keeps_consent(profile: Profile, event: Event) -> bool:

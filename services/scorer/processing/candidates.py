@@ -7,18 +7,16 @@ from services.scorer.handoffs.facts import raises
 from services.scorer.handoffs.grounds import WITH_SALES, Standing, is_ready
 from services.scorer.model.profile import Profile
 from services.scorer.processing.announcements import NO_EVIDENCE, Evidence
+from services.scorer.processing.snapshots import last_answer
 from services.scorer.records import LeadRow
 from services.scorer.scoring import Scoring
 from services.shared.clock import DAY
-from services.shared.contracts.event_types import ANSWERS, TOUCH_SENT
+from services.shared.contracts.event_types import TOUCH_SENT
 
 
 def last_act(profile: Profile) -> int:
     """When somebody last acted (µs)."""
-    answered = (
-        profile.milestones[type_][-1][0] for type_ in ANSWERS if type_ in profile.milestones
-    )
-    return max((profile.act_at, *answered))
+    return max(profile.act_at, last_answer(profile))
 
 
 def to_be_examined(
@@ -40,13 +38,7 @@ def _may_be_due(
     scoring: Scoring, lead: LeadRow, evidence: Evidence, acted_before: int | None
 ) -> bool:
     section, stages = scoring.playbook.handoff, scoring.playbook.model.stages
-    is_news = bool(
-        evidence.merged
-        or evidence.moved
-        or evidence.late
-        or any(event.data.type != TOUCH_SENT for event in evidence.events)
-    )
-    if lead.handoff and (is_news or lead.handoff == "next"):
+    if lead.handoff and (lead.handoff == "next" or _is_news(evidence)):
         return True
     if evidence.merged or evidence.moved or _raises(scoring, evidence):
         return True
@@ -68,6 +60,18 @@ def _may_be_due(
     )
 
 
+def _is_news(evidence: Evidence) -> bool:
+    return bool(
+        evidence.merged
+        or evidence.moved
+        or evidence.late
+        or any(event.data.type != TOUCH_SENT for event in evidence.events)
+    )
+
+
 def _raises(scoring: Scoring, evidence: Evidence) -> bool:
-    types, interpreter = scoring.playbook.handoff.raised_hand, scoring.fold.interpreter
-    return any(raises(types, interpreter, event.event) for event in evidence.events)
+    types, interpret = scoring.playbook.handoff.raised_hand, scoring.fold.interpreter.interpret
+    return any(
+        interpret(event.data).type in types and raises(types, scoring.fold.interpreter, event.event)
+        for event in evidence.events
+    )

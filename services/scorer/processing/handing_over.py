@@ -119,12 +119,11 @@ class Examiner:
         self, connection: AsyncConnection, lead_id: uuid.UUID, now: datetime
     ) -> bool:
         """One lead; False where another process has it."""
-        store, leads = HandoffStore(connection), Store(connection)
-        lead = (await leads.lock_free({lead_id})).get(lead_id)
+        store = HandoffStore(connection)
+        lead = await self._locked(connection, lead_id)
         if lead is None:
             return False
-        await store.examined(lead_id)
-        if into := await store.merged_into(lead_id):
+        if into := await store.examined(lead_id):
             await store.move(lead_id, into)
             await store.examine_at([into], now)
             return True
@@ -132,15 +131,10 @@ class Examiner:
         if found is None:  # they have all gone elsewhere
             await self._own(store, lead_id, (), now)
             return True
-        states = (await leads.states([lead_id])).get(lead_id, {})
-        lead.states = {
-            product: state
-            for product, state in states.items()
-            if product in self._scoring.playbook.products and self._scoring.fold.reads(state.fold)
-        }
-        lead.identifiers = (await leads.identifiers([lead_id])).get(lead_id, [])
         first = Act(found.occurred_at, found.uid.hex, to_us(found.received_at))
-        history = await History(connection, self._scoring.fold.declared).known_of(lead_id)
+        is_held = lead.states and self._scoring.holds(lead.profile, lead.states.values())
+        profile = lead.profile if is_held else None
+        history = await History(connection, self._scoring.fold.declared).known_of(lead_id, profile)
         lead.profile = history.profile
         uids = {first.uid, *(event.uid for event in history.events)}
         known = await self._own(store, lead_id, uids, now)
@@ -150,12 +144,29 @@ class Examiner:
         await self._apply(connection, lead, history, facts, known, examined, now)
         return True
 
+    async def _locked(self, connection: AsyncConnection, lead_id: uuid.UUID) -> LeadRow | None:
+        """The lead under its lock, with the states that can be viewed; None where another process
+        has it.
+        """
+        leads, scoring = Store(connection), self._scoring
+        lead = (await leads.lock_free({lead_id})).get(lead_id)
+        if lead is None:
+            return None
+        states = (await leads.states([lead_id])).get(lead_id, {})
+        lead.states = {
+            product: state
+            for product, state in states.items()
+            if product in scoring.playbook.products and scoring.fold.reads(state.fold)
+        }
+        lead.identifiers = (await leads.identifiers([lead_id])).get(lead_id, [])
+        return lead
+
     async def _own(
         self, store: HandoffStore, lead: uuid.UUID, events: Iterable[str], now: datetime
     ) -> list[Handoff]:
         """The lead's hand-offs: a hand-off goes with the event for which it was opened."""
         known = await store.of_lead(lead, events)
-        places = await store.leads_of_events(each.opener for each in known)
+        places = await store.leads_of_events(each.opener for each in known) if known else {}
         own = []
         for each in known:
             before, each.lead_id = each.lead_id, places.get(each.opener, lead)
@@ -209,6 +220,8 @@ class Examiner:
         self, store: HandoffStore, lead: LeadRow, handoff: Handoff,
         before: list[Handoff], now: datetime, tried: Iterable[str] = (),
     ) -> owners.Choice:  # fmt: skip
+        if not self._section.owners:
+            return owners.NOBODY
         week = capacity.week_of(now, self.rules.working.zone)
         last = max(before, key=lambda each: each.ended_at or each.detected_at, default=None)
         asked = owners.Asked(
@@ -259,25 +272,36 @@ class Examiner:
             week = capacity.week_of(now, self.rules.working.zone)
             opened = await store.opened_since(week)
             left = capacity.room(self._section.capacity_per_week, opened)
-            waiting = await store.waiting_for_room(left) if left != 0 else []
-            chosen = capacity.best(waiting, left)
+            waiting = await store.waiting_for_room() if left != 0 else []
             done = 0
-            for handoff in chosen:
-                done += await self._allocated_to(connection, handoff, now)
+            for handoff in capacity.best(waiting, None):
+                if done == left:
+                    break
+                done += await self._allocated_alone(connection, handoff, now)
             fault_point("before_room_is_given")
         if done:
             self._wake()
         return done
 
+    async def _allocated_alone(
+        self, connection: AsyncConnection, handoff: Handoff, now: datetime
+    ) -> bool:
+        """Opens one of them; one that fails by the data of its lead holds up none of the others."""
+        try:
+            async with connection.begin_nested():
+                return await self._allocated_to(connection, handoff, now)
+        except Exception as error:
+            if not is_of_one_lead(error):
+                raise
+            report(handoff.lead_id, "handing_over", type(error).__name__)
+            return False
+
     async def _allocated_to(
         self, connection: AsyncConnection, handoff: Handoff, now: datetime
     ) -> bool:
-        store, leads = HandoffStore(connection), Store(connection)
-        lead = (await leads.lock_free({handoff.lead_id})).get(handoff.lead_id)
+        store, lead = HandoffStore(connection), await self._locked(connection, handoff.lead_id)
         if lead is None:
             return False
-        lead.states = (await leads.states([lead.id])).get(lead.id, {})
-        lead.identifiers = (await leads.identifiers([lead.id])).get(lead.id, [])
         known = [each for each in await store.of_lead(lead.id) if each.id != handoff.id]
         before = [each for each in known if each.ended_at and each.owner]
         noted = await self._opened(store, lead, handoff, before, now)

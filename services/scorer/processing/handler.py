@@ -29,12 +29,14 @@ from services.scorer.processing.folding import exclude, fold, rebuild
 from services.scorer.records import Announcement, IncomingEvent, LeadRow
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
-from services.scorer.touch_results import OWN_ACTS, Moved, TouchResults
+from services.scorer.touch_results import Moved, TouchResults
 from services.shared.clock import from_us
 from services.shared.contracts.events import (
     INTERACTIONS,
+    OWN_ACTS,
     TouchEvent,
     decode_touch,
+    is_forward,
     is_handoff_step,
 )
 from services.shared.errors import Reject
@@ -74,18 +76,15 @@ class Handler:
             uuid.UUID(touch.data.id), uuid.UUID(touch.data.lead)
         except ValueError as error:
             raise Reject(f"not a touch event: {error}", where=record.topic) from error
-        return Decoded(from_touch(touch, self.scoring.cleaner), touch)
+        state = None if touch.type in OUTSIDE_TIMELINES else touch
+        return Decoded(from_touch(touch, self.scoring.cleaner), state)
 
     async def apply(self, connection: AsyncConnection, decoded: Sequence[Decoded]) -> int:
         """Applies a batch inside the caller's transaction; returns how many records it left in the
         outbox.
         """
         events = [record.event for record in decoded if record.event]
-        touches = [
-            record.touch
-            for record in decoded
-            if record.touch and record.touch.type not in OUTSIDE_TIMELINES
-        ]
+        touches = [record.touch for record in decoded if record.touch]
         if tests := [event for event in events if event.provenance.test]:
             await trials.attempt(connection, tests, self._apply_events)
             events = [event for event in events if not event.provenance.test]
@@ -172,8 +171,7 @@ class Handler:
         left = 0
         for lead in [*batch.leads]:
             left += await self._change_alone(connection, batch, lead)
-        is_state = decoded.touch and decoded.touch.type not in OUTSIDE_TIMELINES
-        touches = [decoded.touch] if decoded.touch and is_state else []
+        touches = [decoded.touch] if decoded.touch else []
         await self._keep_touches(connection, touches, [decoded.event])
         return left
 
@@ -281,12 +279,12 @@ class Handler:
 
     async def _moved(self, store: Store, announcements: Sequence[Announcement]) -> None:
         """Notes the steps that leads took forward by their own acts."""
-        results = TouchResults(store.connection, self.scoring.playbook.stages)
-        await results.moved(
+        stages = self.scoring.playbook.stages
+        await TouchResults(store.connection, stages).moved(
             [
                 Moved(each.lead_id, each.product, each.cause_at)
                 for each in announcements
-                if each.cause in OWN_ACTS and results.is_forward(each.from_stage, each.stage)
+                if each.cause in OWN_ACTS and is_forward(stages, each.from_stage, each.stage)
             ]
         )
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import cast
 
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.handoffs import notices
-from services.scorer.handoffs.records import WAITING, Handoff
+from services.scorer.handoffs.records import STATUS_OF, WAITING, Handoff, Step
 from services.scorer.handoffs.rules import Noted
 from services.scorer.handoffs.store import HandoffStore
 from services.scorer.handoffs.working_time import WorkingTime
@@ -41,11 +42,13 @@ class Steps:
     ) -> None:  # fmt: skip
         """Marks the lead with its last hand-off, and puts out what others hear of it."""
         store = HandoffStore(connection)
-        status = _last_status(known)
-        if status != lead.handoff:
+        last = _last(known)
+        status, before = _status(known, last), lead.handoff
+        told = [each for each in noted if each.what != "detected"]
+        if status != before:
             await store.mark(lead.id, status)
             lead.handoff = status
-        told = [each for each in noted if each.what not in ("detected", "told")]
+            told = told or _answer(last)
         contact = self._contact(lead)
         for each in told:
             zone = self._working(each.handoff.owner).zone
@@ -98,12 +101,24 @@ def step_of(noted: Noted) -> HandoffStep:
     )  # fmt: skip
 
 
-def _last_status(known: Iterable[Handoff]) -> str:
-    """The status of the hand-off that waits, else of the last that counts; '' without one."""
-    real = [each for each in known if each.status not in ("superseded", "withdrawn")]
-    last = max(
-        real,
+def _answer(handoff: Handoff | None) -> list[Noted]:
+    """The step of a person's answer, which was noted when it was given; nothing of what is none."""
+    if handoff is None or handoff.status not in STATUS_OF.values() or not handoff.answered_at:
+        return []
+    what = cast(Step, handoff.status)
+    at, by = handoff.answered_at, handoff.answered_by
+    return [Noted(handoff, what, at, by, handoff.reason, handoff.until)]
+
+
+def _last(known: Iterable[Handoff]) -> Handoff | None:
+    """The hand-off that waits, else the last that counts."""
+    return max(
+        (each for each in known if each.status not in ("superseded", "withdrawn")),
         key=lambda each: (each.status in WAITING, each.ended_at or each.detected_at, str(each.id)),
         default=None,
     )
+
+
+def _status(known: Iterable[Handoff], last: Handoff | None) -> str:
+    """What the lead is marked with; '' without a hand-off."""
     return last.status if last else ("withdrawn" if any(known) else "")

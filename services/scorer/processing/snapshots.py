@@ -60,10 +60,14 @@ def _mailed(profile: Profile) -> tuple[datetime, ...]:
 
 
 def _answered_at(profile: Profile) -> datetime | None:
-    """When the lead last answered, or met somebody."""
-    times = (profile.milestones[type_][-1][0] for type_ in ANSWERS if profile.milestones.get(type_))
-    last = max(times, default=0)
+    last = last_answer(profile)
     return from_us(last) if last > 0 else None
+
+
+def last_answer(profile: Profile) -> int:
+    """When the lead last answered, or met somebody (µs); 0 where it never has."""
+    times = (profile.milestones[type_][-1][0] for type_ in ANSWERS if profile.milestones.get(type_))
+    return max(times, default=0)
 
 
 def user_id_of(lead: LeadRow) -> str:

@@ -9,12 +9,13 @@ T = TypeVar("T")
 KEEP_S = 300.0
 
 
-SLOW_S = 1.0
+SLOW_S = 1.0  # to make
+LATE = 12  # times `keep_s`
 
 
 class Kept(Generic[T]):
-    """The last result of `make`, no older than `keep_s`; what is made quickly is made again soon.
-    Of what is slow the last result is given, while the next is being made.
+    """The last result of `make`, kept for `keep_s`; what is made quickly is made again soon. Of
+    what is slow the last result is given while the next is being made, until `LATE` times as long.
     """
 
     def __init__(self, make: Callable[[], Awaitable[T]], keep_s: float = KEEP_S) -> None:
@@ -29,7 +30,8 @@ class Kept(Generic[T]):
             return self._found
         if self._making is None or self._making.done():
             self._making = asyncio.create_task(self._make_it())
-        if self._found is not None and self._took > SLOW_S:
+        is_late = time.monotonic() > self._until + LATE * self._keep_s
+        if self._found is not None and self._took > SLOW_S and not is_late:
             return self._found
         return await asyncio.shield(self._making)
 

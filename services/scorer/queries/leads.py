@@ -27,11 +27,9 @@ from services.scorer.queries.repository import (
     StoredLead,
     UnknownLead,
     readable,
-    unknown_lead,
 )
 from services.scorer.records import State, UnreadableLead
 from services.scorer.scoring import Scoring
-from services.scorer.store import Store
 from services.shared.contracts.identity import Identifier
 from services.shared.errors import Reject
 from services.shared.http.paging import Cursors, Position
@@ -146,11 +144,7 @@ class LeadQueries:
     async def strongest_identifier(self, lead_id: uuid.UUID) -> Identifier:
         """That of a lead, or of the one into which it was merged. Raises Reject `not-found`."""
         async with self._engine.connect() as connection:
-            lead = await LeadRepository(connection).merged_or_same(lead_id)
-            found = await Store(connection).identifiers([lead]) if lead else {}
-        if lead is None or not found.get(lead):
-            raise unknown_lead(lead_id)
-        return found[lead][0]
+            return await LeadRepository(connection).strongest_identifier(lead_id)
 
     async def explain(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> Ledger:
         """The ledger of one lead's likelihood, now or at `at` (µs). Raises MergedAway, or Reject

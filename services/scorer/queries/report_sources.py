@@ -2,7 +2,6 @@
 figure. A figure's number and the leads behind it come from one condition, so they agree.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from services.scorer.reports.tables import Column
@@ -19,8 +18,9 @@ AGE = "interval '14 days'"
 
 
 class Source(NamedTuple):
-    """Rows with `id`, `lead_id`, `at` and the keys; `sql` and conditions may use :now, and :stages
-    (the playbook's in order) and :outcome. `numbers` are further aggregates.
+    """Rows with `at` and the keys, and where there are figures `id` and `lead_id`; `sql` and
+    conditions may use :now, and :stages (the playbook's in order) and :outcome. `numbers` are
+    further aggregates, which open no leads.
     """
 
     name: str
@@ -195,7 +195,29 @@ SALES_ANSWERS = Source(
 )  # fmt: skip
 
 
-def columns(source: Source, names: Sequence[str] = ()) -> list[Column]:
+QUERIES = Source(
+    "queries",
+    "Queries of the API",
+    """SELECT CAST(q.day AS timestamp) AT TIME ZONE 'UTC' AS at, q.queries,
+        to_char(date_trunc('week', q.day), 'YYYY-MM-DD') AS week, coalesce(k.name, q.key_id) AS key
+    FROM scorer.query_use q LEFT JOIN access.api_key k ON k.id = q.key_id""",
+    (key("week"), key("key")),
+    {},
+    {"queries": ("queries", "sum(queries)::bigint")},
+)
+OVERRIDES = Source(
+    "overrides",
+    "What people overruled",
+    """SELECT at, action,
+        to_char(date_trunc('week', at AT TIME ZONE 'UTC'), 'YYYY-MM-DD') AS week
+    FROM access.audit WHERE action = ANY(:overrides)""",
+    (key("week"), key("action")),
+    {},
+    {"times": ("times", "count(*)")},
+)
+
+
+def columns(source: Source) -> list[Column]:
     """The columns of a source's table."""
     return [
         *source.keys,

@@ -2,11 +2,13 @@
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -18,7 +20,9 @@ from services.scorer.queries.lift import read_lift
 from services.scorer.queries.report_sources import Source
 from services.scorer.queries.responses import Time
 from services.scorer.reports.journeys import Journeys
-from services.scorer.reports.tables import Cell, Column, ReportTable, Row, of_touches
+from services.scorer.reports.made_or_born import MadeOrBorn, made_or_born
+from services.scorer.reports.sources import DAYS, Equivalence, equivalence
+from services.scorer.reports.tables import Cell, ReportTable, Row, of_touches
 from services.scorer.scoring import Scoring
 from services.shared.clock import from_us, rfc3339, to_us
 from services.shared.db import rows
@@ -36,7 +40,8 @@ TITLES: Mapping[ReportName, str] = {
 }
 MOST_ROWS = 5_000
 # actions of the audit log by which people overrule what the system decides
-OVERRIDES = ["pause", "assertion", "release", "hold", "skip", "brake", "sending"]
+OVERRIDES = ["pause", "assertion", "release", "hold", "skip", "send", "brake"]
+MORE = f"Only the first {MOST_ROWS:,} rows are counted: choose a shorter time."
 WORK_MEM = "64MB"  # of one sort or hash table: reports over a million rows need no disk then
 
 
@@ -119,27 +124,48 @@ class ReportQueries:
         self._values = {
             "stages": playbook.stages, "outcome": playbook.model.outcome,
             "share": playbook.holdout.share, "won": WON, "disqualified": DISQUALIFIED,
+            "overrides": OVERRIDES,
         }  # fmt: skip
         self._sources: dict[ReportName, list[Source]] = {
             "progression": [sources.TOUCHES, sources.STEPS],
             "content": [sources.TOUCHES],
-            "handoffs": [sources.HANDOFFS, sources.OWNERS, sources.SALES_ANSWERS],
+            "handoffs": [
+                sources.HANDOFFS,
+                sources.OWNERS,
+                sources.SALES_ANSWERS,
+                sources.QUERIES,
+                sources.OVERRIDES,
+            ],
             "holdout": [sources.ARMS],
             "pool": [sources.POOL, sources.OUTCOMES, sources.funnel(playbook)],
         }
 
     async def report(self, name: ReportName, window: Window = ALWAYS) -> Report:
         """A report as of now."""
+        async with self._reading() as connection:
+            holdout = await self._holdout(connection)
+            return await self._report(connection, name, window, holdout)
+
+    async def all(self) -> list[Report]:
+        """Every report."""
+        async with self._reading() as connection:
+            holdout = await self._holdout(connection)
+            return [await self._report(connection, name, ALWAYS, holdout) for name in REPORTS]
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
         async with self._engine.connect() as connection:
             await connection.execute(text(f"SET LOCAL work_mem = '{WORK_MEM}'"))
-            tables = [
-                table
-                for source in self._sources[name]
-                for table in await self._tables(connection, name, source, window)
-            ]
-            if name == "handoffs":
-                tables += [await self._queries(connection), await self._overrides(connection)]
-            holdout = await self._holdout(connection)
+            yield connection
+
+    async def _report(
+        self, connection: AsyncConnection, name: ReportName, window: Window, holdout: HoldoutNote
+    ) -> Report:
+        tables = [
+            table
+            for source in self._sources[name]
+            for table in await self._tables(connection, name, source, window)
+        ]
         return Report(
             report=name,
             title=TITLES[name],
@@ -158,15 +184,16 @@ class ReportQueries:
 
     async def table(self, name: ReportName, table: str, window: Window = ALWAYS) -> ReportTable:
         """One table of a report. Raises Reject for one that it does not have."""
-        report = await self.report(name, window)
-        found = next((each for each in report.tables if each.name == table), None)
-        if found is None:
+        known = {each: source for source in self._sources[name] for each in _names_of(name, source)}
+        if table not in known:
             raise Reject(
                 f"the report has no table {table!r}",
                 where="table",
-                remedy=f"use one of {', '.join(each.name for each in report.tables)}",
+                remedy=f"use one of {', '.join(known)}",
             )
-        return found
+        async with self._reading() as connection:
+            found = await self._tables(connection, name, known[table], window)
+        return next(each for each in found if each.name == table)
 
     async def leads(
         self, name: ReportName, asked: Asked, window: Window, limit: int, cursor: str = ""
@@ -198,9 +225,13 @@ class ReportQueries:
         listed = [Counted(str(r.lead_id), rfc3339(r.at), str(r.id)) for r in found[:limit]]
         return CountedResponse(name, asked.table, asked.figure, listed, following)
 
-    async def journeys(self) -> Journeys:
-        """The journeys of all leads."""
-        return await self._journeys.get()
+    async def ages(self) -> MadeOrBorn:
+        """Whether leads come ready or become so."""
+        return await asyncio.to_thread(made_or_born, await self._journeys.get())
+
+    async def worth(self, days: float = DAYS, reference: str = "") -> Equivalence:
+        """What sources are worth, in leads of `reference`."""
+        return await asyncio.to_thread(equivalence, await self._journeys.get(), days, reference)
 
     async def lift(self) -> dict[str, Any]:
         """What nurturing causes, as `ripeline lift` says it."""
@@ -218,7 +249,10 @@ class ReportQueries:
 
     def _source(self, name: ReportName, asked: Asked) -> Source:
         tables = {
-            table: source for source in self._sources[name] for table in _names_of(name, source)
+            table: source
+            for source in self._sources[name]
+            if source.figures
+            for table in _names_of(name, source)
         }
         if asked.table not in tables:
             raise Reject(
@@ -246,16 +280,20 @@ class ReportQueries:
         self, connection: AsyncConnection, name: ReportName, source: Source, window: Window
     ) -> list[ReportTable]:
         counted = await self._count(connection, source, window)
+        cut = [MORE] if len(counted) > MOST_ROWS else []
+        counted = counted[:MOST_ROWS]
         if source is not sources.TOUCHES:
-            return [ReportTable(source.name, source.title, sources.columns(source), counted)]
+            return [ReportTable(source.name, source.title, sources.columns(source), counted, cut)]
         program, stage, content, channel = source.keys
         if name == "progression":
             keys = [program, stage, channel]
-            return [of_touches("touches", "By program and stage", keys, counted)]
-        return [
-            of_touches("items", "By item", [content, channel], counted),
-            of_touches("places", "By item and where it is sent", [*source.keys], counted),
-        ]
+            tables = [of_touches("touches", "By program and stage", keys, counted)]
+        else:
+            tables = [
+                of_touches("items", "By item", [content, channel], counted),
+                of_touches("places", "By item and where it is sent", [*source.keys], counted),
+            ]
+        return [replace(each, notes=[*cut, *each.notes]) for each in tables]
 
     async def _count(
         self, connection: AsyncConnection, source: Source, window: Window
@@ -268,7 +306,7 @@ class ReportQueries:
         where = " AND ".join(["true", *_within(window)])
         statement = (
             f"SELECT {keys}, {figures} FROM ({source.sql}) s WHERE {where} "
-            f"GROUP BY {keys} ORDER BY {keys} LIMIT {MOST_ROWS:d}"
+            f"GROUP BY {keys} ORDER BY {keys} LIMIT {MOST_ROWS + 1:d}"
         )
         found = await rows(connection, statement, **self._used(statement, window))
         return [{name: _cell(cell) for name, cell in row._mapping.items()} for row in found]
@@ -279,40 +317,6 @@ class ReportQueries:
             "now": self._scoring.clock.now(), "since": window.since, "until": window.until,
         }  # fmt: skip
         return {name: value for name, value in given.items() if f":{name}" in statement}
-
-    async def _queries(self, connection: AsyncConnection) -> ReportTable:
-        found = await rows(
-            connection,
-            "SELECT to_char(date_trunc('week', q.day), 'YYYY-MM-DD') AS week, "
-            "coalesce(k.name, q.key_id) AS key, sum(q.queries)::bigint AS queries "
-            "FROM scorer.query_use q LEFT JOIN access.api_key k ON k.id = q.key_id "
-            f"GROUP BY 1, 2 ORDER BY 1, 2 LIMIT {MOST_ROWS:d}",
-        )
-        return ReportTable(
-            "queries",
-            "Queries of the API",
-            [
-                sources.key("week"), sources.key("key"),
-                Column("queries", "queries", "number"),
-            ],
-            [{"week": row.week, "key": row.key, "queries": row.queries} for row in found],
-        )  # fmt: skip
-
-    async def _overrides(self, connection: AsyncConnection) -> ReportTable:
-        """What people decided against the system, as the audit log has it."""
-        found = await rows(
-            connection,
-            "SELECT to_char(date_trunc('week', at AT TIME ZONE 'UTC'), 'YYYY-MM-DD') AS week, "
-            "action, count(*) AS times FROM access.audit WHERE action = ANY(:actions) "
-            f"GROUP BY 1, 2 ORDER BY 1, 2 LIMIT {MOST_ROWS:d}",
-            actions=OVERRIDES,
-        )
-        return ReportTable(
-            "overrides",
-            "What people overruled",
-            [sources.key("week"), sources.key("action"), Column("times", "times", "number")],
-            [{"week": row.week, "action": row.action, "times": row.times} for row in found],
-        )
 
     async def _holdout(self, connection: AsyncConnection) -> HoldoutNote:
         share = self._scoring.playbook.holdout.share

@@ -299,6 +299,14 @@ class LeadRepository:
             value=identifier.text,
         )
 
+    async def strongest_identifier(self, lead_id: uuid.UUID) -> Identifier:
+        """That of a lead, or of the one into which it was merged. Raises Reject `not-found`."""
+        lead = await self.merged_or_same(lead_id)
+        found = await Store(self._connection).identifiers([lead]) if lead else {}
+        if lead is None or not found.get(lead):
+            raise unknown_lead(lead_id)
+        return found[lead][0]
+
     async def merged_or_same(self, lead_id: uuid.UUID) -> uuid.UUID | None:
         """The lead into which this one was merged, else itself; None where there is none."""
         return await self._id(

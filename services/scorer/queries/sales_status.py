@@ -38,6 +38,7 @@ from services.shared.contracts.events import (
     keyed_hash,
 )
 from services.shared.contracts.identity import Identifier, Kind
+from services.shared.contracts.preferences import read_day
 from services.shared.contracts.provenance import Provenance
 from services.shared.errors import Reject
 from services.shared.messaging.kafka import Outgoing, Publisher
@@ -189,6 +190,10 @@ class SalesReports:
                 where="body.product",
                 remedy=f"use one of {', '.join(products)}",
             )
+        try:
+            read_day(report.until)
+        except Reject as error:
+            raise Reject(error.title, where="body.until", remedy=error.remedy) from error
 
     async def _interaction(self, lead: uuid.UUID | Identifier, report: SalesReport) -> Interaction:
         """The report as the event that it is."""

@@ -1,10 +1,13 @@
 """Shares with their intervals."""
 
 from statistics import NormalDist
+from typing import Annotated
 
 import msgspec
 
 Z = NormalDist().inv_cdf(0.975)
+# low and high; an array of two numbers in JSON schemas that any tool reads
+Interval = Annotated[tuple[float, ...], msgspec.Meta(min_length=2, max_length=2)]
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -13,7 +16,7 @@ class Share(msgspec.Struct, frozen=True):
     found: int
     of: int
     share: float
-    interval: tuple[float, float]
+    interval: Interval
 
 
 def share_of(found: int, of: int) -> Share | None:

@@ -4,13 +4,12 @@ import msgspec
 import numpy as np
 
 from services.scorer.reports.journeys import B, I, Journeys
-from services.scorer.reports.shares import wilson
+from services.scorer.reports.shares import Interval, wilson
 
 DAYS = 90.0
 DRAWS = 4000
 INTERVAL = (0.025, 0.975)
 LEAST_OUTCOMES = 5  # of a source, to be the one that others are compared with
-Interval = tuple[float, float]
 
 
 class Worth(msgspec.Struct, frozen=True):

@@ -4,12 +4,14 @@ import uuid
 from datetime import datetime
 
 import msgspec
+import structlog
 from fastapi import Request
 
 from services.scorer.ui.nurture import Nurture
 from services.scorer.ui.sign_in import SignIn
 from services.shared.errors import Reject
 
+log = structlog.get_logger()
 WAIT_S = 3.0  # that the page of a lead waits for nurture
 
 
@@ -39,14 +41,13 @@ class Enrolments:
         self._nurture, self._sign_in = nurture, sign_in
 
     async def of(self, request: Request, lead: uuid.UUID) -> list[EnrolmentView] | None:
-        """The programs of a lead; None while nurture does not answer."""
-        ticket = await self._sign_in.ticket(request)
+        """The programs of a lead; None where nurture does not say: the page stands without them."""
+        ticket = self._sign_in.ticket(request)
         try:
             answer = await self._nurture.get(
                 "/v1/enrolments", ticket, wait_s=WAIT_S, lead=lead, limit=100
             )
         except Reject as error:
-            if error.kind != "away":
-                raise
+            log.warning("enrolments_unknown", reason=error.title)
             return None
         return msgspec.convert(answer, EnrolmentList).enrolments

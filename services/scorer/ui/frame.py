@@ -34,7 +34,8 @@ PAGES = (
 )
 OWN_PATHS = re.compile(
     rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"
-    r"|import|leads/[0-9a-f-]{36}|reports/made-or-born|reports/sources)?)(?:/status)?"
+    r"|import|leads/[0-9a-f-]{36}|reports/made-or-born|reports/sources|reports/[a-z-]{1,40}/leads)?)"
+    r"(?:/status|/password|(?:/sessions)?/[0-9a-f-]{36}/(?:role|disable|end))?"
     r"(\?[A-Za-z0-9=&%._~+-]{1,1000})?(#[A-Za-z0-9-]{1,100})?"
 )
 MAX_PLACE = 1_200  # characters of a page's address
@@ -100,7 +101,9 @@ class Frame:
 
 
 def html_route(frame: Frame, *, signed_in: bool) -> type[APIRoute]:
-    """A class of routes that answer people in HTML when something is wrong."""
+    """A class of routes that take forms of this site alone, and answer people in HTML when
+    something is wrong.
+    """
 
     class HtmlRoute(APIRoute):
         def get_route_handler(self) -> Handle:
@@ -111,6 +114,8 @@ def html_route(frame: Frame, *, signed_in: bool) -> type[APIRoute]:
                 _here.set(place)
                 _back.set(_way_back(request, place))
                 try:
+                    if request.method == "POST":
+                        _check_same_site(request)
                     return await handle(request)
                 except Exception as error:
                     return _answer_to(error, request, frame, signed_in=signed_in)
@@ -168,7 +173,7 @@ def place_of(request: Request) -> str:
     return own_path(request.url.path + query)
 
 
-def check_same_site(request: Request) -> None:
+def _check_same_site(request: Request) -> None:
     """Checks that a form of ours sent the request. Raises Reject `forbidden`."""
     if is_cross_site(request):
         raise Reject(

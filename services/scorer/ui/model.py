@@ -11,6 +11,7 @@ from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.model import AlarmResponse, ModelQueries
 from services.scorer.ui.frame import Frame
 from services.shared.errors import Reject
+from services.shared.http.parameters import NO_NUL
 
 TOPS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # of the axes of the reliability plot
 MOST_ALARMS = 60
@@ -105,7 +106,7 @@ class ModelRoutes:
         self,
         product: Annotated[str, Query(max_length=200)] = "",
         stage: Annotated[str, Query(max_length=100)] = "",
-        company: Annotated[str, Query(max_length=200)] = "",
+        company: Annotated[str, Query(max_length=200, pattern=NO_NUL)] = "",
         least: Annotated[int, Query(ge=0, le=100)] = 0,
     ) -> Response:
         """The model in use; `least` is the least likelihood of the list, in percent."""

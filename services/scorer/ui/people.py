@@ -6,10 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.scorer.ui.frame import Frame, check_same_site, see_other
+from services.scorer.ui.frame import Frame, see_other
 from services.scorer.ui.sign_in import SignIn
 from services.shared.errors import Reject
 from services.shared.http.acting import Acting, only
+from services.shared.http.problems import STATUS
 from services.shared.people import sign_in, store
 from services.shared.people.audit import Actor, record
 from services.shared.people.passwords import LONGEST, SHORTEST, check_password
@@ -47,7 +48,6 @@ class PeopleRoutes:
         self, request: Request, actor: Acting, name: Word = "", mail: Word = "", role: Word = ""
     ) -> Response:
         """Adds a person and sends a link."""
-        check_same_site(request)
         try:
             async with self._engine.begin() as connection:
                 person = await store.add(connection, actor, name, mail, role)
@@ -60,16 +60,20 @@ class PeopleRoutes:
         self, request: Request, actor: Acting, person: uuid.UUID, role: Word = ""
     ) -> Response:
         """Gives somebody another role."""
-        check_same_site(request)
-        async with self._engine.begin() as connection:
-            await store.set_role(connection, actor, person, role)
+        try:
+            async with self._engine.begin() as connection:
+                await store.set_role(connection, actor, person, role)
+        except Reject as error:
+            return await self._page(request, actor, error)
         return see_other(PAGE)
 
     async def disable(self, request: Request, actor: Acting, person: uuid.UUID) -> Response:
         """Ends somebody's sessions and lets nobody sign in as them."""
-        check_same_site(request)
-        async with self._engine.begin() as connection:
-            await store.disable(connection, actor, person)
+        try:
+            async with self._engine.begin() as connection:
+                await store.disable(connection, actor, person)
+        except Reject as error:
+            return await self._page(request, actor, error)
         return see_other(PAGE)
 
     async def set_password(
@@ -78,15 +82,14 @@ class PeopleRoutes:
         """Sets one's own password, which ends one's other sessions. Who signed in by the old
         password gives it once more.
         """
-        check_same_site(request)
-        session = await self._sign_in.session(request)
+        session = self._sign_in.session(request)
         try:
             async with self._engine.connect() as connection:
                 person = await store.person(connection, actor.id)
                 stored = await store.password_of(connection, person.id)
             check_password(password, person.mail)
             by_password = session is None or session.way == "password"
-            if by_password and not await self._sign_in.is_right(request, person, stored, current):
+            if by_password and not await self._sign_in.is_right(person, stored, current):
                 raise Reject("the current password is another one", where="current")
             made = await self._sign_in.passwords.hash(password)
         except Reject as error:
@@ -96,9 +99,8 @@ class PeopleRoutes:
             await store.set_password(connection, actor, person, made, but)
         return see_other(PAGE)
 
-    async def end_session(self, request: Request, actor: Acting, session: uuid.UUID) -> Response:
+    async def end_session(self, actor: Acting, session: uuid.UUID) -> Response:
         """Ends a session of one's own, or as an admin anybody's."""
-        check_same_site(request)
         async with self._engine.begin() as connection:
             whose = await sign_in.end_session(connection, session)
             if whose is None or (str(whose) != actor.id and actor.role != "admin"):
@@ -111,13 +113,13 @@ class PeopleRoutes:
     async def _page(
         self, request: Request, actor: Actor, problem: Reject | None = None
     ) -> Response:
-        current = await self._sign_in.session(request)
+        current = self._sign_in.session(request)
         async with self._engine.connect() as connection:
             people = await store.everybody(connection)
             sessions = await _sessions(connection, actor)
         return self._frame.page(
             "people.html",
-            400 if problem else 200,
+            STATUS[problem.kind] if problem else 200,
             here="people",
             actor=actor,
             me=next((one for one in people if str(one.id) == actor.id), None),

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import APIRouter, Form, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.ui.frame import Frame, check_same_site, own_path, see_other
+from services.scorer.ui.frame import Frame, own_path, see_other
 from services.scorer.ui.lead_names import names_of
 from services.scorer.ui.nurture import Nurture
 from services.scorer.ui.rendering import mail_document
@@ -18,6 +18,7 @@ from services.scorer.ui.sign_in import SignIn
 from services.shared.contracts.events import Touch
 from services.shared.http.acting import Acting, only
 from services.shared.http.paging import MAX_CURSOR
+from services.shared.http.parameters import NO_NUL
 
 PER_PAGE = 25
 PLACE = 700  # characters of this page's address
@@ -100,7 +101,7 @@ class PlannedRoutes:
         cursor: Annotated[str, Query(max_length=MAX_CURSOR)] = "",
     ) -> Response:
         """The next seven days, or what is held, or was skipped."""
-        ticket = await self._sign_in.ticket(request)
+        ticket = self._sign_in.ticket(request)
         answer = await self._nurture.get(
             "/v1/planned", ticket, state=state, cursor=cursor, limit=PER_PAGE
         )
@@ -113,7 +114,7 @@ class PlannedRoutes:
 
     async def mail(self, request: Request, touch: uuid.UUID) -> Response:
         """The mail itself, for the sandboxed frame."""
-        ticket = await self._sign_in.ticket(request)
+        ticket = self._sign_in.ticket(request)
         one = msgspec.convert(await self._nurture.get(f"/v1/planned/{touch}", ticket), PlannedView)
         return mail_document(Touch(id=str(one.id), lead=str(one.lead), status="due", html=one.html))
 
@@ -123,13 +124,12 @@ class PlannedRoutes:
         actor: Acting,
         touch: Annotated[uuid.UUID, Form()],
         action: Annotated[Literal["hold", "release", "send-now", "skip"], Form()],
-        reason: Annotated[str, Form(max_length=500)] = "",
+        reason: Annotated[str, Form(max_length=500, pattern=NO_NUL)] = "",
         to: Annotated[str, Form(max_length=PLACE)] = "/planned",
     ) -> Response:
         """Has nurture write it down, with who it was."""
-        check_same_site(request)
-        body = {"by": f"the page ({actor})"[:200], "reason": reason.replace("\0", "")}
-        ticket = await self._sign_in.ticket(request)
+        body = {"by": f"the page ({actor})"[:200], "reason": reason}
+        ticket = self._sign_in.ticket(request)
         await self._nurture.post(f"/v1/planned/{touch}/{action}", ticket, body)
         return see_other(own_path(to))
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import structlog
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Response
 
-from services.scorer.ui.frame import Frame, check_same_site, see_other
+from services.scorer.ui.frame import Frame, see_other
 from services.scorer.ui.rendering import HEADERS
 from services.shared.clock import Clock
 from services.shared.contracts.touch_reasons import REASON_SENTENCES
@@ -161,12 +161,10 @@ class RehearsalRoutes:
 
     async def start(
         self,
-        request: Request,
         leads: Annotated[Literal["100", "300", "500"], Form()] = "300",
         days: Annotated[Literal["60", "180", "365"], Form()] = "180",
     ) -> Response:
         """Starts one; where one runs it goes on."""
-        check_same_site(request)
         self._rehearsals.start(Asked(int(leads), int(days)))
         return see_other("/rehearsal")
 

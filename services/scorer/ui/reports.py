@@ -11,15 +11,14 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.queries.reports import (
-    REPORTS,
     Asked,
     Report,
     ReportName,
     ReportQueries,
     Window,
 )
-from services.scorer.reports.made_or_born import MadeOrBorn, made_or_born
-from services.scorer.reports.sources import Equivalence, equivalence
+from services.scorer.reports.made_or_born import MadeOrBorn
+from services.scorer.reports.sources import Equivalence
 from services.scorer.reports.tables import Cell, ReportTable, Row
 from services.scorer.ui.frame import Frame
 from services.scorer.ui.lead_names import names_of
@@ -65,15 +64,15 @@ class ReportRoutes:
 
     async def all(self) -> Response:
         """Every report."""
-        found = [await self._reports.report(name) for name in REPORTS]
+        found, lift = await self._reports.all(), await self._reports.lift()
         return self._frame.page(
             "reports.html",
             here="reports",
             reports=found,
             holdout=found[0].holdout,
             plots={report.report: plot(report) for report in found},
-            lift=await self._reports.lift(),
-            lift_bar=_effect(await self._reports.lift()),
+            lift=lift,
+            lift_bar=_effect(lift),
             captions=CAPTIONS,
             address=address,
             keys_of=keys_of,
@@ -82,14 +81,14 @@ class ReportRoutes:
 
     async def ages(self) -> Response:
         """Whether leads come ready or become so."""
-        found = made_or_born(await self._reports.journeys())
+        found = await self._reports.ages()
         return self._frame.page(
             "reports_ages.html", here="reports", found=found, bars=ages_of(found)
         )
 
     async def sources(self) -> Response:
         """What sources are worth."""
-        found = equivalence(await self._reports.journeys())
+        found = await self._reports.worth()
         return self._frame.page(
             "reports_sources.html", here="reports", found=found, bars=rates_of(found)
         )
@@ -114,7 +113,7 @@ class ReportRoutes:
     ) -> Response:
         """The leads behind a number."""
         keys = {
-            name: value[:MAX_ADDRESS]
+            name: value[:MAX_ADDRESS].replace("\0", "")
             for name, value in request.query_params.items()
             if name not in NOT_KEYS
         }

@@ -1,5 +1,5 @@
-"""The page for people: pipeline, leads, one lead in full, mails, sources; server-rendered, signed
-in by a query key.
+"""The page for people, server-rendered: mounts what has a module of its own, and the routes of the
+pipeline, leads, mails and sources.
 """
 
 import uuid
@@ -19,7 +19,7 @@ from services.scorer.scoring import Scoring
 from services.scorer.ui.audit import AuditRoutes
 from services.scorer.ui.enrolments import Enrolments
 from services.scorer.ui.find import FindRoutes
-from services.scorer.ui.frame import Frame, check_same_site, html_route, see_other
+from services.scorer.ui.frame import Frame, html_route, see_other
 from services.scorer.ui.lead_names import names_of_views
 from services.scorer.ui.lead_page import LeadPages
 from services.scorer.ui.mails import Mails
@@ -153,7 +153,7 @@ class HomeRoutes:
         ingest = urlsplit(self._ingest)
         if (ingest.scheme, ingest.hostname) == (request.url.scheme, request.url.hostname):
             return see_other(f"{self._ingest}/import")
-        ticket = await self._sign_in.ticket(request)
+        ticket = self._sign_in.ticket(request)
         return see_other(f"{self._ingest}/import/sign-in?ticket={ticket}")
 
     async def _page(self, asked: LeadFilter) -> Response:
@@ -235,7 +235,6 @@ class LeadRoutes:
 
     async def report(
         self,
-        request: Request,
         actor: Acting,
         lead_id: uuid.UUID,
         status: Annotated[str, Form(max_length=20)],
@@ -243,7 +242,6 @@ class LeadRoutes:
         fact: Annotated[str, Form(max_length=100)] = "",
     ) -> Response:
         """Takes a report of sales; the form's own id makes of two clicks one fact."""
-        check_same_site(request)
         if status not in TYPE_OF:
             raise Reject(
                 "no such status", where="status", remedy=f"choose one of {', '.join(TYPE_OF)}"

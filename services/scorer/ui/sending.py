@@ -3,10 +3,10 @@
 from typing import Annotated, Literal
 
 import structlog
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.scorer.ui.frame import MAX_PLACE, check_same_site, own_path, see_other
+from services.scorer.ui.frame import MAX_PLACE, own_path, see_other
 from services.shared.http.acting import Acting, only
 from services.shared.messaging import sending
 from services.shared.people.audit import record
@@ -31,13 +31,11 @@ class SendingRoutes:
 
     async def change(
         self,
-        request: Request,
         actor: Acting,
         brake: Annotated[Literal["on", "off"], Form()],
         to: Annotated[str, Form(max_length=MAX_PLACE)] = "/",
     ) -> Response:
         """Stops all sending, or lets it go on, and records who did it."""
-        check_same_site(request)
         async with self._engine.begin() as connection:
             if brake == "on":
                 await sending.stop(connection, f"the page ({actor})")

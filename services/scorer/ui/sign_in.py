@@ -3,16 +3,18 @@ key; and out again.
 """
 
 import asyncio
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NamedTuple
 
 import structlog
 from fastapi import APIRouter, Form, Query, Request, Response
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.scorer.ui.frame import MAX_PLACE, Frame, check_same_site, own_path, see_other
+from services.scorer.ui.frame import MAX_PLACE, Frame, own_path, see_other
 from services.shared.db import is_transient
 from services.shared.errors import Reject
 from services.shared.http.acting import acts
+from services.shared.http.parameters import NO_NUL
 from services.shared.http.problems import STATUS
 from services.shared.http.rates import RateLimit, TooManyRequests, network_of
 from services.shared.http.sessions import Sessions
@@ -27,7 +29,9 @@ from services.shared.settings import Settings
 log = structlog.get_logger()
 MAX_TOKEN = 100  # characters of a link's token
 MOST_MAILS = 50  # links under way at once; more are left out
-LINKS_TO_ADDRESS, PASSWORDS_OF_ADDRESS, BY_CLIENT = "5/15minutes", "10/15minutes", "100/15minutes"
+# attempts within the window: of a network for a mail address, and of a network for any
+LINKS, PASSWORDS, BY_CLIENT, WINDOW = 5, 10, 100, "15minutes"
+NETWORKS = 10  # as many attempts as these many networks may make, all together, for an address
 UNKNOWN = Reject(
     "address and password do not belong together",
     remedy="try again, or have a link sent",
@@ -38,8 +42,25 @@ USED = Reject(
     remedy="have another one sent",
     kind="unauthorized",
 )
-Mail = Annotated[str, Form(max_length=store.MAX_MAIL)]
+Mail = Annotated[str, Form(max_length=store.MAX_MAIL, pattern=NO_NUL)]
 Place = Annotated[str, Form(max_length=MAX_PLACE)]
+
+
+class Limits(NamedTuple):
+    """Of attempts for a mail address: from one network, and from all together, so that a stranger
+    alone locks nobody out.
+    """
+
+    here: RateLimit
+    everywhere: RateLimit
+
+    @classmethod
+    def of(cls, attempts: int) -> "Limits":
+        """So many from one network."""
+        return cls(
+            RateLimit("mail address", f"{attempts}/{WINDOW}"),
+            RateLimit("mail address", f"{attempts * NETWORKS}/{WINDOW}"),
+        )
 
 
 class SignIn:
@@ -51,9 +72,9 @@ class SignIn:
         self._settings, self._engine, self._sessions = settings, engine, sessions
         self._frame, self._mail = frame, SignInMail(settings)
         self.passwords = Passwords()
-        self._links = RateLimit("mail address", LINKS_TO_ADDRESS)
-        self._tries = RateLimit("mail address", PASSWORDS_OF_ADDRESS)
-        self._clients = RateLimit("address", BY_CLIENT)
+        self._links, self._tries = Limits.of(LINKS), Limits.of(PASSWORDS)
+        self._changes = RateLimit("person", f"{PASSWORDS}/{WINDOW}")
+        self._clients = RateLimit("address", f"{BY_CLIENT}/{WINDOW}")
         self._under_way: set[asyncio.Task[None]] = set()
 
     def add_to(self, router: APIRouter) -> None:
@@ -68,18 +89,17 @@ class SignIn:
 
     async def check(self, request: Request) -> Actor:
         """Who is signed in, and acts from here on. Raises SignedOut."""
-        return acts(request, await self._sessions.who(cookie_of(request, COOKIE)))
+        actor, request.state.session = await self._sessions.open(cookie_of(request, COOKIE))
+        return acts(request, actor)
 
-    async def session(self, request: Request) -> Session | None:
-        """The session of the person who is signed in; None for a key."""
-        try:
-            return await self._sessions.session(cookie_of(request, COOKIE))
-        except SignedOut:
-            return None
+    def session(self, request: Request) -> Session | None:
+        """The session of the person of a request that was checked; None for a key."""
+        session: Session | None = request.state.session
+        return session
 
-    async def ticket(self, request: Request) -> str:
-        """What takes this session to a page on another host. Raises SignedOut."""
-        return await self._sessions.ticket(cookie_of(request, COOKIE))
+    def ticket(self, request: Request) -> str:
+        """What takes the session of a request that was checked to a page on another host."""
+        return self._sessions.ticket(cookie_of(request, COOKIE))
 
     # -- with a key -------------------------------------------------------------------------------
 
@@ -113,7 +133,6 @@ class SignIn:
         """Sends a link to whoever has this address; the answer is the same for an address that
         nobody has.
         """
-        check_same_site(request)
         self._count(request, self._links, mail)
         self.invite(mail, own_path(to))
         return self._frame.page("sign_in_sent.html", minutes=sign_in.LINK_MINUTES)
@@ -156,12 +175,12 @@ class SignIn:
         to: Place = "/",
     ) -> Response:
         """Signs in by a link, which is used up."""
-        check_same_site(request)
         async with self._engine.begin() as connection:
-            person = await sign_in.use_link(connection, token)
-        if person is None:
-            return await self._ways(to, USED, "mail")
-        return await self._begin(request, await self._person(str(person)), "link", to)
+            found = await sign_in.use_link(connection, token)
+            if found:
+                person = await store.person(connection, found)
+                return await self._begin(connection, request, person, "link", to)
+        return await self._ways(to, USED, "mail")
 
     # -- by a password ----------------------------------------------------------------------------
 
@@ -173,59 +192,59 @@ class SignIn:
         to: Place = "/",
     ) -> Response:
         """Signs in by address and password."""
-        check_same_site(request)
         self._count(request, self._tries, mail)
         async with self._engine.connect() as connection:
             person = await store.by_mail(connection, mail)
             stored = await store.password_of(connection, person.id if person else None)
         if not await self.passwords.is_right(stored, password) or not person or not stored:
             return await self._ways(to, UNKNOWN, "mail")
-        if self.passwords.is_outdated(stored):
-            renewed = await self.passwords.hash(password)
-            async with self._engine.begin() as connection:
+        outdated = self.passwords.is_outdated(stored)
+        renewed = await self.passwords.hash(password) if outdated else None
+        async with self._engine.begin() as connection:
+            if renewed:
                 await store.renew_password(connection, person, renewed)
-        return await self._begin(request, person, "password", to)
+            return await self._begin(connection, request, person, "password", to)
 
-    async def is_right(
-        self, request: Request, person: store.Person, stored: str | None, password: str
-    ) -> bool:
-        """Whether this is the person's password. Raises Reject `too-many`."""
-        self._count(request, self._tries, person.mail)
+    async def is_right(self, person: store.Person, stored: str | None, password: str) -> bool:
+        """Whether this is the password of the person, who is signed in. Raises Reject
+        `too-many`.
+        """
+        _count(self._changes, str(person.id))
         return await self.passwords.is_right(stored, password)
 
     # -- what all share ---------------------------------------------------------------------------
 
     async def sign_out(self, request: Request) -> Response:
         """Ends the session of this browser."""
-        check_same_site(request)
-        session = await self.session(request)
-        if session:
-            async with self._engine.begin() as connection:
-                await sign_in.end_session(connection, session.id)
+        with suppress(SignedOut):
+            _, session = await self._sessions.open(cookie_of(request, COOKIE))
+            if session:
+                async with self._engine.begin() as connection:
+                    await sign_in.end_session(connection, session.id)
         response = see_other("/sign-in")
         response.delete_cookie(COOKIE, httponly=True, samesite="lax")
         return response
 
-    async def _begin(self, request: Request, person: store.Person, way: Way, to: str) -> Response:
+    async def _begin(
+        self,
+        connection: AsyncConnection,
+        request: Request,
+        person: store.Person,
+        way: Way,
+        to: str,
+    ) -> Response:
         client = request.headers.get("user-agent", "")
-        async with self._engine.begin() as connection:
-            session = await sign_in.begin_session(connection, person.id, way, client)
-            actor = Actor("person", str(person.id), person.name, person.role)
-            await record(connection, actor, "sign-in", f"person {person.id}", {"by": way})
+        session = await sign_in.begin_session(connection, person.id, way, client)
+        actor = Actor("person", str(person.id), person.name, person.role)
+        await record(connection, actor, "sign-in", f"person {person.id}", {"by": way})
         return _enter(request, self._sessions.cookie(session), to)
 
-    async def _person(self, reference: str) -> store.Person:
-        async with self._engine.connect() as connection:
-            return await store.person(connection, reference)
-
-    def _count(self, request: Request, limit: RateLimit, mail: str) -> None:
-        """Counts an attempt. Raises Reject `too-many`."""
-        try:
-            self._clients.count(network_of(request))
-            limit.count(mail.strip().lower())
-        except TooManyRequests as error:
-            remedy = "wait a quarter of an hour"
-            raise Reject("too many attempts", remedy=remedy, kind="too-many") from error
+    def _count(self, request: Request, limits: Limits, mail: str) -> None:
+        """Counts an attempt for an address. Raises Reject `too-many`."""
+        network, mail = network_of(request), mail.strip().lower()
+        _count(self._clients, network)
+        _count(limits.here, f"{network} {mail}")
+        _count(limits.everywhere, mail)
 
     async def _ways(self, to: str, problem: Reject | None = None, at: str = "") -> Response:
         """The ways to sign in, with what went wrong at one of them."""
@@ -247,6 +266,15 @@ class SignIn:
             if is_transient(error):
                 return False
             raise
+
+
+def _count(limit: RateLimit, who: str) -> None:
+    """Counts an attempt. Raises Reject `too-many`."""
+    try:
+        limit.count(who)
+    except TooManyRequests as error:
+        remedy = "wait a quarter of an hour"
+        raise Reject("too many attempts", remedy=remedy, kind="too-many") from error
 
 
 def _enter(request: Request, cookie: str, to: str) -> Response:

@@ -1,5 +1,6 @@
 """The stream of server-sent events that keeps open pages current."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -13,10 +14,12 @@ from services.scorer.ui.live import Fragments, LiveUpdates
 from services.scorer.ui.overview import Overview
 from services.scorer.ui.rendering import HEADERS
 from services.scorer.ui.sources import sources
-from services.shared.http.sessions import Sessions
+from services.shared.db import is_transient
+from services.shared.http.sessions import Sessions, is_person
 from services.shared.http.signin import COOKIE, SignedOut, cookie_of
 
 PING_S = 15
+ASK_AGAIN_S = 10.0  # between two looks for a person's session, which are transactions
 
 
 class Stream:
@@ -47,14 +50,26 @@ class Stream:
 
     async def _events(self, cookie: str) -> AsyncIterator[ServerSentEvent]:
         async with aclosing(self._live.watch()) as live:
+            asked, every_s = time.monotonic(), ASK_AGAIN_S if is_person(cookie) else 0.0
             async for updates in live:
-                try:
-                    await self._sessions.who(cookie)
-                except SignedOut:
-                    yield ServerSentEvent("", event="signed-out")
-                    return
+                if time.monotonic() >= asked + every_s:
+                    if not await self._is_signed_in(cookie):
+                        yield ServerSentEvent("", event="signed-out")
+                        return
+                    asked = time.monotonic()
                 for update in updates:
                     yield ServerSentEvent(update.html, event=update.event)
+
+    async def _is_signed_in(self, cookie: str) -> bool:
+        """Whether a session that was in force still is; yes while the database is away."""
+        try:
+            await self._sessions.who(cookie)
+        except SignedOut:
+            return False
+        except Exception as error:
+            if not is_transient(error):
+                raise
+        return True
 
     async def _fragments(self) -> Fragments:
         """What everybody who watches gets, rendered once."""

@@ -4,6 +4,7 @@ encoded.
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -28,6 +29,7 @@ TOO_OLD = timedelta(days=400)  # what happened so long before its receipt announ
 # a time with its zone, as OpenAPI documents describe it
 Moment = Annotated[datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 Cause = Literal["", "event", "silence", "late_evidence", "merge", "model"]  # of a stage change
+OWN_ACTS: frozenset[Cause] = frozenset({"event", "late_evidence"})  # those by which the lead moved
 
 
 class ExternalId(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -338,6 +340,12 @@ def is_handoff_step(encoded: bytes) -> bool:
 def event_uid(source: str, sender_id: str) -> str:
     """The event's identity, 32 hex digits: unique for (source with its key's name, sender's id)."""
     return hashlib.sha1(f"{source}\0{sender_id}".encode(), usedforsecurity=False).hexdigest()[:32]
+
+
+def is_forward(stages: Sequence[str], from_stage: str, stage: str) -> bool:
+    """Whether a stage comes after another; not where `stages` lacks one of them."""
+    known = from_stage in stages and stage in stages
+    return known and stages.index(stage) > stages.index(from_stage)
 
 
 def derived(*parts: object) -> str:

@@ -15,6 +15,7 @@ from services.shared.errors import Reject
 from services.shared.nearest import Names
 
 MAX_SHOWN = 60  # characters of an unknown name
+NO_NUL = r"^[^\x00]*$"  # which PostgreSQL stores in no text
 _known: WeakKeyDictionary[Any, Names] = WeakKeyDictionary()  # of the function behind a route
 
 

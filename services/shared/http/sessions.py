@@ -13,6 +13,11 @@ from services.shared.people.sign_in import Session, find_session
 PERSON = "p-"  # begins the cookies and tickets of people; no key's id has a dash
 
 
+def is_person(cookie: str) -> bool:
+    """Whether a cookie or ticket is of a person; else it is of a key, which memory knows."""
+    return cookie.startswith(PERSON)
+
+
 class Sessions:
     """Sessions of people beside those of keys. A cookie `p-<id>.<mac>` names a stored session, so
     that who reads the database cannot make one without the pepper.
@@ -23,10 +28,16 @@ class Sessions:
 
     async def who(self, cookie: str) -> Actor:
         """Who is signed in by a cookie. Raises SignedOut."""
-        if not cookie.startswith(PERSON):
+        actor, _ = await self.open(cookie)
+        return actor
+
+    async def open(self, cookie: str) -> tuple[Actor, Session | None]:
+        """The same, with the session of a person; a key has none. Raises SignedOut."""
+        if not is_person(cookie):
             key = self.keys.key_of(cookie)
-            return Actor("key", key.id, key.name)
-        return (await self.session(cookie)).actor
+            return Actor("key", key.id, key.name), None
+        session = await self.session(cookie)
+        return session.actor, session
 
     async def session(self, cookie: str) -> Session:
         """The session of a person's cookie. Raises SignedOut."""
@@ -41,18 +52,18 @@ class Sessions:
         """The cookie of a session that has begun."""
         return f"{PERSON}{session.hex}.{self._mac(b'session', session.hex)}"
 
-    async def ticket(self, cookie: str) -> str:
-        """What takes this session to a page on another host; for TICKET_S seconds. Raises
-        SignedOut.
+    def ticket(self, cookie: str) -> str:
+        """What takes this session to a page on another host, where it is looked up; for TICKET_S
+        seconds. Raises SignedOut for a cookie that is none of ours.
         """
-        if not cookie.startswith(PERSON):
+        if not is_person(cookie):
             return self.keys.ticket(self.keys.key_of(cookie))
-        session, ends = (await self.session(cookie)).id.hex, int(time.time()) + TICKET_S
+        session, ends = self._session_id(cookie).hex, int(time.time()) + TICKET_S
         return f"{PERSON}{session}.{ends}.{self._mac(b'visit', f'{session}.{ends}')}"
 
     def redeem(self, ticket: str) -> str:
         """The cookie for a ticket. Raises SignedOut."""
-        if not ticket.startswith(PERSON):
+        if not is_person(ticket):
             return self.keys.redeem(ticket)
         signed, _, mac = ticket.removeprefix(PERSON).rpartition(".")
         session, _, ends = signed.partition(".")

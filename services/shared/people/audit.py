@@ -30,7 +30,6 @@ Action = Literal[
     "sign-in",
     "skip",
 ]
-ACTOR_KINDS: tuple[ActorKind, ...] = get_args(ActorKind)
 ACTIONS: tuple[Action, ...] = get_args(Action)
 MAX_NAME = 200  # characters of the name of an actor or of a subject
 

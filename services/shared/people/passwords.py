@@ -8,6 +8,7 @@ import secrets
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -17,6 +18,7 @@ from services.shared.errors import Reject
 SHORTEST, LONGEST = 12, 200  # characters
 AT_ONCE = 2  # each takes 64 MiB
 WAITING = 20  # beyond, whoever comes is told to come again
+T = TypeVar("T")
 
 
 class Passwords:
@@ -29,8 +31,7 @@ class Passwords:
         self._nobodys = self._made_up()
 
     async def hash(self, password: str) -> str:
-        """The hash to store. Raises Reject `too-many` while
-        too many wait."""
+        """The hash to store. Raises Reject `too-many` while too many wait."""
         return await self._run(lambda: self._hasher.hash(_normal(password)))
 
     async def is_right(self, stored: str | None, given: str) -> bool:
@@ -39,19 +40,19 @@ class Passwords:
         """
         tried = stored or self._nobodys
         found = await self._run(lambda: self._verified(tried, _normal(given)))
-        return bool(stored) and found == "right"
+        return bool(stored) and found
 
     def is_outdated(self, stored: str) -> bool:
         """Whether the hash was made with other parameters than are in use."""
         return self._hasher.check_needs_rehash(stored)
 
-    def _verified(self, stored: str, given: str) -> str:
+    def _verified(self, stored: str, given: str) -> bool:
         try:
-            return "right" if self._hasher.verify(stored, given) else "wrong"
+            return self._hasher.verify(stored, given)
         except (VerificationError, InvalidHashError):
-            return "wrong"
+            return False
 
-    async def _run(self, work: Callable[[], str]) -> str:
+    async def _run(self, work: Callable[[], T]) -> T:
         if self._asked >= AT_ONCE + WAITING:
             raise Reject(
                 "too many people sign in at this moment",

@@ -135,8 +135,9 @@ _OLD_SESSIONS = """DELETE FROM access.session WHERE person_id = :person AND
 _OTHER_SESSIONS = (
     "DELETE FROM access.session WHERE person_id = :person AND id IS DISTINCT FROM :but"
 )
-_SESSION = """INSERT INTO access.session (id, person_id, way, client, ends_at)
-    VALUES (:id, :person, :way, :client, clock_timestamp() + make_interval(days => :days))"""
+_SESSION = """INSERT INTO access.session (id, person_id, way, client, began_at, ends_at)
+    SELECT :id, :person, :way, :client, began, began + make_interval(days => :days)
+    FROM clock_timestamp() AS began"""
 _SIGNED_IN = "UPDATE access.person SET signed_in_at = clock_timestamp() WHERE id = :person"
 _SEEN = "UPDATE access.session SET seen_at = clock_timestamp() WHERE id = :id"
 _SESSIONS = """SELECT s.id, s.person_id, p.name, p.role, s.way, s.client, s.began_at, s.seen_at,

@@ -35,6 +35,7 @@ from tests.integration.nurture.test_nurture import (
     LEAD,
     NOON,
     Bench,
+    by_webhook,
     change,
     engaged,
     with_parts,
@@ -88,6 +89,18 @@ async def test_within_a_stage_a_lead_is_led_on_and_each_place_has_one_touch(benc
     row = await enrolment(bench)
     assert (row.state, row.place, row.reason) == ("active", 3, "silence")
     assert row.next_at == NOON + 28 * DAY
+
+
+async def test_what_did_not_leave_is_not_chosen_again_at_once(bench: Bench) -> None:
+    """N11: an endpoint that refuses a touch is left in peace, and the program goes on."""
+    bench.use(by_webhook(bench.playbook))
+    bench.hook.status = 400
+    await bench.take(change())
+    await live(bench, NOON + 6 * DAY)
+    assert [row.status for row in await bench.touches()] == ["failed"]
+    bench.hook.status = 204
+    await live(bench, NOON + 8 * DAY)
+    assert sorted(row.status for row in await bench.touches()) == ["failed", "sent"]
 
 
 async def test_an_answer_sets_the_pace_and_the_topic(bench: Bench) -> None:

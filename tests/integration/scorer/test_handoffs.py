@@ -8,11 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ingest.sources.contract import Item
 from services.ops.commands import handoffs as command
-from services.scorer.handoffs.answers import Said
+from services.scorer.handoffs.answers import Details
 from services.shared.clock import Clock
 from services.shared.errors import Reject
 from services.shared.playbook.sections import Playbook
@@ -124,6 +125,11 @@ async def test_an_answer_is_what_sales_says_of_the_lead(
     other = "reject" if what in ("accept", "meeting") else "accept"
     refused(await bench.answer(found["id"], other), 409, "conflict", "path.handoff_id")
     assert (await bench.only())["status"] == status
+    published = [each.data.handoff for each in bench.published if each.data.handoff]
+    answers = [each for each in published if each.what == status]
+    assert [(each.status, each.by, each.reason) for each in answers] == [
+        (status, "ana", given["reason"] or "")
+    ]
     back = await bench.answered(found["id"], "undo", by="ana")
     assert (back["status"], back["answer"]) == ("open", "")
     steps = await bench.steps(found["id"])
@@ -243,6 +249,51 @@ async def test_who_is_given_back_comes_again_on_the_day_it_named(make: Make) -> 
     again = await bench.only(status="open")
     assert (again["kind"], again["owner"]) == ("ready", found["owner"])
     assert again["id"] != found["id"]
+
+
+@pytest.mark.parametrize("day", ["2026-13-45", "some day"])
+async def test_a_day_that_is_none_holds_up_no_hand_over(make: Make, day: str) -> None:
+    """H3: what other tools report is not checked by us."""
+    bench = await make()
+    await bench.happened(demo(ANN))
+    found = await bench.only()
+    await bench.passes(hours=1)
+    word = Item(
+        id="w", type="sales_rejected", email=ANN, occurred_at=SetClock.at,
+        properties={"until": day},
+    )  # fmt: skip
+    await bench.happened(word)
+    assert (await bench.only())["status"] == "rejected"
+    await bench.passes(hours=1)
+    await bench.happened(demo(ANN, id="again"))
+    assert (await bench.only(status="open"))["id"] != found["id"]
+
+
+async def test_a_lead_whose_state_cannot_be_viewed_holds_up_nobody(make: Make) -> None:
+    """O3."""
+    bench = await make(capacity_per_week=0)
+    for who in (ANN, BOB):
+        await bench.happened(*prices(who))
+    first, second = await bench.listed(status="next")
+    async with bench.engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE scorer.lead_state SET record = '' WHERE lead_id = :id"),
+            {"id": first["lead"]},
+        )
+    roomy = await make(capacity_per_week=5)
+    await roomy.examiner.allocate()
+    opened = {each["id"] for each in await roomy.listed(status="open")}
+    assert opened == {first["id"], second["id"]}
+
+
+async def test_an_answer_for_a_lead_without_identifiers_is_refused(make: Make) -> None:
+    bench = await make()
+    await bench.happened(demo(ANN))
+    found = await bench.only()
+    async with bench.engine.begin() as connection:
+        await connection.execute(text("DELETE FROM scorer.identifier"))
+    refused(await bench.answer(found["id"], "accept"), 404, "not-found", "id")
+    assert (await bench.only())["status"] == "open"
 
 
 async def test_who_is_rejected_comes_again_after_acts_of_its_own_and_so_many_days(
@@ -366,10 +417,10 @@ async def test_the_command_line_lists_and_answers(
     await bench.happened(demo(ANN))
     (shown,) = await command.found(engine, settings, "open", "")
     moved = settings.model_copy(update={"clock": str(Clock(ahead=seconds_ahead()))})
-    given = await command.answer(engine, moved, uuid.UUID(shown.id), "accept", Said(by="ana"))
+    given = await command.answer(engine, moved, uuid.UUID(shown.id), "accept", Details(by="ana"))
     assert (given.status, given.answered_by) == ("accepted", "ana")
     with pytest.raises(Reject, match="no answer 'perhaps'"):
-        await command.answer(engine, moved, uuid.UUID(shown.id), "perhaps", Said())
+        await command.answer(engine, moved, uuid.UUID(shown.id), "perhaps", Details())
     assert await command.found(engine, settings, "open", "") == []
 
 

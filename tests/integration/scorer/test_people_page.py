@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.scorer.api import create_app
 from services.scorer.scoring import Scoring
@@ -23,7 +23,7 @@ from services.scorer.ui.sign_in import USED
 from services.shared.db import rows
 from services.shared.http.keys import ApiKeys, new_key, register
 from services.shared.messaging.kafka import Publisher
-from services.shared.people import store
+from services.shared.people import sign_in, store
 from services.shared.people.audit import Actor, command_line, record
 from services.shared.people.store import Person
 from services.shared.playbook.sections import Playbook
@@ -247,13 +247,24 @@ async def test_an_admin_adds_people_who_get_a_link(site: Site, mails: SmtpServer
     async with site.engine.connect() as connection:
         assert (await store.person(connection, carl.id)).role == "sales"
     wrong = await browser.post(f"/people/{carl.id}/role", data={"role": "boss"})
-    assert wrong.status_code == 400
+    assert (wrong.status_code, "Add somebody" in wrong.text) == (400, True)
     unknown = await browser.post(f"/people/{uuid.uuid4()}/disable")
-    assert unknown.status_code == 404
+    assert (unknown.status_code, "Add somebody" in unknown.text) == (404, True)
 
 
 @pytest.mark.parametrize(
-    "path", ["/sign-in/mail", "/sign-in/link", "/sign-in/password", "/sign-out", "/people"]
+    "path",
+    [
+        "/sign-in",
+        "/sign-in/mail",
+        "/sign-in/link",
+        "/sign-in/password",
+        "/sign-out",
+        "/people",
+        "/find",
+        "/sending",
+        "/planned",
+    ],
 )
 async def test_forms_of_other_sites_are_refused(site: Site, path: str) -> None:
     browser = site.browser(**{"Sec-Fetch-Site": "cross-site"})
@@ -262,19 +273,101 @@ async def test_forms_of_other_sites_are_refused(site: Site, path: str) -> None:
     assert answer.status_code == 403
 
 
+def guess(site: Site, path: str, mail: str, host: str) -> Any:
+    """Somebody at a host asks for a link, or tries a password."""
+    browser = site.browser(client=(host, 1))
+    return browser.post(path, data={"mail": mail, "password": "not it, surely"})
+
+
 async def test_guessing_ends_for_an_address_and_for_a_client(site: Site) -> None:
     def ask(path: str, mail: str, host: str) -> Any:
-        browser = site.browser(client=(host, 1))
-        return browser.post(path, data={"mail": mail, "password": "not it, surely"})
+        return guess(site, path, mail, host)
 
-    by_link = [(await ask("/sign-in/mail", "A@x.example", f"10.0.0.{n}")) for n in range(6)]
+    by_link = [(await ask("/sign-in/mail", "A@x.example", "10.0.0.1")) for _ in range(6)]
     assert [answer.status_code for answer in by_link] == [200] * 5 + [429]
     assert "quarter of an hour" in by_link[-1].text
-    tries = [(await ask("/sign-in/password", "a@x.example", f"10.1.0.{n}")) for n in range(11)]
+    tries = [(await ask("/sign-in/password", "a@x.example", "10.1.0.1")) for _ in range(11)]
     assert [answer.status_code for answer in tries] == [401] * 10 + [429]
     assert (await ask("/sign-in/mail", "b@x.example", "10.0.0.1")).status_code == 200
     client = [(await ask("/sign-in/mail", f"{n}@x.example", "10.9.9.9")) for n in range(101)]
     assert [answer.status_code for answer in client] == [200] * 100 + [429]
+
+
+async def test_guessing_elsewhere_locks_nobody_out(site: Site, mails: SmtpServer) -> None:
+    """Neither from signing in nor from changing the password; many networks together end it."""
+    anna = await site.person()
+    owner = await site.signed_in(anna, mails)
+    assert (await owner.post("/people/password", data={"password": WORDS})).status_code == 303
+    for _ in range(10):
+        await guess(site, "/sign-in/password", anna.mail, "10.0.0.1")
+    right = {"mail": anna.mail, "password": WORDS}
+    browser = site.browser(client=("10.0.0.2", 1))
+    assert (await browser.post("/sign-in/password", data=right)).status_code == 303
+    same = site.browser(client=("10.0.0.1", 1))
+    assert (await same.post("/sign-in/password", data=right)).status_code == 429
+    change = {"password": OTHER_WORDS, "current": "not it, surely"}
+    tries = [await browser.post("/people/password", data=change) for _ in range(11)]
+    assert [answer.status_code for answer in tries] == [400] * 10 + [429]
+    links = [
+        (await guess(site, "/sign-in/mail", "a@x.example", f"10.2.{n}.1")).status_code
+        for n in range(11)
+        for _ in range(5)
+    ]
+    assert links == [200] * 50 + [429] * 5
+
+
+@pytest.mark.parametrize("path", ["/sign-in/mail", "/sign-in/password"])
+async def test_what_no_text_of_the_database_holds_is_refused_signed_out(
+    site: Site, path: str
+) -> None:
+    data = {"mail": "anna\x00@firm.example", "password": "not it, surely"}
+    assert (await site.browser().post(path, data=data)).status_code == 404
+
+
+async def test_what_no_text_of_the_database_holds_is_refused_on_pages(site: Site) -> None:
+    browser = site.browser()
+    await browser.get("/sign-in", params={"key": site.key})
+    for path, params in (
+        ("/model", {"company": "a\x00"}), ("/audit", {"actor": "a\x00"}),
+        ("/audit.csv", {"subject": "a\x00"}),
+    ):  # fmt: skip
+        assert (await browser.get(path, params=params)).status_code == 404, path
+    hold = {"touch": str(uuid.uuid4()), "action": "hold", "reason": "a\x00"}
+    assert (await browser.post("/planned", data=hold)).status_code == 404
+
+
+async def test_a_link_survives_a_failure_to_sign_in(
+    site: Site, mails: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna, browser = await site.person(), site.browser()
+    await browser.post("/sign-in/mail", data={"mail": anna.mail})
+    token = parse_qs(urlsplit(await arrived(mails, anna.mail)).query)["token"][0]
+
+    async def fail(*_: Any) -> None:
+        raise OSError
+
+    with monkeypatch.context() as broken:
+        broken.setattr("services.scorer.ui.sign_in.record", fail)
+        answer = await browser.post("/sign-in/link", data={"token": token})
+        assert (answer.status_code, browser.cookies) == (503, httpx.Cookies())
+    assert (await browser.post("/sign-in/link", data={"token": token})).status_code == 303
+
+
+async def test_a_request_looks_its_session_up_once(
+    site: Site, mails: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = await site.signed_in(await site.person("marketing"), mails)
+    asked, find = [], sign_in.find_session
+
+    async def count(connection: AsyncConnection, session: uuid.UUID) -> sign_in.Session | None:
+        asked.append(session)
+        return await find(connection, session)
+
+    monkeypatch.setattr("services.shared.http.sessions.find_session", count)
+    for path in ("/people", "/import"):
+        asked.clear()
+        assert (await browser.get(path)).status_code in (200, 303)
+        assert len(asked) == 1, path
 
 
 async def test_forged_and_foreign_cookies_sign_nobody_in(site: Site, mails: SmtpServer) -> None:

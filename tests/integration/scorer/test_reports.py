@@ -20,6 +20,7 @@ from services.scorer.api import create_app
 from services.scorer.effects.lift import Plan
 from services.scorer.effects.report import ArmTable, Report
 from services.scorer.processing.handler import Handler
+from services.scorer.queries import reports
 from services.scorer.queries.lift import read_lift
 from services.scorer.queries.reports import REPORTS
 from services.scorer.scoring import Scoring
@@ -131,10 +132,14 @@ async def test_what_came_of_a_touch_is_the_same_in_any_order(site: Site) -> None
         email = f"jo@firm-{number}.example"
         await site.apply(happened("page_viewed", email, 40))
         lead = await site.lead(email)
-        due, sent = mail(number, lead, email, sent=False), mail(number, lead, email, sent=True)
+        first, again = NOW - timedelta(days=21), NOW - timedelta(days=20.5)
+        due = mail(number, lead, email, sent=False, decided_at=first)
+        better = mail(number, lead, email, sent=False, decided_at=again)
+        sent = mail(number, lead, email, sent=True, decided_at=again)
         second = 1 / 86_400
         records = [
-            touched(due, "decided", 20),
+            touched(due, "decided", 21),
+            touched(better, "decided", 20.5),
             touched(sent, "sent", 20),
             happened("email_delivered", email, 19.9, touch_id=sent.id),
             happened("email_clicked", email, 19, touch_id=sent.id, machine=True),
@@ -154,7 +159,7 @@ async def test_what_came_of_a_touch_is_the_same_in_any_order(site: Site) -> None
         [row] = await site.rows(f"SELECT * FROM ({RESULTS}) r LIMIT 1 OFFSET 0")
         found.append(row[:6] + row[7:])
         ago = [None if at is None else round((NOW - at) / timedelta(days=1), 2) for at in row[:8]]
-        assert ago[:6] == [20, 20, 19.9, None, 18, 17]
+        assert ago[:6] == [21, 20, 19.9, None, 18, 17]
         assert ago[7] == 15
         async with site.engine.begin() as connection:
             await connection.execute(text("TRUNCATE scorer.touch_result"))
@@ -313,6 +318,10 @@ async def test_what_a_report_does_not_have_is_said(site: Site) -> None:
     assert "cursor" in await site.refused(path, **asked, cursor="abc")
     assert "no table" in await site.refused("/v1/reports/pool/csv", table="nothing")
     assert "report" in await site.refused("/v1/reports/everything")
+    assert "program" in await site.refused(path, **asked, program="a\0b")
+    for since in ("2026-11-02T03:10:00", "20", "0001-01-01"):
+        assert "since" in await site.refused("/v1/reports/content", since=since)
+        assert "since" in await site.refused(path, **asked, since=since)
 
 
 async def test_the_draw_is_the_one_by_which_nurture_holds_out(site: Site) -> None:
@@ -502,6 +511,20 @@ async def test_queries_and_what_sales_reports_are_counted(site: Site) -> None:
     assert {row["key"] for row in by_name["queries"]} == {"people"}
     assert sum(row["answers"] for row in by_name["answers"]) == 2
     assert sum(row["accepted"] for row in by_name["answers"]) == 1
+    later = await site.get("/v1/reports/handoffs", until="2020-01-01T00:00:00Z")
+    for table in later["tables"]:
+        assert table["rows"] == [], table["name"]
+    refused = await site.refused("/v1/reports/handoffs/leads", table="queries", figure="queries")
+    assert "no table" in refused
+
+
+async def test_a_table_that_is_cut_off_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill(site)
+    monkeypatch.setattr(reports, "MOST_ROWS", 1)
+    found = await site.get("/v1/reports/content")
+    for table in found["tables"]:
+        assert "Only the first" in table["notes"][0]
+        assert len(table["rows"]) == 1
 
 
 async def test_the_page_shows_every_report_and_opens_its_numbers(site: Site) -> None:

@@ -7,6 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture.api import create_app as nurture
 from services.nurture.calls import Calls
+from services.nurture.planned import PlannedTouches
+from services.nurture.rules.decision import Rules
 from services.scorer.api import create_app as scorer
 from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
@@ -30,8 +32,11 @@ async def test_questions_are_counted_by_key_and_guesses_by_address(
 ) -> None:
     """With 429 and the header fields; and a key's last use is written down, now and then."""
     keys, limited = ApiKeys(engine), settings.model_copy(update=LIMITS)
+    calls = Calls(engine, Clock(), lambda: None)
+    rules = Rules.of(default_playbook, sink=True)
+    planned = PlannedTouches(engine, rules, Clock(), b"pepper", lambda: None)
     app: FastAPI = (
-        nurture(limited, engine, keys, dict, Calls(engine, Clock(), lambda: None))
+        nurture(limited, engine, keys, dict, calls, planned)
         if service == "nurture"
         else scorer(
             limited,

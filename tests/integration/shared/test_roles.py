@@ -14,6 +14,8 @@ from services.ingest.importing.page import COOKIE as IMPORT_COOKIE
 from services.ingest.wiring import wire
 from services.nurture.api import create_app as nurture
 from services.nurture.calls import Calls
+from services.nurture.planned import PlannedTouches
+from services.nurture.rules.decision import Rules
 from services.scorer.api import create_app as scorer
 from services.scorer.scoring import Scoring
 from services.shared.clock import Clock
@@ -92,13 +94,18 @@ class Bench:
     def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook) -> None:
         self._engine, self._pepper = engine, settings.pepper.get_secret_value().encode()
         self._keys, self._ingest = ApiKeys(engine), wire(settings)
+        settings = settings.model_copy(update={"nurture_url": ""})  # pages that ask it say so
         scoring, publisher = Scoring.of(playbook, Clock()), Publisher(settings)
         calls = Calls(engine, Clock(), lambda: None)
+        rules = Rules.of(playbook, sink=True)
+        planned = PlannedTouches(engine, rules, Clock(), self._pepper, lambda: None)
         self.apps = {
             "ingest": self._ingest.app(),
             "scorer": scorer(settings, engine, scoring, self._keys, dict, publisher),
-            "nurture": nurture(settings, engine, self._keys, dict, calls),
+            "nurture": nurture(settings, engine, self._keys, dict, calls, planned),
         }
+        page = PageSessions(self._keys, self._pepper)
+        self._sessions = Sessions(page, self._pepper, engine)
         self._given: dict[str, str] = {}
         self._people: dict[str, store.Person] = {}
 
@@ -126,13 +133,15 @@ class Bench:
             if path == "/stream" and name in (*ROLES, "query"):
                 continue  # it does not end
             key = self._given.get(name, "")
+            cookies = await self._cookies(name, key)
+            shown = self._sessions.ticket(cookies[COOKIE]) if name in self._people else key
             headers = {"Sec-Fetch-Site": "same-origin"}
-            headers |= {"Authorization": f"Bearer {key}"} if key else {}
+            headers |= {"Authorization": f"Bearer {shown}"} if shown else {}
             async with httpx.AsyncClient(
                 transport=httpx.ASGITransport(self.apps[service]),
                 base_url="http://page",
                 headers=headers,
-                cookies=await self._cookies(name, key),
+                cookies=cookies,
             ) as http:
                 answer = await http.request(method, place, data=WRONG.get(path))
             sent_away = answer.headers.get("location", "").startswith(("/sign-in", "/import/sign"))
@@ -151,8 +160,7 @@ class Bench:
             # of the disabled person too, as if the end of one had been missed
             person = self._people[name].id
             session = await sign_in.begin_session(connection, person, "link", "")
-        page = PageSessions(self._keys, self._pepper)
-        return {COOKIE: Sessions(page, self._pepper, self._engine).cookie(session)}
+        return {COOKIE: self._sessions.cookie(session)}
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -159,7 +159,7 @@ def test_bytes_that_are_no_text_of_the_encoding_are_reported(tmp_path: Path) -> 
     assert refusals(rows) == [(2, "characters that cannot be read")]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n \n", b"\xff\xfe", b",,\n,,\n"])
+@pytest.mark.parametrize("content", [b"", b"\n\n \n", b"\xff\xfe", b",,\n,,\n", b"\xad"])
 def test_an_empty_file_says_so(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(Reject, match="empty"):
         table(tmp_path / "f.csv", content)

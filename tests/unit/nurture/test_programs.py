@@ -228,8 +228,12 @@ def test_three_unanswered_touches_slow_down_then_change_the_angle_then_pause(mak
 
 
 def test_unanswered_touches_change_the_channel_where_an_item_has_another(make: Any) -> None:
-    """N9: the second form of another way."""
-    world = begin(make(*items(*"abcdefg"), *items("call", channel="call")))
+    """N9: the second form of another way; none that the lead has not permitted."""
+    rules = make(*items(*"abcdefg"), *items("call", channel="call"))
+    unasked = begin(rules)
+    unasked.run(NOW + 200 * DAY)
+    assert "call" not in [one.content for one in unasked.sent]
+    world = begin(rules, phone_consent=GIVEN)
     world.run(NOW + 200 * DAY)
     assert [one.content for one in world.sent] == ["a", "b", "c", "d", "call", "e"]
     assert [one.channel for one in world.lead.had] == [*["email"] * 4, "call", "email"]
@@ -250,6 +254,19 @@ def test_after_an_answer_the_next_item_goes_on_with_its_topic(make: Any) -> None
     seen = frozenset({"a"})
     assert chosen(rules, lead(seen=seen)) == "b"
     assert chosen(rules, lead(seen=seen, done={"a": NOW})) == "c"
+
+
+def test_who_is_in_a_program_that_is_for_another_product_by_now_leaves_it(make: Any) -> None:
+    """N4."""
+    known = items("a", "b")
+    world = begin(make(*known))
+    world.run(NOW + DAY)
+    of_another = program("a", "b", product="other")
+    world.rules = make(*known, programs=[of_another], products=["default", "other"])
+    world.know()
+    world.run(NOW + 100 * DAY)
+    assert [one.content for one in world.sent] == ["a"]
+    assert world.enrolments["p"].state == "left"
 
 
 def test_who_returns_after_months_goes_on_where_it_stood(make: Any) -> None:

@@ -39,6 +39,7 @@ def test_a_sound_run_is_reported_and_has_no_failings() -> None:
         "transitions": 2,
         "touches": {"sent": 1, "withheld": {"capped": 1}}, "undecided_transitions": 0,
         "touches_per_lead": 1.0,
+        "handoffs": {"opened": 0, "accepted": 0, "expired": 0, "returned": 0},
         "event_to_touch_ms": {"p50": 12.0, "p95": 12.0, "p99": 12.0},
         "stage_accuracy": 0.5, "stage_accuracy_by_points": 0.4, "simulated": True,
     }  # fmt: skip

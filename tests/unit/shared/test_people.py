@@ -18,6 +18,7 @@ from services.shared.people.passwords import AT_ONCE, WAITING, Passwords, check_
 from services.shared.people.roles import ROLES, Role
 from services.shared.settings import Settings
 
+ANNA = "01900000-0000-7000-8000-000000000001"
 WORDS = "garden winter bicycle seven"
 
 
@@ -95,6 +96,23 @@ def test_a_link_leads_to_the_page_of_the_settings_and_on_to_a_page_of_ours() -> 
 )
 def test_no_link_leads_elsewhere(place: str) -> None:
     assert own_path(place) == "/"
+
+
+@pytest.mark.parametrize(
+    ("place", "page"),
+    [
+        (f"/people/{ANNA}/role", "/people"),
+        (f"/people/{ANNA}/disable", "/people"),
+        (f"/people/sessions/{ANNA}/end", "/people"),
+        ("/people/password", "/people"),
+        (
+            "/reports/content/leads?table=items&cursor=a",
+            "/reports/content/leads?table=items&cursor=a",
+        ),
+    ],
+)
+def test_a_form_leads_back_to_its_page(place: str, page: str) -> None:
+    assert own_path(place) == page
 
 
 @pytest.mark.parametrize("role", ROLES)

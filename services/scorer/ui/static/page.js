@@ -81,7 +81,9 @@
     source.addEventListener("signed-out", () => location.assign(`/sign-in?to=${encodeURIComponent(location.pathname + location.search)}`));
     source.addEventListener("error", () => {
       state.textContent = "The connection is interrupted; what you see may be old.";
-      if (source && source.readyState === EventSource.CLOSED) close();
+      if (!source || source.readyState !== EventSource.CLOSED) return;
+      close();
+      setTimeout(open, 10000);
     });
     source.addEventListener("open", () => { state.textContent = ""; });
   }
