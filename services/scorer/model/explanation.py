@@ -2,6 +2,7 @@
 `now`.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from services.scorer.model.score import probability
 from services.scorer.model.stage_filter import NEVER, RESTARTING, F
 from services.scorer.model.state import Event, Step
 from services.scorer.model.window import Known
+from services.shared.contracts.event_types import TOUCH_SENT
 
 LineKind = Literal[
     "event", "silence", "no_open", "no_click", "outcome", "restart", "attributes", "machine"
@@ -67,11 +69,19 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     fit: FitChange | None = None
 
 
+class Mail(msgspec.Struct, frozen=True):
+    """A touch of ours that was sent: its id, when (µs), and the content in it."""
+
+    touch_id: str
+    at: int
+    content: str
+
+
 class Ledger(msgspec.Struct, frozen=True):
     """`start` + Σ delta = `total` = logit(likelihood), as of a moment (µs).
 
     A lead whose outcome has happened has no likelihood; `ended_by` is the signal that was it.
-    `unweighed` counts older events that have no line of their own.
+    `unweighed` counts older events that have no line of their own; `mails` were sent meanwhile.
     """
 
     likelihood: float | None
@@ -83,6 +93,14 @@ class Ledger(msgspec.Struct, frozen=True):
     model: str
     ended_by: str = ""
     unweighed: int = 0
+    mails: Sequence[Mail] = ()
+
+    @property
+    def counting(self) -> list[Line]:
+        """The lines after the last restart, and those on the person."""
+        lines = self.lines
+        start = max((n for n, line in enumerate(lines, 1) if line.kind == "restart"), default=0)
+        return [*(line for line in lines[:start] if line.kind == "attributes"), *lines[start:]]
 
 
 class _Path:
@@ -211,7 +229,17 @@ def explain(fold: Fold, product: str, known: Known, now: int) -> Ledger:
         model=fold.playbook.fold_hash,
         ended_by=ended_by,
         unweighed=known.unweighed,
+        mails=_mails(fold, product, known.events, now),
     )
+
+
+def _mails(fold: Fold, product: str, events: Sequence[Event], now: int) -> list[Mail]:
+    others = set(fold.playbook.products) - {product}
+    return [
+        Mail(event.data.touch_id, event.at, event.data.content_id)
+        for event in events
+        if event.data.type == TOUCH_SENT and event.at <= now and event.data.product not in others
+    ]
 
 
 def _line_of(fold: Fold, step: Step, signal: str, event: Event | None) -> Line:
