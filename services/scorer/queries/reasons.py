@@ -41,6 +41,11 @@ class Entry(msgspec.Struct):
         """When the silence began (µs)."""
         return self.act.at if self.act else self.quiet[0].at - self.quiet[0].silence
 
+    @property
+    def lines(self) -> list[Line]:
+        """All of its lines."""
+        return [self.act, *self.quiet] if self.act else self.quiet
+
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
     """Acts of one kind on one content within a week of the present, or before it; or one silence.
@@ -112,7 +117,7 @@ def grounds(ledger: Ledger, words: Words) -> list[Ground]:
     found: list[Ground] = []
     for entry in joined(ledger.counting):
         if entry.quiet:
-            found.append(_silence(entry, ledger, words))
+            found.append(silence_of(entry, ledger, words))
         if line := entry.act:
             what = line.content or line.content_id
             act = line_in_words(line, words.library) if line.kind == "attributes" else ""
@@ -146,7 +151,7 @@ def _acts(key: _Key, lines: Sequence[Line], now: int, words: Words) -> Ground:
     )  # fmt: skip
 
 
-def _silence(entry: Entry, ledger: Ledger, words: Words) -> Ground:
+def silence_of(entry: Entry, ledger: Ledger, words: Words) -> Ground:
     """The silence of an entry, with the mails that it followed or that came to nothing in it."""
     began, end, now = entry.began, entry.quiet[-1].at, ledger.as_of
     sent = [mail for mail in ledger.mails if began - DAY < mail.at < end]

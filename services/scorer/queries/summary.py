@@ -19,7 +19,7 @@ from services.scorer.queries.lead_view import LeadView
 from services.scorer.queries.lines import Words, day_of
 from services.scorer.queries.reasons import Ground, reasons
 from services.scorer.scoring import Scoring
-from services.scorer.wording import BANDS, SIGNALS, TYPES, count_of, line_in_words, name_of
+from services.scorer.wording import BANDS, SIGNALS, TYPES, chance, count_of, line_in_words, name_of
 from services.shared.clock import from_us
 from services.shared.playbook.sections import Playbook
 
@@ -182,3 +182,34 @@ def _reached(outcome: str, count: int) -> str:
     if outcome == "opportunity_opened":
         return SIGNALS["outcome"] if count == 1 else "became opportunities"
     return TYPES.get(outcome) or f"reached {outcome.replace('_', ' ')}"
+
+
+def outlook_in_words(found: Summary, lead: LeadView, words: Words) -> list[str]:
+    """How long it lasts, how much hangs on one event, and what came of leads like it, as people
+    read it: without numbers until they are calibrated.
+    """
+    said = [_best_before_in_words(found.best_before, lead, words)]
+    if fragile := found.fragility:
+        left = chance(fragile.likelihood, calibrated=lead.calibrated)
+        event = f"{fragile.text}, {day_of(fragile.at, lead.as_of, words)}"
+        said.append(f"Without its strongest event ({event}) the chance is {left}.")
+    said.append(
+        f"{found.alike.text}." if found.alike else f"Leads like this one: {found.alike_why}."
+    )
+    return said
+
+
+def _best_before_in_words(best: BestBefore, lead: LeadView, words: Words) -> str:
+    if best.threshold is None:
+        return f"No best-before day: {best.why}."
+    least = "what a hand-off needs"
+    if lead.calibrated:
+        least = f"{100 * best.threshold:.0f} %"
+    elif name := next((band.name for band in BANDS if band.least == best.threshold), ""):
+        least = f"the band “{name}”"
+    if best.day:
+        day = f"{best.day.day} {best.day:%B %Y}"
+        return f"Best before {day}: silence alone takes it below {least} by then."
+    is_below = (lead.likelihood or 0.0) < best.threshold
+    why = "it is below {} already" if is_below else "a year of silence does not take it below {}"
+    return f"No best-before day: {why.format(least)}."
