@@ -133,15 +133,17 @@ def _acts(key: _Key, lines: Sequence[Line], now: int, words: Words) -> Ground:
     why = why_of(msgspec.structs.replace(newest, delta=delta), words.model)
     title = title_of(key.content, words.library) if key.content else ""
     if key.kind == "attributes":
-        text = ("fits well" if delta > 0 else "fits less") + (f" ({_lower(why)})" if why else "")
+        rules = "; ".join(_lower(rule) for rule in newest.fit.reasons) if newest.fit else ""
+        text = ("fits well" if delta > 0 else "fits less") + (f" ({rules})" if rules else "")
+        why = "by what is known of the person"
         return Ground(
             text=text, why=why, at=newest.at, acts=0, content="", delta=delta, points=points,
             predicate=text,
         )  # fmt: skip
     text = key.act + (f" “{title}”" if title else "")
     if len(lines) > 1:
-        recent = "this week" if key.is_recent else f"last on {day_of(newest.at, now, words)}"
-        text += f" {_number(len(lines))} times{' ' if key.is_recent else ', '}{recent}"
+        recent = "this week" if key.is_recent else f"until {day_of(newest.at, now, words)}"
+        text += f" {_times(len(lines))} {recent}"
     else:
         text += f" on {day_of(newest.at, now, words)}"
     surprise = f": {why}" if why in (SELDOM, SURPRISING) else ""
@@ -192,6 +194,10 @@ def _sentence(subject: str, speaking_for: Sequence[Ground], against: Ground | No
 def _lower(sentence: str) -> str:
     """With a small first letter, but for words such as CRM."""
     return sentence if sentence[1:2].isupper() else sentence[:1].lower() + sentence[1:]
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{_number(count)} times"
 
 
 def _number(count: int) -> str:

@@ -190,9 +190,13 @@ def outlook_in_words(found: Summary, lead: LeadView, words: Words) -> list[str]:
     """
     said = [_best_before_in_words(found.best_before, lead, words)]
     if fragile := found.fragility:
-        left = chance(fragile.likelihood, calibrated=lead.calibrated)
+        left, is_now = (
+            chance(each, calibrated=lead.calibrated)
+            for each in (fragile.likelihood, lead.likelihood)
+        )
         event = f"{fragile.text}, {day_of(fragile.at, lead.as_of, words)}"
-        said.append(f"Without its strongest event ({event}) the chance is {left}.")
+        still = "still be" if left == is_now else "be"
+        said.append(f"Without its strongest event ({event}) the chance would {still} {left}.")
     said.append(
         f"{found.alike.text}." if found.alike else f"Leads like this one: {found.alike_why}."
     )

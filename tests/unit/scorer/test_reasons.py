@@ -82,10 +82,12 @@ def test_acts_of_a_week_are_one_ground_and_say_how_often(words: Words) -> None:
 
 def test_older_acts_are_apart_from_this_weeks_and_name_their_day(words: Words) -> None:
     lines = [act(400, 0.3), act(17, 0.3, "demo"), act(17, 0.3), act(15, 0.2), act(1, 0.3)]
+    lines += [act(3, 0.1, "reply"), act(2, 0.1, "reply")]
     assert [ground.text for ground in grounds(ledger(*lines), words)] == [
-        "looked at prices three times, last on 5 May",
+        "looked at prices three times until 5 May",
         "asked for a demo on 3 May",
         "looked at prices on 19 May",
+        "replied twice this week",
     ]
     [alone] = grounds(ledger(act(400, 0.3)), words)
     assert alone.text == "looked at prices on 15 April 2025"
