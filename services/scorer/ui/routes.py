@@ -18,6 +18,8 @@ from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.search import LeadSearch
 from services.scorer.scoring import Scoring
 from services.scorer.ui.audit import AuditRoutes
+from services.scorer.ui.content import ContentRoutes
+from services.scorer.ui.content_item import ContentItemRoutes, LeadChoice
 from services.scorer.ui.enrolments import Enrolments
 from services.scorer.ui.find import FindRoutes
 from services.scorer.ui.frame import Frame, html_route, see_other
@@ -89,13 +91,17 @@ def mount(
     HomeRoutes(settings.public_url, leads, overview, sign_in, frame).add_to(signed_in)
     handoffs = HandoffAnswers(engine, scoring, pepper)
     TodayRoutes(engine, scoring, leads, handoffs, frame).add_to(signed_in)
-    FindRoutes(LeadSearch(engine, scoring.cleaner), leads, frame).add_to(signed_in)
+    search = LeadSearch(engine, scoring.cleaner)
+    FindRoutes(search, leads, frame).add_to(signed_in)
     SendingRoutes(engine).add_to(signed_in)
     nurture, zone = Nurture(settings), scoring.playbook.company.timezone
     enrolments = Enrolments(nurture, sign_in)
     lead_pages = LeadPages(engine, scoring, leads)
     LeadRoutes(lead_pages, scoring, leads, sales, frame, enrolments).add_to(signed_in)
     PlannedRoutes(engine, nurture, sign_in, frame, zone).add_to(signed_in)
+    ContentRoutes(scoring, reports, nurture, sign_in, frame).add_to(signed_in)
+    choice = LeadChoice(engine, search, leads)
+    ContentItemRoutes(scoring, reports, choice, nurture, sign_in, frame).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
     ReportRoutes(engine, reports, frame).add_to(signed_in)
