@@ -153,7 +153,8 @@ class NightlyCheck:
             while True:
                 heartbeat()
                 with suppress(TimeoutError):
-                    code = await asyncio.wait_for(process.wait(), LOOK_S)
+                    async with asyncio.timeout(LOOK_S):
+                        code = await process.wait()
                     break
         except BaseException:
             with suppress(ProcessLookupError):
