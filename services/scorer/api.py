@@ -212,10 +212,19 @@ async def look_up_by_address() -> Response:
     dependencies=QUERY_KEY,
     responses=documented(200, "The lead", examples.LEAD_IN_FULL) | MERGED_AWAY | refusals(404),
 )
-async def get_lead(backend: BackendDep, lead_id: LeadId, product: Product, at: Moment) -> Response:
-    """One lead with its numbers for this moment, or for `at`, and in short why; 308 where it was
-    merged into another.
+async def get_lead(
+    backend: BackendDep,
+    lead_id: LeadId,
+    product: Product,
+    at: Moment,
+    summary: Annotated[bool, Query(description="with the reasons, which are a fold more")] = False,
+) -> Response:
+    """One lead with its numbers for this moment, or for `at`, and where `summary` is asked for in
+    short why; 308 where it was merged into another.
     """
+    if not summary:
+        lead = await backend.leads.lead(lead_id, product, at)
+        return json_response(LeadInFullResponse.in_full(lead, None))
     found = await backend.leads.in_full(lead_id, product, at)
     return json_response(LeadInFullResponse.in_full(found.lead, found.summary))
 

@@ -226,6 +226,7 @@ async def test_a_lead_of_30_000_events_is_shown_at_once(
         f"/leads/{lead}",
         f"/leads/{lead}?all=1",
         api,
+        f"{api}?summary=true",
         f"{api}?at={past}",
         f"{api}/explain",
         f"{api}/explain?at={past}",
