@@ -261,6 +261,8 @@ def tick(rules: Rules, handoff: Handoff, now: datetime) -> list[Noted]:
         end = handoff.expires_at
         handoff.status, handoff.answered_at, handoff.next_at = "expired", end, None
         return [Noted(handoff, "expired", end, handoff.owner)]
+    if handoff.next_at and now < handoff.next_at:  # examined for something else
+        return []
     noted = []
     if handoff.remind_at and not handoff.reminded_at and now >= handoff.remind_at:
         handoff.reminded_at = now
