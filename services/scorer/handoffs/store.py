@@ -155,6 +155,22 @@ class HandoffStore:
             id=handoff,
         )
 
+    async def unpublished(self, handoffs: Iterable[Handoff]) -> list[Noted]:
+        """The steps of these hand-offs that are to be put out still, each one's in order."""
+        wanted = {each.id: each for each in handoffs if each.unpublished}
+        if not wanted:
+            return []
+        found = await rows(
+            self._connection,
+            "SELECT s.handoff_id, s.what, s.at, s.by, s.reason, s.until, s.note "
+            "FROM unnest(CAST(:ids AS uuid[]), CAST(:after AS int[])) AS w(id, after) "
+            "JOIN scorer.handoff_step AS s ON s.handoff_id = w.id AND s.step > w.after "
+            "ORDER BY s.handoff_id, s.step",
+            ids=list(wanted),
+            after=[each.steps - each.unpublished for each in wanted.values()],
+        )
+        return [Noted(wanted[handoff], *step) for handoff, *step in found]
+
     # -- leads ------------------------------------------------------------------------------------
 
     async def leads_of_events(self, events: Iterable[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:

@@ -179,12 +179,25 @@ class Examination:
         ):
             return
         changes, self._unwritten = self._unwritten, []
+        earlier = await self._unpublished(each for _, known, *_ in changes for each in known)
         await self._store.note(each for *_, noted in changes for each in noted)
         changed = [each.handoff for *_, noted in changes for each in noted]
         waiting = [each for _, known, *_ in changes for each in known if each.is_waiting]
         new = [each for *_, new, _ in changes for each in new]
-        await self._store.write([*changed, *waiting], new)
+        put_out = [steps[0].handoff for steps in earlier.values()]
+        await self._store.write([*changed, *waiting, *put_out], new)
         news = News()
         for lead, known, new, noted in changes:
-            self._steps.tell(news, lead, [*known, *new], noted, self._now)
+            before = [step for each in known for step in earlier.get(each.id, ())]
+            self._steps.tell(news, lead, [*known, *new], [*before, *noted], self._now)
         await news.write(self._connection)
+
+    async def _unpublished(self, known: Iterable[Handoff]) -> dict[uuid.UUID, list[Noted]]:
+        """By hand-off the steps of people since its last examination; from here on they are
+        published.
+        """
+        found: dict[uuid.UUID, list[Noted]] = {}
+        for each in await self._store.unpublished(known):
+            found.setdefault(each.handoff.id, []).append(each)
+            each.handoff.unpublished = 0
+        return found

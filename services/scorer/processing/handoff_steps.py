@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.handoffs import notices
-from services.scorer.handoffs.records import STATUS_OF, WAITING, Handoff, Step
+from services.scorer.handoffs.records import STATUS_OF, WAITING, Handoff, Status, Step
 from services.scorer.handoffs.rules import Noted
 from services.scorer.handoffs.store import HandoffStore, NoticeRow
 from services.scorer.handoffs.working_time import WorkingTime
@@ -28,6 +28,18 @@ from services.shared.contracts.events import (
 )
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing
+
+UNTOLD: frozenset[Step] = frozenset({"detected", "noted"})
+# as some of what people do leaves a hand-off; they may have done more since
+STATUS_AFTER: dict[Step, Status] = {
+    "accepted": "accepted",
+    "meeting": "accepted",
+    "rejected": "rejected",
+    "disqualified": "disqualified",
+    "returned": "returned",
+    "not_reached": "open",
+    "undone": "open",
+}
 
 
 class News(msgspec.Struct):
@@ -59,7 +71,7 @@ class Steps:
         """Adds a lead's last hand-off, which is its mark, and what others hear of its steps."""
         last = _last(known)
         status, before = _status(known, last), lead.handoff
-        told = [each for each in noted if each.what != "detected"]
+        told = [each for each in noted if each.what not in UNTOLD]
         if status != before:
             news.statuses[lead.id] = lead.handoff = status
             told = told or _answer(last)
@@ -104,10 +116,12 @@ class Steps:
 
 
 def step_of(noted: Noted) -> HandoffStep:
-    """A step as others hear of it."""
+    """A step as others hear of it; a meeting is an acceptance."""
     handoff = noted.handoff
+    what = "accepted" if noted.what == "meeting" else noted.what
     return HandoffStep(
-        id=str(handoff.id), what=noted.what, kind=handoff.kind, status=handoff.status,
+        id=str(handoff.id), what=what, kind=handoff.kind,
+        status=STATUS_AFTER.get(noted.what, handoff.status),
         at=noted.at, owner=handoff.owner, why_owner=handoff.why_owner,
         reasons=tuple(handoff.reasons), said=handoff.said, opened_at=handoff.opened_at,
         respond_by=handoff.respond_by, expires_at=handoff.expires_at, by=noted.by,
@@ -116,7 +130,9 @@ def step_of(noted: Noted) -> HandoffStep:
 
 
 def _answer(handoff: Handoff | None) -> list[Noted]:
-    """The step of a person's answer, which was noted when it was given; nothing of what is none."""
+    """The step of a person's answer, for another lead whose hand-off it has become; nothing of what
+    is none.
+    """
     if handoff is None or handoff.status not in STATUS_OF.values() or not handoff.answered_at:
         return []
     what = cast(Step, handoff.status)
