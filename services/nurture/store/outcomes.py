@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.comparison import Drawn
 from services.nurture.rules.learned import Cell, Evidence, Outcomes
-from services.nurture.store.snapshots import uuid_of
+from services.nurture.store.snapshots import uuid_of, uuids
 from services.shared.contracts.events import ConsentChanged
 from services.shared.db import rows
 
@@ -39,7 +39,7 @@ class OutcomeStore:
             await self._connection.execute(
                 text(_PROGRESS),
                 {
-                    "leads": [uuid.UUID(step.lead) for step in steps],
+                    "leads": uuids(step.lead for step in steps),
                     "products": [step.product for step in steps],
                     "times": [step.at for step in steps],
                     "within": WITHIN,

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from asyncpg.pgproto.pgproto import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.nurture.store.snapshots import uuids
 from services.shared.contracts.events import Touch
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.db import rows
@@ -93,7 +95,7 @@ class TouchStore:
         found = await rows(
             self._connection,
             "SELECT DISTINCT announcement_id FROM nurture.touch WHERE announcement_id = ANY(:ids)",
-            ids=[uuid.UUID(announcement) for announcement in announcements],
+            ids=uuids(announcements),
         )
         return {str(row.announcement_id) for row in found}
 
@@ -122,7 +124,7 @@ class TouchStore:
         found = await rows(
             self._connection,
             "SELECT id FROM nurture.touch WHERE id = ANY(:ids) AND urged_at IS NOT NULL",
-            ids=[uuid.UUID(touch) for touch in touches],
+            ids=uuids(touches),
         )
         return {str(row.id) for row in found}
 
@@ -247,8 +249,8 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
     """In the order of `_DECISION`."""
     touch = decision.touch
     return (
-        uuid.UUID(touch.id), uuid.UUID(touch.follows or touch.announcement), touch.program,
-        uuid.UUID(touch.lead), touch.product, touch.stage, touch.content, touch.channel,
+        UUID(touch.id), UUID(touch.follows or touch.announcement), touch.program,
+        UUID(touch.lead), touch.product, touch.stage, touch.content, touch.channel,
         touch.status, touch.reason,
         touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
         touch.cause_at, touch.imported, touch.requested, bool(touch.follows), touch.persona,
@@ -259,7 +261,7 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
 def _checked_values(touch: Touch, address: str, receiver: str) -> tuple[Any, ...]:
     """In the order of `_CHECKED`."""
     return (
-        uuid.UUID(touch.id), touch.status, touch.reason, touch.why, touch.content,
+        UUID(touch.id), touch.status, touch.reason, touch.why, touch.content,
         touch.propensity, touch.due_at, address, receiver,
     )  # fmt: skip
 
