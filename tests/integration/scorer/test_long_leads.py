@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands.verify import verify
-from services.scorer import history
+from services.scorer import history, stored_events
 from services.scorer.api import create_app
 from services.scorer.model import window
 from services.scorer.model.profile import MOST_MILESTONES
@@ -78,7 +78,8 @@ class EventsRead:
             self.rows += len(found)
             return found
 
-        monkeypatch.setattr(history, "rows", counting)
+        for module in (history, stored_events):
+            monkeypatch.setattr(module, "rows", counting)
 
 
 async def apply(engine: AsyncEngine, handler: Handler, *events: tuple[Interaction, int]) -> float:
