@@ -30,7 +30,7 @@ class History:
         declared: frozenset[str],
         parts: ProfileParts | None = None,
     ) -> None:
-        self._connection, self._declared, self._parts = connection, declared, parts
+        self._connection, self._declared, self.parts = connection, declared, parts
 
     async def known(
         self,
@@ -95,8 +95,8 @@ class History:
                 if event.uid not in but_for:
                     add(profile, event, self._declared)
             return profile
-        if self._parts:
-            return await self._parts.renew(lead)
+        if self.parts:
+            return await self.parts.renew(lead)
         end = until, AFTER_ALL[1]
         async for event in events_between(self._connection, lead, until=end):
             if event.uid not in but_for:

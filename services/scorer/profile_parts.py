@@ -174,8 +174,10 @@ class ProfileParts:
                 if held:
                     await self._write(lead, *held)
                 held, part = (window.place(event), part), Profile()
-        if held:
+        if held and part.stored < PART // 2:
             part = join(held[1], part, self._declared)
+        elif held:
+            await self._write(lead, *held)
         if part.stored:
             await self._write(lead, end, part)
 

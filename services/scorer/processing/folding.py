@@ -3,8 +3,6 @@
 import uuid
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.scorer import profile_parts
 from services.scorer.history import History
 from services.scorer.model import window
@@ -20,7 +18,7 @@ from services.shared.contracts.identity import Kind
 from services.shared.telemetry import LEADS_CURTAILED
 
 
-async def fold(scoring: Scoring, connection: AsyncConnection, batch: Batch) -> None:
+async def fold(scoring: Scoring, history: History, batch: Batch) -> None:
     """Folds a batch's events onto its leads' states, all leads at once, and brings the parts of
     long leads up to date.
 
@@ -45,9 +43,9 @@ async def fold(scoring: Scoring, connection: AsyncConnection, batch: Batch) -> N
         if lead.id in batch.refold or lead.id in batch.late or not extends:
             profiles[lead.id] = lead.profile
     _extend(scoring, [lead for lead in batch.leads.values() if lead.id not in profiles], new)
-    parts = ProfileParts(connection, scoring.fold.declared)
-    await _add_to_parts(parts, {lead: its for lead, its in profiles.items() if its}, new)
-    history = History(connection, scoring.fold.declared, parts)
+    if history.parts:
+        known_profiles = {lead: its for lead, its in profiles.items() if its}
+        await _add_to_parts(history.parts, known_profiles, new)
     async for known in history.known(profiles):
         _refold(scoring, [(batch.leads[lead], its) for lead, its in known.items()])
 

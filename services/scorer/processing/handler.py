@@ -121,7 +121,11 @@ class Handler:
     async def _change(self, connection: AsyncConnection, batch: batches.Batch) -> int:
         """Folds the batch's events, writes its leads, and puts out what is told of them."""
         acts_before = {lead.id: last_act(lead.profile) for lead in batch.leads.values()}
-        await fold(self.scoring, connection, batch)
+        await fold(
+            self.scoring,
+            History(connection, self.scoring.fold.declared, self._parts(connection)),
+            batch,
+        )
         for lead in batch.leads.values():
             exclude(self.scoring, lead)
             lead.version += 1
