@@ -15,6 +15,7 @@ from services.scorer.model.activity import NO_MARK, Activity
 from services.scorer.model.estimate import Estimate
 from services.scorer.model.interpretation import Interpreter
 from services.scorer.model.kernel import Kernel, Observer
+from services.scorer.model.profile import Position
 from services.scorer.model.score import EngagementScore, FitScore
 from services.scorer.model.stage_filter import NEVER, UNPUBLISHED, F, I, StageModel
 from services.scorer.model.state import (
@@ -131,11 +132,24 @@ class Fold:
         """Appends the steps of new events; returns the state after them, its record still to be
         folded.
         """
+        before = len(steps)
+        if not state.pending and (position := self._read_plain(state, events, steps)):
+            return FoldState(state.product, b"", b"", *position)
+        steps.shorten(before)
+        merged, after = self._read_touches(state, events)
+        steps.extend(merged)
+        return after
+
+    def _read_plain(
+        self, state: FoldState, events: Sequence[Event], steps: Steps
+    ) -> Position | None:
+        """Appends the steps of new events, and returns the position after them; None, and steps
+        may be left over, where one of them concerns a touch.
+        """
         interpret, by_type = self.interpreter.interpret, self.interpreter.by_type
         products, shared = self.playbook.products, self._shared_offset << RULE_BITS
         add_instant, add_step, last = steps.at.append, steps.what.append, None
-        before = len(steps)
-        for event in () if state.pending else events:
+        for event in events:
             data = event.data
             reading = by_type.get(data.type)
             if reading is None or data.machine:
@@ -143,7 +157,7 @@ class Fold:
             step = reading.step
             if step is None:
                 if reading.weighs:
-                    break
+                    return None
                 continue
             if shared:
                 product = data.product
@@ -154,14 +168,7 @@ class Fold:
             last = event
             add_instant(event.at)
             add_step(step)
-        else:
-            if not state.pending:
-                position = (last.at, last.uid) if last else state.position
-                return FoldState(state.product, b"", b"", *position)
-        steps.shorten(before)
-        merged, after = self._read_touches(state, events)
-        steps.extend(merged)
-        return after
+        return (last.at, last.uid) if last else state.position
 
     def _read_touches(
         self, state: FoldState, events: Sequence[Event]
