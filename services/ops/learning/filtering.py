@@ -12,6 +12,7 @@ import numpy as np
 
 from services.ingest.importing import times
 from services.ingest.importing.mapping_file import MappingFile
+from services.ingest.importing.opening import opened
 from services.ingest.importing.table import Table
 from services.ops.learning.mapping import FilterMapping
 from services.ops.learning.rows import (
@@ -78,12 +79,8 @@ def read(path: Path, written: MappingFile, fold: Fold, progress: Progress) -> Ac
     """The table's events by lead. Raises Reject where no row can be read."""
     mapping = written.mapping
     assert isinstance(mapping, FilterMapping)
-    table = Table(path, mapping.encoding, mapping.delimiter)
-    try:
-        written.check(table.header)
+    with opened(path, written) as table:
         return _acts(table, mapping, fold, progress)
-    finally:
-        table.close()
 
 
 def _acts(table: Table, mapping: FilterMapping, fold: Fold, progress: Progress) -> Acts:

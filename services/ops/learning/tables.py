@@ -11,7 +11,7 @@ from services.ingest.importing import times
 from services.ingest.importing.cells import matches, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
-from services.ingest.importing.table import Table
+from services.ingest.importing.opening import opened
 from services.ops.learning.mapping import TableMapping
 from services.ops.learning.rows import (
     FAR_TIME,
@@ -35,13 +35,6 @@ EARLY_OUTCOME = "lead without an event before its outcome"
 MOST_SHOWN = 5  # of the values that a column has
 # each lead's events: time in days, row, whether it is the outcome, type
 Leads = dict[str, list[tuple[float, int, bool, str]]]
-
-
-@dataclass
-class Skipped:
-    """Rows that say nothing, by reason."""
-
-    reasons: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -82,15 +75,11 @@ def read(path: Path, written: MappingFile, progress: Progress) -> EventTable | L
     """
     mapping = written.mapping
     assert isinstance(mapping, TableMapping)
-    table = Table(path, mapping.encoding, mapping.delimiter)
-    try:
-        written.check(table.header)
+    with opened(path, written) as table:
         rows = rows_of(table, progress)
         if mapping.kind == "events":
             return _events(mapping, table.header, rows)
         return _leads(mapping, table.header, rows)
-    finally:
-        table.close()
 
 
 def _trait_columns(mapping: TableMapping, header: Header) -> list[tuple[str, int]]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,14 @@ from services.ingest.importing import times
 from services.ingest.importing.cells import folded, matches, number, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
-from services.ingest.importing.table import Table
+from services.ingest.importing.opening import opened
+from services.ops.learning.rows import FAR_TIME, ZONE, days_of, plausible, rows_of
 from services.ops.reports.lift_mapping import LiftMapping
 from services.scorer.effects.report import ArmTable
 from services.scorer.effects.units import I
-from services.shared.clock import EPOCH
 from services.shared.errors import Reject
 
 MOST_ARMS = 20
-ZONE = "UTC"  # of times that name none, where the mapping does not say another
-DAY_S = 86_400.0
 HOLDOUT = frozenset(map(folded, (
     "hold-out", "held out", "control", "control group", "no e-mail", "no mail", "no message",
     "none", "nothing", "untreated", "not treated", "not nurtured", "0", "false", "no",
@@ -33,17 +31,10 @@ def read(path: Path, written: MappingFile, progress: Callable[[float], None]) ->
     """
     mapping = written.mapping
     assert isinstance(mapping, LiftMapping)
-    table = Table(path, mapping.encoding, mapping.delimiter, skip_lines=mapping.skip_lines)
-    try:
-        written.check(table.header)
+    with opened(path, written) as table:
         rows = _Rows(mapping, table.header)
-        for count, row in enumerate(table.rows()):
-            if count % 1_000 == 0:
-                progress(table.done / max(table.bytes, 1))
-            rows.add(row.reject or row.cells)
-        progress(1.0)
-    finally:
-        table.close()
+        for row in rows_of(table, lambda _, done: progress(done)):
+            rows.add(row)
     return rows.table()
 
 
@@ -93,7 +84,9 @@ class _Rows:
 
     def table(self) -> ArmTable:
         """What was taken, in the order of entry."""
-        rows = sorted(self._rows, key=lambda row: row[2])
+        near = plausible(np.array([row[2] for row in self._rows]))
+        self._skipped[FAR_TIME] += int((~near).sum())
+        rows = sorted(compress(self._rows, near), key=lambda row: row[2])
         if self._mapping.horizon and rows:
             matured = rows[-1][2] - self._mapping.horizon
             kept = [row for row in rows if row[2] <= matured]
@@ -122,13 +115,7 @@ class _Rows:
         )
 
     def _days(self, row: list[str]) -> float:
-        if not self._mapping.entered_at:
-            return 0.0
-        try:
-            moment: datetime | None = self._entered(row)
-        except Reject:
-            return np.nan
-        return (moment - EPOCH) / timedelta(days=1) if moment else np.nan
+        return days_of(self._entered, row) if self._mapping.entered_at else 0.0
 
     def _baseline(self, row: list[str]) -> float:
         cell = row[self._known].strip() if self._known is not None else ""

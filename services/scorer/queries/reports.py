@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.scorer.list_keys import DISQUALIFIED, WON
 from services.scorer.queries import report_sources as sources
 from services.scorer.queries.journeys import read_journeys
-from services.scorer.queries.kept import Kept
 from services.scorer.queries.lift import read_lift, shares_of
 from services.scorer.queries.report_sources import Source
 from services.scorer.queries.responses import Time
@@ -29,6 +28,7 @@ from services.shared.clock import from_us, rfc3339, to_us
 from services.shared.db import rows
 from services.shared.errors import Reject
 from services.shared.http.paging import Cursors, Position
+from services.shared.kept import Kept
 
 ReportName = Literal["progression", "content", "handoffs", "holdout", "pool"]
 REPORTS: tuple[ReportName, ...] = get_args(ReportName)

@@ -246,6 +246,15 @@ def test_what_has_not_matured_is_left_out(tmp_path: Path) -> None:
     assert sum(found["skipped_rows"].values()) > 200
 
 
+def test_a_slip_of_the_pen_does_not_make_every_lead_mature(tmp_path: Path) -> None:
+    mapping, every = PLAIN + "entered_at: entered\nhorizon: 10\n", rows(1000, 0.2, ["1.0", "0.0"])
+    [plain] = Table(tmp_path, every).lift(mapping)
+    far = [*every[0][:4], "2999-01-01T08:00:00Z", every[0][5]]
+    [found] = Table(tmp_path, [*every, far]).lift(mapping)
+    assert found.pop("skipped_rows")["row with a time far from all others"] == 1
+    assert found == {key: value for key, value in plain.items() if key != "skipped_rows"}
+
+
 @pytest.mark.parametrize(
     ("mapping", "expected"),
     [
