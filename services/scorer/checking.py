@@ -143,7 +143,8 @@ class NightlyCheck:
             while True:
                 heartbeat()
                 with suppress(TimeoutError):
-                    code = await asyncio.wait_for(process.wait(), LOOK_S)
+                    async with asyncio.timeout(LOOK_S):
+                        code = await process.wait()
                     break
         except BaseException:
             with suppress(ProcessLookupError):

@@ -1,7 +1,7 @@
 """Plain words for people: who a lead is, what it did, what was decided about it and why."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from services.scorer.model.explanation import FitChange, Line
@@ -112,6 +112,17 @@ def ago(moment: datetime, now: datetime) -> str:
         count_of(days, "day") if days else f"{hours} h" if hours else f"{span.seconds // 60} min"
     )
     return f"in {words}" if ahead else f"{words} ago"
+
+
+def day_in_words(day: date, today: date) -> str:
+    """`Friday, 12 June`, with its year where that is another one."""
+    return f"{day:%A}, {day.day} {day:%B}{f' {day.year}' if day.year != today.year else ''}"
+
+
+def on_day(day: date, today: date) -> str:
+    """`today`, `tomorrow`, `on Friday, 12 June`."""
+    near = {0: "today", 1: "tomorrow"}
+    return near.get((day - today).days, f"on {day_in_words(day, today)}")
 
 
 def signed(points: float) -> str:

@@ -33,6 +33,7 @@ QUIET = [
 ]  # fmt: skip
 DESKTOP = ViewportSize(width=1280, height=900)
 PHONE = ViewportSize(width=375, height=812)
+CONTENT = ("/content", "/content/case-study-bottling")
 ODD = "<script>document.title='owned'</script>"
 
 
@@ -235,12 +236,34 @@ async def test_every_page_fits_a_phone(system: Any, browser: Browser, scheme: st
         traits={"name": "W" * 90, "company": "unbroken" * 12},
     )
     page, wrong = await visit(browser, system, viewport=PHONE, color_scheme=scheme)
-    for path in ("/", f"/leads/{lead}", "/mail", "/sources", "/model", "/rehearsal"):
+    for path in ("/", f"/leads/{lead}", "/mail", "/sources", "/model", "/rehearsal", *CONTENT):
         await page.goto(f"{system.scorer}{path}")
         await expect(page.get_by_role("heading", level=1)).to_be_visible()
         assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
     dark = await page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (dark == "rgb(19, 25, 22)") is (scheme == "dark")
+    assert not wrong
+
+
+async def test_an_item_is_read_as_a_lead_and_sent_as_a_test_by_keyboard(
+    system: Any, browser: Browser
+) -> None:
+    """U2, N15."""
+    email, own = address(), address()
+    await posted(system, type="demo_requested", email=email, traits={"name": "Grace Hop"})
+    page, wrong = await visit(browser, system, viewport=PHONE)
+    await page.goto(f"{system.scorer}/content")
+    await page.get_by_role("link", name="proof").first.press("Enter")
+    await page.locator("#items").get_by_role("link", name="bottling").press("Enter")
+    await page.get_by_label("Lead, by name").fill(email)
+    await page.keyboard.press("Enter")
+    mail = page.frame_locator("#mail iframe").locator("body")
+    await expect(mail).to_contain_text("Hello Grace", timeout=15_000)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    await page.get_by_label("Send it as a test to").fill(own)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("status").filter(has_text="has taken the test")).to_be_visible()
+    assert [file for file in system.mail.glob("*.eml") if own.encode() in file.read_bytes()]
     assert not wrong
 
 

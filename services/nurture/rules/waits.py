@@ -105,8 +105,8 @@ def _capped(case: Case) -> Over | None:
 
 
 def _silent(case: Case) -> Over | None:
-    """Silence is an answer: unanswered touches slow down, and pause."""
-    if case.program is None:
+    """Silence is an answer: unanswered touches slow down, and pause; not by the calendar."""
+    if case.program is None or case.rules.library.by_calendar(case.lead):
         return None
     over = silence_over(case.program, case.lead)
     if over is None or over <= case.now:

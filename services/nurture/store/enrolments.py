@@ -124,6 +124,13 @@ class EnrolmentStore:
         if touches:
             await self._connection.execute(parsed(_CALL_AFTER), {"ids": uuids(touches), "now": now})
 
+    async def outside(self, after: uuid.UUID, limit: int) -> list[str]:
+        """Leads that no program has, for there was none for them or they are through with theirs;
+        by id, those after another.
+        """
+        found = await rows(self._connection, _OUTSIDE, after=after, limit=limit)
+        return [str(row.lead_id) for row in found]
+
     async def call_edited(self, playbook: str, now: datetime, limit: int) -> int:
         """The same for some that were decided by another playbook; returns how many."""
         found = await rows(self._connection, _CALL_EDITED, playbook=playbook, now=now, limit=limit)
@@ -223,6 +230,15 @@ _CALL = """WITH asked AS (UPDATE nurture.touch SET due_at = :now WHERE id IN (
 _CALL_AFTER = """UPDATE nurture.enrolment e SET next_at = :now FROM nurture.touch t
     WHERE t.id = ANY(:ids) AND e.lead_id = t.lead_id AND e.program = t.program
     AND e.state IN ('active', 'left')"""
+_OUTSIDE = """SELECT lead_id FROM (
+        (SELECT DISTINCT lead_id FROM nurture.touch t WHERE program = ''
+        AND reason = 'nothing_suitable' AND lead_id > :after AND NOT EXISTS (
+            SELECT 1 FROM nurture.enrolment e WHERE e.lead_id = t.lead_id)
+        ORDER BY lead_id LIMIT :limit)
+        UNION
+        (SELECT lead_id FROM nurture.enrolment WHERE lead_id > :after GROUP BY lead_id
+        HAVING bool_and(state IN ('completed', 'ended')) ORDER BY lead_id LIMIT :limit)) o
+    ORDER BY lead_id LIMIT :limit"""
 _CALL_EDITED = """UPDATE nurture.enrolment SET next_at = least(next_at, :now), playbook = :playbook
     WHERE (lead_id, program) IN (SELECT lead_id, program FROM nurture.enrolment
         WHERE playbook <> :playbook AND state IN ('active', 'left') LIMIT :limit

@@ -240,9 +240,11 @@ class LeadStore:
         )  # fmt: skip
         sends = [row for row in touches if row.status == "sending" or row.at > now - LOOK_BACK]
         had = [row for row in touches if row.status != "sending" and not row.requested]
-        known = _Touches(sends), _Touches(had)
         facts = await self._facts(ids, everybody, now)
-        return _History(related, *known, *facts, now - ANSWERED_FOR)
+        return _History(
+            related, _Touches(sends), _Touches(had), facts.seen, facts.stages, facts.pauses,
+            facts.held, now - ANSWERED_FOR,
+        )  # fmt: skip
 
     async def _holders(self, addresses: Iterable[str]) -> dict[str, set[str]]:
         """The leads that have or had these addresses."""

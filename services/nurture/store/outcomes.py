@@ -93,4 +93,5 @@ _REFUSED = """UPDATE nurture.touch t SET refused_at = r.at
 _EVIDENCE = """SELECT content, stage, persona, count(*) AS sent, count(progressed_at) AS progressed,
         count(*) FILTER (WHERE refused_at <= sent_at + CAST(:within AS interval)) AS refused
     FROM nurture.touch WHERE status IN ('sent', 'unknown') AND sent_at <= :before
-    AND requested IS NOT TRUE AND content <> '' GROUP BY content, stage, persona"""
+    AND requested IS NOT TRUE AND content <> '' AND arm <> 'calendar'
+    GROUP BY content, stage, persona"""

@@ -20,6 +20,7 @@ _DECISION = {
     "reason": "text", "why": "text", "propensity": "float8", "decided_at": "timestamptz",
     "decision_ms": "float8", "due_at": "timestamptz", "cause_at": "timestamptz",
     "imported": "text", "requested": "boolean", "follows": "boolean", "persona": "text",
+    "arm": "text",
 }  # fmt: skip
 # what a person holds is not due; a channel that is stopped is tried again at its time
 _DUE = "status = 'due' AND held_at IS NULL"
@@ -252,6 +253,7 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
         touch.status, touch.reason,
         touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
         touch.cause_at, touch.imported, touch.requested, bool(touch.follows), touch.persona,
+        touch.arm,
     )  # fmt: skip
 
 
@@ -273,4 +275,5 @@ def touch_of_row(row: Any) -> Touch:
         why=row.why, propensity=row.propensity, decided_at=row.decided_at, due_at=row.due_at,
         sent_at=row.sent_at, cause_at=row.cause_at, imported=row.imported, requested=row.requested,
         follows=str(row.announcement_id) if row.follows else "", persona=row.persona,
+        arm=row.arm,
     )  # fmt: skip

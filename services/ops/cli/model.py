@@ -144,7 +144,7 @@ def _print_model(model: Model) -> None:
     print(f"{learned.version}: {model.about} κ {model.kappa:g}")
     evidence = learned.evidence
     shown = whole_table("predictions", "n", "base", "AUC", "log loss", "ECE", "top tenth")
-    for name in ("learned", "cold_start", "share"):
+    for name in ("learned", "without_suspects", "cold_start", "share"):
         if part := evidence.get(name):
             for kind, figures in {"all": part, **part.get("by_moment", {})}.items():
                 shown.add_row(
@@ -157,6 +157,9 @@ def _print_model(model: Model) -> None:
         Console().print(shown)
     if found := evidence.get("learned", {}).get("precision_at_capacity"):
         print(in_words_of_capacity(found))
+    for kind in ("refused", "suspect"):
+        for column in evidence.get(f"{kind}_columns", ()):
+            print(f"{kind}: {column['column']}: {column['reason']}")
     rival = "share of outcomes" if "share" in evidence else "cold start"
     for point in evidence.get("few_outcomes", ()):
         print(

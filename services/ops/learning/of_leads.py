@@ -14,7 +14,7 @@ from services.ops.learning.mapping import TableMapping
 from services.ops.learning.rows import Progress
 from services.ops.learning.tables import LeadTable
 from services.scorer.learning import company, evidence, leaks, learner, measures, persons
-from services.scorer.learning.attributes import Column
+from services.scorer.learning.attributes import NOTHING, Column
 from services.scorer.learning.episodes import Traits
 from services.scorer.learning.histories import B, F, I
 from services.scorer.learning.learning import FIGURES, Verdict, finished, rounded
@@ -105,11 +105,8 @@ def _traits(columns: list[Column], size: int) -> list[Traits]:
     """What each row says, as the scorer would know it."""
     out: list[dict[str, Any]] = [{} for _ in range(size)]
     for each in columns:
-        numbers = each.numbers
-        for row in np.flatnonzero(each.filled).tolist():
-            out[row][each.name] = (
-                each.words[each.codes[row]] if numbers is None else float(numbers[row])
-            )
+        for row in np.flatnonzero(each.codes != NOTHING).tolist():
+            out[row][each.name] = each.words[each.codes[row]]
     return list(out)
 
 
@@ -126,7 +123,7 @@ def _judged(
         p[test], share[test] = weighed.probability(made.values[test]), weighed.base
         progress("folds", (number + 1) / FOLDS)
     y = made.outcome.astype(np.float64)
-    gains = _loss(share, y) - _loss(p, y)
+    gains = measures.losses(share, y) - measures.losses(p, y)
     mean, error = float(gains.mean()), company.error_of_mean(gains, made.groups)
     gain = {"n": len(y), "mean": mean, "low": mean - evidence.Z * error,
             "high": mean + evidence.Z * error}  # fmt: skip
@@ -175,8 +172,3 @@ def _why(gain: dict[str, Any]) -> str:
         f"on {gain['n']} leads that were held out it is {how} than the share of outcomes: "
         f"{gain['mean']:.4f} nats each (95 % interval {gain['low']:.4f} to {gain['high']:.4f})"
     )
-
-
-def _loss(p: F, y: F) -> F:
-    sure = np.clip(p, measures.CLIP, 1 - measures.CLIP)
-    return -(y * np.log(sure) + (1 - y) * np.log1p(-sure))

@@ -19,11 +19,12 @@ def _list(value: Any) -> Any:
 
 class Arm(FrozenModel):
     """The column of the arm, and which of its values are the hold-out; known words for it where
-    none is named.
+    none is named. Those of `calendar` got the same content by the calendar.
     """
 
     column: str
     holdout: Annotated[list[str], BeforeValidator(_list)] = []
+    calendar: Annotated[list[str], BeforeValidator(_list)] = []
 
 
 class LiftMapping(Mapping):

@@ -9,7 +9,7 @@ import numpy as np
 
 from services.scorer.model.activity import Activity
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import add
+from services.scorer.model.profile import add, tells_of_person
 from services.scorer.model.score import probability
 from services.scorer.model.stage_filter import NEVER, RESTARTING, F
 from services.scorer.model.state import Event, Step
@@ -142,7 +142,7 @@ class _Unfolded:
             self._next += 1
             if event.uid in self._scanned:
                 to.move(_line(event, "machine", touch_id=event.data.touch_id))
-            if event.data.traits or event.data.email or event.data.company:
+            if tells_of_person(event.data):
                 add(self._profile, event, self._fold.declared)
                 if change := self._change():
                     to.move(_line(event, "attributes", fit=change))

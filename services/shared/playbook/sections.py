@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from services.shared.playbook.audiences import Audience
 from services.shared.playbook.expressions import names_in
@@ -77,13 +77,16 @@ class FitRule(FrozenModel):
 
 
 class Fit(FrozenModel):
-    """How well a lead's traits match, in points of 0 to 100."""
+    """How well a lead's traits match, in points of 0 to 100. Traits that are `known_at_capture` are
+    learned from though they look as if they knew the outcome.
+    """
 
     base: float = 50
     qualified_at: float = 60
     weight: float = 0.4054651081081644  # ln 1.5 for every 25 points above 50
     grades: dict[str, float] = {"A": 80, "B": 60, "C": 40}
     rules: list[FitRule] = []
+    known_at_capture: list[str] = []
 
 
 class PointRule(FrozenModel):
@@ -224,11 +227,32 @@ class Calls(FrozenModel):
     expires_days: float = Field(7, gt=0, le=365)
 
 
+class CalendarArm(FrozenModel):
+    """The share of accounts that get the same content in the author's order, an item every so many
+    `days`, whatever their stage and pace.
+    """
+
+    share: float = Field(0.0, ge=0, le=0.9)
+    days: float = Field(7.0, ge=1, le=365)
+
+
 class Holdout(FrozenModel):
-    """The share of leads that get no touches, drawn by a hash with `salt`."""
+    """The share of accounts that get no touches, and of those that get them by the calendar, drawn
+    by a hash with `salt`.
+    """
 
     share: float = Field(0.1, ge=0, le=0.9)
     salt: str = "ripeline"
+    calendar: CalendarArm = CalendarArm()
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> "Holdout":
+        if self.share + self.calendar.share > 0.95:
+            raise ValueError(
+                "the hold-out and the calendar leave nobody to be nurtured; lower one of their "
+                "shares, to 0.95 together at the most"
+            )
+        return self
 
 
 class Consent(FrozenModel):
@@ -398,6 +422,7 @@ class Playbook(FrozenModel):
                 "model",
             },
         )
+        del fold["fit"]["known_at_capture"]
         if self.model.learned is None:
             del fold["model"]["learned"]
         return hashlib.sha256(
