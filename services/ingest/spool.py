@@ -168,7 +168,8 @@ class Spool:
             if not done:
                 self._written.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._written.wait(), 1)
+                    async with asyncio.timeout(1):
+                        await self._written.wait()
 
     async def _publish_oldest(self, publish: Publish) -> bool:
         """Publishes some frames and counts them as published; False where none wait. Raises Retry

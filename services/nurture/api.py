@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.nurture import planned_api
+from services.nurture import content_api, planned_api, tasks_api
 from services.nurture.calls import Calls
+from services.nurture.library import ContentLibrary
 from services.nurture.planned import PlannedTouches
 from services.nurture.responses import (
     EnrolmentResponse,
@@ -18,7 +19,6 @@ from services.nurture.responses import (
 from services.nurture.rules.enrolment import EnrolmentState
 from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.touches import PageEnd, TouchStore
-from services.nurture.tasks_api import create_router
 from services.shared.clock import to_us
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.http import web
@@ -42,6 +42,7 @@ def create_app(
     readiness: web.Readiness,
     calls: Calls,
     planned: PlannedTouches,
+    library: ContentLibrary,
 ) -> FastAPI:
     """The application; opens nothing."""
     rates = RateLimits(settings)
@@ -73,7 +74,8 @@ def create_app(
     _add_enrolments(queries, engine, cursors)
     app.include_router(queries)
     app.include_router(planned_api.create_router(planned, may_query, may_work, cursors))
-    app.include_router(create_router(engine, keys, rates, cursors, calls))
+    app.include_router(content_api.create_router(library, may_query))
+    app.include_router(tasks_api.create_router(engine, calls, may_query, may_work, cursors))
     return app
 
 

@@ -4,6 +4,7 @@ transaction a batch.
 
 import asyncio
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -33,6 +34,8 @@ log = structlog.get_logger()
 BATCH = 200  # whose leads are locked meanwhile
 EDITED_AT_ONCE = 5_000
 LEARN_SECONDS = 600.0  # between two looks at what came of touches
+TAKE_IN_SECONDS = 600.0  # between two looks at leads that no program has
+FIRST = uuid.UUID(int=0)  # before the id of any lead
 
 
 class Planner:
@@ -50,6 +53,7 @@ class Planner:
         self._pepper = settings.pepper.get_secret_value().encode()
         self._poll_seconds = settings.poll_ms / 1000
         self._learned_at: float | None = None
+        self._after, self._take_in_at = FIRST, 0.0
 
     async def run(self, heartbeat: Heartbeat) -> None:
         """Plans until cancelled."""
@@ -60,6 +64,8 @@ class Planner:
             try:
                 if edited == EDITED_AT_ONCE:
                     edited = await self.call_edited()
+                if time.monotonic() >= self._take_in_at:
+                    await self.take_in()
                 await self.learn()
                 taken = await self.plan()
             except Exception as error:
@@ -75,6 +81,31 @@ class Planner:
             return await EnrolmentStore(connection).call_edited(
                 self._rules.playbook.hash, self._clock.now(), EDITED_AT_ONCE
             )
+
+    async def take_in(self) -> int:
+        """Has some leads that no program has come into those that are for them by now: the playbook
+        has got another program, or more is known of them. Returns how many leads there were.
+        """
+        now = self._clock.now()
+        async with self._engine.begin() as connection:
+            store = EnrolmentStore(connection)
+            found = await store.outside(self._after, BATCH)
+            leads = LeadStore(connection, self._pepper, self._rules.library.request_programs)
+            await leads.lock_against_merges(found, ())
+            await leads.lock(found)
+            known = await leads.leads((LeadKey(lead, "") for lead in found), now)
+            programs = _programs_of(await store.of(found))
+            entering = [
+                one
+                for key, lead in known.items()
+                for one in newly_entered(self._rules, lead, key.product, programs[key.lead], now)
+            ]
+            await store.keep(entering, self._rules.playbook.hash)
+        if len(found) == BATCH:
+            self._after = uuid.UUID(found[-1])
+        else:
+            self._after, self._take_in_at = FIRST, time.monotonic() + TAKE_IN_SECONDS
+        return len(found)
 
     async def learn(self) -> None:
         """Reads what came of touches, where a program's choice is learned from that."""
@@ -134,9 +165,7 @@ class Planner:
         now: datetime,
     ) -> list[Enrolment]:
         """Further programs that these leads come into."""
-        programs: dict[str, set[str]] = defaultdict(set)
-        for key in everything:
-            programs[key.lead].add(key.program)
+        programs = _programs_of(everything)
         keys = dict.fromkeys(LeadKey(one.lead, one.product) for one in due)
         return [
             entering
@@ -156,6 +185,14 @@ class Planner:
     ) -> Step:
         is_pending = ProgramKey(one.lead, one.program) in pending
         return step(self._rules, _lead(one, known), one, now, is_pending=is_pending)
+
+
+def _programs_of(enrolments: Iterable[ProgramKey]) -> dict[str, set[str]]:
+    """The programs in which each lead is or was."""
+    programs: dict[str, set[str]] = defaultdict(set)
+    for key in enrolments:
+        programs[key.lead].add(key.program)
+    return programs
 
 
 def _lead(one: Enrolment, known: Mapping[LeadKey, Lead]) -> Lead:

@@ -17,21 +17,25 @@ from services.nurture.channels.rendering import Links, Rendered, render
 from services.nurture.store.snapshots import SnapshotStore
 from services.shared.contracts.events import Snapshot
 from services.shared.errors import Reject, Retry
+from services.shared.people.audit import Actor, record
 from services.shared.playbook.contradiction import did_you_mean
 from services.shared.playbook.mail_html import LayoutError
 from services.shared.playbook.sections import Content, Playbook
 from services.shared.settings import Settings
+from services.shared.urls import read_sender
 
 TEST = "[Test] "
+ADDRESS = "a test goes to you: write your own address, like me@example.com"
 _SURVIVING = "SELECT into_lead FROM nurture.merged WHERE lead_id = :lead"
 
 
 class Preview(NamedTuple):
-    """An item as a lead would get it."""
+    """An item as a lead would get it; `to` is the lead's address, '' where it has none."""
 
     item: str
     lead: str
     product: str
+    to: str
     subject: str
     text: str
     html: str
@@ -63,24 +67,32 @@ async def preview(
     """
     content = item_of(playbook, item)
     snapshot = await _snapshot(engine, lead, product)
-    return Preview(
-        item, str(lead), snapshot.product, *as_the_lead_reads_it(playbook, content, snapshot)
-    )
+    read = as_the_lead_reads_it(playbook, content, snapshot)
+    return Preview(item, str(lead), snapshot.product, snapshot.email, *read)
 
 
 async def send_test(
-    settings: Settings, playbook: Playbook, shown: Preview, recipient: str, at: datetime
+    settings: Settings,
+    engine: AsyncEngine,
+    playbook: Playbook,
+    shown: Preview,
+    recipient: str,
+    at: datetime,
+    actor: Actor,
 ) -> None:
-    """Sends it to somebody who is not the lead, marked as a test. Raises Reject where it may not or
-    cannot be sent.
+    """Sends it to somebody who is not the lead, marked as a test, and records who asked for it.
+    Raises Reject where it may not or cannot be sent.
     """
-    item = item_of(playbook, shown.item)
+    item, recipient = item_of(playbook, shown.item), _recipient(shown, recipient)
     if item.sample and not settings.smtp_is_sink:
         raise Reject(
             "the item is a sample, and the mail server is not a local sink",
             where=shown.item,
             remedy="take `sample: true` out of what you have made your own",
         )
+    async with engine.begin() as connection:
+        details = {"lead": shown.lead, "to_domain": recipient.rpartition("@")[2]}
+        await record(connection, actor, "send-test", f"content {item.id}", details)
     message = Message(
         touch_id=str(uuid.uuid4()),
         recipient=recipient,
@@ -93,9 +105,24 @@ async def send_test(
     )
     try:
         await Email(settings).send(message, at)
-    except (ServerUnusable, OutcomeUnknown, ReceiverRefuses, Bounced, Retry) as error:
-        remedy = "look at RIPELINE_SMTP_URL"
-        raise Reject(f"the mail server did not take it: {error}", remedy=remedy) from error
+    except Bounced as error:
+        raise Reject(f"the receiver refuses it: {error}", where="to", remedy=ADDRESS) from error
+    except (ServerUnusable, OutcomeUnknown, ReceiverRefuses, Retry) as error:
+        raise Reject(
+            f"the mail server did not take it: {error}", remedy="look at RIPELINE_SMTP_URL",
+            kind="away",
+        ) from error  # fmt: skip
+
+
+def _recipient(shown: Preview, given: str) -> str:
+    """The address of who gets the test. Raises Reject for what is none, and for the lead's own."""
+    try:
+        address = read_sender(given).addr_spec
+    except ValueError:
+        raise Reject("no mail address", where="to", remedy=ADDRESS) from None
+    if address.lower() == shown.to.lower():
+        raise Reject("this is the lead's own address", where="to", remedy=ADDRESS)
+    return address
 
 
 def item_of(playbook: Playbook, name: str) -> Content:
@@ -103,7 +130,7 @@ def item_of(playbook: Playbook, name: str) -> Content:
     if found := playbook.content_by_id.get(name):
         return found
     remedy = f"{did_you_mean(name, playbook.content_by_id)}`ripeline content --json` lists them"
-    raise Reject(f"no item {name[:100]!r}", where="ITEM", remedy=remedy, kind="not-found")
+    raise Reject(f"no item {name[:100]!r}", where="item", remedy=remedy, kind="not-found")
 
 
 async def _snapshot(engine: AsyncEngine, lead: uuid.UUID, product: str) -> Snapshot:
@@ -118,7 +145,7 @@ async def _snapshot(engine: AsyncEngine, lead: uuid.UUID, product: str) -> Snaps
             return row.snapshot
     raise Reject(
         "nurture knows no such lead",
-        where="--lead",
+        where="lead",
         remedy="name the id of a lead whose stage was announced; `GET /v1/leads` lists ids",
         kind="not-found",
     )

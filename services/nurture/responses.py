@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.nurture.rules.enrolment import Enrolment, EnrolmentState
 from services.shared.clock import rfc3339
+from services.shared.contracts.holdout import Arm
 from services.shared.contracts.touch_reasons import (
     CallOutcome,
     TouchStatus,
@@ -29,6 +30,7 @@ _EXAMPLE: dict[str, Any] = {
     "reason": None,
     "why": "the next of practitioner-track for decision: How a bottling plant halved its stops",
     "propensity": 1.0,
+    "arm": "treated",
     "decision_ms": 41.7,
     "decided_at": "2026-05-13T12:00:00Z",
     "due_at": "2026-05-13T12:00:00Z",
@@ -58,6 +60,7 @@ class TouchResponse(BaseModel):
     )
     why: str | None = Field(description="The reason in words")
     propensity: float | None = Field(description="How probable this choice was")
+    arm: Arm | None = Field(description="The arm of the account, as of the decision")
     decision_ms: float | None = Field(
         description="Milliseconds from the event's acceptance to the decision"
     )
@@ -82,6 +85,7 @@ class TouchResponse(BaseModel):
             reason=row.reason or None,
             why=row.why or None,
             propensity=row.propensity,
+            arm=row.arm or None,
             decision_ms=row.decision_ms,
             decided_at=_time(row.decided_at),
             due_at=_time(row.due_at),

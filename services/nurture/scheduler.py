@@ -107,7 +107,8 @@ class Scheduler:
         if self._stopping:
             return
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._notified.wait(), self._poll_seconds)
+            async with asyncio.timeout(self._poll_seconds):
+                await self._notified.wait()
         self._notified.clear()
 
     async def report(self) -> None:

@@ -1,9 +1,10 @@
 """The routes of calls: what people are to do, and what came of it."""
 
 import uuid
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -12,12 +13,11 @@ from services.nurture.responses import TaskResponse, TasksResponse
 from services.nurture.store.calls import CallState, CallStore
 from services.shared.clock import from_us, to_us
 from services.shared.contracts.touch_reasons import CallAnswer
-from services.shared.http.acting import Acting, acts
-from services.shared.http.keys import BEARER, ApiKeys, bearer
+from services.shared.http.acting import Acting, only
+from services.shared.http.keys import BEARER
 from services.shared.http.paging import MAX_CURSOR, Cursors, Position
 from services.shared.http.parameters import NO_NUL, only_declared
 from services.shared.http.problems import refusals
-from services.shared.http.rates import RateLimits
 
 
 class TaskOutcome(BaseModel):
@@ -33,19 +33,18 @@ class TaskOutcome(BaseModel):
 
 
 def create_router(
-    engine: AsyncEngine, keys: ApiKeys, rates: RateLimits, cursors: Cursors, calls: Calls
+    engine: AsyncEngine,
+    calls: Calls,
+    may_query: Callable[..., Any],
+    may_work: Callable[..., Any],
+    cursors: Cursors,
 ) -> APIRouter:
-    """The routes; keys of scope query or secret may use them."""
+    """The routes; `may_query` raises for who may not read, `may_work` for who may not answer."""
     router = APIRouter(tags=["tasks"])
+    reads = [Depends(BEARER), Depends(may_query), Depends(only_declared)]
+    works = [Depends(BEARER), Depends(may_work), Depends(only_declared), only("sales", "admin")]
 
-    async def may_work(request: Request) -> None:
-        key = keys.authorize(bearer(request.headers.get("authorization")), "query", "secret")
-        rates.count_key(key.id)
-        acts(request, key)
-
-    known = [Depends(BEARER), Depends(may_work), Depends(only_declared)]
-
-    @router.get("/v1/tasks", dependencies=known, responses=refusals(400, 401, 403, 422, 429, 503))
+    @router.get("/v1/tasks", dependencies=reads, responses=refusals(400, 401, 403, 422, 429, 503))
     async def tasks(
         state: CallState = "",
         lead: uuid.UUID | None = None,
@@ -72,7 +71,7 @@ def create_router(
 
     @router.post(
         "/v1/tasks/{task}/outcome",
-        dependencies=known,
+        dependencies=works,
         responses=refusals(400, 401, 403, 404, 413, 422, 429, 503),
     )
     async def outcome(task: uuid.UUID, body: TaskOutcome, actor: Acting) -> TaskResponse:

@@ -10,6 +10,7 @@ from services.nurture.calls import Calls
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
+from services.nurture.library import ContentLibrary
 from services.nurture.planned import PlannedTouches
 from services.nurture.planner import Planner
 from services.nurture.rules.grounds import Rules
@@ -88,5 +89,6 @@ def wire(settings: Settings) -> Nurture:
         },
         calls,
         people,
+        ContentLibrary(settings, engine, rules.playbook, clock),
     )
     return Nurture(engine, publisher, broker, ends, keys, consumer, relay, scheduler, planner, app)

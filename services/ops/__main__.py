@@ -19,6 +19,7 @@ from services.ops.cli import (
     handoffs,
     importing,
     keys,
+    leads,
     lift,
     mail,
     model,
@@ -76,6 +77,7 @@ app.add_typer(content.app, name="content")
 app.add_typer(audience.app, name="audience")
 app.add_typer(handoffs.app, name="handoffs")
 app.add_typer(sending.brake, name="brake")
+sending.lead.command("show")(leads.show)
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")
 app.add_typer(channels.channel, name="channel")

@@ -7,6 +7,7 @@ import uvloop
 
 from services.nurture import api as nurture
 from services.nurture.calls import Calls
+from services.nurture.library import ContentLibrary
 from services.nurture.planned import PlannedTouches
 from services.nurture.rules.grounds import Rules
 from services.scorer import api as scorer
@@ -31,7 +32,8 @@ async def serve(settings: Settings) -> None:
     rules = Rules.of(scoring.playbook, sink=settings.smtp_is_sink)
     pepper = settings.pepper.get_secret_value().encode()
     planned = PlannedTouches(engine, rules, clock, pepper, lambda: None)
-    app.mount("/nurture", nurture.create_app(settings, engine, keys, dict, calls, planned))
+    library = ContentLibrary(settings, engine, scoring.playbook, clock)
+    app.mount("/nurture", nurture.create_app(settings, engine, keys, dict, calls, planned, library))
     config = uvicorn.Config(
         app, settings.host, settings.port, http="httptools", log_config=None, access_log=False
     )

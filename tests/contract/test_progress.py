@@ -114,7 +114,8 @@ class Topic:
             yield consumer
         finally:
             running.cancel()
-            await asyncio.wait([running])
+            _, unended = await asyncio.wait([running], timeout=30)
+            assert not unended
 
     async def ask(self, statement: str) -> list[Any]:
         async with self.engine.connect() as connection:

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import holidays
@@ -101,6 +102,7 @@ def _of_leads(touches: list[Row], events: list[Row], summary: Row) -> Iterator[s
     for lead, rows in sent.items():
         unasked = [row for row in rows if _is_unasked(row)]
         yield from _of_amount([_time(row["at"]) for row in unasked], lead, summary)
+        yield from _of_calendar([row for row in unasked if row["arm"] == "calendar"], summary)
         had: set[str] = set()
         for row in rows:
             if _is_unasked(row):
@@ -121,6 +123,16 @@ def _of_amount(times: list[datetime], lead: str, summary: Row) -> Iterator[str]:
         apart = timedelta(hours=summary["min_hours_between"])
         if place and at - times[place - 1] < apart:
             yield f"too soon after another: {lead} {at}"
+
+
+def _of_calendar(rows: list[Row], summary: Row) -> Iterator[str]:
+    """An item every so many days, by the author's order alone."""
+    for before, row in pairwise(rows):
+        apart = timedelta(days=summary["calendar_arm"]["days"])
+        if _time(row["at"]) - _time(before["at"]) < apart:
+            yield f"before its day: {row}"
+        if row["propensity"] != 1:
+            yield f"drawn: {row}"
 
 
 def _of_history(row: Row, acts: list[Row], summary: Row) -> Iterator[str]:

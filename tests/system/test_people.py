@@ -117,7 +117,7 @@ async def test_people_sign_in_by_name_and_are_out_at_once(system: System, browse
     await phone.get_by_label("Your mail address").fill(sam)
     await phone.get_by_label("Password").fill(WORDS)
     await phone.keyboard.press("Enter")
-    await expect(phone.get_by_role("heading", name="Pipeline by buying stage")).to_be_visible()
+    await expect(phone.get_by_role("heading", name="Call today")).to_be_visible()
 
     await page.get_by_role("link", name="People").click()
     await page.get_by_role("button", name="Disable Sam Sales").click()

@@ -39,6 +39,7 @@ CREATE TABLE scorer.handoff (
     answered_by text NOT NULL DEFAULT '',
     answer_event uuid,
     before_answer text NOT NULL DEFAULT '',
+    undo_until timestamptz,
     reason text NOT NULL DEFAULT '',
     until date,
     again_on date,
@@ -48,14 +49,17 @@ CREATE TABLE scorer.handoff (
     converted_at timestamptz,
     superseded_by uuid,
     next_at timestamptz,
-    steps int NOT NULL DEFAULT 0
+    steps int NOT NULL DEFAULT 0,
+    unpublished int NOT NULL DEFAULT 0
 );
 COMMENT ON COLUMN scorer.handoff.opener IS 'the event for which it was opened: it goes with that event''s lead';
 COMMENT ON COLUMN scorer.handoff.next_at IS 'when its clock is looked at again; null where nothing is to come';
+COMMENT ON COLUMN scorer.handoff.unpublished IS 'how many of its last steps are to go out with the next examination';
 CREATE INDEX handoff_lead ON scorer.handoff (lead_id);
 CREATE INDEX handoff_opener ON scorer.handoff (opener);
-CREATE INDEX handoff_list ON scorer.handoff (status, opened_at, id);
-CREATE INDEX handoff_owner ON scorer.handoff (owner, status, opened_at, id);
+CREATE INDEX handoff_list ON scorer.handoff (coalesce(opened_at, detected_at), id);
+CREATE INDEX handoff_status ON scorer.handoff (status, coalesce(opened_at, detected_at), id);
+CREATE INDEX handoff_owner ON scorer.handoff (owner, coalesce(opened_at, detected_at), id);
 CREATE INDEX handoff_opened ON scorer.handoff (opened_at) WHERE opened_at IS NOT NULL;
 CREATE INDEX handoff_next ON scorer.handoff (next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX handoff_waiting ON scorer.handoff (status) WHERE status = 'next';

@@ -6,9 +6,12 @@ revision = "0024"
 down_revision = "0023"
 
 UP = """
-ALTER TABLE nurture.touch ADD COLUMN held_at timestamptz, ADD COLUMN urged_at timestamptz;
+ALTER TABLE nurture.touch ADD COLUMN held_at timestamptz, ADD COLUMN urged_at timestamptz,
+    ADD COLUMN arm text NOT NULL DEFAULT '';
 CREATE INDEX touch_held ON nurture.touch (lead_id) WHERE status = 'due' AND held_at IS NOT NULL;
 CREATE INDEX touch_skipped ON nurture.touch (due_at, id) WHERE reason = 'skipped';
+CREATE INDEX touch_without_program ON nurture.touch (lead_id)
+    WHERE program = '' AND reason = 'nothing_suitable';
 ALTER TABLE nurture.enrolment ADD COLUMN next_touch uuid;
 CREATE INDEX enrolment_next_touch ON nurture.enrolment (next_touch) WHERE next_touch IS NOT NULL;
 UPDATE nurture.enrolment SET playbook = '' WHERE state IN ('active', 'left');
@@ -27,9 +30,9 @@ COMMENT ON TABLE access.untracked IS 'touches of people who refused to be measur
 DOWN = """
 DROP TABLE access.untracked;
 DROP TABLE nurture.planned_act;
-DROP INDEX nurture.touch_skipped;
+DROP INDEX nurture.touch_skipped, nurture.touch_without_program;
 ALTER TABLE nurture.enrolment DROP COLUMN next_touch;
-ALTER TABLE nurture.touch DROP COLUMN held_at, DROP COLUMN urged_at
+ALTER TABLE nurture.touch DROP COLUMN held_at, DROP COLUMN urged_at, DROP COLUMN arm
 """
 
 

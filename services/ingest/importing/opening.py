@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
 from services.ingest.importing.mapping import READING
 from services.ingest.importing.mapping import Mapping as FileMapping
+from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.questions import (
     SHOWN_ROWS,
     Choice,
@@ -26,6 +27,16 @@ SOUGHT = 100_000  # rows in which readings are compared
 def reading_of(mapping: FileMapping) -> dict[str, Any]:
     """The part of a mapping that says how the file is read."""
     return {key: value for key in READING if (value := getattr(mapping, key))}
+
+
+@contextmanager
+def opened(path: Path, written: MappingFile) -> Iterator[Table]:
+    """The file as its mapping says that it is read. Raises Reject where it holds no table,
+    InvalidFile where the mapping names a column that is not there.
+    """
+    with closing(Table(path, **reading_of(written.mapping))) as table:
+        written.check(table.header)
+        yield table
 
 
 async def examine(table: Table, path: Path, mapping: FileMapping) -> Survey:

@@ -21,17 +21,25 @@ from services.ingest.importing.guess import written
 from services.ingest.importing.jobs import MAX_BYTES, MAX_FILES, ImportJobs, UploadedFile
 from services.ingest.importing.mapping import READING
 from services.ingest.importing.opening import reading_of
-from services.ingest.importing.rendering import HEADERS, PATH, ImportTemplates, see_other
+from services.ingest.importing.rendering import (
+    HEADERS,
+    PATH,
+    ImportTemplates,
+    see_other,
+    sending_now,
+)
 from services.ingest.importing.run import ImportReport
 from services.ingest.importing.upload import Upload
 from services.ingest.sources.imports import MAX_DAYS
 from services.shared.contracts.provenance import HISTORY, NEW_LEADS
+from services.shared.db import is_transient
 from services.shared.errors import Reject, Retry
 from services.shared.http.acting import check_role
 from services.shared.http.problems import STATUS
 from services.shared.http.sessions import Sessions
 from services.shared.http.signin import COOKIE as PAGE_COOKIE
 from services.shared.http.signin import PageSessions, SignedOut, cookie_of
+from services.shared.messaging import sending
 from services.shared.people.audit import Actor, record
 from services.shared.people.sign_in import end_session
 from services.shared.playbook.loading import InvalidFile
@@ -51,7 +59,7 @@ class ImportPage:
         keys = PageSessions(parts.keys, parts.pepper, "secret", admits=["query"])
         self._engine, self._sessions = parts.engine, Sessions(keys, parts.pepper, parts.engine)
         self._rates, self._jobs, self._clock = parts.rates, jobs, parts.clock
-        self._templates = ImportTemplates(jobs.facts)
+        self._templates = ImportTemplates(jobs.facts, parts.settings.page_url)
 
     def router(self) -> APIRouter:
         """All routes; they answer people in HTML, also when something is wrong."""
@@ -216,15 +224,25 @@ class ImportPage:
     # -- what all share ---------------------------------------------------------------------------
 
     async def _who(self, request: Request) -> Actor:
-        """Who is signed in, here or at the scorer's page. Raises SignedOut, and Reject `forbidden`
-        for a person whose role may not import.
+        """Who is signed in, here or at the scorer's page; what they get tells of the kill switch.
+        Raises SignedOut, and Reject `forbidden` for a person whose role may not import.
         """
         try:
             actor = await self._sessions.who(cookie_of(request, COOKIE))
         except SignedOut:
             actor = await self._sessions.who(cookie_of(request, PAGE_COOKIE))
         check_role(actor, "marketing", "admin")
+        await self._look_at_sending()
         return actor
+
+    async def _look_at_sending(self) -> None:
+        """Reads what holds up sending; while the database is away nothing is told of it."""
+        try:
+            async with self._engine.connect() as connection:
+                sending_now.set(await sending.read(connection))
+        except Exception as error:
+            if not is_transient(error):
+                raise
 
     def _cookie(self, request: Request) -> str:
         return cookie_of(request, COOKIE) or cookie_of(request, PAGE_COOKIE)

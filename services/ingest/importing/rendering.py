@@ -1,6 +1,7 @@
 """Templates and static files of the import page."""
 
 import hashlib
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from services.ingest.importing.jobs import MAX_BYTES
 from services.ingest.sources.imports import MAX_DAYS
 from services.ingest.tracking.pages import HEADERS as PAGE_HEADERS
 from services.shared.errors import Reject
+from services.shared.messaging.sending import Sending
 
 PATH = "/import"
 FOLDER = Path(__file__).parent
+NOTHING_HELD = Sending()
 MEDIA = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 HEADERS = PAGE_HEADERS | {
     "Content-Security-Policy": (
@@ -26,13 +29,17 @@ HEADERS = PAGE_HEADERS | {
     # with less, browsers hide the origin of our own forms from us
     "Referrer-Policy": "same-origin",
 }
+# what holds up sending, as the page that is rendered tells it
+sending_now: ContextVar[Sending] = ContextVar("sending_now", default=NOTHING_HELD)
 IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
 class ImportTemplates:
-    """Renders the page's HTML and serves its own files."""
+    """Renders the page's HTML and serves its own files; `pages` is the address of the other
+    pages.
+    """
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, pages: str) -> None:
         self._environment = Environment(
             loader=FileSystemLoader(FOLDER / "templates"),
             autoescape=True,
@@ -54,6 +61,8 @@ class ImportTemplates:
             "zone": facts.zone,
             "types": facts.types,
             "outcome": facts.outcome,
+            "pages": pages,
+            "sending_now": sending_now.get,
         }
 
     def page(self, name: str, status: int = 200, **values: Any) -> Response:

@@ -28,6 +28,7 @@ from services.shared.contracts.identity import Cleaner, Identifier
 from services.shared.contracts.provenance import HISTORY
 from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing, Publisher
+from services.shared.spreadsheet import inert
 
 SOURCE = imports.SOURCE.name
 BATCH = 1_000  # rows
@@ -35,7 +36,6 @@ SLICE = 250  # rows after which other tasks have their turn
 CONCURRENT = 3  # batches under way
 RETRY_S = 60.0  # how long a batch is retried while the broker, or a remote ingest, is away
 MAX_REASONS, MAX_EXAMPLES = 100, 20  # in the report
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the beginning of one
 OTHER, OTHER_REMARKS = "other reasons", "other remarks"
 
 Progress = Callable[["ImportReport", int], None]
@@ -144,9 +144,7 @@ class RejectedRows:
     def put(self, cells: Sequence[str]) -> None:
         """Writes a line."""
         if self._writer:
-            self._writer.writerow(
-                [f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells]
-            )
+            self._writer.writerow(map(inert, cells))
 
 
 @dataclass(frozen=True)

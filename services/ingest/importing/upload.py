@@ -45,7 +45,11 @@ class Upload:
         try:
             parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
             with self._path.open("wb") as self._file:
-                while chunk := await asyncio.wait_for(anext(stream, b""), CHUNK_SECONDS):
+                while True:
+                    async with asyncio.timeout(CHUNK_SECONDS):
+                        chunk = await anext(stream, b"")
+                    if not chunk:
+                        break
                     parser.write(chunk)
         except (FormParserError, ClientDisconnect, TimeoutError):
             raise Reject("the file did not arrive whole", remedy="send it again") from None

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from services.nurture.rules.calendar import next_day
 from services.nurture.rules.choice import channel_of
 from services.nurture.rules.decision import Send, answer_request, decide, recheck
 from services.nurture.rules.enrolment import Enrolment
@@ -65,6 +66,7 @@ def touch_of(
         requested=False,
         follows=cause_id if trigger.follows else "",
         persona=trigger.persona,
+        arm=trigger.arm,
         due_at=send.due_at if send else None,
     )
 
@@ -82,6 +84,7 @@ def answers_to_stage(
         change.cause_at or event.time,
         decode_provenance(change.imported),
         persona=library.persona(lead.snapshot.traits).id,
+        arm=library.arm(lead),
     )
     programs: list[Program | None] = [*library.programs(lead, trigger)]
     answers = []
@@ -89,10 +92,20 @@ def answers_to_stage(
         touch_id = derived(event.id, "touch", program.id if program else "")
         before = known.get(program.id) if program else None
         decision = decide(rules, lead, trigger, program, now, before, touch_id)
+        if isinstance(decision, Send) and library.by_calendar(lead):
+            decision = _on_its_day(rules, lead, decision)
         touch = touch_of(touch_id, event.id, lead, trigger, program, decision, now)
         after = entered(program, lead, touch_id, decision, now, before) if program else None
         answers.append(Answer(touch, after))
     return answers
+
+
+def _on_its_day(rules: Rules, lead: Lead, send: Send) -> Send:
+    """A stage change brings nothing forward where the calendar says when the next item comes."""
+    day = next_day(rules.playbook.holdout.calendar, lead)
+    if day is None or day <= send.due_at:
+        return send
+    return send._replace(due_at=day, reason="calendar")
 
 
 def answers_to_requests(rules: Rules, event: ChangeEvent, lead: Lead, now: datetime) -> list[Touch]:
@@ -103,7 +116,10 @@ def answers_to_requests(rules: Rules, event: ChangeEvent, lead: Lead, now: datet
     for request in change.requests:
         cause = derived(request.uid, "request")
         provenance = decode_provenance(request.imported)
-        trigger = Trigger(change.stage, change.product, request.at, provenance, persona=persona)
+        trigger = Trigger(
+            change.stage, change.product, request.at, provenance, persona=persona,
+            arm=library.arm(lead),
+        )  # fmt: skip
         for item in library.requested(request, change.product):
             touch_id = derived(cause, "touch", item.program.id)
             decision = answer_request(rules, lead, request, item, now)
@@ -118,7 +134,10 @@ def next_touch(
     """The touch that a step decides, after the one of the enrolment before it."""
     library = rules.library
     persona = library.persona(lead.snapshot.traits).id
-    trigger = Trigger(lead.snapshot.stage, before.product, now, follows=True, persona=persona)
+    trigger = Trigger(
+        lead.snapshot.stage, before.product, now, follows=True, persona=persona,
+        arm=library.arm(lead),
+    )  # fmt: skip
     touch = touch_of(
         before.next_touch(), before.before, lead, trigger,
         library.program(before.program), decision, now,

@@ -7,7 +7,7 @@ weighted by 1 / propensity (self-normalised); the draw's own value is the plain 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 LEAST = 30  # touches of an item, before which nothing is said of it
 Z = 1.959964  # of a two-sided interval of 95 %
@@ -32,6 +32,15 @@ class Value(NamedTuple):
     error: float
     touches: int
 
+    def report(self) -> dict[str, Any]:
+        """As JSON has it; of the learned choice without an item."""
+        named = {"content": self.content} if self.content else {}
+        return named | {
+            "progress": round(self.mean, 4),
+            "standard_error": round(self.error, 4),
+            "touches": self.touches,
+        }
+
 
 class Comparison(NamedTuple):
     """What the learned choice brought, what each item would, and whether the difference to the best
@@ -47,6 +56,18 @@ class Comparison(NamedTuple):
         """The best single item of those of which enough is known."""
         known = [item for item in self.items if item.touches >= LEAST]
         return max(known, key=lambda item: item.mean, default=None)
+
+    def report(self, program: str) -> dict[str, Any]:
+        """As JSON has it, of this program."""
+        return {
+            "program": program,
+            "touches": self.learned.touches,
+            "learned": self.learned.report(),
+            "best_single_item": self.best.report() if self.best else None,
+            "items": [item.report() for item in self.items],
+            "beats_best_single_item": {"better": True, "not better": False}.get(self.verdict),
+            "says": self.sentence,
+        }
 
     @property
     def sentence(self) -> str:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from services.nurture.rules.choice import Library
-from services.nurture.rules.lead import Lead
+from services.nurture.rules.grounds import Case, Rules, ground_against
+from services.nurture.rules.lead import Lead, Trigger
 from services.shared.clock import rfc3339
 from services.shared.playbook.programs import Program
 from services.shared.playbook.sections import Playbook
@@ -19,12 +19,9 @@ WEEK = timedelta(days=7)
 
 
 class Reader(NamedTuple):
-    """A lead, how many touches it got within `LOOK_BACK`, and the programs that it is in; None
-    where its stage decides that.
-    """
+    """A lead, and the programs that it is in; None where its stage decides that."""
 
     lead: Lead
-    sent: int
     programs: frozenset[str] | None = None
 
 
@@ -32,7 +29,8 @@ class Segment(NamedTuple):
     """The readers of a program in a stage: how many there are, how many have nothing left, and how
     many more will have had all by `AHEAD`, the first of them at `first_at`.
 
-    `per_week` is the mean of touches that a reader gets; the playbook's cap where nobody got any.
+    `per_week` is the mean of touches that a reader gets; where nobody got any, what the usual pace
+    of the program and the cap let through.
     """
 
     program: str
@@ -60,53 +58,57 @@ class Segment(NamedTuple):
         )
 
 
-def exhausted(
-    playbook: Playbook, library: Library, readers: Iterable[Reader], now: datetime
-) -> list[Segment]:
-    """The segments with a reader who has nothing left or will not within `AHEAD`, the one with the
-    most of them first.
+class Exhaustion:
+    """Counts readers, however many at a time; who may not be written to by a program is none of
+    its readers.
     """
-    segments: dict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
-    for reader in readers:
-        traits = reader.lead.snapshot.traits
-        persona = library.persona(traits).id
-        for program in playbook.programs:
-            is_in = reader.programs is None or program.id in reader.programs
-            if is_in and _is_for(program, reader.lead, persona):
-                key = (program.id, reader.lead.snapshot.stage, persona, library.language(traits))
-                left = _left(playbook, library, program, reader.lead, now)
-                segments[key].append((left, reader.sent))
-    found = [
-        _segment(playbook, key, members, now)
-        for key, members in segments.items()
-    ]  # fmt: skip
-    return sorted(
-        (each for each in found if each.exhausted or each.soon),
-        key=lambda each: (-each.exhausted - each.soon, each[:4]),
-    )
 
+    def __init__(self, rules: Rules, now: datetime) -> None:
+        self._rules, self._now = rules, now
+        self._members: dict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
 
-def _is_for(program: Program, lead: Lead, persona: str) -> bool:
-    return (
-        (program.state, program.trigger) == ("live", "stage")
-        and lead.snapshot.stage in program.stages
-        and lead.snapshot.product == program.product
-        and (not program.personas or persona in program.personas)
-    )
+    def add(self, readers: Iterable[Reader]) -> None:
+        """Counts these too."""
+        library, since = self._rules.library, self._now - LOOK_BACK
+        for lead, programs in readers:
+            snapshot = lead.snapshot
+            trigger = Trigger(snapshot.stage, snapshot.product, self._now, follows=True)
+            for program in self._rules.playbook.programs:
+                if programs is not None and program.id not in programs:
+                    continue
+                case = Case(self._rules, lead, trigger, self._now, program, program.channel)
+                if not ground_against(case):
+                    persona = library.persona(snapshot.traits).id
+                    key = program.id, snapshot.stage, persona, library.language(snapshot.traits)
+                    sent = sum(one.sent_at > since for one in lead.had)
+                    self._members[key].append((self._left(program, lead), sent))
 
-
-def _left(playbook: Playbook, library: Library, program: Program, lead: Lead, now: datetime) -> int:
-    """The items that the lead can still get, also after others."""
-    items = (playbook.content_by_id[name] for name in program.items if name not in lead.seen)
-    return sum(
-        library.suits(
-            replace(lead, done=lead.done | dict.fromkeys(item.prerequisites, now)),
-            lead.snapshot.stage,
-            item,
-            now,
+    def segments(self) -> list[Segment]:
+        """Those with a reader who has nothing left or will not within `AHEAD`, the one with the
+        most of them first.
+        """
+        found = [
+            _segment(self._rules.playbook, key, members, self._now)
+            for key, members in self._members.items()
+        ]
+        return sorted(
+            (each for each in found if each.exhausted or each.soon),
+            key=lambda each: (-each.exhausted - each.soon, each[:4]),
         )
-        for item in items
-    )
+
+    def _left(self, program: Program, lead: Lead) -> int:
+        """The items that the lead can still get, also after others."""
+        known, now = self._rules.playbook.content_by_id, self._now
+        items = (known[name] for name in program.items if name not in lead.seen)
+        return sum(
+            self._rules.library.suits(
+                replace(lead, done=lead.done | dict.fromkeys(item.prerequisites, now)),
+                lead.snapshot.stage,
+                item,
+                now,
+            )
+            for item in items
+        )
 
 
 def _segment(
@@ -118,11 +120,7 @@ def _segment(
     """From (items left, touches got) of each reader."""
     written_to = [sent for _, sent in members if sent]
     weeks = LOOK_BACK / WEEK
-    per_week = (
-        sum(written_to) / len(written_to) / weeks
-        if written_to
-        else float(playbook.cadence.per_week)
-    )
+    per_week = sum(written_to) / len(written_to) / weeks if written_to else _usual(playbook, key[0])
     ends = [now + left / per_week * WEEK for left, _ in members if left and per_week]
     soon = [at for at in ends if at <= now + AHEAD]
     return Segment(
@@ -133,3 +131,9 @@ def _segment(
         first_at=min(soon, default=None),
         per_week=round(per_week, 3),
     )
+
+
+def _usual(playbook: Playbook, program: str) -> float:
+    """Touches a week by a program's usual pace, within the cap."""
+    pace = next(one.pace for one in playbook.programs if one.id == program)
+    return min(float(playbook.cadence.per_week), WEEK / timedelta(days=pace.usual))

@@ -17,7 +17,6 @@ from services.nurture.rules.choice import (
     topics_of,
 )
 from services.nurture.rules.enrolment import Enrolment
-from services.nurture.rules.holdout import is_held_out
 from services.nurture.rules.lead import Lead, Trigger, domain_of
 from services.nurture.rules.membership import stays_out, why_over
 from services.shared.contracts.events import Snapshot
@@ -112,13 +111,18 @@ def _first(grounds: Sequence[Ground], case: Case) -> Withhold | None:
     return None
 
 
+def _by_calendar(case: Case) -> bool:
+    return case.rules.library.by_calendar(case.lead)
+
+
 def _excluded(case: Case) -> str | None:
     excluded = case.lead.snapshot.excluded
     return f"the playbook leaves it out: {excluded}" if excluded else None
 
 
 def _unknown_stage(case: Case) -> str | None:
-    if case.trigger.stage != UNKNOWN:
+    """By the calendar nothing hangs on it once the lead has entered."""
+    if case.trigger.stage != UNKNOWN or (case.enrolment and _by_calendar(case)):
         return None
     return "the evidence is too thin to say where the lead stands"
 
@@ -155,7 +159,7 @@ def _reached(case: Case) -> str | None:
     """The goal, or what else ends the program for the lead."""
     if case.program is None:
         return None
-    if over := why_over(case.program, case.lead):
+    if over := why_over(case.program, case.lead, by_calendar=_by_calendar(case)):
         return over
     return stays_out(case.program, case.enrolment) if case.enrolment else None
 
@@ -170,7 +174,9 @@ def _after_loss(case: Case) -> str | None:
 
 def _moved_on(case: Case) -> str | None:
     current = case.lead.snapshot.stage
-    return f"the lead has moved on to {current}" if current != case.trigger.stage else None
+    if current == case.trigger.stage or _by_calendar(case):
+        return None
+    return f"the lead has moved on to {current}"
 
 
 def _already_seen(case: Case) -> str | None:
@@ -183,7 +189,7 @@ def _held_out(case: Case) -> str | None:
     """Of whom no address is known the account is not either; nothing goes there anyway."""
     if not case.lead.snapshot.email:
         return None
-    if not is_held_out(case.lead, case.rules.playbook.holdout, case.rules.cleaner):
+    if case.rules.library.arm(case.lead) != "holdout":
         return None
     return "the account is in the permanent hold-out that shows what nurturing does"
 

@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from services.shared.contracts.events import ConsentState, Snapshot
+from services.shared.contracts.holdout import Arm
 from services.shared.contracts.provenance import LIVE, Provenance
 
 
@@ -65,7 +66,8 @@ def domain_of(snapshot: Snapshot) -> str:
 
 class Trigger(msgspec.Struct, frozen=True):
     """The announced stage change, the request, or the place in a program (`follows` is the touch
-    before it, its id as `announcement`) that asks for a touch; `persona` is the lead's.
+    before it, its id as `announcement`) that asks for a touch; `persona` is the lead's, `arm` its
+    account's.
     """
 
     stage: str
@@ -74,3 +76,4 @@ class Trigger(msgspec.Struct, frozen=True):
     imported: Provenance = LIVE
     follows: bool = False
     persona: str = ""
+    arm: Arm = "treated"

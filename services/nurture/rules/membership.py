@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.lead import Lead
 from services.shared.playbook.programs import Program
+from services.shared.playbook.sections import CUSTOMER
 
 
 def may_enter(program: Program, lead: Lead) -> bool:
@@ -17,11 +18,14 @@ def is_goal_reached(program: Program, lead: Lead) -> bool:
     return not lead.done.keys().isdisjoint(program.exit.done)
 
 
-def why_over(program: Program, lead: Lead) -> str | None:
-    """What ends the program for a lead as it stands; None where nothing does."""
+def why_over(program: Program, lead: Lead, *, by_calendar: bool) -> str | None:
+    """What ends the program for a lead as it stands; None where nothing does. By the calendar no
+    stage does but the purchase.
+    """
     if is_goal_reached(program, lead):
         return f"the goal of the program {program.id} is reached"
-    if lead.snapshot.stage in program.exit.stages:
+    is_counted = not by_calendar or lead.snapshot.stage == CUSTOMER
+    if is_counted and lead.snapshot.stage in program.exit.stages:
         return f"the program {program.id} ends in the stage {lead.snapshot.stage}"
     if lead.snapshot.sales_status in program.exit.sales:
         return f"the program {program.id} ends when sales reports {lead.snapshot.sales_status}"

@@ -4,17 +4,19 @@ The answer to a stage change is decided by `decision.decide`; here what follows 
 """
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from services.nurture.rules.calendar import next_day
 from services.nurture.rules.decision import Send, decide
 from services.nurture.rules.enrolment import Enrolment
 from services.nurture.rules.grounds import Rules, Withhold
 from services.nurture.rules.lead import Lead, Trigger
 from services.nurture.rules.membership import is_goal_reached, why_over
 from services.nurture.rules.pace import next_place_at
+from services.shared.contracts.touch_reasons import WaitReason
 from services.shared.playbook.programs import Program
 
 BEGINS_NOTHING = frozenset({"history", "unknown_stage", "holdout", "excluded"})
@@ -92,31 +94,51 @@ def step(
         return _rest(enrolment, "", f"the program {program.id} is not live")
     if is_pending:
         return _rest(enrolment, "", "a touch is on its way")
+    by_calendar = rules.library.by_calendar(lead)
+    over = why_over(program, lead, by_calendar=by_calendar)
     if is_goal_reached(program, lead):
-        over = why_over(program, lead) or ""
-        return _rest(replace(enrolment, state="completed", left_at=now), "", over)
+        return _rest(replace(enrolment, state="completed", left_at=now), "", over or "")
     trigger = Trigger(lead.snapshot.stage, enrolment.product, now, follows=True)
-    if why := why_over(program, lead) or _why_outside(rules, program, lead, trigger):
+    if by_calendar and not over and not rules.library.answers(program, lead, trigger):
+        return _rest_until_its_turn(rules, enrolment, now)
+    if why := over or _why_outside(rules, program, lead, trigger):
         left_at = now if enrolment.state == "active" else enrolment.left_at
         return _rest(replace(enrolment, state="left", left_at=left_at), "", why)
     decision = decide(rules, lead, trigger, program, now, enrolment, enrolment.next_touch())
     if isinstance(decision, Withhold):
         return _rest(enrolment, decision.reason, decision.why)
-    at = next_place_at(program, lead) if paced else None
-    return _at_its_time(enrolment, decision, at, now)
+    if not paced:
+        return _at_its_time(enrolment, decision, None, now)
+    if by_calendar:
+        day = next_day(rules.playbook.holdout.calendar, lead)
+        return _at_its_time(enrolment, decision, day, now, "calendar")
+    return _at_its_time(enrolment, decision, next_place_at(program, lead), now)
 
 
 def _at_its_time(
-    enrolment: Enrolment, decision: Send, paced: datetime | None, now: datetime
+    enrolment: Enrolment,
+    decision: Send,
+    paced: datetime | None,
+    now: datetime,
+    by: WaitReason = "pace",
 ) -> Step:
-    """The touch, where nothing delays it; `paced` is from when on the lead's pace allows it."""
+    """The touch, where nothing delays it; `paced` is from when on the lead's pace, or the calendar,
+    allows it.
+    """
     at, reason = decision.due_at, str(decision.reason)
     if paced and paced > now and paced >= at:
-        at, reason = paced, "pace"
+        at, reason = paced, by
     if at > now:
         waiting = replace(enrolment, next_at=at, reason=reason, why=decision.why)
         return Step(waiting, upcoming=decision)
     return Step(enrolment.with_touch(decision.why), decision, decision)
+
+
+def _rest_until_its_turn(rules: Rules, enrolment: Enrolment, now: datetime) -> Step:
+    """By the calendar another program comes first: until the next day of the calendar."""
+    at = now + timedelta(days=rules.playbook.holdout.calendar.days)
+    why = f"the program {enrolment.program} comes in its turn, by the calendar"
+    return Step(replace(enrolment, next_at=at, reason="calendar", why=why))
 
 
 def _why_outside(rules: Rules, program: Program, lead: Lead, trigger: Trigger) -> str | None:

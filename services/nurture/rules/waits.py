@@ -52,10 +52,12 @@ def earliest(case: Case, ramp: timedelta = timedelta()) -> Waited:
     waited = Waited(case.now + ramp, "ramp" if ramp else "", "")
     for _ in range(ROUNDS):
         begun = waited.due_at
+        asked = case._replace(now=begun)
         for reason, until in WAITS:
-            over = until(case._replace(now=waited.due_at))
+            over = until(asked)
             if over and over.at > waited.due_at:
                 waited = Waited(over.at, reason, over.why)
+                asked = case._replace(now=over.at)
         due = send_time(case.rules.playbook, case.lead.snapshot, waited.due_at)
         if due.due_at > waited.due_at and not case.at_any_hour:
             hour_alone = waited.reason in ("", "ramp")
@@ -103,8 +105,8 @@ def _capped(case: Case) -> Over | None:
 
 
 def _silent(case: Case) -> Over | None:
-    """Silence is an answer: unanswered touches slow down, and pause."""
-    if case.program is None:
+    """Silence is an answer: unanswered touches slow down, and pause; not by the calendar."""
+    if case.program is None or case.rules.library.by_calendar(case.lead):
         return None
     over = silence_over(case.program, case.lead)
     if over is None or over <= case.now:

@@ -6,10 +6,12 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from asyncpg.pgproto.pgproto import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.enrolment import Enrolment, merged
+from services.nurture.store.snapshots import uuids
 from services.shared.contracts.touch_reasons import WaitReason
 from services.shared.db import rows
 
@@ -53,7 +55,7 @@ class EnrolmentStore:
         found = await rows(
             self._connection,
             f"SELECT {_NAMES} FROM nurture.enrolment WHERE lead_id = ANY(:ids)",
-            ids=[uuid.UUID(lead) for lead in {*leads}],
+            ids=uuids({*leads}),
         )
         enrolments = (_enrolment(row) for row in found)
         return {ProgramKey(one.lead, one.program): one for one in enrolments}
@@ -74,7 +76,7 @@ class EnrolmentStore:
             self._connection,
             f"SELECT {_NAMES} FROM nurture.enrolment WHERE lead_id = ANY(:ids) "
             "AND next_at <= :now ORDER BY lead_id, program FOR UPDATE",
-            ids=[uuid.UUID(lead) for lead in leads], now=now,
+            ids=uuids(leads), now=now,
         )  # fmt: skip
         return [_enrolment(row) for row in found]
 
@@ -114,16 +116,21 @@ class EnrolmentStore:
         """
         if not leads:
             return
-        ids = [uuid.UUID(lead) for lead in leads]
+        ids = uuids(leads)
         values = {"ids": ids, "now": now, "soon": now + SOON, "reasons": [*CHANGED_BY_NEWS]}
         await self._connection.execute(text(_CALL), values)
 
     async def call_after(self, touches: Collection[str], now: datetime) -> None:
         """The same after touches have their outcome, of the leads to which they belong by now."""
         if touches:
-            await self._connection.execute(
-                text(_CALL_AFTER), {"ids": [uuid.UUID(touch) for touch in touches], "now": now}
-            )
+            await self._connection.execute(text(_CALL_AFTER), {"ids": uuids(touches), "now": now})
+
+    async def outside(self, after: uuid.UUID, limit: int) -> list[str]:
+        """Leads that no program has, for there was none for them or they are through with theirs;
+        by id, those after another.
+        """
+        found = await rows(self._connection, _OUTSIDE, after=after, limit=limit)
+        return [str(row.lead_id) for row in found]
 
     async def call_edited(self, playbook: str, now: datetime, limit: int) -> int:
         """The same for some that were decided by another playbook; returns how many."""
@@ -184,7 +191,7 @@ class EnrolmentStore:
             self._connection,
             "SELECT DISTINCT lead_id, program FROM nurture.touch WHERE lead_id = ANY(:ids) "
             "AND status IN ('due', 'sending') AND requested IS NOT TRUE",
-            ids=[uuid.UUID(lead) for lead in {*leads}],
+            ids=uuids({*leads}),
         )
         return {ProgramKey(str(row.lead_id), row.program) for row in found}
 
@@ -192,9 +199,9 @@ class EnrolmentStore:
 def _values(one: Enrolment) -> tuple[Any, ...]:
     """In the order of `_KEPT`."""
     return (
-        uuid.UUID(one.lead), one.program, one.product, one.entered_at, one.state, one.place,
-        uuid.UUID(one.last_touch) if one.last_touch else None, one.next_at, one.reason, one.why,
-        one.left_at, uuid.UUID(one.next_touch()),
+        UUID(one.lead), one.program, one.product, one.entered_at, one.state, one.place,
+        UUID(one.last_touch) if one.last_touch else None, one.next_at, one.reason, one.why,
+        one.left_at, UUID(one.next_touch()),
     )  # fmt: skip
 
 
@@ -224,6 +231,15 @@ _CALL = """WITH asked AS (UPDATE nurture.touch SET due_at = :now WHERE id IN (
 _CALL_AFTER = """UPDATE nurture.enrolment e SET next_at = :now FROM nurture.touch t
     WHERE t.id = ANY(:ids) AND e.lead_id = t.lead_id AND e.program = t.program
     AND e.state IN ('active', 'left')"""
+_OUTSIDE = """SELECT lead_id FROM (
+        (SELECT DISTINCT lead_id FROM nurture.touch t WHERE program = ''
+        AND reason = 'nothing_suitable' AND lead_id > :after AND NOT EXISTS (
+            SELECT 1 FROM nurture.enrolment e WHERE e.lead_id = t.lead_id)
+        ORDER BY lead_id LIMIT :limit)
+        UNION
+        (SELECT lead_id FROM nurture.enrolment WHERE lead_id > :after GROUP BY lead_id
+        HAVING bool_and(state IN ('completed', 'ended')) ORDER BY lead_id LIMIT :limit)) o
+    ORDER BY lead_id LIMIT :limit"""
 _CALL_EDITED = """UPDATE nurture.enrolment SET next_at = least(next_at, :now), playbook = :playbook
     WHERE (lead_id, program) IN (SELECT lead_id, program FROM nurture.enrolment
         WHERE playbook <> :playbook AND state IN ('active', 'left') LIMIT :limit

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.comparison import Drawn
 from services.nurture.rules.learned import Cell, Evidence, Outcomes
-from services.nurture.store.snapshots import uuid_of
+from services.nurture.store.snapshots import uuid_of, uuids
 from services.shared.contracts.events import ConsentChanged
 from services.shared.db import rows
 
@@ -39,7 +39,7 @@ class OutcomeStore:
             await self._connection.execute(
                 text(_PROGRESS),
                 {
-                    "leads": [uuid.UUID(step.lead) for step in steps],
+                    "leads": uuids(step.lead for step in steps),
                     "products": [step.product for step in steps],
                     "times": [step.at for step in steps],
                     "within": WITHIN,
@@ -94,4 +94,5 @@ _REFUSED = """UPDATE nurture.touch t SET refused_at = r.at
 _EVIDENCE = """SELECT content, stage, persona, count(*) AS sent, count(progressed_at) AS progressed,
         count(*) FILTER (WHERE refused_at <= sent_at + CAST(:within AS interval)) AS refused
     FROM nurture.touch WHERE status IN ('sent', 'unknown') AND sent_at <= :before
-    AND requested IS NOT TRUE AND content <> '' GROUP BY content, stage, persona"""
+    AND requested IS NOT TRUE AND content <> '' AND arm <> 'calendar'
+    GROUP BY content, stage, persona"""

@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 import structlog
+from asyncpg.pgproto.pgproto import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -154,5 +155,7 @@ def uuid_of(touch_id: str) -> uuid.UUID | None:
 
 
 def uuids(texts: Iterable[str]) -> list[uuid.UUID]:
-    """Ids as the database has them."""
-    return [uuid.UUID(text) for text in texts]
+    """Ids as the driver has them, which reads them several times faster than the standard library.
+    Raises ValueError for what is no id.
+    """
+    return [UUID(text) for text in texts]

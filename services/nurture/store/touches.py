@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from asyncpg.pgproto.pgproto import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.nurture.store.snapshots import uuids
 from services.shared.contracts.events import Touch
 from services.shared.contracts.touch_reasons import TouchStatus
 from services.shared.db import rows
@@ -19,6 +21,7 @@ _DECISION = {
     "reason": "text", "why": "text", "propensity": "float8", "decided_at": "timestamptz",
     "decision_ms": "float8", "due_at": "timestamptz", "cause_at": "timestamptz",
     "imported": "text", "requested": "boolean", "follows": "boolean", "persona": "text",
+    "arm": "text",
 }  # fmt: skip
 # what a person holds is not due; a channel that is stopped is tried again at its time
 _DUE = "status = 'due' AND held_at IS NULL"
@@ -92,7 +95,7 @@ class TouchStore:
         found = await rows(
             self._connection,
             "SELECT DISTINCT announcement_id FROM nurture.touch WHERE announcement_id = ANY(:ids)",
-            ids=[uuid.UUID(announcement) for announcement in announcements],
+            ids=uuids(announcements),
         )
         return {str(row.announcement_id) for row in found}
 
@@ -121,7 +124,7 @@ class TouchStore:
         found = await rows(
             self._connection,
             "SELECT id FROM nurture.touch WHERE id = ANY(:ids) AND urged_at IS NOT NULL",
-            ids=[uuid.UUID(touch) for touch in touches],
+            ids=uuids(touches),
         )
         return {str(row.id) for row in found}
 
@@ -246,18 +249,19 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
     """In the order of `_DECISION`."""
     touch = decision.touch
     return (
-        uuid.UUID(touch.id), uuid.UUID(touch.follows or touch.announcement), touch.program,
-        uuid.UUID(touch.lead), touch.product, touch.stage, touch.content, touch.channel,
+        UUID(touch.id), UUID(touch.follows or touch.announcement), touch.program,
+        UUID(touch.lead), touch.product, touch.stage, touch.content, touch.channel,
         touch.status, touch.reason,
         touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
         touch.cause_at, touch.imported, touch.requested, bool(touch.follows), touch.persona,
+        touch.arm,
     )  # fmt: skip
 
 
 def _checked_values(touch: Touch, address: str, receiver: str) -> tuple[Any, ...]:
     """In the order of `_CHECKED`."""
     return (
-        uuid.UUID(touch.id), touch.status, touch.reason, touch.why, touch.content,
+        UUID(touch.id), touch.status, touch.reason, touch.why, touch.content,
         touch.propensity, touch.due_at, address, receiver,
     )  # fmt: skip
 
@@ -272,4 +276,5 @@ def touch_of_row(row: Any) -> Touch:
         why=row.why, propensity=row.propensity, decided_at=row.decided_at, due_at=row.due_at,
         sent_at=row.sent_at, cause_at=row.cause_at, imported=row.imported, requested=row.requested,
         follows=str(row.announcement_id) if row.follows else "", persona=row.persona,
+        arm=row.arm,
     )  # fmt: skip

@@ -5,8 +5,8 @@ import json
 from rich.console import Console
 from rich.table import Table
 
+from services.nurture.library import comparisons
 from services.ops.cli.options import Json, with_engine
-from services.ops.commands.choice import comparisons, report
 from services.ops.commands.current import current_settings
 from services.shared.clock import Clock
 from services.shared.playbook.loading import load
@@ -25,7 +25,7 @@ def choice(as_json: Json = False) -> None:
     now = Clock.parse(settings.clock).now()
     found = with_engine(lambda engine: comparisons(engine, playbook, now))
     if as_json:
-        print(json.dumps(report(found)))
+        print(json.dumps([one.report(program) for program, one in found.items()]))
         return
     if not found:
         print("no program learns its choice: `choice: learned` in programs.yaml makes it so")

@@ -9,12 +9,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture import previews
+from services.nurture.library import ContentLibrary
 from services.ops.cli.options import Json, PlaybookFolder, end, say, whole_table, with_engine
 from services.ops.commands import content_import
 from services.ops.commands.content import report
 from services.ops.commands.current import current_settings
+from services.shared.clock import Clock
+from services.shared.people.audit import command_line
 from services.shared.playbook.loading import load
 
 app = typer.Typer(help="The library: its matrix, its gaps, and what might come into it.")
@@ -136,6 +140,10 @@ def send_test(
     """
     settings = current_settings()
     known = load(playbook or settings.playbook)
-    shown = with_engine(lambda e: previews.preview(e, known, item, as_lead, product))
-    asyncio.run(previews.send_test(settings, known, shown, to, datetime.now(UTC)))
+
+    async def send(engine: AsyncEngine) -> None:
+        library = ContentLibrary(settings, engine, known, Clock.parse(settings.clock))
+        await library.send_test(item, as_lead, product, to, command_line())
+
+    with_engine(send)
     print(f"sent to {to}")

@@ -16,6 +16,7 @@ from services.ops.reports import lift_table as tables
 from services.ops.reports.lift_mapping import LiftMapping
 from services.scorer.effects.lift import Plan
 from services.scorer.effects.report import Report
+from services.scorer.reports.effects_table import COMPARED, PARTS
 from services.shared.errors import Reject
 from services.shared.playbook.loading import InvalidFile
 
@@ -26,7 +27,7 @@ for good. A lead counts once its horizon is over since it could first have been 
 
 Of a table: one row a lead. The mapping names the columns:
 
-    arm: group                       # or {column: group, holdout: No E-Mail}
+    arm: group                       # or {column: group, holdout: No E-Mail, calendar: Drip}
     outcome: {column: converted, equals: "yes"}
     account: company                 # optional: analysed as one unit
     entered_at: first_eligible       # optional: the order of entry, for --daily
@@ -89,16 +90,31 @@ def _show(lines: list[dict[str, Any]], *, daily: bool, as_json: bool) -> None:
 def _print(lines: list[dict[str, Any]]) -> None:
     shown = Table("day" if "day" in lines[0] else "", "leads", "outcomes", "lift", "interval")
     for line in lines:
-        shown.add_row(
-            line.get("day", "all"),
-            _by_arm(line["n"]),
-            _by_arm(line["outcomes"]),
-            "" if line["effect"] is None else f"{line['effect']:+.2%}",
-            _interval(line),
-        )
+        shown.add_row(line.get("day", "all"), *_figures(line))
     for arm, line in lines[0].get("arms", {}).items():
         shown.add_row(arm, "", "", f"{line['effect']:+.2%}", _interval(line))
+    if "day" not in lines[0]:
+        _add_parts(shown, lines[0])
     Console().print(shown)
+
+
+def _add_parts(shown: Table, whole: dict[str, Any]) -> None:
+    """What else is compared, and effects by source and by age at entry, as far as they are
+    there.
+    """
+    for name, title in COMPARED.items():
+        if not (found := whole.get(name) if name else whole):
+            continue
+        if name:
+            shown.add_row(title, *_figures(found))
+        for part, by in PARTS.items():
+            for among, one in found.get(part, {}).items():
+                shown.add_row(f"{title}, {by} {among}" if name else f"{by} {among}", *_figures(one))
+
+
+def _figures(line: dict[str, Any]) -> list[str]:
+    effect = "" if line["effect"] is None else f"{line['effect']:+.2%}"
+    return [_by_arm(line["n"]), _by_arm(line["outcomes"]), effect, _interval(line)]
 
 
 def _by_arm(counts: dict[str, int]) -> str:

@@ -1,17 +1,14 @@
 """Audiences: who is in them, written as a table, posted to the signed webhook, and published."""
 
-import csv
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import datetime
-from io import StringIO
 from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.ingest.importing.run import FORMULA
 from services.nurture import touch_events
 from services.nurture.rules.audiences import (
     Candidate,
@@ -35,6 +32,7 @@ from services.shared.messaging import outbox, sending
 from services.shared.playbook.audiences import Audience
 from services.shared.playbook.contradiction import did_you_mean
 from services.shared.settings import Settings
+from services.shared.spreadsheet import csv_of
 
 PART = 500  # leads that are read, and members that are posted, at once
 ADDRESSES = (Kind.EMAIL, Kind.ROLE)
@@ -66,13 +64,8 @@ class Export(NamedTuple):
 
     def table(self) -> str:
         """As CSV has it; no cell is taken for a formula."""
-        file, names = StringIO(), columns_of(self.audience)
-        writer = csv.writer(file)
-        writer.writerow(names)
-        for member in self.members:
-            cells = [member.row[name] for name in names]
-            writer.writerow([f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells])
-        return file.getvalue()
+        names = columns_of(self.audience)
+        return csv_of([names, *([member.row[name] for name in names] for member in self.members)])
 
 
 def about(audience: Audience) -> dict[str, Any]:

@@ -69,7 +69,8 @@ class ChildProcess:
         with suppress(ProcessLookupError):
             self.process.terminate()
         try:
-            await asyncio.wait_for(self.process.wait(), GRACE_S)
+            async with asyncio.timeout(GRACE_S):
+                await self.process.wait()
         except TimeoutError:
             with suppress(ProcessLookupError):
                 self.process.kill()
@@ -109,7 +110,8 @@ async def broker_address(broker: ChildProcess) -> str:
     assert broker.process is not None
     assert broker.process.stdout is not None
     try:
-        line = await asyncio.wait_for(broker.process.stdout.readline(), READY_S)
+        async with asyncio.timeout(READY_S):
+            line = await broker.process.stdout.readline()
         return str(json.loads(line)["bootstrap"])
     except (TimeoutError, ValueError, KeyError):
         raise SystemFailed(f"the in-memory broker did not start:\n{broker.log_end()}") from None

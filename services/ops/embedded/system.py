@@ -198,7 +198,8 @@ class EmbeddedSystem:
         child = self._child("provision", ["-m", "services.ops", "provision"])
         process = await child.start()
         try:
-            code = await asyncio.wait_for(process.wait(), PROVISION_S)
+            async with asyncio.timeout(PROVISION_S):
+                code = await process.wait()
         except TimeoutError:
             code = -1
         finally:

@@ -12,6 +12,7 @@ import numpy as np
 
 from services.ingest.importing import times
 from services.ingest.importing.mapping_file import MappingFile
+from services.ingest.importing.opening import opened
 from services.ingest.importing.table import Table
 from services.ingest.importing.times import Manners
 from services.ops.learning.mapping import FilterMapping
@@ -20,7 +21,6 @@ from services.ops.learning.rows import (
     ZONE,
     Progress,
     manners_of,
-    open_table,
     outcomes_of,
     plausible,
     rows_of,
@@ -84,12 +84,8 @@ def read(path: Path, written: MappingFile, fold: Fold, progress: Progress) -> Ac
     mapping = written.mapping
     assert isinstance(mapping, FilterMapping)
     manners = manners_of(path, written, needed=True)
-    table = open_table(path, mapping)
-    try:
-        written.check(table.header)
+    with opened(path, written) as table:
         return _acts(table, mapping, fold, manners, progress)
-    finally:
-        table.close()
 
 
 def _acts(

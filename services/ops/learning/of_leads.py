@@ -123,7 +123,7 @@ def _judged(
         p[test], share[test] = weighed.probability(made.values[test]), weighed.base
         progress("folds", (number + 1) / FOLDS)
     y = made.outcome.astype(np.float64)
-    gains = _loss(share, y) - _loss(p, y)
+    gains = measures.losses(share, y) - measures.losses(p, y)
     mean, error = float(gains.mean()), company.error_of_mean(gains, made.groups)
     gain = {"n": len(y), "mean": mean, "low": mean - evidence.Z * error,
             "high": mean + evidence.Z * error}  # fmt: skip
@@ -172,8 +172,3 @@ def _why(gain: dict[str, Any]) -> str:
         f"on {gain['n']} leads that were held out it is {how} than the share of outcomes: "
         f"{gain['mean']:.4f} nats each (95 % interval {gain['low']:.4f} to {gain['high']:.4f})"
     )
-
-
-def _loss(p: F, y: F) -> F:
-    sure = np.clip(p, measures.CLIP, 1 - measures.CLIP)
-    return -(y * np.log(sure) + (1 - y) * np.log1p(-sure))

@@ -9,7 +9,7 @@ from services.ingest.importing import times
 from services.ingest.importing.cells import folded, matches, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
-from services.ingest.importing.opening import reading_of
+from services.ingest.importing.opening import opened
 from services.ingest.importing.survey import Survey
 from services.ingest.importing.table import Table
 from services.ingest.importing.times import Manners
@@ -27,26 +27,16 @@ FAR_TIME = "row with a time far from all others"
 Progress = Callable[[str, float], None]
 
 
-def open_table(path: Path, mapping: TableMapping) -> Table:
-    """The table, as the mapping says that it is to be read."""
-    return Table(path, **reading_of(mapping))
-
-
 def manners_of(path: Path, written: MappingFile, *, needed: bool) -> Manners:
     """How the columns of a table write their times, by all of its rows. Raises Reject where times
     are `needed` and no row says which is the day and which the month.
     """
-    mapping = written.mapping
-    assert isinstance(mapping, TableMapping)
-    table = open_table(path, mapping)
-    try:
-        survey = Survey(mapping, table.header)
+    with opened(path, written) as table:
+        survey = Survey(written.mapping, table.header)
         if survey.is_needed:
             for row in table.rows():
                 if not row.reject:
                     survey.add(row.cells)
-    finally:
-        table.close()
     if needed and (open_ := survey.questions()):
         raise Reject(open_[0].what, where="time", remedy=f"write `{open_[0].key}`, dmy or mdy")
     return survey.manners()

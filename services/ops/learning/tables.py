@@ -11,6 +11,7 @@ from services.ingest.importing import times
 from services.ingest.importing.cells import matches, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
+from services.ingest.importing.opening import opened
 from services.ingest.importing.times import Manners
 from services.ops.learning.mapping import TableMapping
 from services.ops.learning.rows import (
@@ -19,7 +20,6 @@ from services.ops.learning.rows import (
     Progress,
     days_of,
     manners_of,
-    open_table,
     outcomes_of,
     plausible,
     rows_of,
@@ -38,13 +38,6 @@ EARLY_OUTCOME = "lead without an event before its outcome"
 MOST_SHOWN = 5  # of the values that a column has
 # each lead's events: time in days, row, whether it is the outcome, type
 Leads = dict[str, list[tuple[float, int, bool, str]]]
-
-
-@dataclass
-class Skipped:
-    """Rows that say nothing, by reason."""
-
-    reasons: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -87,15 +80,11 @@ def read(path: Path, written: MappingFile, progress: Progress) -> EventTable | L
     assert isinstance(mapping, TableMapping)
     needed = mapping.kind == "events" or mapping.folds.by == "time"
     manners = manners_of(path, written, needed=needed)
-    table = open_table(path, mapping)
-    try:
-        written.check(table.header)
+    with opened(path, written) as table:
         rows = rows_of(table, progress)
         if mapping.kind == "events":
             return _events(mapping, table.header, rows, manners)
         return _leads(mapping, table.header, rows, manners)
-    finally:
-        table.close()
 
 
 def trait_columns(mapping: TableMapping, header: Header) -> list[tuple[str, int]]:

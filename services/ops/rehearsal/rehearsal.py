@@ -127,6 +127,7 @@ def _summary(
         "holidays": cadence.holidays,
         "on_site_minutes": cadence.on_site_minutes,
         "holdout": playbook.holdout.share,
+        **_calendar_of(playbook),
         "sent": len(sent),
         "withheld": dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         "waiting": waiting,
@@ -134,6 +135,12 @@ def _summary(
         "content_sent": {item: content[item] for item in offered},
         "comparison": {name: _compared(one, options) for name, one in outcomes.items()},
     }
+
+
+def _calendar_of(playbook: Playbook) -> dict[str, Any]:
+    """The third arm, where there is one."""
+    arm = playbook.holdout.calendar
+    return {"calendar_arm": arm.model_dump()} if arm.share else {}
 
 
 def _compared(outcome: Outcome, options: Options) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import msgspec
 from services.nurture.rules.choice import MOST_COMMERCIAL
 from services.nurture.rules.consent import why_not_by
 from services.nurture.rules.grounds import Rules
-from services.nurture.rules.holdout import is_held_out
+from services.nurture.rules.holdout import arm_of_lead
 from services.nurture.rules.lead import Lead
 from services.nurture.rules.time_zones import country_of, zones_of
 from services.ops.rehearsal.cast import Actor
 from services.ops.rehearsal.run import Act
 from services.shared.clock import from_us, rfc3339
 from services.shared.contracts.events import Snapshot, Touch
+from services.shared.contracts.holdout import Arm
 from services.shared.playbook.sections import UNKNOWN
 
 Row = dict[str, Any]
@@ -26,16 +27,19 @@ class Rows:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._held_out: dict[str, bool] = {}  # by lead
+        self._arms: dict[str, Arm] = {}  # by lead
         self.rows: list[Row] = []
 
     def held_out(self, actor: Actor) -> bool:
         """Whether the account of a lead is in the hold-out."""
-        if actor.id not in self._held_out:
+        return self._arm(actor) == "holdout"
+
+    def _arm(self, actor: Actor) -> Arm:
+        if actor.id not in self._arms:
             lead = Lead(actor.id, Snapshot(stage=UNKNOWN, email=actor.person.email))
-            held_out = is_held_out(lead, self._rules.playbook.holdout, self._rules.cleaner)
-            self._held_out[actor.id] = held_out
-        return self._held_out[actor.id]
+            arm = arm_of_lead(lead, self._rules.playbook.holdout, self._rules.cleaner)
+            self._arms[actor.id] = arm
+        return self._arms[actor.id]
 
     def decided(self, actor: Actor, touch: Touch, lead: Lead, now: datetime) -> None:
         """Adds a touch that was sent or withheld, with the lead as it was then."""
@@ -64,7 +68,7 @@ class Rows:
             "purpose": _purpose(touch, rules),
             "decision": "sent" if sent else "withheld",
             "reason": None if sent else touch.reason,
-            "arm": "holdout" if self.held_out(actor) else "treated",
+            "arm": self._arm(actor),
             "propensity": 1.0 if touch.propensity is None else touch.propensity,
             "consent_since": rfc3339(asked.at) if asked and not why_not else None,
             "touch": touch.id,
@@ -77,22 +81,19 @@ class Rows:
 
     def _limits(self, touch: Touch, lead: Lead) -> Row:
         """The bounds that held for the decision: what was asked for is bound by neither stage,
-        distance nor prerequisites.
+        distance nor prerequisites, what comes by the calendar by neither stage nor prerequisites.
         """
-        playbook = self._rules.playbook
+        playbook, library = self._rules.playbook, self._rules.library
         item = playbook.content_by_id.get(touch.content)
-        if touch.requested:
-            return {
-                "content_stages": [UNKNOWN, *playbook.stages] if item else [],
-                "distance": item.distance if item else None,
-                "max_distance": MOST_COMMERCIAL,
-                "prerequisites": [],
-            }
+        is_free = touch.requested or library.by_calendar(lead)
+        every = [UNKNOWN, *playbook.stages] if is_free else item.stages if item else []
         return {
-            "content_stages": item.stages if item else [],
+            "content_stages": every if item else [],
             "distance": item.distance if item else None,
-            "max_distance": self._rules.library.max_distance(lead, touch.stage),
-            "prerequisites": item.prerequisites if item else [],
+            "max_distance": MOST_COMMERCIAL
+            if touch.requested
+            else library.max_distance(lead, touch.stage),
+            "prerequisites": item.prerequisites if item and not is_free else [],
         }
 
 

@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,9 +14,19 @@ from services.ingest.importing.cells import matches, number, text_reader, values
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping import Value
 from services.ingest.importing.mapping_file import MappingFile
-from services.ingest.importing.table import Table
+from services.ingest.importing.opening import opened
 from services.ops.learning.mapping import TableMapping
-from services.ops.learning.rows import ZONE, Progress, days_of, outcomes_of, rows_of, types_of
+from services.ops.learning.rows import (
+    FAR_TIME,
+    ZONE,
+    Progress,
+    days_of,
+    manners_of,
+    outcomes_of,
+    plausible,
+    rows_of,
+    types_of,
+)
 from services.scorer.reports.journeys import UNKNOWN_SOURCE, Journeys
 from services.shared.errors import Reject
 
@@ -26,6 +38,17 @@ class _Lead:
     source: str = ""
     source_at: float = np.inf
     cost: float = np.nan
+
+
+class _Row(NamedTuple):
+    """What a row says; times in days, `reached` is NaN where it is no outcome or has no time."""
+
+    who: str
+    at: float
+    reached: float
+    is_outcome: bool
+    source: str
+    cost: str
 
 
 @dataclass
@@ -45,14 +68,11 @@ def read(
     mapping = written.mapping
     assert isinstance(mapping, TableMapping)
     _check(mapping, with_source=with_source)
-    table = Table(path, mapping.encoding, mapping.delimiter, skip_lines=mapping.skip_lines)
-    try:
-        written.check(table.header)
-        rows = _Rows(mapping, table.header)
+    manners = manners_of(path, written, needed=True)
+    with opened(path, written) as table:
+        rows = _Rows(mapping, table.header, manners)
         for row in rows_of(table, progress):
             rows.add(row)
-    finally:
-        table.close()
     return rows.journeys()
 
 
@@ -75,9 +95,9 @@ def _check(mapping: TableMapping, *, with_source: bool) -> None:
 class _Rows:
     """Takes rows and makes journeys of them."""
 
-    def __init__(self, mapping: TableMapping, header: Header) -> None:
+    def __init__(self, mapping: TableMapping, header: Header, manners: times.Manners) -> None:
         self._kind, self._header = mapping.kind, header
-        self._at = times.reader(mapping.time, header, ZONE)
+        self._at = times.reader(mapping.time, header, ZONE, manners)
         self._key = header.find(mapping.key) if mapping.key else None
         self._source, self._cost = self._text(mapping.source), self._text(mapping.cost)
         if mapping.kind == "events":
@@ -87,9 +107,9 @@ class _Rows:
             place, wanted = header.find(mapping.outcome.column), values_of(mapping.outcome.equals)
             assert place is not None
             self._is_outcome = lambda row: matches(row[place], wanted)
-            self._reached = times.reader(mapping.outcome.time, header, ZONE)
+            self._reached = times.reader(mapping.outcome.time, header, ZONE, manners)
+        self._rows: list[_Row] = []
         self._leads: dict[str, _Lead] = {}
-        self._until = -np.inf
         self._skipped: Counter[str] = Counter()
 
     def _text(self, value: Value | None) -> Callable[[list[str]], str]:
@@ -104,55 +124,62 @@ class _Rows:
         if isinstance(row, Reject):
             self._skipped[row.title] += 1
             return
-        who = row[self._key].strip() if self._key is not None else str(len(self._leads))
+        who = row[self._key].strip() if self._key is not None else str(len(self._rows))
         at = days_of(self._at, row)
         if not who or np.isnan(at):
             self._skipped["row without a lead" if not who else "row without a readable time"] += 1
             return
-        self._until = max(self._until, at)
-        if self._kind == "events":
-            self._event(who, at, row)
-        else:
-            self._one_row(who, at, row)
+        is_outcome = self._is_outcome(row)
+        reached = np.nan
+        if is_outcome:
+            reached = at if self._kind == "events" else days_of(self._reached, row)
+        self._rows.append(_Row(who, at, reached, is_outcome, self._source(row), self._cost(row)))
 
-    def _event(self, who: str, at: float, row: list[str]) -> None:
-        lead = self._leads.setdefault(who, _Lead(at))
-        lead.began = min(lead.began, at)
-        if self._is_outcome(row):
-            lead.reached = float(np.fmin(lead.reached, at))
-        self._add_source(lead, at, row)
+    def _event(self, row: _Row) -> None:
+        lead = self._leads.setdefault(row.who, _Lead(row.at))
+        lead.began = min(lead.began, row.at)
+        lead.reached = float(np.fmin(lead.reached, row.reached))
+        self._add_source(lead, row)
 
-    def _one_row(self, who: str, at: float, row: list[str]) -> None:
-        if who in self._leads:
+    def _one_row(self, row: _Row) -> None:
+        if row.who in self._leads:
             self._skipped["another row of a lead that has one"] += 1
-            return
-        lead = self._leads[who] = _Lead(at)
-        self._add_source(lead, at, row)
-        if not self._is_outcome(row):
-            return
-        reached = days_of(self._reached, row)
-        if np.isnan(reached) or reached < at:
-            self._skipped[
-                "outcome without a readable time"
-                if np.isnan(reached)
-                else "outcome before the lead began"
-            ] += 1
-            del self._leads[who]
-            return
-        lead.reached = reached
-        self._until = max(self._until, reached)
+        elif row.is_outcome and np.isnan(row.reached):
+            self._skipped["outcome without a readable time"] += 1
+        elif row.is_outcome and row.reached < row.at:
+            self._skipped["outcome before the lead began"] += 1
+        else:
+            lead = self._leads[row.who] = _Lead(row.at, row.reached)
+            self._add_source(lead, row)
 
-    def _add_source(self, lead: _Lead, at: float, row: list[str]) -> None:
-        if (source := self._source(row)) and at < lead.source_at:
-            lead.source, lead.source_at = source, at
-        if cell := self._cost(row):
+    def _add_source(self, lead: _Lead, row: _Row) -> None:
+        if row.source and row.at < lead.source_at:
+            lead.source, lead.source_at = row.source, row.at
+        if row.cost:
             try:
-                lead.cost = float(np.nansum([lead.cost, number(cell)]))
+                lead.cost = float(np.nansum([lead.cost, number(row.cost)]))
             except Reject:
                 self._skipped["cost is not a number (the row counts without it)"] += 1
 
+    def _near(self) -> list[_Row]:
+        """The rows whose times are near all others."""
+        began, reached = (np.array([each[place] for each in self._rows]) for place in (1, 2))
+        known = ~np.isnan(reached)
+        kept = plausible(np.concatenate([began, reached[known]]))
+        near = kept[: len(began)]
+        near[known] &= kept[len(began) :]
+        self._skipped[FAR_TIME] += int((~near).sum())
+        return list(compress(self._rows, near))
+
     def journeys(self) -> JourneyTable:
         """All that was taken. Raises Reject where that is nothing."""
+        rows = self._near()
+        for row in rows:
+            if self._kind == "events":
+                self._event(row)
+            else:
+                self._one_row(row)
+        until = max((max(each.at, np.nan_to_num(each.reached)) for each in rows), default=0.0)
         leads = list(self._leads.values())
         if not leads:
             raise Reject(
@@ -175,6 +202,6 @@ class _Rows:
             np.array([place[lead.source or UNKNOWN_SOURCE] for lead in leads], np.int64),
             names,
             np.array([lead.cost for lead in leads]),
-            self._until,
+            until,
         )
         return JourneyTable(found, +self._skipped)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from services.ingest.importing.mapping import Column, Mapping, Outcome, Time
+from services.ingest.importing.mapping import Column, Mapping, Outcome, Step, Time
 from services.shared.playbook.frozen import FrozenModel
 
 
@@ -19,11 +19,12 @@ def _list(value: Any) -> Any:
 
 class Arm(FrozenModel):
     """The column of the arm, and which of its values are the hold-out; known words for it where
-    none is named.
+    none is named. Those of `calendar` got the same content by the calendar.
     """
 
     column: str
     holdout: Annotated[list[str], BeforeValidator(_list)] = []
+    calendar: Annotated[list[str], BeforeValidator(_list)] = []
 
 
 class LiftMapping(Mapping):
@@ -46,6 +47,9 @@ class LiftMapping(Mapping):
         if self.horizon and not self.entered_at:
             raise ValueError("`horizon` needs `entered_at`, the time at which it begins")
         return self
+
+    def further_times(self) -> Iterator[tuple[Time | None, tuple[Step, ...]]]:
+        yield self.entered_at, ("entered_at",)
 
     def further(self) -> Iterator[Column]:
         yield Column(self.arm.column, ("arm", "column"))

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,14 @@ from services.ingest.importing import times
 from services.ingest.importing.cells import folded, matches, number, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
-from services.ingest.importing.table import Table
+from services.ingest.importing.opening import opened
+from services.ops.learning.rows import FAR_TIME, ZONE, days_of, manners_of, plausible, rows_of
 from services.ops.reports.lift_mapping import LiftMapping
 from services.scorer.effects.report import ArmTable
 from services.scorer.effects.units import I
-from services.shared.clock import EPOCH
 from services.shared.errors import Reject
 
 MOST_ARMS = 20
-ZONE = "UTC"  # of times that name none, where the mapping does not say another
-DAY_S = 86_400.0
 HOLDOUT = frozenset(map(folded, (
     "hold-out", "held out", "control", "control group", "no e-mail", "no mail", "no message",
     "none", "nothing", "untreated", "not treated", "not nurtured", "0", "false", "no",
@@ -33,31 +31,25 @@ def read(path: Path, written: MappingFile, progress: Callable[[float], None]) ->
     """
     mapping = written.mapping
     assert isinstance(mapping, LiftMapping)
-    table = Table(path, mapping.encoding, mapping.delimiter, skip_lines=mapping.skip_lines)
-    try:
-        written.check(table.header)
-        rows = _Rows(mapping, table.header)
-        for count, row in enumerate(table.rows()):
-            if count % 1_000 == 0:
-                progress(table.done / max(table.bytes, 1))
-            rows.add(row.reject or row.cells)
-        progress(1.0)
-    finally:
-        table.close()
+    manners = manners_of(path, written, needed=bool(mapping.entered_at))
+    with opened(path, written) as table:
+        rows = _Rows(mapping, table.header, manners)
+        for row in rows_of(table, lambda _, done: progress(done)):
+            rows.add(row)
     return rows.table()
 
 
 class _Rows:
     """Takes rows and makes arrays of them."""
 
-    def __init__(self, mapping: LiftMapping, header: Header) -> None:
+    def __init__(self, mapping: LiftMapping, header: Header, manners: times.Manners) -> None:
         self._mapping = mapping
         self._arm, self._outcome = (
             header.find(mapping.arm.column),
             header.find(mapping.outcome.column),
         )
         self._account, self._known = header.find(mapping.account), header.find(mapping.baseline)
-        self._entered = times.reader(mapping.entered_at, header, ZONE)
+        self._entered = times.reader(mapping.entered_at, header, ZONE, manners)
         self._wanted = values_of(mapping.outcome.equals)
         self._arms: dict[str, int] = {}
         self._accounts: dict[tuple[str, int], int] = {}
@@ -93,7 +85,9 @@ class _Rows:
 
     def table(self) -> ArmTable:
         """What was taken, in the order of entry."""
-        rows = sorted(self._rows, key=lambda row: row[2])
+        near = plausible(np.array([row[2] for row in self._rows]))
+        self._skipped[FAR_TIME] += int((~near).sum())
+        rows = sorted(compress(self._rows, near), key=lambda row: row[2])
         if self._mapping.horizon and rows:
             matured = rows[-1][2] - self._mapping.horizon
             kept = [row for row in rows if row[2] <= matured]
@@ -108,25 +102,21 @@ class _Rows:
             )
         arm, unit, entered, known, outcome = zip(*rows, strict=True)
         arms = list(self._arms)
+        held_out = _held_out(arms, np.bincount(arm, minlength=len(arms)), self._mapping)
         return ArmTable(
             arms,
-            _held_out(arms, np.bincount(arm, minlength=len(arms)), self._mapping),
+            held_out,
             np.array(arm, np.int64),
             np.array(unit, np.int64),
             np.array(entered),
             np.array(known),
             np.array(outcome, np.bool_),
             +self._skipped,
+            _by_calendar(arms, held_out, self._mapping),
         )
 
     def _days(self, row: list[str]) -> float:
-        if not self._mapping.entered_at:
-            return 0.0
-        try:
-            moment: datetime | None = self._entered(row)
-        except Reject:
-            return np.nan
-        return (moment - EPOCH) / timedelta(days=1) if moment else np.nan
+        return days_of(self._entered, row) if self._mapping.entered_at else 0.0
 
     def _baseline(self, row: list[str]) -> float:
         cell = row[self._known].strip() if self._known is not None else ""
@@ -154,5 +144,20 @@ def _held_out(arms: list[str], counts: I, mapping: LiftMapping) -> set[int]:
             f"which arm was held out? The column {column!r} has {listed}",
             where="arm",
             remedy=f"write `arm: {{column: {column}, holdout: {arms[0]}}}` with the right value",
+        )
+    return found
+
+
+def _by_calendar(arms: list[str], held_out: set[int], mapping: LiftMapping) -> set[int]:
+    """The arms that got the same content by the calendar. Raises Reject where these are the
+    hold-out, or no others are left.
+    """
+    named = frozenset(map(folded, mapping.arm.calendar))
+    found = {place for place, arm in enumerate(arms) if matches(arm, named)} if named else set()
+    if found & held_out or (found and len(found | held_out) == len(arms)):
+        raise Reject(
+            f"`calendar` of `arm` leaves no arm that was nurtured: there are {', '.join(arms)}",
+            where="arm",
+            remedy="name under `calendar` only the arm that got the same content by the calendar",
         )
     return found

@@ -86,7 +86,7 @@ class HandoffAnswers:
         reason, until = self._reason(given, details.reason), self._until(details.until, now)
         async with self._engine.begin() as connection:
             store = HandoffStore(connection)
-            handoff = await _locked(store, handoff_id)
+            handoff = await _locked(store, handoff_id, now)
             if _is_same(handoff, given, reason, until):
                 return handoff
             _check_open(handoff, now)
@@ -95,6 +95,7 @@ class HandoffAnswers:
             kept = until if given != "meeting" else None
             answer(handoff, status, now, details.by, reason, kept, details.note)
             handoff.answer, handoff.before_answer = given, before
+            handoff.undo_until = now + UNDO_FOR
             handoff.meeting_on = until if given == "meeting" else handoff.meeting_on
             fact = _fact(handoff, TYPE_OF[given], given, details, reason, until)
             handoff.answer_event = uuid.UUID(event_uid(sales.scope_of(fact.type), fact.id))
@@ -110,11 +111,11 @@ class HandoffAnswers:
         now = self._scoring.clock.now()
         again = self._until(details.until, now) or self._working.after_days(now, 1).date()
         async with self._engine.begin() as connection:
-            handoff = await _locked(HandoffStore(connection), handoff_id)
+            handoff = await _locked(HandoffStore(connection), handoff_id, now)
             _check_open(handoff, now)
             if handoff.again_on == again and details.note in ("", handoff.note):
                 return handoff
-            handoff.before_answer = _packed(handoff)
+            handoff.before_answer, handoff.undo_until = _packed(handoff), now + UNDO_FOR
             handoff.again_on, handoff.responded_at = again, handoff.responded_at or now
             handoff.note, handoff.answer = details.note or handoff.note, "not_reached"
             handoff.next_at = next_look(self._section, handoff)
@@ -129,7 +130,7 @@ class HandoffAnswers:
             raise Reject("there is no note", where="body.note", remedy="write one")
         now = self._scoring.clock.now()
         async with self._engine.begin() as connection:
-            handoff = await _locked(HandoffStore(connection), handoff_id)
+            handoff = await _locked(HandoffStore(connection), handoff_id, now)
             if handoff.note != details.note:
                 handoff.note = details.note
                 noted = Noted(handoff, "noted", now, details.by, note=details.note)
@@ -143,14 +144,14 @@ class HandoffAnswers:
         now = self._scoring.clock.now()
         async with self._engine.begin() as connection:
             store = HandoffStore(connection)
-            handoff = await _locked(store, handoff_id)
+            handoff = await _locked(store, handoff_id, now)
             steps = await store.steps(handoff.id)
             if steps and steps[-1].what == "undone":
                 return handoff
-            answered = next((each.at for each in reversed(steps) if each.what in _UNDOABLE), None)
-            if not handoff.answer or answered is None or now - answered > UNDO_FOR:
+            answered = next((each.at for each in reversed(steps) if each.what in UNDOABLE), None)
+            if answered is None or handoff.undo_until is None or now > handoff.undo_until:
                 raise Reject(
-                    "there is nothing to undo" if answered is None else "it is too late to undo",
+                    "it is too late to undo" if handoff.answer else "there is nothing to undo",
                     where="path.handoff_id",
                     remedy="an answer can be taken back for ten minutes; after that report the "
                     "lead's status",
@@ -177,7 +178,8 @@ class HandoffAnswers:
 
     def _restore(self, handoff: Handoff) -> None:
         before = msgspec.json.decode(handoff.before_answer or "{}", type=_Before)
-        handoff.status, handoff.answer, handoff.before_answer = "open", "", ""
+        handoff.status, handoff.answer = "open", ""
+        handoff.before_answer, handoff.undo_until = "", None
         handoff.answered_at, handoff.answered_by = None, ""
         handoff.reason, handoff.until, handoff.meeting_on = "", None, None
         handoff.responded_at, handoff.again_on = before.responded_at, before.again_on
@@ -240,6 +242,7 @@ class HandoffAnswers:
         """
         store = HandoffStore(connection)
         await store.note([noted])
+        noted.handoff.unpublished += 1
         await store.write([noted.handoff])
         if fact:
             outgoing = await self._outgoing(connection, noted.handoff, fact, noted.at)
@@ -248,7 +251,6 @@ class HandoffAnswers:
         known = {"what": noted.what, "reason": noted.reason}
         chosen = {name: given for name, given in known.items() if given}
         await record(connection, actor, action, f"handoff {noted.handoff.id}", chosen)
-        await store.examine_at([noted.handoff.lead_id], noted.at)
         fault_point("before_answer_is_kept")
 
     async def _outgoing(
@@ -261,7 +263,7 @@ class HandoffAnswers:
         return Outgoing(INTERACTIONS, key, encoded)
 
 
-_UNDOABLE = ("accepted", "rejected", "disqualified", "returned", "meeting", "not_reached")
+UNDOABLE = ("accepted", "rejected", "disqualified", "returned", "meeting", "not_reached")
 
 
 def _packed(handoff: Handoff, **sales_word: Any) -> str:
@@ -269,19 +271,20 @@ def _packed(handoff: Handoff, **sales_word: Any) -> str:
     return msgspec.json.encode(before).decode()
 
 
-async def _locked(store: HandoffStore, handoff_id: uuid.UUID) -> Handoff:
-    """A hand-off, or the one that has taken its place. Raises Reject `not-found`."""
+async def _locked(store: HandoffStore, handoff_id: uuid.UUID, now: datetime) -> Handoff:
+    """A hand-off, or the one that has taken its place. Its lead is to be examined; both are locked
+    in the order in which an examination locks them. Raises Reject `not-found`.
+    """
     for _ in range(MOST_FOLLOWED):
-        handoff = await store.locked(handoff_id)
-        if handoff is None:
-            break
+        seen = await store.get(handoff_id)
+        await store.examine_at([seen.lead_id], now)
+        handoff = await store.get(handoff_id, lock=True)
         if handoff.superseded_by is None:
-            return handoff
+            break
         handoff_id = handoff.superseded_by
-    raise Reject(
-        "no such hand-off", where="path.handoff_id", remedy="use an `id` of /v1/handoffs",
-        kind="not-found",
-    )  # fmt: skip
+    if handoff.lead_id != seen.lead_id:
+        await store.examine_at([handoff.lead_id], now)
+    return handoff
 
 
 def _is_same(handoff: Handoff, given: Answer, reason: str, until: date | None) -> bool:
@@ -306,7 +309,7 @@ def _check_open(handoff: Handoff, now: datetime) -> None:
     else:
         who = f" by {handoff.answered_by}" if handoff.answered_by else ""
         title = f"the hand-off was {handoff.status}{who} already"
-        if handoff.answer and handoff.answered_at and now - handoff.answered_at <= UNDO_FOR:
+        if handoff.undo_until and now <= handoff.undo_until:
             remedy = "undo that answer first, or " + remedy
     raise Reject(title, where="path.handoff_id", remedy=remedy, kind="conflict")
 

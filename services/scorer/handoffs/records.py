@@ -36,8 +36,9 @@ class Handoff(msgspec.Struct, kw_only=True):
     `opener` is the event for which it was opened, `opener_at` since when its ground holds. The four
     times: `detected_at`, `routed_at`, `told_at`, `responded_at` (the first word of a person; the
     answer's is `answered_at`). `owner` is a mail address, '' where there is none; `owners_tried`
-    are those who were silent. `before_answer` is what undoing restores. `next_at` is when its clock
-    is to be looked at.
+    are those who were silent. `before_answer` is what undoing restores, until `undo_until`.
+    `next_at` is when its clock is to be looked at. Of its `steps` the last `unpublished` are put
+    out with the next examination.
     """
 
     id: uuid.UUID
@@ -69,6 +70,7 @@ class Handoff(msgspec.Struct, kw_only=True):
     answered_by: str = ""
     answer_event: uuid.UUID | None = None
     before_answer: str = ""
+    undo_until: datetime | None = None
     reason: str = ""
     until: date | None = None
     again_on: date | None = None
@@ -79,6 +81,7 @@ class Handoff(msgspec.Struct, kw_only=True):
     superseded_by: uuid.UUID | None = None
     next_at: datetime | None = None
     steps: int = 0
+    unpublished: int = 0
 
     @property
     def is_waiting(self) -> bool:

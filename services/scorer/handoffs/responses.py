@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from pydantic.config import JsonDict
 
-from services.scorer.handoffs.answers import UNDO_FOR
 from services.scorer.handoffs.records import Handoff, Kind, Status
 from services.scorer.queries.responses import Time
 from services.shared.clock import rfc3339
@@ -72,7 +71,6 @@ class HandoffResponse(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, handoff: Handoff, steps: Iterable[Any] | None = None) -> "HandoffResponse":
         """The response of a hand-off, with its history where that is given."""
-        undo = handoff.answered_at + UNDO_FOR if handoff.answer and handoff.answered_at else None
         history = None if steps is None else [_step(each) for each in steps]
         return cls(
             id=str(handoff.id), lead=str(handoff.lead_id), kind=handoff.kind,
@@ -85,9 +83,9 @@ class HandoffResponse(msgspec.Struct, frozen=True, kw_only=True):
             responded_at=_time(handoff.responded_at), answer=handoff.answer,
             answered_at=_time(handoff.answered_at), answered_by=handoff.answered_by,
             reason=handoff.reason, until=_day(handoff.until), again_on=_day(handoff.again_on),
-            meeting_on=_day(handoff.meeting_on), note=handoff.note, undo_until=_time(undo),
-            converted_to=handoff.converted_to, superseded_by=_id(handoff.superseded_by),
-            history=history,
+            meeting_on=_day(handoff.meeting_on), note=handoff.note,
+            undo_until=_time(handoff.undo_until), converted_to=handoff.converted_to,
+            superseded_by=_id(handoff.superseded_by), history=history,
         )  # fmt: skip
 
 

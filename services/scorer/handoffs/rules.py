@@ -168,7 +168,7 @@ def answer(
     until: date | None = None, note: str = "",
 ) -> None:  # fmt: skip
     """Ends a hand-off that waits with an answer."""
-    handoff.status = status
+    handoff.status, handoff.answer, handoff.undo_until = status, "", None
     handoff.answered_at, handoff.answered_by = at, by
     handoff.reason, handoff.until, handoff.note = reason, until, note or handoff.note
     handoff.responded_at = handoff.responded_at or at
@@ -260,6 +260,7 @@ def tick(rules: Rules, handoff: Handoff, now: datetime) -> list[Noted]:
     if handoff.expires_at and now >= handoff.expires_at:
         end = handoff.expires_at
         handoff.status, handoff.answered_at, handoff.next_at = "expired", end, None
+        handoff.undo_until = None
         return [Noted(handoff, "expired", end, handoff.owner)]
     noted = []
     if handoff.remind_at and not handoff.reminded_at and now >= handoff.remind_at:

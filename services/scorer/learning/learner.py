@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.scorer.learning import arrivals, layer
+from services.scorer.learning import arrivals, layer, measures
 from services.scorer.learning.arrivals import Arrivals
 from services.scorer.learning.attributes import Column, Encoder
 from services.scorer.learning.histories import B, Batch, F, History, I
@@ -81,12 +81,12 @@ def weigh(
         if not test.any() or not 0 < y[train].sum() < train.sum():
             continue
         share = (y[train].sum() + 0.5) / (train.sum() + 1)
-        losses[-1, test] = _loss(np.full(int(test.sum()), share), y[test])
+        losses[-1, test] = measures.losses(np.full(int(test.sum()), share), y[test])
         fitted = None
         design = Design(values[train], y[train], towards, unit)
         for row, strength in reversed(list(enumerate(STRENGTHS))):
             fitted = design.fit(strength, fitted, TRIAL_TOLERANCE)
-            losses[row, test] = _loss(fitted.probability(values[test]), y[test])
+            losses[row, test] = measures.losses(fitted.probability(values[test]), y[test])
     chosen = _chosen(losses, groups, errors)
     if chosen is None:
         return Weighed(None, base, np.inf)
@@ -114,11 +114,6 @@ def _parts(groups: I) -> I:
     distinct, place = np.unique(groups, return_inverse=True)
     order = np.random.default_rng(0).permutation(len(distinct))
     return (order % PARTS)[place]
-
-
-def _loss(p: F, y: F) -> F:
-    sure = np.clip(p, 1e-6, 1 - 1e-6)
-    return -(y * np.log(sure) + (1 - y) * np.log1p(-sure))
 
 
 class AttributeModel:
@@ -223,7 +218,7 @@ def choose(
             values = features(filter_, batch, learned, marks).values
             fitted = layer.fit(values, y, STRENGTHS[2], start=fitted)
             p = fitted.probability(features(filter_, other, judged, marks).values)
-            losses[Shape(states, kappa)] = _loss(p, judged.outcome.astype(np.float64))
+            losses[Shape(states, kappa)] = measures.losses(p, judged.outcome.astype(np.float64))
         progress("choosing", (number + 1) / len(STATES))
     return _near_the_best(losses, judged.lead)
 

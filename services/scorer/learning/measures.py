@@ -69,13 +69,18 @@ def at_capacity(outcome: B, p: F, at: F, lead: I, capacity: int | None) -> AtCap
 def measures(outcome: B, p: F) -> Measures:
     """Measures of at least one prediction; AUC is None where all outcomes are the same."""
     y = outcome.astype(np.float64)
-    sure = np.clip(p, CLIP, 1 - CLIP)
-    log_loss = -(y * np.log(sure) + (1 - y) * np.log1p(-sure)).mean()
+    log_loss = losses(p, y).mean()
     top = np.argsort(-p, kind="stable")[: max(len(p) // 10, 1)]
     return Measures(
         len(y), float(y.mean()), auc(outcome, p), float(log_loss), float(((p - y) ** 2).mean()),
         expected_calibration_error(outcome, p), float(y[top].mean()),
     )  # fmt: skip
+
+
+def losses(p: F, y: F) -> F:
+    """−log of the probability of what happened (N), in nats."""
+    sure = np.clip(p, CLIP, 1 - CLIP)
+    return -(y * np.log(sure) + (1 - y) * np.log1p(-sure))
 
 
 def auc(outcome: B, score: F) -> float | None:

@@ -18,7 +18,6 @@ FOLDS = 5
 RESAMPLES = 400
 INTERVAL = (0.025, 0.975)
 MOST_ROWS = 20_000
-CLIP = 1e-6
 
 Progress = Callable[[str, float], None]
 
@@ -40,9 +39,9 @@ def answer(signals: Signals, progress: Progress, seed: int = 0) -> dict[str, Any
     wanted = _wanted(families)
     y = signals.outcome.astype(np.float64)
     p = _predicted(signals, wanted, progress, seed)
-    age = _loss(p["age"], y)
+    age = measures.losses(p["age"], y)
     draws = Draws(signals.group, np.random.default_rng(seed + 1))
-    gains = {name: age - _loss(each, y) for name, each in p.items()}
+    gains = {name: age - measures.losses(each, y) for name, each in p.items()}
     aucs = {name: auc_draws(signals.outcome, p[name], draws) for name in PARTS}
     found: dict[str, Any] = {
         name: _part(signals.outcome, p[name], gains[name], draws, aucs[name]) for name in PARTS
@@ -207,11 +206,6 @@ def _family(
 def _interval(draws: F) -> list[float]:
     known = draws[~np.isnan(draws)]
     return [float(each) for each in np.quantile(known, INTERVAL)] if len(known) else []
-
-
-def _loss(p: F, y: F) -> F:
-    sure = np.clip(p, CLIP, 1 - CLIP)
-    return -(y * np.log(sure) + (1 - y) * np.log1p(-sure))
 
 
 def in_words(found: dict[str, Any]) -> str:

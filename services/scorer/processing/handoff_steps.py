@@ -1,16 +1,18 @@
 """What others hear of the steps of hand-offs: events, notices, and the mark at the lead."""
 
+import uuid
 from collections.abc import Iterable
 from datetime import datetime
 from typing import cast
 
+import msgspec
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.handoffs import notices
-from services.scorer.handoffs.records import STATUS_OF, WAITING, Handoff, Step
+from services.scorer.handoffs.records import STATUS_OF, WAITING, Handoff, Status, Step
 from services.scorer.handoffs.rules import Noted
-from services.scorer.handoffs.store import HandoffStore
+from services.scorer.handoffs.store import HandoffStore, NoticeRow
 from services.scorer.handoffs.working_time import WorkingTime
 from services.scorer.processing.snapshots import snapshot_of
 from services.scorer.records import LeadRow
@@ -27,34 +29,58 @@ from services.shared.contracts.events import (
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing
 
+UNTOLD: frozenset[Step] = frozenset({"detected", "noted"})
+# as some of what people do leaves a hand-off; they may have done more since
+STATUS_AFTER: dict[Step, Status] = {
+    "accepted": "accepted",
+    "meeting": "accepted",
+    "rejected": "rejected",
+    "disqualified": "disqualified",
+    "returned": "returned",
+    "not_reached": "open",
+    "undone": "open",
+}
+
+
+class News(msgspec.Struct):
+    """What is to be written of steps for others, of several leads."""
+
+    statuses: dict[uuid.UUID, str] = {}
+    notices: list[NoticeRow] = []
+    outgoing: list[Outgoing] = []
+
+    async def write(self, connection: AsyncConnection) -> None:
+        """Marks the leads, and puts notices and events out."""
+        store = HandoffStore(connection)
+        await store.mark(self.statuses)
+        await store.add_notices(self.notices)
+        await outbox.enqueue(connection, "scorer", self.outgoing)
+
 
 class Steps:
-    """Puts out what is told of steps; `webhook` whether one is told too, `page` is the address of
-    our pages, '' for none.
+    """Makes news of steps; `webhook` whether one is notified too, `page` is the address of our
+    pages, '' for none.
     """
 
     def __init__(self, scoring: Scoring, *, webhook: bool, page: str) -> None:
         self._scoring, self._webhook, self._page = scoring, webhook, page
 
-    async def tell(
-        self, connection: AsyncConnection, lead: LeadRow, known: list[Handoff],
-        noted: list[Noted], now: datetime,
-    ) -> None:  # fmt: skip
-        """Marks the lead with its last hand-off, and puts out what others hear of it."""
-        store = HandoffStore(connection)
+    def tell(
+        self, news: News, lead: LeadRow, known: list[Handoff], noted: list[Noted], now: datetime
+    ) -> None:
+        """Adds a lead's last hand-off, which is its mark, and what others hear of its steps."""
         last = _last(known)
         status, before = _status(known, last), lead.handoff
-        told = [each for each in noted if each.what != "detected"]
+        told = [each for each in noted if each.what not in UNTOLD]
         if status != before:
-            await store.mark(lead.id, status)
-            lead.handoff = status
+            news.statuses[lead.id] = lead.handoff = status
             told = told or _answer(last)
-        contact = self._contact(lead)
+        contact = self._contact(lead) if told else None
         for each in told:
             zone = self._working(each.handoff.owner).zone
-            await store.tell(notices.notices(each, contact, zone, webhook=self._webhook))
-        outgoing = [self._event(lead, each, now) for each in told]
-        await outbox.enqueue(connection, "scorer", outgoing)
+            if contact:
+                news.notices += notices.notices(each, contact, zone, webhook=self._webhook)
+        news.outgoing += [self._event(lead, each, now) for each in told]
 
     def _contact(self, lead: LeadRow) -> notices.Contact:
         traits = lead.profile.known_traits()
@@ -90,10 +116,12 @@ class Steps:
 
 
 def step_of(noted: Noted) -> HandoffStep:
-    """A step as others hear of it."""
+    """A step as others hear of it; a meeting is an acceptance."""
     handoff = noted.handoff
+    what = "accepted" if noted.what == "meeting" else noted.what
     return HandoffStep(
-        id=str(handoff.id), what=noted.what, kind=handoff.kind, status=handoff.status,
+        id=str(handoff.id), what=what, kind=handoff.kind,
+        status=STATUS_AFTER.get(noted.what, handoff.status),
         at=noted.at, owner=handoff.owner, why_owner=handoff.why_owner,
         reasons=tuple(handoff.reasons), said=handoff.said, opened_at=handoff.opened_at,
         respond_by=handoff.respond_by, expires_at=handoff.expires_at, by=noted.by,
@@ -102,7 +130,9 @@ def step_of(noted: Noted) -> HandoffStep:
 
 
 def _answer(handoff: Handoff | None) -> list[Noted]:
-    """The step of a person's answer, which was noted when it was given; nothing of what is none."""
+    """The step of a person's answer, for another lead whose hand-off it has become; nothing of what
+    is none.
+    """
     if handoff is None or handoff.status not in STATUS_OF.values() or not handoff.answered_at:
         return []
     what = cast(Step, handoff.status)

@@ -166,7 +166,8 @@ ARMS = Source(
     "arms",
     "Who is nurtured and who is held out",
     f"""SELECT n.lead_id, n.lead_id AS id, n.entered_at AS at,
-        CASE WHEN l.draw < :share THEN 'hold-out' ELSE 'nurtured' END AS arm, o.at AS reached
+        CASE WHEN l.draw < :share THEN 'hold-out' WHEN l.draw >= :calendar_from THEN 'calendar'
+            ELSE 'nurtured' END AS arm, o.at AS reached
     FROM scorer.entry n
     JOIN scorer.lead l ON l.id = n.lead_id AND l.excluded = '' AND l.draw IS NOT NULL
     LEFT JOIN ({OUTCOME_AFTER_ENTRY}) o ON o.lead_id = n.lead_id""",

@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.scorer.list_keys import DISQUALIFIED, WON
 from services.scorer.queries import report_sources as sources
 from services.scorer.queries.journeys import read_journeys
-from services.scorer.queries.kept import Kept
-from services.scorer.queries.lift import read_lift
+from services.scorer.queries.lift import read_lift, shares_of
 from services.scorer.queries.report_sources import Source
 from services.scorer.queries.responses import Time
+from services.scorer.reports.effects_table import EFFECTS, effects_table
 from services.scorer.reports.journeys import Journeys
 from services.scorer.reports.made_or_born import MadeOrBorn, made_or_born
 from services.scorer.reports.sources import DAYS, Equivalence, equivalence
@@ -28,6 +28,7 @@ from services.shared.clock import from_us, rfc3339, to_us
 from services.shared.db import rows
 from services.shared.errors import Reject
 from services.shared.http.paging import Cursors, Position
+from services.shared.kept import Kept
 
 ReportName = Literal["progression", "content", "handoffs", "holdout", "pool"]
 REPORTS: tuple[ReportName, ...] = get_args(ReportName)
@@ -123,7 +124,7 @@ class ReportQueries:
         playbook = scoring.playbook
         self._values = {
             "stages": playbook.stages, "outcome": playbook.model.outcome,
-            "share": playbook.holdout.share, "won": WON, "disqualified": DISQUALIFIED,
+            **shares_of(playbook), "won": WON, "disqualified": DISQUALIFIED,
             "overrides": OVERRIDES,
         }  # fmt: skip
         self._sources: dict[ReportName, list[Source]] = {
@@ -147,10 +148,12 @@ class ReportQueries:
             return await self._report(connection, name, window, holdout)
 
     async def all(self) -> list[Report]:
-        """Every report."""
+        """Every report; that on the hold-out has the lift."""
         async with self._reading() as connection:
             holdout = await self._holdout(connection)
-            return [await self._report(connection, name, ALWAYS, holdout) for name in REPORTS]
+            found = [await self._report(connection, name, ALWAYS, holdout) for name in REPORTS]
+        lift = await self.lift()
+        return [_with_lift(each, lift) if each.report == "holdout" else each for each in found]
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
@@ -179,12 +182,13 @@ class ReportQueries:
 
     async def with_lift(self) -> HoldoutReport:
         """The report on the hold-out, with the lift."""
-        report, lift = await self.report("holdout"), await self.lift()
-        return HoldoutReport(**{**msgspec.structs.asdict(report), "lift": lift})
+        return _with_lift(await self.report("holdout"), await self.lift())
 
     async def table(self, name: ReportName, table: str, window: Window = ALWAYS) -> ReportTable:
         """One table of a report. Raises Reject for one that it does not have."""
         known = {each: source for source in self._sources[name] for each in _names_of(name, source)}
+        if name == "holdout" and table == EFFECTS:
+            return effects_table(await self.lift())
         if table not in known:
             raise Reject(
                 f"the report has no table {table!r}",
@@ -319,7 +323,8 @@ class ReportQueries:
         return {name: value for name, value in given.items() if f":{name}" in statement}
 
     async def _holdout(self, connection: AsyncConnection) -> HoldoutNote:
-        share = self._scoring.playbook.holdout.share
+        holdout = self._scoring.playbook.holdout
+        share, calendar = holdout.share, holdout.calendar
         [found] = await rows(
             connection,
             "SELECT count(*) AS leads, count(DISTINCT account) AS accounts FROM scorer.lead "
@@ -332,7 +337,18 @@ class ReportQueries:
             if share
             else "No account is held out: what nurturing causes cannot be told."
         )
+        if calendar.share:
+            says += (
+                f" {calendar.share:.0%} get the same content by the calendar, an item every "
+                f"{calendar.days:g} days, so that what choosing adds can be told apart."
+            )
         return HoldoutNote(share, found.leads, found.accounts, says)
+
+
+def _with_lift(report: Report, lift: dict[str, Any]) -> HoldoutReport:
+    fields = msgspec.structs.asdict(report)
+    fields["tables"] = [*report.tables, effects_table(lift)]
+    return HoldoutReport(**fields, lift=lift)
 
 
 SAYS: Mapping[ReportName, list[str]] = {

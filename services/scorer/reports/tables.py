@@ -1,7 +1,5 @@
 """Reports as tables: what the API, the page, the command line and CSV all show. Pure."""
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -9,12 +7,12 @@ from typing import Literal
 import msgspec
 
 from services.scorer.reports.shares import share_of
+from services.shared.spreadsheet import csv_of
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
 Kind = Literal["key", "count", "share", "number"]
 LEAST = 20  # touches whose time is over, for a share of them to say something
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what programs of spreadsheets take for one
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -41,18 +39,8 @@ class ReportTable(msgspec.Struct, frozen=True):
 
     def csv(self) -> str:
         """The table as RFC 4180 has it; no cell is taken for a formula."""
-        out = io.StringIO()
-        writer = csv.writer(out)
-        writer.writerow([column.name for column in self.columns])
-        for row in self.rows:
-            writer.writerow([_plain(row.get(column.name)) for column in self.columns])
-        return out.getvalue()
-
-
-def _plain(cell: Cell) -> Cell:
-    if isinstance(cell, str) and cell.startswith(FORMULA):
-        return f"'{cell}"
-    return cell
+        names = [column.name for column in self.columns]
+        return csv_of([names, *([row.get(name) for name in names] for row in self.rows)])
 
 
 TOUCHES = (

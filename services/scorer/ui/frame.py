@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -23,7 +24,9 @@ from services.shared.messaging.progress import lost_records
 # the pages of the navigation in its order: name, address, title
 PAGES = (
     ("home", "/", "Pipeline"),
+    ("today", "/today", "Call today"),
     ("planned", "/planned", "Planned"),
+    ("content", "/content", "Content"),
     ("mail", "/mail", "Mail"),
     ("sources", "/sources", "Sources"),
     ("reports", "/reports", "Reports"),
@@ -34,8 +37,8 @@ PAGES = (
 )
 OWN_PATHS = re.compile(
     rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"
-    r"|import|leads/[0-9a-f-]{36}|reports/made-or-born|reports/sources|reports/[a-z-]{1,40}/leads)?)"
-    r"(?:/status|/password|(?:/sessions)?/[0-9a-f-]{36}/(?:role|disable|end))?"
+    r"|import|leads/[0-9a-f-]{36}|content/[A-Za-z0-9%._~-]{1,600}|reports/made-or-born|reports/sources|reports/[a-z-]{1,40}/leads)?)"
+    r"(?:/status|/password|/lead|/test|(?:/sessions)?/[0-9a-f-]{36}/(?:role|disable|end))?"
     r"(\?[A-Za-z0-9=&%._~+-]{1,1000})?(#[A-Za-z0-9-]{1,100})?"
 )
 MAX_PLACE = 1_200  # characters of a page's address
@@ -55,6 +58,10 @@ class Frame:
         self._sample = any(item.sample for item in scoring.playbook.content)
         self._state = scoring.playbook.state
         self._sending, self._lost = sending.Sending(), dict[str, int]()
+
+    def now(self) -> datetime:
+        """The present of the system's clock."""
+        return self._clock.now()
 
     async def refresh(self) -> None:
         """Reads what holds up sending; while the database is away what was known stays."""

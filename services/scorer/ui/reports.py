@@ -4,7 +4,7 @@ company's own leads say of time and sources.
 
 import uuid
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,11 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.queries.reports import (
     Asked,
+    HoldoutReport,
     Report,
     ReportName,
     ReportQueries,
     Window,
 )
+from services.scorer.reports.effects_table import COMPARED
 from services.scorer.reports.made_or_born import MadeOrBorn
 from services.scorer.reports.sources import Equivalence
 from services.scorer.reports.tables import Cell, ReportTable, Row
@@ -64,7 +66,8 @@ class ReportRoutes:
 
     async def all(self) -> Response:
         """Every report."""
-        found, lift = await self._reports.all(), await self._reports.lift()
+        found = await self._reports.all()
+        lift = next(each.lift for each in found if isinstance(each, HoldoutReport))
         return self._frame.page(
             "reports.html",
             here="reports",
@@ -72,7 +75,7 @@ class ReportRoutes:
             holdout=found[0].holdout,
             plots={report.report: plot(report) for report in found},
             lift=lift,
-            lift_bar=_effect(lift),
+            lift_bars=effects_of(lift),
             captions=CAPTIONS,
             address=address,
             keys_of=keys_of,
@@ -215,17 +218,16 @@ def rates_of(found: Equivalence) -> list[Bar]:
     ]
 
 
-def _effect(lift: dict[str, object]) -> Bar | None:
-    """The lift's interval about 0, which stands in the middle."""
-    interval, effect = lift["interval"], lift["effect"]
-    if not isinstance(interval, list) or not isinstance(effect, float):
-        return None
-    widest = max(abs(end) for end in interval) or 1.0
+def effects_of(lift: Mapping[str, Any]) -> list[Bar]:
+    """The intervals about 0, which stands in the middle, on one scale; those that there are."""
+    found = [(title, lift.get(name) if name else lift) for name, title in COMPARED.items()]
+    shown = [(title, one) for title, one in found if one and one["interval"]]
+    widest = max((abs(end) for _, one in shown for end in one["interval"]), default=0) or 1.0
 
-    def place(value: float) -> float:
-        return 0.5 + 0.5 * value / widest
+    def bar(title: str, one: Mapping[str, Any]) -> Bar:
+        effect, (low, high) = one["effect"], one["interval"]
+        text = f"{effect:+.2%} ({low:+.2%} to {high:+.2%})"
+        places = (0.5 + 0.5 * value / widest for value in (effect, low, high))
+        return Bar(f"outcomes a lead, {title}", text, *places)
 
-    low, high = interval
-    text = f"{effect:+.2%} ({low:+.2%} to {high:+.2%})"
-    return Bar("outcomes a lead, nurtured less held out", text, place(effect), place(low),
-               place(high))  # fmt: skip
+    return [bar(title, one) for title, one in shown]

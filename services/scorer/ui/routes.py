@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.scorer.handoffs.answers import HandoffAnswers
 from services.scorer.queries.filters import ORDERS, SALES_FILTERS, LeadFilter, Order, SalesFilter
 from services.scorer.queries.leads import LeadQueries
 from services.scorer.queries.model import ModelQueries
@@ -17,6 +18,8 @@ from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.search import LeadSearch
 from services.scorer.scoring import Scoring
 from services.scorer.ui.audit import AuditRoutes
+from services.scorer.ui.content import ContentRoutes
+from services.scorer.ui.content_item import ContentItemRoutes, LeadChoice
 from services.scorer.ui.enrolments import Enrolments
 from services.scorer.ui.find import FindRoutes
 from services.scorer.ui.frame import Frame, html_route, see_other
@@ -35,6 +38,7 @@ from services.scorer.ui.sending import SendingRoutes
 from services.scorer.ui.sign_in import SignIn
 from services.scorer.ui.sources import sources
 from services.scorer.ui.stream import Stream
+from services.scorer.ui.today import TodayRoutes, zone_of
 from services.shared.contracts.sales import TYPE_OF
 from services.shared.errors import Reject
 from services.shared.http.acting import Acting, only
@@ -76,7 +80,8 @@ def mount(
     public_key = settings.public_key.get_secret_value()
     anybody = APIRouter(route_class=html_route(frame, signed_in=False), include_in_schema=False)
     sign_in.add_to(anybody)
-    anybody.add_api_route("/stream", Stream(engine, public_key, overview, sessions, frame).respond)
+    stream = Stream(engine, public_key, overview, sessions, frame, zone_of(scoring))
+    anybody.add_api_route("/stream", stream.respond)
     anybody.add_api_route("/static/{name}", assets.respond)
     signed_in = APIRouter(
         route_class=html_route(frame, signed_in=True),
@@ -84,13 +89,19 @@ def mount(
         dependencies=[Depends(sign_in.check), Depends(frame.refresh)],
     )
     HomeRoutes(settings.public_url, leads, overview, sign_in, frame).add_to(signed_in)
-    FindRoutes(LeadSearch(engine, scoring.cleaner), leads, frame).add_to(signed_in)
+    handoffs = HandoffAnswers(engine, scoring, pepper)
+    TodayRoutes(engine, scoring, leads, handoffs, frame).add_to(signed_in)
+    search = LeadSearch(engine, scoring.cleaner)
+    FindRoutes(search, leads, frame).add_to(signed_in)
     SendingRoutes(engine).add_to(signed_in)
     nurture, zone = Nurture(settings), scoring.playbook.company.timezone
     enrolments = Enrolments(nurture, sign_in)
     lead_pages = LeadPages(engine, scoring, leads)
     LeadRoutes(lead_pages, scoring, leads, sales, frame, enrolments).add_to(signed_in)
     PlannedRoutes(engine, nurture, sign_in, frame, zone).add_to(signed_in)
+    ContentRoutes(scoring, reports, nurture, sign_in, frame).add_to(signed_in)
+    choice = LeadChoice(engine, search, leads)
+    ContentItemRoutes(scoring, reports, choice, nurture, sign_in, frame).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
     ReportRoutes(engine, reports, frame).add_to(signed_in)

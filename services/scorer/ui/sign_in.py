@@ -237,7 +237,7 @@ class SignIn:
         session = await sign_in.begin_session(connection, person.id, way, client)
         actor = Actor("person", str(person.id), person.name, person.role)
         await record(connection, actor, "sign-in", f"person {person.id}", {"by": way})
-        return _enter(request, self._sessions.cookie(session), to)
+        return _enter(request, self._sessions.cookie(session), _first_page(person, to))
 
     def _count(self, request: Request, limits: Limits, mail: str) -> None:
         """Counts an attempt for an address. Raises Reject `too-many`."""
@@ -275,6 +275,11 @@ def _count(limit: RateLimit, who: str) -> None:
     except TooManyRequests as error:
         remedy = "wait a quarter of an hour"
         raise Reject("too many attempts", remedy=remedy, kind="too-many") from error
+
+
+def _first_page(person: store.Person, to: str) -> str:
+    """Where a person goes on: sales, from the start, at whom to call."""
+    return "/today" if person.role == "sales" and own_path(to) == "/" else to
 
 
 def _enter(request: Request, cookie: str, to: str) -> Response:

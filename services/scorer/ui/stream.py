@@ -3,12 +3,14 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from zoneinfo import ZoneInfo
 
 from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import AppStatus
 
+from services.scorer.handoffs import daily
 from services.scorer.ui.frame import Frame
 from services.scorer.ui.live import Fragments, LiveUpdates
 from services.scorer.ui.overview import Overview
@@ -32,9 +34,10 @@ class Stream:
         overview: Overview,
         sessions: Sessions,
         frame: Frame,
+        zone: ZoneInfo,
     ) -> None:
         self._engine, self._public_key, self._overview = engine, public_key, overview
-        self._sessions, self._frame = sessions, frame
+        self._sessions, self._frame, self._zone = sessions, frame, zone
         self._live = LiveUpdates(self._fragments)
         # an earlier server of this process set it when it ended, and it ends every stream
         AppStatus.should_exit = False
@@ -85,6 +88,8 @@ class Stream:
             parts[f"remarks:{source.name}"] = render("_remarks.html", source=source)
         parts["notices"] = render("_notices.html")
         parts["brake"] = render("_brake.html")
+        async with self._engine.connect() as connection:
+            parts["today"] = await daily.version(connection, self._frame.now(), self._zone)
         return Fragments(
             parts, {activity.key: render("_item.html", item=activity) for activity in recent}
         )

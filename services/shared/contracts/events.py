@@ -243,7 +243,7 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     `announcement` is the stage change or request that it answers; between stage changes it has none
     and `follows` the touch before it. `cause_at` is the time of what it answers, `requested`
     whether that is a request, None where that was not noted; `imported` as in `Change`;
-    `outcome` is what came of a call.
+    `outcome` is what came of a call; `arm` is that of the account: treated, calendar or holdout.
     """
 
     id: str
@@ -257,6 +257,7 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     requested: bool | None = None
     follows: str = ""
     persona: str = ""
+    arm: str = ""
     content: str = ""
     channel: str = ""
     status: Literal["due", "sending", "sent", "unknown", "failed", "withheld"]

@@ -13,7 +13,7 @@ WithholdReason = Literal[
 # what a touch waits for; '' where it waits for nothing
 WaitReason = Literal[
     "", "ramp", "on_site", "quiet_hours", "capped", "preference", "paused", "with_sales", "silence",
-    "pace", "after_loss", "sender_ramp", "receiver_rate", "receiver_stopped",
+    "pace", "calendar", "after_loss", "sender_ramp", "receiver_rate", "receiver_stopped",
 ]  # fmt: skip
 
 STATUS_SENTENCES: Mapping[str, str] = {
@@ -44,6 +44,7 @@ REASON_SENTENCES: Mapping[str, str] = {
     "with_sales": "sales is working with the lead",
     "silence": "the lead has left several touches unanswered, which slows down and pauses",
     "pace": "the next one comes at the lead's own pace",
+    "calendar": "the account gets the same content by the calendar, for comparison",
     "sender_ramp": "a new sender begins with few mails a day",
     "receiver_rate": "its provider has had as many mails as it takes in an hour",
     "receiver_stopped": "nothing goes to its provider, for complaints or what it has against us",

@@ -69,7 +69,8 @@ class OutboxRelay:
                 await asyncio.sleep(self._poll_seconds)
             if published < BATCH:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._notified.wait(), self._poll_seconds)
+                    async with asyncio.timeout(self._poll_seconds):
+                        await self._notified.wait()
                 self._notified.clear()
 
     async def publish_batch(self) -> int:

@@ -26,6 +26,7 @@ Action = Literal[
     "publish",
     "release",
     "send",
+    "send-test",
     "session",
     "sign-in",
     "skip",

@@ -1,7 +1,5 @@
 """Reads the audit log: in pages, newest first, and as CSV."""
 
-import csv
-import io
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -11,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.shared.clock import rfc3339
 from services.shared.db import rows
+from services.shared.spreadsheet import csv_of
 
 CSV_PAGE, CSV_MOST = 1_000, 100_000  # lines read at once, and of a file
 COLUMNS = ("id", "at", "actor_kind", "actor_id", "actor", "action", "subject", "details")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets would compute
 
 
 class AuditFilter(NamedTuple):
@@ -62,13 +60,13 @@ async def lines(
 
 async def as_csv(engine: AsyncEngine, asked: AuditFilter) -> AsyncIterator[str]:
     """The newest CSV_MOST lines as parts of a CSV file with a header."""
-    yield _csv([COLUMNS])
+    yield csv_of([COLUMNS])
     before, written = None, 0
     while written < CSV_MOST:
         async with engine.connect() as connection:
             found = await lines(connection, asked, CSV_PAGE, before)
         if found:
-            yield _csv([_cells(line) for line in found])
+            yield csv_of([_cells(line) for line in found])
             before, written = found[-1].id, written + len(found)
         if len(found) < CSV_PAGE:
             return
@@ -80,18 +78,7 @@ def _cells(line: AuditLine) -> list[str]:
         line.id, line.at, line.actor_kind, line.actor_id, line.actor, line.action, line.subject,
         details,
     )  # fmt: skip
-    return [_safe(str(cell)) for cell in cells]
-
-
-def _safe(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
-
-
-def _csv(table: Any) -> str:
-    written = io.StringIO()
-    csv.writer(written).writerows(table)
-    return written.getvalue()
+    return [str(cell) for cell in cells]
 
 
 _CONDITIONS = {

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from services.shared.playbook.audiences import Audience
 from services.shared.playbook.expressions import names_in
@@ -227,11 +227,32 @@ class Calls(FrozenModel):
     expires_days: float = Field(7, gt=0, le=365)
 
 
+class CalendarArm(FrozenModel):
+    """The share of accounts that get the same content in the author's order, an item every so many
+    `days`, whatever their stage and pace.
+    """
+
+    share: float = Field(0.0, ge=0, le=0.9)
+    days: float = Field(7.0, ge=1, le=365)
+
+
 class Holdout(FrozenModel):
-    """The share of leads that get no touches, drawn by a hash with `salt`."""
+    """The share of accounts that get no touches, and of those that get them by the calendar, drawn
+    by a hash with `salt`.
+    """
 
     share: float = Field(0.1, ge=0, le=0.9)
     salt: str = "ripeline"
+    calendar: CalendarArm = CalendarArm()
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> "Holdout":
+        if self.share + self.calendar.share > 0.95:
+            raise ValueError(
+                "the hold-out and the calendar leave nobody to be nurtured; lower one of their "
+                "shares, to 0.95 together at the most"
+            )
+        return self
 
 
 class Consent(FrozenModel):

@@ -43,6 +43,9 @@ class AnyKey:
     def authorize(self, given: str, *scopes: str) -> Any:
         return SimpleNamespace(id="k", name="crm", scope="query")
 
+    def in_force(self, key_id: str) -> None:
+        """No ticket is of a key."""
+
 
 @pytest.fixture
 async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
@@ -55,6 +58,7 @@ async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
         dict,
         bench.calls,  # type: ignore[attr-defined]
         bench.planned(),
+        bench.library(),
     )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://nurture") as client:

@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.nurture.previews import preview, send_test
 from services.nurture.store.leads import LeadStore
 from services.shared.contracts.events import Change, Snapshot
-from services.shared.db import open_engine
+from services.shared.db import open_engine, rows
 from services.shared.errors import Reject
+from services.shared.people.audit import Actor
 from services.shared.playbook.loading import load
 from services.shared.settings import ROOT, Settings
 
@@ -73,7 +74,8 @@ async def test_a_test_goes_to_the_one_who_asks_and_leaves_no_trace(
     monkeypatch.setattr("services.nurture.channels.email.Email.send", send)
     shown = await preview(engine, PLAYBOOK, ITEM, LEAD)
     sink = settings.model_copy(update={"smtp_is_sink": True})
-    await send_test(sink, PLAYBOOK, shown, "me@b.example", NOW)
+    asks = Actor("person", "7", "Ada", "marketing")
+    await send_test(sink, engine, PLAYBOOK, shown, "me@b.example", NOW, asks)
     (mail,) = sent
     assert mail.recipient == "me@b.example"
     assert mail.subject.startswith("[Test] ")
@@ -82,6 +84,12 @@ async def test_a_test_goes_to_the_one_who_asks_and_leaves_no_trace(
         for table in ("touch", "seen"):
             count = await connection.execute(text(f"SELECT count(*) FROM nurture.{table}"))
             assert count.scalar() == 0
+        (line,) = await rows(connection, "SELECT * FROM access.audit")
+    assert (line.actor, line.action, line.subject) == ("Ada", "send-test", f"content {ITEM}")
+    assert line.details == {"lead": str(LEAD), "to_domain": "b.example"}
     other = settings.model_copy(update={"smtp_is_sink": False})
     with pytest.raises(Reject, match="is a sample"):
-        await send_test(other, PLAYBOOK, shown, "me@b.example", NOW)
+        await send_test(other, engine, PLAYBOOK, shown, "me@b.example", NOW, asks)
+    for nobody in ("lead@A.example", "me", "", "me@b.example\nBcc: x@b.example"):
+        with pytest.raises(Reject, match="a test goes to you"):
+            await send_test(sink, engine, PLAYBOOK, shown, nobody, NOW, asks)

@@ -7,12 +7,14 @@ from sqlalchemy import text
 
 from services.nurture.store.leads import LeadStore
 from services.ops.commands.content import report
-from services.shared.contracts.events import Change, Snapshot
+from services.shared.contracts.events import Change, ConsentState, Snapshot
 from services.shared.db import open_engine
 from services.shared.playbook.loading import load
 from services.shared.settings import ROOT, Settings
+from tests.support.nurture import with_parts
 
 NOW = datetime(2026, 5, 13, 12, tzinfo=UTC)
+GIVEN = {"email:marketing": ConsentState("given", NOW - timedelta(days=90), "form")}
 TOUCH = """INSERT INTO nurture.touch (id, announcement_id, program, lead_id, product, stage,
         content, channel, status, reason, why, decided_at, due_at, sent_at)
     VALUES (:id, :id, 'customer-onboarding', :lead, 'default', 'customer', 'users-group', 'email',
@@ -20,8 +22,12 @@ TOUCH = """INSERT INTO nurture.touch (id, announcement_id, program, lead_id, pro
 
 
 async def test_readers_who_run_out_are_reported_14_days_ahead(settings: Settings) -> None:
-    """Of three customers one has had all, one has one item left, and one has all five."""
+    """Of three customers one has had all, one has one item left, and one has all five; who has not
+    agreed to be written to is none of the readers.
+    """
     playbook = load(ROOT / "deploy" / "playbook")
+    nobody_held_out = playbook.holdout.model_copy(update={"share": 0.0})
+    playbook = with_parts(playbook, holdout=nobody_held_out)
     program = next(each for each in playbook.programs if each.id == "customer-onboarding")
     leads = [str(uuid.UUID(int=n + 1)) for n in range(3)]
     seen = [program.items, program.items[:-1], []]
@@ -30,9 +36,11 @@ async def test_readers_who_run_out_are_reported_14_days_ahead(settings: Settings
         store = LeadStore(connection, b"pepper", ())
         await store.keep_snapshots(
             Change(
-                lead=lead, version=1, snapshot=Snapshot(stage="customer", email=f"{lead}@a.example")
+                lead=lead,
+                version=1,
+                snapshot=Snapshot(stage="customer", email=f"{lead}@a.example", consents=consents),
             )
-            for lead in leads
+            for lead, consents in [*((lead, GIVEN) for lead in leads), (str(uuid.UUID(int=9)), {})]
         )
         await connection.execute(
             text("INSERT INTO nurture.seen (lead_id, content) VALUES (:lead, :content)"),

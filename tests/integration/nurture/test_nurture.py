@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 from services.nurture.consent_gate import ConsentGate
 from services.nurture.delivery import Delivery
 from services.nurture.handler import Handler
+from services.nurture.library import ContentLibrary
 from services.nurture.planned import PlannedTouches
 from services.nurture.rules.grounds import Rules
 from services.nurture.scheduler import Scheduler
@@ -165,6 +166,10 @@ class Bench:
     def planned(self) -> PlannedTouches:
         """What is planned, as of another process of nurture."""
         return PlannedTouches(self.engine, self.rules, self.clock, self.pepper, lambda: None)
+
+    def library(self) -> ContentLibrary:
+        """The library, as of another process of nurture."""
+        return ContentLibrary(self.settings, self.engine, self.playbook, self.clock)
 
     def at(self, moment: datetime) -> None:
         type(self.clock).at = moment

@@ -69,7 +69,9 @@ async def keys(bench: Bench) -> ApiKeys:
 @pytest.fixture
 async def desk(bench: Bench, keys: ApiKeys) -> AsyncIterator[Desk]:
     calls = Calls(bench.engine, bench.clock, lambda: None)
-    app = create_app(bench.settings, bench.engine, keys, dict, calls, bench.planned())
+    app = create_app(
+        bench.settings, bench.engine, keys, dict, calls, bench.planned(), bench.library()
+    )
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://nurture",
         headers={"Authorization": f"Bearer {KEY}"},

@@ -260,6 +260,61 @@ async def test_an_edited_program_goes_on_from_what_each_has_had(bench: Bench) ->
     )
 
 
+@pytest.mark.parametrize("state", ["draft", "test"])
+async def test_who_came_before_a_program_was_live_enters_it_then(bench: Bench, state: str) -> None:
+    """N4, N14: once, and what is history begins nothing then either."""
+    finished, old = bench.playbook, str(uuid.UUID(int=8))
+    bench.use(with_parts(bench.playbook, state=state))
+    past = change(lead=old, email="bob@firm.example", cause_at=NOON - 8 * DAY)
+    await bench.take(change(), past)
+    await live(bench, NOON + DAY)
+    assert await bench.ask("SELECT 1 FROM nurture.enrolment") == []
+    bench.use(finished)
+    await asyncio.gather(*(planner(bench).take_in() for _ in range(2)))
+    await planner(bench).take_in()
+    await live(bench, NOON + 2 * DAY)
+    assert [str(one.lead_id) for one in await sent(bench)] == [LEAD]
+    assert (await enrolment(bench)).place == 1
+
+
+async def test_who_no_program_was_for_enters_one_once_more_is_known(bench: Bench) -> None:
+    """N4: of its persona, or of what a program asks of who enters."""
+    track, buyers, *_ = bench.playbook.programs
+    asks = track.entry.model_copy(update={"done": ["checklist-twelve-questions"]})
+    asking = track.model_copy(update={"entry": asks})
+    bench.use(with_parts(bench.playbook, programs=[asking, buyers]))
+    other = {"lead": str(uuid.UUID(int=8)), "email": "bob@firm.example"}
+    await bench.take(change(), change(**other))
+    one = planner(bench)
+    assert await one.take_in() == 2
+    assert await bench.ask("SELECT 1 FROM nurture.enrolment") == []
+    await bench.take(
+        engaged(2, content=("checklist-twelve-questions",)),
+        engaged(2, traits={"timezone": "UTC", "title": "Plant director"}, **other),
+    )
+    assert await one.take_in() == 2
+    await live(bench, NOON + DAY)
+    assert {touch.program for touch in await sent(bench)} == {track.id, buyers.id}
+
+
+async def test_who_has_reached_a_goal_enters_a_program_that_comes_later(bench: Bench) -> None:
+    """N4."""
+    first, *others = bench.playbook.programs
+    exit_ = first.exit.model_copy(update={"done": ["checklist-twelve-questions"]})
+    reached = first.model_copy(update={"exit": exit_})
+    bench.use(with_parts(bench.playbook, programs=[reached, *others]))
+    await bench.take(change())
+    await live(bench, NOON + DAY)
+    await bench.take(engaged(2, content=("checklist-twelve-questions",)))
+    await live(bench, NOON + 2 * DAY)
+    assert (await enrolment(bench)).state == "completed"
+    later = first.model_copy(update={"id": "later"})
+    bench.use(with_parts(bench.playbook, programs=[reached, *others, later]))
+    await planner(bench).take_in()
+    await live(bench, NOON + 9 * DAY)
+    assert {one.program for one in await sent(bench)} == {TRACK, "later"}
+
+
 async def test_who_is_handed_over_waits_and_goes_on_when_sales_sends_it_back(bench: Bench) -> None:
     """N8."""
     await bench.take(change())
@@ -453,6 +508,7 @@ async def test_enrolments_are_listed_page_by_page(bench: Bench) -> None:
         dict,
         Calls(bench.engine, Clock(), lambda: None),
         bench.planned(),
+        bench.library(),
     )
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://nurture",

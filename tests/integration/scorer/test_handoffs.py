@@ -426,3 +426,67 @@ async def test_the_command_line_lists_and_answers(
 
 def seconds_ahead() -> float:
     return SetClock.at.timestamp() - time.time()
+
+
+def published(bench: HandoffBench, handoff: str) -> list[tuple[str, str, str]]:
+    """The steps of a hand-off on `lead.changes`: what, the status, who."""
+    steps = [each.data.handoff for each in bench.published if each.data.handoff]
+    return [(each.what, each.status, each.by) for each in steps if each.id == handoff]
+
+
+@pytest.mark.parametrize("is_at_once", [False, True])
+@pytest.mark.parametrize(
+    ("what", "step", "status"),
+    [
+        ("accept", "accepted", "accepted"),
+        ("return", "returned", "returned"),
+        ("not-reached", "not_reached", "open"),
+    ],
+)
+async def test_an_undone_answer_is_published_too(
+    make: Make, what: str, step: str, status: str, is_at_once: bool
+) -> None:
+    """H1: also where both come before the lead is examined."""
+    bench = await make()
+    await bench.happened(demo(ANN))
+    found = await bench.only()
+    for each in (what, "undo"):
+        path = f"/v1/handoffs/{found['id']}/{each}"
+        answer = await bench.http.post(path, json={"by": "ana"}, headers=bench.auth)
+        assert answer.status_code == 200, answer.text
+        if not is_at_once:
+            await bench.settle()
+            await bench.settle()
+    await bench.settle()
+    assert published(bench, found["id"])[1:] == [(step, status, "ana"), ("undone", "open", "ana")]
+    assert len({each.id for each in bench.published}) == len(bench.published)
+
+
+async def test_an_answer_is_published_beside_other_steps(make: Make) -> None:
+    """H1: what sales wins, and a new request, come before the lead is examined."""
+    bench = await make()
+    await bench.happened(demo(ANN))
+    found = await bench.only()
+    path, said = f"/v1/handoffs/{found['id']}/accept", {"by": "ana"}
+    assert (await bench.http.post(path, json=said, headers=bench.auth)).status_code == 200
+    SetClock.at += timedelta(minutes=1)
+    await bench.apply(bench.records(demo(ANN)))
+    await bench.status(found["lead"], status="opportunity")
+    steps = [(what, status) for what, status, _ in published(bench, found["id"])]
+    assert steps == [("opened", "open"), ("accepted", "accepted"), ("converted", "accepted")]
+
+
+async def test_until_when_an_answer_can_be_undone_is_shown(make: Make) -> None:
+    bench = await make()
+    await bench.happened(demo(ANN))
+    found = await bench.only()
+    assert found["undo_until"] is None
+    for what in ("not-reached", "accept"):
+        answered = await bench.answered(found["id"], what)
+        assert answered["undo_until"] == "2026-06-09T09:10:00Z"
+        assert (await bench.answered(found["id"], "undo"))["undo_until"] is None
+    await bench.answered(found["id"], "not-reached")
+    await bench.status(found["lead"], status="accepted")
+    after = await bench.only()
+    assert (after["status"], after["answer"], after["undo_until"]) == ("accepted", "", None)
+    refused(await bench.answer(found["id"], "undo"), 409, "conflict", "path.handoff_id")

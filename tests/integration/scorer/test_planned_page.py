@@ -30,6 +30,7 @@ async def site(bench: Bench) -> AsyncIterator[Site]:
     app = create_app(
         bench.settings, bench.engine, site.keys, dict,
         Calls(bench.engine, bench.clock, lambda: None), bench.planned(),
+        bench.library(),
     )  # fmt: skip
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
     serving = asyncio.create_task(server.serve())

@@ -4,6 +4,7 @@ import csv
 import io
 import random
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -35,12 +36,14 @@ from services.shared.contracts.events import (
     encode,
     envelope,
 )
+from services.shared.contracts.holdout import arm_of
 from services.shared.db import rows
 from services.shared.http.keys import ApiKeys, new_key, register
 from services.shared.messaging.kafka import Publisher, Record
-from services.shared.playbook.sections import Playbook
+from services.shared.playbook.sections import CalendarArm, Holdout, Playbook
 from services.shared.settings import Settings
 from tests.support import present
+from tests.support.nurture import with_parts
 
 NOW = present.now()
 RESULTS = """SELECT decided_at, sent_at, delivered_at, bounced_at, clicked_at, replied_at, moved_at,
@@ -50,13 +53,26 @@ RESULTS = """SELECT decided_at, sent_at, delivered_at, bounced_at, clicked_at, r
 class Site:
     """A scorer that takes records and answers."""
 
-    def __init__(self, settings: Settings, engine: AsyncEngine, playbook: Playbook) -> None:
-        self.scoring = Scoring.of(playbook, present.CLOCK)
-        self.engine, self.handler, self.keys = engine, Handler(self.scoring), ApiKeys(engine)
+    def __init__(
+        self,
+        settings: Settings,
+        engine: AsyncEngine,
+        playbook: Playbook,
+        keys: ApiKeys | None = None,
+    ) -> None:
+        self.scoring, self._settings = Scoring.of(playbook, present.CLOCK), settings
+        self.engine, self.handler = engine, Handler(self.scoring)
+        self.keys = keys or ApiKeys(engine)
         app = create_app(settings, engine, self.scoring, self.keys, dict, Publisher(settings))
         self.app = app
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page")
         self.key = new_key()
+
+    def beside(self, playbook: Playbook) -> "Site":
+        """The same scorer under another playbook."""
+        other = Site(self._settings, self.engine, playbook, self.keys)
+        other.key = self.key
+        return other
 
     async def apply(self, *records: Record) -> None:
         async with self.engine.begin() as connection:
@@ -427,7 +443,13 @@ async def test_the_lift_of_the_system_is_that_of_the_same_leads_as_a_table(site:
     assert "possible in both arms" in found["counts"]
     answer = await site.get("/v1/reports/holdout")
     assert answer["lift"]["effect"] == found["effect"]
-    [arms] = answer["tables"]
+    arms, effects = answer["tables"]
+    first = effects["rows"][0]
+    assert (first["comparison"], first["by"]) == ("nurturing against nothing", "all leads")
+    assert [first["low"], first["high"]] == found["interval"]
+    assert first["n_against"] == found["n"]["hold-out"]
+    among = [row for row in effects["rows"] if row["by"] == "days known at entry"]
+    assert sum(row["n"] for row in among) == found["n"]["nurtured"]
     by_arm = {row["arm"]: row for row in arms["rows"]}
     assert by_arm["hold-out"]["leads"] == sum(row["held"] for row in made)
 
@@ -438,6 +460,42 @@ async def test_without_enough_outcomes_there_is_no_interval_and_it_is_said_why(s
     assert lift["interval"] is None
     assert "an interval needs 20" in lift["why_no_interval"]
     assert "next stage" in lift["power"]["advice"]
+
+
+async def test_a_third_arm_is_reported_against_both_others(site: Site) -> None:
+    """M7: by the draw that nurture takes, with effects by source and age, as JSON, page and CSV."""
+    holdout = Holdout(share=0.3, calendar=CalendarArm(share=0.3, days=5))
+    playbook = with_parts(site.scoring.playbook, holdout=holdout)
+    site = site.beside(playbook)
+    made = await enter(site, 2_000, 0.3)
+    arms = Counter(arm_of(row["draw"], 0.3, 0.3) for row in made)
+    found = await site.get("/v1/reports/holdout")
+    assert "5 days" in found["holdout"]["says"]
+    by_arm = {row["arm"]: row["leads"] for row in found["tables"][0]["rows"]}
+    assert by_arm == {
+        "nurtured": arms["treated"], "hold-out": arms["holdout"], "calendar": arms["calendar"],
+    }  # fmt: skip
+    asked = {"table": "arms", "figure": "leads", "arm": "calendar", "limit": 1000}
+    opened = await site.get("/v1/reports/holdout/leads", **asked)
+    assert len(opened["leads"]) == arms["calendar"]
+    lift = found["lift"]
+    assert {*lift["n"]} == {"nurtured", "hold-out"}
+    assert {*lift["choosing"]["n"]} == {"nurtured", "calendar"}
+    assert {*lift["calendar"]["n"]} == {"calendar", "hold-out"}
+    assert lift["choosing"]["n"]["calendar"] == lift["calendar"]["n"]["calendar"]
+    assert lift["choosing"]["interval"]
+    assert lift["choosing"]["by_source"]
+    assert (
+        sum(one["n"]["calendar"] for one in lift["choosing"]["by_age_at_entry"].values())
+        == (lift["choosing"]["n"]["calendar"])
+    )
+    effects = found["tables"][1]["rows"]
+    assert [row["comparison"] for row in effects if row["by"] == "all leads"] == [
+        "nurturing against nothing", "nurturing against the calendar",
+        "the calendar against nothing",
+    ]  # fmt: skip
+    table = await site.get("/v1/reports/holdout/csv", table="effects")
+    assert len(table.splitlines()) == len(effects) + 1
 
 
 async def test_nobody_yet_is_an_answer(site: Site) -> None:

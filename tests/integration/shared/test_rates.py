@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.nurture.api import create_app as nurture
 from services.nurture.calls import Calls
+from services.nurture.library import ContentLibrary
 from services.nurture.planned import PlannedTouches
 from services.nurture.rules.decision import Rules
 from services.scorer.api import create_app as scorer
@@ -35,8 +36,9 @@ async def test_questions_are_counted_by_key_and_guesses_by_address(
     calls = Calls(engine, Clock(), lambda: None)
     rules = Rules.of(default_playbook, sink=True)
     planned = PlannedTouches(engine, rules, Clock(), b"pepper", lambda: None)
+    library = ContentLibrary(limited, engine, default_playbook, Clock())
     app: FastAPI = (
-        nurture(limited, engine, keys, dict, calls, planned)
+        nurture(limited, engine, keys, dict, calls, planned, library)
         if service == "nurture"
         else scorer(
             limited,

@@ -14,6 +14,7 @@ from services.ingest.importing.page import COOKIE as IMPORT_COOKIE
 from services.ingest.wiring import wire
 from services.nurture.api import create_app as nurture
 from services.nurture.calls import Calls
+from services.nurture.library import ContentLibrary
 from services.nurture.planned import PlannedTouches
 from services.nurture.rules.decision import Rules
 from services.scorer.api import create_app as scorer
@@ -99,10 +100,11 @@ class Bench:
         calls = Calls(engine, Clock(), lambda: None)
         rules = Rules.of(playbook, sink=True)
         planned = PlannedTouches(engine, rules, Clock(), self._pepper, lambda: None)
+        library = ContentLibrary(settings, engine, playbook, Clock())
         self.apps = {
             "ingest": self._ingest.app(),
             "scorer": scorer(settings, engine, scoring, self._keys, dict, publisher),
-            "nurture": nurture(settings, engine, self._keys, dict, calls, planned),
+            "nurture": nurture(settings, engine, self._keys, dict, calls, planned, library),
         }
         page = PageSessions(self._keys, self._pepper)
         self._sessions = Sessions(page, self._pepper, engine)

@@ -210,11 +210,49 @@ def test_several_arms_are_each_compared_with_the_hold_out(tmp_path: Path) -> Non
     assert min(effects) <= found["effect"] <= max(effects)
 
 
+def test_a_third_arm_by_the_calendar_tells_choosing_apart_from_the_content(tmp_path: Path) -> None:
+    """M7: three comparisons, each as a table of its two arms alone says it, on every day too."""
+    made = rows(3000, 0.2, ["chosen", "drip", "none"])
+    table = Table(tmp_path, made)
+    mapping = "arm: {column: group, calendar: drip}\n" + PLAIN.partition("\n")[2]
+    mapping += "entered_at: entered\naccount: company\n"
+    [found] = table.lift(mapping)
+    daily = table.lift(mapping, "--daily")[-1]
+    assert "arms" not in found
+    compared = [
+        ("", "chosen", "none"), ("choosing", "chosen", "drip"), ("calendar", "drip", "none"),
+    ]  # fmt: skip
+    for name, treated, against in compared:
+        pair = Table(tmp_path, [row for row in made if row[1] in (treated, against)])
+        [alone] = pair.lift(mapping.replace("calendar: drip", f"holdout: {against}"))
+        one = found[name] if name else found
+        for key in ("n", "outcomes", "effect", "interval", "why_no_interval"):
+            assert one[key] == alone[key], (name, key)
+            assert (daily[name] if name else daily)[key] == alone[key]
+        assert one["interval"]
+    assert found["power"]["units"] == found["units"]
+
+
+def test_an_effect_by_the_calendar_is_seldom_found_where_there_is_none() -> None:
+    """M7, M2: an arm of a tenth against one of four fifths, looked at every day."""
+    effect, half, shown = counted(1 / 9, 0.02, 0.0, seed=6)
+    assert ((np.abs(effect) > half) & shown).any(1).mean() <= 0.05
+
+
 def test_what_has_not_matured_is_left_out(tmp_path: Path) -> None:
     table = Table(tmp_path, rows(1000, 0.2, ["1.0", "0.0"]))
     [found] = table.lift(PLAIN + "entered_at: entered\nhorizon: 10\n")
     assert sum(found["n"].values()) + sum(found["skipped_rows"].values()) == 1000
     assert sum(found["skipped_rows"].values()) > 200
+
+
+def test_a_slip_of_the_pen_does_not_make_every_lead_mature(tmp_path: Path) -> None:
+    mapping, every = PLAIN + "entered_at: entered\nhorizon: 10\n", rows(1000, 0.2, ["1.0", "0.0"])
+    [plain] = Table(tmp_path, every).lift(mapping)
+    far = [*every[0][:4], "2999-01-01T08:00:00Z", every[0][5]]
+    [found] = Table(tmp_path, [*every, far]).lift(mapping)
+    assert found.pop("skipped_rows")["row with a time far from all others"] == 1
+    assert found == {key: value for key, value in plain.items() if key != "skipped_rows"}
 
 
 @pytest.mark.parametrize(
@@ -225,6 +263,8 @@ def test_what_has_not_matured_is_left_out(tmp_path: Path) -> None:
         ("outcome: bought\n", "arm"),
         ("arm: company\noutcome: bought\n", "more than 20 values"),
         ("arm: bought\noutcome: bought\nhorizon: 3\n", "`horizon` needs `entered_at`"),
+        ("arm: {column: group, calendar: treated}\noutcome: bought\n", "no arm that was nurtured"),
+        ("arm: {column: group, calendar: holdout}\noutcome: bought\n", "no arm that was nurtured"),
         ("arm: {column: group, holdout: nobody}\noutcome: bought\n", "which arm was held out?"),
         (PLAIN + "entered_at: group\n", "no rows that can be read"),
     ],

@@ -17,7 +17,7 @@ from services.ops.rehearsal.beside import beside
 from services.ops.rehearsal.cast import Options
 from services.ops.rehearsal.rehearsal import Rehearsal, rehearse
 from services.shared.playbook.programs import AfterLoss, Program
-from services.shared.playbook.sections import Content, Playbook
+from services.shared.playbook.sections import CalendarArm, Content, Playbook
 from tests.support.nurture import item, with_parts
 from tests.support.rehearsed import read, violations
 
@@ -104,7 +104,12 @@ def random_playbook(default: Playbook, seed: int) -> Playbook:
         content=items,
         programs=random_programs(rng, items),
         cadence=type(default.cadence)(**cadence),
-        holdout=default.holdout.model_copy(update={"share": rng.choice([0, 0.1, 0.5])}),
+        holdout=default.holdout.model_copy(
+            update={
+                "share": rng.choice([0, 0.1, 0.5]),
+                "calendar": CalendarArm(share=0.4 * (seed % 2), days=1 + seed % 5),
+            }
+        ),
         consent=default.consent.model_copy(update={"double_opt_in": rng.random() < 0.1}),
         sales=default.sales.model_copy(update={"pauses_account": rng.random() < 0.3}),
         after_loss=[loss],
@@ -119,7 +124,7 @@ def checked(playbook: Playbook, options: Options) -> tuple[Rehearsal, list[str]]
 
 @pytest.mark.parametrize("seed", range(RANDOM_PLAYBOOKS))
 def test_no_rule_is_ever_broken(default_playbook: Playbook, seed: int) -> None:
-    """N1–N6, N8, N11, N12."""
+    """N1–N6, N8, N11, N12, M7."""
     playbook = random_playbook(default_playbook, seed)
     _, broken = checked(playbook, Options(25, 60, seed, START))
     assert not broken
@@ -147,6 +152,38 @@ def test_the_default_playbook_breaks_no_rule_and_sends(
     clicked = {row["touch"] for row in read(found.events)} - {None}
     assert clicked
     assert clicked <= {row["touch"] for row in sent}
+
+
+def test_a_third_arm_gets_the_same_content_in_the_authors_order_by_the_calendar(
+    default_playbook: Playbook,
+) -> None:
+    """M7: an item every so many days, whatever the stage; the other arms stay as they are."""
+    plain = default_playbook.holdout
+    holdout = plain.model_copy(update={"calendar": CalendarArm(share=0.5, days=5)})
+    playbook = with_parts(default_playbook, holdout=holdout)
+    options = Options(60, 60, 7, START)
+    found, broken = checked(playbook, options)
+    assert not broken
+    rows = read(found.touches)
+    without = read(rehearse(default_playbook, options, silent).touches)
+    held_out = {row["lead"] for row in without if row["arm"] == "holdout"}
+    assert {row["lead"] for row in rows if row["arm"] == "holdout"} == held_out
+    treated = {row["lead"] for row in rows if row["arm"] == "treated"}
+    assert {row["lead"] for row in without if row["arm"] == "treated"} > treated
+    assert [row for row in rows if row["lead"] in treated] == [
+        row for row in without if row["lead"] in treated
+    ]
+    order = {program.id: program.items for program in playbook.programs}
+    sent: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        unasked = row["decision"] == "sent" and row["purpose"] != "service"
+        if row["arm"] == "calendar" and unasked:
+            sent.setdefault(row["lead"], []).append(row)
+    assert sum(map(len, sent.values())) > 60
+    for had in sent.values():
+        places = [order[row["program"]].index(row["content"]) for row in had]
+        assert places == sorted(places)
+    assert any(len({row["stage"] for row in had}) > 1 for had in sent.values())
 
 
 def test_the_summary_names_the_limits_and_compares(

@@ -246,6 +246,33 @@ def test_an_outcome_as_the_first_sign_has_the_age_0(tmp_path: Path) -> None:
     assert found["histogram"][0] == {"low": 0, "high": 1, "outcomes": 60}
 
 
+@pytest.mark.parametrize("write", [table_of_leads, table_of_events])
+def test_a_slip_of_the_pen_moves_nothing(write: Any, tmp_path: Path) -> None:
+    """A date of 2999 would make every lead old enough to count, one of 1890 a lead of 130 years."""
+    arguments = write(tmp_path, crowd(300))
+    without = report("made-or-born", *arguments)
+    with Path(arguments[0]).open("a") as file:
+        if write is table_of_leads:
+            file.write("x,2999-01-01,fair,,no,\ny,2025-02-01,fair,,yes,2999-01-01\n")
+        else:
+            file.write("x,visit,2999-01-01,fair,\ny,visit,1890-01-01,fair,\n")
+    assert report("made-or-born", *arguments) == without
+    shown = CliRunner().invoke(app, ["report", "made-or-born", *arguments])
+    assert "passed over: 2 × row with a time far from all others" in shown.stderr
+
+
+def test_lines_before_the_header_are_passed_over(tmp_path: Path) -> None:
+    arguments = table_of_leads(tmp_path, crowd(300))
+    plain = report("made-or-born", *arguments)
+    table, mapping = Path(arguments[0]), Path(arguments[2])
+    table.write_text(f"Export of May;made by hand\n\n{table.read_text()}")
+    mapping.write_text(mapping.read_text() + "skip_lines: 2\n")
+    assert report("made-or-born", *arguments) == plain
+    done = CliRunner().invoke(app, ["evaluate", *arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[-1])["n"] == 300
+
+
 MAPPING = "kind: leads\nlead: Lead\ntime: Since\nsource: From\noutcome: {column: Won, time: On}\n"
 
 

@@ -23,7 +23,7 @@ class Asked:
 
 def watched(sessions: Any) -> stream.Stream:
     nothing: Any = None
-    out = stream.Stream(nothing, "", nothing, sessions, nothing)
+    out = stream.Stream(nothing, "", nothing, sessions, nothing, nothing)
     rendered = iter(range(1_000))
 
     async def render() -> Fragments:

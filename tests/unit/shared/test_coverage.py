@@ -1,6 +1,9 @@
 """The matrix of the library: its cells, gaps, overload and what ends."""
 
 from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
 
 from services.shared.playbook.coverage import ENOUGH, OVERLOADED, coverage
 from services.shared.playbook.loading import load
@@ -20,6 +23,13 @@ def test_cells_hold_all_stages_personas_and_topics() -> None:
     assert "article-week-of-firefighting" in cell.items
     assert found.gaps == []
     assert {over.topic for over in found.overload} == {"planning"}
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "deploy" / "examples").iterdir()))
+def test_the_examples_have_no_gaps(example: Path) -> None:
+    """U4."""
+    found = coverage(load(example), TODAY)
+    assert (found.gaps, found.overload, found.unused) == ([], [], [])
 
 
 def test_gaps_are_told_for_each_language_and_reader() -> None:

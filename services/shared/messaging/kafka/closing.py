@@ -14,6 +14,7 @@ CLOSE_S = 3.0
 async def close(closing: Awaitable[Any]) -> None:
     """Awaits a client's `stop()`, which hangs while the broker is away, and logs its errors."""
     try:
-        await asyncio.wait_for(closing, CLOSE_S)
+        async with asyncio.timeout(CLOSE_S):
+            await closing
     except (KafkaError, OSError, TimeoutError, AttributeError, ValueError) as error:
         log.debug("kafka_close", error=type(error).__name__)

@@ -213,7 +213,8 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         if not assigned:
             return
         try:
-            await asyncio.wait_for(self._consumer.commit(assigned), COMMIT_S)
+            async with asyncio.timeout(COMMIT_S):
+                await self._consumer.commit(assigned)
         except (KafkaError, TimeoutError) as error:
             log.warning("offset_commit_failed", error=type(error).__name__)
 

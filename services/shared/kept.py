@@ -7,8 +7,6 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 KEEP_S = 300.0
-
-
 SLOW_S = 1.0  # to make
 LATE = 12  # times `keep_s`
 

@@ -1,0 +1,52 @@
+"""Trends of leads, folded from their events and kept while nothing has changed."""
+
+import uuid
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from services.scorer.model.trend import SPAN, Trend, trend
+from services.scorer.queries.lead_view import LeadView
+from services.scorer.queries.leads import LeadQueries
+from services.scorer.queries.repository import MergedAway
+from services.shared.clock import DAY
+from services.shared.errors import Reject
+
+KEPT_FOR = DAY // 24  # µs
+MOST_KEPT = 2_000
+
+
+class _Kept(NamedTuple):
+    version: int
+    at: int
+    trend: Trend
+
+
+class Trends:
+    """Trends of leads; each is computed again when the lead changes, or after an hour."""
+
+    def __init__(self, leads: LeadQueries) -> None:
+        self._leads = leads
+        self._kept: dict[tuple[uuid.UUID, str], _Kept] = {}
+
+    async def of(self, views: Iterable[LeadView]) -> dict[uuid.UUID, Trend]:
+        """By lead its trend for the product of its view."""
+        return {view.id: await self._of(view) for view in views}
+
+    async def _of(self, view: LeadView) -> Trend:
+        now, key = self._leads.now(), (view.id, view.product)
+        kept = self._kept.get(key)
+        if kept and kept.version == view.version and 0 <= now - kept.at < KEPT_FOR:
+            return kept.trend
+        found = await self._compare(view, now)
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+        self._kept[key] = _Kept(view.version, now, found)
+        return found
+
+    async def _compare(self, view: LeadView, now: int) -> Trend:
+        try:
+            before = await self._leads.lead(view.id, view.product, now - SPAN)
+            latest = await self._leads.lead(view.id, view.product)
+        except (Reject, MergedAway):  # nothing was known then, or it cannot be read
+            return "unclear"
+        return trend(latest.likelihood, before.likelihood)
