@@ -33,6 +33,7 @@ from services.ops.cli import (
     system,
 )
 from services.ops.cli.addressing import AnywhereSystem, choose_system
+from services.ops.cli.options import own_process
 from services.shared.db import is_away, refusal_of
 from services.shared.errors import Reject, Retry
 from services.shared.logs import configure_logs
@@ -89,6 +90,7 @@ app.command()(audit.audit)
 
 def main() -> None:
     """The console script: errors that people can mend come as sentences."""
+    own_process()
     configure_logs("ops", "warning")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it meets comes as a sentence
     try:
