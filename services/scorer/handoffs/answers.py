@@ -5,7 +5,7 @@ it is, in one transaction.
 import uuid
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -14,7 +14,7 @@ from services.scorer.handoffs.records import STATUS_OF, Answer, Handoff, Step
 from services.scorer.handoffs.rules import Noted, answer, next_look
 from services.scorer.handoffs.store import HandoffStore
 from services.scorer.handoffs.working_time import WorkingTime
-from services.scorer.queries.repository import LeadRepository
+from services.scorer.queries.repository import LeadRepository, UnknownLead
 from services.scorer.queries.sales_status import record_of, with_identifier
 from services.scorer.records import UnreadableLead, unpack_profile
 from services.scorer.scoring import Scoring
@@ -31,13 +31,6 @@ from services.shared.runtime import fault_point
 
 UNDO_FOR = timedelta(minutes=10)
 AFTER = timedelta(microseconds=1)  # the last word counts, so none has the time of the one before
-TYPE_OF: dict[Answer, EventType] = {
-    "accept": EventType.SALES_ACCEPTED,
-    "meeting": EventType.SALES_ACCEPTED,
-    "reject": EventType.SALES_REJECTED,
-    "disqualify": EventType.SALES_DISQUALIFIED,
-    "return": EventType.SALES_RETURNED,
-}
 MOST_FOLLOWED = 20  # hand-offs, each in the place of the one before
 
 
@@ -97,7 +90,8 @@ class HandoffAnswers:
             handoff.answer, handoff.before_answer = given, before
             handoff.undo_until = now + UNDO_FOR
             handoff.meeting_on = until if given == "meeting" else handoff.meeting_on
-            fact = _fact(handoff, TYPE_OF[given], given, details, reason, until)
+            said = cast(sales.SalesStatus, status)  # an answer's statuses are those of sales
+            fact = _fact(handoff, sales.TYPE_OF[said], given, details, reason, until)
             handoff.answer_event = uuid.UUID(event_uid(sales.scope_of(fact.type), fact.id))
             what: Step = "meeting" if given == "meeting" else status  # type: ignore[assignment]
             noted = Noted(handoff, what, now, details.by, reason, until, details.note)
@@ -118,7 +112,7 @@ class HandoffAnswers:
             handoff.before_answer, handoff.undo_until = _packed(handoff), now + UNDO_FOR
             handoff.again_on, handoff.responded_at = again, handoff.responded_at or now
             handoff.note, handoff.answer = details.note or handoff.note, "not_reached"
-            handoff.next_at = next_look(self._section, handoff)
+            handoff.next_at = next_look(handoff)
             fact = _fact(handoff, EventType.CALL_ATTEMPTED, "not_reached", details, "", again)
             noted = Noted(handoff, "not_reached", now, details.by, "", again, details.note)
             await self._keep(connection, actor, noted, fact)
@@ -184,7 +178,7 @@ class HandoffAnswers:
         handoff.reason, handoff.until, handoff.meeting_on = "", None, None
         handoff.responded_at, handoff.again_on = before.responded_at, before.again_on
         handoff.note = before.note
-        handoff.next_at = next_look(self._section, handoff)
+        handoff.next_at = next_look(handoff)
 
     # -- checks -----------------------------------------------------------------------------------
 
@@ -256,7 +250,13 @@ class HandoffAnswers:
     async def _outgoing(
         self, connection: AsyncConnection, handoff: Handoff, fact: Interaction, at: datetime
     ) -> Outgoing:
-        strongest = await LeadRepository(connection).strongest_identifier(handoff.lead_id)
+        try:
+            strongest = await LeadRepository(connection).strongest_identifier(handoff.lead_id)
+        except UnknownLead as error:
+            remedy = "wait until an event names the person again"
+            raise Reject(
+                error.title, where="path.handoff_id", remedy=remedy, kind="not-found"
+            ) from error
         fact = with_identifier(fact, strongest)
         _, encoded = record_of(fact, at, at)
         key = keyed_hash(self._pepper, self._scoring.cleaner.strongest(fact))
@@ -277,21 +277,14 @@ async def _locked(store: HandoffStore, handoff_id: uuid.UUID, now: datetime) -> 
     """
     for _ in range(MOST_FOLLOWED):
         seen = await store.get(handoff_id)
-        if seen is None:
-            break
         await store.examine_at([seen.lead_id], now)
-        handoff = await store.locked(handoff_id)
-        if handoff is None:
-            break
+        handoff = await store.get(handoff_id, lock=True)
         if handoff.superseded_by is None:
-            if handoff.lead_id != seen.lead_id:
-                await store.examine_at([handoff.lead_id], now)
-            return handoff
+            break
         handoff_id = handoff.superseded_by
-    raise Reject(
-        "no such hand-off", where="path.handoff_id", remedy="use an `id` of /v1/handoffs",
-        kind="not-found",
-    )  # fmt: skip
+    if handoff.lead_id != seen.lead_id:
+        await store.examine_at([handoff.lead_id], now)
+    return handoff
 
 
 def _is_same(handoff: Handoff, given: Answer, reason: str, until: date | None) -> bool:

@@ -3,12 +3,15 @@ robin; and the reason in words. Pure.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from services.scorer.handoffs.records import Handoff as OneHandoff
 from services.scorer.handoffs.working_time import WorkingTime
 from services.shared.playbook.handoff import Handoff, Owner
+
+LATELY = timedelta(days=28)  # that count in the round robin
 
 
 class Load(NamedTuple):
@@ -16,6 +19,44 @@ class Load(NamedTuple):
 
     lately: int = 0
     this_week: int = 0
+
+    def plus(self, more: "Load", less: "Load | None" = None) -> "Load":
+        """With more, without what there was less of."""
+        lately, this_week = less or NONE
+        return Load(self.lately + more.lately - lately, self.this_week + more.this_week - this_week)
+
+
+NONE = Load()
+
+
+class Counting(NamedTuple):
+    """What counts as an owner's load: since the beginning of the week, and lately but for these
+    reasons.
+    """
+
+    now: datetime
+    week: datetime
+    no_shows: Sequence[str] = ()
+
+    def loads(self, handoffs: Iterable[OneHandoff]) -> dict[str, Load]:
+        """By owner what these hand-offs count for."""
+        loads: dict[str, Load] = {}
+        for each in handoffs:
+            at = each.opened_at
+            if at and at > self.now - LATELY and each.owner and each.status != "superseded":
+                one = Load(each.reason not in self.no_shows, at >= self.week)
+                loads[each.owner] = loads.get(each.owner, NONE).plus(one)
+        return loads
+
+
+def changed(
+    loads: Mapping[str, Load], before: Mapping[str, Load], after: Mapping[str, Load]
+) -> dict[str, Load]:
+    """Loads once some hand-offs, which counted for `before`, count for `after`."""
+    return {
+        owner: loads.get(owner, NONE).plus(after.get(owner, NONE), before.get(owner, NONE))
+        for owner in loads.keys() | before.keys() | after.keys()
+    }
 
 
 class Asked(NamedTuple):
@@ -114,9 +155,7 @@ def _why_not(
         return "has not answered"
     if any(absence.first_day <= today <= absence.last_day for absence in owner.absent):
         return "is absent"
-    full = owner.per_week is not None and (
-        loads.get(owner.email, Load()).this_week >= owner.per_week
-    )
+    full = owner.per_week is not None and (loads.get(owner.email, NONE).this_week >= owner.per_week)
     return "has no room this week" if full and not asked.is_urgent else ""
 
 
@@ -131,7 +170,7 @@ def _whose_turn(
 
     def share(owner: Owner) -> tuple[float, bytes]:
         drawn = hashlib.sha256(f"{asked.id}:{owner.email}".encode()).digest()
-        given = loads.get(owner.email, Load()).lately + 1
+        given = loads.get(owner.email, NONE).lately + 1
         return given / (owner.weight or 1), drawn
 
     owner = min(chosen, key=share)

@@ -7,7 +7,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.scorer.handoffs.responses import HandoffResponse, HandoffsResponse
 from services.scorer.handoffs.store import HandoffStore
 from services.shared.clock import from_us, to_us
-from services.shared.errors import Reject
 from services.shared.http.paging import Cursors, Position
 
 
@@ -43,9 +42,4 @@ class HandoffQueries:
             store = HandoffStore(connection)
             handoff = await store.get(handoff_id)
             steps = await store.steps(handoff_id)
-        if handoff is None:
-            raise Reject(
-                "no such hand-off", where="path.handoff_id",
-                remedy="use an `id` of /v1/handoffs", kind="not-found",
-            )  # fmt: skip
         return HandoffResponse.of(handoff, steps)

@@ -1,35 +1,48 @@
 """The tables of hand-offs; reads and writes inside the caller's transaction, never commits."""
 
 import uuid
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.handoffs.owners import Load
+from services.scorer.handoffs.owners import LATELY, Load
 from services.scorer.handoffs.records import COLUMNS, Handoff, handoff_of
 from services.scorer.handoffs.rules import Noted
 from services.shared.db import rows, value
+from services.shared.errors import Reject
 
 SELECTED = ", ".join(COLUMNS)
 MOST_OPENED = 200  # at once
 OF_ACCOUNT = 1_000  # leads of a company that are looked at
-LATELY = timedelta(days=28)  # that count in the round robin
+ORDER = "coalesce(opened_at, detected_at)"  # of lists
+# rows as one JSON array: their columns hold arrays, which no array of a column can
+GIVEN = "json_populate_recordset(NULL::scorer.handoff, CAST(:rows AS json))"
 INSERT = (
-    f"INSERT INTO scorer.handoff ({SELECTED}) VALUES "
-    f"({', '.join(f':{name}' for name in COLUMNS)}) ON CONFLICT (id) DO NOTHING"
+    f"INSERT INTO scorer.handoff ({SELECTED}) SELECT {SELECTED} FROM {GIVEN} "
+    "ON CONFLICT (id) DO NOTHING"
 )
 UPDATE = (
-    "UPDATE scorer.handoff SET "
-    + ", ".join(f"{name} = :{name}" for name in COLUMNS if name != "id")
-    + " WHERE id = :id"
+    "UPDATE scorer.handoff h SET "
+    + ", ".join(f"{name} = n.{name}" for name in COLUMNS if name != "id")
+    + f" FROM {GIVEN} n WHERE h.id = n.id"
 )
+STEP = {
+    "handoff_id": "uuid", "step": "int", "at": "timestamptz", "what": "text", "by": "text",
+    "reason": "text", "until": "date", "note": "text",
+}  # fmt: skip
+NOTICE = {
+    "id": "uuid", "handoff_id": "uuid", "what": "text", "channel": "text", "recipient": "text",
+    "body": "text",
+}  # fmt: skip
+PAIRS = "unnest(CAST(:old AS uuid[]), CAST(:new AS uuid[])) AS m(old, new)"
 
 
 class NoticeRow(NamedTuple):
-    """What is to be told of a hand-off: by mail to a recipient, or by webhook."""
+    """What is to be sent of a hand-off: by mail to a recipient, or by webhook."""
 
     id: uuid.UUID
     handoff_id: uuid.UUID
@@ -55,34 +68,34 @@ class HandoffStore:
 
     # -- hand-offs --------------------------------------------------------------------------------
 
-    async def of_lead(self, lead: uuid.UUID, events: Iterable[str] = ()) -> list[Handoff]:
-        """All hand-offs of a lead, and those that were opened for one of these events, locked, in
+    async def of_leads(
+        self, leads: Iterable[uuid.UUID], events: Iterable[str] = ()
+    ) -> list[Handoff]:
+        """All hand-offs of leads, and those that were opened for one of these events, locked, in
         the order of their ids.
         """
         found = await rows(
             self._connection,
-            f"SELECT {SELECTED} FROM scorer.handoff WHERE lead_id = :lead "
+            f"SELECT {SELECTED} FROM scorer.handoff WHERE lead_id = ANY(:leads) "
             "OR opener = ANY(:events) ORDER BY id FOR UPDATE",
-            lead=lead,
+            leads=list(leads),
             events=[uuid.UUID(uid) for uid in events],
         )
         return [handoff_of(row) for row in found]
 
-    async def get(self, handoff: uuid.UUID) -> Handoff | None:
-        """One hand-off as it is."""
-        found = await rows(
-            self._connection, f"SELECT {SELECTED} FROM scorer.handoff WHERE id = :id", id=handoff
-        )
-        return handoff_of(found[0]) if found else None
-
-    async def locked(self, handoff: uuid.UUID) -> Handoff | None:
-        """One hand-off, locked."""
+    async def get(self, handoff: uuid.UUID, *, lock: bool = False) -> Handoff:
+        """One hand-off. Raises Reject `not-found`."""
         found = await rows(
             self._connection,
-            f"SELECT {SELECTED} FROM scorer.handoff WHERE id = :id FOR UPDATE",
+            f"SELECT {SELECTED} FROM scorer.handoff WHERE id = :id{' FOR UPDATE' if lock else ''}",
             id=handoff,
         )
-        return handoff_of(found[0]) if found else None
+        if not found:
+            raise Reject(
+                "no such hand-off", where="path.handoff_id",
+                remedy="use an `id` of /v1/handoffs", kind="not-found",
+            )  # fmt: skip
+        return handoff_of(found[0])
 
     async def page(
         self,
@@ -102,35 +115,36 @@ class HandoffStore:
             conditions.append("owner = :owner")
             given["owner"] = owner
         if after:
-            conditions.append("(coalesce(opened_at, detected_at), id) > (:at, :id)")
+            conditions.append(f"({ORDER}, id) > (:at, :id)")
             given["at"], given["id"] = after
         found = await rows(
             self._connection,
             f"SELECT {SELECTED} FROM scorer.handoff WHERE {' AND '.join(conditions)} "
-            "ORDER BY coalesce(opened_at, detected_at), id LIMIT :limit",
+            f"ORDER BY {ORDER}, id LIMIT :limit",
             **values, **given,
         )  # fmt: skip
         handoffs = [handoff_of(row) for row in found]
         return Page(handoffs[:limit], len(handoffs) > limit)
 
-    async def write(self, handoffs: Iterable[Handoff], new: Handoff | None = None) -> None:
-        """Writes hand-offs, those that no longer wait first: of a lead one at most may."""
-        unique = {each.id: each for each in handoffs if new is None or each.id != new.id}
-        for each in sorted(unique.values(), key=lambda handoff: (handoff.is_waiting, handoff.id)):
-            await self._run(UPDATE, **_values(each))
-        if new:
-            await self._run(INSERT, **_values(new))
+    async def write(self, handoffs: Iterable[Handoff], new: Iterable[Handoff] = ()) -> None:
+        """Writes hand-offs over their rows, and new ones."""
+        added = {each.id: each for each in new}
+        changed = {each.id: each for each in handoffs if each.id not in added}
+        for statement, written in ((UPDATE, changed), (INSERT, added)):
+            if written:
+                in_order = [written[id_] for id_ in sorted(written)]
+                await self._run(statement, rows=msgspec.json.encode(in_order).decode())
 
     async def note(self, noted: Iterable[Noted]) -> None:
         """Appends steps to the histories of their hand-offs."""
+        appended = []
         for each in noted:
             each.handoff.steps += 1
-            await self._run(
-                "INSERT INTO scorer.handoff_step (handoff_id, step, at, what, by, reason, until, "
-                "note) VALUES (:id, :step, :at, :what, :by, :reason, :until, :note)",
-                id=each.handoff.id, step=each.handoff.steps, at=each.at, what=each.what,
-                by=each.by, reason=each.reason, until=each.until, note=each.note,
-            )  # fmt: skip
+            appended.append((
+                each.handoff.id, each.handoff.steps, each.at, each.what, each.by, each.reason,
+                each.until, each.note,
+            ))  # fmt: skip
+        await self._append("handoff_step", STEP, appended)
 
     async def steps(self, handoff: uuid.UUID) -> list[Any]:
         """The history of a hand-off, in order: at, what, by, reason, until, note."""
@@ -141,18 +155,21 @@ class HandoffStore:
             id=handoff,
         )
 
-    async def unpublished(self, handoff: Handoff, after: int) -> list[Noted]:
-        """The steps that are to be put out still, in order, but for the last `after`."""
-        last = handoff.steps - after
+    async def unpublished(self, handoffs: Iterable[Handoff]) -> list[Noted]:
+        """The steps of these hand-offs that are to be put out still, each one's in order."""
+        wanted = {each.id: each for each in handoffs if each.unpublished}
+        if not wanted:
+            return []
         found = await rows(
             self._connection,
-            "SELECT what, at, by, reason, until, note FROM scorer.handoff_step "
-            "WHERE handoff_id = :id AND step > :first AND step <= :last ORDER BY step",
-            id=handoff.id,
-            first=last - handoff.unpublished,
-            last=last,
+            "SELECT s.handoff_id, s.what, s.at, s.by, s.reason, s.until, s.note "
+            "FROM unnest(CAST(:ids AS uuid[]), CAST(:after AS int[])) AS w(id, after) "
+            "JOIN scorer.handoff_step AS s ON s.handoff_id = w.id AND s.step > w.after "
+            "ORDER BY s.handoff_id, s.step",
+            ids=list(wanted),
+            after=[each.steps - each.unpublished for each in wanted.values()],
         )
-        return [Noted(handoff, *row) for row in found]
+        return [Noted(wanted[handoff], *step) for handoff, *step in found]
 
     # -- leads ------------------------------------------------------------------------------------
 
@@ -165,15 +182,16 @@ class HandoffStore:
         )
         return {row.uid: row.lead_id for row in found}
 
-    async def first_event(self, lead: uuid.UUID) -> Any:
-        """The first event of a lead: occurred_at (µs), uid, received_at; None where it has none."""
+    async def first_events(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, Any]:
+        """The first event of each lead that has one: occurred_at (µs), uid, received_at."""
         found = await rows(
             self._connection,
-            "SELECT occurred_at, uid, received_at FROM scorer.event WHERE lead_id = :lead "
-            "ORDER BY occurred_at, uid LIMIT 1",
-            lead=lead,
+            "SELECT w.id, e.* FROM unnest(CAST(:leads AS uuid[])) AS w(id) CROSS JOIN LATERAL ("
+            "SELECT occurred_at, uid, received_at FROM scorer.event WHERE lead_id = w.id "
+            "ORDER BY occurred_at, uid LIMIT 1) e",
+            leads=list(leads),
         )
-        return found[0] if found else None
+        return {row.id: row for row in found}
 
     async def flags_of(self, events: Iterable[str]) -> dict[str, str]:
         """What is noted of the provenance of these events, by id."""
@@ -184,21 +202,24 @@ class HandoffStore:
         )
         return {row.uid.hex: row.flags for row in found}
 
-    async def move(self, lead: uuid.UUID, into: uuid.UUID) -> None:
-        """Gives the hand-offs of a lead to the one into which it was merged."""
+    async def move(self, merged: Mapping[uuid.UUID, uuid.UUID]) -> None:
+        """Gives the hand-offs of leads to those into which they were merged."""
         await self._run(
-            "UPDATE scorer.handoff SET lead_id = :into WHERE lead_id = :lead",
-            lead=lead,
-            into=into,
+            f"UPDATE scorer.handoff h SET lead_id = m.new FROM {PAIRS} WHERE h.lead_id = m.old",
+            old=list(merged),
+            new=list(merged.values()),
         )
 
-    async def mark(self, lead: uuid.UUID, status: str) -> None:
-        """Notes at a lead what its last hand-off is."""
-        await self._run(
-            "UPDATE scorer.lead SET handoff = :status WHERE id = :lead AND handoff <> :status",
-            lead=lead,
-            status=status,
-        )
+    async def mark(self, statuses: Mapping[uuid.UUID, str]) -> None:
+        """Notes at leads what their last hand-off is."""
+        if statuses:
+            await self._run(
+                "UPDATE scorer.lead l SET handoff = m.status FROM "
+                "unnest(CAST(:leads AS uuid[]), CAST(:statuses AS text[])) AS m(id, status) "
+                "WHERE l.id = m.id AND l.handoff <> m.status",
+                leads=list(statuses),
+                statuses=list(statuses.values()),
+            )
 
     # -- owners and capacity ----------------------------------------------------------------------
 
@@ -235,7 +256,7 @@ class HandoffStore:
         found = await rows(
             self._connection,
             f"SELECT {SELECTED} FROM scorer.handoff WHERE status = 'next' "
-            "ORDER BY likelihood DESC NULLS LAST, detected_at, id LIMIT :most "
+            "ORDER BY coalesce(likelihood, 0) DESC, detected_at, id LIMIT :most "
             "FOR UPDATE SKIP LOCKED",
             most=MOST_OPENED,
         )
@@ -261,28 +282,37 @@ class HandoffStore:
 
     async def examine_at(self, leads: Iterable[uuid.UUID], at: datetime) -> None:
         """Has leads examined from a moment on, or earlier where that is planned."""
-        await self._run(
-            "INSERT INTO scorer.handoff_due AS d (lead_id, due_at) "
-            "SELECT lead, :at FROM unnest(CAST(:leads AS uuid[])) AS n(lead) ORDER BY lead "
-            "ON CONFLICT (lead_id) DO UPDATE SET due_at = least(d.due_at, excluded.due_at)",
-            leads=sorted(leads),
-            at=at,
-        )
+        await self.examine_each(dict.fromkeys(leads, at))
+
+    async def examine_each(self, moments: Mapping[uuid.UUID, datetime]) -> None:
+        """The same, each lead from a moment of its own on."""
+        if moments:
+            await self._run(
+                "INSERT INTO scorer.handoff_due AS d (lead_id, due_at) SELECT * FROM "
+                "unnest(CAST(:leads AS uuid[]), CAST(:moments AS timestamptz[])) "
+                "ON CONFLICT (lead_id) DO UPDATE SET due_at = least(d.due_at, excluded.due_at)",
+                leads=sorted(moments),
+                moments=[moments[lead] for lead in sorted(moments)],
+            )
 
     async def due_leads(self, now: datetime, limit: int) -> list[uuid.UUID]:
-        """Leads that are to be examined, or whose clock has something to say."""
+        """Leads that are to be examined, or whose clock has something to say, the longest due
+        first.
+        """
         found = await rows(
             self._connection,
-            f"(SELECT lead_id FROM scorer.handoff_due WHERE due_at <= :now ORDER BY due_at "
-            f"LIMIT {limit:d}) UNION (SELECT lead_id FROM scorer.handoff WHERE next_at <= :now "
-            f"ORDER BY next_at LIMIT {limit:d})",
+            "SELECT lead_id FROM ((SELECT lead_id, due_at FROM scorer.handoff_due "
+            f"WHERE due_at <= :now ORDER BY due_at LIMIT {limit:d}) UNION ALL "
+            "(SELECT lead_id, next_at FROM scorer.handoff WHERE next_at <= :now "
+            f"ORDER BY next_at LIMIT {limit:d})) d GROUP BY lead_id "
+            f"ORDER BY min(due_at), lead_id LIMIT {limit:d}",
             now=now,
         )
         return [row.lead_id for row in found]
 
     async def put_off(self, lead: uuid.UUID, until: datetime) -> None:
         """Leaves a lead, and its clock, alone until then."""
-        await self.examined(lead)
+        await self.examined([lead])
         await self.examine_at([lead], until)
         await self._run(
             "UPDATE scorer.handoff SET next_at = :until WHERE lead_id = :lead AND next_at < :until",
@@ -290,29 +320,25 @@ class HandoffStore:
             until=until,
         )
 
-    async def examined(self, lead: uuid.UUID) -> uuid.UUID | None:
-        """Takes a lead out of those to be examined; returns the lead into which it was merged, if
-        it was.
+    async def examined(self, leads: Iterable[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
+        """Takes leads out of those to be examined; returns, of those that were merged, the lead
+        into which each was.
         """
-        into: uuid.UUID | None = await value(
+        found = await rows(
             self._connection,
-            "WITH done AS (DELETE FROM scorer.handoff_due WHERE lead_id = :lead) "
-            "SELECT merged_into FROM scorer.lead WHERE id = :lead",
-            lead=lead,
+            "WITH done AS (DELETE FROM scorer.handoff_due WHERE lead_id = ANY(:leads)) "
+            "SELECT id, merged_into FROM scorer.lead WHERE id = ANY(:leads) "
+            "AND merged_into IS NOT NULL",
+            leads=list(leads),
         )
-        return into
+        return {row.id: row.merged_into for row in found}
 
     # -- notices ----------------------------------------------------------------------------------
 
-    async def tell(self, notices: Iterable[NoticeRow]) -> None:
+    async def add_notices(self, notices: Iterable[NoticeRow]) -> None:
         """Puts notices out, each id once."""
-        for each in notices:
-            await self._run(
-                "INSERT INTO scorer.handoff_notice (id, handoff_id, what, channel, recipient, "
-                "body) VALUES (:id, :handoff_id, :what, :channel, :recipient, :body) "
-                "ON CONFLICT (id) DO NOTHING",
-                **{name: each[i] for i, name in enumerate(NoticeRow._fields[:6])},
-            )
+        added = [each[: len(NOTICE)] for each in notices]
+        await self._append("handoff_notice", NOTICE, added, "ON CONFLICT (id) DO NOTHING")
 
     async def claim_notices(self, limit: int, lease_s: float) -> list[NoticeRow]:
         """Takes notices that are due; nobody else has them before the lease ends."""
@@ -328,8 +354,8 @@ class HandoffStore:
         )
         return [NoticeRow(*row) for row in found]
 
-    async def was_told(self, notice: NoticeRow, now: datetime) -> None:
-        """Notes that a notice has left, and when the owner was first told of the hand-off."""
+    async def was_sent(self, notice: NoticeRow, now: datetime) -> None:
+        """Notes that a notice has left, and when its owner was first notified."""
         await self._run(
             "UPDATE scorer.handoff_notice SET sent_at = :now, due_at = NULL, problem = '' "
             "WHERE id = :id",
@@ -342,7 +368,7 @@ class HandoffStore:
             now=now,
         )
 
-    async def was_not_told(self, notice: NoticeRow, problem: str, again_in_s: float | None) -> None:
+    async def was_not_sent(self, notice: NoticeRow, problem: str, again_in_s: float | None) -> None:
         """Notes why a notice has not left; None where it is given up."""
         again = "clock_timestamp() + make_interval(secs => :wait)" if again_in_s else "NULL"
         await self._run(
@@ -353,9 +379,22 @@ class HandoffStore:
             **({"wait": again_in_s} if again_in_s else {}),
         )
 
+    async def _append(
+        self,
+        table: str,
+        types: Mapping[str, str],
+        added: Sequence[tuple[Any, ...]],
+        again: str = "",
+    ) -> None:
+        """Appends rows; `again` is what becomes of those whose key is there."""
+        if added:
+            arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in types.items())
+            columns = map(list, zip(*added, strict=True))
+            await self._run(
+                f"INSERT INTO scorer.{table} ({', '.join(types)}) "
+                f"SELECT * FROM unnest({arrays}) {again}",
+                **dict(zip(types, columns, strict=True)),
+            )
+
     async def _run(self, statement: str, **values: Any) -> None:
         await self._connection.execute(text(statement), values)
-
-
-def _values(handoff: Handoff) -> dict[str, Any]:
-    return {name: getattr(handoff, name) for name in COLUMNS}

@@ -23,9 +23,10 @@ from services.scorer.processing.announcements import (
     engaged,
     stage_changed,
 )
-from services.scorer.processing.candidates import last_act, to_be_examined
+from services.scorer.processing.candidates import Before, to_be_examined
 from services.scorer.processing.decoding import from_interaction, from_touch
 from services.scorer.processing.folding import exclude, fold, rebuild
+from services.scorer.profile_parts import ProfileParts
 from services.scorer.records import Announcement, IncomingEvent, LeadRow
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
@@ -47,7 +48,7 @@ from services.shared.telemetry import EVENTS_APPLIED
 
 # what is told of a touch and is none of its states
 OUTSIDE_TIMELINES = frozenset({"touch.answered.v1", "touch.exported.v1"})
-NO_ACTS: Mapping[uuid.UUID, int] = {}
+NOTHING_BEFORE: Mapping[uuid.UUID, Before] = {}
 
 
 class Decoded(NamedTuple):
@@ -119,12 +120,13 @@ class Handler:
 
     async def _change(self, connection: AsyncConnection, batch: batches.Batch) -> int:
         """Folds the batch's events, writes its leads, and puts out what is told of them."""
-        acts_before = {lead.id: last_act(lead.profile) for lead in batch.leads.values()}
-        await fold(self.scoring, History(connection, self.scoring.fold.declared), batch)
+        before = {lead.id: Before.of(lead) for lead in batch.leads.values()}
+        declared = self.scoring.fold.declared
+        await fold(self.scoring, History(connection, declared, self._parts(connection)), batch)
         for lead in batch.leads.values():
             exclude(self.scoring, lead)
             lead.version += 1
-        return len(await self.write(connection, batch.leads, _evidence(batch), acts_before))
+        return len(await self.write(connection, batch.leads, _evidence(batch), before))
 
     # -- leads that fail --------------------------------------------------------------------------
 
@@ -140,6 +142,8 @@ class Handler:
             if await failing.pass_on(old, into):
                 marked.add(into)
         marked &= batch.leads.keys()
+        if marked:
+            await self._parts(connection).drop(marked)
         waiting = {lead: _first(batch.events[lead]) for lead in marked if lead in batch.events}
         if waiting:
             await failing.keep_waiting(waiting)
@@ -216,9 +220,13 @@ class Handler:
                 await Store(connection).write([LeadRow(lead, created=True)], "")
             if lead in batch.merged:
                 await Store(connection).keep_announced(lead, announced)
+            await self._parts(connection).drop([lead])
             waiting = _first(events) if events else None
             await FailingLeads(connection).mark(lead, "consumer", error, waiting)
             return 0
+
+    def _parts(self, connection: AsyncConnection) -> ProfileParts:
+        return ProfileParts(connection, self.scoring.fold.declared)
 
     # -- announcing -------------------------------------------------------------------------------
 
@@ -227,10 +235,10 @@ class Handler:
         connection: AsyncConnection,
         leads: Mapping[uuid.UUID, LeadRow],
         evidence: Mapping[uuid.UUID, Evidence],
-        acts_before: Mapping[uuid.UUID, int] = NO_ACTS,
+        before: Mapping[uuid.UUID, Before] = NOTHING_BEFORE,
     ) -> list[Outgoing]:
         """Writes folded leads with what is announced of them, and puts it out; returns it.
-        `acts_before`: when each last acted before its new events (µs).
+        `before` is what was known of each before its new events.
         """
         store, now = Store(connection), self.scoring.clock.now_us()
         outgoing = await self.announce(store, leads, evidence, now)
@@ -241,8 +249,9 @@ class Handler:
         await outbox.enqueue(connection, "scorer", outgoing)
         if self.crm:
             await crm_outbox.enqueue(connection, self.crm, leads.values())
-        if due := to_be_examined(self.scoring, leads.values(), evidence, acts_before):
-            await HandoffStore(connection).examine_at(due, from_us(now))
+        due = to_be_examined(self.scoring, leads.values(), evidence, before, now)
+        moments = {lead: from_us(now) + delay for lead, delay in due.items()}
+        await HandoffStore(connection).examine_each(moments)
         return outgoing
 
     async def announce(

@@ -1,18 +1,18 @@
 """What others hear of the steps of hand-offs: events, notices, and the mark at the lead."""
 
-from collections import Counter
+import uuid
 from collections.abc import Iterable
 from datetime import datetime
 from typing import cast
 
+import msgspec
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.handoffs import notices
 from services.scorer.handoffs.records import STATUS_OF, WAITING, Handoff, Status, Step
-from services.scorer.handoffs.rules import Noted
-from services.scorer.handoffs.store import HandoffStore
-from services.scorer.handoffs.working_time import WorkingTime
+from services.scorer.handoffs.rules import Noted, Rules
+from services.scorer.handoffs.store import HandoffStore, NoticeRow
 from services.scorer.processing.snapshots import snapshot_of
 from services.scorer.records import LeadRow
 from services.scorer.scoring import Scoring
@@ -28,7 +28,7 @@ from services.shared.contracts.events import (
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing
 
-UNTOLD: frozenset[Step] = frozenset({"detected", "noted"})
+UNPUBLISHED: frozenset[Step] = frozenset({"detected", "noted"})
 # as some of what people do leaves a hand-off; they may have done more since
 STATUS_AFTER: dict[Step, Status] = {
     "accepted": "accepted",
@@ -41,34 +41,45 @@ STATUS_AFTER: dict[Step, Status] = {
 }
 
 
+class News(msgspec.Struct):
+    """What is to be written of steps for others, of several leads."""
+
+    statuses: dict[uuid.UUID, str] = {}
+    notices: list[NoticeRow] = []
+    outgoing: list[Outgoing] = []
+
+    async def write(self, connection: AsyncConnection) -> None:
+        """Marks the leads, and puts notices and events out."""
+        store = HandoffStore(connection)
+        await store.mark(self.statuses)
+        await store.add_notices(self.notices)
+        await outbox.enqueue(connection, "scorer", self.outgoing)
+
+
 class Steps:
-    """Puts out what is told of steps; `webhook` whether one is told too, `page` is the address of
-    our pages, '' for none.
+    """Makes news of steps; `webhook` whether one is notified too, `page` is the address of our
+    pages, '' for none.
     """
 
-    def __init__(self, scoring: Scoring, *, webhook: bool, page: str) -> None:
-        self._scoring, self._webhook, self._page = scoring, webhook, page
+    def __init__(self, scoring: Scoring, rules: Rules, *, webhook: bool, page: str) -> None:
+        self._scoring, self._rules, self._webhook, self._page = scoring, rules, webhook, page
 
-    async def tell(
-        self, connection: AsyncConnection, lead: LeadRow, known: list[Handoff],
-        noted: list[Noted], now: datetime,
-    ) -> None:  # fmt: skip
-        """Marks the lead with its last hand-off, and puts out what others hear of it."""
-        store = HandoffStore(connection)
+    def tell(
+        self, news: News, lead: LeadRow, known: list[Handoff], noted: list[Noted], now: datetime
+    ) -> None:
+        """Adds a lead's last hand-off, which is its mark, and what others hear of its steps."""
         last = _last(known)
         status, before = _status(known, last), lead.handoff
-        earlier = await _unpublished(store, known, noted)
-        told = [each for each in [*earlier, *noted] if each.what not in UNTOLD]
+        published = [each for each in noted if each.what not in UNPUBLISHED]
         if status != before:
-            await store.mark(lead.id, status)
-            lead.handoff = status
-            told = told or _answer(last)
-        contact = self._contact(lead)
-        for each in told:
-            zone = self._working(each.handoff.owner).zone
-            await store.tell(notices.notices(each, contact, zone, webhook=self._webhook))
-        outgoing = [self._event(lead, each, now) for each in told]
-        await outbox.enqueue(connection, "scorer", outgoing)
+            news.statuses[lead.id] = lead.handoff = status
+            published = published or _answer(last)
+        contact = self._contact(lead) if published else None
+        for each in published:
+            zone = self._rules.working_of(each.handoff.owner).zone
+            if contact:
+                news.notices += notices.notices(each, contact, zone, webhook=self._webhook)
+        news.outgoing += [self._event(lead, each, now) for each in published]
 
     def _contact(self, lead: LeadRow) -> notices.Contact:
         traits = lead.profile.known_traits()
@@ -97,11 +108,6 @@ class Steps:
         event = ChangeEvent(id=id_, type="lead.handoff_changed.v1", time=now, data=change)
         return Outgoing(CHANGES, str(lead.id), encode(event))
 
-    def _working(self, owner: str) -> WorkingTime:
-        playbook = self._scoring.playbook
-        person = playbook.handoff.by_email.get(owner)
-        return WorkingTime.of(playbook.handoff, playbook.company.timezone, person)
-
 
 def step_of(noted: Noted) -> HandoffStep:
     """A step as others hear of it; a meeting is an acceptance."""
@@ -115,19 +121,6 @@ def step_of(noted: Noted) -> HandoffStep:
         respond_by=handoff.respond_by, expires_at=handoff.expires_at, by=noted.by,
         reason=noted.reason, until=noted.until.isoformat() if noted.until else "",
     )  # fmt: skip
-
-
-async def _unpublished(
-    store: HandoffStore, known: Iterable[Handoff], noted: Iterable[Noted]
-) -> list[Noted]:
-    """The steps of people since the last examination; from here on they are published."""
-    found, count = [], Counter(each.handoff.id for each in noted)
-    for handoff in known:
-        if handoff.unpublished:
-            found += await store.unpublished(handoff, count[handoff.id])
-            handoff.unpublished = 0
-            await store.write([handoff])
-    return found
 
 
 def _answer(handoff: Handoff | None) -> list[Noted]:

@@ -292,7 +292,7 @@ async def test_an_answer_for_a_lead_without_identifiers_is_refused(make: Make) -
     found = await bench.only()
     async with bench.engine.begin() as connection:
         await connection.execute(text("DELETE FROM scorer.identifier"))
-    refused(await bench.answer(found["id"], "accept"), 404, "not-found", "id")
+    refused(await bench.answer(found["id"], "accept"), 404, "not-found", "path.handoff_id")
     assert (await bench.only())["status"] == "open"
 
 

@@ -3,15 +3,15 @@
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.scorer.handoffs.capacity import best, room, week_of
-from services.scorer.handoffs.owners import Asked, Load, choose
+from services.scorer.handoffs.capacity import room, week_of
+from services.scorer.handoffs.owners import Asked, Counting, Load, changed, choose
 from services.scorer.handoffs.records import Handoff
 from services.shared.playbook.handoff import Absence, Owner, Territory
 from services.shared.playbook.handoff import Handoff as Section
@@ -101,34 +101,39 @@ def test_credit_for_no_shows_brings_the_next_one() -> None:
     assert chosen(section, credited).owner == "dee@x.example"
 
 
-def waiting(likelihoods: list[float]) -> list[Handoff]:
-    return [
-        Handoff(
-            id=uuid5(UUID(int=0), str(n)), lead_id=UUID(int=n), product="default", kind="ready",
-            status="next", opener=UUID(int=n), opener_at=NOW,
-            detected_at=NOW + timedelta(seconds=n), likelihood=likelihood,
-        )
-        for n, likelihood in enumerate(likelihoods)
-    ]  # fmt: skip
+def handoff_of(owner: str, n: int, **changed: Any) -> Handoff:
+    return Handoff(
+        id=UUID(int=n), lead_id=UUID(int=n), product="default", kind="ready", opener=UUID(int=n),
+        opener_at=NOW, detected_at=NOW, owner=owner, **changed,
+    )  # fmt: skip
 
 
-@given(st.lists(st.floats(0, 1), max_size=30), st.integers(0, 10), st.integers(0, 12), st.randoms())
-def test_the_best_are_chosen_whatever_their_order(
-    likelihoods: list[float], capacity: int, opened: int, rng: Any
-) -> None:
-    them = waiting(likelihoods)
-    left = room(capacity, opened)
-    assert left == max(capacity - opened, 0)
-    taken = best(them, left)
-    assert len(taken) == min(left, len(them))
-    shuffled = list(them)
-    rng.shuffle(shuffled)
-    assert best(shuffled, left) == taken
-    rest = [each.likelihood or 0 for each in them if each not in taken]
-    assert all((each.likelihood or 0) >= max(rest, default=0) for each in taken)
+AS_COUNTED: list[dict[str, Any]] = [
+    {"owner": owner, "status": status, "reason": reason, "opened_at": opened_at}
+    for owner in ("", "ana@x.example", "ben@x.example")
+    for status in ("next", "open", "superseded", "rejected")
+    for reason in ("", "no_show")
+    for opened_at in (None, NOW, NOW - timedelta(days=10), NOW - timedelta(days=40))
+]
+Changes = list[tuple[dict[str, Any], dict[str, Any]]]
+
+
+@given(st.lists(st.tuples(st.sampled_from(AS_COUNTED), st.sampled_from(AS_COUNTED)), max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_loads_that_are_kept_up_to_date_are_those_that_are_counted(changes: Changes) -> None:
+    counting = Counting(NOW, NOW - timedelta(days=1), ("no_show",))
+    before = [handoff_of(n=n, **one) for n, (one, _) in enumerate(changes)]
+    after = [handoff_of(n=n, **other) for n, (_, other) in enumerate(changes)]
+    loads = counting.loads(before)
+    for old, new in zip(before, after, strict=True):
+        loads = changed(loads, counting.loads([old]), counting.loads([new]))
+    counted = counting.loads(after)
+    assert {owner: load for owner, load in loads.items() if load != Load()} == {
+        owner: load for owner, load in counted.items() if load != Load()
+    }
 
 
 def test_the_week_begins_on_monday_in_its_zone() -> None:
     zone = ZoneInfo("America/New_York")
     assert week_of(datetime(2026, 6, 8, 3, tzinfo=UTC), zone) == datetime(2026, 6, 1, tzinfo=zone)
-    assert room(None, 50) is None
+    assert (room(None, 50), room(5, 2), room(5, 7)) == (None, 3, 0)
