@@ -19,6 +19,8 @@ from services.shared.settings import Settings
 log = structlog.get_logger()
 ASK_S = 10.0
 COMMIT_S = 10.0
+WAITED_S = 0.002  # a poll that took longer waited for the broker's answer, and has all of it
+GATHER_MS = 10  # that the rest of what the broker has may take
 ASSIGNED_S = 10.0  # a poll waits no longer for the group to assign its partitions
 COMPARE_S = 1.0  # between looks at the topics' ids
 COMPARED_S = 3.0  # such a look gives up
@@ -112,7 +114,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             await self._compare_ledger()
         try:
             async with asyncio.timeout(timeout_ms / 1000 + ASSIGNED_S):
-                polled = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=limit)
+                polled = await self._getmany(limit, timeout_ms)
         except TimeoutError:  # the group does not answer
             return NOTHING._replace(is_assigned=False)
         except NoOffsetForPartitionError:  # of the group: before the ledger's is there
@@ -122,6 +124,23 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         except KafkaError as error:
             raise Retry(f"the broker does not let us read: {type(error).__name__}") from error
         return self._taken(polled)
+
+    async def _getmany(self, limit: int, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        """What aiokafka has read ahead, which is of one answer of the broker, and then what the
+        broker has of the other partitions: else that would wait for two batches.
+        """
+        began = time.monotonic()
+        polled = dict(await self._consumer.getmany(timeout_ms=timeout_ms, max_records=limit))
+        room = limit - sum(map(len, polled.values()))
+        if not polled or room <= 0 or time.monotonic() - began > WAITED_S:
+            return polled
+        try:
+            more = await self._consumer.getmany(timeout_ms=GATHER_MS, max_records=room)
+        except NoOffsetForPartitionError:  # the group assigns its partitions again
+            return polled
+        for part, found in more.items():
+            polled[part] = [*polled.get(part, ()), *found]
+        return polled
 
     def _taken(self, polled: Mapping[TopicPartition, list[Any]]) -> Polled:
         """What was polled from the ledger's positions on; the rest is read again from there."""
