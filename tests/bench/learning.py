@@ -79,10 +79,8 @@ class Learner:
     def _is_learning(self) -> bool:
         """Whether the command has been loaded and works, at its low priority."""
         with suppress(OSError):
-            threads = Path(f"/proc/{self._pid}/task").iterdir()
-            return any(
-                os.getpriority(os.PRIO_PROCESS, int(each.name)) == LOWEST for each in threads
-            )
+            threads = [int(each.name) for each in Path(f"/proc/{self._pid}/task").iterdir()]
+            return any(os.getpriority(os.PRIO_PROCESS, each) == LOWEST for each in threads)
         return False
 
     async def _watch(self, pid: int) -> None:
