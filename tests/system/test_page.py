@@ -261,7 +261,7 @@ async def test_an_item_is_read_as_a_lead_and_sent_as_a_test_by_keyboard(
     page, wrong = await visit(browser, system, viewport=PHONE)
     await page.goto(f"{system.scorer}/content")
     await page.get_by_role("link", name="proof").first.press("Enter")
-    await page.locator("#items").get_by_role("link", name="bottling").press("Enter")
+    await page.locator("#library").get_by_role("link", name="bottling").press("Enter")
     await page.get_by_label("Lead, by name").fill(email)
     await page.keyboard.press("Enter")
     mail = page.frame_locator("#mail iframe").locator("body")

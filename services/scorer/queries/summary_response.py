@@ -108,16 +108,16 @@ class SummaryResponse(msgspec.Struct, frozen=True):
 
 
 class LeadInFullResponse(LeadResponse, frozen=True):
-    """One lead with the `summary` of why."""
+    """One lead with the `summary` of why: null where it is not asked for (`summary=true`)."""
 
-    summary: SummaryResponse
+    summary: SummaryResponse | None
 
     @classmethod
-    def in_full(cls, lead: LeadView, found: Summary) -> "LeadInFullResponse":
+    def in_full(cls, lead: LeadView, found: Summary | None) -> "LeadInFullResponse":
         """The lead and its summary as JSON."""
         short = LeadResponse.of(lead)
         fields = {name: getattr(short, name) for name in LeadResponse.__struct_fields__}
-        return cls(**fields, summary=SummaryResponse.of(found))
+        return cls(**fields, summary=SummaryResponse.of(found) if found else None)
 
 
 def _time(instant: int) -> str:

@@ -309,7 +309,10 @@ async def test_the_api_gives_the_same_reasons_with_log_odds(site: Site) -> None:
     await site.sign_in()
     site.http.headers["Authorization"] = f"Bearer {site.key}"
     path = f"/v1{await site.lead('jo@firm.example')}"
-    whole = (await site.http.get(path)).json()
+    whole = (await site.http.get(path, params={"summary": True})).json()
+    plain = (await site.http.get(path)).json()
+    assert plain["summary"] is None
+    assert plain.keys() == whole.keys()
     summary = whole["summary"]
     assert summary["sentence"].startswith("jo@firm.example asked for a demo on ")
     strongest = summary["grounds_for"][0]
@@ -328,7 +331,7 @@ async def test_the_api_gives_the_same_reasons_with_log_odds(site: Site) -> None:
     assert [line["kind"] for line in lines].count("event") == 3
     assert all(line["text"] and line["why"] and line["at"] for line in lines)
     before = rfc3339(NOW - timedelta(days=5))
-    past = (await site.http.get(path, params={"at": before})).json()
+    past = (await site.http.get(path, params={"at": before, "summary": True})).json()
     assert past["summary"]["fragility"]["event_id"] == "pricing_viewed"
     listed = (await site.http.get("/v1/leads")).json()["leads"]
     assert "summary" not in listed[0]
@@ -354,7 +357,7 @@ async def test_leads_like_one_are_counted_by_the_nightly_check(site: Site) -> No
                 ),
                 {"body": body},
             )
-        summary: dict[str, Any] = (await site.http.get(path)).json()["summary"]
+        summary: dict[str, Any] = (await site.http.get(f"{path}?summary=1")).json()["summary"]
         return summary
 
     same = (await found("", 180))["alike"]
