@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from services.ops.cli.options import DATES, Json, in_utc, whole_table
 from services.ops.commands.current import current_settings
@@ -73,8 +74,9 @@ def _print(shown: Shown) -> None:
 def _print_ledger(ledger: Ledger, words: Words) -> None:
     table = whole_table("day", "what", "log-odds", "points", "why")
     for line, text in zip(ledger.lines, texts(ledger, words), strict=True):
-        table.add_row(
+        cells = (
             day_of(line.at, ledger.as_of, words), text, f"{line.delta:+.2f}", signed(line.points),
             why_of(line, words.model),
         )  # fmt: skip
+        table.add_row(*map(Text, cells))  # what strangers wrote is no markup
     Console().print(table)

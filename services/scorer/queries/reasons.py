@@ -133,12 +133,13 @@ def _acts(key: _Key, lines: Sequence[Line], now: int, words: Words) -> Ground:
     why = why_of(msgspec.structs.replace(newest, delta=delta), words.model)
     title = title_of(key.content, words.library) if key.content else ""
     if key.kind == "attributes":
-        rules = "; ".join(_lower(rule) for rule in newest.fit.reasons) if newest.fit else ""
-        text = ("fits well" if delta > 0 else "fits less") + (f" ({rules})" if rules else "")
-        why = "by what is known of the person"
+        rules = [_lower(rule) for rule in newest.fit.reasons] if newest.fit else []
+        text = "fits well" if delta > 0 else "fits less"
+        first = f"{text} ({rules[0]})" if rules else text
         return Ground(
-            text=text, why=why, at=newest.at, acts=0, content="", delta=delta, points=points,
-            predicate=text,
+            text=f"{text} ({'; '.join(rules)})" if rules else text,
+            why="by what is known of the person", at=newest.at, acts=0, content="", delta=delta,
+            points=points, predicate=first,
         )  # fmt: skip
     text = key.act + (f" “{title}”" if title else "")
     if len(lines) > 1:

@@ -111,7 +111,7 @@ async def test_the_command_sends_a_test_and_says_who_asked(
     asked = ["content", "send-test", ITEM, "--to", "me@b.example", "--as", str(LEAD)]
     result = await asyncio.to_thread(CliRunner().invoke, command_line, asked, env=named)
     server.close()
-    assert (result.exit_code, result.output) == (0, "sent to me@b.example\n")
+    assert (result.exit_code, result.stdout) == (0, "sent to me@b.example\n")
     assert len(server.mails) == 1
     async with engine.connect() as connection:
         (line,) = await rows(connection, "SELECT * FROM access.audit")

@@ -21,6 +21,7 @@ from tests.support import present
 from tests.support.long_leads import record
 
 MAIL = "jo@firm.example"
+ODD = "https://x.example/[/red]"  # which would be markup
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ async def lead(engine: AsyncEngine, default_playbook: Playbook) -> None:
     crm = ExternalId("hubspot", "701")
     for type_, days in (("demo_requested", 10), ("pricing_viewed", 1)):
         data = Interaction(
-            id=type_, type=type_, email=MAIL, external_id=crm, traits={"name": "Jo Day"}
+            id=type_, type=type_, email=MAIL, external_id=crm, traits={"name": "Jo Day"}, url=ODD
         )
         at = to_us(present.now() - timedelta(days=days))
         async with engine.begin() as connection:
@@ -60,6 +61,7 @@ async def test_a_lead_is_shown_in_words_and_as_the_api_has_it(settings: Settings
         assert "a step usually taken near a decision" in words.stdout
         assert "Best before" in words.stdout
         assert "log-odds" in words.stdout
+        assert "[/red]" in words.stdout
 
 
 @pytest.mark.usefixtures("lead")

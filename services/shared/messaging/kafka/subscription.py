@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from services.shared.errors import Retry
-from services.shared.messaging.kafka.closing import close
+from services.shared.messaging.kafka.closing import CLOSE_S, close
 from services.shared.messaging.kafka.records import Extent, Log, Record
 from services.shared.messaging.kafka.topic_ids import topic_ids
 from services.shared.settings import Settings
@@ -69,6 +69,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._generation = 0  # of the assignment
         self._placed = -1  # the generation whose partitions have their positions
         self._positions: dict[TopicPartition, int] = {}
+        self._committing: asyncio.Task[None] | None = None
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_bootstrap,
             group_id=f"ripeline.{group}",
@@ -223,9 +224,15 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         return ids
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> None:
-        """Commits the next offsets; those of partitions that were reassigned in between are left to
-        their new owner. A failure is logged only, as correctness does not rest on it.
+        """Has the next offsets committed while the reading goes on; waits for the commit before.
+        Those of partitions that were reassigned in between are left to their new owner. A failure
+        is logged only, as correctness does not rest on it.
         """
+        if self._committing:
+            await self._committing
+        self._committing = asyncio.create_task(self._commit(offsets))
+
+    async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         assigned = {
             part: offset for part, offset in offsets.items() if part in self._consumer.assignment()
         }
@@ -238,5 +245,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             log.warning("offset_commit_failed", error=type(error).__name__)
 
     async def close(self) -> None:
-        """Leaves the group."""
+        """Leaves the group, after the commit under way."""
+        if self._committing:
+            await asyncio.wait([self._committing], timeout=CLOSE_S)
         await close(self._consumer.stop())
