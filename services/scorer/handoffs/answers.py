@@ -113,7 +113,7 @@ class HandoffAnswers:
             handoff.again_on, handoff.responded_at = again, handoff.responded_at or now
             handoff.note, handoff.answer = details.note or handoff.note, "not_reached"
             handoff.next_at = next_look(handoff)
-            fact = _fact(handoff, EventType.CALL_ATTEMPTED, "not_reached", details, "", again)
+            fact = _fact(handoff, EventType.CALL_ATTEMPTED.value, "not_reached", details, "", again)
             noted = Noted(handoff, "not_reached", now, details.by, "", again, details.note)
             await self._keep(connection, actor, noted, fact)
         return handoff
@@ -316,7 +316,7 @@ def _check_open(handoff: Handoff, now: datetime) -> None:
 
 def _fact(
     handoff: Handoff,
-    type_: EventType,
+    type_: str,
     given: str,
     details: Details,
     reason: str,
@@ -330,4 +330,4 @@ def _fact(
     }  # fmt: skip
     properties = dict(sorted((name, value) for name, value in stated.items() if value))
     id_ = f"handoff:{handoff.id}:{given}:{handoff.steps}"
-    return Interaction(id=id_, type=type_.value, properties=properties)
+    return Interaction(id=id_, type=type_, properties=properties)

@@ -23,7 +23,7 @@ from services.scorer.processing.announcements import (
     engaged,
     stage_changed,
 )
-from services.scorer.processing.candidates import Before, to_be_examined
+from services.scorer.processing.candidates import Before, known_before, to_be_examined
 from services.scorer.processing.decoding import from_interaction, from_touch
 from services.scorer.processing.folding import exclude, fold, rebuild
 from services.scorer.records import Announcement, IncomingEvent, LeadRow
@@ -119,7 +119,8 @@ class Handler:
 
     async def _change(self, connection: AsyncConnection, batch: batches.Batch) -> int:
         """Folds the batch's events, writes its leads, and puts out what is told of them."""
-        before = {lead.id: Before.of(lead) for lead in batch.leads.values()}
+        now = self.scoring.clock.now_us()
+        before = known_before(batch.leads.values(), batch.events, now)
         await fold(self.scoring, History(connection, self.scoring.fold.declared), batch)
         for lead in batch.leads.values():
             exclude(self.scoring, lead)
