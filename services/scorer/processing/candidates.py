@@ -16,7 +16,7 @@ from services.scorer.processing.announcements import NO_EVIDENCE, Evidence
 from services.scorer.processing.snapshots import last_answer
 from services.scorer.records import IncomingEvent, LeadRow
 from services.scorer.scoring import Scoring
-from services.shared.clock import DAY
+from services.shared.clock import DAY, to_us
 from services.shared.contracts.event_types import TOUCH_SENT, EventType
 from services.shared.contracts.sales import STATUS_OF
 
@@ -156,4 +156,7 @@ def _is_news(evidence: Evidence) -> bool:
 
 def _raises(scoring: Scoring, evidence: Evidence) -> bool:
     types, interpreter = scoring.playbook.handoff.raised_hand, scoring.fold.interpreter
-    return any(raises(types, interpreter, event.event) for event in evidence.events)
+    return any(
+        to_us(event.received_at) - event.at <= FRESH and raises(types, interpreter, event.event)
+        for event in evidence.events
+    )
