@@ -39,6 +39,8 @@ from services.scorer.queries.responses import (
     PendingReportResponse,
 )
 from services.scorer.queries.sales_status import SalesReport, SalesReports
+from services.scorer.queries.summary import words_of
+from services.scorer.queries.summary_response import LeadInFullResponse
 from services.scorer.queries.timeline import TimelineQueries, TimelineResponse
 from services.scorer.queries.use import QueryUse
 from services.scorer.scoring import Scoring
@@ -108,6 +110,7 @@ def create_app(
         app,
         [
             LeadResponse,
+            LeadInFullResponse,
             LeadsResponse,
             LedgerResponse,
             TimelineResponse,
@@ -204,13 +207,23 @@ async def look_up_by_address() -> Response:
 @router.get(
     "/{lead_id}",
     dependencies=QUERY_KEY,
-    responses=documented(200, "The lead", examples.LEAD) | MERGED_AWAY | refusals(404),
+    responses=documented(200, "The lead", examples.LEAD_IN_FULL) | MERGED_AWAY | refusals(404),
 )
-async def get_lead(backend: BackendDep, lead_id: LeadId, product: Product, at: Moment) -> Response:
-    """One lead with its numbers for this moment, or for `at`; 308 where it was merged into
-    another.
+async def get_lead(
+    backend: BackendDep,
+    lead_id: LeadId,
+    product: Product,
+    at: Moment,
+    summary: Annotated[bool, Query(description="with the reasons, which are a fold more")] = False,
+) -> Response:
+    """One lead with its numbers for this moment, or for `at`, and where `summary` is asked for in
+    short why; 308 where it was merged into another.
     """
-    return json_response(LeadResponse.of(await backend.leads.lead(lead_id, product, at)))
+    if not summary:
+        lead = await backend.leads.lead(lead_id, product, at)
+        return json_response(LeadInFullResponse.in_full(lead, None))
+    found = await backend.leads.in_full(lead_id, product, at)
+    return json_response(LeadInFullResponse.in_full(found.lead, found.summary))
 
 
 @router.get(
@@ -220,7 +233,8 @@ async def get_lead(backend: BackendDep, lead_id: LeadId, product: Product, at: M
 )
 async def explain(backend: BackendDep, lead_id: LeadId, product: Product, at: Moment) -> Response:
     """Why this likelihood: start + Σ delta = logit(likelihood)."""
-    return json_response(LedgerResponse.of(await backend.leads.explain(lead_id, product, at)))
+    ledger = await backend.leads.explain(lead_id, product, at)
+    return json_response(LedgerResponse.of(ledger, words_of(backend.scoring.playbook)))
 
 
 @router.get(

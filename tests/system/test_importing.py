@@ -316,11 +316,47 @@ def test_a_mistake_ends_before_any_row_with_code_2(system: System, command: Impo
     assert "may not do this" in refused.stderr
 
 
+@pytest.mark.parametrize("through_ingest", [False, True])
+@pytest.mark.parametrize("declared", [("history", "0"), ("new_leads", "3")])
+def test_an_import_is_in_the_audit_log_with_who_and_how_many(
+    system: System, command: ImportCommand, through_ingest: bool, declared: tuple[str, str]
+) -> None:
+    """I3: when it begins, and when it has ended; a key by its name."""
+    import_as, days = declared
+    file, plan = command.folder / f"{uuid.uuid4().hex}.csv", command.folder / "m.yaml"
+    rows = badge(system.address()) + badge("nobody")[1:]
+    file.write_text("\n".join(";".join(row) for row in rows))
+    plan.write_text(LEADS)
+    to = command.to() if through_ingest else []
+    tried = command.report(file, plan, "--as", import_as, "--days", days, "--dry-run", *to)
+    assert tried["rejected"] == 1
+    command.report(file, plan, "--as", import_as, "--days", days, *to)
+    asked = {"action": "import", "subject": f"file {file.name}"}
+    ended, began = system.query("/v1/audit", **asked)["audit"]
+    kinds = {line["actor_kind"] for line in (began, ended)}
+    assert kinds == {"key" if through_ingest else "command line"}
+    if through_ingest:
+        assert began["actor"] == ended["actor"] == "key default"
+    assert (began["details"]["as"], began["details"]["days"]) == (import_as, int(days))
+    assert began["at"] <= ended["at"]
+    assert not {"rows", "accepted", "rejected"} & began["details"].keys()
+    assert [ended["details"][name] for name in ("rows", "accepted", "rejected")] == [2, 1, 1]
+
+
+def test_what_a_program_of_its_own_imports_is_in_the_audit_log(system: System) -> None:
+    item = {"id": uuid.uuid4().hex, "type": "noted", "email": system.address()}
+    before = len(system.query("/v1/audit", action="import", subject="events")["audit"])
+    assert system.post("/v1/import?as=history", "secret", json=[item, item]).status_code == 200
+    lines = system.query("/v1/audit", action="import", subject="events")["audit"]
+    assert len(lines) == before + 1
+    assert (lines[0]["actor"], lines[0]["details"]["items"]) == ("key default", 2)
+
+
 @pytest.mark.parametrize(
     ("query", "scope", "status"),
     [("?as=history", "public", 403), ("?as=history", "query", 403), ("?as=soon", "secret", 400),
     ("?days=x", "secret", 400),
-     ("?as=new_leads&days=91", "secret", 400), ("", "secret", 200)],
+     ("?as=new_leads&days=91", "secret", 400), ("?rows=many", "secret", 400), ("", "secret", 200)],
 )  # fmt: skip
 def test_the_door_of_imports_is_open_to_secret_keys_that_say_what_they_bring(
     system: System, query: str, scope: str, status: int

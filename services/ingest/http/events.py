@@ -11,9 +11,10 @@ from starlette.responses import Response
 from services.ingest.http.admission import Admission
 from services.ingest.http.answers import answered
 from services.ingest.http.dependencies import Dependencies
+from services.ingest.http.import_log import ImportLog, is_end
 from services.ingest.http.request import marked, read
 from services.ingest.normalise import Receipt
-from services.ingest.sources import cloudevents, segment
+from services.ingest.sources import cloudevents, imports, segment
 from services.ingest.sources.contract import InboundRequest, Parsed, Secret, Source
 from services.ingest.sources.reading.json import is_list
 from services.shared.contracts.provenance import LIVE, Provenance
@@ -27,6 +28,7 @@ from services.shared.telemetry import REFUSED
 FINAL: frozenset[Kind] = frozenset({"invalid", "too-large", "media-type", "replayed"})
 SLICE = 500  # items of a batch after which other requests have their turn
 CLOUDEVENTS, SEGMENT = cloudevents.SOURCE.name, segment.SOURCE.name
+IMPORT = imports.SOURCE.name
 
 
 class SourceRoute(NamedTuple):
@@ -56,6 +58,7 @@ class Events:
 
     def __init__(self, parts: Dependencies, admission: Admission) -> None:
         self._parts, self._admission = parts, admission
+        self._imports = ImportLog(parts.engine)
         self._sources = {route.path: route.sources for route in source_routes(parts.sources)}
 
     async def receive(self, request: Request) -> Response:
@@ -87,7 +90,11 @@ class Events:
             machine=is_public and self._is_machine(request),
             provenance=marked(source.provenance(inbound), inbound, self._parts.pepper),
         )
-        await self._normalise(source.parse(inbound), receipt)
+        is_import = source.name == IMPORT
+        items = [] if is_import and is_end(inbound) else source.parse(inbound)
+        await self._normalise(items, receipt)
+        if is_import:
+            await self._imports.note(key, inbound, len(items))
         # A page that posts with a public key is gone by the time of a second attempt: its events
         # are spooled where the broker is away.
         if is_public:

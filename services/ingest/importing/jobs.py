@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from itertools import islice
@@ -50,8 +50,10 @@ TABLE, REJECTED = "table.csv", "rejected.csv"
 class Job:
     """A dry run or an import under way: its report so far, and how it ended."""
 
-    def __init__(self, report: ImportReport, total: int) -> None:
-        self.report, self.total, self.done = report, max(total, 1), 0
+    def __init__(
+        self, report: ImportReport, total: int, ended: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.report, self.total, self.done, self.has_ended = report, max(total, 1), 0, ended
         self.ended, self.problem = False, ""
         self.asks = False  # whether it ended because the file can be read in several ways
         self.task: asyncio.Task[None] | None = None
@@ -180,10 +182,14 @@ class ImportJobs:
         """Every file that this person or key uploaded, newest first."""
         return (file for file in reversed(self._files.values()) if file.owner.id == owner.id)
 
-    def start(self, file: UploadedFile, report: ImportReport) -> None:
-        """Begins a dry run or an import. Raises like `checked`."""
+    def start(
+        self, file: UploadedFile, report: ImportReport, ended: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Begins a dry run or an import; `ended` is called once an import has. Raises like
+        `checked`.
+        """
         plan = self.checked(file)
-        file.job = Job(report, file.table.stat().st_size)
+        file.job = Job(report, file.table.stat().st_size, ended)
         file.job.task = asyncio.create_task(self._run(file, file.job, plan))
 
     def checked(self, file: UploadedFile) -> MappingFile:
@@ -231,6 +237,8 @@ class ImportJobs:
                     rows.notes() | survey.notes(),
                 )  # fmt: skip
                 await Import(pipeline, job.report, rejects, progress).run()
+        if not job.report.dry_run:
+            await job.has_ended()
 
     def remove(self, file: UploadedFile) -> None:
         """Deletes a file; an import of it that runs is cancelled."""

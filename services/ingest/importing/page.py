@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -185,7 +186,7 @@ class ImportPage:
             self._jobs.checked(file)
             if not report.dry_run:
                 await self._record(file, report)
-            self._jobs.start(file, report)
+            self._jobs.start(file, report, partial(self._record, file, report))
         except InvalidFile as broken:
             return self._file_page(file, _problems(broken))
         except Reject as error:
@@ -251,7 +252,9 @@ class ImportPage:
         return self._jobs.find(file_id, await self._who(request))
 
     async def _record(self, file: UploadedFile, report: ImportReport) -> None:
-        details = {"as": report.as_, "days": report.days}
+        """Says in the audit log that an import begins, or once it has ended what it was."""
+        ended = report.counts() if file.job and file.job.report is report else {}
+        details = {"as": report.as_, "days": report.days, **ended}
         async with self._engine.begin() as connection:
             await record(connection, file.owner, "import", f"file {file.name}", details)
 

@@ -2,6 +2,7 @@
 there, to `/v1/import`.
 """
 
+import uuid
 from types import TracebackType
 from typing import Self, TypeVar, get_args
 
@@ -9,7 +10,7 @@ import aiohttp
 import msgspec
 
 from services.ingest.importing.facts import Facts
-from services.ingest.importing.run import Batch, RefusedRow
+from services.ingest.importing.run import Batch, ImportReport, RefusedRow
 from services.ingest.importing.table import Row
 from services.ingest.sources.imports import PATH
 from services.shared.errors import Kind, Reject, Retry
@@ -43,13 +44,16 @@ class ReceivedAnswer(msgspec.Struct):
 
 
 class RemoteIngest:
-    """A session with an ingest; `url` is its address, `key` a key of scope `secret`."""
+    """A session with an ingest; `url` is its address, `key` a key of scope `secret`, `file` the
+    name of what is imported.
+    """
 
     encodes = True
 
-    def __init__(self, url: str, key: str, import_as: str, days: int) -> None:
+    def __init__(self, url: str, key: str, import_as: str, days: int, file: str = "") -> None:
         self._url, self._key = url.rstrip("/").removesuffix(PATH) + PATH, key
-        self._params = {"as": import_as, "days": str(days)}
+        self._params = {"as": import_as, "days": str(days), "import": uuid.uuid4().hex}
+        self._params |= {"file": file} if file else {}
 
     async def __aenter__(self) -> Self:
         headers = {"Authorization": f"Bearer {self._key}"}
@@ -67,6 +71,11 @@ class RemoteIngest:
     async def facts(self) -> Facts:
         """The facts of the installation there. Raises Retry, Reject."""
         return _decoded(await self._ask("GET"), Facts)
+
+    async def end(self, report: ImportReport) -> None:
+        """Says there how many rows there were. Raises Retry, Reject."""
+        self._params |= {name: str(count) for name, count in report.counts().items()}
+        await self._ask("POST", b"[]")
 
     async def put(self, batch: Batch) -> list[RefusedRow]:
         """Posts the batch in pieces that ingest takes; returns the rows that it refused."""

@@ -67,6 +67,10 @@ class ImportReport(msgspec.Struct):
     remarks: dict[str, int] = {}
     first: list[RejectedExample] = []
 
+    def counts(self) -> dict[str, int]:
+        """What the audit log says of it when it has ended."""
+        return {"rows": self.rows, "accepted": self.accepted, "rejected": self.rejected}
+
     def as_json(self) -> dict[str, Any]:
         """The report as one JSON object."""
         found: dict[str, Any] = msgspec.to_builtins(self)

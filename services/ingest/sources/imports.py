@@ -50,5 +50,5 @@ SOURCE = Source(
     sample=canonical.sample,
     scopes=("secret",),
     provenance=provenance,
-    parameters=Names({"as", "days", "key"}),
+    parameters=Names({"as", "days", "key", "file", "import", "rows", "accepted", "rejected"}),
 )

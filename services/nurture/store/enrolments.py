@@ -7,13 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from asyncpg.pgproto.pgproto import UUID
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.enrolment import Enrolment, merged
 from services.nurture.store.snapshots import uuids
 from services.shared.contracts.touch_reasons import WaitReason
-from services.shared.db import rows
+from services.shared.db import parsed, rows
 
 # the columns of an enrolment, in the order of its fields
 _COLUMNS = {
@@ -105,7 +104,7 @@ class EnrolmentStore:
             return
         columns = zip(*values, strict=True)
         await self._connection.execute(
-            text(_KEEP),
+            parsed(_KEEP),
             {name: list(column) for name, column in zip(_KEPT, columns, strict=True)}
             | {"playbook": playbook},
         )
@@ -118,12 +117,12 @@ class EnrolmentStore:
             return
         ids = uuids(leads)
         values = {"ids": ids, "now": now, "soon": now + SOON, "reasons": [*CHANGED_BY_NEWS]}
-        await self._connection.execute(text(_CALL), values)
+        await self._connection.execute(parsed(_CALL), values)
 
     async def call_after(self, touches: Collection[str], now: datetime) -> None:
         """The same after touches have their outcome, of the leads to which they belong by now."""
         if touches:
-            await self._connection.execute(text(_CALL_AFTER), {"ids": uuids(touches), "now": now})
+            await self._connection.execute(parsed(_CALL_AFTER), {"ids": uuids(touches), "now": now})
 
     async def outside(self, after: uuid.UUID, limit: int) -> list[str]:
         """Leads that no program has, for there was none for them or they are through with theirs;
@@ -180,7 +179,7 @@ class EnrolmentStore:
         for one in known.values():
             by_program[one.program].append(one)
         await self._connection.execute(
-            text("DELETE FROM nurture.enrolment WHERE lead_id = ANY(:ids)"),
+            parsed("DELETE FROM nurture.enrolment WHERE lead_id = ANY(:ids)"),
             {"ids": [uuid.UUID(old), uuid.UUID(new)]},
         )
         await self.keep([merged(of_one, new) for of_one in by_program.values()], "")

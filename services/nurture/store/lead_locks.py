@@ -6,8 +6,9 @@ PostgreSQL has room for some thousand locks; leads of one key wait for each othe
 
 from collections.abc import Set as AbstractSet
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.shared.db import parsed
 
 LOCK = 7166  # of all these locks; the other half is the lead's key
 KEYS = 256
@@ -22,7 +23,7 @@ async def lock_against_merges(
     exclusive = {_key(lead) for lead in merging}
     keys = sorted({_key(lead) for lead in leads} | exclusive)
     await connection.execute(
-        text(
+        parsed(
             """SELECT CASE WHEN exclusive THEN pg_advisory_xact_lock(:lock, key)
                 ELSE pg_advisory_xact_lock_shared(:lock, key) END
             FROM unnest(CAST(:keys AS int[]), CAST(:exclusive AS boolean[])) AS k(key, exclusive)"""

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK, WITH_SALES, most_careful
@@ -19,7 +18,7 @@ from services.nurture.store.lead_consents import consents_of
 from services.nurture.store.merges import LeadMerges
 from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore, uuids
 from services.shared.contracts.events import Change, ConsentState, Snapshot, keyed_hash
-from services.shared.db import rows
+from services.shared.db import parsed, rows
 
 
 class DoneContent(NamedTuple):
@@ -279,7 +278,7 @@ class LeadStore:
         return facts
 
     async def _run(self, statement: str, **values: Any) -> None:
-        await self._connection.execute(text(statement), values)
+        await self._connection.execute(parsed(statement), values)
 
 
 class _Touches:

@@ -8,13 +8,12 @@ from typing import NamedTuple, Self
 import msgspec
 import structlog
 from asyncpg.pgproto.pgproto import UUID
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.cadence import WITH_SALES
 from services.nurture.rules.lead import domain_of
 from services.shared.contracts.events import Change, Snapshot
-from services.shared.db import rows
+from services.shared.db import parsed, rows
 from services.shared.telemetry import LEADS_FAILED
 
 log = structlog.get_logger()
@@ -85,7 +84,7 @@ class SnapshotStore:
     async def _write(self, kept: Mapping[LeadKey, StoredSnapshot]) -> None:
         keys = sorted(kept)
         await self._connection.execute(
-            text(_KEEP),
+            parsed(_KEEP),
             {
                 "leads": uuids(key.lead for key in keys),
                 "products": [key.product for key in keys],

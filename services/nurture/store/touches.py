@@ -6,13 +6,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from asyncpg.pgproto.pgproto import UUID
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.store.snapshots import uuids
 from services.shared.contracts.events import Touch
 from services.shared.contracts.touch_reasons import TouchStatus
-from services.shared.db import rows
+from services.shared.db import parsed, rows
 
 # the columns that a decision fills
 _DECISION = {
@@ -135,7 +134,7 @@ class TouchStore:
         if touches:
             columns = zip(*(_checked_values(*touch) for touch in touches), strict=True)
             await self._connection.execute(
-                text(_CHECK),
+                parsed(_CHECK),
                 {name: list(column) for name, column in zip(_CHECKED, columns, strict=True)},
             )
 
@@ -173,7 +172,7 @@ class TouchStore:
         `bounced`: its receiver has not taken it.
         """
         done = await self._connection.execute(
-            text(
+            parsed(
                 """UPDATE nurture.touch SET status = :status, reason = :reason, why = :why,
                     content = :content, propensity = :propensity,
                     due_at = :due_at, sent_at = :sent_at, attempts = attempts + :attempt,
@@ -196,7 +195,7 @@ class TouchStore:
     async def move(self, touch_id: str, lead: str) -> None:
         """Gives a touch to another lead."""
         await self._connection.execute(
-            text("UPDATE nurture.touch SET lead_id = :lead WHERE id = :id"),
+            parsed("UPDATE nurture.touch SET lead_id = :lead WHERE id = :id"),
             {"id": uuid.UUID(touch_id), "lead": uuid.UUID(lead)},
         )
 

@@ -23,7 +23,7 @@ from services.ops.learning.of_leads import learn_from_leads
 from services.scorer import checking
 from services.scorer.learning.evidence import in_words
 from services.scorer.models import COLD_START, written
-from services.scorer.queries.filters import LeadFilter
+from services.scorer.queries.filters import SALES_FILTERS, LeadFilter
 from services.shared.errors import Reject
 from services.shared.playbook.loading import InvalidFile, load
 from services.shared.playbook.stage_model import Model
@@ -236,6 +236,9 @@ def forecast(
     min_fit: Annotated[float | None, typer.Option(min=0, max=100)] = None,
     min_engagement: Annotated[float | None, typer.Option(min=0, max=100)] = None,
     company: Annotated[str, typer.Option(help="Only leads of this company.")] = "",
+    sales_status: Annotated[
+        str, typer.Option(help="What sales reported last; none, or any for all.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Forecast how many leads of a list reach the outcome, with an interval, and how past forecasts
@@ -243,9 +246,12 @@ def forecast(
 
     Example: ripeline forecast --stage decision --json
     """
+    status = next((name for name in SALES_FILTERS if name == sales_status), None)
+    if status is None:
+        end(f"no status {sales_status!r}: use one of {', '.join(filter(None, SALES_FILTERS))}", 2)
     asked = LeadFilter(
         product=product, stage=stage, min_likelihood=min_likelihood, min_fit=min_fit,
-        min_engagement=min_engagement, company=company,
+        min_engagement=min_engagement, company=company, sales_status=status,
     )  # fmt: skip
     found = asyncio.run(models.forecast(current_settings(), asked))
     if as_json:

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -78,16 +78,23 @@ async def import_here(job: Job, settings: Settings, progress: Progress) -> Impor
     if not job.report.dry_run and embeds_broker(settings.kafka_bootstrap):
         sink = Paced(sink, settings)
     try:
-        return await _import(job, facts_of(load(settings.playbook)), sink, settings, progress)
+        report = await _import(job, facts_of(load(settings.playbook)), sink, settings, progress)
+        if not report.dry_run:
+            await _record(job, settings, report.counts())
+        return report
     finally:
         await publisher.close()
 
 
 async def import_through(job: Job, url: str, key: str, progress: Progress) -> ImportReport:
     """By way of another ingest, whose playbook counts."""
-    async with RemoteIngest(url, key, job.report.as_, job.report.days) as ingest:
-        sink: Sink = DryRun() if job.report.dry_run else ingest
-        return await _import(job, await ingest.facts(), sink, None, progress)
+    declared = job.report.as_, job.report.days, job.file.name
+    async with RemoteIngest(url, key, *declared) as ingest:
+        if job.report.dry_run:
+            return await _import(job, await ingest.facts(), DryRun(), None, progress)
+        report = await _import(job, await ingest.facts(), ingest, None, progress)
+        await ingest.end(report)
+        return report
 
 
 async def _import(
@@ -119,10 +126,10 @@ async def _import(
         return await Import(pipeline, job.report, rejects, progress).run()
 
 
-async def _record(job: Job, settings: Settings) -> None:
-    """Says in the audit log that the import begins."""
+async def _record(job: Job, settings: Settings, counts: Mapping[str, int] | None = None) -> None:
+    """Says in the audit log that the import begins, or with its `counts` that it has ended."""
     engine = open_engine(settings)
-    details = {"as": job.report.as_, "days": job.report.days}
+    details = {"as": job.report.as_, "days": job.report.days, **(counts or {})}
     try:
         async with engine.begin() as connection:
             await record(connection, command_line(), "import", f"file {job.file.name}", details)

@@ -28,9 +28,9 @@ from services.ops.learning.rows import (
 )
 from services.ops.learning.tables import trait_columns
 from services.scorer.model.fold import Fold
-from services.scorer.model.interpretation import Interpretation
+from services.scorer.model.interpretation import NOTHING, Interpretation
 from services.scorer.model.readings import word
-from services.scorer.model.state import Event, FoldState, View
+from services.scorer.model.state import Event, FoldState, View, packed
 from services.shared.clock import DAY, EPOCH, rfc3339
 from services.shared.contracts.events import Interaction
 from services.shared.errors import Reject
@@ -74,7 +74,8 @@ def fold_of(playbook: Playbook, model: Model | None) -> Fold:
     fold = Fold(Playbook.model_construct(**sections | ({"model": model} if model else {})))
     for signal, code in fold.model.code.items():
         if signal not in fold.playbook.model.mark_of_type:
-            reading = Interpretation(signal, signal=signal, code=code, weighs=True)
+            step = packed(code, NOTHING)
+            reading = Interpretation(signal, signal=signal, code=code, weighs=True, step=step)
             fold.interpreter.by_type.setdefault(signal, reading)
     return fold
 

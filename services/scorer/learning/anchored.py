@@ -105,10 +105,10 @@ def fitted(
         own, learning.start, learning.priors,
         shape=arrivals.towards(learning.targets), steps=steps, progress=progress,
     )  # fmt: skip
-    return _answering(with_process(model, process))
+    return answering(with_process(model, process))
 
 
-def _answering(model: Model) -> Model:
+def answering(model: Model) -> Model:
     """The model with chances to answer that do not fall from stage to stage."""
     order = np.argsort(StageModel(model).v, kind="stable")
     given = {}

@@ -86,14 +86,15 @@ def _number(text: str, *, decimal_comma: bool) -> float | None:
     if not NUMBER.fullmatch(digits):
         return None
     digits = digits.replace(" ", "").replace("'", "")
-    if decimal_comma and DOTTED.fullmatch(digits):
+    if DOTTED.fullmatch(digits) and (decimal_comma or digits.count(".") > 1):
         digits = digits.replace(".", "")
-    decimal_comma = decimal_comma or not THOUSANDS.fullmatch(digits)
-    if decimal_comma and digits.rfind(",") > digits.rfind("."):
-        digits = digits.replace(".", "").replace(",", ".", 1)
-    if digits.count(".") > 1:
-        digits = digits.replace(".", "")
-    return _finite(digits.replace(",", ""))
+    elif digits.rfind(",") > digits.rfind(".") and not (
+        THOUSANDS.fullmatch(digits) and not decimal_comma
+    ):
+        digits = digits.replace(".", "").replace(",", ".")
+    else:
+        digits = digits.replace(",", "")
+    return _finite(digits)
 
 
 def _day(text: str, form: re.Pattern[str], *, year: int, month: int, day: int) -> float | None:

@@ -486,6 +486,7 @@ async def test_until_when_an_answer_can_be_undone_is_shown(make: Make) -> None:
         assert answered["undo_until"] == "2026-06-09T09:10:00Z"
         assert (await bench.answered(found["id"], "undo"))["undo_until"] is None
     await bench.answered(found["id"], "not-reached")
+    await bench.passes(minutes=1)
     await bench.status(found["lead"], status="accepted")
     after = await bench.only()
     assert (after["status"], after["answer"], after["undo_until"]) == ("accepted", "", None)
