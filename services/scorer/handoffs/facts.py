@@ -29,9 +29,10 @@ def is_own(event: Event) -> bool:
 
 def raises(section_types: Collection[str], interpreter: Interpreter, event: Event) -> bool:
     """Whether somebody asks for a person by it, and it comes in time."""
-    reading = interpreter.interpret(event.data)
     is_late = event.received is not None and event.received - event.at > FRESH
-    return reading.type in section_types and not event.data.machine and not is_late
+    if is_late or event.data.machine:
+        return False
+    return interpreter.interpret(event.data).type in section_types
 
 
 def act_of(event: Event) -> Act:
