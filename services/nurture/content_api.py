@@ -29,6 +29,35 @@ _PREVIEW: dict[str, Any] = {
     "text": "Hello Grace, …",
     "html": "<!doctype html>…",
 }
+_CELL: dict[str, Any] = {"stage": "awareness", "persona": "buyer", "topic": "cost"}
+_LIBRARY: dict[str, Any] = {
+    "stages": ["awareness"],
+    "personas": ["buyer"],
+    "topics": ["cost"],
+    "languages": ["en"],
+    "cells": [_CELL | {"items": ["budget-questions"]}],
+    "gaps": [
+        {"stage": "awareness", "persona": "buyer", "language": "en", "items": 1, "needed": 3,
+         "why": "1 item in en, 3 needed"},
+    ],
+    "overload": [],
+    "ending": [{"item": "budget-questions", "valid_until": "2026-05-20", "ended": False}],
+    "unused": [],
+    "items": [
+        {"id": "budget-questions", "title": "Questions before the budget", "stages": ["awareness"],
+         "personas": ["buyer"], "products": [], "topic": "cost", "format": "article", "distance": 0,
+         "language": "en", "countries": [], "valid_until": "2026-05-20",
+         "objective": "Cost is seen as something to be steered", "state": "live"},
+    ],
+    "exhausted": [
+        {"program": "buyer-track", "stage": "awareness", "persona": "buyer", "language": "en",
+         "readers": 40, "exhausted": 2, "soon": 5, "first_at": "2026-05-17T12:00:00Z",
+         "per_week": 1.0, "days_ahead": 14,
+         "says": "buyer-track, awareness, buyer (en): of 40 readers 2 have had everything, 5 more "
+         "will have in 14 days, at 1.0 touches a week"},
+    ],
+    "learned": [],
+}  # fmt: skip
 
 
 class CellResponse(BaseModel):
@@ -132,6 +161,8 @@ class LibraryResponse(BaseModel):
     """What can be offered today by stage, persona and topic; `unused` are ids of items in no live
     program. What is read of leads (`exhausted`, `learned`) may be some minutes old.
     """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_LIBRARY]})
 
     stages: list[str]
     personas: list[str]

@@ -3,8 +3,7 @@ batch.
 """
 
 import time
-import uuid
-from collections import ChainMap
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -27,7 +26,7 @@ from services.nurture.store.enrolments import EnrolmentStore, ProgramKey
 from services.nurture.store.leads import DoneContent, LeadStore
 from services.nurture.store.outcomes import OutcomeStore, Progressed
 from services.nurture.store.receivers import ReceiverStore
-from services.nurture.store.snapshots import LeadKey
+from services.nurture.store.snapshots import LeadKey, uuids
 from services.nurture.store.touches import Decision, TouchStore
 from services.nurture.touch_events import handed_over
 from services.shared.clock import Clock
@@ -59,8 +58,7 @@ class Handler:
             if record.topic == CONSENTS:
                 return decode_consent(record.value)
             event = decode_change(record.value)
-            for lead in (event.data.lead, *event.data.merged):
-                uuid.UUID(lead)
+            uuids([event.data.lead, *event.data.merged])
             return event
         except ValueError as error:
             raise Reject(f"not readable: {error}", where=record.topic) from error
@@ -123,7 +121,9 @@ class Handler:
         enrolments = await store.of(ids[event.data.lead] for event in undecided)
         decisions: list[Decision] = []
         new_enrolments: dict[ProgramKey, Enrolment] = {}
-        in_programs = ChainMap(new_enrolments, enrolments)
+        in_programs: dict[str, dict[str, Enrolment]] = defaultdict(dict)  # by lead and program
+        for one in enrolments.values():
+            in_programs[one.lead][one.program] = one
         for event in undecided:
             key = _key(event, ids)
             lead = known.get(key) or Lead(key.lead, event.data.snapshot or Snapshot(stage=UNKNOWN))
@@ -131,16 +131,12 @@ class Handler:
                 TIME_ZONES_UNREADABLE.inc()
             elapsed_ms = (time.time() - event.postedat) * 1000 if event.postedat else None
             if event.type == STAGE_CHANGED:
-                of_lead = {
-                    program.id: one
-                    for program in self._rules.playbook.programs
-                    if (one := in_programs.get(ProgramKey(lead.id, program.id)))
-                }
-                answers = answers_to_stage(self._rules, event, lead, now, of_lead)
+                answers = answers_to_stage(self._rules, event, lead, now, in_programs[lead.id])
                 touches = [answer.touch for answer in answers]
-                for one in (answer.enrolment for answer in answers):
-                    if one:
-                        in_programs[ProgramKey(one.lead, one.program)] = one
+                for begun in (answer.enrolment for answer in answers):
+                    if begun:
+                        in_programs[begun.lead][begun.program] = begun
+                        new_enrolments[ProgramKey(begun.lead, begun.program)] = begun
             else:
                 touches = answers_to_requests(self._rules, event, lead, now)
             decisions += [Decision(touch, elapsed_ms) for touch in touches]

@@ -72,7 +72,7 @@ class Scheduler:
         self._gate_holds = False  # something that is due
 
     def also(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Has `work` done in each turn, before what is due is sent."""
+        """Has `work` done as often as there is a poll, before what is due is sent."""
         self._also.append(work)
 
     def stop(self) -> None:
@@ -85,16 +85,15 @@ class Scheduler:
         self._notified.set()
 
     async def run(self, heartbeat: Heartbeat) -> None:
-        """Sends until stopped, or cancelled."""
+        """Sends until stopped, or cancelled; looks after the rest as often as it polls."""
+        looked_at = -self._poll_seconds
         while not self._stopping:
             heartbeat()
             taken = 0
             try:
-                await self.recover()
-                await self.give_up()
-                await self.told.refresh()
-                for work in self._also:
-                    await work()
+                if time.monotonic() - looked_at >= self._poll_seconds:
+                    await self._look_after()
+                    looked_at = time.monotonic()
                 taken = await self.send_batch()
             except Exception as error:
                 if not is_transient(error):
@@ -102,6 +101,14 @@ class Scheduler:
                 log.warning("scheduler_waits", reason=type(error).__name__)
             if taken < BATCH:
                 await self._pause()
+
+    async def _look_after(self) -> None:
+        """What does not depend on something having become due."""
+        await self.recover()
+        await self.give_up()
+        await self.told.refresh()
+        for work in self._also:
+            await work()
 
     async def _pause(self) -> None:
         if self._stopping:

@@ -19,6 +19,7 @@ from services.ops.cli import (
     handoffs,
     importing,
     keys,
+    leads,
     lift,
     mail,
     model,
@@ -32,6 +33,7 @@ from services.ops.cli import (
     system,
 )
 from services.ops.cli.addressing import AnywhereSystem, choose_system
+from services.ops.cli.options import own_process
 from services.shared.db import is_away, refusal_of
 from services.shared.errors import Reject, Retry
 from services.shared.logs import configure_logs
@@ -75,6 +77,7 @@ app.add_typer(content.app, name="content")
 app.add_typer(audience.app, name="audience")
 app.add_typer(handoffs.app, name="handoffs")
 app.add_typer(sending.brake, name="brake")
+sending.lead.command("show")(leads.show)
 app.add_typer(sending.lead, name="lead")
 app.add_typer(sending.spool, name="spool")
 app.add_typer(channels.channel, name="channel")
@@ -87,6 +90,7 @@ app.command()(audit.audit)
 
 def main() -> None:
     """The console script: errors that people can mend come as sentences."""
+    own_process()
     configure_logs("ops", "warning")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it meets comes as a sentence
     try:

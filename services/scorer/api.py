@@ -4,13 +4,15 @@ page for people.
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from msgspec.structs import replace
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer import audit, estimates, handoff_api, reporting
 from services.scorer.dependencies import (
+    QUERY_KEY,
+    REPORT_KEY,
     Backend,
     BackendDep,
     FilterParameters,
@@ -18,9 +20,6 @@ from services.scorer.dependencies import (
     LeadReference,
     Moment,
     Product,
-    may_query,
-    may_report,
-    only_declared,
     parse_time,
 )
 from services.scorer.handoffs.answers import HandoffAnswers
@@ -40,6 +39,8 @@ from services.scorer.queries.responses import (
     PendingReportResponse,
 )
 from services.scorer.queries.sales_status import SalesReport, SalesReports
+from services.scorer.queries.summary import words_of
+from services.scorer.queries.summary_response import LeadInFullResponse
 from services.scorer.queries.timeline import TimelineQueries, TimelineResponse
 from services.scorer.queries.use import QueryUse
 from services.scorer.scoring import Scoring
@@ -47,7 +48,7 @@ from services.scorer.ui import routes as page
 from services.shared.errors import Reject
 from services.shared.http import web
 from services.shared.http.acting import Acting
-from services.shared.http.keys import BEARER, ApiKeys
+from services.shared.http.keys import ApiKeys
 from services.shared.http.paging import MAX_CURSOR, Cursors
 from services.shared.http.problems import problem_response, refusals
 from services.shared.http.rates import RateLimits
@@ -55,8 +56,6 @@ from services.shared.http.responses import add_response_types, documented, json_
 from services.shared.messaging.kafka import Publisher
 from services.shared.settings import Settings
 
-QUERY_KEY = [Depends(BEARER), Depends(may_query), Depends(only_declared)]
-REPORT_KEY = [Depends(BEARER), Depends(may_report), Depends(only_declared)]
 MERGED_AWAY: dict[int | str, dict[str, Any]] = {
     308: {"description": "The lead was merged into another; Location is that one's address"}
 }
@@ -111,6 +110,7 @@ def create_app(
         app,
         [
             LeadResponse,
+            LeadInFullResponse,
             LeadsResponse,
             LedgerResponse,
             TimelineResponse,
@@ -207,13 +207,23 @@ async def look_up_by_address() -> Response:
 @router.get(
     "/{lead_id}",
     dependencies=QUERY_KEY,
-    responses=documented(200, "The lead", examples.LEAD) | MERGED_AWAY | refusals(404),
+    responses=documented(200, "The lead", examples.LEAD_IN_FULL) | MERGED_AWAY | refusals(404),
 )
-async def get_lead(backend: BackendDep, lead_id: LeadId, product: Product, at: Moment) -> Response:
-    """One lead with its numbers for this moment, or for `at`; 308 where it was merged into
-    another.
+async def get_lead(
+    backend: BackendDep,
+    lead_id: LeadId,
+    product: Product,
+    at: Moment,
+    summary: Annotated[bool, Query(description="with the reasons, which are a fold more")] = False,
+) -> Response:
+    """One lead with its numbers for this moment, or for `at`, and where `summary` is asked for in
+    short why; 308 where it was merged into another.
     """
-    return json_response(LeadResponse.of(await backend.leads.lead(lead_id, product, at)))
+    if not summary:
+        lead = await backend.leads.lead(lead_id, product, at)
+        return json_response(LeadInFullResponse.in_full(lead, None))
+    found = await backend.leads.in_full(lead_id, product, at)
+    return json_response(LeadInFullResponse.in_full(found.lead, found.summary))
 
 
 @router.get(
@@ -223,7 +233,8 @@ async def get_lead(backend: BackendDep, lead_id: LeadId, product: Product, at: M
 )
 async def explain(backend: BackendDep, lead_id: LeadId, product: Product, at: Moment) -> Response:
     """Why this likelihood: start + Σ delta = logit(likelihood)."""
-    return json_response(LedgerResponse.of(await backend.leads.explain(lead_id, product, at)))
+    ledger = await backend.leads.explain(lead_id, product, at)
+    return json_response(LedgerResponse.of(ledger, words_of(backend.scoring.playbook)))
 
 
 @router.get(

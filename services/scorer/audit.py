@@ -3,12 +3,11 @@
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from services.scorer.dependencies import BackendDep, Period, may_query, only_declared
-from services.shared.http.keys import BEARER
+from services.scorer.dependencies import QUERY_KEY, BackendDep, Period
 from services.shared.http.paging import MAX_CURSOR, Position
 from services.shared.http.parameters import NO_NUL
 from services.shared.http.problems import refusals
@@ -19,7 +18,7 @@ from services.shared.people.audit_log import AuditFilter, AuditLine, as_csv, lin
 router = APIRouter(
     prefix="/v1",
     tags=["audit"],
-    dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],
+    dependencies=QUERY_KEY,
     generate_unique_id_function=lambda route: route.name,
     responses=refusals(400, 401, 403, 422, 429, 503),
 )

@@ -61,6 +61,16 @@ async def checks(connection: AsyncConnection, most: int = 400) -> list[Checked]:
     ]
 
 
+async def alike(connection: AsyncConnection) -> dict[str, Any] | None:
+    """What the last check found came of leads by their likelihood; None before one that tells."""
+    found = await rows(
+        connection,
+        "SELECT CAST(body AS json) -> 'alike' AS alike FROM scorer.model_check "
+        "ORDER BY day DESC LIMIT 1",
+    )
+    return found[0].alike if found else None
+
+
 async def check(settings: Settings) -> dict[str, Any] | None:
     """Checks the running model now, keeps what was found, and puts a recalibrated version in use;
     None where another process is at it.

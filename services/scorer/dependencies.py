@@ -27,7 +27,7 @@ from services.shared.contracts.identity import Identifier
 from services.shared.errors import Reject
 from services.shared.http import parameters
 from services.shared.http.acting import acts
-from services.shared.http.keys import ApiKeys, bearer
+from services.shared.http.keys import BEARER, ApiKeys, bearer
 from services.shared.http.paging import Cursors
 from services.shared.http.rates import RateLimits
 from services.shared.playbook.sections import UNKNOWN
@@ -212,3 +212,7 @@ class Period(BaseModel):
             for name, text in (("since", self.since), ("until", self.until))
         )
         return since, until
+
+
+QUERY_KEY = [Depends(BEARER), Depends(may_query), Depends(only_declared)]
+REPORT_KEY = [Depends(BEARER), Depends(may_report), Depends(only_declared)]

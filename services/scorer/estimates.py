@@ -3,9 +3,9 @@
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 
-from services.scorer.dependencies import BackendDep, FilterParameters, may_query, only_declared
+from services.scorer.dependencies import QUERY_KEY, BackendDep, FilterParameters
 from services.scorer.queries.model import (
     AlarmResponse,
     ForecastResponse,
@@ -13,7 +13,6 @@ from services.scorer.queries.model import (
     PastForecast,
     UseResponse,
 )
-from services.shared.http.keys import BEARER
 from services.shared.http.problems import refusals
 from services.shared.http.responses import documented, json_response
 
@@ -42,7 +41,7 @@ FORECAST = ForecastResponse(
 router = APIRouter(
     prefix="/v1",
     tags=["model"],
-    dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],
+    dependencies=QUERY_KEY,
     generate_unique_id_function=lambda route: route.name,
     responses=refusals(400, 401, 403, 422, 429, 503),
 )

@@ -4,10 +4,10 @@ import uuid
 from typing import Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.scorer.dependencies import BackendDep, may_query, may_report, only_declared
+from services.scorer.dependencies import QUERY_KEY, REPORT_KEY, BackendDep
 from services.scorer.handoffs.answers import Details
 from services.scorer.handoffs.records import Answer, Status
 from services.scorer.handoffs.responses import (
@@ -18,16 +18,13 @@ from services.scorer.handoffs.responses import (
     HandoffsResponse,
 )
 from services.shared.http.acting import Acting
-from services.shared.http.keys import BEARER
 from services.shared.http.paging import MAX_CURSOR
+from services.shared.http.parameters import NO_NUL
 from services.shared.http.problems import refusals
 from services.shared.http.responses import documented, json_response
 from services.shared.people.audit import Actor
 
 RESPONSES: list[type[msgspec.Struct]] = [HandoffResponse, HandoffsResponse]
-NO_NUL = r"^[^\x00]*$"  # which PostgreSQL stores in no text
-QUERY_KEY = [Depends(BEARER), Depends(may_query), Depends(only_declared)]
-REPORT_KEY = [Depends(BEARER), Depends(may_report), Depends(only_declared)]
 ANSWERED = documented(200, "The hand-off with the answer", EXAMPLE) | refusals(404, 409, 413)
 router = APIRouter(
     prefix="/v1/handoffs",

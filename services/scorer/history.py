@@ -3,8 +3,6 @@
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -12,23 +10,27 @@ from services.scorer.model import window
 from services.scorer.model.profile import Profile, add
 from services.scorer.model.state import Event
 from services.scorer.model.window import Known
-from services.shared.clock import to_us
-from services.shared.contracts.events import decode_interaction
+from services.scorer.profile_parts import ProfileParts
+from services.scorer.stored_events import AFTER_ALL, COLUMNS, event_of, events_between
 from services.shared.db import rows
 
 ALWAYS = (1 << 62) - 1  # µs; after all events
-COLUMNS = "occurred_at, uid, received_at, body"
-SLICE = 1000  # events of a whole history in hand at once
 AT_ONCE = 20_000  # events of several leads in hand at once
 
 
 class History:
     """The stored events of leads, inside one transaction; `declared` are the traits that the
-    playbook names.
+    playbook names. `parts`, where given, are made again with the profile of a long lead that is
+    made of all its events.
     """
 
-    def __init__(self, connection: AsyncConnection, declared: frozenset[str]) -> None:
-        self._connection, self._declared = connection, declared
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        declared: frozenset[str],
+        parts: ProfileParts | None = None,
+    ) -> None:
+        self._connection, self._declared, self.parts = connection, declared, parts
 
     async def known(
         self,
@@ -78,7 +80,7 @@ class History:
         )
         newest: dict[uuid.UUID, list[Event]] = defaultdict(list)
         for lead, *event in found:
-            newest[lead].append(_event(*event))
+            newest[lead].append(event_of(*event))
         for events in newest.values():
             events.sort(key=window.place)
         return newest
@@ -93,27 +95,13 @@ class History:
                 if event.uid not in but_for:
                     add(profile, event, self._declared)
             return profile
-        async for event in self._all(lead, until):
+        if self.parts:
+            return await self.parts.renew(lead)
+        end = until, AFTER_ALL[1]
+        async for event in events_between(self._connection, lead, until=end):
             if event.uid not in but_for:
                 add(profile, event, self._declared)
         return profile
-
-    async def _all(self, lead: uuid.UUID, until: int) -> AsyncIterator[Event]:
-        """All events of a lead in the order of the fold."""
-        at, uid = -ALWAYS, uuid.UUID(int=0)
-        while True:
-            found = await rows(
-                self._connection,
-                f"SELECT {COLUMNS} FROM scorer.event WHERE lead_id = :lead "
-                "AND (occurred_at, uid) > (:at, :uid) AND occurred_at <= :until "
-                "ORDER BY occurred_at, uid LIMIT :slice",
-                lead=lead, at=at, uid=uid, until=until, slice=SLICE,
-            )  # fmt: skip
-            for row in found:
-                yield _event(*row)
-            if len(found) < SLICE:
-                return
-            at, uid = found[-1].occurred_at, found[-1].uid
 
     async def _milestones(
         self, profiles: Mapping[uuid.UUID, Profile]
@@ -133,13 +121,9 @@ class History:
                 f"SELECT {COLUMNS} FROM scorer.event WHERE uid = ANY(:uids)",
                 uids=list(wanted),
             )
-            for event in (_event(*row) for row in found):
+            for event in (event_of(*row) for row in found):
                 milestones[wanted[event.uid]].append(event)
         return milestones
-
-
-def _event(at: int, uid: Any, received: datetime, body: str) -> Event:
-    return Event(at, uid.hex, decode_interaction(body), to_us(received))
 
 
 def _most(profile: Profile | None) -> int:

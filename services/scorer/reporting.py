@@ -3,10 +3,10 @@
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
-from services.scorer.dependencies import BackendDep, Period, may_query, only_declared
+from services.scorer.dependencies import QUERY_KEY, BackendDep, Period
 from services.scorer.queries.reports import (
     Asked,
     Counted,
@@ -21,7 +21,6 @@ from services.scorer.reports.made_or_born import Bar, MadeOrBorn, Peaks, Shares
 from services.scorer.reports.shares import Share
 from services.scorer.reports.sources import DAYS, Equivalence, Worth
 from services.scorer.reports.tables import Column, ReportTable
-from services.shared.http.keys import BEARER
 from services.shared.http.paging import MAX_CURSOR
 from services.shared.http.parameters import NO_NUL
 from services.shared.http.problems import refusals
@@ -83,7 +82,7 @@ RESPONSES: list[type[msgspec.Struct]] = [
 router = APIRouter(
     prefix="/v1/reports",
     tags=["reports"],
-    dependencies=[Depends(BEARER), Depends(may_query), Depends(only_declared)],
+    dependencies=QUERY_KEY,
     generate_unique_id_function=lambda route: route.name,
     responses=refusals(400, 401, 403, 422, 429, 503),
 )

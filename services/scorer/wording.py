@@ -52,6 +52,8 @@ SIGNALS: Mapping[str, str] = {
     "rejection": "was sent back by sales, the process starts again",
     "refund": "got its money back, the process starts again",
 }
+# what pages, forms and answers to mails make of an act, whatever its type
+SAID_BY_SIGNAL = frozenset({"pricing", "demo", "enquiry", "open", "click"})
 SCANNED = "our mail was clicked, but a machine clicked in it within seconds"
 TYPES: Mapping[str, str] = {type_.value: type_.phrase for type_ in EventType}
 CAUSES: Mapping[Cause, str] = {
@@ -198,7 +200,7 @@ def _phrase(data: Interaction, reading: Interpretation) -> str:
     """By the part in a touch, or by the signal where a page or form makes more of an act; else by
     the type.
     """
-    if reading.signal in ("pricing", "demo", "enquiry"):
+    if reading.signal in SAID_BY_SIGNAL:
         return SIGNALS[reading.signal]
     if reading.touch_part in SIGNALS:
         return SIGNALS[reading.touch_part]
@@ -242,8 +244,8 @@ def _spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
-def line_text(line: Line) -> str:
-    """A ledger line with the ids and addresses that its event names."""
+def line_in_words(line: Line, library: Mapping[str, Content]) -> str:
+    """A ledger line as people read it: a content by its title, else the address."""
     match line.kind:
         case "silence":
             return f"{_days(line.silence)} without a sign"
@@ -251,18 +253,17 @@ def line_text(line: Line) -> str:
             return SCANNED
         case "attributes":
             return _fit_text(line.fit) if line.fit else ""
-    text = SIGNALS.get(line.signal, _spaced(line.signal))
-    if line.content_id:
-        return f"{text} ({line.content_id})"
+    text = act_of_line(line)
+    if content := line.content or line.content_id:
+        return f"{text}: “{title_of(content, library)}”"
     return f"{text} ({line.url.partition('?')[0][:LONGEST]})" if line.url else text
 
 
-def line_in_words(line: Line, library: Mapping[str, Content]) -> str:
-    """A ledger line as people read it: a content by its title."""
-    if line.kind != "event" or not line.content:
-        return line_text(line)
-    phrase = SIGNALS.get(line.signal, _spaced(line.signal))
-    return f"{phrase}: “{title_of(line.content, library)}”"
+def act_of_line(line: Line) -> str:
+    """What somebody did, by the type of the event where that says more than the signal."""
+    if line.kind == "event" and line.signal not in SAID_BY_SIGNAL and line.type in TYPES:
+        return TYPES[line.type]
+    return SIGNALS.get(line.signal) or _spaced(line.type or line.signal)
 
 
 def _fit_text(change: FitChange) -> str:

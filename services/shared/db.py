@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -232,14 +233,20 @@ async def _tell_who_blocks(engine: AsyncEngine, pid: int) -> None:
                 log.error("migration_waits", blocked_by=[row._asdict() for row in found])
 
 
+@lru_cache(1024)
+def parsed(statement: str) -> TextClause:
+    """A statement that is executed again and again: SQLAlchemy reads it and finds its key once."""
+    return text(statement)
+
+
 async def rows(connection: AsyncConnection, statement: str, /, **values: Any) -> list[Any]:
     """All rows of a statement."""
-    return list((await connection.execute(text(statement), values)).all())
+    return list((await connection.execute(parsed(statement), values)).all())
 
 
 async def value(connection: AsyncConnection, statement: str, /, **values: Any) -> Any:
     """The first column of the first row, or None."""
-    return (await connection.execute(text(statement), values)).scalar()
+    return (await connection.execute(parsed(statement), values)).scalar()
 
 
 class Table(NamedTuple):
@@ -293,5 +300,5 @@ async def overwrite(
     if records:
         columns = zip(*records, strict=True)
         await connection.execute(
-            text(table.upsert), dict(zip(table.types, map(list, columns), strict=True))
+            parsed(table.upsert), dict(zip(table.types, map(list, columns), strict=True))
         )

@@ -19,6 +19,7 @@ from tests.bench import (
     folding,
     importing,
     ingest,
+    learning,
     pages,
     programs,
     reading,
@@ -30,7 +31,21 @@ from tests.bench.measure import Line, Outcome, report_progress
 from tests.bench.world import World
 
 Benchmark = Callable[[World], Awaitable[Outcome]]
-NAMES = ("P1", "P2", "P4", "P8", "P9", "P11", "P12", "P13", "P14", "P15", "long_lead", "import")
+NAMES = (
+    "P1",
+    "P2",
+    "P4",
+    "P8",
+    "P9",
+    "P11",
+    "P12",
+    "P13",
+    "P14",
+    "P15",
+    "long_lead",
+    "learn",
+    "import",
+)
 WITH_SERVERS: dict[str, Benchmark] = {  # in the order in which one's backlog is not another's
     "long_lead": scoring.long_lead,
     "P4": scoring.applying,
@@ -42,6 +57,7 @@ WITH_SERVERS: dict[str, Benchmark] = {  # in the order in which one's backlog is
     "P8": whole.webhook_to_decision,
     "P1": ingest.singles,
     "P2": ingest.batches,
+    "learn": learning.slowed,
     "import": importing.files,
 }
 MEMORY_GOAL = 200  # MiB a service

@@ -156,7 +156,7 @@ async def test_what_happens_appears_while_one_watches(system: Any, browser: Brow
     assert not wrong
 
 
-async def test_a_lead_shows_its_curve_its_points_and_what_was_decided(
+async def test_a_lead_shows_its_reasons_its_curve_and_what_was_decided(
     system: Any, browser: Browser
 ) -> None:
     email = address()
@@ -165,6 +165,7 @@ async def test_a_lead_shows_its_curve_its_points_and_what_was_decided(
         type="demo_requested",
         email=email,
         traits={"name": "Grace", "title": "Plant manager"},
+        properties={"budget": "5000 EUR"},
     )
     page, wrong = await visit(browser, system)
 
@@ -178,12 +179,18 @@ async def test_a_lead_shows_its_curve_its_points_and_what_was_decided(
     assert await picture.locator("path.area").count() == 4
     await page.get_by_text("The same as a table").click()
     await expect(page.locator("table.numbers")).to_contain_text("%")
-    await expect(page.locator("table.ledger")).to_contain_text("Asked for a demo")
-    points = [
-        float(points.replace("−", "-"))
-        for points in await page.locator("table.ledger td.points").all_inner_texts()
-    ]
-    assert sum(points[:-1]) == pytest.approx(points[-1], abs=0.05 * len(points))
+    await expect(page.locator(".sentence")).to_contain_text("Grace asked for a demo on")
+    ledger = page.locator("table.ledger")
+    await expect(ledger).to_be_hidden()
+    await page.get_by_role("heading", name="Why this chance").click()
+    await expect(ledger).to_contain_text("Asked for a demo")
+    bar = ledger.get_by_role("img", name="raises it").first
+    await expect(bar).to_be_visible()
+    act = page.locator(".history details.properties", has_text="Asked for a demo")
+    await expect(act.get_by_text("5000 EUR")).to_be_hidden()
+    await act.locator("summary").focus()
+    await page.keyboard.press("Enter")
+    await expect(act.get_by_text("5000 EUR")).to_be_visible()
     await expect(page.locator(".history")).to_contain_text("Asked for a demo")
     assert not wrong
 
@@ -254,7 +261,7 @@ async def test_an_item_is_read_as_a_lead_and_sent_as_a_test_by_keyboard(
     page, wrong = await visit(browser, system, viewport=PHONE)
     await page.goto(f"{system.scorer}/content")
     await page.get_by_role("link", name="proof").first.press("Enter")
-    await page.locator("#items").get_by_role("link", name="bottling").press("Enter")
+    await page.locator("#library").get_by_role("link", name="bottling").press("Enter")
     await page.get_by_label("Lead, by name").fill(email)
     await page.keyboard.press("Enter")
     mail = page.frame_locator("#mail iframe").locator("body")
@@ -303,7 +310,7 @@ async def test_on_a_phone_sections_fold_and_what_is_asked_for_is_open(
     page, wrong = await visit(browser, system, viewport=PHONE)
     await page.goto(f"{system.scorer}/leads/{lead}")
     folded = page.locator("details.fold")
-    assert await folded.count() == 6
+    assert await folded.count() == 5
     assert not await folded.evaluate_all("all => all.some((each) => each.open)")
     await expect(page.get_by_role("link", name="0151 2345678").first).to_be_visible()
     await expect(page.locator(".history")).to_be_hidden()

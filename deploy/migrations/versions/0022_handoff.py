@@ -62,6 +62,7 @@ CREATE INDEX handoff_status ON scorer.handoff (status, coalesce(opened_at, detec
 CREATE INDEX handoff_owner ON scorer.handoff (owner, coalesce(opened_at, detected_at), id);
 CREATE INDEX handoff_opened ON scorer.handoff (opened_at) WHERE opened_at IS NOT NULL;
 CREATE INDEX handoff_next ON scorer.handoff (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX handoff_meeting ON scorer.handoff (meeting_on) WHERE meeting_on IS NOT NULL;
 CREATE INDEX handoff_waiting ON scorer.handoff (status) WHERE status = 'next';
 CREATE TABLE scorer.handoff_step (
     handoff_id uuid NOT NULL,

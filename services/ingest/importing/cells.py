@@ -56,7 +56,7 @@ def values_of(equals: Sequence[str]) -> frozenset[str]:
     """The folded values that count, by the mapping's `equals`; all words for yes where there is
     none.
     """
-    return frozenset(map(folded, equals)) or YES
+    return frozenset(WHOLE.sub(r"\1", folded(each)) for each in equals) or YES
 
 
 @lru_cache(maxsize=1024)

@@ -204,6 +204,10 @@ class Mapping(FrozenModel):
         """The columns that only a mapping of another form needs."""
         yield from ()
 
+    def further_times(self) -> Iterator[tuple[Time | None, tuple[Step, ...]]]:
+        """The times that only a mapping of another form has, and where it says so."""
+        yield from ()
+
 
 def dated(mapping: Mapping) -> Iterator[tuple[Time, tuple[Step, ...]]]:
     """Every time of the mapping that stands in a column, and where it says so."""
@@ -211,6 +215,7 @@ def dated(mapping: Mapping) -> Iterator[tuple[Time, tuple[Step, ...]]]:
     times += [(rule.at, ("consent", n, "at")) for n, rule in enumerate(mapping.consent)]
     if mapping.outcome:
         times.append((mapping.outcome.time, ("outcome", "time")))
+    times += mapping.further_times()
     yield from ((time, where) for time, where in times if time and time.column)
 
 

@@ -1,5 +1,6 @@
 """Which programs answer, and which content moves the lead one step on. Pure."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Set
 from datetime import date, datetime
 from functools import lru_cache
@@ -50,6 +51,17 @@ class Chosen(NamedTuple):
     propensity: float
 
 
+class _Reader(NamedTuple):
+    """A lead as items are chosen for it at a stage: how commercial they may be, who it is and what
+    it reads.
+    """
+
+    lead: Lead
+    reach: int
+    persona: str
+    language: str
+
+
 class Library:
     """The programs and the content of one playbook; `evidence` is what has been learned of it."""
 
@@ -57,6 +69,13 @@ class Library:
         self.evidence = evidence
         self._playbook = playbook
         self._items = playbook.content_by_id
+        # by program and stage, in the author's order
+        self._items_at: dict[tuple[str, str], list[Content]] = defaultdict(list)
+        for program in playbook.programs:
+            for item in (self._items[name] for name in program.items):
+                if item.state == "live" and not item.service:
+                    for stage in dict.fromkeys(item.stages):
+                        self._items_at[program.id, stage].append(item)
         self._programs = {program.id: program for program in playbook.programs}
         self._live = [
             program for program in playbook.programs if playbook.state_of(program) != "draft"
@@ -187,12 +206,12 @@ class Library:
         unanswered is told by another angle or channel, where there is one. By the calendar it is
         the author's order alone.
         """
-        items = (self._playbook.content_by_id[name] for name in program.items)
+        reader, topics = self._reader(lead, stage), topics_of(lead.snapshot.traits)
         suitable = [
             item
-            for item in items
-            if is_wanted(item, lead.snapshot.traits)
-            and self.suits(lead, stage, item, now)
+            for item in self._at_stage(program, lead, stage)
+            if (topics is None or is_among(item.topic, topics))
+            and self._suits_reader(reader, item, now)
             and channel in ("", channel_of(program, item))
             and self._may_go(lead, program, item)
         ]
@@ -244,8 +263,8 @@ class Library:
 
     def unwanted(self, lead: Lead, stage: str, program: Program, now: datetime) -> list[str]:
         """The topics of the items that would suit the lead, had it not chosen others."""
-        items = (self._playbook.content_by_id[name] for name in program.items)
-        topics = (item.topic for item in items if self.suits(lead, stage, item, now))
+        reader, items = self._reader(lead, stage), self._at_stage(program, lead, stage)
+        topics = (item.topic for item in items if self._suits_reader(reader, item, now))
         return list(dict.fromkeys(topics))
 
     def suits(self, lead: Lead, stage: str, item: Content, now: datetime) -> bool:
@@ -253,19 +272,37 @@ class Library:
         nor held by a person, its prerequisites done, and not too commercial. By the calendar every
         stage before the purchase is alike, and a prerequisite may have been sent.
         """
+        is_open = self._is_open(item, lead, stage)
+        return is_open and self._suits_reader(self._reader(lead, stage), item, now)
+
+    def _at_stage(self, program: Program, lead: Lead, stage: str) -> list[Content]:
+        """The program's items that may go out at a stage."""
+        if self.by_calendar(lead):
+            items = (self._items[name] for name in program.items)
+            return [item for item in items if self._is_open(item, lead, stage)]
+        return self._items_at.get((program.id, stage), [])
+
+    def _is_open(self, item: Content, lead: Lead, stage: str) -> bool:
+        is_live = item.state == "live" and not item.service
+        return is_live and self._is_stage_of(item.stages, lead, stage)
+
+    def _reader(self, lead: Lead, stage: str) -> _Reader:
         traits = lead.snapshot.traits
+        reach = self.max_distance(lead, stage)
+        return _Reader(lead, reach, self.persona(traits).id, self.language(traits))
+
+    def _suits_reader(self, reader: _Reader, item: Content, now: datetime) -> bool:
+        """What `suits` asks, but for the stage."""
+        lead, traits = reader.lead, reader.lead.snapshot.traits
         return (
-            self._is_stage_of(item.stages, lead, stage)
-            and item.distance <= self.max_distance(lead, stage)
+            item.distance <= reader.reach
             and item.id not in lead.seen
             and item.id not in lead.held
             and self._had(lead) >= {*item.prerequisites}
-            and (not item.personas or self.persona(traits).id in item.personas)
+            and (not item.personas or reader.persona in item.personas)
             and (not item.products or lead.snapshot.product in item.products)
-            and item.language.lower()[:2] == self.language(traits)
+            and item.language.lower()[:2] == reader.language
             and _in_country(item, traits)
-            and not item.service
-            and item.state == "live"
             and (item.valid_until is None or self._day(traits, now) <= item.valid_until)
         )
 

@@ -39,7 +39,7 @@ def read_zone(name: object) -> tzinfo | None:
 
     Case and blanks do not matter.
     """
-    return _zone(_plain(name)) if isinstance(name, str) and len(name) <= MAX_NAME else None
+    return _zone(name) if isinstance(name, str) and len(name) <= MAX_NAME else None
 
 
 def zones_of_country(country: object) -> tuple[tzinfo, ...]:
@@ -77,7 +77,8 @@ def _plain(name: str) -> str:
 
 
 @lru_cache(1024)
-def _zone(plain: str) -> tzinfo | None:
+def _zone(written: str) -> tzinfo | None:
+    plain = _plain(written)
     if name := _names().get(plain):
         return ZoneInfo(name)
     found = OFFSET.fullmatch(plain)

@@ -52,10 +52,12 @@ def earliest(case: Case, ramp: timedelta = timedelta()) -> Waited:
     waited = Waited(case.now + ramp, "ramp" if ramp else "", "")
     for _ in range(ROUNDS):
         begun = waited.due_at
+        asked = case._replace(now=begun)
         for reason, until in WAITS:
-            over = until(case._replace(now=waited.due_at))
+            over = until(asked)
             if over and over.at > waited.due_at:
                 waited = Waited(over.at, reason, over.why)
+                asked = case._replace(now=over.at)
         due = send_time(case.rules.playbook, case.lead.snapshot, waited.due_at)
         if due.due_at > waited.due_at and not case.at_any_hour:
             hour_alone = waited.reason in ("", "ramp")

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from asyncpg.pgproto.pgproto import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.enrolment import Enrolment, merged
+from services.nurture.store.snapshots import uuids
 from services.shared.contracts.touch_reasons import WaitReason
-from services.shared.db import rows
+from services.shared.db import parsed, rows
 
 # the columns of an enrolment, in the order of its fields
 _COLUMNS = {
@@ -53,7 +54,7 @@ class EnrolmentStore:
         found = await rows(
             self._connection,
             f"SELECT {_NAMES} FROM nurture.enrolment WHERE lead_id = ANY(:ids)",
-            ids=[uuid.UUID(lead) for lead in {*leads}],
+            ids=uuids({*leads}),
         )
         enrolments = (_enrolment(row) for row in found)
         return {ProgramKey(one.lead, one.program): one for one in enrolments}
@@ -74,7 +75,7 @@ class EnrolmentStore:
             self._connection,
             f"SELECT {_NAMES} FROM nurture.enrolment WHERE lead_id = ANY(:ids) "
             "AND next_at <= :now ORDER BY lead_id, program FOR UPDATE",
-            ids=[uuid.UUID(lead) for lead in leads], now=now,
+            ids=uuids(leads), now=now,
         )  # fmt: skip
         return [_enrolment(row) for row in found]
 
@@ -103,7 +104,7 @@ class EnrolmentStore:
             return
         columns = zip(*values, strict=True)
         await self._connection.execute(
-            text(_KEEP),
+            parsed(_KEEP),
             {name: list(column) for name, column in zip(_KEPT, columns, strict=True)}
             | {"playbook": playbook},
         )
@@ -114,16 +115,14 @@ class EnrolmentStore:
         """
         if not leads:
             return
-        ids = [uuid.UUID(lead) for lead in leads]
+        ids = uuids(leads)
         values = {"ids": ids, "now": now, "soon": now + SOON, "reasons": [*CHANGED_BY_NEWS]}
-        await self._connection.execute(text(_CALL), values)
+        await self._connection.execute(parsed(_CALL), values)
 
     async def call_after(self, touches: Collection[str], now: datetime) -> None:
         """The same after touches have their outcome, of the leads to which they belong by now."""
         if touches:
-            await self._connection.execute(
-                text(_CALL_AFTER), {"ids": [uuid.UUID(touch) for touch in touches], "now": now}
-            )
+            await self._connection.execute(parsed(_CALL_AFTER), {"ids": uuids(touches), "now": now})
 
     async def outside(self, after: uuid.UUID, limit: int) -> list[str]:
         """Leads that no program has, for there was none for them or they are through with theirs;
@@ -180,7 +179,7 @@ class EnrolmentStore:
         for one in known.values():
             by_program[one.program].append(one)
         await self._connection.execute(
-            text("DELETE FROM nurture.enrolment WHERE lead_id = ANY(:ids)"),
+            parsed("DELETE FROM nurture.enrolment WHERE lead_id = ANY(:ids)"),
             {"ids": [uuid.UUID(old), uuid.UUID(new)]},
         )
         await self.keep([merged(of_one, new) for of_one in by_program.values()], "")
@@ -191,7 +190,7 @@ class EnrolmentStore:
             self._connection,
             "SELECT DISTINCT lead_id, program FROM nurture.touch WHERE lead_id = ANY(:ids) "
             "AND status IN ('due', 'sending') AND requested IS NOT TRUE",
-            ids=[uuid.UUID(lead) for lead in {*leads}],
+            ids=uuids({*leads}),
         )
         return {ProgramKey(str(row.lead_id), row.program) for row in found}
 
@@ -199,9 +198,9 @@ class EnrolmentStore:
 def _values(one: Enrolment) -> tuple[Any, ...]:
     """In the order of `_KEPT`."""
     return (
-        uuid.UUID(one.lead), one.program, one.product, one.entered_at, one.state, one.place,
-        uuid.UUID(one.last_touch) if one.last_touch else None, one.next_at, one.reason, one.why,
-        one.left_at, uuid.UUID(one.next_touch()),
+        UUID(one.lead), one.program, one.product, one.entered_at, one.state, one.place,
+        UUID(one.last_touch) if one.last_touch else None, one.next_at, one.reason, one.why,
+        one.left_at, UUID(one.next_touch()),
     )  # fmt: skip
 
 

@@ -4,11 +4,11 @@ They are taken before any lock of a row. Keys are few, as a batch may name thous
 PostgreSQL has room for some thousand locks; leads of one key wait for each other's merges.
 """
 
-import uuid
 from collections.abc import Set as AbstractSet
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.shared.db import parsed
 
 LOCK = 7166  # of all these locks; the other half is the lead's key
 KEYS = 256
@@ -23,7 +23,7 @@ async def lock_against_merges(
     exclusive = {_key(lead) for lead in merging}
     keys = sorted({_key(lead) for lead in leads} | exclusive)
     await connection.execute(
-        text(
+        parsed(
             """SELECT CASE WHEN exclusive THEN pg_advisory_xact_lock(:lock, key)
                 ELSE pg_advisory_xact_lock_shared(:lock, key) END
             FROM unnest(CAST(:keys AS int[]), CAST(:exclusive AS boolean[])) AS k(key, exclusive)"""
@@ -33,4 +33,4 @@ async def lock_against_merges(
 
 
 def _key(lead: str) -> int:
-    return uuid.UUID(lead).int % KEYS
+    return int(lead[-2:], 16) % KEYS

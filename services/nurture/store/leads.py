@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.cadence import ANSWERED_FOR, LOOK_BACK, WITH_SALES, most_careful
@@ -19,7 +18,7 @@ from services.nurture.store.lead_consents import consents_of
 from services.nurture.store.merges import LeadMerges
 from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore, uuids
 from services.shared.contracts.events import Change, ConsentState, Snapshot, keyed_hash
-from services.shared.db import rows
+from services.shared.db import parsed, rows
 
 
 class DoneContent(NamedTuple):
@@ -241,16 +240,11 @@ class LeadStore:
         )  # fmt: skip
         sends = [row for row in touches if row.status == "sending" or row.at > now - LOOK_BACK]
         had = [row for row in touches if row.status != "sending" and not row.requested]
-        seen: dict[str, dict[str, datetime | None]] = defaultdict(dict)
-        for row in await rows(
-            self._connection,
-            "SELECT lead_id, content, done_at FROM nurture.seen WHERE lead_id = ANY(:ids)",
-            ids=uuids(everybody),
-        ):
-            seen[str(row.lead_id)][row.content] = row.done_at
-        stages, pauses = await self._asserted_stages(ids, now), await self._pauses(everybody, now)
-        known, held = (_Touches(sends), _Touches(had)), await self._held(everybody)
-        return _History(related, *known, seen, stages, pauses, held, now - ANSWERED_FOR)
+        facts = await self._facts(ids, everybody, now)
+        return _History(
+            related, _Touches(sends), _Touches(had), facts.seen, facts.stages, facts.pauses,
+            facts.held, now - ANSWERED_FOR,
+        )  # fmt: skip
 
     async def _holders(self, addresses: Iterable[str]) -> dict[str, set[str]]:
         """The leads that have or had these addresses."""
@@ -266,39 +260,25 @@ class LeadStore:
     async def _snapshots_of(self, leads: Iterable[str]) -> dict[LeadKey, KnownSnapshot]:
         return {key: row.snapshot for key, row in (await self._snapshots.stored(leads)).items()}
 
-    async def _asserted_stages(self, ids: Sequence[str], now: datetime) -> dict[str, str]:
-        """Stages that a person asserted, while they hold."""
-        found = await rows(
-            self._connection,
-            "SELECT lead_id, stage FROM nurture.asserted_stage "
-            "WHERE lead_id = ANY(:ids) AND until > :now",
-            ids=uuids(ids), now=now,
-        )  # fmt: skip
-        return {str(row.lead_id): row.stage for row in found}
-
-    async def _pauses(self, ids: Sequence[str], now: datetime) -> dict[str, datetime]:
-        """Until when a person has paused leads, while that holds."""
-        found = await rows(
-            self._connection,
-            "SELECT lead_id, until FROM nurture.pause WHERE lead_id = ANY(:ids) AND until > :now",
-            ids=uuids(ids), now=now,
-        )  # fmt: skip
-        return {str(row.lead_id): row.until for row in found}
-
-    async def _held(self, ids: Sequence[str]) -> dict[str, set[str]]:
-        """The content of touches that a person holds, by lead."""
-        held: dict[str, set[str]] = defaultdict(set)
+    async def _facts(self, ids: Sequence[str], everybody: Sequence[str], now: datetime) -> "_Facts":
+        """What these leads have seen and people have set: stages of `ids`, the rest of all."""
+        facts = _Facts(defaultdict(dict), {}, {}, defaultdict(set))
         for row in await rows(
-            self._connection,
-            "SELECT lead_id, content FROM nurture.touch WHERE lead_id = ANY(:ids) "
-            "AND status = 'due' AND held_at IS NOT NULL",
-            ids=uuids(ids),
+            self._connection, _FACTS, ids=uuids(ids), everybody=uuids(everybody), now=now
         ):
-            held[str(row.lead_id)].add(row.content)
-        return held
+            lead = str(row.lead_id)
+            if row.kind == "seen":
+                facts.seen[lead][row.name] = row.at
+            elif row.kind == "held":
+                facts.held[lead].add(row.name)
+            elif row.kind == "stage":
+                facts.stages[lead] = row.name
+            else:
+                facts.pauses[lead] = row.at
+        return facts
 
     async def _run(self, statement: str, **values: Any) -> None:
-        await self._connection.execute(text(statement), values)
+        await self._connection.execute(parsed(statement), values)
 
 
 class _Touches:
@@ -317,6 +297,17 @@ class _Touches:
         both = dict(self._by_lead.get(lead, ()))
         both.update(self._by_address.get(address, ()) if address else ())
         return [both[place] for place in sorted(both)]
+
+
+class _Facts(NamedTuple):
+    """By lead: content seen, and when it was done; the stage that a person asserted, and until when
+    one has paused the lead, while these hold; content of touches that a person holds.
+    """
+
+    seen: dict[str, dict[str, datetime | None]]
+    stages: dict[str, str]
+    pauses: dict[str, datetime]
+    held: dict[str, set[str]]
 
 
 class _History(NamedTuple):
@@ -404,6 +395,14 @@ _ANSWERED = """UPDATE nurture.touch t SET answered_at = a.at
         AND s.status IN ('sent', 'unknown') AND s.requested IS NOT TRUE
         ORDER BY s.sent_at DESC, s.id DESC LIMIT 1)
     AND (t.answered_at IS NULL OR t.answered_at > a.at)"""
+_FACTS = """SELECT lead_id, 'seen' AS kind, content AS name, done_at AS at
+    FROM nurture.seen WHERE lead_id = ANY(:everybody)
+    UNION ALL SELECT lead_id, 'held', content, NULL FROM nurture.touch
+    WHERE lead_id = ANY(:everybody) AND status = 'due' AND held_at IS NOT NULL
+    UNION ALL SELECT lead_id, 'stage', stage, until FROM nurture.asserted_stage
+    WHERE lead_id = ANY(:ids) AND until > :now
+    UNION ALL SELECT lead_id, 'pause', '', until FROM nurture.pause
+    WHERE lead_id = ANY(:everybody) AND until > :now"""
 # what is on the wire has its mail at this moment, however long it has been due
 _TOUCHES = """SELECT id, lead_id, address, program, content, channel, status, answered_at,
         CASE WHEN status = 'sending' THEN CAST(:now AS timestamptz)

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.comparison import Drawn
 from services.nurture.rules.learned import Cell, Evidence, Outcomes
-from services.nurture.store.snapshots import uuid_of
+from services.nurture.store.snapshots import uuid_of, uuids
 from services.shared.contracts.events import ConsentChanged
-from services.shared.db import rows
+from services.shared.db import parsed, rows
 
 WITHIN = timedelta(days=14)  # after a touch, a step forward or a refusal is one of its outcomes
 REFUSAL_COST = 1.0  # in steps forward
@@ -37,9 +36,9 @@ class OutcomeStore:
         """Notes the first step forward after each touch; repetitions change nothing."""
         if steps:
             await self._connection.execute(
-                text(_PROGRESS),
+                parsed(_PROGRESS),
                 {
-                    "leads": [uuid.UUID(step.lead) for step in steps],
+                    "leads": uuids(step.lead for step in steps),
                     "products": [step.product for step in steps],
                     "times": [step.at for step in steps],
                     "within": WITHIN,
@@ -54,7 +53,7 @@ class OutcomeStore:
                 refused[touch] = min(consent.at, refused.get(touch, consent.at))
         if refused:
             await self._connection.execute(
-                text(_REFUSED), {"ids": [*refused], "times": [*refused.values()]}
+                parsed(_REFUSED), {"ids": [*refused], "times": [*refused.values()]}
             )
 
     async def evidence(self, now: datetime) -> Evidence:

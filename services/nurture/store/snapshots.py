@@ -7,13 +7,13 @@ from typing import NamedTuple, Self
 
 import msgspec
 import structlog
-from sqlalchemy import text
+from asyncpg.pgproto.pgproto import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.rules.cadence import WITH_SALES
 from services.nurture.rules.lead import domain_of
 from services.shared.contracts.events import Change, Snapshot
-from services.shared.db import rows
+from services.shared.db import parsed, rows
 from services.shared.telemetry import LEADS_FAILED
 
 log = structlog.get_logger()
@@ -84,7 +84,7 @@ class SnapshotStore:
     async def _write(self, kept: Mapping[LeadKey, StoredSnapshot]) -> None:
         keys = sorted(kept)
         await self._connection.execute(
-            text(_KEEP),
+            parsed(_KEEP),
             {
                 "leads": uuids(key.lead for key in keys),
                 "products": [key.product for key in keys],
@@ -154,5 +154,7 @@ def uuid_of(touch_id: str) -> uuid.UUID | None:
 
 
 def uuids(texts: Iterable[str]) -> list[uuid.UUID]:
-    """Ids as the database has them."""
-    return [uuid.UUID(text) for text in texts]
+    """Ids as the driver has them, which reads them several times faster than the standard library.
+    Raises ValueError for what is no id.
+    """
+    return [UUID(text) for text in texts]

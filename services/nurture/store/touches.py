@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from asyncpg.pgproto.pgproto import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.nurture.store.snapshots import uuids
 from services.shared.contracts.events import Touch
 from services.shared.contracts.touch_reasons import TouchStatus
-from services.shared.db import rows
+from services.shared.db import parsed, rows
 
 # the columns that a decision fills
 _DECISION = {
@@ -93,7 +94,7 @@ class TouchStore:
         found = await rows(
             self._connection,
             "SELECT DISTINCT announcement_id FROM nurture.touch WHERE announcement_id = ANY(:ids)",
-            ids=[uuid.UUID(announcement) for announcement in announcements],
+            ids=uuids(announcements),
         )
         return {str(row.announcement_id) for row in found}
 
@@ -122,7 +123,7 @@ class TouchStore:
         found = await rows(
             self._connection,
             "SELECT id FROM nurture.touch WHERE id = ANY(:ids) AND urged_at IS NOT NULL",
-            ids=[uuid.UUID(touch) for touch in touches],
+            ids=uuids(touches),
         )
         return {str(row.id) for row in found}
 
@@ -133,7 +134,7 @@ class TouchStore:
         if touches:
             columns = zip(*(_checked_values(*touch) for touch in touches), strict=True)
             await self._connection.execute(
-                text(_CHECK),
+                parsed(_CHECK),
                 {name: list(column) for name, column in zip(_CHECKED, columns, strict=True)},
             )
 
@@ -171,7 +172,7 @@ class TouchStore:
         `bounced`: its receiver has not taken it.
         """
         done = await self._connection.execute(
-            text(
+            parsed(
                 """UPDATE nurture.touch SET status = :status, reason = :reason, why = :why,
                     content = :content, propensity = :propensity,
                     due_at = :due_at, sent_at = :sent_at, attempts = attempts + :attempt,
@@ -194,7 +195,7 @@ class TouchStore:
     async def move(self, touch_id: str, lead: str) -> None:
         """Gives a touch to another lead."""
         await self._connection.execute(
-            text("UPDATE nurture.touch SET lead_id = :lead WHERE id = :id"),
+            parsed("UPDATE nurture.touch SET lead_id = :lead WHERE id = :id"),
             {"id": uuid.UUID(touch_id), "lead": uuid.UUID(lead)},
         )
 
@@ -247,8 +248,8 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
     """In the order of `_DECISION`."""
     touch = decision.touch
     return (
-        uuid.UUID(touch.id), uuid.UUID(touch.follows or touch.announcement), touch.program,
-        uuid.UUID(touch.lead), touch.product, touch.stage, touch.content, touch.channel,
+        UUID(touch.id), UUID(touch.follows or touch.announcement), touch.program,
+        UUID(touch.lead), touch.product, touch.stage, touch.content, touch.channel,
         touch.status, touch.reason,
         touch.why, touch.propensity, touch.decided_at, decision.elapsed_ms, touch.due_at,
         touch.cause_at, touch.imported, touch.requested, bool(touch.follows), touch.persona,
@@ -259,7 +260,7 @@ def _decision_values(decision: Decision) -> tuple[Any, ...]:
 def _checked_values(touch: Touch, address: str, receiver: str) -> tuple[Any, ...]:
     """In the order of `_CHECKED`."""
     return (
-        uuid.UUID(touch.id), touch.status, touch.reason, touch.why, touch.content,
+        UUID(touch.id), touch.status, touch.reason, touch.why, touch.content,
         touch.propensity, touch.due_at, address, receiver,
     )  # fmt: skip
 

@@ -1,17 +1,24 @@
 """Whether a person's clicks and opens may be measured: a permission of its own (N16)."""
 
-import uuid
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.nurture.store.consents import ConsentStore
-from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore, uuid_of
+from services.nurture.store.snapshots import KnownSnapshot, LeadKey, SnapshotStore, uuid_of, uuids
 from services.shared.contracts.consent import TRACKING, prevailing
 from services.shared.contracts.events import ConsentChanged, ConsentState, Snapshot, keyed_hash
 from services.shared.db import rows
+
+
+class Mailbox(NamedTuple):
+    """A lead, and the keyed hash of its address; '' where it has none."""
+
+    snapshot: Snapshot
+    address: str
 
 
 async def may_be_tracked(
@@ -23,7 +30,7 @@ async def may_be_tracked(
     """Whether mails to this address, given by its keyed hash, may hold tracked links and a pixel;
     who was never asked follows the playbook's `tracking`.
     """
-    counts = await _word(connection, snapshot, address)
+    (counts,) = await _words(connection, [Mailbox(snapshot, address)])
     return counts.state == "given" if counts else default == "granted"
 
 
@@ -34,15 +41,15 @@ async def keep_refused(
     back those of the others.
     """
     refused, permitted = set[str](), set[str]()
-    for key, snapshot in snapshots.items():
-        address = keyed_hash(pepper, f"email:{snapshot.email}") if snapshot.email else ""
-        word = await _word(connection, snapshot, address)
+    mailboxes = [
+        Mailbox(each, keyed_hash(pepper, f"email:{each.email}") if each.email else "")
+        for each in snapshots.values()
+    ]
+    for key, word in zip(snapshots, await _words(connection, mailboxes), strict=True):
         (refused if word and word.state == "withdrawn" else permitted).add(key.lead)
     for statement, leads in ((_REFUSED, refused), (_PERMITTED, permitted - refused)):
         if leads:
-            await connection.execute(
-                text(statement), {"leads": [uuid.UUID(lead) for lead in sorted(leads)]}
-            )
+            await connection.execute(text(statement), {"leads": uuids(sorted(leads))})
 
 
 def says_of_tracking(snapshot: Snapshot) -> bool:
@@ -68,17 +75,28 @@ async def leads_of(
     return {key: row.snapshot for key, row in stored.items()}
 
 
-async def _word(
-    connection: AsyncConnection, snapshot: Snapshot, address: str
-) -> ConsentState | None:
-    """What counts of what was said of it."""
-    names = {address, *snapshot.identifiers}
-    known = [
-        consent
-        for identifier, consent in await ConsentStore(connection).of_tracking(names)
-        if consent.state == "withdrawn" or identifier == address or consent.general
-    ]
-    return prevailing([*known, *_of_snapshot(snapshot)])
+async def _words(
+    connection: AsyncConnection, mailboxes: Sequence[Mailbox]
+) -> list[ConsentState | None]:
+    """What counts of what was said of it, for each mailbox."""
+    if not mailboxes:
+        return []
+    names = [{address, *snapshot.identifiers} for snapshot, address in mailboxes]
+    kept: dict[str, list[ConsentState]] = defaultdict(list)
+    for identifier, consent in await ConsentStore(connection).of_tracking(set().union(*names)):
+        kept[identifier].append(consent)
+    return [
+        prevailing([
+            *(
+                consent
+                for name in sorted(names_of_one)
+                for consent in kept.get(name, ())
+                if consent.state == "withdrawn" or name == address or consent.general
+            ),
+            *_of_snapshot(snapshot),
+        ])
+        for names_of_one, (snapshot, address) in zip(names, mailboxes, strict=True)
+    ]  # fmt: skip
 
 
 def _of_snapshot(snapshot: Snapshot) -> list[ConsentState]:

@@ -23,7 +23,7 @@ from services.ops.learning.of_leads import learn_from_leads
 from services.scorer import checking
 from services.scorer.learning.evidence import in_words
 from services.scorer.models import COLD_START, written
-from services.scorer.queries.filters import LeadFilter
+from services.scorer.queries.filters import SALES_FILTERS, LeadFilter
 from services.shared.errors import Reject
 from services.shared.playbook.loading import InvalidFile, load
 from services.shared.playbook.stage_model import Model
@@ -144,7 +144,7 @@ def _print_model(model: Model) -> None:
     print(f"{learned.version}: {model.about} κ {model.kappa:g}")
     evidence = learned.evidence
     shown = whole_table("predictions", "n", "base", "AUC", "log loss", "ECE", "top tenth")
-    for name in ("learned", "cold_start", "share"):
+    for name in ("learned", "without_suspects", "cold_start", "share"):
         if part := evidence.get(name):
             for kind, figures in {"all": part, **part.get("by_moment", {})}.items():
                 shown.add_row(
@@ -157,6 +157,9 @@ def _print_model(model: Model) -> None:
         Console().print(shown)
     if found := evidence.get("learned", {}).get("precision_at_capacity"):
         print(in_words_of_capacity(found))
+    for kind in ("refused", "suspect"):
+        for column in evidence.get(f"{kind}_columns", ()):
+            print(f"{kind}: {column['column']}: {column['reason']}")
     rival = "share of outcomes" if "share" in evidence else "cold start"
     for point in evidence.get("few_outcomes", ()):
         print(
@@ -233,6 +236,9 @@ def forecast(
     min_fit: Annotated[float | None, typer.Option(min=0, max=100)] = None,
     min_engagement: Annotated[float | None, typer.Option(min=0, max=100)] = None,
     company: Annotated[str, typer.Option(help="Only leads of this company.")] = "",
+    sales_status: Annotated[
+        str, typer.Option(help="What sales reported last; none, or any for all.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Forecast how many leads of a list reach the outcome, with an interval, and how past forecasts
@@ -240,9 +246,12 @@ def forecast(
 
     Example: ripeline forecast --stage decision --json
     """
+    status = next((name for name in SALES_FILTERS if name == sales_status), None)
+    if status is None:
+        end(f"no status {sales_status!r}: use one of {', '.join(filter(None, SALES_FILTERS))}", 2)
     asked = LeadFilter(
         product=product, stage=stage, min_likelihood=min_likelihood, min_fit=min_fit,
-        min_engagement=min_engagement, company=company,
+        min_engagement=min_engagement, company=company, sales_status=status,
     )  # fmt: skip
     found = asyncio.run(models.forecast(current_settings(), asked))
     if as_json:

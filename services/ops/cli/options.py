@@ -4,8 +4,10 @@ import asyncio
 import json
 import os
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -18,7 +20,8 @@ from services.ops.commands.current import current_settings
 from services.shared.db import open_engine
 
 T = TypeVar("T")
-NICE = 10
+
+LOWEST = 19  # priority
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]
 
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout instead of text.")]
@@ -46,6 +49,15 @@ def with_engine(work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
+class _Command:
+    """What is known of the command; `owns_process` says whether its process does nothing else."""
+
+    owns_process = False
+
+
+_command = _Command()
+
+
 def whole_table(first: str, *others: str) -> Table:
     """A table that cuts nothing off, however narrow the terminal is; what stands in its first
     column stays in one piece.
@@ -58,9 +70,27 @@ def whole_table(first: str, *others: str) -> Table:
 
 
 def nicely(work: Callable[[], T]) -> T:
-    """Runs work in a thread of low priority, to which other processes need not give way."""
-    with ThreadPoolExecutor(1, initializer=lambda: os.nice(NICE)) as pool:
+    """Runs work in a thread of the lowest priority, to which other processes need not give way;
+    where the process is the command's own, so are the threads of its libraries.
+    """
+    if _command.owns_process:
+        for thread in _others():
+            with suppress(OSError):  # it may have ended
+                os.setpriority(os.PRIO_PROCESS, thread, LOWEST)
+    with ThreadPoolExecutor(1, initializer=lambda: os.nice(LOWEST)) as pool:
         return pool.submit(work).result()
+
+
+def own_process() -> None:
+    """Says that the process does nothing but the command."""
+    _command.owns_process = True
+
+
+def _others() -> list[int]:
+    """The other threads of this process, by the system's numbers; none where it does not tell."""
+    folder, own = Path("/proc/self/task"), threading.get_native_id()
+    found = [int(each.name) for each in folder.iterdir()] if folder.is_dir() else []
+    return [each for each in found if each != own]
 
 
 def say(sentence: str) -> None:

@@ -22,7 +22,9 @@ nurture = typer.Typer(
     no_args_is_help=True, help="Stop all sending within seconds, let it go on, see what is held."
 )
 brake = typer.Typer(no_args_is_help=True, help="The same as `ripeline nurture stop` and `start`.")
-lead = typer.Typer(no_args_is_help=True, help="What a person decides on one lead.")
+lead = typer.Typer(
+    no_args_is_help=True, help="One lead: why it stands where it does, and what a person decides."
+)
 
 spool = typer.Typer(
     no_args_is_help=True,

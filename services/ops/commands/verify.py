@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.scorer.history import History
 from services.scorer.model.profile import Profile
 from services.scorer.models import current
+from services.scorer.profile_parts import ProfileParts
 from services.scorer.records import UnreadableLead, unpack_profile
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store, pack
@@ -72,6 +73,8 @@ async def _compare(
     """What of these leads differs from a fold of their events."""
     states = await Store(connection).states(profiles)
     history = History(connection, scoring.fold.declared)
+    parts = ProfileParts(connection, scoring.fold.declared)
+    long = await parts.of(profiles)
     wrong: list[tuple[uuid.UUID, str]] = []
     async for known in history.known(dict.fromkeys(profiles)):
         for product in scoring.playbook.products:
@@ -86,6 +89,8 @@ async def _compare(
                 wrong.append((lead, "the profile"))
             if its.events and lead not in states:
                 wrong.append((lead, "no state"))
+            if lead in long and not await _is_joined(parts, lead, its.profile):
+                wrong.append((lead, "the profiles of its parts"))
     return [Mismatch(str(lead), what) for lead, what in wrong]
 
 
@@ -94,6 +99,12 @@ def _is_profile(packed: bytes, profile: Profile) -> bool:
         return canonical(unpack_profile(packed)) == canonical(profile)
     except UnreadableLead:
         return False
+
+
+async def _is_joined(parts: ProfileParts, lead: uuid.UUID, profile: Profile) -> bool:
+    if joined := await parts.joined(lead):
+        joined.since = profile.since
+    return joined is not None and canonical(joined) == canonical(profile)
 
 
 def canonical(profile: Profile) -> bytes:

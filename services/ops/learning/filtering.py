@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,19 +14,23 @@ from services.ingest.importing import times
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.opening import opened
 from services.ingest.importing.table import Table
+from services.ingest.importing.times import Manners
 from services.ops.learning.mapping import FilterMapping
 from services.ops.learning.rows import (
     FAR_TIME,
     ZONE,
     Progress,
+    manners_of,
     outcomes_of,
     plausible,
     rows_of,
     types_of,
 )
+from services.ops.learning.tables import trait_columns
 from services.scorer.model.fold import Fold
-from services.scorer.model.interpretation import Interpretation
-from services.scorer.model.state import Event, FoldState, View
+from services.scorer.model.interpretation import NOTHING, Interpretation
+from services.scorer.model.readings import word
+from services.scorer.model.state import Event, FoldState, View, packed
 from services.shared.clock import DAY, EPOCH, rfc3339
 from services.shared.contracts.events import Interaction
 from services.shared.errors import Reject
@@ -34,7 +38,7 @@ from services.shared.playbook.sections import Playbook
 from services.shared.playbook.stage_model import Model
 
 MICROSECOND = timedelta(microseconds=1)
-NEUTRAL_FIT = 50.0  # points at which what is known of a person adds nothing
+NEUTRAL_FIT = 50.0  # points at which fit adds nothing
 ENDS = ("published", "likelihood")
 
 
@@ -70,7 +74,8 @@ def fold_of(playbook: Playbook, model: Model | None) -> Fold:
     fold = Fold(Playbook.model_construct(**sections | ({"model": model} if model else {})))
     for signal, code in fold.model.code.items():
         if signal not in fold.playbook.model.mark_of_type:
-            reading = Interpretation(signal, signal=signal, code=code, weighs=True)
+            step = packed(code, NOTHING)
+            reading = Interpretation(signal, signal=signal, code=code, weighs=True, step=step)
             fold.interpreter.by_type.setdefault(signal, reading)
     return fold
 
@@ -79,15 +84,19 @@ def read(path: Path, written: MappingFile, fold: Fold, progress: Progress) -> Ac
     """The table's events by lead. Raises Reject where no row can be read."""
     mapping = written.mapping
     assert isinstance(mapping, FilterMapping)
+    manners = manners_of(path, written, needed=True)
     with opened(path, written) as table:
-        return _acts(table, mapping, fold, progress)
+        return _acts(table, mapping, fold, manners, progress)
 
 
-def _acts(table: Table, mapping: FilterMapping, fold: Fold, progress: Progress) -> Acts:
+def _acts(
+    table: Table, mapping: FilterMapping, fold: Fold, manners: Manners, progress: Progress
+) -> Acts:
     header = table.header
-    key, at = header.find(mapping.key), times.reader(mapping.time, header, ZONE)
+    key, at = header.find(mapping.key), times.reader(mapping.time, header, ZONE, manners)
     what = types_of(mapping, header)
     is_outcome = outcomes_of(mapping.outcome, header, what) if mapping.outcome else None
+    columns = trait_columns(mapping, header)
     product, outcome = fold.playbook.products[0], fold.playbook.model.outcome
     assert key is not None
     found = Acts()
@@ -102,7 +111,8 @@ def _acts(table: Table, mapping: FilterMapping, fold: Fold, progress: Progress) 
         type_ = what(row)
         name = outcome if is_outcome and is_outcome(row) else type_
         uid = f"{number:032d}"
-        event = Event(instant, uid, Interaction(id=uid, type=name, product=product))
+        traits = {trait: row[place] for trait, place in columns if word(row[place])}
+        event = Event(instant, uid, Interaction(id=uid, type=name, product=product, traits=traits))
         found.leads.setdefault(who, []).append(Act(event, type_))
     if not found.leads:
         reasons = ", ".join(f"{count} × {reason}" for reason, count in found.skipped.items())
@@ -151,10 +161,14 @@ def filtered(
     looks: dict[str, list[Look]] = {lead: [] for lead in acts.leads}
     states: Sequence[FoldState] = [fold.initial(fold.playbook.products[0])] * len(order)
     total, done, alive = sum(map(len, events)), 0, len(order)
+    known: list[dict[str, Any]] = [{} for _ in order]
     for step in range(len(events[0])):
         while len(events[alive - 1]) <= step:
             alive -= 1
         states = fold.extend(states[:alive], [[each[step].event] for each in events[:alive]])
+        for lead in range(alive):
+            known[lead] |= events[lead][step].event.data.traits
+        effects = [fold.estimate.attributes_effect(each) for each in known[:alive]]
         seen = [
             (lead, *look)
             for lead in range(alive)
@@ -162,7 +176,7 @@ def filtered(
         ]
         views = fold.view(
             [states[lead] for lead, *_ in seen], [at for _, at, _ in seen],
-            [NEUTRAL_FIT] * len(seen),
+            [NEUTRAL_FIT] * len(seen), [effects[lead] for lead, *_ in seen],
         )  # fmt: skip
         for (lead, at, type_), view in zip(seen, views, strict=True):
             looks[order[lead]].append(Look(at, type_, view))

@@ -40,6 +40,7 @@ def learn_from_table(
             remedy="write `outcome: {type: …}`, or `{column: …, equals: …}`",
         )
     model = playbook.model.model_copy(update={"horizon_days": mapping.horizon})
+    playbook = _vouching(playbook, mapping.known_at_capture)
     fold = filtering.fold_of(playbook, model)
     acts = filtering.read(path, written, fold, progress)
     count = sum(map(len, acts.leads.values()))
@@ -59,6 +60,14 @@ def learn_from_table(
         fold.playbook, fold, found, acts.last, path.name, events=count,
         seed=seed, with_curve=with_curve, by_share=not is_named, progress=progress,
     )  # fmt: skip
+
+
+def _vouching(playbook: Playbook, columns: Sequence[str]) -> Playbook:
+    """The playbook under which these columns are learned from, whatever they look like."""
+    known = [*playbook.fit.known_at_capture, *columns]
+    sections = {name: getattr(playbook, name) for name in type(playbook).model_fields}
+    fit = playbook.fit.model_copy(update={"known_at_capture": known})
+    return Playbook.model_construct(**sections | {"fit": fit})
 
 
 def _check_order(found: Sequence[Episode], acts: Acts, outcome: str) -> None:

@@ -14,7 +14,7 @@ from services.ops.learning.mapping import TableMapping
 from services.ops.learning.rows import Progress
 from services.ops.learning.tables import LeadTable
 from services.scorer.learning import company, evidence, leaks, learner, measures, persons
-from services.scorer.learning.attributes import Column
+from services.scorer.learning.attributes import NOTHING, Column
 from services.scorer.learning.episodes import Traits
 from services.scorer.learning.histories import B, F, I
 from services.scorer.learning.learning import FIGURES, Verdict, finished, rounded
@@ -105,11 +105,8 @@ def _traits(columns: list[Column], size: int) -> list[Traits]:
     """What each row says, as the scorer would know it."""
     out: list[dict[str, Any]] = [{} for _ in range(size)]
     for each in columns:
-        numbers = each.numbers
-        for row in np.flatnonzero(each.filled).tolist():
-            out[row][each.name] = (
-                each.words[each.codes[row]] if numbers is None else float(numbers[row])
-            )
+        for row in np.flatnonzero(each.codes != NOTHING).tolist():
+            out[row][each.name] = each.words[each.codes[row]]
     return list(out)
 
 

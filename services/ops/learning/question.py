@@ -22,7 +22,7 @@ from services.scorer.learning.families import CONTENT, of_act, of_trait
 from services.scorer.learning.histories import History, I
 from services.scorer.learning.moments import Moments
 from services.scorer.learning.signals import Signals
-from services.scorer.model.attributes import word
+from services.scorer.model.readings import word
 from services.scorer.model.stage_filter import StageModel
 from services.shared.errors import Reject
 from services.shared.playbook.sections import Playbook

@@ -1,13 +1,18 @@
 """Rows of a table: cells, times in days, what happened, whether it was the outcome."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from services.ingest.importing import times
 from services.ingest.importing.cells import folded, matches, values_of
 from services.ingest.importing.header import Header
+from services.ingest.importing.mapping_file import MappingFile
+from services.ingest.importing.opening import opened
+from services.ingest.importing.survey import Survey
 from services.ingest.importing.table import Table
+from services.ingest.importing.times import Manners
 from services.ingest.sources.segment_calls import snake
 from services.ops.learning.mapping import TableMapping, TableOutcome
 from services.scorer.learning.histories import B, F
@@ -20,6 +25,21 @@ FAR, LEAST_SPAN_DAYS = 10, 365.0  # spans of a table's times, from which on one 
 FAR_TIME = "row with a time far from all others"
 
 Progress = Callable[[str, float], None]
+
+
+def manners_of(path: Path, written: MappingFile, *, needed: bool) -> Manners:
+    """How the columns of a table write their times, by all of its rows. Raises Reject where times
+    are `needed` and no row says which is the day and which the month.
+    """
+    with opened(path, written) as table:
+        survey = Survey(written.mapping, table.header)
+        if survey.is_needed:
+            for row in table.rows():
+                if not row.reject:
+                    survey.add(row.cells)
+    if needed and (open_ := survey.questions()):
+        raise Reject(open_[0].what, where="time", remedy=f"write `{open_[0].key}`, dmy or mdy")
+    return survey.manners()
 
 
 def rows_of(table: Table, progress: Progress) -> Iterator[list[str] | Reject]:

@@ -12,20 +12,23 @@ from services.ingest.importing.cells import matches, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.opening import opened
+from services.ingest.importing.times import Manners
 from services.ops.learning.mapping import TableMapping
 from services.ops.learning.rows import (
     FAR_TIME,
     ZONE,
     Progress,
     days_of,
+    manners_of,
     outcomes_of,
     plausible,
     rows_of,
     types_of,
 )
-from services.scorer.learning.attributes import NOTHING, PLACEHOLDERS, Column, column
+from services.scorer.learning.attributes import NOTHING, Column, column
 from services.scorer.learning.histories import B, F, History, I
 from services.scorer.learning.moments import Moments
+from services.scorer.model.readings import word
 from services.shared.errors import Reject
 
 MOST_MARKS = 20  # the rest are one mark more
@@ -75,14 +78,16 @@ def read(path: Path, written: MappingFile, progress: Progress) -> EventTable | L
     """
     mapping = written.mapping
     assert isinstance(mapping, TableMapping)
+    needed = mapping.kind == "events" or mapping.folds.by == "time"
+    manners = manners_of(path, written, needed=needed)
     with opened(path, written) as table:
         rows = rows_of(table, progress)
         if mapping.kind == "events":
-            return _events(mapping, table.header, rows)
-        return _leads(mapping, table.header, rows)
+            return _events(mapping, table.header, rows, manners)
+        return _leads(mapping, table.header, rows, manners)
 
 
-def _trait_columns(mapping: TableMapping, header: Header) -> list[tuple[str, int]]:
+def trait_columns(mapping: TableMapping, header: Header) -> list[tuple[str, int]]:
     """Names and places of the columns that are attributes."""
     if isinstance(mapping.traits, dict) and mapping.traits:
         named = ((name, header.find(of)) for name, of in mapping.traits.items())
@@ -109,11 +114,13 @@ def _used(mapping: TableMapping) -> Iterator[str]:
         yield mapping.type.column or mapping.type.name
 
 
-def _leads(mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject]) -> LeadTable:
-    traits = _trait_columns(mapping, header)
+def _leads(
+    mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject], manners: Manners
+) -> LeadTable:
+    traits = trait_columns(mapping, header)
     key, at = (
         header.find(mapping.key) if mapping.key else None,
-        times.reader(mapping.time, header, ZONE),
+        times.reader(mapping.time, header, ZONE, manners),
     )
     place, wanted = header.find(mapping.outcome.column), values_of(mapping.outcome.equals)
     assert place is not None
@@ -181,12 +188,12 @@ def _varied(columns: list[Column], skipped: Counter[str]) -> list[Column]:
 
 
 def _events(
-    mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject]
+    mapping: TableMapping, header: Header, rows: Iterator[list[str] | Reject], manners: Manners
 ) -> EventTable:
-    traits = _trait_columns(mapping, header)
+    traits = trait_columns(mapping, header)
     key = header.find(mapping.key)
     assert key is not None
-    at, what = times.reader(mapping.time, header, ZONE), types_of(mapping, header)
+    at, what = times.reader(mapping.time, header, ZONE, manners), types_of(mapping, header)
     is_outcome = outcomes_of(mapping.outcome, header, what)
     skipped: Counter[str] = Counter()
     leads: Leads = {}
@@ -265,8 +272,7 @@ def _histories(
 
 def _account(cell: str) -> str:
     """The name of an account; '' where none stands there."""
-    name = " ".join(cell.casefold().split())
-    return "" if name in PLACEHOLDERS else name
+    return word(cell)
 
 
 def traits_at(table: EventTable, leads: I, when: Moments) -> list[Column]:

@@ -21,6 +21,7 @@ from services.ops.learning.rows import (
     ZONE,
     Progress,
     days_of,
+    manners_of,
     outcomes_of,
     plausible,
     rows_of,
@@ -67,8 +68,9 @@ def read(
     mapping = written.mapping
     assert isinstance(mapping, TableMapping)
     _check(mapping, with_source=with_source)
+    manners = manners_of(path, written, needed=True)
     with opened(path, written) as table:
-        rows = _Rows(mapping, table.header)
+        rows = _Rows(mapping, table.header, manners)
         for row in rows_of(table, progress):
             rows.add(row)
     return rows.journeys()
@@ -93,9 +95,9 @@ def _check(mapping: TableMapping, *, with_source: bool) -> None:
 class _Rows:
     """Takes rows and makes journeys of them."""
 
-    def __init__(self, mapping: TableMapping, header: Header) -> None:
+    def __init__(self, mapping: TableMapping, header: Header, manners: times.Manners) -> None:
         self._kind, self._header = mapping.kind, header
-        self._at = times.reader(mapping.time, header, ZONE)
+        self._at = times.reader(mapping.time, header, ZONE, manners)
         self._key = header.find(mapping.key) if mapping.key else None
         self._source, self._cost = self._text(mapping.source), self._text(mapping.cost)
         if mapping.kind == "events":
@@ -105,7 +107,7 @@ class _Rows:
             place, wanted = header.find(mapping.outcome.column), values_of(mapping.outcome.equals)
             assert place is not None
             self._is_outcome = lambda row: matches(row[place], wanted)
-            self._reached = times.reader(mapping.outcome.time, header, ZONE)
+            self._reached = times.reader(mapping.outcome.time, header, ZONE, manners)
         self._rows: list[_Row] = []
         self._leads: dict[str, _Lead] = {}
         self._skipped: Counter[str] = Counter()

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from services.ingest.importing.mapping import Column, Mapping, Outcome, Time
+from services.ingest.importing.mapping import Column, Mapping, Outcome, Step, Time
 from services.shared.playbook.frozen import FrozenModel
 
 
@@ -47,6 +47,9 @@ class LiftMapping(Mapping):
         if self.horizon and not self.entered_at:
             raise ValueError("`horizon` needs `entered_at`, the time at which it begins")
         return self
+
+    def further_times(self) -> Iterator[tuple[Time | None, tuple[Step, ...]]]:
+        yield self.entered_at, ("entered_at",)
 
     def further(self) -> Iterator[Column]:
         yield Column(self.arm.column, ("arm", "column"))

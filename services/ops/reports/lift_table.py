@@ -12,7 +12,7 @@ from services.ingest.importing.cells import folded, matches, number, values_of
 from services.ingest.importing.header import Header
 from services.ingest.importing.mapping_file import MappingFile
 from services.ingest.importing.opening import opened
-from services.ops.learning.rows import FAR_TIME, ZONE, days_of, plausible, rows_of
+from services.ops.learning.rows import FAR_TIME, ZONE, days_of, manners_of, plausible, rows_of
 from services.ops.reports.lift_mapping import LiftMapping
 from services.scorer.effects.report import ArmTable
 from services.scorer.effects.units import I
@@ -31,8 +31,9 @@ def read(path: Path, written: MappingFile, progress: Callable[[float], None]) ->
     """
     mapping = written.mapping
     assert isinstance(mapping, LiftMapping)
+    manners = manners_of(path, written, needed=bool(mapping.entered_at))
     with opened(path, written) as table:
-        rows = _Rows(mapping, table.header)
+        rows = _Rows(mapping, table.header, manners)
         for row in rows_of(table, lambda _, done: progress(done)):
             rows.add(row)
     return rows.table()
@@ -41,14 +42,14 @@ def read(path: Path, written: MappingFile, progress: Callable[[float], None]) ->
 class _Rows:
     """Takes rows and makes arrays of them."""
 
-    def __init__(self, mapping: LiftMapping, header: Header) -> None:
+    def __init__(self, mapping: LiftMapping, header: Header, manners: times.Manners) -> None:
         self._mapping = mapping
         self._arm, self._outcome = (
             header.find(mapping.arm.column),
             header.find(mapping.outcome.column),
         )
         self._account, self._known = header.find(mapping.account), header.find(mapping.baseline)
-        self._entered = times.reader(mapping.entered_at, header, ZONE)
+        self._entered = times.reader(mapping.entered_at, header, ZONE, manners)
         self._wanted = values_of(mapping.outcome.equals)
         self._arms: dict[str, int] = {}
         self._accounts: dict[tuple[str, int], int] = {}

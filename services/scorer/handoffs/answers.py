@@ -5,7 +5,7 @@ it is, in one transaction.
 import uuid
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -14,7 +14,7 @@ from services.scorer.handoffs.records import STATUS_OF, Answer, Handoff, Step
 from services.scorer.handoffs.rules import Noted, answer, next_look
 from services.scorer.handoffs.store import HandoffStore
 from services.scorer.handoffs.working_time import WorkingTime
-from services.scorer.queries.repository import LeadRepository
+from services.scorer.queries.repository import LeadRepository, UnknownLead
 from services.scorer.queries.sales_status import record_of, with_identifier
 from services.scorer.records import UnreadableLead, unpack_profile
 from services.scorer.scoring import Scoring
@@ -31,13 +31,6 @@ from services.shared.runtime import fault_point
 
 UNDO_FOR = timedelta(minutes=10)
 AFTER = timedelta(microseconds=1)  # the last word counts, so none has the time of the one before
-TYPE_OF: dict[Answer, EventType] = {
-    "accept": EventType.SALES_ACCEPTED,
-    "meeting": EventType.SALES_ACCEPTED,
-    "reject": EventType.SALES_REJECTED,
-    "disqualify": EventType.SALES_DISQUALIFIED,
-    "return": EventType.SALES_RETURNED,
-}
 MOST_FOLLOWED = 20  # hand-offs, each in the place of the one before
 
 
@@ -97,7 +90,8 @@ class HandoffAnswers:
             handoff.answer, handoff.before_answer = given, before
             handoff.undo_until = now + UNDO_FOR
             handoff.meeting_on = until if given == "meeting" else handoff.meeting_on
-            fact = _fact(handoff, TYPE_OF[given], given, details, reason, until)
+            said = cast(sales.SalesStatus, status)  # an answer's statuses are those of sales
+            fact = _fact(handoff, sales.TYPE_OF[said], given, details, reason, until)
             handoff.answer_event = uuid.UUID(event_uid(sales.scope_of(fact.type), fact.id))
             what: Step = "meeting" if given == "meeting" else status  # type: ignore[assignment]
             noted = Noted(handoff, what, now, details.by, reason, until, details.note)
@@ -118,8 +112,8 @@ class HandoffAnswers:
             handoff.before_answer, handoff.undo_until = _packed(handoff), now + UNDO_FOR
             handoff.again_on, handoff.responded_at = again, handoff.responded_at or now
             handoff.note, handoff.answer = details.note or handoff.note, "not_reached"
-            handoff.next_at = next_look(self._section, handoff)
-            fact = _fact(handoff, EventType.CALL_ATTEMPTED, "not_reached", details, "", again)
+            handoff.next_at = next_look(handoff)
+            fact = _fact(handoff, EventType.CALL_ATTEMPTED.value, "not_reached", details, "", again)
             noted = Noted(handoff, "not_reached", now, details.by, "", again, details.note)
             await self._keep(connection, actor, noted, fact)
         return handoff
@@ -184,7 +178,7 @@ class HandoffAnswers:
         handoff.reason, handoff.until, handoff.meeting_on = "", None, None
         handoff.responded_at, handoff.again_on = before.responded_at, before.again_on
         handoff.note = before.note
-        handoff.next_at = next_look(self._section, handoff)
+        handoff.next_at = next_look(handoff)
 
     # -- checks -----------------------------------------------------------------------------------
 
@@ -256,7 +250,13 @@ class HandoffAnswers:
     async def _outgoing(
         self, connection: AsyncConnection, handoff: Handoff, fact: Interaction, at: datetime
     ) -> Outgoing:
-        strongest = await LeadRepository(connection).strongest_identifier(handoff.lead_id)
+        try:
+            strongest = await LeadRepository(connection).strongest_identifier(handoff.lead_id)
+        except UnknownLead as error:
+            remedy = "wait until an event names the person again"
+            raise Reject(
+                error.title, where="path.handoff_id", remedy=remedy, kind="not-found"
+            ) from error
         fact = with_identifier(fact, strongest)
         _, encoded = record_of(fact, at, at)
         key = keyed_hash(self._pepper, self._scoring.cleaner.strongest(fact))
@@ -316,7 +316,7 @@ def _check_open(handoff: Handoff, now: datetime) -> None:
 
 def _fact(
     handoff: Handoff,
-    type_: EventType,
+    type_: str,
     given: str,
     details: Details,
     reason: str,
@@ -330,4 +330,4 @@ def _fact(
     }  # fmt: skip
     properties = dict(sorted((name, value) for name, value in stated.items() if value))
     id_ = f"handoff:{handoff.id}:{given}:{handoff.steps}"
-    return Interaction(id=id_, type=type_.value, properties=properties)
+    return Interaction(id=id_, type=type_, properties=properties)

@@ -15,6 +15,7 @@ from services.shared.db import rows, value
 
 Group = Literal["raised_hand", "ready", "reawakened", "not_reached", "follow_up"]
 MOST_DUE, MOST_HANDLED, MOST_FOLLOWING = 50, 30, 10
+GROUPED = "CASE WHEN again_on IS NULL THEN kind WHEN again_on < :today THEN '-' ELSE '+' END"
 MEETINGS = "status = 'accepted' AND meeting_on >= :today"
 ANSWERED = ("accepted", "rejected", "disqualified", "returned")
 
@@ -28,10 +29,9 @@ class Handled(NamedTuple):
 
 
 class Day(NamedTuple):
-    """`due` hand-offs, the raised hands first and then the likeliest, of `waiting` in all, and for
-    which of them sales had `named` a day; `handled` ones, the latest first; those to be called, or
-    met, `later`, the earliest first; and those that are `next` when there is room, the likeliest
-    first.
+    """`due` hand-offs, the likeliest of each group, of `waiting` in all, and for which of them
+    sales had `named` a day; `handled` ones, the latest first; those to be called, or met, `later`,
+    the earliest first; and those that are `next` when there is room, the likeliest first.
     """
 
     due: list[Handoff]
@@ -82,10 +82,11 @@ async def day_of(
         return [handoff_of(row) for row in found]
 
     likeliest = "likelihood DESC NULLS LAST, coalesce(opened_at, detected_at), id"
+    in_turn = f"row_number() OVER (PARTITION BY {GROUPED} ORDER BY {likeliest})"
     urgent = "(kind = 'raised_hand') DESC"
     agreed = "CASE status WHEN 'open' THEN again_on ELSE meeting_on END, id"
     later = f"({is_open} AND again_on > :today) OR ({whose} AND {MEETINGS})"
-    due = await read(is_due, f"{urgent}, {likeliest}", MOST_DUE, **at)
+    due = await read(is_due, f"{in_turn}, {urgent}, id", MOST_DUE, **at)
     return Day(
         due,
         await _named(connection, due),

@@ -76,7 +76,6 @@ class Wanted(NamedTuple):
     product: str
     opener: str
     since: int
-    is_asked_for: bool = False  # on the day that sales named
 
 
 class Outlook(NamedTuple):
@@ -128,7 +127,7 @@ def _unasked(
         day = to_us(datetime.combine(closing.until, time(), zone))
         if now < day:
             return Outlook(None, day)
-        wanted = Wanted(UUID(anchor), "ready", _product(facts), facts.first.uid, since, True)
+        wanted = Wanted(UUID(anchor), "ready", _product(facts), facts.first.uid, since)
         return Outlook(wanted)
     again = closing.at + int(section.again_days * DAY) if closing else 0
     is_active = any(now - act.at <= STALE for act in facts.acts)

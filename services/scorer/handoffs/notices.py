@@ -1,6 +1,4 @@
-"""What owners and a webhook are told of a hand-off: the text of a mail, and the body of a webhook.
-Pure.
-"""
+"""What owners and a webhook get of a hand-off: the text of a mail, the body of a webhook. Pure."""
 
 import uuid
 from datetime import datetime, tzinfo
@@ -15,7 +13,7 @@ from services.scorer.handoffs.store import NoticeRow
 from services.shared.clock import rfc3339
 from services.shared.contracts.events import derived
 
-TOLD = ("opened", "reassigned", "reminded", "expired")
+NOTIFIED = ("opened", "reassigned", "reminded", "expired")
 KINDS = {
     "raised_hand": "asks for a person",
     "ready": "is ready to buy",
@@ -49,17 +47,17 @@ class MailText(msgspec.Struct, frozen=True):
 
 
 def notices(noted: Noted, contact: Contact, zone: tzinfo, *, webhook: bool) -> list[NoticeRow]:
-    """What is to be told of a step; nothing of most."""
+    """The notices of a step; of most there are none."""
     handoff = noted.handoff
-    if noted.what not in TOLD:
+    if noted.what not in NOTIFIED:
         return []
-    told = []
+    found = []
     if handoff.owner:
         mail = msgspec.json.encode(mail_text(noted.what, handoff, contact, zone)).decode()
-        told.append(_row(noted, "mail", handoff.owner, mail))
+        found.append(_row(noted, "mail", handoff.owner, mail))
     if webhook:
-        told.append(_row(noted, "webhook", "", webhook_body(noted, contact)))
-    return told
+        found.append(_row(noted, "webhook", "", webhook_body(noted, contact)))
+    return found
 
 
 def webhook_body(noted: Noted, contact: Contact) -> str:
@@ -74,7 +72,7 @@ def webhook_body(noted: Noted, contact: Contact) -> str:
 
 
 def _row(noted: Noted, channel: str, recipient: str, body: str) -> NoticeRow:
-    """Its id is that of the step, so that it is told once."""
+    """Its id is that of the step, so that it is sent once."""
     handoff = noted.handoff
     id_ = uuid.UUID(derived("notice", handoff.id, noted.what, noted.at.isoformat(), channel))
     return NoticeRow(id_, handoff.id, noted.what, channel, recipient, body)

@@ -8,14 +8,14 @@ import msgspec
 
 Kind = Literal["raised_hand", "ready", "reawakened"]
 # next: waits for room; superseded: another hand-off of the same person has taken its place;
-# withdrawn: its ground ended before anybody was told
+# withdrawn: its ground ended before anybody was notified
 Status = Literal[
     "next", "open", "accepted", "rejected", "disqualified", "returned", "expired", "superseded",
     "withdrawn",
 ]  # fmt: skip
 Answer = Literal["accept", "reject", "disqualify", "return", "meeting"]
 Step = Literal[
-    "detected", "opened", "told", "reminded", "response_missed", "reassigned", "expired",
+    "detected", "opened", "reminded", "response_missed", "reassigned", "expired",
     "accepted", "rejected", "disqualified", "returned", "meeting", "not_reached", "noted",
     "undone", "converted", "superseded", "withdrawn", "revived",
 ]  # fmt: skip

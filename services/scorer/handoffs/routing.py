@@ -8,7 +8,6 @@ from services.scorer.handoffs.owners import Counting, Load
 from services.scorer.handoffs.records import Handoff
 from services.scorer.handoffs.rules import Noted, Rules, reassign, start_clock, tick
 from services.scorer.handoffs.store import HandoffStore
-from services.scorer.handoffs.working_time import WorkingTime
 from services.scorer.list_keys import company_key, company_of
 from services.scorer.records import LeadRow
 from services.scorer.scoring import Scoring
@@ -25,7 +24,6 @@ class Routing:
     ) -> None:  # fmt: skip
         self._store, self._scoring, self._rules, self._now = store, scoring, rules, now
         self._write = write
-        self._zone = scoring.playbook.company.timezone
         week = capacity.week_of(now, rules.working.zone)
         self._counting = Counting(now, week, rules.section.no_show_reasons)
         self._loads: Mapping[str, Load] | None = None
@@ -47,17 +45,17 @@ class Routing:
         if self._rules.section.owners and not choice.owner and handoff.kind != "raised_hand":
             return []
         handoff.owner, handoff.why_owner = choice
-        return start_clock(self._rules, handoff, self._working(choice.owner), self._now)
+        return start_clock(self._rules, handoff, self._rules.working_of(choice.owner), self._now)
 
     async def tick(self, lead: LeadRow, handoff: Handoff) -> list[Noted]:
         """Moves a clock on; who is silent loses it to another, where there is one."""
-        noted = tick(self._rules, handoff, self._now)
+        noted = tick(handoff, self._now)
         missed = any(each.what == "response_missed" for each in noted)
         if missed and self._rules.section.reassign and handoff.owner:
             tried = {*handoff.owners_tried, handoff.owner}
             choice = await self._chosen(lead, handoff, (), tried)
             if choice.owner:
-                working = self._working(choice.owner)
+                working = self._rules.working_of(choice.owner)
                 noted += reassign(self._rules, handoff, *choice, working, self._now)
         return noted
 
@@ -82,7 +80,7 @@ class Routing:
             await self._write(None)
             now, week, no_shows = self._counting
             self._loads = await self._store.loads(now, week, no_shows)
-        return owners.choose(self._rules.section, self._zone, asked, self._loads)
+        return owners.choose(self._rules.section, self._rules.zone, asked, self._loads)
 
     async def _account_owner(self, lead: LeadRow, product: str) -> str:
         company = company_key(company_of(lead.profile, self._scoring.cleaner))
@@ -90,7 +88,3 @@ class Routing:
             return ""
         await self._write(company)
         return await self._store.account_owner(lead.id, product)
-
-    def _working(self, owner: str) -> WorkingTime:
-        person = self._rules.section.by_email.get(owner)
-        return WorkingTime.of(self._rules.section, self._zone, person)

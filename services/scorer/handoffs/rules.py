@@ -5,7 +5,7 @@ return what is to be noted of each.
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from services.scorer.handoffs.grounds import Facts, Outlook, Wanted, Word, outlook
@@ -14,6 +14,7 @@ from services.scorer.handoffs.working_time import WorkingTime
 from services.shared.clock import from_us, to_us
 from services.shared.contracts.sales import SalesStatus
 from services.shared.playbook.handoff import Handoff as Section
+from services.shared.playbook.sections import Playbook
 
 MOST_OWNERS = 3  # that are asked one after the other
 ANSWERED_BY: dict[SalesStatus, Status] = {
@@ -54,11 +55,22 @@ class Examined(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """The section with the model's stages and the company's working time."""
+    """The section with the model's stages, the company's working time, and its time zone."""
 
     section: Section
     stages: Sequence[str]
     working: WorkingTime
+    zone: str
+
+    @classmethod
+    def of(cls, playbook: Playbook) -> "Rules":
+        """The rules of a playbook."""
+        section, zone = playbook.handoff, playbook.company.timezone
+        return cls(section, playbook.model.stages, WorkingTime.of(section, zone), zone)
+
+    def working_of(self, owner: str) -> WorkingTime:
+        """The working time of an owner, by mail address."""
+        return WorkingTime.of(self.section, self.zone, self.section.by_email.get(owner))
 
     def outlook(self, facts: Facts, past: Sequence[Handoff], now: datetime) -> Outlook:
         """For what the lead is to be handed over now."""
@@ -85,7 +97,7 @@ def examine(
         if same is None:
             kept = new = _new(view.wanted, lead, kept, now)
         elif same.is_waiting or same.status in ("superseded", "withdrawn"):
-            noted += [] if same.is_waiting else [_revived(rules, same, now)]
+            noted += [] if same.is_waiting else [_revived(same, now)]
             kept = same
     elif kept and kept.status == "next" and not view.wanted:
         noted.append(_withdrawn(kept, now, "the lead is no longer ready"))
@@ -146,21 +158,10 @@ def _answered(words: Sequence[Word], known: Sequence[Handoff]) -> list[Noted]:
             status = "returned"
         answer(handoff, status, from_us(word.at), word.by, word.reason, until, word.note)
         handoff.answer_event = UUID(word.uid)
-        noted.append(
-            Noted(
-                handoff, _STEP_OF[status], from_us(word.at), word.by, word.reason, until, word.note
-            )
-        )
+        what = cast(Step, status)  # a step is called as the status to which it leads
+        at = from_us(word.at)
+        noted.append(Noted(handoff, what, at, word.by, word.reason, until, word.note))
     return noted
-
-
-_STEP_OF: dict[Status, Step] = {
-    "accepted": "accepted",
-    "rejected": "rejected",
-    "disqualified": "disqualified",
-    "returned": "returned",
-    "expired": "expired",
-}
 
 
 def answer(
@@ -196,10 +197,10 @@ def _superseded(handoff: Handoff, by: Handoff, now: datetime) -> Noted:
     return Noted(handoff, "superseded", now)
 
 
-def _revived(rules: Rules, handoff: Handoff, now: datetime) -> Noted:
+def _revived(handoff: Handoff, now: datetime) -> Noted:
     """What another hand-off had taken the place of waits again, with the clock that it had."""
     handoff.status = "open" if handoff.opened_at else "next"
-    handoff.superseded_by, handoff.next_at = None, next_look(rules.section, handoff)
+    handoff.superseded_by, handoff.next_at = None, next_look(handoff)
     return Noted(handoff, "revived", now)
 
 
@@ -225,7 +226,7 @@ def start_clock(rules: Rules, handoff: Handoff, owner: WorkingTime, now: datetim
     else:
         handoff.expires_at = rules.working.after_calendar_days(now, section.expires_days)
         handoff.remind_at = now + (handoff.expires_at - now) / 2
-    handoff.next_at = next_look(rules.section, handoff)
+    handoff.next_at = next_look(handoff)
     return [Noted(handoff, "opened", now, handoff.owner, note=handoff.why_owner)]
 
 
@@ -234,24 +235,24 @@ def _response_hours(section: Section, handoff: Handoff) -> float:
     return hours
 
 
-def next_look(section: Section, handoff: Handoff) -> datetime | None:
+def next_look(handoff: Handoff) -> datetime | None:
     """When the clock of an open hand-off has something to say next."""
     if handoff.status != "open":
         return None
     moments = [handoff.expires_at]
     if handoff.remind_at and not handoff.reminded_at:
         moments.append(handoff.remind_at)
-    if _is_asked_again(section, handoff):
+    if _is_asked_again(handoff):
         moments.append(handoff.respond_by)
     return min((each for each in moments if each), default=None)
 
 
-def _is_asked_again(section: Section, handoff: Handoff) -> bool:
+def _is_asked_again(handoff: Handoff) -> bool:
     """Whether a missed response has consequences."""
     return handoff.responded_at is None and handoff.missed < MOST_OWNERS
 
 
-def tick(rules: Rules, handoff: Handoff, now: datetime) -> list[Noted]:
+def tick(handoff: Handoff, now: datetime) -> list[Noted]:
     """Moves an open hand-off on to `now`: its end, else its reminder and a response that is
     missing. Its owner is chosen again where `response_missed` is noted.
     """
@@ -262,14 +263,16 @@ def tick(rules: Rules, handoff: Handoff, now: datetime) -> list[Noted]:
         handoff.status, handoff.answered_at, handoff.next_at = "expired", end, None
         handoff.undo_until = None
         return [Noted(handoff, "expired", end, handoff.owner)]
+    if handoff.next_at and now < handoff.next_at:  # examined for something else
+        return []
     noted = []
     if handoff.remind_at and not handoff.reminded_at and now >= handoff.remind_at:
         handoff.reminded_at = now
         noted.append(Noted(handoff, "reminded", now, handoff.owner))
-    if _is_asked_again(rules.section, handoff) and handoff.respond_by and now >= handoff.respond_by:
+    if _is_asked_again(handoff) and handoff.respond_by and now >= handoff.respond_by:
         noted.append(Noted(handoff, "response_missed", handoff.respond_by, handoff.owner))
         handoff.missed += 1
-    handoff.next_at = next_look(rules.section, handoff)
+    handoff.next_at = next_look(handoff)
     if handoff.next_at and handoff.next_at <= now:  # the response that is missing
         handoff.next_at = now + timedelta(hours=1)
     return noted
@@ -283,5 +286,5 @@ def reassign(
     handoff.owner, handoff.why_owner, handoff.routed_at = owner, why, now
     due = working.after_hours(now, _response_hours(rules.section, handoff))
     handoff.respond_by = min(due, handoff.expires_at) if handoff.expires_at else due
-    handoff.next_at = next_look(rules.section, handoff)
+    handoff.next_at = next_look(handoff)
     return [Noted(handoff, "reassigned", now, owner, note=why)]

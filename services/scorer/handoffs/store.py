@@ -42,7 +42,7 @@ PAIRS = "unnest(CAST(:old AS uuid[]), CAST(:new AS uuid[])) AS m(old, new)"
 
 
 class NoticeRow(NamedTuple):
-    """What is to be told of a hand-off: by mail to a recipient, or by webhook."""
+    """What is to be sent of a hand-off: by mail to a recipient, or by webhook."""
 
     id: uuid.UUID
     handoff_id: uuid.UUID
@@ -354,8 +354,8 @@ class HandoffStore:
         )
         return [NoticeRow(*row) for row in found]
 
-    async def was_told(self, notice: NoticeRow, now: datetime) -> None:
-        """Notes that a notice has left, and when the owner was first told of the hand-off."""
+    async def was_sent(self, notice: NoticeRow, now: datetime) -> None:
+        """Notes that a notice has left, and when its owner was first notified."""
         await self._run(
             "UPDATE scorer.handoff_notice SET sent_at = :now, due_at = NULL, problem = '' "
             "WHERE id = :id",
@@ -368,7 +368,7 @@ class HandoffStore:
             now=now,
         )
 
-    async def was_not_told(self, notice: NoticeRow, problem: str, again_in_s: float | None) -> None:
+    async def was_not_sent(self, notice: NoticeRow, problem: str, again_in_s: float | None) -> None:
         """Notes why a notice has not left; None where it is given up."""
         again = "clock_timestamp() + make_interval(secs => :wait)" if again_in_s else "NULL"
         await self._run(

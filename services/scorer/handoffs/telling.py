@@ -64,7 +64,7 @@ class Teller:
             given_up = isinstance(error, Reject) or notice.attempts >= len(SCHEDULE)
             wait = None if given_up else SCHEDULE[notice.attempts]
             async with self._engine.begin() as connection:
-                await HandoffStore(connection).was_not_told(notice, str(error), wait)
+                await HandoffStore(connection).was_not_sent(notice, str(error), wait)
             HANDOFF_NOTICES.labels(notice.channel, "given_up" if given_up else "failed").inc()
             log.warning(
                 "handoff_not_told", handoff_id=str(notice.handoff_id), channel=notice.channel,
@@ -73,7 +73,7 @@ class Teller:
             return
         fault_point("between_telling_and_note")
         async with self._engine.begin() as connection:
-            await HandoffStore(connection).was_told(notice, self._clock.now())
+            await HandoffStore(connection).was_sent(notice, self._clock.now())
         HANDOFF_NOTICES.labels(notice.channel, "sent").inc()
         log.info("handoff_told", handoff_id=str(notice.handoff_id), channel=notice.channel)
 

@@ -4,13 +4,13 @@ of the nearest link in time.
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.scorer.identity.owned_events import OwnedEvents
+from services.scorer.identity.owned_events import BODY, Mover, OwnedEvents
 from services.scorer.identity.resolver import Plan
 from services.scorer.identity.rules import TimedLink, nearest, passed_on
 from services.scorer.identity.timed_links import SeenWith, TimedLinks
@@ -36,18 +36,14 @@ class Change:
         return self.linked_at | {event.at for event in self.own}
 
 
-BODY = ", received_at, body"
-Passed = Callable[[uuid.UUID, uuid.UUID, Any], None]
-
-
 class Division:
-    """Division of events inside one transaction that has locked the leads concerned; `passed` is
-    told of each stored event, by its row, that goes from one lead to another.
+    """Division of events inside one transaction that has locked the leads concerned; the mover is
+    told of those that go from one lead to another.
     """
 
-    def __init__(self, connection: AsyncConnection, passed: Passed) -> None:
+    def __init__(self, connection: AsyncConnection, mover: Mover) -> None:
         self._links, self._events = TimedLinks(connection), OwnedEvents(connection)
-        self._passed = passed
+        self._mover = mover
 
     async def divide(
         self, plan: Plan, events: Sequence[IncomingEvent], superseded: Sequence[StoredEvent]
@@ -119,8 +115,8 @@ class Division:
         """
         moved = [(row, owner) for row, owner in owners if owner != old]
         await self._events.give([(row.uid, owner) for row, owner in moved])
-        for row, owner in moved:
-            self._passed(old, owner, row)
+        if moved:
+            await self._mover.pass_on(old, moved)
         return {owner for _, owner in moved} | ({old} if moved else set())
 
 

@@ -1,8 +1,8 @@
 """Stored events by the lead that has them: read some at a time, and given to others."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Any, Protocol
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,6 +11,20 @@ from services.scorer.identity.rules import AFTER_ALL, BEFORE_ALL
 from services.shared.db import rows
 
 SLICE = 1000  # stored events in hand at once
+BODY = ", received_at, body"
+
+
+class Mover(Protocol):
+    """Who is told of stored events that change hands."""
+
+    async def begin(self, old: uuid.UUID, new: Collection[uuid.UUID]) -> bool:
+        """Before events of one lead go to others; whether `pass_on` is wanted."""
+
+    async def pass_on(self, old: uuid.UUID, moved: Sequence[tuple[Any, uuid.UUID]]) -> None:
+        """Rows of events, with BODY, that have gone from one lead, and to whom."""
+
+    async def end(self, old: uuid.UUID) -> None:
+        """When all have gone."""
 
 
 class OwnedEvents:

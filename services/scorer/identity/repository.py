@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.identity.neighbourhood import Neighbourhood, link_columns, new_lead_ids
-from services.scorer.identity.owned_events import OwnedEvents
+from services.scorer.identity.owned_events import BODY, Mover, OwnedEvents
 from services.scorer.identity.resolver import Move, Plan, decide, verdicts_of
 from services.scorer.identity.rules import Node
 from services.scorer.model.profile import Profile
@@ -61,7 +61,7 @@ class IdentityResolver:
     def _new_lead(self, node: Node) -> uuid.UUID:
         return self._new_leads.setdefault(node.id, new_lead_ids(1)[0])
 
-    async def apply(self, plan: Plan) -> set[uuid.UUID]:
+    async def apply(self, plan: Plan, mover: Mover) -> set[uuid.UUID]:
         """Writes links and owners, moves the stored events; returns leads to be refolded."""
         if plan.new_links:
             await self._run(
@@ -87,7 +87,7 @@ class IdentityResolver:
                 "ON CONFLICT DO NOTHING",
                 **verdict._asdict(),
             )
-        return await self._move_events(plan)
+        return await self._move_events(plan, mover)
 
     async def _write_owners(self, plan: Plan) -> None:
         await self._run(
@@ -106,16 +106,20 @@ class IdentityResolver:
             empty=EMPTY_PROFILE,
         )
 
-    async def _move_events(self, plan: Plan) -> set[uuid.UUID]:
+    async def _move_events(self, plan: Plan, mover: Mover) -> set[uuid.UUID]:
         """Reads each old lead's events once, whatever the number of ids that leave it."""
         owners: dict[uuid.UUID, dict[int, uuid.UUID]] = defaultdict(dict)
         for node, old, new in plan.moves:
             owners[old][node] = new
         for old, new_of in sorted(owners.items()):
             moved: set[int] = set()
-            async for stored in self._events.of(old, list(new_of)):
+            more = BODY if await mover.begin(old, set(new_of.values())) else ""
+            async for stored in self._events.of(old, list(new_of), more=more):
                 await self._events.give([(row.uid, new_of[row.anchor]) for row in stored])
+                if more:
+                    await mover.pass_on(old, [(row, new_of[row.anchor]) for row in stored])
                 moved |= {row.anchor for row in stored}
+            await mover.end(old)
             plan.moved += [Move(node, old, new_of[node]) for node in sorted(moved)]
         return owners.keys() | {move.new for move in plan.moved}
 

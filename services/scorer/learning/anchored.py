@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from services.scorer.learning import arrivals
 from services.scorer.learning.arrivals import Arrivals, Priors, Propagator
@@ -96,13 +97,26 @@ def _history(episode: Episode, number: I, marks: int) -> History | None:
 def fitted(
     model: Model, own: Sequence[Batch], *, steps: int = STEPS, progress: Progress | None = None
 ) -> Model:
-    """The model with the rates that EM finds; its κ stays."""
+    """The model with the rates that EM finds; its κ stays. Stages likelier to reach the outcome are
+    no less likely to answer a mail, so that no answer never speaks for them (S4).
+    """
     learning = learning_of(model)
     process = arrivals.fit(
         own, learning.start, learning.priors,
         shape=arrivals.towards(learning.targets), steps=steps, progress=progress,
     )  # fmt: skip
-    return with_process(model, process)
+    return answering(with_process(model, process))
+
+
+def answering(model: Model) -> Model:
+    """The model with chances to answer that do not fall from stage to stage."""
+    order = np.argsort(StageModel(model).v, kind="stable")
+    given = {}
+    for name, each in model.given_send.items():
+        chances = np.array(each.p)
+        chances[order] = isotonic_regression(chances[order]).x
+        given[name] = each.model_copy(update={"p": chances.tolist()})
+    return model.model_copy(update={"given_send": given})
 
 
 def with_process(model: Model, process: Arrivals) -> Model:

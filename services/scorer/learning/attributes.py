@@ -2,10 +2,7 @@
 value of its own, rare levels are taken together, misspelt ones belong to the level that they meant.
 """
 
-import re
 from collections.abc import Sequence
-from datetime import datetime
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,16 +10,9 @@ from rapidfuzz import process as fuzzy
 from rapidfuzz.distance import DamerauLevenshtein
 
 from services.scorer.learning.histories import B, F, I
+from services.scorer.model.readings import number_of, reading_of
+from services.scorer.model.readings import word as read_word
 
-# what forms and exports write where nothing was chosen or known
-PLACEHOLDERS = frozenset({
-    "", "-", "--", ".", "?", "#n/a", "n/a", "n.a.", "na", "nan", "nil", "none", "null", "undefined",
-    "unknown", "not specified", "not provided", "select", "please select", "select one", "choose",
-    "choose one", "(select)", "- select -", "-select-", "(none)", "(blank)", "bitte wählen",
-    "keine angabe", "k.a.", "unbekannt", "sélectionner", "inconnu", "seleccionar", "selezionare",
-})  # fmt: skip
-NUMBER = re.compile(r"[-+−]?\d[\d.,' ]*")
-GROUPED = re.compile(r"[-+−]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
 NUMERIC_SHARE = 0.95  # of the filled cells
 MOST_LEVELS = 50
 LEAST_OF_LEVEL = 10  # rows of a level of its own
@@ -69,55 +59,17 @@ def column(name: str, cells: Sequence[str]) -> Column:
     by_cell = {
         cell: places.setdefault(word, len(places) - 1)
         for cell in dict.fromkeys(cells)
-        for word in (_word(cell),)
+        for word in (read_word(cell),)
     }
     codes = np.array([by_cell[cell] for cell in cells], np.int64)
     words = list(places)[1:]
     counts = np.bincount(codes + 1, minlength=len(words) + 1)[1:]
-    if len(words) > 2:
-        grouped = all(GROUPED.fullmatch(_bare(word)) for word in words if "," in word)
-        for read in (partial(_number, grouped=grouped), _day):
-            of_word = np.array([*(read(word) for word in words), np.nan])
-            if counts[~np.isnan(of_word[:-1])].sum() >= NUMERIC_SHARE * counts.sum():
-                return Column(name, codes, words, of_word[codes])
+    by_word = dict(zip(words, counts.tolist(), strict=True))
+    if len(words) > 2 and (reading := reading_of(by_word, NUMERIC_SHARE)):
+        found = [number_of(each, reading) for each in words]
+        of_word = np.array([np.nan if each is None else each for each in [*found, None]])
+        return Column(name, codes, words, of_word[codes])
     return Column(name, codes, words)
-
-
-def _word(cell: str) -> str:
-    text = " ".join(cell.casefold().split())
-    return "" if text in PLACEHOLDERS else text
-
-
-def _bare(text: str) -> str:
-    """A number without the signs around it."""
-    return text.strip("%€$£ ")
-
-
-def _number(text: str, *, grouped: bool) -> float:
-    """A number with a point or a comma, thousands set apart or not, % and currency signs around;
-    `grouped`: a comma sets thousands apart. NaN for what is none.
-    """
-    bare = _bare(text)
-    if not NUMBER.fullmatch(bare):
-        return np.nan
-    digits = bare.replace(" ", "").replace("'", "").replace("−", "-")
-    if not grouped and digits.rfind(",") > digits.rfind("."):
-        digits = digits.replace(".", "").replace(",", ".", 1)
-    if digits.count(".") > 1:
-        digits = digits.replace(".", "")
-    digits = digits.replace(",", "")
-    try:
-        return float(digits)
-    except ValueError:
-        return np.nan
-
-
-def _day(text: str) -> float:
-    """The day of a date in ISO format; NaN for what is none."""
-    try:
-        return float(datetime.fromisoformat(text[:10]).toordinal())
-    except ValueError:
-        return np.nan
 
 
 class Encoder:

@@ -2,7 +2,7 @@
 state, attributes, calibration. With few outcomes it is the model that it began with.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +16,10 @@ from services.scorer.learning.episodes import (
     traits_at,
 )
 from services.scorer.learning.histories import B, F, I
+from services.scorer.learning.ladder import Ladder
+from services.scorer.learning.leaks import Findings
 from services.scorer.learning.moments import Moments, moments
-from services.scorer.learning.persons import Columns, columns
+from services.scorer.learning.persons import Columns, columns, leaking
 from services.scorer.model.estimate import value_names
 from services.scorer.model.fold import Fold
 from services.scorer.model.stage_filter import StageModel
@@ -53,6 +55,17 @@ class Rows(NamedTuple):
         """The lead of each."""
         leads = np.array([each.lead for each in self.found], np.int64)
         return leads[self.when.lead]
+
+    @property
+    def persons(self) -> list[Traits]:
+        """What was known of each lead at the last of its moments."""
+        last: dict[int, tuple[float, Traits]] = {}
+        for lead, at, known in zip(
+            self.groups.tolist(), self.when.at.tolist(), self.traits, strict=True
+        ):
+            if lead not in last or at >= last[lead][0]:
+                last[lead] = at, known
+        return [known for _, known in last.values()]
 
     @property
     def outcomes(self) -> int:
@@ -102,14 +115,34 @@ def learned(
     until: int,
     seed: int = 0,
     progress: Progress = lambda *_: None,
+    without: Collection[str] = (),
 ) -> Model:
-    """The model of episodes as known at `until` (µs), beginning with the playbook's own."""
+    """The model of episodes as known at `until` (µs), beginning with the playbook's own; traits
+    that know the outcome, and those `without`, are not used.
+    """
     rng = np.random.default_rng(seed)
     if sum(each.converted for each in found) < LEAST_OUTCOMES:  # whoever they are, they say little
         return playbook.model.model_copy(update={"learned": plain(playbook.model)})
     model = stages_of(playbook.model, found, rng, progress)
     rows = rows_of(found, model.horizon_days, until, rng)
-    return weighed(playbook, model, rows, rng, progress)
+    refused = {finding.column for finding in leaks_of(playbook, found, until).refused}
+    return weighed(playbook, model, rows, rng, progress, refused.union(without))
+
+
+def leaks_of(playbook: Playbook, found: Sequence[Episode], until: int) -> Findings:
+    """Traits that seem to know the outcome, by what is dated at the leads' beginning: what people
+    tell later is known by its time. Of each lead its first episode whose horizon ended by `until`
+    (µs) counts.
+    """
+    horizon = int(playbook.model.horizon_days * DAY)
+    begun: dict[int, tuple[Traits, bool]] = {}
+    for each in found:
+        at = int(each.at[0] + LANDMARKS[0] * DAY)
+        if at + horizon <= until and (at < each.end or not each.converted):
+            begun.setdefault(each.lead, (each.known(at), each.converted))
+    traits = [known for known, _ in begun.values()]
+    outcome = np.array([converted for _, converted in begun.values()], np.bool_)
+    return leaking(traits, outcome, playbook.fit.known_at_capture)
 
 
 def stages_of(
@@ -140,40 +173,51 @@ def stages_of(
 
 
 class Design(NamedTuple):
-    """Values (N, P) of state, fit and attributes, the weights of the stages alone, and which
-    columns have the scale 1.
+    """Values (N, P) of state, as the `ladder` has them, fit and attributes, the weights of the
+    stages alone, which columns have the scale 1, and which weights have a sign.
     """
 
     values: F
     towards: F
     unit: B
+    signs: I
     state: int
+    ladder: Ladder
     columns: Columns
 
 
-def design(playbook: Playbook, model: Model, rows: Rows) -> Design:
+def design(playbook: Playbook, model: Model, rows: Rows, without: Collection[str] = ()) -> Design:
     """What the layer is learned from."""
     fold = Fold(playbook.with_model(model))
-    state = state_values(fold.model, rows.found, rows.when)
+    ladder = Ladder(fold.model)
+    state = ladder.values(state_values(fold.model, rows.found, rows.when))
     fit = effects(fold, rows.traits)[:, None]
-    chosen = columns([each.persons[-1].traits for each in rows.found])
+    chosen = columns(rows.persons, without)
     values = np.column_stack([state, fit, chosen.values(rows.traits)])
     size = state.shape[1]
     towards = np.zeros(values.shape[1])
     towards[size - 1], towards[size] = state[:, -1].std(), 1.0
     unit = np.arange(values.shape[1]) >= size
-    return Design(values, towards, unit, size, chosen)
+    signs = np.concatenate([ladder.signs, np.zeros(values.shape[1] - size, np.int64)])
+    return Design(values, towards, unit, signs, size, ladder, chosen)
 
 
 def weighed(
-    playbook: Playbook, model: Model, rows: Rows, rng: np.random.Generator, progress: Progress
+    playbook: Playbook,
+    model: Model,
+    rows: Rows,
+    rng: np.random.Generator,
+    progress: Progress,
+    without: Collection[str] = (),
 ) -> Model:
-    """The model with its layer, attributes and calibration, as far as other leads bear them out."""
+    """The model with its layer, attributes but for those `without`, and calibration, as far as
+    other leads bear them out.
+    """
     by_stages_alone = plain(model)
     if rows.outcomes < LEAST_OUTCOMES or rows.when.outcome.all():
         progress("weights", 1.0)
         return model.model_copy(update={"learned": by_stages_alone})
-    made = design(playbook, model, rows)
+    made = design(playbook, model, rows, without)
     y = rows.when.outcome.astype(np.float64)
     by_stages = made.values[:, made.state - 1] + made.values[:, made.state]
     out_of_fold = _tried(made, y, rows.groups, rng, progress)
@@ -181,7 +225,9 @@ def weighed(
         [*(loss(z, y) for z in out_of_fold.values()), loss(by_stages, y)], rows.groups
     )
     progress("weights", 1.0)
-    fitted = strength and layer.fit(made.values, y, strength, made.towards, made.unit)
+    fitted = strength and layer.fit(
+        made.values, y, strength, made.towards, made.unit, signs=made.signs
+    )
     chosen = _exported(made, model, fitted) if fitted else by_stages_alone
     z = out_of_fold[strength] if strength else by_stages
     update = {
@@ -210,7 +256,7 @@ def _tried(
         if not test.any() or not 0 < y[train].sum() < train.sum():
             continue
         fitted = None
-        trial = layer.Design(made.values[train], y[train], made.towards, made.unit)
+        trial = layer.Design(made.values[train], y[train], made.towards, made.unit, made.signs)
         for strength in reversed(STRENGTHS):
             fitted = trial.fit(strength, fitted, TRIAL_TOLERANCE)
             tried[strength][test] = fitted.log_odds(made.values[test])
@@ -267,13 +313,11 @@ def _exported(made: Design, model: Model, fitted: layer.Layer) -> Learned:
     scale = np.where(np.isfinite(fitted.scale), fitted.scale, 1.0)
     weight = np.where(used, fitted.weight, 0.0)
     shift = float((weight[s:] * fitted.mean[s:]).sum())
-    state = made.values[:, :s]
+    held = made.ladder.layer(
+        fitted.intercept - shift, weight[:s] / scale[:s], fitted.mean[:s], made.values[:, :s]
+    )
     return Learned(
-        layer=Layer(
-            intercept=fitted.intercept - shift, names=value_names(StageModel(model)),
-            weight=weight[:s].tolist(), mean=fitted.mean[:s].tolist(), scale=scale[:s].tolist(),
-            low=state.min(0).tolist(), high=state.max(0).tolist(),
-        ),
+        layer=held,
         fit=float(weight[s]),
         attributes=made.columns.weighed(weight[s + 1 :]),
         training=NOTHING,

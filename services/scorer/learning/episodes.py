@@ -14,7 +14,7 @@ from services.scorer.model.activity import Activity
 from services.scorer.model.estimate import values
 from services.scorer.model.explanation import ENDING
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import add
+from services.scorer.model.profile import add, tells_of_person
 from services.scorer.model.stage_filter import RESTARTING, StageModel
 from services.scorer.model.state import Step
 from services.scorer.model.window import Known
@@ -63,7 +63,12 @@ class Episode(NamedTuple):
             code=self.code[:count],
             end=min(self.end, moment),
             converted=self.converted and is_over,
+            persons=[person for person in self.persons if person.at <= moment],
         )
+
+    def known(self, moment: int) -> Traits:
+        """What was known of the person at a moment (µs)."""
+        return next(each.traits for each in reversed(self.persons) if each.at <= moment)
 
 
 def episodes(fold: Fold, product: str, known: Known, lead: int, until: int) -> list[Episode]:
@@ -102,7 +107,7 @@ def _persons(fold: Fold, known: Known) -> list[Person]:
     profile = known.before
     persons = [Person(-(1 << 62), profile.fit_traits())]
     for event in known.events:
-        if event.data.traits or event.data.email or event.data.company:
+        if tells_of_person(event.data):
             add(profile, event, fold.declared)
             if (traits := profile.fit_traits()) != persons[-1].traits:
                 persons.append(Person(event.at, traits))
@@ -118,10 +123,7 @@ def traits_at(found: Sequence[Episode], when: Moments) -> list[Traits]:
     """What was known of the persons at moments of their episodes."""
     out: list[Traits] = []
     for place, at in zip(when.lead.tolist(), when.at.tolist(), strict=True):
-        known = found[place].persons
-        instant = round(at * DAY)
-        last = next(person for person in reversed(known) if person.at <= instant)
-        out.append(last.traits)
+        out.append(found[place].known(round(at * DAY)))
     return out
 
 

@@ -2,7 +2,7 @@
 archive is compared with it on the later part.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,8 +86,12 @@ def judge(
             f"{later.outcomes} outcomes follow moments after {_day(cut)}, and at least "
             f"{LEAST_LATER} are needed to judge by",
         )
-    model = company.learned(playbook, earlier, cut, seed, progress)
-    learned = company.predicted(Fold(playbook.with_model(model)), later)
+
+    def predicted(without: Collection[str] = ()) -> F:
+        model = company.learned(playbook, earlier, cut, seed, progress, without)
+        return company.predicted(Fold(playbook.with_model(model)), later)
+
+    learned, suspect = predicted(), company.leaks_of(playbook, earlier, cut).suspect
     if by_share:
         cold = other = _share(
             company.rows_of(earlier, playbook.model.horizon_days, cut, rng), len(learned)
@@ -104,6 +108,9 @@ def judge(
         "learned": figures(later, learned, capacity_of(playbook)),
         "share" if by_share else "cold_start": figures(later, cold, capacity_of(playbook)),
     }
+    if suspect:
+        names = {finding.column for finding in suspect}
+        figures_["without_suspects"] = figures(later, predicted(names), capacity_of(playbook))
     return Judgement(wins, why, figures_, against)
 
 

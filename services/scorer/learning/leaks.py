@@ -18,6 +18,7 @@ CERTAIN_AUC, SUSPECT_AUC = 0.97, 0.8
 ONE_CLASS, OTHER_CLASS = 0.3, 0.005  # shares filled
 PURE, PURE_SHARE = 0.9, 0.1
 FILL = 0.2
+SURE = 3.0  # standard errors by which shares differ that are not equal by chance
 Z = 1.96
 # what sales writes once it knows
 LATER_WORDS = re.compile(
@@ -66,7 +67,11 @@ def judge(column: Column, outcome: B) -> tuple[Finding | None, bool]:
     pure, is_later = _is_pure(column, outcome), bool(LATER_WORDS.search(_words(column.name)))
     if lower >= CERTAIN_AUC:
         reason, certain = f"alone it predicts nearly everything (AUC {alone:.3f})", True
-    elif max(share_if, share_if_not) >= ONE_CLASS and min(share_if, share_if_not) <= OTHER_CLASS:
+    elif (
+        max(share_if, share_if_not) >= ONE_CLASS
+        and min(share_if, share_if_not) <= OTHER_CLASS
+        and gap >= SURE * _gap_error(filled, outcome)
+    ):
         reason = f"filled for {share_if:.0%} of those with the outcome, {share_if_not:.1%} without"
         certain = True
     elif is_later and gap >= FILL and alone >= SUSPECT_AUC:
@@ -88,6 +93,12 @@ def judge(column: Column, outcome: B) -> tuple[Finding | None, bool]:
     else:
         return None, False
     return Finding(column.name, reason, alone), certain
+
+
+def _gap_error(filled: B, outcome: B) -> float:
+    """Standard error of the difference of the shares filled of the two classes, were they equal."""
+    share, n1 = float(filled.mean()), float(outcome.sum())
+    return float(np.sqrt(share * (1 - share) * (1 / n1 + 1 / (len(outcome) - n1))))
 
 
 def _words(name: str) -> str:

@@ -50,7 +50,11 @@ def learn(
         return Verdict(None, False, why)
     judged = evidence.judge(playbook, running, found, until, seed, progress, by_share=by_share)
     model = company.learned(playbook, found, until, seed, progress)
-    figures = dict(judged.figures)
+    seen = company.leaks_of(playbook, found, until)
+    figures = judged.figures | {
+        "refused_columns": [finding._asdict() for finding in seen.refused],
+        "suspect_columns": [finding._asdict() for finding in seen.suspect],
+    }
     if with_curve:
         figures["few_outcomes"] = evidence.curve(
             playbook, found, until, seed, progress, by_share=by_share

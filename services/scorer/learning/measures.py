@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 from services.scorer.learning.histories import B, F, I
 
@@ -91,7 +90,8 @@ def auc(outcome: B, score: F) -> float | None:
     negative = len(outcome) - positive
     if not positive or not negative:
         return None
-    ranks = rankdata(score)[outcome].sum()
+    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[place][outcome].sum()  # of equal ones the mean
     return float((ranks - positive * (positive + 1) / 2) / (positive * negative))
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from services.scorer.learning import company, evidence
+from services.scorer.learning import alike, company, evidence
 from services.scorer.learning.calibration import Recalibration
 from services.scorer.learning.company import Rows
 from services.scorer.learning.episodes import Episode, traits_at
@@ -50,6 +50,7 @@ def check(fold: Fold, found: Sequence[Episode], until: int, sources: Days) -> Ch
     alarms = [*calibration_alarms(rows, z), *mix_alarms(fold, found, until),
               *silent_sources(sources, until)]  # fmt: skip
     moved = _recalibration(fold, rows, z, later)
+    after = _recalibrated(fold.playbook.model, moved)
     figures: dict[str, Any] = {
         "as_of": rfc3339(from_us(until)),
         "matured": len(rows.when.lead),
@@ -60,8 +61,17 @@ def check(fold: Fold, found: Sequence[Episode], until: int, sources: Days) -> Ch
         "forecasts": forecasts(fold, found, until),
         "alarms": alarms,
         "recalibration": moved,
+        "alike": _alike(fold.playbook.model, after, rows, z),
     }
-    return Check(figures, _recalibrated(fold.playbook.model, moved))
+    return Check(figures, after)
+
+
+def _alike(model: Model, after: Model | None, rows: Rows, z: F) -> dict[str, Any]:
+    """What came of leads by their likelihood, under the version that is in use from then on."""
+    if after and after.learned and model.learned:
+        z = alike.recalibrated(z, model.learned.calibration, after.learned.calibration)
+    bands = alike.counted(rows, z) if len(z) else []
+    return {"version": (after or model).version, "bands": [list(band) for band in bands]}
 
 
 def _figures(fold: Fold, rows: Rows, z: F, some: np.ndarray) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """Traits of persons as columns of the layer, and the layer's weights of them as attributes."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from services.scorer.learning import leaks
+from services.scorer.learning.attributes import column
 from services.scorer.learning.episodes import PERSONAL, Traits
-from services.scorer.learning.histories import F
-from services.scorer.model.attributes import number_of, of_attribute, word
-from services.shared.playbook.learned import Attribute, Levels, Numbers
+from services.scorer.learning.histories import B, F
+from services.scorer.learning.leaks import Findings
+from services.scorer.model.attributes import of_attribute
+from services.scorer.model.readings import number_of, reading_of, word
+from services.shared.playbook.learned import Attribute, Levels, Numbers, Reading
 
 MOST_TRAITS, MOST_LEVELS = 40, 30
 LEAST_SHARE = 0.02  # of the persons, of whom a trait is known
@@ -38,23 +42,41 @@ class Columns(NamedTuple):
         return out
 
 
-def columns(persons: Sequence[Traits]) -> Columns:
-    """The traits that are known of enough of these persons."""
-    counts = Counter(name for traits in persons for name, value in traits.items() if word(value))
-    least = max(LEAST_PERSONS, LEAST_SHARE * len(persons))
-    chosen = [
-        name for name, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
-        if count >= least and name not in PERSONAL and not name.startswith("_")
-    ]  # fmt: skip
+def columns(persons: Sequence[Traits], without: Collection[str] = ()) -> Columns:
+    """The traits that are known of enough of these persons, but for those named."""
+    chosen = [name for name in known_of_enough(persons) if name not in without]
     found = (_attribute(name, persons) for name in chosen[:MOST_TRAITS])
     return Columns([each for each in found if each])
 
 
+def known_of_enough(persons: Sequence[Traits]) -> list[str]:
+    """The traits that are known of enough of these persons, and that say what such people are."""
+    counts = Counter(name for traits in persons for name, value in traits.items() if word(value))
+    least = max(LEAST_PERSONS, LEAST_SHARE * len(persons))
+    return [
+        name for name, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+        if count >= least and name not in PERSONAL and not name.startswith("_")
+    ]  # fmt: skip
+
+
+def leaking(persons: Sequence[Traits], outcome: B, vouched_for: Collection[str]) -> Findings:
+    """The traits that seem to know the outcome (N) of these persons (N), by the rule of `leaks`."""
+    if not 0 < outcome.sum() < len(outcome):
+        return Findings([], [])
+    cells = (
+        column(name, [word(each.get(name)) for each in persons])
+        for name in known_of_enough(persons)
+    )
+    return leaks.find([*cells], outcome, frozenset(vouched_for))
+
+
 def _attribute(name: str, persons: Sequence[Traits]) -> Attribute | None:
     known = [traits[name] for traits in persons if word(traits.get(name))]
-    numbers = [number for value in known if (number := number_of(value)) is not None]
-    if len(numbers) >= NUMERIC_SHARE * len(known) and len(set(numbers)) > len(QUANTILES):
-        return _number(name, np.array(numbers))
+    reading = reading_of(Counter(map(str, known)), NUMERIC_SHARE)
+    if reading and not any(isinstance(value, bool) for value in known):
+        numbers = [n for value in known if (n := number_of(value, reading)) is not None]
+        if len(set(numbers)) > len(QUANTILES):
+            return _number(name, np.array(numbers), reading)
     levels = Counter(map(word, known))
     frequent = [
         level for level, count in sorted(levels.items(), key=lambda each: (-each[1], each[0]))
@@ -65,12 +87,13 @@ def _attribute(name: str, persons: Sequence[Traits]) -> Attribute | None:
     return Levels(trait=name, levels=dict.fromkeys(frequent, 0.0), other=0.0, missing=0.0)
 
 
-def _number(name: str, numbers: F) -> Numbers:
+def _number(name: str, numbers: F, reading: Reading) -> Numbers:
     low, high = (float(each) for each in np.quantile(numbers, (0.01, 0.99)))
     kept = np.clip(numbers, low, high)
     knots = [float(knot) for knot in np.unique(np.quantile(kept, QUANTILES)) if low < knot < high]
     return Numbers(
-        trait=name, low=low, high=high, mean=float(kept.mean()), scale=float(kept.std()) or 1.0,
+        trait=name, reads=reading, low=low, high=high,
+        mean=float(kept.mean()), scale=float(kept.std()) or 1.0,
         slope=0.0, knots=knots, hinges=[0.0] * len(knots), missing=0.0,
     )  # fmt: skip
 

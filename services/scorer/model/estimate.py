@@ -36,6 +36,10 @@ class Estimate:
             return fit
         return self._learned.fit * fit + self._attributes(traits)
 
+    def attributes_effect(self, traits: Mapping[str, Any]) -> float:
+        """What learned attributes alone add to the log-odds."""
+        return self._attributes(traits)
+
     def attributes(self, traits: Mapping[str, Any]) -> list[tuple[str, float]]:
         """(words, log-odds) of each learned attribute."""
         return self._attributes.reasons(traits)

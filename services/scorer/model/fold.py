@@ -15,13 +15,16 @@ from services.scorer.model.activity import NO_MARK, Activity
 from services.scorer.model.estimate import Estimate
 from services.scorer.model.interpretation import Interpreter
 from services.scorer.model.kernel import Kernel, Observer
+from services.scorer.model.profile import Position
 from services.scorer.model.score import EngagementScore, FitScore
 from services.scorer.model.stage_filter import NEVER, UNPUBLISHED, F, I, StageModel
 from services.scorer.model.state import (
+    RULE_BITS,
     Event,
     FoldState,
     PendingTouches,
     StateArrays,
+    Step,
     Steps,
     View,
     record_type,
@@ -129,39 +132,71 @@ class Fold:
         """Appends the steps of new events; returns the state after them, its record still to be
         folded.
         """
-        interpret, by_type, products, shared = (
-            self.interpreter.interpret, self.interpreter.by_type, self.playbook.products,
-            self._shared_offset,
-        )  # fmt: skip
-        first = len(steps.at)
+        before = len(steps)
+        if not state.pending and (position := self._read_plain(state, events, steps)):
+            return FoldState(state.product, b"", b"", *position)
+        steps.shorten(before)
+        merged, after = self._read_touches(state, events)
+        steps.extend(merged)
+        return after
+
+    def _read_plain(
+        self, state: FoldState, events: Sequence[Event], steps: Steps
+    ) -> Position | None:
+        """Appends the steps of new events, and returns the position after them; None, and steps
+        may be left over, where one of them concerns a touch.
+        """
+        interpret, by_type = self.interpreter.interpret, self.interpreter.by_type
+        products, shared = self.playbook.products, self._shared_offset << RULE_BITS
+        add_instant, add_step, last = steps.at.append, steps.what.append, None
+        for event in events:
+            data = event.data
+            reading = by_type.get(data.type)
+            if reading is None or data.machine:
+                reading = interpret(data)
+            step = reading.step
+            if step is None:
+                if reading.weighs:
+                    return None
+                continue
+            if shared:
+                product = data.product
+                if product not in products:
+                    step = step + shared if step >= 0 else step
+                elif product != state.product:
+                    continue
+            last = event
+            add_instant(event.at)
+            add_step(step)
+        return (last.at, last.uid) if last else state.position
+
+    def _read_touches(
+        self, state: FoldState, events: Sequence[Event]
+    ) -> tuple[list[Step], FoldState]:
+        """The steps of new events, of which touches decide some, and the state after them."""
+        steps: list[Step] = []
         touching: list[TouchingEvent] = []
         last = state.position
         for event in events:
             data = event.data
-            reading = None if data.machine else by_type.get(data.type)
-            reading = reading or interpret(data)
+            known = None if data.machine else self.interpreter.by_type.get(data.type)
+            reading = known or self.interpreter.interpret(data)
+            code, product = reading.code, data.product
             if not reading.weighs:
                 continue
-            code = reading.code
-            if shared:
-                product = data.product
-                if product not in products:
-                    code = code + shared if code >= 0 else code
-                elif product != state.product:
-                    continue
+            if self._shared_offset and product not in self.playbook.products:
+                code = code + self._shared_offset if code >= 0 else code
+            elif self._shared_offset and product != state.product:
+                continue
             last = (event.at, event.uid)
             if reading.touch_part:
-                touching.append(TouchingEvent(len(steps.at) - first, event, reading))
-                continue
-            steps.at.append(event.at)
-            steps.code.append(code)
-            steps.act.append(reading.rule)
-            steps.uid.append(event.uid)
+                touching.append(TouchingEvent(len(steps), event, reading))
+            else:
+                steps.append(Step(event.at, code, reading.rule, event.uid))
         pending = state.pending
         if (touching or pending) and last != state.position:
-            merged, pending = self._windows.merge(pending, steps.take(first), touching, last[0])
-            steps.extend(merged)
-        return FoldState(state.product, b"", pending, *last)
+            steps, pending = self._windows.merge(pending, steps, touching, last[0])
+        return steps, FoldState(state.product, b"", pending, *last)
 
     def _records(self, states: Sequence[FoldState]) -> Records:
         return np.frombuffer(b"".join(state.record for state in states), self._type)
@@ -273,9 +308,8 @@ class Fold:
         Returns the belief at `now` (K, 1), when the last evidence was, and whether the outcome has
         happened.
         """
-        state, columns = self.initial(product), Steps()
-        after = self._read(state, events, columns)
-        steps = columns.take(0)
+        state = self.initial(product)
+        steps, after = self._read_touches(state, events)
         if after.pending:
             pending = PendingTouches.of(after.pending)
             steps += self._windows.deadlines(pending, now, inclusive=True)

@@ -5,6 +5,7 @@ for engagement.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from services.scorer.model.state import packed
 from services.shared.contracts.event_types import TOUCH_SENT
 from services.shared.contracts.events import Interaction
 from services.shared.playbook.sections import Content, Playbook
@@ -29,6 +30,7 @@ class Interpretation(NamedTuple):
     rule, −1 for none.
 
     `touch_part` is '', send, open or click; what does not `weigh` makes no instant in the fold.
+    `step` is what the fold counts (`state.packed`), None where the touch decides or nothing weighs.
     """
 
     type: str
@@ -38,6 +40,7 @@ class Interpretation(NamedTuple):
     rule: int = NOTHING
     touch_part: str = ""
     weighs: bool = False
+    step: int | None = None
 
 
 class Interpreter:
@@ -54,7 +57,7 @@ class Interpreter:
         self._forms = {form: item.id for item in playbook.live_content for form in item.forms}
         self._pages = UrlMatcher((url, rule.type) for rule in playbook.pages for url in rule.urls)
         self._form_types = {form: rule.type for rule in playbook.pages for form in rule.forms}
-        self._known: dict[tuple[str, str, str, bool, bool, Any], Interpretation] = {}
+        self._known: dict[tuple[Any, ...], Interpretation] = {}
         # of a person's acts that say it by their type alone, but for their content
         self.by_type: dict[str, Interpretation] = {
             type_: self._read(Interaction(id="", type=type_), "")
@@ -64,24 +67,18 @@ class Interpreter:
 
     def interpret(self, event: Interaction) -> Interpretation:
         """The reading of one interaction."""
-        form = event.properties.get("form") if event.properties else None
+        form: Any = None
+        key: tuple[Any, ...] = (event.type, event.url)  # of most acts nothing else decides
+        if event.machine or event.content_id or event.touch_id or "form" in event.properties:
+            form = event.properties.get("form")
+            key += (event.content_id, event.machine, event.touch_id == "", form)
         try:
-            return self._known[
-                event.type, event.content_id, event.url, event.machine, event.touch_id == "", form
-            ]
+            return self._known[key]
         except (KeyError, TypeError):
             reading = self._read(event, str(form or ""))
             if len(self._known) > MEMORY:
                 self._known.clear()
             if form is None or isinstance(form, str):
-                key = (
-                    event.type,
-                    event.content_id,
-                    event.url,
-                    event.machine,
-                    event.touch_id == "",
-                    form,
-                )
                 self._known[key] = reading
             return reading
 
@@ -128,8 +125,10 @@ class Interpreter:
     def _signal(self, type_: str, content: str, signal: str) -> Interpretation:
         code = self._codes.get(signal, NOTHING)
         rule = self._rules.get(type_, self._rules.get(signal, NOTHING))
+        if code == rule == NOTHING:
+            return Interpretation(type_, content, signal)
         return Interpretation(
-            type_, content, signal, code, rule, weighs=code != NOTHING or rule != NOTHING
+            type_, content, signal, code, rule, weighs=True, step=packed(code, rule)
         )
 
     def _by_content(self, type_: str, content_id: str, mark: str | MarkOfContent) -> str:

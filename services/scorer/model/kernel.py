@@ -76,12 +76,12 @@ class Kernel:
         longer = np.searchsorted(-counts, -np.arange(counts[0]), side="left")
         rounds = int(np.searchsorted(-longer, -FEW, side="right"))
         if rounds:
-            every = StepArrays(*(np.array(column, np.int64) for column in steps.columns))
+            every = StepArrays(*steps.arrays())
             for j, many in enumerate(longer[:rounds].tolist()):
                 self._round(states, slice(0, many), every.of(first[:many] + j))
         for i in range(int(np.searchsorted(-counts, -rounds, side="left"))):
             rest = slice(int(first[i]) + rounds, int(first[i] + counts[i]))
-            self._scalar.run(states, i, [column[rest] for column in steps.columns])
+            self._scalar.run(states, i, steps.lists(rest))
 
     def follow(self, states: StateArrays, steps: Sequence[Step], observe: Observer) -> None:
         """Folds steps into a single state, and tells of each that the filter takes."""

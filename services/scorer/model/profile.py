@@ -32,7 +32,7 @@ from services.shared.contracts.event_types import (
     TOUCH_SENT,
     EventType,
 )
-from services.shared.contracts.events import Consent, ConsentState
+from services.shared.contracts.events import Consent, ConsentState, Interaction
 from services.shared.contracts.identity import Identifier, Kind
 from services.shared.contracts.preferences import read_day
 from services.shared.contracts.sales import STATUS_OF, SalesStatus, restored_status
@@ -184,10 +184,16 @@ class Profile(msgspec.Struct, array_like=True):
         return ordered
 
     def fit_traits(self) -> dict[str, Any]:
-        """Traits that fit rules may name: the known ones, and `email_domain`."""
+        """Traits that fit rules may name: the known ones, `email_domain`, and where the lead came
+        from first: `first_source`, `first_campaign`.
+        """
         known = self.known_traits()
         if domain := self.email.rpartition("@")[2]:
             known.setdefault("email_domain", domain)
+        if self.source:
+            known.setdefault("first_source", self.source.name)
+            if self.source.campaign:
+                known.setdefault("first_campaign", self.source.campaign)
         return known
 
     def latest_consents(self) -> dict[ConsentKey, ConsentRecord]:
@@ -252,6 +258,8 @@ class Profile(msgspec.Struct, array_like=True):
             latest = getattr(self, name)
             if latest and latest[:2] < position:
                 setattr(earlier, name, latest)
+        if self.source and self.source[:2] < position:
+            earlier.source = self.source
         return earlier
 
 
@@ -261,6 +269,11 @@ def profile_of(events: Iterable[Event], declared: frozenset[str] = frozenset()) 
     for event in events:
         add(profile, event, declared)
     return profile
+
+
+def tells_of_person(data: Interaction) -> bool:
+    """Whether an event may change what `fit_traits` say."""
+    return bool(data.traits or data.email or data.company or data.source)
 
 
 def add(profile: Profile, event: Event, declared: frozenset[str] = frozenset()) -> None:

@@ -197,23 +197,28 @@ class StageModel:
         elapsed = np.where(free & (evidence_at > NEVER), until - evidence_at, 0)
         if not inclusive:
             elapsed = elapsed - 1
-        some = np.flatnonzero(elapsed >= self.review_us[0])
+        days = np.searchsorted(self.review_us, elapsed, side="right").astype(np.uint8)
+        some = np.flatnonzero(days)
         if not some.size:
             return now
-        some = some[np.argsort(-elapsed[some], kind="stable")]
-        lasting = elapsed[some]
-        reached = np.searchsorted(-lasting, -self.review_us, side="right")
-        reached = reached[reached > 0]
-        part = np.ascontiguousarray(belief[:, some])
+        some = some[np.argsort(days.max() - days[some], kind="stable")]
+        reached = np.searchsorted(-days[some].astype(np.int64), -np.arange(days.max()), "left")
+        part, ends = np.take(belief, some, axis=1), np.cumsum(reached)
         looks = np.concatenate(
             [_mix(part[:, :n], self.reviews[..., day, 0]) for day, n in enumerate(reached)], axis=1
         )
-        wants = np.split(self.candidate(normalise(looks)), np.cumsum(reached)[:-1])
+        wants = self.candidate(normalise(looks))
+        clear = wants != KEEP
         stage, since, began = now.stage[some], now.since[some], evidence_at[some]
-        everyone = np.ones(some.size, np.bool_)
-        for day, n, want in zip(self.review_us, reached, wants, strict=False):
-            here = Publication(stage[:n], since[:n])
-            stage[:n], since[:n] = self.publish(here, want, began[:n] + day, everyone[:n])
+        for day, n, end in zip(self.review_us, reached, ends, strict=False):
+            want = wants[end - n : end]
+            moving = np.flatnonzero(clear[end - n : end] & (want != stage[:n]))
+            if moving.size:
+                here = Publication(stage[moving], since[moving])
+                free = np.ones(moving.size, np.bool_)
+                stage[moving], since[moving] = self.publish(
+                    here, want[moving], began[moving] + day, free
+                )
         out = Publication(now.stage.copy(), now.since.copy())
         out.stage[some], out.since[some] = stage, since
         return out

@@ -106,46 +106,52 @@ class Step(NamedTuple):
     touch: str = ""
 
 
+RULE_BITS = 16
+_RULES = (1 << RULE_BITS) - 1
+
+
+def packed(code: int, rule: int) -> int:
+    """A signal's code and an engagement rule, each −1 for none, as one number: negative where
+    there is no signal.
+    """
+    return code << RULE_BITS | rule + 1
+
+
 class Steps:
-    """Steps of several states as columns, one state's after another's."""
+    """Steps of several states as columns, one state's after another's: instants, and what counts
+    at each (`packed`).
+    """
 
     def __init__(self) -> None:
         self.at: list[int] = []
-        self.code: list[int] = []
-        self.act: list[int] = []
-        self.uid: list[str] = []
-        self.touch: dict[int, str] = {}  # by the step's number
+        self.what: list[int] = []
 
     def __len__(self) -> int:
         return len(self.at)
 
-    @property
-    def columns(self) -> tuple[list[int], list[int], list[int]]:
-        """Instants, codes and rules."""
-        return self.at, self.code, self.act
-
     def extend(self, steps: Iterable[Step]) -> None:
         """Appends steps."""
         for step in steps:
-            if step.touch:
-                self.touch[len(self.at)] = step.touch
             self.at.append(step.at)
-            self.code.append(step.code)
-            self.act.append(step.act)
-            self.uid.append(step.uid)
+            self.what.append(packed(step.code, step.act))
 
-    def take(self, start: int) -> list[Step]:
-        """Removes the steps from the one of this number on, and returns them."""
-        columns = (self.at, self.code, self.act, self.uid)
-        numbers = range(start, len(self))
-        touches = [self.touch.pop(number, "") for number in numbers]
-        taken = [
-            Step(*step)
-            for step in zip(*(column[start:] for column in columns), touches, strict=True)
-        ]
-        for column in columns:
-            del column[start:]
-        return taken
+    def shorten(self, size: int) -> None:
+        """Takes out all steps but the first so many."""
+        del self.at[size:], self.what[size:]
+
+    def arrays(self) -> tuple[I, I, I]:
+        """Instants, codes and rules."""
+        what = np.array(self.what, np.int64)
+        return np.array(self.at, np.int64), what >> RULE_BITS, (what & _RULES) - 1
+
+    def lists(self, part: slice) -> tuple[list[int], list[int], list[int]]:
+        """Of some steps the same."""
+        what = self.what[part]
+        return (
+            self.at[part],
+            [each >> RULE_BITS for each in what],
+            [(each & _RULES) - 1 for each in what],
+        )
 
 
 class View(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 
 from services.scorer.model.activity import Activity
 from services.scorer.model.fold import Fold
-from services.scorer.model.profile import add
+from services.scorer.model.profile import add, tells_of_person
 from services.scorer.model.stage_filter import NEVER, RESTARTING, F, I
 from services.scorer.model.state import Step
 from services.scorer.model.window import Known
@@ -125,7 +125,7 @@ def _effects(fold: Fold, known: Known, at: I) -> F:
     profile = known.before
     since, effects = [NEVER], [fold.estimate.effect(profile.fit_traits())]
     for event in known.events:
-        if event.data.traits or event.data.email or event.data.company:
+        if tells_of_person(event.data):
             add(profile, event, fold.declared)
             since.append(event.at)
             effects.append(fold.estimate.effect(profile.fit_traits()))

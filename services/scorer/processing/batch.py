@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.identity.division import Division
 from services.scorer.identity.repository import IdentityResolver
-from services.scorer.identity.resolver import Plan, by_lead
+from services.scorer.identity.resolver import Move, Plan, by_lead
 from services.scorer.model.profile import Profile, join
 from services.scorer.processing.profiles import Profiles
 from services.scorer.records import (
@@ -119,15 +119,15 @@ async def assigned(connection: AsyncConnection, scoring: Scoring, new: Distinct)
         locked |= dict.fromkeys(missing) | await store.lock(missing)
         plan = await resolver.plan(*new)
     batch = Batch(leads={lead: row for lead, row in locked.items() if row})
-    profiles = Profiles(batch.leads, scoring.fold.declared)
-    for removed in await _remove_superseded(store, new.superseded):
-        profiles.leave(removed.lead_id, removed)
-    batch.refold |= await resolver.apply(plan)
+    profiles = Profiles(connection, batch.leads, scoring.fold.declared)
+    await profiles.leave(await _remove_superseded(store, new.superseded))
+    batch.refold |= await resolver.apply(plan, profiles)
     for event in new.events:
         event.lead = plan.nodes[event.strongest].lead
-    await Division(connection, profiles.pass_on).divide(plan, *new)
+    await Division(connection, profiles).divide(plan, *new)
     batch.refold |= plan.divided
     batch.merged_away = await _merged_away(store, batch, plan, new.events)
+    await profiles.restore(batch.merged_away)
     await store.insert(new.events, plan.numbers)
     batch.events = by_lead(new.events)
     batch.refold |= {event.lead for event in new.superseded}
@@ -197,11 +197,12 @@ def _join(
 ) -> None:
     """Joins the profiles that are not lost of leads that got all that others had left."""
     gained: dict[uuid.UUID, set[uuid.UUID]] = defaultdict(set)
-    for _, old, new in plan.moved:
+    moved = [move for move in plan.moved if move.old not in profiles.told]
+    for _, old, new in moved:
         gained[new].add(old)
     for lead in batch.refold - batch.merged_away.keys():
         parts = [lead, *gained[lead]]
-        if profiles.lost.intersection(parts) or not _only_gained(batch, plan, lead, gained[lead]):
+        if profiles.lost.intersection(parts) or not _only_gained(batch, moved, lead, gained[lead]):
             continue
         known = [(profiles.of(part), stored.get(part, {})) for part in parts]
         if all(scoring.holds(profile, states.values()) for profile, states in known):
@@ -212,13 +213,15 @@ def _join(
             )
 
 
-def _only_gained(batch: Batch, plan: Plan, lead: uuid.UUID, others: set[uuid.UUID]) -> bool:
+def _only_gained(
+    batch: Batch, moved: Sequence[Move], lead: uuid.UUID, others: set[uuid.UUID]
+) -> bool:
     """Whether no identifier left a lead, and it got all that these others have left."""
     if not others <= batch.leads.keys():
         return False
     moved_elsewhere = any(
         move.old == lead or move.new in others or (move.old in others and move.new != lead)
-        for move in plan.moved
+        for move in moved
     )
     return not moved_elsewhere and all(batch.merged_away.get(other) == lead for other in others)
 

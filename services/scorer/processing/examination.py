@@ -49,8 +49,6 @@ class Examination:
         locked = await self._locked(wanted)
         if not locked:
             return 0
-        # answers lock a hand-off first and have its lead examined then
-        await store.of_leads(locked)
         merged = await store.examined(locked)
         if merged:
             await store.move(merged)
@@ -155,7 +153,8 @@ class Examination:
         routing, before = self._routing, self._routing.loads(known)
         examined = examine(self._rules, lead.id, facts, known, self._now)
         noted, new = list(examined.noted), [examined.new] if examined.new else []
-        for each in [*known, *new]:
+        both = [*known, *new]
+        for each in both:
             if each.is_waiting:
                 await describe(self._scoring, lead, history, facts, each, self._now)
         no_limit = self._rules.section.capacity_per_week is None
@@ -164,9 +163,9 @@ class Examination:
                 noted.append(Noted(each, "detected", self._now))
                 if examined.is_urgent or no_limit:
                     noted += await routing.open(lead, each, known)
-        for each in [*known, *new]:
+        for each in both:
             noted += await routing.tick(lead, each)
-        routing.count(before, [*known, *new])
+        routing.count(before, both)
         self._unwritten.append((lead, known, new, noted))
         if examined.look_again and lead.id not in self._due:
             self._due[lead.id] = examined.look_again

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 
+from services.scorer import profile_parts
 from services.scorer.history import History
 from services.scorer.model import window
 from services.scorer.model.fold import Fold
@@ -10,6 +11,7 @@ from services.scorer.model.profile import Profile, add
 from services.scorer.model.state import Event, FoldState
 from services.scorer.model.window import Known
 from services.scorer.processing.batch import Batch
+from services.scorer.profile_parts import ProfileParts
 from services.scorer.records import LeadRow, State
 from services.scorer.scoring import Scoring
 from services.shared.contracts.identity import Kind
@@ -17,7 +19,8 @@ from services.shared.telemetry import LEADS_CURTAILED
 
 
 async def fold(scoring: Scoring, history: History, batch: Batch) -> None:
-    """Folds a batch's events onto its leads' states, all leads at once.
+    """Folds a batch's events onto its leads' states, all leads at once, and brings the parts of
+    long leads up to date.
 
     Leads are refolded that lost or got stored events, those whose new events come out of order
     (`late`), and those of which other events are weighed than before.
@@ -40,8 +43,32 @@ async def fold(scoring: Scoring, history: History, batch: Batch) -> None:
         if lead.id in batch.refold or lead.id in batch.late or not extends:
             profiles[lead.id] = lead.profile
     _extend(scoring, [lead for lead in batch.leads.values() if lead.id not in profiles], new)
+    if history.parts:
+        known_profiles = {lead: its for lead, its in profiles.items() if its}
+        await _add_to_parts(history.parts, known_profiles, new)
     async for known in history.known(profiles):
         _refold(scoring, [(batch.leads[lead], its) for lead, its in known.items()])
+
+
+async def _add_to_parts(
+    parts: ProfileParts,
+    leads: Mapping[uuid.UUID, Profile],
+    new: Mapping[uuid.UUID, Sequence[Event]],
+) -> None:
+    """Adds new events to the parts that they lie in, and makes those that are missing."""
+    long = {
+        lead: profile.stored
+        for lead, profile in leads.items()
+        if profile.stored >= profile_parts.PART
+    }
+    found = await parts.of(long) if long else {}
+    for lead, stored in sorted(long.items()):
+        known = found.get(lead)
+        if known:
+            late = [event for event in new[lead] if window.place(event) <= known.until]
+            await parts.change(lead, late)
+            known = known._replace(events=known.events + len(late))
+        await parts.extend(lead, stored, known)
 
 
 def _grow(profile: Profile, events: Sequence[Event], declared: frozenset[str]) -> bool:

@@ -16,7 +16,6 @@ from services.scorer.handoffs import capacity
 from services.scorer.handoffs.records import Handoff
 from services.scorer.handoffs.rules import Rules
 from services.scorer.handoffs.store import HandoffStore
-from services.scorer.handoffs.working_time import WorkingTime
 from services.scorer.processing.examination import Examination
 from services.scorer.processing.handoff_steps import Steps
 from services.scorer.scoring import Scoring
@@ -46,11 +45,9 @@ class Examiner:
         webhook: bool = False,
         page: str = "",
     ) -> None:
-        playbook = scoring.playbook
         self._engine, self._scoring, self._poll_s, self._wake = engine, scoring, poll_s, wake
-        working = WorkingTime.of(playbook.handoff, playbook.company.timezone)
-        self.rules = Rules(playbook.handoff, playbook.model.stages, working)
-        self._steps = Steps(scoring, webhook=webhook, page=page)
+        self.rules = Rules.of(scoring.playbook)
+        self._steps = Steps(scoring, self.rules, webhook=webhook, page=page)
         self._allocated = 0.0
         self._rests_until = scoring.clock.now()
 

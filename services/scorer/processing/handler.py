@@ -26,6 +26,7 @@ from services.scorer.processing.announcements import (
 from services.scorer.processing.candidates import Before, to_be_examined
 from services.scorer.processing.decoding import from_interaction, from_touch
 from services.scorer.processing.folding import exclude, fold, rebuild
+from services.scorer.profile_parts import ProfileParts
 from services.scorer.records import Announcement, IncomingEvent, LeadRow
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
@@ -120,7 +121,8 @@ class Handler:
     async def _change(self, connection: AsyncConnection, batch: batches.Batch) -> int:
         """Folds the batch's events, writes its leads, and puts out what is told of them."""
         before = {lead.id: Before.of(lead) for lead in batch.leads.values()}
-        await fold(self.scoring, History(connection, self.scoring.fold.declared), batch)
+        declared = self.scoring.fold.declared
+        await fold(self.scoring, History(connection, declared, self._parts(connection)), batch)
         for lead in batch.leads.values():
             exclude(self.scoring, lead)
             lead.version += 1
@@ -140,6 +142,8 @@ class Handler:
             if await failing.pass_on(old, into):
                 marked.add(into)
         marked &= batch.leads.keys()
+        if marked:
+            await self._parts(connection).drop(marked)
         waiting = {lead: _first(batch.events[lead]) for lead in marked if lead in batch.events}
         if waiting:
             await failing.keep_waiting(waiting)
@@ -216,9 +220,13 @@ class Handler:
                 await Store(connection).write([LeadRow(lead, created=True)], "")
             if lead in batch.merged:
                 await Store(connection).keep_announced(lead, announced)
+            await self._parts(connection).drop([lead])
             waiting = _first(events) if events else None
             await FailingLeads(connection).mark(lead, "consumer", error, waiting)
             return 0
+
+    def _parts(self, connection: AsyncConnection) -> ProfileParts:
+        return ProfileParts(connection, self.scoring.fold.declared)
 
     # -- announcing -------------------------------------------------------------------------------
 

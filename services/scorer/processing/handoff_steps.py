@@ -11,9 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.scorer.handoffs import notices
 from services.scorer.handoffs.records import STATUS_OF, WAITING, Handoff, Status, Step
-from services.scorer.handoffs.rules import Noted
+from services.scorer.handoffs.rules import Noted, Rules
 from services.scorer.handoffs.store import HandoffStore, NoticeRow
-from services.scorer.handoffs.working_time import WorkingTime
 from services.scorer.processing.snapshots import snapshot_of
 from services.scorer.records import LeadRow
 from services.scorer.scoring import Scoring
@@ -29,7 +28,7 @@ from services.shared.contracts.events import (
 from services.shared.messaging import outbox
 from services.shared.messaging.kafka import Outgoing
 
-UNTOLD: frozenset[Step] = frozenset({"detected", "noted"})
+UNPUBLISHED: frozenset[Step] = frozenset({"detected", "noted"})
 # as some of what people do leaves a hand-off; they may have done more since
 STATUS_AFTER: dict[Step, Status] = {
     "accepted": "accepted",
@@ -62,8 +61,8 @@ class Steps:
     pages, '' for none.
     """
 
-    def __init__(self, scoring: Scoring, *, webhook: bool, page: str) -> None:
-        self._scoring, self._webhook, self._page = scoring, webhook, page
+    def __init__(self, scoring: Scoring, rules: Rules, *, webhook: bool, page: str) -> None:
+        self._scoring, self._rules, self._webhook, self._page = scoring, rules, webhook, page
 
     def tell(
         self, news: News, lead: LeadRow, known: list[Handoff], noted: list[Noted], now: datetime
@@ -71,16 +70,16 @@ class Steps:
         """Adds a lead's last hand-off, which is its mark, and what others hear of its steps."""
         last = _last(known)
         status, before = _status(known, last), lead.handoff
-        told = [each for each in noted if each.what not in UNTOLD]
+        published = [each for each in noted if each.what not in UNPUBLISHED]
         if status != before:
             news.statuses[lead.id] = lead.handoff = status
-            told = told or _answer(last)
-        contact = self._contact(lead) if told else None
-        for each in told:
-            zone = self._working(each.handoff.owner).zone
+            published = published or _answer(last)
+        contact = self._contact(lead) if published else None
+        for each in published:
+            zone = self._rules.working_of(each.handoff.owner).zone
             if contact:
                 news.notices += notices.notices(each, contact, zone, webhook=self._webhook)
-        news.outgoing += [self._event(lead, each, now) for each in told]
+        news.outgoing += [self._event(lead, each, now) for each in published]
 
     def _contact(self, lead: LeadRow) -> notices.Contact:
         traits = lead.profile.known_traits()
@@ -108,11 +107,6 @@ class Steps:
         id_ = derived("handoff", handoff.id, noted.what, noted.at.isoformat(), noted.by)
         event = ChangeEvent(id=id_, type="lead.handoff_changed.v1", time=now, data=change)
         return Outgoing(CHANGES, str(lead.id), encode(event))
-
-    def _working(self, owner: str) -> WorkingTime:
-        playbook = self._scoring.playbook
-        person = playbook.handoff.by_email.get(owner)
-        return WorkingTime.of(playbook.handoff, playbook.company.timezone, person)
 
 
 def step_of(noted: Noted) -> HandoffStep:

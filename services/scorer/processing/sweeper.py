@@ -17,6 +17,7 @@ from services.scorer.history import History
 from services.scorer.processing.announcements import Evidence, is_to_be_heard
 from services.scorer.processing.folding import rebuild, refold_outdated
 from services.scorer.processing.handler import Handler
+from services.scorer.profile_parts import ProfileParts
 from services.scorer.records import IncomingEvent, LeadRow
 from services.scorer.store import Store
 from services.shared.db import is_transient, sqlstate
@@ -163,7 +164,8 @@ class Sweeper:
         leads = await _load(Store(connection), set(chosen))
         due = {lead.id: lead for lead in leads.values() if lead.states}
         scoring = self._handler.scoring
-        history = History(connection, scoring.fold.declared)
+        declared = scoring.fold.declared
+        history = History(connection, declared, ProfileParts(connection, declared))
         refolded = await refold_outdated(scoring, history, [*due.values()])
         evidence = {lead: Evidence(refolded=True) for lead in refolded}
         return await self._handler.write(connection, due, evidence)
@@ -176,7 +178,9 @@ class Sweeper:
         leads = await _load(store, {lead_id})
         if not leads:  # another process has it, or it is no more
             return []
-        known = await History(connection, scoring.fold.declared).known_of(lead_id)
+        declared = scoring.fold.declared
+        history = History(connection, declared, ProfileParts(connection, declared))
+        known = await history.known_of(lead_id)
         mark = await FailingLeads(connection).clear(lead_id)
         if not known.events:  # merged into another
             return []

@@ -10,6 +10,13 @@ from services.scorer.queries.responses import (
     LineResponse,
     PendingReportResponse,
 )
+from services.scorer.queries.summary_response import (
+    AlikeResponse,
+    FragilityResponse,
+    GroundResponse,
+    LeadInFullResponse,
+    SummaryResponse,
+)
 from services.scorer.queries.timeline import (
     AnnouncementItem,
     EventItem,
@@ -65,6 +72,30 @@ LEAD = LeadResponse(
     version=7,
     as_of=AT,
 )
+GROUND = GroundResponse(
+    text="asked for a demo on 2 November",
+    why="a step usually taken near a decision",
+    at=AT,
+    acts=1,
+    content=None,
+    delta=1.814,
+    points=18.7,
+)
+LEAD_IN_FULL = LeadInFullResponse(
+    **{name: getattr(LEAD, name) for name in LEAD.__struct_fields__},
+    summary=SummaryResponse(
+        sentence="Ann Day asked for a demo on 2 November.",
+        grounds_for=[GROUND],
+        ground_against=None,
+        best_before="2026-11-20",
+        best_before_threshold=0.1,
+        best_before_why="silence alone takes it below 0.1 by 20 November",
+        fragility=FragilityResponse(0.061, "form-77", "asked for a demo", AT),
+        fragility_why="",
+        alike=AlikeResponse(180, 23, 0.2, 0.25, "180 leads like this one, 23 became opportunities"),
+        alike_why="",
+    ),
+)
 LEADS = LeadsResponse([LEAD], [], CURSOR)
 LEDGER = LedgerResponse(
     likelihood=0.234,
@@ -75,8 +106,11 @@ LEDGER = LedgerResponse(
             kind="event",
             event_id="form-77",
             text="asked for a demo",
+            why="a step usually taken near a decision",
             delta=1.814,
             points=18.7,
+            content_id=None,
+            touch_id=None,
         )
     ],
     sum=-1.186,

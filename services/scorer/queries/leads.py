@@ -1,10 +1,13 @@
 """Reading leads: lists by stored numbers, single leads at any moment, look-up, explanation."""
 
+import asyncio
 import uuid
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.scorer.checking import alike
 from services.scorer.failing import FailingLeads, is_of_one_lead, reason_of
 from services.scorer.history import ALWAYS, History
 from services.scorer.model.explanation import Ledger, explain
@@ -28,11 +31,21 @@ from services.scorer.queries.repository import (
     UnknownLead,
     readable,
 )
+from services.scorer.queries.summary import Summary, summary
 from services.scorer.records import State, UnreadableLead
 from services.scorer.scoring import Scoring
 from services.shared.contracts.identity import Identifier
 from services.shared.errors import Reject
 from services.shared.http.paging import Cursors, Position
+
+
+class LeadInFull(NamedTuple):
+    """A lead with what people read first, its ledger, and the events that are weighed."""
+
+    lead: LeadView
+    summary: Summary
+    ledger: Ledger
+    known: Known
 
 
 class LeadQueries:
@@ -109,11 +122,35 @@ class LeadQueries:
             async with self._engine.connect() as connection:
                 lead = await LeadRepository(connection).lead(lead_id, product)
                 if at is not None or self._is_outdated(lead.state):
-                    known = await self._known(connection, lead, at)
-                    lead.profile = known.profile
-                    lead.state.fold = self._fold.refold(product, [known.events])[0]
-            latest = max(self.now(), lead.profile.last_at, lead.state.fold.last_at)
-            return self._views([lead], [latest if at is None else at])[0]
+                    self._refold(lead, await self._known(connection, lead, at))
+            return self._as_of(lead, at)
+
+    async def in_full(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> LeadInFull:
+        """The same with its ledger and summary."""
+        async with readable(self._engine, lead_id):
+            async with self._engine.connect() as connection:
+                lead = await LeadRepository(connection).lead(lead_id, product)
+                known = await self._known(connection, lead, at)
+                found = await alike(connection)
+            return await asyncio.to_thread(self._in_full, lead, known, at, found)
+
+    def _in_full(
+        self, lead: StoredLead, known: Known, at: int | None, found: dict[str, Any] | None
+    ) -> LeadInFull:
+        if at is not None or self._is_outdated(lead.state):
+            self._refold(lead, known)
+        view = self._as_of(lead, at)
+        ledger = explain(self._fold, view.product, known, view.as_of)
+        told = summary(self._scoring, view, lead.state.fold, known, ledger, found)
+        return LeadInFull(view, told, ledger, known)
+
+    def _refold(self, lead: StoredLead, known: Known) -> None:
+        lead.profile = known.profile
+        lead.state.fold = self._fold.refold(lead.state.fold.product, [known.events])[0]
+
+    def _as_of(self, lead: StoredLead, at: int | None) -> LeadView:
+        latest = max(self.now(), lead.profile.last_at, lead.state.fold.last_at)
+        return self._views([lead], [latest if at is None else at])[0]
 
     async def look_up(self, identifier: Identifier, where: str = "body") -> uuid.UUID:
         """The lead that an identifier belongs to. Raises UnknownLead, which names `where` it was
@@ -153,7 +190,7 @@ class LeadQueries:
         async with readable(self._engine, lead_id):
             known = await self.known(lead_id, product, at)
             moment = max(self.now(), known.events[-1].at) if at is None else at
-            return explain(self._fold, product, known, moment)
+            return await asyncio.to_thread(explain, self._fold, product, known, moment)
 
     async def known(self, lead_id: uuid.UUID, product: str, until: int | None = None) -> Known:
         """What the fold weighs of one lead's events up to `until` (µs). Raises MergedAway, or

@@ -7,7 +7,8 @@ import msgspec
 from services.scorer.model.explanation import Ledger, Line, LineKind
 from services.scorer.model.profile import LeftOut
 from services.scorer.queries.lead_view import ConsentView, LeadPage, LeadView
-from services.scorer.wording import ledger_note, line_text
+from services.scorer.queries.lines import Words, texts, why_of
+from services.scorer.wording import ledger_note
 from services.shared.clock import from_us, rfc3339
 from services.shared.contracts.events import ExternalId
 
@@ -170,22 +171,34 @@ class LeadsResponse(msgspec.Struct, frozen=True):
 
 
 class LineResponse(msgspec.Struct, frozen=True):
-    """One step of the logit; `points` is what it did to the probability, times 100."""
+    """One step of the logit in words: what it was and `why` it counts so. `delta` is the change of
+    the log-odds, `points` what it did to the probability, times 100.
+    """
 
     at: Time
     kind: LineKind
     event_id: str | None
     text: str
+    why: str
     delta: float
     points: float
+    content_id: str | None
+    touch_id: str | None
 
     @classmethod
-    def of(cls, line: Line) -> "LineResponse":
+    def of(cls, line: Line, text: str, words: Words) -> "LineResponse":
         """The line as JSON."""
-        text = line_text(line)
-        if line.touch_id:
-            text += f" [touch {line.touch_id}]"
-        return cls(_time(line.at), line.kind, line.event_id, text, line.delta, line.points)
+        return cls(
+            at=_time(line.at),
+            kind=line.kind,
+            event_id=line.event_id,
+            text=text,
+            why=why_of(line, words.model),
+            delta=line.delta,
+            points=line.points,
+            content_id=line.content or line.content_id or None,
+            touch_id=line.touch_id or None,
+        )
 
 
 class LedgerResponse(msgspec.Struct, frozen=True):
@@ -205,12 +218,15 @@ class LedgerResponse(msgspec.Struct, frozen=True):
     unweighed: int
 
     @classmethod
-    def of(cls, ledger: Ledger) -> "LedgerResponse":
+    def of(cls, ledger: Ledger, words: Words) -> "LedgerResponse":
         """The ledger as JSON."""
         return cls(
             likelihood=ledger.likelihood,
             start=ledger.start,
-            lines=[LineResponse.of(line) for line in ledger.lines],
+            lines=[
+                LineResponse.of(line, text, words)
+                for line, text in zip(ledger.lines, texts(ledger, words), strict=True)
+            ],
             sum=ledger.total,
             as_of=_time(ledger.as_of),
             product=ledger.product,

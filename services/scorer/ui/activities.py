@@ -5,7 +5,7 @@ timeline.
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,17 +15,20 @@ from services.scorer.ui.contacts import message_of, phones_of
 from services.scorer.ui.repository import StoredAnnouncement, StoredTouch
 from services.scorer.wording import (
     act_in_words,
+    short,
     stage_change_in_words,
     touch_in_words,
 )
-from services.shared.clock import from_us
+from services.shared.clock import from_us, rfc3339
 from services.shared.playbook.sections import Content
+
+MOST = 100  # properties of an event that are shown
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
     """One line. `tone` is a stage or a touch's status, '' for an event; `note` says why an event
     weighs nothing, `touch` is a touch's id. With a `message` come the addresses and numbers that
-    were given with it.
+    were given with it; `properties` are all that an event says, by name.
     """
 
     key: str
@@ -40,6 +43,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     emails: list[str] = []
     phones: list[str] = []
+    properties: list[tuple[str, str]] = []
 
 
 def of_announcement(announcement: StoredAnnouncement, lead_name: str = "") -> Activity:
@@ -91,4 +95,32 @@ def of_event(event: Event, reading: Interpretation, library: Mapping[str, Conten
         message=message,
         emails=[event.data.email] if message and event.data.email else [],
         phones=phones_of(event.data.traits) if message else [],
+        properties=properties_of(event, reading),
     )
+
+
+def properties_of(event: Event, reading: Interpretation) -> list[tuple[str, str]]:
+    """What an event says, by name, and as what it is read; values of one line each."""
+    data = event.data
+    external = f"{data.external_id.system} {data.external_id.id}" if data.external_id else ""
+    named: list[tuple[str, Any]] = [
+        ("type", data.type), ("read as", reading.signal or reading.touch_part), ("id", data.id),
+        ("happened at", rfc3339(from_us(event.at))),
+        ("received at", rfc3339(from_us(event.received)) if event.received else ""),
+        ("content", reading.content or data.content_id), ("url", data.url),
+        ("touch", data.touch_id), ("product", data.product), ("source", data.source),
+        ("campaign", data.campaign), ("cost", data.cost), ("e-mail", data.email),
+        ("user id", data.user_id), ("visitor id", data.anonymous_id), ("external id", external),
+        ("company", data.company), ("machine", "yes" if data.machine else ""),
+    ]  # fmt: skip
+    named += [
+        (f"consent, {consent.channel} {consent.purpose}", consent.state) for consent in data.consent
+    ]
+    named += [(f"trait {name}", _text(value)) for name, value in data.traits.items()]
+    named += [(name, _text(value)) for name, value in data.properties.items()]
+    return [(short(name), short(value)) for name, value in named if value not in ("", None)][:MOST]
+
+
+def _text(value: Any) -> str:
+    """A value as its sender wrote it, structures as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

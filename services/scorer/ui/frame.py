@@ -37,7 +37,8 @@ PAGES = (
 )
 OWN_PATHS = re.compile(
     rf"(/(?:{'|'.join(name for name, path, _ in PAGES if path == f'/{name}')}"
-    r"|import|leads/[0-9a-f-]{36}|content/[A-Za-z0-9%._~-]{1,600}|reports/made-or-born|reports/sources|reports/[a-z-]{1,40}/leads)?)"
+    r"|import|leads/[0-9a-f-]{36}|content/[A-Za-z0-9%._~-]{1,600}"
+    r"|reports/made-or-born|reports/sources|reports/[a-z-]{1,40}/leads)?)"
     r"(?:/status|/password|/lead|/test|(?:/sessions)?/[0-9a-f-]{36}/(?:role|disable|end))?"
     r"(\?[A-Za-z0-9=&%._~+-]{1,1000})?(#[A-Za-z0-9-]{1,100})?"
 )

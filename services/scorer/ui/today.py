@@ -204,7 +204,7 @@ def card_of(
         detail=name.detail if name else "",
         group=group_of(handoff, today, named),
         why=why_now(handoff, today, named),
-        reasons=[short(reason) for reason in handoff.reasons[:REASONS]],
+        reasons=[short(reason.replace("https://", "")) for reason in handoff.reasons[:REASONS]],
         said=handoff.said[:MAX_MESSAGE],
         phones=phones_of(lead.traits)[:CONTACTS] if lead else [],
         emails=lead.emails[:CONTACTS] if lead else [],

@@ -40,13 +40,20 @@ class Levels(FrozenModel):
     missing: float
 
 
+# how a text is read as a number: a day is its number in the calendar
+Reading = Literal[
+    "number", "decimal comma", "day", "day, day first", "day, month first", "day, month named"
+]
+
+
 class Numbers(FrozenModel):
     """Log-odds of a trait's number x, kept between `low` and `high`: slope·(x − mean)/scale and
-    Σ hinge·max(x − knot, 0)/scale; `missing` where there is none.
+    Σ hinge·max(x − knot, 0)/scale; `missing` where there is none. `reads` is how texts are read.
     """
 
     kind: Literal["numbers"] = "numbers"
     trait: str
+    reads: Reading = "number"
     low: float
     high: float
     mean: float

@@ -77,13 +77,16 @@ class FitRule(FrozenModel):
 
 
 class Fit(FrozenModel):
-    """How well a lead's traits match, in points of 0 to 100."""
+    """How well a lead's traits match, in points of 0 to 100. Traits that are `known_at_capture` are
+    learned from though they look as if they knew the outcome.
+    """
 
     base: float = 50
     qualified_at: float = 60
     weight: float = 0.4054651081081644  # ln 1.5 for every 25 points above 50
     grades: dict[str, float] = {"A": 80, "B": 60, "C": 40}
     rules: list[FitRule] = []
+    known_at_capture: list[str] = []
 
 
 class PointRule(FrozenModel):
@@ -419,6 +422,7 @@ class Playbook(FrozenModel):
                 "model",
             },
         )
+        del fold["fit"]["known_at_capture"]
         if self.model.learned is None:
             del fold["model"]["learned"]
         return hashlib.sha256(

@@ -1,5 +1,6 @@
 """An item as a lead would get it, shown and sent as a test, without a trace in the database."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -7,15 +8,18 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from typer.testing import CliRunner
 
 from services.nurture.previews import preview, send_test
 from services.nurture.store.leads import LeadStore
+from services.ops.__main__ import app as command_line
 from services.shared.contracts.events import Change, Snapshot
 from services.shared.db import open_engine, rows
 from services.shared.errors import Reject
 from services.shared.people.audit import Actor
 from services.shared.playbook.loading import load
 from services.shared.settings import ROOT, Settings
+from tests.support.smtp_server import SmtpServer
 
 LEAD, MERGED = uuid.UUID(int=1), uuid.UUID(int=2)
 ITEM = "case-study-bottling"
@@ -93,3 +97,22 @@ async def test_a_test_goes_to_the_one_who_asks_and_leaves_no_trace(
     for nobody in ("lead@A.example", "me", "", "me@b.example\nBcc: x@b.example"):
         with pytest.raises(Reject, match="a test goes to you"):
             await send_test(sink, engine, PLAYBOOK, shown, nobody, NOW, asks)
+
+
+async def test_the_command_sends_a_test_and_says_who_asked(
+    engine: AsyncEngine, settings: Settings
+) -> None:
+    server = SmtpServer()
+    named = {
+        "RIPELINE_DATABASE_URL": settings.database_url.get_secret_value(),
+        "RIPELINE_SMTP_URL": f"smtp://{await server.start()}",
+        "RIPELINE_SMTP_IS_SINK": "true",
+    }
+    asked = ["content", "send-test", ITEM, "--to", "me@b.example", "--as", str(LEAD)]
+    result = await asyncio.to_thread(CliRunner().invoke, command_line, asked, env=named)
+    server.close()
+    assert (result.exit_code, result.stdout) == (0, "sent to me@b.example\n")
+    assert len(server.mails) == 1
+    async with engine.connect() as connection:
+        (line,) = await rows(connection, "SELECT * FROM access.audit")
+    assert (line.actor_kind, line.action) == ("command line", "send-test")

@@ -4,12 +4,17 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.nurture.content_api import LibraryResponse
+from services.nurture.library import ContentLibrary
 from services.nurture.store.leads import LeadStore
 from services.ops.commands.content import report
+from services.shared.clock import Clock
 from services.shared.contracts.events import Change, ConsentState, Snapshot
 from services.shared.db import open_engine
 from services.shared.playbook.loading import load
+from services.shared.playbook.sections import Playbook
 from services.shared.settings import ROOT, Settings
 from tests.support.nurture import with_parts
 
@@ -60,6 +65,16 @@ async def test_readers_who_run_out_are_reported_14_days_ahead(settings: Settings
     assert (customers["readers"], customers["exhausted"], customers["soon"]) == (3, 1, 1)
     assert customers["per_week"] == 1.0
     assert customers["first_at"] == "2026-05-20T12:00:00Z"
+
+
+async def test_the_api_says_what_the_command_says(
+    settings: Settings, engine: AsyncEngine, default_playbook: Playbook
+) -> None:
+    clock = Clock()
+    library = ContentLibrary(settings, engine, default_playbook, clock)
+    said = LibraryResponse.model_validate(await library.report()).model_dump(mode="json")
+    assert said.pop("learned") == []
+    assert said == await report(settings, default_playbook, clock.now())
 
 
 async def test_without_a_database_that_is_not_known() -> None:

@@ -292,7 +292,7 @@ async def test_an_answer_for_a_lead_without_identifiers_is_refused(make: Make) -
     found = await bench.only()
     async with bench.engine.begin() as connection:
         await connection.execute(text("DELETE FROM scorer.identifier"))
-    refused(await bench.answer(found["id"], "accept"), 404, "not-found", "id")
+    refused(await bench.answer(found["id"], "accept"), 404, "not-found", "path.handoff_id")
     assert (await bench.only())["status"] == "open"
 
 
@@ -486,6 +486,7 @@ async def test_until_when_an_answer_can_be_undone_is_shown(make: Make) -> None:
         assert answered["undo_until"] == "2026-06-09T09:10:00Z"
         assert (await bench.answered(found["id"], "undo"))["undo_until"] is None
     await bench.answered(found["id"], "not-reached")
+    await bench.passes(minutes=1)
     await bench.status(found["lead"], status="accepted")
     after = await bench.only()
     assert (after["status"], after["answer"], after["undo_until"]) == ("accepted", "", None)

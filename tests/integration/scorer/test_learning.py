@@ -127,6 +127,12 @@ async def test_matured_outcomes_are_compared_and_lists_are_forecast(
     assert said.checked_at
     assert said.check
     assert said.check["outcomes"] == found["outcomes"]
+    leads = LeadQueries(engine, Scoring.of(default_playbook, present.CLOCK), b"pepper")
+    page = await leads.page(LeadFilter(product="default", limit=1, order="last_event_at"))
+    alike = (await leads.in_full(page.leads[0].id, "default")).summary.alike
+    assert alike
+    assert 30 <= alike.leads <= 700
+    assert alike.outcomes <= alike.leads
     everybody = await queries.forecast(LeadFilter(product="default"))
     assert 0 <= everybody.low < everybody.expected < everybody.high <= everybody.leads
     assert len(everybody.past) >= 3

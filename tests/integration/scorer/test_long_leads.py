@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands.verify import verify
-from services.scorer import history
+from services.scorer import history, profile_parts, stored_events
 from services.scorer.api import create_app
 from services.scorer.model import window
 from services.scorer.model.profile import MOST_MILESTONES
@@ -37,7 +37,7 @@ ROWS_READ = (
 )
 EVENTS = 100_000
 APART = 300 * DAY // EVENTS
-GENEROUS = 5
+GENEROUS = 10
 LATE_EVENT_S, PAGE_S = 0.05, 0.5
 
 
@@ -78,7 +78,8 @@ class EventsRead:
             self.rows += len(found)
             return found
 
-        monkeypatch.setattr(history, "rows", counting)
+        for module in (history, stored_events):
+            monkeypatch.setattr(module, "rows", counting)
 
 
 async def apply(engine: AsyncEngine, handler: Handler, *events: tuple[Interaction, int]) -> float:
@@ -123,8 +124,63 @@ async def test_what_happens_to_a_lead_of_100_000_events_costs_little(
     await apply(engine, handler, (viewed("visit", anonymous_id="v-17"), first + 2 * DAY))
     read.rows = 0
     known = viewed("known", user_id="busy", anonymous_id="v-17")
-    assert await apply(engine, handler, (known, now())) < 2 * GENEROUS * LATE_EVENT_S
+    assert await apply(engine, handler, (known, now())) < GENEROUS * LATE_EVENT_S
     assert read.rows <= window.WHOLE + MOST_MILESTONES
+    assert (await verify(settings, lambda _: None)).mismatches == []
+
+
+async def test_what_leaves_a_lead_of_100_000_events_is_taken_out_of_its_part(
+    engine: AsyncEngine,
+    handler: Handler,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another body of an event of which the profile keeps something, the last link of a visitor,
+    an address that turns out to be two people's, one whose events go to another long lead (D1, D2).
+    """
+    first = now() - 301 * DAY
+    for user, many in (("busy", EVENTS), ("other", 4000)):
+        await long_lead(engine, handler, many, first, APART, user)
+    read = EventsRead(monkeypatch)
+    linked = {"user_id": "busy", "anonymous_id": "v-1"}
+    several = [(viewed(f"of v-2/{n}", anonymous_id="v-2"), first + n * DAY) for n in range(9)]
+    for n, batch in enumerate((
+        [(viewed("busy/99950"), first)],
+        [(viewed("busy/99900", user_id="busy", traits={"visits": 1}), first + 7 * DAY)],
+        [(viewed("busy/99999"), first)],
+        [(viewed("busy/2000"), first), (viewed("busy/7000"), first)],
+        [(viewed("link", **linked), first + 90 * DAY)],
+        [(viewed("link"), first)],
+        [*several, (viewed("l2", user_id="busy", anonymous_id="v-2"), first + 9 * DAY)],
+        [(viewed("l3", user_id="other", anonymous_id="v-2"), first + 3 * DAY)],
+        [(viewed("mail", user_id="busy", email="a@firm.example"), first + 20 * DAY)],
+        [(viewed("asked", email="a@firm.example", traits={"size": 3}), first + 30 * DAY)],
+        [(viewed("her", user_id="other", email="a@firm.example"), first + 40 * DAY)],
+    )):  # fmt: skip
+        read.rows = 0
+        seconds = await apply(engine, handler, *batch)
+        assert seconds < GENEROUS * LATE_EVENT_S, n
+        assert read.rows <= 2 * (window.WHOLE + MOST_MILESTONES) + 9 * profile_parts.PART, n
+    assert (await verify(settings, lambda _: None)).mismatches == []
+
+
+@pytest.mark.parametrize("visitor", [200, 4000])
+async def test_a_long_history_that_joins_another_brings_its_parts(
+    visitor: int, engine: AsyncEngine, handler: Handler, settings: Settings
+) -> None:
+    """A visitor of few or many events turns out to be a person of few or many (D1)."""
+    first = now() - 301 * DAY
+    for user, many in (("few", 300), ("many", 4000)):
+        name = f"v-{user}"
+        await long_lead(engine, handler, many, first, DAY // 20, user)
+        await long_lead(engine, handler, visitor, first, DAY // 30, name, kind="anonymous_id")
+        known = viewed(f"known {user}", user_id=user, anonymous_id=name)
+        await apply(engine, handler, (known, first + 30 * DAY))
+        for other in (f"{name}/150", f"{user}/250", f"{name}/199"):
+            smaller = viewed(other, user_id=user)
+            await apply(engine, handler, (smaller, first))
+    async with engine.connect() as connection:
+        assert await value(connection, "SELECT count(*) FROM scorer.profile_part") >= 2
     assert (await verify(settings, lambda _: None)).mismatches == []
 
 
@@ -226,6 +282,7 @@ async def test_a_lead_of_30_000_events_is_shown_at_once(
         f"/leads/{lead}",
         f"/leads/{lead}?all=1",
         api,
+        f"{api}?summary=true",
         f"{api}?at={past}",
         f"{api}/explain",
         f"{api}/explain?at={past}",

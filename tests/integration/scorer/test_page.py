@@ -1,11 +1,13 @@
 """The page on a real database, in process: who may see it, what it shows, and what it keeps out."""
 
 import asyncio
+import json
 import re
 import uuid
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,12 +18,13 @@ from sse_starlette.sse import AppStatus
 from services.ops.rehearsal.cast import Options
 from services.ops.rehearsal.rehearsal import rehearse
 from services.scorer.api import create_app
+from services.scorer.learning.alike import EDGES
 from services.scorer.processing.handler import Handler
 from services.scorer.scoring import Scoring
 from services.scorer.store import Store
 from services.scorer.ui.rehearsal import Asked, Rehearsals, Result
 from services.scorer.wording import visitor_name
-from services.shared.clock import EPOCH, Clock
+from services.shared.clock import EPOCH, Clock, rfc3339
 from services.shared.contracts.events import (
     INTERACTIONS,
     Consent,
@@ -36,6 +39,7 @@ from services.shared.messaging.kafka import Publisher, Record
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests.support import present
+from tests.support.learned import with_layer
 
 NOW = present.now()
 ODD = "<script>alert(1)</script>"
@@ -226,7 +230,12 @@ async def test_what_one_sync_gave_and_took_is_shown_side_by_side(site: Site) -> 
     assert consent["overruled"] == {"state": "given", "basis": "trait"}
 
 
-async def test_the_points_shown_add_up_to_the_sum_shown(site: Site) -> None:
+async def test_the_points_shown_add_up_to_the_sum_shown(
+    settings: Settings, engine: AsyncEngine, default_playbook: Playbook
+) -> None:
+    """S5, under a model that is calibrated."""
+    site = Site(settings, engine, with_layer(default_playbook))
+    await site.open()
     await site.sign_in()
     for n in range(30):
         view = Interaction(
@@ -245,6 +254,120 @@ async def test_the_points_shown_add_up_to_the_sum_shown(site: Site) -> None:
         found = re.findall(r'<td class="points[^"]*">([^<]+)</td>', ledger)
         points = [float(number.replace("−", "-")) for number in found]
         assert sum(points[:-1]) == pytest.approx(points[-1], abs=0.05 * len(points))
+        assert 'class="move"' not in ledger
+    await site.http.aclose()
+
+
+async def test_a_lead_opens_with_its_reasons_and_bars_until_points_are_calibrated(
+    site: Site,
+) -> None:
+    """S5, S9: the ledger in full lies behind a fold, and every event opens to its properties."""
+    await site.sign_in()
+    for n in range(5):
+        view = Interaction(id=f"v{n}", type="pricing_viewed", email="jo@firm.example")
+        await site.happened(view, days_ago=5 - n)
+    asked = {"form": "call", "budget": {"eur": 5000}, "odd": ODD}
+    demo = Interaction(
+        id="d", type="demo_requested", email="jo@firm.example", traits={"name": "Jo Day"},
+        url="https://www.firm.example/demo?x=1", properties=asked,
+    )  # fmt: skip
+    await site.happened(demo, days_ago=40)
+    page = (await site.http.get(await site.lead("jo@firm.example"))).text
+    first = page[page.index('class="card in-short"') : page.index('class="facts"')]
+    assert "Jo Day looked at prices five times this week and asked for a demo on" in first
+    assert "but was silent for 35 days until" in first
+    assert "a step usually taken near a decision" in first
+    assert "people near a decision act more often" in first
+    assert "silence alone takes it below the band “" in first
+    assert "Without its strongest event (asked for a demo" in first
+    assert "predictions have not been compared with outcomes yet" in first
+    ledger = page[page.index('aria-labelledby="ledger-title"') :]
+    assert page[: page.index('aria-labelledby="ledger-title"')].endswith('<details class="card" ')
+    ledger = ledger[: ledger.index("</table>")]
+    assert ledger.count('<svg class="move"') >= 5
+    assert not re.findall(r'<td class="points[^"]*">[^<]*\d', ledger)
+    assert "then silent for 35 days until" in ledger
+    history = page[page.index('id="history-title"') :]
+    assert history.count('<details class="properties">') == 6
+    for shown in (
+        "<dt>Budget</dt><dd>{&#34;eur&#34;:5000}</dd>",
+        "<dt>Odd</dt><dd>&lt;script&gt;alert(1)&lt;/script&gt;</dd>",
+        "<dt>Url</dt><dd>https://www.firm.example/demo?x=1</dd>",
+        "<dt>Trait name</dt><dd>Jo Day</dd>",
+        "<dt>Read as</dt><dd>demo</dd>",
+    ):
+        assert shown in history
+
+
+async def test_the_api_gives_the_same_reasons_with_log_odds(site: Site) -> None:
+    """S5, S9: every line of the ledger says what, when, how much and why, small ones too."""
+    happened = (("pricing_viewed", 9.0), ("page_viewed", 2.0), ("demo_requested", 1.0))
+    for type_, days in happened:
+        await site.happened(
+            Interaction(id=type_, type=type_, email="jo@firm.example"), days_ago=days
+        )
+    await site.sign_in()
+    site.http.headers["Authorization"] = f"Bearer {site.key}"
+    path = f"/v1{await site.lead('jo@firm.example')}"
+    whole = (await site.http.get(path, params={"summary": True})).json()
+    plain = (await site.http.get(path)).json()
+    assert plain["summary"] is None
+    assert plain.keys() == whole.keys()
+    summary = whole["summary"]
+    assert summary["sentence"].startswith("jo@firm.example asked for a demo on ")
+    strongest = summary["grounds_for"][0]
+    assert (strongest["acts"], strongest["why"]) == (1, "a step usually taken near a decision")
+    deltas = [ground["delta"] for ground in summary["grounds_for"]]
+    assert deltas == sorted(deltas, reverse=True)
+    assert len(deltas) <= 3
+    assert summary["ground_against"]["delta"] < 0
+    assert date.fromisoformat(summary["best_before"]) > NOW.date()
+    assert summary["best_before_threshold"] in (0.1, 0.25)
+    assert summary["fragility"]["event_id"] == "demo_requested"
+    assert 0 < summary["fragility"]["likelihood"] < whole["likelihood"]
+    assert summary["alike"] is None
+    assert "not been compared" in summary["alike_why"]
+    lines = (await site.http.get(f"{path}/explain")).json()["lines"]
+    assert [line["kind"] for line in lines].count("event") == 3
+    assert all(line["text"] and line["why"] and line["at"] for line in lines)
+    before = rfc3339(NOW - timedelta(days=5))
+    past = (await site.http.get(path, params={"at": before, "summary": True})).json()
+    assert past["summary"]["fragility"]["event_id"] == "pricing_viewed"
+    listed = (await site.http.get("/v1/leads")).json()["leads"]
+    assert "summary" not in listed[0]
+
+
+async def test_leads_like_one_are_counted_by_the_nightly_check(site: Site) -> None:
+    """S7: of the version in use, and not of a few."""
+    await site.happened(demo("jo@firm.example"))
+    await site.sign_in()
+    site.http.headers["Authorization"] = f"Bearer {site.key}"
+    path = f"/v1{await site.lead('jo@firm.example')}"
+    likelihood = (await site.http.get(path)).json()["likelihood"]
+
+    async def found(version: str, leads: int) -> dict[str, Any]:
+        low = max(edge for edge in EDGES if edge <= likelihood)
+        bands = [[low, high, leads, 23] for high in EDGES if high > low][:1]
+        body = json.dumps({"alike": {"version": version, "bands": [[0, low, 9, 0], *bands]}})
+        async with site.engine.begin() as connection:
+            await connection.execute(
+                text(
+                    "INSERT INTO scorer.model_check (day, version, body) VALUES "
+                    "(current_date, 'v', :body) ON CONFLICT (day) DO UPDATE SET body = :body"
+                ),
+                {"body": body},
+            )
+        summary: dict[str, Any] = (await site.http.get(f"{path}?summary=1")).json()["summary"]
+        return summary
+
+    same = (await found("", 180))["alike"]
+    assert same["text"] == "180 leads like this one, 23 became opportunities"
+    assert (same["leads"], same["outcomes"]) == (180, 23)
+    assert same["low"] <= likelihood < same["high"]
+    few = await found("", 29)
+    assert (few["alike"], "29 leads" in few["alike_why"]) == (None, True)
+    other = await found("of another model", 180)
+    assert (other["alike"], "in use" in other["alike_why"]) == (None, True)
 
 
 async def test_pipeline_and_list_agree_and_can_be_narrowed_and_paged(site: Site) -> None:

@@ -4,14 +4,16 @@
 
 import asyncio
 import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands.verify import canonical, verify
-from services.scorer import history
+from services.scorer import history, profile_parts, stored_events
 from services.scorer.model import profile, window
+from services.scorer.model.profile import BEFORE_ALL, profile_of
 from services.scorer.model.state import Event
 from services.scorer.model.window import known_of
 from services.scorer.processing.handler import Handler
@@ -76,7 +78,9 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
             r.uid.hex for r in await rows(connection, "SELECT uid FROM scorer.event WHERE conflict")
         }
         letters = await rows(connection, "SELECT reason FROM scorer.dead_letter")
+        parts = await rows(connection, "SELECT * FROM scorer.profile_part ORDER BY at, uid")
     assert not letters
+    are_parts(parts, events, handler.scoring.fold.declared)
     out = {}
     for lead, mine in events.items():
         lane = states[lead]["default"].fold
@@ -92,6 +96,23 @@ async def snapshot(engine: AsyncEngine, handler: Handler) -> dict[Any, Any]:
             flags,
         )
     return out
+
+
+def are_parts(
+    parts: Sequence[Any], events: Mapping[Any, Sequence[Event]], declared: frozenset[str]
+) -> None:
+    """Each stored part is the profile of the events that lie in it, and enough follow the last."""
+    began: dict[Any, Any] = {}
+    for part in parts:
+        mine, end = events[part.lead_id], (part.at, part.uid.hex)
+        after = began.get(part.lead_id, BEFORE_ALL)
+        those = [event for event in mine if after < window.place(event) <= end]
+        assert canonical(unpack_profile(part.profile)) == canonical(profile_of(those, declared))
+        assert 0 < part.events == len(those) <= 2 * profile_parts.PART
+        began[part.lead_id] = end
+    for lead, end in began.items():
+        following = [event for event in events[lead] if window.place(event) > end]
+        assert len(following) >= window.WHOLE
 
 
 @pytest.mark.parametrize("seed", range(CASES))
@@ -113,7 +134,8 @@ async def test_any_arrival_gives_the_same_state_of_leads_of_which_not_all_is_kep
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The newest few events are weighed one by one, a milestone and a consent of each kind are
-    kept, histories are read in slices; merges and splits, late and repeated events as before.
+    kept, histories are read in slices and have profiles of their parts; merges and splits, late
+    and repeated events as before.
     """
     for place, name, limit in (
         (window, "KEPT", 3),
@@ -122,24 +144,32 @@ async def test_any_arrival_gives_the_same_state_of_leads_of_which_not_all_is_kep
         (profile, "MOST_MILESTONES", 1),
         (profile, "MOST_TRAITS", 0),
         (profile, "MOST_CONSENTS", 1),
-        (history, "SLICE", 2),
+        (stored_events, "SLICE", 2),
         (history, "AT_ONCE", 7),
+        (profile_parts, "PART", 5),
+        (profile_parts, "READ_AT_ONCE", 2),
+        (profile_parts, "CUT_AT_ONCE", 1),
     ):
         monkeypatch.setattr(place, name, limit)
-    await same_state(random.Random(seed), engine, settings, default_playbook)
+    lengths = (25, 80) if seed % 2 else (10, 40)
+    await same_state(random.Random(seed), engine, settings, default_playbook, lengths)
 
 
 async def same_state(
-    rng: random.Random, engine: AsyncEngine, settings: Settings, playbook: Playbook
+    rng: random.Random,
+    engine: AsyncEngine,
+    settings: Settings,
+    playbook: Playbook,
+    lengths: Sequence[int] = (10, 25, 40),
 ) -> None:
     handler = Handler(Scoring.of(playbook, present.CLOCK))
-    happened = histories.history(rng, people=rng.choice([2, 3, 5]), length=rng.choice([10, 25, 40]))
+    happened = histories.history(rng, people=rng.choice([2, 3, 5]), length=rng.choice(lengths))
     all_records = histories.records(happened, histories.sends(rng))
     all_records += histories.resent(rng, happened)
     async with engine.begin() as connection:
         tables = (
-            "event, identifier, link, timed_link, verdict, lead, lead_state, announcement, touch, "
-            "outbox, dead_letter, progress"
+            "event, identifier, link, timed_link, verdict, lead, lead_state, profile_part, "
+            "announcement, touch, outbox, dead_letter, progress"
         )
         reset = "TRUNCATE " + ", ".join(f"scorer.{one.strip()}" for one in tables.split(","))
         await connection.exec_driver_sql(reset)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.ingest.sources.contract import Item
+from services.scorer.handoffs import daily
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests.support.handoffs import HandoffBench, SetClock, demo, playbook_with, prices
@@ -161,7 +161,6 @@ async def test_nothing_to_do_is_said_with_what_comes_next(site: Site) -> None:
     assert "meeting today" in await site.page()
     await site.until(SetClock.at.replace(day=13))
     assert f'id="later-{handoff}"' not in await site.page()
-    await site.happened(Item(type="page_viewed", email="x@y.example", occurred_at=SetClock.at))
 
 
 async def test_the_trend_is_that_of_a_week(site: Site) -> None:
@@ -170,3 +169,23 @@ async def test_the_trend_is_that_of_a_week(site: Site) -> None:
     await site.until(SetClock.at.replace(day=23))
     await site.happened(*prices("rise@firm.example", times=8), demo("rise@firm.example"))
     assert "↗ rising" in await site.page()
+
+
+async def test_a_day_that_sales_named_is_a_follow_up(site: Site) -> None:
+    """H3."""
+    handoff = await site.raised()
+    await site.post(handoff, "return", until="2026-06-12")
+    await site.until(SetClock.at.replace(day=12))
+    (again,) = [each["id"] for each in await site.listed(status="open")]
+    assert await site.groups() == {"Follow-ups of today": [again]}
+    assert "Sales wanted them again today." in await site.page()
+
+
+async def test_no_group_is_crowded_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daily, "MOST_DUE", 3)
+    for _ in range(3):
+        await site.raised()
+    await site.happened(*prices("ready@firm.example", times=8))
+    found = await site.groups()
+    assert {group: len(ids) for group, ids in found.items()} == {"Raised a hand": 2, "Ready": 1}
+    assert "1 more follow" in await site.page()

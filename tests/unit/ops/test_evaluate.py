@@ -289,6 +289,19 @@ def test_a_time_far_from_all_others_is_passed_over(folder: Path) -> None:
     assert "passed over: 2 × row with a time far from all others" in shown.stderr
 
 
+def test_days_before_months_are_read_as_their_column_shows(folder: Path) -> None:
+    """Also those that could be read in two ways; where none shows which it is, that is asked."""
+    rows = tables.event_rows(150)
+    iso = [(who, what, when[:10]) for who, what, when in rows]
+    day_first = [(who, what, "/".join(reversed(when[:10].split("-")))) for who, what, when in rows]
+    found = figures(events(folder / "dmy.csv", day_first), EVENTS)
+    assert found == figures(events(folder / "iso.csv", iso), EVENTS)
+    early = [row for row in day_first if row[2] < "13"]
+    shown = run(events(folder / "open.csv", early), EVENTS, "--json")
+    assert shown.exit_code == 2
+    assert "order: …" in shown.stderr
+
+
 def test_the_order_of_rows_does_not_matter(folder: Path) -> None:
     rows = tables.event_rows(300)
     there = figures(events(folder / "there.csv", rows), EVENTS)

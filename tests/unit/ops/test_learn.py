@@ -102,6 +102,40 @@ def test_types_that_no_playbook_knows_are_learned_as_states_without_names(
     assert filtered.exit_code == 0, filtered.output
 
 
+def test_traits_of_a_table_of_events_are_attributes_but_for_what_knows_the_outcome(
+    tmp_path: Path, default_playbook: Playbook
+) -> None:
+    """Of each row on what its lead is; numbers as people write them; the filter reads them (S7)."""
+    rows = list(csv.reader(table(tmp_path, default_playbook, 500).read_text().splitlines()))
+    won = {who for who, what, _ in rows if what == "won it"}
+    keen = {who for who, *_ in rows if who in won or int(who, 36) % 4 == 0}
+    path, said = tmp_path / "events.csv", set[str]()
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow([*rows[0], "Employees", "Deal"])
+        for who, what, when in rows[1:]:
+            size = "NA" if who in said else f"{4 if who in keen else 1},{int(who) % 900 + 100}"
+            lines.writerow([who, what, when, size, "D-1" if who in won else ""])
+            said.add(who)
+    out = tmp_path / "model.json"
+    done = learn(path, "--out", str(out), "--json", mapping=MAPPING + "traits: all\n")
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert [each["column"] for each in answer["evidence"]["refused_columns"]] == ["Deal"]
+    fold = Fold(default_playbook.with_model(read_model(out.read_text())))
+    high, low = [fold.estimate.effect({"Employees": size}) for size in ("4,500", 1_500)]
+    assert high > low + 0.3
+    beliefs, plan = tmp_path / "beliefs.csv", str(path.with_name("map.yaml"))
+    words = ["--mapping", plan, "--model", str(out), "--out", str(beliefs)]
+    assert CliRunner().invoke(app, ["filter", str(path), *words]).exit_code == 0
+    lines_ = list(csv.DictReader(beliefs.read_text().splitlines()))
+    mean = [
+        np.mean([float(x["likelihood"]) for x in lines_ if x["likelihood"] and (x["lead"] in some)])
+        for some in (keen, {who for who, *_ in rows} - keen)
+    ]
+    assert mean[0] > mean[1]
+
+
 @pytest.mark.parametrize(
     ("leads", "outcome", "mapping", "code", "why"),
     [

@@ -246,6 +246,15 @@ def test_what_has_not_matured_is_left_out(tmp_path: Path) -> None:
     assert sum(found["skipped_rows"].values()) > 200
 
 
+def test_the_order_of_day_and_month_is_that_of_the_column(tmp_path: Path) -> None:
+    mapping, every = PLAIN + "entered_at: entered\nhorizon: 10\n", rows(1000, 0.2, ["1.0", "0.0"])
+    plain = Table(tmp_path, every).lift(mapping)
+    british = [[*row[:4], f"{row[4][8:10]}/01/2026 08:00", row[5]] for row in every]
+    assert Table(tmp_path, british).lift(mapping) == plain
+    unclear = [row for row in british if row[4] < "13"]
+    assert "order: …" in Table(tmp_path, unclear).refusal(mapping)
+
+
 def test_a_slip_of_the_pen_does_not_make_every_lead_mature(tmp_path: Path) -> None:
     mapping, every = PLAIN + "entered_at: entered\nhorizon: 10\n", rows(1000, 0.2, ["1.0", "0.0"])
     [plain] = Table(tmp_path, every).lift(mapping)

@@ -12,7 +12,7 @@ from services.scorer.model.fold import Fold
 from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event, FoldState
 from services.scorer.model.window import known_of
-from services.scorer.wording import line_text
+from services.scorer.wording import line_in_words
 from services.shared.contracts.event_types import TOUCH_SENT
 from services.shared.contracts.events import Interaction, event_uid
 from services.shared.playbook.sections import Playbook
@@ -307,7 +307,7 @@ def test_the_ledger_names_the_click_that_a_machine_made(fold: Fold) -> None:
     )
     told = [line for line in ledger.lines if line.event_id == click.data.id]
     assert [(line.kind, line.delta, line.points) for line in told] == [("machine", 0.0, 0.0)]
-    assert "a machine clicked in it within seconds" in line_text(told[0])
+    assert "a machine clicked in it within seconds" in line_in_words(told[0], {})
     assert not [line for line in ledger.lines if line.event_id == machine.data.id]
 
 

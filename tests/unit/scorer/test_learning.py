@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from services.scorer.learning import anchored, arrivals, company, evidence
-from services.scorer.learning.episodes import Episode, episodes
+from services.scorer.learning.episodes import Episode, Person, episodes
 from services.scorer.learning.histories import Batch
 from services.scorer.learning.learning import Verdict, learn
 from services.scorer.learning.moments import KINDS
@@ -18,7 +18,7 @@ from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event
 from services.scorer.model.window import known_of
 from services.scorer.models import read_model, written
-from services.shared.contracts.events import event_uid
+from services.shared.contracts.events import Interaction, event_uid
 from services.shared.errors import Reject
 from services.shared.playbook.sections import Playbook
 from services.shared.playbook.stage_model import Model
@@ -177,6 +177,94 @@ def test_what_a_person_is_has_weights_and_missing_is_a_value(
     assert by_title[0] > by_title[1] + 0.3
     assert "title" in fold.playbook.named_traits
     assert "first_name" not in fold.playbook.learned_traits
+
+
+def told(found: list[Episode], trait: str, late: bool) -> list[Episode]:
+    """The leads with a trait that knows the outcome, told when they began, or with the outcome."""
+    return [
+        each._replace(
+            persons=[*each.persons, Person(each.end if late else int(each.at[0]),
+            {**each.persons[0].traits, trait: "signed"})]
+        )
+        if each.converted
+        else each
+        for each in found
+    ]  # fmt: skip
+
+
+def weighed(model: Model) -> set[str]:
+    assert model.learned
+    return {each.trait for each in model.learned.attributes}
+
+
+def test_a_trait_that_knows_the_outcome_is_refused_and_named(
+    default_playbook: Playbook, archive: list[Episode]
+) -> None:
+    """Though it is dated at the beginning; who vouches for it in the playbook gets it (S7)."""
+    found = told(archive, "contract", late=False)
+    verdict = learned_from(default_playbook, found)
+    assert verdict.model
+    assert verdict.model.learned
+    assert weighed(verdict.model) == {"title"}
+    [refused] = verdict.model.learned.evidence["refused_columns"]
+    assert refused["column"] == "contract"
+    assert refused["auc_alone"] > 0.9
+    assert verdict.model.learned.evidence["suspect_columns"] == []
+    fit = default_playbook.fit.model_copy(update={"known_at_capture": ["contract"]})
+    vouched = default_playbook.model_copy(update={"fit": fit})
+    assert vouched.fold_hash == default_playbook.fold_hash
+    assert not company.leaks_of(vouched, found, UNTIL).refused
+
+
+def test_what_is_told_with_the_outcome_is_never_used(
+    default_playbook: Playbook, archive: list[Episode]
+) -> None:
+    """Nor does it change the model in any other way."""
+    found = told(archive, "contract", late=True)
+    late, plain = [company.learned(default_playbook, each, UNTIL) for each in (found, archive)]
+    assert late == plain
+
+
+def test_a_suspect_trait_is_kept_and_the_figures_are_given_without_it(
+    default_playbook: Playbook, archive: list[Episode]
+) -> None:
+    rng = np.random.default_rng(0)
+    found = [
+        each._replace(
+            persons=[Person(each.persons[0].at, {**each.persons[0].traits, "call": word})]
+        )
+        for each in archive
+        for word in ("held" if rng.random() < (0.9 if each.converted else 0.5) else "",)
+    ]
+    verdict = learned_from(default_playbook, found)
+    assert verdict.model
+    assert verdict.model.learned
+    evidence = verdict.model.learned.evidence
+    assert [each["column"] for each in evidence["suspect_columns"]] == ["call"]
+    assert "call" in weighed(verdict.model)
+    assert evidence["without_suspects"]["log_loss"] > evidence["learned"]["log_loss"]
+
+
+def test_where_a_lead_came_from_first_is_an_attribute_of_each_moment(
+    default_playbook: Playbook,
+) -> None:
+    fold = Fold(default_playbook)
+    events = [
+        Event(BASE + n * DAY, event_uid("x", str(n)), Interaction(id=str(n), type=type_, **more))
+        for n, (type_, more) in enumerate(
+            [
+                ("page_viewed", {}),
+                ("page_viewed", {"source": "fair", "campaign": "spring"}),
+                ("pricing_viewed", {"source": "ads", "traits": {"size": "1,200"}}),
+            ]
+        )
+    ]
+    [found] = episodes(fold, "default", known_of(events, fold.declared), 0, BASE + 9 * DAY)
+    assert [found.known(BASE + day * DAY) for day in range(3)] == [
+        {},
+        {"first_source": "fair", "first_campaign": "spring"},
+        {"first_source": "fair", "first_campaign": "spring", "size": "1,200"},
+    ]
 
 
 @pytest.mark.parametrize(

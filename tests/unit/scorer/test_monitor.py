@@ -53,6 +53,10 @@ def test_matured_outcomes_move_the_calibration_whatever_the_order_in_which_they_
     assert again.figures["recalibration"] == pytest.approx(first.figures["recalibration"])
     before, after = (check.figures["since_training"]["ece"] for check in (first, again))
     assert after < before
+    alike = first.figures["alike"]
+    assert alike["version"] == moved.version
+    assert alike == again.figures["alike"]
+    assert sum(outcomes for _, _, _, outcomes in alike["bands"]) > 100
 
 
 def test_a_model_by_hand_and_one_without_later_outcomes_are_not_recalibrated(
@@ -119,6 +123,7 @@ def test_past_forecasts_hold_what_came(default_playbook: Playbook) -> None:
 def test_an_empty_archive_has_nothing_to_check(default_playbook: Playbook) -> None:
     figures = monitor.check(Fold(default_playbook), [], UNTIL, {}).figures
     assert (figures["matured"], figures["all"], figures["alarms"]) == (0, None, [])
+    assert figures["alike"] == {"version": "", "bands": []}
 
 
 def test_a_learned_model_that_says_what_the_stages_say_is_the_cold_start(

@@ -38,6 +38,8 @@ def scoring(default_playbook: Playbook) -> Scoring:
 class Memory:
     """A stored history of one lead, as `History` reads it; counts what is read."""
 
+    parts = None
+
     def __init__(self, declared: frozenset[str]) -> None:
         self.events: list[Event] = []
         self.declared, self.read, self.folds = declared, 0, 0

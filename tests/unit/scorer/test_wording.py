@@ -19,7 +19,6 @@ from services.scorer.model.profile import profile_of
 from services.scorer.model.state import Event
 from services.scorer.model.trajectory import HEIGHT, WIDTH, areas, ceiling, curve, line
 from services.scorer.model.window import known_of
-from services.scorer.queries.responses import LineResponse
 from services.scorer.ui import contacts
 from services.scorer.ui.activities import Activity
 from services.scorer.ui.live import AWAY, Fragments, LiveUpdates, Watcher
@@ -213,7 +212,9 @@ def test_a_ledger_line_names_the_content_by_its_title(default_playbook: Playbook
         at=0, kind="event", signal="click", content_id=item.id, content=item.id, touch_id="12"
     )
     assert words.line_in_words(click, library) == f"clicked in our mail: “{item.title}”"
-    assert LineResponse.of(click).text == f"clicked in our mail ({item.id}) [touch 12]"
+    assert words.act_of_line(click) == "clicked in our mail"
+    download = msgspec.structs.replace(click, signal="content_decision", type="content_downloaded")
+    assert words.line_in_words(download, library) == f"downloaded: “{item.title}”"
     silence = Line(at=0, kind="silence", silence=3 * DAY)
     assert words.line_in_words(silence, library) == "3.0 days without a sign"
     fit = FitChange(50, 65.5, ("a plant manager",))

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from services.shared.errors import Retry
-from services.shared.messaging.kafka.closing import close
+from services.shared.messaging.kafka.closing import CLOSE_S, close
 from services.shared.messaging.kafka.records import Extent, Log, Record
 from services.shared.messaging.kafka.topic_ids import topic_ids
 from services.shared.settings import Settings
@@ -19,6 +19,8 @@ from services.shared.settings import Settings
 log = structlog.get_logger()
 ASK_S = 10.0
 COMMIT_S = 10.0
+WAITED_S = 0.002  # a poll that took longer waited for the broker's answer, and has all of it
+GATHER_MS = 10  # that the rest of what the broker has may take
 ASSIGNED_S = 10.0  # a poll waits no longer for the group to assign its partitions
 COMPARE_S = 1.0  # between looks at the topics' ids
 COMPARED_S = 3.0  # such a look gives up
@@ -67,6 +69,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         self._generation = 0  # of the assignment
         self._placed = -1  # the generation whose partitions have their positions
         self._positions: dict[TopicPartition, int] = {}
+        self._committing: asyncio.Task[None] | None = None
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_bootstrap,
             group_id=f"ripeline.{group}",
@@ -112,7 +115,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             await self._compare_ledger()
         try:
             async with asyncio.timeout(timeout_ms / 1000 + ASSIGNED_S):
-                polled = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=limit)
+                polled = await self._getmany(limit, timeout_ms)
         except TimeoutError:  # the group does not answer
             return NOTHING._replace(is_assigned=False)
         except NoOffsetForPartitionError:  # of the group: before the ledger's is there
@@ -122,6 +125,23 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         except KafkaError as error:
             raise Retry(f"the broker does not let us read: {type(error).__name__}") from error
         return self._taken(polled)
+
+    async def _getmany(self, limit: int, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        """What aiokafka has read ahead, which is of one answer of the broker, and then what the
+        broker has of the other partitions: else that would wait for two batches.
+        """
+        began = time.monotonic()
+        polled = dict(await self._consumer.getmany(timeout_ms=timeout_ms, max_records=limit))
+        room = limit - sum(map(len, polled.values()))
+        if not polled or room <= 0 or time.monotonic() - began > WAITED_S:
+            return polled
+        try:
+            more = await self._consumer.getmany(timeout_ms=GATHER_MS, max_records=room)
+        except NoOffsetForPartitionError:  # the group assigns its partitions again
+            return polled
+        for part, found in more.items():
+            polled[part] = [*polled.get(part, ()), *found]
+        return polled
 
     def _taken(self, polled: Mapping[TopicPartition, list[Any]]) -> Polled:
         """What was polled from the ledger's positions on; the rest is read again from there."""
@@ -204,9 +224,15 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         return ids
 
     async def commit(self, offsets: dict[TopicPartition, int]) -> None:
-        """Commits the next offsets; those of partitions that were reassigned in between are left to
-        their new owner. A failure is logged only, as correctness does not rest on it.
+        """Has the next offsets committed while the reading goes on; waits for the commit before.
+        Those of partitions that were reassigned in between are left to their new owner. A failure
+        is logged only, as correctness does not rest on it.
         """
+        if self._committing:
+            await self._committing
+        self._committing = asyncio.create_task(self._commit(offsets))
+
+    async def _commit(self, offsets: dict[TopicPartition, int]) -> None:
         assigned = {
             part: offset for part, offset in offsets.items() if part in self._consumer.assignment()
         }
@@ -219,5 +245,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             log.warning("offset_commit_failed", error=type(error).__name__)
 
     async def close(self) -> None:
-        """Leaves the group."""
+        """Leaves the group, after the commit under way."""
+        if self._committing:
+            await asyncio.wait([self._committing], timeout=CLOSE_S)
         await close(self._consumer.stop())
