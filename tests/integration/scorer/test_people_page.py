@@ -176,7 +176,7 @@ async def test_a_password_is_set_on_the_page_and_signs_in(site: Site, mails: Smt
     assert (wrong.status_code, other.cookies) == (401, httpx.Cookies())
     right = {"mail": anna.mail, "password": WORDS, "to": "//evil.example"}
     answer = await other.post("/sign-in/password", data=right)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/today")
     assert (await other.get("/people")).status_code == 200
     # signed in by the password, its change asks for it, and ends the session that began by link
     unproved = await other.post("/people/password", data={"password": OTHER_WORDS})
