@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 
 from services.scorer.model.profile import Profile
 from services.shared.contracts.identity import Cleaner
 from services.shared.contracts.sales import SalesStatus
 
+MEMORY = 10_000
 # Ranks of sales' statuses: lists end below the rank of those that they leave out.
 NO_STATUS, WON, DISQUALIFIED = 0, 8, 9
 SALES_RANKS: Mapping[SalesStatus | Literal[""], int] = {
@@ -23,6 +25,7 @@ SALES_RANKS: Mapping[SalesStatus | Literal[""], int] = {
 }
 
 
+@lru_cache(maxsize=MEMORY)  # companies come again and again
 def company_key(company: str) -> int:
     """The number of a company, whatever its case and blanks; 0 of none."""
     name = " ".join(company.casefold().split())

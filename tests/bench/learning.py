@@ -5,6 +5,7 @@ applies while a model is learned ÷ without, in turn; and the memory of what lea
 import itertools
 import os
 import sys
+import time
 from asyncio import CancelledError, create_subprocess_exec, create_task, sleep
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
@@ -38,7 +39,7 @@ class Learner:
     """`ripeline learn`, again and again; `rss_mib` is the most memory that it took."""
 
     def __init__(self, world: World) -> None:
-        self._world, self.rss_mib, self.runs, self._pid = world, 0.0, 0, 0
+        self._world, self.rss_mib, self._pid = world, 0.0, 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -55,34 +56,35 @@ class Learner:
             with suppress(CancelledError):
                 await task
 
-    async def _learn(self) -> None:
+    async def once(self) -> None:
+        """Learns once, to the end."""
         command = [sys.executable, "-m", "services.ops", "learn", "--keep", "--no-curve", "--json"]
         log = self._world.folder / "learn.log"
+        with log.open("ab") as errors:
+            process = await create_subprocess_exec(
+                *command, cwd=ROOT, env=self._world.variables, stdout=DEVNULL, stderr=errors
+            )
+        self._pid = process.pid
+        watch = create_task(self._watch(process.pid))
+        try:
+            if await process.wait():
+                raise AssertionError(f"learning ended:\n{log.read_text()[-2000:]}")
+        finally:
+            self._pid = 0
+            watch.cancel()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def _learn(self) -> None:
         while True:
-            with log.open("ab") as errors:
-                process = await create_subprocess_exec(
-                    *command, cwd=ROOT, env=self._world.variables, stdout=DEVNULL, stderr=errors
-                )
-            self._pid = process.pid
-            watch = create_task(self._watch(process.pid))
-            try:
-                if await process.wait():
-                    raise AssertionError(f"learning ended:\n{log.read_text()[-2000:]}")
-                self.runs += 1
-            finally:
-                self._pid = 0
-                watch.cancel()
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
+            await self.once()
 
     def _is_learning(self) -> bool:
         """Whether the command has been loaded and works, at its low priority."""
         with suppress(OSError):
-            threads = Path(f"/proc/{self._pid}/task").iterdir()
-            return any(
-                os.getpriority(os.PRIO_PROCESS, int(each.name)) == LOWEST for each in threads
-            )
+            threads = [int(each.name) for each in Path(f"/proc/{self._pid}/task").iterdir()]
+            return any(os.getpriority(os.PRIO_PROCESS, each) == LOWEST for each in threads)
         return False
 
     async def _watch(self, pid: int) -> None:
@@ -121,6 +123,9 @@ async def slowed(world: World) -> Outcome:
             "applied": await alternate(lambda: beside(applied), applied, world.rounds),
         }
         await progress.close()
+        began = time.perf_counter()
+        await learner.once()
+        took = time.perf_counter() - began
     lines = [
         line_of("learn", f"events {name} beside learning from {archived:,} ÷ without", pair, "/s",
                 LEAST_KEPT)
@@ -130,7 +135,7 @@ async def slowed(world: World) -> Outcome:
     memory = Line("learn", "what learns, at most", used, "", used, f"≤ {MEMORY_GOAL} MiB",
                   learner.rss_mib <= MEMORY_GOAL)  # fmt: skip
     ratios = {name: pair.as_json() for name, pair in pairs.items()}
-    found = ratios | {"rss_mib": round(learner.rss_mib), "runs": learner.runs}
+    found = ratios | {"rss_mib": round(learner.rss_mib), "learned_in_s": round(took)}
     return Outcome(found, [*lines, memory])
 
 

@@ -260,7 +260,7 @@ async def test_an_item_is_read_as_a_lead_and_sent_as_a_test_by_keyboard(
     await posted(system, type="demo_requested", email=email, traits={"name": "Grace Hop"})
     page, wrong = await visit(browser, system, viewport=PHONE)
     await page.goto(f"{system.scorer}/content")
-    await page.get_by_role("link", name="proof").first.press("Enter")
+    await page.get_by_role("link", name="proof").last.press("Enter")
     await page.locator("#library").get_by_role("link", name="bottling").press("Enter")
     await page.get_by_label("Lead, by name").fill(email)
     await page.keyboard.press("Enter")

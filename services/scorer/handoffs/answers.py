@@ -163,8 +163,8 @@ class HandoffAnswers:
             return None
         before = msgspec.json.decode(handoff.before_answer or "{}", type=_Before)
         restored = {
-            "event": handoff.answer_event.hex, "status": before.status, "reason": before.reason,
-            "until": before.until, "handoff": str(handoff.id),
+            sales.UNDONE: handoff.answer_event.hex, "status": before.status,
+            "reason": before.reason, "until": before.until, "handoff": str(handoff.id),
         }  # fmt: skip
         properties = dict(sorted((name, given) for name, given in restored.items() if given))
         id_ = f"handoff:{handoff.id}:undo:{handoff.steps}"

@@ -7,10 +7,10 @@ from services.scorer.handoffs.records import Handoff
 from services.scorer.model.explanation import Ledger
 from services.scorer.model.interpretation import Interpreter
 from services.scorer.model.profile import day_of
-from services.scorer.model.state import Event
+from services.scorer.model.state import Event, undone
 from services.scorer.wording import act_in_words, line_in_words, plain
 from services.shared.clock import from_us
-from services.shared.contracts.event_types import ANSWERS, ON_SITE, EventType
+from services.shared.contracts.event_types import ANSWERS, ON_SITE
 from services.shared.contracts.sales import STATUS_OF
 from services.shared.playbook.sections import Playbook
 
@@ -29,9 +29,10 @@ def is_own(event: Event) -> bool:
 
 def raises(section_types: Collection[str], interpreter: Interpreter, event: Event) -> bool:
     """Whether somebody asks for a person by it, and it comes in time."""
-    reading = interpreter.interpret(event.data)
     is_late = event.received is not None and event.received - event.at > FRESH
-    return reading.type in section_types and not event.data.machine and not is_late
+    if is_late or event.data.machine:
+        return False
+    return interpreter.interpret(event.data).type in section_types
 
 
 def act_of(event: Event) -> Act:
@@ -42,13 +43,11 @@ def act_of(event: Event) -> Act:
 def words_of(events: Iterable[Event]) -> list[Word]:
     """What sales said, in order, without what it took back."""
     events = list(events)
-    undone = {
-        str(event.data.properties.get("event"))
-        for event in events
-        if event.data.type == EventType.SALES_UNDONE
-    }
+    taken_back = undone(events)
     return [
-        _word(event) for event in events if event.data.type in STATUS_OF and event.uid not in undone
+        _word(event)
+        for event in events
+        if event.data.type in STATUS_OF and event.uid not in taken_back
     ]
 
 

@@ -5,7 +5,7 @@ initial state and all events it gives, bit for bit, what any sequence of smaller
 `Fold.view` shows states from a moment.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isnan
 from typing import Any
 
@@ -28,12 +28,16 @@ from services.scorer.model.state import (
     Steps,
     View,
     record_type,
+    undone,
 )
 from services.scorer.model.touch_windows import TouchingEvent, TouchWindows, scanned_clicks
+from services.shared.contracts.event_types import EventType
 from services.shared.contracts.events import Interaction
+from services.shared.contracts.sales import STATUS_OF
 from services.shared.contracts.traits import KNOWN_TRAITS
 from services.shared.playbook.sections import UNKNOWN, Playbook
 
+SALES_UNDONE = EventType.SALES_UNDONE.value
 Records = np.ndarray[Any, Any]  # (L) of `record_type`
 
 
@@ -90,7 +94,8 @@ class Fold:
     ) -> list[FoldState]:
         """States after `events[i]` on `states[i]`: sorted by (at, uid), beyond its position.
 
-        Where `undoes` holds for one of the events the state has to be refolded instead.
+        Where `undoes` holds for one of the events the state has to be refolded instead, as where
+        one takes back what sales said before.
         """
         steps, counts, after = Steps(), [], []
         for state, new in zip(states, events, strict=True):
@@ -144,7 +149,7 @@ class Fold:
         self, state: FoldState, events: Sequence[Event], steps: Steps
     ) -> Position | None:
         """Appends the steps of new events, and returns the position after them; None, and steps
-        may be left over, where one of them concerns a touch.
+        may be left over, where one of them concerns a touch, or takes back another.
         """
         interpret, by_type = self.interpreter.interpret, self.interpreter.by_type
         products, shared = self.playbook.products, self._shared_offset << RULE_BITS
@@ -156,7 +161,7 @@ class Fold:
                 reading = interpret(data)
             step = reading.step
             if step is None:
-                if reading.weighs:
+                if reading.weighs or data.type == SALES_UNDONE:
                     return None
                 continue
             if shared:
@@ -173,7 +178,11 @@ class Fold:
     def _read_touches(
         self, state: FoldState, events: Sequence[Event]
     ) -> tuple[list[Step], FoldState]:
-        """The steps of new events, of which touches decide some, and the state after them."""
+        """The steps of new events, of which touches decide some and what sales takes back are none,
+        and the state after them.
+        """
+        if gone := undone(events):
+            events = _without(events, gone)
         steps: list[Step] = []
         touching: list[TouchingEvent] = []
         last = state.position
@@ -318,3 +327,8 @@ class Fold:
         evidence_at, ended = int(arrays.evidence_at[0]), bool(arrays.ended[0] > NEVER)
         until = np.array([max(now, evidence_at)], np.int64)
         return self._kernel.belief_at(arrays, until), evidence_at, ended
+
+
+def _without(events: Sequence[Event], gone: Collection[str]) -> list[Event]:
+    """The events without what sales has taken back."""
+    return [event for event in events if not (event.uid in gone and event.data.type in STATUS_OF)]

@@ -11,7 +11,9 @@ import numpy as np
 
 from services.scorer.model.activity import Activity
 from services.scorer.model.stage_filter import NEVER, F, I, Publication
+from services.shared.contracts.event_types import EventType
 from services.shared.contracts.events import Interaction
+from services.shared.contracts.sales import UNDONE
 
 # of a record: what `Activity` has
 ACTIVITY = ("counts", "counted_at", "first_act_at", "last_act_at", "number_of_acts", "last_mark")
@@ -26,6 +28,15 @@ class Event(msgspec.Struct, frozen=True):
     uid: str
     data: Interaction
     received: int | None = None
+
+
+def undone(events: Iterable[Event]) -> set[str]:
+    """The uids of what sales has taken back by these events."""
+    return {
+        str(event.data.properties.get(UNDONE))
+        for event in events
+        if event.data.type == EventType.SALES_UNDONE and not event.data.machine
+    }
 
 
 class OpenTouch(msgspec.Struct, array_like=True):

@@ -6,6 +6,7 @@ Here it is decided and put into events; a stage change gets its number where it 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -44,6 +45,7 @@ ENGAGED_EVERY_US = 300 * US
 REQUESTS_AT_ONCE = 200
 MERGED_AT_ONCE = 1_000
 NEVER = 1 << 62
+MEMORY = 10_000
 ALWAYS_PUBLISHED = frozenset({
     "email_replied", "survey_answered", "preference_set", "not_now", "webinar_attended",
     "event_attended",
@@ -114,7 +116,12 @@ def _drawn(scoring: Scoring, lead: LeadRow) -> tuple[int, float]:
     """The hash of the account that the hold-out draws, and its draw."""
     own = [name for name in lead.identifiers if name.system != TOUCH_SYSTEM]
     unit = unit_of(address_of(lead.profile, own), user_id_of(lead), str(lead.id), scoring.cleaner)
-    return company_key(unit), draw_of(unit, scoring.playbook.holdout.salt)
+    return _draw(unit, scoring.playbook.holdout.salt)
+
+
+@lru_cache(maxsize=MEMORY)  # accounts come again and again
+def _draw(unit: str, salt: str) -> tuple[int, float]:
+    return company_key(unit), draw_of(unit, salt)
 
 
 def check(scoring: Scoring, lead: LeadRow, now: int) -> None:

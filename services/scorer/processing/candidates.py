@@ -3,7 +3,7 @@ may change something.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,9 +14,9 @@ from services.scorer.handoffs.records import WAITING
 from services.scorer.model.profile import Profile
 from services.scorer.processing.announcements import NO_EVIDENCE, Evidence
 from services.scorer.processing.snapshots import last_answer
-from services.scorer.records import LeadRow
+from services.scorer.records import IncomingEvent, LeadRow
 from services.scorer.scoring import Scoring
-from services.shared.clock import DAY
+from services.shared.clock import DAY, to_us
 from services.shared.contracts.event_types import TOUCH_SENT, EventType
 from services.shared.contracts.sales import STATUS_OF
 
@@ -41,6 +41,20 @@ class Before(NamedTuple):
         is_qualified = any(state.qualified for state in lead.states.values())
         acted_at = _last_act(lead.profile)
         return cls(acted_at, bool(lead.excluded), is_qualified, bool(lead.profile.email))
+
+
+def known_before(
+    leads: Iterable[LeadRow], events: Mapping[uuid.UUID, Sequence[IncomingEvent]], now: int
+) -> dict[uuid.UUID, Before]:
+    """Of leads of which something happened in the days before `now` (µs), or happens, what is known
+    before their new events.
+    """
+    return {
+        lead.id: Before.of(lead)
+        for lead in leads
+        if now - lead.profile.last_at <= STALE
+        or any(now - event.at <= STALE for event in events.get(lead.id, ()))
+    }
 
 
 def to_be_examined(
@@ -96,7 +110,7 @@ def _is_back(
     scoring: Scoring, lead: LeadRow, evidence: Evidence, before: Before | None, now: int
 ) -> bool:
     """Whether it may have acted after a long silence."""
-    if lead.excluded or lead.provisional or now - _last_act(lead.profile) > FRESH:
+    if lead.excluded or lead.provisional or now - lead.profile.last_at > FRESH:
         return False
     if not lead.created and (evidence.late or evidence.identified or evidence.refolded):
         return True
@@ -115,20 +129,17 @@ def _may_be_ready(scoring: Scoring, lead: LeadRow) -> bool:
     """Whether it is ready for a product, and can be reached."""
     if lead.excluded or lead.provisional or not (lead.profile.email or lead.handoff):
         return False
+    section, stages = scoring.playbook.handoff, scoring.playbook.model.stages
+    standings = (
+        Standing(state.fold.product, state.view.stage, True, state.view.likelihood)
+        for state in lead.states.values()
+        if state.qualified and state.view
+    )
+    if not any(is_ready(section, stages, each) for each in standings):
+        return False
     words = (lead.profile.sales, *lead.profile.product_sales.values())
     last = max((word for word in words if word), default=None)
-    if last and last.status in WITH_SALES:
-        return False
-    section, stages = scoring.playbook.handoff, scoring.playbook.model.stages
-    return any(
-        state.view is not None
-        and is_ready(
-            section,
-            stages,
-            Standing(state.fold.product, state.view.stage, state.qualified, state.view.likelihood),
-        )
-        for state in lead.states.values()
-    )
+    return last is None or last.status not in WITH_SALES
 
 
 def _has_word(evidence: Evidence) -> bool:
@@ -146,6 +157,6 @@ def _is_news(evidence: Evidence) -> bool:
 def _raises(scoring: Scoring, evidence: Evidence) -> bool:
     types, interpreter = scoring.playbook.handoff.raised_hand, scoring.fold.interpreter
     return any(
-        interpreter.interpret(event.data).type in types and raises(types, interpreter, event.event)
+        to_us(event.received_at) - event.at <= FRESH and raises(types, interpreter, event.event)
         for event in evidence.events
     )

@@ -14,8 +14,12 @@ from services.scorer.processing.batch import Batch
 from services.scorer.profile_parts import ProfileParts
 from services.scorer.records import LeadRow, State
 from services.scorer.scoring import Scoring
+from services.shared.contracts.event_types import EventType
 from services.shared.contracts.identity import Kind
+from services.shared.contracts.sales import STATUS_OF
 from services.shared.telemetry import LEADS_CURTAILED
+
+SALES_UNDONE = EventType.SALES_UNDONE.value
 
 
 async def fold(scoring: Scoring, history: History, batch: Batch) -> None:
@@ -23,7 +27,8 @@ async def fold(scoring: Scoring, history: History, batch: Batch) -> None:
     long leads up to date.
 
     Leads are refolded that lost or got stored events, those whose new events come out of order
-    (`late`), and those of which other events are weighed than before.
+    (`late`), and those of which other events are weighed than before, also as sales takes back what
+    it said.
     """
     new = {lead: _in_order(batch, lead) for lead in batch.leads}
     profiles: dict[uuid.UUID, Profile | None] = {}
@@ -40,7 +45,8 @@ async def fold(scoring: Scoring, history: History, batch: Batch) -> None:
             continue
         lead.profile = profile
         extends = _grow(lead.profile, new[lead.id], scoring.fold.declared)
-        if lead.id in batch.refold or lead.id in batch.late or not extends:
+        is_new_end = extends and not _takes_back(lead.profile, new[lead.id])
+        if lead.id in batch.refold or lead.id in batch.late or not is_new_end:
             profiles[lead.id] = lead.profile
     _extend(scoring, [lead for lead in batch.leads.values() if lead.id not in profiles], new)
     if history.parts:
@@ -85,6 +91,13 @@ def _grow(profile: Profile, events: Sequence[Event], declared: frozenset[str]) -
     if start != window.start(profile.stored):
         return False
     return not start or milestones <= profile.milestones_before(profile.since)
+
+
+def _takes_back(profile: Profile, new: Sequence[Event]) -> bool:
+    """Whether among a lead's events one takes back what another says, and one of the two is new."""
+    if SALES_UNDONE not in profile.milestones:  # of nearly everybody
+        return False
+    return any(event.data.type == SALES_UNDONE or event.data.type in STATUS_OF for event in new)
 
 
 def _extend(

@@ -23,7 +23,7 @@ from services.scorer.processing.announcements import (
     engaged,
     stage_changed,
 )
-from services.scorer.processing.candidates import Before, to_be_examined
+from services.scorer.processing.candidates import Before, known_before, to_be_examined
 from services.scorer.processing.decoding import from_interaction, from_touch
 from services.scorer.processing.folding import exclude, fold, rebuild
 from services.scorer.profile_parts import ProfileParts
@@ -120,8 +120,8 @@ class Handler:
 
     async def _change(self, connection: AsyncConnection, batch: batches.Batch) -> int:
         """Folds the batch's events, writes its leads, and puts out what is told of them."""
-        before = {lead.id: Before.of(lead) for lead in batch.leads.values()}
-        declared = self.scoring.fold.declared
+        now, declared = self.scoring.clock.now_us(), self.scoring.fold.declared
+        before = known_before(batch.leads.values(), batch.events, now)
         await fold(self.scoring, History(connection, declared, self._parts(connection)), batch)
         for lead in batch.leads.values():
             exclude(self.scoring, lead)

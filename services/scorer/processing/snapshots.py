@@ -66,8 +66,8 @@ def _answered_at(profile: Profile) -> datetime | None:
 
 def last_answer(profile: Profile) -> int:
     """When the lead last answered, or met somebody (µs); 0 where it never has."""
-    times = (profile.milestones[type_][-1][0] for type_ in ANSWERS if profile.milestones.get(type_))
-    return max(times, default=0)
+    answers = (last for type_, last in profile.milestones.items() if last and type_ in ANSWERS)
+    return max((last[-1][0] for last in answers), default=0)
 
 
 def user_id_of(lead: LeadRow) -> str:

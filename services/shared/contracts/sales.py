@@ -24,6 +24,7 @@ TYPE_OF: Mapping[SalesStatus, str] = {
     "returned": "sales_returned",
 }
 STATUS_OF: Mapping[str, SalesStatus] = {type_: status for status, type_ in TYPE_OF.items()}
+UNDONE = "event"  # the property that names the event whose word is taken back
 
 
 def restored_status(properties: Mapping[str, Any]) -> SalesStatus | Literal[""]:

@@ -15,7 +15,9 @@ from services.ingest.sources.contract import Item
 from services.ops.commands import handoffs as command
 from services.scorer.handoffs.answers import Details
 from services.shared.clock import Clock
+from services.shared.contracts.events import INTERACTIONS
 from services.shared.errors import Reject
+from services.shared.messaging.kafka import Record
 from services.shared.playbook.sections import Playbook
 from services.shared.settings import Settings
 from tests.support.handoffs import HandoffBench, SetClock, demo, playbook_with, prices
@@ -139,6 +141,37 @@ async def test_an_answer_is_what_sales_says_of_the_lead(
     assert (await bench.lead(found["lead"]))["sales_status"] is None
     assert (await bench.only(status="open"))["id"] == found["id"]
     assert (await bench.answered(found["id"], other))["answer"] == other
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+async def test_a_rejection_that_is_taken_back_changes_no_stage(make: Make, in_order: bool) -> None:
+    """H2, G1: in whatever order the two facts come."""
+    bench = await make()
+    await bench.happened(*prices(ANN), demo(ANN, id="d"))
+    found = await bench.only(status="open")
+    before = await bench.lead(found["lead"])
+    facts: list[Record] = []
+    for what in ("reject", "undo"):
+        answer = await bench.http.post(
+            f"/v1/handoffs/{found['id']}/{what}", json={"by": "ana"}, headers=bench.auth
+        )
+        assert answer.status_code == 200, answer.text
+        outbox = await bench.rows("SELECT topic, value FROM scorer.outbox ORDER BY id")
+        await bench.run("DELETE FROM scorer.outbox")
+        facts += [Record(one.topic, 0, 0, b"", one.value) for one in outbox
+                  if one.topic == INTERACTIONS]  # fmt: skip
+    assert len(facts) == 2
+    for n, fact in enumerate(facts if in_order else reversed(facts)):
+        await bench.apply([fact])
+        if n == 0:
+            lead = await bench.lead(found["lead"])
+            assert (lead["sales_status"] == "rejected") == in_order
+    await bench.settle()
+    lead = await bench.lead(found["lead"])
+    assert (lead["stage"], lead["sales_status"]) == (before["stage"], None)
+    # as of the moment of undoing, which is a little later
+    assert lead["belief"] == pytest.approx(before["belief"], rel=1e-6)
+    assert lead["likelihood"] == pytest.approx(before["likelihood"], rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,24 @@ def test_the_same_word_of_sales_twice_is_one_fact(fold: Fold, word: str) -> None
     assert settled is (word in ("opportunity_opened", "purchased", "won"))
 
 
+@pytest.mark.parametrize("word", ["sales_rejected", "lost", "won", "opportunity_opened"])
+def test_what_sales_takes_back_leaves_no_trace_in_the_state(fold: Fold, word: str) -> None:
+    """G1, H2: bit for bit, in the number and in its ledger."""
+    before = [act("pricing_viewed", day) for day in (0, 1, 2)] + [act("demo_requested", 3)]
+    said = act(word, 4)
+    undo = act("sales_undone", 4.001, properties={"event": said.uid})
+    after = [act("content_downloaded", 6, content_id="whitepaper-four-kinds")]
+    plain, taken_back = [*before, *after], [*before, said, undo, *after]
+    [expected] = fold.refold("default", [plain])
+    assert fold.refold("default", [taken_back]) == [expected]
+    assert fold.refold("default", [[*before, said, *after]]) != [expected]
+    other = act("sales_undone", 4.001, properties={"event": before[0].uid})
+    assert fold.refold("default", [[*before, other, *after]]) == [expected]
+    now = BASE + 9 * DAY
+    one, two = (explain(fold, "default", known_of(each), now) for each in (plain, taken_back))
+    assert (one.likelihood, one.lines) == (two.likelihood, two.lines)
+
+
 def test_an_opportunity_leaves_nothing_to_predict_and_a_loss_starts_anew(fold: Fold) -> None:
     events = [act("demo_requested", 0), act("opportunity_opened", 3), act("page_viewed", 5)]
     lane = fold.refold("default", [events])[0]
