@@ -4,7 +4,7 @@ that is set ahead.
 
 import time
 from dataclasses import astuple, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 US = 1_000_000  # microseconds in a second: the unit of every instant inside the fold
 DAY = 86_400 * US
@@ -18,9 +18,22 @@ def to_us(moment: datetime) -> int:
 
 
 def from_us(instant: int) -> datetime:
-    """The aware UTC datetime of microseconds since 1970."""
+    """The aware UTC datetime of microseconds since 1970; the end of the calendar for what lies
+    beyond, as the margin of a plot may.
+    """
     seconds, micros = divmod(int(instant), US)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)
+    try:
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)
+    except (ValueError, OverflowError):
+        return (datetime.min if instant < 0 else datetime.max).replace(tzinfo=UTC)
+
+
+def local_time(moment: datetime, zone: tzinfo) -> datetime:
+    """The moment by a zone's clock; in UTC at the ends of the calendar, which it would leave."""
+    try:
+        return moment.astimezone(zone)
+    except OverflowError:
+        return moment.astimezone(UTC)
 
 
 def rfc3339(moment: datetime) -> str:

@@ -10,7 +10,7 @@ from services.scorer.handoffs.records import Handoff
 from services.scorer.handoffs.responses import HandoffResponse
 from services.scorer.handoffs.rules import Noted
 from services.scorer.handoffs.store import NoticeRow
-from services.shared.clock import rfc3339
+from services.shared.clock import local_time, rfc3339
 from services.shared.contracts.events import derived
 
 NOTIFIED = ("opened", "reassigned", "reminded", "expired")
@@ -107,7 +107,7 @@ def _header(text: str) -> str:
 
 
 def _local(moment: datetime | None, zone: tzinfo) -> str:
-    return f"{moment.astimezone(zone):%A, %-d %B, %H:%M (%Z)}" if moment else "any time"
+    return f"{local_time(moment, zone):%A, %-d %B, %H:%M (%Z)}" if moment else "any time"
 
 
 def phone_of(traits: dict[str, Any]) -> str:

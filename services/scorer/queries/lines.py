@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from services.scorer.model.explanation import Ledger, Line
 from services.scorer.wording import count_of, line_in_words, plain
-from services.shared.clock import DAY, from_us
+from services.shared.clock import DAY, from_us, local_time
 from services.shared.playbook.sections import Content
 from services.shared.playbook.stage_model import Model
 
@@ -71,7 +71,7 @@ def span(lasted: int) -> str:
 
 def day_of(instant: int, now: int, words: Words) -> str:
     """A day as people say it: `3 May`, with its year where that is another than the present's."""
-    moment, present = (from_us(at).astimezone(words.zone) for at in (instant, now))
+    moment, present = (local_time(from_us(at), words.zone) for at in (instant, now))
     return f"{moment.day} {moment:%B}" + (f" {moment.year}" if moment.year != present.year else "")
 
 

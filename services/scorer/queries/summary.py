@@ -20,7 +20,7 @@ from services.scorer.queries.lines import Words, day_of
 from services.scorer.queries.reasons import Ground, reasons
 from services.scorer.scoring import Scoring
 from services.scorer.wording import BANDS, SIGNALS, TYPES, chance, count_of, line_in_words, name_of
-from services.shared.clock import from_us
+from services.shared.clock import from_us, local_time
 from services.shared.playbook.sections import Playbook
 
 ENDED = "the outcome has happened"
@@ -134,7 +134,7 @@ def _best_before(
         return BestBefore(day=None, threshold=threshold, why=why)
     day = day_of(until, lead.as_of, words)
     return BestBefore(
-        day=from_us(until).astimezone(words.zone).date(),
+        day=local_time(from_us(until), words.zone).date(),
         threshold=threshold,
         why=f"silence alone takes it below {threshold:g} by {day}",
     )

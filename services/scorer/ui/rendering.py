@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from services.scorer import wording as words
 from services.scorer.model import trajectory as curve
 from services.scorer.ui import contacts
-from services.shared.clock import DAY, Clock, from_us, rfc3339, to_us
+from services.shared.clock import DAY, Clock, from_us, local_time, rfc3339, to_us
 from services.shared.contracts.events import Touch
 from services.shared.contracts.touch_reasons import STATUS_SENTENCES
 from services.shared.playbook.sections import Playbook
@@ -128,7 +128,7 @@ class Renderer:
         if moment is None:
             return Markup("&ndash;")
         moment = from_us(moment) if isinstance(moment, int) else moment
-        local = moment.astimezone(self._zone)
+        local = local_time(moment, self._zone)
         return Markup('<time datetime="{}" title="{}">{}</time>').format(
             rfc3339(moment),
             EXACT.format(local),
@@ -139,12 +139,12 @@ class Renderer:
         """A time to the minute with its zone, readable for machines too."""
         moment = from_us(moment) if isinstance(moment, int) else moment
         return Markup('<time datetime="{}">{}</time>').format(
-            rfc3339(moment), EXACT.format(moment.astimezone(self._zone))
+            rfc3339(moment), EXACT.format(local_time(moment, self._zone))
         )
 
     def tick(self, instant: int, shown: curve.Curve) -> str:
         """An instant on the axis: the date, or the time of day where little time is shown."""
-        moment = from_us(instant).astimezone(self._zone)
+        moment = local_time(from_us(instant), self._zone)
         return (
             f"{moment.day} {moment:%b}"
             if shown.at[-1] - shown.at[0] > 3 * DAY

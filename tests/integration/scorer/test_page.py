@@ -724,6 +724,27 @@ async def test_times_are_said_by_how_long_ago_they_are(site: Site) -> None:
         assert "2 h ago" in said
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+async def test_a_time_at_the_end_of_the_calendar_is_shown(
+    settings: Settings, engine: AsyncEngine, default_playbook: Playbook, zone: str
+) -> None:
+    """A sender that leaves a time out writes the year 1, which lies before it in most zones."""
+    company = default_playbook.company.model_copy(update={"timezone": zone})
+    site = Site(settings, engine, default_playbook.model_copy(update={"company": company}))
+    await site.open()
+    await site.sign_in()
+    since = datetime(1, 1, 1, tzinfo=UTC)
+    await site.happened(demo("jo@firm.example"), days_ago=(NOW - since).days)
+    await site.happened(Interaction(id="2", type="page_viewed", email="jo@firm.example"))
+    path = await site.lead("jo@firm.example")
+    assert (await site.http.get(path)).status_code == 200
+    site.http.headers["Authorization"] = f"Bearer {site.key}"
+    for further in ("?summary=true", "/explain", "/timeline"):
+        answer = await site.http.get(f"/v1{path}{further}")
+        assert answer.status_code == 200, answer.text
+    await site.http.aclose()
+
+
 async def test_one_stops_sending_and_resumes_it_from_any_page(site: Site) -> None:
     """N14, U2."""
     await site.sign_in()
