@@ -197,17 +197,19 @@ def card_of(
     today: date, named: date | None = None,
 ) -> Card:  # fmt: skip
     """What is shown of a hand-off; a lead's texts are bounded."""
+    emails = lead.emails[:CONTACTS] if lead else []
+    shown = name.detail.split(" · ") if name else []
     return Card(
         handoff=handoff,
         lead=lead,
         name=name.name if name else f"Lead {handoff.lead_id}",
-        detail=name.detail if name else "",
+        detail=" · ".join(each for each in shown if each not in emails),  # links have those
         group=group_of(handoff, today, named),
         why=why_now(handoff, today, named),
         reasons=[short(reason.replace("https://", "")) for reason in handoff.reasons[:REASONS]],
         said=handoff.said[:MAX_MESSAGE],
         phones=phones_of(lead.traits)[:CONTACTS] if lead else [],
-        emails=lead.emails[:CONTACTS] if lead else [],
+        emails=emails,
         trend=trend,
     )
 
