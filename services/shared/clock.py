@@ -9,6 +9,7 @@ from datetime import UTC, datetime, tzinfo
 US = 1_000_000  # microseconds in a second: the unit of every instant inside the fold
 DAY = 86_400 * US
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def to_us(moment: datetime) -> int:
@@ -25,7 +26,7 @@ def from_us(instant: int) -> datetime:
     try:
         return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)
     except (ValueError, OverflowError):
-        return (datetime.min if instant < 0 else datetime.max).replace(tzinfo=UTC)
+        return FIRST if instant < 0 else LAST
 
 
 def local_time(moment: datetime, zone: tzinfo) -> datetime:
