@@ -184,7 +184,7 @@ class Delivery:
             if touch.status == "unknown":
                 await LeadStore(connection, self._pepper, ()).keep_seen_of(touch.id)
             now = self._clock.now()
-            calls_at = _after_failing(now) if touch.status == "failed" else now
+            calls_at = after_failing(now) if touch.status == "failed" else now
             await EnrolmentStore(connection).call_after([touch.id], calls_at)
             await outbox.enqueue(connection, "nurture", [touch_events.failed(touch)])
         log.warning("touch_failed", touch_id=touch.id, status=touch.status, why=touch.why)
@@ -203,7 +203,7 @@ class Delivery:
                     touch, status="failed", why=f"given up after {attempts} attempts: {why}"
                 )
                 await store.update(failed, was=["sending"])
-                await EnrolmentStore(connection).call_after([touch.id], _after_failing(now))
+                await EnrolmentStore(connection).call_after([touch.id], after_failing(now))
                 await outbox.enqueue(connection, "nurture", [touch_events.failed(failed)])
             else:
                 wait_s = min(FIRST_RETRY_S * RETRY_FACTOR**attempts, LONGEST_RETRY_S)
@@ -236,7 +236,7 @@ class Delivery:
             waiting = replace(touch, status="due", due_at=until, reason="receiver_stopped")
             if await store.attempts(touch.id) >= ATTEMPTS:
                 waiting = replace(touch, status="failed", why=f"given up: {why}")
-                await EnrolmentStore(connection).call_after([touch.id], _after_failing(now))
+                await EnrolmentStore(connection).call_after([touch.id], after_failing(now))
                 await outbox.enqueue(connection, "nurture", [touch_events.failed(waiting)])
             await store.update(waiting, was=["sending"])
             await self._release(connection, touch.channel)
@@ -273,7 +273,7 @@ class Delivery:
             yield connection
 
 
-def _after_failing(now: datetime) -> datetime:
+def after_failing(now: datetime) -> datetime:
     """When the next step of a program is decided after a touch that did not leave: it may choose
     the same item, and what was against that one needs time to pass.
     """

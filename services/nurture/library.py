@@ -95,6 +95,7 @@ async def exhausted(
     async with engine.connect() as connection:
         leads = LeadStore(connection, pepper, rules.library.request_programs)
         async for part in readers(connection, leads, now):
+            await connection.rollback()  # counting takes longer than a transaction may rest
             await asyncio.to_thread(counted.add, part)
     return await asyncio.to_thread(counted.segments)
 

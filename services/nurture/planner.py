@@ -64,10 +64,10 @@ class Planner:
             try:
                 if edited == EDITED_AT_ONCE:
                     edited = await self.call_edited()
-                if time.monotonic() >= self._take_in_at:
-                    await self.take_in()
                 await self.learn()
                 taken = await self.plan()
+                if time.monotonic() >= self._take_in_at:
+                    await self.take_in()
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -87,25 +87,36 @@ class Planner:
         has got another program, or more is known of them. Returns how many leads there were.
         """
         now = self._clock.now()
-        async with self._engine.begin() as connection:
-            store = EnrolmentStore(connection)
-            found = await store.outside(self._after, BATCH)
-            leads = LeadStore(connection, self._pepper, self._rules.library.request_programs)
-            await leads.lock_against_merges(found, ())
-            await leads.lock(found)
-            known = await leads.leads((LeadKey(lead, "") for lead in found), now)
-            programs = _programs_of(await store.of(found))
-            entering = [
-                one
-                for key, lead in known.items()
-                for one in newly_entered(self._rules, lead, key.product, programs[key.lead], now)
-            ]
-            await store.keep(entering, self._rules.playbook.hash)
+        async with self._engine.connect() as connection:
+            found = await EnrolmentStore(connection).outside(self._after, BATCH)
+            wanted = await self._entering_now(connection, found, now)
+        if wanted:
+            async with self._engine.begin() as connection:
+                leads, names = self._leads(connection), sorted({one.lead for one in wanted})
+                await leads.lock_against_merges(names, ())
+                await leads.lock(names)
+                entering = await self._entering_now(connection, names, now)
+                await EnrolmentStore(connection).keep(entering, self._rules.playbook.hash)
         if len(found) == BATCH:
             self._after = uuid.UUID(found[-1])
         else:
             self._after, self._take_in_at = FIRST, time.monotonic() + TAKE_IN_SECONDS
         return len(found)
+
+    async def _entering_now(
+        self, connection: AsyncConnection, leads: Sequence[str], now: datetime
+    ) -> list[Enrolment]:
+        """Enrolments that these leads come into as they stand."""
+        known = await self._leads(connection).leads((LeadKey(lead, "") for lead in leads), now)
+        programs = _programs_of(await EnrolmentStore(connection).of(leads))
+        return [
+            one
+            for key, lead in known.items()
+            for one in newly_entered(self._rules, lead, key.product, programs[key.lead], now)
+        ]
+
+    def _leads(self, connection: AsyncConnection) -> LeadStore:
+        return LeadStore(connection, self._pepper, self._rules.library.request_programs)
 
     async def learn(self) -> None:
         """Reads what came of touches, where a program's choice is learned from that."""
@@ -126,7 +137,7 @@ class Planner:
             chosen = await store.leads_due(now, BATCH)
             if not chosen:
                 return 0
-            leads = LeadStore(connection, self._pepper, self._rules.library.request_programs)
+            leads = self._leads(connection)
             await leads.lock_against_merges(chosen, ())
             await leads.lock(chosen)
             due = await store.lock_due(chosen, now)

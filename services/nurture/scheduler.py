@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.nurture import touch_events
 from services.nurture.consent_gate import ConsentGate
-from services.nurture.delivery import Claimed, Delivery
+from services.nurture.delivery import Claimed, Delivery, after_failing
 from services.nurture.receiver_gate import ReceiverGate
 from services.nurture.rules.answers import rechecked
 from services.nurture.rules.grounds import Rules
@@ -171,7 +171,8 @@ class Scheduler:
                     why = f"given up after three days: {stop.why}"
                     failed = replace(touch, status="failed", reason="", why=why)
                     await store.update(failed, was=["due"])
-                    await EnrolmentStore(connection).call_after([touch.id], self._clock.now())
+                    calls_at = after_failing(self._clock.now())
+                    await EnrolmentStore(connection).call_after([touch.id], calls_at)
                     events.append(touch_events.failed(failed))
                     log.warning("touch_failed", touch_id=touch.id, status="failed", why=why)
             await outbox.enqueue(connection, "nurture", events)

@@ -1,5 +1,6 @@
 """What the audit log says of imports that come from elsewhere."""
 
+import asyncio
 from collections.abc import Mapping
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,6 +25,7 @@ class ImportLog:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._begun: dict[tuple[str, str], None] = {}
+        self._noting = asyncio.Lock()
 
     async def note(self, key: ApiKey, inbound: InboundRequest, items: int) -> None:
         """Before the items of a request are published. Raises Reject for what cannot be read, Retry
@@ -31,8 +33,14 @@ class ImportLog:
         """
         query = inbound.query
         run, counts = query.get("import", "")[:MAX_ID], _counts(query)
-        if (key.id, run) in self._begun and not counts:
-            return
+        async with self._noting:  # the batches of an import come side by side
+            if counts or (key.id, run) not in self._begun:
+                await self._note(key, inbound, items, run, counts)
+
+    async def _note(
+        self, key: ApiKey, inbound: InboundRequest, items: int, run: str, counts: dict[str, int]
+    ) -> None:
+        query = inbound.query
         details: dict[str, str | int] = {"as": query.get("as", "history")}
         if "days" in query:
             details["days"] = int(query["days"])

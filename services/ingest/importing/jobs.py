@@ -28,7 +28,15 @@ from services.ingest.importing.opening import (
 )
 from services.ingest.importing.questions import Question, Uncertain
 from services.ingest.importing.rows import Rows
-from services.ingest.importing.run import BrokerSink, DryRun, Import, ImportReport, Pipeline, Sink
+from services.ingest.importing.run import (
+    BrokerSink,
+    DryRun,
+    Import,
+    ImportReport,
+    Pipeline,
+    Sink,
+    noted_at_its_end,
+)
 from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
 from services.shared.clock import Clock
@@ -238,7 +246,7 @@ class ImportJobs:
                 )  # fmt: skip
                 await Import(pipeline, job.report, rejects, progress).run()
         if not job.report.dry_run:
-            await job.has_ended()
+            await noted_at_its_end(job.has_ended)
 
     def remove(self, file: UploadedFile) -> None:
         """Deletes a file; an import of it that runs is cancelled."""

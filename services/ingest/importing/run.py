@@ -6,7 +6,7 @@ import asyncio
 import csv
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +14,8 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol, TextIO
 
 import msgspec
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.ingest.importing.lead_count import LeadCounter
 from services.ingest.importing.rows import Rows
@@ -30,10 +32,12 @@ from services.shared.errors import Reject, Retry
 from services.shared.messaging.kafka import Outgoing, Publisher
 from services.shared.spreadsheet import inert
 
+log = structlog.get_logger()
 SOURCE = imports.SOURCE.name
 BATCH = 1_000  # rows
 SLICE = 250  # rows after which other tasks have their turn
 CONCURRENT = 3  # batches under way
+NOTE_S = 10.0  # how long the audit log's line of the end is tried
 RETRY_S = 60.0  # how long a batch is retried while the broker, or a remote ingest, is away
 MAX_REASONS, MAX_EXAMPLES = 100, 20  # in the report
 OTHER, OTHER_REMARKS = "other reasons", "other remarks"
@@ -134,6 +138,19 @@ class BrokerSink:
         """Returns once every record is acknowledged."""
         await self._publisher.publish(batch.records)
         return []
+
+
+async def noted_at_its_end(note: Callable[[], Awaitable[None]]) -> None:
+    """Notes that an import has ended; that fails no import, for its rows are published."""
+    give_up = time.monotonic() + NOTE_S
+    while True:
+        try:
+            return await note()
+        except (Retry, Reject, SQLAlchemyError, OSError) as error:
+            if time.monotonic() >= give_up:
+                log.warning("import_end_not_noted", reason=type(error).__name__)
+                return None
+        await asyncio.sleep(1)
 
 
 class RejectedRows:

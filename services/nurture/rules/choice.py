@@ -126,6 +126,10 @@ class Library:
             return False
         return not self.by_calendar(lead) or program is self._in_turn(lead, trigger)
 
+    def waits_its_turn(self, program: Program, lead: Lead, trigger: Trigger) -> bool:
+        """Whether the program is for the lead and another one comes first, by the calendar."""
+        return self._is_for(program, lead, trigger) and not self.answers(program, lead, trigger)
+
     def _in_turn(self, lead: Lead, trigger: Trigger) -> Program | None:
         """By the calendar, the first program that has something left for the lead; else the
         first.

@@ -18,6 +18,7 @@ from services.nurture.rules.membership import is_goal_reached, why_over
 from services.nurture.rules.pace import next_place_at
 from services.shared.contracts.touch_reasons import WaitReason
 from services.shared.playbook.programs import Program
+from services.shared.playbook.sections import UNKNOWN
 
 BEGINS_NOTHING = frozenset({"history", "unknown_stage", "holdout", "excluded"})
 
@@ -64,6 +65,8 @@ def newly_entered(
     """Enrolments in further programs that a lead comes into without a change of stage: its persona
     has become known, or the playbook has got another program.
     """
+    if lead.snapshot.stage == UNKNOWN:
+        return []  # a lead enters with the first stage that is known
     trigger = Trigger(lead.snapshot.stage, product, now, follows=True)
     return [
         Enrolment(lead.id, program.id, product, now, next_at=now)
@@ -99,7 +102,7 @@ def step(
     if is_goal_reached(program, lead):
         return _rest(replace(enrolment, state="completed", left_at=now), "", over or "")
     trigger = Trigger(lead.snapshot.stage, enrolment.product, now, follows=True)
-    if by_calendar and not over and not rules.library.answers(program, lead, trigger):
+    if by_calendar and not over and rules.library.waits_its_turn(program, lead, trigger):
         return _rest_until_its_turn(rules, enrolment, now)
     if why := over or _why_outside(rules, program, lead, trigger):
         left_at = now if enrolment.state == "active" else enrolment.left_at

@@ -230,13 +230,18 @@ _CALL = """WITH asked AS (UPDATE nurture.touch SET due_at = :now WHERE id IN (
 _CALL_AFTER = """UPDATE nurture.enrolment e SET next_at = :now FROM nurture.touch t
     WHERE t.id = ANY(:ids) AND e.lead_id = t.lead_id AND e.program = t.program
     AND e.state IN ('active', 'left')"""
-_OUTSIDE = """SELECT lead_id FROM (
-        (SELECT DISTINCT lead_id FROM nurture.touch t WHERE program = ''
+_OUTSIDE = """WITH bare AS MATERIALIZED (
+        SELECT DISTINCT lead_id FROM nurture.touch t WHERE program = ''
         AND reason = 'nothing_suitable' AND lead_id > :after AND NOT EXISTS (
             SELECT 1 FROM nurture.enrolment e WHERE e.lead_id = t.lead_id)
-        ORDER BY lead_id LIMIT :limit)
+        ORDER BY lead_id LIMIT :limit),
+    last AS MATERIALIZED (SELECT lead_id FROM bare ORDER BY lead_id OFFSET :limit - 1)
+    SELECT lead_id FROM (
+        SELECT lead_id FROM bare
         UNION
-        (SELECT lead_id FROM nurture.enrolment WHERE lead_id > :after GROUP BY lead_id
+        (SELECT lead_id FROM nurture.enrolment WHERE lead_id > :after AND lead_id <= coalesce(
+            (SELECT lead_id FROM last), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        GROUP BY lead_id
         HAVING bool_and(state IN ('completed', 'ended')) ORDER BY lead_id LIMIT :limit)) o
     ORDER BY lead_id LIMIT :limit"""
 _CALL_EDITED = """UPDATE nurture.enrolment SET next_at = least(next_at, :now), playbook = :playbook

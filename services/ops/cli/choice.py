@@ -3,10 +3,9 @@
 import json
 
 from rich.console import Console
-from rich.table import Table
 
 from services.nurture.library import comparisons
-from services.ops.cli.options import Json, with_engine
+from services.ops.cli.options import Json, PlainTable, with_engine
 from services.ops.commands.current import current_settings
 from services.shared.clock import Clock
 from services.shared.playbook.loading import load
@@ -30,7 +29,7 @@ def choice(as_json: Json = False) -> None:
     if not found:
         print("no program learns its choice: `choice: learned` in programs.yaml makes it so")
     for program, one in found.items():
-        table = Table("item", "touches", "progress", title=program)
+        table = PlainTable("item", "touches", "progress", title=program)
         for item in one.items:
             table.add_row(item.content, str(item.touches), f"{item.mean:.1%} ± {item.error:.1%}")
         table.add_row("learned", str(one.learned.touches), f"{one.learned.mean:.1%}")

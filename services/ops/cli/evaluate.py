@@ -10,10 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from services.ingest.importing import mapping_file
-from services.ops.cli.options import end
+from services.ops.cli.options import PlainTable, end
 from services.ops.learning import curve, evaluation, plots, result, tables
 from services.ops.learning.evaluation import Evaluation
 from services.ops.learning.mapping import TableMapping
@@ -87,7 +86,7 @@ def _print(report: dict[str, Any], found: Evaluation) -> None:
     if "frozen" in report:
         parts["without recalibration"] = report["frozen"]
     parts |= {name.replace("_", " "): part for name, part in report["by_moment"].items()}
-    shown = Table("predictions", "n", "base", "AUC", "log loss", "Brier", "ECE", "top tenth")
+    shown = PlainTable("predictions", "n", "base", "AUC", "log loss", "Brier", "ECE", "top tenth")
     for name, part in parts.items():
         auc = "" if part["auc"] is None else f"{part['auc']:.3f}"
         figures = (part[key] for key in ("log_loss", "brier", "ece", "precision_at_10"))

@@ -8,7 +8,6 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from services.ops.cli.options import DATES, Json, in_utc, whole_table
 from services.ops.commands.current import current_settings
@@ -78,5 +77,5 @@ def _print_ledger(ledger: Ledger, words: Words) -> None:
             day_of(line.at, ledger.as_of, words), text, f"{line.delta:+.2f}", signed(line.points),
             why_of(line, words.model),
         )  # fmt: skip
-        table.add_row(*map(Text, cells))  # what strangers wrote is no markup
+        table.add_row(*cells)
     Console().print(table)

@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from services.ingest.importing import mapping_file
-from services.ops.cli.options import Json, end, print_line
+from services.ops.cli.options import Json, PlainTable, end, print_line
 from services.ops.commands.current import current_settings
 from services.ops.commands.reports import live_lift
 from services.ops.reports import lift_table as tables
@@ -88,7 +87,7 @@ def _show(lines: list[dict[str, Any]], *, daily: bool, as_json: bool) -> None:
 
 
 def _print(lines: list[dict[str, Any]]) -> None:
-    shown = Table("day" if "day" in lines[0] else "", "leads", "outcomes", "lift", "interval")
+    shown = PlainTable("day" if "day" in lines[0] else "", "leads", "outcomes", "lift", "interval")
     for line in lines:
         shown.add_row(line.get("day", "all"), *_figures(line))
     for arm, line in lines[0].get("arms", {}).items():
@@ -98,7 +97,7 @@ def _print(lines: list[dict[str, Any]]) -> None:
     Console().print(shown)
 
 
-def _add_parts(shown: Table, whole: dict[str, Any]) -> None:
+def _add_parts(shown: PlainTable, whole: dict[str, Any]) -> None:
     """What else is compared, and effects by source and by age at entry, as far as they are
     there.
     """

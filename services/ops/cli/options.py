@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.ops.commands.current import current_settings
@@ -58,11 +59,20 @@ class _Command:
 _command = _Command()
 
 
+class PlainTable(Table):
+    """A table in whose cells nothing is markup, whoever wrote it."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(
+            *(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options
+        )
+
+
 def whole_table(first: str, *others: str) -> Table:
     """A table that cuts nothing off, however narrow the terminal is; what stands in its first
     column stays in one piece.
     """
-    table = Table()
+    table = PlainTable()
     table.add_column(first, no_wrap=True)
     for name in others:
         table.add_column(name, overflow="fold")

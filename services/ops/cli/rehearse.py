@@ -13,9 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from services.ops.cli.options import end, say
+from services.ops.cli.options import PlainTable, end, say
 from services.ops.rehearsal.cast import Options
 from services.ops.rehearsal.rehearsal import Rehearsal, rehearse
 from services.shared.playbook.loading import InvalidFile, load
@@ -147,7 +146,9 @@ def _print(summary: dict[str, Any]) -> None:
         f"{summary['leads']} simulated people, {summary['days']} days from "
         f"{summary['start'][:10]} on; {summary['holdout']:.0%} of companies held out."
     )
-    shown = Table("simulated", "moved a stage on", "steps", "unsubscribed", "sends", "per lead")
+    shown = PlainTable(
+        "simulated", "moved a stage on", "steps", "unsubscribed", "sends", "per lead"
+    )
     for name, words in COURSES.items():
         course = summary["comparison"][name]
         shown.add_row(

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from services.ingest.importing.run import (
     Pipeline,
     RefusedRow,
     Sink,
+    noted_at_its_end,
 )
 from services.ingest.importing.table import Table
 from services.ingest.normalise import Normaliser
@@ -80,7 +82,7 @@ async def import_here(job: Job, settings: Settings, progress: Progress) -> Impor
     try:
         report = await _import(job, facts_of(load(settings.playbook)), sink, settings, progress)
         if not report.dry_run:
-            await _record(job, settings, report.counts())
+            await noted_at_its_end(partial(_record, job, settings, report.counts()))
         return report
     finally:
         await publisher.close()
@@ -93,7 +95,7 @@ async def import_through(job: Job, url: str, key: str, progress: Progress) -> Im
         if job.report.dry_run:
             return await _import(job, await ingest.facts(), DryRun(), None, progress)
         report = await _import(job, await ingest.facts(), ingest, None, progress)
-        await ingest.end(report)
+        await noted_at_its_end(partial(ingest.end, report))
         return report
 
 

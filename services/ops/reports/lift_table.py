@@ -129,7 +129,7 @@ class _Rows:
 
 def _held_out(arms: list[str], counts: I, mapping: LiftMapping) -> set[int]:
     """The arms that are the hold-out. Raises Reject where that is not plain."""
-    named = frozenset(map(folded, mapping.arm.holdout)) or HOLDOUT
+    named = values_of(mapping.arm.holdout) if mapping.arm.holdout else HOLDOUT
     found = {place for place, arm in enumerate(arms) if matches(arm, named)}
     listed = ", ".join(f"{arm} ({counts[place]} rows)" for place, arm in enumerate(arms))
     column = mapping.arm.column
@@ -152,8 +152,16 @@ def _by_calendar(arms: list[str], held_out: set[int], mapping: LiftMapping) -> s
     """The arms that got the same content by the calendar. Raises Reject where these are the
     hold-out, or no others are left.
     """
-    named = frozenset(map(folded, mapping.arm.calendar))
-    found = {place for place, arm in enumerate(arms) if matches(arm, named)} if named else set()
+    if not mapping.arm.calendar:
+        return set()
+    named = values_of(mapping.arm.calendar)
+    found = {place for place, arm in enumerate(arms) if matches(arm, named)}
+    if not found:
+        raise Reject(
+            f"no row is in the arm {mapping.arm.calendar[0]!r} that `calendar` names",
+            where="arm",
+            remedy=f"write one of {', '.join(arms)}, or leave `calendar` out",
+        )
     if found & held_out or (found and len(found | held_out) == len(arms)):
         raise Reject(
             f"`calendar` of `arm` leaves no arm that was nurtured: there are {', '.join(arms)}",

@@ -156,7 +156,7 @@ class Report:
         return Entered(
             np.isin(self._table.arm[chosen], list(versus.treated)),
             self._table.account[chosen],
-            filled - filled.mean(),
+            filled - (filled.mean() if filled.size else 0.0),
             self._table.outcome[chosen],
         )
 

@@ -19,6 +19,7 @@ from services.scorer.ui.rendering import HEADERS
 from services.scorer.ui.reports import address
 from services.scorer.ui.sign_in import SignIn
 from services.shared.errors import Reject
+from services.shared.kept import Kept
 from services.shared.playbook.coverage import AHEAD, Coverage, coverage
 from services.shared.playbook.sections import Content
 
@@ -102,18 +103,21 @@ class Chosen(NamedTuple):
         )
 
 
+Came = Kept[Mapping[str, Row]]  # of touches, by item
+
+
 class ContentRoutes:
     """The matrix and the list."""
 
     def __init__(
         self,
         scoring: Scoring,
-        reports: ReportQueries,
+        came: Came,
         nurture: Nurture,
         sign_in: SignIn,
         frame: Frame,
     ) -> None:
-        self._playbook, self._clock, self._reports = scoring.playbook, scoring.clock, reports
+        self._playbook, self._clock, self._came = scoring.playbook, scoring.clock, came
         self._nurture, self._sign_in, self._frame = nurture, sign_in, frame
 
     def add_to(self, router: APIRouter) -> None:
@@ -138,7 +142,7 @@ class ContentRoutes:
             days=AHEAD.days,
             items=[item for item in self._playbook.content if chosen.has(item)],
             chosen=chosen,
-            figures=await figures(self._reports),
+            figures=await self._came.get(),
             titles=FIGURES,
             address=address,
             today=today,
@@ -147,7 +151,7 @@ class ContentRoutes:
     async def table(self) -> Response:
         """All items with what came of them, as CSV."""
         return Response(
-            table_of(self._playbook.content, await figures(self._reports)).csv(),
+            table_of(self._playbook.content, await self._came.get()).csv(),
             200,
             HEADERS | {"Content-Disposition": 'attachment; filename="content.csv"'},
             "text/csv; charset=utf-8",

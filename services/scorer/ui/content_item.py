@@ -12,10 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.scorer.queries.filters import LeadFilter
 from services.scorer.queries.leads import LeadQueries
-from services.scorer.queries.reports import ReportQueries
 from services.scorer.queries.search import MAX_QUESTION, LeadSearch
 from services.scorer.scoring import Scoring
-from services.scorer.ui.content import FIGURES, figures
+from services.scorer.ui.content import FIGURES, Came
 from services.scorer.ui.frame import Frame, see_other
 from services.scorer.ui.lead_names import names_of, names_of_views
 from services.scorer.ui.nurture import Nurture
@@ -117,13 +116,13 @@ class ContentItemRoutes:
     def __init__(
         self,
         scoring: Scoring,
-        reports: ReportQueries,
+        came: Came,
         choice: LeadChoice,
         nurture: Nurture,
         sign_in: SignIn,
         frame: Frame,
     ) -> None:
-        self._playbook, self._reports, self._choice = scoring.playbook, reports, choice
+        self._playbook, self._came, self._choice = scoring.playbook, came, choice
         self._nurture, self._sign_in, self._frame = nurture, sign_in, frame
 
     def add_to(self, router: APIRouter) -> None:
@@ -227,7 +226,7 @@ class ContentItemRoutes:
             place=place_of(item),
             programs=[p for p in self._playbook.programs if item.id in p.items],
             answers=[p for p in self._playbook.programs if item.id in p.answers.values()],
-            figures=(await figures(self._reports)).get(item.id),
+            figures=(await self._came.get()).get(item.id),
             titles=FIGURES,
             address=address,
             lead=lead,

@@ -28,6 +28,8 @@ class Move(msgspec.Struct, frozen=True):
     @property
     def words(self) -> str:
         """`raises it clearly`."""
+        if not self.delta:
+            return "changes nothing"
         strength = next(word for least, word in STRENGTHS if abs(self.delta) >= least)
         return f"{'raises' if self.delta > 0 else 'lowers'} it {strength}"
 
@@ -140,5 +142,5 @@ def _is_nothing(move: Move, *, calibrated: bool) -> bool:
 def _with_bar(row: Row, most: float) -> Row:
     if row.move is None:
         return row
-    move = msgspec.structs.replace(row.move, bar=abs(row.move.delta) / most)
+    move = msgspec.structs.replace(row.move, bar=abs(row.move.delta) / (most or 1.0))
     return msgspec.structs.replace(row, move=move)

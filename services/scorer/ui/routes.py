@@ -3,6 +3,7 @@ pipeline, leads, mails and sources.
 """
 
 import uuid
+from functools import partial
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from services.scorer.queries.sales_status import SalesReport, SalesReports
 from services.scorer.queries.search import LeadSearch
 from services.scorer.scoring import Scoring
 from services.scorer.ui.audit import AuditRoutes
-from services.scorer.ui.content import ContentRoutes
+from services.scorer.ui.content import ContentRoutes, figures
 from services.scorer.ui.content_item import ContentItemRoutes, LeadChoice
 from services.scorer.ui.enrolments import Enrolments
 from services.scorer.ui.find import FindRoutes
@@ -46,6 +47,7 @@ from services.shared.http.keys import ApiKeys
 from services.shared.http.paging import MAX_CURSOR
 from services.shared.http.sessions import Sessions
 from services.shared.http.signin import PageSessions
+from services.shared.kept import Kept
 from services.shared.settings import Settings
 
 PER_PAGE = 25
@@ -99,9 +101,10 @@ def mount(
     lead_pages = LeadPages(engine, scoring, leads)
     LeadRoutes(lead_pages, scoring, leads, sales, frame, enrolments).add_to(signed_in)
     PlannedRoutes(engine, nurture, sign_in, frame, zone).add_to(signed_in)
-    ContentRoutes(scoring, reports, nurture, sign_in, frame).add_to(signed_in)
+    came = Kept(partial(figures, reports))
+    ContentRoutes(scoring, came, nurture, sign_in, frame).add_to(signed_in)
     choice = LeadChoice(engine, search, leads)
-    ContentItemRoutes(scoring, reports, choice, nurture, sign_in, frame).add_to(signed_in)
+    ContentItemRoutes(scoring, came, choice, nurture, sign_in, frame).add_to(signed_in)
     MailRoutes(Mails(engine), frame).add_to(signed_in)
     SourceRoutes(engine, settings, frame).add_to(signed_in)
     ReportRoutes(engine, reports, frame).add_to(signed_in)

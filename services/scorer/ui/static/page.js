@@ -106,7 +106,7 @@
   open();
 })();
 
-// Call today: answers without loading the page anew, keys, and a list that follows what changes.
+// Call today: answers without loading the page again, keys, and a list that follows what changes.
 (() => {
   "use strict";
   const version = document.querySelector("[data-live=today]");

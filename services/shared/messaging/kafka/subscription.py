@@ -114,8 +114,7 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
             await self._compare_ids()
             await self._compare_ledger()
         try:
-            async with asyncio.timeout(timeout_ms / 1000 + ASSIGNED_S):
-                polled = await self._getmany(limit, timeout_ms)
+            polled = await self._getmany(limit, timeout_ms)
         except TimeoutError:  # the group does not answer
             return NOTHING._replace(is_assigned=False)
         except NoOffsetForPartitionError:  # of the group: before the ledger's is there
@@ -131,14 +130,16 @@ class Subscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka
         broker has of the other partitions: else that would wait for two batches.
         """
         began = time.monotonic()
-        polled = dict(await self._consumer.getmany(timeout_ms=timeout_ms, max_records=limit))
+        async with asyncio.timeout(timeout_ms / 1000 + ASSIGNED_S):
+            polled = dict(await self._consumer.getmany(timeout_ms=timeout_ms, max_records=limit))
         room = limit - sum(map(len, polled.values()))
         if not polled or room <= 0 or time.monotonic() - began > WAITED_S:
             return polled
         try:
-            more = await self._consumer.getmany(timeout_ms=GATHER_MS, max_records=room)
-        except NoOffsetForPartitionError:  # the group assigns its partitions again
-            return polled
+            async with asyncio.timeout(ASSIGNED_S):
+                more = await self._consumer.getmany(timeout_ms=GATHER_MS, max_records=room)
+        except (TimeoutError, NoOffsetForPartitionError):  # the group assigns its partitions again
+            return polled  # which aiokafka gives once
         for part, found in more.items():
             polled[part] = [*polled.get(part, ()), *found]
         return polled
