@@ -289,7 +289,8 @@ async def _locked(store: HandoffStore, handoff_id: uuid.UUID, now: datetime) -> 
 
 def _is_same(handoff: Handoff, given: Answer, reason: str, until: date | None) -> bool:
     """Whether a hand-off has this answer already."""
-    if handoff.status != STATUS_OF[given]:
+    is_new = given == "meeting" and handoff.answer != "meeting"
+    if handoff.status != STATUS_OF[given] or is_new:
         return False
     known = handoff.meeting_on if given == "meeting" else handoff.until
     return (not reason or reason == handoff.reason) and (until is None or until == known)

@@ -1,4 +1,4 @@
-"""How many leads sales takes a week, and which those are. Pure."""
+"""How many leads sales takes a week. Pure."""
 
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo

@@ -63,6 +63,7 @@ def _word(event: Event) -> Word:
         day_of(event.data.properties.get("until")),
         text("by"),
         text("note"),
+        event.data.id,
     )
 
 

@@ -31,7 +31,9 @@ class Act(NamedTuple):
 
 
 class Word(NamedTuple):
-    """What sales said of the lead, but for what it took back; `until` in ISO 8601 or ''."""
+    """What sales reported of the lead, but for what it took back; `id` is the event's, `until` in
+    ISO 8601 or ''.
+    """
 
     at: int
     uid: str
@@ -40,6 +42,7 @@ class Word(NamedTuple):
     until: str = ""
     by: str = ""
     note: str = ""
+    id: str = ""
 
 
 class Standing(NamedTuple):

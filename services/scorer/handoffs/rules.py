@@ -142,14 +142,18 @@ def _new(wanted: Wanted, lead: UUID, before: Handoff | None, now: datetime) -> H
 
 
 def _answered(words: Sequence[Word], known: Sequence[Handoff]) -> list[Noted]:
-    """The first word after a hand-off's ground answers it."""
+    """The first word after a hand-off's ground answers it, but for those that come of answers to
+    itself: they were kept with it, and may have been taken back since.
+    """
     noted = []
     for handoff in known:
         if not handoff.is_waiting:
             continue
         since = to_us(handoff.opener_at)
+        own = f"handoff:{handoff.id}:"
         taken_back = handoff.answer_event.hex if handoff.answer_event else ""
-        word = next((each for each in words if each.at > since and each.uid != taken_back), None)
+        later = (each for each in words if each.at > since and each.uid != taken_back)
+        word = next((each for each in later if not each.id.startswith(own)), None)
         if word is None:
             continue
         status = ANSWERED_BY[word.status]

@@ -160,9 +160,9 @@ class Fold:
             if reading is None or data.machine:
                 reading = interpret(data)
             step = reading.step
+            if data.type == SALES_UNDONE or (step is None and reading.weighs):
+                return None
             if step is None:
-                if reading.weighs or data.type == SALES_UNDONE:
-                    return None
                 continue
             if shared:
                 product = data.product

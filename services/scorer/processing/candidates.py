@@ -84,6 +84,7 @@ def _delay(
         evidence.merged
         or evidence.moved
         or lead.handoff == "next"
+        or (lead.handoff in WAITING and lead.excluded)
         or (lead.handoff and _has_word(evidence))
         or _raises(scoring, evidence)
         or _is_freed(lead, evidence, before, now)

@@ -69,7 +69,8 @@ class Examiner:
 
     async def examine_due(self, heartbeat: Heartbeat = lambda: None) -> int:
         """Examines what is due, the longest due first, in one transaction; where that fails by the
-        data of a lead, each in one of its own. Returns how many leads.
+        data of a lead, or takes longer than the database lets it, each in one of its own. Returns
+        how many leads.
         """
         now = self._scoring.clock.now()
         async with self._engine.connect() as connection:
@@ -80,7 +81,7 @@ class Examiner:
         try:
             return await self._commit(due, now)
         except Exception as error:
-            if not is_of_one_lead(error):
+            if not is_of_one_lead(error) and (not is_transient(error) or len(due) == 1):
                 raise
         done = 0
         for lead in due:

@@ -129,7 +129,7 @@ def _answer(handoff: Handoff | None) -> list[Noted]:
     """
     if handoff is None or handoff.status not in STATUS_OF.values() or not handoff.answered_at:
         return []
-    what = cast(Step, handoff.status)
+    what: Step = "meeting" if handoff.answer == "meeting" else cast(Step, handoff.status)
     at, by = handoff.answered_at, handoff.answered_by
     return [Noted(handoff, what, at, by, handoff.reason, handoff.until)]
 

@@ -122,7 +122,8 @@ class LeadQueries:
             async with self._engine.connect() as connection:
                 lead = await LeadRepository(connection).lead(lead_id, product)
                 if at is not None or self._is_outdated(lead.state):
-                    self._refold(lead, await self._known(connection, lead, at))
+                    known = await self._known(connection, lead, at)
+                    await asyncio.to_thread(self._refold, lead, known)
             return self._as_of(lead, at)
 
     async def in_full(self, lead_id: uuid.UUID, product: str, at: int | None = None) -> LeadInFull:

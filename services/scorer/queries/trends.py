@@ -12,6 +12,8 @@ from services.shared.clock import DAY
 from services.shared.errors import Reject
 
 KEPT_FOR = DAY // 24  # µs
+CHANGED_AFTER = KEPT_FOR // 60  # a lead that changes is folded no more often
+LONG = 2_000  # events, of a lead whose trend is kept whatever changes
 MOST_KEPT = 2_000
 
 
@@ -20,9 +22,16 @@ class _Kept(NamedTuple):
     at: int
     trend: Trend
 
+    def holds(self, view: LeadView, now: int) -> bool:
+        """Whether it stands for the lead as it is."""
+        is_same = self.version == view.version or view.events_counted > LONG
+        return 0 <= now - self.at < (KEPT_FOR if is_same else CHANGED_AFTER)
+
 
 class Trends:
-    """Trends of leads; each is computed again when the lead changes, or after an hour."""
+    """Trends of leads; each is computed again after an hour, or sooner where the lead has
+    changed.
+    """
 
     def __init__(self, leads: LeadQueries) -> None:
         self._leads = leads
@@ -35,7 +44,7 @@ class Trends:
     async def _of(self, view: LeadView) -> Trend:
         now, key = self._leads.now(), (view.id, view.product)
         kept = self._kept.get(key)
-        if kept and kept.version == view.version and 0 <= now - kept.at < KEPT_FOR:
+        if kept and kept.holds(view, now):
             return kept.trend
         found = await self._compare(view, now)
         if len(self._kept) >= MOST_KEPT:

@@ -40,7 +40,7 @@ OWN_PATHS = re.compile(
     r"|import|leads/[0-9a-f-]{36}|content/[A-Za-z0-9%._~-]{1,600}"
     r"|reports/made-or-born|reports/sources|reports/[a-z-]{1,40}/leads)?)"
     r"(?:/status|/password|/lead|/test|(?:/sessions)?/[0-9a-f-]{36}/(?:role|disable|end))?"
-    r"(\?[A-Za-z0-9=&%._~+-]{1,1000})?(#[A-Za-z0-9-]{1,100})?"
+    r"(\?[A-Za-z0-9=&%@._~+-]{1,1000})?(#[A-Za-z0-9-]{1,100})?"
 )
 MAX_PLACE = 1_200  # characters of a page's address
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]

@@ -55,6 +55,7 @@ class Owner(FrozenModel):
     day_until: int | None = Field(None, ge=1, le=24)
 
     _zone = field_validator("timezone")(_known_zone)
+    _mail = field_validator("email")(str.lower)  # as people's addresses are kept
 
 
 class ResponseHours(FrozenModel):
