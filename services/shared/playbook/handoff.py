@@ -55,7 +55,11 @@ class Owner(FrozenModel):
     day_until: int | None = Field(None, ge=1, le=24)
 
     _zone = field_validator("timezone")(_known_zone)
-    _mail = field_validator("email")(str.lower)  # as people's addresses are kept
+
+    @field_validator("email")
+    @classmethod
+    def _as_people_have_it(cls, value: str) -> str:
+        return value.lower()
 
 
 class ResponseHours(FrozenModel):
