@@ -82,7 +82,7 @@ class HandoffAnswers:
             handoff = await _locked(store, handoff_id, now)
             if _is_same(handoff, given, reason, until):
                 return handoff
-            _check_open(handoff, now)
+            _check_open(handoff, handoff_id, now)
             before = await self._before(connection, handoff)
             status = STATUS_OF[given]
             kept = until if given != "meeting" else None
@@ -106,7 +106,7 @@ class HandoffAnswers:
         again = self._until(details.until, now) or self._working.after_days(now, 1).date()
         async with self._engine.begin() as connection:
             handoff = await _locked(HandoffStore(connection), handoff_id, now)
-            _check_open(handoff, now)
+            _check_open(handoff, handoff_id, now)
             if handoff.again_on == again and details.note in ("", handoff.note):
                 return handoff
             handoff.before_answer, handoff.undo_until = _packed(handoff), now + UNDO_FOR
@@ -296,8 +296,10 @@ def _is_same(handoff: Handoff, given: Answer, reason: str, until: date | None) -
     return (not reason or reason == handoff.reason) and (until is None or until == known)
 
 
-def _check_open(handoff: Handoff, now: datetime) -> None:
-    """Raises Reject `conflict` for what was answered, or whose time is over."""
+def _check_open(handoff: Handoff, asked: uuid.UUID, now: datetime) -> None:
+    """Raises Reject `conflict` for what was answered, or whose time is over; it names the hand-off
+    where that is not the one that was asked for.
+    """
     is_over = handoff.expires_at is not None and now >= handoff.expires_at
     if handoff.status == "open" and not is_over:
         return
@@ -312,6 +314,8 @@ def _check_open(handoff: Handoff, now: datetime) -> None:
         title = f"the hand-off was {handoff.status}{who} already"
         if handoff.undo_until and now <= handoff.undo_until:
             remedy = "undo that answer first, or " + remedy
+    if handoff.id != asked:
+        title = f"hand-off {handoff.id} has taken its place: {title}"
     raise Reject(title, where="path.handoff_id", remedy=remedy, kind="conflict")
 
 

@@ -103,6 +103,7 @@ def examine(
         noted.append(_withdrawn(kept, now, "the lead is no longer ready"))
     others = [each for each in waiting if kept and each.is_waiting and each.id != kept.id]
     is_urgent = any(each.status == "open" for each in others)
+    _take_first_clock(kept, others)
     noted += [_superseded(each, kept, now) for each in others if kept]
     is_urgent = is_urgent or bool(new and new.kind == "raised_hand")
     return Examined(noted, new, is_urgent, look_again)
@@ -117,8 +118,10 @@ def _takes_place(wanted: Wanted, kept: Handoff | None) -> bool:
     return RANK[wanted.kind] < RANK[kept.kind]
 
 
-def _order(handoff: Handoff) -> tuple[int, datetime, str]:
-    return RANK[handoff.kind], handoff.opened_at or handoff.detected_at, str(handoff.id)
+def _order(handoff: Handoff) -> tuple[int, bool, datetime, str]:
+    """Of a kind, what is open goes before what waits for room."""
+    began = handoff.opened_at or handoff.detected_at
+    return RANK[handoff.kind], handoff.opened_at is None, began, str(handoff.id)
 
 
 def _new(wanted: Wanted, lead: UUID, before: Handoff | None, now: datetime) -> Handoff:
@@ -132,13 +135,29 @@ def _new(wanted: Wanted, lead: UUID, before: Handoff | None, now: datetime) -> H
     if before:
         new.owner, new.why_owner = before.owner, before.why_owner
     if before and before.kind == new.kind:
-        new.status, new.detected_at = before.status, before.detected_at
-        for name in (
-            "opened_at", "routed_at", "told_at", "respond_by", "remind_at", "reminded_at",
-            "expires_at", "responded_at", "owners_tried", "missed", "again_on", "note", "next_at",
-        ):  # fmt: skip
-            setattr(new, name, getattr(before, name))
+        _lend(before, new)
     return new
+
+
+def _lend(before: Handoff, to: Handoff) -> None:
+    """Gives a hand-off the clock and the owner of another; what people did with it stays."""
+    to.status, to.detected_at = before.status, min(before.detected_at, to.detected_at)
+    for name in (
+        "owner", "why_owner", "opened_at", "routed_at", "respond_by", "remind_at", "reminded_at",
+        "expires_at", "owners_tried", "missed",
+    ):  # fmt: skip
+        setattr(to, name, getattr(before, name))
+    for name in ("told_at", "responded_at", "again_on", "note"):
+        setattr(to, name, getattr(to, name) or getattr(before, name))
+    to.next_at = next_look(to)
+
+
+def _take_first_clock(kept: Handoff | None, others: Sequence[Handoff]) -> None:
+    """Of several of a kind the clock that began first goes on."""
+    alike = [each for each in others if kept and each.kind == kept.kind]
+    first = min(alike, key=_order, default=None)
+    if kept and first and first.opened_at and _order(first) < _order(kept):
+        _lend(first, kept)
 
 
 def _answered(words: Sequence[Word], known: Sequence[Handoff]) -> list[Noted]:
