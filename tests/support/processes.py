@@ -27,16 +27,16 @@ def settings_of(variables: Mapping[str, str]) -> Settings:
 
 
 class Process:
-    """One service process; `fault` arms a named point in its first life only."""
+    """One service process; `faults` arm named points, the first in its first life, each other in
+    the life after the death at the one before.
+    """
 
-    def __init__(
-        self, module: str, variables: Mapping[str, str], log: Path, fault: str = ""
-    ) -> None:
+    def __init__(self, module: str, variables: Mapping[str, str], log: Path, *faults: str) -> None:
         self.module, self.log = module, log
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._variables = dict(variables) | {"RIPELINE_PORT": str(self.port)}
-        self._fault = fault
+        self._faults, self._is_armed = [fault for fault in faults if fault], True
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
         self.deaths = 0
@@ -51,7 +51,7 @@ class Process:
         variables = (
             present.environment()
             | self._variables
-            | ({"RIPELINE_FAULT": self._fault} if self._fault else {})
+            | ({"RIPELINE_FAULT": self._faults[0]} if self._faults else {})
         )
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -72,8 +72,10 @@ class Process:
             assert self._process is not None
             code = await self._process.wait()
             self.deaths += 1
-            if self._fault and code == -signal.SIGKILL:
-                self.died_by_fault, self._fault = self._fault, ""
+            if not self._is_armed:
+                self._is_armed = True
+            elif self._faults and code == -signal.SIGKILL:
+                self.died_by_fault = self._faults.pop(0)
             await asyncio.sleep(0.3)
             await self._launch()
 
@@ -100,6 +102,17 @@ class Process:
         """Sends a signal to the process of now."""
         if self._process and self._process.returncode is None:
             os.kill(self._process.pid, number)
+
+    @property
+    def is_to_die(self) -> bool:
+        """Whether it has not died at all its points yet."""
+        return bool(self._faults)
+
+    def arm(self, fault: str, **variables: str) -> None:
+        """Kills it; in its next life a named point is armed, and these settings hold."""
+        self._faults, self._is_armed, self.died_by_fault = [fault], False, ""
+        self._variables |= variables
+        self.signal(signal.SIGKILL)
 
     async def stop(self) -> int | None:
         """SIGTERM and the exit code."""
