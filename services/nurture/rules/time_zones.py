@@ -62,11 +62,6 @@ def country_of(traits: Mapping[str, Any], company: str) -> str:
     return country_of_zone(getattr(zone, "key", ""))
 
 
-def earliest_day(zones: tuple[tzinfo, ...], now: datetime) -> date:
-    """The day in the zone that is furthest behind."""
-    return min(now.astimezone(zone).date() for zone in zones)
-
-
 def latest_day(zones: tuple[tzinfo, ...], now: datetime) -> date:
     """The day in the zone that is furthest ahead."""
     return max(now.astimezone(zone).date() for zone in zones)

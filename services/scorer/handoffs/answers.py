@@ -90,8 +90,8 @@ class HandoffAnswers:
             handoff.answer, handoff.before_answer = given, before
             handoff.undo_until = now + UNDO_FOR
             handoff.meeting_on = until if given == "meeting" else handoff.meeting_on
-            said = cast(sales.SalesStatus, status)  # an answer's statuses are those of sales
-            fact = _fact(handoff, sales.TYPE_OF[said], given, details, reason, until)
+            reported = cast(sales.SalesStatus, status)  # an answer's statuses are those of sales
+            fact = _fact(handoff, sales.TYPE_OF[reported], given, details, reason, until)
             handoff.answer_event = uuid.UUID(event_uid(sales.scope_of(fact.type), fact.id))
             what: Step = "meeting" if given == "meeting" else status  # type: ignore[assignment]
             noted = Noted(handoff, what, now, details.by, reason, until, details.note)

@@ -197,7 +197,7 @@ def _join(
 ) -> None:
     """Joins the profiles that are not lost of leads that got all that others had left."""
     gained: dict[uuid.UUID, set[uuid.UUID]] = defaultdict(set)
-    moved = [move for move in plan.moved if move.old not in profiles.told]
+    moved = [move for move in plan.moved if move.old not in profiles.passed_on]
     for _, old, new in moved:
         gained[new].add(old)
     for lead in batch.refold - batch.merged_away.keys():

@@ -24,7 +24,7 @@ class Profiles:
     makes those of new ones.
 
     The `lost` leads are those whose profile can be made of all their events alone; of those that
-    are `told`, each event that went to others has been taken out.
+    are `passed_on`, each event that went to others has been taken out.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Profiles:
         self._merging: uuid.UUID | None = None  # whose events go into the parts of another
         self._own: list[Event] = []  # of a lead that takes over another's parts
         self.lost = {lead for lead, stored in self._stored.items() if stored == UNCOUNTED}
-        self.told: set[uuid.UUID] = set()
+        self.passed_on: set[uuid.UUID] = set()
 
     def of(self, lead: uuid.UUID) -> Profile:
         """A lead's profile; the empty one of a lead that is new."""
@@ -62,14 +62,14 @@ class Profiles:
     # -- events that change hands -----------------------------------------------------------------
 
     async def begin(self, old: uuid.UUID, new: Collection[uuid.UUID]) -> bool:
-        """Prepares for events of one lead that go to others; returns whether each is to be told.
+        """Prepares for events of one lead that go to others; returns whether each is passed on.
 
         A lead to which no identifier is left is merged, and the profile with it.
         """
         if self._long.isdisjoint({old, *new}):
             return False
         if len(new) > 1 or await self._has_identifiers(old):
-            self.told.add(old)
+            self.passed_on.add(old)
             return True
         (into,) = new
         self._merged[old] = into

@@ -142,8 +142,8 @@ class LeadQueries:
             self._refold(lead, known)
         view = self._as_of(lead, at)
         ledger = explain(self._fold, view.product, known, view.as_of)
-        told = summary(self._scoring, view, lead.state.fold, known, ledger, found)
-        return LeadInFull(view, told, ledger, known)
+        in_short = summary(self._scoring, view, lead.state.fold, known, ledger, found)
+        return LeadInFull(view, in_short, ledger, known)
 
     def _refold(self, lead: StoredLead, known: Known) -> None:
         lead.profile = known.profile

@@ -15,7 +15,7 @@ from services.shared.playbook.stage_model import Model
 LEAST = 0.05  # log-odds of a line that is worth a word
 ACTS = frozenset({"event", "outcome", "restart"})  # kinds of lines that silence follows
 USUAL = 0.5  # of the highest rate: in a stage of such a rate an act is usual
-# what people of a stage do; of other stages their names are said
+# what people of a stage do; other stages are named
 PEOPLE: Mapping[str, str] = {
     "status_quo": "see no need yet",
     "awareness": "see the problem",
@@ -49,18 +49,15 @@ def texts(ledger: Ledger, words: Words) -> list[str]:
         if line.kind == "silence":
             began = line.at - line.silence if act is None else act
             mail = max((at for at in sent if began <= at < line.at), default=None)
-            text = _silent(began if mail is None else mail, line.at, ledger.as_of, words)
-            text = text if mail is None else text.replace(" since ", " since our mail of ")
+            since, what = (began, "") if mail is None else (mail, "our mail of ")
+            day = day_of(since, ledger.as_of, words)
+            text = f"silent for {span(line.at - since)} since {what}{day}"
         elif line.kind in ("no_open", "no_click") and (known := mails.get(line.touch_id)):
             text = text.replace("our mail", f"our mail of {day_of(known.at, ledger.as_of, words)}")
         elif line.kind in ACTS:
             act = line.at
         found.append(text)
     return found
-
-
-def _silent(began: int, end: int, now: int, words: Words) -> str:
-    return f"silent for {span(end - began)} since {day_of(began, now, words)}"
 
 
 def span(lasted: int) -> str:
@@ -76,7 +73,7 @@ def day_of(instant: int, now: int, words: Words) -> str:
 
 
 def why_of(line: Line, model: Model) -> str:
-    """Why a line raises or lowers the likelihood; a surprising sign is told as such."""
+    """Why a line raises or lowers the likelihood; a surprising sign is named as such."""
     match line.kind:
         case "silence":
             expected = "people near a decision act more often"

@@ -92,15 +92,15 @@ def summary(
     """
     words, fold = words_of(scoring.playbook), scoring.fold
     name = name_of(lead.traits, lead.identifiers).name
-    told = reasons(ledger, words, name)
+    why = reasons(ledger, words, name)
     (fit,), effects = fold.persons([known.profile.fit_traits()])
     person = Person(fit, effects[0] if effects else None)
     fragility, fragility_why = _fragility(scoring, known, ledger, person, words)
     same, same_why = _alike(lead.likelihood, alike, scoring.playbook)
     return Summary(
-        sentence=told.sentence,
-        grounds_for=told.grounds_for,
-        ground_against=told.ground_against,
+        sentence=why.sentence,
+        grounds_for=why.grounds_for,
+        ground_against=why.ground_against,
         best_before=_best_before(scoring, lead, state, person, words),
         fragility=fragility,
         fragility_why=fragility_why,
@@ -188,7 +188,7 @@ def outlook_in_words(found: Summary, lead: LeadView, words: Words) -> list[str]:
     """How long it lasts, how much hangs on one event, and what came of leads like it, as people
     read it: without numbers until they are calibrated.
     """
-    said = [_best_before_in_words(found.best_before, lead, words)]
+    sentences = [_best_before_in_words(found.best_before, lead, words)]
     if fragile := found.fragility:
         left, is_now = (
             chance(each, calibrated=lead.calibrated)
@@ -196,11 +196,11 @@ def outlook_in_words(found: Summary, lead: LeadView, words: Words) -> list[str]:
         )
         event = f"{fragile.text}, {day_of(fragile.at, lead.as_of, words)}"
         still = "still be" if left == is_now else "be"
-        said.append(f"Without its strongest event ({event}) the chance would {still} {left}.")
-    said.append(
+        sentences.append(f"Without its strongest event ({event}) the chance would {still} {left}.")
+    sentences.append(
         f"{found.alike.text}." if found.alike else f"Leads like this one: {found.alike_why}."
     )
-    return said
+    return sentences
 
 
 def _best_before_in_words(best: BestBefore, lead: LeadView, words: Words) -> str:

@@ -55,7 +55,6 @@ class Trends:
     async def _compare(self, view: LeadView, now: int) -> Trend:
         try:
             before = await self._leads.lead(view.id, view.product, now - SPAN)
-            latest = await self._leads.lead(view.id, view.product)
         except (Reject, MergedAway):  # nothing was known then, or it cannot be read
             return "unclear"
-        return trend(latest.likelihood, before.likelihood)
+        return trend(view.likelihood, before.likelihood)

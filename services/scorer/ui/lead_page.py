@@ -61,7 +61,7 @@ class LeadPages:
             return await self._read(lead_id, product, whole=whole)
 
     async def _read(self, lead_id: uuid.UUID, product: str, *, whole: bool) -> LeadPage:
-        lead, told, ledger, known = await self._leads.in_full(lead_id, product)
+        lead, in_short, ledger, known = await self._leads.in_full(lead_id, product)
         async with self._engine.connect() as connection:
             repository = PageRepository(connection)
             announcements = await repository.announcements(lead_id, product)
@@ -73,8 +73,8 @@ class LeadPages:
         limit = len(history) if whole else HISTORY
         return LeadPage(
             lead=lead,
-            summary=told,
-            outlook=outlook_in_words(told, lead, self._words),
+            summary=in_short,
+            outlook=outlook_in_words(in_short, lead, self._words),
             name=name.name,
             detail=name.detail,
             traits=[(trait, short(value)) for trait, value in sorted(lead.traits.items())],

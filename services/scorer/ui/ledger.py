@@ -71,11 +71,11 @@ def ledger_view(ledger: Ledger, words: Words, limit: int | None, *, calibrated: 
     entries = joined(ledger.lines)
     shown = entries[-limit:] if limit else entries
     earlier = entries[: len(entries) - len(shown)]
-    said = dict(zip(map(id, ledger.lines), texts(ledger, words), strict=True))
+    text_by_line = dict(zip(map(id, ledger.lines), texts(ledger, words), strict=True))
     rows: list[Row] = []
     small: list[Line] = []
     for entry in shown:
-        found, left_out = _rows(entry, said, ledger, words, calibrated=calibrated)
+        found, left_out = _rows(entry, text_by_line, ledger, words, calibrated=calibrated)
         rows += found
         small += left_out
     most = max((abs(row.move.delta) for row in rows if row.move), default=0.0)
@@ -94,7 +94,7 @@ def ledger_view(ledger: Ledger, words: Words, limit: int | None, *, calibrated: 
 
 
 def _rows(
-    entry: Entry, said: dict[int, str], ledger: Ledger, words: Words, *, calibrated: bool
+    entry: Entry, text_by_line: dict[int, str], ledger: Ledger, words: Words, *, calibrated: bool
 ) -> tuple[list[Row], list[Line]]:
     """The rows of an entry, and the lines that are left out of them."""
     rows: list[Row] = []
@@ -107,7 +107,7 @@ def _rows(
         if is_shown or is_silence_shown or line.kind in ("outcome", "restart"):
             rows.append(
                 Row(
-                    at=from_us(line.at), text=said[id(line)],
+                    at=from_us(line.at), text=text_by_line[id(line)],
                     why="" if line.kind == "attributes" else why_of(line, words.model),
                     kind=line.kind, move=move if is_shown else None, touch=line.touch_id,
                 )
